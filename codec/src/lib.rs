@@ -1,1 +1,77 @@
-//! Skeleton.
+//! Corewire's wire format, without any I/O.
+//!
+//! This crate turns bytes into frames and frames into bytes. It opens no socket, reads no clock,
+//! starts no thread and contains no `unsafe`. What a frame *means* (is this id in flight? may this
+//! peer send it now?) is the business of `corewire-proto`; `docs/PROTOCOL.md` specifies every byte
+//! and numbers the requirements that the comments here cite as `REQ-n`.
+//!
+//! ```text
+//!   bytes in ──▶ RecvBuffer ──▶ Frame { head, payload }        (bodies are slices of what came in)
+//!   bytes out ◀── SendBuffer ◀── FrameWriter ◀── head, body    (many frames, one gathered write)
+//! ```
+//!
+//! # One frame
+//!
+//! ```text
+//!  0        4    5     6        7       8        12       16
+//!  ┌────────┬────┬─────┬────────┬───────┬────────┬────────┬─────────────────────────┐
+//!  │payload │kind│flags│encoding│detail │call id │  aux   │ payload …               │
+//!  │bytes   │    │     │        │       │        │        │                         │
+//!  └────────┴────┴─────┴────────┴───────┴────────┴────────┴─────────────────────────┘
+//! ```
+//!
+//! # Example
+//!
+//! ```
+//! use corewire_codec::{Head, MethodId, RecvBuffer, RequestHead, SendBuffer};
+//!
+//! let mut out = SendBuffer::new();
+//! let request = RequestHead::new(7, MethodId::of("Echo", "echo"));
+//! let mut frame = out.request(&request, None);
+//! frame.put_slice(b"hello");
+//! frame.finish(1 << 20)?;
+//!
+//! let mut input = RecvBuffer::new();
+//! input.extend_from_slice(out.first_chunk());
+//! let frame = input.next_frame(1 << 20).expect("well formed").expect("complete");
+//! assert!(matches!(frame.head, Head::Request(r) if r.call == 7));
+//! assert_eq!(frame.payload.body(), b"hello");
+//! # Ok::<(), corewire_codec::FrameTooLarge>(())
+//! ```
+#![forbid(unsafe_code)]
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+mod encoding;
+mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
+mod header;
+mod limits;
+mod metadata;
+mod method;
+mod payload;
+mod recv_buffer;
+mod rule;
+mod send_buffer;
+mod status;
+mod wire;
+
+pub use encoding::{CodecId, CompressionId, Encoding};
+pub use frame::hello::{Feature, Hello, HelloRecords, MAGIC, PREAMBLE_BYTES, Role, VERSION};
+pub use frame::{
+    CancelReason, Credit, Frame, GoAway, Head, Payload, PayloadLayout, ReplyHead, RequestHead,
+    StreamData, StreamEnd, TraceContext, decode_payload, reply_flags, request_flags, stream_flags,
+};
+pub use header::{FrameKind, HEADER_BYTES, Header};
+pub use limits::{
+    ConnectionCredit, FrameBytes, InFlight, LimitOutOfRange, Limits, MetadataBytes, StreamCredit,
+};
+pub use metadata::{Metadata, MetadataBuilder, MetadataEntry, MetadataError};
+pub use method::MethodId;
+pub use payload::{
+    Codec, Decode, DecodeError, Encode, EncodeError, Raw, Speedy, read_argument, write_argument,
+};
+pub use recv_buffer::RecvBuffer;
+pub use rule::Rule;
+pub use send_buffer::{FrameTooLarge, FrameWriter, SHARE_BYTES_MIN, SendBuffer};
+pub use status::{Status, StatusCode};

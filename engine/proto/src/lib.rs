@@ -1,1 +1,44 @@
-//! Skeleton.
+//! The Corewire connection as a state machine, for both sides, without I/O.
+//!
+//! [`ServerConnection`] and [`ClientConnection`] decide everything that the protocol decides: the
+//! hello, which call ids are in flight, who may send what when, pings, timeouts, go-away. They open
+//! no socket, read no clock and know no executor, so that tests, fuzzers and simulations drive the
+//! code that runs in production.
+//!
+//! ```text
+//!                 ┌────────────────────────────┐
+//!  RecvBuffer ───▶│ handle_frame(recv,out,now) │───▶ one input at a time: a call, a reply, …
+//!  commands ─────▶│ begin_call, park, drain …  │
+//!  clock ────────▶│ handle_timeout(now, out)   │───▶ poll_timeout(): when to come back
+//!                 └─────────────┬──────────────┘
+//!                               ▼
+//!                          SendBuffer
+//! ```
+//!
+//! # How to drive one
+//!
+//! 1. Received bytes go into a [`RecvBuffer`](corewire_codec::RecvBuffer). Call `handle_frame` until
+//!    it answers `NeedBytes`; each call handles one frame, so the caller decides how much work one
+//!    connection may do before another has its turn.
+//! 2. Whatever must go to the peer was appended to the `SendBuffer` that was passed along.
+//! 3. Ask `poll_timeout` after each round, and call `handle_timeout` and then `poll_expired` (until
+//!    it answers `None`) when that time has come. Early calls are harmless.
+//! 4. After `Closed`, write what is left, and drop the connection.
+//!
+//! Time is always an argument. It must not go backwards between calls; if it does, timers fire
+//! late, and nothing else happens.
+#![forbid(unsafe_code)]
+
+mod client;
+mod close;
+mod config;
+mod in_flight;
+mod link;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use client::{CallsFailed, ClientConnection, ClientInput, NoSlot};
+pub use close::CloseReason;
+pub use config::{ClientConfig, ServerConfig, ServerIdentity, Timeouts};
+pub use server::{ServerConnection, ServerInput};

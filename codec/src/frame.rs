@@ -1,0 +1,481 @@
+//! The frames: what each header and payload say, checked as far as a single frame allows.
+
+pub(crate) mod hello;
+
+use bytes::Bytes;
+use core::ops::Range;
+
+use crate::metadata::Metadata;
+use crate::recv_buffer::FrontFrame;
+use crate::wire::Reader;
+use crate::{Encoding, FrameKind, Header, MethodId, Rule, StatusCode};
+
+/// Flag bits of a request (REQ-31).
+pub mod request_flags {
+    /// The caller wants no reply.
+    pub const ONE_WAY: u8 = 0x01;
+    /// The caller will send a stream of messages.
+    pub const STREAM_IN: u8 = 0x02;
+    /// The caller expects a stream of messages.
+    pub const STREAM_OUT: u8 = 0x04;
+    /// The payload begins with the remaining timeout.
+    pub const TIMEOUT: u8 = 0x08;
+    /// A trace context follows.
+    pub const TRACE: u8 = 0x10;
+    /// A metadata block follows.
+    pub const METADATA: u8 = 0x20;
+    /// The payload ends with an attachment.
+    pub const ATTACHMENT: u8 = 0x40;
+}
+
+/// Flag bits of a reply (REQ-40).
+pub mod reply_flags {
+    /// The call was refused before its handler ran; it is safe to try it again.
+    pub const REFUSED: u8 = 0x01;
+    /// A stream of results follows.
+    pub const STREAM: u8 = 0x02;
+    /// The payload begins with how long to wait before trying again.
+    pub const RETRY_AFTER: u8 = 0x04;
+    /// A metadata block follows.
+    pub const METADATA: u8 = 0x20;
+    /// The payload ends with an attachment.
+    pub const ATTACHMENT: u8 = 0x40;
+}
+
+/// Flag bits of stream data, stream end and credit (REQ-50 to REQ-53).
+pub mod stream_flags {
+    /// Stream data: this is the sender's last message of the stream.
+    pub const END: u8 = 0x01;
+    /// Credit: it is for the connection, not for one stream.
+    pub const CONNECTION: u8 = 0x01;
+    /// Stream end: a metadata block comes first.
+    pub const METADATA: u8 = 0x20;
+}
+
+/// W3C trace context in its binary fields: 25 bytes on the wire (REQ-22).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    /// The trace.
+    pub trace_id: [u8; 16],
+    /// The caller's span.
+    pub span_id: [u8; 8],
+    /// W3C trace flags; bit 0 says that the trace is sampled.
+    pub flags: u8,
+}
+
+/// A request's fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestHead {
+    /// The call id: slot in the low 16 bits, generation in the high 16 (REQ-32).
+    pub call: u32,
+    /// What to call.
+    pub method: MethodId,
+    /// How the body is encoded.
+    pub encoding: Encoding,
+    /// Bits of [`request_flags`]; those that announce a field are set by the encoder.
+    pub flags: u8,
+    /// 0 (lowest) to 7 (highest); 3 is usual.
+    pub priority: u8,
+    /// What is left of the caller's time, in µs; zero means that it is over.
+    pub timeout_us: Option<u64>,
+    /// The trace that the call belongs to.
+    pub trace: Option<TraceContext>,
+    /// How many bytes at the end of the payload are the attachment.
+    pub attachment_bytes: Option<u32>,
+}
+
+impl RequestHead {
+    /// The priority of a call that says nothing about it.
+    pub const PRIORITY_USUAL: u8 = 3;
+    /// The greatest priority.
+    pub const PRIORITY_MAX: u8 = 7;
+
+    /// A unary request with a raw body, usual priority and no optional field.
+    #[must_use]
+    pub const fn new(call: u32, method: MethodId) -> Self {
+        Self {
+            call,
+            method,
+            encoding: Encoding::RAW,
+            flags: 0,
+            priority: Self::PRIORITY_USUAL,
+            timeout_us: None,
+            trace: None,
+            attachment_bytes: None,
+        }
+    }
+}
+
+/// A reply's fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplyHead {
+    /// The call that is answered.
+    pub call: u32,
+    /// How the call ended.
+    pub code: StatusCode,
+    /// How the body is encoded.
+    pub encoding: Encoding,
+    /// Bits of [`reply_flags`]; those that announce a field are set by the encoder.
+    pub flags: u8,
+    /// How long the handler took, in µs; zero when it was not measured.
+    pub handler_us: u32,
+    /// How long the caller should wait before it tries again, in ms.
+    pub retry_after_ms: Option<u32>,
+    /// How many bytes at the end of the payload are the attachment.
+    pub attachment_bytes: Option<u32>,
+}
+
+impl ReplyHead {
+    /// A successful reply with a raw body and no optional field.
+    #[must_use]
+    pub const fn ok(call: u32) -> Self {
+        Self {
+            call,
+            code: StatusCode::Ok,
+            encoding: Encoding::RAW,
+            flags: 0,
+            handler_us: 0,
+            retry_after_ms: None,
+            attachment_bytes: None,
+        }
+    }
+}
+
+/// One message of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamData {
+    /// The call that the stream belongs to.
+    pub call: u32,
+    /// How the message is encoded.
+    pub encoding: Encoding,
+    /// Whether this is the sender's last message.
+    pub end: bool,
+}
+
+/// The end of a stream, with a status; the payload is that of a failed reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamEnd {
+    /// The call that the stream belongs to.
+    pub call: u32,
+    /// How the stream ended.
+    pub code: StatusCode,
+}
+
+/// Leave to send more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credit {
+    /// The stream's call, or `None` for the whole connection.
+    pub call: Option<u32>,
+    /// How many bytes more.
+    pub bytes: u32,
+}
+
+/// Why a caller cancels (REQ-55).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CancelReason {
+    /// Nobody waits for the call any more.
+    Dropped = 0,
+    /// The caller's deadline passed.
+    Deadline = 1,
+}
+
+/// The sender takes no new calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GoAway {
+    /// Requests that the sender took on this connection, modulo 2³². Later ones were not run.
+    pub accepted: u32,
+    /// The [`Rule`] that the receiver broke; zero when it broke none.
+    pub rule: u32,
+}
+
+/// What a frame says, without its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// A client asks for a call.
+    Request(RequestHead),
+    /// A server answers one.
+    Reply(ReplyHead),
+    /// A message of a stream.
+    StreamData(StreamData),
+    /// The end of a stream.
+    StreamEnd(StreamEnd),
+    /// Leave to send more.
+    Credit(Credit),
+    /// A call is no longer wanted.
+    Cancel {
+        /// The call.
+        call: u32,
+        /// Why.
+        reason: CancelReason,
+    },
+    /// Are you there? With eight bytes to give back.
+    Ping(u64),
+    /// I am.
+    Pong(u64),
+    /// No new calls. The payload's body is a text for people.
+    GoAway(GoAway),
+}
+
+/// Where the parts of a payload lie, as offsets from its first byte.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PayloadLayout {
+    /// The metadata block.
+    pub metadata: Range<usize>,
+    /// The body.
+    pub body: Range<usize>,
+    /// The attachment.
+    pub attachment: Range<usize>,
+}
+
+/// A whole frame at the front of a [`RecvBuffer`](crate::RecvBuffer).
+#[derive(Debug)]
+pub struct Frame<'a> {
+    /// What it says.
+    pub head: Head,
+    /// Its bytes.
+    pub payload: Payload<'a>,
+}
+
+/// The bytes of one frame, still in the receive buffer: read them in place, or take them out as
+/// counted slices. What is not taken is gone when the next frame is asked for.
+#[derive(Debug)]
+pub struct Payload<'a> {
+    front: FrontFrame<'a>,
+    layout: PayloadLayout,
+}
+
+impl<'a> Payload<'a> {
+    pub(crate) fn new(front: FrontFrame<'a>, layout: PayloadLayout) -> Self {
+        Self { front, layout }
+    }
+
+    fn part(&self, range: &Range<usize>) -> &[u8] {
+        self.front.payload().get(range.clone()).unwrap_or(&[])
+    }
+
+    /// The body, read in place.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        self.part(&self.layout.body)
+    }
+
+    /// The attachment, read in place.
+    #[must_use]
+    pub fn attachment(&self) -> &[u8] {
+        self.part(&self.layout.attachment)
+    }
+
+    /// The metadata, read in place.
+    #[must_use]
+    pub fn metadata(&self) -> Metadata<'_> {
+        Metadata::parse(self.part(&self.layout.metadata)).unwrap_or_default()
+    }
+
+    /// Takes the body out as a slice of what was received, without copying. The slice keeps the
+    /// receive buffer's whole allocation alive: copy what is to be stored for long.
+    #[must_use]
+    pub fn into_body(self) -> Bytes {
+        if self.layout.body.is_empty() {
+            return Bytes::new();
+        }
+        self.front.into_bytes().slice(self.layout.body)
+    }
+}
+
+/// Reads the fields in front of a payload's body and checks them.
+///
+/// `metadata_bytes_max` is the limit that this side stated.
+///
+/// # Errors
+///
+/// The rule that the frame breaks.
+pub fn decode_payload(
+    header: Header,
+    payload: &[u8],
+    metadata_bytes_max: u32,
+) -> Result<(Head, PayloadLayout), Rule> {
+    let mut fields = Fields { reader: Reader::new(payload), total: payload.len() };
+    match header.kind {
+        FrameKind::Request => request(header, &mut fields, metadata_bytes_max),
+        FrameKind::Reply => reply(header, &mut fields, metadata_bytes_max),
+        FrameKind::StreamData => {
+            let end = header.flags & stream_flags::END != 0;
+            zero(header.detail == 0 && header.aux == 0)?;
+            let data = StreamData { call: header.call, encoding: header.encoding, end };
+            Ok((Head::StreamData(data), fields.layout(0..0, 0)))
+        }
+        FrameKind::StreamEnd => {
+            zero(header.aux == 0)?;
+            let code = StatusCode::from_number(header.detail).ok_or(Rule::BadField)?;
+            let metadata =
+                fields.metadata(header.flags & stream_flags::METADATA != 0, metadata_bytes_max)?;
+            let end = StreamEnd { call: header.call, code };
+            Ok((Head::StreamEnd(end), fields.layout(metadata, 0)))
+        }
+        _ => control(header, payload).map(|head| (head, fields.layout(0..0, 0))),
+    }
+}
+
+fn control(header: Header, payload: &[u8]) -> Result<Head, Rule> {
+    let opaque = u64::from(header.call) | (u64::from(header.aux) << 32);
+    Ok(match header.kind {
+        FrameKind::Credit => {
+            let connection = header.flags & stream_flags::CONNECTION != 0;
+            zero(header.detail == 0 && (!connection || header.call == 0))?;
+            if header.aux == 0 {
+                return Err(Rule::BadCredit);
+            }
+            let call = (!connection).then_some(header.call);
+            Head::Credit(Credit { call, bytes: header.aux })
+        }
+        FrameKind::Cancel => {
+            zero(header.aux == 0)?;
+            let reason = match header.detail {
+                0 => CancelReason::Dropped,
+                1 => CancelReason::Deadline,
+                _ => return Err(Rule::BadField),
+            };
+            Head::Cancel { call: header.call, reason }
+        }
+        FrameKind::Ping => {
+            zero(header.detail == 0)?;
+            Head::Ping(opaque)
+        }
+        FrameKind::Pong => {
+            zero(header.detail == 0)?;
+            Head::Pong(opaque)
+        }
+        // Only go-away is left; the four kinds with bodies were told apart by the caller.
+        _ => {
+            zero(header.detail == 0)?;
+            if payload.len() > 1024 || core::str::from_utf8(payload).is_err() {
+                return Err(Rule::BadField);
+            }
+            Head::GoAway(GoAway { accepted: header.call, rule: header.aux })
+        }
+    })
+}
+
+fn request(
+    header: Header,
+    fields: &mut Fields<'_>,
+    metadata_bytes_max: u32,
+) -> Result<(Head, PayloadLayout), Rule> {
+    if header.detail > RequestHead::PRIORITY_MAX {
+        return Err(Rule::BadField);
+    }
+    let has = |flag: u8| header.flags & flag != 0;
+    let timeout_us = match has(request_flags::TIMEOUT) {
+        true => Some(fields.reader.u64().ok_or(Rule::TruncatedPayload)?),
+        false => None,
+    };
+    let trace = match has(request_flags::TRACE) {
+        true => Some(fields.trace()?),
+        false => None,
+    };
+    let attachment_bytes = fields.attachment_bytes(has(request_flags::ATTACHMENT))?;
+    let metadata = fields.metadata(has(request_flags::METADATA), metadata_bytes_max)?;
+    let head = RequestHead {
+        call: header.call,
+        method: MethodId(header.aux),
+        encoding: header.encoding,
+        flags: header.flags,
+        priority: header.detail,
+        timeout_us,
+        trace,
+        attachment_bytes,
+    };
+    fields.checked_layout(metadata, attachment_bytes).map(|layout| (Head::Request(head), layout))
+}
+
+fn reply(
+    header: Header,
+    fields: &mut Fields<'_>,
+    metadata_bytes_max: u32,
+) -> Result<(Head, PayloadLayout), Rule> {
+    let has = |flag: u8| header.flags & flag != 0;
+    let code = StatusCode::from_number(header.detail).ok_or(Rule::BadField)?;
+    let retry_after_ms = match has(reply_flags::RETRY_AFTER) {
+        true => Some(fields.reader.u32().ok_or(Rule::TruncatedPayload)?),
+        false => None,
+    };
+    let attachment_bytes = fields.attachment_bytes(has(reply_flags::ATTACHMENT))?;
+    let metadata = fields.metadata(has(reply_flags::METADATA), metadata_bytes_max)?;
+    let head = ReplyHead {
+        call: header.call,
+        code,
+        encoding: header.encoding,
+        flags: header.flags,
+        handler_us: header.aux,
+        retry_after_ms,
+        attachment_bytes,
+    };
+    fields.checked_layout(metadata, attachment_bytes).map(|layout| (Head::Reply(head), layout))
+}
+
+fn zero(holds: bool) -> Result<(), Rule> {
+    if holds { Ok(()) } else { Err(Rule::ReservedBits) }
+}
+
+/// The optional fields in front of a body, in the order of the wire.
+struct Fields<'a> {
+    reader: Reader<'a>,
+    total: usize,
+}
+
+impl Fields<'_> {
+    /// Bytes read so far.
+    fn position(&self) -> usize {
+        self.total.saturating_sub(self.reader.rest().len())
+    }
+
+    fn trace(&mut self) -> Result<TraceContext, Rule> {
+        let trace_id = self.reader.array().ok_or(Rule::TruncatedPayload)?;
+        let span_id = self.reader.array().ok_or(Rule::TruncatedPayload)?;
+        let flags = self.reader.u8().ok_or(Rule::TruncatedPayload)?;
+        Ok(TraceContext { trace_id, span_id, flags })
+    }
+
+    fn attachment_bytes(&mut self, present: bool) -> Result<Option<u32>, Rule> {
+        match present {
+            true => self.reader.u32().map(Some).ok_or(Rule::TruncatedPayload),
+            false => Ok(None),
+        }
+    }
+
+    fn metadata(&mut self, present: bool, max: u32) -> Result<Range<usize>, Rule> {
+        if !present {
+            return Ok(0..0);
+        }
+        let bytes = self.reader.u16().ok_or(Rule::TruncatedPayload)?;
+        let start = self.position();
+        let block = self.reader.bytes(usize::from(bytes)).ok_or(Rule::TruncatedPayload)?;
+        if u32::from(bytes) > max || Metadata::parse(block).is_none() {
+            return Err(Rule::BadMetadata);
+        }
+        Ok(start..self.position())
+    }
+
+    /// The layout when the last `attachment` bytes are the attachment and the rest is the body.
+    fn layout(&self, metadata: Range<usize>, attachment: usize) -> PayloadLayout {
+        let body_end = self.total.saturating_sub(attachment);
+        PayloadLayout {
+            metadata,
+            body: self.position()..body_end,
+            attachment: body_end..self.total,
+        }
+    }
+
+    fn checked_layout(
+        &self,
+        metadata: Range<usize>,
+        attachment_bytes: Option<u32>,
+    ) -> Result<PayloadLayout, Rule> {
+        let attachment = usize::try_from(attachment_bytes.unwrap_or(0)).unwrap_or(usize::MAX);
+        if attachment > self.reader.rest().len() {
+            return Err(Rule::TruncatedPayload);
+        }
+        Ok(self.layout(metadata, attachment))
+    }
+}

@@ -1,0 +1,143 @@
+//! The fixed header in front of every frame but the hello (REQ-10).
+
+use crate::{Encoding, Rule};
+
+/// Size of [`Header`] on the wire, in bytes.
+pub const HEADER_BYTES: usize = 16;
+
+/// What a frame is (REQ-11). The discriminant is the byte on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum FrameKind {
+    /// A client asks for a call.
+    Request = 1,
+    /// A server answers one, or opens its stream of results.
+    Reply = 2,
+    /// One message of a call's stream, in either direction.
+    StreamData = 3,
+    /// The end of a stream with a status, by either side.
+    StreamEnd = 4,
+    /// Leave to send more bytes on a stream or on the connection.
+    Credit = 5,
+    /// A client no longer wants a call.
+    Cancel = 6,
+    /// Are you there?
+    Ping = 7,
+    /// I am.
+    Pong = 8,
+    /// The sender takes no new calls; why, and how many it took.
+    GoAway = 9,
+}
+
+impl FrameKind {
+    /// Every kind, in the order of its number.
+    pub const ALL: [Self; 9] = [
+        Self::Request,
+        Self::Reply,
+        Self::StreamData,
+        Self::StreamEnd,
+        Self::Credit,
+        Self::Cancel,
+        Self::Ping,
+        Self::Pong,
+        Self::GoAway,
+    ];
+
+    const fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Request,
+            2 => Self::Reply,
+            3 => Self::StreamData,
+            4 => Self::StreamEnd,
+            5 => Self::Credit,
+            6 => Self::Cancel,
+            7 => Self::Ping,
+            8 => Self::Pong,
+            9 => Self::GoAway,
+            _ => return None,
+        })
+    }
+
+    /// The flag bits that mean something for this kind; all others must be zero (REQ-15).
+    #[must_use]
+    pub const fn flags(self) -> u8 {
+        match self {
+            Self::Request => 0b0111_1111,
+            Self::Reply => 0b0110_0111,
+            Self::StreamData | Self::Credit => 0b0000_0001,
+            Self::StreamEnd => 0b0010_0000,
+            Self::Cancel | Self::Ping | Self::Pong | Self::GoAway => 0,
+        }
+    }
+
+    /// Whether the kind has a body, and so an encoding other than zero.
+    const fn has_encoding(self) -> bool {
+        matches!(self, Self::Request | Self::Reply | Self::StreamData)
+    }
+
+    /// Whether bytes may follow the header.
+    const fn has_payload(self) -> bool {
+        !matches!(self, Self::Credit | Self::Cancel | Self::Ping | Self::Pong)
+    }
+}
+
+/// The header, field by field. `detail` and `aux` belong to the kind; the files of
+/// [`frame`](crate::Frame) give them names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Bytes that follow the header. At most the limit that the receiver stated in its hello.
+    pub payload_bytes: u32,
+    /// What the frame is.
+    pub kind: FrameKind,
+    /// Bits whose meaning depends on the kind; see [`FrameKind::flags`].
+    pub flags: u8,
+    /// Codec and compression of the body; zero for kinds without one.
+    pub encoding: Encoding,
+    /// Request: priority. Reply and stream end: status code. Cancel: reason. Else zero.
+    pub detail: u8,
+    /// The call; for ping and pong half of the opaque value; for go-away a count.
+    pub call: u32,
+    /// Request: method id. Reply: handler time in µs. Credit: bytes. Go-away: rule.
+    pub aux: u32,
+}
+
+impl Header {
+    /// Reads a header and checks everything that needs no state: the kind is known, reserved bits
+    /// and fields are zero, and kinds without payload have none.
+    ///
+    /// # Errors
+    ///
+    /// The rule that the header breaks.
+    pub fn decode(bytes: [u8; HEADER_BYTES]) -> Result<Self, Rule> {
+        let [p0, p1, p2, p3, kind, flags, encoding, detail, c0, c1, c2, c3, a0, a1, a2, a3] = bytes;
+        let Some(kind) = FrameKind::from_byte(kind) else {
+            return Err(Rule::UnknownFrameKind);
+        };
+        let header = Self {
+            payload_bytes: u32::from_le_bytes([p0, p1, p2, p3]),
+            kind,
+            flags,
+            encoding: Encoding::from_byte(encoding),
+            detail,
+            call: u32::from_le_bytes([c0, c1, c2, c3]),
+            aux: u32::from_le_bytes([a0, a1, a2, a3]),
+        };
+        if flags & !kind.flags() != 0 || (!kind.has_encoding() && encoding != 0) {
+            return Err(Rule::ReservedBits);
+        }
+        if header.payload_bytes != 0 && !kind.has_payload() {
+            return Err(Rule::UnexpectedPayload);
+        }
+        Ok(header)
+    }
+
+    /// The header's sixteen bytes.
+    #[must_use]
+    pub const fn encode(&self) -> [u8; HEADER_BYTES] {
+        let [p0, p1, p2, p3] = self.payload_bytes.to_le_bytes();
+        let [c0, c1, c2, c3] = self.call.to_le_bytes();
+        let [a0, a1, a2, a3] = self.aux.to_le_bytes();
+        let (kind, encoding) = (self.kind as u8, self.encoding.byte());
+        [p0, p1, p2, p3, kind, self.flags, encoding, self.detail, c0, c1, c2, c3, a0, a1, a2, a3]
+    }
+}

@@ -1,0 +1,123 @@
+//! The limits that each side states in its hello, as types that cannot hold a value out of range.
+
+use core::fmt;
+
+/// A value outside the range of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitOutOfRange {
+    /// The limit's name, as the documentation and the builders call it.
+    pub name: &'static str,
+    /// What was asked for.
+    pub value: u64,
+    /// The least allowed value.
+    pub min: u64,
+    /// The greatest allowed value.
+    pub max: u64,
+}
+
+impl fmt::Display for LimitOutOfRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, value, min, max } = self;
+        write!(f, "{name} is {value}; it must be between {min} and {max}")
+    }
+}
+
+impl core::error::Error for LimitOutOfRange {}
+
+macro_rules! limit {
+    ($(#[$doc:meta])* $name:ident = $label:literal, $min:expr, $recommended:expr, $max:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(u32);
+
+        impl $name {
+            /// The least value.
+            pub const MIN: Self = Self($min);
+            /// The greatest value.
+            pub const MAX: Self = Self($max);
+            /// What to use unless a measurement says otherwise.
+            pub const RECOMMENDED: Self = Self($recommended);
+
+            /// A checked value.
+            ///
+            /// # Errors
+            ///
+            /// The value, with the range, when it lies outside.
+            pub const fn new(value: u32) -> Result<Self, LimitOutOfRange> {
+                if value >= $min && value <= $max {
+                    Ok(Self(value))
+                } else {
+                    Err(LimitOutOfRange { name: $label, value: value as u64, min: $min, max: $max })
+                }
+            }
+
+            /// The bare number, in the unit of the name.
+            #[must_use]
+            pub const fn get(self) -> u32 {
+                self.0
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::RECOMMENDED
+            }
+        }
+
+        const _: () = assert!($min <= $recommended && $recommended <= $max);
+    };
+}
+
+limit! {
+    /// The largest payload of a frame that this side accepts, in bytes (64 KiB to 1 GiB).
+    ///
+    /// It bounds what one peer can make this side hold for one frame; the receive buffer grows only
+    /// as bytes arrive. At the limit the peer gets a go-away (REQ-16).
+    FrameBytes = "frame_bytes", 64 * 1024, 16 * 1024 * 1024, 1 << 30
+}
+limit! {
+    /// Calls in flight that this side accepts on one connection, in calls (16 to 65,536).
+    ///
+    /// A connection's table of pending calls grows up to this many entries of some 64 bytes.
+    InFlight = "in_flight", 16, 4_096, 65_536
+}
+limit! {
+    /// Bytes that a peer may send on one stream before it is granted more (16 KiB to 1 GiB).
+    StreamCredit = "stream_credit", 16 * 1024, 256 * 1024, 1 << 30
+}
+limit! {
+    /// Bytes that a peer may send on all streams of a connection before it is granted more
+    /// (64 KiB to 1 GiB).
+    ConnectionCredit = "connection_credit", 64 * 1024, 4 * 1024 * 1024, 1 << 30
+}
+limit! {
+    /// The largest metadata block of a frame that this side accepts, in bytes (1 KiB to 65,535).
+    MetadataBytes = "metadata_bytes", 1024, 16 * 1024, 65_535
+}
+
+/// All limits of one side of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest frame payload accepted.
+    pub frame_bytes: FrameBytes,
+    /// Calls in flight accepted.
+    pub in_flight: InFlight,
+    /// Initial credit of a stream.
+    pub stream_credit: StreamCredit,
+    /// Initial credit of the connection.
+    pub connection_credit: ConnectionCredit,
+    /// Largest metadata block accepted.
+    pub metadata_bytes: MetadataBytes,
+}
+
+impl Limits {
+    /// What every peer may assume before it has read the other side's hello (REQ-7): the least
+    /// value of each limit.
+    pub const EARLY: Self = Self {
+        frame_bytes: FrameBytes::MIN,
+        in_flight: InFlight::MIN,
+        stream_credit: StreamCredit::MIN,
+        connection_credit: ConnectionCredit::MIN,
+        metadata_bytes: MetadataBytes::MIN,
+    };
+}

@@ -1,0 +1,499 @@
+//! The client's side of a connection.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Instant;
+
+use corewire_codec::{
+    CancelReason, GoAway, Head, Hello, HelloRecords, Payload, RecvBuffer, ReplyHead, Role, Rule,
+    SendBuffer, VERSION,
+};
+
+use crate::config::records;
+use crate::in_flight::slot;
+use crate::link::Link;
+use crate::{ClientConfig, CloseReason};
+
+/// What one step of [`ClientConnection::handle_frame`] found.
+#[derive(Debug)]
+pub enum ClientInput<'a, T> {
+    /// No whole frame is there: receive more.
+    NeedBytes,
+    /// A frame was dealt with; ask again.
+    Handled,
+    /// The server's hello came: its limits are known, more calls may be made.
+    Ready,
+    /// A call is answered.
+    Reply {
+        /// What was kept for the call.
+        work: T,
+        /// How it ended.
+        head: ReplyHead,
+        /// Its bytes.
+        payload: Payload<'a>,
+    },
+    /// The server takes no new calls. Those in flight that it will not run are in
+    /// [`ClientConnection::poll_refused`].
+    GoAway,
+    /// The connection is over; [`ClientConnection::fail_all`] has the calls that went with it.
+    Closed(CloseReason),
+}
+
+/// No call can be made now: all slots are taken, or the connection takes no more calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoSlot {
+    /// As many calls are in flight as the server accepts. A reply makes room.
+    Full,
+    /// The server is going away, or the connection is over.
+    Closed,
+}
+
+/// A call that ended with its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallsFailed<T> {
+    /// What was kept for the call.
+    pub work: T,
+    /// Whether the server may have run it.
+    pub may_have_run: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Calls may be made within [`Limits::EARLY`](corewire_codec::Limits::EARLY).
+    Hello,
+    Open,
+    /// The server sent a go-away.
+    Draining,
+    Closed(CloseReason),
+}
+
+#[derive(Debug)]
+enum SlotState<T> {
+    Free,
+    InFlight {
+        work: T,
+        deadline: Option<Instant>,
+        order: u32,
+    },
+    /// Nobody waits any more, but the server has not answered: the slot must not be used again yet.
+    Abandoned,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    generation: u16,
+    state: SlotState<T>,
+}
+
+/// The client's side of one connection. `T` is what the caller keeps for a call in flight.
+///
+/// See the [crate's page](crate) for how to drive it.
+#[derive(Debug)]
+pub struct ClientConnection<T> {
+    config: Rc<ClientConfig>,
+    phase: Phase,
+    /// Whether the server's hello came.
+    ready: bool,
+    link: Link,
+    slots: Vec<Slot<T>>,
+    /// Free slots, the one freed last on top: it is the one most likely in the cache.
+    free: Vec<u16>,
+    waiting: usize,
+    /// Slots that are not free.
+    taken: usize,
+    /// Requests sent so far, modulo 2³².
+    sent: u32,
+    /// How many of them the server says it took.
+    accepted: Option<u32>,
+    earliest: Option<Instant>,
+    peer: HelloRecords,
+}
+
+impl<T> ClientConnection<T> {
+    /// A connection that was just made; its hello is appended to `out`.
+    #[must_use]
+    pub fn new(config: Rc<ClientConfig>, out: &mut SendBuffer, now: Instant) -> Self {
+        let own = records(&config.limits, &config.timeouts);
+        out.hello(&Hello { version: VERSION, role: Role::Client, records: own });
+        Self {
+            link: Link::new(&config.timeouts, now),
+            config,
+            phase: Phase::Hello,
+            ready: false,
+            slots: Vec::new(),
+            free: Vec::new(),
+            waiting: 0,
+            taken: 0,
+            sent: 0,
+            accepted: None,
+            earliest: None,
+            peer: HelloRecords::default(),
+        }
+    }
+
+    /// What the server says about itself; the least values until its hello is here.
+    #[must_use]
+    pub fn peer(&self) -> &HelloRecords {
+        &self.peer
+    }
+
+    /// The largest payload that the server accepts, in bytes.
+    #[must_use]
+    #[inline]
+    pub fn peer_frame_bytes_max(&self) -> u32 {
+        self.peer.limits.frame_bytes.get()
+    }
+
+    /// Calls that somebody waits for.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.waiting
+    }
+
+    /// Whether the server's hello came.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Whether the server takes no new calls.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.phase == Phase::Draining
+    }
+
+    /// Why the connection is over, if it is.
+    #[must_use]
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        match self.phase {
+            Phase::Closed(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Takes a slot for a call and answers its id; the caller then appends the request with exactly
+    /// that id, or gives the slot back with [`unsend`](Self::unsend).
+    ///
+    /// # Errors
+    ///
+    /// Why there is no slot; `work` is dropped.
+    #[inline]
+    pub fn begin_call(&mut self, work: T, deadline: Option<Instant>) -> Result<u32, NoSlot> {
+        if !matches!(self.phase, Phase::Hello | Phase::Open) {
+            return Err(NoSlot::Closed);
+        }
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => self.grow()?,
+        };
+        let order = self.sent;
+        self.sent = self.sent.wrapping_add(1);
+        let place = &mut self.slots[usize::from(index)];
+        place.state = SlotState::InFlight { work, deadline, order };
+        self.waiting += 1;
+        self.taken += 1;
+        if let Some(deadline) = deadline {
+            self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
+        }
+        Ok(u32::from(index) | (u32::from(place.generation) << 16))
+    }
+
+    #[cold]
+    fn grow(&mut self) -> Result<u16, NoSlot> {
+        if self.slots.len() >= self.peer.limits.in_flight.get() as usize {
+            return Err(NoSlot::Full);
+        }
+        let index = u16::try_from(self.slots.len()).map_err(|_| NoSlot::Full)?;
+        self.slots.push(Slot { generation: 0, state: SlotState::Free });
+        Ok(index)
+    }
+
+    /// Whether a call can be made now.
+    #[must_use]
+    #[inline]
+    pub fn has_slot(&self) -> bool {
+        matches!(self.phase, Phase::Hello | Phase::Open)
+            && (!self.free.is_empty()
+                || self.slots.len() < self.peer.limits.in_flight.get() as usize)
+    }
+
+    /// Takes back the call that was begun last and whose request was not appended.
+    pub fn unsend(&mut self, call: u32) -> Option<T> {
+        let work = self.take(call)?;
+        self.sent = self.sent.wrapping_sub(1);
+        self.release(call);
+        Some(work)
+    }
+
+    /// Takes the work out of a slot and leaves it abandoned.
+    #[inline]
+    fn take(&mut self, call: u32) -> Option<T> {
+        let place = self.slots.get_mut(slot(call))?;
+        if u32::from(place.generation) != call >> 16 {
+            return None;
+        }
+        match core::mem::replace(&mut place.state, SlotState::Abandoned) {
+            SlotState::InFlight { work, .. } => {
+                self.waiting -= 1;
+                Some(work)
+            }
+            other => {
+                place.state = other;
+                None
+            }
+        }
+    }
+
+    /// Frees a slot for the next generation.
+    #[inline]
+    fn release(&mut self, call: u32) {
+        let index = slot(call);
+        let place = &mut self.slots[index];
+        place.generation = place.generation.wrapping_add(1);
+        place.state = SlotState::Free;
+        self.taken -= 1;
+        self.free.push((call & 0xffff) as u16);
+    }
+
+    /// Nobody waits for a call any more: appends a cancel. The slot stays taken until the server
+    /// answers.
+    pub fn abandon(&mut self, call: u32, reason: CancelReason, out: &mut SendBuffer) -> Option<T> {
+        let work = self.take(call)?;
+        out.cancel(call, reason);
+        Some(work)
+    }
+
+    /// Handles the next frame of `recv`, if a whole one is there. Answers to it are appended to
+    /// `out`.
+    #[inline]
+    pub fn handle_frame<'a>(
+        &mut self,
+        recv: &'a mut RecvBuffer,
+        out: &mut SendBuffer,
+        now: Instant,
+    ) -> ClientInput<'a, T> {
+        match self.phase {
+            Phase::Open | Phase::Draining => {}
+            Phase::Hello => return self.handle_hello(recv, out, now),
+            Phase::Closed(reason) => return ClientInput::Closed(reason),
+        }
+        let limits = &self.config.limits;
+        let frame = recv.next_frame_within(limits.frame_bytes.get(), limits.metadata_bytes.get());
+        let frame = match frame {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return ClientInput::NeedBytes,
+            Err(rule) => return self.misbehaved(rule, out),
+        };
+        self.link.handle_frame(now);
+        match frame.head {
+            Head::Reply(head) => self.handle_reply(head, frame.payload, out, now),
+            Head::Ping(opaque) => {
+                out.pong(opaque);
+                ClientInput::Handled
+            }
+            Head::Pong(opaque) => match self.link.handle_pong(opaque) {
+                Ok(()) => ClientInput::Handled,
+                Err(rule) => self.misbehaved(rule, out),
+            },
+            Head::GoAway(go_away) => self.handle_go_away(go_away),
+            Head::Credit(_) => ClientInput::Handled,
+            Head::Request(_) | Head::Cancel { .. } => self.misbehaved(Rule::WrongDirection, out),
+            Head::StreamData(_) | Head::StreamEnd(_) => self.misbehaved(Rule::UnknownStream, out),
+        }
+    }
+
+    fn handle_hello<'a>(
+        &mut self,
+        recv: &mut RecvBuffer,
+        out: &mut SendBuffer,
+        now: Instant,
+    ) -> ClientInput<'a, T> {
+        match recv.next_hello() {
+            Ok(None) => ClientInput::NeedBytes,
+            Err(rule) => self.misbehaved(rule, out),
+            Ok(Some(hello)) if hello.version != VERSION => {
+                self.misbehaved(Rule::UnknownVersion, out)
+            }
+            Ok(Some(hello)) if hello.role != Role::Server => {
+                self.misbehaved(Rule::BrokenHello, out)
+            }
+            Ok(Some(hello)) => {
+                self.peer = hello.records;
+                self.link.handle_hello(now);
+                self.phase = Phase::Open;
+                self.ready = true;
+                ClientInput::Ready
+            }
+        }
+    }
+
+    #[inline]
+    fn handle_reply<'a>(
+        &mut self,
+        head: ReplyHead,
+        payload: Payload<'a>,
+        out: &mut SendBuffer,
+        now: Instant,
+    ) -> ClientInput<'a, T> {
+        self.link.handle_activity(now);
+        if let Some(work) = self.take(head.call) {
+            self.release(head.call);
+            return ClientInput::Reply { work, head, payload };
+        }
+        let abandoned = self.slots.get(slot(head.call)).is_some_and(|place| {
+            matches!(place.state, SlotState::Abandoned)
+                && u32::from(place.generation) == head.call >> 16
+        });
+        if abandoned {
+            self.release(head.call);
+            ClientInput::Handled
+        } else {
+            self.misbehaved(Rule::UnknownReply, out)
+        }
+    }
+
+    fn handle_go_away<'a>(&mut self, go_away: GoAway) -> ClientInput<'a, T> {
+        self.accepted = Some(go_away.accepted);
+        if go_away.rule == 0 {
+            self.phase = Phase::Draining;
+            return ClientInput::GoAway;
+        }
+        let reason = CloseReason::BlamedByPeer(Rule::from_number(go_away.rule));
+        self.close(reason);
+        ClientInput::Closed(reason)
+    }
+
+    fn misbehaved<'a>(&mut self, rule: Rule, out: &mut SendBuffer) -> ClientInput<'a, T> {
+        out.go_away(&GoAway { accepted: 0, rule: rule.number() }, rule.text());
+        let reason = CloseReason::PeerMisbehaved(rule);
+        self.close(reason);
+        ClientInput::Closed(reason)
+    }
+
+    /// Ends the connection without a word; the first reason given stays.
+    pub fn close(&mut self, reason: CloseReason) {
+        if !matches!(self.phase, Phase::Closed(_)) {
+            self.phase = Phase::Closed(reason);
+        }
+    }
+
+    /// No whole frame is left in `recv`; starts or stops the clock of a partial one.
+    #[inline]
+    pub fn handle_rest(&mut self, recv: &RecvBuffer, now: Instant) {
+        self.link.handle_rest(recv, &self.config.timeouts, now);
+    }
+
+    /// The server closed its side.
+    pub fn handle_eof(&mut self) {
+        let drained = self.is_draining() && self.waiting == 0;
+        self.close(if drained { CloseReason::Drained } else { CloseReason::PeerLeft });
+    }
+
+    /// The transport failed.
+    pub fn handle_error(&mut self, kind: io::ErrorKind) {
+        self.close(CloseReason::Transport(kind));
+    }
+
+    /// Tells how a write went: whether bytes left, and whether some are left over.
+    #[inline]
+    pub fn handle_write(&mut self, progress: bool, blocked: bool, now: Instant) {
+        self.link.handle_write(progress, blocked, now);
+    }
+
+    /// Whether the server is going away and everything is answered: time to close.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.phase == Phase::Draining && self.taken == 0
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if matches!(self.phase, Phase::Closed(_)) {
+            return None;
+        }
+        let link = self.link.poll_timeout(&self.config.timeouts, self.taken != 0);
+        let call = self.earliest.filter(|_| self.waiting != 0);
+        Some(call.map_or(link, |deadline| deadline.min(link)))
+    }
+
+    /// Does what its time has come for, but for expired calls; those are
+    /// [`poll_expired`](Self::poll_expired)'s.
+    pub fn handle_timeout(&mut self, out: &mut SendBuffer, now: Instant) {
+        if matches!(self.phase, Phase::Closed(_)) {
+            return;
+        }
+        let busy = self.taken != 0;
+        if let Err(rule) = self.link.handle_timeout(&self.config.timeouts, busy, out, now) {
+            let _ = self.misbehaved(rule, out);
+        }
+    }
+
+    /// Takes out a call whose deadline has passed; a cancel for it is appended.
+    pub fn poll_expired(&mut self, out: &mut SendBuffer, now: Instant) -> Option<T> {
+        if self.waiting == 0 || self.earliest? > now {
+            return None;
+        }
+        let mut earliest: Option<Instant> = None;
+        let mut expired = None;
+        for (index, place) in self.slots.iter().enumerate() {
+            let SlotState::InFlight { deadline: Some(deadline), .. } = place.state else {
+                continue;
+            };
+            if deadline <= now && expired.is_none() {
+                expired = Some(call_id(index, place.generation));
+            } else {
+                earliest = Some(earliest.map_or(deadline, |earliest| earliest.min(deadline)));
+            }
+        }
+        match expired {
+            Some(call) => self.abandon(call, CancelReason::Deadline, out),
+            None => {
+                self.earliest = earliest;
+                None
+            }
+        }
+    }
+
+    /// Takes out a call that the server said in its go-away it will not run.
+    pub fn poll_refused(&mut self) -> Option<T> {
+        let accepted = self.accepted?;
+        let (index, generation) = self.slots.iter().enumerate().find_map(|(index, place)| {
+            let SlotState::InFlight { order, .. } = place.state else { return None };
+            is_after(order, accepted).then_some((index, place.generation))
+        })?;
+        // The server answers these too, with a refusal; the slot waits for that.
+        self.take(call_id(index, generation))
+    }
+
+    /// Takes out all calls; for a connection that is over.
+    pub fn fail_all(&mut self) -> impl Iterator<Item = CallsFailed<T>> + use<T> {
+        let accepted = self.accepted;
+        self.waiting = 0;
+        self.taken = 0;
+        self.free.clear();
+        core::mem::take(&mut self.slots).into_iter().filter_map(move |place| match place.state {
+            SlotState::InFlight { work, order, .. } => {
+                let may_have_run = accepted.is_none_or(|accepted| !is_after(order, accepted));
+                Some(CallsFailed { work, may_have_run })
+            }
+            SlotState::Free | SlotState::Abandoned => None,
+        })
+    }
+}
+
+fn call_id(index: usize, generation: u16) -> u32 {
+    // Slots are below 65,536.
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "the table never has more than 65,536 slots"
+    )]
+    let index = index as u32;
+    index | (u32::from(generation) << 16)
+}
+
+/// Whether the request with this number (counted from 0) is not among the first `accepted`, modulo
+/// 2³²: fewer than 2³¹ requests are ever between the two.
+fn is_after(order: u32, accepted: u32) -> bool {
+    order.wrapping_sub(accepted) < 1 << 31
+}

@@ -1,0 +1,56 @@
+//! Why a connection ended.
+
+use core::fmt;
+use std::io;
+
+use corewire_codec::Rule;
+
+/// Why a connection ended, by who caused it. A closed set, fit for counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer broke a rule of the protocol; it was told which.
+    PeerMisbehaved(Rule),
+    /// The peer says that this side broke a rule. `None` is a rule that this version does not know.
+    BlamedByPeer(Option<Rule>),
+    /// The peer closed its side.
+    PeerLeft,
+    /// The operating system reports an error of the transport.
+    Transport(io::ErrorKind),
+    /// No connection could be made, or no hello came back, in time.
+    ConnectTimeout,
+    /// A graceful end: everything was answered.
+    Drained,
+    /// The drain deadline passed with work left.
+    DrainDeadline,
+    /// This side no longer wants the connection.
+    LocallyClosed,
+}
+
+impl CloseReason {
+    /// Whether an operator should look at it.
+    #[must_use]
+    pub const fn is_fault(self) -> bool {
+        !matches!(self, Self::PeerLeft | Self::Drained | Self::LocallyClosed)
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PeerMisbehaved(rule) => write!(f, "the peer broke {rule}"),
+            Self::BlamedByPeer(Some(rule)) => {
+                write!(f, "the peer says that this side broke {rule}")
+            }
+            Self::BlamedByPeer(None) => {
+                f.write_str("the peer says that this side broke a rule unknown here")
+            }
+            Self::PeerLeft => f.write_str("the peer closed the connection"),
+            Self::Transport(kind) => write!(f, "the transport failed: {kind}"),
+            Self::ConnectTimeout => f.write_str("no connection, or no hello, in time"),
+            Self::Drained => f.write_str("drained: every call was answered"),
+            Self::DrainDeadline => f.write_str("the drain deadline passed with calls left"),
+            Self::LocallyClosed => f.write_str("closed by this side"),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What both sides of a connection do alike: watching for silence.
+
+use std::time::Instant;
+
+use corewire_codec::{RecvBuffer, Rule, SendBuffer};
+
+use crate::Timeouts;
+
+/// The clocks of one connection. Each is `None` while nothing of its kind is awaited.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// When the last byte came.
+    heard: Instant,
+    /// When the connection last did something other than ping.
+    active: Instant,
+    /// The peer's hello must be there by then.
+    hello_by: Option<Instant>,
+    /// The frame whose first bytes are here must be whole by then.
+    frame_by: Option<Instant>,
+    /// The ping that waits for its pong, and when it was sent.
+    ping: Option<(u64, Instant)>,
+    pings: u64,
+    /// Since when the peer takes nothing.
+    blocked: Option<Instant>,
+}
+
+impl Link {
+    pub(crate) fn new(timeouts: &Timeouts, now: Instant) -> Self {
+        Self {
+            heard: now,
+            active: now,
+            hello_by: Some(now + timeouts.hello),
+            frame_by: None,
+            ping: None,
+            pings: 0,
+            blocked: None,
+        }
+    }
+
+    pub(crate) fn handle_hello(&mut self, now: Instant) {
+        self.hello_by = None;
+        self.active = now;
+    }
+
+    /// A whole frame came.
+    #[inline]
+    pub(crate) fn handle_frame(&mut self, now: Instant) {
+        self.heard = now;
+        self.frame_by = None;
+    }
+
+    #[inline]
+    pub(crate) fn handle_activity(&mut self, now: Instant) {
+        self.active = now;
+    }
+
+    /// No whole frame is left; part of one may be.
+    #[inline]
+    pub(crate) fn handle_rest(&mut self, recv: &RecvBuffer, timeouts: &Timeouts, now: Instant) {
+        if recv.is_empty() {
+            self.frame_by = None;
+        } else {
+            self.heard = now;
+            self.frame_by.get_or_insert(now + timeouts.frame);
+        }
+    }
+
+    pub(crate) fn handle_pong(&mut self, opaque: u64) -> Result<(), Rule> {
+        match self.ping.take() {
+            Some((sent, _)) if sent == opaque => Ok(()),
+            _ => Err(Rule::UnexpectedPong),
+        }
+    }
+
+    /// What was written, and whether something is left. Progress restarts the clock.
+    #[inline]
+    pub(crate) fn handle_write(&mut self, progress: bool, blocked: bool, now: Instant) {
+        if !blocked {
+            self.blocked = None;
+        } else if progress || self.blocked.is_none() {
+            self.blocked = Some(now);
+        }
+    }
+
+    /// The next time at which [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub(crate) fn poll_timeout(&self, timeouts: &Timeouts, busy: bool) -> Instant {
+        let ping = match self.ping {
+            Some((_, sent)) => sent + timeouts.ping,
+            None => self.heard + timeouts.ping_after,
+        };
+        let idle = timeouts.idle.filter(|_| !busy).map(|idle| self.active + idle);
+        let blocked = self.blocked.map(|since| since + timeouts.write);
+        [self.hello_by, self.frame_by, idle, blocked].into_iter().flatten().fold(ping, Instant::min)
+    }
+
+    /// Sends a ping when it is time, or answers the rule by which the connection must end.
+    pub(crate) fn handle_timeout(
+        &mut self,
+        timeouts: &Timeouts,
+        busy: bool,
+        out: &mut SendBuffer,
+        now: Instant,
+    ) -> Result<(), Rule> {
+        let over = |by: Option<Instant>| by.is_some_and(|by| by <= now);
+        if over(self.hello_by) {
+            return Err(Rule::HelloTimeout);
+        }
+        if over(self.frame_by) {
+            return Err(Rule::FrameTimeout);
+        }
+        if over(self.blocked.map(|since| since + timeouts.write)) {
+            return Err(Rule::WriteTimeout);
+        }
+        if over(timeouts.idle.filter(|_| !busy).map(|idle| self.active + idle)) {
+            return Err(Rule::IdleTimeout);
+        }
+        match self.ping {
+            // Anything that was heard since the ping shows that the peer is there.
+            Some((_, sent)) if sent + timeouts.ping <= now && self.heard <= sent => {
+                return Err(Rule::IdleTimeout);
+            }
+            Some((opaque, sent)) if sent + timeouts.ping <= now => {
+                self.ping = Some((opaque, self.heard))
+            }
+            Some(_) => {}
+            None if self.hello_by.is_none() && self.heard + timeouts.ping_after <= now => {
+                self.pings += 1;
+                self.ping = Some((self.pings, now));
+                out.ping(self.pings);
+            }
+            None => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,387 @@
+//! The server's side of a connection.
+
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use corewire_codec::{
+    CompressionId, GoAway, Head, Hello, HelloRecords, Payload, RecvBuffer, ReplyHead, RequestHead,
+    Role, Rule, SendBuffer, Status, VERSION, reply_flags, request_flags,
+};
+
+use crate::config::records;
+use crate::in_flight::{InFlightTable, slot};
+use crate::link::Link;
+use crate::{CloseReason, ServerConfig, ServerIdentity};
+
+/// What one step of [`ServerConnection::handle_frame`] found.
+#[derive(Debug)]
+pub enum ServerInput<'a, T> {
+    /// No whole frame is there: receive more.
+    NeedBytes,
+    /// A frame was dealt with; ask again.
+    Handled,
+    /// A call is to be made. Answer it with [`SendBuffer::reply`] or [`SendBuffer::status`], now, or
+    /// [`park`](ServerConnection::park) its work and answer later.
+    Call {
+        /// What is asked.
+        request: RequestHead,
+        /// Its bytes.
+        payload: Payload<'a>,
+        /// When nobody waits for the answer any more.
+        deadline: Option<Instant>,
+    },
+    /// A parked call is no longer wanted; its reply is written. Drop the work.
+    Cancelled {
+        /// The call.
+        call: u32,
+        /// What was parked for it.
+        work: T,
+    },
+    /// The connection is over. Write what is left, and drop it.
+    Closed(CloseReason),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The client's hello is not here yet.
+    Hello,
+    Open,
+    /// A go-away was sent: calls that are in flight are finished, new ones refused.
+    Draining,
+    Closed(CloseReason),
+}
+
+/// The server's side of one connection. `T` is what the caller keeps for a call that pends.
+///
+/// See the [crate's page](crate) for how to drive it.
+#[derive(Debug)]
+pub struct ServerConnection<T> {
+    config: Rc<ServerConfig>,
+    phase: Phase,
+    identity: ServerIdentity,
+    link: Link,
+    in_flight: InFlightTable<T>,
+    /// Requests read before any go-away, modulo 2³²; all of them are answered.
+    accepted: u32,
+    peer_frame_bytes_max: u32,
+    peer_codecs: u16,
+}
+
+impl<T> ServerConnection<T> {
+    /// A connection that was just accepted.
+    #[must_use]
+    pub fn new(config: Rc<ServerConfig>, identity: ServerIdentity, now: Instant) -> Self {
+        let early = HelloRecords::default();
+        Self {
+            link: Link::new(&config.timeouts, now),
+            config,
+            phase: Phase::Hello,
+            identity,
+            in_flight: InFlightTable::new(),
+            accepted: 0,
+            peer_frame_bytes_max: early.limits.frame_bytes.get(),
+            peer_codecs: early.codecs,
+        }
+    }
+
+    /// The largest payload that the client accepts, in bytes.
+    #[must_use]
+    #[inline]
+    pub fn peer_frame_bytes_max(&self) -> u32 {
+        self.peer_frame_bytes_max
+    }
+
+    /// The connection's id in this process.
+    #[must_use]
+    pub fn connection_id(&self) -> u64 {
+        self.identity.connection_id
+    }
+
+    /// Parked calls.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Requests taken so far, modulo 2³².
+    #[must_use]
+    pub fn accepted(&self) -> u32 {
+        self.accepted
+    }
+
+    /// Whether a go-away was sent and calls are being finished.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.phase == Phase::Draining
+    }
+
+    /// Why the connection is over, if it is.
+    #[must_use]
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        match self.phase {
+            Phase::Closed(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Handles the next frame of `recv`, if a whole one is there. Answers to it are appended to
+    /// `out`.
+    #[inline]
+    pub fn handle_frame<'a>(
+        &mut self,
+        recv: &'a mut RecvBuffer,
+        out: &mut SendBuffer,
+        now: Instant,
+    ) -> ServerInput<'a, T> {
+        match self.phase {
+            Phase::Open | Phase::Draining => {}
+            Phase::Hello => return self.handle_hello(recv, out, now),
+            Phase::Closed(reason) => return ServerInput::Closed(reason),
+        }
+        // Asking twice keeps the borrow checker content: the frame that is returned borrows `recv`.
+        let limits = &self.config.limits;
+        let frame = recv.next_frame_within(limits.frame_bytes.get(), limits.metadata_bytes.get());
+        let frame = match frame {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return ServerInput::NeedBytes,
+            Err(rule) => return self.misbehaved(rule, out),
+        };
+        self.link.handle_frame(now);
+        match frame.head {
+            Head::Request(request) => self.handle_request(request, frame.payload, out, now),
+            Head::Cancel { call, .. } => self.handle_cancel(call, out),
+            Head::Ping(opaque) => {
+                out.pong(opaque);
+                ServerInput::Handled
+            }
+            Head::Pong(opaque) => match self.link.handle_pong(opaque) {
+                Ok(()) => ServerInput::Handled,
+                Err(rule) => self.misbehaved(rule, out),
+            },
+            // A client that goes away will send no more requests; what is in flight goes on.
+            Head::GoAway(go_away) if go_away.rule == 0 => ServerInput::Handled,
+            Head::GoAway(go_away) => {
+                let reason = CloseReason::BlamedByPeer(Rule::from_number(go_away.rule));
+                self.close(reason);
+                ServerInput::Closed(reason)
+            }
+            Head::Reply(_) => self.misbehaved(Rule::WrongDirection, out),
+            // No stream can be open: requests that ask for one are answered with Unimplemented.
+            Head::StreamData(_) | Head::StreamEnd(_) => self.misbehaved(Rule::UnknownStream, out),
+            Head::Credit(_) => ServerInput::Handled,
+        }
+    }
+
+    fn handle_hello<'a>(
+        &mut self,
+        recv: &mut RecvBuffer,
+        out: &mut SendBuffer,
+        now: Instant,
+    ) -> ServerInput<'a, T> {
+        let hello = match recv.next_hello() {
+            Ok(Some(hello)) => hello,
+            Ok(None) => return ServerInput::NeedBytes,
+            Err(rule) => return self.misbehaved(rule, out),
+        };
+        // The answer goes out even to a version that is not spoken, so that the peer learns ours.
+        let own = HelloRecords {
+            shard: Some((self.config.shard, self.config.shards.max(1))),
+            connection_id: Some(self.identity.connection_id),
+            ..records(&self.config.limits, &self.config.timeouts)
+        };
+        out.hello(&Hello { version: VERSION, role: Role::Server, records: own });
+        if hello.version != VERSION {
+            return self.misbehaved(Rule::UnknownVersion, out);
+        }
+        if hello.role != Role::Client {
+            return self.misbehaved(Rule::BrokenHello, out);
+        }
+        self.peer_frame_bytes_max = hello.records.limits.frame_bytes.get();
+        self.peer_codecs = hello.records.codecs;
+        self.link.handle_hello(now);
+        self.phase = Phase::Open;
+        ServerInput::Handled
+    }
+
+    #[inline]
+    fn handle_request<'a>(
+        &mut self,
+        request: RequestHead,
+        payload: Payload<'a>,
+        out: &mut SendBuffer,
+        now: Instant,
+    ) -> ServerInput<'a, T> {
+        let one_way = request.flags & request_flags::ONE_WAY != 0;
+        if !one_way {
+            if slot(request.call) >= self.config.limits.in_flight.get() as usize {
+                return self.misbehaved(Rule::CallSlot, out);
+            }
+            if self.in_flight.is_slot_taken(request.call) {
+                return self.misbehaved(Rule::CallIdInUse, out);
+            }
+        }
+        self.link.handle_activity(now);
+        if self.phase != Phase::Draining {
+            self.accepted = self.accepted.wrapping_add(1);
+        }
+        if let Some(status) = self.refusal(&request) {
+            if !one_way {
+                self.refuse(request.call, &status, out);
+            }
+            return ServerInput::Handled;
+        }
+        let deadline = request.timeout_us.and_then(|us| now.checked_add(Duration::from_micros(us)));
+        ServerInput::Call { request, payload, deadline }
+    }
+
+    /// Why a request is not even given to its handler.
+    fn refusal(&self, request: &RequestHead) -> Option<Status> {
+        const STREAM: u8 = request_flags::STREAM_IN | request_flags::STREAM_OUT;
+        const ONE_WAY: u8 = request_flags::ONE_WAY;
+        if self.phase == Phase::Draining {
+            return Some(Status::unavailable("the server is shutting down; try another one"));
+        }
+        if request.timeout_us == Some(0) {
+            return Some(Status::deadline_exceeded("the call's time was over when it arrived"));
+        }
+        if request.encoding.compression() != CompressionId::NONE {
+            let text =
+                format!("compression {} is not offered here", request.encoding.compression());
+            return Some(Status::unimplemented(text));
+        }
+        if request.flags & (STREAM | ONE_WAY) != 0 {
+            return Some(Status::unimplemented("this server offers unary calls only"));
+        }
+        None
+    }
+
+    /// Answers a call that never ran.
+    pub fn refuse(&self, call: u32, status: &Status, out: &mut SendBuffer) {
+        let head = ReplyHead { flags: reply_flags::REFUSED, ..ReplyHead::ok(call) };
+        out.status(&head, status, self.peer_frame_bytes_max);
+    }
+
+    fn handle_cancel<'a>(&mut self, call: u32, out: &mut SendBuffer) -> ServerInput<'a, T> {
+        // The reply may have crossed the cancel, so an unknown call is nobody's fault.
+        match self.in_flight.remove(call) {
+            Some(work) => {
+                let status = Status::cancelled("the caller cancelled the call");
+                out.status(&ReplyHead::ok(call), &status, self.peer_frame_bytes_max);
+                ServerInput::Cancelled { call, work }
+            }
+            None => ServerInput::Handled,
+        }
+    }
+
+    fn misbehaved<'a>(&mut self, rule: Rule, out: &mut SendBuffer) -> ServerInput<'a, T> {
+        out.go_away(&GoAway { accepted: self.accepted, rule: rule.number() }, rule.text());
+        let reason = CloseReason::PeerMisbehaved(rule);
+        self.close(reason);
+        ServerInput::Closed(reason)
+    }
+
+    /// Ends the connection without a word; the first reason given stays.
+    pub fn close(&mut self, reason: CloseReason) {
+        if !matches!(self.phase, Phase::Closed(_)) {
+            self.phase = Phase::Closed(reason);
+        }
+    }
+
+    /// No whole frame is left in `recv`; starts or stops the clock of a partial one.
+    #[inline]
+    pub fn handle_rest(&mut self, recv: &RecvBuffer, now: Instant) {
+        self.link.handle_rest(recv, &self.config.timeouts, now);
+    }
+
+    /// The client closed its sending side: it has gone, and its calls with it.
+    pub fn handle_eof(&mut self) {
+        let drained = self.is_draining() && self.in_flight.is_empty();
+        self.close(if drained { CloseReason::Drained } else { CloseReason::PeerLeft });
+    }
+
+    /// The transport failed.
+    pub fn handle_error(&mut self, kind: io::ErrorKind) {
+        self.close(CloseReason::Transport(kind));
+    }
+
+    /// Tells how a write went: whether bytes left, and whether some are left over.
+    #[inline]
+    pub fn handle_write(&mut self, progress: bool, blocked: bool, now: Instant) {
+        self.link.handle_write(progress, blocked, now);
+    }
+
+    /// Keeps the work of a call that pends. Its id must be that of the last
+    /// [`Call`](ServerInput::Call) and not be parked yet.
+    pub fn park(&mut self, call: u32, deadline: Option<Instant>, work: T) {
+        self.in_flight.insert(call, deadline, work);
+    }
+
+    /// The work of a parked call.
+    pub fn parked_mut(&mut self, call: u32) -> Option<&mut T> {
+        self.in_flight.get_mut(call)
+    }
+
+    /// Takes out the work of a parked call, which is about to be answered.
+    pub fn unpark(&mut self, call: u32) -> Option<T> {
+        self.in_flight.remove(call)
+    }
+
+    /// Takes out all parked work; for a connection that is over.
+    pub fn unpark_all(&mut self) -> impl Iterator<Item = (u32, T)> + use<T> {
+        self.in_flight.drain()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if matches!(self.phase, Phase::Closed(_)) {
+            return None;
+        }
+        let link = self.link.poll_timeout(&self.config.timeouts, !self.in_flight.is_empty());
+        Some(self.in_flight.earliest_deadline().map_or(link, |deadline| deadline.min(link)))
+    }
+
+    /// Does what its time has come for, but for expired calls; those are
+    /// [`poll_expired`](Self::poll_expired)'s.
+    pub fn handle_timeout(&mut self, out: &mut SendBuffer, now: Instant) {
+        if matches!(self.phase, Phase::Closed(_)) {
+            return;
+        }
+        let busy = !self.in_flight.is_empty();
+        if let Err(rule) = self.link.handle_timeout(&self.config.timeouts, busy, out, now) {
+            let _ = self.misbehaved(rule, out);
+        }
+        self.in_flight.shrink();
+    }
+
+    /// Takes out a parked call whose deadline has passed; its reply is written. Drop the work.
+    pub fn poll_expired(&mut self, out: &mut SendBuffer, now: Instant) -> Option<(u32, T)> {
+        let (call, work) = self.in_flight.pop_expired(now)?;
+        let status = Status::deadline_exceeded("the deadline passed while the handler ran");
+        out.status(&ReplyHead::ok(call), &status, self.peer_frame_bytes_max);
+        Some((call, work))
+    }
+
+    /// Sends a go-away, once: calls in flight are finished, new ones are refused.
+    pub fn drain(&mut self, out: &mut SendBuffer) {
+        match self.phase {
+            Phase::Open => {
+                out.go_away(
+                    &GoAway { accepted: self.accepted, rule: 0 },
+                    "the server is shutting down",
+                );
+                self.phase = Phase::Draining;
+            }
+            // Nobody has said anything yet: there is nothing to finish.
+            Phase::Hello => self.close(CloseReason::Drained),
+            Phase::Draining | Phase::Closed(_) => {}
+        }
+    }
+
+    /// Whether the client knows a codec.
+    #[must_use]
+    pub fn peer_has_codec(&self, codec: corewire_codec::CodecId) -> bool {
+        self.peer_codecs & (1 << codec.number()) != 0
+    }
+}

@@ -1,0 +1,1 @@
+//! Pair tests: two connections joined by in-memory queues under a virtual clock.

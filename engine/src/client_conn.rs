@@ -1,0 +1,259 @@
+//! One connection that a channel made, and its turn.
+
+use bytes::Bytes;
+use corewire_codec::RecvBuffer;
+use corewire_proto::{ClientConnection, ClientInput, CloseReason};
+use std::io;
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::channel::{CallFailure, ChannelCore, Link, Reply};
+use crate::driver::{After, Ready, Shared};
+use crate::io::{Io, Token};
+
+/// A connection of a channel. Its state machine and send buffer live in the channel, where calls
+/// reach them; the socket and what was received live here.
+#[derive(Debug)]
+pub(crate) struct ClientConn<S> {
+    socket: S,
+    token: Token,
+    channel: Rc<ChannelCore>,
+    recv: RecvBuffer,
+    /// Until the connect is decided: by when it must be.
+    connect_by: Option<Instant>,
+}
+
+impl<S: 'static> ClientConn<S> {
+    pub(crate) fn new(socket: S, token: Token, channel: Rc<ChannelCore>, now: Instant) -> Self {
+        let connect_by = Some(now + channel.config.connect_timeout);
+        Self { socket, token, channel, recv: RecvBuffer::new(), connect_by }
+    }
+
+    /// One turn; answers what comes next and when to come back at the latest.
+    pub(crate) fn turn<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut Shared<I>,
+        ready: &mut Ready,
+    ) -> (After, Option<Instant>) {
+        if let Some(by) = self.connect_by {
+            if !ready.writable {
+                return match by <= shared.now {
+                    true => self.down(shared, CloseReason::ConnectTimeout),
+                    false => (After::Wait, Some(by)),
+                };
+            }
+            if let Err(error) = shared.io.connected(&self.socket) {
+                return self.down(shared, CloseReason::Transport(error.kind()));
+            }
+            self.connect_by = None;
+            self.up(shared);
+        }
+        let again = self.receive(shared, ready);
+        let core = Rc::clone(&self.channel);
+        let state = &mut *core.state.borrow_mut();
+        let Link::Up { proto, .. } = &mut state.link else { return (After::Drop, None) };
+        if ready.due {
+            proto.handle_timeout(&mut state.out, shared.now);
+        }
+        flush(shared, &self.socket, ready, proto, &mut state.out);
+        let released = core.released.get() && proto.in_flight() == 0;
+        if proto.is_drained() {
+            proto.close(CloseReason::Drained);
+        } else if released {
+            proto.close(CloseReason::LocallyClosed);
+        }
+        if let Some(reason) = proto.close_reason() {
+            return self.down_with(shared, state, reason);
+        }
+        let timer = [proto.poll_timeout(), state.waiting_deadline()].into_iter().flatten().min();
+        (if again { After::Again } else { After::Wait }, timer)
+    }
+
+    fn up<I: Io<Socket = S>>(&self, shared: &Shared<I>) {
+        let state = &mut *self.channel.state.borrow_mut();
+        let config = Rc::clone(&self.channel.connection);
+        let proto = ClientConnection::new(config, &mut state.out, shared.now);
+        state.handle_connected(self.token, Box::new(proto));
+        tracing::debug!(server = %self.channel.address, "connected");
+    }
+
+    fn down<I: Io<Socket = S>>(
+        &self,
+        shared: &Shared<I>,
+        reason: CloseReason,
+    ) -> (After, Option<Instant>) {
+        let state = &mut *self.channel.state.borrow_mut();
+        self.down_with(shared, state, reason)
+    }
+
+    fn down_with<I: Io<Socket = S>>(
+        &self,
+        shared: &Shared<I>,
+        state: &mut crate::channel::ChannelState,
+        reason: CloseReason,
+    ) -> (After, Option<Instant>) {
+        let server = self.channel.address;
+        if reason.is_fault() {
+            tracing::warn!(%server, %reason, "connection lost");
+        } else {
+            tracing::debug!(%server, %reason, "connection closed");
+        }
+        state.handle_down(&self.channel, reason, shared.now);
+        (After::Drop, None)
+    }
+
+    /// Receives and handles frames within the turn's bounds; answers whether work is left.
+    fn receive<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) -> bool {
+        let mut lent = core::mem::take(&mut shared.recv);
+        let again = self.receive_with(shared, ready, &mut lent);
+        if !lent.is_empty() {
+            self.recv = lent.take_unread();
+        }
+        if self.recv.is_empty() {
+            self.recv.shrink();
+        }
+        shared.recv = lent;
+        let state = &mut *self.channel.state.borrow_mut();
+        if let Link::Up { proto, .. } = &mut state.link {
+            proto.handle_rest(&self.recv, shared.now);
+            let free = if proto.has_slot() { usize::MAX } else { 0 };
+            if free > 0 && state.has_waiting() {
+                let limit = shared.config.budgets.frames_per_turn;
+                state.wake_waiting(free.min(limit));
+            }
+        }
+        state.wake_expired(shared.now);
+        if ready.due
+            && let Link::Up { .. } = &state.link
+        {
+            expire(state, shared.now);
+        }
+        again
+    }
+
+    fn receive_with<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut Shared<I>,
+        ready: &mut Ready,
+        lent: &mut RecvBuffer,
+    ) -> bool {
+        let budgets = shared.config.budgets;
+        let core = Rc::clone(&self.channel);
+        let mut frames_left = budgets.frames_per_turn;
+        for received in 0.. {
+            let state = &mut *core.state.borrow_mut();
+            let own = !self.recv.is_empty();
+            let recv = if own { &mut self.recv } else { &mut *lent };
+            if !recv.is_empty() && !handle_frames(state, shared, recv, &mut frames_left) {
+                return true;
+            }
+            let Link::Up { proto, .. } = &mut state.link else { return false };
+            if proto.close_reason().is_some() || !ready.readable {
+                return false;
+            }
+            if received >= budgets.receives_per_turn {
+                return true;
+            }
+            let own = !self.recv.is_empty();
+            let storage = match own {
+                true => {
+                    let room = self.recv.room_wanted();
+                    self.recv.storage(room)
+                }
+                false => lent.storage(budgets.receive_bytes),
+            };
+            let room = storage.capacity() - storage.len();
+            match shared.io.recv(&self.socket, storage) {
+                Ok(0) => {
+                    ready.readable = false;
+                    proto.handle_eof();
+                    return false;
+                }
+                Ok(count) => ready.readable = count == room || ready.hangup,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready.readable = false;
+                    return false;
+                }
+                Err(error) => {
+                    ready.readable = false;
+                    proto.handle_error(error.kind());
+                    return false;
+                }
+            }
+        }
+        false
+    }
+}
+
+/// Handles whole frames; answers `false` when it stopped at the bound with frames left.
+fn handle_frames<I: Io>(
+    state: &mut crate::channel::ChannelState,
+    shared: &Shared<I>,
+    recv: &mut RecvBuffer,
+    frames_left: &mut usize,
+) -> bool {
+    loop {
+        if *frames_left == 0 {
+            return false;
+        }
+        let Link::Up { proto, .. } = &mut state.link else { return true };
+        match proto.handle_frame(recv, &mut state.out, shared.now) {
+            ClientInput::NeedBytes | ClientInput::Closed(_) => return true,
+            ClientInput::Handled => {}
+            ClientInput::Ready => state.handle_ready(),
+            ClientInput::Reply { work, head, payload } => {
+                let body: Bytes = payload.into_body();
+                state.complete(work, Ok(Reply { head, body }));
+            }
+            ClientInput::GoAway => {
+                while let Link::Up { proto, .. } = &mut state.link
+                    && let Some(key) = proto.poll_refused()
+                {
+                    state.complete(key, Err(CallFailure::Refused));
+                }
+            }
+        }
+        *frames_left -= 1;
+    }
+}
+
+/// Ends the calls whose deadline has passed.
+fn expire(state: &mut crate::channel::ChannelState, now: Instant) {
+    while let Link::Up { proto, .. } = &mut state.link
+        && let Some(key) = proto.poll_expired(&mut state.out, now)
+    {
+        state.complete(key, Err(CallFailure::DeadlineExceeded { sent: true }));
+    }
+}
+
+/// Writes what there is, first and without asking; stops at the first `WouldBlock`.
+fn flush<I: Io>(
+    shared: &mut Shared<I>,
+    socket: &I::Socket,
+    ready: &mut Ready,
+    proto: &mut ClientConnection<usize>,
+    out: &mut corewire_codec::SendBuffer,
+) {
+    if out.is_empty() {
+        return;
+    }
+    let mut progress = false;
+    while !out.is_empty() {
+        match shared.io.send(socket, out) {
+            Ok(count) => {
+                progress = true;
+                out.advance(count);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                ready.writable = false;
+                break;
+            }
+            Err(error) => {
+                proto.handle_error(error.kind());
+                out.clear();
+                break;
+            }
+        }
+    }
+    proto.handle_write(progress, !out.is_empty(), shared.now);
+}

@@ -1,0 +1,84 @@
+//! Counters that one shard writes and anybody reads.
+//!
+//! A counter is a relaxed load and a relaxed store: with a single writer no increment is lost, and
+//! no instruction locks the bus. Each shard's counters have cache lines of their own.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only its shard changes.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds, as the owner.
+    #[inline]
+    pub(crate) fn add(&self, amount: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+    }
+
+    /// Sets, as the owner.
+    #[inline]
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value, as of some moment ago.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What one shard has counted since it started.
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub struct ShardCounters {
+            $($(#[$doc])* pub $name: Counter,)*
+        }
+
+        impl ShardCounters {
+            /// All counters at one moment, by name.
+            #[must_use]
+            pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.value()),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections accepted.
+    connections_accepted,
+    /// Connections open now.
+    connections_open,
+    /// Connections that ended by somebody's fault.
+    connections_faulted,
+    /// Requests given to a handler or refused by the dispatcher.
+    calls,
+    /// Handlers that pended at their first poll.
+    calls_parked,
+    /// Parked handlers dropped because their caller cancelled, left or ran out of time.
+    calls_dropped,
+    /// Handlers that panicked.
+    panics,
+    /// Bytes received.
+    bytes_received,
+    /// Bytes sent.
+    bytes_sent,
+    /// Receive operations.
+    receives,
+    /// Send operations.
+    sends,
+    /// Times that reading from a connection was paused over its budget.
+    reads_paused,
+    /// Connections refused for want of descriptors or memory.
+    accept_failures,
+    /// Turns of the driver; the supervisor takes it for the shard's heartbeat.
+    turns,
+    /// Times that the shard went to sleep.
+    parks,
+    /// 1 while the shard sleeps, else 0.
+    parked,
+}

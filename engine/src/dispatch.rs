@@ -1,0 +1,131 @@
+//! What the engine asks of the layer above: make a call, answer it.
+
+use corewire_codec::{Encode, Payload, ReplyHead, RequestHead, SendBuffer, Status, reply_flags};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use crate::shard::ShardId;
+
+/// A call as it came in.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    /// Its fields.
+    pub request: RequestHead,
+    /// Its bytes, still in the receive buffer.
+    pub payload: Payload<'a>,
+    /// When nobody waits for the answer any more.
+    pub deadline: Option<Instant>,
+    /// Who calls.
+    pub peer: SocketAddr,
+    /// The shard that runs the call.
+    pub shard: ShardId,
+    /// The connection's id in this process; with the call id it names the call globally.
+    pub connection_id: u64,
+}
+
+/// What a dispatcher did with a call.
+#[derive(Debug)]
+pub enum Dispatched {
+    /// The [`ReplySlot`] was used.
+    Replied,
+    /// The handler pends; poll it when its waker is woken.
+    Pending(Pin<Box<dyn PendingCall>>),
+}
+
+/// A set of methods on one shard. It is polled on that shard's thread only.
+pub trait Dispatch {
+    /// Makes a call: polls its handler once, with `context`, and answers through `reply` if it is
+    /// done. It may panic; the call then fails with `Internal`.
+    fn dispatch(
+        &self,
+        call: Incoming<'_>,
+        context: &mut Context<'_>,
+        reply: &mut ReplySlot<'_>,
+    ) -> Dispatched;
+}
+
+/// A handler that was polled and pends. Dropping it cancels it.
+pub trait PendingCall {
+    /// Polls the handler; on `Ready` the reply was given. It may panic.
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>, reply: &mut ReplySlot<'_>)
+    -> Poll<()>;
+
+    /// The call is over: the memory may serve another one.
+    fn recycle(self: Pin<Box<Self>>);
+}
+
+impl std::fmt::Debug for dyn PendingCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PendingCall")
+    }
+}
+
+/// The place of one call's reply in its connection's send buffer. It takes one reply; further ones
+/// are ignored.
+#[derive(Debug)]
+pub struct ReplySlot<'a> {
+    out: &'a mut SendBuffer,
+    head: ReplyHead,
+    frame_bytes_max: u32,
+    done: bool,
+}
+
+impl<'a> ReplySlot<'a> {
+    #[inline]
+    pub(crate) fn new(out: &'a mut SendBuffer, call: u32, frame_bytes_max: u32) -> Self {
+        Self { out, head: ReplyHead::ok(call), frame_bytes_max, done: false }
+    }
+
+    /// Whether a reply was given.
+    #[must_use]
+    #[inline]
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// States how long the handler took, in µs.
+    pub fn set_handler_us(&mut self, handler_us: u32) {
+        self.head.handler_us = handler_us;
+    }
+
+    /// Answers with a value, written straight into the send buffer. A value that cannot be encoded
+    /// becomes `Internal`, one that is larger than the peer accepts `ResourceExhausted`.
+    #[inline]
+    pub fn send<C: Encode<T>, T>(&mut self, value: T) {
+        if self.done {
+            return;
+        }
+        self.head.encoding = corewire_codec::Encoding::plain(C::ID);
+        let mut frame = self.out.reply(&self.head, None);
+        let failure = match C::encode(value, &mut frame) {
+            Ok(()) => match frame.finish(self.frame_bytes_max) {
+                Ok(()) => {
+                    self.done = true;
+                    return;
+                }
+                Err(error) => Status::resource_exhausted(error.to_string()),
+            },
+            Err(error) => {
+                drop(frame);
+                Status::internal(error.to_string())
+            }
+        };
+        self.status(&failure);
+    }
+
+    /// Answers with a failure.
+    pub fn status(&mut self, status: &Status) {
+        if !self.done {
+            self.done = true;
+            self.out.status(&self.head, status, self.frame_bytes_max);
+        }
+    }
+
+    /// Answers that the call was not run and may be tried again.
+    pub fn refuse(&mut self, status: &Status) {
+        self.head.flags |= reply_flags::REFUSED;
+        self.status(status);
+    }
+}

@@ -1,0 +1,63 @@
+//! How other threads reach a shard: a queue, and an eventfd that wakes the shard up for it.
+//!
+//! This is off every call's path: a call that stays on its shard never comes here.
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::time::Duration;
+
+/// What another thread asks of a shard.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// A waker of this shard was woken elsewhere: poll the work with this key.
+    Wake(u32),
+    /// Stop accepting, finish what is in flight within this time, then end.
+    Drain(Duration),
+    /// The listener is back in service: look whether somebody waits.
+    Listen,
+}
+
+/// One shard's doorbell. Rung by any thread, answered by the shard.
+#[derive(Debug)]
+pub struct Doorbell {
+    bell: OwnedFd,
+    orders: flume::Sender<Order>,
+    inbox: flume::Receiver<Order>,
+}
+
+impl Doorbell {
+    /// A new bell with an empty queue.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub(crate) fn new() -> io::Result<Self> {
+        let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        let (orders, inbox) = flume::unbounded();
+        Ok(Self { bell, orders, inbox })
+    }
+
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+
+    /// Leaves an order and rings.
+    pub(crate) fn ring(&self, order: Order) {
+        // The receiver lives as long as the bell, so the queue is never closed.
+        let _ = self.orders.send(order);
+        // Any number but zero rings. A counter that is full has been rung enough.
+        let _ = rustix::io::write(&self.bell, &1u64.to_le_bytes());
+    }
+
+    /// Empties the bell's counter; to be called before the orders are taken.
+    pub(crate) fn silence(&self) {
+        let mut counter = [0; 8];
+        let _ = rustix::io::read(&self.bell, &mut counter);
+    }
+
+    /// Takes one order.
+    pub(crate) fn take(&self) -> Option<Order> {
+        self.inbox.try_recv().ok()
+    }
+}

@@ -1,0 +1,449 @@
+//! A shard's turn: readiness, reading, handlers, one write per connection.
+//!
+//! The driver is synchronous and generic over [`Io`]; the shard's one task calls
+//! [`turn`](Driver::turn) again and again, and sleeps in between when a turn found nothing.
+//!
+//! ```text
+//!  readiness ┐
+//!  wakes     ├─▶ run queue ─▶ for each connection: poll woken calls ─▶ receive ─▶ frames ─▶
+//!  timers    ┘                handlers ─▶ one gathered send ─▶ arm its timer
+//! ```
+//!
+//! Fairness: each connection is bounded in frames and receives per turn; what is left over puts it
+//! at the end of the queue for the next turn.
+
+use corewire_codec::{RecvBuffer, SendBuffer};
+use slab::Slab;
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use corewire_proto::ServerConfig;
+
+use crate::calls::ParkedCalls;
+use crate::channel::ChannelCore;
+use crate::client_conn::ClientConn;
+use crate::counters::ShardCounters;
+use crate::dispatch::Dispatch;
+use crate::doorbell::Order;
+use crate::io::{Io, Readiness, Token};
+use crate::local::Local;
+use crate::server_conn::ServerConn;
+use crate::shard::DriverConfig;
+use crate::timers::Timers;
+
+/// How long a shard leaves its listener alone after the system refused it a descriptor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What every connection needs while it has its turn.
+pub(crate) struct Shared<I: Io> {
+    pub(crate) io: I,
+    pub(crate) config: DriverConfig,
+    pub(crate) counters: Arc<ShardCounters>,
+    pub(crate) dispatch: Rc<dyn Dispatch>,
+    pub(crate) calls: ParkedCalls,
+    pub(crate) timers: Timers,
+    /// Lent to each connection for its turn, so that idle ones own no buffers.
+    pub(crate) recv: RecvBuffer,
+    pub(crate) send: SendBuffer,
+    pub(crate) now: Instant,
+    /// While the shard drains: by when all connections must be gone.
+    pub(crate) drain_by: Option<Instant>,
+}
+
+/// What a connection wants after its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// To be left alone until something happens.
+    Wait,
+    /// Another turn: there is work left.
+    Again,
+    /// To be dropped.
+    Drop,
+}
+
+enum Conn<I: Io> {
+    Server(Box<ServerConn<I::Socket>>),
+    Client(Box<ClientConn<I::Socket>>),
+}
+
+struct Entry<I: Io> {
+    token: Token,
+    queued: bool,
+    /// What was reported ready and not yet used up.
+    readable: bool,
+    writable: bool,
+    hangup: bool,
+    /// The connection's earliest timer, and whether it is due.
+    armed: Option<Instant>,
+    due: bool,
+    /// `None` while the connection has its turn.
+    conn: Option<Conn<I>>,
+}
+
+/// One shard's driver.
+pub(crate) struct Driver<I: Io> {
+    shared: Shared<I>,
+    server: Rc<ServerConfig>,
+    local: Rc<Local>,
+    listener: Option<I::Listener>,
+    acceptable: bool,
+    accept_after: Option<Instant>,
+    connections_made: u64,
+    conns: Slab<Entry<I>>,
+    generation: u32,
+    server_conns: usize,
+    run: VecDeque<Token>,
+    news: Vec<Readiness>,
+    keys: Vec<u32>,
+    tokens: Vec<Token>,
+}
+
+impl<I: Io> Driver<I> {
+    pub(crate) fn new(
+        mut io: I,
+        config: DriverConfig,
+        local: Rc<Local>,
+        listener: Option<I::Listener>,
+        dispatch: Rc<dyn Dispatch>,
+        counters: Arc<ShardCounters>,
+    ) -> io::Result<Self> {
+        if let Some(listener) = &listener {
+            io.watch_listener(listener)?;
+        }
+        Ok(Self {
+            server: Rc::new(config.server),
+            shared: Shared {
+                io,
+                counters,
+                dispatch,
+                calls: ParkedCalls::new(Arc::clone(&local.doorbell)),
+                timers: Timers::default(),
+                recv: RecvBuffer::new(),
+                send: SendBuffer::new(),
+                now: Instant::now(),
+                drain_by: None,
+                config,
+            },
+            local,
+            acceptable: listener.is_some(),
+            listener,
+            accept_after: None,
+            connections_made: 0,
+            conns: Slab::new(),
+            generation: 0,
+            server_conns: 0,
+            run: VecDeque::new(),
+            news: Vec::new(),
+            keys: Vec::new(),
+            tokens: Vec::new(),
+        })
+    }
+
+    /// Does everything there is to do now, each connection within its bounds; waits for readiness for
+    /// at most `wait` when nothing else is to be done. Answers whether it did anything.
+    pub(crate) fn turn(&mut self, wait: Duration) -> io::Result<bool> {
+        let ready = !self.run.is_empty() || self.acceptable || self.local.has_news();
+        let wait = if ready { Duration::ZERO } else { wait };
+        self.shared.io.poll(&mut self.news, wait)?;
+        self.shared.now = Instant::now();
+        self.take_readiness();
+        if self.local.take_news() {
+            self.take_local();
+        }
+        self.take_due();
+        self.accept();
+        let rounds = self.run.len();
+        for _ in 0..rounds {
+            let Some(token) = self.run.pop_front() else { break };
+            self.run_connection(token);
+        }
+        Ok(rounds > 0)
+    }
+
+    /// When the driver must turn again even if nothing happens.
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
+        [self.shared.timers.next(), self.accept_after, self.shared.drain_by]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Whether everything is over: the shard drained, and no connection of its server is left.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.shared.drain_by.is_some() && self.server_conns == 0
+    }
+
+    fn enqueue(&mut self, token: Token) -> Option<&mut Entry<I>> {
+        let entry = self.conns.get_mut(token.index()).filter(|entry| entry.token == token)?;
+        if !entry.queued {
+            entry.queued = true;
+            self.run.push_back(token);
+        }
+        Some(entry)
+    }
+
+    fn take_readiness(&mut self) {
+        let mut news = core::mem::take(&mut self.news);
+        for ready in news.drain(..) {
+            match ready.token {
+                Token::LISTENER => self.acceptable = self.listener.is_some(),
+                Token::DOORBELL => self.answer_doorbell(),
+                token => {
+                    if let Some(entry) = self.enqueue(token) {
+                        entry.readable |= ready.readable;
+                        entry.writable |= ready.writable;
+                        entry.hangup |= ready.hangup;
+                    }
+                }
+            }
+        }
+        self.news = news;
+    }
+
+    fn answer_doorbell(&mut self) {
+        let doorbell = Arc::clone(&self.local.doorbell);
+        doorbell.silence();
+        while let Some(order) = doorbell.take() {
+            match order {
+                Order::Wake(key) => self.wake_call(key),
+                Order::Drain(within) => self.drain(self.shared.now + within),
+                Order::Listen => self.acceptable = self.listener.is_some(),
+            }
+        }
+    }
+
+    fn wake_call(&mut self, key: u32) {
+        let Some((token, call)) = self.shared.calls.owner(key) else { return };
+        if let Some(Entry { conn: Some(Conn::Server(conn)), .. }) = self.enqueue(token) {
+            conn.wake(call);
+        }
+    }
+
+    /// Takes what code on this thread left in the mailbox.
+    fn take_local(&mut self) {
+        let mut keys = core::mem::take(&mut self.keys);
+        self.local.swap_woken(&mut keys);
+        for key in keys.drain(..) {
+            self.wake_call(key);
+        }
+        self.keys = keys;
+        let mut tokens = core::mem::take(&mut self.tokens);
+        self.local.swap_dirty(&mut tokens);
+        for token in tokens.drain(..) {
+            self.enqueue(token);
+        }
+        self.tokens = tokens;
+        for channel in self.local.take_connects() {
+            self.connect(channel);
+        }
+    }
+
+    fn take_due(&mut self) {
+        while let Some((at, token)) = self.shared.timers.pop_due(self.shared.now) {
+            let stale = self.conns.get(token.index()).is_none_or(|entry| entry.armed != Some(at));
+            if stale {
+                continue;
+            }
+            if let Some(entry) = self.enqueue(token) {
+                entry.armed = None;
+                entry.due = true;
+            }
+        }
+        if self.shared.drain_by.is_some_and(|by| by <= self.shared.now) {
+            self.abandon_connections();
+        }
+    }
+
+    fn accept(&mut self) {
+        if self.accept_after.is_some_and(|after| after <= self.shared.now) {
+            self.accept_after = None;
+            self.acceptable = true;
+        }
+        if !self.acceptable || self.accept_after.is_some() {
+            return;
+        }
+        for _ in 0..self.shared.config.budgets.accepts_per_turn {
+            let Some(listener) = &self.listener else { return };
+            match self.shared.io.accept(listener) {
+                Ok((socket, peer)) => self.add_server_conn(socket, peer),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.acceptable = false;
+                    return;
+                }
+                // The client was gone before it was taken; the next one is another matter.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                    ) => {}
+                Err(error) => {
+                    let shard = self.shared.config.info.id;
+                    self.shared.counters.accept_failures.add(1);
+                    tracing::warn!(%shard, %error, "cannot accept; trying again in {ACCEPT_PAUSE:?}. If descriptors ran out, raise RLIMIT_NOFILE");
+                    self.accept_after = Some(self.shared.now + ACCEPT_PAUSE);
+                    self.acceptable = false;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn next_token(&mut self) -> Token {
+        self.generation = self.generation.wrapping_add(1) & 0x7fff_ffff;
+        // A table of 2³² connections would need a machine with terabytes of descriptors.
+        let index = u32::try_from(self.conns.vacant_key()).unwrap_or(u32::MAX);
+        Token::connection(index, self.generation)
+    }
+
+    fn insert(&mut self, token: Token, conn: Conn<I>) {
+        self.conns.insert(Entry {
+            token,
+            queued: false,
+            readable: false,
+            writable: false,
+            hangup: false,
+            armed: None,
+            due: false,
+            conn: Some(conn),
+        });
+        self.enqueue(token);
+    }
+
+    fn add_server_conn(&mut self, socket: I::Socket, peer: std::net::SocketAddr) {
+        let token = self.next_token();
+        if let Err(error) = self.shared.io.watch(&socket, token) {
+            self.shared.counters.accept_failures.add(1);
+            tracing::warn!(%peer, %error, "cannot watch an accepted connection; it is closed");
+            return;
+        }
+        let (first, step) = self.shared.config.connection_ids;
+        let id = first.wrapping_add(step.wrapping_mul(self.connections_made));
+        self.connections_made += 1;
+        self.shared.counters.connections_accepted.add(1);
+        self.server_conns += 1;
+        self.shared.counters.connections_open.set(self.server_conns as u64);
+        let config = Rc::clone(&self.server);
+        let conn = ServerConn::new(socket, token, peer, config, id, self.shared.now);
+        tracing::debug!(shard = %self.shared.config.info.id, %peer, connection = id, "connection opened");
+        self.insert(token, Conn::Server(Box::new(conn)));
+    }
+
+    fn connect(&mut self, channel: Rc<ChannelCore>) {
+        let token = self.next_token();
+        let socket = self.shared.io.connect(channel.address).and_then(|socket| {
+            self.shared.io.watch(&socket, token)?;
+            Ok(socket)
+        });
+        match socket {
+            Ok(socket) => {
+                let conn = ClientConn::new(socket, token, channel, self.shared.now);
+                self.insert(token, Conn::Client(Box::new(conn)));
+            }
+            Err(error) => {
+                let reason = corewire_proto::CloseReason::Transport(error.kind());
+                channel.state.borrow_mut().handle_down(&channel, reason, self.shared.now);
+            }
+        }
+    }
+
+    fn run_connection(&mut self, token: Token) {
+        let Some(entry) = self.conns.get_mut(token.index()).filter(|entry| entry.token == token)
+        else {
+            return;
+        };
+        entry.queued = false;
+        let Some(mut conn) = entry.conn.take() else { return };
+        let mut ready = Ready {
+            readable: entry.readable,
+            writable: entry.writable,
+            hangup: entry.hangup,
+            due: core::mem::take(&mut entry.due),
+        };
+        let mut armed = entry.armed;
+        let (after, timer) = match &mut conn {
+            Conn::Server(conn) => conn.turn(&mut self.shared, &mut ready),
+            Conn::Client(conn) => conn.turn(&mut self.shared, &mut ready),
+        };
+        if after == After::Drop {
+            self.conns.remove(token.index());
+            self.forget(conn);
+            return;
+        }
+        if let Some(at) = timer {
+            self.shared.timers.arm(token, at, &mut armed);
+        }
+        if let Some(entry) = self.conns.get_mut(token.index()) {
+            entry.readable = ready.readable;
+            entry.writable = ready.writable;
+            entry.armed = armed;
+            entry.conn = Some(conn);
+        }
+        if after == After::Again {
+            self.enqueue(token);
+        }
+    }
+
+    fn forget(&mut self, conn: Conn<I>) {
+        if let Conn::Server(_) = conn {
+            self.server_conns -= 1;
+            self.shared.counters.connections_open.set(self.server_conns as u64);
+        }
+    }
+
+    /// Stops accepting and lets each connection finish. Connections that wait to be accepted are
+    /// still taken, so that they learn why instead of being reset.
+    fn drain(&mut self, by: Instant) {
+        if self.shared.drain_by.is_some() {
+            return;
+        }
+        self.acceptable = self.listener.is_some();
+        self.accept_after = None;
+        while self.acceptable && self.accept_after.is_none() {
+            self.accept();
+        }
+        if let Some(listener) = self.listener.take() {
+            self.shared.io.unwatch_listener(&listener);
+        }
+        self.acceptable = false;
+        self.accept_after = None;
+        self.shared.drain_by = Some(by);
+        tracing::info!(shard = %self.shared.config.info.id, connections = self.server_conns, "draining");
+        let tokens: Vec<Token> = self.conns.iter().map(|(_, entry)| entry.token).collect();
+        for token in tokens {
+            self.enqueue(token);
+        }
+    }
+
+    /// The drain deadline passed: drops what is left.
+    fn abandon_connections(&mut self) {
+        let servers = |entry: &Entry<I>| matches!(entry.conn, Some(Conn::Server(_)));
+        let left: Vec<Token> = self
+            .conns
+            .iter()
+            .filter(|(_, entry)| servers(entry))
+            .map(|(_, entry)| entry.token)
+            .collect();
+        for token in left {
+            if let Some(mut conn) =
+                self.conns.try_remove(token.index()).and_then(|entry| entry.conn)
+            {
+                if let Conn::Server(conn) = &mut conn {
+                    conn.abandon(&mut self.shared);
+                }
+                self.forget(conn);
+            }
+        }
+    }
+}
+
+/// A connection's readiness, for the length of its turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ready {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    pub(crate) hangup: bool,
+    pub(crate) due: bool,
+}

@@ -1,0 +1,171 @@
+//! Sockets by direct system calls, readiness by one edge-triggered epoll set per shard.
+//!
+//! Each stream is put into the set once, for both directions, and never changed. The kernel reports
+//! writability only after a send found the socket's buffer full, so "write first, ask later" costs
+//! no system call for the asking.
+
+use bytes::BytesMut;
+use corewire_codec::SendBuffer;
+use rustix::event::{Timespec, epoll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType,
+    ipproto, sockopt,
+};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::doorbell::Doorbell;
+use crate::io::{Io, Readiness, Token};
+
+/// Events taken from the kernel at once.
+const EVENTS_MAX: usize = 256;
+/// Slices per gathered send.
+const SLICES_MAX: usize = 32;
+
+/// The production [`Io`].
+pub struct Epoll {
+    set: OwnedFd,
+    events: Vec<epoll::Event>,
+}
+
+impl std::fmt::Debug for Epoll {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Epoll").field("set", &self.set).finish_non_exhaustive()
+    }
+}
+
+impl Epoll {
+    /// A new set that also watches the shard's doorbell.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn new(doorbell: &Doorbell) -> io::Result<Self> {
+        let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&set, doorbell, epoll::EventData::new_u64(Token::DOORBELL.0), flags)?;
+        Ok(Self { set, events: Vec::with_capacity(EVENTS_MAX) })
+    }
+
+    /// A second descriptor of the set, for whoever waits until something in it is ready.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.set.try_clone()
+    }
+}
+
+impl AsFd for Doorbell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor()
+    }
+}
+
+impl Io for Epoll {
+    type Socket = OwnedFd;
+    type Listener = Arc<OwnedFd>;
+
+    fn poll(&mut self, news: &mut Vec<Readiness>, wait: Duration) -> io::Result<()> {
+        let wait = Timespec {
+            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: wait.subsec_nanos().into(),
+        };
+        self.events.clear();
+        match epoll::wait(&self.set, rustix::buffer::spare_capacity(&mut self.events), Some(&wait))
+        {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        for event in &self.events {
+            let (flags, data) = (event.flags, event.data);
+            let hangup = epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
+            news.push(Readiness {
+                token: Token(data.u64()),
+                readable: flags.intersects(epoll::EventFlags::IN | hangup),
+                writable: flags.intersects(epoll::EventFlags::OUT | hangup),
+                hangup: flags.intersects(hangup),
+            });
+        }
+        Ok(())
+    }
+
+    fn watch_listener(&mut self, listener: &Self::Listener) -> io::Result<()> {
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&self.set, listener, epoll::EventData::new_u64(Token::LISTENER.0), flags)?;
+        Ok(())
+    }
+
+    fn unwatch_listener(&mut self, listener: &Self::Listener) {
+        // It fails only for a descriptor that is not in the set, and then there is nothing to do.
+        let _ = epoll::delete(&self.set, listener);
+    }
+
+    fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Socket, SocketAddr)> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (socket, address) = rustix::net::acceptfrom_with(listener, flags)?;
+        let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+        let address = address.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted))?;
+        sockopt::set_tcp_nodelay(&socket, true)?;
+        Ok((socket, address))
+    }
+
+    fn connect(&mut self, address: SocketAddr) -> io::Result<Self::Socket> {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket =
+            rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+        sockopt::set_tcp_nodelay(&socket, true)?;
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn connected(&mut self, socket: &Self::Socket) -> io::Result<()> {
+        Ok(sockopt::socket_error(socket)??)
+    }
+
+    fn watch(&mut self, socket: &Self::Socket, token: Token) -> io::Result<()> {
+        let flags = epoll::EventFlags::IN
+            | epoll::EventFlags::OUT
+            | epoll::EventFlags::RDHUP
+            | epoll::EventFlags::ET;
+        epoll::add(&self.set, socket, epoll::EventData::new_u64(token.0), flags)?;
+        Ok(())
+    }
+
+    #[inline]
+    fn recv(&mut self, socket: &Self::Socket, into: &mut BytesMut) -> io::Result<usize> {
+        let (_, received) =
+            rustix::net::recv(socket, into.spare_capacity_mut(), RecvFlags::DONTWAIT)?;
+        let length = into.len() + received;
+        // SAFETY: `recv` succeeded without the TRUNC flag, so it has written exactly `received`
+        // bytes from the start of the spare capacity, and `length` is at most the capacity. All
+        // bytes below `length` are therefore initialised.
+        unsafe { into.set_len(length) };
+        Ok(received)
+    }
+
+    #[inline]
+    fn send(&mut self, socket: &Self::Socket, from: &SendBuffer) -> io::Result<usize> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        if from.is_contiguous() {
+            return Ok(rustix::net::send(socket, from.first_chunk(), flags)?);
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let filled = from.chunks(&mut slices);
+        let slices = slices.get(..filled).unwrap_or(&[]);
+        Ok(rustix::net::sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags)?)
+    }
+
+    fn shutdown_write(&mut self, socket: &Self::Socket) {
+        // It fails when the peer is gone already, which is what it is to bring about.
+        let _ = rustix::net::shutdown(socket, Shutdown::Write);
+    }
+}

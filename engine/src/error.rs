@@ -1,0 +1,123 @@
+//! Why a server or a shard did not start: one sentence each, with the remedy.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+/// Why something did not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The kernel has no io_uring.
+    IoUringAbsent,
+    /// io_uring is there, but this process may not use it.
+    IoUringForbidden,
+    /// The kernel is too old.
+    KernelTooOld {
+        /// Its release, as `uname -r` prints it.
+        release: String,
+    },
+    /// The limit on locked memory is too low for the executors.
+    LockedMemory {
+        /// The limit, in bytes.
+        limit: u64,
+        /// What is needed, in bytes.
+        needed: u64,
+    },
+    /// A CPU that the process may not use.
+    CpuNotAllowed {
+        /// The CPU.
+        cpu: usize,
+        /// Those it may use.
+        allowed: Vec<usize>,
+    },
+    /// A CPU that is named twice.
+    CpuTwice {
+        /// The CPU.
+        cpu: usize,
+    },
+    /// No shard at all, or too many.
+    ShardCount {
+        /// How many.
+        count: usize,
+    },
+    /// Another socket listens there.
+    AddressInUse {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The address cannot be listened on.
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        error: io::Error,
+    },
+    /// A setting that makes no sense.
+    Config(String),
+    /// An operation of the operating system failed.
+    Io {
+        /// What was to be done.
+        what: &'static str,
+        /// What the operating system says.
+        error: io::Error,
+    },
+    /// A shard's thread ended before it was ready.
+    Shard {
+        /// The shard.
+        shard: u16,
+        /// What it said.
+        reason: String,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::IoUringAbsent => f.write_str(
+                "this kernel has no io_uring; run on Linux 5.8 or newer with CONFIG_IO_URING",
+            ),
+            Self::IoUringForbidden => f.write_str(
+                "io_uring is forbidden here; set the sysctl kernel.io_uring_disabled to 0, or allow io_uring_setup in the container's seccomp profile",
+            ),
+            Self::KernelTooOld { release } => {
+                write!(f, "Linux {release} is too old; 5.8 or newer is needed")
+            }
+            Self::LockedMemory { limit, needed } => write!(
+                f,
+                "the limit on locked memory is {} KiB, and {} KiB are needed; raise it with ulimit -l, or LimitMEMLOCK= in a systemd unit",
+                limit / 1024,
+                needed.div_ceil(1024)
+            ),
+            Self::CpuNotAllowed { cpu, allowed } => write!(
+                f,
+                "CPU {cpu} is not among the CPUs this process may use, which are {allowed:?}; choose from these, or widen the process's affinity or cpuset"
+            ),
+            Self::CpuTwice { cpu } => {
+                write!(f, "CPU {cpu} is named twice; name each CPU once, for a shard owns its CPU")
+            }
+            Self::ShardCount { count } => {
+                write!(f, "{count} shards were asked for; it must be between 1 and 65535")
+            }
+            Self::AddressInUse { address } => write!(
+                f,
+                "{address} is in use by another process; stop that one, or choose another port (0 lets the system choose)"
+            ),
+            Self::Listen { address, error } => {
+                write!(f, "cannot listen on {address}: {error}; choose an address of this host")
+            }
+            Self::Config(text) => f.write_str(text),
+            Self::Io { what, error } => write!(f, "cannot {what}: {error}"),
+            Self::Shard { shard, reason } => write!(f, "shard {shard} did not start: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Listen { error, .. } | Self::Io { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The seam between the driver and the operating system.
+//!
+//! [`Driver`](crate::driver::Driver) decides what to do with sockets; an [`Io`] does it. The one for
+//! production is [`Epoll`](crate::epoll::Epoll). A second one (another kernel interface, a simulated
+//! network) fills the same trait, and the driver does not change.
+
+use bytes::BytesMut;
+use corewire_codec::SendBuffer;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What a [`Readiness`] is about: an opaque number that was given when the thing was watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token(pub u64);
+
+impl Token {
+    /// The shard's listener.
+    pub const LISTENER: Self = Self(u64::MAX);
+    /// The shard's doorbell.
+    pub const DOORBELL: Self = Self(u64::MAX - 1);
+
+    /// The token of a connection: its place in the table, and how often the place was used before,
+    /// so that news about a connection that is gone reaches nobody.
+    pub(crate) fn connection(index: u32, generation: u32) -> Self {
+        Self(u64::from(index) | (u64::from(generation) << 32))
+    }
+
+    pub(crate) fn index(self) -> usize {
+        (self.0 & 0xffff_ffff) as usize
+    }
+}
+
+/// News about one watched thing. Edge-triggered: it is told once, and holds until the operation it
+/// is about answers `WouldBlock`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// What it is about.
+    pub token: Token,
+    /// Bytes, a connection, the peer's end or an error can be received.
+    pub readable: bool,
+    /// Bytes can be sent.
+    pub writable: bool,
+    /// The peer closed, or the socket failed: receive until that shows.
+    pub hangup: bool,
+}
+
+/// Non-blocking sockets with edge-triggered readiness.
+pub trait Io: 'static {
+    /// A connected, or connecting, stream. Dropping it closes it.
+    type Socket: 'static;
+    /// A listening socket. Dropping it does not close what it listens on.
+    type Listener: 'static;
+
+    /// Appends what became ready to `news`; waits for at most `wait` when nothing is.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says; the shard cannot go on.
+    fn poll(&mut self, news: &mut Vec<Readiness>, wait: Duration) -> io::Result<()>;
+
+    /// Watches a listener.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    fn watch_listener(&mut self, listener: &Self::Listener) -> io::Result<()>;
+
+    /// Watches no longer.
+    fn unwatch_listener(&mut self, listener: &Self::Listener);
+
+    /// Takes one waiting connection.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when none waits; otherwise what the operating system says.
+    fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Socket, SocketAddr)>;
+
+    /// Begins to connect; the socket becomes writable when it is decided.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says at once.
+    fn connect(&mut self, address: SocketAddr) -> io::Result<Self::Socket>;
+
+    /// How a connect ended, once its socket is writable.
+    ///
+    /// # Errors
+    ///
+    /// Why it failed.
+    fn connected(&mut self, socket: &Self::Socket) -> io::Result<()>;
+
+    /// Watches a stream in both directions. Writability is told after an `accept` or a `connect`,
+    /// and from then on only after a send that answered `WouldBlock`.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    fn watch(&mut self, socket: &Self::Socket, token: Token) -> io::Result<()>;
+
+    /// Receives into the free capacity of `into`; answers how many bytes, zero at the peer's end.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when nothing is there; otherwise what the operating system says.
+    fn recv(&mut self, socket: &Self::Socket, into: &mut BytesMut) -> io::Result<usize>;
+
+    /// Sends from the front of `from` as much as the socket takes in one operation.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when it takes nothing; otherwise what the operating system says.
+    fn send(&mut self, socket: &Self::Socket, from: &SendBuffer) -> io::Result<usize>;
+
+    /// Says that nothing more will be sent.
+    fn shutdown_write(&mut self, socket: &Self::Socket);
+}

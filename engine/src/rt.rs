@@ -1,0 +1,133 @@
+//! The only file that names glommio.
+//!
+//! Glommio hosts the shard: it owns the thread's loop, runs the driver as one task among others, and
+//! sleeps in the kernel when nobody has work. Socket I/O does not go through it (see
+//! `docs/ARCHITECTURE.md`).
+
+use glommio::io::{PollState, PollableFd};
+use glommio::{Latency, LocalExecutorBuilder, Placement, Shares};
+use rustix::fd::OwnedFd;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use crate::local::Local;
+
+/// How often glommio may interrupt the driver to look after its own timers and files; the bound on
+/// how late they can be on a busy shard.
+const PREEMPT: Duration = Duration::from_millis(1);
+
+/// Submission queue entries of each of glommio's rings.
+const RING_DEPTH: usize = 128;
+
+/// Locked memory that glommio needs for one executor, in bytes; its builder refuses less.
+pub(crate) const LOCKED_BYTES: u64 = 512 * 1024;
+
+/// Runs a future to its end on an executor on this thread, pinned to `cpu` if one is given.
+pub(crate) fn run<T>(
+    name: &str,
+    cpu: Option<usize>,
+    future: impl Future<Output = T>,
+) -> io::Result<T> {
+    let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
+    let executor = LocalExecutorBuilder::new(placement)
+        .name(name)
+        // No file I/O goes through registered buffers here: keep the least.
+        .io_memory(0)
+        .ring_depth(RING_DEPTH)
+        .preempt_timer(PREEMPT)
+        .make()
+        .map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(executor.run(future))
+}
+
+/// Lets the other tasks of the queue, and glommio when it is time, have their turn.
+pub(crate) async fn yield_now() {
+    glommio::executor().yield_now().await;
+}
+
+/// Runs a future in the shard's own latency-sensitive queue; answers its handle.
+pub(crate) fn spawn_driver<T: 'static>(
+    future: impl Future<Output = T> + 'static,
+) -> io::Result<Task<T>> {
+    let queue = glommio::executor().create_task_queue(
+        Shares::Static(1000),
+        Latency::Matters(PREEMPT),
+        "corewire",
+    );
+    let task = glommio::spawn_local_into(future, queue);
+    task.map(Task).map_err(|error| io::Error::other(error.to_string()))
+}
+
+/// A task of the shard. Dropping it cancels it.
+#[derive(Debug)]
+pub struct Task<T>(glommio::Task<T>);
+
+impl<T> Task<T> {
+    /// Lets the task run to its end on its own.
+    pub fn detach(self) {
+        self.0.detach();
+    }
+}
+
+impl<T> Future for Task<T> {
+    type Output = T;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<T> {
+        std::pin::Pin::new(&mut self.0).poll(context)
+    }
+}
+
+/// Runs a future beside the current one, in the same queue of the same shard.
+pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
+    Task(glommio::spawn_local(future))
+}
+
+/// Completes after `duration`.
+pub async fn sleep(duration: Duration) {
+    glommio::timer::sleep(duration).await;
+}
+
+/// Sleeps in glommio until the epoll set has news, the mailbox has, or it is time.
+pub(crate) struct Parker {
+    set: PollableFd<OwnedFd>,
+    registration: PollState,
+    local: Rc<Local>,
+}
+
+impl Parker {
+    pub(crate) fn new(set: OwnedFd, local: Rc<Local>) -> io::Result<Self> {
+        let set = PollableFd::new(set).map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(Self { set, registration: PollState::new(), local })
+    }
+
+    pub(crate) async fn park(&mut self, until: Option<Instant>) -> io::Result<()> {
+        let mut timer = until.map(|until| {
+            let wait = until.saturating_duration_since(Instant::now());
+            Box::pin(glommio::timer::sleep(wait))
+        });
+        let Self { set, registration, local } = self;
+        let outcome = poll_fn(|context| {
+            if local.has_news() {
+                return Poll::Ready(Ok(()));
+            }
+            local.set_driver(Some(context.waker().clone()));
+            if let Some(timer) = &mut timer
+                && timer.as_mut().poll(context).is_ready()
+            {
+                return Poll::Ready(Ok(()));
+            }
+            match set.poll_readable(context, registration) {
+                Poll::Ready(outcome) => {
+                    Poll::Ready(outcome.map_err(|error| io::Error::other(error.to_string())))
+                }
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+        local.set_driver(None);
+        outcome
+    }
+}

@@ -1,0 +1,372 @@
+//! A running server: its shards' threads, and the supervisor that watches them.
+//!
+//! ```text
+//!  main thread          supervisor thread                       shard threads
+//!  ───────────          ─────────────────                       ─────────────
+//!  listeners, checks ─▶ starts ────────────────────────────────▶ pin, executor, driver
+//!  wait()          ◀─── hears: a shard ended, or was asked to stop; looks every second whether
+//!                       each shard that is awake still turns
+//! ```
+
+use rustix::fd::OwnedFd;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use corewire_codec::Limits;
+use corewire_proto::{ServerConfig, Timeouts};
+
+use crate::counters::ShardCounters;
+use crate::dispatch::Dispatch;
+use crate::doorbell::{Doorbell, Order};
+use crate::error::StartError;
+use crate::executor::{ShardParts, run_with_driver};
+use crate::placement::Placement;
+use crate::shard::{Budgets, DriverConfig, ShardId, ShardInfo, Spin};
+use crate::supervisor::{Event, Supervisor, Watched};
+use crate::{listener, preflight};
+
+/// Makes a shard's dispatcher, on that shard's thread.
+pub type MakeDispatch = Arc<dyn Fn(ShardInfo) -> Rc<dyn Dispatch> + Send + Sync>;
+
+/// What a server is told.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Where to listen. Each shard listens on each address; at present one address is supported.
+    pub address: SocketAddr,
+    /// Where the shards run.
+    pub placement: Placement,
+    /// How long an idle shard looks for work before it sleeps.
+    pub spin: Spin,
+    /// Connections that may wait to be accepted, per shard; the kernel caps it at
+    /// `net.core.somaxconn`. Default 4,096; 1 to 65,535.
+    pub backlog: u16,
+    /// What the server accepts from each connection.
+    pub limits: Limits,
+    /// How long silence may last.
+    pub timeouts: Timeouts,
+    /// How much one connection may do and hold.
+    pub budgets: Budgets,
+    /// How long a shard that is awake may go without a turn before its listener is taken out of
+    /// service. Default 5 s.
+    pub stall_after: Duration,
+    /// How long a drain may take. Default 30 s.
+    pub drain_within: Duration,
+}
+
+impl EngineConfig {
+    /// The defaults, for an address.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            placement: Placement::default(),
+            spin: Spin::default(),
+            backlog: 4096,
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            budgets: Budgets::default(),
+            stall_after: Duration::from_secs(5),
+            drain_within: Duration::from_secs(30),
+        }
+    }
+
+    fn check(&self) -> Result<(), StartError> {
+        let bad = |text: String| Err(StartError::Config(text));
+        if self.backlog == 0 {
+            return bad("backlog is 0; it must be between 1 and 65535".into());
+        }
+        let budgets = &self.budgets;
+        let counts = [
+            ("budgets.frames_per_turn", budgets.frames_per_turn),
+            ("budgets.receives_per_turn", budgets.receives_per_turn),
+            ("budgets.accepts_per_turn", budgets.accepts_per_turn),
+        ];
+        for (name, value) in counts {
+            if value == 0 {
+                return bad(format!(
+                    "{name} is 0; it must be at least 1, or the shard does nothing"
+                ));
+            }
+        }
+        if !(4096..=16 << 20).contains(&budgets.receive_bytes) {
+            let value = budgets.receive_bytes;
+            return bad(format!(
+                "budgets.receive_bytes is {value}; it must be between 4096 and 16777216"
+            ));
+        }
+        if self.stall_after < Duration::from_millis(100) {
+            let value = self.stall_after;
+            return bad(format!("stall_after is {value:?}; it must be at least 100 ms"));
+        }
+        Ok(())
+    }
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Shards that died on the way; the server was not whole any more from then on.
+    pub shards_lost: usize,
+}
+
+/// A server that runs. Dropping the handle drains it and waits.
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    shards: Vec<RunningShard>,
+    events: flume::Sender<Event>,
+    supervisor: Option<thread::JoinHandle<Ended>>,
+    drain_within: Duration,
+}
+
+/// One shard of a running server.
+#[derive(Clone, Debug)]
+pub struct RunningShard {
+    /// What it was told.
+    pub info: ShardInfo,
+    /// What it counts.
+    pub counters: Arc<ShardCounters>,
+}
+
+impl Running {
+    /// The address, with the port that the system chose.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The shards, in order.
+    #[must_use]
+    pub fn shards(&self) -> &[RunningShard] {
+        &self.shards
+    }
+
+    /// Asks for a drain within the configured time; returns at once.
+    pub fn stop(&self) {
+        // A supervisor that is gone has nothing left to stop.
+        let _ = self.events.send(Event::Stop(self.drain_within));
+    }
+
+    /// Waits for the end.
+    #[must_use]
+    pub fn wait(mut self) -> Ended {
+        self.join()
+    }
+
+    /// Runs until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
+    ///
+    /// # Errors
+    ///
+    /// The signal handlers cannot be installed; the server is drained.
+    pub fn wait_for_signal(mut self) -> std::io::Result<Ended> {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+        let handle = signals.handle();
+        let events = self.events.clone();
+        let drain_within = self.drain_within;
+        let listening = thread::Builder::new().name("corewire-signal".into()).spawn(move || {
+            for (count, signal) in signals.forever().enumerate() {
+                if count > 0 {
+                    tracing::warn!(signal, "second signal: ending at once");
+                    std::process::exit(128 + signal);
+                }
+                tracing::info!(signal, "signal: draining");
+                let _ = events.send(Event::Stop(drain_within));
+            }
+        })?;
+        let ended = self.join();
+        handle.close();
+        // The thread ends because its signals are closed; it has nothing to say.
+        let _ = listening.join();
+        Ok(ended)
+    }
+
+    fn join(&mut self) -> Ended {
+        let lost = Ended { shards_lost: self.shards.len() };
+        self.supervisor.take().map_or(lost, |supervisor| supervisor.join().unwrap_or(lost))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.supervisor.is_some() {
+            self.stop();
+            self.join();
+        }
+    }
+}
+
+/// Starts a server: checks the machine, makes the listeners, starts a thread per shard, and answers
+/// when every shard turns.
+///
+/// # Errors
+///
+/// What is wrong, with the remedy. Nothing is left running.
+pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, StartError> {
+    config.check()?;
+    let cpus = config.placement.cpus()?;
+    preflight::check(cpus.len())?;
+    let (address, listeners) =
+        listener::listen(config.address, cpus.len(), i32::from(config.backlog))?;
+    let (events, inbox) = flume::unbounded();
+    let first_id = process_salt();
+    let mut watched = Vec::with_capacity(cpus.len());
+    let mut shards = Vec::with_capacity(cpus.len());
+    // Fewer than 65,536, as the placement checked.
+    let count = u16::try_from(cpus.len()).unwrap_or(u16::MAX);
+    for (id, (cpu, listener)) in (0..count).zip(cpus.into_iter().zip(listeners)) {
+        let info = ShardInfo { id: ShardId(id), count, cpu };
+        let doorbell = Doorbell::new()
+            .map_err(|error| StartError::Io { what: "make a shard's eventfd", error })?;
+        let doorbell = Arc::new(doorbell);
+        let counters = Arc::new(ShardCounters::default());
+        let server = ServerConfig {
+            limits: config.limits,
+            timeouts: config.timeouts,
+            shard: id,
+            shards: count,
+        };
+        let connection_ids = (first_id.wrapping_add(u64::from(id)), u64::from(count));
+        let parts = ShardParts {
+            config: DriverConfig { info, server, budgets: config.budgets, connection_ids },
+            spin: config.spin,
+            doorbell: Arc::clone(&doorbell),
+            counters: Arc::clone(&counters),
+            listener: Some(Arc::clone(&listener)),
+        };
+        let thread = spawn_shard(parts, Arc::clone(make), events.clone());
+        watched.push(Watched::new(info, doorbell, Arc::clone(&counters), listener, thread?));
+        shards.push(RunningShard { info, counters });
+    }
+    let mut supervisor =
+        Supervisor::new(watched, inbox, config.stall_after, i32::from(config.backlog));
+    supervisor.wait_until_ready()?;
+    tracing::info!(%address, shards = count, "serving");
+    let supervisor = thread::Builder::new()
+        .name("corewire-watch".into())
+        .spawn(move || supervisor.run())
+        .map_err(|error| StartError::Io { what: "start the supervisor's thread", error })?;
+    let drain_within = config.drain_within;
+    Ok(Running { address, shards, events, supervisor: Some(supervisor), drain_within })
+}
+
+/// A random start for connection ids, so that two lives of a server do not give the same ones.
+fn process_salt() -> u64 {
+    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8);
+    random & 0x0000_ffff_ffff_0000
+}
+
+/// Says how the thread ended, also when it panicked.
+struct Farewell {
+    shard: ShardId,
+    events: flume::Sender<Event>,
+    outcome: Option<std::io::Result<()>>,
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        let reason = match self.outcome.take() {
+            Some(Ok(())) => None,
+            Some(Err(error)) => Some(error.to_string()),
+            None => Some("its thread panicked".to_owned()),
+        };
+        let _ = self.events.send(Event::Ended { shard: self.shard, reason });
+    }
+}
+
+fn spawn_shard(
+    parts: ShardParts,
+    make: MakeDispatch,
+    events: flume::Sender<Event>,
+) -> Result<thread::JoinHandle<()>, StartError> {
+    let info = parts.config.info;
+    let name = format!("corewire-{}", info.id);
+    let body = move || {
+        let mut farewell = Farewell { shard: info.id, events, outcome: None };
+        let events = farewell.events.clone();
+        let dispatch = || make(info);
+        farewell.outcome = Some(run_shard(parts, dispatch, events));
+    };
+    thread::Builder::new()
+        .name(name)
+        .spawn(body)
+        .map_err(|error| StartError::Io { what: "start a shard's thread", error })
+}
+
+fn run_shard(
+    parts: ShardParts,
+    dispatch: impl FnOnce() -> Rc<dyn Dispatch>,
+    events: flume::Sender<Event>,
+) -> std::io::Result<()> {
+    let shard = parts.config.info.id;
+    crate::executor::run_server(parts, dispatch, move || {
+        let _ = events.send(Event::Ready(shard));
+    })
+}
+
+/// What [`run_on_shard`] is told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClientShard {
+    /// The CPU to pin the thread to.
+    pub cpu: Option<usize>,
+    /// How long the shard looks for work before it sleeps.
+    pub spin: Spin,
+}
+
+/// Runs a future on this thread as a shard of its own without listener, so that it can use
+/// [`Channel`](crate::Channel)s. Returns when the future ends; tasks that it left are dropped.
+///
+/// # Errors
+///
+/// Why the shard cannot start, with the remedy.
+pub fn run_on_shard<F, T>(shard: ClientShard, main: impl FnOnce() -> F) -> Result<T, StartError>
+where
+    F: Future<Output = T> + 'static,
+    T: 'static,
+{
+    if let Some(cpu) = shard.cpu {
+        Placement::Cpus(vec![cpu]).cpus()?;
+    }
+    preflight::check(1)?;
+    let failed = |error| StartError::Io { what: "run a shard", error };
+    let info = ShardInfo { id: ShardId(0), count: 1, cpu: shard.cpu };
+    let parts = ShardParts {
+        config: DriverConfig {
+            info,
+            server: ServerConfig::default(),
+            budgets: Budgets::default(),
+            connection_ids: (0, 1),
+        },
+        spin: shard.spin,
+        doorbell: Arc::new(Doorbell::new().map_err(failed)?),
+        counters: Arc::new(ShardCounters::default()),
+        listener: None,
+    };
+    run_with_driver(parts, || Rc::new(NoService), main).map_err(failed)
+}
+
+/// A client's shard serves nothing.
+struct NoService;
+
+impl Dispatch for NoService {
+    fn dispatch(
+        &self,
+        _: crate::Incoming<'_>,
+        _: &mut std::task::Context<'_>,
+        reply: &mut crate::ReplySlot<'_>,
+    ) -> crate::Dispatched {
+        reply.refuse(&corewire_codec::Status::unimplemented("no service is here"));
+        crate::Dispatched::Replied
+    }
+}
+
+/// Sends an order to a shard.
+pub(crate) fn order_drain(doorbell: &Doorbell, within: Duration) {
+    doorbell.ring(Order::Drain(within));
+}
+
+/// A listener that the supervisor can take out of service.
+pub(crate) type SharedListener = Arc<OwnedFd>;

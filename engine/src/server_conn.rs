@@ -1,0 +1,385 @@
+//! One accepted connection and its turn.
+
+use corewire_codec::{RecvBuffer, SendBuffer};
+use corewire_proto::{CloseReason, ServerConfig, ServerConnection, ServerIdentity, ServerInput};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use crate::calls::{Ended, Parked, Polled};
+use crate::dispatch::{Incoming, ReplySlot};
+use crate::driver::{After, Ready, Shared};
+use crate::io::{Io, Token};
+
+/// How long a connection that is over is kept so that its last words are read before the peer is
+/// reset, and how many bytes it may still send meanwhile.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A connection of the server.
+#[derive(Debug)]
+pub(crate) struct ServerConn<S> {
+    socket: S,
+    token: Token,
+    peer: SocketAddr,
+    proto: ServerConnection<Parked>,
+    /// Bytes of frames that are not handled yet; empty between turns of a well-behaved client.
+    recv: RecvBuffer,
+    /// Bytes that the socket did not take.
+    send: SendBuffer,
+    /// Parked calls that want to be polled.
+    woken: Vec<u32>,
+    paused: bool,
+    /// While draining: since when nothing is in flight.
+    finished: Option<Instant>,
+    /// Set when the connection is over: by when it is dropped at the latest.
+    linger: Option<(Instant, usize)>,
+}
+
+impl<S: 'static> ServerConn<S> {
+    pub(crate) fn new(
+        socket: S,
+        token: Token,
+        peer: SocketAddr,
+        config: Rc<ServerConfig>,
+        connection_id: u64,
+        now: Instant,
+    ) -> Self {
+        Self {
+            socket,
+            token,
+            peer,
+            proto: ServerConnection::new(config, ServerIdentity { connection_id }, now),
+            recv: RecvBuffer::new(),
+            send: SendBuffer::new(),
+            woken: Vec::new(),
+            paused: false,
+            finished: None,
+            linger: None,
+        }
+    }
+
+    /// Notes that a parked call wants to be polled.
+    pub(crate) fn wake(&mut self, call: u32) {
+        self.woken.push(call);
+    }
+
+    /// One turn; answers what comes next and when to come back at the latest.
+    pub(crate) fn turn<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut Shared<I>,
+        ready: &mut Ready,
+    ) -> (After, Option<Instant>) {
+        if self.linger.is_some() {
+            return self.turn_lingering(shared, ready);
+        }
+        if self.send.is_empty() {
+            core::mem::swap(&mut self.send, &mut shared.send);
+        }
+        if ready.due {
+            self.handle_timeout(shared);
+        }
+        self.poll_woken(shared);
+        if shared.drain_by.is_some() && !self.proto.is_draining() {
+            self.proto.drain(&mut self.send);
+        }
+        let again = self.receive(shared, ready);
+        self.flush(shared, ready);
+        if self.send.is_empty() {
+            core::mem::swap(&mut self.send, &mut shared.send);
+        }
+        let finish_by = self.finish_by(shared);
+        if let Some(reason) = self.proto.close_reason() {
+            return self.close(shared, ready, reason);
+        }
+        // A paused connection is looked at again when its replies leave or its calls end.
+        let again = again && !self.is_over_budget(shared);
+        let timer = [self.proto.poll_timeout(), finish_by].into_iter().flatten().min();
+        (if again { After::Again } else { After::Wait }, timer)
+    }
+
+    /// A draining connection without calls is left to its client, which closes it when it has its
+    /// answers. One that does not is closed a second later. Answers when that is.
+    fn finish_by<I: Io<Socket = S>>(&mut self, shared: &Shared<I>) -> Option<Instant> {
+        let idle = self.proto.is_draining() && self.proto.in_flight() == 0 && self.send.is_empty();
+        if !idle {
+            self.finished = None;
+            return None;
+        }
+        let by = *self.finished.get_or_insert(shared.now) + LINGER;
+        if by <= shared.now {
+            self.proto.close(CloseReason::Drained);
+        }
+        Some(by)
+    }
+
+    fn handle_timeout<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
+        self.proto.handle_timeout(&mut self.send, shared.now);
+        while let Some((_, parked)) = self.proto.poll_expired(&mut self.send, shared.now) {
+            shared.calls.end(parked, Ended::Dropped, &shared.counters);
+        }
+    }
+
+    fn poll_woken<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
+        while let Some(call) = self.woken.pop() {
+            let frame_bytes_max = self.proto.peer_frame_bytes_max();
+            // It may have ended between its wake and now.
+            let Some(parked) = self.proto.parked_mut(call) else { continue };
+            let mut reply = ReplySlot::new(&mut self.send, call, frame_bytes_max);
+            if let Poll::Ready(ended) = shared.calls.poll(parked, &mut reply, &shared.counters)
+                && let Some(parked) = self.proto.unpark(call)
+            {
+                shared.calls.end(parked, ended, &shared.counters);
+            }
+        }
+        if self.woken.capacity() > 64 {
+            self.woken = Vec::new();
+        }
+    }
+
+    /// Whether the connection holds as much as it may: nothing more is read until that shrinks.
+    fn is_over_budget<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
+        self.send.len() > shared.config.budgets.unsent_bytes_max
+    }
+
+    /// Receives and handles frames within the turn's bounds; answers whether work is left.
+    fn receive<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) -> bool {
+        let mut lent = core::mem::take(&mut shared.recv);
+        let again = self.receive_with(shared, ready, &mut lent);
+        if !lent.is_empty() {
+            debug_assert!(
+                self.recv.is_empty(),
+                "the lent buffer is used only while the own is empty"
+            );
+            self.recv = lent.take_unread();
+        }
+        if self.recv.is_empty() {
+            self.recv.shrink();
+        }
+        self.proto.handle_rest(&self.recv, shared.now);
+        shared.recv = lent;
+        again
+    }
+
+    fn receive_with<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut Shared<I>,
+        ready: &mut Ready,
+        lent: &mut RecvBuffer,
+    ) -> bool {
+        let budgets = shared.config.budgets;
+        let mut frames_left = budgets.frames_per_turn;
+        for received in 0.. {
+            let own = !self.recv.is_empty();
+            if (own || !lent.is_empty()) && !self.handle_frames(shared, own, lent, &mut frames_left)
+            {
+                return true;
+            }
+            if self.proto.close_reason().is_some() || !ready.readable {
+                return false;
+            }
+            if received >= budgets.receives_per_turn {
+                return true;
+            }
+            let own = !self.recv.is_empty();
+            let storage = match own {
+                true => {
+                    let room = self.recv.room_wanted();
+                    self.recv.storage(room)
+                }
+                false => lent.storage(budgets.receive_bytes),
+            };
+            let room = storage.capacity() - storage.len();
+            shared.counters.receives.add(1);
+            match shared.io.recv(&self.socket, storage) {
+                Ok(0) => {
+                    ready.readable = false;
+                    self.proto.handle_eof();
+                    return false;
+                }
+                Ok(count) => {
+                    shared.counters.bytes_received.add(count as u64);
+                    // A receive that did not fill its buffer has emptied the socket, unless the
+                    // peer's end is behind it.
+                    ready.readable = count == room || ready.hangup;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready.readable = false;
+                    return false;
+                }
+                Err(error) => {
+                    ready.readable = false;
+                    self.proto.handle_error(error.kind());
+                    return false;
+                }
+            }
+        }
+        false
+    }
+
+    /// Handles whole frames; answers `false` when it stopped at a bound with frames left.
+    fn handle_frames<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut Shared<I>,
+        own: bool,
+        lent: &mut RecvBuffer,
+        frames_left: &mut usize,
+    ) -> bool {
+        loop {
+            if *frames_left == 0 {
+                return false;
+            }
+            if self.is_over_budget(shared) {
+                if !core::mem::replace(&mut self.paused, true) {
+                    shared.counters.reads_paused.add(1);
+                }
+                return false;
+            }
+            self.paused = false;
+            let recv = if own { &mut self.recv } else { &mut *lent };
+            match self.proto.handle_frame(recv, &mut self.send, shared.now) {
+                ServerInput::NeedBytes => return true,
+                ServerInput::Handled => {}
+                ServerInput::Call { request, payload, deadline } => {
+                    let incoming = Incoming {
+                        request,
+                        payload,
+                        deadline,
+                        peer: self.peer,
+                        shard: shared.config.info.id,
+                        connection_id: self.proto.connection_id(),
+                    };
+                    let frame_bytes_max = self.proto.peer_frame_bytes_max();
+                    let mut reply = ReplySlot::new(&mut self.send, request.call, frame_bytes_max);
+                    let polled = shared.calls.begin(
+                        &*shared.dispatch,
+                        incoming,
+                        self.token,
+                        &mut reply,
+                        &shared.counters,
+                    );
+                    if let Polled::Parked(parked) = polled {
+                        self.proto.park(request.call, deadline, parked);
+                    }
+                }
+                ServerInput::Cancelled { work, .. } => {
+                    shared.calls.end(work, Ended::Dropped, &shared.counters);
+                }
+                ServerInput::Closed(_) => return true,
+            }
+            *frames_left -= 1;
+        }
+    }
+
+    /// Writes what there is, first and without asking; stops at the first `WouldBlock`.
+    fn flush<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) {
+        if self.send.is_empty() {
+            return;
+        }
+        let mut progress = false;
+        // A connection that was never reported writable is still worth trying.
+        while !self.send.is_empty() {
+            shared.counters.sends.add(1);
+            match shared.io.send(&self.socket, &self.send) {
+                Ok(count) => {
+                    progress = true;
+                    shared.counters.bytes_sent.add(count as u64);
+                    self.send.advance(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready.writable = false;
+                    break;
+                }
+                Err(error) => {
+                    self.proto.handle_error(error.kind());
+                    self.send.clear();
+                    break;
+                }
+            }
+        }
+        self.proto.handle_write(progress, !self.send.is_empty(), shared.now);
+    }
+
+    fn drop_calls<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
+        for (_, parked) in self.proto.unpark_all() {
+            shared.calls.end(parked, Ended::Dropped, &shared.counters);
+        }
+    }
+
+    /// The drain deadline passed.
+    pub(crate) fn abandon<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
+        if self.linger.is_none() {
+            self.proto.close(CloseReason::DrainDeadline);
+            self.report(shared, CloseReason::DrainDeadline);
+        }
+        self.drop_calls(shared);
+    }
+
+    fn report<I: Io<Socket = S>>(&self, shared: &Shared<I>, reason: CloseReason) {
+        let shard = shared.config.info.id;
+        let connection = self.proto.connection_id();
+        let (peer, calls) = (self.peer, self.proto.accepted());
+        if let CloseReason::PeerMisbehaved(rule) = reason {
+            let rule = rule.number();
+            tracing::warn!(%shard, %peer, connection, calls, rule, %reason, "protocol fault; connection closed");
+        } else {
+            tracing::debug!(%shard, %peer, connection, calls, %reason, "connection closed");
+        }
+        if reason.is_fault() {
+            shared.counters.connections_faulted.add(1);
+        }
+    }
+
+    /// The connection is over: nobody waits for its calls. If last words were said, the socket is
+    /// kept a while, for unread input would make the kernel reset it and lose them.
+    fn close<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut Shared<I>,
+        ready: &mut Ready,
+        reason: CloseReason,
+    ) -> (After, Option<Instant>) {
+        self.report(shared, reason);
+        self.drop_calls(shared);
+        self.recv = RecvBuffer::new();
+        if !matches!(reason, CloseReason::PeerMisbehaved(_)) {
+            return (After::Drop, None);
+        }
+        self.linger = Some((shared.now + LINGER, 0));
+        if self.send.is_empty() {
+            shared.io.shutdown_write(&self.socket);
+        }
+        self.turn_lingering(shared, ready)
+    }
+
+    /// Reads and forgets until the peer closes or the time is over.
+    fn turn_lingering<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut Shared<I>,
+        ready: &mut Ready,
+    ) -> (After, Option<Instant>) {
+        let Some((until, mut forgotten)) = self.linger else { return (After::Drop, None) };
+        if until <= shared.now {
+            return (After::Drop, None);
+        }
+        if !self.send.is_empty() {
+            self.flush(shared, ready);
+            if self.send.is_empty() {
+                shared.io.shutdown_write(&self.socket);
+            }
+        }
+        while ready.readable {
+            let storage = shared.recv.storage(shared.config.budgets.receive_bytes);
+            let outcome = shared.io.recv(&self.socket, storage);
+            storage.clear();
+            match outcome {
+                Ok(count) if count > 0 && forgotten < LINGER_BYTES_MAX => forgotten += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.readable = false,
+                Ok(_) | Err(_) => return (After::Drop, None),
+            }
+        }
+        self.linger = Some((until, forgotten));
+        (After::Wait, Some(until))
+    }
+}

@@ -1,0 +1,214 @@
+//! The thread that watches the shards: one that dies or stops turning is reported, and its listener
+//! taken out of service, so that no new client hangs on it.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::counters::ShardCounters;
+use crate::doorbell::{Doorbell, Order};
+use crate::error::StartError;
+use crate::listener;
+use crate::server::{Ended, SharedListener, order_drain};
+use crate::shard::{ShardId, ShardInfo};
+
+/// How often the shards are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How much longer than the drain deadline a shard may take to end before it is given up.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What the supervisor hears.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A shard turns.
+    Ready(ShardId),
+    /// A shard's thread ended; `None` is a good end.
+    Ended { shard: ShardId, reason: Option<String> },
+    /// Drain within this time.
+    Stop(Duration),
+}
+
+/// One shard, as the supervisor sees it.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    info: ShardInfo,
+    doorbell: Arc<Doorbell>,
+    counters: Arc<ShardCounters>,
+    listener: SharedListener,
+    thread: Option<thread::JoinHandle<()>>,
+    ready: bool,
+    ended: bool,
+    /// The turn that was seen last, and when it was seen first.
+    turn: (u64, Instant),
+    stalled: bool,
+}
+
+impl Watched {
+    pub(crate) fn new(
+        info: ShardInfo,
+        doorbell: Arc<Doorbell>,
+        counters: Arc<ShardCounters>,
+        listener: SharedListener,
+        thread: thread::JoinHandle<()>,
+    ) -> Self {
+        let turn = (0, Instant::now());
+        Self {
+            info,
+            doorbell,
+            counters,
+            listener,
+            thread: Some(thread),
+            ready: false,
+            ended: false,
+            turn,
+            stalled: false,
+        }
+    }
+
+    /// Looks at the shard's heartbeat. A shard that sleeps is well: the kernel wakes it.
+    fn look(&mut self, stall_after: Duration, backlog: i32, now: Instant) {
+        let turns = self.counters.turns.value();
+        let asleep = self.counters.parked.value() != 0;
+        if turns != self.turn.0 || asleep {
+            self.turn = (turns, now);
+            if self.stalled {
+                self.stalled = false;
+                tracing::warn!(shard = %self.info.id, "the shard turns again; its listener is back");
+                if let Err(error) = listener::resume(&self.listener, backlog) {
+                    tracing::error!(shard = %self.info.id, %error, "its listener cannot be restored");
+                }
+                self.doorbell.ring(Order::Listen);
+            }
+            return;
+        }
+        let silent = now.duration_since(self.turn.1);
+        if silent >= stall_after && !self.stalled {
+            self.stalled = true;
+            listener::stop(&self.listener);
+            tracing::error!(
+                shard = %self.info.id,
+                cpu = self.info.cpu,
+                silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
+                "the shard does not turn: a handler blocks its thread; its listener is out of service until it does"
+            );
+        }
+    }
+}
+
+/// Watches until every shard has ended.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    shards: Vec<Watched>,
+    inbox: flume::Receiver<Event>,
+    stall_after: Duration,
+    backlog: i32,
+    /// Set by a stop: when shards that still run are given up.
+    give_up: Option<Instant>,
+    lost: usize,
+}
+
+impl Supervisor {
+    pub(crate) fn new(
+        shards: Vec<Watched>,
+        inbox: flume::Receiver<Event>,
+        stall_after: Duration,
+        backlog: i32,
+    ) -> Self {
+        Self { shards, inbox, stall_after, backlog, give_up: None, lost: 0 }
+    }
+
+    /// Waits for each shard's first turn.
+    pub(crate) fn wait_until_ready(&mut self) -> Result<(), StartError> {
+        while self.shards.iter().any(|shard| !shard.ready) {
+            match self.inbox.recv_timeout(Duration::from_secs(30)) {
+                Ok(Event::Ready(shard)) => {
+                    if let Some(watched) = self.shard(shard) {
+                        watched.ready = true;
+                        watched.turn.1 = Instant::now();
+                    }
+                }
+                Ok(Event::Ended { shard, reason }) => {
+                    self.stop(Duration::ZERO);
+                    let reason = reason.unwrap_or_else(|| "it ended at once".into());
+                    return Err(StartError::Shard { shard: shard.0, reason });
+                }
+                Ok(Event::Stop(_)) => {}
+                Err(_) => {
+                    self.stop(Duration::ZERO);
+                    let reason = "it did not turn within 30 s".into();
+                    return Err(StartError::Shard { shard: 0, reason });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn shard(&mut self, id: ShardId) -> Option<&mut Watched> {
+        self.shards.get_mut(usize::from(id.0))
+    }
+
+    pub(crate) fn run(mut self) -> Ended {
+        while self.shards.iter().any(|shard| !shard.ended) {
+            match self.inbox.recv_timeout(LOOK_EVERY.min(self.stall_after / 2)) {
+                Ok(Event::Ended { shard, reason }) => self.handle_end(shard, reason),
+                Ok(Event::Stop(within)) => self.stop(within),
+                Ok(Event::Ready(_)) => {}
+                Err(_) => self.look(),
+            }
+            let now = Instant::now();
+            if self.give_up.is_some_and(|give_up| give_up <= now) {
+                self.give_up_shards();
+                break;
+            }
+        }
+        tracing::info!(shards_lost = self.lost, "the server has ended");
+        Ended { shards_lost: self.lost }
+    }
+
+    fn look(&mut self) {
+        if self.give_up.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        for shard in self.shards.iter_mut().filter(|shard| !shard.ended) {
+            shard.look(self.stall_after, self.backlog, now);
+        }
+    }
+
+    fn handle_end(&mut self, id: ShardId, reason: Option<String>) {
+        let stopping = self.give_up.is_some();
+        let Some(shard) = self.shard(id) else { return };
+        shard.ended = true;
+        if let Some(thread) = shard.thread.take() {
+            // How it ended is in the event already.
+            let _ = thread.join();
+        }
+        if let Some(reason) = reason {
+            listener::stop(&shard.listener);
+            self.lost += 1;
+            tracing::error!(shard = %id, reason, "the shard died; its listener is closed");
+        } else if !stopping {
+            listener::stop(&shard.listener);
+            tracing::warn!(shard = %id, "the shard ended without being asked; its listener is closed");
+        }
+    }
+
+    fn stop(&mut self, within: Duration) {
+        if self.give_up.is_none() {
+            self.give_up = Some(Instant::now() + within + GRACE);
+            for shard in self.shards.iter().filter(|shard| !shard.ended) {
+                order_drain(&shard.doorbell, within);
+            }
+        }
+    }
+
+    /// Shards that do not even answer a drain: their threads are left to the process's end.
+    fn give_up_shards(&mut self) {
+        for shard in self.shards.iter().filter(|shard| !shard.ended) {
+            self.lost += 1;
+            listener::stop(&shard.listener);
+            tracing::error!(shard = %shard.info.id, "the shard did not end within the drain deadline; it is given up");
+        }
+    }
+}
