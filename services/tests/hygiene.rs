@@ -93,8 +93,7 @@ mod clashing {
         async fn r#move(&self, r#type: u8, _unused: u8) -> Result<(), Status>;
         async fn description(&self) -> Result<(), Status>;
         async fn register(&self, timeout: u8) -> Result<(), Status>;
-        async fn from_rc(&self) -> Result<(), Status>;
-        async fn unary(&self, caller: u8) -> Result<(), Status>;
+        async fn unary(&self, caller: u8, reply: u8) -> Result<(), Status>;
     }
 }
 

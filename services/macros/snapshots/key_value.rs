@@ -78,7 +78,12 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                         arguments.finish()?;
                         let service = ::core::clone::Clone::clone(&service);
                         ::core::result::Result::Ok(async move {
-                            <T as KeyValue>::get(&*service, key).await
+                            let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::get(
+                                    &*service,
+                                    key,
+                                )
+                                .await;
+                            reply
                         })
                     },
                 );
@@ -101,7 +106,14 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                         let context: ::corewire::Context = call.context();
                         let service = ::core::clone::Clone::clone(&service);
                         ::core::result::Result::Ok(async move {
-                            <T as KeyValue>::put(&*service, &context, key, value).await
+                            let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::put(
+                                    &*service,
+                                    &context,
+                                    key,
+                                    value,
+                                )
+                                .await;
+                            reply
                         })
                     },
                 );
@@ -120,7 +132,12 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                         let payload: Bytes = call.raw_body();
                         let service = ::core::clone::Clone::clone(&service);
                         ::core::result::Result::Ok(async move {
-                            <T as KeyValue>::say_again(&*service, payload).await
+                            let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::say_again(
+                                    &*service,
+                                    payload,
+                                )
+                                .await;
+                            reply
                         })
                     },
                 );
@@ -139,7 +156,11 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                         call.arguments().finish()?;
                         let service = ::core::clone::Clone::clone(&service);
                         ::core::result::Result::Ok(async move {
-                            <T as KeyValue>::count(&*service).await
+                            let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::count(
+                                    &*service,
+                                )
+                                .await;
+                            reply
                         })
                     },
                 );

@@ -5,7 +5,7 @@ mod types;
 use crate::errors::Errors;
 use crate::names;
 use crate::parse::{Declaration, MethodDeclaration};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use syn::spanned::Spanned;
 use syn::{
     FnArg, Ident, Pat, PatType, Receiver, ReturnType, Signature, TraitItem, Type, TypeReference,
@@ -26,12 +26,14 @@ pub(crate) struct Method<'a> {
     pub(crate) declaration: &'a MethodDeclaration,
     pub(crate) wire_name: String,
     pub(crate) docs: String,
-    /// Whether the first parameter after `&self` is `&Context`.
-    pub(crate) takes_context: bool,
+    /// The type of the first parameter after `&self`, if that is `&Context`.
+    pub(crate) context: Option<&'a Type>,
     /// What travels, in declaration order.
     pub(crate) arguments: Vec<Argument<'a>>,
     /// `T` of `Result<T, Status>`.
     pub(crate) reply: &'a Type,
+    /// `Status`, as the author spelled it.
+    pub(crate) status: &'a Type,
     pub(crate) request_codec: Codec,
     pub(crate) reply_codec: Codec,
 }
@@ -75,9 +77,12 @@ pub(crate) fn service<'a>(
         || names::plain(&declaration.item.ident),
         |name| name.value(),
     );
+    let mut rust_names = HashSet::new();
     let methods = declaration
         .methods
         .iter()
+        // rustc says itself that the trait has two methods of one name.
+        .filter(|it| rust_names.insert(&it.item.sig.ident))
         .filter_map(|it| method(it, errors))
         .collect::<Vec<_>>();
     unique(&wire_name, &methods, errors);
@@ -152,17 +157,17 @@ fn method<'a>(declaration: &'a MethodDeclaration, errors: &mut Errors) -> Option
             "a service's methods have no default body: a client could not know it",
         );
     }
-    let (takes_context, arguments) = parameters(&item.sig, errors);
+    let (context, arguments) = parameters(&item.sig, errors);
     let request_codec = request_codec(&arguments, errors);
-    let reply = match declaration.one_way {
-        Some(span) => {
-            errors.at(
-                span,
+    let returned = match &declaration.one_way {
+        Some(attribute) => {
+            errors.on(
+                attribute,
                 "one-way methods are not available yet; return `Result<(), Status>`",
             );
             None
         }
-        None => reply(&item.sig, errors),
+        None => returned(&item.sig, errors),
     };
     if errors.count() > before {
         return None;
@@ -172,14 +177,15 @@ fn method<'a>(declaration: &'a MethodDeclaration, errors: &mut Errors) -> Option
         .name
         .as_ref()
         .map_or_else(|| names::plain(ident), |name| name.value());
-    let reply = reply?;
+    let (reply, status) = returned?;
     Some(Method {
         declaration,
         wire_name,
         docs: names::docs(&item.attrs),
-        takes_context,
+        context,
         arguments,
         reply,
+        status,
         request_codec,
         reply_codec: Codec::of(reply),
     })
@@ -238,12 +244,15 @@ fn self_by_reference(receiver: &Receiver, errors: &mut Errors) {
 }
 
 /// Splits the parameters into the context and what travels.
-fn parameters<'a>(signature: &'a Signature, errors: &mut Errors) -> (bool, Vec<Argument<'a>>) {
+fn parameters<'a>(
+    signature: &'a Signature,
+    errors: &mut Errors,
+) -> (Option<&'a Type>, Vec<Argument<'a>>) {
     let typed = signature.inputs.iter().filter_map(|input| match input {
         FnArg::Typed(typed) => Some(typed),
         FnArg::Receiver(_) => None,
     });
-    let mut takes_context = false;
+    let mut context_type = None;
     let mut arguments = Vec::new();
     for (index, typed) in typed.enumerate() {
         for attribute in &typed.attrs {
@@ -254,7 +263,7 @@ fn parameters<'a>(signature: &'a Signature, errors: &mut Errors) -> (bool, Vec<A
         }
         if let Some(reference) = types::context_reference(&typed.ty) {
             context(typed, reference, index, errors);
-            takes_context = true;
+            context_type = Some(&*typed.ty);
             continue;
         }
         types::travels(&typed.ty, errors);
@@ -265,7 +274,7 @@ fn parameters<'a>(signature: &'a Signature, errors: &mut Errors) -> (bool, Vec<A
             });
         }
     }
-    (takes_context, arguments)
+    (context_type, arguments)
 }
 
 /// Checks a parameter whose type is `&Context` or `&mut Context`.
@@ -327,8 +336,8 @@ fn request_codec(arguments: &[Argument<'_>], errors: &mut Errors) -> Codec {
     Codec::Speedy
 }
 
-/// `T` of the return type `Result<T, Status>`.
-fn reply<'a>(signature: &'a Signature, errors: &mut Errors) -> Option<&'a Type> {
+/// `T` and `Status` of the return type `Result<T, Status>`.
+fn returned<'a>(signature: &'a Signature, errors: &mut Errors) -> Option<(&'a Type, &'a Type)> {
     let ReturnType::Type(_, returned) = &signature.output else {
         let name = &signature.ident;
         errors.at(
@@ -337,21 +346,21 @@ fn reply<'a>(signature: &'a Signature, errors: &mut Errors) -> Option<&'a Type> 
         );
         return None;
     };
-    let Some((reply, error)) = types::result_parts(returned) else {
+    let Some((reply, status)) = types::result_parts(returned) else {
         errors.on(
             returned,
             "a service's method returns `Result<T, Status>`, spelled out: any call can fail on its way",
         );
         return None;
     };
-    if !types::is_named(error, "Status") {
+    if !types::is_named(status, "Status") {
         errors.on(
-            error,
+            status,
             "the error of a service's method is `Status`: it is what the wire carries",
         );
     }
     types::travels(reply, errors);
-    Some(reply)
+    Some((reply, status))
 }
 
 /// Two methods of one service must differ in their wire names, and in the ids that follow from them.
@@ -374,7 +383,7 @@ fn unique(service: &str, methods: &[Method<'_>], errors: &mut Errors) {
             errors.at(
                 place,
                 format!(
-                    "the wire name `{}` is already that of `{first_rust_name}`",
+                    "the wire name `{}` is already taken by the method `{first_rust_name}`",
                     method.wire_name
                 ),
             );

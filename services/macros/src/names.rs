@@ -68,7 +68,7 @@ pub(crate) fn type_text(ty: &Type) -> String {
 }
 
 fn write_tokens(text: &mut String, tokens: TokenStream) {
-    // A `-` that belongs to `->` and a quote that belongs to a lifetime are glued to what follows.
+    // In a type, `-` occurs only in `->`, and a quote only before a lifetime's name: both are glued to what follows.
     for token in tokens {
         match token {
             TokenTree::Group(group) => {

@@ -1,7 +1,7 @@
 //! Reads the attribute and the trait into plain structs. What is *allowed* is `check`'s business.
 
 use crate::errors::Errors;
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
@@ -25,8 +25,8 @@ pub(crate) struct MethodDeclaration {
     pub(crate) item: TraitItemFn,
     /// The wire name given by `#[corewire(name = "…")]`.
     pub(crate) name: Option<LitStr>,
-    /// Where `#[one_way]` stands, if it does.
-    pub(crate) one_way: Option<Span>,
+    /// `#[one_way]`, if it is there.
+    pub(crate) one_way: Option<Attribute>,
 }
 
 /// Reads both inputs of the macro. `None` when the item is not a trait, which has then been reported.
@@ -80,7 +80,7 @@ fn method_declaration(mut item: TraitItemFn, errors: &mut Errors) -> MethodDecla
         .extract_if(.., |it| is_ours(it) || it.path().is_ident("one_way"))
     {
         if attribute.path().is_ident("one_way") {
-            one_way = Some(attribute.span());
+            one_way = Some(attribute);
             continue;
         }
         let Meta::List(list) = &attribute.meta else {
@@ -115,6 +115,13 @@ struct Options {
 /// Reads `name = "…"`; reports what it does not know, and a name that the wire cannot carry.
 fn options(tokens: TokenStream, errors: &mut Errors) -> Options {
     let mut options = Options::default();
+    if let Some(TokenTree::Literal(literal)) = tokens.clone().into_iter().next() {
+        errors.on(
+            &literal,
+            "options have names; a wire name is given by `name = \"…\"`",
+        );
+        return options;
+    }
     let given = match Punctuated::<Meta, Token![,]>::parse_terminated.parse2(tokens) {
         Ok(given) => given,
         Err(error) => {

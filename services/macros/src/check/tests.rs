@@ -54,7 +54,7 @@ fn a_method_is_read_with_its_context_arguments_and_codecs() {
         panic!("three methods were declared");
     };
 
-    assert!(read.takes_context);
+    assert!(read.context.is_some());
     let names = read.arguments.iter().map(|it| it.ident.to_string());
     assert_eq!(names.collect::<Vec<_>>(), ["r#type", "key"]);
     assert_eq!(read.docs, "Reads.");
@@ -64,7 +64,7 @@ fn a_method_is_read_with_its_context_arguments_and_codecs() {
     );
 
     assert_eq!(echo.wire_name, "echo");
-    assert!(!echo.takes_context);
+    assert!(echo.context.is_none());
     assert_eq!(
         (echo.request_codec, echo.reply_codec),
         (Codec::Raw, Codec::Raw)
@@ -196,7 +196,7 @@ fn equal_names_and_colliding_ids_are_refused() {
             #[corewire(name = "get")]
             async fn fetch(&self) -> Result<(), Status>;
         },
-        &["already that of `get`"],
+        &["already taken by the method `get`"],
     );
     // Two names whose FNV-1a ids under `Collide` are the same, found by trying word triples.
     assert_refused(

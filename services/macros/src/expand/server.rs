@@ -94,13 +94,16 @@ fn registration(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) ->
     let codec = codec_type(method.reply_codec, method.reply);
     let decode = decode(method);
     let arguments = method.arguments.iter().map(|it| it.ident);
-    let (take_context, pass_context) = if method.takes_context {
-        (
-            quote_spanned!(Span::mixed_site()=> let context: ::corewire::Context = call.context();),
-            quote_spanned!(Span::mixed_site()=> &context,),
-        )
-    } else {
-        (TokenStream::new(), TokenStream::new())
+    let take_context = method.context.map(
+        |_| quote_spanned!(Span::mixed_site()=> let context: ::corewire::Context = call.context();),
+    );
+    let pass_context = method
+        .context
+        .map(|ty| quote_spanned!(site_of(ty)=> &context,));
+    // States the error's type, so that another type of that name is reported where the author wrote it.
+    let reply = quote_spanned! {site_of(method.status)=>
+        let reply: ::core::result::Result<_, ::corewire::Status> =
+            <#parameter as #service>::#name(&*service, #pass_context #(#arguments),*).await;
     };
     quote_spanned! {Span::mixed_site()=>
         {
@@ -112,7 +115,8 @@ fn registration(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) ->
                     #take_context
                     let service = ::core::clone::Clone::clone(&service);
                     ::core::result::Result::Ok(async move {
-                        <#parameter as #service>::#name(&*service, #pass_context #(#arguments),*).await
+                        #reply
+                        reply
                     })
                 },
             );
@@ -124,7 +128,7 @@ fn registration(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) ->
 fn decode(method: &Method<'_>) -> TokenStream {
     if let (Codec::Raw, [body]) = (method.request_codec, &method.arguments[..]) {
         let (ident, ty) = (body.ident, body.ty);
-        return quote_spanned!(Span::mixed_site()=> let #ident: #ty = call.raw_body(););
+        return quote_spanned!(site_of(ty)=> let #ident: #ty = call.raw_body(););
     }
     if method.arguments.is_empty() {
         return quote_spanned!(Span::mixed_site()=> call.arguments().finish()?;);
