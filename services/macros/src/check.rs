@@ -2,6 +2,8 @@
 
 mod types;
 
+pub(crate) use types::mentions_stream;
+
 use crate::errors::Errors;
 use crate::names;
 use crate::parse::{Declaration, MethodDeclaration};

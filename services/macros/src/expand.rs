@@ -6,7 +6,7 @@
 mod client;
 mod server;
 
-use crate::check::{Codec, Method, Service};
+use crate::check::{self, Codec, Method, Service};
 use crate::names;
 use crate::parse::{Declaration, MethodDeclaration};
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
@@ -67,15 +67,13 @@ pub(crate) fn service_trait(declaration: &Declaration) -> TokenStream {
         item.supertraits.push(parse_quote!('static));
     }
     item.items.extend(declaration.others.iter().cloned());
-    let methods = declaration.methods.iter().filter(|it| !is_future(it));
+    // A stream's type does not exist yet: rustc would complain of it again.
+    let methods = declaration
+        .methods
+        .iter()
+        .filter(|it| !check::mentions_stream(&it.item.sig));
     item.items.extend(methods.map(plain_method));
     item.into_token_stream()
-}
-
-/// Whether the method uses something that does not exist yet, so that naming it again could only add noise.
-fn is_future(method: &MethodDeclaration) -> bool {
-    let signature = method.item.sig.to_token_stream();
-    mentions(signature, "Streaming")
 }
 
 /// The method with plain names for its arguments, which is all that a trait may have; a pattern has been reported.

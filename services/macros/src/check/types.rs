@@ -4,7 +4,8 @@ use crate::errors::Errors;
 use quote::ToTokens;
 use syn::visit::{self, Visit};
 use syn::{
-    GenericArgument, Lifetime, Path, PathArguments, PathSegment, Type, TypeImplTrait, TypeReference,
+    GenericArgument, Lifetime, Path, PathArguments, PathSegment, Signature, Type, TypeImplTrait,
+    TypeReference,
 };
 
 /// The last segment of the type's path: `Bytes` of `bytes::Bytes`.
@@ -50,6 +51,27 @@ pub(super) fn travels(ty: &Type, errors: &mut Errors) {
     Traveller { errors }.visit_type(ty);
 }
 
+/// Whether this is the name of a stream. An author's own type called `Streaming`, without arguments, is not.
+fn is_stream(segment: &PathSegment) -> bool {
+    segment.ident == "Streaming" && matches!(segment.arguments, PathArguments::AngleBracketed(_))
+}
+
+/// Whether the method names a stream anywhere, which [`travels`] has then reported.
+pub(crate) fn mentions_stream(signature: &Signature) -> bool {
+    struct Finder {
+        found: bool,
+    }
+    impl<'ast> Visit<'ast> for Finder {
+        fn visit_path_segment(&mut self, segment: &'ast PathSegment) {
+            self.found |= is_stream(segment);
+            visit::visit_path_segment(self, segment);
+        }
+    }
+    let mut finder = Finder { found: false };
+    finder.visit_signature(signature);
+    finder.found
+}
+
 struct Traveller<'e> {
     errors: &'e mut Errors,
 }
@@ -92,8 +114,7 @@ impl<'ast> Visit<'ast> for Traveller<'_> {
     }
 
     fn visit_path_segment(&mut self, segment: &'ast PathSegment) {
-        let has_arguments = matches!(segment.arguments, PathArguments::AngleBracketed(_));
-        if segment.ident == "Streaming" && has_arguments {
+        if is_stream(segment) {
             self.errors.on(
                 segment.to_token_stream(),
                 "streams are not available yet; return the whole as one reply, or page through it",

@@ -103,3 +103,22 @@ fn a_faulty_method_leaves_the_others_usable() {
         "a method without a server has no description"
     );
 }
+
+#[test]
+fn a_type_that_merely_shares_its_name_with_streams_is_an_ordinary_one() {
+    let expansion = laid_out(
+        quote!(),
+        quote! {
+            trait Player {
+                async fn mode(&self) -> Result<Streaming, Status>;
+                async fn watch(&self) -> Result<Streaming<u8>, Status>;
+            }
+        },
+    );
+    assert!(expansion.contains("async fn mode(&self) -> Result<Streaming, Status>;"));
+    assert!(
+        !expansion.contains("async fn watch"),
+        "rustc would complain a second time"
+    );
+    assert_eq!(expansion.matches("compile_error").count(), 1);
+}
