@@ -1,1 +1,100 @@
-//! Skeleton.
+//! The macro behind `corewire::service`. Use it through the `corewire` crate, whose types its expansion names.
+//!
+//! `parse` reads the trait into plain structs, `check` holds the rules and reports every broken one at its token,
+//! `expand` writes what follows from a trait that keeps them.
+#![forbid(unsafe_code)]
+
+mod check;
+mod errors;
+mod expand;
+mod names;
+mod parse;
+
+use errors::Errors;
+use proc_macro::TokenStream;
+use quote::ToTokens;
+
+/// Makes a server and a client from a trait.
+///
+/// ```ignore
+/// use corewire::{Bytes, Context, Status};
+///
+/// /// Keeps values under keys.
+/// #[corewire::service(name = "kv.KeyValue")]
+/// pub trait KeyValue {
+///     /// The value under `key`.
+///     async fn get(&self, key: String) -> Result<Option<Vec<u8>>, Status>;
+///
+///     /// Puts `value` under `key`.
+///     async fn put(&self, context: &Context, key: String, value: Vec<u8>) -> Result<(), Status>;
+///
+///     /// Stores a whole snapshot. The wire calls it `load`, whatever Rust calls it.
+///     #[corewire(name = "load")]
+///     async fn load_snapshot(&self, snapshot: Bytes) -> Result<u64, Status>;
+/// }
+/// ```
+///
+/// # What it makes
+///
+/// For a trait `KeyValue`, with the trait's visibility:
+///
+/// - **`KeyValue`** itself, with `'static` as a further supertrait. Its futures need not be `Send`: a service, its
+///   connections and its calls live on one shard.
+/// - **`KeyValueServer<T>`**, which implements `corewire::Service` for a `T: KeyValue`. `new` takes the implementation;
+///   `from_rc` shares one that other parts of the shard hold, too.
+/// - **`KeyValueClient`**, with `connect`, `new`, `with_timeout`, `channel`, and each method of the trait under its own
+///   name. A method takes the same arguments, without the context, and returns `Result<T, corewire::CallError>`.
+/// - **`KeyValueClient::DESCRIPTION`**, a `corewire::ServiceDescription`: names, method ids, types as text and docs.
+///
+/// # What a method looks like
+///
+/// `async fn name(&self, …) -> Result<T, Status>`, with `Result` and `Status` spelled in any path form.
+///
+/// - **Arguments** are owned types under plain names, any number of them. They travel in declaration order, so swapping
+///   two is a change of the wire; their names appear in the description and in error messages only.
+/// - **`&Context`** as the first parameter after `&self` receives the context of the call on the server. It does not
+///   travel, and the client's method does not have it. Adding or removing it leaves the wire as it is.
+/// - **Codecs.** Arguments and replies are encoded with `speedy`. An *only* argument of type `Bytes` is the request's body
+///   without any encoding, and so is a reply of type `Bytes`; the type's last path segment decides. `Bytes` beside
+///   other arguments is refused.
+///
+/// # Names and ids
+///
+/// A service and a method are known on the wire by their identifiers, or by `name = "…"` where one is given:
+/// `#[corewire::service(name = "…")]` on the trait, `#[corewire(name = "…")]` on a method. A method's id follows from
+/// these two names alone, never from its place in the trait. To rename a method in Rust and keep the wire stable, give
+/// it its old name this way. Two methods of one service whose names or ids are the same are refused.
+///
+/// # What is refused
+///
+/// Each with an error at the token at fault, and all of one trait at once: anything but a trait; generics, `unsafe`,
+/// `extern` and `const`; associated types and constants; conditional methods; a method that is not `async`, has no
+/// `&self`, has a default body, or does not return `Result<T, Status>`; references, `impl Trait` and `Self` in what
+/// travels; patterns in place of argument names; methods called `new`, `connect`, `with_timeout`, `channel` or `clone`, which a
+/// client has already. One-way methods and streams are not available yet.
+#[proc_macro_attribute]
+pub fn service(options: TokenStream, item: TokenStream) -> TokenStream {
+    expand_service(options.into(), item.into()).into()
+}
+
+/// The macro without the compiler's types, so that tests can call it.
+fn expand_service(
+    options: proc_macro2::TokenStream,
+    item: proc_macro2::TokenStream,
+) -> proc_macro2::TokenStream {
+    let mut errors = Errors::default();
+    let Some(declaration) = parse::declaration(options, item.clone(), &mut errors) else {
+        // Whatever it is, its other users should not be told that it is missing.
+        let mut tokens = errors.into_tokens();
+        item.to_tokens(&mut tokens);
+        return tokens;
+    };
+    // Methods without faults are expanded even when others have some: the author then reads of the faults alone, and
+    // not of every use of a server and a client that would be missing.
+    let mut tokens = match check::service(&declaration, &mut errors) {
+        Some(service) => expand::service(&declaration, &service),
+        None => expand::service_trait(&declaration),
+    };
+    errors.into_tokens().to_tokens(&mut tokens);
+    tokens
+}

@@ -1,0 +1,372 @@
+/// Keeps values under keys.
+#[allow(
+    async_fn_in_trait,
+    dead_code,
+    reason = "calls stay on their shard, so futures need not be Send; a program may use one side only"
+)]
+pub trait KeyValue: 'static {
+    /// The value under `key`.
+    async fn get(&self, key: String) -> Result<Option<Vec<u8>>, Status>;
+    async fn put(
+        &self,
+        context: &Context,
+        key: String,
+        value: Vec<u8>,
+    ) -> Result<(), Status>;
+    async fn say_again(&self, payload: Bytes) -> Result<Bytes, Status>;
+    async fn count(&self) -> Result<u64, Status>;
+}
+/// Serves the service `kv.KeyValue` with an implementation of [`KeyValue`].
+///
+/// A clone serves with the same implementation.
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a program may use one side of a service only"
+)]
+pub struct KeyValueServer<T>(::std::rc::Rc<T>);
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a program may use one side of a service only"
+)]
+impl<T: KeyValue> KeyValueServer<T> {
+    /// Serves with `service`.
+    #[must_use]
+    pub fn new(service: T) -> Self {
+        Self(::std::rc::Rc::new(service))
+    }
+    /// Serves with an implementation that other parts of the shard hold, too.
+    #[must_use]
+    pub fn from_rc(service: ::std::rc::Rc<T>) -> Self {
+        Self(service)
+    }
+}
+impl<T> ::core::clone::Clone for KeyValueServer<T> {
+    fn clone(&self) -> Self {
+        Self(::core::clone::Clone::clone(&self.0))
+    }
+}
+impl<T> ::core::fmt::Debug for KeyValueServer<T> {
+    fn fmt(&self, formatter: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        formatter.debug_struct("KeyValueServer").finish_non_exhaustive()
+    }
+}
+#[allow(
+    deprecated,
+    unused_variables,
+    reason = "old methods are still served; a service may have none"
+)]
+impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
+    fn description(&self) -> &'static ::corewire::ServiceDescription {
+        KeyValueClient::DESCRIPTION
+    }
+    fn register(self, methods: &mut ::corewire::Methods) {
+        {
+            let service = ::core::clone::Clone::clone(&self.0);
+            methods
+                .unary::<
+                    ::corewire::codec::Speedy,
+                    _,
+                    _,
+                    _,
+                >(
+                    &KeyValueClient::DESCRIPTION.methods[0],
+                    move |call: &mut ::corewire::IncomingCall<'_>| {
+                        let mut arguments = call.arguments();
+                        let key: String = arguments.read("key")?;
+                        arguments.finish()?;
+                        let service = ::core::clone::Clone::clone(&service);
+                        ::core::result::Result::Ok(async move {
+                            let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::get(
+                                    &*service,
+                                    key,
+                                )
+                                .await;
+                            reply
+                        })
+                    },
+                );
+        }
+        {
+            let service = ::core::clone::Clone::clone(&self.0);
+            methods
+                .unary::<
+                    ::corewire::codec::Speedy,
+                    _,
+                    _,
+                    _,
+                >(
+                    &KeyValueClient::DESCRIPTION.methods[1],
+                    move |call: &mut ::corewire::IncomingCall<'_>| {
+                        let mut arguments = call.arguments();
+                        let key: String = arguments.read("key")?;
+                        let value: Vec<u8> = arguments.read("value")?;
+                        arguments.finish()?;
+                        let context: ::corewire::Context = call.context();
+                        let service = ::core::clone::Clone::clone(&service);
+                        ::core::result::Result::Ok(async move {
+                            let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::put(
+                                    &*service,
+                                    &context,
+                                    key,
+                                    value,
+                                )
+                                .await;
+                            reply
+                        })
+                    },
+                );
+        }
+        {
+            let service = ::core::clone::Clone::clone(&self.0);
+            methods
+                .unary::<
+                    ::corewire::codec::Raw,
+                    _,
+                    _,
+                    _,
+                >(
+                    &KeyValueClient::DESCRIPTION.methods[2],
+                    move |call: &mut ::corewire::IncomingCall<'_>| {
+                        let payload: Bytes = call.raw_body();
+                        let service = ::core::clone::Clone::clone(&service);
+                        ::core::result::Result::Ok(async move {
+                            let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::say_again(
+                                    &*service,
+                                    payload,
+                                )
+                                .await;
+                            reply
+                        })
+                    },
+                );
+        }
+        {
+            let service = ::core::clone::Clone::clone(&self.0);
+            methods
+                .unary::<
+                    ::corewire::codec::Speedy,
+                    _,
+                    _,
+                    _,
+                >(
+                    &KeyValueClient::DESCRIPTION.methods[3],
+                    move |call: &mut ::corewire::IncomingCall<'_>| {
+                        call.arguments().finish()?;
+                        let service = ::core::clone::Clone::clone(&service);
+                        ::core::result::Result::Ok(async move {
+                            let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::count(
+                                    &*service,
+                                )
+                                .await;
+                            reply
+                        })
+                    },
+                );
+        }
+    }
+}
+/// Calls the service `kv.KeyValue`; see [`KeyValue`] for what each method does.
+///
+/// A clone calls over the same channel.
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a program may use one side of a service only"
+)]
+#[derive(::core::clone::Clone, ::core::fmt::Debug)]
+pub struct KeyValueClient {
+    caller: ::corewire::Caller,
+}
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a program may use one side of a service only"
+)]
+impl KeyValueClient {
+    /// The service as the wire knows it: names, method ids, types and docs.
+    pub const DESCRIPTION: &'static ::corewire::ServiceDescription = &::corewire::ServiceDescription {
+        name: "kv.KeyValue",
+        docs: "Keeps values under keys.",
+        methods: &[
+            ::corewire::MethodDescription {
+                id: ::corewire::MethodId::of("kv.KeyValue", "get"),
+                service: "kv.KeyValue",
+                name: "get",
+                docs: "The value under `key`.",
+                arguments: &[
+                    ::corewire::ArgumentDescription {
+                        name: "key",
+                        type_name: "String",
+                    },
+                ],
+                reply: "Option<Vec<u8>>",
+                request_codec: ::corewire::CodecId::SPEEDY,
+                reply_codec: ::corewire::CodecId::SPEEDY,
+            },
+            ::corewire::MethodDescription {
+                id: ::corewire::MethodId::of("kv.KeyValue", "put"),
+                service: "kv.KeyValue",
+                name: "put",
+                docs: "",
+                arguments: &[
+                    ::corewire::ArgumentDescription {
+                        name: "key",
+                        type_name: "String",
+                    },
+                    ::corewire::ArgumentDescription {
+                        name: "value",
+                        type_name: "Vec<u8>",
+                    },
+                ],
+                reply: "()",
+                request_codec: ::corewire::CodecId::SPEEDY,
+                reply_codec: ::corewire::CodecId::SPEEDY,
+            },
+            ::corewire::MethodDescription {
+                id: ::corewire::MethodId::of("kv.KeyValue", "echo"),
+                service: "kv.KeyValue",
+                name: "echo",
+                docs: "",
+                arguments: &[
+                    ::corewire::ArgumentDescription {
+                        name: "payload",
+                        type_name: "Bytes",
+                    },
+                ],
+                reply: "Bytes",
+                request_codec: ::corewire::CodecId::RAW,
+                reply_codec: ::corewire::CodecId::RAW,
+            },
+            ::corewire::MethodDescription {
+                id: ::corewire::MethodId::of("kv.KeyValue", "count"),
+                service: "kv.KeyValue",
+                name: "count",
+                docs: "",
+                arguments: &[],
+                reply: "u64",
+                request_codec: ::corewire::CodecId::SPEEDY,
+                reply_codec: ::corewire::CodecId::SPEEDY,
+            },
+        ],
+    };
+    /// Calls over a channel that exists already; many clients may share one.
+    #[must_use]
+    pub fn new(channel: ::corewire::Channel) -> Self {
+        Self {
+            caller: ::corewire::Caller::new(channel),
+        }
+    }
+    /// Connects to `address` and calls over the new channel.
+    ///
+    /// # Errors
+    ///
+    /// When the address is none, or nobody there speaks the protocol.
+    pub async fn connect(
+        address: impl ::corewire::IntoAddress,
+    ) -> ::core::result::Result<Self, ::corewire::ConnectError> {
+        match ::corewire::Channel::connect(address).await {
+            ::core::result::Result::Ok(channel) => {
+                ::core::result::Result::Ok(Self::new(channel))
+            }
+            ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
+        }
+    }
+    /// Gives every later call of this client at most `timeout` from its start to its reply.
+    #[must_use]
+    pub fn with_timeout(self, timeout: ::core::time::Duration) -> Self {
+        Self {
+            caller: self.caller.with_timeout(timeout),
+        }
+    }
+    /// The channel that this client calls over.
+    #[must_use]
+    pub fn channel(&self) -> &::corewire::Channel {
+        self.caller.channel()
+    }
+    /// The value under `key`.
+    ///
+    /// # Errors
+    ///
+    /// A [`CallError`](::corewire::CallError) says what went wrong and whether the call may have run.
+    pub async fn get(
+        &self,
+        key: String,
+    ) -> ::core::result::Result<Option<Vec<u8>>, ::corewire::CallError> {
+        self.caller
+            .unary::<
+                ::corewire::codec::Speedy,
+                _,
+            >(
+                &Self::DESCRIPTION.methods[0],
+                move |body: &mut ::corewire::BodyWriter<'_>| {
+                    body.argument("key", &key)?;
+                    ::core::result::Result::Ok(())
+                },
+            )
+            .await
+    }
+    /// Calls `put` of `kv.KeyValue`.
+    ///
+    /// # Errors
+    ///
+    /// A [`CallError`](::corewire::CallError) says what went wrong and whether the call may have run.
+    pub async fn put(
+        &self,
+        key: String,
+        value: Vec<u8>,
+    ) -> ::core::result::Result<(), ::corewire::CallError> {
+        self.caller
+            .unary::<
+                ::corewire::codec::Speedy,
+                _,
+            >(
+                &Self::DESCRIPTION.methods[1],
+                move |body: &mut ::corewire::BodyWriter<'_>| {
+                    body.argument("key", &key)?;
+                    body.argument("value", &value)?;
+                    ::core::result::Result::Ok(())
+                },
+            )
+            .await
+    }
+    /// Calls `echo` of `kv.KeyValue`.
+    ///
+    /// # Errors
+    ///
+    /// A [`CallError`](::corewire::CallError) says what went wrong and whether the call may have run.
+    pub async fn say_again(
+        &self,
+        payload: Bytes,
+    ) -> ::core::result::Result<Bytes, ::corewire::CallError> {
+        self.caller
+            .unary::<
+                ::corewire::codec::Raw,
+                _,
+            >(
+                &Self::DESCRIPTION.methods[2],
+                move |body: &mut ::corewire::BodyWriter<'_>| {
+                    body.raw(payload);
+                    ::core::result::Result::Ok(())
+                },
+            )
+            .await
+    }
+    /// Calls `count` of `kv.KeyValue`.
+    ///
+    /// # Errors
+    ///
+    /// A [`CallError`](::corewire::CallError) says what went wrong and whether the call may have run.
+    pub async fn count(&self) -> ::core::result::Result<u64, ::corewire::CallError> {
+        self.caller
+            .unary::<
+                ::corewire::codec::Speedy,
+                _,
+            >(
+                &Self::DESCRIPTION.methods[3],
+                move |_: &mut ::corewire::BodyWriter<'_>| ::core::result::Result::Ok(()),
+            )
+            .await
+    }
+}

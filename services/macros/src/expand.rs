@@ -1,0 +1,191 @@
+//! Writes the trait, its server, its client and its description.
+//!
+//! Hygiene: every identifier that is ours carries `Span::mixed_site()`, so that our locals and the author's arguments
+//! never meet, and every path is absolute, so that nothing in the author's scope can take its place.
+
+mod client;
+mod server;
+
+use crate::check::{self, Codec, Method, Service};
+use crate::names;
+use crate::parse::{Declaration, MethodDeclaration};
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use quote::{ToTokens, format_ident, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Attribute, FnArg, Pat, Type, TypeParamBound, parse_quote};
+
+/// What all parts of one expansion share.
+struct Expansion<'a> {
+    declaration: &'a Declaration,
+    service: &'a Service<'a>,
+    server: Ident,
+    client: Ident,
+    /// The server's type parameter; a name that no type of the trait has.
+    parameter: Ident,
+    /// Conditions on the trait, which hold for all that is made from it.
+    conditions: Vec<&'a Attribute>,
+}
+
+/// Everything the macro makes of a trait that can be a service.
+pub(crate) fn service(declaration: &Declaration, service: &Service<'_>) -> TokenStream {
+    let ident = &declaration.item.ident;
+    let expansion = Expansion {
+        declaration,
+        service,
+        server: format_ident!("{}Server", ident),
+        client: format_ident!("{}Client", ident),
+        parameter: unused_parameter(declaration),
+        conditions: declaration
+            .item
+            .attrs
+            .iter()
+            .filter(|it| it.path().is_ident("cfg"))
+            .collect(),
+    };
+    let mut tokens = service_trait(declaration);
+    tokens.extend(server::tokens(&expansion));
+    tokens.extend(client::tokens(&expansion));
+    tokens
+}
+
+/// The trait as written, without the macro's own attributes.
+///
+/// It is written even when the declaration has faults, so that they do not come with a complaint at each use of it.
+pub(crate) fn service_trait(declaration: &Declaration) -> TokenStream {
+    let mut item = declaration.item.clone();
+    item.attrs.push(parse_quote! {
+        #[allow(
+            async_fn_in_trait,
+            dead_code,
+            reason = "calls stay on their shard, so futures need not be Send; a program may use one side only"
+        )]
+    });
+    let is_static = |bound: &TypeParamBound| matches!(bound, TypeParamBound::Lifetime(it) if it.ident == "static");
+    if !item.supertraits.iter().any(is_static) {
+        // A call's future holds its service for as long as the call takes.
+        item.colon_token.get_or_insert_default();
+        item.supertraits.push(parse_quote!('static));
+    }
+    item.items.extend(declaration.others.iter().cloned());
+    // A stream's type does not exist yet: rustc would complain of it again.
+    let methods = declaration
+        .methods
+        .iter()
+        .filter(|it| !check::mentions_stream(&it.item.sig));
+    item.items.extend(methods.map(plain_method));
+    item.into_token_stream()
+}
+
+/// The method with plain names for its arguments, which is all that a trait may have; a pattern has been reported.
+fn plain_method(method: &MethodDeclaration) -> syn::TraitItem {
+    let mut item = method.item.clone();
+    for input in &mut item.sig.inputs {
+        if let FnArg::Typed(typed) = input {
+            let span = typed.pat.span();
+            *typed.pat = match &*typed.pat {
+                Pat::Ident(it) => {
+                    let ident = &it.ident;
+                    parse_quote!(#ident)
+                }
+                _ => Pat::Wild(syn::PatWild {
+                    attrs: Vec::new(),
+                    underscore_token: syn::Token![_](span),
+                }),
+            };
+            typed.attrs.clear();
+        }
+    }
+    item.into()
+}
+
+/// The constant expression of the service's `ServiceDescription`.
+fn description(expansion: &Expansion<'_>) -> TokenStream {
+    let service = &expansion.service.wire_name;
+    let docs = &expansion.service.docs;
+    let methods = expansion
+        .service
+        .methods
+        .iter()
+        .map(|method| method_description(service, method));
+    quote_spanned! {Span::mixed_site()=>
+        ::corewire::ServiceDescription {
+            name: #service,
+            docs: #docs,
+            methods: &[#(#methods),*],
+        }
+    }
+}
+
+fn method_description(service: &str, method: &Method<'_>) -> TokenStream {
+    let name = &method.wire_name;
+    let docs = &method.docs;
+    let argument_names = method.arguments.iter().map(|it| names::plain(it.ident));
+    let argument_types = method.arguments.iter().map(|it| names::type_text(it.ty));
+    let reply = names::type_text(method.reply);
+    let request_codec = codec_id(method.request_codec);
+    let reply_codec = codec_id(method.reply_codec);
+    quote_spanned! {Span::mixed_site()=>
+        ::corewire::MethodDescription {
+            id: ::corewire::MethodId::of(#service, #name),
+            service: #service,
+            name: #name,
+            docs: #docs,
+            arguments: &[#(
+                ::corewire::ArgumentDescription { name: #argument_names, type_name: #argument_types }
+            ),*],
+            reply: #reply,
+            request_codec: #request_codec,
+            reply_codec: #reply_codec,
+        }
+    }
+}
+
+fn codec_id(codec: Codec) -> TokenStream {
+    match codec {
+        Codec::Speedy => quote_spanned!(Span::mixed_site()=> ::corewire::CodecId::SPEEDY),
+        Codec::Raw => quote_spanned!(Span::mixed_site()=> ::corewire::CodecId::RAW),
+    }
+}
+
+/// The codec's type. Placed at the reply's type, where rustc then reports a type that the codec cannot carry.
+fn codec_type(codec: Codec, reply: &Type) -> TokenStream {
+    let span = site_of(reply);
+    match codec {
+        Codec::Speedy => quote_spanned!(span=> ::corewire::codec::Speedy),
+        Codec::Raw => quote_spanned!(span=> ::corewire::codec::Raw),
+    }
+}
+
+/// Our hygiene at the place of the author's tokens, so that rustc's complaints point there.
+fn site_of(tokens: &impl Spanned) -> Span {
+    Span::mixed_site().located_at(tokens.span())
+}
+
+/// `T`, or the first of `T0`, `T1`, … when the trait itself mentions a `T`.
+fn unused_parameter(declaration: &Declaration) -> Ident {
+    let mentioned = |name: &str| {
+        mentions(declaration.item.ident.to_token_stream(), name)
+            || declaration
+                .methods
+                .iter()
+                .any(|method| mentions(method.item.sig.to_token_stream(), name))
+    };
+    let mut name = "T".to_owned();
+    let mut next = 0_u32;
+    while mentioned(&name) {
+        name = format!("T{next}");
+        next += 1;
+    }
+    Ident::new(&name, Span::mixed_site())
+}
+
+fn mentions(tokens: TokenStream, name: &str) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident == name,
+        TokenTree::Group(group) => mentions(group.stream(), name),
+        _ => false,
+    })
+}
+
+#[cfg(test)]
+mod tests;

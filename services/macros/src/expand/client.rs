@@ -1,0 +1,158 @@
+//! `…Client`: the same methods for a caller, and the service's description.
+
+use super::{Expansion, codec_type, description, site_of};
+use crate::check::{Codec, Method};
+use crate::names;
+use proc_macro2::{Literal, Span, TokenStream};
+use quote::quote_spanned;
+use syn::Attribute;
+
+pub(super) fn tokens(expansion: &Expansion<'_>) -> TokenStream {
+    let item = &expansion.declaration.item;
+    let (visibility, service) = (&item.vis, &item.ident);
+    let client = &expansion.client;
+    let conditions = &expansion.conditions;
+    let description = description(expansion);
+    let methods = expansion.service.methods.iter().enumerate();
+    let methods = methods.map(|(index, method)| client_method(expansion, index, method));
+    let docs = format!(
+        " Calls the service `{}`; see [`{service}`] for what each method does.",
+        expansion.service.wire_name
+    );
+    quote_spanned! {Span::mixed_site()=>
+        #(#conditions)*
+        #[doc = #docs]
+        #[doc = ""]
+        #[doc = " A clone calls over the same channel."]
+        #[allow(dead_code, unreachable_pub, reason = "a program may use one side of a service only")]
+        #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+        #visibility struct #client {
+            caller: ::corewire::Caller,
+        }
+
+        #(#conditions)*
+        #[allow(dead_code, unreachable_pub, reason = "a program may use one side of a service only")]
+        impl #client {
+            /// The service as the wire knows it: names, method ids, types and docs.
+            #visibility const DESCRIPTION: &'static ::corewire::ServiceDescription = &#description;
+
+            /// Calls over a channel that exists already; many clients may share one.
+            #[must_use]
+            #visibility fn new(channel: ::corewire::Channel) -> Self {
+                Self { caller: ::corewire::Caller::new(channel) }
+            }
+
+            /// Connects to `address` and calls over the new channel.
+            ///
+            /// # Errors
+            ///
+            /// When the address is none, or nobody there speaks the protocol.
+            #visibility async fn connect(
+                address: impl ::corewire::IntoAddress,
+            ) -> ::core::result::Result<Self, ::corewire::ConnectError> {
+                match ::corewire::Channel::connect(address).await {
+                    ::core::result::Result::Ok(channel) => ::core::result::Result::Ok(Self::new(channel)),
+                    ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
+                }
+            }
+
+            /// Gives every later call of this client at most `timeout` from its start to its reply.
+            #[must_use]
+            #visibility fn with_timeout(self, timeout: ::core::time::Duration) -> Self {
+                Self { caller: self.caller.with_timeout(timeout) }
+            }
+
+            /// The channel that this client calls over.
+            #[must_use]
+            #visibility fn channel(&self) -> &::corewire::Channel {
+                self.caller.channel()
+            }
+
+            #(#methods)*
+        }
+    }
+}
+
+fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -> TokenStream {
+    let index = Literal::usize_unsuffixed(index);
+    let visibility = &expansion.declaration.item.vis;
+    let name = &method.declaration.item.sig.ident;
+    let attributes = method
+        .declaration
+        .item
+        .attrs
+        .iter()
+        .filter(|it| is_kept(it));
+    let docs = error_docs(&expansion.service.wire_name, method);
+    let reply = method.reply;
+    let codec = codec_type(method.reply_codec, reply);
+    let idents = method.arguments.iter().map(|it| it.ident);
+    let types = method.arguments.iter().map(|it| it.ty);
+    let encode = encode(method);
+    quote_spanned! {Span::mixed_site()=>
+        #(#attributes)*
+        #(#[doc = #docs])*
+        #visibility async fn #name(
+            &self,
+            #(#idents: #types),*
+        ) -> ::core::result::Result<#reply, ::corewire::CallError> {
+            self.caller
+                .unary::<#codec, _>(&Self::DESCRIPTION.methods[#index], #encode)
+                .await
+        }
+    }
+}
+
+/// The closure that writes the arguments into the request's body.
+fn encode(method: &Method<'_>) -> TokenStream {
+    if let (Codec::Raw, [argument]) = (method.request_codec, &method.arguments[..]) {
+        let ident = argument.ident;
+        return quote_spanned! {Span::mixed_site()=>
+            move |body: &mut ::corewire::BodyWriter<'_>| {
+                body.raw(#ident);
+                ::core::result::Result::Ok(())
+            }
+        };
+    }
+    if method.arguments.is_empty() {
+        return quote_spanned! {Span::mixed_site()=>
+            move |_: &mut ::corewire::BodyWriter<'_>| ::core::result::Result::Ok(())
+        };
+    }
+    let writes = method.arguments.iter().map(|argument| {
+        let ident = argument.ident;
+        let name = names::plain(ident);
+        quote_spanned!(site_of(argument.ty)=> body.argument(#name, &#ident)?;)
+    });
+    quote_spanned! {Span::mixed_site()=>
+        move |body: &mut ::corewire::BodyWriter<'_>| {
+            #(#writes)*
+            ::core::result::Result::Ok(())
+        }
+    }
+}
+
+/// Docs, deprecation and lint levels mean the same to a caller; anything else is the trait's alone.
+fn is_kept(attribute: &Attribute) -> bool {
+    ["doc", "deprecated", "allow"]
+        .iter()
+        .any(|name| attribute.path().is_ident(name))
+}
+
+/// The lines that follow the author's docs.
+fn error_docs(service: &str, method: &Method<'_>) -> Vec<String> {
+    let mut lines = Vec::new();
+    if method.docs.is_empty() {
+        lines.push(format!(" Calls `{}` of `{service}`.", method.wire_name));
+    }
+    lines.push(String::new());
+    if !method.docs.contains("# Errors") {
+        lines.push(" # Errors".to_owned());
+        lines.push(String::new());
+    }
+    lines.push(
+        " A [`CallError`](::corewire::CallError) says what went wrong and whether the call may have run."
+            .to_owned(),
+    );
+    lines
+}

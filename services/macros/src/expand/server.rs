@@ -1,0 +1,146 @@
+//! `…Server<T>`: decodes calls and hands them to the author's implementation.
+
+use super::{Expansion, codec_type, site_of};
+use crate::check::{Codec, Method};
+use crate::names;
+use proc_macro2::{Literal, Span, TokenStream};
+use quote::quote_spanned;
+
+pub(super) fn tokens(expansion: &Expansion<'_>) -> TokenStream {
+    let mut tokens = definition(expansion);
+    tokens.extend(service_impl(expansion));
+    tokens
+}
+
+/// The type, its constructors, `Clone` and `Debug`; none of them asks anything of `T` but what it uses.
+fn definition(expansion: &Expansion<'_>) -> TokenStream {
+    let item = &expansion.declaration.item;
+    let (visibility, service) = (&item.vis, &item.ident);
+    let (server, parameter) = (&expansion.server, &expansion.parameter);
+    let conditions = &expansion.conditions;
+    let server_text = server.to_string();
+    let docs = format!(
+        " Serves the service `{}` with an implementation of [`{service}`].",
+        expansion.service.wire_name
+    );
+    quote_spanned! {Span::mixed_site()=>
+        #(#conditions)*
+        #[doc = #docs]
+        #[doc = ""]
+        #[doc = " A clone serves with the same implementation."]
+        #[allow(dead_code, unreachable_pub, reason = "a program may use one side of a service only")]
+        #visibility struct #server<#parameter>(::std::rc::Rc<#parameter>);
+
+        #(#conditions)*
+        #[allow(dead_code, unreachable_pub, reason = "a program may use one side of a service only")]
+        impl<#parameter: #service> #server<#parameter> {
+            /// Serves with `service`.
+            #[must_use]
+            #visibility fn new(service: #parameter) -> Self {
+                Self(::std::rc::Rc::new(service))
+            }
+
+            /// Serves with an implementation that other parts of the shard hold, too.
+            #[must_use]
+            #visibility fn from_rc(service: ::std::rc::Rc<#parameter>) -> Self {
+                Self(service)
+            }
+        }
+
+        #(#conditions)*
+        impl<#parameter> ::core::clone::Clone for #server<#parameter> {
+            fn clone(&self) -> Self {
+                Self(::core::clone::Clone::clone(&self.0))
+            }
+        }
+
+        #(#conditions)*
+        impl<#parameter> ::core::fmt::Debug for #server<#parameter> {
+            fn fmt(&self, formatter: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                formatter.debug_struct(#server_text).finish_non_exhaustive()
+            }
+        }
+    }
+}
+
+fn service_impl(expansion: &Expansion<'_>) -> TokenStream {
+    let service = &expansion.declaration.item.ident;
+    let (server, client) = (&expansion.server, &expansion.client);
+    let parameter = &expansion.parameter;
+    let conditions = &expansion.conditions;
+    let methods = expansion.service.methods.iter().enumerate();
+    let registrations = methods.map(|(index, method)| registration(expansion, index, method));
+    quote_spanned! {Span::mixed_site()=>
+        #(#conditions)*
+        #[allow(deprecated, unused_variables, reason = "old methods are still served; a service may have none")]
+        impl<#parameter: #service> ::corewire::Service for #server<#parameter> {
+            fn description(&self) -> &'static ::corewire::ServiceDescription {
+                #client::DESCRIPTION
+            }
+
+            fn register(self, methods: &mut ::corewire::Methods) {
+                #(#registrations)*
+            }
+        }
+    }
+}
+
+/// Registers one method: decode the arguments at once, then run the author's method as a future.
+fn registration(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -> TokenStream {
+    let index = Literal::usize_unsuffixed(index);
+    let service = &expansion.declaration.item.ident;
+    let (client, parameter) = (&expansion.client, &expansion.parameter);
+    let name = &method.declaration.item.sig.ident;
+    let codec = codec_type(method.reply_codec, method.reply);
+    let decode = decode(method);
+    let arguments = method.arguments.iter().map(|it| it.ident);
+    let take_context = method.context.map(
+        |_| quote_spanned!(Span::mixed_site()=> let context: ::corewire::Context = call.context();),
+    );
+    let pass_context = method
+        .context
+        .map(|ty| quote_spanned!(site_of(ty)=> &context,));
+    // States the error's type, so that another type of that name is reported where the author wrote it.
+    let reply = quote_spanned! {site_of(method.status)=>
+        let reply: ::core::result::Result<_, ::corewire::Status> =
+            <#parameter as #service>::#name(&*service, #pass_context #(#arguments),*).await;
+    };
+    quote_spanned! {Span::mixed_site()=>
+        {
+            let service = ::core::clone::Clone::clone(&self.0);
+            methods.unary::<#codec, _, _, _>(
+                &#client::DESCRIPTION.methods[#index],
+                move |call: &mut ::corewire::IncomingCall<'_>| {
+                    #decode
+                    #take_context
+                    let service = ::core::clone::Clone::clone(&service);
+                    ::core::result::Result::Ok(async move {
+                        #reply
+                        reply
+                    })
+                },
+            );
+        }
+    }
+}
+
+/// Binds every argument that travels to its own name.
+fn decode(method: &Method<'_>) -> TokenStream {
+    if let (Codec::Raw, [body]) = (method.request_codec, &method.arguments[..]) {
+        let (ident, ty) = (body.ident, body.ty);
+        return quote_spanned!(site_of(ty)=> let #ident: #ty = call.raw_body(););
+    }
+    if method.arguments.is_empty() {
+        return quote_spanned!(Span::mixed_site()=> call.arguments().finish()?;);
+    }
+    let reads = method.arguments.iter().map(|argument| {
+        let (ident, ty) = (argument.ident, argument.ty);
+        let name = names::plain(ident);
+        quote_spanned!(site_of(ty)=> let #ident: #ty = arguments.read(#name)?;)
+    });
+    quote_spanned! {Span::mixed_site()=>
+        let mut arguments = call.arguments();
+        #(#reads)*
+        arguments.finish()?;
+    }
+}
