@@ -4,7 +4,7 @@ use bytes::Bytes;
 use core::fmt;
 use speedy::{LittleEndian, Readable, Writable};
 
-use crate::{CodecId, FrameWriter};
+use crate::{CodecId, FrameWriter, Status};
 
 /// A way to serialise values, with its number on the wire.
 pub trait Codec {
@@ -100,6 +100,28 @@ where
         .map_err(|error| EncodeError { reason: error.to_string() })
 }
 
+impl FrameWriter<'_> {
+    /// Appends one speedy argument of a call.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` with the argument's name when the value has no encoding.
+    #[inline]
+    pub fn argument<T>(&mut self, name: &str, value: &T) -> Result<(), Status>
+    where
+        T: Writable<LittleEndian> + ?Sized,
+    {
+        write_argument(value, self)
+            .map_err(|error| Status::invalid_argument(format!("argument `{name}`: {error}")))
+    }
+
+    /// Appends the only, raw argument of a call.
+    #[inline]
+    pub fn raw(&mut self, body: Bytes) {
+        self.put_bytes(body);
+    }
+}
+
 /// Reads one speedy value from the front of `rest` and moves `rest` behind it.
 ///
 /// # Errors
@@ -141,6 +163,12 @@ impl DecodeError {
     #[must_use]
     pub fn left_over(bytes: usize) -> Self {
         Self { reason: format!("{bytes} bytes are left over behind the last value") }
+    }
+
+    /// The error for a body in another codec than the one that was agreed.
+    #[must_use]
+    pub fn unexpected_codec(wanted: CodecId, got: CodecId) -> Self {
+        Self { reason: format!("the body is encoded as {got}, not {wanted}") }
     }
 }
 

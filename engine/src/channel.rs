@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::address::IntoAddress;
 use crate::io::Token;
 use crate::local::Local;
 
@@ -94,6 +95,29 @@ impl std::fmt::Display for NotSent {
         }
     }
 }
+
+/// Why a channel could not be made, or has no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The address is none; the text says why.
+    Address(String),
+    /// There is no connection.
+    NotConnected(NotSent),
+}
+
+impl std::fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(why) => f.write_str(why),
+            Self::NotConnected(why) => why.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+impl std::error::Error for NotSent {}
 
 /// A reply, whatever its status.
 #[derive(Clone, Debug)]
@@ -206,6 +230,30 @@ impl Channel {
             jitter: Cell::new(seed | 1),
         };
         Ok(Self { handle: Rc::new(Handle(Rc::new(core))) })
+    }
+
+    /// A channel with the default configuration, connected.
+    ///
+    /// # Errors
+    ///
+    /// The address is none, or there is no connection.
+    pub async fn connect(address: impl IntoAddress) -> Result<Self, ConnectError> {
+        Self::connect_with(address, ChannelConfig::default()).await
+    }
+
+    /// A connected channel.
+    ///
+    /// # Errors
+    ///
+    /// The address is none, or there is no connection.
+    pub async fn connect_with(
+        address: impl IntoAddress,
+        config: ChannelConfig,
+    ) -> Result<Self, ConnectError> {
+        let address = address.into_address().map_err(ConnectError::Address)?;
+        let channel = Self::new(address, config).map_err(ConnectError::NotConnected)?;
+        channel.ready().await.map_err(ConnectError::NotConnected)?;
+        Ok(channel)
     }
 
     /// The server's address.

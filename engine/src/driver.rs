@@ -83,13 +83,18 @@ struct Entry<I: Io> {
     conn: Option<Conn<I>>,
 }
 
+struct Listening<I: Io> {
+    listener: I::Listener,
+    /// Whether somebody may wait there.
+    acceptable: bool,
+}
+
 /// One shard's driver.
 pub(crate) struct Driver<I: Io> {
     shared: Shared<I>,
     server: Rc<ServerConfig>,
     local: Rc<Local>,
-    listener: Option<I::Listener>,
-    acceptable: bool,
+    listeners: Vec<Listening<I>>,
     accept_after: Option<Instant>,
     connections_made: u64,
     conns: Slab<Entry<I>>,
@@ -106,13 +111,14 @@ impl<I: Io> Driver<I> {
         mut io: I,
         config: DriverConfig,
         local: Rc<Local>,
-        listener: Option<I::Listener>,
+        listeners: Vec<I::Listener>,
         dispatch: Rc<dyn Dispatch>,
         counters: Arc<ShardCounters>,
     ) -> io::Result<Self> {
-        if let Some(listener) = &listener {
-            io.watch_listener(listener)?;
+        for (index, listener) in listeners.iter().enumerate() {
+            io.watch_listener(listener, Token::listener(index))?;
         }
+        let listen = |listener| Listening { listener, acceptable: true };
         Ok(Self {
             server: Rc::new(config.server),
             shared: Shared {
@@ -128,8 +134,7 @@ impl<I: Io> Driver<I> {
                 config,
             },
             local,
-            acceptable: listener.is_some(),
-            listener,
+            listeners: listeners.into_iter().map(listen).collect(),
             accept_after: None,
             connections_made: 0,
             conns: Slab::new(),
@@ -145,7 +150,7 @@ impl<I: Io> Driver<I> {
     /// Does everything there is to do now, each connection within its bounds; waits for readiness for
     /// at most `wait` when nothing else is to be done. Answers whether it did anything.
     pub(crate) fn turn(&mut self, wait: Duration) -> io::Result<bool> {
-        let ready = !self.run.is_empty() || self.acceptable || self.local.has_news();
+        let ready = !self.run.is_empty() || self.is_acceptable() || self.local.has_news();
         let wait = if ready { Duration::ZERO } else { wait };
         self.shared.io.poll(&mut self.news, wait)?;
         self.shared.now = Instant::now();
@@ -189,10 +194,13 @@ impl<I: Io> Driver<I> {
         let mut news = core::mem::take(&mut self.news);
         for ready in news.drain(..) {
             match ready.token {
-                Token::LISTENER => self.acceptable = self.listener.is_some(),
                 Token::DOORBELL => self.answer_doorbell(),
                 token => {
-                    if let Some(entry) = self.enqueue(token) {
+                    if let Some(index) = token.as_listener() {
+                        if let Some(listening) = self.listeners.get_mut(index) {
+                            listening.acceptable = true;
+                        }
+                    } else if let Some(entry) = self.enqueue(token) {
                         entry.readable |= ready.readable;
                         entry.writable |= ready.writable;
                         entry.hangup |= ready.hangup;
@@ -210,7 +218,7 @@ impl<I: Io> Driver<I> {
             match order {
                 Order::Wake(key) => self.wake_call(key),
                 Order::Drain(within) => self.drain(self.shared.now + within),
-                Order::Listen => self.acceptable = self.listener.is_some(),
+                Order::Listen => self.set_acceptable(),
             }
         }
     }
@@ -257,38 +265,55 @@ impl<I: Io> Driver<I> {
         }
     }
 
+    fn set_acceptable(&mut self) {
+        self.listeners.iter_mut().for_each(|listening| listening.acceptable = true);
+    }
+
+    /// Whether there may be somebody to accept now.
+    #[inline]
+    fn is_acceptable(&self) -> bool {
+        self.accept_after.is_none() && self.listeners.iter().any(|listening| listening.acceptable)
+    }
+
     fn accept(&mut self) {
         if self.accept_after.is_some_and(|after| after <= self.shared.now) {
             self.accept_after = None;
-            self.acceptable = true;
+            self.set_acceptable();
         }
-        if !self.acceptable || self.accept_after.is_some() {
-            return;
-        }
-        for _ in 0..self.shared.config.budgets.accepts_per_turn {
-            let Some(listener) = &self.listener else { return };
-            match self.shared.io.accept(listener) {
-                Ok((socket, peer)) => self.add_server_conn(socket, peer),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.acceptable = false;
-                    return;
-                }
-                // The client was gone before it was taken; the next one is another matter.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
-                    ) => {}
-                Err(error) => {
-                    let shard = self.shared.config.info.id;
-                    self.shared.counters.accept_failures.add(1);
-                    tracing::warn!(%shard, %error, "cannot accept; trying again in {ACCEPT_PAUSE:?}. If descriptors ran out, raise RLIMIT_NOFILE");
-                    self.accept_after = Some(self.shared.now + ACCEPT_PAUSE);
-                    self.acceptable = false;
-                    return;
-                }
+        if self.is_acceptable() {
+            for index in 0..self.listeners.len() {
+                self.accept_from(index);
             }
         }
+    }
+
+    fn accept_from(&mut self, index: usize) {
+        for _ in 0..self.shared.config.budgets.accepts_per_turn {
+            let Some(listening) = self.listeners.get_mut(index) else { return };
+            if !listening.acceptable || self.accept_after.is_some() {
+                return;
+            }
+            match self.shared.io.accept(&listening.listener) {
+                Ok((socket, peer)) => self.add_server_conn(socket, peer),
+                Err(error) => match error.kind() {
+                    // The client was gone before it was taken; the next one is another matter.
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+                    // `InvalidInput` is a listener that the supervisor took out of service.
+                    io::ErrorKind::WouldBlock | io::ErrorKind::InvalidInput => {
+                        listening.acceptable = false;
+                    }
+                    _ => self.pause_accepting(&error),
+                },
+            }
+        }
+    }
+
+    #[cold]
+    fn pause_accepting(&mut self, error: &io::Error) {
+        let shard = self.shared.config.info.id;
+        self.shared.counters.accept_failures.add(1);
+        tracing::warn!(%shard, %error, "cannot accept; trying again in {ACCEPT_PAUSE:?}. If descriptors ran out, raise RLIMIT_NOFILE");
+        self.accept_after = Some(self.shared.now + ACCEPT_PAUSE);
     }
 
     fn next_token(&mut self) -> Token {
@@ -399,15 +424,14 @@ impl<I: Io> Driver<I> {
         if self.shared.drain_by.is_some() {
             return;
         }
-        self.acceptable = self.listener.is_some();
         self.accept_after = None;
-        while self.acceptable && self.accept_after.is_none() {
+        self.set_acceptable();
+        while self.is_acceptable() {
             self.accept();
         }
-        if let Some(listener) = self.listener.take() {
-            self.shared.io.unwatch_listener(&listener);
+        for listening in self.listeners.drain(..) {
+            self.shared.io.unwatch_listener(&listening.listener);
         }
-        self.acceptable = false;
         self.accept_after = None;
         self.shared.drain_by = Some(by);
         tracing::info!(shard = %self.shared.config.info.id, connections = self.server_conns, "draining");

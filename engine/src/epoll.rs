@@ -95,9 +95,9 @@ impl Io for Epoll {
         Ok(())
     }
 
-    fn watch_listener(&mut self, listener: &Self::Listener) -> io::Result<()> {
+    fn watch_listener(&mut self, listener: &Self::Listener, token: Token) -> io::Result<()> {
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        epoll::add(&self.set, listener, epoll::EventData::new_u64(Token::LISTENER.0), flags)?;
+        epoll::add(&self.set, listener, epoll::EventData::new_u64(token.0), flags)?;
         Ok(())
     }
 

@@ -21,7 +21,7 @@ pub(crate) struct ShardParts {
     pub(crate) spin: Spin,
     pub(crate) doorbell: Arc<Doorbell>,
     pub(crate) counters: Arc<ShardCounters>,
-    pub(crate) listener: Option<Arc<rustix::fd::OwnedFd>>,
+    pub(crate) listeners: Vec<Arc<rustix::fd::OwnedFd>>,
 }
 
 /// The driver with what it needs to sleep.
@@ -47,7 +47,7 @@ impl ShardTask {
             io,
             parts.config,
             Rc::clone(&local),
-            parts.listener,
+            parts.listeners,
             dispatch,
             parts.counters,
         )?;
@@ -96,14 +96,15 @@ impl ShardTask {
 /// Runs a server's shard on this thread until it is drained; `ready` is called when it can turn.
 pub(crate) fn run_server(
     parts: ShardParts,
-    dispatch: impl FnOnce() -> Rc<dyn Dispatch>,
+    dispatch: impl FnOnce() -> Result<Rc<dyn Dispatch>, String>,
     ready: impl FnOnce() + 'static,
 ) -> io::Result<()> {
     let cpu = parts.config.info.cpu;
     let local = Local::new(Arc::clone(&parts.doorbell));
     let entered = local.enter();
     let outcome = rt::run("corewire", cpu, async move {
-        let task = ShardTask::new(parts, local, dispatch())?;
+        let dispatch = dispatch().map_err(io::Error::other)?;
+        let task = ShardTask::new(parts, local, dispatch)?;
         ready();
         rt::spawn_driver(task.run())?.await
     });

@@ -15,10 +15,20 @@ use std::time::Duration;
 pub struct Token(pub u64);
 
 impl Token {
-    /// The shard's listener.
-    pub const LISTENER: Self = Self(u64::MAX);
     /// The shard's doorbell.
-    pub const DOORBELL: Self = Self(u64::MAX - 1);
+    pub const DOORBELL: Self = Self(u64::MAX);
+    /// The tokens from this one on are the shard's listeners; connections stay far below.
+    const LISTENERS: u64 = u64::MAX << 32;
+
+    /// The token of the shard's listener with this index.
+    pub(crate) fn listener(index: usize) -> Self {
+        Self(Self::LISTENERS | (index as u64 & 0xffff))
+    }
+
+    /// Which listener this is about, if it is about one.
+    pub(crate) fn as_listener(self) -> Option<usize> {
+        (self.0 >= Self::LISTENERS && self != Self::DOORBELL).then_some((self.0 & 0xffff) as usize)
+    }
 
     /// The token of a connection: its place in the table, and how often the place was used before,
     /// so that news about a connection that is gone reaches nobody.
@@ -64,7 +74,7 @@ pub trait Io: 'static {
     /// # Errors
     ///
     /// What the operating system says.
-    fn watch_listener(&mut self, listener: &Self::Listener) -> io::Result<()>;
+    fn watch_listener(&mut self, listener: &Self::Listener, token: Token) -> io::Result<()>;
 
     /// Watches no longer.
     fn unwatch_listener(&mut self, listener: &Self::Listener);

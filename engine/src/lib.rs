@@ -22,6 +22,7 @@
 //! `unsafe` is allowed in one place, [`epoll`], where received bytes become initialised.
 #![deny(unsafe_code)]
 
+mod address;
 mod calls;
 mod channel;
 mod client_conn;
@@ -48,7 +49,9 @@ mod shard;
 mod supervisor;
 mod timers;
 
-pub use channel::{CallFailure, Channel, ChannelConfig, NotSent, Reply};
+pub use address::IntoAddress;
+pub use channel::{CallFailure, Channel, ChannelConfig, ConnectError, NotSent, Reply};
+pub use corewire_proto::{ClientConfig, CloseReason, Timeouts};
 pub use counters::{Counter, ShardCounters};
 pub use dispatch::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot};
 pub use doorbell::Doorbell;

@@ -28,14 +28,14 @@ use crate::shard::{Budgets, DriverConfig, ShardId, ShardInfo, Spin};
 use crate::supervisor::{Event, Supervisor, Watched};
 use crate::{listener, preflight};
 
-/// Makes a shard's dispatcher, on that shard's thread.
-pub type MakeDispatch = Arc<dyn Fn(ShardInfo) -> Rc<dyn Dispatch> + Send + Sync>;
+/// Makes a shard's dispatcher, on that shard's thread, or says in a sentence why it cannot.
+pub type MakeDispatch = Arc<dyn Fn(ShardInfo) -> Result<Rc<dyn Dispatch>, String> + Send + Sync>;
 
 /// What a server is told.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// Where to listen. Each shard listens on each address; at present one address is supported.
-    pub address: SocketAddr,
+    /// Where to listen: each shard on each address. At least one, at most 1,024.
+    pub addresses: Vec<SocketAddr>,
     /// Where the shards run.
     pub placement: Placement,
     /// How long an idle shard looks for work before it sleeps.
@@ -57,11 +57,11 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
-    /// The defaults, for an address.
+    /// The defaults, for these addresses.
     #[must_use]
-    pub fn new(address: SocketAddr) -> Self {
+    pub fn new(addresses: Vec<SocketAddr>) -> Self {
         Self {
-            address,
+            addresses,
             placement: Placement::default(),
             spin: Spin::default(),
             backlog: 4096,
@@ -75,6 +75,12 @@ impl EngineConfig {
 
     fn check(&self) -> Result<(), StartError> {
         let bad = |text: String| Err(StartError::Config(text));
+        if self.addresses.is_empty() || self.addresses.len() > 1024 {
+            let count = self.addresses.len();
+            return bad(format!(
+                "addresses has {count} entries; give between 1 and 1024, such as 127.0.0.1:7000"
+            ));
+        }
         if self.backlog == 0 {
             return bad("backlog is 0; it must be between 1 and 65535".into());
         }
@@ -115,7 +121,7 @@ pub struct Ended {
 /// A server that runs. Dropping the handle drains it and waits.
 #[derive(Debug)]
 pub struct Running {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     shards: Vec<RunningShard>,
     events: flume::Sender<Event>,
     supervisor: Option<thread::JoinHandle<Ended>>,
@@ -132,10 +138,10 @@ pub struct RunningShard {
 }
 
 impl Running {
-    /// The address, with the port that the system chose.
+    /// The addresses, with the ports that the system chose.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// The shards, in order.
@@ -209,15 +215,20 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
     config.check()?;
     let cpus = config.placement.cpus()?;
     preflight::check(cpus.len())?;
-    let (address, listeners) =
-        listener::listen(config.address, cpus.len(), i32::from(config.backlog))?;
+    let mut addresses = Vec::with_capacity(config.addresses.len());
+    let mut listeners = vec![Vec::new(); cpus.len()];
+    for &address in &config.addresses {
+        let (address, group) = listener::listen(address, cpus.len(), i32::from(config.backlog))?;
+        addresses.push(address);
+        listeners.iter_mut().zip(group).for_each(|(own, listener)| own.push(listener));
+    }
     let (events, inbox) = flume::unbounded();
     let first_id = process_salt();
     let mut watched = Vec::with_capacity(cpus.len());
     let mut shards = Vec::with_capacity(cpus.len());
     // Fewer than 65,536, as the placement checked.
     let count = u16::try_from(cpus.len()).unwrap_or(u16::MAX);
-    for (id, (cpu, listener)) in (0..count).zip(cpus.into_iter().zip(listeners)) {
+    for (id, (cpu, listeners)) in (0..count).zip(cpus.into_iter().zip(listeners)) {
         let info = ShardInfo { id: ShardId(id), count, cpu };
         let doorbell = Doorbell::new()
             .map_err(|error| StartError::Io { what: "make a shard's eventfd", error })?;
@@ -235,22 +246,22 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
             spin: config.spin,
             doorbell: Arc::clone(&doorbell),
             counters: Arc::clone(&counters),
-            listener: Some(Arc::clone(&listener)),
+            listeners: listeners.clone(),
         };
         let thread = spawn_shard(parts, Arc::clone(make), events.clone());
-        watched.push(Watched::new(info, doorbell, Arc::clone(&counters), listener, thread?));
+        watched.push(Watched::new(info, doorbell, Arc::clone(&counters), listeners, thread?));
         shards.push(RunningShard { info, counters });
     }
     let mut supervisor =
         Supervisor::new(watched, inbox, config.stall_after, i32::from(config.backlog));
     supervisor.wait_until_ready()?;
-    tracing::info!(%address, shards = count, "serving");
+    tracing::info!(?addresses, shards = count, "serving");
     let supervisor = thread::Builder::new()
         .name("corewire-watch".into())
         .spawn(move || supervisor.run())
         .map_err(|error| StartError::Io { what: "start the supervisor's thread", error })?;
     let drain_within = config.drain_within;
-    Ok(Running { address, shards, events, supervisor: Some(supervisor), drain_within })
+    Ok(Running { addresses, shards, events, supervisor: Some(supervisor), drain_within })
 }
 
 /// A random start for connection ids, so that two lives of a server do not give the same ones.
@@ -298,7 +309,7 @@ fn spawn_shard(
 
 fn run_shard(
     parts: ShardParts,
-    dispatch: impl FnOnce() -> Rc<dyn Dispatch>,
+    dispatch: impl FnOnce() -> Result<Rc<dyn Dispatch>, String>,
     events: flume::Sender<Event>,
 ) -> std::io::Result<()> {
     let shard = parts.config.info.id;
@@ -343,7 +354,7 @@ where
         spin: shard.spin,
         doorbell: Arc::new(Doorbell::new().map_err(failed)?),
         counters: Arc::new(ShardCounters::default()),
-        listener: None,
+        listeners: Vec::new(),
     };
     run_with_driver(parts, || Rc::new(NoService), main).map_err(failed)
 }

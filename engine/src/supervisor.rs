@@ -35,7 +35,7 @@ pub(crate) struct Watched {
     info: ShardInfo,
     doorbell: Arc<Doorbell>,
     counters: Arc<ShardCounters>,
-    listener: SharedListener,
+    listeners: Vec<SharedListener>,
     thread: Option<thread::JoinHandle<()>>,
     ready: bool,
     ended: bool,
@@ -49,7 +49,7 @@ impl Watched {
         info: ShardInfo,
         doorbell: Arc<Doorbell>,
         counters: Arc<ShardCounters>,
-        listener: SharedListener,
+        listeners: Vec<SharedListener>,
         thread: thread::JoinHandle<()>,
     ) -> Self {
         let turn = (0, Instant::now());
@@ -57,13 +57,17 @@ impl Watched {
             info,
             doorbell,
             counters,
-            listener,
+            listeners,
             thread: Some(thread),
             ready: false,
             ended: false,
             turn,
             stalled: false,
         }
+    }
+
+    fn stop_listening(&self) {
+        self.listeners.iter().for_each(|listener| listener::stop(listener));
     }
 
     /// Looks at the shard's heartbeat. A shard that sleeps is well: the kernel wakes it.
@@ -75,8 +79,10 @@ impl Watched {
             if self.stalled {
                 self.stalled = false;
                 tracing::warn!(shard = %self.info.id, "the shard turns again; its listener is back");
-                if let Err(error) = listener::resume(&self.listener, backlog) {
-                    tracing::error!(shard = %self.info.id, %error, "its listener cannot be restored");
+                for listener in &self.listeners {
+                    if let Err(error) = listener::resume(listener, backlog) {
+                        tracing::error!(shard = %self.info.id, %error, "its listener cannot be restored");
+                    }
                 }
                 self.doorbell.ring(Order::Listen);
             }
@@ -85,7 +91,7 @@ impl Watched {
         let silent = now.duration_since(self.turn.1);
         if silent >= stall_after && !self.stalled {
             self.stalled = true;
-            listener::stop(&self.listener);
+            self.stop_listening();
             tracing::error!(
                 shard = %self.info.id,
                 cpu = self.info.cpu,
@@ -185,11 +191,11 @@ impl Supervisor {
             let _ = thread.join();
         }
         if let Some(reason) = reason {
-            listener::stop(&shard.listener);
+            shard.stop_listening();
             self.lost += 1;
             tracing::error!(shard = %id, reason, "the shard died; its listener is closed");
         } else if !stopping {
-            listener::stop(&shard.listener);
+            shard.stop_listening();
             tracing::warn!(shard = %id, "the shard ended without being asked; its listener is closed");
         }
     }
@@ -207,7 +213,7 @@ impl Supervisor {
     fn give_up_shards(&mut self) {
         for shard in self.shards.iter().filter(|shard| !shard.ended) {
             self.lost += 1;
-            listener::stop(&shard.listener);
+            shard.stop_listening();
             tracing::error!(shard = %shard.info.id, "the shard did not end within the drain deadline; it is given up");
         }
     }

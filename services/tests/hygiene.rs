@@ -22,11 +22,7 @@ pub mod without_prelude {
 }
 
 /// Names of the prelude, of the crates and of our own types mean something else here.
-#[expect(
-    dead_code,
-    non_camel_case_types,
-    reason = "they are here to be stumbled over"
-)]
+#[expect(dead_code, non_camel_case_types, reason = "they are here to be stumbled over")]
 mod shadowed {
     pub(crate) struct Option;
     pub(crate) struct Vec;
@@ -201,13 +197,7 @@ fn the_description_says_what_the_trait_says() {
     assert_eq!(everything.reply, "::std::option::Option<u64>");
     let arguments = everything.arguments.iter();
     let arguments: Vec<_> = arguments.map(|it| (it.name, it.type_name)).collect();
-    assert_eq!(
-        arguments,
-        [
-            ("key", "::std::string::String"),
-            ("values", "::std::vec::Vec<u8>")
-        ]
-    );
+    assert_eq!(arguments, [("key", "::std::string::String"), ("values", "::std::vec::Vec<u8>")]);
     assert!(everything.id == MethodId::of("Bare", "everything"));
 }
 
@@ -216,9 +206,7 @@ fn raw_bodies_are_known_by_their_type() {
     let service = shadowed::ShadowedClient::DESCRIPTION;
     assert_eq!(service.name, "shadowed.Service");
     let codecs = service.methods.iter();
-    let codecs: Vec<_> = codecs
-        .map(|it| (it.request_codec, it.reply_codec))
-        .collect();
+    let codecs: Vec<_> = codecs.map(|it| (it.request_codec, it.reply_codec)).collect();
     assert!(codecs[0] == (CodecId::SPEEDY, CodecId::SPEEDY));
     assert!(codecs[1] == (CodecId::RAW, CodecId::RAW));
 

@@ -58,11 +58,7 @@ pub(crate) enum Codec {
 impl Codec {
     /// The codec of a body that is one value of type `ty`.
     fn of(ty: &Type) -> Self {
-        if types::is_named(ty, "Bytes") {
-            Self::Raw
-        } else {
-            Self::Speedy
-        }
+        if types::is_named(ty, "Bytes") { Self::Raw } else { Self::Speedy }
     }
 }
 
@@ -75,10 +71,10 @@ pub(crate) fn service<'a>(
     for other in &declaration.others {
         not_a_method(other, errors);
     }
-    let wire_name = declaration.name.as_ref().map_or_else(
-        || names::plain(&declaration.item.ident),
-        |name| name.value(),
-    );
+    let wire_name = declaration
+        .name
+        .as_ref()
+        .map_or_else(|| names::plain(&declaration.item.ident), |name| name.value());
     let mut rust_names = HashSet::new();
     let methods = declaration
         .methods
@@ -88,11 +84,7 @@ pub(crate) fn service<'a>(
         .filter_map(|it| method(it, errors))
         .collect::<Vec<_>>();
     unique(&wire_name, &methods, errors);
-    sound.then(|| Service {
-        wire_name,
-        docs: names::docs(&declaration.item.attrs),
-        methods,
-    })
+    sound.then(|| Service { wire_name, docs: names::docs(&declaration.item.attrs), methods })
 }
 
 /// Checks what stands before the trait's brace.
@@ -112,10 +104,7 @@ fn trait_head(declaration: &Declaration, errors: &mut Errors) -> bool {
 /// Neither the wire nor the client knows type parameters.
 fn generics(generics: &syn::Generics, of: &str, errors: &mut Errors) {
     if !generics.params.is_empty() {
-        errors.on(
-            generics,
-            format!("{of} cannot be generic: the wire knows no type parameters"),
-        );
+        errors.on(generics, format!("{of} cannot be generic: the wire knows no type parameters"));
     }
     if let Some(clause) = &generics.where_clause {
         errors.on(clause, format!("{of} cannot have a `where` clause"));
@@ -124,14 +113,10 @@ fn generics(generics: &syn::Generics, of: &str, errors: &mut Errors) {
 
 fn not_a_method(item: &TraitItem, errors: &mut Errors) {
     match item {
-        TraitItem::Const(it) => errors.on(
-            it.const_token,
-            "a service has methods only; move the constant out of the trait",
-        ),
-        TraitItem::Type(it) => errors.on(
-            it.type_token,
-            "a service has methods only; name the type itself in the methods",
-        ),
+        TraitItem::Const(it) => errors
+            .on(it.const_token, "a service has methods only; move the constant out of the trait"),
+        TraitItem::Type(it) => errors
+            .on(it.type_token, "a service has methods only; name the type itself in the methods"),
         TraitItem::Macro(it) => errors.on(
             &it.mac.path,
             "a service's methods must be spelled out; the macro cannot look into another one",
@@ -175,10 +160,8 @@ fn method<'a>(declaration: &'a MethodDeclaration, errors: &mut Errors) -> Option
         return None;
     }
     let ident = &item.sig.ident;
-    let wire_name = declaration
-        .name
-        .as_ref()
-        .map_or_else(|| names::plain(ident), |name| name.value());
+    let wire_name =
+        declaration.name.as_ref().map_or_else(|| names::plain(ident), |name| name.value());
     let (reply, status) = returned?;
     Some(Method {
         declaration,
@@ -226,10 +209,7 @@ fn signature_head(signature: &Signature, errors: &mut Errors) {
     generics(&signature.generics, "a service's method", errors);
     match signature.receiver() {
         Some(receiver) => self_by_reference(receiver, errors),
-        None => errors.on(
-            name,
-            format!("`{name}` must take `&self` as its first parameter"),
-        ),
+        None => errors.on(name, format!("`{name}` must take `&self` as its first parameter")),
     }
 }
 
@@ -258,10 +238,7 @@ fn parameters<'a>(
     let mut arguments = Vec::new();
     for (index, typed) in typed.enumerate() {
         for attribute in &typed.attrs {
-            errors.on(
-                attribute,
-                "arguments of a service's method take no attributes",
-            );
+            errors.on(attribute, "arguments of a service's method take no attributes");
         }
         if let Some(reference) = types::context_reference(&typed.ty) {
             context(typed, reference, index, errors);
@@ -270,10 +247,7 @@ fn parameters<'a>(
         }
         types::travels(&typed.ty, errors);
         if let Some(ident) = argument_name(&typed.pat, errors) {
-            arguments.push(Argument {
-                ident,
-                ty: &typed.ty,
-            });
+            arguments.push(Argument { ident, ty: &typed.ty });
         }
     }
     (context_type, arguments)
@@ -282,10 +256,7 @@ fn parameters<'a>(
 /// Checks a parameter whose type is `&Context` or `&mut Context`.
 fn context(typed: &PatType, reference: &TypeReference, index: usize, errors: &mut Errors) {
     if index > 0 {
-        errors.on(
-            &typed.ty,
-            "`&Context` must be the first parameter after `&self`",
-        );
+        errors.on(&typed.ty, "`&Context` must be the first parameter after `&self`");
     }
     if let Some(token) = &reference.mutability {
         errors.on(token, "the context of a call is read-only; take `&Context`");
@@ -356,10 +327,8 @@ fn returned<'a>(signature: &'a Signature, errors: &mut Errors) -> Option<(&'a Ty
         return None;
     };
     if !types::is_named(status, "Status") {
-        errors.on(
-            status,
-            "the error of a service's method is `Status`: it is what the wire carries",
-        );
+        errors
+            .on(status, "the error of a service's method is `Status`: it is what the wire carries");
     }
     types::travels(reply, errors);
     Some((reply, status))

@@ -30,24 +30,17 @@ impl Errors {
 
     /// How many complaints there are, so that a caller can tell whether a step added any.
     pub(crate) fn count(&self) -> usize {
-        self.combined
-            .as_ref()
-            .map_or(0, |combined| combined.into_iter().count())
+        self.combined.as_ref().map_or(0, |combined| combined.into_iter().count())
     }
 
     /// One `compile_error!` per complaint; nothing when there are none.
     pub(crate) fn into_tokens(self) -> TokenStream {
-        self.combined
-            .map_or_else(TokenStream::new, |combined| combined.to_compile_error())
+        self.combined.map_or_else(TokenStream::new, |combined| combined.to_compile_error())
     }
 
     /// The texts, in the order in which they were added.
     #[cfg(test)]
     pub(crate) fn texts(self) -> Vec<String> {
-        self.combined
-            .into_iter()
-            .flatten()
-            .map(|error| error.to_string())
-            .collect()
+        self.combined.into_iter().flatten().map(|error| error.to_string()).collect()
     }
 }

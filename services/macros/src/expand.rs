@@ -35,12 +35,7 @@ pub(crate) fn service(declaration: &Declaration, service: &Service<'_>) -> Token
         server: format_ident!("{}Server", ident),
         client: format_ident!("{}Client", ident),
         parameter: unused_parameter(declaration),
-        conditions: declaration
-            .item
-            .attrs
-            .iter()
-            .filter(|it| it.path().is_ident("cfg"))
-            .collect(),
+        conditions: declaration.item.attrs.iter().filter(|it| it.path().is_ident("cfg")).collect(),
     };
     let mut tokens = service_trait(declaration);
     tokens.extend(server::tokens(&expansion));
@@ -68,10 +63,7 @@ pub(crate) fn service_trait(declaration: &Declaration) -> TokenStream {
     }
     item.items.extend(declaration.others.iter().cloned());
     // A stream's type does not exist yet: rustc would complain of it again.
-    let methods = declaration
-        .methods
-        .iter()
-        .filter(|it| !check::mentions_stream(&it.item.sig));
+    let methods = declaration.methods.iter().filter(|it| !check::mentions_stream(&it.item.sig));
     item.items.extend(methods.map(plain_method));
     item.into_token_stream()
 }
@@ -102,11 +94,8 @@ fn plain_method(method: &MethodDeclaration) -> syn::TraitItem {
 fn description(expansion: &Expansion<'_>) -> TokenStream {
     let service = &expansion.service.wire_name;
     let docs = &expansion.service.docs;
-    let methods = expansion
-        .service
-        .methods
-        .iter()
-        .map(|method| method_description(service, method));
+    let methods =
+        expansion.service.methods.iter().map(|method| method_description(service, method));
     quote_spanned! {Span::mixed_site()=>
         ::corewire::ServiceDescription {
             name: #service,

@@ -33,9 +33,7 @@ pub(crate) fn method_id(service: &str, method: &str) -> u32 {
     const OFFSET_BASIS: u32 = 0x811c_9dc5;
     const PRIME: u32 = 0x0100_0193;
     let bytes = service.bytes().chain([b'/']).chain(method.bytes());
-    bytes.fold(OFFSET_BASIS, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(PRIME)
-    })
+    bytes.fold(OFFSET_BASIS, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(PRIME))
 }
 
 /// The doc comment as text: one line per line, without the space that follows `///`.
@@ -140,18 +138,12 @@ mod tests {
     fn types_read_as_written_by_hand() {
         let cases: [(syn::Type, &str); 8] = [
             (parse_quote!(Option<Vec<u8>>), "Option<Vec<u8>>"),
-            (
-                parse_quote!(HashMap<String,Vec<u8>,>),
-                "HashMap<String, Vec<u8>>",
-            ),
+            (parse_quote!(HashMap<String,Vec<u8>,>), "HashMap<String, Vec<u8>>"),
             (parse_quote!(::std::string::String), "::std::string::String"),
             (parse_quote!((u8, u16)), "(u8, u16)"),
             (parse_quote!([u8; 4]), "[u8; 4]"),
             (parse_quote!(Cow<'static, str>), "Cow<'static, str>"),
-            (
-                parse_quote!(Box<dyn Fn(u8) -> bool + 'static>),
-                "Box<dyn Fn(u8) -> bool + 'static>",
-            ),
+            (parse_quote!(Box<dyn Fn(u8) -> bool + 'static>), "Box<dyn Fn(u8) -> bool + 'static>"),
             (parse_quote!(()), "()"),
         ];
         for (ty, expected) in cases {
@@ -178,10 +170,7 @@ mod tests {
             #[doc(hidden)]
             trait Store {}
         };
-        assert_eq!(
-            docs(&item.attrs),
-            "Keeps values.\n\n  * indented\nTwo\nlines"
-        );
+        assert_eq!(docs(&item.attrs), "Keeps values.\n\n  * indented\nTwo\nlines");
     }
 
     #[test]

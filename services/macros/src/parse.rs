@@ -51,10 +51,7 @@ pub(crate) fn declaration(
         }
     };
     for attribute in item.attrs.extract_if(.., |it| is_ours(it)) {
-        errors.on(
-            attribute,
-            "options of the service go into `#[corewire::service(…)]`",
-        );
+        errors.on(attribute, "options of the service go into `#[corewire::service(…)]`");
     }
     let mut methods = Vec::new();
     let mut others = Vec::new();
@@ -64,21 +61,13 @@ pub(crate) fn declaration(
             other => others.push(other),
         }
     }
-    Some(Declaration {
-        name: options.name,
-        item,
-        methods,
-        others,
-    })
+    Some(Declaration { name: options.name, item, methods, others })
 }
 
 fn method_declaration(mut item: TraitItemFn, errors: &mut Errors) -> MethodDeclaration {
     let mut name = None;
     let mut one_way = None;
-    for attribute in item
-        .attrs
-        .extract_if(.., |it| is_ours(it) || it.path().is_ident("one_way"))
-    {
+    for attribute in item.attrs.extract_if(.., |it| is_ours(it) || it.path().is_ident("one_way")) {
         if attribute.path().is_ident("one_way") {
             one_way = Some(attribute);
             continue;
@@ -94,11 +83,7 @@ fn method_declaration(mut item: TraitItemFn, errors: &mut Errors) -> MethodDecla
             name = Some(given);
         }
     }
-    MethodDeclaration {
-        item,
-        name,
-        one_way,
-    }
+    MethodDeclaration { item, name, one_way }
 }
 
 /// Whether this is our helper attribute `#[corewire(…)]`.
@@ -116,10 +101,7 @@ struct Options {
 fn options(tokens: TokenStream, errors: &mut Errors) -> Options {
     let mut options = Options::default();
     if let Some(TokenTree::Literal(literal)) = tokens.clone().into_iter().next() {
-        errors.on(
-            &literal,
-            "options have names; a wire name is given by `name = \"…\"`",
-        );
+        errors.on(&literal, "options have names; a wire name is given by `name = \"…\"`");
         return options;
     }
     let given = match Punctuated::<Meta, Token![,]>::parse_terminated.parse2(tokens) {
@@ -131,10 +113,7 @@ fn options(tokens: TokenStream, errors: &mut Errors) -> Options {
     };
     for option in given {
         if !option.path().is_ident("name") {
-            errors.on(
-                option.path(),
-                "unknown option; the only option is `name = \"…\"`",
-            );
+            errors.on(option.path(), "unknown option; the only option is `name = \"…\"`");
             continue;
         }
         let Some(value) = string_value(&option) else {

@@ -23,10 +23,7 @@ fn assert_refused(items: TokenStream, parts: &[&str]) {
     let complaints = complaints(items);
     assert_eq!(complaints.len(), parts.len(), "{complaints:#?}");
     for (complaint, part) in complaints.iter().zip(parts) {
-        assert!(
-            complaint.contains(part),
-            "{complaint:?} does not say {part:?}"
-        );
+        assert!(complaint.contains(part), "{complaint:?} does not say {part:?}");
     }
 }
 
@@ -58,23 +55,14 @@ fn a_method_is_read_with_its_context_arguments_and_codecs() {
     let names = read.arguments.iter().map(|it| it.ident.to_string());
     assert_eq!(names.collect::<Vec<_>>(), ["r#type", "key"]);
     assert_eq!(read.docs, "Reads.");
-    assert_eq!(
-        (read.request_codec, read.reply_codec),
-        (Codec::Speedy, Codec::Speedy)
-    );
+    assert_eq!((read.request_codec, read.reply_codec), (Codec::Speedy, Codec::Speedy));
 
     assert_eq!(echo.wire_name, "echo");
     assert!(echo.context.is_none());
-    assert_eq!(
-        (echo.request_codec, echo.reply_codec),
-        (Codec::Raw, Codec::Raw)
-    );
+    assert_eq!((echo.request_codec, echo.reply_codec), (Codec::Raw, Codec::Raw));
 
     assert!(nothing.arguments.is_empty());
-    assert_eq!(
-        (nothing.request_codec, nothing.reply_codec),
-        (Codec::Speedy, Codec::Speedy)
-    );
+    assert_eq!((nothing.request_codec, nothing.reply_codec), (Codec::Speedy, Codec::Speedy));
 }
 
 #[test]
@@ -91,11 +79,7 @@ fn the_context_does_not_count_as_an_argument() {
             async fn b(&self, key: u8, context: &Context) -> Result<(), Status>;
             async fn c(&self, context: &mut Context) -> Result<(), Status>;
         },
-        &[
-            "use `Vec<u8>` beside others",
-            "must be the first parameter",
-            "read-only",
-        ],
+        &["use `Vec<u8>` beside others", "must be the first parameter", "read-only"],
     );
 }
 
@@ -125,10 +109,7 @@ fn every_fault_of_a_trait_is_reported_at_once() {
     ];
     assert_eq!(complaints.len(), expected.len(), "{complaints:#?}");
     for (complaint, part) in complaints.iter().zip(expected) {
-        assert!(
-            complaint.contains(part),
-            "{complaint:?} does not say {part:?}"
-        );
+        assert!(complaint.contains(part), "{complaint:?} does not say {part:?}");
     }
 }
 
@@ -142,13 +123,7 @@ fn return_types_must_spell_out_the_result() {
             async fn d(&self) -> Result<u8, Status, u8>;
             async fn e(&self) -> Result<Streaming<u8>, Status>;
         },
-        &[
-            "spelled out",
-            "spelled out",
-            "is `Status`",
-            "spelled out",
-            "streams are not available",
-        ],
+        &["spelled out", "spelled out", "is `Status`", "spelled out", "streams are not available"],
     );
 }
 
@@ -159,14 +134,7 @@ fn only_owned_types_travel() {
             async fn a(&self, key: &str, keys: Vec<&[u16]>, own: Self) -> Result<Cow<'_, str>, Status>;
             async fn b(&self, key: impl Display, fixed: Cow<'static, str>) -> Result<Self::Value, Status>;
         },
-        &[
-            "`String`",
-            "`Vec<u16>`",
-            "`Self`",
-            "borrowed",
-            "`impl Trait`",
-            "`Self`",
-        ],
+        &["`String`", "`Vec<u16>`", "`Self`", "borrowed", "`impl Trait`", "`Self`"],
     );
 }
 
@@ -179,12 +147,7 @@ fn receivers_are_plain_references() {
             async fn c(self: &Self) -> Result<(), Status>;
             async fn d(key: u8) -> Result<(), Status>;
         },
-        &[
-            "take `&self`",
-            "take `&self`",
-            "take `&self`",
-            "`d` must take `&self`",
-        ],
+        &["take `&self`", "take `&self`", "take `&self`", "`d` must take `&self`"],
     );
 }
 
@@ -212,9 +175,6 @@ fn equal_names_and_colliding_ids_are_refused() {
 fn names_that_a_client_has_already_are_refused() {
     for name in super::CLIENT_METHODS {
         let name = syn::Ident::new(name, proc_macro2::Span::call_site());
-        assert_refused(
-            quote!(async fn #name(&self) -> Result<(), Status>;),
-            &["rename this one"],
-        );
+        assert_refused(quote!(async fn #name(&self) -> Result<(), Status>;), &["rename this one"]);
     }
 }

@@ -90,25 +90,19 @@ impl<'ast> Visit<'ast> for Traveller<'_> {
     }
 
     fn visit_type_impl_trait(&mut self, ty: &'ast TypeImplTrait) {
-        self.errors.on(
-            ty,
-            "`impl Trait` cannot cross the wire; both sides must know one type",
-        );
+        self.errors.on(ty, "`impl Trait` cannot cross the wire; both sides must know one type");
     }
 
     fn visit_lifetime(&mut self, lifetime: &'ast Lifetime) {
         if lifetime.ident != "static" {
-            self.errors
-                .on(lifetime, "a borrowed value cannot cross the wire");
+            self.errors.on(lifetime, "a borrowed value cannot cross the wire");
         }
     }
 
     fn visit_path(&mut self, path: &'ast Path) {
         if let Some(first) = path.segments.first().filter(|it| it.ident == "Self") {
-            self.errors.on(
-                &first.ident,
-                "`Self` is the server's own type; a client cannot name it",
-            );
+            self.errors
+                .on(&first.ident, "`Self` is the server's own type; a client cannot name it");
         }
         visit::visit_path(self, path);
     }

@@ -77,12 +77,7 @@ fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -
     let index = Literal::usize_unsuffixed(index);
     let visibility = &expansion.declaration.item.vis;
     let name = &method.declaration.item.sig.ident;
-    let attributes = method
-        .declaration
-        .item
-        .attrs
-        .iter()
-        .filter(|it| is_kept(it));
+    let attributes = method.declaration.item.attrs.iter().filter(|it| is_kept(it));
     let docs = error_docs(&expansion.service.wire_name, method);
     let reply = method.reply;
     let codec = codec_type(method.reply_codec, reply);
@@ -134,9 +129,7 @@ fn encode(method: &Method<'_>) -> TokenStream {
 
 /// Docs, deprecation and lint levels mean the same to a caller; anything else is the trait's alone.
 fn is_kept(attribute: &Attribute) -> bool {
-    ["doc", "deprecated", "allow"]
-        .iter()
-        .any(|name| attribute.path().is_ident(name))
+    ["doc", "deprecated", "allow"].iter().any(|name| attribute.path().is_ident(name))
 }
 
 /// The lines that follow the author's docs.

@@ -97,9 +97,7 @@ fn registration(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) ->
     let take_context = method.context.map(
         |_| quote_spanned!(Span::mixed_site()=> let context: ::corewire::Context = call.context();),
     );
-    let pass_context = method
-        .context
-        .map(|ty| quote_spanned!(site_of(ty)=> &context,));
+    let pass_context = method.context.map(|ty| quote_spanned!(site_of(ty)=> &context,));
     // States the error's type, so that another type of that name is reported where the author wrote it.
     let reply = quote_spanned! {site_of(method.status)=>
         let reply: ::core::result::Result<_, ::corewire::Status> =

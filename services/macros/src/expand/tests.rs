@@ -34,9 +34,7 @@ fn expansion_is_the_committed_one() {
     }
     let committed = std::fs::read_to_string(&path).expect("the snapshot can be read");
     let first_difference = expansion.lines().zip(committed.lines());
-    let first_difference = first_difference
-        .enumerate()
-        .find(|(_, (new, old))| new != old);
+    let first_difference = first_difference.enumerate().find(|(_, (new, old))| new != old);
     assert!(
         expansion == committed,
         "the expansion differs from {}, first at {first_difference:#?}; renew it with UPDATE=1 if that is wanted",
@@ -94,14 +92,8 @@ fn a_faulty_method_leaves_the_others_usable() {
     );
     assert_eq!(expansion.matches("compile_error").count(), 2, "{expansion}");
     assert!(expansion.contains("async fn count(&self) -> ::core::result::Result<u64"));
-    assert!(
-        !expansion.contains("mut key"),
-        "rustc would complain a second time"
-    );
-    assert!(
-        !expansion.contains("\"get\""),
-        "a method without a server has no description"
-    );
+    assert!(!expansion.contains("mut key"), "rustc would complain a second time");
+    assert!(!expansion.contains("\"get\""), "a method without a server has no description");
 }
 
 #[test]
@@ -116,9 +108,6 @@ fn a_type_that_merely_shares_its_name_with_streams_is_an_ordinary_one() {
         },
     );
     assert!(expansion.contains("async fn mode(&self) -> Result<Streaming, Status>;"));
-    assert!(
-        !expansion.contains("async fn watch"),
-        "rustc would complain a second time"
-    );
+    assert!(!expansion.contains("async fn watch"), "rustc would complain a second time");
     assert_eq!(expansion.matches("compile_error").count(), 1);
 }

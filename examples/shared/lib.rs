@@ -1,0 +1,98 @@
+//! What the example programs share: their flags, their log, and the key-value service.
+#![forbid(unsafe_code)]
+
+use clap::Args;
+use corewire::{Placement, Server, ServerBuilder, Spin};
+use std::process::ExitCode;
+use std::time::Duration;
+
+pub mod kv;
+
+/// The flags of an example server.
+#[derive(Args, Clone, Debug)]
+pub struct ServerFlags {
+    /// Where to listen; port 0 lets the system choose
+    #[arg(long, default_value = "127.0.0.1:7000")]
+    pub addr: String,
+
+    /// The CPUs to run a shard on, such as 0,2-5; all allowed ones if not given
+    #[arg(long, value_parser = parse_cores)]
+    pub cores: Option<Cores>,
+
+    /// How long an idle shard looks for work before it sleeps: off, always, or microseconds
+    #[arg(long, default_value = "off", value_parser = parse_spin)]
+    pub spin: Spin,
+}
+
+/// A list of CPUs as one value of a flag.
+#[derive(Clone, Debug)]
+pub struct Cores(Vec<usize>);
+
+fn parse_cores(text: &str) -> Result<Cores, String> {
+    corewire::parse_cpus(text).map(Cores)
+}
+
+/// Reads `off`, `always`, or a number of microseconds.
+///
+/// # Errors
+///
+/// One sentence with what is allowed.
+pub fn parse_spin(text: &str) -> Result<Spin, String> {
+    match text {
+        "off" => Ok(Spin::Off),
+        "always" => Ok(Spin::Always),
+        number => match number.parse::<u64>() {
+            Ok(micros) if micros <= 1_000_000 => Ok(Spin::For(Duration::from_micros(micros))),
+            _ => Err("give off, always, or microseconds up to 1000000".into()),
+        },
+    }
+}
+
+impl ServerFlags {
+    /// A builder with the flags applied.
+    #[must_use]
+    pub fn builder(self) -> ServerBuilder {
+        let placement = self.cores.map_or(Placement::AllCpus, |cores| Placement::Cpus(cores.0));
+        Server::builder().address(self.addr).placement(placement).spin(self.spin)
+    }
+}
+
+/// Starts the server, says where it listens, and serves until a signal. An error ends in one
+/// sentence and exit code 2.
+#[must_use]
+#[allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is what the programs say to people"
+)]
+pub fn serve(builder: ServerBuilder) -> ExitCode {
+    log();
+    let running = match builder.start() {
+        Ok(running) => running,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    for address in running.addresses() {
+        println!("listening {address}");
+    }
+    match running.wait_for_signal() {
+        Ok(ended) if ended.shards_lost == 0 => ExitCode::SUCCESS,
+        Ok(ended) => {
+            eprintln!("error: {} shards were lost; the log says why", ended.shards_lost);
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("error: cannot listen for signals: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs to standard error; `RUST_LOG` chooses what, `warn` is the default.
+pub fn log() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -1,0 +1,168 @@
+//! The server as its author builds it.
+
+use corewire_codec::Limits;
+use corewire_engine::{
+    Budgets, Dispatch, Ended, EngineConfig, IntoAddress, MakeDispatch, Placement, Running,
+    ShardInfo, Spin, StartError,
+};
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Timeouts;
+use crate::router::Router;
+use crate::service::{Methods, Service};
+
+type AddService = Arc<dyn Fn(ShardInfo, &mut Methods) + Send + Sync>;
+
+/// A server that is not running yet. See [`Server::builder`].
+#[derive(Debug)]
+pub struct Server;
+
+impl Server {
+    /// Begins a server: one shard per allowed CPU, no spinning, recommended limits.
+    #[must_use]
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder { config: EngineConfig::new(Vec::new()), services: Vec::new(), error: None }
+    }
+}
+
+/// Collects what a server is made of. Each setting's default, range and cost is with the type it
+/// takes, or stated here.
+pub struct ServerBuilder {
+    config: EngineConfig,
+    services: Vec<AddService>,
+    /// The first address that could not be read; told when the server starts.
+    error: Option<String>,
+}
+
+impl fmt::Debug for ServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder")
+            .field("config", &self.config)
+            .field("services", &self.services.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl ServerBuilder {
+    /// Adds an address to listen on. Port 0 lets the system choose; see
+    /// [`Running::addresses`] for what it chose.
+    #[must_use]
+    pub fn address(mut self, address: impl IntoAddress) -> Self {
+        match address.into_address() {
+            Ok(address) => self.config.addresses.push(address),
+            Err(error) => {
+                self.error.get_or_insert(error);
+            }
+        }
+        self
+    }
+
+    /// Where the shards run. Default [`Placement::AllCpus`].
+    #[must_use]
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.config.placement = placement;
+        self
+    }
+
+    /// How long an idle shard looks for work before it sleeps. Default [`Spin::Off`].
+    #[must_use]
+    pub fn spin(mut self, spin: Spin) -> Self {
+        self.config.spin = spin;
+        self
+    }
+
+    /// Adds a service. `make` is called once on each shard's own thread, so what it answers needs
+    /// neither `Send` nor locks; state that it makes belongs to that shard alone.
+    #[must_use]
+    pub fn service<S: Service>(
+        mut self,
+        make: impl Fn(ShardInfo) -> S + Send + Sync + 'static,
+    ) -> Self {
+        self.services.push(Arc::new(move |shard, methods| make(shard).register(methods)));
+        self
+    }
+
+    /// What the server accepts from each connection; told to clients in the hello.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.config.limits = limits;
+        self
+    }
+
+    /// How long each kind of silence may last.
+    #[must_use]
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.config.timeouts = timeouts;
+        self
+    }
+
+    /// How much one connection may do per turn, and hold.
+    #[must_use]
+    pub fn budgets(mut self, budgets: Budgets) -> Self {
+        self.config.budgets = budgets;
+        self
+    }
+
+    /// Connections that may wait to be accepted, per shard. Default 4,096, 1 to 65,535; the kernel
+    /// caps it at `net.core.somaxconn`.
+    #[must_use]
+    pub fn backlog(mut self, backlog: u16) -> Self {
+        self.config.backlog = backlog;
+        self
+    }
+
+    /// How long a drain may take before what is left is dropped. Default 30 s.
+    #[must_use]
+    pub fn drain_within(mut self, drain_within: Duration) -> Self {
+        self.config.drain_within = drain_within;
+        self
+    }
+
+    /// How long an awake shard may go without a turn before its listener is taken out of service.
+    /// Default 5 s, at least 100 ms.
+    #[must_use]
+    pub fn stall_after(mut self, stall_after: Duration) -> Self {
+        self.config.stall_after = stall_after;
+        self
+    }
+
+    /// Starts the server and answers when every shard turns.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, with the remedy. Nothing is left running.
+    pub fn start(self) -> Result<Running, StartError> {
+        if let Some(error) = self.error {
+            return Err(StartError::Config(error));
+        }
+        let services = self.services;
+        if services.is_empty() {
+            return Err(StartError::Config(
+                "the server has no service; add one with ServerBuilder::service".into(),
+            ));
+        }
+        let make: MakeDispatch = Arc::new(move |shard| {
+            let mut methods = Methods::default();
+            for add in &services {
+                add(shard, &mut methods);
+            }
+            Ok(Rc::new(Router::new(methods)?) as Rc<dyn Dispatch>)
+        });
+        corewire_engine::start(&self.config, &make)
+    }
+
+    /// Starts the server and serves until SIGTERM or SIGINT; then drains.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from starting, with the remedy.
+    pub fn run(self) -> Result<Ended, StartError> {
+        let running = self.start()?;
+        running
+            .wait_for_signal()
+            .map_err(|error| StartError::Io { what: "listen for signals", error })
+    }
+}
