@@ -168,6 +168,11 @@ impl<I: Io> Driver<I> {
         Ok(rounds > 0)
     }
 
+    /// The time that the last turn worked with.
+    pub(crate) fn now(&self) -> Instant {
+        self.shared.now
+    }
+
     /// When the driver must turn again even if nothing happens.
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         [self.shared.timers.next(), self.accept_after, self.shared.drain_by]

@@ -57,6 +57,7 @@ impl ShardTask {
     /// Turns until the shard is drained.
     pub(crate) async fn run(mut self) -> io::Result<()> {
         let mut idle_since: Option<Instant> = None;
+        let mut reactor_at = self.driver.now();
         loop {
             let worked = self.driver.turn(Duration::ZERO)?;
             self.counters.turns.add(1);
@@ -64,12 +65,18 @@ impl ShardTask {
                 return Ok(());
             }
             // Others on this shard run now: tasks that a reply has woken, glommio when it is due.
-            rt::yield_now().await;
+            let now = self.driver.now();
+            if now.duration_since(reactor_at) >= rt::REACTOR_EVERY {
+                reactor_at = now;
+                rt::visit_reactor().await;
+            } else {
+                rt::yield_now().await;
+            }
             if worked || self.local.has_news() {
                 idle_since = None;
                 continue;
             }
-            if self.keeps_spinning(&mut idle_since) {
+            if self.keeps_spinning(&mut idle_since, now) {
                 continue;
             }
             idle_since = None;
@@ -81,14 +88,11 @@ impl ShardTask {
         }
     }
 
-    fn keeps_spinning(&self, idle_since: &mut Option<Instant>) -> bool {
+    fn keeps_spinning(&self, idle_since: &mut Option<Instant>, now: Instant) -> bool {
         match self.spin {
             Spin::Off => false,
             Spin::Always => true,
-            Spin::For(limit) => {
-                let now = Instant::now();
-                now.duration_since(*idle_since.get_or_insert(now)) < limit
-            }
+            Spin::For(limit) => now.duration_since(*idle_since.get_or_insert(now)) < limit,
         }
     }
 }

@@ -9,15 +9,26 @@ use glommio::{Latency, LocalExecutorBuilder, Placement, Shares};
 use rustix::fd::OwnedFd;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::local::Local;
 
-/// How often glommio may interrupt the driver to look after its own timers and files; the bound on
-/// how late they can be on a busy shard.
-const PREEMPT: Duration = Duration::from_millis(1);
+/// How long a busy driver may keep glommio from its own timers and files: the bound on how late they
+/// can be on a shard that always has work.
+pub(crate) const REACTOR_EVERY: Duration = Duration::from_millis(1);
+
+/// Glommio's preemption timer. It must not be short: when it fires between glommio's look at its
+/// rings and its run of the task queues, glommio-ng 0.12 takes the queues for empty and sleeps with
+/// runnable tasks in them. At 1 ms a neighbour on the same core brought that about within seconds;
+/// at 100 ms the thread would have to lose its core for that long at that very place. The driver
+/// visits the reactor by itself every [`REACTOR_EVERY`] instead.
+const PREEMPT: Duration = Duration::from_millis(100);
+
+/// The longest sleep, whatever the timers say: should the above happen all the same, it ends here.
+const SLEEP_MAX: Duration = Duration::from_secs(10);
 
 /// Submission queue entries of each of glommio's rings.
 const RING_DEPTH: usize = 128;
@@ -48,13 +59,20 @@ pub(crate) async fn yield_now() {
     glommio::executor().yield_now().await;
 }
 
-/// Runs a future in the shard's own latency-sensitive queue; answers its handle.
+/// Lets glommio look after its timers, files and wakes. The zero timer leaves the task queues empty
+/// for a moment, which is what makes glommio turn to its reactor.
+pub(crate) async fn visit_reactor() {
+    glommio::timer::sleep(Duration::ZERO).await;
+}
+
+/// Runs a future in the shard's own queue; answers its handle.
 pub(crate) fn spawn_driver<T: 'static>(
     future: impl Future<Output = T> + 'static,
 ) -> io::Result<Task<T>> {
     let queue = glommio::executor().create_task_queue(
         Shares::Static(1000),
-        Latency::Matters(PREEMPT),
+        // Not a latency queue: those shorten the preemption timer.
+        Latency::NotImportant,
         "corewire",
     );
     let task = glommio::spawn_local_into(future, queue);
@@ -104,19 +122,15 @@ impl Parker {
     }
 
     pub(crate) async fn park(&mut self, until: Option<Instant>) -> io::Result<()> {
-        let mut timer = until.map(|until| {
-            let wait = until.saturating_duration_since(Instant::now());
-            Box::pin(glommio::timer::sleep(wait))
-        });
+        let wait = until.map_or(SLEEP_MAX, |until| until.saturating_duration_since(Instant::now()));
+        let mut timer = pin!(glommio::timer::sleep(wait.min(SLEEP_MAX)));
         let Self { set, registration, local } = self;
         let outcome = poll_fn(|context| {
             if local.has_news() {
                 return Poll::Ready(Ok(()));
             }
             local.set_driver(Some(context.waker().clone()));
-            if let Some(timer) = &mut timer
-                && timer.as_mut().poll(context).is_ready()
-            {
+            if timer.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Ok(()));
             }
             match set.poll_readable(context, registration) {

@@ -1,2 +1,42 @@
-//! The `corewire` command.
-fn main() {}
+//! The `corewire` command: Corewire in an operator's hands.
+//!
+//! `corewire bench` loads an echo service and measures it. Wrong flags end in one sentence and exit
+//! code 2; a run in which a call failed ends with exit code 1.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod process;
+mod report;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Tools for services built on Corewire
+#[derive(Parser)]
+#[command(name = "corewire", version)]
+struct Flags {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Load an echo service and measure it
+    Bench(bench::BenchFlags),
+}
+
+#[allow(clippy::print_stderr, reason = "errors go to people")]
+fn main() -> ExitCode {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let Command::Bench(flags) = Flags::parse().command;
+    match bench::run(flags) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

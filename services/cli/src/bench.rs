@@ -1,0 +1,268 @@
+//! A closed-loop load generator for the echo service: each of `conns × inflight` callers makes its
+//! next call when it has the reply of the last one.
+
+use clap::Args;
+use corewire::echo::EchoClient;
+use corewire::{Bytes, Channel, ChannelConfig, ClientShard, Spin, block_on_shard, sleep, spawn};
+use hdrhistogram::Histogram;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::cell::RefCell;
+use std::io::IsTerminal;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::process::Process;
+use crate::report::{Report, micros, quantile_us};
+
+/// Calls made before the measurement begins.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// The wait after a failed call, so that a dead server is not called in a tight loop.
+const FAILURE_PAUSE: Duration = Duration::from_millis(1);
+
+/// How long one call may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What `corewire bench` is told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BenchFlags {
+    /// The server's address, host:port
+    addr: String,
+
+    /// Bytes of each request and reply
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(0..=16_777_216))]
+    payload: u32,
+
+    /// Connections
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    conns: u32,
+
+    /// Calls in flight on each connection
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    inflight: u32,
+
+    /// How long to measure, in seconds (fractions allowed)
+    #[arg(long, default_value_t = 5.0, value_parser = seconds)]
+    secs: f64,
+
+    /// The CPU to run on
+    #[arg(long)]
+    cpu: Option<usize>,
+
+    /// Never sleep: look for replies all the time
+    #[arg(long)]
+    spin: bool,
+
+    /// A server on this machine whose CPU time and memory are reported
+    #[arg(long)]
+    server_pid: Option<i32>,
+
+    /// Print one line of JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(secs) if (0.05..=3600.0).contains(&secs) => Ok(secs),
+        _ => Err("give seconds between 0.05 and 3600".into()),
+    }
+}
+
+/// What all callers share.
+struct Run {
+    /// Bytes to cut payloads from; each call sends another part, so a reply of another call shows.
+    pattern: Bytes,
+    payload: usize,
+    start: Instant,
+    end: Instant,
+    seen: RefCell<Seen>,
+}
+
+impl Run {
+    /// Counts a failure, whenever it happens: a warm-up is no excuse for a wrong reply.
+    fn fail(&self, failure: String) {
+        let mut seen = self.seen.borrow_mut();
+        seen.errors += 1;
+        seen.first_error.get_or_insert(failure);
+    }
+}
+
+/// What was seen between `start` and `end`.
+struct Seen {
+    latency_ns: Histogram<u64>,
+    errors: u64,
+    first_error: Option<String>,
+}
+
+/// Runs the load and prints what it found; answers whether every call succeeded.
+pub(crate) fn run(flags: BenchFlags) -> Result<bool, String> {
+    let server = flags.server_pid.map(Process::other).transpose()?;
+    let shard =
+        ClientShard { cpu: flags.cpu, spin: if flags.spin { Spin::Always } else { Spin::Off } };
+    let json = flags.json;
+    let report =
+        block_on_shard(shard, move || load(flags, server)).map_err(|error| error.to_string())??;
+    #[allow(clippy::print_stdout, reason = "the report is what the command is for")]
+    if json {
+        println!("{}", report.json());
+    } else {
+        print!("{}", report.table());
+    }
+    Ok(report.errors == 0 && report.calls > 0)
+}
+
+async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, String> {
+    let mut config = ChannelConfig::default();
+    config.connection.limits.in_flight = corewire::codec::InFlight::MAX;
+    let mut clients = Vec::new();
+    for _ in 0..flags.conns {
+        let channel = Channel::connect_with(flags.addr.as_str(), config.clone()).await;
+        let channel = channel.map_err(|error| error.to_string())?;
+        clients.push(EchoClient::new(channel).with_timeout(TIMEOUT));
+    }
+    let payload = usize::try_from(flags.payload).unwrap_or(usize::MAX);
+    let start = Instant::now() + WARM_UP;
+    let latency_ns =
+        Histogram::new_with_bounds(1, 60_000_000_000, 3).map_err(|error| error.to_string())?;
+    let run = Rc::new(Run {
+        pattern: pattern(payload),
+        payload,
+        start,
+        end: start + Duration::from_secs_f64(flags.secs),
+        seen: RefCell::new(Seen { latency_ns, errors: 0, first_error: None }),
+    });
+    let mut callers = Vec::new();
+    for (index, client) in clients.iter().enumerate() {
+        for caller in 0..flags.inflight as usize {
+            let seed = index * flags.inflight as usize + caller;
+            callers.push(spawn(call_until_end(client.clone(), Rc::clone(&run), seed)));
+        }
+    }
+    let bar = (!flags.json && std::io::stderr().is_terminal())
+        .then(|| spawn(progress(run.start, run.end)));
+    let clocks = spawn(read_clocks(run.start, run.end, server));
+    for caller in callers {
+        caller.await;
+    }
+    let clocks = clocks.await?;
+    if let Some(bar) = bar {
+        bar.await;
+    }
+    let seen = run.seen.borrow();
+    let latency_ns = &seen.latency_ns;
+    let calls = latency_ns.len();
+    Ok(Report {
+        payload,
+        conns: flags.conns as usize,
+        inflight: flags.inflight as usize,
+        secs: clocks.secs,
+        calls,
+        errors: seen.errors,
+        rps: rate(calls, clocks.secs),
+        p50_us: quantile_us(latency_ns, 0.50),
+        p90_us: quantile_us(latency_ns, 0.90),
+        p99_us: quantile_us(latency_ns, 0.99),
+        p999_us: quantile_us(latency_ns, 0.999),
+        max_us: micros(latency_ns.max()),
+        client_cpu_s: clocks.client_s,
+        server_cpu_s: clocks.server_s,
+        server_rss_mb: server.map(Process::peak_rss_mib).transpose()?,
+        first_error: seen.first_error.clone(),
+    })
+}
+
+#[allow(clippy::cast_precision_loss, reason = "no run makes 2⁵³ calls")]
+fn rate(calls: u64, secs: f64) -> f64 {
+    calls as f64 / secs
+}
+
+/// Bytes that do not repeat within a payload: a linear congruential sequence (Knuth's MMIX constants).
+fn pattern(payload: usize) -> Bytes {
+    let mut state = 1u64;
+    let mut bytes = Vec::with_capacity(payload + PATTERN_EXTRA);
+    for _ in 0..payload + PATTERN_EXTRA {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        bytes.push(state.to_le_bytes()[7]);
+    }
+    bytes.into()
+}
+
+/// How many different payloads there are.
+const PATTERN_EXTRA: usize = 1021;
+
+async fn call_until_end(client: EchoClient, run: Rc<Run>, seed: usize) {
+    let mut offset = seed % PATTERN_EXTRA;
+    let mut sent = Instant::now();
+    while sent < run.end {
+        offset = (offset + 1) % PATTERN_EXTRA;
+        let body = run.pattern.slice(offset..offset + run.payload);
+        let outcome = client.echo(body.clone()).await;
+        let done = Instant::now();
+        let failure = match outcome {
+            Ok(reply) if reply == body => None,
+            Ok(reply) if reply.len() != body.len() => {
+                Some(format!("a reply has {} bytes instead of {}", reply.len(), body.len()))
+            }
+            Ok(_) => Some("a reply has the right length and other bytes".to_owned()),
+            Err(error) => Some(error.to_string()),
+        };
+        let measured = sent >= run.start && done <= run.end;
+        if let Some(failure) = failure {
+            run.fail(failure);
+            sleep(FAILURE_PAUSE).await;
+        } else if measured {
+            let took = u64::try_from((done - sent).as_nanos()).unwrap_or(u64::MAX);
+            run.seen.borrow_mut().latency_ns.saturating_record(took);
+        }
+        sent = Instant::now();
+    }
+}
+
+/// What the clocks said over the measured time.
+struct Clocks {
+    secs: f64,
+    client_s: f64,
+    server_s: Option<f64>,
+}
+
+async fn read_clocks(
+    start: Instant,
+    end: Instant,
+    server: Option<Process>,
+) -> Result<Clocks, String> {
+    let read = || -> Result<_, String> {
+        let server = server.map(Process::cpu_time).transpose()?;
+        Ok((Instant::now(), Process::own().cpu_time()?, server))
+    };
+    sleep(start.saturating_duration_since(Instant::now())).await;
+    let before = read()?;
+    sleep(end.saturating_duration_since(Instant::now())).await;
+    let after = read()?;
+    Ok(Clocks {
+        secs: (after.0 - before.0).as_secs_f64(),
+        client_s: after.1.saturating_sub(before.1).as_secs_f64(),
+        server_s: after
+            .2
+            .zip(before.2)
+            .map(|(after, before)| after.saturating_sub(before).as_secs_f64()),
+    })
+}
+
+async fn progress(start: Instant, end: Instant) {
+    let total = u64::try_from((end - start).as_millis()).unwrap_or(u64::MAX);
+    let style = ProgressStyle::with_template("{msg} {bar:40} {percent}%");
+    let bar =
+        ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_message("warming up");
+    while Instant::now() < end {
+        let now = Instant::now();
+        if now >= start {
+            bar.set_message("measuring");
+            bar.set_position(u64::try_from((now - start).as_millis()).unwrap_or(total));
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    bar.finish_and_clear();
+}
