@@ -52,6 +52,11 @@ impl ParkedCalls {
         Self { entries: Slab::new(), stock: None, doorbell }
     }
 
+    /// Whether any handler pends.
+    pub(crate) fn has_parked(&self) -> bool {
+        self.entries.len() > usize::from(self.stock.is_some())
+    }
+
     pub(crate) fn owner(&self, key: u32) -> Option<(Token, u32)> {
         self.entries.get(key as usize)?.owner
     }

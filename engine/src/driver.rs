@@ -173,6 +173,11 @@ impl<I: Io> Driver<I> {
         self.shared.now
     }
 
+    /// Whether handlers pend: they may wait for something of glommio's.
+    pub(crate) fn has_parked_calls(&self) -> bool {
+        self.shared.calls.has_parked()
+    }
+
     /// When the driver must turn again even if nothing happens.
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         [self.shared.timers.next(), self.accept_after, self.shared.drain_by]

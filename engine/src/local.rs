@@ -31,6 +31,8 @@ pub(crate) struct Local {
     driver: RefCell<Option<Waker>>,
     /// Whether anything above was filled since the driver looked.
     news: Cell<bool>,
+    /// How often tasks of this shard were polled.
+    polls: Cell<u64>,
 }
 
 impl Local {
@@ -42,6 +44,7 @@ impl Local {
             connects: RefCell::default(),
             driver: RefCell::default(),
             news: Cell::new(false),
+            polls: Cell::new(0),
         })
     }
 
@@ -87,6 +90,16 @@ impl Local {
 
     pub(crate) fn has_news(&self) -> bool {
         self.news.get()
+    }
+
+    pub(crate) fn count_poll(&self) {
+        self.polls.set(self.polls.get().wrapping_add(1));
+    }
+
+    /// How often tasks of this shard were polled. If it grows while the driver yields, others are
+    /// at work, and the driver must not block the thread.
+    pub(crate) fn polls(&self) -> u64 {
+        self.polls.get()
     }
 
     pub(crate) fn set_driver(&self, waker: Option<Waker>) {

@@ -100,7 +100,24 @@ impl<T> Future for Task<T> {
 
 /// Runs a future beside the current one, in the same queue of the same shard.
 pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
+    spawn_uncounted(counted(future))
+}
+
+pub(crate) fn spawn_uncounted<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
     Task(glommio::spawn_local(future))
+}
+
+/// The same future, with its polls counted in the shard's mailbox.
+pub(crate) async fn counted<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    let local = Local::current();
+    poll_fn(|context| {
+        if let Some(local) = &local {
+            local.count_poll();
+        }
+        future.as_mut().poll(context)
+    })
+    .await
 }
 
 /// Completes after `duration`.
