@@ -1,0 +1,117 @@
+//! The hello and what is agreed in it.
+
+use super::pair::{Pair, Serve, bytes, in_flight, misbehaved, put_request, said, secs};
+use crate::{ClientConfig, CloseReason, NoSlot, ServerConfig, Timeouts};
+use corewire_codec::{
+    CodecId, FrameBytes, Hello, HelloRecords, MethodId, RequestHead, Role, Rule, VERSION,
+};
+
+fn hello_bytes(version: u8, role: Role) -> Vec<u8> {
+    bytes(|out| out.hello(&Hello { version, role, records: HelloRecords::default() }))
+}
+
+/// REQ-2 to REQ-5: each side learns what the other accepts.
+#[test]
+fn both_sides_learn_the_other() {
+    let mut config = in_flight(100);
+    config.limits.frame_bytes = FrameBytes::new(100_000).unwrap();
+    (config.shard, config.shards) = (2, 5);
+    config.timeouts.idle = Some(secs(90));
+    let mut client = ClientConfig::default();
+    client.limits.frame_bytes = FrameBytes::new(70_000).unwrap();
+    let mut pair = Pair::with(config, client);
+    assert!(!pair.client.conn.is_ready());
+    assert_eq!(pair.server.conn.peer_frame_bytes_max(), 65_536);
+    pair.settle();
+    let peer = pair.client.conn.peer();
+    assert_eq!(peer.limits, config.limits);
+    assert_eq!((peer.shard, peer.connection_id), (Some((2, 5)), Some(42)));
+    assert_eq!(peer.idle_timeout_ms, Some(90_000));
+    assert!(peer.has_codec(CodecId::RAW) && peer.has_codec(CodecId::SPEEDY));
+    assert!(!peer.has_codec(CodecId::JSON));
+    assert_eq!(pair.client.conn.peer_frame_bytes_max(), 100_000);
+    assert_eq!(pair.server.conn.peer_frame_bytes_max(), 70_000);
+    assert!(pair.server.conn.peer_has_codec(CodecId::SPEEDY));
+    assert!(!pair.server.conn.peer_has_codec(CodecId::PROTOBUF));
+}
+
+/// REQ-7: calls go out behind the hello, without a round trip, within the least limits.
+#[test]
+fn early_calls_need_no_round_trip() {
+    let mut pair = Pair::with(in_flight(20), ClientConfig::default());
+    pair.server.serve = Serve::Echo;
+    for number in 0..16 {
+        pair.call(number);
+    }
+    assert!(!pair.client.conn.has_slot());
+    assert_eq!(pair.client.conn.begin_call(99, None), Err(NoSlot::Full));
+    pair.to_server(usize::MAX);
+    assert_eq!(pair.server.ran.len(), 16);
+    pair.to_client(usize::MAX);
+    assert!((0..16).all(|number| pair.echoed(number)));
+    // The hello granted more.
+    pair.server.serve = Serve::Park;
+    for number in 100..120 {
+        pair.call(number);
+    }
+    assert_eq!(pair.client.conn.begin_call(199, None), Err(NoSlot::Full));
+    pair.settle();
+    assert_eq!((pair.server.conn.in_flight(), pair.client.conn.in_flight()), (20, 20));
+    assert_eq!(pair.client.conn.close_reason(), None);
+}
+
+/// REQ-7: between the hello's grant and the least limit lies the hello alone.
+#[test]
+fn the_servers_hello_makes_room() {
+    let mut pair = Pair::with(in_flight(17), ClientConfig::default());
+    for number in 0..16 {
+        pair.call(number);
+    }
+    assert!(!pair.client.conn.has_slot());
+    pair.settle();
+    assert!(pair.client.conn.has_slot());
+    pair.call(16);
+    assert!(!pair.client.conn.has_slot());
+}
+
+/// The hello and what follows may be cut anywhere.
+#[test]
+fn hellos_and_calls_byte_by_byte() {
+    let mut pair = Pair::new();
+    pair.server.serve = Serve::Echo;
+    pair.call(1);
+    pair.settle_by(1);
+    assert!(pair.echoed(1));
+    pair.call(2);
+    pair.settle_by(3);
+    assert!(pair.echoed(2));
+}
+
+/// REQ-2: a version that is not spoken gets our hello, once, and rule 2.
+#[test]
+fn unknown_version() {
+    let mut pair = Pair::new();
+    pair.server.feed(&hello_bytes(9, Role::Client), pair.now);
+    assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::UnknownVersion));
+    let (hello, frames) = said(&pair.server.out);
+    assert_eq!(hello.version, VERSION);
+    assert_eq!(frames, [super::pair::blame(0, Rule::UnknownVersion)]);
+
+    let mut pair = Pair::new();
+    pair.client.feed(&hello_bytes(9, Role::Server), pair.now);
+    assert_eq!(pair.client.conn.close_reason(), misbehaved(Rule::UnknownVersion));
+    assert_eq!(said(&pair.client.out).1, [super::pair::blame(0, Rule::UnknownVersion)]);
+}
+
+/// REQ-3: a server that connects to a server, a client that reaches a client.
+#[test]
+fn wrong_role() {
+    let mut pair = Pair::new();
+    pair.server.feed(&hello_bytes(VERSION, Role::Server), pair.now);
+    assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::BrokenHello));
+    assert_eq!(said(&pair.server.out).1, [super::pair::blame(0, Rule::BrokenHello)]);
+
+    let mut pair = Pair::new();
+    pair.client.feed(&hello_bytes(VERSION, Role::Client), pair.now);
+    assert_eq!(pair.client.conn.close_reason(), misbehaved(Rule::BrokenHello));
+}
