@@ -184,24 +184,29 @@ impl<T> ServerConnection<T> {
             Ok(None) => return ServerInput::NeedBytes,
             Err(rule) => return self.misbehaved(rule, out),
         };
-        // The answer goes out even to a version that is not spoken, so that the peer learns ours.
-        let own = HelloRecords {
-            shard: Some((self.config.shard, self.config.shards.max(1))),
-            connection_id: Some(self.identity.connection_id),
-            ..records(&self.config.limits, &self.config.timeouts)
-        };
-        out.hello(&Hello { version: VERSION, role: Role::Server, records: own });
         if hello.version != VERSION {
             return self.misbehaved(Rule::UnknownVersion, out);
         }
         if hello.role != Role::Client {
             return self.misbehaved(Rule::BrokenHello, out);
         }
+        self.say_hello(out);
         self.peer_frame_bytes_max = hello.records.limits.frame_bytes.get();
         self.peer_codecs = hello.records.codecs;
         self.link.handle_hello(now);
         self.phase = Phase::Open;
         ServerInput::Handled
+    }
+
+    /// The first bytes to the client are always the hello (REQ-8), so that it can read what follows,
+    /// be it only why it is turned away.
+    fn say_hello(&self, out: &mut SendBuffer) {
+        let own = HelloRecords {
+            shard: Some((self.config.shard, self.config.shards.max(1))),
+            connection_id: Some(self.identity.connection_id),
+            ..records(&self.config.limits, &self.config.timeouts)
+        };
+        out.hello(&Hello { version: VERSION, role: Role::Server, records: own });
     }
 
     #[inline]
@@ -275,6 +280,9 @@ impl<T> ServerConnection<T> {
     }
 
     fn misbehaved<'a>(&mut self, rule: Rule, out: &mut SendBuffer) -> ServerInput<'a, T> {
+        if self.phase == Phase::Hello {
+            self.say_hello(out);
+        }
         out.go_away(&GoAway { accepted: self.accepted, rule: rule.number() }, rule.text());
         let reason = CloseReason::PeerMisbehaved(rule);
         self.close(reason);

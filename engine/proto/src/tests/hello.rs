@@ -87,6 +87,40 @@ fn hellos_and_calls_byte_by_byte() {
     assert!(pair.echoed(2));
 }
 
+/// REQ-1, REQ-8: whatever comes first, the server's first bytes are its hello, then why.
+#[test]
+fn other_protocols_are_told_who_is_here() {
+    for first in [&b"GET / HTTP/1.1\r\n"[..], b"PRI * HTTP/2.0\r\n", b"\x16\x03\x01\x02\x00", b"\0"]
+    {
+        let mut pair = Pair::new();
+        pair.server.feed(first, pair.now);
+        assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::NotCorewire));
+        let (hello, frames) = said(&pair.server.out);
+        assert_eq!((hello.version, hello.role), (VERSION, Role::Server));
+        assert_eq!(frames, [super::pair::blame(0, Rule::NotCorewire)]);
+    }
+}
+
+/// REQ-3, REQ-4, REQ-5, REQ-8: a real client can read why its hello was refused.
+#[test]
+fn a_client_learns_what_was_wrong_with_its_hello() {
+    let broken = b"\xc7WRE\x01\x00\x03\x00abc";
+    let limit = b"\xc7WRE\x01\x00\x08\x00\x01\x00\x04\x00\x01\x00\x00\x00";
+    for (hello, rule) in [(&broken[..], Rule::BrokenHello), (limit, Rule::HelloLimit)] {
+        let mut pair = Pair::new();
+        pair.call(1);
+        pair.server.feed(hello, pair.now);
+        assert_eq!(pair.server.conn.close_reason(), misbehaved(rule));
+        pair.to_client(usize::MAX);
+        let blamed = CloseReason::BlamedByPeer(Some(rule));
+        assert_eq!(pair.client.conn.close_reason(), Some(blamed));
+        // Nothing ran, and the client knows it.
+        pair.client.fail_all();
+        let outcome = pair.outcome(1).cloned();
+        assert_eq!(outcome, Some(super::pair::Outcome::Failed { may_have_run: false }));
+    }
+}
+
 /// REQ-2: a version that is not spoken gets our hello, once, and rule 2.
 #[test]
 fn unknown_version() {
@@ -114,4 +148,24 @@ fn wrong_role() {
     let mut pair = Pair::new();
     pair.client.feed(&hello_bytes(VERSION, Role::Client), pair.now);
     assert_eq!(pair.client.conn.close_reason(), misbehaved(Rule::BrokenHello));
+}
+
+/// REQ-6, rule 5: silence, and half a hello, on both sides; at the limit and not before.
+#[test]
+fn hello_timeout() {
+    for sent in [0, 5, 30] {
+        let mut pair = Pair::new();
+        pair.to_server(sent);
+        pair.wait(secs(5) - std::time::Duration::from_nanos(1));
+        assert_eq!(pair.server.conn.close_reason(), None);
+        pair.wait(std::time::Duration::from_nanos(1));
+        assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::HelloTimeout));
+        assert_eq!(pair.client.conn.close_reason(), misbehaved(Rule::HelloTimeout));
+        let (_, frames) = said(&pair.server.out);
+        assert_eq!(frames, [super::pair::blame(0, Rule::HelloTimeout)]);
+        assert_eq!(
+            (pair.server.conn.poll_timeout(), pair.client.conn.poll_timeout()),
+            (None, None)
+        );
+    }
 }
