@@ -371,18 +371,22 @@ impl<T> ServerConnection<T> {
         Some((call, work))
     }
 
-    /// Sends a go-away, once: calls in flight are finished, new ones are refused.
+    /// Sends a go-away, once: calls in flight are finished, new ones are refused. A connection whose
+    /// client has said nothing yet has nothing to finish and is over; the go-away tells the client
+    /// that none of the calls behind its hello ran.
     pub fn drain(&mut self, out: &mut SendBuffer) {
+        let go_away = GoAway { accepted: self.accepted, rule: 0 };
+        let text = "the server is shutting down";
         match self.phase {
             Phase::Open => {
-                out.go_away(
-                    &GoAway { accepted: self.accepted, rule: 0 },
-                    "the server is shutting down",
-                );
+                out.go_away(&go_away, text);
                 self.phase = Phase::Draining;
             }
-            // Nobody has said anything yet: there is nothing to finish.
-            Phase::Hello => self.close(CloseReason::Drained),
+            Phase::Hello => {
+                self.say_hello(out);
+                out.go_away(&go_away, text);
+                self.close(CloseReason::Drained);
+            }
             Phase::Draining | Phase::Closed(_) => {}
         }
     }

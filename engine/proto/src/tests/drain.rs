@@ -65,6 +65,19 @@ fn a_refusal_behind_a_go_away_is_no_second_outcome() {
     assert_eq!(pair.server.conn.accepted(), 0);
 }
 
+/// REQ-8, REQ-61: a server that goes before the hello came says so; early calls did not run.
+#[test]
+fn drain_before_the_hello() {
+    let mut pair = Pair::new();
+    pair.call(1);
+    pair.server.conn.drain(&mut pair.server.out);
+    assert_eq!(pair.server.conn.close_reason(), Some(CloseReason::Drained));
+    let go_away = Head::GoAway(GoAway { accepted: 0, rule: 0 });
+    assert_eq!(said(&pair.server.out).1, [go_away]);
+    pair.to_client(usize::MAX);
+    assert_eq!(pair.outcome(1), Some(&Outcome::Refused));
+}
+
 /// REQ-61: when the connection ends without warning, whatever was sent may have run.
 #[test]
 fn without_warning_everything_may_have_run() {
