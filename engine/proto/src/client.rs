@@ -259,7 +259,10 @@ impl<T> ClientConnection<T> {
     /// answers.
     pub fn abandon(&mut self, call: u32, reason: CancelReason, out: &mut SendBuffer) -> Option<T> {
         let work = self.take(call)?;
-        out.cancel(call, reason);
+        // Nothing may follow the last go-away.
+        if !matches!(self.phase, Phase::Closed(_)) {
+            out.cancel(call, reason);
+        }
         Some(work)
     }
 
@@ -429,8 +432,12 @@ impl<T> ClientConnection<T> {
         }
     }
 
-    /// Takes out a call whose deadline has passed; a cancel for it is appended.
+    /// Takes out a call whose deadline has passed; a cancel for it is appended. When the connection is
+    /// over nothing expires any more; what is left is [`fail_all`](Self::fail_all)'s.
     pub fn poll_expired(&mut self, out: &mut SendBuffer, now: Instant) -> Option<T> {
+        if matches!(self.phase, Phase::Closed(_)) {
+            return None;
+        }
         if self.waiting == 0 || self.earliest? > now {
             return None;
         }

@@ -363,8 +363,12 @@ impl<T> ServerConnection<T> {
         self.in_flight.shrink();
     }
 
-    /// Takes out a parked call whose deadline has passed; its reply is written. Drop the work.
+    /// Takes out a parked call whose deadline has passed; its reply is written. Drop the work. When
+    /// the connection is over nothing expires any more: nothing may follow the last go-away.
     pub fn poll_expired(&mut self, out: &mut SendBuffer, now: Instant) -> Option<(u32, T)> {
+        if matches!(self.phase, Phase::Closed(_)) {
+            return None;
+        }
         let (call, work) = self.in_flight.pop_expired(now)?;
         let status = Status::deadline_exceeded("the deadline passed while the handler ran");
         out.status(&ReplyHead::ok(call), &status, self.peer_frame_bytes_max);

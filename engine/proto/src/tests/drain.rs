@@ -120,6 +120,24 @@ fn the_count_of_a_blaming_go_away() {
     assert_eq!(pair.server.conn.unpark_all().count(), 1);
 }
 
+/// REQ-60: a go-away that names a rule is a side's last frame, whatever timers pass after it.
+#[test]
+fn nothing_follows_a_blaming_go_away() {
+    let mut pair = Pair::ready();
+    let call = pair.call_within(1, Some(secs(1)));
+    pair.settle();
+    pair.server.feed(&[0; 16], pair.now);
+    pair.client.feed(&[0; 16], pair.now);
+    let (server, client) = (pair.server.out.len(), pair.client.out.len());
+    pair.now += secs(2);
+    pair.fire();
+    pair.abandon(call);
+    assert_eq!((pair.server.out.len(), pair.client.out.len()), (server, client));
+    // The call is not lost: it ends with the connection.
+    pair.client.fail_all();
+    assert_eq!(pair.server.conn.unpark_all().count(), 1);
+}
+
 /// REQ-60: a client that goes away has its calls finished.
 #[test]
 fn a_client_that_goes_away_gets_its_answers() {
