@@ -37,8 +37,11 @@ impl Link {
         }
     }
 
+    /// The peer's hello came. What is behind it starts a clock of its own.
     pub(crate) fn handle_hello(&mut self, now: Instant) {
         self.hello_by = None;
+        self.frame_by = None;
+        self.heard = now;
         self.active = now;
     }
 

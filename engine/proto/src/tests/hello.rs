@@ -169,3 +169,21 @@ fn hello_timeout() {
         );
     }
 }
+
+/// REQ-23: the clock of half a hello is not that of the frame behind it.
+#[test]
+fn half_a_hello_does_not_shorten_the_first_frame() {
+    let timeouts = Timeouts { frame: secs(6), ..Timeouts::default() };
+    let server = ServerConfig { timeouts, ..ServerConfig::default() };
+    let mut pair = Pair::with(server, ClientConfig::default());
+    let mut sent = hello_bytes(VERSION, Role::Client);
+    let hello = sent.len();
+    sent.extend(bytes(|out| put_request(out, &RequestHead::new(0, MethodId(1)), b"body")));
+    pair.server.feed(&sent[..hello - 1], pair.now);
+    pair.wait(secs(4));
+    pair.server.feed(&sent[hello - 1..hello + 3], pair.now);
+    pair.wait(secs(5));
+    assert_eq!(pair.server.conn.close_reason(), None);
+    pair.server.feed(&sent[hello + 3..], pair.now);
+    assert_eq!(pair.server.ran, [0]);
+}
