@@ -87,9 +87,12 @@ impl Link {
 
     /// The next time at which [`handle_timeout`](Self::handle_timeout) has something to do.
     pub(crate) fn poll_timeout(&self, timeouts: &Timeouts, busy: bool) -> Instant {
-        let ping = match self.ping {
-            Some((_, sent)) => sent + timeouts.ping,
-            None => self.heard + timeouts.ping_after,
+        // Nobody is pinged before its hello; a timer for that would do nothing when it fires, and
+        // would be due again at once.
+        let ping = match (self.ping, self.hello_by) {
+            (Some((_, sent)), _) => sent + timeouts.ping,
+            (None, None) => self.heard + timeouts.ping_after,
+            (None, Some(hello_by)) => hello_by,
         };
         let idle = timeouts.idle.filter(|_| !busy).map(|idle| self.active + idle);
         let blocked = self.blocked.map(|since| since + timeouts.write);

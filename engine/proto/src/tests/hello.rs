@@ -170,6 +170,21 @@ fn hello_timeout() {
     }
 }
 
+/// A ping interval below the hello timeout is no reason to be woken before the hello is due.
+#[test]
+fn no_ping_and_no_wakeup_before_the_hello() {
+    let timeouts = Timeouts { hello: secs(10), ping_after: secs(1), ..Timeouts::default() };
+    let mut pair = Pair::with_timeouts(timeouts);
+    assert_eq!(pair.server.conn.poll_timeout(), Some(pair.start + secs(10)));
+    assert_eq!(pair.client.conn.poll_timeout(), Some(pair.start + secs(10)));
+    pair.wait(secs(9));
+    assert_eq!(pair.server.conn.close_reason(), None);
+    assert!(pair.server.out.is_empty());
+    pair.settle();
+    assert!(pair.client.conn.is_ready());
+    assert!(pair.client.conn.poll_timeout() > Some(pair.now));
+}
+
 /// REQ-23: the clock of half a hello is not that of the frame behind it.
 #[test]
 fn half_a_hello_does_not_shorten_the_first_frame() {
