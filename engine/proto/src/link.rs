@@ -13,6 +13,8 @@ pub(crate) struct Link {
     heard: Instant,
     /// When the connection last did something other than ping.
     active: Instant,
+    /// A call ended since the last time that was told: idleness begins at the next one.
+    call_ended: bool,
     /// The peer's hello must be there by then.
     hello_by: Option<Instant>,
     /// The frame whose first bytes are here must be whole by then.
@@ -29,6 +31,7 @@ impl Link {
         Self {
             heard: now,
             active: now,
+            call_ended: false,
             hello_by: Some(now + timeouts.hello),
             frame_by: None,
             ping: None,
@@ -57,9 +60,24 @@ impl Link {
         self.active = now;
     }
 
+    /// A call ended, at a time that was not told.
+    #[inline]
+    pub(crate) fn handle_call_end(&mut self) {
+        self.call_ended = true;
+    }
+
+    #[inline]
+    fn handle_now(&mut self, now: Instant) {
+        if self.call_ended {
+            self.call_ended = false;
+            self.active = now;
+        }
+    }
+
     /// No whole frame is left; part of one may be.
     #[inline]
     pub(crate) fn handle_rest(&mut self, recv: &RecvBuffer, timeouts: &Timeouts, now: Instant) {
+        self.handle_now(now);
         if recv.is_empty() {
             self.frame_by = None;
         } else {
@@ -78,6 +96,7 @@ impl Link {
     /// What was written, and whether something is left. Progress restarts the clock.
     #[inline]
     pub(crate) fn handle_write(&mut self, progress: bool, blocked: bool, now: Instant) {
+        self.handle_now(now);
         if !blocked {
             self.blocked = None;
         } else if progress || self.blocked.is_none() {
@@ -107,6 +126,7 @@ impl Link {
         out: &mut SendBuffer,
         now: Instant,
     ) -> Result<(), Rule> {
+        self.handle_now(now);
         let over = |by: Option<Instant>| by.is_some_and(|by| by <= now);
         if over(self.hello_by) {
             return Err(Rule::HelloTimeout);

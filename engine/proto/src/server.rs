@@ -271,6 +271,7 @@ impl<T> ServerConnection<T> {
         // The reply may have crossed the cancel, so an unknown call is nobody's fault.
         match self.in_flight.remove(call) {
             Some(work) => {
+                self.link.handle_call_end();
                 let status = Status::cancelled("the caller cancelled the call");
                 out.status(&ReplyHead::ok(call), &status, self.peer_frame_bytes_max);
                 ServerInput::Cancelled { call, work }
@@ -332,7 +333,9 @@ impl<T> ServerConnection<T> {
 
     /// Takes out the work of a parked call, which is about to be answered.
     pub fn unpark(&mut self, call: u32) -> Option<T> {
-        self.in_flight.remove(call)
+        let work = self.in_flight.remove(call)?;
+        self.link.handle_call_end();
+        Some(work)
     }
 
     /// Takes out all parked work; for a connection that is over.
@@ -370,6 +373,7 @@ impl<T> ServerConnection<T> {
             return None;
         }
         let (call, work) = self.in_flight.pop_expired(now)?;
+        self.link.handle_activity(now);
         let status = Status::deadline_exceeded("the deadline passed while the handler ran");
         out.status(&ReplyHead::ok(call), &status, self.peer_frame_bytes_max);
         Some((call, work))

@@ -103,6 +103,45 @@ fn idle_timeout() {
     assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::IdleTimeout));
 }
 
+/// REQ-58: a connection with a call in flight is not idle, however long the call takes, and is not
+/// so the moment the call ends either.
+#[test]
+fn a_long_call_is_not_idleness() {
+    let mut pair = Pair::with_timeouts(idle(10));
+    let call = pair.call(1);
+    pair.settle();
+    pair.drive(secs(1_000));
+    assert_eq!(pair.server.conn.close_reason(), None);
+    pair.answer(call);
+    pair.settle();
+    assert!(pair.echoed(1));
+    pair.drive(secs(9));
+    assert_eq!(pair.server.conn.close_reason(), None);
+    assert_eq!(pair.client.conn.close_reason(), None);
+    pair.drive(secs(2));
+    assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::IdleTimeout));
+}
+
+/// REQ-58: the same when the call ends by its deadline, or by a cancel.
+#[test]
+fn a_call_that_was_stopped_was_not_idleness() {
+    let mut pair = Pair::with_timeouts(idle(10));
+    let call = pair.call_within(1, Some(secs(100)));
+    pair.settle();
+    pair.drive(secs(105));
+    assert_eq!(pair.server.dropped, [call]);
+    assert_eq!(pair.server.conn.close_reason(), None);
+    let call = pair.call(2);
+    pair.settle();
+    pair.drive(secs(100));
+    pair.abandon(call);
+    pair.drive(secs(9));
+    assert_eq!(pair.server.dropped.len(), 2);
+    assert_eq!(pair.server.conn.close_reason(), None);
+    pair.drive(secs(2));
+    assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::IdleTimeout));
+}
+
 /// REQ-23, rule 17: one byte a second: the frame is not whole in time.
 #[test]
 fn one_byte_a_second() {
