@@ -417,7 +417,7 @@ impl<T> ClientConnection<T> {
         }
         let link = self.link.poll_timeout(&self.config.timeouts, self.taken != 0);
         let call = self.earliest.filter(|_| self.waiting != 0);
-        Some(call.map_or(link, |deadline| deadline.min(link)))
+        [link, call].into_iter().flatten().min()
     }
 
     /// Does what its time has come for, but for expired calls; those are

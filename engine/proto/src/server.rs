@@ -350,7 +350,7 @@ impl<T> ServerConnection<T> {
             return None;
         }
         let link = self.link.poll_timeout(&self.config.timeouts, !self.in_flight.is_empty());
-        Some(self.in_flight.earliest_deadline().map_or(link, |deadline| deadline.min(link)))
+        [link, self.in_flight.earliest_deadline()].into_iter().flatten().min()
     }
 
     /// Does what its time has come for, but for expired calls; those are

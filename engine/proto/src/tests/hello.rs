@@ -202,3 +202,26 @@ fn half_a_hello_does_not_shorten_the_first_frame() {
     pair.server.feed(&sent[hello + 3..], pair.now);
     assert_eq!(pair.server.ran, [0]);
 }
+
+/// What a configuration may hold never overflows the clock.
+#[test]
+fn the_longest_timeouts_mean_never() {
+    let most = std::time::Duration::MAX;
+    let timeouts = Timeouts {
+        hello: most,
+        frame: most,
+        ping_after: most,
+        ping: most,
+        idle: Some(most),
+        write: most,
+    };
+    let mut pair = Pair::with_timeouts(timeouts);
+    pair.server.serve = Serve::Echo;
+    pair.call(1);
+    pair.to_server(10);
+    pair.wait(secs(1_000_000));
+    pair.settle_by(7);
+    pair.wait(secs(1_000_000));
+    assert!(pair.echoed(1));
+    assert_eq!(pair.server.conn.close_reason(), None);
+}
