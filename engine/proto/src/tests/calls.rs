@@ -79,7 +79,7 @@ fn cancel_stops_a_parked_call() {
     assert_eq!(pair.abandon(call), Some(1));
     assert_eq!(pair.abandon(call), None);
     assert_eq!(pair.client.conn.in_flight(), 0);
-    pair.to_server(usize::MAX);
+    pair.up(usize::MAX);
     assert_eq!(pair.server.dropped, [call]);
     let frames = said_later(&pair.server.out);
     let cancelled = ReplyHead { code: StatusCode::Cancelled, ..ReplyHead::ok(call) };
@@ -95,13 +95,13 @@ fn cancel_stops_a_parked_call() {
 fn a_reply_crosses_a_cancel() {
     let mut pair = Pair::ready();
     let first = pair.call(1);
-    pair.to_server(usize::MAX);
+    pair.up(usize::MAX);
     pair.answer(first);
     pair.abandon(first);
     // The reply is not read yet: the slot must not be used.
     let second = pair.call(2);
     assert_ne!(first & 0xffff, second & 0xffff);
-    pair.to_client(usize::MAX);
+    pair.down(usize::MAX);
     let third = pair.call(3);
     assert_eq!((third & 0xffff, third >> 16), (first & 0xffff, 1));
     pair.settle();
@@ -154,7 +154,7 @@ fn deadline_at_the_server() {
     let call = pair.client.conn.begin_call(1, None).unwrap();
     let head = RequestHead { timeout_us: Some(1_500), ..RequestHead::new(call, MethodId(1)) };
     put_request(&mut pair.client.out, &head, b"");
-    pair.to_server(usize::MAX);
+    pair.up(usize::MAX);
     let due = pair.now + Duration::from_micros(1_500);
     assert_eq!(pair.server.deadlines, [Some(due)]);
     assert_eq!(pair.server.conn.poll_timeout(), Some(due));
@@ -175,9 +175,9 @@ fn deadline_at_the_server() {
 fn timeout_zero() {
     let mut pair = Pair::ready();
     pair.call_within(1, Some(Duration::ZERO));
-    pair.to_server(usize::MAX);
+    pair.up(usize::MAX);
     assert!(pair.server.ran.is_empty());
-    pair.to_client(usize::MAX);
+    pair.down(usize::MAX);
     let (head, status) = pair.status(1);
     assert_eq!(status.code(), StatusCode::DeadlineExceeded);
     assert_ne!(head.flags & reply_flags::REFUSED, 0);
@@ -265,7 +265,7 @@ fn call_id_in_use() {
         for call in [5, again] {
             put_request(&mut pair.client.out, &RequestHead::new(call, MethodId(1)), b"");
         }
-        pair.to_server(usize::MAX);
+        pair.up(usize::MAX);
         assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::CallIdInUse));
         // The second was not taken.
         assert_eq!(said_later(&pair.server.out), [blame(1, Rule::CallIdInUse)]);
@@ -280,7 +280,7 @@ fn call_slot() {
     pair.settle();
     assert_eq!(pair.server.ran, [0xabcd_0fff]);
     put_request(&mut pair.client.out, &RequestHead::new(0x1000, MethodId(1)), b"");
-    pair.to_server(usize::MAX);
+    pair.up(usize::MAX);
     assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::CallSlot));
     assert_eq!(said_later(&pair.server.out), [blame(1, Rule::CallSlot)]);
 }

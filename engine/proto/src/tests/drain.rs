@@ -24,13 +24,13 @@ fn drain_finishes_what_was_accepted() {
     pair.server.conn.drain(&mut pair.server.out);
     assert!(pair.server.conn.is_draining());
     assert_eq!(said_later(&pair.server.out), [Head::GoAway(GoAway { accepted: 2, rule: 0 })]);
-    pair.to_client(usize::MAX);
+    pair.down(usize::MAX);
     assert_eq!(pair.outcome(3), Some(&Outcome::Refused));
     assert_eq!(pair.client.outcomes.len(), 1);
     assert!(pair.client.conn.is_draining());
     assert_eq!(pair.client.conn.begin_call(4, None), Err(NoSlot::Closed));
     assert!(!pair.client.conn.has_slot());
-    pair.to_server(usize::MAX);
+    pair.up(usize::MAX);
     assert_eq!(pair.server.ran.len(), 2);
     let Some(Head::Reply(refusal)) = said_later(&pair.server.out).pop() else { panic!() };
     assert_eq!(refusal.code, StatusCode::Unavailable);
@@ -74,7 +74,7 @@ fn drain_before_the_hello() {
     assert_eq!(pair.server.conn.close_reason(), Some(CloseReason::Drained));
     let go_away = Head::GoAway(GoAway { accepted: 0, rule: 0 });
     assert_eq!(said(&pair.server.out).1, [go_away]);
-    pair.to_client(usize::MAX);
+    pair.down(usize::MAX);
     assert_eq!(pair.outcome(1), Some(&Outcome::Refused));
 }
 
@@ -110,7 +110,7 @@ fn the_count_of_a_blaming_go_away() {
     pair.call(4);
     pair.server.feed(&[0; 16], pair.now);
     assert_eq!(said_later(&pair.server.out), [blame(2, Rule::UnknownFrameKind)]);
-    pair.to_client(usize::MAX);
+    pair.down(usize::MAX);
     let blamed = CloseReason::BlamedByPeer(Some(Rule::UnknownFrameKind));
     assert_eq!(pair.client.conn.close_reason(), Some(blamed));
     pair.client.fail_all();
@@ -176,7 +176,7 @@ fn closed_is_closed() {
     pair.client.conn.close(CloseReason::LocallyClosed);
     assert_eq!(pair.client.conn.begin_call(1, None), Err(NoSlot::Closed));
     put_request(&mut pair.client.out, &RequestHead::new(1, MethodId(1)), b"");
-    pair.to_server(usize::MAX);
+    pair.up(usize::MAX);
     pair.server.conn.drain(&mut pair.server.out);
     assert!(pair.server.ran.is_empty() && pair.server.out.is_empty());
     assert_eq!(pair.server.conn.close_reason(), Some(CloseReason::LocallyClosed));
@@ -190,9 +190,9 @@ fn a_draining_server_still_knows_its_rules() {
     pair.settle();
     pair.server.conn.drain(&mut pair.server.out);
     put_request(&mut pair.client.out, &RequestHead::new(call, MethodId(1)), b"");
-    pair.to_server(usize::MAX);
+    pair.up(usize::MAX);
     assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::CallIdInUse));
-    pair.to_client(usize::MAX);
+    pair.down(usize::MAX);
     assert!(pair.client.conn.close_reason().is_some_and(CloseReason::is_fault));
     let reply = ReplyHead::ok(call);
     assert_eq!(pair.server.conn.parked_mut(reply.call), Some(&mut 1));

@@ -45,9 +45,9 @@ fn early_calls_need_no_round_trip() {
     }
     assert!(!pair.client.conn.has_slot());
     assert_eq!(pair.client.conn.begin_call(99, None), Err(NoSlot::Full));
-    pair.to_server(usize::MAX);
+    pair.up(usize::MAX);
     assert_eq!(pair.server.ran.len(), 16);
-    pair.to_client(usize::MAX);
+    pair.down(usize::MAX);
     assert!((0..16).all(|number| pair.echoed(number)));
     // The hello granted more.
     pair.server.serve = Serve::Park;
@@ -111,7 +111,7 @@ fn a_client_learns_what_was_wrong_with_its_hello() {
         pair.call(1);
         pair.server.feed(hello, pair.now);
         assert_eq!(pair.server.conn.close_reason(), misbehaved(rule));
-        pair.to_client(usize::MAX);
+        pair.down(usize::MAX);
         let blamed = CloseReason::BlamedByPeer(Some(rule));
         assert_eq!(pair.client.conn.close_reason(), Some(blamed));
         // Nothing ran, and the client knows it.
@@ -155,7 +155,7 @@ fn wrong_role() {
 fn hello_timeout() {
     for sent in [0, 5, 30] {
         let mut pair = Pair::new();
-        pair.to_server(sent);
+        pair.up(sent);
         pair.wait(secs(5) - std::time::Duration::from_nanos(1));
         assert_eq!(pair.server.conn.close_reason(), None);
         pair.wait(std::time::Duration::from_nanos(1));
@@ -218,7 +218,7 @@ fn the_longest_timeouts_mean_never() {
     let mut pair = Pair::with_timeouts(timeouts);
     pair.server.serve = Serve::Echo;
     pair.call(1);
-    pair.to_server(10);
+    pair.up(10);
     pair.wait(secs(1_000_000));
     pair.settle_by(7);
     pair.wait(secs(1_000_000));

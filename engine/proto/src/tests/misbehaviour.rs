@@ -132,6 +132,6 @@ fn the_frame_limit_is_the_receivers() {
     pair.settle_by(10_000);
     assert_eq!(pair.client.outcomes.len(), 1);
     put_request(&mut pair.client.out, &RequestHead::new(call, MethodId(1)), &[7; 65_537]);
-    pair.to_server(16);
+    pair.up(16);
     assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::FrameTooLarge));
 }

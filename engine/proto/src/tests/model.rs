@@ -89,8 +89,8 @@ fn apply(pair: &mut Pair, model: &mut Model, command: &Command) {
             assert_eq!(pair.abandon(call), Some(number));
             model.abandoned.insert(number);
         }
-        Command::ToServer(count) => drop(pair.to_server(count)),
-        Command::ToClient(count) => drop(pair.to_client(count)),
+        Command::ToServer(count) => drop(pair.up(count)),
+        Command::ToClient(count) => drop(pair.down(count)),
         Command::Wait(ms) => pair.wait(Duration::from_millis(u64::from(ms))),
         Command::Drain => {
             model.drained = true;

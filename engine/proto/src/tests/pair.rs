@@ -95,7 +95,7 @@ impl Pair {
     }
 
     /// Moves bytes from the client to the server, at most `count`; answers how many.
-    pub(super) fn to_server(&mut self, count: usize) -> usize {
+    pub(super) fn up(&mut self, count: usize) -> usize {
         let Self { server, client, now, .. } = self;
         let moved = carry(&mut client.out, &mut server.recv, count);
         client.conn.handle_write(moved > 0, !client.out.is_empty(), *now);
@@ -106,7 +106,7 @@ impl Pair {
     }
 
     /// Moves bytes from the server to the client, at most `count`; answers how many.
-    pub(super) fn to_client(&mut self, count: usize) -> usize {
+    pub(super) fn down(&mut self, count: usize) -> usize {
         let Self { server, client, now, .. } = self;
         let moved = carry(&mut server.out, &mut client.recv, count);
         server.conn.handle_write(moved > 0, !server.out.is_empty(), *now);
@@ -118,12 +118,12 @@ impl Pair {
 
     /// Moves everything in both directions until nothing is left.
     pub(super) fn settle(&mut self) {
-        while self.to_server(usize::MAX) + self.to_client(usize::MAX) > 0 {}
+        while self.up(usize::MAX) + self.down(usize::MAX) > 0 {}
     }
 
     /// Moves everything in pieces of `step` bytes.
     pub(super) fn settle_by(&mut self, step: usize) {
-        while self.to_server(step) + self.to_client(step) > 0 {}
+        while self.up(step) + self.down(step) > 0 {}
     }
 
     /// Lets time pass with nobody moving bytes, firing every timer at its time.

@@ -178,14 +178,14 @@ fn write_timeout() {
     let mut pair = Pair::ready();
     pair.server.serve = Serve::Echo;
     pair.call(1);
-    pair.to_server(usize::MAX);
-    pair.to_client(0);
+    pair.up(usize::MAX);
+    pair.down(0);
     pair.wait(secs(30) - BEFORE);
     assert_eq!(pair.server.conn.close_reason(), None);
     pair.wait(BEFORE);
     assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::WriteTimeout));
     // Nothing is lost of what was said before.
-    pair.to_client(usize::MAX);
+    pair.down(usize::MAX);
     assert!(pair.echoed(1));
 }
 
@@ -198,12 +198,12 @@ fn slow_readers_are_not_dead() {
     pair.settle();
     pair.server.serve = Serve::Echo;
     pair.call(1);
-    pair.to_server(usize::MAX);
+    pair.up(usize::MAX);
     while !pair.server.out.is_empty() {
-        pair.to_client(2);
+        pair.down(2);
         pair.wait(secs(4));
     }
-    pair.to_client(usize::MAX);
+    pair.down(usize::MAX);
     assert!(pair.echoed(1));
     pair.drive(secs(100));
     assert_eq!(pair.server.conn.close_reason(), None);
