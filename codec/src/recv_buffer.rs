@@ -21,9 +21,9 @@ const GROW_BYTES_MIN: usize = 16 * 1024;
 
 /// Collects what was received and yields whole frames without copying them.
 ///
-/// An empty buffer owns no memory. A partial frame makes the buffer grow with what has arrived, not
-/// with what was announced: it never reserves more than as many bytes again as it already holds
-/// (or 16 KiB), so a peer cannot make it allocate by promises.
+/// An empty new buffer owns no memory. A partial frame makes the buffer grow with what has arrived,
+/// not with what was announced: it asks for as many bytes again as it already holds (or 16 KiB),
+/// which the allocator may round up to twice as much, so a peer cannot make it allocate by promises.
 #[derive(Debug, Default)]
 pub struct RecvBuffer {
     bytes: BytesMut,

@@ -27,6 +27,9 @@ pub const SHARE_BYTES_MIN: usize = 4 * 1024;
 /// Memory that an emptied buffer keeps for its next frames.
 const KEEP_BYTES_MAX: usize = 256 * 1024;
 
+/// Written bytes in front of those that wait, from which on the latter are moved to the front.
+const COMPACT_BYTES_MIN: usize = 64 * 1024;
+
 /// A frame was larger than the receiver accepts. Nothing of it was put into the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameTooLarge {
@@ -156,7 +159,20 @@ impl SendBuffer {
         }
         if self.is_empty() {
             self.reset();
+        } else if self.sent >= COMPACT_BYTES_MIN && self.sent >= self.inline.len() / 2 {
+            self.compact();
         }
+    }
+
+    /// Moves what waits to the front. A peer that reads slowly but steadily never lets the buffer
+    /// run empty; without this it would keep every byte that was ever written. At most as many bytes
+    /// are moved as were written since the last time.
+    fn compact(&mut self) {
+        self.inline.drain(..self.sent.min(self.inline.len()));
+        for shared in &mut self.shared {
+            shared.at = shared.at.saturating_sub(self.sent);
+        }
+        self.sent = 0;
     }
 
     /// Forgets everything that waits; keeps some memory for later.
@@ -476,5 +492,71 @@ impl Drop for FrameWriter<'_> {
             self.buffer.shared.truncate(self.shared_before);
             self.buffer.shared_bytes = self.buffer.shared_bytes.saturating_sub(self.shared_bytes);
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn put(out: &mut SendBuffer, body: Bytes) {
+        let mut writer =
+            out.stream_data(&StreamData { call: 1, encoding: Encoding::RAW, end: false });
+        writer.put_bytes(body);
+        writer.finish(u32::MAX).unwrap();
+    }
+
+    /// A peer that always leaves something unread must not make the buffer remember what it took.
+    #[test]
+    fn a_buffer_that_never_runs_empty_does_not_grow() {
+        let mut out = SendBuffer::new();
+        let (small, large) = (Bytes::from(vec![7; 3000]), Bytes::from(vec![9; 5000]));
+        put(&mut out, small.clone());
+        for round in 0..2000 {
+            put(&mut out, if round % 3 == 0 { large.clone() } else { small.clone() });
+            out.advance(out.len() - 1500);
+            assert_eq!(out.len(), 1500);
+            assert!(out.inline.len() <= 2 * COMPACT_BYTES_MIN);
+        }
+        assert!(out.inline.capacity() <= 4 * COMPACT_BYTES_MIN);
+    }
+
+    /// Moving to the front keeps shared bodies at their places.
+    #[test]
+    fn compaction_keeps_the_order() {
+        let mut out = SendBuffer::new();
+        let mut model = Vec::new();
+        for round in 0u8..60 {
+            let bytes = if round % 2 == 0 { 3000 } else { 5000 };
+            let body = Bytes::from(vec![round; bytes]);
+            put(&mut out, body.clone());
+            model.extend_from_slice(&u32::try_from(bytes).unwrap().to_le_bytes());
+            model.extend_from_slice(&[3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+            model.extend_from_slice(&body);
+        }
+        let mut written = 0;
+        while !out.is_empty() {
+            let chunk = out.first_chunk();
+            let count = chunk.len().min(1777);
+            assert_eq!(model.get(written..written + count), chunk.get(..count));
+            out.advance(count);
+            written += count;
+        }
+        assert_eq!(written, model.len());
+        assert!(out.inline.capacity() <= KEEP_BYTES_MAX);
+    }
+
+    #[test]
+    fn an_emptied_buffer_keeps_little_and_gives_it_back() {
+        let mut out = SendBuffer::new();
+        for _ in 0..200 {
+            put(&mut out, Bytes::from_static(&[0; 4000]));
+        }
+        let waiting = out.len();
+        out.advance(waiting);
+        assert!(out.is_empty() && out.inline.capacity() <= KEEP_BYTES_MAX);
+        out.shrink();
+        assert_eq!(out.inline.capacity(), 0);
     }
 }

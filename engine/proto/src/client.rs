@@ -106,6 +106,10 @@ pub struct ClientConnection<T> {
     /// How many of them the server says it took.
     accepted: Option<u32>,
     earliest: Option<Instant>,
+    /// Calls that the last scan found expired and that were not taken out yet, if they still live.
+    expired: Vec<u32>,
+    /// No slot below this one holds a call that the last go-away ruled out.
+    refused_from: usize,
     peer: HelloRecords,
 }
 
@@ -127,6 +131,8 @@ impl<T> ClientConnection<T> {
             sent: 0,
             accepted: None,
             earliest: None,
+            expired: Vec::new(),
+            refused_from: 0,
             peer: HelloRecords::default(),
         }
     }
@@ -259,7 +265,10 @@ impl<T> ClientConnection<T> {
     /// answers.
     pub fn abandon(&mut self, call: u32, reason: CancelReason, out: &mut SendBuffer) -> Option<T> {
         let work = self.take(call)?;
-        out.cancel(call, reason);
+        // Nothing may follow the last go-away.
+        if !matches!(self.phase, Phase::Closed(_)) {
+            out.cancel(call, reason);
+        }
         Some(work)
     }
 
@@ -354,6 +363,7 @@ impl<T> ClientConnection<T> {
 
     fn handle_go_away<'a>(&mut self, go_away: GoAway) -> ClientInput<'a, T> {
         self.accepted = Some(go_away.accepted);
+        self.refused_from = 0;
         if go_away.rule == 0 {
             self.phase = Phase::Draining;
             return ClientInput::GoAway;
@@ -414,7 +424,7 @@ impl<T> ClientConnection<T> {
         }
         let link = self.link.poll_timeout(&self.config.timeouts, self.taken != 0);
         let call = self.earliest.filter(|_| self.waiting != 0);
-        Some(call.map_or(link, |deadline| deadline.min(link)))
+        [link, call].into_iter().flatten().min()
     }
 
     /// Does what its time has come for, but for expired calls; those are
@@ -429,41 +439,74 @@ impl<T> ClientConnection<T> {
         }
     }
 
-    /// Takes out a call whose deadline has passed; a cancel for it is appended.
+    /// Takes out a call whose deadline has passed; a cancel for it is appended. When the connection is
+    /// over nothing expires any more; what is left is [`fail_all`](Self::fail_all)'s.
     pub fn poll_expired(&mut self, out: &mut SendBuffer, now: Instant) -> Option<T> {
+        if matches!(self.phase, Phase::Closed(_)) {
+            return None;
+        }
         if self.waiting == 0 || self.earliest? > now {
             return None;
         }
+        loop {
+            while let Some(call) = self.expired.pop() {
+                // It may have been answered since the scan.
+                if self.deadline(call).is_some_and(|deadline| deadline <= now) {
+                    return self.abandon(call, CancelReason::Deadline, out);
+                }
+            }
+            self.scan(now);
+            if self.expired.is_empty() {
+                return None;
+            }
+        }
+    }
+
+    fn deadline(&self, call: u32) -> Option<Instant> {
+        let place = self.slots.get(slot(call))?;
+        match place.state {
+            SlotState::InFlight { deadline, .. } if u32::from(place.generation) == call >> 16 => {
+                deadline
+            }
+            _ => None,
+        }
+    }
+
+    /// Finds all calls whose deadline has passed, or the next deadline when there are none. It costs
+    /// a look at each slot each time that any deadline has passed, however many.
+    #[cold]
+    fn scan(&mut self, now: Instant) {
         let mut earliest: Option<Instant> = None;
-        let mut expired = None;
         for (index, place) in self.slots.iter().enumerate() {
             let SlotState::InFlight { deadline: Some(deadline), .. } = place.state else {
                 continue;
             };
-            if deadline <= now && expired.is_none() {
-                expired = Some(call_id(index, place.generation));
+            if deadline <= now {
+                self.expired.push(call_id(index, place.generation));
             } else {
                 earliest = Some(earliest.map_or(deadline, |earliest| earliest.min(deadline)));
             }
         }
-        match expired {
-            Some(call) => self.abandon(call, CancelReason::Deadline, out),
-            None => {
-                self.earliest = earliest;
-                None
-            }
+        if self.expired.is_empty() {
+            self.earliest = earliest;
         }
     }
 
     /// Takes out a call that the server said in its go-away it will not run.
     pub fn poll_refused(&mut self) -> Option<T> {
         let accepted = self.accepted?;
-        let (index, generation) = self.slots.iter().enumerate().find_map(|(index, place)| {
-            let SlotState::InFlight { order, .. } = place.state else { return None };
-            is_after(order, accepted).then_some((index, place.generation))
-        })?;
-        // The server answers these too, with a refusal; the slot waits for that.
-        self.take(call_id(index, generation))
+        // No call begins after a go-away, so what was passed over once need not be looked at again.
+        for index in self.refused_from..self.slots.len() {
+            let place = &self.slots[index];
+            if matches!(place.state, SlotState::InFlight { order, .. } if is_after(order, accepted))
+            {
+                self.refused_from = index + 1;
+                // The server answers these too, with a refusal; the slot waits for that.
+                return self.take(call_id(index, place.generation));
+            }
+        }
+        self.refused_from = self.slots.len();
+        None
     }
 
     /// Takes out all calls; for a connection that is over.
@@ -472,6 +515,7 @@ impl<T> ClientConnection<T> {
         self.waiting = 0;
         self.taken = 0;
         self.free.clear();
+        self.expired.clear();
         core::mem::take(&mut self.slots).into_iter().filter_map(move |place| match place.state {
             SlotState::InFlight { work, order, .. } => {
                 let may_have_run = accepted.is_none_or(|accepted| !is_after(order, accepted));

@@ -4,7 +4,8 @@ use core::time::Duration;
 
 use corewire_codec::{CodecId, HelloRecords, Limits};
 
-/// How long each kind of silence may last. All have a resolution of the caller's timer.
+/// How long each kind of silence may last. All have a resolution of the caller's timer;
+/// [`Duration::MAX`] means for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// From the connection's start to the peer's whole hello. Default 5 s. At the limit the

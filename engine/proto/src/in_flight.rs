@@ -23,18 +23,29 @@ struct Entry<T> {
 ///
 /// It grows to the highest slot that was in use at once and is emptied by [`shrink`](Self::shrink).
 /// Deadlines are found by scanning when the earliest known one passes: with `n` calls in flight that
-/// costs O(n) once per distinct time-out, and nothing per call.
+/// costs O(n) each time that any have passed, however many, and nothing per call.
 #[derive(Debug)]
 pub(crate) struct InFlightTable<T> {
     slots: Vec<Option<Entry<T>>>,
     count: usize,
     /// No deadline is earlier; it may be that of a call long gone.
     earliest: Option<Instant>,
+    /// Calls that the last scan found expired and that were not taken out yet, if they still live.
+    expired: Vec<u32>,
+    #[cfg(test)]
+    scans: usize,
 }
 
 impl<T> InFlightTable<T> {
     pub(crate) const fn new() -> Self {
-        Self { slots: Vec::new(), count: 0, earliest: None }
+        Self {
+            slots: Vec::new(),
+            count: 0,
+            earliest: None,
+            expired: Vec::new(),
+            #[cfg(test)]
+            scans: 0,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -89,28 +100,51 @@ impl<T> InFlightTable<T> {
         if self.earliest_deadline()? > now {
             return None;
         }
+        loop {
+            while let Some(call) = self.expired.pop() {
+                // It may have ended since the scan, and its id been given to a later call.
+                if self.deadline(call).is_some_and(|deadline| deadline <= now) {
+                    return self.remove(call).map(|work| (call, work));
+                }
+            }
+            self.scan(now);
+            if self.expired.is_empty() {
+                return None;
+            }
+        }
+    }
+
+    fn deadline(&self, call: u32) -> Option<Instant> {
+        let entry = self.slots.get(slot(call))?.as_ref()?;
+        entry.deadline.filter(|_| entry.call == call)
+    }
+
+    /// Finds all calls whose deadline has passed, or the next deadline when there are none.
+    #[cold]
+    fn scan(&mut self, now: Instant) {
+        #[cfg(test)]
+        {
+            self.scans += 1;
+        }
         let mut earliest: Option<Instant> = None;
-        let mut expired = None;
-        for (index, place) in self.slots.iter().enumerate() {
-            let Some(deadline) = place.as_ref().and_then(|entry| entry.deadline) else { continue };
-            if deadline <= now && expired.is_none() {
-                expired = Some(index);
+        for entry in self.slots.iter().flatten() {
+            let Some(deadline) = entry.deadline else { continue };
+            if deadline <= now {
+                self.expired.push(entry.call);
             } else {
                 earliest = Some(earliest.map_or(deadline, |earliest| earliest.min(deadline)));
             }
         }
-        let Some(index) = expired else {
+        if self.expired.is_empty() {
             self.earliest = earliest;
-            return None;
-        };
-        self.count -= 1;
-        self.slots[index].take().map(|entry| (entry.call, entry.work))
+        }
     }
 
     /// Takes out everything, in the order of slots.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (u32, T)> + use<T> {
         self.count = 0;
         self.earliest = None;
+        self.expired = Vec::new();
         core::mem::take(&mut self.slots).into_iter().flatten().map(|entry| (entry.call, entry.work))
     }
 
@@ -118,6 +152,74 @@ impl<T> InFlightTable<T> {
     pub(crate) fn shrink(&mut self) {
         if self.count == 0 {
             self.slots = Vec::new();
+            self.expired = Vec::new();
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// A peer that lets thousands of calls expire together must not make the shard scan its table
+    /// once for each.
+    #[test]
+    fn calls_that_expire_together_cost_two_scans() {
+        let start = Instant::now();
+        let mut table = InFlightTable::new();
+        for call in 0..1_000 {
+            table.insert(call, Some(start + Duration::from_micros(u64::from(call))), call);
+        }
+        let later = start + Duration::from_micros(499);
+        let mut expired: Vec<u32> = Vec::new();
+        while let Some((call, work)) = table.pop_expired(later) {
+            assert_eq!(call, work);
+            expired.push(call);
+        }
+        expired.sort_unstable();
+        assert!(expired.into_iter().eq(0..500));
+        assert_eq!((table.len(), table.scans), (500, 2));
+        assert_eq!(table.earliest_deadline(), Some(start + Duration::from_micros(500)));
+        assert!(table.pop_expired(later).is_none());
+        assert_eq!(table.scans, 2);
+    }
+
+    /// What a scan found may have ended, and its slot or even its id been used again, before it is
+    /// taken out.
+    #[test]
+    fn a_call_that_ended_since_the_scan_does_not_expire() {
+        let start = Instant::now();
+        let later = start + Duration::from_secs(1);
+        let mut table = InFlightTable::new();
+        for call in 0..4 {
+            table.insert(call, Some(start), 'a');
+        }
+        assert_eq!(table.pop_expired(start), Some((3, 'a')));
+        table.remove(0).unwrap();
+        table.remove(1).unwrap();
+        table.remove(2).unwrap();
+        table.insert(0, None, 'b');
+        table.insert(1, Some(later), 'b');
+        table.insert(0x1_0002, Some(start), 'b');
+        assert_eq!(table.pop_expired(start), Some((0x1_0002, 'b')));
+        assert_eq!(table.pop_expired(start), None);
+        assert_eq!(table.earliest_deadline(), Some(later));
+        assert_eq!(table.pop_expired(later), Some((1, 'b')));
+        assert_eq!(table.drain().collect::<Vec<_>>(), [(0, 'b')]);
+    }
+
+    #[test]
+    fn only_the_same_generation_is_found() {
+        let mut table = InFlightTable::new();
+        table.insert(0x0002_0005, None, ());
+        assert!(table.is_slot_taken(0x0001_0005) && !table.is_slot_taken(4));
+        assert_eq!(table.get_mut(5), None);
+        assert_eq!(table.remove(0x0003_0005), None);
+        assert_eq!(table.remove(0x0002_0005), Some(()));
+        assert!(table.is_empty() && !table.is_slot_taken(5));
+        table.shrink();
+        assert_eq!(table.slots.capacity(), 0);
     }
 }

@@ -13,8 +13,12 @@ pub(crate) struct Link {
     heard: Instant,
     /// When the connection last did something other than ping.
     active: Instant,
+    /// A call ended since the last time that was told: idleness begins at the next one.
+    call_ended: bool,
     /// The peer's hello must be there by then.
     hello_by: Option<Instant>,
+    /// Whether the peer's hello came.
+    said_hello: bool,
     /// The frame whose first bytes are here must be whole by then.
     frame_by: Option<Instant>,
     /// The ping that waits for its pong, and when it was sent.
@@ -29,7 +33,9 @@ impl Link {
         Self {
             heard: now,
             active: now,
-            hello_by: Some(now + timeouts.hello),
+            call_ended: false,
+            hello_by: now.checked_add(timeouts.hello),
+            said_hello: false,
             frame_by: None,
             ping: None,
             pings: 0,
@@ -37,8 +43,12 @@ impl Link {
         }
     }
 
+    /// The peer's hello came. What is behind it starts a clock of its own.
     pub(crate) fn handle_hello(&mut self, now: Instant) {
         self.hello_by = None;
+        self.said_hello = true;
+        self.frame_by = None;
+        self.heard = now;
         self.active = now;
     }
 
@@ -54,14 +64,29 @@ impl Link {
         self.active = now;
     }
 
+    /// A call ended, at a time that was not told.
+    #[inline]
+    pub(crate) fn handle_call_end(&mut self) {
+        self.call_ended = true;
+    }
+
+    #[inline]
+    fn handle_now(&mut self, now: Instant) {
+        if self.call_ended {
+            self.call_ended = false;
+            self.active = now;
+        }
+    }
+
     /// No whole frame is left; part of one may be.
     #[inline]
     pub(crate) fn handle_rest(&mut self, recv: &RecvBuffer, timeouts: &Timeouts, now: Instant) {
+        self.handle_now(now);
         if recv.is_empty() {
             self.frame_by = None;
         } else {
             self.heard = now;
-            self.frame_by.get_or_insert(now + timeouts.frame);
+            self.frame_by = self.frame_by.or_else(|| now.checked_add(timeouts.frame));
         }
     }
 
@@ -75,6 +100,7 @@ impl Link {
     /// What was written, and whether something is left. Progress restarts the clock.
     #[inline]
     pub(crate) fn handle_write(&mut self, progress: bool, blocked: bool, now: Instant) {
+        self.handle_now(now);
         if !blocked {
             self.blocked = None;
         } else if progress || self.blocked.is_none() {
@@ -82,15 +108,31 @@ impl Link {
         }
     }
 
-    /// The next time at which [`handle_timeout`](Self::handle_timeout) has something to do.
-    pub(crate) fn poll_timeout(&self, timeouts: &Timeouts, busy: bool) -> Instant {
-        let ping = match self.ping {
-            Some((_, sent)) => sent + timeouts.ping,
-            None => self.heard + timeouts.ping_after,
-        };
-        let idle = timeouts.idle.filter(|_| !busy).map(|idle| self.active + idle);
-        let blocked = self.blocked.map(|since| since + timeouts.write);
-        [self.hello_by, self.frame_by, idle, blocked].into_iter().flatten().fold(ping, Instant::min)
+    /// When the connection has been idle for too long.
+    fn idle_by(&self, timeouts: &Timeouts, busy: bool) -> Option<Instant> {
+        timeouts.idle.filter(|_| !busy).and_then(|idle| self.active.checked_add(idle))
+    }
+
+    /// When the peer has taken nothing for too long.
+    fn write_by(&self, timeouts: &Timeouts) -> Option<Instant> {
+        self.blocked.and_then(|since| since.checked_add(timeouts.write))
+    }
+
+    /// When to ping, or when the answer to a ping must be here. Nobody is pinged before its hello.
+    fn ping_by(&self, timeouts: &Timeouts) -> Option<Instant> {
+        match self.ping {
+            Some((_, sent)) => sent.checked_add(timeouts.ping),
+            None if self.said_hello => self.heard.checked_add(timeouts.ping_after),
+            None => None,
+        }
+    }
+
+    /// The next time at which [`handle_timeout`](Self::handle_timeout) has something to do. A time
+    /// past what the clock can say is never.
+    pub(crate) fn poll_timeout(&self, timeouts: &Timeouts, busy: bool) -> Option<Instant> {
+        let idle_by = self.idle_by(timeouts, busy);
+        let (write_by, ping_by) = (self.write_by(timeouts), self.ping_by(timeouts));
+        [self.hello_by, self.frame_by, idle_by, write_by, ping_by].into_iter().flatten().min()
     }
 
     /// Sends a ping when it is time, or answers the rule by which the connection must end.
@@ -101,6 +143,7 @@ impl Link {
         out: &mut SendBuffer,
         now: Instant,
     ) -> Result<(), Rule> {
+        self.handle_now(now);
         let over = |by: Option<Instant>| by.is_some_and(|by| by <= now);
         if over(self.hello_by) {
             return Err(Rule::HelloTimeout);
@@ -108,27 +151,24 @@ impl Link {
         if over(self.frame_by) {
             return Err(Rule::FrameTimeout);
         }
-        if over(self.blocked.map(|since| since + timeouts.write)) {
+        if over(self.write_by(timeouts)) {
             return Err(Rule::WriteTimeout);
         }
-        if over(timeouts.idle.filter(|_| !busy).map(|idle| self.active + idle)) {
+        if over(self.idle_by(timeouts, busy)) {
             return Err(Rule::IdleTimeout);
+        }
+        if !over(self.ping_by(timeouts)) {
+            return Ok(());
         }
         match self.ping {
             // Anything that was heard since the ping shows that the peer is there.
-            Some((_, sent)) if sent + timeouts.ping <= now && self.heard <= sent => {
-                return Err(Rule::IdleTimeout);
-            }
-            Some((opaque, sent)) if sent + timeouts.ping <= now => {
-                self.ping = Some((opaque, self.heard))
-            }
-            Some(_) => {}
-            None if self.hello_by.is_none() && self.heard + timeouts.ping_after <= now => {
+            Some((opaque, sent)) if self.heard > sent => self.ping = Some((opaque, self.heard)),
+            Some(_) => return Err(Rule::IdleTimeout),
+            None => {
                 self.pings += 1;
                 self.ping = Some((self.pings, now));
                 out.ping(self.pings);
             }
-            None => {}
         }
         Ok(())
     }

@@ -184,24 +184,29 @@ impl<T> ServerConnection<T> {
             Ok(None) => return ServerInput::NeedBytes,
             Err(rule) => return self.misbehaved(rule, out),
         };
-        // The answer goes out even to a version that is not spoken, so that the peer learns ours.
-        let own = HelloRecords {
-            shard: Some((self.config.shard, self.config.shards.max(1))),
-            connection_id: Some(self.identity.connection_id),
-            ..records(&self.config.limits, &self.config.timeouts)
-        };
-        out.hello(&Hello { version: VERSION, role: Role::Server, records: own });
         if hello.version != VERSION {
             return self.misbehaved(Rule::UnknownVersion, out);
         }
         if hello.role != Role::Client {
             return self.misbehaved(Rule::BrokenHello, out);
         }
+        self.say_hello(out);
         self.peer_frame_bytes_max = hello.records.limits.frame_bytes.get();
         self.peer_codecs = hello.records.codecs;
         self.link.handle_hello(now);
         self.phase = Phase::Open;
         ServerInput::Handled
+    }
+
+    /// The first bytes to the client are always the hello (REQ-8), so that it can read what follows,
+    /// be it only why it is turned away.
+    fn say_hello(&self, out: &mut SendBuffer) {
+        let own = HelloRecords {
+            shard: Some((self.config.shard, self.config.shards.max(1))),
+            connection_id: Some(self.identity.connection_id),
+            ..records(&self.config.limits, &self.config.timeouts)
+        };
+        out.hello(&Hello { version: VERSION, role: Role::Server, records: own });
     }
 
     #[inline]
@@ -266,6 +271,7 @@ impl<T> ServerConnection<T> {
         // The reply may have crossed the cancel, so an unknown call is nobody's fault.
         match self.in_flight.remove(call) {
             Some(work) => {
+                self.link.handle_call_end();
                 let status = Status::cancelled("the caller cancelled the call");
                 out.status(&ReplyHead::ok(call), &status, self.peer_frame_bytes_max);
                 ServerInput::Cancelled { call, work }
@@ -275,6 +281,9 @@ impl<T> ServerConnection<T> {
     }
 
     fn misbehaved<'a>(&mut self, rule: Rule, out: &mut SendBuffer) -> ServerInput<'a, T> {
+        if self.phase == Phase::Hello {
+            self.say_hello(out);
+        }
         out.go_away(&GoAway { accepted: self.accepted, rule: rule.number() }, rule.text());
         let reason = CloseReason::PeerMisbehaved(rule);
         self.close(reason);
@@ -324,7 +333,9 @@ impl<T> ServerConnection<T> {
 
     /// Takes out the work of a parked call, which is about to be answered.
     pub fn unpark(&mut self, call: u32) -> Option<T> {
-        self.in_flight.remove(call)
+        let work = self.in_flight.remove(call)?;
+        self.link.handle_call_end();
+        Some(work)
     }
 
     /// Takes out all parked work; for a connection that is over.
@@ -339,7 +350,7 @@ impl<T> ServerConnection<T> {
             return None;
         }
         let link = self.link.poll_timeout(&self.config.timeouts, !self.in_flight.is_empty());
-        Some(self.in_flight.earliest_deadline().map_or(link, |deadline| deadline.min(link)))
+        [link, self.in_flight.earliest_deadline()].into_iter().flatten().min()
     }
 
     /// Does what its time has come for, but for expired calls; those are
@@ -355,26 +366,35 @@ impl<T> ServerConnection<T> {
         self.in_flight.shrink();
     }
 
-    /// Takes out a parked call whose deadline has passed; its reply is written. Drop the work.
+    /// Takes out a parked call whose deadline has passed; its reply is written. Drop the work. When
+    /// the connection is over nothing expires any more: nothing may follow the last go-away.
     pub fn poll_expired(&mut self, out: &mut SendBuffer, now: Instant) -> Option<(u32, T)> {
+        if matches!(self.phase, Phase::Closed(_)) {
+            return None;
+        }
         let (call, work) = self.in_flight.pop_expired(now)?;
+        self.link.handle_activity(now);
         let status = Status::deadline_exceeded("the deadline passed while the handler ran");
         out.status(&ReplyHead::ok(call), &status, self.peer_frame_bytes_max);
         Some((call, work))
     }
 
-    /// Sends a go-away, once: calls in flight are finished, new ones are refused.
+    /// Sends a go-away, once: calls in flight are finished, new ones are refused. A connection whose
+    /// client has said nothing yet has nothing to finish and is over; the go-away tells the client
+    /// that none of the calls behind its hello ran.
     pub fn drain(&mut self, out: &mut SendBuffer) {
+        let go_away = GoAway { accepted: self.accepted, rule: 0 };
+        let text = "the server is shutting down";
         match self.phase {
             Phase::Open => {
-                out.go_away(
-                    &GoAway { accepted: self.accepted, rule: 0 },
-                    "the server is shutting down",
-                );
+                out.go_away(&go_away, text);
                 self.phase = Phase::Draining;
             }
-            // Nobody has said anything yet: there is nothing to finish.
-            Phase::Hello => self.close(CloseReason::Drained),
+            Phase::Hello => {
+                self.say_hello(out);
+                out.go_away(&go_away, text);
+                self.close(CloseReason::Drained);
+            }
             Phase::Draining | Phase::Closed(_) => {}
         }
     }
