@@ -25,7 +25,7 @@
 
 enum { EVENTS_PER_WAIT = 256, SEQUENCE_BYTES = 8 };
 #define WARM_UP_NS UINT64_C(500000000)
-#define SCRATCH_BYTES ((size_t)256 << 10)
+#define SCRATCH_BYTES ((size_t)1 << 20)
 #define MAX_IN_FLIGHT_BYTES ((uint64_t)4 << 30)
 
 static struct {

@@ -123,8 +123,8 @@ static void make_room(struct connection *c)
 {
     size_t begun = c->end - c->whole;
     size_t frame = begun >= PREFIX_BYTES ? PREFIX_BYTES + (size_t)load_le32(c->buffer + c->whole) : 0;
-    /* Two frames of room, so that a read can bring the rest of one together with the next. */
-    size_t wanted = 2 * frame > FIRST_CAPACITY ? 2 * frame : FIRST_CAPACITY;
+    /* Room for a few frames, so that a read can bring the rest of one together with the next. */
+    size_t wanted = 4 * frame > FIRST_CAPACITY ? 4 * frame : FIRST_CAPACITY;
     if (begun == 0) {
         c->sent = c->whole = c->end = 0;
     } else if (c->whole > 0 && (c->capacity - c->whole < frame || c->capacity - c->end < c->capacity / 2)) {
