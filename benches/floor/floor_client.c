@@ -383,7 +383,7 @@ static void parse_options(int argc, char **argv)
         case 's': options.secs = parse_seconds("--secs", optarg); break;
         case 'c': pin_to_cpu((unsigned)parse_count("--cpu", optarg, 0, 1023)); break;
         case 'w': options.wait = parse_wait(optarg); break;
-        case 'i': options.server_pid = (pid_t)parse_count("--server-pid", optarg, 1, INT32_MAX); break;
+        case 'i': options.server_pid = (pid_t)parse_count("--server-pid", optarg, 1, 1 << 22); break;
         case 'j': options.json = true; break;
         default: usage("use floor_client ADDR with the flags named at the top of floor_client.c");
         }

@@ -1,7 +1,7 @@
 //! Who takes part in a comparison: for each, how its server and its load generator are called.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::toolbox;
@@ -62,7 +62,7 @@ fn add_load(command: &mut Command, job: &Job, address: &str, server_pid: i32) {
 }
 
 /// The C load generator, for everything that echoes length-prefixed frames.
-fn floor_client(folder: &std::path::Path, job: &Job, address: &str, server_pid: i32) -> Command {
+fn floor_client(folder: &Path, job: &Job, address: &str, server_pid: i32) -> Command {
     let mut command = Command::new(folder.join("floor_client"));
     add_load(&mut command, job, address, server_pid);
     command.args(["--wait", floor_wait(job.wait)]);
@@ -180,6 +180,78 @@ impl Contender for Corewire {
         if job.wait == Wait::Spinning {
             command.arg("--spin");
         }
+        command
+    }
+}
+
+/// Another framework's echo server, from `benches/peers`.
+#[derive(Debug)]
+pub struct Peer {
+    name: &'static str,
+    program: PathBuf,
+    /// Where the C load generator is, for a peer that echoes the floor's frames; others bring their own.
+    floor: Option<PathBuf>,
+}
+
+impl Peer {
+    /// tokio's sockets without any RPC, driven by the floor's load generator.
+    #[must_use]
+    pub fn tokio(release: &Path, floor: PathBuf) -> Self {
+        Self {
+            name: "tokio raw",
+            program: release.join("peer_tokio"),
+            floor: Some(floor),
+        }
+    }
+
+    /// tarpc under its own client.
+    #[must_use]
+    pub fn tarpc(release: &Path) -> Self {
+        Self {
+            name: "tarpc",
+            program: release.join("peer_tarpc"),
+            floor: None,
+        }
+    }
+
+    /// tonic under its own client.
+    #[must_use]
+    pub fn tonic(release: &Path) -> Self {
+        Self {
+            name: "tonic",
+            program: release.join("peer_tonic"),
+            floor: None,
+        }
+    }
+}
+
+impl Contender for Peer {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn programs(&self) -> Vec<(PathBuf, &'static str)> {
+        vec![(self.program.clone(), toolbox::BUILD_PEERS)]
+    }
+
+    fn can(&self, wait: Wait) -> bool {
+        wait == Wait::Parked
+    }
+
+    fn server(&self, job: &Job) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["serve", "--addr", "127.0.0.1:0", "--cpu"]);
+        command.arg(job.server_core.to_string());
+        command
+    }
+
+    fn client(&self, job: &Job, address: &str, server_pid: i32) -> Command {
+        if let Some(folder) = &self.floor {
+            return floor_client(folder, job, address, server_pid);
+        }
+        let mut command = Command::new(&self.program);
+        command.arg("load");
+        add_load(&mut command, job, address, server_pid);
         command
     }
 }

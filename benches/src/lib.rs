@@ -9,6 +9,7 @@ pub mod bars;
 pub mod cli;
 pub mod contender;
 pub mod host;
+pub mod plot;
 pub mod process;
 pub mod report;
 pub mod results;

@@ -130,6 +130,36 @@ pub fn ratios_table(results: &Results, figures: &[Figure]) -> Table {
     table
 }
 
+/// What the others need of a figure as a multiple of what `of` needs: one row per cell, one column per contender.
+#[must_use]
+pub fn advantage_table(results: &Results, of: &str, figure: Figure) -> Table {
+    let mut others: Vec<&str> = Vec::new();
+    for name in results
+        .cells()
+        .into_iter()
+        .flat_map(|cell| results.contenders(cell))
+    {
+        if name != of && !others.contains(&name) {
+            others.push(name);
+        }
+    }
+    let titles = ["workload", "waiting"]
+        .into_iter()
+        .chain(others.iter().copied());
+    let titles: Vec<String> = titles.map(str::to_owned).collect();
+    let mut table = table(&titles, 2);
+    for cell in results.cells() {
+        let mut row = vec![cell.workload.to_string(), cell.wait.to_string()];
+        row.extend(
+            others
+                .iter()
+                .map(|name| spread(results.ratio_to(of, cell, name, figure))),
+        );
+        table.add_row(row);
+    }
+    table
+}
+
 /// The promises with what was measured; those whose cell was not asked for are left out.
 #[must_use]
 pub fn promises_table(results: &Results, contender: &str) -> Table {
@@ -259,6 +289,19 @@ mod tests {
             ratios.contains("1.10") && ratios.contains("1.50"),
             "{ratios}"
         );
+    }
+
+    #[test]
+    fn an_advantage_is_told_as_what_others_need() {
+        let runs = vec![
+            run(0, "floor", 50.0, 0.02),
+            run(0, "tonic", 70.0, 0.08),
+            run(0, "corewire", 55.0, 0.02),
+        ];
+        let results = Results::new(runs, "floor");
+        let text = advantage_table(&results, "corewire", Figure::ServerCpuPerCall).to_string();
+        let row = text.lines().last().unwrap_or_default();
+        assert!(row.contains("1.00") && row.contains("4.00"), "{text}");
     }
 
     #[test]

@@ -47,7 +47,8 @@ pub fn workspace() -> PathBuf {
 }
 
 /// Cargo's target folder: the one that this program lies in, wherever it was moved by settings or environment.
-fn target() -> PathBuf {
+#[must_use]
+pub fn target() -> PathBuf {
     let exe = std::env::current_exe().unwrap_or_default();
     let tagged = exe
         .ancestors()

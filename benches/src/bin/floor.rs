@@ -79,7 +79,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut outcome =
         plan.run(|number, contender, cell| cli::announce(number, runs, contender, cell));
     let results = Results::new(std::mem::take(&mut outcome.runs), "floor");
-    println!("{host}, rounds: {}, seconds each: {}\n", plan.rounds, plan.secs);
+    println!(
+        "{host}, rounds: {}, seconds each: {}\n",
+        plan.rounds, plan.secs
+    );
     println!(
         "Median (lowest..highest) of each figure:\n\n{}\n",
         report::figures_table(&results, &FIGURES)
