@@ -49,8 +49,10 @@ pub async fn run<C: Caller>(load: &Load, connect: impl AsyncFn() -> Result<C>) -
         calls: Cell::new(0),
         errors: Cell::new(0),
         first_error: RefCell::new(None),
-        // Three digits from 1 ns on: an error of at most 0.1 %.
-        latency: RefCell::new(Histogram::new(3).context("no histogram")?),
+        // Three digits, so an error of at most 0.1 %, up to a minute.
+        latency: RefCell::new(
+            Histogram::new_with_bounds(1, 60_000_000_000, 3).context("no histogram")?,
+        ),
     });
     let mut tasks = Vec::new();
     for connection in 0..load.conns {
