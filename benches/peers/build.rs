@@ -12,10 +12,6 @@ fn main() {
         .output_type("crate::Body")
         .codec_path("tonic_prost::ProstCodec")
         .build();
-    let service = Service::builder()
-        .name("Echo")
-        .package("bench")
-        .method(echo)
-        .build();
+    let service = Service::builder().name("Echo").package("bench").method(echo).build();
     Builder::new().compile(&[service]);
 }

@@ -51,16 +51,7 @@ const fn at_most(
     bar: f64,
     aim: f64,
 ) -> Promise {
-    Promise {
-        workload,
-        wait,
-        figure,
-        absolute: false,
-        good: Good::AtMost,
-        first,
-        bar,
-        aim,
-    }
+    Promise { workload, wait, figure, absolute: false, good: Good::AtMost, first, bar, aim }
 }
 
 /// All promises.
@@ -68,46 +59,18 @@ pub const PROMISES: [Promise; 8] = [
     at_most('A', Wait::Spinning, Figure::P50, Some(1.5), 1.35, 1.15),
     at_most('A', Wait::Parked, Figure::P50, Some(1.2), 1.10, 0.87),
     at_most('A', Wait::Parked, Figure::ServerCpuPerCall, None, 1.3, 0.90),
-    at_most(
-        'B',
-        Wait::Parked,
-        Figure::ServerCpuPerCall,
-        Some(2.5),
-        1.6,
-        1.1,
-    ),
+    at_most('B', Wait::Parked, Figure::ServerCpuPerCall, Some(2.5), 1.6, 1.1),
     Promise {
         absolute: true,
         good: Good::AtLeast,
-        ..at_most(
-            'B',
-            Wait::Spinning,
-            Figure::CallsPerServerCpuSecond,
-            None,
-            1.5,
-            3.0,
-        )
+        ..at_most('B', Wait::Spinning, Figure::CallsPerServerCpuSecond, None, 1.5, 3.0)
     },
-    at_most(
-        'C',
-        Wait::Parked,
-        Figure::ServerCpuPerCall,
-        Some(1.8),
-        1.4,
-        1.15,
-    ),
+    at_most('C', Wait::Parked, Figure::ServerCpuPerCall, Some(1.8), 1.4, 1.15),
     Promise {
         good: Good::AtLeast,
         ..at_most('D', Wait::Parked, Figure::BytesPerSecond, None, 0.85, 0.95)
     },
-    at_most(
-        'E',
-        Wait::Parked,
-        Figure::ServerCpuPerCall,
-        Some(1.25),
-        1.15,
-        1.05,
-    ),
+    at_most('E', Wait::Parked, Figure::ServerCpuPerCall, Some(1.25), 1.15, 1.05),
 ];
 
 impl Promise {
@@ -136,32 +99,18 @@ impl Promise {
         let (Some(limit), Some(holds)) = (self.limit(level), self.holds(value, level)) else {
             return "-".to_owned();
         };
-        let sign = if self.good == Good::AtMost {
-            "<="
-        } else {
-            ">="
-        };
-        format!(
-            "{sign} {limit:.2} {}",
-            if holds { "holds" } else { "MISSES" }
-        )
+        let sign = if self.good == Good::AtMost { "<=" } else { ">=" };
+        format!("{sign} {limit:.2} {}", if holds { "holds" } else { "MISSES" })
     }
 
     /// The unit of its limits: `x` for a ratio.
     #[must_use]
     pub fn unit(&self) -> &'static str {
-        if self.absolute {
-            self.figure.unit()
-        } else {
-            "x"
-        }
+        if self.absolute { self.figure.unit() } else { "x" }
     }
 
     fn cell(&self) -> Option<Cell> {
-        Workload::named(self.workload).map(|workload| Cell {
-            workload,
-            wait: self.wait,
-        })
+        Workload::named(self.workload).map(|workload| Cell { workload, wait: self.wait })
     }
 
     /// What was measured for it; `None` when its cell did not run.
@@ -220,48 +169,24 @@ mod tests {
     fn every_promise_gets_stricter_by_level() {
         for promise in &PROMISES {
             assert!(promise.cell().is_some(), "{promise}");
-            assert_eq!(
-                promise.holds(promise.aim, Level::Bar),
-                Some(true),
-                "{promise}"
-            );
-            assert_eq!(
-                promise.holds(promise.bar, Level::Aim),
-                Some(false),
-                "{promise}"
-            );
-            assert_ne!(
-                promise.holds(promise.bar, Level::First),
-                Some(false),
-                "{promise}"
-            );
+            assert_eq!(promise.holds(promise.aim, Level::Bar), Some(true), "{promise}");
+            assert_eq!(promise.holds(promise.bar, Level::Aim), Some(false), "{promise}");
+            assert_ne!(promise.holds(promise.bar, Level::First), Some(false), "{promise}");
         }
     }
 
     #[test]
     fn only_what_was_asked_for_is_judged() {
         // 1.3 times the latency of the floor, 1.2 times its CPU, in workload A alone.
-        let runs = vec![
-            run(0, "floor", 50.0, 0.020),
-            run(0, "corewire", 65.0, 0.024),
-        ];
+        let runs = vec![run(0, "floor", 50.0, 0.020), run(0, "corewire", 65.0, 0.024)];
         let results = Results::new(runs, "floor");
         let parked = &cells(&ALL[..1])[..1];
         let names = |asked: &[Cell], level| -> Vec<String> {
-            broken(&results, "corewire", asked, level)
-                .iter()
-                .map(ToString::to_string)
-                .collect()
+            broken(&results, "corewire", asked, level).iter().map(ToString::to_string).collect()
         };
         assert_eq!(names(parked, Level::Bar), ["A parked, p50"]);
-        assert_eq!(
-            names(parked, Level::Aim),
-            ["A parked, p50", "A parked, server CPU per call"]
-        );
+        assert_eq!(names(parked, Level::Aim), ["A parked, p50", "A parked, server CPU per call"]);
         // Asked for, but without a result: broken.
-        assert_eq!(
-            names(&cells(&ALL[..1]), Level::Bar),
-            ["A spinning, p50", "A parked, p50"]
-        );
+        assert_eq!(names(&cells(&ALL[..1]), Level::Bar), ["A spinning, p50", "A parked, p50"]);
     }
 }

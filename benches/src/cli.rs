@@ -77,9 +77,7 @@ impl Measure {
     ///
     /// One sentence about the letter that is wrong.
     pub fn workloads(&self) -> Result<Vec<Workload>, String> {
-        self.workloads
-            .as_deref()
-            .map_or_else(|| Ok(ALL.to_vec()), workload::parse_list)
+        self.workloads.as_deref().map_or_else(|| Ok(ALL.to_vec()), workload::parse_list)
     }
 
     /// The plan for these contenders.
@@ -90,34 +88,15 @@ impl Measure {
         contenders: Vec<Box<dyn Contender>>,
         budget: Option<Duration>,
     ) -> Plan {
-        let (rounds, secs) = if self.quick {
-            (1, 0.3)
-        } else {
-            (self.rounds, self.secs)
-        };
-        let Self {
-            server_core,
-            client_core,
-            ..
-        } = *self;
-        Plan {
-            cells,
-            contenders,
-            rounds,
-            secs,
-            server_core,
-            client_core,
-            budget,
-        }
+        let (rounds, secs) = if self.quick { (1, 0.3) } else { (self.rounds, self.secs) };
+        let Self { server_core, client_core, .. } = *self;
+        Plan { cells, contenders, rounds, secs, server_core, client_core, budget }
     }
 }
 
 /// Says on standard error what is about to run.
 pub fn announce(number: usize, of: usize, contender: &str, cell: Cell) {
-    eprintln!(
-        "[{number}/{of}] {contender}, {}, {}",
-        cell.workload, cell.wait
-    );
+    eprintln!("[{number}/{of}] {contender}, {}, {}", cell.workload, cell.wait);
 }
 
 /// The exit code of a comparison: 1 when a run failed, or when a promise is broken that was to be enforced. Says why on
@@ -133,14 +112,10 @@ pub fn conclude(
         eprintln!("error: {failure}");
     }
     if outcome.left_out > 0 {
-        eprintln!(
-            "note: {} runs were left out, because the time was over",
-            outcome.left_out
-        );
+        eprintln!("note: {} runs were left out, because the time was over", outcome.left_out);
     }
-    let broken = enforce.map_or_else(Vec::new, |level| {
-        bars::broken(results, "corewire", asked, level)
-    });
+    let broken =
+        enforce.map_or_else(Vec::new, |level| bars::broken(results, "corewire", asked, level));
     for promise in &broken {
         eprintln!("error: this promise is broken: {promise}");
     }
@@ -213,17 +188,11 @@ mod tests {
         let code = |outcome: &Outcome, enforce| {
             format!("{:?}", conclude(outcome, &results, asked, enforce))
         };
-        let (green, red) = (
-            format!("{:?}", ExitCode::SUCCESS),
-            format!("{:?}", ExitCode::FAILURE),
-        );
+        let (green, red) = (format!("{:?}", ExitCode::SUCCESS), format!("{:?}", ExitCode::FAILURE));
         let fine = Outcome::default();
         assert_eq!(code(&fine, None), green);
         assert_eq!(code(&fine, Some(Level::Bar)), red);
-        let failed = Outcome {
-            failures: vec!["it did".to_owned()],
-            ..Outcome::default()
-        };
+        let failed = Outcome { failures: vec!["it did".to_owned()], ..Outcome::default() };
         assert_eq!(code(&failed, None), red);
     }
 }

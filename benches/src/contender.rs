@@ -45,12 +45,7 @@ pub trait Contender: fmt::Debug {
 
 /// Adds the flags that every load generator here takes.
 fn add_load(command: &mut Command, job: &Job, address: &str, server_pid: i32) {
-    let Workload {
-        payload,
-        conns,
-        inflight,
-        ..
-    } = job.workload;
+    let Workload { payload, conns, inflight, .. } = job.workload;
     command.arg(address);
     command.arg("--payload").arg(payload.to_string());
     command.arg("--conns").arg(conns.to_string());
@@ -88,10 +83,7 @@ impl Floor {
     /// machine's own noise does to a ratio.
     #[must_use]
     pub fn new(name: &str, folder: PathBuf) -> Self {
-        Self {
-            name: name.to_owned(),
-            folder,
-        }
+        Self { name: name.to_owned(), folder }
     }
 }
 
@@ -102,10 +94,7 @@ impl Contender for Floor {
 
     fn programs(&self) -> Vec<(PathBuf, &'static str)> {
         const MAKE: &str = "make -C benches/floor";
-        vec![
-            (self.folder.join("floor_server"), MAKE),
-            (self.folder.join("floor_client"), MAKE),
-        ]
+        vec![(self.folder.join("floor_server"), MAKE), (self.folder.join("floor_client"), MAKE)]
     }
 
     fn can(&self, _: Wait) -> bool {
@@ -197,31 +186,19 @@ impl Peer {
     /// tokio's sockets without any RPC, driven by the floor's load generator.
     #[must_use]
     pub fn tokio(release: &Path, floor: PathBuf) -> Self {
-        Self {
-            name: "tokio raw",
-            program: release.join("peer_tokio"),
-            floor: Some(floor),
-        }
+        Self { name: "tokio raw", program: release.join("peer_tokio"), floor: Some(floor) }
     }
 
     /// tarpc under its own client.
     #[must_use]
     pub fn tarpc(release: &Path) -> Self {
-        Self {
-            name: "tarpc",
-            program: release.join("peer_tarpc"),
-            floor: None,
-        }
+        Self { name: "tarpc", program: release.join("peer_tarpc"), floor: None }
     }
 
     /// tonic under its own client.
     #[must_use]
     pub fn tonic(release: &Path) -> Self {
-        Self {
-            name: "tonic",
-            program: release.join("peer_tonic"),
-            floor: None,
-        }
+        Self { name: "tonic", program: release.join("peer_tonic"), floor: None }
     }
 }
 
@@ -261,20 +238,11 @@ mod tests {
     use super::*;
 
     fn words(command: &Command) -> Vec<String> {
-        command
-            .get_args()
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect()
+        command.get_args().map(|word| word.to_string_lossy().into_owned()).collect()
     }
 
     fn job(wait: Wait) -> Job {
-        Job {
-            workload: crate::workload::ALL[2],
-            wait,
-            secs: 0.5,
-            server_core: 0,
-            client_core: 1,
-        }
+        Job { workload: crate::workload::ALL[2], wait, secs: 0.5, server_core: 0, client_core: 1 }
     }
 
     #[test]
@@ -291,14 +259,8 @@ mod tests {
     #[test]
     fn servers_are_pinned_and_wait_as_told() {
         let corewire = Corewire::new(PathBuf::new()).server(&job(Wait::Parked));
-        assert_eq!(
-            words(&corewire).join(" "),
-            "--addr 127.0.0.1:0 --spin off --cores 0"
-        );
+        assert_eq!(words(&corewire).join(" "), "--addr 127.0.0.1:0 --spin off --cores 0");
         let floor = Floor::new("floor", PathBuf::new()).server(&job(Wait::Spinning));
-        assert_eq!(
-            words(&floor).join(" "),
-            "--addr 127.0.0.1:0 --wait spin --cpu 0"
-        );
+        assert_eq!(words(&floor).join(" "), "--addr 127.0.0.1:0 --wait spin --cpu 0");
     }
 }

@@ -30,11 +30,7 @@ impl Host {
         Self {
             processor: processor(&cpuinfo).map_or_else(unknown, ToOwned::to_owned),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            kernel: if release.is_empty() {
-                unknown()
-            } else {
-                release.trim().to_owned()
-            },
+            kernel: if release.is_empty() { unknown() } else { release.trim().to_owned() },
             commit: commit().unwrap_or_else(unknown),
         }
     }
@@ -42,23 +38,13 @@ impl Host {
 
 impl std::fmt::Display for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            processor,
-            cores,
-            kernel,
-            commit,
-        } = self;
-        write!(
-            f,
-            "commit {commit}, {processor}, {cores} cores, Linux {kernel}"
-        )
+        let Self { processor, cores, kernel, commit } = self;
+        write!(f, "commit {commit}, {processor}, {cores} cores, Linux {kernel}")
     }
 }
 
 fn processor(cpuinfo: &str) -> Option<&str> {
-    let line = cpuinfo
-        .lines()
-        .find(|line| line.starts_with("model name"))?;
+    let line = cpuinfo.lines().find(|line| line.starts_with("model name"))?;
     line.split_once(':').map(|(_, name)| name.trim())
 }
 
@@ -70,10 +56,7 @@ fn commit() -> Option<String> {
             .args(arguments)
             .output()
             .ok()?;
-        output
-            .status
-            .success()
-            .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let hash = git(&["rev-parse", "--short=10", "HEAD"])?;
     let changed = git(&["status", "--porcelain"]).is_none_or(|changes| !changes.is_empty());
@@ -98,20 +81,13 @@ impl CpuTimes {
 
     /// The first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal, in ticks.
     fn parse(stat: &str) -> Option<Self> {
-        let mut fields = stat
-            .lines()
-            .next()?
-            .strip_prefix("cpu ")?
-            .split_whitespace();
+        let mut fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
         let mut ticks = [0_f64; 8];
         for slot in &mut ticks {
             *slot = fields.next()?.parse().ok()?;
         }
         // USER_HZ is 100 on every Linux that this runs on.
-        Some(Self {
-            processes: (ticks[0] + ticks[1] + ticks[2]) / 100.0,
-            stolen: ticks[7] / 100.0,
-        })
+        Some(Self { processes: (ticks[0] + ticks[1] + ticks[2]) / 100.0, stolen: ticks[7] / 100.0 })
     }
 }
 
@@ -142,13 +118,7 @@ mod tests {
     fn foreign_time_is_what_others_used_and_what_was_stolen() {
         let before = CpuTimes::parse("cpu  100 0 100 900 0 0 0 10 0 0\ncpu0 1\n").unwrap();
         let after = CpuTimes::parse("cpu  250 0 150 990 0 0 0 20 0 0\n").unwrap();
-        assert_eq!(
-            before,
-            CpuTimes {
-                processes: 2.0,
-                stolen: 0.1
-            }
-        );
+        assert_eq!(before, CpuTimes { processes: 2.0, stolen: 0.1 });
         assert!((foreign_seconds(before, after, 1.5) - 0.6).abs() < 1e-9);
         assert!((foreign_seconds(before, after, 9.0) - 0.1).abs() < 1e-9);
     }

@@ -42,9 +42,8 @@ const BOTTOM: f64 = 34.0;
 const LEGEND_HEIGHT: f64 = 36.0;
 
 /// Colours that people with colour-blind eyes tell apart too; names take them in turn.
-const COLOURS: [&str; 7] = [
-    "#5b6770", "#56b4e9", "#e69f00", "#cc79a7", "#009e73", "#0072b2", "#d55e00",
-];
+const COLOURS: [&str; 7] =
+    ["#5b6770", "#56b4e9", "#e69f00", "#cc79a7", "#009e73", "#0072b2", "#d55e00"];
 
 /// Draws the charts below each other, with one legend for all.
 #[must_use]
@@ -55,9 +54,7 @@ pub fn svg(charts: &[Chart]) -> String {
     out.line(&format!(
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12">"#
     ));
-    out.line(&format!(
-        r##"<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>"##
-    ));
+    out.line(&format!(r##"<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>"##));
     legend(&mut out, &names);
     let mut top = LEGEND_HEIGHT;
     for chart in charts {
@@ -71,10 +68,7 @@ pub fn svg(charts: &[Chart]) -> String {
 /// All names, in the order in which they first appear.
 fn names(charts: &[Chart]) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
-    let bars = charts
-        .iter()
-        .flat_map(|chart| &chart.groups)
-        .flat_map(|group| &group.bars);
+    let bars = charts.iter().flat_map(|chart| &chart.groups).flat_map(|group| &group.bars);
     for bar in bars {
         if !names.contains(&bar.name.as_str()) {
             names.push(&bar.name);
@@ -99,15 +93,9 @@ impl Drawing {
     }
 
     fn text(&mut self, x: f64, y: f64, attributes: &str, text: &str) {
-        let text = text
-            .replace('&', "&amp;")
-            .replace('<', "&lt;")
-            .replace('>', "&gt;");
+        let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         // Writing into a string cannot fail.
-        let _ = writeln!(
-            self.0,
-            r#"<text x="{x:.1}" y="{y:.1}" {attributes}>{text}</text>"#
-        );
+        let _ = writeln!(self.0, r#"<text x="{x:.1}" y="{y:.1}" {attributes}>{text}</text>"#);
     }
 
     fn stroke(&mut self, from: (f64, f64), to: (f64, f64), colour: &str) {
@@ -138,23 +126,13 @@ fn legend(out: &mut Drawing, names: &[&str]) {
 
 /// The powers of ten, and their doubles and fives, between which all values lie: the lowest and the highest line of the axis.
 fn axis(chart: &Chart) -> Vec<f64> {
-    let drawn = || {
-        chart
-            .groups
-            .iter()
-            .flat_map(|group| &group.bars)
-            .filter(|bar| bar.value > 0.0)
-    };
-    let low = drawn()
-        .map(|bar| bar.low.max(f64::MIN_POSITIVE))
-        .fold(1.0, f64::min);
+    let drawn = || chart.groups.iter().flat_map(|group| &group.bars).filter(|bar| bar.value > 0.0);
+    let low = drawn().map(|bar| bar.low.max(f64::MIN_POSITIVE)).fold(1.0, f64::min);
     let high = drawn().map(|bar| bar.high).fold(1.0, f64::max);
     let steps = || (-6..9).flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10_f64.powi(power)));
     let first = steps().filter(|step| *step < low).fold(1e-6, f64::max);
     let last = steps().filter(|step| *step >= high).fold(1e9, f64::min);
-    steps()
-        .filter(|step| (first..=last).contains(step))
-        .collect()
+    steps().filter(|step| (first..=last).contains(step)).collect()
 }
 
 fn draw(out: &mut Drawing, chart: &Chart, names: &[&str], top: f64) {
@@ -167,25 +145,11 @@ fn draw(out: &mut Drawing, chart: &Chart, names: &[&str], top: f64) {
         let part = (value.clamp(first, last) / first).ln() / (last / first).ln();
         ground - part * (ground - ceiling)
     };
-    out.text(
-        LEFT,
-        top + 22.0,
-        r#"font-weight="bold" font-size="14""#,
-        &chart.title,
-    );
+    out.text(LEFT, top + 22.0, r#"font-weight="bold" font-size="14""#, &chart.title);
     for &tick in &ticks {
         let y = height_of(tick);
-        out.stroke(
-            (LEFT, y),
-            (WIDTH - RIGHT, y),
-            if tick == 1.0 { "#888888" } else { "#e2e2e2" },
-        );
-        out.text(
-            LEFT - 6.0,
-            y + 4.0,
-            r#"text-anchor="end" font-size="10""#,
-            &tick.to_string(),
-        );
+        out.stroke((LEFT, y), (WIDTH - RIGHT, y), if tick == 1.0 { "#888888" } else { "#e2e2e2" });
+        out.text(LEFT - 6.0, y + 4.0, r#"text-anchor="end" font-size="10""#, &tick.to_string());
     }
     let groups: f64 = chart.groups.iter().map(|_| 1.0).sum();
     let group_width = (WIDTH - LEFT - RIGHT) / groups.max(1.0);
@@ -196,19 +160,9 @@ fn draw(out: &mut Drawing, chart: &Chart, names: &[&str], top: f64) {
         let mut x = left + (group_width - width * bars) / 2.0;
         for bar in group.bars.iter().filter(|bar| bar.value > 0.0) {
             let y = height_of(bar.value);
-            out.rect(
-                x + 1.0,
-                y,
-                width - 2.0,
-                ground - y,
-                colour(names, &bar.name),
-            );
+            out.rect(x + 1.0, y, width - 2.0, ground - y, colour(names, &bar.name));
             let middle = x + width / 2.0;
-            out.stroke(
-                (middle, height_of(bar.low)),
-                (middle, height_of(bar.high)),
-                "#222222",
-            );
+            out.stroke((middle, height_of(bar.low)), (middle, height_of(bar.high)), "#222222");
             let label = crate::report::short(bar.value);
             out.text(
                 middle,
@@ -218,12 +172,7 @@ fn draw(out: &mut Drawing, chart: &Chart, names: &[&str], top: f64) {
             );
             x += width;
         }
-        out.text(
-            left + group_width / 2.0,
-            ground + 18.0,
-            r#"text-anchor="middle""#,
-            &group.label,
-        );
+        out.text(left + group_width / 2.0, ground + 18.0, r#"text-anchor="middle""#, &group.label);
         left += group_width;
     }
 }
@@ -233,21 +182,13 @@ mod tests {
     use super::*;
 
     fn bar(name: &str, value: f64) -> Bar {
-        Bar {
-            name: name.to_owned(),
-            value,
-            low: value * 0.9,
-            high: value * 1.1,
-        }
+        Bar { name: name.to_owned(), value, low: value * 0.9, high: value * 1.1 }
     }
 
     fn chart(bars: Vec<Bar>) -> Chart {
         Chart {
             title: "CPU <x>".to_owned(),
-            groups: vec![Group {
-                label: "A & B".to_owned(),
-                bars,
-            }],
+            groups: vec![Group { label: "A & B".to_owned(), bars }],
         }
     }
 
@@ -260,10 +201,8 @@ mod tests {
 
     #[test]
     fn text_is_escaped_and_every_bar_is_drawn() {
-        let picture = svg(&[
-            chart(vec![bar("one", 0.8), bar("two", 15.0)]),
-            chart(vec![bar("two", 2.0)]),
-        ]);
+        let picture =
+            svg(&[chart(vec![bar("one", 0.8), bar("two", 15.0)]), chart(vec![bar("two", 2.0)])]);
         assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"));
         assert!(picture.contains("CPU &lt;x&gt;") && picture.contains("A &amp; B"));
         // The ground, two names in the legend, and three bars.
@@ -276,14 +215,7 @@ mod tests {
         let heights: Vec<f64> = picture
             .lines()
             .filter(|line| line.starts_with("<rect x=") && !line.contains("height=\"12.0\""))
-            .filter_map(|line| {
-                line.split("height=\"")
-                    .nth(1)?
-                    .split('"')
-                    .next()?
-                    .parse()
-                    .ok()
-            })
+            .filter_map(|line| line.split("height=\"").nth(1)?.split('"').next()?.parse().ok())
             .collect();
         assert_eq!(heights.len(), 2);
         assert!(heights[0] < heights[1], "{heights:?}");
@@ -292,9 +224,6 @@ mod tests {
     #[test]
     fn what_was_not_measured_is_left_out() {
         let picture = svg(&[chart(vec![bar("one", 0.0)])]);
-        assert!(
-            !picture.contains("NaN") && !picture.contains("inf"),
-            "{picture}"
-        );
+        assert!(!picture.contains("NaN") && !picture.contains("inf"), "{picture}");
     }
 }

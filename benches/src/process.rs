@@ -68,14 +68,10 @@ struct Guard {
 impl Guard {
     /// Starts the program with its standard output piped to us and its standard error kept for messages.
     fn start(name: &str, command: &mut Command) -> Result<Self> {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut children = running();
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("cannot start {name} ({command:?})"))?;
+        let mut child =
+            command.spawn().with_context(|| format!("cannot start {name} ({command:?})"))?;
         let pid = Pid::from_child(&child);
         children.push(pid);
         drop(children);
@@ -84,21 +80,13 @@ impl Guard {
             // A send fails only when the guard is gone, and with it the interest.
             thread::spawn(move || _ = keep.send(tail(pipe)));
         }
-        Ok(Self {
-            child,
-            pid,
-            name: name.to_owned(),
-            stderr,
-        })
+        Ok(Self { child, pid, name: name.to_owned(), stderr })
     }
 
     /// Reaps the child if it has ended; `Some(true)` if it ended well.
     fn poll(&mut self) -> Result<Option<bool>> {
         let mut children = running();
-        let status = self
-            .child
-            .try_wait()
-            .with_context(|| format!("cannot reap {}", self.name))?;
+        let status = self.child.try_wait().with_context(|| format!("cannot reap {}", self.name))?;
         if status.is_some() {
             children.retain(|pid| *pid != self.pid);
         }
@@ -122,9 +110,7 @@ impl Guard {
         if self.poll()?.is_none() {
             let mut children = running();
             let _ = self.child.kill();
-            self.child
-                .wait()
-                .with_context(|| format!("cannot reap {}", self.name))?;
+            self.child.wait().with_context(|| format!("cannot reap {}", self.name))?;
             children.retain(|pid| *pid != self.pid);
         }
         Ok(())
@@ -174,11 +160,7 @@ impl Server {
     /// When it cannot be started, ends at once, or does not print `listening ADDRESS` within ten seconds.
     pub fn start(name: &str, command: &mut Command) -> Result<Self> {
         let mut guard = Guard::start(name, command)?;
-        let stdout = guard
-            .child
-            .stdout
-            .take()
-            .context("a piped standard output is there")?;
+        let stdout = guard.child.stdout.take().context("a piped standard output is there")?;
         let (found, address) = channel();
         let (closing, ended) = channel::<()>();
         thread::spawn(move || {
@@ -193,19 +175,14 @@ impl Server {
             drop((found, closing));
         });
         match address.recv_timeout(PATIENCE) {
-            Ok(address) => Ok(Self {
-                guard,
-                address,
-                ended,
-            }),
+            Ok(address) => Ok(Self { guard, address, ended }),
             Err(RecvTimeoutError::Timeout) => Err(anyhow!(
                 "{name} did not say within {PATIENCE:?} where it listens{}",
                 guard.complaint()
             )),
-            Err(RecvTimeoutError::Disconnected) => Err(anyhow!(
-                "{name} ended before it listened{}",
-                guard.complaint()
-            )),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(anyhow!("{name} ended before it listened{}", guard.complaint()))
+            }
         }
     }
 
@@ -228,10 +205,7 @@ impl Server {
     /// When it does not end in ten seconds (it is killed then) or ends with an exit code other than 0.
     pub fn stop(mut self) -> Result<()> {
         let _ = kill_process(self.guard.pid, Signal::TERM);
-        let in_time = !matches!(
-            self.ended.recv_timeout(PATIENCE),
-            Err(RecvTimeoutError::Timeout)
-        );
+        let in_time = !matches!(self.ended.recv_timeout(PATIENCE), Err(RecvTimeoutError::Timeout));
         if !in_time || !self.guard.wait_briefly()? {
             let complaint = self.guard.complaint();
             bail!("{} did not end well on SIGTERM{complaint}", self.guard.name);
@@ -253,11 +227,7 @@ fn listening_address(line: &str) -> Option<&str> {
 /// When it cannot be started, takes longer than `limit` (it is killed then), or ends with an exit code other than 0.
 pub fn run_to_end(name: &str, command: &mut Command, limit: Duration) -> Result<String> {
     let mut guard = Guard::start(name, command)?;
-    let mut stdout = guard
-        .child
-        .stdout
-        .take()
-        .context("a piped standard output is there")?;
+    let mut stdout = guard.child.stdout.take().context("a piped standard output is there")?;
     let (send, text) = channel();
     thread::spawn(move || {
         let mut text = String::new();
@@ -288,10 +258,7 @@ mod tests {
 
     #[test]
     fn the_address_is_found_within_a_line() {
-        assert_eq!(
-            listening_address("listening 127.0.0.1:80"),
-            Some("127.0.0.1:80")
-        );
+        assert_eq!(listening_address("listening 127.0.0.1:80"), Some("127.0.0.1:80"));
         assert_eq!(
             listening_address("shard 0: listening 127.0.0.1:80 (epoll)"),
             Some("127.0.0.1:80")
@@ -307,35 +274,23 @@ mod tests {
         assert_eq!(server.address(), "127.0.0.1:9");
         let pid = Pid::from_raw(server.pid()).unwrap();
         server.stop().unwrap();
-        assert!(
-            rustix::process::test_kill_process(pid).is_err(),
-            "the server is still there"
-        );
+        assert!(rustix::process::test_kill_process(pid).is_err(), "the server is still there");
     }
 
     #[test]
     fn a_dropped_server_is_killed() {
-        let server = Server::start(
-            "it",
-            &mut shell("echo listening 127.0.0.1:9; exec sleep 60"),
-        )
-        .unwrap();
+        let server =
+            Server::start("it", &mut shell("echo listening 127.0.0.1:9; exec sleep 60")).unwrap();
         let pid = Pid::from_raw(server.pid()).unwrap();
         drop(server);
-        assert!(
-            rustix::process::test_kill_process(pid).is_err(),
-            "the server is still there"
-        );
+        assert!(rustix::process::test_kill_process(pid).is_err(), "the server is still there");
         assert!(!running().contains(&pid));
     }
 
     #[test]
     fn a_server_that_fails_is_quoted() {
         let error = Server::start("it", &mut shell("echo no port >&2; exit 3")).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "it ended before it listened; it said: no port"
-        );
+        assert_eq!(error.to_string(), "it ended before it listened; it said: no port");
         let error = Server::start("it", &mut Command::new("/nonexistent")).unwrap_err();
         assert!(error.to_string().starts_with("cannot start it"), "{error}");
     }
@@ -343,10 +298,7 @@ mod tests {
     #[test]
     fn a_load_generator_that_fails_or_hangs_is_an_error() {
         let limit = Duration::from_secs(30);
-        assert_eq!(
-            run_to_end("it", &mut shell("echo fine"), limit).unwrap(),
-            "fine\n"
-        );
+        assert_eq!(run_to_end("it", &mut shell("echo fine"), limit).unwrap(), "fine\n");
         let error =
             run_to_end("it", &mut shell("echo 2 calls failed >&2; exit 1"), limit).unwrap_err();
         assert_eq!(error.to_string(), "it failed; it said: 2 calls failed");

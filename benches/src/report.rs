@@ -37,12 +37,10 @@ pub fn short(value: f64) -> String {
 pub fn spread(summary: Option<Summary>) -> String {
     match summary {
         None => "-".to_owned(),
-        Some(Summary {
-            count: 1, median, ..
-        }) => short(median),
-        Some(Summary {
-            median, min, max, ..
-        }) => format!("{} ({}..{})", short(median), short(min), short(max)),
+        Some(Summary { count: 1, median, .. }) => short(median),
+        Some(Summary { median, min, max, .. }) => {
+            format!("{} ({}..{})", short(median), short(min), short(max))
+        }
     }
 }
 
@@ -67,33 +65,19 @@ fn header(
     unit: impl Fn(Figure) -> &'static str,
 ) -> Vec<String> {
     let words = words.iter().map(|&word| word.to_owned());
-    words
-        .chain(
-            figures
-                .iter()
-                .map(|&figure| format!("{figure}, {}", unit(figure))),
-        )
-        .collect()
+    words.chain(figures.iter().map(|&figure| format!("{figure}, {}", unit(figure)))).collect()
 }
 
 /// The measured values: one row per cell and contender.
 #[must_use]
 pub fn figures_table(results: &Results, figures: &[Figure]) -> Table {
-    let mut table = table(
-        &header(&["workload", "waiting", "who"], figures, Figure::unit),
-        3,
-    );
+    let mut table = table(&header(&["workload", "waiting", "who"], figures, Figure::unit), 3);
     for cell in results.cells() {
         for contender in results.contenders(cell) {
-            let mut row = vec![
-                cell.workload.to_string(),
-                cell.wait.to_string(),
-                contender.to_owned(),
-            ];
+            let mut row =
+                vec![cell.workload.to_string(), cell.wait.to_string(), contender.to_owned()];
             row.extend(
-                figures
-                    .iter()
-                    .map(|&figure| spread(results.summary(cell, contender, figure))),
+                figures.iter().map(|&figure| spread(results.summary(cell, contender, figure))),
             );
             table.add_row(row);
         }
@@ -104,25 +88,14 @@ pub fn figures_table(results: &Results, figures: &[Figure]) -> Table {
 /// The ratios to the base: one row per cell and contender other than the base.
 #[must_use]
 pub fn ratios_table(results: &Results, figures: &[Figure]) -> Table {
-    let mut table = table(
-        &header(&["workload", "waiting", "who"], figures, |_| "x"),
-        3,
-    );
+    let mut table = table(&header(&["workload", "waiting", "who"], figures, |_| "x"), 3);
     for cell in results.cells() {
-        for contender in results
-            .contenders(cell)
-            .into_iter()
-            .filter(|&name| name != results.base())
+        for contender in results.contenders(cell).into_iter().filter(|&name| name != results.base())
         {
-            let mut row = vec![
-                cell.workload.to_string(),
-                cell.wait.to_string(),
-                contender.to_owned(),
-            ];
+            let mut row =
+                vec![cell.workload.to_string(), cell.wait.to_string(), contender.to_owned()];
             row.extend(
-                figures
-                    .iter()
-                    .map(|&figure| spread(results.ratio(cell, contender, figure))),
+                figures.iter().map(|&figure| spread(results.ratio(cell, contender, figure))),
             );
             table.add_row(row);
         }
@@ -134,27 +107,17 @@ pub fn ratios_table(results: &Results, figures: &[Figure]) -> Table {
 #[must_use]
 pub fn advantage_table(results: &Results, of: &str, figure: Figure) -> Table {
     let mut others: Vec<&str> = Vec::new();
-    for name in results
-        .cells()
-        .into_iter()
-        .flat_map(|cell| results.contenders(cell))
-    {
+    for name in results.cells().into_iter().flat_map(|cell| results.contenders(cell)) {
         if name != of && !others.contains(&name) {
             others.push(name);
         }
     }
-    let titles = ["workload", "waiting"]
-        .into_iter()
-        .chain(others.iter().copied());
+    let titles = ["workload", "waiting"].into_iter().chain(others.iter().copied());
     let titles: Vec<String> = titles.map(str::to_owned).collect();
     let mut table = table(&titles, 2);
     for cell in results.cells() {
         let mut row = vec![cell.workload.to_string(), cell.wait.to_string()];
-        row.extend(
-            others
-                .iter()
-                .map(|name| spread(results.ratio_to(of, cell, name, figure))),
-        );
+        row.extend(others.iter().map(|name| spread(results.ratio_to(of, cell, name, figure))));
         table.add_row(row);
     }
     table
@@ -250,12 +213,7 @@ mod tests {
     #[test]
     fn numbers_keep_three_digits() {
         let shown = [0.0, 0.1256, 0.9996, 1.005, 9.996, 56.12, 99.96, 8233.3].map(short);
-        assert_eq!(
-            shown,
-            [
-                "0.00", "0.126", "1.00", "1.00", "10.0", "56.1", "100", "8233"
-            ]
-        );
+        assert_eq!(shown, ["0.00", "0.126", "1.00", "1.00", "10.0", "56.1", "100", "8233"]);
     }
 
     #[test]
@@ -275,20 +233,14 @@ mod tests {
         let text = figures_table(&results, &figures).to_string();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 4, "{text}");
-        assert!(
-            lines[0].starts_with("| workload ") && lines[1].starts_with("|---"),
-            "{text}"
-        );
+        assert!(lines[0].starts_with("| workload ") && lines[1].starts_with("|---"), "{text}");
         assert!(
             lines[2].contains("floor") && lines[2].contains("50.0") && lines[2].contains("20.0"),
             "{text}"
         );
         let ratios = ratios_table(&results, &figures).to_string();
         assert_eq!(ratios.lines().count(), 3, "{ratios}");
-        assert!(
-            ratios.contains("1.10") && ratios.contains("1.50"),
-            "{ratios}"
-        );
+        assert!(ratios.contains("1.10") && ratios.contains("1.50"), "{ratios}");
     }
 
     #[test]
@@ -312,10 +264,7 @@ mod tests {
         );
         let text = promises_table(&results, "corewire").to_string();
         // p50 is 1.10 of the floor and the CPU 1.50: one at its bar, one beyond.
-        assert!(
-            text.contains("<= 1.10 holds") && text.contains("<= 1.30 MISSES"),
-            "{text}"
-        );
+        assert!(text.contains("<= 1.10 holds") && text.contains("<= 1.30 MISSES"), "{text}");
         assert_eq!(text.lines().count(), 4, "{text}");
     }
 
@@ -326,9 +275,6 @@ mod tests {
         let mut loud = run(0, "floor", 50.0, 0.02);
         loud.foreign_cores = Some(0.8);
         let sentence = disturbance(&Results::new(vec![loud], "floor"));
-        assert!(
-            sentence.contains("80 %") && sentence.contains("not quiet"),
-            "{sentence}"
-        );
+        assert!(sentence.contains("80 %") && sentence.contains("not quiet"), "{sentence}");
     }
 }

@@ -41,10 +41,7 @@ impl Results {
     /// Runs, with the name of the base.
     #[must_use]
     pub fn new(runs: Vec<Run>, base: &str) -> Self {
-        Self {
-            runs,
-            base: base.to_owned(),
-        }
+        Self { runs, base: base.to_owned() }
     }
 
     /// The runs themselves.
@@ -85,22 +82,15 @@ impl Results {
 
     /// The figure's value in each round.
     fn values(&self, cell: Cell, contender: &str, figure: Figure) -> Vec<(usize, f64)> {
-        let ours = self
-            .runs
-            .iter()
-            .filter(|run| run.cell == cell && run.contender == contender);
-        ours.filter_map(|run| Some((run.round, figure.of(&run.sample)?)))
-            .collect()
+        let ours = self.runs.iter().filter(|run| run.cell == cell && run.contender == contender);
+        ours.filter_map(|run| Some((run.round, figure.of(&run.sample)?))).collect()
     }
 
     /// The figure over all rounds.
     #[must_use]
     pub fn summary(&self, cell: Cell, contender: &str, figure: Figure) -> Option<Summary> {
-        let values: Vec<f64> = self
-            .values(cell, contender, figure)
-            .iter()
-            .map(|(_, value)| *value)
-            .collect();
+        let values: Vec<f64> =
+            self.values(cell, contender, figure).iter().map(|(_, value)| *value).collect();
         Summary::of(&values)
     }
 
@@ -128,11 +118,7 @@ impl Results {
     /// The cores that others used during the runs.
     #[must_use]
     pub fn foreign_cores(&self) -> Option<Summary> {
-        let values: Vec<f64> = self
-            .runs
-            .iter()
-            .filter_map(|run| run.foreign_cores)
-            .collect();
+        let values: Vec<f64> = self.runs.iter().filter_map(|run| run.foreign_cores).collect();
         Summary::of(&values)
     }
 
@@ -168,10 +154,7 @@ pub(crate) mod tests {
     pub(crate) fn run(round: usize, contender: &str, p50_us: f64, server_cpu_s: f64) -> Run {
         Run {
             round,
-            cell: Cell {
-                workload: ALL[0],
-                wait: Wait::Parked,
-            },
+            cell: Cell { workload: ALL[0], wait: Wait::Parked },
             contender: contender.to_owned(),
             sample: example(p50_us, server_cpu_s),
             foreign_cores: Some(0.01),
@@ -187,20 +170,13 @@ pub(crate) mod tests {
             run(1, "floor", 100.0, 0.04),
         ];
         let results = Results::new(runs, "floor");
-        let [cell] = results.cells()[..] else {
-            panic!("all runs are of one cell")
-        };
+        let [cell] = results.cells()[..] else { panic!("all runs are of one cell") };
         assert_eq!(results.contenders(cell), ["floor", "corewire"]);
         let ratio = results.ratio(cell, "corewire", Figure::P50).unwrap();
         assert!((ratio.median - 1.1).abs() < 1e-9 && (ratio.max - ratio.min).abs() < 1e-9);
-        let cpu = results
-            .ratio(cell, "corewire", Figure::ServerCpuPerCall)
-            .unwrap();
+        let cpu = results.ratio(cell, "corewire", Figure::ServerCpuPerCall).unwrap();
         assert!((cpu.median - 1.5).abs() < 1e-9);
-        assert_eq!(
-            results.summary(cell, "floor", Figure::P50).unwrap().median,
-            75.0
-        );
+        assert_eq!(results.summary(cell, "floor", Figure::P50).unwrap().median, 75.0);
     }
 
     #[test]
@@ -210,9 +186,6 @@ pub(crate) mod tests {
         assert_eq!(results.summary(cell, "corewire", Figure::P50), None);
         assert_eq!(results.ratio(cell, "corewire", Figure::P50), None);
         let rows = results.rows();
-        assert_eq!(
-            (rows.len(), rows[0].figures.len(), rows[0].ratios.len()),
-            (1, 6, 6)
-        );
+        assert_eq!((rows.len(), rows[0].figures.len(), rows[0].ratios.len()), (1, 6, 6));
     }
 }

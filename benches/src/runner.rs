@@ -77,11 +77,8 @@ impl Plan {
                 self.server_core
             );
         }
-        let programs: Vec<(PathBuf, &str)> = self
-            .contenders
-            .iter()
-            .flat_map(|contender| contender.programs())
-            .collect();
+        let programs: Vec<(PathBuf, &str)> =
+            self.contenders.iter().flat_map(|contender| contender.programs()).collect();
         toolbox::require(&programs)
     }
 
@@ -136,13 +133,7 @@ impl Plan {
             match run_once(contender, &job) {
                 Ok((sample, foreign_cores)) => {
                     let contender = contender.name().to_owned();
-                    outcome.runs.push(Run {
-                        round,
-                        cell,
-                        contender,
-                        sample,
-                        foreign_cores,
-                    });
+                    outcome.runs.push(Run { round, cell, contender, sample, foreign_cores });
                 }
                 Err(error) => {
                     let name = contender.name();
@@ -176,11 +167,7 @@ fn run_once(contender: &dyn Contender, job: &Job) -> Result<(Sample, Option<f64>
     let foreign = before.zip(after).map(|(before, after)| {
         // The sample counts the measured seconds alone; the warm-up used as much in its time.
         let counted = sample.client_cpu_s + sample.server_cpu_s.unwrap_or(0.0);
-        foreign_seconds(
-            before,
-            after,
-            counted * (sample.secs + WARM_UP) / sample.secs,
-        ) / wall
+        foreign_seconds(before, after, counted * (sample.secs + WARM_UP) / sample.secs) / wall
     });
     Ok((sample, foreign))
 }
@@ -230,11 +217,7 @@ mod tests {
     fn good(name: &'static str, spins: bool) -> Box<dyn Contender> {
         let line =
             serde_json::to_string(&sample::example(50.0, 0.02)).expect("a sample is plain data");
-        Box::new(Script {
-            name,
-            client: format!("echo '{line}'"),
-            spins,
-        })
+        Box::new(Script { name, client: format!("echo '{line}'"), spins })
     }
 
     fn plan(contenders: Vec<Box<dyn Contender>>) -> Plan {

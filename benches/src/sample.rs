@@ -52,10 +52,7 @@ impl Sample {
     pub fn parse(stdout: &str) -> Result<Self> {
         let mut lines = stdout.lines().filter(|line| !line.trim().is_empty());
         let (Some(line), None) = (lines.next(), lines.next()) else {
-            bail!(
-                "the load generator printed {} lines instead of one",
-                stdout.lines().count()
-            );
+            bail!("the load generator printed {} lines instead of one", stdout.lines().count());
         };
         let sample: Self =
             serde_json::from_str(line).with_context(|| format!("this is no sample: {line}"))?;
@@ -163,32 +160,20 @@ mod tests {
     #[test]
     fn one_line_is_read_and_others_are_refused() {
         let line = serde_json::to_string(&example(50.0, 0.02)).unwrap();
-        assert_eq!(
-            Sample::parse(&format!("{line}\n")).unwrap(),
-            example(50.0, 0.02)
-        );
-        for wrong in [
-            String::new(),
-            "{}".to_owned(),
-            "no JSON".to_owned(),
-            format!("{line}\n{line}\n"),
-        ] {
+        assert_eq!(Sample::parse(&format!("{line}\n")).unwrap(), example(50.0, 0.02));
+        for wrong in
+            [String::new(), "{}".to_owned(), "no JSON".to_owned(), format!("{line}\n{line}\n")]
+        {
             assert!(Sample::parse(&wrong).is_err(), "{wrong:?} was taken");
         }
     }
 
     #[test]
     fn a_run_with_failed_or_no_calls_proves_nothing() {
-        let failed = Sample {
-            errors: 3,
-            ..example(50.0, 0.02)
-        };
+        let failed = Sample { errors: 3, ..example(50.0, 0.02) };
         let error = Sample::parse(&serde_json::to_string(&failed).unwrap()).unwrap_err();
         assert_eq!(error.to_string(), "3 calls failed");
-        let none = Sample {
-            calls: 0,
-            ..example(50.0, 0.02)
-        };
+        let none = Sample { calls: 0, ..example(50.0, 0.02) };
         assert!(Sample::parse(&serde_json::to_string(&none).unwrap()).is_err());
     }
 

@@ -42,28 +42,16 @@ impl Summary {
 /// The median of sorted values, of which there is at least one.
 fn middle(sorted: &[f64]) -> f64 {
     let half = sorted.len() / 2;
-    if sorted.len() % 2 == 1 {
-        sorted[half]
-    } else {
-        f64::midpoint(sorted[half - 1], sorted[half])
-    }
+    if sorted.len() % 2 == 1 { sorted[half] } else { f64::midpoint(sorted[half - 1], sorted[half]) }
 }
 
 /// Divides each round's value by the base's value of the same round. A machine that was slow for a while was slow for
 /// both, so the ratio is steadier than either; a round that only one of them finished says nothing and is left out.
 #[must_use]
 pub fn paired_ratios(values: &[(usize, f64)], base: &[(usize, f64)]) -> Vec<f64> {
-    let base_of = |round| {
-        base.iter()
-            .find(|(of, _)| *of == round)
-            .map(|(_, value)| *value)
-    };
+    let base_of = |round| base.iter().find(|(of, _)| *of == round).map(|(_, value)| *value);
     let ratio = |&(round, value): &(usize, f64)| Some(value / base_of(round)?);
-    values
-        .iter()
-        .filter_map(ratio)
-        .filter(|ratio| ratio.is_finite())
-        .collect()
+    values.iter().filter_map(ratio).filter(|ratio| ratio.is_finite()).collect()
 }
 
 #[cfg(test)]
@@ -79,10 +67,7 @@ mod tests {
     #[test]
     fn an_odd_and_an_even_count() {
         let odd = Summary::of(&[3.0, 1.0, 9.0]).unwrap();
-        assert_eq!(
-            (odd.count, odd.median, odd.min, odd.max, odd.mad),
-            (3, 3.0, 1.0, 9.0, 2.0)
-        );
+        assert_eq!((odd.count, odd.median, odd.min, odd.max, odd.mad), (3, 3.0, 1.0, 9.0, 2.0));
         let even = Summary::of(&[4.0, 1.0, 2.0, 3.0]).unwrap();
         assert_eq!((even.median, even.mad), (2.5, 1.0));
     }

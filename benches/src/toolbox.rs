@@ -13,23 +13,13 @@ pub const BUILD_COREWIRE: &str =
 pub const BUILD_PEERS: &str = "cargo build --release -p corewire-bench-peers --bins";
 
 /// The flags of the C programs; the Makefile beside them has the same.
-const CC_FLAGS: [&str; 7] = [
-    "-std=c11",
-    "-D_GNU_SOURCE",
-    "-O2",
-    "-g",
-    "-Wall",
-    "-Wextra",
-    "-Werror",
-];
+const CC_FLAGS: [&str; 7] =
+    ["-std=c11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", "-Werror"];
 
 /// Each C program with its sources.
 const FLOOR_PROGRAMS: [(&str, &[&str]); 2] = [
     ("floor_server", &["floor_server.c", "common.c"]),
-    (
-        "floor_client",
-        &["floor_client.c", "histogram.c", "common.c"],
-    ),
+    ("floor_client", &["floor_client.c", "histogram.c", "common.c"]),
 ];
 
 /// The folder of this package, also when it was moved since it was compiled.
@@ -41,18 +31,14 @@ fn package() -> PathBuf {
 /// The root of the workspace.
 #[must_use]
 pub fn workspace() -> PathBuf {
-    package()
-        .parent()
-        .map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+    package().parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
 /// Cargo's target folder: the one that this program lies in, wherever it was moved by settings or environment.
 #[must_use]
 pub fn target() -> PathBuf {
     let exe = std::env::current_exe().unwrap_or_default();
-    let tagged = exe
-        .ancestors()
-        .find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    let tagged = exe.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
     tagged.map_or_else(|| workspace().join("target"), Path::to_path_buf)
 }
 
@@ -76,12 +62,7 @@ pub fn build_floor(into: &Path) -> Result<()> {
         // Compiled beside its place and then moved: two builds at once never run half a program.
         let part = into.join(format!("{program}.{}", std::process::id()));
         let mut command = Command::new(&compiler);
-        command
-            .current_dir(&sources)
-            .args(CC_FLAGS)
-            .arg("-o")
-            .arg(&part)
-            .args(files);
+        command.current_dir(&sources).args(CC_FLAGS).arg("-o").arg(&part).args(files);
         let output = command.output().with_context(|| {
             format!(
                 "cannot start the C compiler {}: install one (on Debian: gcc and libc6-dev)",
@@ -89,10 +70,7 @@ pub fn build_floor(into: &Path) -> Result<()> {
             )
         })?;
         if !output.status.success() {
-            bail!(
-                "{program} does not compile:\n{}",
-                String::from_utf8_lossy(&output.stderr)
-            );
+            bail!("{program} does not compile:\n{}", String::from_utf8_lossy(&output.stderr));
         }
         std::fs::rename(&part, into.join(program))
             .with_context(|| format!("cannot put {program} in place"))?;
@@ -115,10 +93,7 @@ pub fn build(command: &str) -> Result<()> {
     let mut words = command.split_whitespace().skip(1);
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut child = Command::new(cargo);
-    child
-        .current_dir(workspace())
-        .env("CARGO_TARGET_DIR", target())
-        .args(&mut words);
+    child.current_dir(workspace()).env("CARGO_TARGET_DIR", target()).args(&mut words);
     // This package's own variables are not the concern of what it builds.
     child.env_remove("CARGO_MANIFEST_DIR");
     let status = child.status().context("cannot start cargo")?;
@@ -136,10 +111,7 @@ pub fn build(command: &str) -> Result<()> {
 pub fn require(programs: &[(PathBuf, &str)]) -> Result<()> {
     for (program, build) in programs {
         if !program.is_file() {
-            let shown = program
-                .strip_prefix(workspace())
-                .unwrap_or(program)
-                .display();
+            let shown = program.strip_prefix(workspace()).unwrap_or(program).display();
             bail!("{shown} is missing: build it by `{build}`");
         }
     }

@@ -19,55 +19,24 @@ pub struct Workload {
 
 /// All workloads. A is a lone caller, B one that pipelines, C many that do, D moves bulk, and E is many lone callers.
 pub const ALL: [Workload; 5] = [
-    Workload {
-        name: 'A',
-        payload: 64,
-        conns: 1,
-        inflight: 1,
-    },
-    Workload {
-        name: 'B',
-        payload: 64,
-        conns: 1,
-        inflight: 64,
-    },
-    Workload {
-        name: 'C',
-        payload: 64,
-        conns: 32,
-        inflight: 8,
-    },
-    Workload {
-        name: 'D',
-        payload: 64 << 10,
-        conns: 8,
-        inflight: 4,
-    },
-    Workload {
-        name: 'E',
-        payload: 1 << 10,
-        conns: 32,
-        inflight: 1,
-    },
+    Workload { name: 'A', payload: 64, conns: 1, inflight: 1 },
+    Workload { name: 'B', payload: 64, conns: 1, inflight: 64 },
+    Workload { name: 'C', payload: 64, conns: 32, inflight: 8 },
+    Workload { name: 'D', payload: 64 << 10, conns: 8, inflight: 4 },
+    Workload { name: 'E', payload: 1 << 10, conns: 32, inflight: 1 },
 ];
 
 impl Workload {
     /// The workload of that letter, in either case.
     #[must_use]
     pub fn named(name: char) -> Option<Self> {
-        ALL.into_iter()
-            .find(|workload| workload.name == name.to_ascii_uppercase())
+        ALL.into_iter().find(|workload| workload.name == name.to_ascii_uppercase())
     }
 }
 
 impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            name,
-            payload,
-            conns,
-            inflight,
-        } = self;
+        let Self { name, payload, conns, inflight } = self;
         if *payload >= 1 << 10 && payload % (1 << 10) == 0 {
             write!(f, "{name}: {} KiB, {conns} x {inflight}", payload >> 10)
         } else {
@@ -136,15 +105,9 @@ pub struct Cell {
 pub fn cells(workloads: &[Workload]) -> Vec<Cell> {
     let mut cells = Vec::new();
     for &workload in workloads {
-        cells.push(Cell {
-            workload,
-            wait: Wait::Parked,
-        });
+        cells.push(Cell { workload, wait: Wait::Parked });
         if workload.conns == 1 {
-            cells.push(Cell {
-                workload,
-                wait: Wait::Spinning,
-            });
+            cells.push(Cell { workload, wait: Wait::Spinning });
         }
     }
     cells
@@ -156,11 +119,8 @@ mod tests {
 
     #[test]
     fn a_list_keeps_its_order_and_takes_either_case() {
-        let names: Vec<char> = parse_list("c, A")
-            .into_iter()
-            .flatten()
-            .map(|workload| workload.name)
-            .collect();
+        let names: Vec<char> =
+            parse_list("c, A").into_iter().flatten().map(|workload| workload.name).collect();
         assert_eq!(names, ['C', 'A']);
     }
 
@@ -176,11 +136,7 @@ mod tests {
     fn only_single_connections_spin() {
         let cells = cells(&ALL);
         assert_eq!(cells.len(), 7);
-        assert!(
-            cells
-                .iter()
-                .all(|cell| cell.wait == Wait::Parked || cell.workload.conns == 1)
-        );
+        assert!(cells.iter().all(|cell| cell.wait == Wait::Parked || cell.workload.conns == 1));
     }
 
     #[test]

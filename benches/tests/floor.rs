@@ -35,10 +35,7 @@ fn server(wait: &str) -> Server {
 
 fn client(address: &str, flags: &str) -> anyhow::Result<String> {
     let mut command = Command::new(folder().join("floor_client"));
-    command
-        .arg(address)
-        .args(flags.split_whitespace())
-        .args(["--secs", "0.1", "--json"]);
+    command.arg(address).args(flags.split_whitespace()).args(["--secs", "0.1", "--json"]);
     run_to_end("floor_client", &mut command, LIMIT)
 }
 
@@ -65,14 +62,8 @@ fn every_load_is_answered() {
         ] {
             let flags = format!("{load} --wait {wait} --server-pid {}", server.pid());
             let sample = Sample::parse(&client(server.address(), &flags).unwrap()).unwrap();
-            assert!(
-                sample.server_cpu_s.is_some_and(|cpu| cpu > 0.0),
-                "{sample:?}"
-            );
-            assert!(
-                sample.server_rss_mb.is_some_and(|peak| peak > 0.1),
-                "{sample:?}"
-            );
+            assert!(sample.server_cpu_s.is_some_and(|cpu| cpu > 0.0), "{sample:?}");
+            assert!(sample.server_rss_mb.is_some_and(|peak| peak > 0.1), "{sample:?}");
             assert!(
                 sample.p50_us > 0.0
                     && sample.p50_us <= sample.p99_us
@@ -133,9 +124,7 @@ fn a_frame_above_the_limit_closes_its_connection_alone() {
         let server = server(wait);
         let mut good = connect(&server);
         let mut greedy = connect(&server);
-        greedy
-            .write_all(&((16 << 20) + 1_u32).to_le_bytes())
-            .unwrap();
+        greedy.write_all(&((16 << 20) + 1_u32).to_le_bytes()).unwrap();
         assert_eq!(greedy.read(&mut [0; 8]).unwrap(), 0);
         good.write_all(&frame(b"still here")).unwrap();
         let mut back = [0; 14];
@@ -185,15 +174,10 @@ fn wrong_flags_end_with_code_2_and_a_sentence() {
         ("floor_client", ""),
         ("floor_client", "127.0.0.1:1 --payload 16777217"),
         ("floor_client", "127.0.0.1:1 --secs 0"),
-        (
-            "floor_client",
-            "127.0.0.1:1 --conns 1000000 --inflight 1000000",
-        ),
+        ("floor_client", "127.0.0.1:1 --conns 1000000 --inflight 1000000"),
     ] {
-        let output = Command::new(folder().join(program))
-            .args(flags.split_whitespace())
-            .output()
-            .unwrap();
+        let output =
+            Command::new(folder().join(program)).args(flags.split_whitespace()).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{program} {flags}");
         assert!(
             String::from_utf8_lossy(&output.stderr).starts_with("error: "),

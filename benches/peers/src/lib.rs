@@ -43,9 +43,8 @@ pub fn block_on_core<T>(cpu: Option<usize>, future: impl Future<Output = Result<
 ///
 /// When the address cannot be listened on.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener> {
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}"))?;
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     let mut out = std::io::stdout();
     writeln!(out, "listening {}", listener.local_addr()?)?;
     out.flush()?;

@@ -78,10 +78,7 @@ pub async fn run<C: Caller>(load: &Load, connect: impl AsyncFn() -> Result<C>) -
     let sample = summarise(load, &counts, &before, &after);
     writeln!(std::io::stdout(), "{}", serde_json::to_string(&sample)?)?;
     if let Some(error) = counts.first_error.borrow().as_ref() {
-        bail!(
-            "{} calls failed, the first one with: {error}",
-            sample.errors
-        );
+        bail!("{} calls failed, the first one with: {error}", sample.errors);
     }
     Ok(())
 }
@@ -112,9 +109,8 @@ async fn call_again<C: Caller>(caller: C, body: Bytes, counts: Rc<Counts>) {
 fn body(bytes: usize, seed: usize) -> Bytes {
     let mut noise = seed as u64 + 1;
     let next = || {
-        noise = noise
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        noise =
+            noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         noise.to_le_bytes()[7]
     };
     std::iter::repeat_with(next).take(bytes).collect()
@@ -133,9 +129,7 @@ impl Clocks {
         let of_server = |pid| {
             let clock = clock_getcpuclockid(Pid::from_raw(pid))
                 .with_context(|| format!("there is no process {pid}"))?;
-            clock
-                .now()
-                .with_context(|| format!("cannot read the CPU clock of process {pid}"))
+            clock.now().with_context(|| format!("cannot read the CPU clock of process {pid}"))
         };
         Ok(Self {
             wall: Instant::now(),
@@ -148,9 +142,7 @@ impl Clocks {
 }
 
 fn seconds_between(before: TimeSpec, after: TimeSpec) -> f64 {
-    Duration::from(after)
-        .saturating_sub(Duration::from(before))
-        .as_secs_f64()
+    Duration::from(after).saturating_sub(Duration::from(before)).as_secs_f64()
 }
 
 #[expect(
@@ -187,9 +179,7 @@ fn summarise(load: &Load, counts: &Counts, before: &Clocks, after: &Clocks) -> S
 /// The peak of a process' resident memory in MiB.
 fn peak_memory(pid: i32) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib / 1024.0)
 }
@@ -209,11 +199,7 @@ mod tests {
     fn this_process_has_clocks_and_memory() {
         let pid = i32::try_from(std::process::id()).expect("pids are small");
         let clocks = Clocks::read(Some(pid)).expect("its own clocks can be read");
-        assert!(
-            clocks
-                .server_cpu
-                .is_some_and(|cpu| cpu >= clocks.client_cpu)
-        );
+        assert!(clocks.server_cpu.is_some_and(|cpu| cpu >= clocks.client_cpu));
         assert!(peak_memory(pid).is_some_and(|mib| mib > 0.1));
         // The kernel gives out no number above 2^22.
         assert!(Clocks::read(Some(5_000_000)).is_err());

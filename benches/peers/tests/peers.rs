@@ -11,52 +11,32 @@ use corewire_benches::sample::Sample;
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn serve(program: &str) -> Server {
-    Server::start(
-        program,
-        Command::new(program).args(["serve", "--addr", "127.0.0.1:0"]),
-    )
-    .unwrap()
+    Server::start(program, Command::new(program).args(["serve", "--addr", "127.0.0.1:0"])).unwrap()
 }
 
 fn load(program: &str, address: &str, flags: &str) -> anyhow::Result<String> {
     let mut command = Command::new(program);
-    command
-        .args(["load", address, "--secs", "0.1", "--json"])
-        .args(flags.split_whitespace());
+    command.args(["load", address, "--secs", "0.1", "--json"]).args(flags.split_whitespace());
     run_to_end(program, &mut command, LIMIT)
 }
 
 fn answers_and_ends(program: &str) {
     let server = serve(program);
-    for flags in [
-        "--payload 64",
-        "--payload 0 --inflight 3",
-        "--payload 70000 --conns 3 --inflight 4",
-    ] {
+    for flags in
+        ["--payload 64", "--payload 0 --inflight 3", "--payload 70000 --conns 3 --inflight 4"]
+    {
         let flags = format!("{flags} --server-pid {}", server.pid());
         let sample = Sample::parse(&load(program, server.address(), &flags).unwrap()).unwrap();
-        assert!(
-            sample.server_cpu_s.is_some_and(|cpu| cpu > 0.0),
-            "{sample:?}"
-        );
-        assert!(
-            sample.server_rss_mb.is_some_and(|peak| peak > 0.1),
-            "{sample:?}"
-        );
+        assert!(sample.server_cpu_s.is_some_and(|cpu| cpu > 0.0), "{sample:?}");
+        assert!(sample.server_rss_mb.is_some_and(|peak| peak > 0.1), "{sample:?}");
         // Calls in flight divided by their rate is the mean latency, which the longest one cannot be below.
         #[expect(clippy::cast_precision_loss, reason = "a dozen calls")]
         let mean_us = (sample.conns * sample.inflight) as f64 / sample.rps * 1e6;
-        assert!(
-            sample.p50_us <= sample.max_us && sample.max_us > mean_us * 0.5,
-            "{sample:?}"
-        );
+        assert!(sample.p50_us <= sample.max_us && sample.max_us > mean_us * 0.5, "{sample:?}");
     }
     let address = server.address().to_owned();
     server.stop().unwrap();
-    assert!(
-        load(program, &address, "").is_err(),
-        "{program} did not notice that nobody listens"
-    );
+    assert!(load(program, &address, "").is_err(), "{program} did not notice that nobody listens");
 }
 
 #[test]

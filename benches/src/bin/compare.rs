@@ -8,10 +8,7 @@
 //! the same round, how many times cheaper Corewire is than each peer, and the promises. The picture goes to
 //! `target/compare.svg`, or where `--svg` says. All of it ends within ten minutes, whatever was asked.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "this is a command, and its tables are its output"
-)]
+#![expect(clippy::print_stdout, reason = "this is a command, and its tables are its output")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,12 +33,8 @@ const FIGURES: [Figure; 6] = [
     Figure::BytesPerSecond,
     Figure::ServerMemory,
 ];
-const RATIOS: [Figure; 4] = [
-    Figure::P50,
-    Figure::P99,
-    Figure::ServerCpuPerCall,
-    Figure::BytesPerSecond,
-];
+const RATIOS: [Figure; 4] =
+    [Figure::P50, Figure::P99, Figure::ServerCpuPerCall, Figure::BytesPerSecond];
 
 /// Building and measuring together end within ten minutes; what is left out then is missing in the last rounds.
 const BUDGET: Duration = Duration::from_secs(10 * 60 - 20);
@@ -86,11 +79,8 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     process::kill_children_on_signal()?;
     let begin = Instant::now();
     let contenders = contenders(arguments)?;
-    let plan = measure.plan(
-        asked.clone(),
-        contenders,
-        Some(BUDGET.saturating_sub(begin.elapsed())),
-    );
+    let plan =
+        measure.plan(asked.clone(), contenders, Some(BUDGET.saturating_sub(begin.elapsed())));
     plan.check()?;
 
     let host = Host::look();
@@ -98,10 +88,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut outcome =
         plan.run(|number, contender, cell| cli::announce(number, runs, contender, cell));
     let results = Results::new(std::mem::take(&mut outcome.runs), "floor");
-    println!(
-        "{host}, rounds: {}, seconds each: {}\n",
-        plan.rounds, plan.secs
-    );
+    println!("{host}, rounds: {}, seconds each: {}\n", plan.rounds, plan.secs);
     write_out(arguments, &host, &asked, &outcome, &results)?;
     Ok(cli::conclude(&outcome, &results, &asked, measure.enforce))
 }
@@ -154,14 +141,8 @@ fn write_out(
         );
     }
     println!("{}", report::disturbance(results));
-    let path = arguments
-        .svg
-        .clone()
-        .unwrap_or_else(|| toolbox::target().join("compare.svg"));
-    let charts = [
-        chart(results, Figure::ServerCpuPerCall),
-        chart(results, Figure::P50),
-    ];
+    let path = arguments.svg.clone().unwrap_or_else(|| toolbox::target().join("compare.svg"));
+    let charts = [chart(results, Figure::ServerCpuPerCall), chart(results, Figure::P50)];
     std::fs::write(&path, plot::svg(&charts))
         .with_context(|| format!("cannot write {}", path.display()))?;
     println!("The picture is {}.", path.display());
@@ -177,25 +158,13 @@ fn chart(results: &Results, figure: Figure) -> plot::Chart {
         let bar = |contender: &str| {
             let ratio = results.ratio(cell, contender, figure)?;
             let (value, low, high) = (ratio.median, ratio.min, ratio.max);
-            Some(plot::Bar {
-                name: contender.to_owned(),
-                value,
-                low,
-                high,
-            })
+            Some(plot::Bar { name: contender.to_owned(), value, low, high })
         };
         let label = match cell.wait {
             Wait::Parked => cell.workload.to_string(),
             Wait::Spinning => format!("{}, spinning", cell.workload.name),
         };
-        plot::Group {
-            label,
-            bars: results
-                .contenders(cell)
-                .into_iter()
-                .filter_map(bar)
-                .collect(),
-        }
+        plot::Group { label, bars: results.contenders(cell).into_iter().filter_map(bar).collect() }
     };
     plot::Chart {
         title: format!(

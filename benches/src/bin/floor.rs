@@ -8,10 +8,7 @@
 //! medians, ratios and the promises with `holds` or `MISSES`. `--only-floors` measures the floor against itself, which
 //! shows how much the machine alone moves a ratio.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "this is a command, and its tables are its output"
-)]
+#![expect(clippy::print_stdout, reason = "this is a command, and its tables are its output")]
 
 use std::process::ExitCode;
 
@@ -79,10 +76,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut outcome =
         plan.run(|number, contender, cell| cli::announce(number, runs, contender, cell));
     let results = Results::new(std::mem::take(&mut outcome.runs), "floor");
-    println!(
-        "{host}, rounds: {}, seconds each: {}\n",
-        plan.rounds, plan.secs
-    );
+    println!("{host}, rounds: {}, seconds each: {}\n", plan.rounds, plan.secs);
     println!(
         "Median (lowest..highest) of each figure:\n\n{}\n",
         report::figures_table(&results, &FIGURES)

@@ -71,9 +71,7 @@ fn main() -> Result<()> {
 }
 
 fn framed(stream: TcpStream) -> Framed<TcpStream, LengthDelimitedCodec> {
-    let codec = LengthDelimitedCodec::builder()
-        .max_frame_length(MAX_FRAME)
-        .new_codec();
+    let codec = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME).new_codec();
     Framed::new(stream, codec)
 }
 
@@ -81,7 +79,5 @@ async fn connect(load: &Load) -> Result<Client> {
     let stream = TcpStream::connect(load.addr).await?;
     stream.set_nodelay(true)?;
     let transport = serde_transport::new(framed(stream), Bincode::default());
-    Ok(Client(
-        EchoClient::new(client::Config::default(), transport).spawn(),
-    ))
+    Ok(Client(EchoClient::new(client::Config::default(), transport).spawn()))
 }

@@ -74,9 +74,8 @@ mod tests {
     #[test]
     fn only_whole_frames_count() {
         let bytes = [1, 0, 0, 0, 9, 0, 0, 0, 0, 2, 0, 0, 0, 7];
-        let whole: Vec<usize> = (0..=bytes.len())
-            .map(|end| whole_frames(&bytes[..end]).unwrap())
-            .collect();
+        let whole: Vec<usize> =
+            (0..=bytes.len()).map(|end| whole_frames(&bytes[..end]).unwrap()).collect();
         assert_eq!(whole, [0, 0, 0, 0, 0, 5, 5, 5, 5, 9, 9, 9, 9, 9, 9]);
         assert!(whole_frames(&[1, 0, 0, 1]).is_err());
     }

@@ -103,7 +103,5 @@ async fn connect(load: &Load) -> Result<Client> {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME);
     let channel = endpoint.connect().await?;
-    Ok(Client(
-        EchoClient::new(channel).max_decoding_message_size(MAX_MESSAGE),
-    ))
+    Ok(Client(EchoClient::new(channel).max_decoding_message_size(MAX_MESSAGE)))
 }
