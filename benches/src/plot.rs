@@ -1,4 +1,4 @@
-//! A comparison as a picture: groups of bars over a logarithmic axis, written as SVG.
+//! A comparison as a picture: groups of bars that rise from 1 or fall below it on a logarithmic axis, written as SVG.
 
 use std::fmt::Write as _;
 
@@ -25,7 +25,7 @@ pub struct Group {
 pub struct Bar {
     /// Who it is about.
     pub name: String,
-    /// Its height; bars without a height above zero are not drawn.
+    /// The ratio that it shows; one that is not above zero is not drawn.
     pub value: f64,
     /// The lowest value of all rounds.
     pub low: f64,
@@ -159,8 +159,10 @@ fn draw(out: &mut Drawing, chart: &Chart, names: &[&str], top: f64) {
         let width = (group_width * 0.86 / bars.max(1.0)).min(60.0);
         let mut x = left + (group_width - width * bars) / 2.0;
         for bar in group.bars.iter().filter(|bar| bar.value > 0.0) {
-            let y = height_of(bar.value);
-            out.rect(x + 1.0, y, width - 2.0, ground - y, colour(names, &bar.name));
+            let (y, one) = (height_of(bar.value), height_of(1.0));
+            // A ratio of exactly 1 has no height, but still a place.
+            let (upper, height) = (y.min(one), (y - one).abs().max(1.0));
+            out.rect(x + 1.0, upper, width - 2.0, height, colour(names, &bar.name));
             let middle = x + width / 2.0;
             out.stroke((middle, height_of(bar.low)), (middle, height_of(bar.high)), "#222222");
             let label = crate::report::short(bar.value);
@@ -205,7 +207,7 @@ mod tests {
             svg(&[chart(vec![bar("one", 0.8), bar("two", 15.0)]), chart(vec![bar("two", 2.0)])]);
         assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"));
         assert!(picture.contains("CPU &lt;x&gt;") && picture.contains("A &amp; B"));
-        // The ground, two names in the legend, and three bars.
+        // The background, two names in the legend, and three bars.
         assert_eq!(picture.matches("<rect ").count(), 6);
     }
 

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -46,8 +46,9 @@ pub fn kill_children_on_signal() -> Result<()> {
         if let Some(signal) = signals.forever().next() {
             let children = running();
             for &pid in children.iter() {
-                // One that has just ended needs no signal.
+                // One that has just ended needs no signal, and is reaped all the same.
                 let _ = kill_process(pid, Signal::KILL);
+                let _ = waitpid(Some(pid), WaitOptions::empty());
             }
             // Still under the lock, so that no child is started in between.
             std::process::exit(128 + signal);

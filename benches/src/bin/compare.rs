@@ -152,7 +152,7 @@ fn write_out(
     Ok(())
 }
 
-/// The figure's ratio to the floor, for everyone who ran parked and for Corewire spinning against the spinning floor.
+/// The figure's ratio to the floor for everyone else, parked to the parked floor and spinning to the spinning one.
 fn chart(results: &Results, figure: Figure) -> plot::Chart {
     let group = |cell: Cell| {
         let bar = |contender: &str| {
@@ -160,16 +160,22 @@ fn chart(results: &Results, figure: Figure) -> plot::Chart {
             let (value, low, high) = (ratio.median, ratio.min, ratio.max);
             Some(plot::Bar { name: contender.to_owned(), value, low, high })
         };
+        let others = results.contenders(cell).into_iter().filter(|&name| name != results.base());
         let label = match cell.wait {
             Wait::Parked => cell.workload.to_string(),
             Wait::Spinning => format!("{}, spinning", cell.workload.name),
         };
-        plot::Group { label, bars: results.contenders(cell).into_iter().filter_map(bar).collect() }
+        plot::Group { label, bars: others.filter_map(bar).collect() }
     };
     plot::Chart {
         title: format!(
             "{figure}, as a multiple of the floor's (median and range; lower is better)"
         ),
-        groups: results.cells().into_iter().map(group).collect(),
+        groups: results
+            .cells()
+            .into_iter()
+            .map(group)
+            .filter(|group| !group.bars.is_empty())
+            .collect(),
     }
 }
