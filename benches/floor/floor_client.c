@@ -1,0 +1,425 @@
+/* Closed-loop load for the floor server, or for any server that echoes frames of a 4-byte length and a body.
+ *
+ * One thread. Every connection keeps K calls in flight: each reply is answered by a new call at once, all replies of
+ * one read by one write. Half a second of warm-up is not counted. Every byte of every reply is compared with what was
+ * sent.
+ *
+ *   floor_client ADDR --payload 64 --conns 1 --inflight 1 --secs 2 --cpu 1 --wait epoll|spin --server-pid PID --json
+ *
+ * With --json it prints one line. The exit code is 1 when any call failed and 2 for a wrong flag. */
+#include "common.h"
+#include "histogram.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { EVENTS_PER_WAIT = 256, SEQUENCE_BYTES = 8 };
+#define WARM_UP_NS UINT64_C(500000000)
+#define SCRATCH_BYTES ((size_t)1 << 20)
+#define MAX_IN_FLIGHT_BYTES ((uint64_t)4 << 30)
+
+static struct {
+    struct sockaddr_in address;
+    size_t payload;
+    size_t conns;
+    size_t inflight;
+    double secs;
+    enum wait_mode wait;
+    pid_t server_pid; /* 0: not given */
+    bool json;
+} options = {.payload = 64, .conns = 1, .inflight = 1, .secs = 2.0, .wait = WAIT_EPOLL};
+
+/* The frames in flight lie in a ring of K slots. What comes back must be, byte for byte, what the ring holds: a slot
+ * is stamped anew only after its reply has arrived in full. All offsets are bytes within the ring. */
+struct connection {
+    int fd;
+    bool open;
+    uint8_t *ring;
+    uint64_t *sent_at; /* one time per slot */
+    size_t next_slot;  /* the slot of the oldest call in flight, and so of the next reply */
+    size_t write_at;
+    size_t unwritten;
+    size_t read_at;
+    size_t unread; /* written or waiting to be, and not yet back */
+    size_t partial; /* bytes of the next reply that have arrived */
+    uint64_t sequence;
+    uint64_t calls; /* answered in the measured seconds */
+};
+
+static struct {
+    struct connection *connections;
+    size_t open;
+    size_t frame;
+    size_t ring;
+    uint8_t *scratch;
+    bool measuring;
+    struct histogram latency;
+    uint64_t calls;
+    uint64_t errors;
+} client;
+
+/* One look at all clocks, taken when the measured seconds begin and when they end. */
+struct snapshot {
+    uint64_t wall_ns;
+    double client_cpu;
+    double server_cpu;
+};
+
+static double cpu_seconds(clockid_t clock, const char *whose)
+{
+    struct timespec time;
+    if (clock_gettime(clock, &time) != 0)
+        die_errno("cannot read the CPU clock of %s", whose);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+static struct snapshot take_snapshot(void)
+{
+    struct snapshot s = {.wall_ns = now_ns(), .client_cpu = cpu_seconds(CLOCK_PROCESS_CPUTIME_ID, "this process")};
+    if (options.server_pid != 0) {
+        clockid_t clock;
+        if (clock_getcpuclockid(options.server_pid, &clock) != 0)
+            die("there is no process %d to read the CPU clock of", (int)options.server_pid);
+        s.server_cpu = cpu_seconds(clock, "the server");
+    }
+    return s;
+}
+
+/* The server's peak resident memory in MiB (VmHWM), or a negative number when it cannot be read. */
+static double server_peak_mb(void)
+{
+    char path[64], line[256];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)options.server_pid);
+    FILE *status = fopen(path, "r");
+    double kib = -1024.0;
+    while (status != NULL && fgets(line, sizeof line, status) != NULL)
+        if (sscanf(line, "VmHWM: %lf", &kib) == 1)
+            break;
+    if (status != NULL)
+        fclose(status);
+    return kib / 1024.0;
+}
+
+/* Every call that was in flight on the connection counts as failed. */
+static void fail(struct connection *c, const char *why)
+{
+    if (client.errors == 0)
+        fprintf(stderr, "error: %s\n", why);
+    client.errors += options.inflight;
+    client.open--;
+    c->open = false;
+    close(c->fd);
+}
+
+/* Writes what the socket takes; false when the connection broke. */
+static bool flush(struct connection *c)
+{
+    while (c->unwritten > 0) {
+        size_t first = client.ring - c->write_at;
+        if (first > c->unwritten)
+            first = c->unwritten;
+        struct iovec parts[2] = {{c->ring + c->write_at, first}, {c->ring, c->unwritten - first}};
+        struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+        ssize_t n = c->unwritten == first ? send(c->fd, parts[0].iov_base, first, MSG_NOSIGNAL)
+                                          : sendmsg(c->fd, &message, MSG_NOSIGNAL);
+        if (n < 0) {
+            if (errno == EAGAIN)
+                return true;
+            if (errno == EINTR)
+                continue;
+            fail(c, "a connection broke while a call was written");
+            return false;
+        }
+        c->unwritten -= (size_t)n;
+        c->write_at += (size_t)n;
+        if (c->write_at >= client.ring)
+            c->write_at -= client.ring;
+    }
+    return true;
+}
+
+/* Stamps the slots of `count` calls with new sequence numbers and hands them to `flush`. */
+static void start_calls(struct connection *c, size_t slot, size_t count, uint64_t now)
+{
+    size_t stamp = options.payload < SEQUENCE_BYTES ? options.payload : SEQUENCE_BYTES;
+    for (size_t i = 0; i < count; i++) {
+        memcpy(c->ring + slot * client.frame + PREFIX_BYTES, &c->sequence, stamp);
+        c->sequence++;
+        c->sent_at[slot] = now;
+        if (++slot == options.inflight)
+            slot = 0;
+    }
+    c->unwritten += count * client.frame;
+    c->unread += count * client.frame;
+}
+
+/* Compares `n` bytes of replies with the ring; false when the server said something else. */
+static bool check_replies(struct connection *c, size_t n)
+{
+    if (n > c->unread - c->unwritten) {
+        fail(c, "the server sent more than it was asked for");
+        return false;
+    }
+    c->unread -= n;
+    for (const uint8_t *from = client.scratch; n > 0;) {
+        size_t run = client.ring - c->read_at < n ? client.ring - c->read_at : n;
+        if (memcmp(from, c->ring + c->read_at, run) != 0) {
+            fail(c, "a reply is not what was sent");
+            return false;
+        }
+        from += run;
+        n -= run;
+        c->read_at = c->read_at + run == client.ring ? 0 : c->read_at + run;
+    }
+    return true;
+}
+
+/* Takes the replies of one read and sends as many calls again. */
+static bool take_replies(struct connection *c, size_t n)
+{
+    if (!check_replies(c, n))
+        return false;
+    uint64_t now = now_ns();
+    size_t first = c->next_slot, done = 0;
+    for (c->partial += n; c->partial >= client.frame; c->partial -= client.frame) {
+        if (client.measuring) {
+            histogram_add(&client.latency, now - c->sent_at[c->next_slot]);
+            c->calls++;
+            client.calls++;
+        }
+        if (++c->next_slot == options.inflight)
+            c->next_slot = 0;
+        done++;
+    }
+    start_calls(c, first, done, now);
+    return flush(c);
+}
+
+/* Reads one connection until it is empty, as the server does; a read that leaves room has emptied it. */
+static void serve(struct connection *c, bool until_end)
+{
+    if (!flush(c))
+        return;
+    for (;;) {
+        ssize_t n = recv(c->fd, client.scratch, SCRATCH_BYTES, 0);
+        if (n == 0) {
+            fail(c, "the server closed a connection");
+            return;
+        }
+        if (n < 0) {
+            if (errno == EINTR)
+                continue;
+            if (errno != EAGAIN)
+                fail(c, "a connection broke while a reply was read");
+            return;
+        }
+        if (!take_replies(c, (size_t)n) || ((size_t)n < SCRATCH_BYTES && !until_end))
+            return;
+    }
+}
+
+static void connect_one(struct connection *c)
+{
+    *c = (struct connection){.open = true, .fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    if (c->fd < 0)
+        die_errno("cannot make a socket");
+    if (connect(c->fd, (struct sockaddr *)&options.address, sizeof options.address) != 0)
+        die_errno("cannot connect");
+    set_nodelay(c->fd);
+    if (fcntl(c->fd, F_SETFL, O_NONBLOCK) != 0)
+        die_errno("cannot make a socket non-blocking");
+    c->ring = must_alloc(NULL, client.ring);
+    c->sent_at = must_alloc(NULL, options.inflight * sizeof *c->sent_at);
+    uint64_t noise = (uint64_t)(c - client.connections) + 1;
+    for (size_t slot = 0; slot < options.inflight; slot++) {
+        uint8_t *frame = c->ring + slot * client.frame;
+        store_le32(frame, (uint32_t)options.payload);
+        for (size_t i = 0; i < options.payload; i++) {
+            noise = noise * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+            frame[PREFIX_BYTES + i] = (uint8_t)(noise >> 56);
+        }
+    }
+}
+
+static void connect_all(void)
+{
+    client.frame = PREFIX_BYTES + options.payload;
+    client.ring = client.frame * options.inflight;
+    if ((uint64_t)client.ring * options.conns > MAX_IN_FLIGHT_BYTES)
+        usage("--payload, --inflight and --conns together keep more than 4 GiB in flight");
+    client.connections = must_alloc(NULL, options.conns * sizeof *client.connections);
+    client.scratch = must_alloc(NULL, SCRATCH_BYTES);
+    for (size_t i = 0; i < options.conns; i++)
+        connect_one(&client.connections[i]);
+    client.open = options.conns;
+}
+
+/* Called after every round of work: opens and closes the measured seconds. False once they are over. */
+static bool advance(struct snapshot *begin, struct snapshot *end, uint64_t warm_until, uint64_t *measure_until)
+{
+    uint64_t now = now_ns();
+    if (!client.measuring && now >= warm_until) {
+        *begin = take_snapshot();
+        *measure_until = begin->wall_ns + (uint64_t)(options.secs * 1e9);
+        client.measuring = true;
+    } else if (client.measuring && now >= *measure_until) {
+        *end = take_snapshot();
+        return false;
+    }
+    return client.open > 0;
+}
+
+/* Parked: the end of warm-up and the end of the run come as a timer's event, so that epoll_wait needs no timeout. */
+static void wake_at(int timer, uint64_t at_ns)
+{
+    struct itimerspec spec = {.it_value = {.tv_sec = (time_t)(at_ns / 1000000000u),
+                                           .tv_nsec = (long)(at_ns % 1000000000u)}};
+    if (timerfd_settime(timer, TFD_TIMER_ABSTIME, &spec, NULL) != 0)
+        die_errno("cannot set a timer");
+}
+
+static void watch(int epoll, int fd, uint32_t events, void *data)
+{
+    struct epoll_event event = {.events = events, .data.ptr = data};
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0)
+        die_errno("cannot watch a socket");
+}
+
+static void run_epoll(struct snapshot *begin, struct snapshot *end, uint64_t warm_until)
+{
+    struct epoll_event events[EVENTS_PER_WAIT];
+    uint64_t measure_until = 0, armed_for = warm_until;
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (epoll < 0 || timer < 0)
+        die_errno("cannot make an epoll set and a timer");
+    watch(epoll, timer, EPOLLIN | EPOLLET, NULL);
+    wake_at(timer, warm_until);
+    for (size_t i = 0; i < options.conns; i++)
+        if (client.connections[i].open)
+            watch(epoll, client.connections[i].fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                  &client.connections[i]);
+    while (advance(begin, end, warm_until, &measure_until)) {
+        if (measure_until != 0 && armed_for != measure_until)
+            wake_at(timer, armed_for = measure_until);
+        int ready = epoll_wait(epoll, events, EVENTS_PER_WAIT, -1);
+        if (ready < 0 && errno != EINTR)
+            die_errno("epoll_wait failed");
+        for (int i = 0; i < ready; i++)
+            if (events[i].data.ptr != NULL)
+                serve(events[i].data.ptr, (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
+    }
+    close(timer);
+    close(epoll);
+}
+
+static void run_spin(struct snapshot *begin, struct snapshot *end, uint64_t warm_until)
+{
+    uint64_t measure_until = 0;
+    while (advance(begin, end, warm_until, &measure_until))
+        for (size_t i = 0; i < options.conns; i++)
+            if (client.connections[i].open)
+                serve(&client.connections[i], false);
+}
+
+/* A connection on which nothing came back in all the measured seconds is a failure, not a slow call. */
+static void count_stalled(void)
+{
+    for (size_t i = 0; i < options.conns; i++)
+        if (client.connections[i].open && client.connections[i].calls == 0)
+            fail(&client.connections[i], "a connection answered no call in the measured seconds");
+}
+
+static void report(const struct snapshot *begin, const struct snapshot *end)
+{
+    double secs = (double)(end->wall_ns - begin->wall_ns) / 1e9;
+    double rps = secs > 0 ? (double)client.calls / secs : 0;
+    static const double parts[] = {0.5, 0.9, 0.99, 0.999};
+    double us[4], max_us = (double)client.latency.max / 1e3;
+    for (size_t i = 0; i < 4; i++)
+        us[i] = (double)histogram_quantile(&client.latency, parts[i]) / 1e3;
+    char server_cpu[32] = "null", server_rss[32] = "null";
+    if (options.server_pid != 0) {
+        double peak = server_peak_mb();
+        snprintf(server_cpu, sizeof server_cpu, "%.6f", end->server_cpu - begin->server_cpu);
+        if (peak >= 0)
+            snprintf(server_rss, sizeof server_rss, "%.3f", peak);
+    }
+    const char *format = options.json
+        ? "{\"payload\":%zu,\"conns\":%zu,\"inflight\":%zu,\"secs\":%.6f,\"calls\":%llu,\"errors\":%llu,"
+          "\"rps\":%.1f,\"p50_us\":%.3f,\"p90_us\":%.3f,\"p99_us\":%.3f,\"p999_us\":%.3f,\"max_us\":%.3f,"
+          "\"client_cpu_s\":%.6f,\"server_cpu_s\":%s,\"server_rss_mb\":%s}\n"
+        : "payload %zu B, %zu connections, %zu in flight, %.2f s: %llu calls, %llu errors, %.0f calls/s\n"
+          "latency in us: p50 %.2f, p90 %.2f, p99 %.2f, p99.9 %.2f, max %.2f\n"
+          "CPU seconds: client %.3f, server %s; server memory at its peak: %s MiB\n";
+    printf(format, options.payload, options.conns, options.inflight, secs, (unsigned long long)client.calls,
+           (unsigned long long)client.errors, rps, us[0], us[1], us[2], us[3], max_us,
+           end->client_cpu - begin->client_cpu, server_cpu, server_rss);
+}
+
+static void parse_options(int argc, char **argv)
+{
+    static const struct option flags[] = {
+        {"payload", required_argument, NULL, 'p'}, {"conns", required_argument, NULL, 'n'},
+        {"inflight", required_argument, NULL, 'k'}, {"secs", required_argument, NULL, 's'},
+        {"cpu", required_argument, NULL, 'c'}, {"wait", required_argument, NULL, 'w'},
+        {"server-pid", required_argument, NULL, 'i'}, {"json", no_argument, NULL, 'j'}, {0},
+    };
+    for (int flag; (flag = getopt_long(argc, argv, "", flags, NULL)) != -1;) {
+        switch (flag) {
+        case 'p': options.payload = parse_count("--payload", optarg, 0, MAX_BODY_BYTES); break;
+        case 'n': options.conns = parse_count("--conns", optarg, 1, 1000000); break;
+        case 'k': options.inflight = parse_count("--inflight", optarg, 1, 1000000); break;
+        case 's': options.secs = parse_seconds("--secs", optarg); break;
+        case 'c': pin_to_cpu((unsigned)parse_count("--cpu", optarg, 0, 1023)); break;
+        case 'w': options.wait = parse_wait(optarg); break;
+        case 'i': options.server_pid = (pid_t)parse_count("--server-pid", optarg, 1, 1 << 22); break;
+        case 'j': options.json = true; break;
+        default: usage("use floor_client ADDR with the flags named at the top of floor_client.c");
+        }
+    }
+    if (optind + 1 != argc)
+        usage("floor_client wants one address, as 127.0.0.1:PORT");
+    options.address = parse_address(argv[optind]);
+}
+
+int main(int argc, char **argv)
+{
+    struct snapshot begin = {0}, end = {0};
+    parse_options(argc, argv);
+    raise_file_limit();
+    connect_all();
+    uint64_t start = now_ns();
+    for (size_t i = 0; i < options.conns; i++) {
+        start_calls(&client.connections[i], 0, options.inflight, start);
+        flush(&client.connections[i]);
+    }
+    if (options.wait == WAIT_EPOLL)
+        run_epoll(&begin, &end, start + WARM_UP_NS);
+    else
+        run_spin(&begin, &end, start + WARM_UP_NS);
+    count_stalled();
+    if (end.wall_ns == 0)
+        end = begin; /* every connection was lost before the end, so nothing was measured */
+    report(&begin, &end);
+    for (size_t i = 0; i < options.conns; i++) {
+        struct connection *c = &client.connections[i];
+        if (c->open)
+            close(c->fd);
+        free(c->ring);
+        free(c->sent_at);
+    }
+    free(client.connections);
+    free(client.scratch);
+    return client.errors > 0 ? 1 : 0;
+}

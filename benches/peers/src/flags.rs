@@ -1,0 +1,67 @@
+//! The flags of every peer; those of `load` are the ones that all load generators of this comparison take.
+
+use std::net::SocketAddr;
+
+use clap::{Args, Subcommand};
+
+/// What a peer's program does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Echo what is sent
+    Serve(Serve),
+    /// Load an echo server with calls
+    Load(Load),
+}
+
+/// Where to listen and run.
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub addr: SocketAddr,
+    /// The core to run on
+    #[arg(long)]
+    pub cpu: Option<usize>,
+}
+
+/// What load to make.
+#[derive(Debug, Clone, Args)]
+pub struct Load {
+    /// The server
+    pub addr: SocketAddr,
+    /// Bytes of each body
+    #[arg(long, default_value_t = 64)]
+    pub payload: usize,
+    /// Connections
+    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
+    pub conns: usize,
+    /// Calls in flight on each connection
+    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
+    pub inflight: usize,
+    /// Measured seconds, after half a second of warm-up
+    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+    pub secs: f64,
+    /// The core to run on
+    #[arg(long)]
+    pub cpu: Option<usize>,
+    /// A server on this machine whose CPU time and memory are to be read
+    #[arg(long)]
+    pub server_pid: Option<i32>,
+    /// Print one line of JSON (the only form of output that there is)
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..) => Ok(count),
+        _ => Err("give a whole number from 1".to_owned()),
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.05..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("give seconds from 0.05 to 3600".to_owned()),
+    }
+}

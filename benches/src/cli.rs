@@ -1,0 +1,198 @@
+//! The flags and the ending that the commands of this package share.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum as _};
+
+use crate::bars::{self, Level};
+use crate::contender::Contender;
+use crate::runner::{Outcome, Plan};
+use crate::workload::{self, ALL, Cell, Workload};
+
+/// What is measured, how often and where.
+#[derive(Debug, Clone, Args)]
+pub struct Measure {
+    /// Rounds: how often each contender is measured with each workload
+    #[arg(long, default_value_t = 5, value_parser = rounds)]
+    pub rounds: usize,
+
+    /// Measured seconds of each run, after half a second of warm-up
+    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+    pub secs: f64,
+
+    /// Workloads, by their letters
+    #[arg(long, value_name = "A,B,...")]
+    pub workloads: Option<String>,
+
+    /// One round of 0.3 seconds: shows that everything works, and measures nothing
+    #[arg(long, conflicts_with_all = ["rounds", "secs"])]
+    pub quick: bool,
+
+    /// The core that servers run on
+    #[arg(long, default_value_t = 0)]
+    pub server_core: usize,
+
+    /// The core that load generators run on
+    #[arg(long, default_value_t = 1)]
+    pub client_core: usize,
+
+    /// Also write every run and every summary to this file
+    #[arg(long, value_name = "PATH")]
+    pub json: Option<PathBuf>,
+
+    /// Use the release binaries as they are
+    #[arg(long)]
+    pub no_build: bool,
+
+    /// End with exit code 1 when a promise of this level is broken; `bar` if no level is given
+    #[arg(long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "bar", value_parser = level)]
+    pub enforce: Option<Level>,
+}
+
+fn rounds(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(rounds @ 1..=1000) => Ok(rounds),
+        _ => Err("give a whole number from 1 to 1000".to_owned()),
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.05..=600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("give seconds from 0.05 to 600".to_owned()),
+    }
+}
+
+fn level(text: &str) -> Result<Level, String> {
+    Level::from_str(text, true).map_err(|_| "give first, bar or aim".to_owned())
+}
+
+impl Measure {
+    /// The workloads that were asked for, or all of them.
+    ///
+    /// # Errors
+    ///
+    /// One sentence about the letter that is wrong.
+    pub fn workloads(&self) -> Result<Vec<Workload>, String> {
+        self.workloads.as_deref().map_or_else(|| Ok(ALL.to_vec()), workload::parse_list)
+    }
+
+    /// The plan for these contenders.
+    #[must_use]
+    pub fn plan(
+        &self,
+        cells: Vec<Cell>,
+        contenders: Vec<Box<dyn Contender>>,
+        budget: Option<Duration>,
+    ) -> Plan {
+        let (rounds, secs) = if self.quick { (1, 0.3) } else { (self.rounds, self.secs) };
+        let Self { server_core, client_core, .. } = *self;
+        Plan { cells, contenders, rounds, secs, server_core, client_core, budget }
+    }
+}
+
+/// Says on standard error what is about to run.
+pub fn announce(number: usize, of: usize, contender: &str, cell: Cell) {
+    eprintln!("[{number}/{of}] {contender}, {}, {}", cell.workload, cell.wait);
+}
+
+/// The exit code of a comparison: 1 when a run failed, or when a promise is broken that was to be enforced. Says why on
+/// standard error.
+#[must_use]
+pub fn conclude(
+    outcome: &Outcome,
+    results: &crate::results::Results,
+    asked: &[Cell],
+    enforce: Option<Level>,
+) -> ExitCode {
+    for failure in &outcome.failures {
+        eprintln!("error: {failure}");
+    }
+    if outcome.left_out > 0 {
+        eprintln!("note: {} runs were left out, because the time was over", outcome.left_out);
+    }
+    let broken =
+        enforce.map_or_else(Vec::new, |level| bars::broken(results, "corewire", asked, level));
+    for promise in &broken {
+        eprintln!("error: this promise is broken: {promise}");
+    }
+    if outcome.failures.is_empty() && broken.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::results::Results;
+    use crate::results::tests::run;
+    use crate::workload::cells;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        measure: Measure,
+    }
+
+    fn parse(words: &str) -> Result<Measure, clap::Error> {
+        let words = std::iter::once("floor").chain(words.split_whitespace());
+        Command::try_parse_from(words).map(|command| command.measure)
+    }
+
+    #[test]
+    fn flags_have_their_limits() {
+        for wrong in [
+            "--rounds 0",
+            "--secs 0",
+            "--secs many",
+            "--quick --rounds 3",
+            "--enforce hope",
+            "--rounds -1",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong} was taken");
+        }
+    }
+
+    #[test]
+    fn a_quick_plan_is_one_short_round() -> Result<(), Box<dyn std::error::Error>> {
+        let plan = parse("--quick --workloads c")?.plan(cells(&ALL), Vec::new(), None);
+        assert_eq!((plan.rounds, plan.secs < 0.5), (1, true));
+        let plan = parse("")?.plan(cells(&ALL), Vec::new(), None);
+        assert_eq!((plan.rounds, plan.server_core, plan.client_core), (5, 0, 1));
+        assert_eq!(parse("--workloads c")?.workloads()?, [ALL[2]]);
+        Ok(())
+    }
+
+    #[test]
+    fn enforcing_takes_a_level_or_the_bar() -> Result<(), clap::Error> {
+        assert_eq!(parse("")?.enforce, None);
+        assert_eq!(parse("--enforce")?.enforce, Some(Level::Bar));
+        assert_eq!(parse("--enforce aim")?.enforce, Some(Level::Aim));
+        Ok(())
+    }
+
+    #[test]
+    fn the_exit_code_is_red_for_failures_and_for_enforced_promises_only() {
+        let results = Results::new(
+            vec![run(0, "floor", 50.0, 0.02), run(0, "corewire", 90.0, 0.02)],
+            "floor",
+        );
+        let asked = &cells(&ALL[..1])[..1];
+        let code = |outcome: &Outcome, enforce| {
+            format!("{:?}", conclude(outcome, &results, asked, enforce))
+        };
+        let (green, red) = (format!("{:?}", ExitCode::SUCCESS), format!("{:?}", ExitCode::FAILURE));
+        let fine = Outcome::default();
+        assert_eq!(code(&fine, None), green);
+        assert_eq!(code(&fine, Some(Level::Bar)), red);
+        let failed = Outcome { failures: vec!["it did".to_owned()], ..Outcome::default() };
+        assert_eq!(code(&failed, None), red);
+    }
+}

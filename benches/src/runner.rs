@@ -1,0 +1,288 @@
+//! Runs contenders in turn: round by round, so that whatever the machine does for a while happens to all of them.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use serde::Serialize;
+
+use crate::contender::{Contender, Job};
+use crate::host::{CpuTimes, foreign_seconds};
+use crate::process::{Server, run_to_end};
+use crate::sample::Sample;
+use crate::toolbox;
+use crate::workload::Cell;
+
+/// The warm-up of every load generator, in seconds.
+const WARM_UP: f64 = 0.5;
+
+/// How long a load generator may take beyond its seconds.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// What is to be measured.
+#[derive(Debug)]
+pub struct Plan {
+    /// Workloads with their ways of waiting.
+    pub cells: Vec<Cell>,
+    /// Who takes part.
+    pub contenders: Vec<Box<dyn Contender>>,
+    /// How often each of them is measured.
+    pub rounds: usize,
+    /// Measured seconds of each run.
+    pub secs: f64,
+    /// The server's core.
+    pub server_core: usize,
+    /// The load generator's core.
+    pub client_core: usize,
+    /// No run starts later than this after the first; what is missing then is missing in the last rounds.
+    pub budget: Option<Duration>,
+}
+
+/// One run that went well.
+#[derive(Debug, Clone, Serialize)]
+pub struct Run {
+    /// The round, from 0.
+    pub round: usize,
+    /// What was asked.
+    pub cell: Cell,
+    /// Who answered.
+    pub contender: String,
+    /// What came out.
+    pub sample: Sample,
+    /// Cores that others used meanwhile, including what the hypervisor took: 0.1 is a tenth of one core.
+    pub foreign_cores: Option<f64>,
+}
+
+/// All that a plan gave.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The runs that went well.
+    pub runs: Vec<Run>,
+    /// One sentence for each that did not.
+    pub failures: Vec<String>,
+    /// Runs that the time budget left out.
+    pub left_out: usize,
+}
+
+impl Plan {
+    /// Checks that all programs are there and that the cores are two different ones.
+    ///
+    /// # Errors
+    ///
+    /// One sentence about the first thing that is missing, with its remedy.
+    pub fn check(&self) -> Result<()> {
+        if self.server_core == self.client_core {
+            bail!(
+                "--server-core and --client-core are both {}: choose two cores",
+                self.server_core
+            );
+        }
+        let programs: Vec<(PathBuf, &str)> =
+            self.contenders.iter().flat_map(|contender| contender.programs()).collect();
+        toolbox::require(&programs)
+    }
+
+    /// The runs in their order. Every other round goes through the contenders backwards, so that nobody always runs
+    /// behind the same neighbour.
+    fn order(&self) -> Vec<(usize, Cell, &dyn Contender)> {
+        let mut order = Vec::new();
+        for round in 0..self.rounds {
+            for &cell in &self.cells {
+                let mut turn: Vec<&dyn Contender> =
+                    self.contenders.iter().map(AsRef::as_ref).collect();
+                if round % 2 == 1 {
+                    turn.reverse();
+                }
+                turn.retain(|contender| contender.can(cell.wait));
+                order.extend(turn.into_iter().map(|contender| (round, cell, contender)));
+            }
+        }
+        order
+    }
+
+    /// How many runs there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.order().len()
+    }
+
+    /// Whether there is nothing to run.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Makes every run. One that fails is reported in the outcome and does not end the rest. `watch` hears what is
+    /// about to run: its number from 1, its contender and its cell.
+    pub fn run(&self, mut watch: impl FnMut(usize, &str, Cell)) -> Outcome {
+        let mut outcome = Outcome::default();
+        let begin = Instant::now();
+        for (number, (round, cell, contender)) in self.order().into_iter().enumerate() {
+            if self.budget.is_some_and(|budget| begin.elapsed() > budget) {
+                outcome.left_out += 1;
+                continue;
+            }
+            watch(number + 1, contender.name(), cell);
+            let job = Job {
+                workload: cell.workload,
+                wait: cell.wait,
+                secs: self.secs,
+                server_core: self.server_core,
+                client_core: self.client_core,
+            };
+            match run_once(contender, &job) {
+                Ok((sample, foreign_cores)) => {
+                    let contender = contender.name().to_owned();
+                    outcome.runs.push(Run { round, cell, contender, sample, foreign_cores });
+                }
+                Err(error) => {
+                    let name = contender.name();
+                    outcome.failures.push(format!(
+                        "{name}, {}, {}, round {}: {error:#}",
+                        cell.workload,
+                        cell.wait,
+                        round + 1
+                    ));
+                }
+            }
+        }
+        outcome
+    }
+}
+
+/// One server, one load generator, one sample.
+fn run_once(contender: &dyn Contender, job: &Job) -> Result<(Sample, Option<f64>)> {
+    let name = contender.name();
+    let server = Server::start(&format!("the server of {name}"), &mut contender.server(job))?;
+    let mut client = contender.client(job, server.address(), server.pid());
+    let before = CpuTimes::now();
+    let begin = Instant::now();
+    let limit = Duration::from_secs_f64(job.secs + WARM_UP) + GRACE;
+    let stdout = run_to_end(&format!("the load generator of {name}"), &mut client, limit)?;
+    let wall = begin.elapsed().as_secs_f64();
+    let after = CpuTimes::now();
+    let sample = Sample::parse(&stdout)
+        .with_context(|| format!("the load generator of {name} is no help"))?;
+    server.stop()?;
+    let foreign = before.zip(after).map(|(before, after)| {
+        // The sample counts the measured seconds alone; the warm-up used as much in its time.
+        let counted = sample.client_cpu_s + sample.server_cpu_s.unwrap_or(0.0);
+        foreign_seconds(before, after, counted * (sample.secs + WARM_UP) / sample.secs) / wall
+    });
+    Ok((sample, foreign))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::sample;
+    use crate::workload::{ALL, Wait, cells};
+
+    /// A contender made of two shell scripts.
+    #[derive(Debug)]
+    struct Script {
+        name: &'static str,
+        client: String,
+        spins: bool,
+    }
+
+    impl Contender for Script {
+        fn name(&self) -> &str {
+            self.name
+        }
+
+        fn programs(&self) -> Vec<(PathBuf, &'static str)> {
+            vec![(PathBuf::from("/bin/sh"), "nothing")]
+        }
+
+        fn can(&self, wait: Wait) -> bool {
+            self.spins || wait == Wait::Parked
+        }
+
+        fn server(&self, _: &Job) -> Command {
+            let mut command = Command::new("sh");
+            command.args(["-c", "trap 'kill $nap; exit 0' TERM; sleep 60 & nap=$!; echo listening 127.0.0.1:9; wait"]);
+            command
+        }
+
+        fn client(&self, _: &Job, _: &str, _: i32) -> Command {
+            let mut command = Command::new("sh");
+            command.args(["-c", &self.client]);
+            command
+        }
+    }
+
+    fn good(name: &'static str, spins: bool) -> Box<dyn Contender> {
+        let line =
+            serde_json::to_string(&sample::example(50.0, 0.02)).expect("a sample is plain data");
+        Box::new(Script { name, client: format!("echo '{line}'"), spins })
+    }
+
+    fn plan(contenders: Vec<Box<dyn Contender>>) -> Plan {
+        Plan {
+            cells: cells(&ALL[..1]),
+            contenders,
+            rounds: 2,
+            secs: 0.1,
+            server_core: 0,
+            client_core: 1,
+            budget: None,
+        }
+    }
+
+    #[test]
+    fn rounds_are_interleaved_and_turn_round() {
+        let plan = plan(vec![good("one", true), good("two", false)]);
+        let order: Vec<(usize, Wait, &str)> = plan
+            .order()
+            .iter()
+            .map(|(round, cell, contender)| (*round, cell.wait, contender.name()))
+            .collect();
+        let (parked, spinning) = (Wait::Parked, Wait::Spinning);
+        assert_eq!(
+            order,
+            [
+                (0, parked, "one"),
+                (0, parked, "two"),
+                (0, spinning, "one"),
+                (1, parked, "two"),
+                (1, parked, "one"),
+                (1, spinning, "one"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_failing_contender_does_not_stop_the_others() {
+        let bad = Script {
+            name: "bad",
+            client: "echo 7 calls failed >&2; exit 1".to_owned(),
+            spins: false,
+        };
+        let outcome = plan(vec![Box::new(bad), good("good", false)]).run(|_, _, _| ());
+        assert_eq!(outcome.runs.len(), 2, "{:?}", outcome.failures);
+        assert_eq!(outcome.failures.len(), 2);
+        assert_eq!(
+            outcome.failures[0],
+            "bad, A: 64 B, 1 x 1, parked, round 1: the load generator of bad failed; it said: 7 calls failed"
+        );
+    }
+
+    #[test]
+    fn a_spent_budget_leaves_the_rest_out() {
+        let mut plan = plan(vec![good("good", false)]);
+        plan.budget = Some(Duration::ZERO);
+        let outcome = plan.run(|_, _, _| ());
+        assert_eq!((outcome.runs.len(), outcome.left_out), (0, 2));
+    }
+
+    #[test]
+    fn one_core_is_not_enough() {
+        let mut plan = plan(vec![good("good", false)]);
+        assert!(plan.check().is_ok());
+        plan.client_core = 0;
+        assert!(plan.check().is_err());
+    }
+}

@@ -1,0 +1,147 @@
+//! The workloads that every contender is measured with, and the two ways of waiting.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// A closed-loop load: how large the bodies are, and how many calls are under way at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Workload {
+    /// The letter it goes by.
+    pub name: char,
+    /// Bytes of each body, without any framing.
+    pub payload: usize,
+    /// Connections.
+    pub conns: usize,
+    /// Calls in flight on each connection.
+    pub inflight: usize,
+}
+
+/// All workloads. A is a lone caller, B one that pipelines, C many that do, D moves bulk, and E is many lone callers.
+pub const ALL: [Workload; 5] = [
+    Workload { name: 'A', payload: 64, conns: 1, inflight: 1 },
+    Workload { name: 'B', payload: 64, conns: 1, inflight: 64 },
+    Workload { name: 'C', payload: 64, conns: 32, inflight: 8 },
+    Workload { name: 'D', payload: 64 << 10, conns: 8, inflight: 4 },
+    Workload { name: 'E', payload: 1 << 10, conns: 32, inflight: 1 },
+];
+
+impl Workload {
+    /// The workload of that letter, in either case.
+    #[must_use]
+    pub fn named(name: char) -> Option<Self> {
+        ALL.into_iter().find(|workload| workload.name == name.to_ascii_uppercase())
+    }
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, payload, conns, inflight } = self;
+        if *payload >= 1 << 10 && payload % (1 << 10) == 0 {
+            write!(f, "{name}: {} KiB, {conns} x {inflight}", payload >> 10)
+        } else {
+            write!(f, "{name}: {payload} B, {conns} x {inflight}")
+        }
+    }
+}
+
+/// Reads a list of letters, such as `A,C`; the order is kept.
+///
+/// # Errors
+///
+/// One sentence that names the letter which is no workload or which comes twice.
+pub fn parse_list(text: &str) -> Result<Vec<Workload>, String> {
+    let mut list: Vec<Workload> = Vec::new();
+    for part in text.split(',').map(str::trim) {
+        let mut letters = part.chars();
+        let workload = match (letters.next(), letters.next()) {
+            (Some(letter), None) => Workload::named(letter),
+            _ => None,
+        };
+        let Some(workload) = workload else {
+            return Err(format!(
+                "\"{part}\" is no workload: give letters from A to E, as in A,B,C"
+            ));
+        };
+        if list.contains(&workload) {
+            return Err(format!("workload {} is given twice", workload.name));
+        }
+        list.push(workload);
+    }
+    Ok(list)
+}
+
+/// How both sides of a run wait for the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wait {
+    /// Asleep until the kernel wakes them: the normal case, in which CPU per call means something.
+    Parked,
+    /// Asking again and again, so that no wake-up is in the latency.
+    Spinning,
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Parked => "parked",
+            Self::Spinning => "spinning",
+        })
+    }
+}
+
+/// A workload under one way of waiting: what one row of a comparison is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Cell {
+    /// The load.
+    pub workload: Workload,
+    /// How both sides wait.
+    pub wait: Wait,
+}
+
+/// The cells for these workloads. Spinning is measured with one connection only (A and B): with many, both sides are
+/// busy all the time, and whoever spins only asks sockets that have nothing.
+#[must_use]
+pub fn cells(workloads: &[Workload]) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for &workload in workloads {
+        cells.push(Cell { workload, wait: Wait::Parked });
+        if workload.conns == 1 {
+            cells.push(Cell { workload, wait: Wait::Spinning });
+        }
+    }
+    cells
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_keeps_its_order_and_takes_either_case() {
+        let names: Vec<char> =
+            parse_list("c, A").into_iter().flatten().map(|workload| workload.name).collect();
+        assert_eq!(names, ['C', 'A']);
+    }
+
+    #[test]
+    fn a_wrong_list_is_named() {
+        for wrong in ["", "A,", "F", "AB", "A,a"] {
+            let error = parse_list(wrong).expect_err("it is no list of workloads");
+            assert!(error.contains("workload"), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_single_connections_spin() {
+        let cells = cells(&ALL);
+        assert_eq!(cells.len(), 7);
+        assert!(cells.iter().all(|cell| cell.wait == Wait::Parked || cell.workload.conns == 1));
+    }
+
+    #[test]
+    fn a_workload_says_its_measures() {
+        assert_eq!(ALL[1].to_string(), "B: 64 B, 1 x 64");
+        assert_eq!(ALL[3].to_string(), "D: 64 KiB, 8 x 4");
+    }
+}
