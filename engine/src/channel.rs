@@ -315,7 +315,7 @@ impl Channel {
         encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
     ) -> Result<Reply, CallFailure> {
         let core = self.core();
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = timeout.and_then(|timeout| core.local.now().checked_add(timeout));
         let mut encode = Some(encode);
         let mut ticket = Ticket { core, id: None };
         let key = poll_fn(|context| {
