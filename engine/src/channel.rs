@@ -262,10 +262,7 @@ impl Ticket<'_> {
         if state.waiting.len() >= self.core.config.waiting_max {
             return Poll::Ready(NotSent::QueueFull);
         }
-        state.waiting_ids += 1;
-        let id = state.waiting_ids;
-        self.id = Some(id);
-        state.waiting.push_back(Waiting { id, waker: context.waker().clone(), deadline });
+        self.id = Some(state.push_waiting(context.waker().clone(), deadline));
         if let (Link::Up { token, .. }, Some(_)) = (&state.link, deadline) {
             // The driver's timer must know the deadline.
             self.core.local.mark_dirty(*token);

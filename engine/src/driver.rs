@@ -38,6 +38,9 @@ use crate::timers::Timers;
 /// How long a shard leaves its listener alone after the system refused it a descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How many rounds of accepting a drain begins with.
+const DRAIN_ACCEPTS: usize = 256;
+
 /// What every connection needs while it has its turn.
 pub(crate) struct Shared<I: Io> {
     pub(crate) io: I,
@@ -438,11 +441,15 @@ impl<I: Io> Driver<I> {
         }
         self.accept_after = None;
         self.set_acceptable();
-        while self.is_acceptable() {
+        // Bounded, for clients may come as fast as they are taken.
+        for _ in 0..DRAIN_ACCEPTS {
+            if !self.is_acceptable() {
+                break;
+            }
             self.accept();
         }
         for listening in self.listeners.drain(..) {
-            self.shared.io.unwatch_listener(&listening.listener);
+            self.shared.io.retire_listener(&listening.listener);
         }
         self.accept_after = None;
         self.shared.drain_by = Some(by);

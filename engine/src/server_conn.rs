@@ -173,7 +173,7 @@ impl<S: 'static> ServerConn<S> {
             if self.proto.close_reason().is_some() || !ready.readable {
                 return false;
             }
-            if received >= budgets.receives_per_turn {
+            if received >= budgets.receives_per_turn || self.is_over_budget(shared) {
                 return true;
             }
             let own = !self.recv.is_empty();

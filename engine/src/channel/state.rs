@@ -43,7 +43,8 @@ pub(crate) struct ChannelState {
     pub(crate) out: SendBuffer,
     pub(super) calls: Slab<CallState>,
     pub(super) waiting: VecDeque<Waiting>,
-    pub(super) waiting_ids: u64,
+    waiting_ids: u64,
+    waiting_earliest: Option<Instant>,
     /// Connects that failed in a row.
     failures: u32,
     /// The shard that the server's hello named.
@@ -66,6 +67,7 @@ impl ChannelState {
             calls: Slab::new(),
             waiting: VecDeque::new(),
             waiting_ids: 0,
+            waiting_earliest: None,
             failures: 0,
             server_shard: None,
             connection_id: None,
@@ -201,16 +203,39 @@ impl ChannelState {
         !self.waiting.is_empty()
     }
 
-    /// The earliest time at which somebody who waits for a slot stops waiting.
+    /// A time no later than that at which the first of those who wait gives up.
     pub(crate) fn waiting_deadline(&self) -> Option<Instant> {
-        self.waiting.iter().filter_map(|waiting| waiting.deadline).min()
+        self.waiting_earliest.filter(|_| !self.waiting.is_empty())
+    }
+
+    /// Takes a place in the line; answers its number. Numbers ascend along the line.
+    pub(super) fn push_waiting(&mut self, waker: Waker, deadline: Option<Instant>) -> u64 {
+        self.waiting_ids += 1;
+        let id = self.waiting_ids;
+        if let Some(deadline) = deadline {
+            let earliest = self.waiting_deadline();
+            self.waiting_earliest = Some(earliest.map_or(deadline, |at| at.min(deadline)));
+        }
+        self.waiting.push_back(Waiting { id, waker, deadline });
+        id
     }
 
     /// Wakes those whose time is over; they find out themselves.
     pub(crate) fn wake_expired(&mut self, now: Instant) {
-        if self.waiting_deadline().is_some_and(|deadline| deadline <= now) {
-            self.wake_waiting(usize::MAX);
+        if self.waiting_deadline().is_none_or(|deadline| deadline > now) {
+            return;
         }
+        let mut earliest: Option<Instant> = None;
+        self.waiting.retain(|waiting| {
+            let Some(deadline) = waiting.deadline else { return true };
+            if deadline <= now {
+                waiting.waker.wake_by_ref();
+                return false;
+            }
+            earliest = Some(earliest.map_or(deadline, |at| at.min(deadline)));
+            true
+        });
+        self.waiting_earliest = earliest;
     }
 
     /// The connection ended, or could not be made. Calls in flight fail; the next call connects
