@@ -539,6 +539,7 @@ mod tests {
         while !out.is_empty() {
             let chunk = out.first_chunk();
             let count = chunk.len().min(1777);
+            assert!(count > 0);
             assert_eq!(model.get(written..written + count), chunk.get(..count));
             out.advance(count);
             written += count;

@@ -142,6 +142,23 @@ fn a_call_that_was_stopped_was_not_idleness() {
     assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::IdleTimeout));
 }
 
+/// REQ-33, REQ-58: nor is a connection idle whose call was given up but not answered yet.
+#[test]
+fn a_call_that_was_given_up_is_not_idleness() {
+    let client = ClientConfig { timeouts: idle(10), ..ClientConfig::default() };
+    let mut pair = Pair::with(ServerConfig::default(), client);
+    let call = pair.call(1);
+    pair.settle();
+    pair.abandon(call);
+    pair.wait(secs(50));
+    assert_eq!(pair.client.conn.close_reason(), None);
+    pair.settle();
+    pair.wait(secs(9));
+    assert_eq!(pair.client.conn.close_reason(), None);
+    pair.wait(secs(1));
+    assert_eq!(pair.client.conn.close_reason(), misbehaved(Rule::IdleTimeout));
+}
+
 /// REQ-23, rule 17: one byte a second: the frame is not whole in time.
 #[test]
 fn one_byte_a_second() {
@@ -180,7 +197,10 @@ fn write_timeout() {
     pair.call(1);
     pair.up(usize::MAX);
     pair.down(0);
-    pair.wait(secs(30) - BEFORE);
+    pair.wait(secs(20));
+    // Another attempt that takes nothing is not progress.
+    pair.down(0);
+    pair.wait(secs(10) - BEFORE);
     assert_eq!(pair.server.conn.close_reason(), None);
     pair.wait(BEFORE);
     assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::WriteTimeout));
