@@ -212,6 +212,24 @@ fn many_deadlines_at_once() {
     assert_eq!(pair.client.conn.close_reason(), None);
 }
 
+/// A caller may take out one expired call and come back for the rest; what was answered in between
+/// is not expired, and does not hide the others.
+#[test]
+fn expired_calls_may_be_taken_one_by_one() {
+    let mut pair = Pair::ready();
+    let calls: Vec<u32> = (0..4).map(|number| pair.call_within(number, Some(secs(1)))).collect();
+    pair.now += secs(1);
+    let now = pair.now;
+    let first = pair.client.conn.poll_expired(&mut pair.client.out, now);
+    assert_eq!(first, Some(3));
+    pair.client.feed(&bytes(|out| put_reply(out, calls[2], b"")), now);
+    assert!(pair.outcome(2).is_some());
+    pair.fire();
+    assert_eq!(pair.outcome(0), Some(&Outcome::Expired));
+    assert_eq!(pair.outcome(1), Some(&Outcome::Expired));
+    assert_eq!(pair.client.conn.in_flight(), 0);
+}
+
 /// REQ-14, REQ-31, REQ-43: what this version's server does not offer is refused per call.
 #[test]
 fn what_is_not_offered_is_refused() {
