@@ -198,3 +198,69 @@ impl FrontFrame<'_> {
         frame.freeze()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::{FrameKind, SendBuffer};
+
+    fn pings(count: u64) -> Vec<u8> {
+        let mut out = SendBuffer::new();
+        (0..count).for_each(|value| out.ping(value));
+        out.first_chunk().to_vec()
+    }
+
+    fn request_header(payload_bytes: u32) -> [u8; HEADER_BYTES] {
+        let (kind, encoding) = (FrameKind::Request, crate::Encoding::RAW);
+        Header { payload_bytes, kind, flags: 0, encoding, detail: 0, call: 0, aux: 0 }.encode()
+    }
+
+    /// What is lent for a turn is handed back empty; the rest moves with its connection.
+    #[test]
+    fn unread_bytes_move_and_the_lent_buffer_keeps_its_memory() {
+        let mut lent = RecvBuffer::with_capacity(64 * 1024);
+        lent.extend_from_slice(&pings(3));
+        lent.extend_from_slice(&request_header(100));
+        assert!(lent.next_frame(1000).unwrap().is_some());
+        let mut own = lent.take_unread();
+        // The frame that was yielded is read; the other two pings and the partial frame moved.
+        assert_eq!((own.len(), lent.len()), (3 * HEADER_BYTES, 0));
+        assert!(lent.storage(0).capacity() >= 60 * 1024);
+        assert!(own.next_frame(1000).unwrap().is_some());
+        assert!(own.next_frame(1000).unwrap().is_some());
+        assert!(own.next_frame(1000).unwrap().is_none());
+        own.extend_from_slice(&[7; 100]);
+        assert_eq!(own.next_frame(1000).unwrap().unwrap().payload.body(), [7; 100]);
+        let nothing = lent.take_unread();
+        assert_eq!(nothing.bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn a_read_buffer_gives_its_memory_back() {
+        let mut recv = RecvBuffer::new();
+        assert_eq!(recv.bytes.capacity(), 0);
+        recv.extend_from_slice(&pings(2));
+        recv.shrink();
+        assert_eq!(recv.len(), 2 * HEADER_BYTES, "what is unread stays");
+        assert!(recv.next_frame(0).unwrap().is_some() && recv.next_frame(0).unwrap().is_some());
+        assert!(recv.is_empty(), "a frame that was yielded is read");
+        recv.shrink();
+        assert_eq!(recv.bytes.capacity(), 0);
+    }
+
+    /// The room doubles with what is there, and is what the frame lacks when that is less.
+    #[test]
+    fn room_follows_what_arrived() {
+        let mut recv = RecvBuffer::new();
+        assert_eq!(recv.room_wanted(), GROW_BYTES_MIN);
+        recv.extend_from_slice(&request_header(1 << 30));
+        assert_eq!(recv.room_wanted(), GROW_BYTES_MIN);
+        recv.extend_from_slice(&[0; 40_000]);
+        assert_eq!(recv.room_wanted(), 40_000 + HEADER_BYTES);
+        let mut recv = RecvBuffer::new();
+        recv.extend_from_slice(&request_header(60_000));
+        recv.extend_from_slice(&[0; 40_000]);
+        assert_eq!(recv.room_wanted(), 20_000);
+    }
+}
