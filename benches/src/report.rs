@@ -153,7 +153,7 @@ pub fn disturbance(results: &Results) -> String {
     };
     let (median, max) = (foreign.median * 100.0, foreign.max * 100.0);
     let judgement = if foreign.median > DISTURBED {
-        "the machine was not quiet, and absolute values are too high"
+        "the machine was not quiet, so judge neither values nor promises by this"
     } else if foreign.max > DISTURBED {
         "single runs were disturbed, which medians bear"
     } else {

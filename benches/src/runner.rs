@@ -162,7 +162,7 @@ fn run_once(contender: &dyn Contender, job: &Job) -> Result<(Sample, Option<f64>
     let wall = begin.elapsed().as_secs_f64();
     let after = CpuTimes::now();
     let sample = Sample::parse(&stdout)
-        .with_context(|| format!("the load generator of {name} is no help"))?;
+        .with_context(|| format!("the load generator of {name} gave no sample"))?;
     server.stop()?;
     let foreign = before.zip(after).map(|(before, after)| {
         // The sample counts the measured seconds alone; the warm-up used as much in its time.

@@ -48,34 +48,39 @@ pub fn release() -> PathBuf {
     target().join("release")
 }
 
-/// Compiles the C programs into `into` through `cc` (or what the variable `CC` names) and returns that folder.
+/// Compiles the floor's two programs into a folder.
 ///
 /// # Errors
 ///
 /// When there is no C compiler, or the programs do not compile.
 pub fn build_floor(into: &Path) -> Result<()> {
+    FLOOR_PROGRAMS.iter().try_for_each(|(program, sources)| compile(program, sources, into))
+}
+
+/// Compiles C sources of `benches/floor` into a program through `cc`, or through what the variable `CC` names.
+///
+/// # Errors
+///
+/// When there is no C compiler, or the sources do not compile.
+pub fn compile(program: &str, sources: &[&str], into: &Path) -> Result<()> {
     std::fs::create_dir_all(into)
         .with_context(|| format!("cannot make the folder {}", into.display()))?;
     let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-    let sources = package().join("floor");
-    for (program, files) in FLOOR_PROGRAMS {
-        // Compiled beside its place and then moved: two builds at once never run half a program.
-        let part = into.join(format!("{program}.{}", std::process::id()));
-        let mut command = Command::new(&compiler);
-        command.current_dir(&sources).args(CC_FLAGS).arg("-o").arg(&part).args(files);
-        let output = command.output().with_context(|| {
-            format!(
-                "cannot start the C compiler {}: install one (on Debian: gcc and libc6-dev)",
-                compiler.display()
-            )
-        })?;
-        if !output.status.success() {
-            bail!("{program} does not compile:\n{}", String::from_utf8_lossy(&output.stderr));
-        }
-        std::fs::rename(&part, into.join(program))
-            .with_context(|| format!("cannot put {program} in place"))?;
+    // Compiled beside its place and then moved: two builds at once never run half a program.
+    let part = into.join(format!("{program}.{}", std::process::id()));
+    let mut command = Command::new(&compiler);
+    command.current_dir(package().join("floor")).args(CC_FLAGS).arg("-o").arg(&part).args(sources);
+    let output = command.output().with_context(|| {
+        format!(
+            "cannot start the C compiler {}: install one (on Debian: gcc and libc6-dev)",
+            compiler.display()
+        )
+    })?;
+    if !output.status.success() {
+        bail!("{program} does not compile:\n{}", String::from_utf8_lossy(&output.stderr));
     }
-    Ok(())
+    std::fs::rename(&part, into.join(program))
+        .with_context(|| format!("cannot put {program} in place"))
 }
 
 /// The folder that the commands build the C programs into.

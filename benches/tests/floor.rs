@@ -52,6 +52,14 @@ fn frame(body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn the_histogram_keeps_its_precision() {
+    let sources = ["histogram_test.c", "histogram.c", "common.c"];
+    toolbox::compile("histogram_test", &sources, folder()).unwrap();
+    run_to_end("histogram_test", &mut Command::new(folder().join("histogram_test")), LIMIT)
+        .unwrap();
+}
+
+#[test]
 fn every_load_is_answered() {
     for wait in ["epoll", "spin"] {
         let server = server(wait);
