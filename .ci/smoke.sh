@@ -37,6 +37,8 @@ within() {
 serve() {
     local name=$1
     shift
+    # An earlier server of this name must not be read for this one.
+    : >"$work/$name.out"
     "$@" >"$work/$name.out" 2>"$work/$name.err" &
     pid=$!
     children="$children $pid"
