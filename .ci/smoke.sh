@@ -1,0 +1,161 @@
+#!/usr/bin/env bash
+# Every program that people are told to run, run for a moment: does it do what its page says, and end
+# as it should? Speed is not looked at here.
+set -eu
+
+target=$(cargo metadata --format-version 1 --no-deps | grep -o '"target_directory":"[^"]*"' | cut -d'"' -f4)
+bin="$target/release"
+work=$(mktemp -d)
+children=""
+cleanup() {
+    for pid in $children; do kill -KILL "$pid" 2>/dev/null || true; done
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+say() { printf -- '--- %s\n' "$1"; }
+fail() {
+    echo "smoke: $1" >&2
+    for file in "$work"/*; do
+        [ -s "$file" ] && { echo "  $(basename "$file"):"; tail -n 20 "$file" | sed 's/^/    /'; } >&2
+    done
+    exit 1
+}
+
+# within SECONDS COMMAND...: asks ten times a second until the command succeeds.
+within() {
+    local tries=$(($1 * 10)) try
+    shift
+    for ((try = 0; try < tries; try++)); do
+        "$@" && return 0
+        sleep 0.1
+    done
+    return 1
+}
+
+# serve NAME PROGRAM FLAGS...: starts a server on a port of the system's choice; sets `pid` and `addr`.
+serve() {
+    local name=$1
+    shift
+    # An earlier server of this name must not be read for this one.
+    : >"$work/$name.out"
+    "$@" >"$work/$name.out" 2>"$work/$name.err" &
+    pid=$!
+    children="$children $pid"
+    ready_or_gone() { grep -q '^listening ' "$work/$name.out" || ! kill -0 "$pid" 2>/dev/null; }
+    within 30 ready_or_gone || fail "$name did not say that it listens within 30 s"
+    addr=$(sed -n 's/^listening //p' "$work/$name.out" | head -n 1)
+    [ -n "$addr" ] || fail "$name ended before it listened"
+}
+
+# stop NAME: SIGTERM ends it within 40 s (the drain deadline is 30), with exit code 0.
+stop() {
+    kill -TERM "$pid"
+    gone() { ! kill -0 "$pid" 2>/dev/null; }
+    within 40 gone || fail "$1 runs 40 s after SIGTERM"
+    local code=0
+    wait "$pid" || code=$?
+    [ "$code" -eq 0 ] || fail "$1 ended with exit code $code after SIGTERM"
+}
+
+# refuses CODE LINES PROGRAM FLAGS...: ends at once with this code and as many lines of error; at
+# LINES = any, what the flag parser adds to its sentence is not counted. Nothing goes to stdout.
+refuses() {
+    local wanted=$1 lines=$2 code=0
+    shift 2
+    timeout 30 "$@" >"$work/refused.out" 2>"$work/refused.err" || code=$?
+    [ "$code" -eq "$wanted" ] || fail "'${*##*/}' ended with exit code $code, not $wanted"
+    head -n 1 "$work/refused.err" | grep -q '^error: ' || fail "'${*##*/}' does not begin with 'error: '"
+    [ ! -s "$work/refused.out" ] || fail "'${*##*/}' writes to standard output when it refuses"
+    if [ "$lines" != any ] && [ "$(wc -l <"$work/refused.err")" -ne "$lines" ]; then
+        fail "'${*##*/}' says more than $lines line(s)"
+    fi
+}
+
+# A CPU that this process may use.
+cpu=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*\([0-9]*\).*/\1/p' /proc/self/status)
+
+say "build"
+cargo build --release --workspace --bins --examples
+
+say "quickstart"
+timeout 60 "$bin/examples/quickstart" --secs 1 >"$work/quickstart.out" 2>"$work/quickstart.err" ||
+    fail "quickstart failed"
+cat "$work/quickstart.out"
+shards=$(sed -n 's/^serving on .* with \([0-9]*\) shards.*/\1/p' "$work/quickstart.out")
+grep -q '^shard  cpu  connections       calls    calls/s   p50 µs   p99 µs$' "$work/quickstart.out" ||
+    fail "quickstart prints no table"
+rows=$(grep -cE '^ +[0-9]+ ' "$work/quickstart.out" || true)
+[ "$rows" -eq "${shards:-0}" ] && [ "$rows" -gt 0 ] || fail "quickstart has $shards shards and prints $rows rows"
+
+say "echo_server and corewire bench"
+serve echo_server "$bin/examples/echo_server" --addr 127.0.0.1:0 --cores "$cpu"
+timeout 60 "$bin/corewire" bench "$addr" --payload 64 --conns 4 --inflight 8 --secs 1 --cpu "$cpu" \
+    --server-pid "$pid" --json >"$work/bench.out" 2>"$work/bench.err" || fail "corewire bench failed"
+cat "$work/bench.out"
+[ "$(wc -l <"$work/bench.out")" -eq 1 ] || fail "--json prints more than one line"
+for key in payload conns inflight secs calls errors rps p50_us p90_us p99_us p999_us max_us \
+    client_cpu_s server_cpu_s server_rss_mb; do
+    grep -qE "\"$key\":[0-9]" "$work/bench.out" || fail "the JSON line has no number '$key'"
+done
+grep -qE '"errors":0[,}]' "$work/bench.out" || fail "calls failed"
+grep -qE '"calls":[1-9]' "$work/bench.out" || fail "no call was made"
+timeout 60 "$bin/corewire" bench "$addr" --payload 65536 --conns 2 --inflight 4 --secs 0.3 --spin \
+    >"$work/bench.out" 2>"$work/bench.err" || fail "corewire bench with 64 KiB bodies failed"
+grep -qE '^calls +[1-9][0-9]* \(0 failed\)$' "$work/bench.out" || fail "the table does not say that no call failed"
+# While it still serves: the same address again is refused, in one sentence.
+refuses 2 1 "$bin/examples/echo_server" --addr "$addr" --cores "$cpu"
+grep -q 'in use' "$work/refused.err" || fail "a taken address is not called in use"
+stop echo_server
+# Nobody is there any more: that is one sentence, too.
+refuses 2 1 "$bin/corewire" bench "$addr" --secs 0.1 --json
+
+say "echo_server, spinning"
+serve echo_server "$bin/examples/echo_server" --addr 127.0.0.1:0 --cores "$cpu" --spin 200
+timeout 60 "$bin/corewire" bench "$addr" --secs 0.3 --json >"$work/bench.out" 2>"$work/bench.err" ||
+    fail "corewire bench against a spinning server failed"
+stop echo_server
+
+say "kv_server and kv_client"
+serve kv_server "$bin/examples/kv_server" --addr 127.0.0.1:0 --cores "$cpu"
+kv() { timeout 30 "$bin/examples/kv_client" --addr "$addr" "$@" 2>"$work/kv_client.err"; }
+kv put colour green || fail "put failed"
+[ "$(kv get colour)" = green ] || fail "get does not give back what was put"
+kv size | grep -qx 'shard 0 holds 1 keys' || fail "size does not count one key"
+kv remove colour || fail "remove failed"
+[ "$(kv get colour)" = '(no value)' ] || fail "a removed key has a value"
+code=0
+kv remove colour || code=$?
+[ "$code" -eq 1 ] || fail "removing an absent key ends with exit code $code, not 1"
+grep -q '^error: ' "$work/kv_client.err" || fail "removing an absent key gives no error"
+stop kv_server
+
+say "wrong flags"
+refuses 2 any "$bin/examples/echo_server" --spin never
+refuses 2 any "$bin/examples/kv_server" --cores 3-1
+refuses 2 any "$bin/examples/quickstart" --secs 0
+refuses 2 any "$bin/corewire" bench 127.0.0.1:1 --secs forever
+refuses 2 any "$bin/corewire" bench
+refuses 2 1 "$bin/examples/echo_server" --addr nowhere
+refuses 2 1 "$bin/examples/echo_server" --addr 127.0.0.1:0 --cores 1023
+refuses 2 1 "$bin/examples/echo_server" --addr 127.0.0.1:0 --cores "$cpu,$cpu"
+refuses 2 1 "$bin/corewire" bench 127.0.0.1:1 --server-pid 2147483647
+
+# What the benches package offers; each of its programs has --quick: once, briefly, measuring nothing.
+benches=$(cargo metadata --format-version 1 --no-deps | tr '{' '\n' | grep '"src_path":"[^"]*/benches/' || true)
+for name in floor compare; do
+    if grep -q "\"kind\":\[\"bin\"\].*\"name\":\"$name\"" <<<"$benches"; then
+        if [ "$(nproc)" -lt 2 ]; then
+            echo "SKIPPED: $name wants two CPUs"
+            continue
+        fi
+        say "$name --quick"
+        timeout 900 cargo run --release --quiet -p corewire-benches --bin "$name" -- --quick ||
+            fail "$name --quick failed"
+    fi
+done
+if grep -q '"kind":\["bench"\]' <<<"$benches"; then
+    say "criterion benches, each once"
+    timeout 900 cargo bench --quiet -p corewire-benches --benches -- --test || fail "a bench failed"
+fi
+echo "smoke: every program did what its page says"
