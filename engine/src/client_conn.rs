@@ -163,7 +163,10 @@ impl<S: 'static> ClientConn<S> {
                     proto.handle_eof();
                     return false;
                 }
-                Ok(count) => ready.readable = count == room || ready.hangup,
+                Ok(count) => {
+                    ready.received = true;
+                    ready.readable = count == room || ready.hangup;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready.readable = false;
                     return false;

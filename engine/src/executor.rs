@@ -59,8 +59,13 @@ impl ShardTask {
         let mut idle_since: Option<Instant> = None;
         let mut reactor_at = self.driver.now();
         let mut wait = Duration::ZERO;
+        let mut spinning = false;
         loop {
-            let worked = self.driver.turn(wait)?;
+            let hot = if spinning { self.driver.try_hot() } else { None };
+            let worked = match hot {
+                Some(received) => received,
+                None => self.driver.turn(wait)?,
+            };
             self.counters.turns.add(1);
             if self.driver.is_drained() {
                 return Ok(());
@@ -76,6 +81,7 @@ impl ShardTask {
                 rt::yield_now().await;
             }
             wait = Duration::ZERO;
+            spinning = self.spin != Spin::Off;
             if worked || self.local.has_news() || polls != self.local.polls() {
                 idle_since = None;
                 continue;
@@ -83,8 +89,12 @@ impl ShardTask {
             let idle = now.duration_since(*idle_since.get_or_insert(now));
             match self.rest(idle) {
                 Rest::Spin => {}
-                Rest::Doze => wait = self.doze(now),
+                Rest::Doze => {
+                    spinning = false;
+                    wait = self.doze(now);
+                }
                 Rest::Park => {
+                    spinning = false;
                     idle_since = None;
                     self.park().await?;
                     reactor_at = Instant::now();

@@ -193,6 +193,7 @@ impl<S: 'static> ServerConn<S> {
                     return false;
                 }
                 Ok(count) => {
+                    ready.received = true;
                     shared.counters.bytes_received.add(count as u64);
                     // A receive that did not fill its buffer has emptied the socket, unless the
                     // peer's end is behind it.
