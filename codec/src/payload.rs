@@ -57,8 +57,10 @@ impl Decode<Bytes> for Raw {
 
 /// The body is `speedy`'s encoding of the value, little-endian.
 ///
-/// speedy checks every length against the bytes that are there. It has no depth limit: do not use
-/// recursive types in a service that strangers can reach.
+/// speedy checks every length against the least that so many elements take on the wire. Two kinds of
+/// argument defeat that, so keep them out of services that strangers can reach: recursive types
+/// (there is no depth limit, and the stack overflows), and lists of elements that are nothing or
+/// little on the wire but large in memory, such as `Vec<()>` or `Vec<Option<[u8; 1024]>>`.
 #[derive(Clone, Copy, Debug)]
 pub struct Speedy;
 

@@ -109,7 +109,9 @@ impl<S: 'static> ClientConn<S> {
         shared.recv.settle(&mut self.recv, lent);
         let state = &mut *self.channel.state.borrow_mut();
         if let Link::Up { proto, .. } = &mut state.link {
-            proto.handle_rest(&self.recv, shared.now);
+            if !again {
+                proto.handle_rest(&self.recv, shared.now);
+            }
             let free = if proto.has_slot() { usize::MAX } else { 0 };
             if free > 0 && state.has_waiting() {
                 let limit = shared.config.budgets.frames_per_turn;
