@@ -6,7 +6,7 @@
 //! While others are measured, this process is asleep: it waits in blocking reads and channels, not by naps in a loop.
 
 use std::io::{BufRead as _, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -84,26 +84,26 @@ impl Guard {
         Ok(Self { child, pid, name: name.to_owned(), stderr })
     }
 
-    /// Reaps the child if it has ended; `Some(true)` if it ended well.
-    fn poll(&mut self) -> Result<Option<bool>> {
+    /// Reaps the child if it has ended, and says how.
+    fn poll(&mut self) -> Result<Option<ExitStatus>> {
         let mut children = running();
         let status = self.child.try_wait().with_context(|| format!("cannot reap {}", self.name))?;
         if status.is_some() {
             children.retain(|pid| *pid != self.pid);
         }
-        Ok(status.map(|status| status.success()))
+        Ok(status)
     }
 
     /// Waits for a child that has closed its standard output, which it does by ending. Nothing is measured any more at
-    /// that point, so that short naps do no harm. True if it ended well, false if not or not within a second.
-    fn wait_briefly(&mut self) -> Result<bool> {
+    /// that point, so that short naps do no harm. `None` if it did not end within a second.
+    fn wait_briefly(&mut self) -> Result<Option<ExitStatus>> {
         for _ in 0..1000 {
-            if let Some(well) = self.poll()? {
-                return Ok(well);
+            if let Some(status) = self.poll()? {
+                return Ok(Some(status));
             }
             thread::sleep(Duration::from_millis(1));
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Kills the child if it still runs, and reaps it.
@@ -207,7 +207,7 @@ impl Server {
     pub fn stop(mut self) -> Result<()> {
         let _ = kill_process(self.guard.pid, Signal::TERM);
         let in_time = !matches!(self.ended.recv_timeout(PATIENCE), Err(RecvTimeoutError::Timeout));
-        if !in_time || !self.guard.wait_briefly()? {
+        if !in_time || !self.guard.wait_briefly()?.is_some_and(|status| status.success()) {
             let complaint = self.guard.complaint();
             bail!("{} did not end well on SIGTERM{complaint}", self.guard.name);
         }
@@ -239,8 +239,10 @@ pub fn run_to_end(name: &str, command: &mut Command, limit: Duration) -> Result<
         bail!("{name} did not end within {limit:?}{}", guard.complaint());
     };
     let text = text.with_context(|| format!("cannot read what {name} printed"))?;
-    if !guard.wait_briefly()? {
-        bail!("{name} failed{}", guard.complaint());
+    match guard.wait_briefly()? {
+        Some(status) if status.success() => {}
+        Some(status) => bail!("{name} failed ({status}){}", guard.complaint()),
+        None => bail!("{name} closed its output and did not end{}", guard.complaint()),
     }
     Ok(text)
 }
@@ -302,7 +304,7 @@ mod tests {
         assert_eq!(run_to_end("it", &mut shell("echo fine"), limit).unwrap(), "fine\n");
         let error =
             run_to_end("it", &mut shell("echo 2 calls failed >&2; exit 1"), limit).unwrap_err();
-        assert_eq!(error.to_string(), "it failed; it said: 2 calls failed");
+        assert_eq!(error.to_string(), "it failed (exit status: 1); it said: 2 calls failed");
         let error =
             run_to_end("it", &mut shell("exec sleep 60"), Duration::from_millis(50)).unwrap_err();
         assert!(error.to_string().contains("did not end within"), "{error}");

@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(outcome.failures.len(), 2);
         assert_eq!(
             outcome.failures[0],
-            "bad, A: 64 B, 1 x 1, parked, round 1: the load generator of bad failed; it said: 7 calls failed"
+            "bad, A: 64 B, 1 x 1, parked, round 1: the load generator of bad failed (exit status: 1); it said: 7 calls failed"
         );
     }
 
