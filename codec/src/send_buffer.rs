@@ -271,7 +271,7 @@ impl SendBuffer {
     }
 
     /// Appends the reply of a call that failed. `flags` are bits of
-    /// [`reply_flags`](crate::reply_flags).
+    /// [`reply_flags`].
     ///
     /// Details that do not fit into the receiver's `frame_bytes_max` are left out.
     pub fn status(&mut self, head: &ReplyHead, status: &Status, frame_bytes_max: u32) {

@@ -77,8 +77,8 @@ counters! {
     accept_failures,
     /// Turns of the driver; the supervisor takes it for the shard's heartbeat.
     turns,
-    /// Times that the shard went to sleep.
+    /// Times that the shard gave its thread to the executor to sleep; dozes are not counted.
     parks,
-    /// 1 while the shard sleeps, else 0.
+    /// 1 while the shard sleeps so, else 0.
     parked,
 }

@@ -1,6 +1,6 @@
 //! The seam between the driver and the operating system.
 //!
-//! [`Driver`](crate::driver::Driver) decides what to do with sockets; an [`Io`] does it. The one for
+//! The driver (`driver.rs`) decides what to do with sockets; an [`Io`] does it. The one for
 //! production is [`Epoll`](crate::epoll::Epoll). A second one (another kernel interface, a simulated
 //! network) fills the same trait, and the driver does not change.
 

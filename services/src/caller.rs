@@ -93,7 +93,8 @@ pub enum CallError {
         /// Whether the call was sent, and may have run.
         sent: bool,
     },
-    /// It ran and failed: the handler's own status.
+    /// The server answered with a failure: the handler's own status, or that of a call whose arguments
+    /// cannot be read, whose time was over, or whose handler panicked.
     Status(Status),
     /// It ran, and its reply is not of the expected type.
     Decode(DecodeError),

@@ -57,7 +57,7 @@
 //!
 //! # Where next
 //!
-//! `examples/` in the repository holds whole programs; [`service`] explains the macro;
+//! `examples/` in the repository holds whole programs; [`macro@service`] explains the macro;
 //! [`ServerBuilder`] lists what a server can be told.
 #![forbid(unsafe_code)]
 

@@ -159,6 +159,7 @@ impl<T> InFlightTable<T> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
+#[allow(clippy::disallowed_methods, reason = "a virtual clock must begin somewhere")]
 mod tests {
     use super::*;
     use std::time::Duration;
