@@ -2,7 +2,7 @@
 
 pub(crate) mod hello;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use core::ops::Range;
 
 use crate::metadata::Metadata;
@@ -279,7 +279,11 @@ impl<'a> Payload<'a> {
         if self.layout.body.is_empty() {
             return Bytes::new();
         }
-        self.front.into_bytes().slice(self.layout.body)
+        // Cut at both ends rather than sliced: that would count the slice up and the whole down.
+        let mut payload = self.front.into_bytes();
+        payload.truncate(self.layout.body.end);
+        payload.advance(self.layout.body.start.min(payload.len()));
+        payload
     }
 }
 

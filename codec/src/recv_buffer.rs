@@ -49,6 +49,12 @@ impl RecvBuffer {
         self.bytes.len().saturating_sub(self.yielded)
     }
 
+    /// Bytes of storage that are held, used or not; what was split off counts no more.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Whether nothing is unread.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -69,6 +75,13 @@ impl RecvBuffer {
         self.release();
         self.bytes.reserve(room);
         &mut self.bytes
+    }
+
+    /// Whether `room` bytes can be received without taking memory from the allocator: no slice of the
+    /// storage is alive any more, or enough of it is unused.
+    pub fn try_room(&mut self, room: usize) -> bool {
+        self.release();
+        self.bytes.try_reclaim(room)
     }
 
     /// Appends bytes by copying them.

@@ -5,23 +5,26 @@
 //! clones share one socket, which the shard's driver owns; a call writes its request into the
 //! channel's send buffer and the driver sends what has gathered once per turn.
 
+mod failure;
+mod state;
+
 use bytes::Bytes;
-use corewire_codec::{
-    CancelReason, FrameTooLarge, FrameWriter, ReplyHead, RequestHead, SendBuffer,
-};
-use corewire_proto::{ClientConfig, ClientConnection, CloseReason};
-use slab::Slab;
+use corewire_codec::{CancelReason, FrameWriter, ReplyHead, RequestHead};
+use corewire_proto::ClientConfig;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::address::IntoAddress;
-use crate::io::Token;
 use crate::local::Local;
+
+pub use failure::{CallFailure, ConnectError, NotSent};
+use state::{Begin, Waiting};
+pub(crate) use state::{ChannelState, Link};
 
 /// How a channel behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,75 +53,6 @@ impl Default for ChannelConfig {
     }
 }
 
-/// Why a call has no reply. Each variant says whether the call may have run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CallFailure {
-    /// Nothing of it was sent. Always safe to try again.
-    NotSent(NotSent),
-    /// The server said that it did not run it. Always safe to try again.
-    Refused,
-    /// It was sent, and then the connection ended: it may have run.
-    Unknown(CloseReason),
-    /// The caller's time is over. `sent` tells whether it may have run.
-    DeadlineExceeded {
-        /// Whether the request had been handed to the connection.
-        sent: bool,
-    },
-}
-
-/// Why nothing was sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum NotSent {
-    /// There is no connection; the text says since when and why.
-    NoConnection(String),
-    /// Too many calls wait already.
-    QueueFull,
-    /// The request is larger than the server accepts.
-    TooLarge(FrameTooLarge),
-    /// The arguments cannot be encoded.
-    Encode(String),
-    /// The code does not run on a shard of the engine.
-    NotOnShard,
-}
-
-impl std::fmt::Display for NotSent {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NoConnection(why) => f.write_str(why),
-            Self::QueueFull => f.write_str("too many calls wait on this channel already"),
-            Self::TooLarge(error) => error.fmt(f),
-            Self::Encode(why) => f.write_str(why),
-            Self::NotOnShard => f.write_str(
-                "channels work on the shard that made them; run this code with corewire::block_on_shard",
-            ),
-        }
-    }
-}
-
-/// Why a channel could not be made, or has no connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The address is none; the text says why.
-    Address(String),
-    /// There is no connection.
-    NotConnected(NotSent),
-}
-
-impl std::fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Address(why) => f.write_str(why),
-            Self::NotConnected(why) => why.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for ConnectError {}
-
-impl std::error::Error for NotSent {}
-
 /// A reply, whatever its status.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -126,46 +60,6 @@ pub struct Reply {
     pub head: ReplyHead,
     /// Its body: a slice of what was received.
     pub body: Bytes,
-}
-
-/// What one call waits for.
-#[derive(Debug)]
-struct CallState {
-    call: u32,
-    waker: Option<Waker>,
-    outcome: Option<Result<Reply, CallFailure>>,
-}
-
-/// Where the channel's connection is.
-#[derive(Debug)]
-pub(crate) enum Link {
-    /// None, and none is wanted. After a failure, not before `retry_at`.
-    Down { retry_at: Option<Instant>, why: String },
-    /// The driver was asked for one.
-    Connecting,
-    /// There is one.
-    Up { token: Token, proto: Box<ClientConnection<usize>> },
-}
-
-#[derive(Debug)]
-struct Waiting {
-    id: u64,
-    waker: Waker,
-    deadline: Option<Instant>,
-}
-
-#[derive(Debug)]
-pub(crate) struct ChannelState {
-    pub(crate) link: Link,
-    pub(crate) out: SendBuffer,
-    calls: Slab<CallState>,
-    waiting: VecDeque<Waiting>,
-    waiting_ids: u64,
-    /// Connects that failed in a row.
-    failures: u32,
-    /// The shard that the server's hello named.
-    server_shard: Option<(u16, u16)>,
-    connection_id: Option<u64>,
 }
 
 /// What channel and driver share.
@@ -215,16 +109,7 @@ impl Channel {
             address,
             connection: Rc::new(config.connection),
             config,
-            state: RefCell::new(ChannelState {
-                link: Link::Down { retry_at: None, why: String::new() },
-                out: SendBuffer::new(),
-                calls: Slab::new(),
-                waiting: VecDeque::new(),
-                waiting_ids: 0,
-                failures: 0,
-                server_shard: None,
-                connection_id: None,
-            }),
+            state: RefCell::new(ChannelState::new()),
             local,
             released: Cell::new(false),
             jitter: Cell::new(seed | 1),
@@ -315,7 +200,7 @@ impl Channel {
         encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
     ) -> Result<Reply, CallFailure> {
         let core = self.core();
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = timeout.and_then(|timeout| core.local.now().checked_add(timeout));
         let mut encode = Some(encode);
         let mut ticket = Ticket { core, id: None };
         let key = poll_fn(|context| {
@@ -350,196 +235,6 @@ impl Channel {
     }
 }
 
-/// How an attempt to begin a call went.
-enum Begin {
-    Slot(usize),
-    Wait,
-    Failed(CallFailure),
-}
-
-impl ChannelState {
-    /// Takes a slot if the connection is up and has one.
-    fn try_begin(
-        &mut self,
-        core: &Rc<ChannelCore>,
-        ticket: &mut Ticket<'_>,
-        deadline: Option<Instant>,
-    ) -> Begin {
-        let first = ticket.id.is_none();
-        if !first && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Begin::Failed(CallFailure::DeadlineExceeded { sent: false });
-        }
-        if let Link::Up { proto, .. } = &mut self.link {
-            // Those who wait already come first, unless this is one of them and it was woken.
-            let turn =
-                if first { self.waiting.is_empty() } else { ticket.place(&self.waiting).is_none() };
-            if turn && proto.has_slot() {
-                let entry = self.calls.vacant_entry();
-                let key = entry.key();
-                if let Ok(call) = proto.begin_call(key, deadline) {
-                    entry.insert(CallState { call, waker: None, outcome: None });
-                    ticket.id = None;
-                    return Begin::Slot(key);
-                }
-            }
-            return Begin::Wait;
-        }
-        match self.want_connection(core, Instant::now()) {
-            Ok(()) => Begin::Wait,
-            Err(why) => Begin::Failed(CallFailure::NotSent(NotSent::NoConnection(why))),
-        }
-    }
-
-    /// Asks the driver for a connection, unless a failed one is too recent.
-    fn want_connection(&mut self, core: &Rc<ChannelCore>, now: Instant) -> Result<(), String> {
-        if let Link::Down { retry_at, why } = &self.link {
-            if let Some(retry_at) = retry_at.filter(|&at| at > now) {
-                let wait = retry_at - now;
-                return Err(format!(
-                    "no connection to {}: {why}; the next try is in {wait:.0?}",
-                    core.address
-                ));
-            }
-            self.link = Link::Connecting;
-            core.local.connect(Rc::clone(core));
-        }
-        Ok(())
-    }
-
-    /// Appends the request of a call that has its slot.
-    fn send<E: std::fmt::Display>(
-        &mut self,
-        core: &Rc<ChannelCore>,
-        key: usize,
-        head: &mut RequestHead,
-        timeout: Option<Duration>,
-        encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
-    ) -> Result<(), CallFailure> {
-        let (Link::Up { token, proto }, Some(state)) = (&mut self.link, self.calls.get(key)) else {
-            return Err(CallFailure::NotSent(NotSent::QueueFull));
-        };
-        head.call = state.call;
-        head.timeout_us =
-            timeout.map(|timeout| u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX));
-        let was_empty = self.out.is_empty();
-        let mut frame = self.out.request(head, None);
-        let failure = match encode(&mut frame) {
-            Ok(()) => match frame.finish(proto.peer_frame_bytes_max()) {
-                Ok(()) => {
-                    if was_empty {
-                        core.local.mark_dirty(*token);
-                    }
-                    return Ok(());
-                }
-                Err(error) => NotSent::TooLarge(error),
-            },
-            Err(error) => {
-                drop(frame);
-                NotSent::Encode(error.to_string())
-            }
-        };
-        proto.unsend(head.call);
-        self.calls.remove(key);
-        Err(CallFailure::NotSent(failure))
-    }
-
-    /// The connection is there: calls may begin.
-    pub(crate) fn handle_connected(&mut self, token: Token, proto: Box<ClientConnection<usize>>) {
-        self.link = Link::Up { token, proto };
-        self.wake_waiting(usize::MAX);
-    }
-
-    /// The server's hello is here.
-    pub(crate) fn handle_ready(&mut self) {
-        if let Link::Up { proto, .. } = &self.link {
-            self.server_shard = proto.peer().shard;
-            self.connection_id = proto.peer().connection_id;
-        }
-        self.failures = 0;
-        self.wake_waiting(usize::MAX);
-    }
-
-    /// A call ended.
-    #[inline]
-    pub(crate) fn complete(&mut self, key: usize, outcome: Result<Reply, CallFailure>) {
-        if let Some(state) = self.calls.get_mut(key) {
-            state.outcome = Some(outcome);
-            if let Some(waker) = state.waker.take() {
-                waker.wake();
-            }
-        }
-    }
-
-    /// Lets up to `count` of those who wait try again.
-    pub(crate) fn wake_waiting(&mut self, count: usize) {
-        for _ in 0..count.min(self.waiting.len()) {
-            if let Some(waiting) = self.waiting.pop_front() {
-                waiting.waker.wake();
-            }
-        }
-    }
-
-    pub(crate) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-
-    /// The earliest time at which somebody who waits for a slot stops waiting.
-    pub(crate) fn waiting_deadline(&self) -> Option<Instant> {
-        self.waiting.iter().filter_map(|waiting| waiting.deadline).min()
-    }
-
-    /// Wakes those whose time is over; they find out themselves.
-    pub(crate) fn wake_expired(&mut self, now: Instant) {
-        if self.waiting_deadline().is_some_and(|deadline| deadline <= now) {
-            self.wake_waiting(usize::MAX);
-        }
-    }
-
-    /// The connection ended, or could not be made. Calls in flight fail; the next call connects
-    /// again, after the back-off if this one never worked.
-    pub(crate) fn handle_down(&mut self, core: &ChannelCore, reason: CloseReason, now: Instant) {
-        let link = core::mem::replace(&mut self.link, Link::Connecting);
-        let mut worked = false;
-        if let Link::Up { mut proto, .. } = link {
-            worked = proto.is_ready();
-            for failed in proto.fail_all() {
-                let failure = match failed.may_have_run {
-                    true => CallFailure::Unknown(reason),
-                    false => CallFailure::Refused,
-                };
-                self.complete(failed.work, Err(failure));
-            }
-        }
-        self.out.clear();
-        let retry_at = if worked {
-            None
-        } else {
-            self.failures = self.failures.saturating_add(1);
-            Some(now + core.backoff(self.failures))
-        };
-        self.link = Link::Down { retry_at, why: reason.to_string() };
-        self.wake_waiting(usize::MAX);
-    }
-}
-
-impl ChannelCore {
-    /// The wait after this many failures: exponential, capped, and drawn from its upper half so that
-    /// clients that lost one server do not come back together.
-    fn backoff(&self, failures: u32) -> Duration {
-        let doublings = failures.saturating_sub(1).min(16);
-        let wait =
-            self.config.backoff_min.saturating_mul(1 << doublings).min(self.config.backoff_max);
-        // Xorshift64 (Marsaglia 2003): good enough to spread clients, and needs no dependency.
-        let mut x = self.jitter.get();
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.jitter.set(x);
-        let half = wait / 2;
-        half + half.mul_f64(f64::from((x >> 40) as u32 & 0xff_ffff) / f64::from(1 << 24))
-    }
-}
-
 /// A place in the line for a slot; leaving it unused passes the turn on.
 struct Ticket<'a> {
     core: &'a Rc<ChannelCore>,
@@ -567,10 +262,7 @@ impl Ticket<'_> {
         if state.waiting.len() >= self.core.config.waiting_max {
             return Poll::Ready(NotSent::QueueFull);
         }
-        state.waiting_ids += 1;
-        let id = state.waiting_ids;
-        self.id = Some(id);
-        state.waiting.push_back(Waiting { id, waker: context.waker().clone(), deadline });
+        self.id = Some(state.push_waiting(context.waker().clone(), deadline));
         if let (Link::Up { token, .. }, Some(_)) = (&state.link, deadline) {
             // The driver's timer must know the deadline.
             self.core.local.mark_dirty(*token);

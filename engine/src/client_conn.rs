@@ -104,15 +104,9 @@ impl<S: 'static> ClientConn<S> {
 
     /// Receives and handles frames within the turn's bounds; answers whether work is left.
     fn receive<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) -> bool {
-        let mut lent = core::mem::take(&mut shared.recv);
+        let mut lent = shared.recv.lend();
         let again = self.receive_with(shared, ready, &mut lent);
-        if !lent.is_empty() {
-            self.recv = lent.take_unread();
-        }
-        if self.recv.is_empty() {
-            self.recv.shrink();
-        }
-        shared.recv = lent;
+        shared.recv.settle(&mut self.recv, lent);
         let state = &mut *self.channel.state.borrow_mut();
         if let Link::Up { proto, .. } = &mut state.link {
             proto.handle_rest(&self.recv, shared.now);

@@ -12,7 +12,7 @@
 //! Fairness: each connection is bounded in frames and receives per turn; what is left over puts it
 //! at the end of the queue for the next turn.
 
-use corewire_codec::{RecvBuffer, SendBuffer};
+use corewire_codec::SendBuffer;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io;
@@ -30,12 +30,16 @@ use crate::dispatch::Dispatch;
 use crate::doorbell::Order;
 use crate::io::{Io, Readiness, Token};
 use crate::local::Local;
+use crate::recv_pool::RecvPool;
 use crate::server_conn::ServerConn;
 use crate::shard::DriverConfig;
 use crate::timers::Timers;
 
 /// How long a shard leaves its listener alone after the system refused it a descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many rounds of accepting a drain begins with.
+const DRAIN_ACCEPTS: usize = 256;
 
 /// What every connection needs while it has its turn.
 pub(crate) struct Shared<I: Io> {
@@ -46,7 +50,7 @@ pub(crate) struct Shared<I: Io> {
     pub(crate) calls: ParkedCalls,
     pub(crate) timers: Timers,
     /// Lent to each connection for its turn, so that idle ones own no buffers.
-    pub(crate) recv: RecvBuffer,
+    pub(crate) recv: RecvPool,
     pub(crate) send: SendBuffer,
     pub(crate) now: Instant,
     /// While the shard drains: by when all connections must be gone.
@@ -127,7 +131,7 @@ impl<I: Io> Driver<I> {
                 dispatch,
                 calls: ParkedCalls::new(Arc::clone(&local.doorbell)),
                 timers: Timers::default(),
-                recv: RecvBuffer::new(),
+                recv: RecvPool::new(config.budgets.receive_bytes),
                 send: SendBuffer::new(),
                 now: Instant::now(),
                 drain_by: None,
@@ -154,6 +158,7 @@ impl<I: Io> Driver<I> {
         let wait = if ready { Duration::ZERO } else { wait };
         self.shared.io.poll(&mut self.news, wait)?;
         self.shared.now = Instant::now();
+        self.local.set_now(Some(self.shared.now));
         self.take_readiness();
         if self.local.take_news() {
             self.take_local();
@@ -436,11 +441,15 @@ impl<I: Io> Driver<I> {
         }
         self.accept_after = None;
         self.set_acceptable();
-        while self.is_acceptable() {
+        // Bounded, for clients may come as fast as they are taken.
+        for _ in 0..DRAIN_ACCEPTS {
+            if !self.is_acceptable() {
+                break;
+            }
             self.accept();
         }
         for listening in self.listeners.drain(..) {
-            self.shared.io.unwatch_listener(&listening.listener);
+            self.shared.io.retire_listener(&listening.listener);
         }
         self.accept_after = None;
         self.shared.drain_by = Some(by);

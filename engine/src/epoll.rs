@@ -101,9 +101,10 @@ impl Io for Epoll {
         Ok(())
     }
 
-    fn unwatch_listener(&mut self, listener: &Self::Listener) {
+    fn retire_listener(&mut self, listener: &Self::Listener) {
         // It fails only for a descriptor that is not in the set, and then there is nothing to do.
         let _ = epoll::delete(&self.set, listener);
+        crate::listener::stop(listener);
     }
 
     fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Socket, SocketAddr)> {

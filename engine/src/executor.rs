@@ -70,6 +70,7 @@ impl ShardTask {
             let polls = self.local.polls();
             if now.duration_since(reactor_at) >= rt::REACTOR_EVERY {
                 reactor_at = now;
+                self.local.set_now(None);
                 rt::visit_reactor().await;
             } else {
                 rt::yield_now().await;
@@ -121,6 +122,7 @@ impl ShardTask {
     async fn park(&mut self) -> io::Result<()> {
         self.counters.parks.add(1);
         self.counters.parked.set(1);
+        self.local.set_now(None);
         let outcome = self.parker.park(self.driver.next_timer()).await;
         self.counters.parked.set(0);
         outcome

@@ -76,8 +76,8 @@ pub trait Io: 'static {
     /// What the operating system says.
     fn watch_listener(&mut self, listener: &Self::Listener, token: Token) -> io::Result<()>;
 
-    /// Watches no longer.
-    fn unwatch_listener(&mut self, listener: &Self::Listener);
+    /// Watches no longer, and takes the listener out of service: clients are refused from now on.
+    fn retire_listener(&mut self, listener: &Self::Listener);
 
     /// Takes one waiting connection.
     ///

@@ -42,6 +42,7 @@ mod listener;
 mod local;
 mod placement;
 mod preflight;
+mod recv_pool;
 mod rt;
 mod server;
 mod server_conn;

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
+use std::time::Instant;
 
 use crate::channel::ChannelCore;
 use crate::doorbell::{Doorbell, Order};
@@ -33,6 +34,8 @@ pub(crate) struct Local {
     news: Cell<bool>,
     /// How often tasks of this shard were polled.
     polls: Cell<u64>,
+    /// The time of the driver's last turn, while it is the time still.
+    now: Cell<Option<Instant>>,
 }
 
 impl Local {
@@ -45,6 +48,7 @@ impl Local {
             driver: RefCell::default(),
             news: Cell::new(false),
             polls: Cell::new(0),
+            now: Cell::new(None),
         })
     }
 
@@ -90,6 +94,18 @@ impl Local {
 
     pub(crate) fn has_news(&self) -> bool {
         self.news.get()
+    }
+
+    /// `Some` after a turn, `None` before the thread sleeps or glommio looks at its rings.
+    pub(crate) fn set_now(&self, now: Option<Instant>) {
+        self.now.set(now);
+    }
+
+    /// The time, at most as old as what ran since the driver's turn: good enough for a deadline, and
+    /// it saves a clock read per call.
+    #[inline]
+    pub(crate) fn now(&self) -> Instant {
+        self.now.get().unwrap_or_else(Instant::now)
     }
 
     pub(crate) fn count_poll(&self) {

@@ -146,20 +146,13 @@ impl<S: 'static> ServerConn<S> {
 
     /// Receives and handles frames within the turn's bounds; answers whether work is left.
     fn receive<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) -> bool {
-        let mut lent = core::mem::take(&mut shared.recv);
+        if !ready.readable && self.recv.is_empty() {
+            return false;
+        }
+        let mut lent = shared.recv.lend();
         let again = self.receive_with(shared, ready, &mut lent);
-        if !lent.is_empty() {
-            debug_assert!(
-                self.recv.is_empty(),
-                "the lent buffer is used only while the own is empty"
-            );
-            self.recv = lent.take_unread();
-        }
-        if self.recv.is_empty() {
-            self.recv.shrink();
-        }
+        shared.recv.settle(&mut self.recv, lent);
         self.proto.handle_rest(&self.recv, shared.now);
-        shared.recv = lent;
         again
     }
 
@@ -180,7 +173,7 @@ impl<S: 'static> ServerConn<S> {
             if self.proto.close_reason().is_some() || !ready.readable {
                 return false;
             }
-            if received >= budgets.receives_per_turn {
+            if received >= budgets.receives_per_turn || self.is_over_budget(shared) {
                 return true;
             }
             let own = !self.recv.is_empty();
@@ -369,8 +362,9 @@ impl<S: 'static> ServerConn<S> {
                 shared.io.shutdown_write(&self.socket);
             }
         }
+        let mut sink = shared.recv.lend();
         while ready.readable {
-            let storage = shared.recv.storage(shared.config.budgets.receive_bytes);
+            let storage = sink.storage(shared.config.budgets.receive_bytes);
             let outcome = shared.io.recv(&self.socket, storage);
             storage.clear();
             match outcome {
@@ -379,6 +373,7 @@ impl<S: 'static> ServerConn<S> {
                 Ok(_) | Err(_) => return (After::Drop, None),
             }
         }
+        shared.recv.give_back(sink);
         self.linger = Some((until, forgotten));
         (After::Wait, Some(until))
     }

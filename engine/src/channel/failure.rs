@@ -1,0 +1,73 @@
+//! How calls and connects fail, and whether a call may have run.
+
+use corewire_codec::FrameTooLarge;
+use corewire_proto::CloseReason;
+
+/// Why a call has no reply. Each variant says whether the call may have run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallFailure {
+    /// Nothing of it was sent. Always safe to try again.
+    NotSent(NotSent),
+    /// The server said that it did not run it. Always safe to try again.
+    Refused,
+    /// It was sent, and then the connection ended: it may have run.
+    Unknown(CloseReason),
+    /// The caller's time is over. `sent` tells whether it may have run.
+    DeadlineExceeded {
+        /// Whether the request had been handed to the connection.
+        sent: bool,
+    },
+}
+
+/// Why nothing was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotSent {
+    /// There is no connection; the text says since when and why.
+    NoConnection(String),
+    /// Too many calls wait already.
+    QueueFull,
+    /// The request is larger than the server accepts.
+    TooLarge(FrameTooLarge),
+    /// The arguments cannot be encoded.
+    Encode(String),
+    /// The code does not run on a shard of the engine.
+    NotOnShard,
+}
+
+impl std::fmt::Display for NotSent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoConnection(why) => f.write_str(why),
+            Self::QueueFull => f.write_str("too many calls wait on this channel already"),
+            Self::TooLarge(error) => error.fmt(f),
+            Self::Encode(why) => f.write_str(why),
+            Self::NotOnShard => f.write_str(
+                "channels work on the shard that made them; run this code with corewire::block_on_shard",
+            ),
+        }
+    }
+}
+
+/// Why a channel could not be made, or has no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The address is none; the text says why.
+    Address(String),
+    /// There is no connection.
+    NotConnected(NotSent),
+}
+
+impl std::fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(why) => f.write_str(why),
+            Self::NotConnected(why) => why.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+impl std::error::Error for NotSent {}

@@ -1,0 +1,284 @@
+//! The state that a channel's callers and its connection share.
+
+use corewire_codec::{FrameWriter, RequestHead, SendBuffer};
+use corewire_proto::{ClientConnection, CloseReason};
+use slab::Slab;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use super::{CallFailure, ChannelCore, NotSent, Reply, Ticket};
+use crate::io::Token;
+
+/// What one call waits for.
+#[derive(Debug)]
+pub(super) struct CallState {
+    pub(super) call: u32,
+    pub(super) waker: Option<Waker>,
+    pub(super) outcome: Option<Result<Reply, CallFailure>>,
+}
+
+/// Where the channel's connection is.
+#[derive(Debug)]
+pub(crate) enum Link {
+    /// None, and none is wanted. After a failure, not before `retry_at`.
+    Down { retry_at: Option<Instant>, why: String },
+    /// The driver was asked for one.
+    Connecting,
+    /// There is one.
+    Up { token: Token, proto: Box<ClientConnection<usize>> },
+}
+
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) id: u64,
+    pub(super) waker: Waker,
+    pub(super) deadline: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(crate) struct ChannelState {
+    pub(crate) link: Link,
+    pub(crate) out: SendBuffer,
+    pub(super) calls: Slab<CallState>,
+    pub(super) waiting: VecDeque<Waiting>,
+    waiting_ids: u64,
+    waiting_earliest: Option<Instant>,
+    /// Connects that failed in a row.
+    failures: u32,
+    /// The shard that the server's hello named.
+    pub(super) server_shard: Option<(u16, u16)>,
+    pub(super) connection_id: Option<u64>,
+}
+
+/// How an attempt to begin a call went.
+pub(super) enum Begin {
+    Slot(usize),
+    Wait,
+    Failed(CallFailure),
+}
+
+impl ChannelState {
+    pub(super) fn new() -> Self {
+        Self {
+            link: Link::Down { retry_at: None, why: String::new() },
+            out: SendBuffer::new(),
+            calls: Slab::new(),
+            waiting: VecDeque::new(),
+            waiting_ids: 0,
+            waiting_earliest: None,
+            failures: 0,
+            server_shard: None,
+            connection_id: None,
+        }
+    }
+
+    /// Takes a slot if the connection is up and has one.
+    pub(super) fn try_begin(
+        &mut self,
+        core: &Rc<ChannelCore>,
+        ticket: &mut Ticket<'_>,
+        deadline: Option<Instant>,
+    ) -> Begin {
+        let first = ticket.id.is_none();
+        if !first && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Begin::Failed(CallFailure::DeadlineExceeded { sent: false });
+        }
+        if let Link::Up { proto, .. } = &mut self.link {
+            // Those who wait already come first, unless this is one of them and it was woken.
+            let turn =
+                if first { self.waiting.is_empty() } else { ticket.place(&self.waiting).is_none() };
+            if turn && proto.has_slot() {
+                let entry = self.calls.vacant_entry();
+                let key = entry.key();
+                if let Ok(call) = proto.begin_call(key, deadline) {
+                    entry.insert(CallState { call, waker: None, outcome: None });
+                    ticket.id = None;
+                    return Begin::Slot(key);
+                }
+            }
+            return Begin::Wait;
+        }
+        match self.want_connection(core, Instant::now()) {
+            Ok(()) => Begin::Wait,
+            Err(why) => Begin::Failed(CallFailure::NotSent(NotSent::NoConnection(why))),
+        }
+    }
+
+    /// Asks the driver for a connection, unless a failed one is too recent.
+    pub(super) fn want_connection(
+        &mut self,
+        core: &Rc<ChannelCore>,
+        now: Instant,
+    ) -> Result<(), String> {
+        if let Link::Down { retry_at, why } = &self.link {
+            if let Some(retry_at) = retry_at.filter(|&at| at > now) {
+                let wait = retry_at - now;
+                return Err(format!(
+                    "no connection to {}: {why}; the next try is in {wait:.0?}",
+                    core.address
+                ));
+            }
+            self.link = Link::Connecting;
+            core.local.connect(Rc::clone(core));
+        }
+        Ok(())
+    }
+
+    /// Appends the request of a call that has its slot.
+    pub(super) fn send<E: std::fmt::Display>(
+        &mut self,
+        core: &Rc<ChannelCore>,
+        key: usize,
+        head: &mut RequestHead,
+        timeout: Option<Duration>,
+        encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
+    ) -> Result<(), CallFailure> {
+        let (Link::Up { token, proto }, Some(state)) = (&mut self.link, self.calls.get(key)) else {
+            return Err(CallFailure::NotSent(NotSent::QueueFull));
+        };
+        head.call = state.call;
+        head.timeout_us =
+            timeout.map(|timeout| u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX));
+        let was_empty = self.out.is_empty();
+        let mut frame = self.out.request(head, None);
+        let failure = match encode(&mut frame) {
+            Ok(()) => match frame.finish(proto.peer_frame_bytes_max()) {
+                Ok(()) => {
+                    if was_empty {
+                        core.local.mark_dirty(*token);
+                    }
+                    return Ok(());
+                }
+                Err(error) => NotSent::TooLarge(error),
+            },
+            Err(error) => {
+                drop(frame);
+                NotSent::Encode(error.to_string())
+            }
+        };
+        proto.unsend(head.call);
+        self.calls.remove(key);
+        Err(CallFailure::NotSent(failure))
+    }
+
+    /// The connection is there: calls may begin.
+    pub(crate) fn handle_connected(&mut self, token: Token, proto: Box<ClientConnection<usize>>) {
+        self.link = Link::Up { token, proto };
+        self.wake_waiting(usize::MAX);
+    }
+
+    /// The server's hello is here.
+    pub(crate) fn handle_ready(&mut self) {
+        if let Link::Up { proto, .. } = &self.link {
+            self.server_shard = proto.peer().shard;
+            self.connection_id = proto.peer().connection_id;
+        }
+        self.failures = 0;
+        self.wake_waiting(usize::MAX);
+    }
+
+    /// A call ended.
+    #[inline]
+    pub(crate) fn complete(&mut self, key: usize, outcome: Result<Reply, CallFailure>) {
+        if let Some(state) = self.calls.get_mut(key) {
+            state.outcome = Some(outcome);
+            if let Some(waker) = state.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Lets up to `count` of those who wait try again.
+    pub(crate) fn wake_waiting(&mut self, count: usize) {
+        for _ in 0..count.min(self.waiting.len()) {
+            if let Some(waiting) = self.waiting.pop_front() {
+                waiting.waker.wake();
+            }
+        }
+    }
+
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// A time no later than that at which the first of those who wait gives up.
+    pub(crate) fn waiting_deadline(&self) -> Option<Instant> {
+        self.waiting_earliest.filter(|_| !self.waiting.is_empty())
+    }
+
+    /// Takes a place in the line; answers its number. Numbers ascend along the line.
+    pub(super) fn push_waiting(&mut self, waker: Waker, deadline: Option<Instant>) -> u64 {
+        self.waiting_ids += 1;
+        let id = self.waiting_ids;
+        if let Some(deadline) = deadline {
+            let earliest = self.waiting_deadline();
+            self.waiting_earliest = Some(earliest.map_or(deadline, |at| at.min(deadline)));
+        }
+        self.waiting.push_back(Waiting { id, waker, deadline });
+        id
+    }
+
+    /// Wakes those whose time is over; they find out themselves.
+    pub(crate) fn wake_expired(&mut self, now: Instant) {
+        if self.waiting_deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        let mut earliest: Option<Instant> = None;
+        self.waiting.retain(|waiting| {
+            let Some(deadline) = waiting.deadline else { return true };
+            if deadline <= now {
+                waiting.waker.wake_by_ref();
+                return false;
+            }
+            earliest = Some(earliest.map_or(deadline, |at| at.min(deadline)));
+            true
+        });
+        self.waiting_earliest = earliest;
+    }
+
+    /// The connection ended, or could not be made. Calls in flight fail; the next call connects
+    /// again, after the back-off if this one never worked.
+    pub(crate) fn handle_down(&mut self, core: &ChannelCore, reason: CloseReason, now: Instant) {
+        let link = core::mem::replace(&mut self.link, Link::Connecting);
+        let mut worked = false;
+        if let Link::Up { mut proto, .. } = link {
+            worked = proto.is_ready();
+            for failed in proto.fail_all() {
+                let failure = match failed.may_have_run {
+                    true => CallFailure::Unknown(reason),
+                    false => CallFailure::Refused,
+                };
+                self.complete(failed.work, Err(failure));
+            }
+        }
+        self.out.clear();
+        let retry_at = if worked {
+            None
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            Some(now + core.backoff(self.failures))
+        };
+        self.link = Link::Down { retry_at, why: reason.to_string() };
+        self.wake_waiting(usize::MAX);
+    }
+}
+
+impl ChannelCore {
+    /// The wait after this many failures: exponential, capped, and drawn from its upper half so that
+    /// clients that lost one server do not come back together.
+    fn backoff(&self, failures: u32) -> Duration {
+        let doublings = failures.saturating_sub(1).min(16);
+        let wait =
+            self.config.backoff_min.saturating_mul(1 << doublings).min(self.config.backoff_max);
+        // Xorshift64 (Marsaglia 2003): good enough to spread clients, and needs no dependency.
+        let mut x = self.jitter.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.jitter.set(x);
+        let half = wait / 2;
+        half + half.mul_f64(f64::from((x >> 40) as u32 & 0xff_ffff) / f64::from(1 << 24))
+    }
+}
