@@ -8,6 +8,7 @@ use corewire::{Bytes, ChannelConfig, Placement, Running, Server, Status, spawn};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
 use std::cell::Cell;
+use std::time::Instant;
 use support::service::pend_once;
 use support::{address, client, end};
 
@@ -118,7 +119,7 @@ async fn call(client: &FrugalClient, kind: Kind, body: &Bytes, count: u32) {
 }
 
 /// Allocations of 10,000 calls, on the server's shard and on the client's.
-fn measure(kind: Kind, connections: usize, in_flight: u32) -> (u64, u64) {
+fn measure(kind: Kind, connections: usize, in_flight: u32) -> (u64, u64, u64) {
     const CALLS: u32 = 10_000;
     let server = server();
     let to = address(&server);
@@ -135,17 +136,20 @@ fn measure(kind: Kind, connections: usize, in_flight: u32) -> (u64, u64) {
         // Callers warm up, meet, and are counted between two meetings, so that the tasks that they
         // are in are not counted themselves.
         let before = std::rc::Rc::new(Cell::new((0, 0)));
+        let start = std::rc::Rc::new(Cell::new(Instant::now()));
         let waiting = std::rc::Rc::new(Cell::new(callers));
         let mut tasks = Vec::new();
         for client in &clients {
             for _ in 0..in_flight {
                 let (client, body) = (client.clone(), body.clone());
                 let (before, waiting) = (before.clone(), waiting.clone());
+                let start = start.clone();
                 tasks.push(spawn(async move {
                     call(&client, kind, &body, 3_000).await;
                     waiting.set(waiting.get() - 1);
                     if waiting.get() == 0 {
                         let server = client.allocations(show).await.unwrap();
+                        start.set(Instant::now());
                         before.set((server, allocations()));
                         SHOW.with(|it| it.set(show));
                     }
@@ -166,54 +170,65 @@ fn measure(kind: Kind, connections: usize, in_flight: u32) -> (u64, u64) {
             first = (first.0.min(server), first.1.min(client));
         }
         let before = before.get();
-        (first.0 - before.0, first.1 - before.1)
+        let ms = u64::try_from(start.get().elapsed().as_millis()).unwrap();
+        (first.0 - before.0, first.1 - before.1, ms)
     });
     end(server);
     counts
 }
 
+/// Asserts how many allocations 10,000 calls make at most, beside those of glommio's timer: the
+/// driver lets it look after its reactor once in a millisecond, whatever is called meanwhile, and
+/// that makes a timer of up to two parts.
 #[track_caller]
 #[allow(clippy::print_stderr, reason = "the figures are what is asked for")]
-fn assert_frugal(kind: Kind, connections: usize, in_flight: u32, server_max: u64) {
-    let (server, client) = measure(kind, connections, in_flight);
+fn assert_frugal(kind: Kind, connections: usize, in_flight: u32, server_max: u64, client_max: u64) {
+    let (server, client, ms) = measure(kind, connections, in_flight);
     eprintln!(
-        "{kind:?}, {connections} connections × {in_flight} in flight, 10,000 calls: server {server}, client {client} allocations"
+        "{kind:?}, {connections} connections × {in_flight} in flight, 10,000 calls in {ms} ms: server {server}, client {client} allocations"
     );
-    assert!(server <= server_max, "the server allocates {server} times");
-    assert_eq!(client, 0, "the client allocates");
+    let reactor = 2 * ms + 50;
+    assert!(server <= server_max + reactor, "the server allocates {server} times in {ms} ms");
+    assert!(client <= client_max + reactor, "the client allocates {client} times in {ms} ms");
+    assert!(reactor < 5_000, "{ms} ms: too slow a machine to tell calls from the reactor");
 }
 
 #[test]
 fn a_raw_call_at_a_time() {
-    assert_frugal(Kind::Echo, 1, 1, 0);
+    assert_frugal(Kind::Echo, 1, 1, 0, 0);
 }
 
 #[test]
 fn a_speedy_call_at_a_time() {
-    assert_frugal(Kind::Add, 1, 1, 0);
+    assert_frugal(Kind::Add, 1, 1, 0, 0);
 }
 
 #[test]
 fn raw_calls_on_one_connection() {
-    assert_frugal(Kind::Echo, 1, 50, 0);
+    assert_frugal(Kind::Echo, 1, 50, 0, 0);
 }
+
+// On many connections a client's bodies outlive the turn that received them, and each such turn
+// needs a piece of a buffer of its own: less than one allocation in four calls.
 
 #[test]
 fn speedy_calls_on_many_connections() {
-    assert_frugal(Kind::Add, 16, 5, 0);
+    assert_frugal(Kind::Add, 16, 5, 0, 2_500);
 }
 
 #[test]
 fn raw_calls_on_many_connections() {
-    assert_frugal(Kind::Echo, 16, 5, 0);
+    assert_frugal(Kind::Echo, 16, 5, 0, 2_500);
 }
+
+// A handler that pends costs its waker, one allocation.
 
 #[test]
 fn a_call_that_pends_once_at_a_time() {
-    assert_frugal(Kind::Later, 1, 1, 0);
+    assert_frugal(Kind::Later, 1, 1, 10_100, 0);
 }
 
 #[test]
 fn calls_that_pend_once_on_many_connections() {
-    assert_frugal(Kind::Later, 8, 10, 0);
+    assert_frugal(Kind::Later, 8, 10, 10_100, 2_500);
 }
