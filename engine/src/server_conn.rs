@@ -95,7 +95,7 @@ impl<S: 'static> ServerConn<S> {
             return self.close(shared, ready, reason);
         }
         // A paused connection is looked at again when its replies leave or its calls end.
-        let again = again && !self.is_over_budget(shared);
+        let again = (again || !self.woken.is_empty()) && !self.is_over_budget(shared);
         let timer = [self.proto.poll_timeout(), finish_by].into_iter().flatten().min();
         (if again { After::Again } else { After::Wait }, timer)
     }
@@ -123,7 +123,11 @@ impl<S: 'static> ServerConn<S> {
     }
 
     fn poll_woken<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
-        while let Some(call) = self.woken.pop() {
+        // Handlers that could answer wait, too, while too much is unsent: else a client that reads
+        // nothing would have as many replies held for it as it may have calls in flight.
+        while !self.is_over_budget(shared)
+            && let Some(call) = self.woken.pop()
+        {
             let frame_bytes_max = self.proto.peer_frame_bytes_max();
             // It may have ended between its wake and now.
             let Some(parked) = self.proto.parked_mut(call) else { continue };
@@ -134,7 +138,7 @@ impl<S: 'static> ServerConn<S> {
                 shared.calls.end(parked, ended, &shared.counters);
             }
         }
-        if self.woken.capacity() > 64 {
+        if self.woken.is_empty() && self.woken.capacity() > 64 {
             self.woken = Vec::new();
         }
     }
