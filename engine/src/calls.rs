@@ -88,6 +88,8 @@ impl ParkedCalls {
         let key = self.stocked();
         let call = incoming.request.call;
         let Some(entry) = self.entries.get_mut(key as usize) else { return Polled::Done };
+        // An earlier call that was ready at once may have left its wake behind.
+        entry.source.rearm();
         let mut context = Context::from_waker(&entry.waker);
         let outcome =
             catch_unwind(AssertUnwindSafe(|| dispatch.dispatch(incoming, &mut context, reply)));

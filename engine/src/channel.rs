@@ -82,7 +82,9 @@ struct Handle(Rc<ChannelCore>);
 impl Drop for Handle {
     fn drop(&mut self) {
         self.0.released.set(true);
-        if let Link::Up { token, .. } = self.0.state.borrow().link {
+        if let Link::Up { token, .. } | Link::Connecting { token: Some(token) } =
+            self.0.state.borrow().link
+        {
             self.0.local.mark_dirty(token);
         }
     }
@@ -262,8 +264,10 @@ impl Ticket<'_> {
         if state.waiting.len() >= self.core.config.waiting_max {
             return Poll::Ready(NotSent::QueueFull);
         }
-        self.id = Some(state.push_waiting(context.waker().clone(), deadline));
-        if let (Link::Up { token, .. }, Some(_)) = (&state.link, deadline) {
+        self.id = Some(state.push_waiting(self.id, context.waker().clone(), deadline));
+        if let (Link::Up { token, .. } | Link::Connecting { token: Some(token) }, Some(_)) =
+            (&state.link, deadline)
+        {
             // The driver's timer must know the deadline.
             self.core.local.mark_dirty(*token);
         }

@@ -19,14 +19,16 @@ pub(crate) struct ClientConn<S> {
     token: Token,
     channel: Rc<ChannelCore>,
     recv: RecvBuffer,
-    /// Until the connect is decided: by when it must be.
+    connected: bool,
+    /// By when the connect must be decided.
     connect_by: Option<Instant>,
 }
 
 impl<S: 'static> ClientConn<S> {
     pub(crate) fn new(socket: S, token: Token, channel: Rc<ChannelCore>, now: Instant) -> Self {
-        let connect_by = Some(now + channel.config.connect_timeout);
-        Self { socket, token, channel, recv: RecvBuffer::new(), connect_by }
+        let connect_by = now.checked_add(channel.config.connect_timeout);
+        channel.state.borrow_mut().link = Link::Connecting { token: Some(token) };
+        Self { socket, token, channel, recv: RecvBuffer::new(), connected: false, connect_by }
     }
 
     /// One turn; answers what comes next and when to come back at the latest.
@@ -35,17 +37,14 @@ impl<S: 'static> ClientConn<S> {
         shared: &mut Shared<I>,
         ready: &mut Ready,
     ) -> (After, Option<Instant>) {
-        if let Some(by) = self.connect_by {
+        if !self.connected {
             if !ready.writable {
-                return match by <= shared.now {
-                    true => self.down(shared, CloseReason::ConnectTimeout),
-                    false => (After::Wait, Some(by)),
-                };
+                return self.wait_for_connect(shared);
             }
             if let Err(error) = shared.io.connected(&self.socket) {
                 return self.down(shared, CloseReason::Transport(error.kind()));
             }
-            self.connect_by = None;
+            self.connected = true;
             self.up(shared);
         }
         let again = self.receive(shared, ready);
@@ -67,6 +66,17 @@ impl<S: 'static> ClientConn<S> {
         }
         let timer = [proto.poll_timeout(), state.waiting_deadline()].into_iter().flatten().min();
         (if again { After::Again } else { After::Wait }, timer)
+    }
+
+    /// The connect is not decided: those who wait for it keep their deadlines all the same.
+    fn wait_for_connect<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> (After, Option<Instant>) {
+        if self.connect_by.is_some_and(|by| by <= shared.now) {
+            return self.down(shared, CloseReason::ConnectTimeout);
+        }
+        let mut state = self.channel.state.borrow_mut();
+        state.wake_expired(shared.now);
+        let timer = [self.connect_by, state.waiting_deadline()].into_iter().flatten().min();
+        (After::Wait, timer)
     }
 
     fn up<I: Io<Socket = S>>(&self, shared: &Shared<I>) {
@@ -112,10 +122,9 @@ impl<S: 'static> ClientConn<S> {
             if !again {
                 proto.handle_rest(&self.recv, shared.now);
             }
-            let free = if proto.has_slot() { usize::MAX } else { 0 };
+            let free = proto.free_slots();
             if free > 0 && state.has_waiting() {
-                let limit = shared.config.budgets.frames_per_turn;
-                state.wake_waiting(free.min(limit));
+                state.wake_waiting(free);
             }
         }
         state.wake_expired(shared.now);
@@ -205,6 +214,7 @@ fn handle_frames<I: Io>(
                 state.complete(work, Ok(Reply { head, body }));
             }
             ClientInput::GoAway => {
+                state.wake_waiting(usize::MAX);
                 while let Link::Up { proto, .. } = &mut state.link
                     && let Some(key) = proto.poll_refused()
                 {

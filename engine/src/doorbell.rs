@@ -14,6 +14,8 @@ pub(crate) enum Order {
     Wake(u32),
     /// Stop accepting, finish what is in flight within this time, then end.
     Drain(Duration),
+    /// Turn once, so that the supervisor sees that you can.
+    Knock,
     /// The listener is back in service: look whether somebody waits.
     Listen,
 }

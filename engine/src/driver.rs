@@ -41,6 +41,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Every so many tries of a spinning shard ask for readiness; the others try the busy connection.
 const HOT_TRIES: u32 = 4;
 
+/// Timers of times that were moved, or of connections that are gone, that may lie in the heap.
+const STALE_TIMERS_MAX: usize = 1024;
+
 /// How many rounds of accepting a drain begins with.
 const DRAIN_ACCEPTS: usize = 256;
 
@@ -179,7 +182,8 @@ impl<I: Io> Driver<I> {
             let received = self.run_connection(token);
             self.hot = (received && rounds == 1).then_some(token);
         }
-        Ok(rounds > 0)
+        // Somebody may wait to be accepted still, though nothing else is to be done.
+        Ok(rounds > 0 || self.is_acceptable())
     }
 
     /// For a shard that spins: tries to receive on the connection that was busy alone, without asking
@@ -262,6 +266,7 @@ impl<I: Io> Driver<I> {
             match order {
                 Order::Wake(key) => self.wake_call(key),
                 Order::Drain(within) => self.drain(self.shared.now + within),
+                Order::Knock => {}
                 Order::Listen => self.set_acceptable(),
             }
         }
@@ -304,6 +309,15 @@ impl<I: Io> Driver<I> {
                 entry.due = true;
             }
         }
+        if self.shared.timers.len() > 2 * self.conns.len() + STALE_TIMERS_MAX {
+            let conns = &self.conns;
+            let live = |at, token: Token| {
+                conns
+                    .get(token.index())
+                    .is_some_and(|entry| entry.token == token && entry.armed == Some(at))
+            };
+            self.shared.timers.retain(live);
+        }
         if self.shared.drain_by.is_some_and(|by| by <= self.shared.now) {
             self.abandon_connections();
         }
@@ -339,14 +353,14 @@ impl<I: Io> Driver<I> {
             }
             match self.shared.io.accept(&listening.listener) {
                 Ok((socket, peer)) => self.add_server_conn(socket, peer),
+                Err(error) if is_exhaustion(&error) => self.pause_accepting(&error),
                 Err(error) => match error.kind() {
-                    // The client was gone before it was taken; the next one is another matter.
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
                     // `InvalidInput` is a listener that the supervisor took out of service.
                     io::ErrorKind::WouldBlock | io::ErrorKind::InvalidInput => {
                         listening.acceptable = false;
                     }
-                    _ => self.pause_accepting(&error),
+                    // This client was gone before it was taken; the next one is another matter.
+                    _ => {}
                 },
             }
         }
@@ -512,6 +526,13 @@ impl<I: Io> Driver<I> {
             }
         }
     }
+}
+
+/// Whether the system lacks descriptors or memory for one more connection.
+fn is_exhaustion(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 
 /// A connection's readiness, for the length of its turn.

@@ -112,7 +112,8 @@ impl Io for Epoll {
         let (socket, address) = rustix::net::acceptfrom_with(listener, flags)?;
         let address = address.and_then(|address| SocketAddr::try_from(address).ok());
         let address = address.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted))?;
-        sockopt::set_tcp_nodelay(&socket, true)?;
+        // A socket that is gone already refuses it; that shows when it is read.
+        let _ = sockopt::set_tcp_nodelay(&socket, true);
         Ok((socket, address))
     }
 

@@ -1,9 +1,11 @@
 //! The shard's one task: turn, spin, sleep.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::counters::ShardCounters;
@@ -192,12 +194,21 @@ where
         let main = main();
         // Main runs in the driver's queue: going from one to the other is the cheapest switch.
         let both = rt::spawn_driver(async move {
-            let driver = rt::spawn_uncounted(task.run());
-            let outcome = rt::counted(main).await;
-            drop(driver);
-            outcome
+            let mut driver = rt::spawn_uncounted(task.run());
+            let mut main = pin!(rt::counted(main));
+            poll_fn(|context| {
+                if let Poll::Ready(outcome) = main.as_mut().poll(context) {
+                    return Poll::Ready(Ok(outcome));
+                }
+                // Without a driver no call would ever end.
+                match Pin::new(&mut driver).poll(context) {
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+                }
+            })
+            .await
         })?;
-        Ok(both.await)
+        both.await
     });
     drop(entered);
     outcome?

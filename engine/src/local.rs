@@ -141,7 +141,9 @@ pub(crate) struct Entered;
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let _ = CURRENT.try_with(|current| current.replace(None));
+        let left = CURRENT.try_with(|current| current.replace(None)).ok().flatten();
+        // Channels that still wait to be connected hold this mailbox: let go of them.
+        drop(left.map(|local| local.take_connects()));
     }
 }
 

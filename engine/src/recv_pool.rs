@@ -10,8 +10,8 @@ use corewire_codec::RecvBuffer;
 /// Buffers that are kept at most; beyond this, buffers go back to the allocator.
 const KEEP_MAX: usize = 64;
 
-/// Unread bytes below this are copied into a buffer of their own size.
-const COPY_BYTES_MAX: usize = 4 * 1024;
+/// Unread bytes below this share of a buffer are copied into one of their own size.
+const COPY_SHARE: usize = 8;
 
 /// How many waiting buffers are looked at before a new one is made.
 const TRIES: usize = 8;
@@ -45,7 +45,7 @@ impl RecvPool {
     pub(crate) fn settle(&mut self, own: &mut RecvBuffer, mut lent: RecvBuffer) {
         if !lent.is_empty() {
             debug_assert!(own.is_empty(), "the lent buffer is used only while the own is empty");
-            if lent.len() >= COPY_BYTES_MAX {
+            if lent.len() >= self.bytes / COPY_SHARE {
                 *own = lent;
                 return;
             }

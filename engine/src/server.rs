@@ -31,6 +31,9 @@ use crate::{listener, preflight};
 /// Makes a shard's dispatcher, on that shard's thread, or says in a sentence why it cannot.
 pub type MakeDispatch = Arc<dyn Fn(ShardInfo) -> Result<Rc<dyn Dispatch>, String> + Send + Sync>;
 
+/// The longest drain.
+const DRAIN_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// What a server is told.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -52,7 +55,7 @@ pub struct EngineConfig {
     /// How long a shard that is awake may go without a turn before its listener is taken out of
     /// service. Default 5 s.
     pub stall_after: Duration,
-    /// How long a drain may take. Default 30 s.
+    /// How long a drain may take. Default 30 s, at most 24 h.
     pub drain_within: Duration,
 }
 
@@ -102,6 +105,10 @@ impl EngineConfig {
             return bad(format!(
                 "budgets.receive_bytes is {value}; it must be between 4096 and 16777216"
             ));
+        }
+        if self.drain_within > DRAIN_MAX {
+            let value = self.drain_within;
+            return bad(format!("drain_within is {value:?}; it must be at most {DRAIN_MAX:?}"));
         }
         if self.stall_after < Duration::from_millis(100) {
             let value = self.stall_after;
@@ -223,38 +230,29 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
         listeners.iter_mut().zip(group).for_each(|(own, listener)| own.push(listener));
     }
     let (events, inbox) = flume::unbounded();
-    let first_id = process_salt();
-    let mut watched = Vec::with_capacity(cpus.len());
-    let mut shards = Vec::with_capacity(cpus.len());
     // Fewer than 65,536, as the placement checked.
     let count = u16::try_from(cpus.len()).unwrap_or(u16::MAX);
+    let mut supervisor = Supervisor::new(inbox, config.stall_after, i32::from(config.backlog));
+    let mut shards = Vec::with_capacity(cpus.len());
+    let salt = process_salt();
     for (id, (cpu, listeners)) in (0..count).zip(cpus.into_iter().zip(listeners)) {
         let info = ShardInfo { id: ShardId(id), count, cpu };
-        let doorbell = Doorbell::new()
-            .map_err(|error| StartError::Io { what: "make a shard's eventfd", error })?;
-        let doorbell = Arc::new(doorbell);
-        let counters = Arc::new(ShardCounters::default());
-        let server = ServerConfig {
-            limits: config.limits,
-            timeouts: config.timeouts,
-            shard: id,
-            shards: count,
-        };
-        let connection_ids = (first_id.wrapping_add(u64::from(id)), u64::from(count));
-        let parts = ShardParts {
-            config: DriverConfig { info, server, budgets: config.budgets, connection_ids },
-            spin: config.spin,
-            doorbell: Arc::clone(&doorbell),
-            counters: Arc::clone(&counters),
-            listeners: listeners.clone(),
-        };
-        let thread = spawn_shard(parts, Arc::clone(make), events.clone());
-        watched.push(Watched::new(info, doorbell, Arc::clone(&counters), listeners, thread?));
-        shards.push(RunningShard { info, counters });
+        let watched = start_shard(config, info, salt, listeners, make, &events);
+        match watched {
+            Ok(watched) => {
+                shards.push(RunningShard { info, counters: watched.counters() });
+                supervisor.watch(watched);
+            }
+            Err(error) => {
+                supervisor.end_all();
+                return Err(error);
+            }
+        }
     }
-    let mut supervisor =
-        Supervisor::new(watched, inbox, config.stall_after, i32::from(config.backlog));
-    supervisor.wait_until_ready()?;
+    if let Err(error) = supervisor.wait_until_ready() {
+        supervisor.end_all();
+        return Err(error);
+    }
     tracing::info!(?addresses, shards = count, "serving");
     let supervisor = thread::Builder::new()
         .name("corewire-watch".into())
@@ -262,6 +260,37 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
         .map_err(|error| StartError::Io { what: "start the supervisor's thread", error })?;
     let drain_within = config.drain_within;
     Ok(Running { addresses, shards, events, supervisor: Some(supervisor), drain_within })
+}
+
+/// Starts the thread of one shard.
+fn start_shard(
+    config: &EngineConfig,
+    info: ShardInfo,
+    salt: u64,
+    listeners: Vec<SharedListener>,
+    make: &MakeDispatch,
+    events: &flume::Sender<Event>,
+) -> Result<Watched, StartError> {
+    let doorbell = Doorbell::new()
+        .map_err(|error| StartError::Io { what: "make a shard's eventfd", error })?;
+    let doorbell = Arc::new(doorbell);
+    let counters = Arc::new(ShardCounters::default());
+    let server = ServerConfig {
+        limits: config.limits,
+        timeouts: config.timeouts,
+        shard: info.id.0,
+        shards: info.count,
+    };
+    let connection_ids = (salt.wrapping_add(u64::from(info.id.0)), u64::from(info.count));
+    let parts = ShardParts {
+        config: DriverConfig { info, server, budgets: config.budgets, connection_ids },
+        spin: config.spin,
+        doorbell: Arc::clone(&doorbell),
+        counters: Arc::clone(&counters),
+        listeners: listeners.clone(),
+    };
+    let thread = spawn_shard(parts, Arc::clone(make), events.clone())?;
+    Ok(Watched::new(info, doorbell, counters, listeners, thread))
 }
 
 /// A random start for connection ids, so that two lives of a server do not give the same ones.

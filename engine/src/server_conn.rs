@@ -344,7 +344,8 @@ impl<S: 'static> ServerConn<S> {
         self.report(shared, reason);
         self.drop_calls(shared);
         self.recv = RecvBuffer::new();
-        if !matches!(reason, CloseReason::PeerMisbehaved(_)) {
+        let last_words = matches!(reason, CloseReason::PeerMisbehaved(_) | CloseReason::Drained);
+        if !last_words || ready.hangup {
             return (After::Drop, None);
         }
         self.linger = Some((shared.now + LINGER, 0));

@@ -42,6 +42,8 @@ pub(crate) struct Watched {
     /// The turn that was seen last, and when it was seen first.
     turn: (u64, Instant),
     stalled: bool,
+    /// Whether it was asked for a turn since the last one that was seen.
+    knocked: bool,
 }
 
 impl Watched {
@@ -63,6 +65,7 @@ impl Watched {
             ended: false,
             turn,
             stalled: false,
+            knocked: false,
         }
     }
 
@@ -70,12 +73,16 @@ impl Watched {
         self.listeners.iter().for_each(|listener| listener::stop(listener));
     }
 
-    /// Looks at the shard's heartbeat. A shard that sleeps is well: the kernel wakes it.
+    pub(crate) fn counters(&self) -> Arc<ShardCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Looks at the shard's heartbeat. A shard may sleep; then it is asked for a turn in time.
     fn look(&mut self, stall_after: Duration, backlog: i32, now: Instant) {
         let turns = self.counters.turns.value();
-        let asleep = self.counters.parked.value() != 0;
-        if turns != self.turn.0 || asleep {
+        if turns != self.turn.0 {
             self.turn = (turns, now);
+            self.knocked = false;
             if self.stalled {
                 self.stalled = false;
                 tracing::warn!(shard = %self.info.id, "the shard turns again; its listener is back");
@@ -89,6 +96,10 @@ impl Watched {
             return;
         }
         let silent = now.duration_since(self.turn.1);
+        if silent >= stall_after / 2 && !self.knocked {
+            self.knocked = true;
+            self.doorbell.ring(Order::Knock);
+        }
         if silent >= stall_after && !self.stalled {
             self.stalled = true;
             self.stop_listening();
@@ -115,13 +126,19 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(crate) fn new(
-        shards: Vec<Watched>,
-        inbox: flume::Receiver<Event>,
-        stall_after: Duration,
-        backlog: i32,
-    ) -> Self {
-        Self { shards, inbox, stall_after, backlog, give_up: None, lost: 0 }
+    pub(crate) fn new(inbox: flume::Receiver<Event>, stall_after: Duration, backlog: i32) -> Self {
+        Self { shards: Vec::new(), inbox, stall_after, backlog, give_up: None, lost: 0 }
+    }
+
+    /// Adds a shard whose thread was started.
+    pub(crate) fn watch(&mut self, shard: Watched) {
+        self.shards.push(shard);
+    }
+
+    /// Ends every shard at once; for a start that failed.
+    pub(crate) fn end_all(mut self) {
+        self.stop(Duration::ZERO);
+        self.run();
     }
 
     /// Waits for each shard's first turn.
@@ -135,13 +152,12 @@ impl Supervisor {
                     }
                 }
                 Ok(Event::Ended { shard, reason }) => {
-                    self.stop(Duration::ZERO);
+                    self.handle_end(shard, None);
                     let reason = reason.unwrap_or_else(|| "it ended at once".into());
                     return Err(StartError::Shard { shard: shard.0, reason });
                 }
                 Ok(Event::Stop(_)) => {}
                 Err(_) => {
-                    self.stop(Duration::ZERO);
                     let reason = "it did not turn within 30 s".into();
                     return Err(StartError::Shard { shard: 0, reason });
                 }
@@ -156,7 +172,7 @@ impl Supervisor {
 
     pub(crate) fn run(mut self) -> Ended {
         while self.shards.iter().any(|shard| !shard.ended) {
-            match self.inbox.recv_timeout(LOOK_EVERY.min(self.stall_after / 2)) {
+            match self.inbox.recv_timeout(LOOK_EVERY.min(self.stall_after / 4)) {
                 Ok(Event::Ended { shard, reason }) => self.handle_end(shard, reason),
                 Ok(Event::Stop(within)) => self.stop(within),
                 Ok(Event::Ready(_)) => {}

@@ -31,6 +31,15 @@ impl Timers {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Forgets the entries that are not `live`.
+    pub(crate) fn retain(&mut self, mut live: impl FnMut(Instant, Token) -> bool) {
+        self.heap.retain(|Reverse((at, token))| live(*at, *token));
+    }
+
     /// Takes an entry whose time has come.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Instant, Token)> {
         if self.next()? > now {

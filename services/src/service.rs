@@ -91,8 +91,8 @@ impl IncomingCall<'_> {
         self.context
     }
 
-    /// The body as it came: a slice of what was received, not copied. It keeps the shard's receive
-    /// buffer (128 KiB unless configured otherwise) alive: copy what is to be kept for long.
+    /// The body as it came: a slice of what was received, not copied. It keeps one of the
+    /// shard's receive buffers (128 KiB unless configured otherwise) alive: copy what is to be kept for long.
     pub fn raw_body(&mut self) -> Bytes {
         self.payload.take().map(Payload::into_body).unwrap_or_default()
     }

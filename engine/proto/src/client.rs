@@ -223,6 +223,18 @@ impl<T> ClientConnection<T> {
                 || self.slots.len() < self.peer.limits.in_flight.get() as usize)
     }
 
+    /// How many calls can be made now.
+    #[must_use]
+    pub fn free_slots(&self) -> usize {
+        match self.phase {
+            Phase::Hello | Phase::Open => {
+                let unused = self.peer.limits.in_flight.get() as usize;
+                self.free.len() + unused.saturating_sub(self.slots.len())
+            }
+            Phase::Draining | Phase::Closed(_) => 0,
+        }
+    }
+
     /// Takes back the call that was begun last and whose request was not appended.
     pub fn unsend(&mut self, call: u32) -> Option<T> {
         let work = self.take(call)?;

@@ -105,6 +105,8 @@ impl Link {
             self.blocked = None;
         } else if progress || self.blocked.is_none() {
             self.blocked = Some(now);
+            // Its silence counts from when it has caught up.
+            self.heard = now;
         }
     }
 
@@ -120,6 +122,10 @@ impl Link {
 
     /// When to ping, or when the answer to a ping must be here. Nobody is pinged before its hello.
     fn ping_by(&self, timeouts: &Timeouts) -> Option<Instant> {
+        // A peer that is busy taking what waits for it cannot answer yet; the write timeout watches.
+        if self.blocked.is_some() {
+            return None;
+        }
         match self.ping {
             Some((_, sent)) => sent.checked_add(timeouts.ping),
             None if self.said_hello => self.heard.checked_add(timeouts.ping_after),

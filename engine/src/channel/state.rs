@@ -4,6 +4,7 @@ use corewire_codec::{FrameWriter, RequestHead, SendBuffer};
 use corewire_proto::{ClientConnection, CloseReason};
 use slab::Slab;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -24,8 +25,8 @@ pub(super) struct CallState {
 pub(crate) enum Link {
     /// None, and none is wanted. After a failure, not before `retry_at`.
     Down { retry_at: Option<Instant>, why: String },
-    /// The driver was asked for one.
-    Connecting,
+    /// The driver was asked for one; it has a token as soon as the driver has begun.
+    Connecting { token: Option<Token> },
     /// There is one.
     Up { token: Token, proto: Box<ClientConnection<usize>> },
 }
@@ -45,8 +46,10 @@ pub(crate) struct ChannelState {
     pub(super) waiting: VecDeque<Waiting>,
     waiting_ids: u64,
     waiting_earliest: Option<Instant>,
-    /// Connects that failed in a row.
+    /// Connections that ended in a row without a single reply.
     failures: u32,
+    /// Whether the connection has brought a reply: its server works.
+    proven: bool,
     /// The shard that the server's hello named.
     pub(super) server_shard: Option<(u16, u16)>,
     pub(super) connection_id: Option<u64>,
@@ -69,6 +72,7 @@ impl ChannelState {
             waiting_ids: 0,
             waiting_earliest: None,
             failures: 0,
+            proven: false,
             server_shard: None,
             connection_id: None,
         }
@@ -86,6 +90,13 @@ impl ChannelState {
             return Begin::Failed(CallFailure::DeadlineExceeded { sent: false });
         }
         if let Link::Up { proto, .. } = &mut self.link {
+            if proto.is_draining() {
+                let why = format!(
+                    "the server at {} is shutting down; its calls are finished first",
+                    core.address
+                );
+                return Begin::Failed(CallFailure::NotSent(NotSent::NoConnection(why)));
+            }
             // Those who wait already come first, unless this is one of them and it was woken.
             let turn =
                 if first { self.waiting.is_empty() } else { ticket.place(&self.waiting).is_none() };
@@ -120,7 +131,7 @@ impl ChannelState {
                     core.address
                 ));
             }
-            self.link = Link::Connecting;
+            self.link = Link::Connecting { token: None };
             core.local.connect(Rc::clone(core));
         }
         Ok(())
@@ -136,14 +147,26 @@ impl ChannelState {
         encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
     ) -> Result<(), CallFailure> {
         let (Link::Up { token, proto }, Some(state)) = (&mut self.link, self.calls.get(key)) else {
-            return Err(CallFailure::NotSent(NotSent::QueueFull));
+            let why = "the connection ended before the call was sent".to_owned();
+            return Err(CallFailure::NotSent(NotSent::NoConnection(why)));
         };
         head.call = state.call;
         head.timeout_us =
             timeout.map(|timeout| u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX));
         let was_empty = self.out.is_empty();
         let mut frame = self.out.request(head, None);
-        let failure = match encode(&mut frame) {
+        // The caller's code may panic; the slot that was taken for it must not stay taken.
+        let encoded = catch_unwind(AssertUnwindSafe(|| encode(&mut frame)));
+        let encoded = match encoded {
+            Ok(encoded) => encoded,
+            Err(panic) => {
+                drop(frame);
+                proto.unsend(head.call);
+                self.calls.remove(key);
+                resume_unwind(panic);
+            }
+        };
+        let failure = match encoded {
             Ok(()) => match frame.finish(proto.peer_frame_bytes_max()) {
                 Ok(()) => {
                     if was_empty {
@@ -160,12 +183,15 @@ impl ChannelState {
         };
         proto.unsend(head.call);
         self.calls.remove(key);
+        // The slot is free again: whoever waits may have it.
+        self.wake_waiting(1);
         Err(CallFailure::NotSent(failure))
     }
 
     /// The connection is there: calls may begin.
     pub(crate) fn handle_connected(&mut self, token: Token, proto: Box<ClientConnection<usize>>) {
         self.link = Link::Up { token, proto };
+        self.proven = false;
         self.wake_waiting(usize::MAX);
     }
 
@@ -175,7 +201,6 @@ impl ChannelState {
             self.server_shard = proto.peer().shard;
             self.connection_id = proto.peer().connection_id;
         }
-        self.failures = 0;
         self.wake_waiting(usize::MAX);
     }
 
@@ -183,6 +208,7 @@ impl ChannelState {
     #[inline]
     pub(crate) fn complete(&mut self, key: usize, outcome: Result<Reply, CallFailure>) {
         if let Some(state) = self.calls.get_mut(key) {
+            self.proven |= outcome.is_ok();
             state.outcome = Some(outcome);
             if let Some(waker) = state.waker.take() {
                 waker.wake();
@@ -208,15 +234,24 @@ impl ChannelState {
         self.waiting_earliest.filter(|_| !self.waiting.is_empty())
     }
 
-    /// Takes a place in the line; answers its number. Numbers ascend along the line.
-    pub(super) fn push_waiting(&mut self, waker: Waker, deadline: Option<Instant>) -> u64 {
-        self.waiting_ids += 1;
-        let id = self.waiting_ids;
+    /// Takes a place in the line, or the one that was had before with this number; answers the
+    /// number. Numbers ascend along the line.
+    pub(super) fn push_waiting(
+        &mut self,
+        had: Option<u64>,
+        waker: Waker,
+        deadline: Option<Instant>,
+    ) -> u64 {
+        let id = had.unwrap_or_else(|| {
+            self.waiting_ids += 1;
+            self.waiting_ids
+        });
         if let Some(deadline) = deadline {
             let earliest = self.waiting_deadline();
             self.waiting_earliest = Some(earliest.map_or(deadline, |at| at.min(deadline)));
         }
-        self.waiting.push_back(Waiting { id, waker, deadline });
+        let place = self.waiting.partition_point(|waiting| waiting.id < id);
+        self.waiting.insert(place, Waiting { id, waker, deadline });
         id
     }
 
@@ -239,12 +274,10 @@ impl ChannelState {
     }
 
     /// The connection ended, or could not be made. Calls in flight fail; the next call connects
-    /// again, after the back-off if this one never worked.
+    /// again, after the back-off if this connection brought no reply.
     pub(crate) fn handle_down(&mut self, core: &ChannelCore, reason: CloseReason, now: Instant) {
-        let link = core::mem::replace(&mut self.link, Link::Connecting);
-        let mut worked = false;
+        let link = core::mem::replace(&mut self.link, Link::Connecting { token: None });
         if let Link::Up { mut proto, .. } = link {
-            worked = proto.is_ready();
             for failed in proto.fail_all() {
                 let failure = match failed.may_have_run {
                     true => CallFailure::Unknown(reason),
@@ -254,11 +287,12 @@ impl ChannelState {
             }
         }
         self.out.clear();
-        let retry_at = if worked {
+        let retry_at = if core::mem::take(&mut self.proven) {
+            self.failures = 0;
             None
         } else {
             self.failures = self.failures.saturating_add(1);
-            Some(now + core.backoff(self.failures))
+            now.checked_add(core.backoff(self.failures))
         };
         self.link = Link::Down { retry_at, why: reason.to_string() };
         self.wake_waiting(usize::MAX);

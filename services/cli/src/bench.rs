@@ -30,7 +30,7 @@ pub(crate) struct BenchFlags {
     addr: String,
 
     /// Bytes of each request and reply
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(0..=16_777_216))]
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(0..=16_777_208))]
     payload: u32,
 
     /// Connections
@@ -156,17 +156,18 @@ async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, Stri
         payload,
         conns: flags.conns as usize,
         inflight: flags.inflight as usize,
-        secs: clocks.secs,
+        secs: flags.secs,
         calls,
         errors: seen.errors,
-        rps: rate(calls, clocks.secs),
+        rps: rate(calls, flags.secs),
         p50_us: quantile_us(latency_ns, 0.50),
         p90_us: quantile_us(latency_ns, 0.90),
         p99_us: quantile_us(latency_ns, 0.99),
         p999_us: quantile_us(latency_ns, 0.999),
         max_us: micros(latency_ns.max()),
-        client_cpu_s: clocks.client_s,
-        server_cpu_s: clocks.server_s,
+        // The clocks were read within a few milliseconds of the window that calls were counted in.
+        client_cpu_s: clocks.client_s * flags.secs / clocks.secs,
+        server_cpu_s: clocks.server_s.map(|server_s| server_s * flags.secs / clocks.secs),
         server_rss_mb: server.map(Process::peak_rss_mib).transpose()?,
         first_error: seen.first_error.clone(),
     })

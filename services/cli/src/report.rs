@@ -65,7 +65,7 @@ impl Report {
             ("max", format!("{:.1} µs", self.max_us)),
             ("client CPU", format!("{:.2} s", self.client_cpu_s)),
         ];
-        if let Some(cpu) = self.server_cpu_s {
+        if let Some(cpu) = self.server_cpu_s.filter(|_| self.calls > 0) {
             let per_call = cpu * 1e6 / self.rps / self.secs;
             lines.push(("server CPU", format!("{cpu:.2} s, {per_call:.3} µs per call")));
         }
