@@ -263,9 +263,14 @@ impl Ticket<'_> {
             return Poll::Ready(NotSent::QueueFull);
         }
         self.id = Some(state.push_waiting(context.waker().clone(), deadline));
-        if let (Link::Up { token, .. }, Some(_)) = (&state.link, deadline) {
+        let token = match state.link {
+            Link::Up { token, .. } => Some(token),
+            Link::Connecting { token } => token,
+            Link::Down { .. } => None,
+        };
+        if let (Some(token), Some(_)) = (token, deadline) {
             // The driver's timer must know the deadline.
-            self.core.local.mark_dirty(*token);
+            self.core.local.mark_dirty(token);
         }
         Poll::Pending
     }

@@ -37,10 +37,14 @@ impl<S: 'static> ClientConn<S> {
     ) -> (After, Option<Instant>) {
         if let Some(by) = self.connect_by {
             if !ready.writable {
-                return match by <= shared.now {
-                    true => self.down(shared, CloseReason::ConnectTimeout),
-                    false => (After::Wait, Some(by)),
-                };
+                if by <= shared.now {
+                    return self.down(shared, CloseReason::ConnectTimeout);
+                }
+                // Those who wait for the connection may have less time than it has.
+                let state = &mut *self.channel.state.borrow_mut();
+                state.wake_expired(shared.now);
+                let timer = state.waiting_deadline().map_or(by, |deadline| deadline.min(by));
+                return (After::Wait, Some(timer));
             }
             if let Err(error) = shared.io.connected(&self.socket) {
                 return self.down(shared, CloseReason::Transport(error.kind()));

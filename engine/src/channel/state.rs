@@ -25,7 +25,10 @@ pub(crate) enum Link {
     /// None, and none is wanted. After a failure, not before `retry_at`.
     Down { retry_at: Option<Instant>, why: String },
     /// The driver was asked for one.
-    Connecting,
+    Connecting {
+        /// Once the driver has begun.
+        token: Option<Token>,
+    },
     /// There is one.
     Up { token: Token, proto: Box<ClientConnection<usize>> },
 }
@@ -120,7 +123,7 @@ impl ChannelState {
                     core.address
                 ));
             }
-            self.link = Link::Connecting;
+            self.link = Link::Connecting { token: None };
             core.local.connect(Rc::clone(core));
         }
         Ok(())
@@ -241,7 +244,7 @@ impl ChannelState {
     /// The connection ended, or could not be made. Calls in flight fail; the next call connects
     /// again, after the back-off if this one never worked.
     pub(crate) fn handle_down(&mut self, core: &ChannelCore, reason: CloseReason, now: Instant) {
-        let link = core::mem::replace(&mut self.link, Link::Connecting);
+        let link = core::mem::replace(&mut self.link, Link::Connecting { token: None });
         let mut worked = false;
         if let Link::Up { mut proto, .. } = link {
             worked = proto.is_ready();
