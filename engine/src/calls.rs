@@ -14,6 +14,9 @@ use crate::doorbell::Doorbell;
 use crate::io::Token;
 use crate::local::CallWaker;
 
+/// Wakers of calls that are over, kept for the next ones.
+const SPARE_MAX: usize = 1024;
+
 /// What a connection keeps for a handler that pends.
 #[derive(Debug)]
 pub(crate) struct Parked {
@@ -35,6 +38,8 @@ struct WakeEntry {
 pub(crate) struct ParkedCalls {
     entries: Slab<WakeEntry>,
     stock: Option<u32>,
+    /// Entries of calls that are over, for the next ones that pend.
+    spare: Vec<u32>,
     doorbell: Arc<Doorbell>,
 }
 
@@ -49,12 +54,12 @@ pub(crate) enum Polled {
 
 impl ParkedCalls {
     pub(crate) fn new(doorbell: Arc<Doorbell>) -> Self {
-        Self { entries: Slab::new(), stock: None, doorbell }
+        Self { entries: Slab::new(), stock: None, spare: Vec::new(), doorbell }
     }
 
     /// Whether any handler pends.
     pub(crate) fn has_parked(&self) -> bool {
-        self.entries.len() > usize::from(self.stock.is_some())
+        self.entries.len() > self.spare.len() + usize::from(self.stock.is_some())
     }
 
     pub(crate) fn owner(&self, key: u32) -> Option<(Token, u32)> {
@@ -63,6 +68,10 @@ impl ParkedCalls {
 
     fn stocked(&mut self) -> u32 {
         if let Some(key) = self.stock {
+            return key;
+        }
+        if let Some(key) = self.spare.pop() {
+            self.stock = Some(key);
             return key;
         }
         let entry = self.entries.vacant_entry();
@@ -141,8 +150,14 @@ impl ParkedCalls {
 
     /// Gives back the waker of a call that is over, and its memory to whom it came from.
     pub(crate) fn end(&mut self, parked: Parked, ended: Ended, counters: &ShardCounters) {
-        // Late wakes of this waker find no owner; its key is used again only with a new waker.
-        self.entries.try_remove(parked.key as usize);
+        // A late wake of this waker finds no owner, or polls the entry's next call once too often,
+        // which every future must bear.
+        if self.spare.len() >= SPARE_MAX {
+            self.entries.try_remove(parked.key as usize);
+        } else if let Some(entry) = self.entries.get_mut(parked.key as usize) {
+            entry.owner = None;
+            self.spare.push(parked.key);
+        }
         let work = parked.work;
         let dropped = catch_unwind(AssertUnwindSafe(|| match ended {
             Ended::Well => work.recycle(),

@@ -27,7 +27,6 @@ pub(crate) struct ClientConn<S> {
 impl<S: 'static> ClientConn<S> {
     pub(crate) fn new(socket: S, token: Token, channel: Rc<ChannelCore>, now: Instant) -> Self {
         let connect_by = now.checked_add(channel.config.connect_timeout);
-        channel.state.borrow_mut().link = Link::Connecting { token: Some(token) };
         Self { socket, token, channel, recv: RecvBuffer::new(), connected: false, connect_by }
     }
 

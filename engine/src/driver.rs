@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use corewire_proto::ServerConfig;
 
 use crate::calls::ParkedCalls;
-use crate::channel::ChannelCore;
+use crate::channel::{ChannelCore, Link};
 use crate::client_conn::ClientConn;
 use crate::counters::ShardCounters;
 use crate::dispatch::Dispatch;
@@ -422,6 +422,7 @@ impl<I: Io> Driver<I> {
         });
         match socket {
             Ok(socket) => {
+                channel.state.borrow_mut().link = Link::Connecting { token: Some(token) };
                 let conn = ClientConn::new(socket, token, channel, self.shared.now);
                 self.insert(token, Conn::Client(Box::new(conn)));
             }

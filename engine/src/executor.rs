@@ -61,6 +61,7 @@ impl ShardTask {
         let mut idle_since: Option<Instant> = None;
         let mut reactor_at = self.driver.now();
         let mut wait = Duration::ZERO;
+        let mut visit = rt::Visit::new();
         let mut spinning = false;
         loop {
             let hot = if spinning { self.driver.try_hot() } else { None };
@@ -78,7 +79,7 @@ impl ShardTask {
             if now.duration_since(reactor_at) >= rt::REACTOR_EVERY {
                 reactor_at = now;
                 self.local.set_now(None);
-                rt::visit_reactor().await;
+                visit.pay().await;
             } else {
                 rt::yield_now().await;
             }

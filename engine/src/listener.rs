@@ -12,36 +12,34 @@ use std::sync::Arc;
 
 use crate::error::StartError;
 
-/// Makes `count` listeners on one address; answers them with the address they have. Port 0 is chosen
-/// by the first and shared by all.
+/// Makes `count` listeners on one address; answers them with the address they have.
 pub(crate) fn listen(
     address: SocketAddr,
     count: usize,
     backlog: i32,
 ) -> Result<(SocketAddr, Vec<Arc<OwnedFd>>), StartError> {
-    probe(address)?;
-    let mut bound = address;
+    let (bound, _holds_the_port) = reserve(address).map_err(|error| failed(address, error))?;
     let mut listeners = Vec::with_capacity(count);
     for _ in 0..count {
         let socket = socket(bound, true).map_err(|error| failed(address, error))?;
         rustix::net::listen(&socket, backlog).map_err(|error| failed(address, error.into()))?;
-        if listeners.is_empty() {
-            let name =
-                rustix::net::getsockname(&socket).map_err(|error| failed(address, error.into()))?;
-            bound = SocketAddr::try_from(name).map_err(|error| failed(address, error.into()))?;
-        }
         listeners.push(Arc::new(socket));
     }
     Ok((bound, listeners))
 }
 
-/// Finds out whether somebody else listens there. Without this a second server of the same user
-/// would join the first one's group and take half of its connections.
-fn probe(address: SocketAddr) -> Result<(), StartError> {
-    if address.port() == 0 {
-        return Ok(());
+/// Lets the system choose the port, if none is given, and keeps it until all listeners are bound to
+/// it by number: a socket that was bound to port 0 loses its port when it is taken out of service.
+fn reserve(address: SocketAddr) -> io::Result<(SocketAddr, Option<OwnedFd>)> {
+    if address.port() != 0 {
+        // Somebody else may listen there. Without this look a second server of the same user would
+        // join the first one's group and take half of its connections.
+        socket(address, false)?;
+        return Ok((address, None));
     }
-    socket(address, false).map(drop).map_err(|error| failed(address, error))
+    let socket = socket(address, true)?;
+    let bound = SocketAddr::try_from(rustix::net::getsockname(&socket)?)?;
+    Ok((bound, Some(socket)))
 }
 
 fn socket(address: SocketAddr, share: bool) -> io::Result<OwnedFd> {

@@ -69,8 +69,18 @@ pub(crate) async fn yield_now() {
 /// Lets glommio look after its timers, files and wakes. While the driver waits for the timer, the
 /// task queues run empty, which is what makes glommio turn to its reactor. A timer of zero would be
 /// ready at once and change nothing.
-pub(crate) async fn visit_reactor() {
-    glommio::timer::sleep(VISIT).await;
+#[derive(Debug)]
+pub(crate) struct Visit(glommio::timer::Timer);
+
+impl Visit {
+    pub(crate) fn new() -> Self {
+        Self(glommio::timer::Timer::new(VISIT))
+    }
+
+    pub(crate) async fn pay(&mut self) {
+        self.0.reset(VISIT);
+        (&mut self.0).await;
+    }
 }
 
 /// Runs a future in the shard's own queue; answers its handle.

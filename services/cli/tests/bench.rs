@@ -14,7 +14,6 @@ fn wrong_flags_end_with_code_2_and_the_flag_in_words() {
         (&["bench", "127.0.0.1:1", "--payload", "99999999"], "--payload"),
         (&["bench", "127.0.0.1:1", "--secs", "never"], "--secs"),
         (&["bench", "127.0.0.1:1", "--cpu", "99999"], "99999"),
-        (&["bench", "127.0.0.1:1", "--server-pid", "2147483647"], "--server-pid"),
         (&["bench"], "ADDR"),
     ] {
         let output = corewire(arguments);
