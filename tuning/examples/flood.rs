@@ -11,6 +11,8 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
+use rustix::thread::{CpuSet, sched_setaffinity};
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -44,6 +46,10 @@ fn send(
             Ok(socket)
         })
         .collect::<std::io::Result<Vec<_>>>()?;
+    // A sender that wanders between CPUs would move the packets' own softirqs about; CPU 0 is on every machine.
+    let mut cpus = CpuSet::new();
+    cpus.set(0);
+    sched_setaffinity(None, &cpus)?;
     let packet = [0_u8; 100];
     let start = Instant::now();
     let mut sent = 0_u64;

@@ -16,6 +16,11 @@ pub fn capture(host: &dyn Host, scope: &Scope, comment: &str) -> Result<Archive,
     // Of the processor only the flags are looked at, and of the process only where it may run; the rest is nobody's business.
     keep_lines(&mut archive, "/proc/cpuinfo", "flags", 1);
     keep_lines(&mut archive, "/proc/self/status", "Cpus_allowed_list", 1);
+    // A boot's name is nobody's business either; without it no plan made from the capture can be applied anywhere.
+    let boot_id = "/proc/sys/kernel/random/boot_id";
+    if let Some(text) = archive.first.files.get_mut(boot_id) {
+        *text = "captured\n".to_owned();
+    }
     // What was read as a file is not a directory, even if a listing named it.
     let files: Vec<String> = archive
         .first

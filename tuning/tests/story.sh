@@ -58,10 +58,12 @@ in_client ethtool -K vc tso off
 
 tune() { in_server "$COREWIRE_TUNE" "$@"; }
 state() {
+    # shellcheck disable=SC2016 # the inner shell expands it
     in_server sh -c 'cd /sys/class/net/vs/queues && for f in */rps_cpus */rps_flow_cnt */xps_cpus; do echo "$f $(cat "$f")"; done'
 }
 load() { # seconds
-    in_client "$FLOOD" send 198.18.0.1:9000 64 60000 "$1" &
+    # Not by the function: then the process id would be a subshell's, and ending it would leave the program.
+    ip netns exec "$client" "$FLOOD" send 198.18.0.1:9000 256 60000 "$1" >/dev/null &
     sender=$!
 }
 end_load() { kill "$sender" 2>/dev/null || true; wait "$sender" 2>/dev/null || true; sender=; }
@@ -70,7 +72,7 @@ verify_says() {
     for try in 1 2 3; do
         load 8
         code=0
-        tune verify --iface vs --duration 4 --cpus 0-1 --flows 64 --json --svg "$work/$2.svg" > "$work/$2.json" || code=$?
+        tune verify --iface vs --duration 4 --cpus 0-1 --flows 256 --json --svg "$work/$2.svg" > "$work/$2.json" || code=$?
         end_load
         [ "$code" = "$1" ] && break
         echo "look $try said $code, expected $1: $(sed -n '/"reasons"/,/]/p' "$work/$2.json" | tr -d '\n')"
@@ -80,7 +82,7 @@ verify_says() {
     echo
 }
 
-in_server "$FLOOD" sink 198.18.0.1:9000 &
+ip netns exec "$server" "$FLOOD" sink 198.18.0.1:9000 >/dev/null &
 sink=$!
 
 say "1. all four queues are steered to CPU 1"

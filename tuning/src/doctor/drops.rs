@@ -232,31 +232,41 @@ fn targets(case: &Case<'_>) -> Vec<u32> {
 fn skew(case: &mut Case<'_>, rate: &Rate<'_>) {
     let packets = rate.packets();
     let cpus = targets(case);
-    let counts: Vec<u64> = cpus
+    let mut busiest: Vec<(u32, u64)> = cpus
         .iter()
-        .map(|cpu| packets.get(cpu).copied().unwrap_or(0))
+        .map(|cpu| (*cpu, packets.get(cpu).copied().unwrap_or(0)))
+        .collect();
+    busiest.sort_by_key(|(cpu, count)| (std::cmp::Reverse(*count), *cpu));
+    // Packets can spread over as many CPUs as there are queues, or over all where RPS is on, and over no more.
+    let has_rps = |nic: &Nic| nic.rx.iter().any(|queue| !queue.rps.is_empty());
+    let is_open = case.is_given || case.snapshot.cards().any(has_rps);
+    let queues: usize = case.snapshot.cards().map(|nic| nic.rx.len()).sum();
+    let reach = if is_open {
+        cpus.len()
+    } else {
+        queues.min(cpus.len())
+    };
+    let counts: Vec<u64> = busiest
+        .iter()
+        .take(reach)
+        .map(|(_, count)| *count)
         .collect();
     let total: u64 = counts.iter().sum();
-    // Without several queues or RPS there is nothing that could spread, and VM_LIMITED says so.
-    let can_spread = case
-        .snapshot
-        .cards()
-        .any(|nic| nic.rx.len() > 1 || nic.rx.iter().any(|queue| !queue.rps.is_empty()));
-    if total < PACKETS_MIN || cpus.len() < 2 || !can_spread {
+    if total < PACKETS_MIN || reach < 2 {
         return;
     }
     let spread = Spread::of(&counts);
     let flows = case.snapshot.first.tcp_sockets;
-    let noise = noise_threshold(cpus.len(), flows.max(64));
+    let noise = noise_threshold(reach, flows.max(64));
     // Two CPUs can never exceed 2.0, so the bar for them is nearly all on one.
-    let bar = (if cpus.len() == 2 { 1.8_f64 } else { 2.0 }).max(noise);
+    let bar = (if reach == 2 { 1.8_f64 } else { 2.0 }).max(noise);
     if spread.max_over_mean <= bar {
         return;
     }
     let title = format!(
         "{:.0} % of the packets are processed by one CPU of {}",
         spread.largest_share * 100.0,
-        cpus.len()
+        reach
     );
     let mut finding = Finding::new("SOFTIRQ_SKEW", Severity::Fault, "host", title).seen(
         "max/mean and Jain index of packets",
@@ -266,8 +276,6 @@ fn skew(case: &mut Case<'_>, rate: &Rate<'_>) {
         ),
     );
     let runs = rate.net_rx_runs();
-    let mut busiest: Vec<(u32, u64)> = cpus.iter().copied().zip(counts).collect();
-    busiest.sort_by_key(|(cpu, count)| (std::cmp::Reverse(*count), *cpu));
     for (cpu, count) in busiest.into_iter().take(4) {
         finding = finding.seen(
             format!("/proc/net/softnet_stat column 1, CPU {cpu}"),

@@ -134,7 +134,13 @@ fn rps(case: &mut Case<'_>, nic: &Nic) {
         rate.softnet(|row| row.received_rps).values().sum()
     });
     if nic.rx.len() > 1 && steered.len() == nic.rx.len() && union.len() == 1 && usable > 1 {
-        let severity = if handed > 100 {
+        let cpu = union.first().unwrap_or(0);
+        let packets = case
+            .rate
+            .as_ref()
+            .and_then(|rate| rate.packets().get(&cpu).copied())
+            .unwrap_or(0);
+        let severity = if handed > 100 || packets > 10_000 {
             Severity::Fault
         } else {
             Severity::Advice

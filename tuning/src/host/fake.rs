@@ -244,70 +244,69 @@ impl FakeHost {
 
     /// Gives the queues' interrupts new numbers and the default mask.
     fn remake_irqs(&self, iface: &str, count: u32) {
-        let interrupts = self
-            .state
-            .borrow()
-            .first
-            .files
-            .get("/proc/interrupts")
-            .cloned()
-            .unwrap_or_default();
-        let Ok(table) = parse::interrupts(&interrupts) else {
+        let text = self.read("/proc/interrupts").unwrap_or_default();
+        let Ok(table) = parse::interrupts(&text) else {
             return;
         };
-        let device = self
-            .state
-            .borrow()
-            .links
-            .get(&format!("/sys/class/net/{iface}/device"))
-            .cloned();
-        let lines: Vec<_> = table
+        let device = self.link(&format!("/sys/class/net/{iface}/device")).ok();
+        let vectors: Vec<_> = table
             .iter()
             .filter_map(|line| {
-                Some((
-                    line.irq,
-                    parse::vector_name(&line.name, iface, device.as_deref())?,
-                ))
+                let name = parse::vector_name(&line.name, iface, device.as_deref())?;
+                Some((line.irq, name))
             })
             .collect();
-        let Some((_, template)) = lines.iter().find(|(_, name)| name.queue == 0) else {
-            return;
+        let old: BTreeSet<u32> = vectors.iter().map(|(irq, _)| *irq).collect();
+        // One template for each direction that has interrupts of its own.
+        let names = vectors
+            .iter()
+            .filter(|(_, name)| name.queue == 0)
+            .flat_map(|(_, name)| {
+                (0..count)
+                    .map(|queue| name.named(queue))
+                    .collect::<Vec<_>>()
+            });
+        let first_fresh = table.iter().map(|line| line.irq).max().unwrap_or(0) + 1;
+        let fresh: Vec<(u32, String)> = (first_fresh..).zip(names).collect();
+        let is_old = |line: &&str| {
+            let irq = line
+                .split_once(':')
+                .and_then(|(irq, _)| irq.trim().parse().ok());
+            irq.is_some_and(|irq| old.contains(&irq))
         };
-        let old: BTreeSet<u32> = lines.iter().map(|(irq, _)| *irq).collect();
-        let fresh = table.iter().map(|line| line.irq).max().unwrap_or(0) + 1;
         let online = self.cpus("online");
-        let zeros = " 0".repeat(online.len());
-        let mut text: String = interrupts
+        let mut text: String = text
             .lines()
-            .filter(|line| {
-                !line
-                    .split_once(':')
-                    .and_then(|(irq, _)| irq.trim().parse().ok())
-                    .is_some_and(|irq| old.contains(&irq))
-            })
+            .filter(|line| !is_old(line))
             .map(|line| format!("{line}\n"))
             .collect();
-        for queue in 0..count {
-            let irq = fresh + queue;
-            let name = template.named(queue);
-            text.push_str(&format!("{irq}:{zeros} PCI-MSIX {queue}-edge {name}\n"));
-            self.put_irq_mask(irq, &online, online.first().unwrap_or(0));
+        for (irq, name) in &fresh {
+            let zeros = " 0".repeat(online.len());
+            text.push_str(&format!("{irq}:{zeros} PCI-MSIX {irq}-edge {name}\n"));
+            self.put_irq_mask(*irq, &online, online.first().unwrap_or(0));
         }
         self.put("/proc/interrupts", text);
+        self.forget_irqs(&old, &fresh, device.as_deref().unwrap_or_default());
+    }
+
+    /// Removes the files of old interrupts, and lists the fresh ones where the device or its parent lists its own.
+    fn forget_irqs(&self, old: &BTreeSet<u32>, fresh: &[(u32, String)], device: &str) {
         let mut state = self.state.borrow_mut();
-        for irq in &old {
+        for irq in old {
             let base = format!("/proc/irq/{irq}/");
             state.first.files.retain(|path, _| !path.starts_with(&base));
         }
-        if let Some(dir) = device.map(|device| format!("{device}/msi_irqs")) {
-            for irq in &old {
+        let parent = device.rsplit_once('/').map_or("", |(parent, _)| parent);
+        for dir in [device, parent].map(|dir| format!("{dir}/msi_irqs")) {
+            if !state.dirs.contains(&dir) {
+                continue;
+            }
+            for irq in old {
                 state.dirs.remove(&format!("{dir}/{irq}"));
             }
-            if state.dirs.contains(&dir) {
-                state
-                    .dirs
-                    .extend((0..count).map(|queue| format!("{dir}/{}", fresh + queue)));
-            }
+            state
+                .dirs
+                .extend(fresh.iter().map(|(irq, _)| format!("{dir}/{irq}")));
         }
     }
 }
