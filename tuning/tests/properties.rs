@@ -33,8 +33,8 @@ fn options() -> impl Strategy<Value = PlanOptions> {
         Just(Some(Goal::Throughput))
     ];
     (
-        proptest::option::of(1_u32..6),
-        proptest::option::of(1_u32..6),
+        proptest::option::of(1_u32..5),
+        proptest::option::of(1_u32..5),
         goal,
         any::<bool>(),
         any::<bool>(),
@@ -80,7 +80,8 @@ fn banned() -> ApplyOptions {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48,
+        failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn undo_after_apply_restores(class in 0..CLASSES.len(), options in options()) {

@@ -147,7 +147,7 @@ impl<'p> Builder<'p> {
             let path = format!("{dir}/rx-{}/rps_cpus", queue.index);
             self.kept.push(Kept {
                 setting: Setting::Mask { path },
-                old: queue.rps.to_mask(),
+                old: queue.rps_text.clone(),
             });
             let path = format!("{dir}/rx-{}/rps_flow_cnt", queue.index);
             self.kept.push(Kept {
@@ -156,11 +156,11 @@ impl<'p> Builder<'p> {
             });
         }
         for queue in &nic.tx {
-            if let Some(xps) = &queue.xps {
+            if queue.xps.is_some() {
                 let path = format!("{dir}/tx-{}/xps_cpus", queue.index);
                 self.kept.push(Kept {
                     setting: Setting::Mask { path },
-                    old: xps.to_mask(),
+                    old: queue.xps_text.clone(),
                 });
             }
         }
@@ -407,7 +407,7 @@ impl<'p> Builder<'p> {
             let old = if remade.is_some() {
                 None
             } else {
-                now.map(|queue| queue.rps.to_mask())
+                now.map(|queue| queue.rps_text.clone())
             };
             let why = if mask.is_empty() {
                 "this queue has a CPU of its own".to_owned()
@@ -435,8 +435,7 @@ impl<'p> Builder<'p> {
             let now = nic
                 .tx
                 .iter()
-                .find(|queue| queue.index == index)
-                .and_then(|queue| queue.xps.as_ref());
+                .find(|queue| queue.index == index && queue.xps.is_some());
             if remade.is_none() && now.is_none() {
                 continue;
             }
@@ -444,7 +443,7 @@ impl<'p> Builder<'p> {
             let old = if remade.is_some() {
                 None
             } else {
-                now.map(CpuSet::to_mask)
+                now.map(|queue| queue.xps_text.clone())
             };
             let why = format!("CPU {cpu} sends by queue {index}");
             self.push(

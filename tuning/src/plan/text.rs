@@ -1,6 +1,8 @@
 //! The plan as people read it.
 
-use super::Plan;
+use crate::placement::CpuSet;
+
+use super::{Plan, Setting};
 
 /// The whole plan.
 #[must_use]
@@ -21,10 +23,14 @@ pub fn plan_text(plan: &Plan) -> String {
         text.push_str("nothing to do\n");
     }
     for (step, number) in plan.steps.iter().zip(1..) {
-        let old = step
-            .old
-            .as_deref()
-            .unwrap_or("(made anew by an earlier step)");
+        let old = match (&step.old, &step.setting) {
+            // Kernels of large machines print masks of a hundred digits, nearly all of them zero.
+            (Some(old), Setting::Mask { .. }) => {
+                CpuSet::from_mask(old).map_or_else(|_| old.clone(), |set| set.to_mask())
+            }
+            (Some(old), _) => old.clone(),
+            (None, _) => "(made anew by an earlier step)".to_owned(),
+        };
         text.push_str(&format!(
             "{number:>3}. {}: {old} -> {}\n",
             step.setting, step.new

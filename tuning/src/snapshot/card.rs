@@ -46,6 +46,8 @@ pub struct RxQueue {
     pub index: u32,
     /// The CPUs that RPS hands its packets to; empty when RPS is off.
     pub rps: CpuSet,
+    /// The same as the kernel wrote it, for putting it back to the byte.
+    pub rps_text: String,
     /// Entries of its RFS table.
     pub rps_flows: u64,
 }
@@ -57,6 +59,8 @@ pub struct TxQueue {
     pub index: u32,
     /// The CPUs that send by it (XPS); `None` where the kernel has no such map, as on cards with one queue.
     pub xps: Option<CpuSet>,
+    /// The same as the kernel wrote it, for putting it back to the byte.
+    pub xps_text: String,
 }
 
 /// One interrupt of a queue.
@@ -189,7 +193,8 @@ impl Nic {
     }
 
     fn read_queues(&mut self, reader: &mut Reader<'_>, base: &str) {
-        let mask = |text: &str| CpuSet::from_mask(text);
+        let mask =
+            |text: &str| CpuSet::from_mask(text).map(|set| (set, text.trim_end().to_owned()));
         let mut names: Vec<(u32, bool)> = reader
             .list(&format!("{base}/queues"))
             .iter()
@@ -203,7 +208,7 @@ impl Nic {
         for (index, is_rx) in names {
             if is_rx {
                 let dir = format!("{base}/queues/rx-{index}");
-                let rps = reader
+                let (rps, rps_text) = reader
                     .parsed(&format!("{dir}/rps_cpus"), mask)
                     .unwrap_or_default();
                 let rps_flows = reader
@@ -213,11 +218,18 @@ impl Nic {
                 self.rx.push(RxQueue {
                     index,
                     rps,
+                    rps_text,
                     rps_flows,
                 });
             } else {
                 let xps = reader.parsed(&format!("{base}/queues/tx-{index}/xps_cpus"), mask);
-                self.tx.push(TxQueue { index, xps });
+                let (xps, xps_text) = xps.unzip();
+                let xps_text = xps_text.unwrap_or_default();
+                self.tx.push(TxQueue {
+                    index,
+                    xps,
+                    xps_text,
+                });
             }
         }
     }

@@ -126,30 +126,30 @@ apply() {
 
 undo() {
     run ethtool -L eth0 combined 8
-    put mask /sys/class/net/eth0/queues/rx-0/rps_cpus 0
+    put mask /sys/class/net/eth0/queues/rx-0/rps_cpus 0000
     put value /sys/class/net/eth0/queues/rx-0/rps_flow_cnt 0
-    put mask /sys/class/net/eth0/queues/rx-1/rps_cpus 0
+    put mask /sys/class/net/eth0/queues/rx-1/rps_cpus 0000
     put value /sys/class/net/eth0/queues/rx-1/rps_flow_cnt 0
-    put mask /sys/class/net/eth0/queues/rx-2/rps_cpus 0
+    put mask /sys/class/net/eth0/queues/rx-2/rps_cpus 0000
     put value /sys/class/net/eth0/queues/rx-2/rps_flow_cnt 0
-    put mask /sys/class/net/eth0/queues/rx-3/rps_cpus 0
+    put mask /sys/class/net/eth0/queues/rx-3/rps_cpus 0000
     put value /sys/class/net/eth0/queues/rx-3/rps_flow_cnt 0
-    put mask /sys/class/net/eth0/queues/rx-4/rps_cpus 0
+    put mask /sys/class/net/eth0/queues/rx-4/rps_cpus 0000
     put value /sys/class/net/eth0/queues/rx-4/rps_flow_cnt 0
-    put mask /sys/class/net/eth0/queues/rx-5/rps_cpus 0
+    put mask /sys/class/net/eth0/queues/rx-5/rps_cpus 0000
     put value /sys/class/net/eth0/queues/rx-5/rps_flow_cnt 0
-    put mask /sys/class/net/eth0/queues/rx-6/rps_cpus 0
+    put mask /sys/class/net/eth0/queues/rx-6/rps_cpus 0000
     put value /sys/class/net/eth0/queues/rx-6/rps_flow_cnt 0
-    put mask /sys/class/net/eth0/queues/rx-7/rps_cpus 0
+    put mask /sys/class/net/eth0/queues/rx-7/rps_cpus 0000
     put value /sys/class/net/eth0/queues/rx-7/rps_flow_cnt 0
-    put mask /sys/class/net/eth0/queues/tx-0/xps_cpus 0
-    put mask /sys/class/net/eth0/queues/tx-1/xps_cpus 0
-    put mask /sys/class/net/eth0/queues/tx-2/xps_cpus 0
-    put mask /sys/class/net/eth0/queues/tx-3/xps_cpus 0
-    put mask /sys/class/net/eth0/queues/tx-4/xps_cpus 0
-    put mask /sys/class/net/eth0/queues/tx-5/xps_cpus 0
-    put mask /sys/class/net/eth0/queues/tx-6/xps_cpus 0
-    put mask /sys/class/net/eth0/queues/tx-7/xps_cpus 0
+    put mask /sys/class/net/eth0/queues/tx-0/xps_cpus 0000
+    put mask /sys/class/net/eth0/queues/tx-1/xps_cpus 0000
+    put mask /sys/class/net/eth0/queues/tx-2/xps_cpus 0000
+    put mask /sys/class/net/eth0/queues/tx-3/xps_cpus 0000
+    put mask /sys/class/net/eth0/queues/tx-4/xps_cpus 0000
+    put mask /sys/class/net/eth0/queues/tx-5/xps_cpus 0000
+    put mask /sys/class/net/eth0/queues/tx-6/xps_cpus 0000
+    put mask /sys/class/net/eth0/queues/tx-7/xps_cpus 0000
     put value "/proc/irq/$(irq_of eth0-TxRx-0)/smp_affinity_list" 0
     put value "/proc/irq/$(irq_of eth0-TxRx-1)/smp_affinity_list" 1
     put value "/proc/irq/$(irq_of eth0-TxRx-2)/smp_affinity_list" 2
