@@ -80,7 +80,7 @@ fn banned() -> ApplyOptions {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48,
+    #![proptest_config(ProptestConfig { cases: 32,
         failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]

@@ -186,12 +186,10 @@ pub fn virtio_four_queues() -> Archive {
         ..card("eth0", "virtio_net", "virtio0-input.{}", 4, 4)
     });
     let pci = "/sys/devices/pci0000:00/0000:00:03.0";
-    for path in ["/sys/class/net/eth0/device"] {
-        machine
-            .archive
-            .links
-            .insert(path.to_owned(), format!("{pci}/virtio0"));
-    }
+    machine.archive.links.insert(
+        "/sys/class/net/eth0/device".to_owned(),
+        format!("{pci}/virtio0"),
+    );
     // The vectors belong to the PCI device above the virtio device.
     let dirs: Vec<String> = machine.archive.dirs.iter().cloned().collect();
     for dir in dirs {
