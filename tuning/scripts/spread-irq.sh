@@ -19,7 +19,7 @@ while [ $# -gt 0 ]; do
         *) if [ -z "$IF" ]; then IF=$1; else CPUS=$1; fi; shift ;;
     esac
 done
-[ -n "$IF" ] && [ -n "$CPUS" ] || { echo "usage: $0 [--root DIR] [--dry-run] IF CPU[,CPU...]" >&2; exit 64; }
+[ -n "$CPUS" ] || { echo "usage: $0 [--root DIR] [--dry-run] IF CPU[,CPU...]" >&2; exit 64; }
 case $CPUS in *[!0-9,]*) echo "CPUs are numbers with commas between: $CPUS" >&2; exit 64 ;; esac
 if [ -z "$ROOT" ] && [ -z "$DRY" ] && pidof irqbalance >/dev/null 2>&1; then
     echo "irqbalance runs and would move the interrupts again; see irqbalance.d" >&2

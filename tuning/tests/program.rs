@@ -331,7 +331,7 @@ fn the_script_and_the_binary_end_in_the_same_state() {
                 .output()
                 .is_ok();
             if !found {
-                println!("SKIPPED: {words:?} is not installed");
+                eprintln!("SKIPPED: {words:?} is not installed");
             }
             found
         })

@@ -17,7 +17,7 @@ const SKIPPED: i32 = 77;
 #[test]
 fn the_story_on_a_real_kernel() {
     if std::env::var_os("COREWIRE_TUNE_STORY").is_none() {
-        println!("SKIPPED: set COREWIRE_TUNE_STORY=1 to run tests/story.sh (root, ip, ethtool)");
+        eprintln!("SKIPPED: set COREWIRE_TUNE_STORY=1 to run tests/story.sh (root, ip, ethtool)");
         return;
     }
     let tune = Path::new(env!("CARGO_BIN_EXE_corewire-tune"));

@@ -127,6 +127,9 @@ pub(super) struct PlanArgs {
     /// Text, json (what `apply` takes) or sh (a script to read and run).
     #[arg(long, value_enum, default_value = "text")]
     pub(super) format: Format,
+    /// Write the plan into this file instead of to standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
     /// Also write the placement for the engine into this file.
     #[arg(long, value_name = "FILE")]
     pub(super) emit_placement: Option<PathBuf>,

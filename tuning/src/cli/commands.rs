@@ -122,10 +122,14 @@ pub(super) fn plan(args: &args::PlanArgs, out: &mut Vec<u8>) -> Answer {
     };
     let plan =
         planning::make(&snapshot, &options).map_err(|error| Failure::new(Exit::Usage, error))?;
-    match args.format {
-        Format::Text => say(out, &plan_text(&plan)),
-        Format::Json => say(out, &(plan.to_json().map_err(unclear)? + "\n")),
-        Format::Sh => say(out, &script(&plan)),
+    let text = match args.format {
+        Format::Text => plan_text(&plan),
+        Format::Json => plan.to_json().map_err(unclear)? + "\n",
+        Format::Sh => script(&plan),
+    };
+    match &args.out {
+        Some(path) => write_file(path, &text)?,
+        None => say(out, &text),
     }
     if let Some(path) = &args.emit_placement {
         write_file(path, &plan.placement.to_toml().map_err(unclear)?)?;
