@@ -444,3 +444,62 @@ fn explain_knows_every_finding_and_capture_can_be_read_back() {
     let of_capture = tune(&["doctor", "--from", &out, "--sample-ms", "0"]);
     assert_eq!(text(&of_tree.stdout), text(&of_capture.stdout));
 }
+
+/// Runs one of the shell scripts for people on a copy of a machine's files.
+fn by_hand(name: &str, arguments: &[&str]) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("scripts")
+        .join(name);
+    Command::new("sh")
+        .arg(script)
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn the_scripts_for_people_do_what_they_say_on_the_same_files() {
+    let tree = Tree::new("offline-hole-old-kernel");
+    let root = tree.path("root");
+    let before = tree.contents();
+    let output = by_hand(
+        "spread-irq.sh",
+        &["--root", &root, "--dry-run", "eth0", "7,6"],
+    );
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    assert!(
+        text(&output.stdout)
+            .contains("echo 7 > /proc/irq/100/smp_affinity_list   # eth0-TxRx-0; undo: echo 0")
+    );
+    for arguments in [
+        &["show-softirq.sh", "--seconds", "0"][..],
+        &["show-netfilter.sh", "--port", "9000"],
+        &["show-ring.sh", "eth0"],
+    ] {
+        let output = by_hand(
+            arguments[0],
+            &[&["--root", root.as_str()], &arguments[1..]].concat(),
+        );
+        assert_eq!(code(&output), 0, "{arguments:?}: {}", text(&output.stderr));
+        assert!(!output.stdout.is_empty(), "{arguments:?}");
+    }
+    assert_eq!(tree.contents(), before);
+    let output = by_hand("spread-irq.sh", &["--root", &root, "eth0", "7,6"]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let read =
+        |irq: u32| fs::read_to_string(format!("{root}/proc/irq/{irq}/smp_affinity_list")).unwrap();
+    assert_eq!([read(100), read(101), read(102)], ["7\n", "6\n", "7\n"]);
+    for bad in [
+        &["spread-irq.sh", "eth0"][..],
+        &["spread-irq.sh", "eth0", "x"],
+        &["show-ring.sh"],
+        &["grow-ring.sh"],
+        &["show-netfilter.sh", "--port", "x"],
+    ] {
+        assert_eq!(code(&by_hand(bad[0], &bad[1..])), 64, "{bad:?}");
+    }
+    assert_eq!(
+        code(&by_hand("spread-irq.sh", &["--root", &root, "eth9", "1"])),
+        2
+    );
+}
