@@ -4,7 +4,7 @@
 //! COREWIRE_TUNE_STORY=1 cargo test --release -p corewire-tune --test story -- --nocapture
 //! ```
 //!
-//! It needs root, `ip` and `ethtool`, and two CPUs that are not busy with something else. Without the variable it says that it did
+//! It needs root, `ip` and two CPUs that are not busy with something else. Without the variable it says that it did
 //! not run: a test that loads the machine for a minute must not run unasked.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -17,7 +17,7 @@ const SKIPPED: i32 = 77;
 #[test]
 fn the_story_on_a_real_kernel() {
     if std::env::var_os("COREWIRE_TUNE_STORY").is_none() {
-        eprintln!("SKIPPED: set COREWIRE_TUNE_STORY=1 to run tests/story.sh (root, ip, ethtool)");
+        eprintln!("SKIPPED: set COREWIRE_TUNE_STORY=1 to run tests/story.sh (root, ip)");
         return;
     }
     let tune = Path::new(env!("CARGO_BIN_EXE_corewire-tune"));
