@@ -120,6 +120,7 @@ impl Machine {
             masks_wide: false,
         };
         machine.counters(&|_| 0, &|_| (0, 1000), false);
+        machine.write_interrupts(0, false);
         machine
     }
 
