@@ -357,7 +357,7 @@ fn tcp(case: &mut Case<'_>, rate: &Rate<'_>) {
                 finding = finding.seen("/proc/sys/net/core/somaxconn", somaxconn.clone());
                 if let Ok(now) = somaxconn.parse::<u64>() {
                     finding = finding.mended_by(
-                        format!("sysctl -w net.core.somaxconn={} (and the server's own backlog: the smaller one holds)", now * 2),
+                        format!("sysctl -w net.core.somaxconn={} # and the server's own backlog: the smaller one holds", now * 2),
                         format!("sysctl -w net.core.somaxconn={now}"),
                     );
                 }

@@ -34,7 +34,7 @@ pub(super) fn check(case: &mut Case<'_>) {
         let finding = Finding::new("IRQBALANCE_FIGHT", severity, "host", "irqbalance runs and moves interrupts every ten seconds")
             .seen(format!("/proc/{pid}/comm"), "irqbalance")
             .mended_by(
-                "install -m 755 tuning/irqbalance.d/corewire-ban.sh /etc/irqbalance.d/ && systemctl restart irqbalance (with --policyscript=/etc/irqbalance.d)",
+                "install -m 755 tuning/irqbalance.d/corewire-ban.sh /etc/irqbalance.d/ && systemctl restart irqbalance # runs with --policyscript=/etc/irqbalance.d",
                 "rm /etc/irqbalance.d/corewire-ban.sh && systemctl restart irqbalance",
             );
         case.add(finding);

@@ -58,7 +58,7 @@ fn power(case: &mut Case<'_>) {
             &governor,
         )
         .seen("scaling_driver", driver)
-        .mended_by("corewire-tune plan --only power", "corewire-tune undo");
+        .mended_by("corewire-tune plan --only power --format json > plan.json && corewire-tune apply plan.json", "corewire-tune undo");
         case.add(finding);
     }
     let deep: Vec<_> = case
@@ -76,7 +76,7 @@ fn power(case: &mut Case<'_>) {
                 format!("{latency} µs ({name})"),
             )
             .mended_by(
-                "systemctl start corewire-cstate.service (tuning/systemd)",
+                "systemctl start corewire-cstate.service # from tuning/systemd",
                 "systemctl stop corewire-cstate.service",
             );
         case.add(finding);
@@ -187,7 +187,7 @@ fn filters(case: &mut Case<'_>) {
             );
         } else {
             finding = finding.mended_by(
-                    "tuning/scripts/show-netfilter.sh --port PORT (prints NOTRACK rules for that port; nothing is changed)",
+                    "tuning/scripts/show-netfilter.sh --port PORT # prints NOTRACK rules for that port and changes nothing",
                     "",
                 );
         }
@@ -322,7 +322,7 @@ fn engine_limits(case: &mut Case<'_>, engine: &Engine) {
         );
         let finding = Finding::new("MEMLOCK_LOW", severity, &subject, title)
             .seen(format!("/proc/{}/limits, Max locked memory", engine.pid), bytes.to_string())
-            .mended_by("LimitMEMLOCK=infinity in the unit (tuning/systemd/engine-drop-in.conf), then restart it", "remove the drop-in");
+            .mended_by("cp tuning/systemd/engine-drop-in.conf /etc/systemd/system/corewire.service.d/ && systemctl daemon-reload && systemctl restart corewire # LimitMEMLOCK=infinity", "rm /etc/systemd/system/corewire.service.d/engine-drop-in.conf && systemctl daemon-reload && systemctl restart corewire");
         case.add(finding);
     }
     if let Some(files) = engine.open_files.filter(|files| *files < 65_536) {
@@ -337,8 +337,8 @@ fn engine_limits(case: &mut Case<'_>, engine: &Engine) {
             files.to_string(),
         )
         .mended_by(
-            "LimitNOFILE=1048576 in the unit (tuning/systemd/engine-drop-in.conf), then restart it",
-            "remove the drop-in",
+            "cp tuning/systemd/engine-drop-in.conf /etc/systemd/system/corewire.service.d/ && systemctl daemon-reload && systemctl restart corewire # LimitNOFILE=1048576",
+            "rm /etc/systemd/system/corewire.service.d/engine-drop-in.conf && systemctl daemon-reload && systemctl restart corewire",
         );
         case.add(finding);
     }
