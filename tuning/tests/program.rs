@@ -301,9 +301,21 @@ fn an_apply_that_is_confirmed_stays() {
     assert!(
         text(&tree.with_state(&["status"]).stdout).contains("waiting for `corewire-tune confirm`")
     );
-    // The watcher sees the confirmation and ends; nothing is left behind to wait for.
     assert_eq!(code(&tree.with_state(&["confirm"])), 0);
     assert!(text(&tree.with_state(&["status"]).stdout).contains("confirmed"));
+    // A watcher ends at once where everything is settled, and where the journal is gone with its directory.
+    let ended = ["watch", "--id", "apply-1", "--seconds", "600"];
+    let start = Instant::now();
+    assert_eq!(code(&tree.with_state(&ended)), 0);
+    let nowhere = tree.path("nowhere");
+    assert_eq!(
+        code(&tune(&[&ended[..], &["--state-dir", &nowhere]].concat())),
+        0
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(60),
+        "the watcher waited"
+    );
 }
 
 /// An `ethtool` that sets what a tree's cards say of themselves.

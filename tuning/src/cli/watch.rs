@@ -47,9 +47,9 @@ pub(super) fn watch(args: &args::Watch) -> Result<Exit, Failure> {
         let records = FileJournal::peek(&args.state.state_dir)
             .map_err(|fault| Failure::new(Exit::Stuck, fault))?;
         let all = applies(&records);
-        Ok(all
-            .iter()
-            .any(|applied| applied.id == args.id && (applied.is_confirmed || applied.is_ended)))
+        let ours = all.iter().find(|applied| applied.id == args.id);
+        // A journal that is gone holds nothing to take back.
+        Ok(ours.is_none_or(|applied| applied.is_confirmed || applied.is_ended))
     };
     while Instant::now() < deadline {
         if is_settled()? {

@@ -99,7 +99,7 @@ impl Placement {
     ///
     /// # Errors
     ///
-    /// Never for a placement made by [`derive`](super::derive); otherwise what the serializer refused.
+    /// Never for a placement made by [`derive()`](super::derive()); otherwise what the serializer refused.
     pub fn to_toml(&self) -> Result<String, PlacementError> {
         toml::to_string(self).map_err(|error| PlacementError::Form(error.to_string()))
     }
