@@ -1,7 +1,7 @@
 #!/bin/sh
 # The whole story on a real kernel: a veth pair with 4 x 4 queues whose receive side steers everything to one CPU; the doctor finds
 # it, verify says FAIL under load, plan and apply mend it, verify says PASS, undo restores every byte. Then the same for a change of
-# the number of queues, which makes them anew, and for an apply that nobody confirms.
+# the number of queues, which makes them anew, for an apply that nobody confirms, and for a value that the kernel refuses.
 #
 # Usage: sh tuning/tests/story.sh          (as root; builds the program if COREWIRE_TUNE and FLOOD do not name it)
 # Exit:  0 all as told, 1 something was not, 77 skipped: not root, no `ip`, no veth, or fewer than two CPUs.
@@ -156,6 +156,20 @@ until state > "$work/undone" && cmp -s "$work/wrong" "$work/undone"; do
     [ "$tries" -le 100 ] || fail "it was not taken back within 20 s"
     sleep 0.2
 done
+echo "equal"
+
+say "11. a value that the kernel refuses, at the last step, takes everything back"
+# The last step's mask becomes one of CPU 8191, which this machine does not have.
+far=80000000$(printf ',00000000%.0s' $(seq 255))
+line=$(grep -n '"new"' "$work/plan.json" | tail -n 1 | cut -d : -f 1)
+sed "${line}s/\"new\": \"[^\"]*\"/\"new\": \"$far\"/" "$work/plan.json" > "$work/refused.json"
+code=0
+tune apply "$work/refused.json" --confirm --state-dir "$work/state" 2> "$work/refused" || code=$?
+cat "$work/refused"
+[ "$code" = 4 ] || fail "the apply ended with $code, expected 4"
+grep -q 'rps_cpus: refused with' "$work/refused" || fail "the refusal does not name the file"
+state > "$work/undone"
+cmp "$work/wrong" "$work/undone" || fail "the refused apply left something behind"
 echo "equal"
 
 echo
