@@ -177,20 +177,32 @@ fn measure(kind: Kind, connections: usize, in_flight: u32) -> (u64, u64, u64) {
     counts
 }
 
-/// Asserts how many allocations 10,000 calls make at most, beside those of glommio's timer: the
-/// driver lets it look after its reactor once in a millisecond, whatever is called meanwhile, and
-/// that makes a timer of up to two parts.
+/// Asserts how many allocations 10,000 calls make at most, beside those of glommio's reactor: the
+/// driver lets it look at its rings once in a millisecond, whatever is called meanwhile, and a look
+/// was seen to make about ten. One allocation per call would be 10,000 more, which the allowance
+/// must stay below; on a machine that is busy otherwise it may not, and the calls are made again.
 #[track_caller]
 #[allow(clippy::print_stderr, reason = "the figures are what is asked for")]
 fn assert_frugal(kind: Kind, connections: usize, in_flight: u32, server_max: u64, client_max: u64) {
-    let (server, client, ms) = measure(kind, connections, in_flight);
-    eprintln!(
-        "{kind:?}, {connections} connections × {in_flight} in flight, 10,000 calls in {ms} ms: server {server}, client {client} allocations"
-    );
-    let reactor = 2 * ms + 50;
-    assert!(server <= server_max + reactor, "the server allocates {server} times in {ms} ms");
-    assert!(client <= client_max + reactor, "the client allocates {client} times in {ms} ms");
-    assert!(reactor < 5_000, "{ms} ms: too slow a machine to tell calls from the reactor");
+    for _ in 0..5 {
+        let (server, client, ms) = measure(kind, connections, in_flight);
+        eprintln!(
+            "{kind:?}, {connections} connections × {in_flight} in flight, 10,000 calls in {ms} ms: server {server}, client {client} allocations"
+        );
+        let reactor = 13 * ms + 100;
+        if reactor < 9_000 {
+            assert!(
+                server <= server_max + reactor,
+                "the server allocates {server} times in {ms} ms"
+            );
+            assert!(
+                client <= client_max + reactor,
+                "the client allocates {client} times in {ms} ms"
+            );
+            return;
+        }
+    }
+    panic!("too busy a machine to tell calls from the reactor");
 }
 
 #[test]
@@ -221,14 +233,14 @@ fn raw_calls_on_many_connections() {
     assert_frugal(Kind::Echo, 16, 5, 0, 2_500);
 }
 
-// A handler that pends costs its waker, one allocation.
+// Wakers of handlers that pend are used again, like the memory that the handlers are in.
 
 #[test]
 fn a_call_that_pends_once_at_a_time() {
-    assert_frugal(Kind::Later, 1, 1, 10_100, 0);
+    assert_frugal(Kind::Later, 1, 1, 0, 0);
 }
 
 #[test]
 fn calls_that_pend_once_on_many_connections() {
-    assert_frugal(Kind::Later, 8, 10, 10_100, 2_500);
+    assert_frugal(Kind::Later, 8, 10, 0, 2_500);
 }

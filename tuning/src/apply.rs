@@ -1,0 +1,378 @@
+//! Doing a plan, and taking it back.
+
+use std::fmt;
+
+use crate::host::{Fault, FaultKind, Host};
+use crate::journal::{Applied, Journal, Record, applies};
+use crate::plan::{Plan, Setting, Step};
+
+/// What an apply needs beside the plan.
+#[derive(Debug, Clone, Default)]
+pub struct ApplyOptions {
+    /// The operator says that irqbalance leaves the card alone.
+    pub irqbalance_is_banned: bool,
+    /// The time to write down, in seconds since 1970.
+    pub unix_seconds: u64,
+}
+
+/// What an apply did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Its name in the journal; `None` when there was nothing to do.
+    pub id: Option<String>,
+    /// How many steps were written.
+    pub written: usize,
+    /// How many steps were already as planned.
+    pub already: usize,
+}
+
+/// Why an apply did not end as planned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ApplyError {
+    /// Nothing was written: the machine is not as the plan expects, or someone else places interrupts.
+    Refused(Vec<String>),
+    /// A step failed, and all steps before it were taken back.
+    RolledBack(Fault),
+    /// A step failed, and these could not be taken back.
+    Stuck {
+        /// The step's failure.
+        cause: Fault,
+        /// What is left, each with its reason.
+        left: Vec<String>,
+    },
+    /// The journal could not be written; nothing was written to the machine after that.
+    Journal(Fault),
+}
+
+impl fmt::Display for ApplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(reasons) => write!(f, "nothing was written:\n  {}", reasons.join("\n  ")),
+            Self::RolledBack(cause) => write!(f, "{cause}\nall steps before it were taken back"),
+            Self::Stuck { cause, left } => write!(
+                f,
+                "{cause}\nand these could not be taken back:\n  {}",
+                left.join("\n  ")
+            ),
+            Self::Journal(cause) => write!(f, "the journal failed: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for ApplyError {}
+
+/// Does a plan: each step is announced in the journal, written, and read back. At the first failure everything is taken back.
+///
+/// # Errors
+///
+/// See [`ApplyError`].
+pub fn apply(
+    host: &dyn Host,
+    journal: &mut dyn Journal,
+    plan: &Plan,
+    options: &ApplyOptions,
+) -> Result<Outcome, ApplyError> {
+    let reasons = objections(host, plan, options);
+    if !reasons.is_empty() {
+        return Err(ApplyError::Refused(reasons));
+    }
+    let is_there = |step: &Step| {
+        step.setting
+            .read(host)
+            .is_ok_and(|now| step.setting.same(&now, &step.new))
+    };
+    if plan.steps.iter().all(is_there) {
+        return Ok(Outcome {
+            id: None,
+            written: 0,
+            already: plan.steps.len(),
+        });
+    }
+    let count = applies(&journal.records().map_err(ApplyError::Journal)?).len();
+    let id = format!("apply-{}", count + 1);
+    let begin = Record::Begin {
+        id: id.clone(),
+        boot_id: plan.boot_id.clone(),
+        unix_seconds: options.unix_seconds,
+    };
+    journal.append(&begin).map_err(ApplyError::Journal)?;
+    let mut outcome = Outcome {
+        id: Some(id.clone()),
+        ..Outcome::default()
+    };
+    for (step, number) in plan.steps.iter().zip(0..) {
+        match do_step(host, journal, &id, number, plan, step) {
+            Ok(true) => outcome.written += 1,
+            Ok(false) => outcome.already += 1,
+            Err(cause) => return Err(roll_back(host, journal, &id, cause)),
+        }
+    }
+    if let Err(cause) = journal.append(&Record::Complete { id: id.clone() }) {
+        return Err(roll_back(host, journal, &id, cause));
+    }
+    Ok(outcome)
+}
+
+fn roll_back(host: &dyn Host, journal: &mut dyn Journal, id: &str, cause: Fault) -> ApplyError {
+    match undo(host, journal, id, false) {
+        Ok(report) if report.left.is_empty() => ApplyError::RolledBack(cause),
+        Ok(report) => ApplyError::Stuck {
+            cause,
+            left: report.left,
+        },
+        Err(fault) => ApplyError::Stuck {
+            cause,
+            left: vec![fault.to_string()],
+        },
+    }
+}
+
+/// What speaks against the plan on this machine, at this time.
+fn objections(host: &dyn Host, plan: &Plan, options: &ApplyOptions) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let boot_id = host
+        .read("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default();
+    if boot_id.trim() != plan.boot_id {
+        reasons
+            .push("the machine was restarted since the plan was made; make a new one".to_owned());
+        return reasons;
+    }
+    let moves_irqs = plan
+        .steps
+        .iter()
+        .any(|step| matches!(step.setting, Setting::Irq { .. }));
+    let irqbalance = host.processes(&["irqbalance"]).unwrap_or_default();
+    if let (true, false, Some((pid, _))) =
+        (moves_irqs, options.irqbalance_is_banned, irqbalance.first())
+    {
+        reasons.push(format!("irqbalance (process {pid}) would move the interrupts again; ban the card and say --irqbalance-is-banned"));
+    }
+    for step in &plan.steps {
+        let Some(old) = &step.old else { continue };
+        match step.setting.read(host) {
+            Ok(now) if step.setting.same(&now, old) || step.setting.same(&now, &step.new) => {}
+            Ok(now) => reasons.push(format!(
+                "{} is {now}, the plan expected {old}: somebody changed it; make a new plan",
+                step.setting
+            )),
+            Err(fault) => reasons.push(fault.to_string()),
+        }
+    }
+    reasons
+}
+
+/// Does one step. Answers whether anything had to be written.
+fn do_step(
+    host: &dyn Host,
+    journal: &mut dyn Journal,
+    id: &str,
+    number: u32,
+    plan: &Plan,
+    step: &Step,
+) -> Result<bool, Fault> {
+    let old = step.setting.read(host)?;
+    if step.setting.same(&old, &step.new) {
+        return Ok(false);
+    }
+    if let Setting::Card { iface, .. } = &step.setting
+        && step.setting.remakes_queues()
+    {
+        for kept in plan
+            .kept
+            .iter()
+            .filter(|kept| is_of_card(&kept.setting, iface))
+        {
+            // What is gone or cannot be read now cannot be lost by this step either.
+            if let Ok(old) = kept.setting.read(host) {
+                journal.append(&Record::Keep {
+                    id: id.to_owned(),
+                    step: number,
+                    setting: kept.setting.clone(),
+                    old,
+                })?;
+            }
+        }
+    }
+    journal.append(&Record::Intent {
+        id: id.to_owned(),
+        step: number,
+        setting: step.setting.clone(),
+        old,
+        new: step.new.clone(),
+    })?;
+    step.setting.write(host, &step.new)?;
+    let seen = step.setting.read(host)?;
+    if !step.setting.same(&seen, &step.new) {
+        return Err(Fault::format(
+            &step.setting.to_string(),
+            format!("reads {seen} after {} was written", step.new),
+        ));
+    }
+    journal.append(&Record::Done {
+        id: id.to_owned(),
+        step: number,
+    })?;
+    Ok(true)
+}
+
+fn is_of_card(setting: &Setting, iface: &str) -> bool {
+    match setting {
+        Setting::File { path } | Setting::Mask { path } => {
+            path.starts_with(&format!("/sys/class/net/{iface}/"))
+        }
+        Setting::Irq { iface: other, .. } | Setting::Card { iface: other, .. } => other == iface,
+    }
+}
+
+/// What an undo did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UndoReport {
+    /// The apply that was taken back.
+    pub id: String,
+    /// Values that were put back.
+    pub restored: usize,
+    /// Values that could not be put back, or that somebody changed meanwhile: each with its reason.
+    pub left: Vec<String>,
+}
+
+/// Takes an apply back, last step first. A value is put back only while it is still the one that was written; a value that
+/// somebody changed meanwhile is left and named, unless `force` says otherwise.
+///
+/// # Errors
+///
+/// When the journal cannot be read or written, or has no apply of that name. Then what was already put back stays so, and undo
+/// can be run again.
+pub fn undo(
+    host: &dyn Host,
+    journal: &mut dyn Journal,
+    id: &str,
+    force: bool,
+) -> Result<UndoReport, Fault> {
+    let all = applies(&journal.records()?);
+    let Some(applied) = all.iter().rev().find(|applied| applied.id == id) else {
+        return Err(Fault::new(format!("journal, {id}"), FaultKind::Missing));
+    };
+    let mut report = UndoReport {
+        id: id.to_owned(),
+        ..UndoReport::default()
+    };
+    if applied.is_ended {
+        return Ok(report);
+    }
+    let boot_id = host
+        .read("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default();
+    if boot_id.trim() == applied.boot_id {
+        for (number, setting, old, new) in applied.steps.iter().rev() {
+            if applied.undone.contains(number) {
+                continue;
+            }
+            undo_step(
+                host,
+                journal,
+                applied,
+                (*number, setting, old, new),
+                force,
+                &mut report,
+            )?;
+        }
+    }
+    if report.left.is_empty() {
+        journal.append(&Record::Ended { id: id.to_owned() })?;
+    }
+    Ok(report)
+}
+
+fn undo_step(
+    host: &dyn Host,
+    journal: &mut dyn Journal,
+    applied: &Applied,
+    (number, setting, old, new): (u32, &Setting, &str, &str),
+    force: bool,
+    report: &mut UndoReport,
+) -> Result<(), Fault> {
+    let id = || applied.id.clone();
+    let now = match setting.read(host) {
+        Ok(now) => now,
+        Err(fault) if fault.kind == FaultKind::Killed => return Err(fault),
+        // A queue that is gone took the value with it.
+        Err(fault) if fault.kind == FaultKind::Missing => {
+            return journal.append(&Record::Undone {
+                id: id(),
+                step: number,
+            });
+        }
+        Err(fault) => {
+            report.left.push(fault.to_string());
+            return Ok(());
+        }
+    };
+    let was_begun = applied.undoing.contains(&number);
+    let is_old = setting.same(&now, old);
+    if !is_old && !setting.same(&now, new) && !force {
+        report.left.push(format!("{setting} is {now}; {new} was written, so somebody changed it since: left as it is (--force puts {old} back)"));
+        return Ok(());
+    }
+    if !is_old {
+        journal.append(&Record::Undoing {
+            id: id(),
+            step: number,
+        })?;
+        if let Err(fault) = put_back(host, setting, old) {
+            if fault.kind == FaultKind::Killed {
+                return Err(fault);
+            }
+            report.left.push(fault.to_string());
+            return Ok(());
+        }
+        report.restored += 1;
+    }
+    // What the step made anew is restored only when the step itself was taken back, by this run or by one that was cut off.
+    if !is_old || was_begun {
+        let left_before = report.left.len();
+        for (_, kept, old) in applied.kept.iter().filter(|(step, _, _)| *step == number) {
+            match put_back(host, kept, old) {
+                Ok(true) => report.restored += 1,
+                Ok(false) => {}
+                Err(fault) if fault.kind == FaultKind::Killed => return Err(fault),
+                Err(fault) => report.left.push(fault.to_string()),
+            }
+        }
+        if report.left.len() > left_before {
+            return Ok(());
+        }
+    }
+    journal.append(&Record::Undone {
+        id: id(),
+        step: number,
+    })
+}
+
+/// Puts a value back and reads it. Answers whether it had to be written.
+fn put_back(host: &dyn Host, setting: &Setting, old: &str) -> Result<bool, Fault> {
+    if setting.read(host).is_ok_and(|now| setting.same(&now, old)) {
+        return Ok(false);
+    }
+    setting.write(host, old)?;
+    let seen = setting.read(host)?;
+    if setting.same(&seen, old) {
+        Ok(true)
+    } else {
+        Err(Fault::format(
+            &setting.to_string(),
+            format!("reads {seen} after {old} was written"),
+        ))
+    }
+}
+
+/// One line for each value of an apply: whether it is still as written.
+#[must_use]
+pub fn drift(host: &dyn Host, applied: &Applied) -> Vec<(String, bool)> {
+    let line = |(_, setting, _, new): &(u32, Setting, String, String)| match setting.read(host) {
+        Ok(now) if setting.same(&now, new) => (format!("{setting} = {now}"), true),
+        Ok(now) => (format!("{setting} = {now}, {new} was written"), false),
+        Err(fault) => (fault.to_string(), false),
+    };
+    applied.steps.iter().map(line).collect()
+}

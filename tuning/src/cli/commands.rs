@@ -1,0 +1,406 @@
+//! The commands, each one call from the library to the text that people or programs read.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::apply::{self, ApplyError, ApplyOptions};
+use crate::doctor::{self as diagnosis, CATALOGUE, catalogue_markdown, entry};
+use crate::host::{Archive, FakeHost, Host, RealHost, TreeHost};
+use crate::journal::{FileJournal, Journal as _, Record, applies};
+use crate::placement::{self, Placement};
+use crate::plan::{self as planning, Plan, PlanOptions, plan_text, script};
+use crate::snapshot::{Scope, Snapshot};
+use crate::verify::{
+    self as proof, Judgement, VerifyOptions, VerifyReport, compare, heat_strip, svg,
+};
+
+use super::args::{self, Format};
+use super::{Exit, Failure, watch};
+
+type Answer = Result<Exit, Failure>;
+
+/// The machine that the command is about.
+pub(super) fn machine(args: &args::Machine) -> Box<dyn Host> {
+    match &args.root {
+        Some(root) => Box::new(TreeHost::new(root)),
+        None => Box::new(RealHost::new()),
+    }
+}
+
+fn subject(look: &args::Look) -> Result<Box<dyn Host>, Failure> {
+    let Some(path) = &look.from else {
+        return Ok(machine(&look.machine));
+    };
+    let archive = Archive::from_text(&read_file(path)?)
+        .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", path.display())))?;
+    Ok(Box::new(FakeHost::new(archive)))
+}
+
+fn read_file(path: &Path) -> Result<String, Failure> {
+    fs::read_to_string(path)
+        .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", path.display())))
+}
+
+fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(path, text)
+        .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", path.display())))
+}
+
+fn read_placement(path: Option<&Path>) -> Result<Option<Placement>, Failure> {
+    let Some(path) = path else { return Ok(None) };
+    let placement = Placement::from_toml(&read_file(path)?);
+    placement
+        .map(Some)
+        .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", path.display())))
+}
+
+fn scope(look: &args::Look, engine_pid: Option<u32>) -> Scope {
+    Scope {
+        ifaces: look.iface.clone(),
+        sample: Duration::from_millis(look.sample_ms),
+        engine_pid,
+    }
+}
+
+fn say(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn say_json<T: serde::Serialize>(out: &mut Vec<u8>, value: &T) -> Result<(), Failure> {
+    let text =
+        serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Unclear, error))?;
+    say(out, &text);
+    say(out, "\n");
+    Ok(())
+}
+
+fn unclear(fault: impl ToString) -> Failure {
+    Failure::new(Exit::Unclear, fault)
+}
+
+pub(super) fn doctor(args: &args::Doctor, out: &mut Vec<u8>) -> Answer {
+    let host = subject(&args.look)?;
+    let given = read_placement(args.look.placement.as_deref())?;
+    let snapshot =
+        Snapshot::take(host.as_ref(), &scope(&args.look, args.engine_pid)).map_err(unclear)?;
+    let report = diagnosis::diagnose(&snapshot, given.as_ref());
+    match args.format {
+        Format::Json => say_json(out, &report)?,
+        Format::Text => say(out, &diagnosis::report_text(&snapshot, &report)),
+        Format::Sh => {
+            return Err(Failure::new(
+                Exit::Usage,
+                "the doctor writes text or json; `plan --format sh` writes a script",
+            ));
+        }
+    }
+    Ok(if report.has_fault() {
+        Exit::Bad
+    } else {
+        Exit::Good
+    })
+}
+
+pub(super) fn plan(args: &args::PlanArgs, out: &mut Vec<u8>) -> Answer {
+    let host = subject(&args.look)?;
+    let snapshot = Snapshot::take(host.as_ref(), &scope(&args.look, None)).map_err(unclear)?;
+    let options = PlanOptions {
+        derive: placement::Options {
+            layout: args.layout,
+            cpus: args.cpus.clone(),
+            shards: args.shards,
+            smt: args.smt,
+            queues: args.queues,
+        },
+        given: read_placement(args.look.placement.as_deref())?,
+        only: args.only.iter().copied().collect(),
+        goal: args.goal,
+        rps: args.rps,
+    };
+    let plan =
+        planning::make(&snapshot, &options).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let text = match args.format {
+        Format::Text => plan_text(&plan),
+        Format::Json => plan.to_json().map_err(unclear)? + "\n",
+        Format::Sh => script(&plan),
+    };
+    match &args.out {
+        Some(path) => write_file(path, &text)?,
+        None => say(out, &text),
+    }
+    if let Some(path) = &args.emit_placement {
+        write_file(path, &plan.placement.to_toml().map_err(unclear)?)?;
+    }
+    Ok(Exit::Good)
+}
+
+fn open_journal(state: &args::State) -> Result<FileJournal, Failure> {
+    FileJournal::open(&state.state_dir).map_err(|fault| Failure::new(Exit::Refused, fault))
+}
+
+pub(super) fn apply(args: &args::Apply, out: &mut Vec<u8>) -> Answer {
+    let host = machine(&args.state.machine);
+    let plan = Plan::from_json(&read_file(&args.plan)?)
+        .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", args.plan.display())))?;
+    let mut journal = open_journal(&args.state)?;
+    let unix_seconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs());
+    let options = ApplyOptions {
+        irqbalance_is_banned: args.irqbalance_is_banned,
+        unix_seconds,
+    };
+    let outcome = apply::apply(host.as_ref(), &mut journal, &plan, &options).map_err(|error| {
+        let exit = match &error {
+            ApplyError::Refused(_) => Exit::Refused,
+            ApplyError::RolledBack(_) => Exit::RolledBack,
+            ApplyError::Stuck { .. } | ApplyError::Journal(_) => Exit::Stuck,
+        };
+        Failure::new(exit, error)
+    })?;
+    let Some(id) = outcome.id else {
+        say(out, "nothing to do: everything is as planned\n");
+        return Ok(Exit::Good);
+    };
+    say(
+        out,
+        &format!(
+            "{id}: {} written and read back, {} already as planned\n",
+            outcome.written, outcome.already
+        ),
+    );
+    if args.confirm {
+        journal
+            .append(&Record::Confirmed { id: id.clone() })
+            .map_err(|fault| Failure::new(Exit::Stuck, fault))?;
+        say(out, "confirmed; `corewire-tune undo` takes it back\n");
+        return Ok(Exit::Good);
+    }
+    // The watcher must start before the lock is given up and this program ends, or nobody would take the change back.
+    if let Err(error) = watch::start(&args.state, &id, args.confirm_within) {
+        let report = apply::undo(host.as_ref(), &mut journal, &id, false)
+            .map_err(|fault| Failure::new(Exit::Stuck, fault))?;
+        let exit = if report.left.is_empty() {
+            Exit::RolledBack
+        } else {
+            Exit::Stuck
+        };
+        return Err(Failure::new(
+            exit,
+            format!("the watcher could not be started ({error}); taken back"),
+        ));
+    }
+    say(
+        out,
+        &format!(
+            "run `corewire-tune confirm` within {} s, or it is taken back by itself\n",
+            args.confirm_within
+        ),
+    );
+    Ok(Exit::Good)
+}
+
+pub(super) fn confirm(args: &args::Confirm, out: &mut Vec<u8>) -> Answer {
+    let mut journal = open_journal(&args.state)?;
+    let all = applies(&journal.records().map_err(unclear)?);
+    let Some(last) = all
+        .iter()
+        .rev()
+        .find(|applied| applied.is_complete && !applied.is_ended)
+    else {
+        return Err(Failure::new(
+            Exit::Bad,
+            "there is nothing to confirm: no apply holds",
+        ));
+    };
+    if !last.is_confirmed {
+        journal
+            .append(&Record::Confirmed {
+                id: last.id.clone(),
+            })
+            .map_err(|fault| Failure::new(Exit::Stuck, fault))?;
+    }
+    say(out, &format!("{} is confirmed\n", last.id));
+    Ok(Exit::Good)
+}
+
+pub(super) fn undo(args: &args::Undo, out: &mut Vec<u8>) -> Answer {
+    let host = machine(&args.state.machine);
+    let mut journal = open_journal(&args.state)?;
+    let all = applies(&journal.records().map_err(unclear)?);
+    let ids: Vec<String> = match &args.id {
+        Some(id) => vec![id.clone()],
+        None => {
+            let holding = all
+                .iter()
+                .rev()
+                .filter(|applied| !applied.is_ended)
+                .map(|applied| applied.id.clone());
+            if args.all {
+                holding.collect()
+            } else {
+                holding.take(1).collect()
+            }
+        }
+    };
+    if ids.is_empty() {
+        say(out, "nothing to undo\n");
+    }
+    let mut exit = Exit::Good;
+    for id in ids {
+        let report = apply::undo(host.as_ref(), &mut journal, &id, args.force)
+            .map_err(|fault| Failure::new(Exit::Stuck, fault))?;
+        say(out, &format!("{id}: {} values put back\n", report.restored));
+        for line in &report.left {
+            say(out, &format!("  left: {line}\n"));
+            exit = Exit::Stuck;
+        }
+    }
+    Ok(exit)
+}
+
+pub(super) fn status(args: &args::Status, out: &mut Vec<u8>) -> Answer {
+    let host = machine(&args.state.machine);
+    let records = FileJournal::peek(&args.state.state_dir).map_err(unclear)?;
+    let boot_id = host
+        .read("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default();
+    let mut exit = Exit::Good;
+    let all = applies(&records);
+    if all.is_empty() {
+        say(out, "nothing was applied\n");
+    }
+    for applied in &all {
+        let state = match applied {
+            applied if applied.is_ended => "taken back",
+            applied if applied.boot_id != boot_id.trim() => "of an earlier boot, gone with it",
+            applied if !applied.is_complete => "cut off; run `corewire-tune undo`",
+            applied if applied.is_confirmed => "confirmed",
+            _ => "waiting for `corewire-tune confirm`",
+        };
+        say(
+            out,
+            &format!("{}: {} steps, {state}\n", applied.id, applied.steps.len()),
+        );
+        if applied.is_ended || applied.boot_id != boot_id.trim() {
+            continue;
+        }
+        for (line, holds) in apply::drift(host.as_ref(), applied) {
+            say(
+                out,
+                &format!("  {} {line}\n", if holds { "holds " } else { "DRIFT " }),
+            );
+            if !holds {
+                exit = Exit::Bad;
+            }
+        }
+    }
+    Ok(exit)
+}
+
+pub(super) fn verify(args: &args::Verify, out: &mut Vec<u8>) -> Answer {
+    if let (Some(before), Some(after)) = (&args.before, &args.after) {
+        let read = |path: &Path| -> Result<VerifyReport, Failure> {
+            serde_json::from_str(&read_file(path)?)
+                .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", path.display())))
+        };
+        say_json(out, &compare(&read(before)?, &read(after)?))?;
+        return Ok(Exit::Good);
+    }
+    let host = machine(&args.machine);
+    let placement = read_placement(args.placement.as_deref())?;
+    let options = VerifyOptions {
+        ifaces: args.iface.clone(),
+        targets: args
+            .cpus
+            .clone()
+            .or_else(|| placement.map(|placement| placement.all_cpus())),
+        samples: args.duration,
+        period: Duration::from_secs(1),
+        skew_max: args.max_skew,
+        flows: args.flows,
+    };
+    let mut load = start_load(&args.load)?;
+    let mut is_running = || match &mut load {
+        Some(child) => matches!(child.try_wait(), Ok(None)),
+        None => true,
+    };
+    let report = proof::verify(host.as_ref(), &options, &mut is_running);
+    if let Some(child) = &mut load {
+        // The load is ours: it ends with the watching.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let report = report.map_err(unclear)?;
+    if args.json {
+        say_json(out, &report)?;
+    } else {
+        say(out, &heat_strip(&report));
+    }
+    if let Some(path) = &args.svg {
+        write_file(path, &svg(&report))?;
+    }
+    Ok(match report.verdict {
+        Judgement::Pass => Exit::Good,
+        Judgement::Fail => Exit::Bad,
+        Judgement::Inconclusive => Exit::Unclear,
+    })
+}
+
+fn start_load(words: &[String]) -> Result<Option<Child>, Failure> {
+    let Some((program, arguments)) = words.split_first() else {
+        return Ok(None);
+    };
+    let child = std::process::Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn();
+    child
+        .map(Some)
+        .map_err(|error| Failure::new(Exit::Usage, format!("{program}: {error}")))
+}
+
+pub(super) fn capture(args: &args::Capture, out: &mut Vec<u8>) -> Answer {
+    let host = subject(&args.look)?;
+    let archive = crate::capture::capture(host.as_ref(), &scope(&args.look, None), &args.comment)
+        .map_err(unclear)?;
+    write_file(&args.out, &archive.to_text())?;
+    say(
+        out,
+        &format!(
+            "{} files in {}; read it before you send it\n",
+            archive.first.files.len(),
+            args.out.display()
+        ),
+    );
+    Ok(Exit::Good)
+}
+
+pub(super) fn explain(args: &args::Explain, out: &mut Vec<u8>) -> Answer {
+    if args.all {
+        say(out, &catalogue_markdown());
+        return Ok(Exit::Good);
+    }
+    let Some(id) = &args.id else {
+        for entry in CATALOGUE {
+            say(out, &format!("{:<20} {}\n", entry.id, entry.title));
+        }
+        return Ok(Exit::Good);
+    };
+    let Some(entry) = entry(&id.to_uppercase()) else {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("no finding is called {id}; `corewire-tune explain` lists them"),
+        ));
+    };
+    let _ = writeln!(
+        out,
+        "{}: {}\n\nshown by  {}\nwhy       {}\nrisk      {}\nbefore    {}",
+        entry.id, entry.title, entry.shows, entry.why, entry.risk, entry.detail
+    );
+    Ok(Exit::Good)
+}

@@ -1,0 +1,98 @@
+//! Judging a snapshot: findings with evidence, the exact mend, its undo and its risk. Nothing is touched.
+
+mod catalogue;
+mod drops;
+mod finding;
+mod interrupts;
+mod queues;
+mod system;
+mod text;
+
+pub use catalogue::{CATALOGUE, Entry, catalogue_markdown, entry};
+pub(crate) use drops::counts_full_ring;
+pub use finding::{Evidence, Finding, Severity};
+pub use text::{card_line, report_text};
+
+use serde::Serialize;
+
+use crate::placement::Placement;
+use crate::snapshot::{Rate, Snapshot};
+
+/// What the doctor found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The findings, faults first.
+    pub findings: Vec<Finding>,
+    /// What could not be read, each with its cause.
+    pub not_readable: Vec<String>,
+}
+
+impl Report {
+    /// Whether there is a fault, as opposed to advice and notes.
+    #[must_use]
+    pub fn has_fault(&self) -> bool {
+        self.findings
+            .iter()
+            .any(|finding| finding.severity == Severity::Fault)
+    }
+
+    /// Whether a finding of this name is there.
+    #[must_use]
+    pub fn has(&self, id: &str) -> bool {
+        self.findings.iter().any(|finding| finding.id == id)
+    }
+}
+
+/// What a check sees, and where it puts what it finds.
+struct Case<'s> {
+    snapshot: &'s Snapshot,
+    /// The placement to judge against.
+    placement: Option<&'s Placement>,
+    /// Whether the operator gave that placement. A derived one is only a proposal, and differing from it is no fault.
+    is_given: bool,
+    rate: Option<Rate<'s>>,
+    findings: Vec<Finding>,
+}
+
+impl Case<'_> {
+    /// A fault where a placement was given, advice where it is only derived.
+    fn if_given(&self) -> Severity {
+        if self.is_given {
+            Severity::Fault
+        } else {
+            Severity::Advice
+        }
+    }
+
+    fn add(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+}
+
+/// Judges a snapshot against the placement that the operator gave, or the one derived from the snapshot.
+#[must_use]
+pub fn diagnose(snapshot: &Snapshot, given: Option<&Placement>) -> Report {
+    let derived = crate::placement::derive(
+        &snapshot.topology(),
+        &snapshot.queue_limits(),
+        &crate::placement::Options::default(),
+    );
+    let derived = derived.ok();
+    let mut case = Case {
+        snapshot,
+        placement: given.or(derived.as_ref()),
+        is_given: given.is_some(),
+        rate: snapshot.rate(),
+        findings: Vec::new(),
+    };
+    drops::check(&mut case);
+    interrupts::check(&mut case);
+    queues::check(&mut case);
+    system::check(&mut case);
+    let mut findings = case.findings;
+    findings.sort_by_key(|finding| finding.severity);
+    Report {
+        findings,
+        not_readable: snapshot.unread.iter().map(ToString::to_string).collect(),
+    }
+}

@@ -1,0 +1,380 @@
+//! The rest of the host: power, clocks, memory, filters, limits, and the engine's process.
+
+use crate::placement::CpuSet;
+use crate::snapshot::Engine;
+
+use super::{Case, Finding, Severity};
+
+/// glommio refuses to start an executor with less lockable memory than this.
+const MEMLOCK_PER_SHARD_BYTES: u64 = 512 * 1024;
+
+pub(super) fn check(case: &mut Case<'_>) {
+    power(case);
+    clock_and_memory(case);
+    filters(case);
+    sockets(case);
+    cpu_sets(case);
+    if let Some(engine) = case.snapshot.engine.clone() {
+        engine_limits(case, &engine);
+        engine_threads(case, &engine);
+    }
+}
+
+fn power(case: &mut Case<'_>) {
+    let driver = case
+        .snapshot
+        .value("/sys/devices/system/cpu/cpu0/cpufreq/scaling_driver")
+        .unwrap_or("")
+        .to_owned();
+    // The drivers that let the processor choose call their normal, fast mode `powersave`.
+    let is_self_driving = driver.starts_with("intel_pstate") || driver.starts_with("amd-pstate");
+    let slow: CpuSet = case
+        .snapshot
+        .cpus
+        .governors
+        .iter()
+        .filter(|(_, governor)| {
+            governor.as_str() != "performance"
+                && !(is_self_driving && governor.as_str() == "powersave")
+        })
+        .map(|(cpu, _)| *cpu)
+        .collect();
+    if let Some(cpu) = slow.first() {
+        let governor = case
+            .snapshot
+            .cpus
+            .governors
+            .get(&cpu)
+            .cloned()
+            .unwrap_or_default();
+        let finding = Finding::new(
+            "GOVERNOR",
+            Severity::Advice,
+            "host",
+            format!("the governor of CPUs {slow} is `{governor}`"),
+        )
+        .seen(
+            format!("/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor"),
+            &governor,
+        )
+        .seen("scaling_driver", driver)
+        .mended_by("corewire-tune plan --only power --format json > plan.json && corewire-tune apply plan.json", "corewire-tune undo");
+        case.add(finding);
+    }
+    let deep: Vec<_> = case
+        .snapshot
+        .cpus
+        .idle_states
+        .iter()
+        .filter(|(_, latency, disabled)| *latency > 50 && !disabled)
+        .collect();
+    if let Some((name, latency, _)) = deep.iter().max_by_key(|(_, latency, _)| *latency) {
+        let title = format!("idle CPUs may need {latency} µs to wake from {name}");
+        let finding = Finding::new("DEEP_CSTATE", Severity::Note, "host", title)
+            .seen(
+                "/sys/devices/system/cpu/cpu0/cpuidle/state*/latency",
+                format!("{latency} µs ({name})"),
+            )
+            .mended_by(
+                "systemctl start corewire-cstate.service # from tuning/systemd",
+                "systemctl stop corewire-cstate.service",
+            );
+        case.add(finding);
+    }
+}
+
+fn clock_and_memory(case: &mut Case<'_>) {
+    let snapshot = case.snapshot;
+    let path = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+    if let Some(clock @ ("hpet" | "acpi_pm" | "jiffies" | "refined-jiffies")) = snapshot.value(path)
+    {
+        let offered = snapshot
+            .value("/sys/devices/system/clocksource/clocksource0/available_clocksource")
+            .unwrap_or("");
+        let mut finding = Finding::new(
+            "CLOCKSOURCE",
+            Severity::Fault,
+            "host",
+            format!("reading the clock goes through `{clock}`, which is slow"),
+        )
+        .seen(path, clock)
+        .seen("available_clocksource", offered);
+        if offered.split_whitespace().any(|name| name == "tsc") {
+            finding = finding.mended_by(
+                format!("echo tsc > {path}"),
+                format!("echo {clock} > {path}"),
+            );
+        }
+        case.add(finding);
+    }
+    let nodes: std::collections::BTreeSet<_> = snapshot
+        .cpus
+        .topology
+        .cpus
+        .iter()
+        .map(|place| place.node)
+        .collect();
+    if nodes.len() > 1
+        && snapshot
+            .value_number("/proc/sys/kernel/numa_balancing")
+            .is_some_and(|mode| mode > 0)
+    {
+        let finding = Finding::new(
+            "NUMA_BALANCING",
+            Severity::Advice,
+            "host",
+            "the kernel moves pages between nodes by faulting them",
+        )
+        .seen(
+            "/proc/sys/kernel/numa_balancing",
+            snapshot
+                .value("/proc/sys/kernel/numa_balancing")
+                .unwrap_or(""),
+        )
+        .mended_by(
+            "sysctl -w kernel.numa_balancing=0",
+            "sysctl -w kernel.numa_balancing=1",
+        );
+        case.add(finding);
+    }
+    let path = "/sys/kernel/mm/transparent_hugepage/enabled";
+    if snapshot.value(path).map(crate::parse::bracketed) == Some("always") {
+        let finding = Finding::new(
+            "THP_ALWAYS",
+            Severity::Advice,
+            "host",
+            "every program gets huge pages, wanted or not",
+        )
+        .seen(path, snapshot.value(path).unwrap_or(""))
+        .mended_by(
+            format!("echo madvise > {path}"),
+            format!("echo always > {path}"),
+        );
+        case.add(finding);
+    }
+}
+
+fn filters(case: &mut Case<'_>) {
+    let snapshot = case.snapshot;
+    let read = |name: &str| snapshot.value_number(&format!("/proc/sys/net/netfilter/{name}"));
+    if let (Some(count), Some(max)) = (read("nf_conntrack_count"), read("nf_conntrack_max"))
+        && count > 0
+    {
+        let near = max > 0 && count.saturating_mul(10) > max.saturating_mul(8);
+        let (id, severity, title) = if near {
+            (
+                "CONNTRACK_NEAR_MAX",
+                Severity::Fault,
+                "the table of tracked connections is over 80 % full",
+            )
+        } else {
+            (
+                "CONNTRACK_IN_PATH",
+                Severity::Note,
+                "every packet is looked up in the table of tracked connections",
+            )
+        };
+        let mut finding = Finding::new(id, severity, "host", title)
+            .seen(
+                "/proc/sys/net/netfilter/nf_conntrack_count",
+                count.to_string(),
+            )
+            .seen("/proc/sys/net/netfilter/nf_conntrack_max", max.to_string());
+        if near {
+            finding = finding.mended_by(
+                format!("sysctl -w net.netfilter.nf_conntrack_max={}", max * 2),
+                format!("sysctl -w net.netfilter.nf_conntrack_max={max}"),
+            );
+        } else {
+            finding = finding.mended_by(
+                    "tuning/scripts/show-netfilter.sh --port PORT # prints NOTRACK rules for that port and changes nothing",
+                    "",
+                );
+        }
+        case.add(finding);
+    }
+    let tables: Vec<&str> = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"]
+        .iter()
+        .filter_map(|path| snapshot.value(path))
+        .flat_map(str::split_whitespace)
+        .collect();
+    if !tables.is_empty() {
+        let finding = Finding::new(
+            "RULES_PRESENT",
+            Severity::Note,
+            "host",
+            "packets pass iptables rules",
+        )
+        .seen(
+            "/proc/net/ip_tables_names, ip6_tables_names",
+            tables.join(" "),
+        );
+        case.add(finding);
+    }
+}
+
+fn sockets(case: &mut Case<'_>) {
+    let snapshot = case.snapshot;
+    if let Some(mode) = snapshot
+        .value_number("/proc/sys/kernel/io_uring_disabled")
+        .filter(|mode| *mode > 0)
+    {
+        let finding = Finding::new(
+            "IO_URING_OFF",
+            Severity::Fault,
+            "host",
+            "io_uring is switched off, and the engine's executors need it",
+        )
+        .seen("/proc/sys/kernel/io_uring_disabled", mode.to_string())
+        .mended_by(
+            "sysctl -w kernel.io_uring_disabled=0",
+            format!("sysctl -w kernel.io_uring_disabled={mode}"),
+        );
+        case.add(finding);
+    }
+    if let Some(now) = snapshot
+        .value_number("/proc/sys/net/core/somaxconn")
+        .filter(|now| *now < 1024)
+    {
+        let finding = Finding::new(
+            "SOMAXCONN_LOW",
+            Severity::Advice,
+            "host",
+            format!("no accept queue can be longer than {now}"),
+        )
+        .seen("/proc/sys/net/core/somaxconn", now.to_string())
+        .mended_by(
+            "sysctl -w net.core.somaxconn=4096",
+            format!("sysctl -w net.core.somaxconn={now}"),
+        );
+        case.add(finding);
+    }
+    for name in ["busy_poll", "busy_read"] {
+        let path = format!("/proc/sys/net/core/{name}");
+        if let Some(now) = snapshot.value_number(&path).filter(|now| *now > 0) {
+            let title = format!("{name} makes every program on this host spin for {now} µs");
+            let finding = Finding::new("BUSY_POLL", Severity::Advice, "host", title)
+                .seen(path, now.to_string())
+                .mended_by(
+                    format!("sysctl -w net.core.{name}=0"),
+                    format!("sysctl -w net.core.{name}={now}"),
+                );
+            case.add(finding);
+        }
+    }
+}
+
+fn cpu_sets(case: &mut Case<'_>) {
+    let cpus = &case.snapshot.cpus;
+    if let (Some(placement), true) = (case.placement, case.is_given) {
+        let usable: CpuSet = cpus.topology.cpus.iter().map(|place| place.cpu).collect();
+        let outside = placement.all_cpus().minus(&usable);
+        if !outside.is_empty() {
+            let title = format!(
+                "placement.toml uses CPUs {outside}, which are offline or not allowed here"
+            );
+            let finding = Finding::new("CPUSET_MISMATCH", Severity::Fault, "host", title)
+                .seen(
+                    "/proc/self/status Cpus_allowed_list",
+                    cpus.allowed.to_string(),
+                )
+                .seen("/sys/devices/system/cpu/online", cpus.online.to_string());
+            case.findings.push(finding);
+        }
+    }
+    let quiet = cpus.isolated.or(&cpus.nohz_full).and(&cpus.online);
+    if !quiet.is_empty() {
+        let title = format!(
+            "CPUs {quiet} are kept from the scheduler or its tick: name them with --cpus if they are for the engine"
+        );
+        let finding = Finding::new("ISOLATED_CPUS", Severity::Note, "host", title)
+            .seen(
+                "/sys/devices/system/cpu/isolated",
+                cpus.isolated.to_string(),
+            )
+            .seen(
+                "/sys/devices/system/cpu/nohz_full",
+                cpus.nohz_full.to_string(),
+            );
+        case.findings.push(finding);
+    }
+}
+
+fn engine_limits(case: &mut Case<'_>, engine: &Engine) {
+    let shards = case
+        .placement
+        .map_or(1, |placement| placement.shards.len())
+        .max(1) as u64;
+    let subject = format!("process {}", engine.pid);
+    if let Some(bytes) = engine
+        .memlock_bytes
+        .filter(|bytes| *bytes < MEMLOCK_PER_SHARD_BYTES * shards)
+    {
+        let severity = if bytes < MEMLOCK_PER_SHARD_BYTES {
+            Severity::Fault
+        } else {
+            Severity::Advice
+        };
+        let title = format!(
+            "it may lock {} KiB; {shards} shards want {} KiB",
+            bytes / 1024,
+            MEMLOCK_PER_SHARD_BYTES * shards / 1024
+        );
+        let finding = Finding::new("MEMLOCK_LOW", severity, &subject, title)
+            .seen(format!("/proc/{}/limits, Max locked memory", engine.pid), bytes.to_string())
+            .mended_by("cp tuning/systemd/engine-drop-in.conf /etc/systemd/system/corewire.service.d/ && systemctl daemon-reload && systemctl restart corewire # LimitMEMLOCK=infinity", "rm /etc/systemd/system/corewire.service.d/engine-drop-in.conf && systemctl daemon-reload && systemctl restart corewire");
+        case.add(finding);
+    }
+    if let Some(files) = engine.open_files.filter(|files| *files < 65_536) {
+        let finding = Finding::new(
+            "NOFILE_LOW",
+            Severity::Advice,
+            &subject,
+            format!("it may open {files} files, and each connection is one"),
+        )
+        .seen(
+            format!("/proc/{}/limits, Max open files", engine.pid),
+            files.to_string(),
+        )
+        .mended_by(
+            "cp tuning/systemd/engine-drop-in.conf /etc/systemd/system/corewire.service.d/ && systemctl daemon-reload && systemctl restart corewire # LimitNOFILE=1048576",
+            "rm /etc/systemd/system/corewire.service.d/engine-drop-in.conf && systemctl daemon-reload && systemctl restart corewire",
+        );
+        case.add(finding);
+    }
+}
+
+fn engine_threads(case: &mut Case<'_>, engine: &Engine) {
+    let (Some(placement), true) = (case.placement, case.is_given) else {
+        return;
+    };
+    let pinned: CpuSet = engine
+        .threads
+        .iter()
+        .filter(|thread| thread.allowed.len() == 1)
+        .filter_map(|thread| thread.allowed.first())
+        .collect();
+    let missing = placement.shard_cpus().minus(&pinned);
+    if missing.is_empty() {
+        return;
+    }
+    let title = format!("no pinned thread on CPUs {missing}, where placement.toml puts shards");
+    let finding = Finding::new(
+        "SHARD_OFF_PLACEMENT",
+        Severity::Fault,
+        format!("process {}", engine.pid),
+        title,
+    )
+    .seen(
+        format!(
+            "/proc/{}/task/*/status, threads pinned to one CPU",
+            engine.pid
+        ),
+        pinned.to_string(),
+    )
+    .seen(
+        "placement.toml, CPUs of the shards",
+        placement.shard_cpus().to_string(),
+    );
+    case.add(finding);
+}

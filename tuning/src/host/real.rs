@@ -1,0 +1,154 @@
+//! The machine that the program runs on.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use super::{Fault, FaultKind, Host, Knob, NicFacts, netlink};
+
+/// The machine that the program runs on: `/proc`, `/sys`, generic netlink, and `ethtool -S` for drivers' private counters.
+///
+/// Private counters are only offered by an ioctl, for which no crate has a safe face, so the `ethtool` program is asked for them.
+/// Where it is not installed the counters are reported as unread, and everything else works.
+#[derive(Debug, Default)]
+pub struct RealHost;
+
+impl RealHost {
+    /// The machine that the program runs on.
+    #[must_use]
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+impl Host for RealHost {
+    fn read(&self, path: &str) -> Result<String, Fault> {
+        fs::read_to_string(path).map_err(|error| Fault::from_io(path, &error))
+    }
+
+    fn write(&self, path: &str, value: &str) -> Result<(), Fault> {
+        write_existing(path, path, value)
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<String>, Fault> {
+        list_sorted(path, path)
+    }
+
+    fn link(&self, path: &str) -> Result<String, Fault> {
+        let target = fs::canonicalize(path).map_err(|error| Fault::from_io(path, &error))?;
+        Ok(target.to_string_lossy().into_owned())
+    }
+
+    fn processes(&self, prefixes: &[&str]) -> Result<Vec<(u32, String)>, Fault> {
+        let mut found: Vec<(u32, String)> = self
+            .list("/proc")?
+            .iter()
+            .filter_map(|name| name.parse::<u32>().ok())
+            // A process may end between the listing and the reading: then it is not there, which is the right answer.
+            .filter_map(|pid| {
+                Some((
+                    pid,
+                    fs::read_to_string(format!("/proc/{pid}/comm"))
+                        .ok()?
+                        .trim()
+                        .to_owned(),
+                ))
+            })
+            .filter(|(_, name)| prefixes.iter().any(|prefix| name.starts_with(prefix)))
+            .collect();
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn nic(&self, iface: &str) -> Result<NicFacts, Fault> {
+        let index_path = format!("/sys/class/net/{iface}/ifindex");
+        let text = self.read(&index_path)?;
+        let index: u32 = text
+            .trim()
+            .parse()
+            .map_err(|_| Fault::format(&index_path, "not a number"))?;
+        let mut facts = netlink::facts(iface, index);
+        match driver_statistics(iface) {
+            Ok(stats) => facts.stats.extend(stats),
+            Err(why) => facts.notes.push(why),
+        }
+        Ok(facts)
+    }
+
+    fn nic_set(&self, iface: &str, knob: Knob, value: u32) -> Result<(), Fault> {
+        netlink::set(iface, knob, value)
+    }
+
+    fn pause(&self, duration: Duration) {
+        thread::sleep(duration);
+    }
+}
+
+/// Writes into a file that is already there, in one `write` call: kernel attributes take a value only whole.
+pub(super) fn write_existing(real: &str, shown: &str, value: &str) -> Result<(), Fault> {
+    let fail = |error: std::io::Error| Fault::from_io(shown, &error);
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(real)
+        .map_err(fail)?;
+    file.write_all(format!("{value}\n").as_bytes())
+        .map_err(fail)
+}
+
+/// The names in a directory, sorted.
+pub(super) fn list_sorted(real: &str, shown: &str) -> Result<Vec<String>, Fault> {
+    let entries = fs::read_dir(real).map_err(|error| Fault::from_io(shown, &error))?;
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+        .collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// The driver's private counters, by `ethtool -S`.
+fn driver_statistics(iface: &str) -> Result<BTreeMap<String, u64>, String> {
+    let output = Command::new("ethtool")
+        .args(["-S", iface])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|_| {
+            "driver counters not read: the program `ethtool` is not installed".to_owned()
+        })?;
+    if !output.status.success() {
+        // Most often "no stats available": loopback and many virtual devices have none.
+        return Ok(BTreeMap::new());
+    }
+    Ok(parse_statistics(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Reads `name: value` lines; anything else is skipped, since drivers put titles between them.
+fn parse_statistics(text: &str) -> BTreeMap<String, u64> {
+    text.lines()
+        .filter_map(|line| line.rsplit_once(':'))
+        .filter_map(|(name, value)| Some((name.trim().to_owned(), value.trim().parse().ok()?)))
+        .collect()
+}
+
+/// The fault of a machine that is only a copy of files and has no card to ask.
+pub(super) fn no_card(iface: &str) -> Fault {
+    Fault::new(format!("card {iface}"), FaultKind::Missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_statistics;
+
+    #[test]
+    fn counters_are_read_and_titles_skipped() {
+        let stats = parse_statistics(
+            "NIC statistics:\n     rx_missed_errors: 7\n     rx queue 0: drops: 9\n x: -1\n",
+        );
+        assert_eq!(stats.get("rx_missed_errors"), Some(&7));
+        assert_eq!(stats.get("rx queue 0: drops"), Some(&9));
+        assert_eq!(stats.len(), 2);
+    }
+}

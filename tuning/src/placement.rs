@@ -1,0 +1,22 @@
+//! Which shard runs on which CPU and is fed by which queue of which card.
+//!
+//! The engine and the tuning tool must never disagree about placement, so both use this module: the tool writes a
+//! [`Placement`] as `placement.toml`, the engine reads it, and where there is no file both call [`derive()`] on the same facts.
+//! The module knows nothing else of the tool (no host, no doctor), so that it can become a crate of its own by moving the folder.
+//!
+//! ```
+//! use corewire_tune::placement::{CpuSet, Options, Topology, derive};
+//!
+//! let allowed: CpuSet = "0-3,8".parse().expect("a CPU list");
+//! let topology = Topology::flat(&allowed);
+//! let placement = derive(&topology, &[], &Options::default()).expect("there are CPUs");
+//! assert_eq!(placement.shard_cpus().to_string(), "0-3,8");
+//! ```
+
+mod cpu_set;
+mod derive;
+mod file;
+
+pub use cpu_set::{CpuSet, CpuSetError};
+pub use derive::{CpuPlace, DeriveError, Layout, Options, QueueLimits, Topology, derive};
+pub use file::{Placement, PlacementError, QueueMap, Shard};

@@ -1,0 +1,173 @@
+//! `placement.toml`: the contract between the tool and the engine.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{CpuSet, Layout};
+
+/// The version of the file's form. A reader refuses any other.
+const SCHEMA: u32 = 1;
+
+/// Where every shard runs, and which queues and interrupts serve it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Placement {
+    /// The version of the file's form; 1.
+    pub schema: u32,
+    /// Program and version that wrote the file.
+    pub created_by: String,
+    /// How queues and shards share CPUs.
+    pub layout: Layout,
+    /// The CPUs on which the cards' interrupts are served. In the aligned layout these are shards' own CPUs.
+    pub irq_cpus: CpuSet,
+    /// A short digest of CPUs, cores and nodes at the time of writing: on a machine with another digest the file is stale.
+    pub topology: String,
+    /// The shards in order of their number, which starts at 0 and has no holes.
+    #[serde(rename = "shard")]
+    pub shards: Vec<Shard>,
+    /// The queues of every card.
+    #[serde(rename = "queue", default, skip_serializing_if = "Vec::is_empty")]
+    pub queues: Vec<QueueMap>,
+}
+
+/// One shard: one pinned executor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shard {
+    /// The shard's number, from 0.
+    pub id: u32,
+    /// The CPU that the shard is pinned to.
+    pub cpu: u32,
+    /// The physical core of that CPU, named by its lowest CPU.
+    pub core: u32,
+    /// The NUMA node of that CPU; absent when the host does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<u32>,
+}
+
+/// One queue pair of one card.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueueMap {
+    /// The interface.
+    pub iface: String,
+    /// The queue's number, the same for receive and transmit.
+    pub queue: u32,
+    /// The CPU that its interrupt is to be served on.
+    pub cpu: u32,
+    /// The shard on that CPU; absent in the split layout, where interrupts have CPUs of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<u32>,
+}
+
+/// Why a placement file cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlacementError {
+    /// Not TOML, or not of this form.
+    Form(String),
+    /// Well-formed, but it contradicts itself.
+    Content(String),
+}
+
+impl fmt::Display for PlacementError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Form(why) => write!(f, "not a placement file: {why}"),
+            Self::Content(why) => write!(f, "the placement contradicts itself: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for PlacementError {}
+
+impl Placement {
+    /// Reads a placement file's text and checks it.
+    ///
+    /// # Errors
+    ///
+    /// When it is not of this form, or two shards share a CPU, shard numbers have holes, or a queue names a shard that does not
+    /// exist or runs elsewhere.
+    pub fn from_toml(text: &str) -> Result<Self, PlacementError> {
+        let placement: Self =
+            toml::from_str(text).map_err(|error| PlacementError::Form(error.to_string()))?;
+        placement.check()?;
+        Ok(placement)
+    }
+
+    /// Writes the placement as TOML.
+    ///
+    /// # Errors
+    ///
+    /// Never for a placement made by [`derive()`](super::derive()); otherwise what the serializer refused.
+    pub fn to_toml(&self) -> Result<String, PlacementError> {
+        toml::to_string(self).map_err(|error| PlacementError::Form(error.to_string()))
+    }
+
+    /// The CPUs of all shards.
+    #[must_use]
+    pub fn shard_cpus(&self) -> CpuSet {
+        self.shards.iter().map(|shard| shard.cpu).collect()
+    }
+
+    /// Every CPU that takes part: shards and interrupts.
+    #[must_use]
+    pub fn all_cpus(&self) -> CpuSet {
+        self.shard_cpus().or(&self.irq_cpus)
+    }
+
+    /// The CPU that serves this queue of this interface, if the placement names it.
+    #[must_use]
+    pub fn queue_cpu(&self, iface: &str, queue: u32) -> Option<u32> {
+        self.queues
+            .iter()
+            .find(|map| map.iface == iface && map.queue == queue)
+            .map(|map| map.cpu)
+    }
+
+    /// The form and the inner consistency.
+    pub(super) fn check(&self) -> Result<(), PlacementError> {
+        let fail = |why: String| Err(PlacementError::Content(why));
+        if self.schema != SCHEMA {
+            return fail(format!("schema {} is not {SCHEMA}", self.schema));
+        }
+        if self.shards.is_empty() {
+            return fail("there is no shard".to_owned());
+        }
+        if self.shard_cpus().len() != self.shards.len() {
+            return fail("two shards share a CPU".to_owned());
+        }
+        for (index, shard) in self.shards.iter().enumerate() {
+            if usize::try_from(shard.id) != Ok(index) {
+                return fail(format!(
+                    "shard {} stands where shard {index} should",
+                    shard.id
+                ));
+            }
+        }
+        for map in &self.queues {
+            let Some(id) = map.shard else { continue };
+            match self.shards.iter().find(|shard| shard.id == id) {
+                None => {
+                    return fail(format!(
+                        "queue {} of {} names shard {id}, which does not exist",
+                        map.queue, map.iface
+                    ));
+                }
+                Some(shard) if shard.cpu != map.cpu => {
+                    return fail(format!(
+                        "queue {} of {} is on CPU {} but its shard {id} is on CPU {}",
+                        map.queue, map.iface, map.cpu, shard.cpu
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The version that new files carry.
+    pub(super) fn schema() -> u32 {
+        SCHEMA
+    }
+}

@@ -1,0 +1,136 @@
+//! The one name that a setting keeps while queues and interrupts come and go.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::{Fault, FaultKind, Host, Knob};
+use crate::parse;
+use crate::placement::CpuSet;
+
+/// A setting of the machine. Interrupts are named by their vector, never by their number, which does not survive a change of
+/// channels or a reboot.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Setting {
+    /// A file with one value.
+    File {
+        /// The absolute path.
+        path: String,
+    },
+    /// A file with a CPU mask. The kernel prints masks wider than they were written.
+    Mask {
+        /// The absolute path.
+        path: String,
+    },
+    /// Where an interrupt may go, as a CPU list.
+    Irq {
+        /// The interface.
+        iface: String,
+        /// The vector's name in `/proc/interrupts`.
+        vector: String,
+    },
+    /// A setting of a card, as a number.
+    Card {
+        /// The interface.
+        iface: String,
+        /// Which one.
+        knob: Knob,
+    },
+}
+
+impl Setting {
+    /// Its value now, without the newline.
+    ///
+    /// # Errors
+    ///
+    /// What the host refused; for an interrupt also that no vector of that name exists.
+    pub fn read(&self, host: &dyn Host) -> Result<String, Fault> {
+        match self {
+            Self::File { path } | Self::Mask { path } => Ok(host.read(path)?.trim_end().to_owned()),
+            Self::Irq { vector, .. } => {
+                Ok(host.read(&irq_path(host, vector)?)?.trim_end().to_owned())
+            }
+            Self::Card { iface, knob } => match host.nic(iface)?.value(*knob) {
+                Some(value) => Ok(value.to_string()),
+                None => Err(Fault::new(self.to_string(), FaultKind::Unsupported)),
+            },
+        }
+    }
+
+    /// Sets it.
+    ///
+    /// # Errors
+    ///
+    /// What the host refused, and values that are none of this setting's.
+    pub fn write(&self, host: &dyn Host, value: &str) -> Result<(), Fault> {
+        match self {
+            Self::File { path } | Self::Mask { path } => host.write(path, value),
+            Self::Irq { vector, .. } => host.write(&irq_path(host, vector)?, value),
+            Self::Card { iface, knob } => {
+                let value = value.parse().map_err(|_| {
+                    Fault::format(&self.to_string(), format!("`{value}` is not a number"))
+                })?;
+                host.nic_set(iface, *knob, value)
+            }
+        }
+    }
+
+    /// Whether two texts are the same value of this setting.
+    #[must_use]
+    pub fn same(&self, one: &str, other: &str) -> bool {
+        if one.trim() == other.trim() {
+            return true;
+        }
+        match self {
+            Self::Mask { .. } => {
+                matches!((CpuSet::from_mask(one), CpuSet::from_mask(other)), (Ok(one), Ok(other)) if one == other)
+            }
+            Self::Irq { .. } => {
+                matches!((one.parse::<CpuSet>(), other.parse::<CpuSet>()), (Ok(one), Ok(other)) if one == other)
+            }
+            Self::File { .. } => parse::bracketed(one) == parse::bracketed(other),
+            Self::Card { .. } => false,
+        }
+    }
+
+    /// The command that a person would type to set it.
+    #[must_use]
+    pub fn command(&self, value: &str) -> String {
+        match self {
+            Self::File { path } | Self::Mask { path } => format!("echo {value} > {path}"),
+            Self::Irq { vector, .. } => {
+                format!("echo {value} > /proc/irq/$(irq_of {vector})/smp_affinity_list")
+            }
+            Self::Card { iface, knob } => match value.parse() {
+                Ok(number) => knob.command(iface, number),
+                Err(_) => format!("# {knob} of {iface}: `{value}` is not a number"),
+            },
+        }
+    }
+
+    /// Whether setting it makes all queues of the card anew.
+    #[must_use]
+    pub fn remakes_queues(&self) -> bool {
+        matches!(self, Self::Card { knob, .. } if knob.is_channels())
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path } | Self::Mask { path } => f.write_str(path),
+            Self::Irq { iface, vector } => write!(f, "interrupt {vector} of {iface}"),
+            Self::Card { iface, knob } => write!(f, "{knob} of {iface}"),
+        }
+    }
+}
+
+/// The file of the interrupt that has this vector's name now.
+fn irq_path(host: &dyn Host, vector: &str) -> Result<String, Fault> {
+    let path = "/proc/interrupts";
+    let table = parse::interrupts(&host.read(path)?).map_err(|why| Fault::format(path, why))?;
+    let line = table.iter().find(|line| line.name == vector);
+    line.map(|line| format!("/proc/irq/{}/smp_affinity_list", line.irq))
+        .ok_or_else(|| Fault::new(format!("{path}, vector {vector}"), FaultKind::Missing))
+}

@@ -1,0 +1,528 @@
+//! The steps, in the one order that works: channels first, because they make queues and interrupts anew and forget their masks;
+//! then rings and moderation; then interrupts, receive and transmit steering; then the host's own values.
+
+use crate::doctor::Report;
+use crate::host::Knob;
+use crate::placement::{CpuSet, Placement};
+use crate::snapshot::{Nic, Snapshot};
+
+use super::{Goal, Kept, PlanOptions, Setting, Step, Topic};
+
+/// The fixed interrupt delay for latency, in microseconds: short beside a call's own time, long enough to batch a burst.
+const LATENCY_RX_USECS: u64 = 8;
+
+/// A plan under construction.
+pub(super) struct Builder<'p> {
+    snapshot: &'p Snapshot,
+    options: &'p PlanOptions,
+    placement: &'p Placement,
+    report: &'p Report,
+    pub(super) steps: Vec<Step>,
+    pub(super) kept: Vec<Kept>,
+    pub(super) left_out: Vec<String>,
+}
+
+impl<'p> Builder<'p> {
+    pub(super) fn new(
+        snapshot: &'p Snapshot,
+        options: &'p PlanOptions,
+        placement: &'p Placement,
+        report: &'p Report,
+    ) -> Self {
+        Self {
+            snapshot,
+            options,
+            placement,
+            report,
+            steps: Vec::new(),
+            kept: Vec::new(),
+            left_out: Vec::new(),
+        }
+    }
+
+    pub(super) fn build(&mut self) {
+        let cards: Vec<Nic> = self.snapshot.cards().cloned().collect();
+        for nic in &cards {
+            let remade = self.channels(nic);
+            self.ring(nic);
+            self.coalesce(nic);
+            self.interrupts(nic, remade);
+            self.receive_steering(nic, remade);
+            self.transmit_steering(nic, remade);
+        }
+        self.sysctls();
+        self.power();
+    }
+
+    fn push(
+        &mut self,
+        finding: &str,
+        setting: Setting,
+        old: Option<String>,
+        new: impl Into<String>,
+        why: impl Into<String>,
+    ) {
+        let new = new.into();
+        if old.as_ref().is_some_and(|old| setting.same(old, &new)) {
+            return;
+        }
+        let disturbs = match &setting {
+            Setting::Card {
+                knob: Knob::RingRx, ..
+            } => "queue-reset",
+            setting if setting.remakes_queues() => "queue-reset",
+            _ => "no",
+        };
+        self.steps.push(Step {
+            finding: finding.to_owned(),
+            setting,
+            old,
+            new,
+            why: why.into(),
+            disturbs: disturbs.to_owned(),
+        });
+    }
+
+    /// How many queues the placement gives to a card.
+    fn queues_wanted(&self, nic: &Nic) -> u32 {
+        let count = self
+            .placement
+            .queues
+            .iter()
+            .filter(|map| map.iface == nic.name)
+            .count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// Plans the number of queues. Answers the new number when the queues will be made anew.
+    fn channels(&mut self, nic: &Nic) -> Option<u32> {
+        let wanted = self.queues_wanted(nic);
+        let (knob, now, max) = nic.channels()?;
+        let is_asked = self.options.derive.queues.is_some() || self.options.given.is_some();
+        if !self.options.wants(Topic::Queues)
+            || wanted == 0
+            || wanted.min(max) == now
+            || !(nic.has_vectors() || is_asked)
+        {
+            return None;
+        }
+        let wanted = wanted.min(max);
+        self.keep_queues(nic);
+        let id = if now < wanted {
+            "QUEUES_LT_SHARDS"
+        } else {
+            "QUEUES_GT_SHARDS"
+        };
+        let why = format!("{wanted} queues are placed, the card has {now}");
+        let card = |knob| Setting::Card {
+            iface: nic.name.clone(),
+            knob,
+        };
+        self.push(
+            id,
+            card(knob),
+            Some(now.to_string()),
+            wanted.to_string(),
+            why.clone(),
+        );
+        if knob == Knob::ChannelsRx
+            && let Some(tx) = nic.facts.value(Knob::ChannelsTx)
+        {
+            let most = nic.facts.max(Knob::ChannelsTx).unwrap_or(tx);
+            self.push(
+                id,
+                card(Knob::ChannelsTx),
+                Some(tx.to_string()),
+                u64::from(wanted).min(most).to_string(),
+                why,
+            );
+        }
+        Some(wanted)
+    }
+
+    /// Writes down everything that a change of channels forgets.
+    fn keep_queues(&mut self, nic: &Nic) {
+        let dir = format!("/sys/class/net/{}/queues", nic.name);
+        for queue in &nic.rx {
+            let path = format!("{dir}/rx-{}/rps_cpus", queue.index);
+            self.kept.push(Kept {
+                setting: Setting::Mask { path },
+                old: queue.rps_text.clone(),
+            });
+            let path = format!("{dir}/rx-{}/rps_flow_cnt", queue.index);
+            self.kept.push(Kept {
+                setting: Setting::File { path },
+                old: queue.rps_flows.to_string(),
+            });
+        }
+        for queue in &nic.tx {
+            if queue.xps.is_some() {
+                let path = format!("{dir}/tx-{}/xps_cpus", queue.index);
+                self.kept.push(Kept {
+                    setting: Setting::Mask { path },
+                    old: queue.xps_text.clone(),
+                });
+            }
+        }
+        for vector in &nic.vectors {
+            let setting = Setting::Irq {
+                iface: nic.name.clone(),
+                vector: vector.name.clone(),
+            };
+            self.kept.push(Kept {
+                setting,
+                old: vector.affinity.to_string(),
+            });
+        }
+    }
+
+    /// Doubles a ring that overflowed, unless the CPU behind it is full: then a bigger ring only delays the drops.
+    fn ring(&mut self, nic: &Nic) {
+        let overflowed = self
+            .report
+            .findings
+            .iter()
+            .find(|f| f.id == "RING_DROPS" && f.subject == nic.name);
+        let (Some(finding), true) = (overflowed, self.options.wants(Topic::Ring)) else {
+            return;
+        };
+        if finding
+            .evidence
+            .iter()
+            .any(|evidence| evidence.source.starts_with("/proc/stat"))
+        {
+            self.left_out.push(format!(
+                "ring of {}: its CPU is full, so the work must be spread first",
+                nic.name
+            ));
+            return;
+        }
+        if let (Some(ring), Some(max)) =
+            (nic.facts.value(Knob::RingRx), nic.facts.max(Knob::RingRx))
+        {
+            let next = (ring * 2).min(max);
+            let setting = Setting::Card {
+                iface: nic.name.clone(),
+                knob: Knob::RingRx,
+            };
+            let why = format!("packets were dropped with {ring} descriptors; at most {max}");
+            self.push(
+                "RING_DROPS",
+                setting,
+                Some(ring.to_string()),
+                next.to_string(),
+                why,
+            );
+        }
+    }
+
+    fn coalesce(&mut self, nic: &Nic) {
+        let (Some(goal), true) = (self.options.goal, self.options.wants(Topic::Coalesce)) else {
+            return;
+        };
+        let card = |knob| Setting::Card {
+            iface: nic.name.clone(),
+            knob,
+        };
+        let adaptive = nic.facts.value(Knob::CoalesceAdaptiveRx);
+        match goal {
+            Goal::Throughput => {
+                if adaptive == Some(0) {
+                    let why = "the driver chooses the delay by the load";
+                    self.push(
+                        "goal throughput",
+                        card(Knob::CoalesceAdaptiveRx),
+                        Some("0".to_owned()),
+                        "1",
+                        why,
+                    );
+                }
+            }
+            Goal::Latency => {
+                if adaptive == Some(1) {
+                    let why = "a delay that changes with the load is a latency that does";
+                    self.push(
+                        "goal latency",
+                        card(Knob::CoalesceAdaptiveRx),
+                        Some("1".to_owned()),
+                        "0",
+                        why,
+                    );
+                }
+                if let Some(now) = nic
+                    .facts
+                    .value(Knob::CoalesceRxUsecs)
+                    .filter(|now| *now > LATENCY_RX_USECS)
+                {
+                    let why = format!("an interrupt may wait {now} µs before the packet is seen");
+                    let setting = card(Knob::CoalesceRxUsecs);
+                    self.push(
+                        "goal latency",
+                        setting,
+                        Some(now.to_string()),
+                        LATENCY_RX_USECS.to_string(),
+                        why,
+                    );
+                }
+            }
+        }
+    }
+
+    fn interrupts(&mut self, nic: &Nic, remade: Option<u32>) {
+        if !self.options.wants(Topic::Irq) || !nic.has_vectors() {
+            return;
+        }
+        let id = [
+            "IRQ_DRIFT",
+            "IRQ_PILE",
+            "IRQ_REMOTE_NODE",
+            "IRQ_ON_SMT_PEER",
+        ]
+        .into_iter()
+        .find(|id| {
+            self.report
+                .findings
+                .iter()
+                .any(|f| f.id == *id && f.subject == nic.name)
+        })
+        .unwrap_or("IRQ_DRIFT");
+        let why = |queue: u32, cpu: u32| format!("queue {queue} belongs to CPU {cpu}");
+        for vector in &nic.vectors {
+            // A vector beyond the new number of queues will be gone.
+            if remade.is_some_and(|count| vector.queue >= count) {
+                continue;
+            }
+            let Some(cpu) = self.placement.queue_cpu(&nic.name, vector.queue) else {
+                continue;
+            };
+            let setting = Setting::Irq {
+                iface: nic.name.clone(),
+                vector: vector.name.clone(),
+            };
+            let old = remade.is_none().then(|| vector.affinity.to_string());
+            self.push(id, setting, old, cpu.to_string(), why(vector.queue, cpu));
+        }
+        let Some(count) = remade else { return };
+        let present = nic
+            .vectors
+            .iter()
+            .map(|vector| vector.queue + 1)
+            .max()
+            .unwrap_or(0);
+        let device = nic.device.as_deref();
+        let name = nic
+            .vectors
+            .first()
+            .and_then(|vector| crate::parse::vector_name(&vector.name, &nic.name, device));
+        let (Some(name), true) = (name, present < count) else {
+            return;
+        };
+        if nic.driver.as_deref() == Some("gve")
+            || nic
+                .vectors
+                .iter()
+                .any(|vector| vector.role == crate::parse::VectorRole::Transmit)
+        {
+            self.left_out.push(format!(
+                "interrupts of the new queues of {}: plan again once they exist",
+                nic.name
+            ));
+            return;
+        }
+        for queue in present..count {
+            let Some(cpu) = self.placement.queue_cpu(&nic.name, queue) else {
+                continue;
+            };
+            let setting = Setting::Irq {
+                iface: nic.name.clone(),
+                vector: name.named(queue),
+            };
+            self.push(id, setting, None, cpu.to_string(), why(queue, cpu));
+        }
+    }
+
+    /// The RPS mask that each queue should have; `None` to leave RPS as it is.
+    fn rps_wanted(&self, nic: &Nic, queue_count: u32) -> Option<(&'static str, Vec<CpuSet>)> {
+        let found = |id: &str| {
+            self.report
+                .findings
+                .iter()
+                .any(|f| f.id == id && f.subject == nic.name)
+        };
+        let shards = u32::try_from(self.placement.shards.len()).unwrap_or(u32::MAX);
+        let cpu_of = |queue| self.placement.queue_cpu(&nic.name, queue);
+        if !nic.has_vectors() {
+            // Virtual pairs have no interrupt to place: RPS alone chooses the CPU.
+            let id = if found("RPS_PILE") {
+                "RPS_PILE"
+            } else {
+                "SOFTIRQ_SKEW"
+            };
+            let wanted = found("RPS_PILE") || self.report.has("SOFTIRQ_SKEW") || self.options.rps;
+            let masks = (0..queue_count)
+                .map(|queue| cpu_of(queue).map(CpuSet::single).unwrap_or_default())
+                .collect();
+            return wanted.then_some((id, masks));
+        }
+        if queue_count >= shards {
+            return Some(("RPS_REDUNDANT", vec![CpuSet::new(); queue_count as usize]));
+        }
+        if !(self.options.rps || found("RPS_MISSING") || found("RPS_PILE")) {
+            return None;
+        }
+        let masks = (0..queue_count).map(|queue| {
+            // The shards are dealt over the queues; each queue feeds its own share.
+            let share: CpuSet = self
+                .placement
+                .shards
+                .iter()
+                .filter(|shard| shard.id % queue_count == queue)
+                .map(|shard| shard.cpu)
+                .collect();
+            // The interrupt's CPU already does the card's part, so a large share leaves it out.
+            match cpu_of(queue) {
+                Some(cpu) if share.len() >= 4 => share.minus(&CpuSet::single(cpu)),
+                _ => share,
+            }
+        });
+        Some(("RPS_MISSING", masks.collect()))
+    }
+
+    fn receive_steering(&mut self, nic: &Nic, remade: Option<u32>) {
+        if !self.options.wants(Topic::Rps) {
+            return;
+        }
+        let present = u32::try_from(nic.rx.len()).unwrap_or(u32::MAX);
+        let Some((id, masks)) = self.rps_wanted(nic, remade.unwrap_or(present)) else {
+            return;
+        };
+        for (mask, index) in masks.into_iter().zip(0_u32..) {
+            let path = format!("/sys/class/net/{}/queues/rx-{index}/rps_cpus", nic.name);
+            let now = nic.rx.iter().find(|queue| queue.index == index);
+            // Queues that are made anew begin without RPS.
+            if mask.is_empty() && (remade.is_some() || now.is_none_or(|queue| queue.rps.is_empty()))
+            {
+                continue;
+            }
+            let old = if remade.is_some() {
+                None
+            } else {
+                now.map(|queue| queue.rps_text.clone())
+            };
+            let why = if mask.is_empty() {
+                "this queue has a CPU of its own".to_owned()
+            } else {
+                format!("packets of this queue go to CPUs {mask}")
+            };
+            self.push(id, Setting::Mask { path }, old, mask.to_mask(), why);
+        }
+    }
+
+    fn transmit_steering(&mut self, nic: &Nic, remade: Option<u32>) {
+        let is_meant = nic.has_vectors() || self.options.names(Topic::Xps);
+        if !self.options.wants(Topic::Xps) || !is_meant {
+            return;
+        }
+        let count = remade.unwrap_or_else(|| u32::try_from(nic.tx.len()).unwrap_or(u32::MAX));
+        // The kernel has no map for a card with one transmit queue; there is nothing to choose.
+        if count < 2 {
+            return;
+        }
+        for index in 0..count {
+            let Some(cpu) = self.placement.queue_cpu(&nic.name, index) else {
+                continue;
+            };
+            let now = nic
+                .tx
+                .iter()
+                .find(|queue| queue.index == index && queue.xps.is_some());
+            if remade.is_none() && now.is_none() {
+                continue;
+            }
+            let path = format!("/sys/class/net/{}/queues/tx-{index}/xps_cpus", nic.name);
+            let old = if remade.is_some() {
+                None
+            } else {
+                now.map(|queue| queue.xps_text.clone())
+            };
+            let why = format!("CPU {cpu} sends by queue {index}");
+            self.push(
+                "XPS_MISALIGNED",
+                Setting::Mask { path },
+                old,
+                CpuSet::single(cpu).to_mask(),
+                why,
+            );
+        }
+    }
+
+    /// Values of the host, each only with its evidence.
+    fn sysctls(&mut self) {
+        if !self.options.wants(Topic::Sysctl) {
+            return;
+        }
+        let doubled = [
+            ("SQUEEZE", "/proc/sys/net/core/netdev_budget"),
+            ("SQUEEZE", "/proc/sys/net/core/netdev_budget_usecs"),
+            ("BACKLOG_DROP", "/proc/sys/net/core/netdev_max_backlog"),
+            ("LISTEN_OVERFLOW", "/proc/sys/net/core/somaxconn"),
+            ("SYN_DROP", "/proc/sys/net/ipv4/tcp_max_syn_backlog"),
+        ];
+        for (id, path) in doubled {
+            let Some(now) = self
+                .snapshot
+                .value_number(path)
+                .filter(|_| self.report.has(id))
+            else {
+                continue;
+            };
+            let setting = Setting::File {
+                path: path.to_owned(),
+            };
+            self.push(
+                id,
+                setting,
+                Some(now.to_string()),
+                (now * 2).to_string(),
+                "the counter of the finding grew",
+            );
+        }
+        let path = "/proc/sys/net/core/somaxconn";
+        if let (true, false, Some(now)) = (
+            self.report.has("SOMAXCONN_LOW"),
+            self.report.has("LISTEN_OVERFLOW"),
+            self.snapshot.value_number(path),
+        ) {
+            let setting = Setting::File {
+                path: path.to_owned(),
+            };
+            self.push(
+                "SOMAXCONN_LOW",
+                setting,
+                Some(now.to_string()),
+                "4096",
+                "bursts of connections need room",
+            );
+        }
+    }
+
+    fn power(&mut self) {
+        let is_meant = self.options.goal == Some(Goal::Latency) || self.options.names(Topic::Power);
+        if !is_meant || !self.options.wants(Topic::Power) || !self.report.has("GOVERNOR") {
+            return;
+        }
+        for cpu in self.placement.all_cpus().iter() {
+            let Some(governor) = self.snapshot.cpus.governors.get(&cpu).cloned() else {
+                continue;
+            };
+            let path = format!("/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor");
+            self.push(
+                "GOVERNOR",
+                Setting::File { path },
+                Some(governor),
+                "performance",
+                "a shard runs here",
+            );
+        }
+    }
+}

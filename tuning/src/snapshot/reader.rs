@@ -1,0 +1,124 @@
+//! Reads files of a host and remembers what could not be read.
+
+use crate::host::{Fault, FaultKind, Host, NicFacts};
+
+/// A host, and what it refused so far.
+pub(super) struct Reader<'h> {
+    host: &'h dyn Host,
+    unread: Vec<Fault>,
+}
+
+impl<'h> Reader<'h> {
+    pub(super) fn new(host: &'h dyn Host) -> Self {
+        Self {
+            host,
+            unread: Vec::new(),
+        }
+    }
+
+    pub(super) fn into_unread(mut self) -> Vec<Fault> {
+        // The second sample meets the same refusals as the first.
+        let mut seen = Vec::new();
+        self.unread.retain(|fault| {
+            let is_new = !seen.contains(fault);
+            if is_new {
+                seen.push(fault.clone());
+            }
+            is_new
+        });
+        self.unread
+    }
+
+    /// A file without which nothing can be judged.
+    pub(super) fn needed<T>(
+        &self,
+        path: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, Fault> {
+        let text = self.host.read(path)?;
+        parse(&text).map_err(|why| Fault::format(path, why))
+    }
+
+    /// A file that not every kernel has. That it is absent says something; any other refusal is remembered.
+    pub(super) fn optional(&mut self, path: &str) -> Option<String> {
+        match self.host.read(path) {
+            Ok(text) => Some(text),
+            Err(fault) => {
+                if fault.kind != FaultKind::Missing {
+                    self.unread.push(fault);
+                }
+                None
+            }
+        }
+    }
+
+    /// A file that not every kernel has, and its meaning. A form that is not understood is remembered.
+    pub(super) fn parsed<T, E: ToString>(
+        &mut self,
+        path: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let text = self.optional(path)?;
+        match parse(&text) {
+            Ok(value) => Some(value),
+            Err(why) => {
+                self.note(Fault::format(path, why.to_string()));
+                None
+            }
+        }
+    }
+
+    /// The names in a directory; none if it is absent.
+    pub(super) fn list(&mut self, path: &str) -> Vec<String> {
+        match self.host.list(path) {
+            Ok(names) => names,
+            Err(fault) => {
+                if fault.kind != FaultKind::Missing {
+                    self.unread.push(fault);
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    /// The names in a directory without which nothing can be judged.
+    pub(super) fn list_needed(&self, path: &str) -> Result<Vec<String>, Fault> {
+        self.host.list(path)
+    }
+
+    /// Where a link leads; `None` if it is absent.
+    pub(super) fn link(&mut self, path: &str) -> Option<String> {
+        match self.host.link(path) {
+            Ok(target) => Some(target),
+            Err(fault) => {
+                if fault.kind != FaultKind::Missing {
+                    self.unread.push(fault);
+                }
+                None
+            }
+        }
+    }
+
+    /// What a card says of itself. A card that cannot be asked is remembered and counts as silent.
+    pub(super) fn nic(&mut self, iface: &str) -> NicFacts {
+        match self.host.nic(iface) {
+            Ok(facts) => {
+                for note in &facts.notes {
+                    self.unread.push(Fault::new(
+                        format!("card {iface}"),
+                        FaultKind::Refused(note.clone()),
+                    ));
+                }
+                facts
+            }
+            Err(fault) => {
+                self.note(fault);
+                NicFacts::default()
+            }
+        }
+    }
+
+    pub(super) fn note(&mut self, fault: Fault) {
+        self.unread.push(fault);
+    }
+}

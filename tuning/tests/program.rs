@@ -1,0 +1,517 @@
+//! The program itself: exit codes, bad input, the generated script against the binary, and the apply that takes itself back. All on
+//! copies of a machine's files in a temporary directory; nothing here needs root or touches the machine.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use common::classes;
+use corewire_tune::host::{Archive, TreeHost};
+
+fn tune(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_corewire-tune"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn class(name: &str) -> Archive {
+    classes::all()
+        .into_iter()
+        .find(|(known, _, _)| *known == name)
+        .unwrap()
+        .1
+}
+
+/// A machine's files in a temporary directory, with a plan for them.
+struct Tree {
+    dir: tempfile::TempDir,
+}
+
+impl Tree {
+    fn new(name: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        TreeHost::unpack(&class(name), &dir.path().join("root")).unwrap();
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).to_string_lossy().into_owned()
+    }
+
+    fn plan(&self, extra: &[&str]) -> Output {
+        let root = self.path("root");
+        let mut arguments = vec!["plan", "--root", &root, "--sample-ms", "0"];
+        arguments.extend(extra);
+        let output = tune(&arguments);
+        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+        output
+    }
+
+    fn with_state(&self, arguments: &[&str]) -> Output {
+        let (root, state) = (self.path("root"), self.path("state"));
+        let mut all = arguments.to_vec();
+        all.extend(["--root", &root, "--state-dir", &state]);
+        tune(&all)
+    }
+
+    fn contents(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        walk(&self.dir.path().join("root"), &mut files);
+        files
+    }
+}
+
+fn walk(dir: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_symlink() {
+            continue;
+        }
+        if path.is_dir() {
+            walk(&path, files);
+        } else {
+            files.insert(
+                path.to_string_lossy().into_owned(),
+                fs::read(&path).unwrap(),
+            );
+        }
+    }
+}
+
+#[test]
+fn exit_codes_of_the_doctor() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let healthy = file("healthy", &class("i40e-tuned").to_text());
+    let sick = file("sick", &class("neglected").to_text());
+    assert_eq!(code(&tune(&["doctor", "--from", &healthy])), 0);
+    let report = tune(&["doctor", "--from", &sick, "--format", "json"]);
+    assert_eq!(code(&report), 1);
+    let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
+    let finding = &report["findings"][0];
+    for part in [
+        "id", "severity", "subject", "title", "evidence", "why", "mend", "undo", "risk",
+    ] {
+        assert!(!finding[part].is_null(), "{part}");
+    }
+    for bad in [
+        &["doctor", "--from", "/no/such/file"][..],
+        &["doctor", "--no-such-option"],
+        &["doctor", "--iface"],
+        &["nonsense"],
+    ] {
+        assert_eq!(code(&tune(bad)), 64, "{bad:?}");
+    }
+    let output = tune(&["doctor", "--from", &healthy, "--iface", "eth9"]);
+    assert_eq!(code(&output), 2);
+    assert!(
+        text(&output.stderr).contains("interface eth9: not there"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(code(&tune(&["--help"])), 0);
+}
+
+#[test]
+fn files_that_are_missing_empty_foreign_or_unreadable_are_named() {
+    let needed = [
+        "/sys/devices/system/cpu/online",
+        "/proc/interrupts",
+        "/proc/net/softnet_stat",
+        "/proc/stat",
+    ];
+    for path in needed {
+        for (content, cause) in [
+            (None, "not there"),
+            (Some(""), "not understood"),
+            (Some("garbage \u{1}\n"), "not understood"),
+        ] {
+            let mut archive = class("i40e-tuned");
+            archive.later = None;
+            match content {
+                None => archive.first.files.remove(path),
+                Some(content) => archive
+                    .first
+                    .files
+                    .insert(path.to_owned(), content.to_owned()),
+            };
+            assert_doctor_says(&archive, 2, path, cause);
+        }
+        let mut archive = class("i40e-tuned");
+        archive.refused.insert(path.to_owned(), "EACCES".to_owned());
+        assert_doctor_says(&archive, 2, path, "no permission");
+    }
+    // What is not needed to judge the rest is listed, and the rest is judged.
+    let path = "/proc/irq/103/smp_affinity_list";
+    for (reason, cause) in [("EACCES", "no permission"), ("EIO", "refused with EIO")] {
+        let mut archive = class("i40e-tuned");
+        archive.refused.insert(path.to_owned(), reason.to_owned());
+        assert_doctor_says(&archive, 0, path, cause);
+    }
+    let mut archive = class("i40e-tuned");
+    archive
+        .first
+        .files
+        .insert(path.to_owned(), "zz\n".to_owned());
+    assert_doctor_says(&archive, 0, path, "is not a CPU set");
+    let mut archive = class("i40e-tuned");
+    archive
+        .first
+        .nics
+        .insert("eth0".to_owned(), "nonsense\n".to_owned());
+    assert_doctor_says(&archive, 0, "card eth0", "not understood");
+    // A card without any queue is looked at like any other.
+    let mut archive = class("i40e-tuned");
+    archive
+        .first
+        .files
+        .retain(|path, _| !path.contains("/queues/"));
+    assert_doctor_says(&archive, 0, "eth0", "0 rx and 0 tx queues");
+}
+
+fn assert_doctor_says(archive: &Archive, expected: i32, what: &str, cause: &str) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), archive.to_text()).unwrap();
+    let output = tune(&["doctor", "--from", &file.path().to_string_lossy()]);
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert_eq!(code(&output), expected, "{what}, {cause}: {said}");
+    let line = said
+        .lines()
+        .find(|line| line.contains(what) && line.contains(cause));
+    assert!(line.is_some(), "no line names {what} and {cause}:\n{said}");
+}
+
+#[test]
+fn apply_status_drift_undo_and_their_codes() {
+    let tree = Tree::new("ixgbe-64-cpus");
+    let before = tree.contents();
+    fs::write(
+        tree.path("plan.json"),
+        tree.plan(&["--format", "json"]).stdout,
+    )
+    .unwrap();
+    let plan = tree.path("plan.json");
+    let output = tree.with_state(&["apply", &plan, "--confirm"]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    assert!(
+        text(&output.stdout).contains("apply-1: 32 written"),
+        "{}",
+        text(&output.stdout)
+    );
+    let output = tree.with_state(&["apply", &plan, "--confirm"]);
+    assert!(text(&output.stdout).contains("nothing to do"));
+    assert_eq!(code(&tree.with_state(&["status"])), 0);
+    let path = tree.path("root/proc/irq/103/smp_affinity_list");
+    fs::write(&path, "7\n").unwrap();
+    let output = tree.with_state(&["status"]);
+    assert_eq!(code(&output), 1);
+    assert!(
+        text(&output.stdout).contains("DRIFT  interrupt eth0-TxRx-3 of eth0 = 7, 3 was written"),
+        "{}",
+        text(&output.stdout)
+    );
+    assert_eq!(code(&tree.with_state(&["apply", &plan, "--confirm"])), 3);
+    let output = tree.with_state(&["undo"]);
+    assert_eq!(code(&output), 5);
+    assert!(
+        text(&output.stdout).contains("left: interrupt eth0-TxRx-3 of eth0 is 7"),
+        "{}",
+        text(&output.stdout)
+    );
+    assert_eq!(code(&tree.with_state(&["undo", "--force"])), 0);
+    assert_eq!(tree.contents(), before);
+    assert!(text(&tree.with_state(&["undo"]).stdout).contains("nothing to undo"));
+    assert_eq!(code(&tree.with_state(&["confirm"])), 1);
+    fs::write(&plan, "{}").unwrap();
+    assert_eq!(code(&tree.with_state(&["apply", &plan])), 64);
+}
+
+#[test]
+fn a_value_that_cannot_be_written_takes_everything_back() {
+    let tree = Tree::new("ixgbe-64-cpus");
+    fs::write(
+        tree.path("plan.json"),
+        tree.plan(&["--format", "json"]).stdout,
+    )
+    .unwrap();
+    // Files of this process's own are writable whatever their mode where it is root, so the file becomes a link to one that
+    // reads as planned for and takes no writing by anyone.
+    let path = tree.path("root/proc/irq/107/smp_affinity_list");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let before = tree.contents();
+    let output = tree.with_state(&["apply", &tree.path("plan.json"), "--confirm"]);
+    // A directory in its place cannot be read either, and so the plan is refused before the first write.
+    assert_eq!(code(&output), 3);
+    assert!(
+        text(&output.stderr).contains("/proc/irq/107/smp_affinity_list: refused with EISDIR"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(tree.contents(), before);
+}
+
+#[test]
+fn an_apply_that_nobody_confirms_takes_itself_back() {
+    let tree = Tree::new("ixgbe-64-cpus");
+    let before = tree.contents();
+    fs::write(
+        tree.path("plan.json"),
+        tree.plan(&["--format", "json"]).stdout,
+    )
+    .unwrap();
+    let output = tree.with_state(&["apply", &tree.path("plan.json"), "--confirm-within", "1"]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let give_up = Instant::now() + Duration::from_secs(60);
+    while tree.contents() != before {
+        assert!(Instant::now() < give_up, "it was not taken back");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn an_apply_that_is_confirmed_stays() {
+    let tree = Tree::new("ixgbe-64-cpus");
+    fs::write(
+        tree.path("plan.json"),
+        tree.plan(&["--format", "json"]).stdout,
+    )
+    .unwrap();
+    let apply = tree.with_state(&["apply", &tree.path("plan.json"), "--confirm-within", "600"]);
+    assert_eq!(code(&apply), 0);
+    assert!(
+        text(&tree.with_state(&["status"]).stdout).contains("waiting for `corewire-tune confirm`")
+    );
+    assert_eq!(code(&tree.with_state(&["confirm"])), 0);
+    assert!(text(&tree.with_state(&["status"]).stdout).contains("confirmed"));
+    // A watcher ends at once where everything is settled, and where the journal is gone with its directory.
+    let ended = ["watch", "--id", "apply-1", "--seconds", "600"];
+    let start = Instant::now();
+    assert_eq!(code(&tree.with_state(&ended)), 0);
+    let nowhere = tree.path("nowhere");
+    assert_eq!(
+        code(&tune(&[&ended[..], &["--state-dir", &nowhere]].concat())),
+        0
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(60),
+        "the watcher waited"
+    );
+}
+
+/// An `ethtool` that sets what a tree's cards say of themselves.
+const ETHTOOL: &str = r#"#!/bin/sh
+case $1 in
+    -L) name=channels.$3 ;;
+    -G) name=ring.$3 ;;
+    -C) name=coalesce.$3 ;;
+    *) exit 1 ;;
+esac
+value=$4
+case $value in on) value=1 ;; off) value=0 ;; esac
+grep -q "^$name " "$ROOT/nic/$2" || exit 1
+sed "s/^$name .*/$name $value/" "$ROOT/nic/$2" > "$ROOT/nic/$2.new" && mv "$ROOT/nic/$2.new" "$ROOT/nic/$2"
+"#;
+
+#[test]
+fn the_script_and_the_binary_end_in_the_same_state() {
+    let shells: Vec<Vec<&str>> = [vec!["sh"], vec!["dash"], vec!["busybox", "sh"]]
+        .into_iter()
+        .filter(|words| {
+            let found = Command::new(words[0])
+                .args(&words[1..])
+                .args(["-c", ":"])
+                .output()
+                .is_ok();
+            if !found {
+                eprintln!("SKIPPED: {words:?} is not installed");
+            }
+            found
+        })
+        .collect();
+    assert!(!shells.is_empty(), "not even sh");
+    for name in [
+        "ixgbe-64-cpus",
+        "mlx5-two-sockets",
+        "bond-of-two",
+        "offline-hole-old-kernel",
+    ] {
+        let goal = ["--goal", "latency", "--iface", "eth0"];
+        let goal = if name == "bond-of-two" {
+            &["--goal", "latency", "--iface", "bond0"]
+        } else {
+            &goal
+        };
+        let goal = if name == "mlx5-two-sockets" {
+            &["--goal", "latency", "--iface", "ens1f0np0"]
+        } else {
+            goal
+        };
+        let by_binary = Tree::new(name);
+        let before = by_binary.contents();
+        fs::write(
+            by_binary.path("plan.json"),
+            by_binary
+                .plan(&[&goal[..], &["--format", "json"]].concat())
+                .stdout,
+        )
+        .unwrap();
+        let output = by_binary.with_state(&["apply", &by_binary.path("plan.json"), "--confirm"]);
+        assert_eq!(code(&output), 0, "{name}: {}", text(&output.stderr));
+        let expected = relative(&by_binary);
+        assert_eq!(code(&by_binary.with_state(&["undo"])), 0);
+        assert_eq!(by_binary.contents(), before, "{name}: undo by the binary");
+        for shell in &shells {
+            let tree = Tree::new(name);
+            let start = relative(&tree);
+            let script = tree.path("plan.sh");
+            fs::write(
+                &script,
+                tree.plan(&[&goal[..], &["--format", "sh"]].concat()).stdout,
+            )
+            .unwrap();
+            let bin = tree.dir.path().join("bin");
+            fs::create_dir(&bin).unwrap();
+            fs::write(bin.join("ethtool"), ETHTOOL).unwrap();
+            fs::set_permissions(bin.join("ethtool"), fs::Permissions::from_mode(0o755)).unwrap();
+            let run = |word: &str| {
+                let path = format!(
+                    "{}:{}",
+                    bin.display(),
+                    std::env::var("PATH").unwrap_or_default()
+                );
+                let output = Command::new(shell[0])
+                    .args(&shell[1..])
+                    .args([script.as_str(), word])
+                    .env("ROOT", tree.path("root"))
+                    .env("PATH", path)
+                    .output();
+                let output = output.unwrap();
+                assert_eq!(
+                    code(&output),
+                    0,
+                    "{name}, {shell:?} {word}: {}",
+                    text(&output.stderr)
+                );
+            };
+            run("dry-run");
+            assert_eq!(relative(&tree), start, "{name}, {shell:?}: a dry run wrote");
+            run("apply");
+            assert_eq!(relative(&tree), expected, "{name}, {shell:?}: apply");
+            run("apply");
+            assert_eq!(relative(&tree), expected, "{name}, {shell:?}: apply again");
+            run("undo");
+            assert_eq!(relative(&tree), start, "{name}, {shell:?}: undo");
+        }
+    }
+}
+
+/// The files of a tree by their place in it, so that two trees can be compared.
+fn relative(tree: &Tree) -> BTreeMap<String, Vec<u8>> {
+    let root = tree.path("root");
+    tree.contents()
+        .into_iter()
+        .map(|(path, bytes)| (path.replacen(&root, "", 1), bytes))
+        .collect()
+}
+
+#[test]
+fn explain_knows_every_finding_and_capture_can_be_read_back() {
+    assert_eq!(code(&tune(&["explain", "irq_pile"])), 0);
+    assert_eq!(code(&tune(&["explain", "NO_SUCH"])), 64);
+    let tree = Tree::new("ixgbe-64-cpus");
+    let (root, out) = (tree.path("root"), tree.path("out"));
+    let output = tune(&[
+        "capture",
+        "--root",
+        &root,
+        "--sample-ms",
+        "0",
+        "--out",
+        &out,
+        "--comment",
+        "a copy",
+    ]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let of_tree = tune(&["doctor", "--root", &root, "--sample-ms", "0"]);
+    let of_capture = tune(&["doctor", "--from", &out, "--sample-ms", "0"]);
+    assert_eq!(text(&of_tree.stdout), text(&of_capture.stdout));
+}
+
+/// Runs one of the shell scripts for people on a copy of a machine's files.
+fn by_hand(name: &str, arguments: &[&str]) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("scripts")
+        .join(name);
+    Command::new("sh")
+        .arg(script)
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn the_scripts_for_people_do_what_they_say_on_the_same_files() {
+    let tree = Tree::new("offline-hole-old-kernel");
+    let root = tree.path("root");
+    let before = tree.contents();
+    let output = by_hand(
+        "spread-irq.sh",
+        &["--root", &root, "--dry-run", "eth0", "7,6"],
+    );
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    assert!(
+        text(&output.stdout)
+            .contains("echo 7 > /proc/irq/100/smp_affinity_list   # eth0-TxRx-0; undo: echo 0")
+    );
+    for arguments in [
+        &["show-softirq.sh", "--seconds", "0"][..],
+        &["show-netfilter.sh", "--port", "9000"],
+        &["show-ring.sh", "eth0"],
+    ] {
+        let output = by_hand(
+            arguments[0],
+            &[&["--root", root.as_str()], &arguments[1..]].concat(),
+        );
+        assert_eq!(code(&output), 0, "{arguments:?}: {}", text(&output.stderr));
+        assert!(!output.stdout.is_empty(), "{arguments:?}");
+    }
+    assert_eq!(tree.contents(), before);
+    let output = by_hand("spread-irq.sh", &["--root", &root, "eth0", "7,6"]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let read =
+        |irq: u32| fs::read_to_string(format!("{root}/proc/irq/{irq}/smp_affinity_list")).unwrap();
+    assert_eq!([read(100), read(101), read(102)], ["7\n", "6\n", "7\n"]);
+    for bad in [
+        &["spread-irq.sh", "eth0"][..],
+        &["spread-irq.sh", "eth0", "x"],
+        &["show-ring.sh"],
+        &["grow-ring.sh"],
+        &["show-netfilter.sh", "--port", "x"],
+    ] {
+        assert_eq!(code(&by_hand(bad[0], &bad[1..])), 64, "{bad:?}");
+    }
+    assert_eq!(
+        code(&by_hand("spread-irq.sh", &["--root", &root, "eth9", "1"])),
+        2
+    );
+}

@@ -1,0 +1,267 @@
+//! What must hold whatever happens: undo restores, a second apply does nothing, and neither a refused write nor the end of the
+//! program at any point leaves anything behind that undo does not find.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use common::classes;
+use corewire_tune::apply::{ApplyError, ApplyOptions, apply, undo};
+use corewire_tune::host::{FakeHost, FaultKind, Host as _, Sabotage, settings_by_name};
+use corewire_tune::journal::{Journal as _, MemoryJournal, applies};
+use corewire_tune::placement;
+use corewire_tune::plan::{Goal, Plan, PlanOptions, Setting, make};
+use corewire_tune::snapshot::{Scope, Snapshot};
+use proptest::prelude::*;
+
+/// The classes whose plans have steps of every kind: channels up and down, rings, moderation, interrupts, RPS, XPS, sysctl, power.
+const CLASSES: [&str; 9] = [
+    "ixgbe-64-cpus",
+    "ice-ring-drops",
+    "mlx5-two-sockets",
+    "bnxt-few-queues",
+    "virtio-four-queues",
+    "bond-of-two",
+    "offline-hole-old-kernel",
+    "isolated-cpus",
+    "neglected",
+];
+
+fn options() -> impl Strategy<Value = PlanOptions> {
+    let goal = prop_oneof![
+        Just(None),
+        Just(Some(Goal::Latency)),
+        Just(Some(Goal::Throughput))
+    ];
+    (
+        proptest::option::of(1_u32..5),
+        proptest::option::of(1_u32..5),
+        goal,
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(|(shards, queues, goal, rps, smt)| PlanOptions {
+            derive: placement::Options {
+                shards,
+                queues,
+                smt,
+                ..placement::Options::default()
+            },
+            goal,
+            rps,
+            ..PlanOptions::default()
+        })
+}
+
+fn machine(name: &str) -> (FakeHost, Vec<String>) {
+    let (_, archive, ifaces) = classes::all()
+        .into_iter()
+        .find(|(known, _, _)| *known == name)
+        .unwrap();
+    (FakeHost::new(archive), ifaces)
+}
+
+fn plan_for(host: &FakeHost, ifaces: &[String], options: &PlanOptions) -> Plan {
+    let snapshot = Snapshot::take(
+        host,
+        &Scope {
+            ifaces: ifaces.to_vec(),
+            ..Scope::default()
+        },
+    )
+    .unwrap();
+    make(&snapshot, options).unwrap()
+}
+
+fn banned() -> ApplyOptions {
+    ApplyOptions {
+        irqbalance_is_banned: true,
+        ..ApplyOptions::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32,
+        failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn undo_after_apply_restores(class in 0..CLASSES.len(), options in options()) {
+        let (host, ifaces) = machine(CLASSES[class]);
+        let plan = plan_for(&host, &ifaces, &options);
+        let before = settings_by_name(&host);
+        let mut journal = MemoryJournal::default();
+        let outcome = apply(&host, &mut journal, &plan, &banned()).unwrap();
+        if let Some(id) = outcome.id {
+            let report = undo(&host, &mut journal, &id, false).unwrap();
+            prop_assert_eq!(report.left, Vec::<String>::new());
+        }
+        prop_assert_eq!(settings_by_name(&host), before);
+    }
+
+    #[test]
+    fn a_second_apply_changes_nothing(class in 0..CLASSES.len(), options in options()) {
+        let (host, ifaces) = machine(CLASSES[class]);
+        let plan = plan_for(&host, &ifaces, &options);
+        let mut journal = MemoryJournal::default();
+        apply(&host, &mut journal, &plan, &banned()).unwrap();
+        let (state, writes) = (settings_by_name(&host), host.write_count());
+        let again = apply(&host, &mut journal, &plan, &banned()).unwrap();
+        prop_assert_eq!(again.id, None);
+        prop_assert_eq!(host.write_count(), writes);
+        // A plan made on the tuned machine leaves what was placed where it is. (Steps that wait for evidence, such as doubling a
+        // ring, may come again: the counters of this machine go on growing.)
+        let again = plan_for(&host, &ifaces, &options);
+        let placed = again.steps.iter().filter(|step| matches!(step.setting, Setting::Irq { .. } | Setting::Mask { .. })).count();
+        prop_assert_eq!(placed, 0, "{:?}", again.steps);
+        prop_assert_eq!(settings_by_name(&host), state);
+    }
+
+    #[test]
+    fn a_refused_write_takes_everything_back(class in 0..CLASSES.len(), options in options(), skip in 0_u32..40, kind in 0..4_usize) {
+        let (host, ifaces) = machine(CLASSES[class]);
+        let plan = plan_for(&host, &ifaces, &options);
+        let before = settings_by_name(&host);
+        let refused = |name: &str| FaultKind::Refused(name.to_owned());
+        let kind = [refused("EIO"), refused("ENOSPC"), refused("EOVERFLOW"), FaultKind::Denied][kind].clone();
+        host.sabotage().fail_write_after(skip, kind.clone());
+        let mut journal = MemoryJournal::default();
+        match apply(&host, &mut journal, &plan, &banned()) {
+            // The plan was shorter than the fault's place.
+            Ok(outcome) => prop_assert!(outcome.written <= skip as usize),
+            Err(ApplyError::RolledBack(cause)) => {
+                prop_assert_eq!(cause.kind, kind);
+                prop_assert_eq!(settings_by_name(&host), before);
+                prop_assert!(applies(&journal.records().unwrap()).iter().all(|applied| applied.is_ended));
+            }
+            Err(other) => prop_assert!(false, "{other}"),
+        }
+    }
+
+    #[test]
+    fn undo_after_the_end_of_the_program_at_any_point_restores(
+        class in 0..CLASSES.len(), options in options(), steps in 0_u32..80, undo_steps in 0_u32..80,
+    ) {
+        let (host, ifaces) = machine(CLASSES[class]);
+        let plan = plan_for(&host, &ifaces, &options);
+        let before = settings_by_name(&host);
+        let mut journal = MemoryJournal::new(host.sabotage());
+        host.sabotage().kill_after(steps);
+        let _ = apply(&host, &mut journal, &plan, &banned());
+        // The undo may be ended as well, and is then run again.
+        host.sabotage().kill_after(undo_steps);
+        undo_all(&host, &mut journal);
+        host.sabotage().lift();
+        undo_all(&host, &mut journal);
+        prop_assert_eq!(settings_by_name(&host), before);
+        prop_assert!(applies(&journal.records().unwrap()).iter().all(|applied| applied.is_ended));
+    }
+}
+
+fn undo_all(host: &FakeHost, journal: &mut MemoryJournal) {
+    for applied in applies(&journal.records().unwrap()) {
+        if let Ok(report) = undo(host, journal, &applied.id, false) {
+            assert_eq!(report.left, Vec::<String>::new());
+        }
+    }
+}
+
+/// Every single place of one plan with all kinds of steps, so that no place depends on luck.
+#[test]
+fn every_place_of_a_long_plan() {
+    let options = PlanOptions {
+        derive: placement::Options {
+            queues: Some(3),
+            ..placement::Options::default()
+        },
+        goal: Some(Goal::Latency),
+        rps: true,
+        ..PlanOptions::default()
+    };
+    let mut reached = 0;
+    for steps in 0.. {
+        let (host, ifaces) = machine("neglected");
+        let plan = plan_for(&host, &ifaces, &options);
+        let before = settings_by_name(&host);
+        let mut journal = MemoryJournal::new(host.sabotage());
+        host.sabotage().kill_after(steps);
+        let done = apply(&host, &mut journal, &plan, &banned()).is_ok();
+        host.sabotage().lift();
+        undo_all(&host, &mut journal);
+        assert_eq!(settings_by_name(&host), before, "ended after {steps} steps");
+        reached = steps;
+        if done {
+            break;
+        }
+    }
+    assert!(reached > 30, "the plan has only {reached} places");
+}
+
+#[test]
+fn what_somebody_else_changed_is_named_and_left() {
+    let (host, ifaces) = machine("neglected");
+    let plan = plan_for(&host, &ifaces, &PlanOptions::default());
+    let mut journal = MemoryJournal::new(Sabotage::default());
+    let id = apply(&host, &mut journal, &plan, &banned())
+        .unwrap()
+        .id
+        .unwrap();
+    let path = "/proc/sys/net/core/somaxconn";
+    host.overwrite(path, "9999\n");
+    let report = undo(&host, &mut journal, &id, false).unwrap();
+    assert_eq!(report.left.len(), 1);
+    assert!(
+        report.left[0].contains(path) && report.left[0].contains("9999"),
+        "{}",
+        report.left[0]
+    );
+    assert_eq!(host.read(path).unwrap(), "9999\n");
+    let report = undo(&host, &mut journal, &id, true).unwrap();
+    assert_eq!(
+        (report.left.len(), host.read(path).unwrap().as_str()),
+        (0, "128\n")
+    );
+}
+
+#[test]
+fn a_changed_machine_irqbalance_or_a_restart_refuse_the_plan() {
+    let (host, ifaces) = machine("neglected");
+    let plan = plan_for(&host, &ifaces, &PlanOptions::default());
+    let refusal = |host: &FakeHost, options: &ApplyOptions| match apply(
+        host,
+        &mut MemoryJournal::default(),
+        &plan,
+        options,
+    ) {
+        Err(ApplyError::Refused(reasons)) => reasons.join("\n"),
+        other => panic!("{other:?}"),
+    };
+    assert!(refusal(&host, &ApplyOptions::default()).contains("irqbalance (process 811)"));
+    host.overwrite("/proc/sys/net/core/somaxconn", "77\n");
+    assert!(
+        refusal(&host, &banned())
+            .contains("/proc/sys/net/core/somaxconn is 77, the plan expected 128")
+    );
+    host.overwrite("/proc/sys/kernel/random/boot_id", "another\n");
+    assert!(refusal(&host, &banned()).contains("restarted"));
+    assert_eq!(host.write_count(), 0);
+}
+
+#[test]
+fn a_managed_interrupt_is_explained_and_everything_taken_back() {
+    let (_, archive, _) = classes::all()
+        .into_iter()
+        .find(|(name, _, _)| *name == "ixgbe-64-cpus")
+        .unwrap();
+    let host = FakeHost::new(archive).with_managed_irqs([105]);
+    let plan = plan_for(&host, &[], &PlanOptions::default());
+    let before = settings_by_name(&host);
+    let error = apply(&host, &mut MemoryJournal::default(), &plan, &banned()).unwrap_err();
+    assert!(matches!(error, ApplyError::RolledBack(_)));
+    assert!(
+        error
+            .to_string()
+            .contains("/proc/irq/105/smp_affinity_list: refused with EIO"),
+        "{error}"
+    );
+    assert!(error.to_string().contains("IRQ_MANAGED"), "{error}");
+    assert_eq!(settings_by_name(&host), before);
+}
