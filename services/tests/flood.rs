@@ -96,7 +96,7 @@ fn hostile(random: &mut Random) -> (Vec<u8>, Then) {
         }
         4 => {
             let mut bytes = hello();
-            bytes[4] = 2 + random.below(200) as u8;
+            bytes[4] = 2 + u8::try_from(random.below(200)).unwrap();
             bytes
         }
         5..=7 => {
@@ -107,7 +107,7 @@ fn hostile(random: &mut Random) -> (Vec<u8>, Then) {
             }
             bytes
         }
-        8 => behind_hello(&header(u32::MAX - random.below(1 << 20) as u32)),
+        8 => behind_hello(&header(u32::MAX - u32::try_from(random.below(1 << 20)).unwrap())),
         9 => {
             let mut bytes = header(0);
             bytes[5] |= 0x80;
@@ -196,7 +196,7 @@ fn good_client(to: SocketAddr, stop: &'static AtomicBool) -> u32 {
         let client = SubjectClient::connect(to).await.unwrap();
         let mut calls = 0;
         while !stop.load(Ordering::Relaxed) {
-            let body = Bytes::from(vec![calls as u8; 100 + calls as usize % 5000]);
+            let body = Bytes::from(vec![calls.to_le_bytes()[0]; 100 + calls as usize % 5000]);
             assert_eq!(client.echo(body.clone()).await.unwrap(), body);
             assert_eq!(client.later(calls).await.unwrap(), calls);
             calls += 2;

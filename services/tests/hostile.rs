@@ -374,15 +374,15 @@ fn req_59_a_client_that_never_reads() {
         let asked = 4000u32;
         let mut bytes = Vec::new();
         for call in 0..asked {
-            bytes.extend(request(call, "blob", &(BLOB as u32).to_le_bytes()));
+            bytes.extend(request(call, "blob", &u32::try_from(BLOB).unwrap().to_le_bytes()));
         }
         peer.send(&bytes);
         until("reading was paused", || count(server, |it| it.reads_paused.value()) > 0);
         until("it was turned away", || count(server, |it| it.connections_faulted.value()) == 1);
         // Kernel buffers take a few megabytes at most; without the pause it would be a gigabyte.
         let calls = count(server, |it| it.calls.value());
-        let made = (calls as usize) * BLOB;
-        let sent = count(server, |it| it.bytes_sent.value()) as usize;
+        let made = usize::try_from(calls).unwrap() * BLOB;
+        let sent = usize::try_from(count(server, |it| it.bytes_sent.value())).unwrap();
         assert!(made <= sent + (1 << 20) + 2 * BLOB, "{calls} replies, {sent} bytes sent");
         assert!(calls < 200, "{calls} replies were made for a peer that reads none");
     });
@@ -397,7 +397,7 @@ fn req_59_replies_of_handlers_that_pended_stay_within_the_budget() {
     beside_a_good_one(server_with(&habits), |server| {
         let mut peer = Peer::polite(address(server));
         for call in 0..64 {
-            peer.send(&request(call, "burst", &(BLOB as u32).to_le_bytes()));
+            peer.send(&request(call, "burst", &u32::try_from(BLOB).unwrap().to_le_bytes()));
         }
         until("all pend", || habits.at_gate() == 64);
         habits.open();
@@ -407,7 +407,7 @@ fn req_59_replies_of_handlers_that_pended_stay_within_the_budget() {
             good.assert_serves(round);
         }
         let made = habits.made() * BLOB;
-        let sent = count(server, |it| it.bytes_sent.value()) as usize;
+        let sent = usize::try_from(count(server, |it| it.bytes_sent.value())).unwrap();
         assert!(made <= sent + (1 << 20) + 2 * BLOB, "{made} bytes made, {sent} sent");
         // Whoever reads gets them all.
         for _ in 0..64 {

@@ -23,12 +23,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 std::thread::park();
             }
         }
-        ["send", address, flows, rate, seconds] => send(
-            address,
-            flows.parse()?,
-            rate.parse()?,
-            Duration::from_secs(seconds.parse()?),
-        ),
+        ["send", address, flows, rate, seconds] => {
+            send(address, flows.parse()?, rate.parse()?, Duration::from_secs(seconds.parse()?))
+        }
         _ => Err("usage: flood sink ADDRESS | flood send ADDRESS FLOWS RATE SECONDS".into()),
     }
 }

@@ -49,11 +49,9 @@ impl fmt::Display for ApplyError {
         match self {
             Self::Refused(reasons) => write!(f, "nothing was written:\n  {}", reasons.join("\n  ")),
             Self::RolledBack(cause) => write!(f, "{cause}\nall steps before it were taken back"),
-            Self::Stuck { cause, left } => write!(
-                f,
-                "{cause}\nand these could not be taken back:\n  {}",
-                left.join("\n  ")
-            ),
+            Self::Stuck { cause, left } => {
+                write!(f, "{cause}\nand these could not be taken back:\n  {}", left.join("\n  "))
+            }
             Self::Journal(cause) => write!(f, "the journal failed: {cause}"),
         }
     }
@@ -76,17 +74,10 @@ pub fn apply(
     if !reasons.is_empty() {
         return Err(ApplyError::Refused(reasons));
     }
-    let is_there = |step: &Step| {
-        step.setting
-            .read(host)
-            .is_ok_and(|now| step.setting.same(&now, &step.new))
-    };
+    let is_there =
+        |step: &Step| step.setting.read(host).is_ok_and(|now| step.setting.same(&now, &step.new));
     if plan.steps.iter().all(is_there) {
-        return Ok(Outcome {
-            id: None,
-            written: 0,
-            already: plan.steps.len(),
-        });
+        return Ok(Outcome { id: None, written: 0, already: plan.steps.len() });
     }
     let count = applies(&journal.records().map_err(ApplyError::Journal)?).len();
     let id = format!("apply-{}", count + 1);
@@ -96,10 +87,7 @@ pub fn apply(
         unix_seconds: options.unix_seconds,
     };
     journal.append(&begin).map_err(ApplyError::Journal)?;
-    let mut outcome = Outcome {
-        id: Some(id.clone()),
-        ..Outcome::default()
-    };
+    let mut outcome = Outcome { id: Some(id.clone()), ..Outcome::default() };
     for (step, number) in plan.steps.iter().zip(0..) {
         match do_step(host, journal, &id, number, plan, step) {
             Ok(true) => outcome.written += 1,
@@ -116,32 +104,21 @@ pub fn apply(
 fn roll_back(host: &dyn Host, journal: &mut dyn Journal, id: &str, cause: Fault) -> ApplyError {
     match undo(host, journal, id, false) {
         Ok(report) if report.left.is_empty() => ApplyError::RolledBack(cause),
-        Ok(report) => ApplyError::Stuck {
-            cause,
-            left: report.left,
-        },
-        Err(fault) => ApplyError::Stuck {
-            cause,
-            left: vec![fault.to_string()],
-        },
+        Ok(report) => ApplyError::Stuck { cause, left: report.left },
+        Err(fault) => ApplyError::Stuck { cause, left: vec![fault.to_string()] },
     }
 }
 
 /// What speaks against the plan on this machine, at this time.
 fn objections(host: &dyn Host, plan: &Plan, options: &ApplyOptions) -> Vec<String> {
     let mut reasons = Vec::new();
-    let boot_id = host
-        .read("/proc/sys/kernel/random/boot_id")
-        .unwrap_or_default();
+    let boot_id = host.read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     if boot_id.trim() != plan.boot_id {
         reasons
             .push("the machine was restarted since the plan was made; make a new one".to_owned());
         return reasons;
     }
-    let moves_irqs = plan
-        .steps
-        .iter()
-        .any(|step| matches!(step.setting, Setting::Irq { .. }));
+    let moves_irqs = plan.steps.iter().any(|step| matches!(step.setting, Setting::Irq { .. }));
     let irqbalance = host.processes(&["irqbalance"]).unwrap_or_default();
     if let (true, false, Some((pid, _))) =
         (moves_irqs, options.irqbalance_is_banned, irqbalance.first())
@@ -178,11 +155,7 @@ fn do_step(
     if let Setting::Card { iface, .. } = &step.setting
         && step.setting.remakes_queues()
     {
-        for kept in plan
-            .kept
-            .iter()
-            .filter(|kept| is_of_card(&kept.setting, iface))
-        {
+        for kept in plan.kept.iter().filter(|kept| is_of_card(&kept.setting, iface)) {
             // What is gone or cannot be read now cannot be lost by this step either.
             if let Ok(old) = kept.setting.read(host) {
                 journal.append(&Record::Keep {
@@ -209,10 +182,7 @@ fn do_step(
             format!("reads {seen} after {} was written", step.new),
         ));
     }
-    journal.append(&Record::Done {
-        id: id.to_owned(),
-        step: number,
-    })?;
+    journal.append(&Record::Done { id: id.to_owned(), step: number })?;
     Ok(true)
 }
 
@@ -253,29 +223,17 @@ pub fn undo(
     let Some(applied) = all.iter().rev().find(|applied| applied.id == id) else {
         return Err(Fault::new(format!("journal, {id}"), FaultKind::Missing));
     };
-    let mut report = UndoReport {
-        id: id.to_owned(),
-        ..UndoReport::default()
-    };
+    let mut report = UndoReport { id: id.to_owned(), ..UndoReport::default() };
     if applied.is_ended {
         return Ok(report);
     }
-    let boot_id = host
-        .read("/proc/sys/kernel/random/boot_id")
-        .unwrap_or_default();
+    let boot_id = host.read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     if boot_id.trim() == applied.boot_id {
         for (number, setting, old, new) in applied.steps.iter().rev() {
             if applied.undone.contains(number) {
                 continue;
             }
-            undo_step(
-                host,
-                journal,
-                applied,
-                (*number, setting, old, new),
-                force,
-                &mut report,
-            )?;
+            undo_step(host, journal, applied, (*number, setting, old, new), force, &mut report)?;
         }
     }
     if report.left.is_empty() {
@@ -298,10 +256,7 @@ fn undo_step(
         Err(fault) if fault.kind == FaultKind::Killed => return Err(fault),
         // A queue that is gone took the value with it.
         Err(fault) if fault.kind == FaultKind::Missing => {
-            return journal.append(&Record::Undone {
-                id: id(),
-                step: number,
-            });
+            return journal.append(&Record::Undone { id: id(), step: number });
         }
         Err(fault) => {
             report.left.push(fault.to_string());
@@ -315,10 +270,7 @@ fn undo_step(
         return Ok(());
     }
     if !is_old {
-        journal.append(&Record::Undoing {
-            id: id(),
-            step: number,
-        })?;
+        journal.append(&Record::Undoing { id: id(), step: number })?;
         if let Err(fault) = put_back(host, setting, old) {
             if fault.kind == FaultKind::Killed {
                 return Err(fault);
@@ -343,10 +295,7 @@ fn undo_step(
             return Ok(());
         }
     }
-    journal.append(&Record::Undone {
-        id: id(),
-        step: number,
-    })
+    journal.append(&Record::Undone { id: id(), step: number })
 }
 
 /// Puts a value back and reads it. Answers whether it had to be written.
@@ -359,10 +308,7 @@ fn put_back(host: &dyn Host, setting: &Setting, old: &str) -> Result<bool, Fault
     if setting.same(&seen, old) {
         Ok(true)
     } else {
-        Err(Fault::format(
-            &setting.to_string(),
-            format!("reads {seen} after {old} was written"),
-        ))
+        Err(Fault::format(&setting.to_string(), format!("reads {seen} after {old} was written")))
     }
 }
 

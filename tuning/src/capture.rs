@@ -33,9 +33,7 @@ pub fn capture(host: &dyn Host, scope: &Scope, comment: &str) -> Result<Archive,
     for path in files {
         archive.dirs.remove(&path);
     }
-    archive
-        .dirs
-        .retain(|path| !path.starts_with("/proc/") || path.matches('/').count() > 2);
+    archive.dirs.retain(|path| !path.starts_with("/proc/") || path.matches('/').count() > 2);
     Ok(archive)
 }
 

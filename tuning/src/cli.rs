@@ -41,10 +41,7 @@ struct Failure {
 
 impl Failure {
     fn new(exit: Exit, message: impl ToString) -> Self {
-        Self {
-            message: message.to_string(),
-            exit,
-        }
+        Self { message: message.to_string(), exit }
     }
 }
 
@@ -55,11 +52,7 @@ pub fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => {
             // Help and version are answers, not mistakes.
-            let code = if error.use_stderr() {
-                Exit::Usage
-            } else {
-                Exit::Good
-            };
+            let code = if error.use_stderr() { Exit::Usage } else { Exit::Good };
             let _ = error.print();
             return ExitCode::from(code as u8);
         }

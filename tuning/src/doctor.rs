@@ -31,9 +31,7 @@ impl Report {
     /// Whether there is a fault, as opposed to advice and notes.
     #[must_use]
     pub fn has_fault(&self) -> bool {
-        self.findings
-            .iter()
-            .any(|finding| finding.severity == Severity::Fault)
+        self.findings.iter().any(|finding| finding.severity == Severity::Fault)
     }
 
     /// Whether a finding of this name is there.
@@ -57,11 +55,7 @@ struct Case<'s> {
 impl Case<'_> {
     /// A fault where a placement was given, advice where it is only derived.
     fn if_given(&self) -> Severity {
-        if self.is_given {
-            Severity::Fault
-        } else {
-            Severity::Advice
-        }
+        if self.is_given { Severity::Fault } else { Severity::Advice }
     }
 
     fn add(&mut self, finding: Finding) {
@@ -91,8 +85,5 @@ pub fn diagnose(snapshot: &Snapshot, given: Option<&Placement>) -> Report {
     system::check(&mut case);
     let mut findings = case.findings;
     findings.sort_by_key(|finding| finding.severity);
-    Report {
-        findings,
-        not_readable: snapshot.unread.iter().map(ToString::to_string).collect(),
-    }
+    Report { findings, not_readable: snapshot.unread.iter().map(ToString::to_string).collect() }
 }

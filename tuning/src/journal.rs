@@ -138,23 +138,15 @@ impl FileJournal {
                 FaultKind::Refused("another run holds the lock".to_owned()),
             )
         })?;
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .read(true)
-            .open(&path)
-            .map_err(fail)?;
+        let mut file =
+            OpenOptions::new().create(true).append(true).read(true).open(&path).map_err(fail)?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(fail)?;
         // A line that was cut off must not swallow the next one.
         if !text.is_empty() && !text.ends_with('\n') {
             file.write_all(b"\n").map_err(fail)?;
         }
-        Ok(Self {
-            path,
-            file,
-            _lock: lock,
-        })
+        Ok(Self { path, file, _lock: lock })
     }
 
     /// The records in `dir` without taking the lock; none if there is no journal.
@@ -173,9 +165,7 @@ impl FileJournal {
 }
 
 fn parse(text: &str) -> Vec<Record> {
-    text.lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect()
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 fn line_of(record: &Record) -> Result<String, Fault> {
@@ -187,10 +177,7 @@ fn line_of(record: &Record) -> Result<String, Fault> {
 impl Journal for FileJournal {
     fn append(&mut self, record: &Record) -> Result<(), Fault> {
         let line = line_of(record)?;
-        let result = self
-            .file
-            .write_all(line.as_bytes())
-            .and_then(|()| self.file.sync_data());
+        let result = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
         result.map_err(|error| Fault::from_io(&self.path.to_string_lossy(), &error))
     }
 
@@ -212,10 +199,7 @@ impl MemoryJournal {
     /// An empty journal that dies together with what else listens to `sabotage`.
     #[must_use]
     pub fn new(sabotage: Sabotage) -> Self {
-        Self {
-            text: Rc::default(),
-            sabotage,
-        }
+        Self { text: Rc::default(), sabotage }
     }
 }
 
@@ -272,12 +256,7 @@ pub struct Applied {
 pub fn applies(records: &[Record]) -> Vec<Applied> {
     let mut all: Vec<Applied> = Vec::new();
     for record in records {
-        if let Record::Begin {
-            id,
-            boot_id,
-            unix_seconds,
-        } = record
-        {
+        if let Record::Begin { id, boot_id, unix_seconds } = record {
             let applied = Applied {
                 id: id.clone(),
                 boot_id: boot_id.clone(),
@@ -303,18 +282,12 @@ pub fn applies(records: &[Record]) -> Vec<Applied> {
         };
         match record {
             Record::Begin { .. } | Record::Done { .. } => {}
-            Record::Keep {
-                step, setting, old, ..
-            } => applied.kept.push((*step, setting.clone(), old.clone())),
-            Record::Intent {
-                step,
-                setting,
-                old,
-                new,
-                ..
-            } => applied
-                .steps
-                .push((*step, setting.clone(), old.clone(), new.clone())),
+            Record::Keep { step, setting, old, .. } => {
+                applied.kept.push((*step, setting.clone(), old.clone()))
+            }
+            Record::Intent { step, setting, old, new, .. } => {
+                applied.steps.push((*step, setting.clone(), old.clone(), new.clone()))
+            }
             Record::Complete { .. } => applied.is_complete = true,
             Record::Confirmed { .. } => applied.is_confirmed = true,
             Record::Undoing { step, .. } => applied.undoing.push(*step),
@@ -342,10 +315,7 @@ mod tests {
         let mut journal = FileJournal::open(dir.path()).unwrap();
         let ended = Record::Ended { id: "a".to_owned() };
         journal.append(&ended).unwrap();
-        assert_eq!(
-            journal.records().unwrap(),
-            [Record::Complete { id: "a".to_owned() }, ended]
-        );
+        assert_eq!(journal.records().unwrap(), [Record::Complete { id: "a".to_owned() }, ended]);
     }
 
     #[test]

@@ -60,14 +60,12 @@ impl FromStr for Topic {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::NAMES
-            .iter()
-            .find(|(name, _)| *name == text)
-            .map(|(_, topic)| *topic)
-            .ok_or_else(|| {
+        Self::NAMES.iter().find(|(name, _)| *name == text).map(|(_, topic)| *topic).ok_or_else(
+            || {
                 let names: Vec<&str> = Self::NAMES.iter().map(|(name, _)| *name).collect();
                 format!("`{text}` is none of {}", names.join(", "))
-            })
+            },
+        )
     }
 }
 
@@ -198,10 +196,7 @@ impl Plan {
         if plan.version == PLAN_VERSION {
             Ok(plan)
         } else {
-            Err(PlanError::Form(format!(
-                "version {} is not {PLAN_VERSION}",
-                plan.version
-            )))
+            Err(PlanError::Form(format!("version {} is not {PLAN_VERSION}", plan.version)))
         }
     }
 
@@ -250,12 +245,7 @@ pub fn make(snapshot: &Snapshot, options: &PlanOptions) -> Result<Plan, PlanErro
     let report = doctor::diagnose(snapshot, options.given.as_ref());
     let mut builder = steps::Builder::new(snapshot, options, &placement, &report);
     builder.build();
-    let steps::Builder {
-        steps,
-        kept,
-        left_out,
-        ..
-    } = builder;
+    let steps::Builder { steps, kept, left_out, .. } = builder;
     Ok(Plan {
         version: PLAN_VERSION,
         boot_id: snapshot.boot_id.clone(),

@@ -34,11 +34,7 @@ pub struct Scope {
 
 impl Default for Scope {
     fn default() -> Self {
-        Self {
-            ifaces: Vec::new(),
-            sample: Duration::from_secs(1),
-            engine_pid: None,
-        }
+        Self { ifaces: Vec::new(), sample: Duration::from_secs(1), engine_pid: None }
     }
 }
 
@@ -130,9 +126,7 @@ impl Snapshot {
         for nic in &nics {
             first.add_card(&mut reader, &nic.name, &nic.facts.stats);
         }
-        let processes = host
-            .processes(&["irqbalance", "ksoftirqd/"])
-            .unwrap_or_default();
+        let processes = host.processes(&["irqbalance", "ksoftirqd/"]).unwrap_or_default();
         first.add_ksoftirqd(&mut reader, &processes);
         let engine = scope.engine_pid.map(|pid| Engine::read(&mut reader, pid));
         let udev_irq_policies = udev_policies(&mut reader);
@@ -142,20 +136,14 @@ impl Snapshot {
             host.pause(scope.sample);
             let mut counters = Counters::read(&mut reader, &cpus)?;
             for nic in &nics {
-                let stats = host
-                    .nic(&nic.name)
-                    .map(|facts| facts.stats)
-                    .unwrap_or_default();
+                let stats = host.nic(&nic.name).map(|facts| facts.stats).unwrap_or_default();
                 counters.add_card(&mut reader, &nic.name, &stats);
             }
             counters.add_ksoftirqd(&mut reader, &processes);
             Some((scope.sample, counters))
         };
         Ok(Self {
-            kernel: values
-                .get("/proc/sys/kernel/osrelease")
-                .cloned()
-                .unwrap_or_default(),
+            kernel: values.get("/proc/sys/kernel/osrelease").cloned().unwrap_or_default(),
             boot_id: reader
                 .optional("/proc/sys/kernel/random/boot_id")
                 .unwrap_or_default()
@@ -195,11 +183,7 @@ impl Snapshot {
     #[must_use]
     pub fn rate(&self) -> Option<Rate<'_>> {
         let (period, second) = self.second.as_ref()?;
-        Some(Rate {
-            before: &self.first,
-            after: second,
-            period: *period,
-        })
+        Some(Rate { before: &self.first, after: second, period: *period })
     }
 
     /// The cards that have queues to place: hardware, and virtual pairs with queues of their own, but not bonds and VLANs, whose
@@ -225,15 +209,10 @@ impl Snapshot {
 fn udev_policies(reader: &mut Reader<'_>) -> Vec<String> {
     let mut found = Vec::new();
     for dir in ["/etc/systemd/network", "/run/systemd/network"] {
-        for name in reader
-            .list(dir)
-            .into_iter()
-            .filter(|name| name.ends_with(".link"))
-        {
+        for name in reader.list(dir).into_iter().filter(|name| name.ends_with(".link")) {
             let path = format!("{dir}/{name}");
             let sets_irqs = |text: String| {
-                text.lines()
-                    .any(|line| line.trim_start().starts_with("IRQAffinity"))
+                text.lines().any(|line| line.trim_start().starts_with("IRQAffinity"))
             };
             if reader.optional(&path).is_some_and(sets_irqs) {
                 found.push(path);

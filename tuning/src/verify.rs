@@ -55,9 +55,6 @@ pub fn verify(
     }
     let online = sampler.online().clone();
     let drivers: BTreeMap<String, String> = sampler.drivers().clone();
-    let options = VerifyOptions {
-        ifaces: sampler.ifaces().to_vec(),
-        ..options.clone()
-    };
+    let options = VerifyOptions { ifaces: sampler.ifaces().to_vec(), ..options.clone() };
     Ok(judge(&samples, &online, &drivers, &options))
 }

@@ -15,9 +15,7 @@ use corewire_tune::plan::{PlanOptions, make, plan_text, script};
 use corewire_tune::snapshot::{Scope, Snapshot};
 
 fn compare(name: &str, text: &str) -> Result<(), String> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/expected")
-        .join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/expected").join(name);
     if std::env::var_os("UPDATE_EXPECTED").is_some() {
         fs::write(&path, text).unwrap();
     }
@@ -35,14 +33,7 @@ fn doctor_and_plan_of_every_class_are_as_committed() {
     for (name, archive, ifaces) in classes::all() {
         let label = format!("({})\n", archive.comment.trim());
         let host = FakeHost::new(archive);
-        let snapshot = Snapshot::take(
-            &host,
-            &Scope {
-                ifaces,
-                ..Scope::default()
-            },
-        )
-        .unwrap();
+        let snapshot = Snapshot::take(&host, &Scope { ifaces, ..Scope::default() }).unwrap();
         let report = diagnose(&snapshot, None);
         let plan = make(&snapshot, &PlanOptions::default()).unwrap();
         wrong.extend(
@@ -99,14 +90,7 @@ fn each_class_shows_what_it_was_made_for() {
             continue;
         };
         let host = FakeHost::new(archive);
-        let snapshot = Snapshot::take(
-            &host,
-            &Scope {
-                ifaces,
-                ..Scope::default()
-            },
-        )
-        .unwrap();
+        let snapshot = Snapshot::take(&host, &Scope { ifaces, ..Scope::default() }).unwrap();
         let report = diagnose(&snapshot, None);
         for id in *ids {
             assert!(report.has(id), "{name}: {id} is missing");
@@ -153,9 +137,5 @@ fn the_page_of_findings_is_the_catalogue() {
     if std::env::var_os("UPDATE_EXPECTED").is_some() {
         fs::write(&path, &text).unwrap();
     }
-    assert_eq!(
-        fs::read_to_string(&path).unwrap_or_default(),
-        text,
-        "run with UPDATE_EXPECTED=1"
-    );
+    assert_eq!(fs::read_to_string(&path).unwrap_or_default(), text, "run with UPDATE_EXPECTED=1");
 }

@@ -27,17 +27,11 @@ fn watch(archive: Archive, targets: &str, flows: u64) -> VerifyReport {
 }
 
 fn committed(name: &str, text: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/expected")
-        .join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/expected").join(name);
     if std::env::var_os("UPDATE_EXPECTED").is_some() {
         fs::write(&path, text).unwrap();
     }
-    assert_eq!(
-        fs::read_to_string(&path).unwrap_or_default(),
-        text,
-        "{name}"
-    );
+    assert_eq!(fs::read_to_string(&path).unwrap_or_default(), text, "{name}");
 }
 
 #[test]
@@ -59,10 +53,7 @@ fn a_lost_packet_fails_however_even_the_spread() {
     let report = watch(classes::ice_ring_drops(), "0-23", 4000);
     assert_eq!(report.verdict, Judgement::Fail);
     assert!(
-        report
-            .reasons
-            .iter()
-            .any(|reason| reason.contains("rx_dropped.nic grew by 802")),
+        report.reasons.iter().any(|reason| reason.contains("rx_dropped.nic grew by 802")),
         "{:?}",
         report.reasons
     );
@@ -73,10 +64,7 @@ fn packets_outside_of_the_targets_fail() {
     let report = watch(classes::i40e_tuned(), "0-7", 2000);
     assert_eq!(report.verdict, Judgement::Fail);
     assert!(
-        report
-            .reasons
-            .iter()
-            .any(|reason| reason.contains("outside of CPUs 0-7")),
+        report.reasons.iter().any(|reason| reason.contains("outside of CPUs 0-7")),
         "{:?}",
         report.reasons
     );
@@ -88,22 +76,14 @@ fn too_few_packets_or_flows_are_inconclusive() {
     assert_eq!(quiet.verdict, Judgement::Inconclusive);
     let few = watch(classes::ixgbe_64(), "0-15", 3);
     assert_eq!(few.verdict, Judgement::Inconclusive);
-    assert!(
-        few.reasons[0].contains("3 flows for 16 CPUs"),
-        "{:?}",
-        few.reasons
-    );
+    assert!(few.reasons[0].contains("3 flows for 16 CPUs"), "{:?}", few.reasons);
 }
 
 #[test]
 fn a_counter_that_wraps_is_no_loss() {
     let mut machine = Machine::new("made by hand", 1, 2, 1, &[]);
     machine.interface("eth0", 2, 2);
-    machine
-        .archive
-        .first
-        .nics
-        .insert("eth0".to_owned(), String::new());
+    machine.archive.first.nics.insert("eth0".to_owned(), String::new());
     machine.file(
         "/proc/net/softnet_stat",
         "fffff000 ffffffff 0 0 0 0 0 0 0 0 0 0 0 0 0\nfffff000 0 0 0 0 0 0 0 0 0 0 0 1 0 0",

@@ -15,10 +15,7 @@ use common::classes;
 use corewire_tune::host::{Archive, TreeHost};
 
 fn tune(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_corewire-tune"))
-        .args(arguments)
-        .output()
-        .unwrap()
+    Command::new(env!("CARGO_BIN_EXE_corewire-tune")).args(arguments).output().unwrap()
 }
 
 fn code(output: &Output) -> i32 {
@@ -30,11 +27,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn class(name: &str) -> Archive {
-    classes::all()
-        .into_iter()
-        .find(|(known, _, _)| *known == name)
-        .unwrap()
-        .1
+    classes::all().into_iter().find(|(known, _, _)| *known == name).unwrap().1
 }
 
 /// A machine's files in a temporary directory, with a plan for them.
@@ -85,10 +78,7 @@ fn walk(dir: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
         if path.is_dir() {
             walk(&path, files);
         } else {
-            files.insert(
-                path.to_string_lossy().into_owned(),
-                fs::read(&path).unwrap(),
-            );
+            files.insert(path.to_string_lossy().into_owned(), fs::read(&path).unwrap());
         }
     }
 }
@@ -108,9 +98,7 @@ fn exit_codes_of_the_doctor() {
     assert_eq!(code(&report), 1);
     let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
     let finding = &report["findings"][0];
-    for part in [
-        "id", "severity", "subject", "title", "evidence", "why", "mend", "undo", "risk",
-    ] {
+    for part in ["id", "severity", "subject", "title", "evidence", "why", "mend", "undo", "risk"] {
         assert!(!finding[part].is_null(), "{part}");
     }
     for bad in [
@@ -123,11 +111,7 @@ fn exit_codes_of_the_doctor() {
     }
     let output = tune(&["doctor", "--from", &healthy, "--iface", "eth9"]);
     assert_eq!(code(&output), 2);
-    assert!(
-        text(&output.stderr).contains("interface eth9: not there"),
-        "{}",
-        text(&output.stderr)
-    );
+    assert!(text(&output.stderr).contains("interface eth9: not there"), "{}", text(&output.stderr));
     assert_eq!(code(&tune(&["--help"])), 0);
 }
 
@@ -149,10 +133,7 @@ fn files_that_are_missing_empty_foreign_or_unreadable_are_named() {
             archive.later = None;
             match content {
                 None => archive.first.files.remove(path),
-                Some(content) => archive
-                    .first
-                    .files
-                    .insert(path.to_owned(), content.to_owned()),
+                Some(content) => archive.first.files.insert(path.to_owned(), content.to_owned()),
             };
             assert_doctor_says(&archive, 2, path, cause);
         }
@@ -168,23 +149,14 @@ fn files_that_are_missing_empty_foreign_or_unreadable_are_named() {
         assert_doctor_says(&archive, 0, path, cause);
     }
     let mut archive = class("i40e-tuned");
-    archive
-        .first
-        .files
-        .insert(path.to_owned(), "zz\n".to_owned());
+    archive.first.files.insert(path.to_owned(), "zz\n".to_owned());
     assert_doctor_says(&archive, 0, path, "is not a CPU set");
     let mut archive = class("i40e-tuned");
-    archive
-        .first
-        .nics
-        .insert("eth0".to_owned(), "nonsense\n".to_owned());
+    archive.first.nics.insert("eth0".to_owned(), "nonsense\n".to_owned());
     assert_doctor_says(&archive, 0, "card eth0", "not understood");
     // A card without any queue is looked at like any other.
     let mut archive = class("i40e-tuned");
-    archive
-        .first
-        .files
-        .retain(|path, _| !path.contains("/queues/"));
+    archive.first.files.retain(|path, _| !path.contains("/queues/"));
     assert_doctor_says(&archive, 0, "eth0", "0 rx and 0 tx queues");
 }
 
@@ -194,9 +166,7 @@ fn assert_doctor_says(archive: &Archive, expected: i32, what: &str, cause: &str)
     let output = tune(&["doctor", "--from", &file.path().to_string_lossy()]);
     let said = text(&output.stdout) + &text(&output.stderr);
     assert_eq!(code(&output), expected, "{what}, {cause}: {said}");
-    let line = said
-        .lines()
-        .find(|line| line.contains(what) && line.contains(cause));
+    let line = said.lines().find(|line| line.contains(what) && line.contains(cause));
     assert!(line.is_some(), "no line names {what} and {cause}:\n{said}");
 }
 
@@ -204,19 +174,11 @@ fn assert_doctor_says(archive: &Archive, expected: i32, what: &str, cause: &str)
 fn apply_status_drift_undo_and_their_codes() {
     let tree = Tree::new("ixgbe-64-cpus");
     let before = tree.contents();
-    fs::write(
-        tree.path("plan.json"),
-        tree.plan(&["--format", "json"]).stdout,
-    )
-    .unwrap();
+    fs::write(tree.path("plan.json"), tree.plan(&["--format", "json"]).stdout).unwrap();
     let plan = tree.path("plan.json");
     let output = tree.with_state(&["apply", &plan, "--confirm"]);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-    assert!(
-        text(&output.stdout).contains("apply-1: 32 written"),
-        "{}",
-        text(&output.stdout)
-    );
+    assert!(text(&output.stdout).contains("apply-1: 32 written"), "{}", text(&output.stdout));
     let output = tree.with_state(&["apply", &plan, "--confirm"]);
     assert!(text(&output.stdout).contains("nothing to do"));
     assert_eq!(code(&tree.with_state(&["status"])), 0);
@@ -248,11 +210,7 @@ fn apply_status_drift_undo_and_their_codes() {
 #[test]
 fn a_value_that_cannot_be_written_takes_everything_back() {
     let tree = Tree::new("ixgbe-64-cpus");
-    fs::write(
-        tree.path("plan.json"),
-        tree.plan(&["--format", "json"]).stdout,
-    )
-    .unwrap();
+    fs::write(tree.path("plan.json"), tree.plan(&["--format", "json"]).stdout).unwrap();
     // Files of this process's own are writable whatever their mode where it is root, so the file becomes a link to one that
     // reads as planned for and takes no writing by anyone.
     let path = tree.path("root/proc/irq/107/smp_affinity_list");
@@ -274,11 +232,7 @@ fn a_value_that_cannot_be_written_takes_everything_back() {
 fn an_apply_that_nobody_confirms_takes_itself_back() {
     let tree = Tree::new("ixgbe-64-cpus");
     let before = tree.contents();
-    fs::write(
-        tree.path("plan.json"),
-        tree.plan(&["--format", "json"]).stdout,
-    )
-    .unwrap();
+    fs::write(tree.path("plan.json"), tree.plan(&["--format", "json"]).stdout).unwrap();
     let output = tree.with_state(&["apply", &tree.path("plan.json"), "--confirm-within", "1"]);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
     let give_up = Instant::now() + Duration::from_secs(60);
@@ -291,11 +245,7 @@ fn an_apply_that_nobody_confirms_takes_itself_back() {
 #[test]
 fn an_apply_that_is_confirmed_stays() {
     let tree = Tree::new("ixgbe-64-cpus");
-    fs::write(
-        tree.path("plan.json"),
-        tree.plan(&["--format", "json"]).stdout,
-    )
-    .unwrap();
+    fs::write(tree.path("plan.json"), tree.plan(&["--format", "json"]).stdout).unwrap();
     let apply = tree.with_state(&["apply", &tree.path("plan.json"), "--confirm-within", "600"]);
     assert_eq!(code(&apply), 0);
     assert!(
@@ -308,14 +258,8 @@ fn an_apply_that_is_confirmed_stays() {
     let start = Instant::now();
     assert_eq!(code(&tree.with_state(&ended)), 0);
     let nowhere = tree.path("nowhere");
-    assert_eq!(
-        code(&tune(&[&ended[..], &["--state-dir", &nowhere]].concat())),
-        0
-    );
-    assert!(
-        start.elapsed() < Duration::from_secs(60),
-        "the watcher waited"
-    );
+    assert_eq!(code(&tune(&[&ended[..], &["--state-dir", &nowhere]].concat())), 0);
+    assert!(start.elapsed() < Duration::from_secs(60), "the watcher waited");
 }
 
 /// An `ethtool` that sets what a tree's cards say of themselves.
@@ -337,11 +281,7 @@ fn the_script_and_the_binary_end_in_the_same_state() {
     let shells: Vec<Vec<&str>> = [vec!["sh"], vec!["dash"], vec!["busybox", "sh"]]
         .into_iter()
         .filter(|words| {
-            let found = Command::new(words[0])
-                .args(&words[1..])
-                .args(["-c", ":"])
-                .output()
-                .is_ok();
+            let found = Command::new(words[0]).args(&words[1..]).args(["-c", ":"]).output().is_ok();
             if !found {
                 eprintln!("SKIPPED: {words:?} is not installed");
             }
@@ -349,18 +289,10 @@ fn the_script_and_the_binary_end_in_the_same_state() {
         })
         .collect();
     assert!(!shells.is_empty(), "not even sh");
-    for name in [
-        "ixgbe-64-cpus",
-        "mlx5-two-sockets",
-        "bond-of-two",
-        "offline-hole-old-kernel",
-    ] {
+    for name in ["ixgbe-64-cpus", "mlx5-two-sockets", "bond-of-two", "offline-hole-old-kernel"] {
         let goal = ["--goal", "latency", "--iface", "eth0"];
-        let goal = if name == "bond-of-two" {
-            &["--goal", "latency", "--iface", "bond0"]
-        } else {
-            &goal
-        };
+        let goal =
+            if name == "bond-of-two" { &["--goal", "latency", "--iface", "bond0"] } else { &goal };
         let goal = if name == "mlx5-two-sockets" {
             &["--goal", "latency", "--iface", "ens1f0np0"]
         } else {
@@ -370,9 +302,7 @@ fn the_script_and_the_binary_end_in_the_same_state() {
         let before = by_binary.contents();
         fs::write(
             by_binary.path("plan.json"),
-            by_binary
-                .plan(&[&goal[..], &["--format", "json"]].concat())
-                .stdout,
+            by_binary.plan(&[&goal[..], &["--format", "json"]].concat()).stdout,
         )
         .unwrap();
         let output = by_binary.with_state(&["apply", &by_binary.path("plan.json"), "--confirm"]);
@@ -384,21 +314,15 @@ fn the_script_and_the_binary_end_in_the_same_state() {
             let tree = Tree::new(name);
             let start = relative(&tree);
             let script = tree.path("plan.sh");
-            fs::write(
-                &script,
-                tree.plan(&[&goal[..], &["--format", "sh"]].concat()).stdout,
-            )
-            .unwrap();
+            fs::write(&script, tree.plan(&[&goal[..], &["--format", "sh"]].concat()).stdout)
+                .unwrap();
             let bin = tree.dir.path().join("bin");
             fs::create_dir(&bin).unwrap();
             fs::write(bin.join("ethtool"), ETHTOOL).unwrap();
             fs::set_permissions(bin.join("ethtool"), fs::Permissions::from_mode(0o755)).unwrap();
             let run = |word: &str| {
-                let path = format!(
-                    "{}:{}",
-                    bin.display(),
-                    std::env::var("PATH").unwrap_or_default()
-                );
+                let path =
+                    format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
                 let output = Command::new(shell[0])
                     .args(&shell[1..])
                     .args([script.as_str(), word])
@@ -406,12 +330,7 @@ fn the_script_and_the_binary_end_in_the_same_state() {
                     .env("PATH", path)
                     .output();
                 let output = output.unwrap();
-                assert_eq!(
-                    code(&output),
-                    0,
-                    "{name}, {shell:?} {word}: {}",
-                    text(&output.stderr)
-                );
+                assert_eq!(code(&output), 0, "{name}, {shell:?} {word}: {}", text(&output.stderr));
             };
             run("dry-run");
             assert_eq!(relative(&tree), start, "{name}, {shell:?}: a dry run wrote");
@@ -428,10 +347,7 @@ fn the_script_and_the_binary_end_in_the_same_state() {
 /// The files of a tree by their place in it, so that two trees can be compared.
 fn relative(tree: &Tree) -> BTreeMap<String, Vec<u8>> {
     let root = tree.path("root");
-    tree.contents()
-        .into_iter()
-        .map(|(path, bytes)| (path.replacen(&root, "", 1), bytes))
-        .collect()
+    tree.contents().into_iter().map(|(path, bytes)| (path.replacen(&root, "", 1), bytes)).collect()
 }
 
 #[test]
@@ -459,14 +375,8 @@ fn explain_knows_every_finding_and_capture_can_be_read_back() {
 
 /// Runs one of the shell scripts for people on a copy of a machine's files.
 fn by_hand(name: &str, arguments: &[&str]) -> Output {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("scripts")
-        .join(name);
-    Command::new("sh")
-        .arg(script)
-        .args(arguments)
-        .output()
-        .unwrap()
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name);
+    Command::new("sh").arg(script).args(arguments).output().unwrap()
 }
 
 #[test]
@@ -474,10 +384,7 @@ fn the_scripts_for_people_do_what_they_say_on_the_same_files() {
     let tree = Tree::new("offline-hole-old-kernel");
     let root = tree.path("root");
     let before = tree.contents();
-    let output = by_hand(
-        "spread-irq.sh",
-        &["--root", &root, "--dry-run", "eth0", "7,6"],
-    );
+    let output = by_hand("spread-irq.sh", &["--root", &root, "--dry-run", "eth0", "7,6"]);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
     assert!(
         text(&output.stdout)
@@ -488,10 +395,7 @@ fn the_scripts_for_people_do_what_they_say_on_the_same_files() {
         &["show-netfilter.sh", "--port", "9000"],
         &["show-ring.sh", "eth0"],
     ] {
-        let output = by_hand(
-            arguments[0],
-            &[&["--root", root.as_str()], &arguments[1..]].concat(),
-        );
+        let output = by_hand(arguments[0], &[&["--root", root.as_str()], &arguments[1..]].concat());
         assert_eq!(code(&output), 0, "{arguments:?}: {}", text(&output.stderr));
         assert!(!output.stdout.is_empty(), "{arguments:?}");
     }
@@ -510,8 +414,5 @@ fn the_scripts_for_people_do_what_they_say_on_the_same_files() {
     ] {
         assert_eq!(code(&by_hand(bad[0], &bad[1..])), 64, "{bad:?}");
     }
-    assert_eq!(
-        code(&by_hand("spread-irq.sh", &["--root", &root, "eth9", "1"])),
-        2
-    );
+    assert_eq!(code(&by_hand("spread-irq.sh", &["--root", &root, "eth9", "1"])), 2);
 }

@@ -27,11 +27,7 @@ const CLASSES: [&str; 9] = [
 ];
 
 fn options() -> impl Strategy<Value = PlanOptions> {
-    let goal = prop_oneof![
-        Just(None),
-        Just(Some(Goal::Latency)),
-        Just(Some(Goal::Throughput))
-    ];
+    let goal = prop_oneof![Just(None), Just(Some(Goal::Latency)), Just(Some(Goal::Throughput))];
     (
         proptest::option::of(1_u32..5),
         proptest::option::of(1_u32..5),
@@ -40,12 +36,7 @@ fn options() -> impl Strategy<Value = PlanOptions> {
         any::<bool>(),
     )
         .prop_map(|(shards, queues, goal, rps, smt)| PlanOptions {
-            derive: placement::Options {
-                shards,
-                queues,
-                smt,
-                ..placement::Options::default()
-            },
+            derive: placement::Options { shards, queues, smt, ..placement::Options::default() },
             goal,
             rps,
             ..PlanOptions::default()
@@ -53,30 +44,19 @@ fn options() -> impl Strategy<Value = PlanOptions> {
 }
 
 fn machine(name: &str) -> (FakeHost, Vec<String>) {
-    let (_, archive, ifaces) = classes::all()
-        .into_iter()
-        .find(|(known, _, _)| *known == name)
-        .unwrap();
+    let (_, archive, ifaces) =
+        classes::all().into_iter().find(|(known, _, _)| *known == name).unwrap();
     (FakeHost::new(archive), ifaces)
 }
 
 fn plan_for(host: &FakeHost, ifaces: &[String], options: &PlanOptions) -> Plan {
-    let snapshot = Snapshot::take(
-        host,
-        &Scope {
-            ifaces: ifaces.to_vec(),
-            ..Scope::default()
-        },
-    )
-    .unwrap();
+    let snapshot =
+        Snapshot::take(host, &Scope { ifaces: ifaces.to_vec(), ..Scope::default() }).unwrap();
     make(&snapshot, options).unwrap()
 }
 
 fn banned() -> ApplyOptions {
-    ApplyOptions {
-        irqbalance_is_banned: true,
-        ..ApplyOptions::default()
-    }
+    ApplyOptions { irqbalance_is_banned: true, ..ApplyOptions::default() }
 }
 
 proptest! {
@@ -168,10 +148,7 @@ fn undo_all(host: &FakeHost, journal: &mut MemoryJournal) {
 #[test]
 fn every_place_of_a_long_plan() {
     let options = PlanOptions {
-        derive: placement::Options {
-            queues: Some(3),
-            ..placement::Options::default()
-        },
+        derive: placement::Options { queues: Some(3), ..placement::Options::default() },
         goal: Some(Goal::Latency),
         rps: true,
         ..PlanOptions::default()
@@ -200,25 +177,15 @@ fn what_somebody_else_changed_is_named_and_left() {
     let (host, ifaces) = machine("neglected");
     let plan = plan_for(&host, &ifaces, &PlanOptions::default());
     let mut journal = MemoryJournal::new(Sabotage::default());
-    let id = apply(&host, &mut journal, &plan, &banned())
-        .unwrap()
-        .id
-        .unwrap();
+    let id = apply(&host, &mut journal, &plan, &banned()).unwrap().id.unwrap();
     let path = "/proc/sys/net/core/somaxconn";
     host.overwrite(path, "9999\n");
     let report = undo(&host, &mut journal, &id, false).unwrap();
     assert_eq!(report.left.len(), 1);
-    assert!(
-        report.left[0].contains(path) && report.left[0].contains("9999"),
-        "{}",
-        report.left[0]
-    );
+    assert!(report.left[0].contains(path) && report.left[0].contains("9999"), "{}", report.left[0]);
     assert_eq!(host.read(path).unwrap(), "9999\n");
     let report = undo(&host, &mut journal, &id, true).unwrap();
-    assert_eq!(
-        (report.left.len(), host.read(path).unwrap().as_str()),
-        (0, "128\n")
-    );
+    assert_eq!((report.left.len(), host.read(path).unwrap().as_str()), (0, "128\n"));
 }
 
 #[test]
@@ -247,19 +214,15 @@ fn a_changed_machine_irqbalance_or_a_restart_refuse_the_plan() {
 
 #[test]
 fn a_managed_interrupt_is_explained_and_everything_taken_back() {
-    let (_, archive, _) = classes::all()
-        .into_iter()
-        .find(|(name, _, _)| *name == "ixgbe-64-cpus")
-        .unwrap();
+    let (_, archive, _) =
+        classes::all().into_iter().find(|(name, _, _)| *name == "ixgbe-64-cpus").unwrap();
     let host = FakeHost::new(archive).with_managed_irqs([105]);
     let plan = plan_for(&host, &[], &PlanOptions::default());
     let before = settings_by_name(&host);
     let error = apply(&host, &mut MemoryJournal::default(), &plan, &banned()).unwrap_err();
     assert!(matches!(error, ApplyError::RolledBack(_)));
     assert!(
-        error
-            .to_string()
-            .contains("/proc/irq/105/smp_affinity_list: refused with EIO"),
+        error.to_string().contains("/proc/irq/105/smp_affinity_list: refused with EIO"),
         "{error}"
     );
     assert!(error.to_string().contains("IRQ_MANAGED"), "{error}");

@@ -100,7 +100,7 @@ impl Habits {
 
     /// Bodies that `burst` has made.
     pub fn made(&self) -> usize {
-        self.bursts.load(Ordering::SeqCst) as usize
+        usize::try_from(self.bursts.load(Ordering::SeqCst)).unwrap()
     }
 
     fn pass(&self) -> impl Future<Output = ()> + use<> {
@@ -236,7 +236,7 @@ impl Subject for Target {
     }
 
     async fn who(&self, context: &Context) -> Result<Who, Status> {
-        let left = context.remaining().map_or(0, |left| left.as_micros() as u64);
+        let left = context.remaining().map_or(0, |left| u64::try_from(left.as_micros()).unwrap());
         let id = context.call_id();
         let (connection, call) = (id.connection, id.call);
         let shard = context.shard().0;

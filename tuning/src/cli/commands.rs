@@ -58,11 +58,7 @@ fn read_placement(path: Option<&Path>) -> Result<Option<Placement>, Failure> {
 }
 
 fn scope(look: &args::Look, engine_pid: Option<u32>) -> Scope {
-    Scope {
-        ifaces: look.iface.clone(),
-        sample: Duration::from_millis(look.sample_ms),
-        engine_pid,
-    }
+    Scope { ifaces: look.iface.clone(), sample: Duration::from_millis(look.sample_ms), engine_pid }
 }
 
 fn say(out: &mut Vec<u8>, text: &str) {
@@ -97,11 +93,7 @@ pub(super) fn doctor(args: &args::Doctor, out: &mut Vec<u8>) -> Answer {
             ));
         }
     }
-    Ok(if report.has_fault() {
-        Exit::Bad
-    } else {
-        Exit::Good
-    })
+    Ok(if report.has_fault() { Exit::Bad } else { Exit::Good })
 }
 
 pub(super) fn plan(args: &args::PlanArgs, out: &mut Vec<u8>) -> Answer {
@@ -146,13 +138,9 @@ pub(super) fn apply(args: &args::Apply, out: &mut Vec<u8>) -> Answer {
     let plan = Plan::from_json(&read_file(&args.plan)?)
         .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", args.plan.display())))?;
     let mut journal = open_journal(&args.state)?;
-    let unix_seconds = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| time.as_secs());
-    let options = ApplyOptions {
-        irqbalance_is_banned: args.irqbalance_is_banned,
-        unix_seconds,
-    };
+    let unix_seconds =
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let options = ApplyOptions { irqbalance_is_banned: args.irqbalance_is_banned, unix_seconds };
     let outcome = apply::apply(host.as_ref(), &mut journal, &plan, &options).map_err(|error| {
         let exit = match &error {
             ApplyError::Refused(_) => Exit::Refused,
@@ -183,11 +171,7 @@ pub(super) fn apply(args: &args::Apply, out: &mut Vec<u8>) -> Answer {
     if let Err(error) = watch::start(&args.state, &id, args.confirm_within) {
         let report = apply::undo(host.as_ref(), &mut journal, &id, false)
             .map_err(|fault| Failure::new(Exit::Stuck, fault))?;
-        let exit = if report.left.is_empty() {
-            Exit::RolledBack
-        } else {
-            Exit::Stuck
-        };
+        let exit = if report.left.is_empty() { Exit::RolledBack } else { Exit::Stuck };
         return Err(Failure::new(
             exit,
             format!("the watcher could not be started ({error}); taken back"),
@@ -206,21 +190,13 @@ pub(super) fn apply(args: &args::Apply, out: &mut Vec<u8>) -> Answer {
 pub(super) fn confirm(args: &args::Confirm, out: &mut Vec<u8>) -> Answer {
     let mut journal = open_journal(&args.state)?;
     let all = applies(&journal.records().map_err(unclear)?);
-    let Some(last) = all
-        .iter()
-        .rev()
-        .find(|applied| applied.is_complete && !applied.is_ended)
+    let Some(last) = all.iter().rev().find(|applied| applied.is_complete && !applied.is_ended)
     else {
-        return Err(Failure::new(
-            Exit::Bad,
-            "there is nothing to confirm: no apply holds",
-        ));
+        return Err(Failure::new(Exit::Bad, "there is nothing to confirm: no apply holds"));
     };
     if !last.is_confirmed {
         journal
-            .append(&Record::Confirmed {
-                id: last.id.clone(),
-            })
+            .append(&Record::Confirmed { id: last.id.clone() })
             .map_err(|fault| Failure::new(Exit::Stuck, fault))?;
     }
     say(out, &format!("{} is confirmed\n", last.id));
@@ -239,11 +215,7 @@ pub(super) fn undo(args: &args::Undo, out: &mut Vec<u8>) -> Answer {
                 .rev()
                 .filter(|applied| !applied.is_ended)
                 .map(|applied| applied.id.clone());
-            if args.all {
-                holding.collect()
-            } else {
-                holding.take(1).collect()
-            }
+            if args.all { holding.collect() } else { holding.take(1).collect() }
         }
     };
     if ids.is_empty() {
@@ -265,9 +237,7 @@ pub(super) fn undo(args: &args::Undo, out: &mut Vec<u8>) -> Answer {
 pub(super) fn status(args: &args::Status, out: &mut Vec<u8>) -> Answer {
     let host = machine(&args.state.machine);
     let records = FileJournal::peek(&args.state.state_dir).map_err(unclear)?;
-    let boot_id = host
-        .read("/proc/sys/kernel/random/boot_id")
-        .unwrap_or_default();
+    let boot_id = host.read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let mut exit = Exit::Good;
     let all = applies(&records);
     if all.is_empty() {
@@ -281,18 +251,12 @@ pub(super) fn status(args: &args::Status, out: &mut Vec<u8>) -> Answer {
             applied if applied.is_confirmed => "confirmed",
             _ => "waiting for `corewire-tune confirm`",
         };
-        say(
-            out,
-            &format!("{}: {} steps, {state}\n", applied.id, applied.steps.len()),
-        );
+        say(out, &format!("{}: {} steps, {state}\n", applied.id, applied.steps.len()));
         if applied.is_ended || applied.boot_id != boot_id.trim() {
             continue;
         }
         for (line, holds) in apply::drift(host.as_ref(), applied) {
-            say(
-                out,
-                &format!("  {} {line}\n", if holds { "holds " } else { "DRIFT " }),
-            );
+            say(out, &format!("  {} {line}\n", if holds { "holds " } else { "DRIFT " }));
             if !holds {
                 exit = Exit::Bad;
             }
@@ -314,10 +278,7 @@ pub(super) fn verify(args: &args::Verify, out: &mut Vec<u8>) -> Answer {
     let placement = read_placement(args.placement.as_deref())?;
     let options = VerifyOptions {
         ifaces: args.iface.clone(),
-        targets: args
-            .cpus
-            .clone()
-            .or_else(|| placement.map(|placement| placement.all_cpus())),
+        targets: args.cpus.clone().or_else(|| placement.map(|placement| placement.all_cpus())),
         samples: args.duration,
         period: Duration::from_secs(1),
         skew_max: args.max_skew,
@@ -359,9 +320,7 @@ fn start_load(words: &[String]) -> Result<Option<Child>, Failure> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn();
-    child
-        .map(Some)
-        .map_err(|error| Failure::new(Exit::Usage, format!("{program}: {error}")))
+    child.map(Some).map_err(|error| Failure::new(Exit::Usage, format!("{program}: {error}")))
 }
 
 pub(super) fn capture(args: &args::Capture, out: &mut Vec<u8>) -> Answer {

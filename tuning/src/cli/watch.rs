@@ -17,23 +17,13 @@ use super::{Exit, Failure};
 /// Starts the watcher and leaves it alone.
 pub(super) fn start(state: &args::State, id: &str, seconds: u64) -> io::Result<()> {
     let mut command = Command::new(std::env::current_exe()?);
-    command
-        .arg("watch")
-        .arg("--id")
-        .arg(id)
-        .arg("--seconds")
-        .arg(seconds.to_string());
-    command
-        .arg("--state-dir")
-        .arg(std::path::absolute(&state.state_dir)?);
+    command.arg("watch").arg("--id").arg(id).arg("--seconds").arg(seconds.to_string());
+    command.arg("--state-dir").arg(std::path::absolute(&state.state_dir)?);
     if let Some(root) = &state.machine.root {
         command.arg("--root").arg(std::path::absolute(root)?);
     }
     let log = std::fs::File::create(state.state_dir.join("watch.log"))?;
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     command.spawn().map(|_| ())
 }
 

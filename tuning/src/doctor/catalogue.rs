@@ -414,13 +414,7 @@ mod tests {
                 "{} stands twice",
                 entry.id
             );
-            for part in [
-                entry.title,
-                entry.shows,
-                entry.why,
-                entry.risk,
-                entry.detail,
-            ] {
+            for part in [entry.title, entry.shows, entry.why, entry.risk, entry.detail] {
                 assert!(!part.is_empty(), "{} lacks a part", entry.id);
             }
         }

@@ -58,21 +58,14 @@ pub(crate) fn counts_full_ring(driver: &str, counter: &str) -> bool {
 fn ring_drops(case: &mut Case<'_>, rate: &Rate<'_>, nic: &Nic) {
     let driver = nic.driver.as_deref().unwrap_or("");
     let grown = rate.card(&nic.name);
-    let lost: Vec<_> = grown
-        .iter()
-        .filter(|(name, _)| counts_full_ring(driver, name))
-        .collect();
+    let lost: Vec<_> = grown.iter().filter(|(name, _)| counts_full_ring(driver, name)).collect();
     if lost.is_empty() {
         return;
     }
     let ring = nic.facts.value(Knob::RingRx);
     let max = nic.facts.max(Knob::RingRx);
     let can_grow = matches!((ring, max), (Some(ring), Some(max)) if ring < max);
-    let id = if can_grow || ring.is_none() {
-        "RING_DROPS"
-    } else {
-        "RING_DROPS_AT_MAX"
-    };
+    let id = if can_grow || ring.is_none() { "RING_DROPS" } else { "RING_DROPS_AT_MAX" };
     let mut finding = Finding::new(
         id,
         Severity::Fault,
@@ -83,10 +76,8 @@ fn ring_drops(case: &mut Case<'_>, rate: &Rate<'_>, nic: &Nic) {
         finding = finding.seen(format!("{} {name}", nic.name), format!("+{delta}"));
     }
     if let (Some(ring), Some(max)) = (ring, max) {
-        finding = finding.seen(
-            format!("ring of {} (ethtool -g)", nic.name),
-            format!("{ring} of at most {max}"),
-        );
+        finding = finding
+            .seen(format!("ring of {} (ethtool -g)", nic.name), format!("{ring} of at most {max}"));
     }
     let full = nic
         .vectors
@@ -113,12 +104,9 @@ fn ring_drops(case: &mut Case<'_>, rate: &Rate<'_>, nic: &Nic) {
 fn other_card_drops(case: &mut Case<'_>, rate: &Rate<'_>, nic: &Nic) {
     let grown = rate.card(&nic.name);
     let with = |finding: Finding, test: &dyn Fn(&str) -> bool| {
-        grown
-            .iter()
-            .filter(|(name, _)| test(name))
-            .fold(finding, |finding, (name, delta)| {
-                finding.seen(format!("{} {name}", nic.name), format!("+{delta}"))
-            })
+        grown.iter().filter(|(name, _)| test(name)).fold(finding, |finding, (name, delta)| {
+            finding.seen(format!("{} {name}", nic.name), format!("+{delta}"))
+        })
     };
     let port = |name: &str| name == "driver.rx_discards_phy";
     if grown.keys().any(|name| port(name)) {
@@ -154,15 +142,10 @@ fn backlog(case: &mut Case<'_>, rate: &Rate<'_>) {
         "a CPU's backlog was full and packets were dropped",
     );
     for (cpu, delta) in dropped.iter().filter(|(_, delta)| **delta > 0) {
-        finding = finding.seen(
-            format!("/proc/net/softnet_stat column 2, CPU {cpu}"),
-            format!("+{delta}"),
-        );
+        finding = finding
+            .seen(format!("/proc/net/softnet_stat column 2, CPU {cpu}"), format!("+{delta}"));
     }
-    if let Some(now) = case
-        .snapshot
-        .value_number("/proc/sys/net/core/netdev_max_backlog")
-    {
+    if let Some(now) = case.snapshot.value_number("/proc/sys/net/core/netdev_max_backlog") {
         finding = finding.mended_by(
             format!("sysctl -w net.core.netdev_max_backlog={}", now * 2),
             format!("sysctl -w net.core.netdev_max_backlog={now}"),
@@ -194,17 +177,11 @@ fn squeeze(case: &mut Case<'_>, rate: &Rate<'_>) {
     for (cpu, delta) in hit {
         finding = finding.seen(
             format!("/proc/net/softnet_stat column 3, CPU {cpu}"),
-            format!(
-                "+{delta} for {} packets",
-                packets.get(cpu).copied().unwrap_or(0)
-            ),
+            format!("+{delta} for {} packets", packets.get(cpu).copied().unwrap_or(0)),
         );
     }
     for name in ["netdev_budget", "netdev_budget_usecs"] {
-        if let Some(now) = case
-            .snapshot
-            .value_number(&format!("/proc/sys/net/core/{name}"))
-        {
+        if let Some(now) = case.snapshot.value_number(&format!("/proc/sys/net/core/{name}")) {
             finding = finding.mended_by(
                 format!("sysctl -w net.core.{name}={}", now * 2),
                 format!("sysctl -w net.core.{name}={now}"),
@@ -218,39 +195,22 @@ fn squeeze(case: &mut Case<'_>, rate: &Rate<'_>) {
 fn targets(case: &Case<'_>) -> Vec<u32> {
     match case.placement {
         Some(placement) if case.is_given => placement.all_cpus().iter().collect(),
-        _ => case
-            .snapshot
-            .cpus
-            .topology
-            .cpus
-            .iter()
-            .map(|place| place.cpu)
-            .collect(),
+        _ => case.snapshot.cpus.topology.cpus.iter().map(|place| place.cpu).collect(),
     }
 }
 
 fn skew(case: &mut Case<'_>, rate: &Rate<'_>) {
     let packets = rate.packets();
     let cpus = targets(case);
-    let mut busiest: Vec<(u32, u64)> = cpus
-        .iter()
-        .map(|cpu| (*cpu, packets.get(cpu).copied().unwrap_or(0)))
-        .collect();
+    let mut busiest: Vec<(u32, u64)> =
+        cpus.iter().map(|cpu| (*cpu, packets.get(cpu).copied().unwrap_or(0))).collect();
     busiest.sort_by_key(|(cpu, count)| (std::cmp::Reverse(*count), *cpu));
     // Packets can spread over as many CPUs as there are queues, or over all where RPS is on, and over no more.
     let has_rps = |nic: &Nic| nic.rx.iter().any(|queue| !queue.rps.is_empty());
     let is_open = case.is_given || case.snapshot.cards().any(has_rps);
     let queues: usize = case.snapshot.cards().map(|nic| nic.rx.len()).sum();
-    let reach = if is_open {
-        cpus.len()
-    } else {
-        queues.min(cpus.len())
-    };
-    let counts: Vec<u64> = busiest
-        .iter()
-        .take(reach)
-        .map(|(_, count)| *count)
-        .collect();
+    let reach = if is_open { cpus.len() } else { queues.min(cpus.len()) };
+    let counts: Vec<u64> = busiest.iter().take(reach).map(|(_, count)| *count).collect();
     let total: u64 = counts.iter().sum();
     if total < PACKETS_MIN || reach < 2 {
         return;
@@ -270,27 +230,16 @@ fn skew(case: &mut Case<'_>, rate: &Rate<'_>) {
     );
     let mut finding = Finding::new("SOFTIRQ_SKEW", Severity::Fault, "host", title).seen(
         "max/mean and Jain index of packets",
-        format!(
-            "{:.2} (bar {bar:.2}) and {:.3}",
-            spread.max_over_mean, spread.jain
-        ),
+        format!("{:.2} (bar {bar:.2}) and {:.3}", spread.max_over_mean, spread.jain),
     );
     let runs = rate.net_rx_runs();
     for (cpu, count) in busiest.into_iter().take(4) {
         finding = finding.seen(
             format!("/proc/net/softnet_stat column 1, CPU {cpu}"),
-            format!(
-                "+{count} packets (NET_RX ran {} times)",
-                runs.get(&cpu).copied().unwrap_or(0)
-            ),
+            format!("+{count} packets (NET_RX ran {} times)", runs.get(&cpu).copied().unwrap_or(0)),
         );
     }
-    let iface = case
-        .snapshot
-        .cards()
-        .next()
-        .map(|nic| nic.name.clone())
-        .unwrap_or_default();
+    let iface = case.snapshot.cards().next().map(|nic| nic.name.clone()).unwrap_or_default();
     case.add(finding.mended_by_plan(&iface, "queues,irq,rps"));
 }
 
@@ -298,11 +247,7 @@ fn ksoftirqd(case: &mut Case<'_>, rate: &Rate<'_>) {
     for place in &case.snapshot.cpus.topology.cpus {
         let share = rate.ksoftirqd_share(place.cpu);
         if share > 0.5 {
-            let title = format!(
-                "ksoftirqd/{} ran {:.0} % of the time",
-                place.cpu,
-                share * 100.0
-            );
+            let title = format!("ksoftirqd/{} ran {:.0} % of the time", place.cpu, share * 100.0);
             let finding = Finding::new(
                 "KSOFTIRQD_BUSY",
                 Severity::Advice,
@@ -319,11 +264,8 @@ fn ksoftirqd(case: &mut Case<'_>, rate: &Rate<'_>) {
 }
 
 fn tcp(case: &mut Case<'_>, rate: &Rate<'_>) {
-    let somaxconn = case
-        .snapshot
-        .value("/proc/sys/net/core/somaxconn")
-        .unwrap_or("unknown")
-        .to_owned();
+    let somaxconn =
+        case.snapshot.value("/proc/sys/net/core/somaxconn").unwrap_or("unknown").to_owned();
     let groups: [(&str, &str, &[&str]); 3] = [
         (
             "LISTEN_OVERFLOW",
@@ -347,10 +289,8 @@ fn tcp(case: &mut Case<'_>, rate: &Rate<'_>) {
         }
         let mut finding = Finding::new(id, Severity::Fault, "host", title);
         for name in names {
-            finding = finding.seen(
-                format!("/proc/net/netstat {name}"),
-                format!("+{}", rate.netstat(name)),
-            );
+            finding = finding
+                .seen(format!("/proc/net/netstat {name}"), format!("+{}", rate.netstat(name)));
         }
         match id {
             "LISTEN_OVERFLOW" => {
@@ -363,9 +303,8 @@ fn tcp(case: &mut Case<'_>, rate: &Rate<'_>) {
                 }
             }
             "SYN_DROP" => {
-                if let Some(now) = case
-                    .snapshot
-                    .value_number("/proc/sys/net/ipv4/tcp_max_syn_backlog")
+                if let Some(now) =
+                    case.snapshot.value_number("/proc/sys/net/ipv4/tcp_max_syn_backlog")
                 {
                     finding = finding.mended_by(
                         format!("sysctl -w net.ipv4.tcp_max_syn_backlog={}", now * 2),

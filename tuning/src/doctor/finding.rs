@@ -84,10 +84,7 @@ impl Finding {
 
     /// Adds what was read.
     pub(super) fn seen(mut self, source: impl Into<String>, value: impl Into<String>) -> Self {
-        self.evidence.push(Evidence {
-            source: source.into(),
-            value: value.into(),
-        });
+        self.evidence.push(Evidence { source: source.into(), value: value.into() });
         self
     }
 

@@ -9,12 +9,7 @@ use crate::snapshot::{Nic, Vector};
 use super::{Case, Finding, Severity};
 
 pub(super) fn check(case: &mut Case<'_>) {
-    let cards: Vec<Nic> = case
-        .snapshot
-        .cards()
-        .filter(|nic| nic.has_vectors())
-        .cloned()
-        .collect();
+    let cards: Vec<Nic> = case.snapshot.cards().filter(|nic| nic.has_vectors()).cloned().collect();
     for nic in &cards {
         pile(case, nic);
         wide(case, nic);
@@ -26,11 +21,7 @@ pub(super) fn check(case: &mut Case<'_>) {
         return;
     }
     if let Some(pid) = case.snapshot.irqbalance {
-        let severity = if case.is_given {
-            Severity::Fault
-        } else {
-            Severity::Note
-        };
+        let severity = if case.is_given { Severity::Fault } else { Severity::Note };
         let finding = Finding::new("IRQBALANCE_FIGHT", severity, "host", "irqbalance runs and moves interrupts every ten seconds")
             .seen(format!("/proc/{pid}/comm"), "irqbalance")
             .mended_by(
@@ -40,11 +31,7 @@ pub(super) fn check(case: &mut Case<'_>) {
         case.add(finding);
     }
     for path in case.snapshot.udev_irq_policies.clone() {
-        let severity = if case.is_given {
-            Severity::Fault
-        } else {
-            Severity::Note
-        };
+        let severity = if case.is_given { Severity::Fault } else { Severity::Note };
         let title = "udev places the interrupts of network cards by itself";
         case.add(
             Finding::new("UDEV_IRQ_POLICY", severity, "host", title).seen(path, "sets IRQAffinity"),
@@ -55,16 +42,10 @@ pub(super) fn check(case: &mut Case<'_>) {
 /// The receive vectors that are served on each CPU.
 fn by_cpu(nic: &Nic) -> BTreeMap<u32, Vec<&Vector>> {
     let mut map: BTreeMap<u32, Vec<&Vector>> = BTreeMap::new();
-    for vector in nic
-        .vectors
-        .iter()
-        .filter(|vector| vector.role == VectorRole::Receive)
-    {
+    for vector in nic.vectors.iter().filter(|vector| vector.role == VectorRole::Receive) {
         // A mask of several CPUs without an effective one says nothing; then nothing is concluded.
         if vector.served_on().len() == 1 {
-            map.entry(vector.served_on().first().unwrap_or(0))
-                .or_default()
-                .push(vector);
+            map.entry(vector.served_on().first().unwrap_or(0)).or_default().push(vector);
         }
     }
     map
@@ -80,15 +61,8 @@ fn count(case: &Case<'_>, vector: &Vector) -> u64 {
 
 /// Harm needs traffic: the same masks on an idle card are only advice.
 fn severity(case: &Case<'_>, vectors: &[&Vector]) -> Severity {
-    let busy = vectors
-        .iter()
-        .filter(|vector| count(case, vector) > 100)
-        .count();
-    if busy > 1 {
-        Severity::Fault
-    } else {
-        Severity::Advice
-    }
+    let busy = vectors.iter().filter(|vector| count(case, vector) > 100).count();
+    if busy > 1 { Severity::Fault } else { Severity::Advice }
 }
 
 fn pile(case: &mut Case<'_>, nic: &Nic) {
@@ -104,27 +78,19 @@ fn pile(case: &mut Case<'_>, nic: &Nic) {
         .map(|place| place.cpu)
         .filter(|cpu| local(*cpu) && !used.contains(*cpu))
         .collect();
-    let Some((cpu, vectors)) = map
-        .iter()
-        .max_by_key(|(cpu, vectors)| (vectors.len(), std::cmp::Reverse(**cpu)))
+    let Some((cpu, vectors)) =
+        map.iter().max_by_key(|(cpu, vectors)| (vectors.len(), std::cmp::Reverse(**cpu)))
     else {
         return;
     };
-    let mean = map
-        .values()
-        .map(Vec::len)
-        .sum::<usize>()
-        .div_ceil((used.len() + free.len()).max(1));
+    let mean = map.values().map(Vec::len).sum::<usize>().div_ceil((used.len() + free.len()).max(1));
     if vectors.len() < 2 || free.is_empty() || vectors.len() <= mean {
         return;
     }
     let title = format!(
         "{} of {} receive interrupts are served on CPU {cpu}",
         vectors.len(),
-        nic.vectors
-            .iter()
-            .filter(|v| v.role == VectorRole::Receive)
-            .count()
+        nic.vectors.iter().filter(|v| v.role == VectorRole::Receive).count()
     );
     let mut finding = Finding::new("IRQ_PILE", severity(case, vectors), &nic.name, title);
     for vector in vectors.iter().take(4) {
@@ -135,10 +101,7 @@ fn pile(case: &mut Case<'_>, nic: &Nic) {
             count(case, vector)
         );
         finding = finding.seen(
-            format!(
-                "/proc/irq/{}/effective_affinity_list ({})",
-                vector.irq, vector.name
-            ),
+            format!("/proc/irq/{}/effective_affinity_list ({})", vector.irq, vector.name),
             seen,
         );
     }
@@ -163,10 +126,7 @@ fn wide(case: &mut Case<'_>, nic: &Nic) {
     );
     let first = wide[0];
     let finding = Finding::new("IRQ_WIDE", Severity::Note, &nic.name, title)
-        .seen(
-            format!("/proc/irq/{}/smp_affinity_list", first.irq),
-            first.affinity.to_string(),
-        )
+        .seen(format!("/proc/irq/{}/smp_affinity_list", first.irq), first.affinity.to_string())
         .seen(
             format!("/proc/irq/{}/effective_affinity_list", first.irq),
             first.served_on().to_string(),
@@ -182,12 +142,9 @@ fn remote_node(case: &mut Case<'_>, nic: &Nic) {
         .filter(|vector| {
             let cpus = vector.served_on();
             cpus.len() == 1
-                && cpus.iter().all(|cpu| {
-                    case.snapshot
-                        .cpus
-                        .node(cpu)
-                        .is_some_and(|other| other != node)
-                })
+                && cpus
+                    .iter()
+                    .all(|cpu| case.snapshot.cpus.node(cpu).is_some_and(|other| other != node))
         })
         .collect();
     let Some(first) = remote.first() else { return };
@@ -199,10 +156,7 @@ fn remote_node(case: &mut Case<'_>, nic: &Nic) {
     let finding = Finding::new("IRQ_REMOTE_NODE", severity(case, &remote), &nic.name, title)
         .seen(format!("numa_node of {}", nic.name), node.to_string())
         .seen(
-            format!(
-                "/proc/irq/{}/effective_affinity_list ({})",
-                first.irq, first.name
-            ),
+            format!("/proc/irq/{}/effective_affinity_list ({})", first.irq, first.name),
             first.served_on().to_string(),
         );
     case.add(finding.mended_by_plan(&nic.name, "irq"));
@@ -212,11 +166,8 @@ fn smt_peer(case: &mut Case<'_>, nic: &Nic) {
     let map = by_cpu(nic);
     let cpus = &case.snapshot.cpus;
     let used: CpuSet = map.keys().copied().collect();
-    let cores: std::collections::BTreeSet<u32> = used
-        .iter()
-        .filter_map(|cpu| cpus.topology.place(cpu))
-        .map(|place| place.core)
-        .collect();
+    let cores: std::collections::BTreeSet<u32> =
+        used.iter().filter_map(|cpu| cpus.topology.place(cpu)).map(|place| place.core).collect();
     let all: std::collections::BTreeSet<u32> = cpus
         .topology
         .cpus
@@ -266,14 +217,8 @@ fn drift(case: &mut Case<'_>, nic: &Nic) {
     );
     let mut finding = Finding::new("IRQ_DRIFT", Severity::Fault, &nic.name, title);
     for (vector, cpu) in off.iter().take(4) {
-        let path = format!(
-            "/proc/irq/{}/effective_affinity_list ({})",
-            vector.irq, vector.name
-        );
-        finding = finding.seen(
-            path,
-            format!("{}, placement says {cpu}", vector.served_on()),
-        );
+        let path = format!("/proc/irq/{}/effective_affinity_list ({})", vector.irq, vector.name);
+        finding = finding.seen(path, format!("{}, placement says {cpu}", vector.served_on()));
     }
     case.add(finding.mended_by_plan(&nic.name, "irq"));
 }

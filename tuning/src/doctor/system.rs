@@ -40,13 +40,7 @@ fn power(case: &mut Case<'_>) {
         .map(|(cpu, _)| *cpu)
         .collect();
     if let Some(cpu) = slow.first() {
-        let governor = case
-            .snapshot
-            .cpus
-            .governors
-            .get(&cpu)
-            .cloned()
-            .unwrap_or_default();
+        let governor = case.snapshot.cpus.governors.get(&cpu).cloned().unwrap_or_default();
         let finding = Finding::new(
             "GOVERNOR",
             Severity::Advice,
@@ -100,24 +94,15 @@ fn clock_and_memory(case: &mut Case<'_>) {
         .seen(path, clock)
         .seen("available_clocksource", offered);
         if offered.split_whitespace().any(|name| name == "tsc") {
-            finding = finding.mended_by(
-                format!("echo tsc > {path}"),
-                format!("echo {clock} > {path}"),
-            );
+            finding =
+                finding.mended_by(format!("echo tsc > {path}"), format!("echo {clock} > {path}"));
         }
         case.add(finding);
     }
-    let nodes: std::collections::BTreeSet<_> = snapshot
-        .cpus
-        .topology
-        .cpus
-        .iter()
-        .map(|place| place.node)
-        .collect();
+    let nodes: std::collections::BTreeSet<_> =
+        snapshot.cpus.topology.cpus.iter().map(|place| place.node).collect();
     if nodes.len() > 1
-        && snapshot
-            .value_number("/proc/sys/kernel/numa_balancing")
-            .is_some_and(|mode| mode > 0)
+        && snapshot.value_number("/proc/sys/kernel/numa_balancing").is_some_and(|mode| mode > 0)
     {
         let finding = Finding::new(
             "NUMA_BALANCING",
@@ -127,14 +112,9 @@ fn clock_and_memory(case: &mut Case<'_>) {
         )
         .seen(
             "/proc/sys/kernel/numa_balancing",
-            snapshot
-                .value("/proc/sys/kernel/numa_balancing")
-                .unwrap_or(""),
+            snapshot.value("/proc/sys/kernel/numa_balancing").unwrap_or(""),
         )
-        .mended_by(
-            "sysctl -w kernel.numa_balancing=0",
-            "sysctl -w kernel.numa_balancing=1",
-        );
+        .mended_by("sysctl -w kernel.numa_balancing=0", "sysctl -w kernel.numa_balancing=1");
         case.add(finding);
     }
     let path = "/sys/kernel/mm/transparent_hugepage/enabled";
@@ -146,10 +126,7 @@ fn clock_and_memory(case: &mut Case<'_>) {
             "every program gets huge pages, wanted or not",
         )
         .seen(path, snapshot.value(path).unwrap_or(""))
-        .mended_by(
-            format!("echo madvise > {path}"),
-            format!("echo always > {path}"),
-        );
+        .mended_by(format!("echo madvise > {path}"), format!("echo always > {path}"));
         case.add(finding);
     }
 }
@@ -175,10 +152,7 @@ fn filters(case: &mut Case<'_>) {
             )
         };
         let mut finding = Finding::new(id, severity, "host", title)
-            .seen(
-                "/proc/sys/net/netfilter/nf_conntrack_count",
-                count.to_string(),
-            )
+            .seen("/proc/sys/net/netfilter/nf_conntrack_count", count.to_string())
             .seen("/proc/sys/net/netfilter/nf_conntrack_max", max.to_string());
         if near {
             finding = finding.mended_by(
@@ -199,25 +173,17 @@ fn filters(case: &mut Case<'_>) {
         .flat_map(str::split_whitespace)
         .collect();
     if !tables.is_empty() {
-        let finding = Finding::new(
-            "RULES_PRESENT",
-            Severity::Note,
-            "host",
-            "packets pass iptables rules",
-        )
-        .seen(
-            "/proc/net/ip_tables_names, ip6_tables_names",
-            tables.join(" "),
-        );
+        let finding =
+            Finding::new("RULES_PRESENT", Severity::Note, "host", "packets pass iptables rules")
+                .seen("/proc/net/ip_tables_names, ip6_tables_names", tables.join(" "));
         case.add(finding);
     }
 }
 
 fn sockets(case: &mut Case<'_>) {
     let snapshot = case.snapshot;
-    if let Some(mode) = snapshot
-        .value_number("/proc/sys/kernel/io_uring_disabled")
-        .filter(|mode| *mode > 0)
+    if let Some(mode) =
+        snapshot.value_number("/proc/sys/kernel/io_uring_disabled").filter(|mode| *mode > 0)
     {
         let finding = Finding::new(
             "IO_URING_OFF",
@@ -232,9 +198,8 @@ fn sockets(case: &mut Case<'_>) {
         );
         case.add(finding);
     }
-    if let Some(now) = snapshot
-        .value_number("/proc/sys/net/core/somaxconn")
-        .filter(|now| *now < 1024)
+    if let Some(now) =
+        snapshot.value_number("/proc/sys/net/core/somaxconn").filter(|now| *now < 1024)
     {
         let finding = Finding::new(
             "SOMAXCONN_LOW",
@@ -274,10 +239,7 @@ fn cpu_sets(case: &mut Case<'_>) {
                 "placement.toml uses CPUs {outside}, which are offline or not allowed here"
             );
             let finding = Finding::new("CPUSET_MISMATCH", Severity::Fault, "host", title)
-                .seen(
-                    "/proc/self/status Cpus_allowed_list",
-                    cpus.allowed.to_string(),
-                )
+                .seen("/proc/self/status Cpus_allowed_list", cpus.allowed.to_string())
                 .seen("/sys/devices/system/cpu/online", cpus.online.to_string());
             case.findings.push(finding);
         }
@@ -288,33 +250,20 @@ fn cpu_sets(case: &mut Case<'_>) {
             "CPUs {quiet} are kept from the scheduler or its tick: name them with --cpus if they are for the engine"
         );
         let finding = Finding::new("ISOLATED_CPUS", Severity::Note, "host", title)
-            .seen(
-                "/sys/devices/system/cpu/isolated",
-                cpus.isolated.to_string(),
-            )
-            .seen(
-                "/sys/devices/system/cpu/nohz_full",
-                cpus.nohz_full.to_string(),
-            );
+            .seen("/sys/devices/system/cpu/isolated", cpus.isolated.to_string())
+            .seen("/sys/devices/system/cpu/nohz_full", cpus.nohz_full.to_string());
         case.findings.push(finding);
     }
 }
 
 fn engine_limits(case: &mut Case<'_>, engine: &Engine) {
-    let shards = case
-        .placement
-        .map_or(1, |placement| placement.shards.len())
-        .max(1) as u64;
+    let shards = case.placement.map_or(1, |placement| placement.shards.len()).max(1) as u64;
     let subject = format!("process {}", engine.pid);
-    if let Some(bytes) = engine
-        .memlock_bytes
-        .filter(|bytes| *bytes < MEMLOCK_PER_SHARD_BYTES * shards)
+    if let Some(bytes) =
+        engine.memlock_bytes.filter(|bytes| *bytes < MEMLOCK_PER_SHARD_BYTES * shards)
     {
-        let severity = if bytes < MEMLOCK_PER_SHARD_BYTES {
-            Severity::Fault
-        } else {
-            Severity::Advice
-        };
+        let severity =
+            if bytes < MEMLOCK_PER_SHARD_BYTES { Severity::Fault } else { Severity::Advice };
         let title = format!(
             "it may lock {} KiB; {shards} shards want {} KiB",
             bytes / 1024,
@@ -366,15 +315,9 @@ fn engine_threads(case: &mut Case<'_>, engine: &Engine) {
         title,
     )
     .seen(
-        format!(
-            "/proc/{}/task/*/status, threads pinned to one CPU",
-            engine.pid
-        ),
+        format!("/proc/{}/task/*/status, threads pinned to one CPU", engine.pid),
         pinned.to_string(),
     )
-    .seen(
-        "placement.toml, CPUs of the shards",
-        placement.shard_cpus().to_string(),
-    );
+    .seen("placement.toml, CPUs of the shards", placement.shard_cpus().to_string());
     case.add(finding);
 }

@@ -12,11 +12,7 @@ pub fn card_line(nic: &Nic) -> String {
     if !nic.lowers.is_empty() {
         parts.push(format!("over {}", nic.lowers.join(" and ")));
     }
-    parts.push(format!(
-        "{} rx and {} tx queues",
-        nic.rx.len(),
-        nic.tx.len()
-    ));
+    parts.push(format!("{} rx and {} tx queues", nic.rx.len(), nic.tx.len()));
     if let (Some(ring), Some(max)) = (nic.facts.value(Knob::RingRx), nic.facts.max(Knob::RingRx)) {
         parts.push(format!("ring {ring} of {max}"));
     }
@@ -34,10 +30,7 @@ pub fn card_line(nic: &Nic) -> String {
 /// The whole report.
 #[must_use]
 pub fn report_text(snapshot: &Snapshot, report: &Report) -> String {
-    let watched = snapshot
-        .second
-        .as_ref()
-        .map_or(0.0, |(period, _)| period.as_secs_f64());
+    let watched = snapshot.second.as_ref().map_or(0.0, |(period, _)| period.as_secs_f64());
     let mut text = format!(
         "kernel {}, CPUs {} online, {} usable, watched for {watched:.1} s\n",
         snapshot.kernel,
@@ -58,13 +51,8 @@ pub fn report_text(snapshot: &Snapshot, report: &Report) -> String {
             text.push_str(&format!("  {line}\n"));
         }
     }
-    let count = |severity| {
-        report
-            .findings
-            .iter()
-            .filter(|finding| finding.severity == severity)
-            .count()
-    };
+    let count =
+        |severity| report.findings.iter().filter(|finding| finding.severity == severity).count();
     text.push_str(&format!(
         "\n{} faults, {} advice, {} notes\n",
         count(Severity::Fault),
@@ -80,10 +68,7 @@ fn put_finding(text: &mut String, finding: &Finding) {
         finding.severity, finding.id, finding.subject, finding.title
     ));
     for evidence in &finding.evidence {
-        text.push_str(&format!(
-            "  evidence  {} = {}\n",
-            evidence.source, evidence.value
-        ));
+        text.push_str(&format!("  evidence  {} = {}\n", evidence.source, evidence.value));
     }
     text.push_str(&format!("  why       {}\n", finding.why));
     for command in &finding.mend {

@@ -100,10 +100,7 @@ impl Archive {
     /// Names the first line that is not of the form.
     pub fn from_text(text: &str) -> Result<Self, ArchiveError> {
         let mut lines = text.lines().zip(1..).peekable();
-        let fail = |line, why: &str| ArchiveError {
-            line,
-            why: why.to_owned(),
-        };
+        let fail = |line, why: &str| ArchiveError { line, why: why.to_owned() };
         match lines.next() {
             Some((TITLE, _)) => {}
             _ => return Err(fail(1, &format!("the first line is not `{TITLE}`"))),
@@ -124,9 +121,7 @@ impl Archive {
             if rest.is_empty() {
                 return Err(fail(number, "an entry without a name"));
             }
-            archive
-                .entry(word, rest, body)
-                .map_err(|why| fail(number, &why))?;
+            archive.entry(word, rest, body).map_err(|why| fail(number, &why))?;
         }
         Ok(archive)
     }
@@ -159,9 +154,7 @@ impl Archive {
                 self.processes.push((pid, comm.to_owned()));
             }
             "@later" => {
-                let ms = rest
-                    .parse()
-                    .map_err(|_| "the time is not a number of milliseconds")?;
+                let ms = rest.parse().map_err(|_| "the time is not a number of milliseconds")?;
                 self.later = Some((ms, Moment::default()));
             }
             _ => {
@@ -201,26 +194,15 @@ mod tests {
 
     #[test]
     fn an_archive_round_trips() {
-        let mut archive = Archive {
-            comment: "made by hand\n".to_owned(),
-            ..Archive::default()
-        };
-        archive
-            .first
-            .files
-            .insert("/proc/stat".to_owned(), "cpu 1\n@file x\n".to_owned());
-        archive
-            .first
-            .files
-            .insert("/sys/empty".to_owned(), String::new());
+        let mut archive = Archive { comment: "made by hand\n".to_owned(), ..Archive::default() };
+        archive.first.files.insert("/proc/stat".to_owned(), "cpu 1\n@file x\n".to_owned());
+        archive.first.files.insert("/sys/empty".to_owned(), String::new());
         archive.links.insert("/a".to_owned(), "/b".to_owned());
         archive.dirs.insert("/d".to_owned());
         archive.refused.insert("/r".to_owned(), "EIO".to_owned());
         archive.processes.push((7, "irqbalance".to_owned()));
         let mut later = Moment::default();
-        later
-            .files
-            .insert("/proc/stat".to_owned(), "cpu 2\n".to_owned());
+        later.files.insert("/proc/stat".to_owned(), "cpu 2\n".to_owned());
         archive.later = Some((1000, later));
         assert_eq!(Archive::from_text(&archive.to_text()).unwrap(), archive);
     }

@@ -126,11 +126,7 @@ impl FakeHost {
 
     /// Replaces a file without asking the kernel's rules: somebody else at work.
     pub fn overwrite(&self, path: &str, text: &str) {
-        self.state
-            .borrow_mut()
-            .first
-            .files
-            .insert(path.to_owned(), text.to_owned());
+        self.state.borrow_mut().first.files.insert(path.to_owned(), text.to_owned());
     }
 
     fn cpus(&self, which: &str) -> CpuSet {
@@ -146,11 +142,7 @@ impl FakeHost {
 
     /// A mask as this machine's kernel prints it: as wide as its possible CPUs.
     fn mask_text(&self, set: &CpuSet) -> String {
-        let width = self
-            .cpus("possible")
-            .iter()
-            .last()
-            .map_or(1, |last| last as usize + 1);
+        let width = self.cpus("possible").iter().last().map_or(1, |last| last as usize + 1);
         let digits = |bits: usize| bits.min(32).div_ceil(4);
         let short = set.to_mask();
         let mut groups: Vec<String> = short.split(',').map(str::to_owned).collect();
@@ -159,22 +151,14 @@ impl FakeHost {
         }
         let count = groups.len();
         for (index, group) in groups.iter_mut().enumerate() {
-            let bits = if index == 0 {
-                width - (count - 1) * 32
-            } else {
-                32
-            };
+            let bits = if index == 0 { width - (count - 1) * 32 } else { 32 };
             *group = format!("{group:0>width$}", width = digits(bits));
         }
         groups.join(",") + "\n"
     }
 
     fn put(&self, path: &str, text: String) {
-        self.state
-            .borrow_mut()
-            .first
-            .files
-            .insert(path.to_owned(), text);
+        self.state.borrow_mut().first.files.insert(path.to_owned(), text);
     }
 
     fn write_irq(&self, irq: u32, path: &str, value: &str) -> Result<(), Fault> {
@@ -197,10 +181,7 @@ impl FakeHost {
     fn put_irq_mask(&self, irq: u32, set: &CpuSet, effective: u32) {
         let base = format!("/proc/irq/{irq}");
         self.put(&format!("{base}/smp_affinity_list"), format!("{set}\n"));
-        self.put(
-            &format!("{base}/effective_affinity_list"),
-            format!("{effective}\n"),
-        );
+        self.put(&format!("{base}/effective_affinity_list"), format!("{effective}\n"));
     }
 
     fn write_mask(&self, path: &str, value: &str) -> Result<(), Fault> {
@@ -261,25 +242,16 @@ impl FakeHost {
         let names = vectors
             .iter()
             .filter(|(_, name)| name.queue == 0)
-            .flat_map(|(_, name)| {
-                (0..count)
-                    .map(|queue| name.named(queue))
-                    .collect::<Vec<_>>()
-            });
+            .flat_map(|(_, name)| (0..count).map(|queue| name.named(queue)).collect::<Vec<_>>());
         let first_fresh = table.iter().map(|line| line.irq).max().unwrap_or(0) + 1;
         let fresh: Vec<(u32, String)> = (first_fresh..).zip(names).collect();
         let is_old = |line: &&str| {
-            let irq = line
-                .split_once(':')
-                .and_then(|(irq, _)| irq.trim().parse().ok());
+            let irq = line.split_once(':').and_then(|(irq, _)| irq.trim().parse().ok());
             irq.is_some_and(|irq| old.contains(&irq))
         };
         let online = self.cpus("online");
-        let mut text: String = text
-            .lines()
-            .filter(|line| !is_old(line))
-            .map(|line| format!("{line}\n"))
-            .collect();
+        let mut text: String =
+            text.lines().filter(|line| !is_old(line)).map(|line| format!("{line}\n")).collect();
         for (irq, name) in &fresh {
             let zeros = " 0".repeat(online.len());
             text.push_str(&format!("{irq}:{zeros} PCI-MSIX {irq}-edge {name}\n"));
@@ -304,9 +276,7 @@ impl FakeHost {
             for irq in old {
                 state.dirs.remove(&format!("{dir}/{irq}"));
             }
-            state
-                .dirs
-                .extend(fresh.iter().map(|(irq, _)| format!("{dir}/{irq}")));
+            state.dirs.extend(fresh.iter().map(|(irq, _)| format!("{dir}/{irq}")));
         }
     }
 }
@@ -322,12 +292,7 @@ impl Host for FakeHost {
             };
             return Err(Fault::new(path, kind));
         }
-        state
-            .first
-            .files
-            .get(path)
-            .cloned()
-            .ok_or_else(|| Fault::new(path, FaultKind::Missing))
+        state.first.files.get(path).cloned().ok_or_else(|| Fault::new(path, FaultKind::Missing))
     }
 
     fn write(&self, path: &str, value: &str) -> Result<(), Fault> {
@@ -337,13 +302,10 @@ impl Host for FakeHost {
             return Err(Fault::new(path, FaultKind::Missing));
         }
         let value = value.trim();
-        if let Some(irq) = path
-            .strip_prefix("/proc/irq/")
-            .and_then(|rest| rest.strip_suffix("/smp_affinity_list"))
+        if let Some(irq) =
+            path.strip_prefix("/proc/irq/").and_then(|rest| rest.strip_suffix("/smp_affinity_list"))
         {
-            let irq = irq
-                .parse()
-                .map_err(|_| Fault::new(path, FaultKind::Missing))?;
+            let irq = irq.parse().map_err(|_| Fault::new(path, FaultKind::Missing))?;
             self.write_irq(irq, path, value)
         } else if path.ends_with("/rps_cpus") || path.ends_with("/xps_cpus") {
             self.write_mask(path, value)
@@ -413,22 +375,13 @@ impl Host for FakeHost {
         if now == u64::from(value) {
             return Ok(());
         }
-        facts
-            .settings
-            .insert(knob.name().to_owned(), u64::from(value));
+        facts.settings.insert(knob.name().to_owned(), u64::from(value));
         if knob.is_channels() {
             facts.queue_irqs.clear();
-            facts.rss = if facts.rss.is_empty() {
-                Vec::new()
-            } else {
-                vec![128 / value; value as usize]
-            };
+            facts.rss =
+                if facts.rss.is_empty() { Vec::new() } else { vec![128 / value; value as usize] };
         }
-        self.state
-            .borrow_mut()
-            .first
-            .nics
-            .insert(iface.to_owned(), facts.to_text());
+        self.state.borrow_mut().first.nics.insert(iface.to_owned(), facts.to_text());
         if knob.is_channels() {
             self.remake_queues(iface, knob, value);
         }
@@ -449,14 +402,9 @@ impl Host for FakeHost {
 #[must_use]
 pub fn settings_by_name(host: &FakeHost) -> BTreeMap<String, String> {
     let contents = host.contents();
-    let table = parse::interrupts(
-        contents
-            .first
-            .files
-            .get("/proc/interrupts")
-            .map_or("", String::as_str),
-    )
-    .unwrap_or_default();
+    let table =
+        parse::interrupts(contents.first.files.get("/proc/interrupts").map_or("", String::as_str))
+            .unwrap_or_default();
     let mut settings = BTreeMap::new();
     for line in table {
         let path = format!("/proc/irq/{}/smp_affinity_list", line.irq);

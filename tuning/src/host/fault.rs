@@ -36,10 +36,7 @@ impl Fault {
     /// A fault about a path or request.
     #[must_use]
     pub fn new(what: impl Into<String>, kind: FaultKind) -> Self {
-        Self {
-            what: what.into(),
-            kind,
-        }
+        Self { what: what.into(), kind }
     }
 
     /// The fault that an operating system error stands for.

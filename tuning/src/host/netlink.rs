@@ -32,12 +32,7 @@ struct Group {
 const GROUPS: [Group; 3] = [
     Group {
         get: RINGS_GET,
-        attributes: &[
-            (2, "ring.rx.max"),
-            (6, "ring.rx"),
-            (5, "ring.tx.max"),
-            (9, "ring.tx"),
-        ],
+        attributes: &[(2, "ring.rx.max"), (6, "ring.rx"), (5, "ring.tx.max"), (9, "ring.tx")],
     },
     Group {
         get: CHANNELS_GET,
@@ -127,10 +122,8 @@ fn ethtool_facts(iface: &str, facts: &mut NicFacts) -> Result<(), Fault> {
                 for (attribute, value) in
                     answers.iter().flat_map(|answer| Attrs::of_generic(answer))
                 {
-                    if let Some((_, name)) = group
-                        .attributes
-                        .iter()
-                        .find(|(number, _)| *number == attribute)
+                    if let Some((_, name)) =
+                        group.attributes.iter().find(|(number, _)| *number == attribute)
                         && let Some(value) = wire::number(value)
                     {
                         facts.settings.insert((*name).to_owned(), value);
@@ -214,18 +207,12 @@ fn link_kind(index: u32) -> Result<Option<String>, Fault> {
     let mut connection = Connection::open(NETLINK_ROUTE, what)?;
     let answers = connection.request(Message::get_link(RTM_GETLINK, index), what)?;
     // `struct ifinfomsg` is 16 bytes, then the attributes.
-    let info = answers
-        .iter()
-        .flat_map(|answer| Attrs::new(answer.get(16..).unwrap_or_default()));
+    let info = answers.iter().flat_map(|answer| Attrs::new(answer.get(16..).unwrap_or_default()));
     let kind = info
         .filter(|(attribute, _)| *attribute == IFLA_LINKINFO)
         .flat_map(|(_, nested)| Attrs::new(nested))
         .find(|(attribute, _)| *attribute == IFLA_INFO_KIND)
-        .map(|(_, name)| {
-            String::from_utf8_lossy(name)
-                .trim_end_matches('\0')
-                .to_owned()
-        });
+        .map(|(_, name)| String::from_utf8_lossy(name).trim_end_matches('\0').to_owned());
     Ok(kind)
 }
 
@@ -238,11 +225,8 @@ mod tests {
     #[test]
     fn loopback_answers_without_root() {
         // Every Linux has `lo`; what the kernel does not offer for it is absent, which is not an error.
-        let index = std::fs::read_to_string("/sys/class/net/lo/ifindex")
-            .unwrap()
-            .trim()
-            .parse()
-            .unwrap();
+        let index =
+            std::fs::read_to_string("/sys/class/net/lo/ifindex").unwrap().trim().parse().unwrap();
         let facts = facts("lo", index);
         assert_eq!(facts.kind, None);
         assert!(facts.queue_irqs.is_empty());
@@ -251,18 +235,13 @@ mod tests {
     #[test]
     fn a_refused_setting_names_the_request() {
         let fault = set("no-such-card0", Knob::RingRx, 512).unwrap_err();
-        assert!(
-            fault.to_string().contains("ring.rx of no-such-card0 = 512"),
-            "{fault}"
-        );
+        assert!(fault.to_string().contains("ring.rx of no-such-card0 = 512"), "{fault}");
     }
 
     #[test]
     fn hash_tables_are_counted_and_broken_ones_bounded() {
-        let table: Vec<u8> = [0_u32, 1, 1, u32::MAX]
-            .iter()
-            .flat_map(|entry| wire::bytes_of(*entry))
-            .collect();
+        let table: Vec<u8> =
+            [0_u32, 1, 1, u32::MAX].iter().flat_map(|entry| wire::bytes_of(*entry)).collect();
         assert_eq!(entries_per_queue(&table), [1, 2]);
         assert!(entries_per_queue(&[1, 2]).is_empty());
     }

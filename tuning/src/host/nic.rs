@@ -33,10 +33,7 @@ impl NicFacts {
     /// The limit of a setting; `None` when the driver names none.
     #[must_use]
     pub fn max(&self, knob: Knob) -> Option<u64> {
-        self.settings
-            .get(&format!("{}.max", knob.name()))
-            .copied()
-            .filter(|max| *max > 0)
+        self.settings.get(&format!("{}.max", knob.name())).copied().filter(|max| *max > 0)
     }
 
     /// Writes the facts as `name value` lines, sorted within each group: the form of captures and fixture trees.
@@ -57,10 +54,7 @@ impl NicFacts {
             text.push_str(&format!("queue-irq.{queue} {irq}\n"));
         }
         for (name, value) in &self.stats {
-            text.push_str(&format!(
-                "stat.{} {value}\n",
-                name.replace(char::is_whitespace, "_")
-            ));
+            text.push_str(&format!("stat.{} {value}\n", name.replace(char::is_whitespace, "_")));
         }
         for note in &self.notes {
             text.push_str(&format!("note {note}\n"));
@@ -76,12 +70,8 @@ impl NicFacts {
     pub fn from_text(text: &str) -> Result<Self, String> {
         let mut facts = Self::default();
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            let bad = || {
-                format!(
-                    "`{}` is not a card's fact",
-                    line.chars().take(60).collect::<String>()
-                )
-            };
+            let bad =
+                || format!("`{}` is not a card's fact", line.chars().take(60).collect::<String>());
             let (name, value) = line.split_once(' ').ok_or_else(bad)?;
             if name == "kind" {
                 facts.kind = Some(value.to_owned());
@@ -95,17 +85,11 @@ impl NicFacts {
                     .map_err(|_| bad())?;
             } else if let Some(queue) = name.strip_prefix("queue-irq.") {
                 let queue = queue.parse().map_err(|_| bad())?;
-                facts
-                    .queue_irqs
-                    .insert(queue, value.parse().map_err(|_| bad())?);
+                facts.queue_irqs.insert(queue, value.parse().map_err(|_| bad())?);
             } else if let Some(stat) = name.strip_prefix("stat.") {
-                facts
-                    .stats
-                    .insert(stat.to_owned(), value.parse().map_err(|_| bad())?);
+                facts.stats.insert(stat.to_owned(), value.parse().map_err(|_| bad())?);
             } else {
-                facts
-                    .settings
-                    .insert(name.to_owned(), value.parse().map_err(|_| bad())?);
+                facts.settings.insert(name.to_owned(), value.parse().map_err(|_| bad())?);
             }
         }
         Ok(facts)
@@ -156,10 +140,7 @@ impl Knob {
     /// Whether the setting makes or destroys queues.
     #[must_use]
     pub fn is_channels(self) -> bool {
-        matches!(
-            self,
-            Self::ChannelsCombined | Self::ChannelsRx | Self::ChannelsTx
-        )
+        matches!(self, Self::ChannelsCombined | Self::ChannelsRx | Self::ChannelsTx)
     }
 
     /// The `ethtool` command line that sets it.
@@ -172,10 +153,7 @@ impl Knob {
             Self::RingRx => format!("ethtool -G {iface} rx {value}"),
             Self::CoalesceRxUsecs => format!("ethtool -C {iface} rx-usecs {value}"),
             Self::CoalesceAdaptiveRx => {
-                format!(
-                    "ethtool -C {iface} adaptive-rx {}",
-                    if value == 0 { "off" } else { "on" }
-                )
+                format!("ethtool -C {iface} adaptive-rx {}", if value == 0 { "off" } else { "on" })
             }
         }
     }
@@ -206,8 +184,6 @@ impl Serialize for Knob {
 
 impl<'de> Deserialize<'de> for Knob {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }

@@ -49,13 +49,7 @@ impl Host for RealHost {
             .filter_map(|name| name.parse::<u32>().ok())
             // A process may end between the listing and the reading: then it is not there, which is the right answer.
             .filter_map(|pid| {
-                Some((
-                    pid,
-                    fs::read_to_string(format!("/proc/{pid}/comm"))
-                        .ok()?
-                        .trim()
-                        .to_owned(),
-                ))
+                Some((pid, fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned()))
             })
             .filter(|(_, name)| prefixes.iter().any(|prefix| name.starts_with(prefix)))
             .collect();
@@ -66,10 +60,8 @@ impl Host for RealHost {
     fn nic(&self, iface: &str) -> Result<NicFacts, Fault> {
         let index_path = format!("/sys/class/net/{iface}/ifindex");
         let text = self.read(&index_path)?;
-        let index: u32 = text
-            .trim()
-            .parse()
-            .map_err(|_| Fault::format(&index_path, "not a number"))?;
+        let index: u32 =
+            text.trim().parse().map_err(|_| Fault::format(&index_path, "not a number"))?;
         let mut facts = netlink::facts(iface, index);
         match driver_statistics(iface) {
             Ok(stats) => facts.stats.extend(stats),
@@ -90,13 +82,8 @@ impl Host for RealHost {
 /// Writes into a file that is already there, in one `write` call: kernel attributes take a value only whole.
 pub(super) fn write_existing(real: &str, shown: &str, value: &str) -> Result<(), Fault> {
     let fail = |error: std::io::Error| Fault::from_io(shown, &error);
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .truncate(true)
-        .open(real)
-        .map_err(fail)?;
-    file.write_all(format!("{value}\n").as_bytes())
-        .map_err(fail)
+    let mut file = fs::OpenOptions::new().write(true).truncate(true).open(real).map_err(fail)?;
+    file.write_all(format!("{value}\n").as_bytes()).map_err(fail)
 }
 
 /// The names in a directory, sorted.
@@ -111,13 +98,10 @@ pub(super) fn list_sorted(real: &str, shown: &str) -> Result<Vec<String>, Fault>
 
 /// The driver's private counters, by `ethtool -S`.
 fn driver_statistics(iface: &str) -> Result<BTreeMap<String, u64>, String> {
-    let output = Command::new("ethtool")
-        .args(["-S", iface])
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|_| {
-            "driver counters not read: the program `ethtool` is not installed".to_owned()
-        })?;
+    let output =
+        Command::new("ethtool").args(["-S", iface]).stdin(Stdio::null()).output().map_err(
+            |_| "driver counters not read: the program `ethtool` is not installed".to_owned(),
+        )?;
     if !output.status.success() {
         // Most often "no stats available": loopback and many virtual devices have none.
         return Ok(BTreeMap::new());

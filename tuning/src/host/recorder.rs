@@ -16,10 +16,7 @@ impl<'h> Recorder<'h> {
     /// Records what is asked of `inner`.
     #[must_use]
     pub fn new(inner: &'h dyn Host) -> Self {
-        Self {
-            inner,
-            archive: RefCell::new(Archive::default()),
-        }
+        Self { inner, archive: RefCell::new(Archive::default()) }
     }
 
     /// What was recorded. Of the second moment only the differences are kept.
@@ -28,12 +25,8 @@ impl<'h> Recorder<'h> {
         let mut archive = self.archive.into_inner();
         let first = archive.first.clone();
         if let Some((_, later)) = &mut archive.later {
-            later
-                .files
-                .retain(|path, text| first.files.get(path) != Some(text));
-            later
-                .nics
-                .retain(|iface, text| first.nics.get(iface) != Some(text));
+            later.files.retain(|path, text| first.files.get(path) != Some(text));
+            later.nics.retain(|iface, text| first.nics.get(iface) != Some(text));
         }
         archive
     }
@@ -56,10 +49,7 @@ impl<'h> Recorder<'h> {
                 FaultKind::Killed => None,
             };
             if let Some(reason) = reason {
-                self.archive
-                    .borrow_mut()
-                    .refused
-                    .insert(path.to_owned(), reason);
+                self.archive.borrow_mut().refused.insert(path.to_owned(), reason);
             }
         }
         answer
@@ -69,9 +59,7 @@ impl<'h> Recorder<'h> {
 impl Host for Recorder<'_> {
     fn read(&self, path: &str) -> Result<String, Fault> {
         let text = self.keep(path, self.inner.read(path))?;
-        Self::moment(&mut self.archive.borrow_mut())
-            .files
-            .insert(path.to_owned(), text.clone());
+        Self::moment(&mut self.archive.borrow_mut()).files.insert(path.to_owned(), text.clone());
         Ok(text)
     }
 
@@ -83,20 +71,15 @@ impl Host for Recorder<'_> {
         let names = self.keep(path, self.inner.list(path))?;
         let mut archive = self.archive.borrow_mut();
         archive.dirs.insert(path.to_owned());
-        archive.dirs.extend(
-            names
-                .iter()
-                .map(|name| format!("{}/{name}", path.trim_end_matches('/'))),
-        );
+        archive
+            .dirs
+            .extend(names.iter().map(|name| format!("{}/{name}", path.trim_end_matches('/'))));
         Ok(names)
     }
 
     fn link(&self, path: &str) -> Result<String, Fault> {
         let target = self.keep(path, self.inner.link(path))?;
-        self.archive
-            .borrow_mut()
-            .links
-            .insert(path.to_owned(), target.clone());
+        self.archive.borrow_mut().links.insert(path.to_owned(), target.clone());
         Ok(target)
     }
 
@@ -108,9 +91,7 @@ impl Host for Recorder<'_> {
 
     fn nic(&self, iface: &str) -> Result<NicFacts, Fault> {
         let facts = self.inner.nic(iface)?;
-        Self::moment(&mut self.archive.borrow_mut())
-            .nics
-            .insert(iface.to_owned(), facts.to_text());
+        Self::moment(&mut self.archive.borrow_mut()).nics.insert(iface.to_owned(), facts.to_text());
         Ok(facts)
     }
 

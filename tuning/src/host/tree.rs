@@ -46,11 +46,8 @@ impl TreeHost {
         for path in &archive.dirs {
             fs::create_dir_all(root.join(path.trim_start_matches('/')))?;
         }
-        let processes: String = archive
-            .processes
-            .iter()
-            .map(|(pid, name)| format!("{pid} {name}\n"))
-            .collect();
+        let processes: String =
+            archive.processes.iter().map(|(pid, name)| format!("{pid} {name}\n")).collect();
         make("/processes", &processes)?;
         for (path, target) in &archive.links {
             let real = root.join(path.trim_start_matches('/'));
@@ -67,10 +64,7 @@ impl TreeHost {
     }
 
     fn real(&self, path: &str) -> String {
-        self.root
-            .join(path.trim_start_matches('/'))
-            .to_string_lossy()
-            .into_owned()
+        self.root.join(path.trim_start_matches('/')).to_string_lossy().into_owned()
     }
 }
 
@@ -116,9 +110,7 @@ impl Host for TreeHost {
 
     fn nic_set(&self, iface: &str, knob: Knob, value: u32) -> Result<(), Fault> {
         let mut facts = self.nic(iface)?;
-        facts
-            .settings
-            .insert(knob.name().to_owned(), u64::from(value));
+        facts.settings.insert(knob.name().to_owned(), u64::from(value));
         let path = format!("/nic/{iface}");
         fs::write(self.real(&path), facts.to_text()).map_err(|error| Fault::from_io(&path, &error))
     }

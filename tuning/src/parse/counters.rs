@@ -39,10 +39,7 @@ pub fn softnet(text: &str) -> Result<Vec<SoftnetRow>, String> {
             })
             .collect::<Result<_, _>>()?;
         if columns.len() < 9 {
-            return Err(format!(
-                "row {index} has {} columns, at least 9 are known",
-                columns.len()
-            ));
+            return Err(format!("row {index} has {} columns, at least 9 are known", columns.len()));
         }
         let cpu = columns.get(12).copied();
         rows.push(SoftnetRow {
@@ -54,11 +51,7 @@ pub fn softnet(text: &str) -> Result<Vec<SoftnetRow>, String> {
             received_rps: columns.get(9).copied().unwrap_or(0),
         });
     }
-    if rows.is_empty() {
-        Err("there is no row".to_owned())
-    } else {
-        Ok(rows)
-    }
+    if rows.is_empty() { Err("there is no row".to_owned()) } else { Ok(rows) }
 }
 
 /// Reads `/proc/softirqs`: for each name, one count for every *possible* CPU in the header's order.
@@ -121,10 +114,8 @@ pub fn stat(text: &str) -> Result<Stat, String> {
         let mut words = line.split_whitespace();
         let label = words.next().unwrap_or_default();
         if label == "ctxt" {
-            stat.context_switches = words
-                .next()
-                .and_then(|word| word.parse().ok())
-                .ok_or("`ctxt` has no number")?;
+            stat.context_switches =
+                words.next().and_then(|word| word.parse().ok()).ok_or("`ctxt` has no number")?;
         }
         let Some(Ok(cpu)) = label.strip_prefix("cpu").map(str::parse::<u32>) else {
             continue;
@@ -137,27 +128,14 @@ pub fn stat(text: &str) -> Result<Stat, String> {
             return Err(format!("CPU {cpu} has fewer than seven tick counts"));
         };
         // Guest time (fields 9 and 10) is already within user time.
-        let total = ticks
-            .iter()
-            .take(8)
-            .fold(0, |sum: u64, tick| sum.saturating_add(*tick));
+        let total = ticks.iter().take(8).fold(0, |sum: u64, tick| sum.saturating_add(*tick));
         let steal = ticks.get(7).copied().unwrap_or(0);
         stat.cpus.insert(
             cpu,
-            CpuTimes {
-                total,
-                idle: idle.saturating_add(iowait),
-                irq,
-                softirq,
-                steal,
-            },
+            CpuTimes { total, idle: idle.saturating_add(iowait), irq, softirq, steal },
         );
     }
-    if stat.cpus.is_empty() {
-        Err("there is no row of a CPU".to_owned())
-    } else {
-        Ok(stat)
-    }
+    if stat.cpus.is_empty() { Err("there is no row of a CPU".to_owned()) } else { Ok(stat) }
 }
 
 /// Reads `/proc/net/netstat` or `/proc/net/snmp`: pairs of a line of names and a line of values. Names become `TcpExt.ListenDrops`.
@@ -202,23 +180,12 @@ mod tests {
         let new = "000007a5 00000002 00000003 0 0 0 0 0 0 00000009 0 0 00000004 0 0\n";
         let row = softnet(new).unwrap()[0];
         assert_eq!(
-            (
-                row.cpu,
-                row.cpu_known,
-                row.processed,
-                row.dropped,
-                row.squeezed,
-                row.received_rps
-            ),
+            (row.cpu, row.cpu_known, row.processed, row.dropped, row.squeezed, row.received_rps),
             (4, true, 0x7a5, 2, 3, 9)
         );
         let old = "1 0 0 0 0 0 0 0 0\n2 0 0 0 0 0 0 0 0\n";
         assert_eq!(
-            softnet(old)
-                .unwrap()
-                .iter()
-                .map(|row| (row.cpu, row.cpu_known))
-                .collect::<Vec<_>>(),
+            softnet(old).unwrap().iter().map(|row| (row.cpu, row.cpu_known)).collect::<Vec<_>>(),
             [(0, false), (1, false)]
         );
         assert!(softnet("").is_err());
@@ -229,25 +196,13 @@ mod tests {
     #[test]
     fn stat_and_netstat_and_softirqs() {
         let stat = stat("cpu  9 9 9 9\ncpu1 1 2 3 4 5 6 7 8 9 10\nintr 5\nctxt 77\n").unwrap();
-        assert_eq!(
-            stat.cpus[&1],
-            CpuTimes {
-                total: 36,
-                idle: 9,
-                irq: 6,
-                softirq: 7,
-                steal: 8
-            }
-        );
+        assert_eq!(stat.cpus[&1], CpuTimes { total: 36, idle: 9, irq: 6, softirq: 7, steal: 8 });
         assert_eq!(stat.context_switches, 77);
         assert!(super::stat("cpu0 1 2\n").is_err());
         let table = netstat("TcpExt: A ListenDrops\nTcpExt: 1 2\nTcp: MaxConn\nTcp: -1\n").unwrap();
         assert_eq!((table["TcpExt.ListenDrops"], table["Tcp.MaxConn"]), (2, -1));
         assert!(netstat("A: x\nB: 1\n").is_err());
-        assert_eq!(
-            softirqs(" CPU0 CPU1\n NET_RX: 3 4\n").unwrap()["NET_RX"],
-            [3, 4]
-        );
+        assert_eq!(softirqs(" CPU0 CPU1\n NET_RX: 3 4\n").unwrap()["NET_RX"], [3, 4]);
         assert!(softirqs("").is_err());
     }
 

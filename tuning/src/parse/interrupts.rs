@@ -22,10 +22,7 @@ pub fn interrupts(text: &str) -> Result<Vec<IrqLine>, String> {
     let header = lines.next().unwrap_or_default();
     let cpus: Vec<u32> = header
         .split_whitespace()
-        .map(|word| {
-            word.strip_prefix("CPU")
-                .and_then(|number| number.parse().ok())
-        })
+        .map(|word| word.strip_prefix("CPU").and_then(|number| number.parse().ok()))
         .collect::<Option<_>>()
         .ok_or_else(|| "the header names something else than CPUs".to_owned())?;
     if cpus.is_empty() {
@@ -50,11 +47,7 @@ pub fn interrupts(text: &str) -> Result<Vec<IrqLine>, String> {
                 })?,
             ));
         }
-        table.push(IrqLine {
-            irq,
-            counts,
-            name: words.last().unwrap_or_default().to_owned(),
-        });
+        table.push(IrqLine { irq, counts, name: words.last().unwrap_or_default().to_owned() });
     }
     Ok(table)
 }
@@ -126,9 +119,9 @@ pub fn vector_name(name: &str, iface: &str, device: Option<&str>) -> Option<Vect
     if !ours {
         return None;
     }
-    let digits_at = body.rfind(|c: char| !c.is_ascii_digit()).map_or(0, |at| {
-        at + body[at..].chars().next().map_or(1, char::len_utf8)
-    });
+    let digits_at = body
+        .rfind(|c: char| !c.is_ascii_digit())
+        .map_or(0, |at| at + body[at..].chars().next().map_or(1, char::len_utf8));
     let queue = body.get(digits_at..)?.parse().ok()?;
     let before = &body[..digits_at];
     // The interface's own name may contain a pattern (`rx-card-3`), so the longest match at the very end decides.
@@ -136,15 +129,8 @@ pub fn vector_name(name: &str, iface: &str, device: Option<&str>) -> Option<Vect
         .iter()
         .filter(|(pattern, _)| before.ends_with(pattern))
         .max_by_key(|(pattern, _)| pattern.len())?;
-    let suffix = address
-        .map(|address| format!("@pci:{address}"))
-        .unwrap_or_default();
-    Some(VectorName {
-        role: *role,
-        queue,
-        prefix: before.to_owned(),
-        suffix,
-    })
+    let suffix = address.map(|address| format!("@pci:{address}")).unwrap_or_default();
+    Some(VectorName { role: *role, queue, prefix: before.to_owned(), suffix })
 }
 
 #[cfg(test)]
@@ -160,17 +146,10 @@ mod tests {
         let text = "           CPU0       CPU2\n 38:          0       5534  PCI-MSIX-0000:00:03.0   1-edge      virtio2-input.0\nNMI: 0 0 x\nERR:          0\n";
         let table = interrupts(text).unwrap();
         assert_eq!(table.len(), 1);
-        assert_eq!(
-            (table[0].irq, table[0].name.as_str()),
-            (38, "virtio2-input.0")
-        );
+        assert_eq!((table[0].irq, table[0].name.as_str()), (38, "virtio2-input.0"));
         assert_eq!(table[0].counts, [(0, 0), (2, 5534)]);
         assert!(interrupts("").is_err());
-        assert!(
-            interrupts("CPU0 CPU1\n 3: 1\n")
-                .unwrap_err()
-                .contains("interrupt 3")
-        );
+        assert!(interrupts("CPU0 CPU1\n 3: 1\n").unwrap_err().contains("interrupt 3"));
     }
 
     #[test]
@@ -204,16 +183,10 @@ mod tests {
             "",
             "virtio2-config",
         ] {
-            assert_eq!(
-                queue(name, Some("/sys/devices/0000:41:00.0/virtio2")),
-                None,
-                "{name}"
-            );
+            assert_eq!(queue(name, Some("/sys/devices/0000:41:00.0/virtio2")), None, "{name}");
         }
         assert_eq!(
-            vector_name("mlx5_comp7@pci:0000:41:00.0", "eth0", pci)
-                .unwrap()
-                .named(3),
+            vector_name("mlx5_comp7@pci:0000:41:00.0", "eth0", pci).unwrap().named(3),
             "mlx5_comp3@pci:0000:41:00.0"
         );
     }

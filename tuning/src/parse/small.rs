@@ -20,11 +20,7 @@ pub fn bracketed(text: &str) -> &str {
 pub fn limit(text: &str, name: &str) -> Option<Option<u64>> {
     let line = text.lines().find(|line| line.starts_with(name))?;
     let soft = line[name.len()..].split_whitespace().next()?;
-    if soft == "unlimited" {
-        Some(None)
-    } else {
-        soft.parse().ok().map(Some)
-    }
+    if soft == "unlimited" { Some(None) } else { soft.parse().ok().map(Some) }
 }
 
 /// Ticks that a process or thread has run (user and system) by its `stat` file. The name in the second field may hold anything,
@@ -52,10 +48,7 @@ mod tests {
         assert_eq!(limit(limits, "Max locked memory"), Some(Some(8_388_608)));
         assert_eq!(limit(limits, "Max open files"), Some(None));
         assert_eq!(limit(limits, "Max other"), None);
-        assert_eq!(
-            thread_times("9 (a) b) S 1 2 3 4 5 6 7 8 9 10 30 12 0"),
-            Some(42)
-        );
+        assert_eq!(thread_times("9 (a) b) S 1 2 3 4 5 6 7 8 9 10 30 12 0"), Some(42));
         assert_eq!(thread_times("9"), None);
         assert_eq!(number::<u32>(" 7\n"), Some(7));
     }

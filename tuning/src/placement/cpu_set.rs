@@ -48,10 +48,7 @@ impl CpuSet {
     ///
     /// When a group is not hexadecimal, is wider than 32 bits, or names a CPU of 8192 or above.
     pub fn from_mask(text: &str) -> Result<Self, CpuSetError> {
-        let fail = |why| CpuSetError {
-            text: clip(text),
-            why,
-        };
+        let fail = |why| CpuSetError { text: clip(text), why };
         let text = text.trim();
         if text.is_empty() {
             return Err(fail("the mask is empty"));
@@ -86,9 +83,7 @@ impl CpuSet {
         };
         let group_count = last / 32 + 1;
         let group = |index: u32| -> u32 {
-            self.0
-                .range(index * 32..(index + 1) * 32)
-                .fold(0, |bits, cpu| bits | 1 << (cpu % 32))
+            self.0.range(index * 32..(index + 1) * 32).fold(0, |bits, cpu| bits | 1 << (cpu % 32))
         };
         let mut text = format!("{:x}", group(group_count - 1));
         for index in (0..group_count - 1).rev() {
@@ -167,25 +162,16 @@ impl FromStr for CpuSet {
     type Err = CpuSetError;
 
     fn from_str(text: &str) -> Result<Self, CpuSetError> {
-        let fail = |why| CpuSetError {
-            text: clip(text),
-            why,
-        };
+        let fail = |why| CpuSetError { text: clip(text), why };
         let trimmed = text.trim();
         // `(null)` is what some kernels print for an unset mask.
         if trimmed.is_empty() || trimmed == "(null)" {
             return Ok(Self::new());
         }
         let number = |digits: &str| -> Result<u32, CpuSetError> {
-            let cpu: u32 = digits
-                .trim()
-                .parse()
-                .map_err(|_| fail("a CPU number is not a number"))?;
-            if cpu < CPU_NUMBER_MAX {
-                Ok(cpu)
-            } else {
-                Err(fail("a CPU number is 8192 or above"))
-            }
+            let cpu: u32 =
+                digits.trim().parse().map_err(|_| fail("a CPU number is not a number"))?;
+            if cpu < CPU_NUMBER_MAX { Ok(cpu) } else { Err(fail("a CPU number is 8192 or above")) }
         };
         let mut cpus = BTreeSet::new();
         for part in trimmed.split(',') {
@@ -235,9 +221,7 @@ impl Serialize for CpuSet {
 
 impl<'de> Deserialize<'de> for CpuSet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -259,12 +243,7 @@ mod tests {
         let set: CpuSet = "0-3,8\n".parse().unwrap();
         assert_eq!(set.to_string(), "0-3,8");
         assert_eq!(set.to_mask(), "10f");
-        assert_eq!(
-            CpuSet::from_mask("00000000,00000003\n")
-                .unwrap()
-                .to_string(),
-            "0-1"
-        );
+        assert_eq!(CpuSet::from_mask("00000000,00000003\n").unwrap().to_string(), "0-1");
         assert_eq!(CpuSet::single(32).to_mask(), "1,00000000");
         assert_eq!("".parse::<CpuSet>().unwrap(), CpuSet::new());
         assert_eq!(CpuSet::new().to_mask(), "0");
@@ -272,16 +251,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_set_is_named() {
-        for bad in [
-            "x",
-            "3-1",
-            "0-",
-            "-",
-            "0,,1",
-            "9999",
-            "0-99999999999",
-            "1 2",
-        ] {
+        for bad in ["x", "3-1", "0-", "-", "0,,1", "9999", "0-99999999999", "1 2"] {
             assert!(bad.parse::<CpuSet>().is_err(), "{bad}");
         }
         for bad in ["", "g", "123456789", "1,,2", "0x3"] {

@@ -30,16 +30,7 @@ impl Topology {
     /// A topology of CPUs that are all cores of their own, without NUMA nodes.
     #[must_use]
     pub fn flat(cpus: &CpuSet) -> Self {
-        Self {
-            cpus: cpus
-                .iter()
-                .map(|cpu| CpuPlace {
-                    cpu,
-                    core: cpu,
-                    node: None,
-                })
-                .collect(),
-        }
+        Self { cpus: cpus.iter().map(|cpu| CpuPlace { cpu, core: cpu, node: None }).collect() }
     }
 
     /// A short digest of everything in the topology (FNV-1a, 64 bit): equal on equal machines, and stable between versions.
@@ -47,11 +38,7 @@ impl Topology {
     pub fn digest(&self) -> String {
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
         for place in &self.cpus {
-            for part in [
-                place.cpu,
-                place.core,
-                place.node.map_or(u32::MAX, |node| node),
-            ] {
+            for part in [place.cpu, place.core, place.node.map_or(u32::MAX, |node| node)] {
                 for byte in part.to_le_bytes() {
                     hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
                 }
@@ -108,9 +95,7 @@ impl FromStr for Layout {
         }
         match text.strip_prefix("split:").map(str::parse) {
             Some(Ok(count)) if count > 0 => Ok(Self::Split(count)),
-            _ => Err(format!(
-                "`{text}` is neither `aligned` nor `split:N` with N of 1 or more"
-            )),
+            _ => Err(format!("`{text}` is neither `aligned` nor `split:N` with N of 1 or more")),
         }
     }
 }
@@ -123,9 +108,7 @@ impl Serialize for Layout {
 
 impl<'de> Deserialize<'de> for Layout {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -197,37 +180,21 @@ pub fn derive(
     };
     let wanted = irq_count + options.shards.unwrap_or(1).max(1);
     if wanted > count(&usable) {
-        return Err(DeriveError::TooFewCpus {
-            wanted,
-            usable: count(&usable),
-        });
+        return Err(DeriveError::TooFewCpus { wanted, usable: count(&usable) });
     }
     let (irq_places, rest) = usable.split_at(irq_count as usize);
-    let shard_count = options
-        .shards
-        .map_or(rest.len(), |shards| shards as usize)
-        .max(1);
+    let shard_count = options.shards.map_or(rest.len(), |shards| shards as usize).max(1);
     let shards: Vec<Shard> = rest[..shard_count]
         .iter()
         .zip(0..)
-        .map(|(place, id)| Shard {
-            id,
-            cpu: place.cpu,
-            core: place.core,
-            node: place.node,
-        })
+        .map(|(place, id)| Shard { id, cpu: place.cpu, core: place.core, node: place.node })
         .collect();
     let servers: Vec<(u32, Option<u32>)> = match options.layout {
-        Layout::Aligned => shards
-            .iter()
-            .map(|shard| (shard.cpu, Some(shard.id)))
-            .collect(),
+        Layout::Aligned => shards.iter().map(|shard| (shard.cpu, Some(shard.id))).collect(),
         Layout::Split(_) => irq_places.iter().map(|place| (place.cpu, None)).collect(),
     };
-    let queues: Vec<QueueMap> = cards
-        .iter()
-        .flat_map(|card| queue_maps(card, &servers, options))
-        .collect();
+    let queues: Vec<QueueMap> =
+        cards.iter().flat_map(|card| queue_maps(card, &servers, options)).collect();
     let irq_cpus = match options.layout {
         Layout::Aligned => queues.iter().map(|map| map.cpu).collect(),
         Layout::Split(_) => irq_places.iter().map(|place| place.cpu).collect(),
@@ -250,24 +217,13 @@ fn queue_maps(
     options: &Options,
 ) -> Vec<QueueMap> {
     let most = card.queues_max.max(1);
-    let wanted = options
-        .queues
-        .unwrap_or_else(|| u32::try_from(servers.len()).unwrap_or(u32::MAX));
+    let wanted = options.queues.unwrap_or_else(|| u32::try_from(servers.len()).unwrap_or(u32::MAX));
     // Queues that cannot be taken away still need a CPU each, so they are dealt round.
-    let queue_count = if card.fixed {
-        most
-    } else {
-        wanted.clamp(1, most)
-    };
+    let queue_count = if card.fixed { most } else { wanted.clamp(1, most) };
     (0..queue_count)
         .map(|queue| {
             let (cpu, shard) = servers[queue as usize % servers.len()];
-            QueueMap {
-                iface: card.iface.clone(),
-                queue,
-                cpu,
-                shard,
-            }
+            QueueMap { iface: card.iface.clone(), queue, cpu, shard }
         })
         .collect()
 }
@@ -281,14 +237,9 @@ fn usable_cpus(topology: &Topology, cards: &[QueueLimits], options: &Options) ->
         return usable;
     }
     if let Some(node) = cards.iter().find_map(|card| card.node) {
-        let local: Vec<CpuPlace> = usable
-            .iter()
-            .copied()
-            .filter(|place| place.node == Some(node))
-            .collect();
-        let enough = options
-            .shards
-            .is_none_or(|shards| shards as usize <= local.len());
+        let local: Vec<CpuPlace> =
+            usable.iter().copied().filter(|place| place.node == Some(node)).collect();
+        let enough = options.shards.is_none_or(|shards| shards as usize <= local.len());
         if !local.is_empty() && enough {
             usable = local;
         } else {
@@ -316,22 +267,13 @@ mod tests {
     fn two_nodes() -> Topology {
         Topology {
             cpus: (0..16)
-                .map(|cpu| CpuPlace {
-                    cpu,
-                    core: cpu % 8,
-                    node: Some((cpu % 8) / 4),
-                })
+                .map(|cpu| CpuPlace { cpu, core: cpu % 8, node: Some((cpu % 8) / 4) })
                 .collect(),
         }
     }
 
     fn card(node: Option<u32>, queues_max: u32) -> QueueLimits {
-        QueueLimits {
-            iface: "eth0".to_owned(),
-            node,
-            queues_max,
-            fixed: false,
-        }
+        QueueLimits { iface: "eth0".to_owned(), node, queues_max, fixed: false }
     }
 
     #[test]
@@ -350,11 +292,7 @@ mod tests {
 
     #[test]
     fn split_gives_interrupts_cpus_of_their_own() {
-        let options = Options {
-            layout: Layout::Split(2),
-            smt: true,
-            ..Options::default()
-        };
+        let options = Options { layout: Layout::Split(2), smt: true, ..Options::default() };
         let placement = derive(&two_nodes(), &[card(Some(0), 63)], &options).unwrap();
         assert_eq!(placement.irq_cpus.to_string(), "0-1");
         assert_eq!(placement.shard_cpus().to_string(), "2-3,8-11");
@@ -366,21 +304,12 @@ mod tests {
     fn fewer_queues_than_shards_and_more_shards_than_cpus() {
         let placement = derive(&two_nodes(), &[card(Some(0), 1)], &Options::default()).unwrap();
         assert_eq!((placement.shards.len(), placement.queues.len()), (4, 1));
-        let options = Options {
-            shards: Some(17),
-            ..Options::default()
-        };
+        let options = Options { shards: Some(17), ..Options::default() };
         assert_eq!(
             derive(&two_nodes(), &[], &options),
-            Err(DeriveError::TooFewCpus {
-                wanted: 17,
-                usable: 8
-            })
+            Err(DeriveError::TooFewCpus { wanted: 17, usable: 8 })
         );
-        assert_eq!(
-            derive(&Topology::default(), &[], &Options::default()),
-            Err(DeriveError::NoCpu)
-        );
+        assert_eq!(derive(&Topology::default(), &[], &Options::default()), Err(DeriveError::NoCpu));
     }
 
     #[test]

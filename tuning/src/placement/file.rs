@@ -119,10 +119,7 @@ impl Placement {
     /// The CPU that serves this queue of this interface, if the placement names it.
     #[must_use]
     pub fn queue_cpu(&self, iface: &str, queue: u32) -> Option<u32> {
-        self.queues
-            .iter()
-            .find(|map| map.iface == iface && map.queue == queue)
-            .map(|map| map.cpu)
+        self.queues.iter().find(|map| map.iface == iface && map.queue == queue).map(|map| map.cpu)
     }
 
     /// The form and the inner consistency.
@@ -139,10 +136,7 @@ impl Placement {
         }
         for (index, shard) in self.shards.iter().enumerate() {
             if usize::try_from(shard.id) != Ok(index) {
-                return fail(format!(
-                    "shard {} stands where shard {index} should",
-                    shard.id
-                ));
+                return fail(format!("shard {} stands where shard {index} should", shard.id));
             }
         }
         for map in &self.queues {

@@ -103,13 +103,9 @@ fn place(setting: &Setting) -> Option<(&'static str, String)> {
     match setting {
         Setting::File { path } => Some(("value", quote(path))),
         Setting::Mask { path } => Some(("mask", quote(path))),
-        Setting::Irq { vector, .. } => Some((
-            "value",
-            format!(
-                "\"/proc/irq/$(irq_of {})/smp_affinity_list\"",
-                quote(vector)
-            ),
-        )),
+        Setting::Irq { vector, .. } => {
+            Some(("value", format!("\"/proc/irq/$(irq_of {})/smp_affinity_list\"", quote(vector))))
+        }
         Setting::Card { .. } => None,
     }
 }
@@ -118,10 +114,9 @@ fn line(setting: &Setting, value: &str) -> String {
     match (place(setting), setting) {
         (Some((kind, path)), _) => format!("    put {kind} {path} {}\n", quote(value)),
         (None, Setting::Card { iface, knob }) => {
-            let command = value.parse().map_or_else(
-                |_| "false".to_owned(),
-                |number| knob.command(&quote(iface), number),
-            );
+            let command = value
+                .parse()
+                .map_or_else(|_| "false".to_owned(), |number| knob.command(&quote(iface), number));
             format!("    run {command}\n")
         }
         (None, _) => String::new(),
@@ -131,12 +126,6 @@ fn line(setting: &Setting, value: &str) -> String {
 /// A word that the shell takes as it is.
 fn quote(text: &str) -> String {
     let is_plain = !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"/._-@:,".contains(&byte));
-    if is_plain {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
-    }
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-@:,".contains(&byte));
+    if is_plain { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }

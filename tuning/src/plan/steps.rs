@@ -67,9 +67,7 @@ impl<'p> Builder<'p> {
             return;
         }
         let disturbs = match &setting {
-            Setting::Card {
-                knob: Knob::RingRx, ..
-            } => "queue-reset",
+            Setting::Card { knob: Knob::RingRx, .. } => "queue-reset",
             setting if setting.remakes_queues() => "queue-reset",
             _ => "no",
         };
@@ -85,12 +83,7 @@ impl<'p> Builder<'p> {
 
     /// How many queues the placement gives to a card.
     fn queues_wanted(&self, nic: &Nic) -> u32 {
-        let count = self
-            .placement
-            .queues
-            .iter()
-            .filter(|map| map.iface == nic.name)
-            .count();
+        let count = self.placement.queues.iter().filter(|map| map.iface == nic.name).count();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
@@ -108,23 +101,10 @@ impl<'p> Builder<'p> {
         }
         let wanted = wanted.min(max);
         self.keep_queues(nic);
-        let id = if now < wanted {
-            "QUEUES_LT_SHARDS"
-        } else {
-            "QUEUES_GT_SHARDS"
-        };
+        let id = if now < wanted { "QUEUES_LT_SHARDS" } else { "QUEUES_GT_SHARDS" };
         let why = format!("{wanted} queues are placed, the card has {now}");
-        let card = |knob| Setting::Card {
-            iface: nic.name.clone(),
-            knob,
-        };
-        self.push(
-            id,
-            card(knob),
-            Some(now.to_string()),
-            wanted.to_string(),
-            why.clone(),
-        );
+        let card = |knob| Setting::Card { iface: nic.name.clone(), knob };
+        self.push(id, card(knob), Some(now.to_string()), wanted.to_string(), why.clone());
         if knob == Knob::ChannelsRx
             && let Some(tx) = nic.facts.value(Knob::ChannelsTx)
         {
@@ -145,52 +125,32 @@ impl<'p> Builder<'p> {
         let dir = format!("/sys/class/net/{}/queues", nic.name);
         for queue in &nic.rx {
             let path = format!("{dir}/rx-{}/rps_cpus", queue.index);
-            self.kept.push(Kept {
-                setting: Setting::Mask { path },
-                old: queue.rps_text.clone(),
-            });
+            self.kept.push(Kept { setting: Setting::Mask { path }, old: queue.rps_text.clone() });
             let path = format!("{dir}/rx-{}/rps_flow_cnt", queue.index);
-            self.kept.push(Kept {
-                setting: Setting::File { path },
-                old: queue.rps_flows.to_string(),
-            });
+            self.kept
+                .push(Kept { setting: Setting::File { path }, old: queue.rps_flows.to_string() });
         }
         for queue in &nic.tx {
             if queue.xps.is_some() {
                 let path = format!("{dir}/tx-{}/xps_cpus", queue.index);
-                self.kept.push(Kept {
-                    setting: Setting::Mask { path },
-                    old: queue.xps_text.clone(),
-                });
+                self.kept
+                    .push(Kept { setting: Setting::Mask { path }, old: queue.xps_text.clone() });
             }
         }
         for vector in &nic.vectors {
-            let setting = Setting::Irq {
-                iface: nic.name.clone(),
-                vector: vector.name.clone(),
-            };
-            self.kept.push(Kept {
-                setting,
-                old: vector.affinity.to_string(),
-            });
+            let setting = Setting::Irq { iface: nic.name.clone(), vector: vector.name.clone() };
+            self.kept.push(Kept { setting, old: vector.affinity.to_string() });
         }
     }
 
     /// Doubles a ring that overflowed, unless the CPU behind it is full: then a bigger ring only delays the drops.
     fn ring(&mut self, nic: &Nic) {
-        let overflowed = self
-            .report
-            .findings
-            .iter()
-            .find(|f| f.id == "RING_DROPS" && f.subject == nic.name);
+        let overflowed =
+            self.report.findings.iter().find(|f| f.id == "RING_DROPS" && f.subject == nic.name);
         let (Some(finding), true) = (overflowed, self.options.wants(Topic::Ring)) else {
             return;
         };
-        if finding
-            .evidence
-            .iter()
-            .any(|evidence| evidence.source.starts_with("/proc/stat"))
-        {
+        if finding.evidence.iter().any(|evidence| evidence.source.starts_with("/proc/stat")) {
             self.left_out.push(format!(
                 "ring of {}: its CPU is full, so the work must be spread first",
                 nic.name
@@ -201,18 +161,9 @@ impl<'p> Builder<'p> {
             (nic.facts.value(Knob::RingRx), nic.facts.max(Knob::RingRx))
         {
             let next = (ring * 2).min(max);
-            let setting = Setting::Card {
-                iface: nic.name.clone(),
-                knob: Knob::RingRx,
-            };
+            let setting = Setting::Card { iface: nic.name.clone(), knob: Knob::RingRx };
             let why = format!("packets were dropped with {ring} descriptors; at most {max}");
-            self.push(
-                "RING_DROPS",
-                setting,
-                Some(ring.to_string()),
-                next.to_string(),
-                why,
-            );
+            self.push("RING_DROPS", setting, Some(ring.to_string()), next.to_string(), why);
         }
     }
 
@@ -220,10 +171,7 @@ impl<'p> Builder<'p> {
         let (Some(goal), true) = (self.options.goal, self.options.wants(Topic::Coalesce)) else {
             return;
         };
-        let card = |knob| Setting::Card {
-            iface: nic.name.clone(),
-            knob,
-        };
+        let card = |knob| Setting::Card { iface: nic.name.clone(), knob };
         let adaptive = nic.facts.value(Knob::CoalesceAdaptiveRx);
         match goal {
             Goal::Throughput => {
@@ -249,10 +197,8 @@ impl<'p> Builder<'p> {
                         why,
                     );
                 }
-                if let Some(now) = nic
-                    .facts
-                    .value(Knob::CoalesceRxUsecs)
-                    .filter(|now| *now > LATENCY_RX_USECS)
+                if let Some(now) =
+                    nic.facts.value(Knob::CoalesceRxUsecs).filter(|now| *now > LATENCY_RX_USECS)
                 {
                     let why = format!("an interrupt may wait {now} µs before the packet is seen");
                     let setting = card(Knob::CoalesceRxUsecs);
@@ -272,20 +218,10 @@ impl<'p> Builder<'p> {
         if !self.options.wants(Topic::Irq) || !nic.has_vectors() {
             return;
         }
-        let id = [
-            "IRQ_DRIFT",
-            "IRQ_PILE",
-            "IRQ_REMOTE_NODE",
-            "IRQ_ON_SMT_PEER",
-        ]
-        .into_iter()
-        .find(|id| {
-            self.report
-                .findings
-                .iter()
-                .any(|f| f.id == *id && f.subject == nic.name)
-        })
-        .unwrap_or("IRQ_DRIFT");
+        let id = ["IRQ_DRIFT", "IRQ_PILE", "IRQ_REMOTE_NODE", "IRQ_ON_SMT_PEER"]
+            .into_iter()
+            .find(|id| self.report.findings.iter().any(|f| f.id == *id && f.subject == nic.name))
+            .unwrap_or("IRQ_DRIFT");
         let why = |queue: u32, cpu: u32| format!("queue {queue} belongs to CPU {cpu}");
         for vector in &nic.vectors {
             // A vector beyond the new number of queues will be gone.
@@ -295,20 +231,12 @@ impl<'p> Builder<'p> {
             let Some(cpu) = self.placement.queue_cpu(&nic.name, vector.queue) else {
                 continue;
             };
-            let setting = Setting::Irq {
-                iface: nic.name.clone(),
-                vector: vector.name.clone(),
-            };
+            let setting = Setting::Irq { iface: nic.name.clone(), vector: vector.name.clone() };
             let old = remade.is_none().then(|| vector.affinity.to_string());
             self.push(id, setting, old, cpu.to_string(), why(vector.queue, cpu));
         }
         let Some(count) = remade else { return };
-        let present = nic
-            .vectors
-            .iter()
-            .map(|vector| vector.queue + 1)
-            .max()
-            .unwrap_or(0);
+        let present = nic.vectors.iter().map(|vector| vector.queue + 1).max().unwrap_or(0);
         let device = nic.device.as_deref();
         let name = nic
             .vectors
@@ -318,10 +246,7 @@ impl<'p> Builder<'p> {
             return;
         };
         if nic.driver.as_deref() == Some("gve")
-            || nic
-                .vectors
-                .iter()
-                .any(|vector| vector.role == crate::parse::VectorRole::Transmit)
+            || nic.vectors.iter().any(|vector| vector.role == crate::parse::VectorRole::Transmit)
         {
             self.left_out.push(format!(
                 "interrupts of the new queues of {}: plan again once they exist",
@@ -333,31 +258,20 @@ impl<'p> Builder<'p> {
             let Some(cpu) = self.placement.queue_cpu(&nic.name, queue) else {
                 continue;
             };
-            let setting = Setting::Irq {
-                iface: nic.name.clone(),
-                vector: name.named(queue),
-            };
+            let setting = Setting::Irq { iface: nic.name.clone(), vector: name.named(queue) };
             self.push(id, setting, None, cpu.to_string(), why(queue, cpu));
         }
     }
 
     /// The RPS mask that each queue should have; `None` to leave RPS as it is.
     fn rps_wanted(&self, nic: &Nic, queue_count: u32) -> Option<(&'static str, Vec<CpuSet>)> {
-        let found = |id: &str| {
-            self.report
-                .findings
-                .iter()
-                .any(|f| f.id == id && f.subject == nic.name)
-        };
+        let found =
+            |id: &str| self.report.findings.iter().any(|f| f.id == id && f.subject == nic.name);
         let shards = u32::try_from(self.placement.shards.len()).unwrap_or(u32::MAX);
         let cpu_of = |queue| self.placement.queue_cpu(&nic.name, queue);
         if !nic.has_vectors() {
             // Virtual pairs have no interrupt to place: RPS alone chooses the CPU.
-            let id = if found("RPS_PILE") {
-                "RPS_PILE"
-            } else {
-                "SOFTIRQ_SKEW"
-            };
+            let id = if found("RPS_PILE") { "RPS_PILE" } else { "SOFTIRQ_SKEW" };
             let wanted = found("RPS_PILE") || self.report.has("SOFTIRQ_SKEW") || self.options.rps;
             let masks = (0..queue_count)
                 .map(|queue| cpu_of(queue).map(CpuSet::single).unwrap_or_default())
@@ -404,11 +318,7 @@ impl<'p> Builder<'p> {
             {
                 continue;
             }
-            let old = if remade.is_some() {
-                None
-            } else {
-                now.map(|queue| queue.rps_text.clone())
-            };
+            let old = if remade.is_some() { None } else { now.map(|queue| queue.rps_text.clone()) };
             let why = if mask.is_empty() {
                 "this queue has a CPU of its own".to_owned()
             } else {
@@ -432,19 +342,12 @@ impl<'p> Builder<'p> {
             let Some(cpu) = self.placement.queue_cpu(&nic.name, index) else {
                 continue;
             };
-            let now = nic
-                .tx
-                .iter()
-                .find(|queue| queue.index == index && queue.xps.is_some());
+            let now = nic.tx.iter().find(|queue| queue.index == index && queue.xps.is_some());
             if remade.is_none() && now.is_none() {
                 continue;
             }
             let path = format!("/sys/class/net/{}/queues/tx-{index}/xps_cpus", nic.name);
-            let old = if remade.is_some() {
-                None
-            } else {
-                now.map(|queue| queue.xps_text.clone())
-            };
+            let old = if remade.is_some() { None } else { now.map(|queue| queue.xps_text.clone()) };
             let why = format!("CPU {cpu} sends by queue {index}");
             self.push(
                 "XPS_MISALIGNED",
@@ -469,16 +372,10 @@ impl<'p> Builder<'p> {
             ("SYN_DROP", "/proc/sys/net/ipv4/tcp_max_syn_backlog"),
         ];
         for (id, path) in doubled {
-            let Some(now) = self
-                .snapshot
-                .value_number(path)
-                .filter(|_| self.report.has(id))
-            else {
+            let Some(now) = self.snapshot.value_number(path).filter(|_| self.report.has(id)) else {
                 continue;
             };
-            let setting = Setting::File {
-                path: path.to_owned(),
-            };
+            let setting = Setting::File { path: path.to_owned() };
             self.push(
                 id,
                 setting,
@@ -493,9 +390,7 @@ impl<'p> Builder<'p> {
             self.report.has("LISTEN_OVERFLOW"),
             self.snapshot.value_number(path),
         ) {
-            let setting = Setting::File {
-                path: path.to_owned(),
-            };
+            let setting = Setting::File { path: path.to_owned() };
             self.push(
                 "SOMAXCONN_LOW",
                 setting,

@@ -84,10 +84,7 @@ impl Vector {
     /// Where the interrupt is served: the effective CPU, or the mask where the kernel does not say.
     #[must_use]
     pub fn served_on(&self) -> &CpuSet {
-        self.effective
-            .as_ref()
-            .filter(|set| !set.is_empty())
-            .unwrap_or(&self.affinity)
+        self.effective.as_ref().filter(|set| !set.is_empty()).unwrap_or(&self.affinity)
     }
 }
 
@@ -108,23 +105,16 @@ pub(super) fn select(reader: &mut Reader<'_>, named: &[String]) -> Result<Vec<St
         return Ok(chosen);
     }
     let is_up = |reader: &mut Reader<'_>, name: &str| {
-        let state = reader
-            .optional(&format!("/sys/class/net/{name}/operstate"))
-            .unwrap_or_default();
+        let state =
+            reader.optional(&format!("/sys/class/net/{name}/operstate")).unwrap_or_default();
         // Many virtual devices never say more than `unknown` while they work.
         matches!(state.trim(), "up" | "unknown")
     };
-    let up: Vec<String> = all
-        .into_iter()
-        .filter(|name| name != "lo" && is_up(reader, name))
-        .collect();
+    let up: Vec<String> =
+        all.into_iter().filter(|name| name != "lo" && is_up(reader, name)).collect();
     let hardware: Vec<String> = up
         .iter()
-        .filter(|name| {
-            reader
-                .link(&format!("/sys/class/net/{name}/device"))
-                .is_some()
-        })
+        .filter(|name| reader.link(&format!("/sys/class/net/{name}/device")).is_some())
         .cloned()
         .collect();
     Ok(if hardware.is_empty() { up } else { hardware })
@@ -171,9 +161,7 @@ impl Nic {
             name: name.to_owned(),
             kind,
             driver,
-            node: device
-                .as_deref()
-                .and_then(|device| read_node(reader, device)),
+            node: device.as_deref().and_then(|device| read_node(reader, device)),
             lowers: lowers(reader, name),
             vector_method: "none",
             threaded: reader
@@ -208,28 +196,18 @@ impl Nic {
         for (index, is_rx) in names {
             if is_rx {
                 let dir = format!("{base}/queues/rx-{index}");
-                let (rps, rps_text) = reader
-                    .parsed(&format!("{dir}/rps_cpus"), mask)
-                    .unwrap_or_default();
+                let (rps, rps_text) =
+                    reader.parsed(&format!("{dir}/rps_cpus"), mask).unwrap_or_default();
                 let rps_flows = reader
                     .optional(&format!("{dir}/rps_flow_cnt"))
                     .and_then(|text| parse::number(&text))
                     .unwrap_or(0);
-                self.rx.push(RxQueue {
-                    index,
-                    rps,
-                    rps_text,
-                    rps_flows,
-                });
+                self.rx.push(RxQueue { index, rps, rps_text, rps_flows });
             } else {
                 let xps = reader.parsed(&format!("{base}/queues/tx-{index}/xps_cpus"), mask);
                 let (xps, xps_text) = xps.unzip();
                 let xps_text = xps_text.unwrap_or_default();
-                self.tx.push(TxQueue {
-                    index,
-                    xps,
-                    xps_text,
-                });
+                self.tx.push(TxQueue { index, xps, xps_text });
             }
         }
     }
@@ -265,19 +243,10 @@ impl Nic {
         for (queue, irq, role, name) in found {
             let dir = format!("/proc/irq/{irq}");
             let affinity = reader.parsed(&format!("{dir}/smp_affinity_list"), str::parse::<CpuSet>);
-            let effective = reader.parsed(
-                &format!("{dir}/effective_affinity_list"),
-                str::parse::<CpuSet>,
-            );
+            let effective =
+                reader.parsed(&format!("{dir}/effective_affinity_list"), str::parse::<CpuSet>);
             if let Some(affinity) = affinity {
-                self.vectors.push(Vector {
-                    name,
-                    irq,
-                    queue,
-                    role,
-                    affinity,
-                    effective,
-                });
+                self.vectors.push(Vector { name, irq, queue, role, affinity, effective });
             }
         }
     }
@@ -301,14 +270,10 @@ impl Nic {
     fn own_irqs(&self, reader: &mut Reader<'_>) -> Option<BTreeSet<u32>> {
         let device = self.device.as_deref()?;
         let parent = device.rsplit_once('/').map(|(parent, _)| parent);
-        [Some(device), parent]
-            .into_iter()
-            .flatten()
-            .find_map(|dir| {
-                let names = reader.list(&format!("{dir}/msi_irqs"));
-                (!names.is_empty())
-                    .then(|| names.iter().filter_map(|name| name.parse().ok()).collect())
-            })
+        [Some(device), parent].into_iter().flatten().find_map(|dir| {
+            let names = reader.list(&format!("{dir}/msi_irqs"));
+            (!names.is_empty()).then(|| names.iter().filter_map(|name| name.parse().ok()).collect())
+        })
     }
 
     /// The setting that counts this card's receive queues, and its value and limit; `None` when the card has none.
@@ -320,10 +285,9 @@ impl Nic {
                 .value(knob)
                 .and_then(|now| u32::try_from(now).ok())
                 .filter(|now| *now > 0);
-            if let (Some(now), Some(max)) = (
-                now,
-                self.facts.max(knob).and_then(|max| u32::try_from(max).ok()),
-            ) {
+            if let (Some(now), Some(max)) =
+                (now, self.facts.max(knob).and_then(|max| u32::try_from(max).ok()))
+            {
                 return Some((knob, now, max.max(now)));
             }
         }

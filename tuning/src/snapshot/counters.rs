@@ -53,10 +53,7 @@ impl Counters {
             .parsed("/proc/softirqs", parse::softirqs)
             .and_then(|mut table| table.remove("NET_RX"));
         let tcp_sockets = reader.optional("/proc/net/sockstat").and_then(|text| {
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix("TCP: inuse "))?
-                .to_owned();
+            let line = text.lines().find_map(|line| line.strip_prefix("TCP: inuse "))?.to_owned();
             line.split_whitespace().next()?.parse().ok()
         });
         Ok(Self {
@@ -64,9 +61,7 @@ impl Counters {
             softnet,
             net_rx_runs: cpus.possible.iter().zip(runs.unwrap_or_default()).collect(),
             stat: reader.needed("/proc/stat", parse::stat)?,
-            netstat: reader
-                .parsed("/proc/net/netstat", parse::netstat)
-                .unwrap_or_default(),
+            netstat: reader.parsed("/proc/net/netstat", parse::netstat).unwrap_or_default(),
             tcp_sockets: tcp_sockets.unwrap_or(0),
             cards: BTreeMap::new(),
             ksoftirqd: BTreeMap::new(),
@@ -79,17 +74,11 @@ impl Counters {
         iface: &str,
         driver: &BTreeMap<String, u64>,
     ) {
-        let mut counters: BTreeMap<String, u64> = driver
-            .iter()
-            .map(|(name, value)| (format!("driver.{name}"), *value))
-            .collect();
-        for name in [
-            "rx_dropped",
-            "rx_missed_errors",
-            "rx_fifo_errors",
-            "rx_over_errors",
-            "rx_packets",
-        ] {
+        let mut counters: BTreeMap<String, u64> =
+            driver.iter().map(|(name, value)| (format!("driver.{name}"), *value)).collect();
+        for name in
+            ["rx_dropped", "rx_missed_errors", "rx_fifo_errors", "rx_over_errors", "rx_packets"]
+        {
             let path = format!("/sys/class/net/{iface}/statistics/{name}");
             if let Some(value) = reader.optional(&path).and_then(|text| parse::number(&text)) {
                 counters.insert(name.to_owned(), value);
@@ -146,10 +135,7 @@ impl Rate<'_> {
     pub fn net_rx_runs(&self) -> BTreeMap<u32, u64> {
         let before = &self.before.net_rx_runs;
         let delta = |(cpu, after): (&u32, &u64)| {
-            (
-                *cpu,
-                after.saturating_sub(before.get(cpu).copied().unwrap_or(0)),
-            )
+            (*cpu, after.saturating_sub(before.get(cpu).copied().unwrap_or(0)))
         };
         self.after.net_rx_runs.iter().map(delta).collect()
     }
@@ -157,10 +143,7 @@ impl Rate<'_> {
     /// The share of a CPU's time (0 to 1) that a kind of tick took; `None` when no tick passed.
     #[must_use]
     pub fn time_share(&self, cpu: u32, ticks: impl Fn(&parse::CpuTimes) -> u64) -> Option<f64> {
-        let (before, after) = (
-            self.before.stat.cpus.get(&cpu)?,
-            self.after.stat.cpus.get(&cpu)?,
-        );
+        let (before, after) = (self.before.stat.cpus.get(&cpu)?, self.after.stat.cpus.get(&cpu)?);
         let total = after.total.saturating_sub(before.total);
         (total > 0).then(|| ratio(ticks(after).saturating_sub(ticks(before)), total))
     }
@@ -211,15 +194,11 @@ impl Rate<'_> {
     pub fn interrupts(&self, irq: u32) -> BTreeMap<u32, u64> {
         let find = |counters: &Counters| -> BTreeMap<u32, u64> {
             let line = counters.interrupts.iter().find(|line| line.irq == irq);
-            line.map(|line| line.counts.iter().copied().collect())
-                .unwrap_or_default()
+            line.map(|line| line.counts.iter().copied().collect()).unwrap_or_default()
         };
         let before = find(self.before);
         let delta = |(cpu, after): (u32, u64)| {
-            (
-                cpu,
-                after.saturating_sub(before.get(&cpu).copied().unwrap_or(0)),
-            )
+            (cpu, after.saturating_sub(before.get(&cpu).copied().unwrap_or(0)))
         };
         find(self.after).into_iter().map(delta).collect()
     }
@@ -234,14 +213,7 @@ impl Rate<'_> {
 }
 
 /// A quotient of counters; counters here stay far below the numbers that a float cannot hold.
-#[allow(
-    clippy::cast_precision_loss,
-    reason = "shares and means for people, not sums"
-)]
+#[allow(clippy::cast_precision_loss, reason = "shares and means for people, not sums")]
 pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 {
-        0.0
-    } else {
-        part as f64 / whole as f64
-    }
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }

@@ -36,23 +36,15 @@ impl Cpus {
         if online.is_empty() {
             return Err(Fault::format(&format!("{base}/online"), "no CPU is online"));
         }
-        let possible = reader
-            .parsed(&format!("{base}/possible"), set)
-            .unwrap_or_else(|| online.clone());
-        let isolated = reader
-            .parsed(&format!("{base}/isolated"), set)
-            .unwrap_or_default();
-        let nohz_full = reader
-            .parsed(&format!("{base}/nohz_full"), set)
-            .unwrap_or_default();
+        let possible =
+            reader.parsed(&format!("{base}/possible"), set).unwrap_or_else(|| online.clone());
+        let isolated = reader.parsed(&format!("{base}/isolated"), set).unwrap_or_default();
+        let nohz_full = reader.parsed(&format!("{base}/nohz_full"), set).unwrap_or_default();
         // The process status has the intersection of everything that confines it: affinity, cpuset v1 and v2.
         let allowed = reader
             .parsed("/proc/self/status", |text| {
-                let line = text
-                    .lines()
-                    .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-                line.ok_or_else(|| "no line `Cpus_allowed_list`".to_owned())
-                    .and_then(set)
+                let line = text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+                line.ok_or_else(|| "no line `Cpus_allowed_list`".to_owned()).and_then(set)
             })
             .unwrap_or_else(|| online.clone());
         let nodes = read_nodes(reader);
@@ -64,19 +56,13 @@ impl Cpus {
                 .parsed(&format!("{dir}/topology/core_cpus_list"), set)
                 .or_else(|| reader.parsed(&format!("{dir}/topology/thread_siblings_list"), set));
             let core = siblings.and_then(|set| set.first()).unwrap_or(cpu);
-            topology.cpus.push(CpuPlace {
-                cpu,
-                core,
-                node: nodes.get(&cpu).copied(),
-            });
+            topology.cpus.push(CpuPlace { cpu, core, node: nodes.get(&cpu).copied() });
             if let Some(governor) = reader.optional(&format!("{dir}/cpufreq/scaling_governor")) {
                 governors.insert(cpu, governor.trim().to_owned());
             }
         }
-        let idle_states = online
-            .first()
-            .map(|cpu| read_idle_states(reader, cpu))
-            .unwrap_or_default();
+        let idle_states =
+            online.first().map(|cpu| read_idle_states(reader, cpu)).unwrap_or_default();
         Ok(Self {
             possible,
             online,
@@ -129,16 +115,9 @@ fn read_nodes(reader: &mut Reader<'_>) -> BTreeMap<u32, u32> {
 fn read_idle_states(reader: &mut Reader<'_>, cpu: u32) -> Vec<(String, u64, bool)> {
     let base = format!("/sys/devices/system/cpu/cpu{cpu}/cpuidle");
     let mut states = Vec::new();
-    for state in reader
-        .list(&base)
-        .into_iter()
-        .filter(|name| name.starts_with("state"))
-    {
-        let name = reader
-            .optional(&format!("{base}/{state}/name"))
-            .unwrap_or_default()
-            .trim()
-            .to_owned();
+    for state in reader.list(&base).into_iter().filter(|name| name.starts_with("state")) {
+        let name =
+            reader.optional(&format!("{base}/{state}/name")).unwrap_or_default().trim().to_owned();
         let latency = reader
             .optional(&format!("{base}/{state}/latency"))
             .and_then(|text| text.trim().parse().ok());

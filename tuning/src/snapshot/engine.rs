@@ -32,38 +32,25 @@ pub struct EngineThread {
 
 impl Engine {
     pub(super) fn read(reader: &mut Reader<'_>, pid: u32) -> Self {
-        let mut engine = Self {
-            pid,
-            ..Self::default()
-        };
+        let mut engine = Self { pid, ..Self::default() };
         match reader.optional(&format!("/proc/{pid}/limits")) {
             Some(text) => {
                 engine.limits_known = true;
                 engine.memlock_bytes = parse::limit(&text, "Max locked memory").flatten();
                 engine.open_files = parse::limit(&text, "Max open files").flatten();
             }
-            None => reader.note(Fault::new(
-                format!("/proc/{pid}/limits"),
-                FaultKind::Missing,
-            )),
+            None => reader.note(Fault::new(format!("/proc/{pid}/limits"), FaultKind::Missing)),
         }
         for tid in reader.list(&format!("/proc/{pid}/task")) {
             let Some(status) = reader.optional(&format!("/proc/{pid}/task/{tid}/status")) else {
                 continue;
             };
-            let field = |name: &str| {
-                status
-                    .lines()
-                    .find_map(|line| line.strip_prefix(name))
-                    .map(str::trim)
-            };
+            let field =
+                |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
             if let (Some(name), Some(Ok(allowed))) =
                 (field("Name:"), field("Cpus_allowed_list:").map(str::parse))
             {
-                engine.threads.push(EngineThread {
-                    name: name.to_owned(),
-                    allowed,
-                });
+                engine.threads.push(EngineThread { name: name.to_owned(), allowed });
             }
         }
         engine

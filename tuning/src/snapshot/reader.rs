@@ -10,10 +10,7 @@ pub(super) struct Reader<'h> {
 
 impl<'h> Reader<'h> {
     pub(super) fn new(host: &'h dyn Host) -> Self {
-        Self {
-            host,
-            unread: Vec::new(),
-        }
+        Self { host, unread: Vec::new() }
     }
 
     pub(super) fn into_unread(mut self) -> Vec<Fault> {

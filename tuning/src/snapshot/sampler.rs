@@ -28,18 +28,11 @@ impl<'h> Sampler<'h> {
         let cpus = Cpus::read(&mut reader)?;
         let ifaces = super::card::select(&mut reader, ifaces)?;
         let driver = |name: &String| {
-            let path = host
-                .link(&format!("/sys/class/net/{name}/device/driver"))
-                .ok()?;
+            let path = host.link(&format!("/sys/class/net/{name}/device/driver")).ok()?;
             Some((name.clone(), path.rsplit('/').next()?.to_owned()))
         };
         let drivers = ifaces.iter().filter_map(driver).collect();
-        Ok(Self {
-            host,
-            cpus,
-            ifaces,
-            drivers,
-        })
+        Ok(Self { host, cpus, ifaces, drivers })
     }
 
     /// Reads all counters.
@@ -51,11 +44,7 @@ impl<'h> Sampler<'h> {
         let mut reader = Reader::new(self.host);
         let mut counters = Counters::read(&mut reader, &self.cpus)?;
         for iface in &self.ifaces {
-            let stats = self
-                .host
-                .nic(iface)
-                .map(|facts| facts.stats)
-                .unwrap_or_default();
+            let stats = self.host.nic(iface).map(|facts| facts.stats).unwrap_or_default();
             counters.add_card(&mut reader, iface, &stats);
         }
         Ok(counters)

@@ -18,11 +18,7 @@ impl Spread {
     pub fn of(counts: &[u64]) -> Self {
         let sum: f64 = counts.iter().map(|count| *count as f64).sum();
         if sum == 0.0 {
-            return Self {
-                jain: 1.0,
-                max_over_mean: 1.0,
-                largest_share: 0.0,
-            };
+            return Self { jain: 1.0, max_over_mean: 1.0, largest_share: 0.0 };
         }
         let squares: f64 = counts.iter().map(|count| (*count as f64).powi(2)).sum();
         let most = counts.iter().copied().max().unwrap_or(0) as f64;
@@ -91,10 +87,7 @@ mod tests {
         // The specification's table of the 99th percentile: 8 CPUs with 128 and 512 flows, 16 with 1024.
         for (cpus, flows, known) in [(8, 128, 1.75), (8, 512, 1.38), (16, 1024, 1.39)] {
             let got = noise_threshold(cpus, flows);
-            assert!(
-                (got - known).abs() < 0.12,
-                "{cpus} CPUs, {flows} flows: {got}, known {known}"
-            );
+            assert!((got - known).abs() < 0.12, "{cpus} CPUs, {flows} flows: {got}, known {known}");
         }
         assert!(noise_threshold(2, 64) < 1.5);
         assert!((noise_threshold(1, 9) - 1.0).abs() < 1e-9);

@@ -105,30 +105,17 @@ pub fn judge(
 ) -> VerifyReport {
     let targets = options.targets.clone().unwrap_or_else(|| online.clone());
     let period = options.period;
-    let pairs: Vec<Rate<'_>> = samples
-        .windows(2)
-        .map(|pair| Rate {
-            before: &pair[0],
-            after: &pair[1],
-            period,
-        })
-        .collect();
+    let pairs: Vec<Rate<'_>> =
+        samples.windows(2).map(|pair| Rate { before: &pair[0], after: &pair[1], period }).collect();
     let empty = Counters::default();
-    let (first, last) = (
-        samples.first().unwrap_or(&empty),
-        samples.last().unwrap_or(&empty),
-    );
+    let (first, last) = (samples.first().unwrap_or(&empty), samples.last().unwrap_or(&empty));
     let whole = Rate {
         before: first,
         after: last,
         period: period * u32::try_from(pairs.len()).unwrap_or(1),
     };
     let cpus = cpu_figures(&pairs, &whole, online, &targets);
-    let counts: Vec<u64> = cpus
-        .iter()
-        .filter(|cpu| cpu.is_target)
-        .map(|cpu| cpu.packets)
-        .collect();
+    let counts: Vec<u64> = cpus.iter().filter(|cpu| cpu.is_target).map(|cpu| cpu.packets).collect();
     let total: u64 = cpus.iter().map(|cpu| cpu.packets).sum();
     let stray = total - counts.iter().sum::<u64>();
     let spread = Spread::of(&counts);
@@ -142,10 +129,7 @@ pub fn judge(
         doubts.push(format!("{total} packets were processed, and fewer than {PACKETS_MIN} prove nothing: is the load running?"));
     }
     if steal > STEAL_MAX {
-        doubts.push(format!(
-            "the hypervisor took {:.1} % of the time",
-            steal * 100.0
-        ));
+        doubts.push(format!("the hypervisor took {:.1} % of the time", steal * 100.0));
     }
     if flows < FLOWS_PER_CPU_MIN * counts.len() as u64 {
         doubts.push(format!("{flows} flows for {} CPUs are decided by chance; run more, or say --flows if they are not TCP", counts.len()));
@@ -158,15 +142,9 @@ pub fn judge(
         ));
     }
     if crate::snapshot::ratio(stray, total) > STRAY_MAX {
-        faults.push(format!(
-            "{stray} of {total} packets were processed outside of CPUs {targets}"
-        ));
+        faults.push(format!("{stray} of {total} packets were processed outside of CPUs {targets}"));
     }
-    faults.extend(
-        losses
-            .iter()
-            .map(|(name, delta)| format!("{name} grew by {delta}")),
-    );
+    faults.extend(losses.iter().map(|(name, delta)| format!("{name} grew by {delta}")));
     let (verdict, reasons) = match (doubts.is_empty(), faults.is_empty()) {
         (false, _) => (Judgement::Inconclusive, doubts),
         (true, false) => (Judgement::Fail, faults),
@@ -225,17 +203,12 @@ fn losses(
 ) -> BTreeMap<String, u64> {
     let mut losses = BTreeMap::new();
     for cpu in cpus.iter().filter(|cpu| cpu.dropped > 0) {
-        losses.insert(
-            format!("softnet_stat dropped of CPU {}", cpu.cpu),
-            cpu.dropped,
-        );
+        losses.insert(format!("softnet_stat dropped of CPU {}", cpu.cpu), cpu.dropped);
     }
     for iface in &options.ifaces {
         let driver = drivers.get(iface).map_or("", String::as_str);
-        for (name, delta) in whole
-            .card(iface)
-            .into_iter()
-            .filter(|(name, _)| counts_full_ring(driver, name))
+        for (name, delta) in
+            whole.card(iface).into_iter().filter(|(name, _)| counts_full_ring(driver, name))
         {
             losses.insert(format!("{iface} {name}"), delta);
         }

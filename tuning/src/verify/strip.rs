@@ -8,19 +8,11 @@ const SHADES: [char; 9] = ['·', '▁', '▂', '▃', '▄', '▅', '▆', '▇'
 /// One line for each CPU: packets in each sample as a shade, then the totals.
 #[must_use]
 pub fn heat_strip(report: &VerifyReport) -> String {
-    let most = report
-        .cpus
-        .iter()
-        .flat_map(|cpu| cpu.packets_by_sample.iter().copied())
-        .max()
-        .unwrap_or(0);
+    let most =
+        report.cpus.iter().flat_map(|cpu| cpu.packets_by_sample.iter().copied()).max().unwrap_or(0);
     let mut text = String::new();
     for cpu in &report.cpus {
-        let strip: String = cpu
-            .packets_by_sample
-            .iter()
-            .map(|count| shade(*count, most))
-            .collect();
+        let strip: String = cpu.packets_by_sample.iter().map(|count| shade(*count, most)).collect();
         text.push_str(&format!(
             "cpu{:<4}{} {strip} {:>10} packets, {:>5.1} % softirq, NET_RX ran {}, dropped {}, squeezed {}, by RPS {}\n",
             cpu.cpu,
@@ -65,13 +57,7 @@ mod tests {
     #[test]
     fn shades_run_from_nothing_to_full() {
         assert_eq!(
-            [
-                shade(0, 9),
-                shade(1, 900),
-                shade(450, 900),
-                shade(900, 900),
-                shade(5, 0)
-            ],
+            [shade(0, 9), shade(1, 900), shade(450, 900), shade(900, 900), shade(5, 0)],
             ['·', '▁', '▄', '█', '·']
         );
     }

@@ -11,16 +11,9 @@ const BAR: usize = 120;
 /// Draws one report.
 #[must_use]
 pub fn svg(report: &VerifyReport) -> String {
-    let columns = report
-        .cpus
-        .iter()
-        .map(|cpu| cpu.packets_by_sample.len())
-        .max()
-        .unwrap_or(0);
-    let (width, height) = (
-        LEFT + columns * CELL + 30 + BAR + 20,
-        TOP + report.cpus.len() * CELL + 30,
-    );
+    let columns = report.cpus.iter().map(|cpu| cpu.packets_by_sample.len()).max().unwrap_or(0);
+    let (width, height) =
+        (LEFT + columns * CELL + 30 + BAR + 20, TOP + report.cpus.len() * CELL + 30);
     let most = report
         .cpus
         .iter()
@@ -36,9 +29,7 @@ pub fn svg(report: &VerifyReport) -> String {
         report.verdict, report.jain, report.max_over_mean, report.max_over_mean_bar
     );
     let bar_at = LEFT + columns * CELL + 30;
-    text.push_str(&format!(
-        "<text x=\"{bar_at}\" y=\"34\" fill=\"#555\">softirq time</text>\n"
-    ));
+    text.push_str(&format!("<text x=\"{bar_at}\" y=\"34\" fill=\"#555\">softirq time</text>\n"));
     for (cpu, row) in report.cpus.iter().zip(0..) {
         let y = TOP + row * CELL;
         let weight = if cpu.is_target { "bold" } else { "normal" };

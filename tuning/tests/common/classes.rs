@@ -29,14 +29,8 @@ pub fn firecracker_virtio() -> Archive {
 pub fn ixgbe_64() -> Archive {
     let mut machine = Machine::new(MADE, 2, 16, 2, &[]);
     let all = |_| ("0-63".to_owned(), 0);
-    machine.card(&Card {
-        serve: all,
-        ..card("eth0", "ixgbe", "eth0-TxRx-{}", 16, 63)
-    });
-    machine.traffic(
-        |cpu| if cpu == 0 { 400_000 } else { 0 },
-        |cpu| if cpu == 0 { 95 } else { 0 },
-    );
+    machine.card(&Card { serve: all, ..card("eth0", "ixgbe", "eth0-TxRx-{}", 16, 63) });
+    machine.traffic(|cpu| if cpu == 0 { 400_000 } else { 0 }, |cpu| if cpu == 0 { 95 } else { 0 });
     machine.archive
 }
 
@@ -46,32 +40,20 @@ pub fn i40e_tuned() -> Archive {
     machine.card(&card("eth0", "i40e", "i40e-eth0-TxRx-{}", 16, 32));
     for queue in 0..16_u32 {
         let mask = machine.mask(&queue.to_string());
-        machine.file(
-            &format!("/sys/class/net/eth0/queues/tx-{queue}/xps_cpus"),
-            &mask,
-        );
+        machine.file(&format!("/sys/class/net/eth0/queues/tx-{queue}/xps_cpus"), &mask);
     }
-    machine.traffic(
-        |cpu| if cpu < 16 { 20_000 } else { 0 },
-        |cpu| if cpu < 16 { 10 } else { 0 },
-    );
+    machine.traffic(|cpu| if cpu < 16 { 20_000 } else { 0 }, |cpu| if cpu < 16 { 10 } else { 0 });
     machine.archive
 }
 
 /// 48 threads, and the card drops packets for want of descriptors although the CPUs have time.
 pub fn ice_ring_drops() -> Archive {
     let mut machine = Machine::new(MADE, 1, 24, 2, &[]);
-    machine.card(&Card {
-        ring: (2048, 8160),
-        ..card("eth0", "ice", "ice-eth0-TxRx-{}", 24, 48)
-    });
+    machine.card(&Card { ring: (2048, 8160), ..card("eth0", "ice", "ice-eth0-TxRx-{}", 24, 48) });
     machine.facts("eth0", |facts| {
         facts.stats.insert("rx_dropped.nic".to_owned(), 10);
     });
-    machine.traffic(
-        |cpu| if cpu < 24 { 30_000 } else { 0 },
-        |cpu| if cpu < 24 { 30 } else { 0 },
-    );
+    machine.traffic(|cpu| if cpu < 24 { 30_000 } else { 0 }, |cpu| if cpu < 24 { 30 } else { 0 });
     machine.later_facts("eth0", |facts| {
         facts.stats.insert("rx_dropped.nic".to_owned(), 812);
     });
@@ -81,17 +63,11 @@ pub fn ice_ring_drops() -> Archive {
 /// The same card whose ring cannot grow, with CPUs that are full.
 pub fn ice_ring_at_max() -> Archive {
     let mut machine = Machine::new(MADE, 1, 24, 2, &[]);
-    machine.card(&Card {
-        ring: (8160, 8160),
-        ..card("eth0", "ice", "ice-eth0-TxRx-{}", 24, 48)
-    });
+    machine.card(&Card { ring: (8160, 8160), ..card("eth0", "ice", "ice-eth0-TxRx-{}", 24, 48) });
     machine.facts("eth0", |facts| {
         facts.stats.insert("rx_dropped.nic".to_owned(), 10);
     });
-    machine.traffic(
-        |cpu| if cpu < 24 { 90_000 } else { 0 },
-        |cpu| if cpu < 24 { 97 } else { 0 },
-    );
+    machine.traffic(|cpu| if cpu < 24 { 90_000 } else { 0 }, |cpu| if cpu < 24 { 97 } else { 0 });
     machine.later_facts("eth0", |facts| {
         facts.stats.insert("rx_dropped.nic".to_owned(), 90_000);
     });
@@ -106,10 +82,7 @@ pub fn mlx5_two_sockets() -> Archive {
         ring: (1024, 8192),
         ..card("ens1f0np0", "mlx5_core", "mlx5_comp{}@pci:{slot}", 12, 63)
     });
-    machine.traffic(
-        |cpu| if cpu < 12 { 25_000 } else { 0 },
-        |cpu| if cpu < 12 { 20 } else { 0 },
-    );
+    machine.traffic(|cpu| if cpu < 12 { 25_000 } else { 0 }, |cpu| if cpu < 12 { 20 } else { 0 });
     machine.archive
 }
 
@@ -134,9 +107,7 @@ pub fn ena_allowance() -> Archive {
     });
     machine.traffic(|_| 20_000, |_| 15);
     machine.later_facts("eth0", |facts| {
-        facts
-            .stats
-            .insert("pps_allowance_exceeded".to_owned(), 4242);
+        facts.stats.insert("pps_allowance_exceeded".to_owned(), 4242);
     });
     machine.archive
 }
@@ -152,9 +123,8 @@ pub fn gve_two_directions() -> Archive {
     });
     // Eight blocks: four queues each way.
     machine.file("/proc/cpuinfo", "flags : fpu hypervisor");
-    let gone: Vec<String> = (4..8)
-        .flat_map(|queue| [format!("rx-{queue}"), format!("tx-{queue}")])
-        .collect();
+    let gone: Vec<String> =
+        (4..8).flat_map(|queue| [format!("rx-{queue}"), format!("tx-{queue}")]).collect();
     machine
         .archive
         .first
@@ -186,10 +156,7 @@ pub fn virtio_four_queues() -> Archive {
         ..card("eth0", "virtio_net", "virtio0-input.{}", 4, 4)
     });
     let pci = "/sys/devices/pci0000:00/0000:00:03.0";
-    machine.archive.links.insert(
-        "/sys/class/net/eth0/device".to_owned(),
-        format!("{pci}/virtio0"),
-    );
+    machine.archive.links.insert("/sys/class/net/eth0/device".to_owned(), format!("{pci}/virtio0"));
     // The vectors belong to the PCI device above the virtio device.
     let dirs: Vec<String> = machine.archive.dirs.iter().cloned().collect();
     for dir in dirs {
@@ -211,19 +178,15 @@ pub fn bond_of_two() -> Archive {
     machine.card(&card("ens1", "mlx5_core", "mlx5_comp{}@pci:{slot}", 8, 16));
     machine.card(&card("ens2", "mlx5_core", "mlx5_comp{}@pci:{slot}", 8, 16));
     machine.interface("bond0", 16, 16);
-    machine.archive.links.insert(
-        "/sys/class/net/bond0/lower_ens1".to_owned(),
-        "/sys/class/net/ens1".to_owned(),
-    );
-    machine.archive.links.insert(
-        "/sys/class/net/bond0/lower_ens2".to_owned(),
-        "/sys/class/net/ens2".to_owned(),
-    );
     machine
         .archive
-        .first
-        .nics
-        .insert("bond0".to_owned(), "kind bond\n".to_owned());
+        .links
+        .insert("/sys/class/net/bond0/lower_ens1".to_owned(), "/sys/class/net/ens1".to_owned());
+    machine
+        .archive
+        .links
+        .insert("/sys/class/net/bond0/lower_ens2".to_owned(), "/sys/class/net/ens2".to_owned());
+    machine.archive.first.nics.insert("bond0".to_owned(), "kind bond\n".to_owned());
     machine.archive
 }
 
@@ -233,15 +196,11 @@ pub fn vlan_over_ice() -> Archive {
     machine.card(&card("eth0", "ice", "ice-eth0-TxRx-{}", 8, 8));
     machine.facts("eth0", |facts| facts.rss = vec![64, 64, 0, 0, 0, 0, 0, 0]);
     machine.interface("eth0.100", 1, 1);
-    machine.archive.links.insert(
-        "/sys/class/net/eth0.100/lower_eth0".to_owned(),
-        "/sys/class/net/eth0".to_owned(),
-    );
     machine
         .archive
-        .first
-        .nics
-        .insert("eth0.100".to_owned(), "kind vlan\n".to_owned());
+        .links
+        .insert("/sys/class/net/eth0.100/lower_eth0".to_owned(), "/sys/class/net/eth0".to_owned());
+    machine.archive.first.nics.insert("eth0.100".to_owned(), "kind vlan\n".to_owned());
     machine.archive
 }
 
@@ -252,10 +211,7 @@ pub fn offline_hole_old_kernel() -> Archive {
         let cpu = [0, 1, 2, 3, 6, 7][queue as usize % 6];
         (cpu.to_string(), cpu)
     };
-    machine.card(&Card {
-        serve,
-        ..card("eth0", "igb", "eth0-TxRx-{}", 6, 8)
-    });
+    machine.card(&Card { serve, ..card("eth0", "igb", "eth0-TxRx-{}", 6, 8) });
     machine.traffic(|_| 6_000, |_| 5);
     let short = |text: &mut String| {
         *text = text
@@ -263,13 +219,7 @@ pub fn offline_hole_old_kernel() -> Archive {
             .map(|line| line.split(' ').take(10).collect::<Vec<_>>().join(" ") + "\n")
             .collect();
     };
-    machine
-        .archive
-        .first
-        .files
-        .get_mut("/proc/net/softnet_stat")
-        .into_iter()
-        .for_each(short);
+    machine.archive.first.files.get_mut("/proc/net/softnet_stat").into_iter().for_each(short);
     machine
         .archive
         .later
@@ -300,10 +250,7 @@ pub fn huge_288() -> Archive {
         ring: (1024, 8192),
         ..card("eth0", "mlx5_core", "mlx5_comp{}@pci:{slot}", 63, 63)
     });
-    machine.traffic(
-        |cpu| if cpu < 63 { 10_000 } else { 0 },
-        |cpu| if cpu < 63 { 10 } else { 0 },
-    );
+    machine.traffic(|cpu| if cpu < 63 { 10_000 } else { 0 }, |cpu| if cpu < 63 { 10 } else { 0 });
     let later = machine.archive.later.as_mut().unwrap();
     let softnet = later.1.files.get_mut("/proc/net/softnet_stat").unwrap();
     // The first row's third column: CPU 0 is squeezed.
@@ -340,27 +287,15 @@ pub fn neglected() -> Archive {
     machine.card(&card("eth0", "ixgbe", "eth0-TxRx-{}", 8, 63));
     for queue in 0..8_u32 {
         let mask = machine.mask("0-7");
-        machine.file(
-            &format!("/sys/class/net/eth0/queues/rx-{queue}/rps_cpus"),
-            &mask,
-        );
+        machine.file(&format!("/sys/class/net/eth0/queues/rx-{queue}/rps_cpus"), &mask);
     }
-    machine
-        .archive
-        .processes
-        .push((811, "irqbalance".to_owned()));
+    machine.archive.processes.push((811, "irqbalance".to_owned()));
     machine.file("/proc/sys/net/core/somaxconn", "128");
     machine.file("/proc/sys/net/core/busy_poll", "50");
     machine.file("/proc/sys/kernel/numa_balancing", "1");
     machine.file("/proc/sys/kernel/io_uring_disabled", "2");
-    machine.file(
-        "/sys/kernel/mm/transparent_hugepage/enabled",
-        "[always] madvise never",
-    );
-    machine.file(
-        "/sys/devices/system/clocksource/clocksource0/current_clocksource",
-        "hpet",
-    );
+    machine.file("/sys/kernel/mm/transparent_hugepage/enabled", "[always] madvise never");
+    machine.file("/sys/devices/system/clocksource/clocksource0/current_clocksource", "hpet");
     machine.file(
         "/sys/devices/system/clocksource/clocksource0/available_clocksource",
         "tsc hpet acpi_pm",
@@ -369,10 +304,7 @@ pub fn neglected() -> Archive {
     machine.file("/proc/sys/net/netfilter/nf_conntrack_max", "262144");
     machine.file("/proc/net/ip_tables_names", "filter\nnat");
     machine.file("/sys/class/net/eth0/threaded", "1");
-    machine.file(
-        "/sys/devices/system/cpu/cpu0/cpufreq/scaling_driver",
-        "acpi-cpufreq",
-    );
+    machine.file("/sys/devices/system/cpu/cpu0/cpufreq/scaling_driver", "acpi-cpufreq");
     for cpu in 0..8 {
         machine.file(
             &format!("/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor"),
@@ -382,10 +314,7 @@ pub fn neglected() -> Archive {
     machine.file("/sys/devices/system/cpu/cpu0/cpuidle/state3/name", "C6");
     machine.file("/sys/devices/system/cpu/cpu0/cpuidle/state3/latency", "133");
     machine.file("/sys/devices/system/cpu/cpu0/cpuidle/state3/disable", "0");
-    machine.file(
-        "/etc/systemd/network/10-eth0.link",
-        "[Link]\nIRQAffinityPolicy=spread",
-    );
+    machine.file("/etc/systemd/network/10-eth0.link", "[Link]\nIRQAffinityPolicy=spread");
     machine.traffic(|_| 5_000, |_| 5);
     machine.later_file(
         "/proc/net/netstat",
@@ -409,11 +338,7 @@ pub fn all() -> Vec<(&'static str, Archive, Vec<String>)> {
         every("gve-two-directions", gve_two_directions()),
         every("virtio-four-queues", virtio_four_queues()),
         ("bond-of-two", bond_of_two(), vec!["bond0".to_owned()]),
-        (
-            "vlan-over-ice",
-            vlan_over_ice(),
-            vec!["eth0.100".to_owned()],
-        ),
+        ("vlan-over-ice", vlan_over_ice(), vec!["eth0.100".to_owned()]),
         every("offline-hole-old-kernel", offline_hole_old_kernel()),
         every("isolated-cpus", isolated_cpus()),
         every("huge-288-cpus", huge_288()),

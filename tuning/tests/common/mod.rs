@@ -45,10 +45,7 @@ impl Machine {
         let possible = physical * threads;
         let online: Vec<u32> = (0..possible).filter(|cpu| !offline.contains(cpu)).collect();
         let list = |cpus: &mut dyn Iterator<Item = u32>| format!("{}\n", cpus.collect::<CpuSet>());
-        let mut archive = Archive {
-            comment: format!("{comment}\n"),
-            ..Archive::default()
-        };
+        let mut archive = Archive { comment: format!("{comment}\n"), ..Archive::default() };
         let mut put = |path: &str, text: String| {
             archive.first.files.insert(path.to_owned(), text);
         };
@@ -56,23 +53,14 @@ impl Machine {
         put(&format!("{base}/possible"), list(&mut (0..possible)));
         put(&format!("{base}/online"), list(&mut online.iter().copied()));
         put(&format!("{base}/isolated"), "\n".to_owned());
-        put(
-            &format!("{base}/smt/active"),
-            format!("{}\n", u32::from(threads > 1)),
-        );
+        put(&format!("{base}/smt/active"), format!("{}\n", u32::from(threads > 1)));
         for cpu in &online {
             let siblings = list(&mut (0..threads).map(|thread| cpu % physical + thread * physical));
-            put(
-                &format!("{base}/cpu{cpu}/topology/core_cpus_list"),
-                siblings,
-            );
+            put(&format!("{base}/cpu{cpu}/topology/core_cpus_list"), siblings);
         }
         for node in 0..nodes {
             let cpus = list(&mut (0..possible).filter(|cpu| cpu % physical / cores == node));
-            put(
-                &format!("/sys/devices/system/node/node{node}/cpulist"),
-                cpus,
-            );
+            put(&format!("/sys/devices/system/node/node{node}/cpulist"), cpus);
         }
         put(
             "/proc/self/status",
@@ -80,10 +68,7 @@ impl Machine {
         );
         put("/proc/cpuinfo", "flags\t\t: fpu tsc\n".to_owned());
         put("/proc/sys/kernel/osrelease", "6.12.0\n".to_owned());
-        put(
-            "/proc/sys/kernel/random/boot_id",
-            "00000000-0000-4000-8000-000000000001\n".to_owned(),
-        );
+        put("/proc/sys/kernel/random/boot_id", "00000000-0000-4000-8000-000000000001\n".to_owned());
         for (name, value) in [
             ("netdev_budget", 300),
             ("netdev_budget_usecs", 8000),
@@ -95,30 +80,15 @@ impl Machine {
             put(&format!("/proc/sys/net/core/{name}"), format!("{value}\n"));
         }
         put("/proc/sys/kernel/numa_balancing", "0\n".to_owned());
-        put(
-            "/sys/kernel/mm/transparent_hugepage/enabled",
-            "always [madvise] never\n".to_owned(),
-        );
-        put(
-            "/sys/devices/system/clocksource/clocksource0/current_clocksource",
-            "tsc\n".to_owned(),
-        );
-        put(
-            "/proc/net/sockstat",
-            "TCP: inuse 600 orphan 0 tw 0 alloc 700 mem 224\n".to_owned(),
-        );
+        put("/sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n".to_owned());
+        put("/sys/devices/system/clocksource/clocksource0/current_clocksource", "tsc\n".to_owned());
+        put("/proc/net/sockstat", "TCP: inuse 600 orphan 0 tw 0 alloc 700 mem 224\n".to_owned());
         put(
             "/proc/net/netstat",
             "TcpExt: ListenOverflows ListenDrops RcvPruned\nTcpExt: 0 0 0\n".to_owned(),
         );
-        let mut machine = Self {
-            archive,
-            possible,
-            online,
-            irqs: Vec::new(),
-            next_irq: 100,
-            masks_wide: false,
-        };
+        let mut machine =
+            Self { archive, possible, online, irqs: Vec::new(), next_irq: 100, masks_wide: false };
         machine.counters(&|_| 0, &|_| (0, 1000), false);
         machine.write_interrupts(0, false);
         machine
@@ -126,27 +96,18 @@ impl Machine {
 
     /// Sets a file.
     pub fn file(&mut self, path: &str, text: &str) -> &mut Self {
-        self.archive
-            .first
-            .files
-            .insert(path.to_owned(), format!("{text}\n"));
+        self.archive.first.files.insert(path.to_owned(), format!("{text}\n"));
         self
     }
 
     /// Sets a file of the later moment.
     pub fn later_file(&mut self, path: &str, text: &str) -> &mut Self {
-        self.later()
-            .files
-            .insert(path.to_owned(), format!("{text}\n"));
+        self.later().files.insert(path.to_owned(), format!("{text}\n"));
         self
     }
 
     fn later(&mut self) -> &mut Moment {
-        &mut self
-            .archive
-            .later
-            .get_or_insert_with(|| (1000, Moment::default()))
-            .1
+        &mut self.archive.later.get_or_insert_with(|| (1000, Moment::default())).1
     }
 
     /// A mask in the width of this machine's kernel.
@@ -158,11 +119,7 @@ impl Machine {
             groups.insert(0, "0".to_owned());
         }
         let width = |index: usize| {
-            if index == 0 {
-                (self.possible as usize - (count - 1) * 32).div_ceil(4)
-            } else {
-                8
-            }
+            if index == 0 { (self.possible as usize - (count - 1) * 32).div_ceil(4) } else { 8 }
         };
         let wide: Vec<String> = groups
             .iter()
@@ -178,19 +135,14 @@ impl Machine {
         let device = format!("/sys/devices/pci0000:40/{slot}");
         self.interface(card.iface, card.queues, card.queues);
         let base = format!("/sys/class/net/{}", card.iface);
-        self.archive
-            .links
-            .insert(format!("{base}/device"), device.clone());
+        self.archive.links.insert(format!("{base}/device"), device.clone());
         self.archive.links.insert(
             format!("{base}/device/driver"),
             format!("/sys/bus/pci/drivers/{}", card.driver),
         );
         self.file(&format!("{device}/numa_node"), &card.node.to_string());
         for queue in 0..card.queues {
-            let name = card
-                .vector
-                .replace("{}", &queue.to_string())
-                .replace("{slot}", &slot);
+            let name = card.vector.replace("{}", &queue.to_string()).replace("{slot}", &slot);
             let (affinity, effective) = (card.serve)(queue);
             self.irq(&device, &name, &affinity, effective);
         }
@@ -208,10 +160,7 @@ impl Machine {
         if card.rss {
             facts.rss = vec![128 / card.queues; card.queues as usize];
         }
-        self.archive
-            .first
-            .nics
-            .insert(card.iface.to_owned(), facts.to_text());
+        self.archive.first.nics.insert(card.iface.to_owned(), facts.to_text());
         self
     }
 
@@ -239,10 +188,7 @@ impl Machine {
         let irq = self.next_irq;
         self.next_irq += 1;
         self.file(&format!("/proc/irq/{irq}/smp_affinity_list"), affinity);
-        self.file(
-            &format!("/proc/irq/{irq}/effective_affinity_list"),
-            &effective.to_string(),
-        );
+        self.file(&format!("/proc/irq/{irq}/effective_affinity_list"), &effective.to_string());
         self.archive.dirs.insert(format!("{device}/msi_irqs"));
         self.archive.dirs.insert(format!("{device}/msi_irqs/{irq}"));
         self.irqs.push((irq, name.to_owned(), effective));
@@ -252,19 +198,11 @@ impl Machine {
 
     /// Changes what a card says of itself.
     pub fn facts(&mut self, iface: &str, change: impl FnOnce(&mut NicFacts)) -> &mut Self {
-        let mut facts = NicFacts::from_text(
-            self.archive
-                .first
-                .nics
-                .get(iface)
-                .map_or("", String::as_str),
-        )
-        .unwrap();
+        let mut facts =
+            NicFacts::from_text(self.archive.first.nics.get(iface).map_or("", String::as_str))
+                .unwrap();
         change(&mut facts);
-        self.archive
-            .first
-            .nics
-            .insert(iface.to_owned(), facts.to_text());
+        self.archive.first.nics.insert(iface.to_owned(), facts.to_text());
         self
     }
 
@@ -293,11 +231,7 @@ impl Machine {
             let _ = writeln!(text, "  PCI-MSI {irq}-edge {name}");
         }
         text.push_str("NMI: 0 Non-maskable interrupts\nERR: 0\n");
-        let moment = if is_later {
-            self.later()
-        } else {
-            &mut self.archive.first
-        };
+        let moment = if is_later { self.later() } else { &mut self.archive.first };
         moment.files.insert("/proc/interrupts".to_owned(), text);
     }
 
@@ -325,19 +259,10 @@ impl Machine {
             let _ = writeln!(stat, "cpu{cpu} 0 0 0 {} 0 0 {soft} 0 0 0", all - soft);
         }
         stat.push_str("ctxt 1000\n");
-        let moment = if is_later {
-            self.later()
-        } else {
-            &mut self.archive.first
-        };
-        moment
-            .files
-            .insert("/proc/net/softnet_stat".to_owned(), softnet);
+        let moment = if is_later { self.later() } else { &mut self.archive.first };
+        moment.files.insert("/proc/net/softnet_stat".to_owned(), softnet);
         moment.files.insert("/proc/stat".to_owned(), stat);
-        moment.files.insert(
-            "/proc/softirqs".to_owned(),
-            format!("{softirqs}\n{net_rx}\n"),
-        );
+        moment.files.insert("/proc/softirqs".to_owned(), format!("{softirqs}\n{net_rx}\n"));
     }
 
     /// A second of traffic: packets on each CPU, and the share of its time that softirqs took, in percent.

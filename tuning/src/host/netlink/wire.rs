@@ -2,10 +2,7 @@
 //!
 //! Netlink is a protocol between a process and its own kernel and is therefore in the host's byte order; this file is the one
 //! place of the tool that says so.
-#![allow(
-    clippy::host_endian_bytes,
-    reason = "netlink is defined in the host's byte order"
-)]
+#![allow(clippy::host_endian_bytes, reason = "netlink is defined in the host's byte order")]
 
 use netlink_sys::{Socket, SocketAddr};
 use rustix::net::sockopt;
@@ -80,18 +77,12 @@ pub(super) struct Message {
 impl Message {
     /// A bare list of attributes, to be nested into a message.
     pub(super) fn attributes() -> Self {
-        Self {
-            kind: 0,
-            body: Vec::new(),
-        }
+        Self { kind: 0, body: Vec::new() }
     }
 
     /// A generic netlink request.
     pub(super) fn generic(family: u16, command: u8, version: u8) -> Self {
-        Self {
-            kind: family,
-            body: vec![command, version, 0, 0],
-        }
+        Self { kind: family, body: vec![command, version, 0, 0] }
     }
 
     /// A route request about the link with this index.
@@ -152,10 +143,7 @@ impl Connection {
         let _ = socket.set_ext_ack(true);
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(ANSWER_TIMEOUT))
             .map_err(|error| fail(error.into()))?;
-        Ok(Self {
-            socket,
-            sequence: 0,
-        })
+        Ok(Self { socket, sequence: 0 })
     }
 
     /// The number of a generic netlink family on this kernel.
@@ -194,9 +182,7 @@ impl Connection {
     ) -> Result<Vec<Vec<u8>>, Fault> {
         let fail = |error: std::io::Error| Fault::from_io(what, &error);
         self.sequence += 1;
-        self.socket
-            .send(&message.to_bytes(flags, self.sequence), 0)
-            .map_err(fail)?;
+        self.socket.send(&message.to_bytes(flags, self.sequence), 0).map_err(fail)?;
         let mut answers = Vec::new();
         loop {
             let (datagram, _) = self.socket.recv_from_full().map_err(fail)?;
@@ -230,11 +216,7 @@ fn split(bytes: &[u8]) -> Option<(Header, &[u8], &[u8])> {
     let sequence = u32::from_ne_bytes(bytes.get(8..12)?.try_into().ok()?);
     let body = bytes.get(HEADER_BYTES..length)?;
     Some((
-        Header {
-            kind,
-            flags,
-            sequence,
-        },
+        Header { kind, flags, sequence },
         body,
         bytes.get(length.next_multiple_of(4)..).unwrap_or_default(),
     ))
@@ -251,23 +233,11 @@ fn error_of(header: &Header, body: &[u8], what: &str) -> Option<Fault> {
         let request = split(body.get(4..)?).map_or(0, |(_, request, _)| request.len());
         let skip = 4
             + HEADER_BYTES
-            + if header.flags & NLM_F_CAPPED != 0 {
-                0
-            } else {
-                request.next_multiple_of(4)
-            };
+            + if header.flags & NLM_F_CAPPED != 0 { 0 } else { request.next_multiple_of(4) };
         let (_, text) = Attrs::new(body.get(skip..)?).find(|(attribute, _)| *attribute == 1)?;
-        Some(
-            String::from_utf8_lossy(text)
-                .trim_end_matches('\0')
-                .to_owned(),
-        )
+        Some(String::from_utf8_lossy(text).trim_end_matches('\0').to_owned())
     });
-    Some(Fault::from_errno(
-        what,
-        code.saturating_neg(),
-        words.flatten(),
-    ))
+    Some(Fault::from_errno(what, code.saturating_neg(), words.flatten()))
 }
 
 #[cfg(test)]
@@ -284,16 +254,9 @@ mod tests {
         let mut words = Message::attributes();
         words.put_str(1, "too many channels");
         body.extend(&words.body);
-        let header = Header {
-            kind: NLMSG_ERROR,
-            flags: NLM_F_ACK_TLVS,
-            sequence: 1,
-        };
+        let header = Header { kind: NLMSG_ERROR, flags: NLM_F_ACK_TLVS, sequence: 1 };
         let text = error_of(&header, &body, "set").map(|fault| fault.to_string());
-        assert_eq!(
-            text.as_deref(),
-            Some("set: refused with EINVAL: too many channels")
-        );
+        assert_eq!(text.as_deref(), Some("set: refused with EINVAL: too many channels"));
     }
 
     proptest! {
