@@ -67,7 +67,7 @@ fn a_thousand_panics_among_a_hundred_thousand_calls() {
                             assert_eq!(client.echo(body.clone()).await.unwrap(), body);
                             good += 1;
                         } else {
-                            let number = call as u32;
+                            let number = u32::try_from(call).unwrap();
                             assert_eq!(client.later(number).await.unwrap(), number);
                             good += 1;
                         }
