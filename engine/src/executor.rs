@@ -85,8 +85,13 @@ impl ShardTask {
             }
             wait = Duration::ZERO;
             spinning = self.spin != Spin::Off;
-            if worked || self.local.has_news() || polls != self.local.polls() {
+            let alone = polls == self.local.polls();
+            if worked || self.local.has_news() || !alone {
                 idle_since = None;
+                // The next turn may as well wait as it looks: one system call instead of two.
+                if self.spin == Spin::Off && alone && !self.driver.has_parked_calls() {
+                    wait = self.doze(now);
+                }
                 continue;
             }
             let idle = now.duration_since(*idle_since.get_or_insert(now));
