@@ -1,7 +1,7 @@
 //! Which shard runs on which CPU and is fed by which queue of which card.
 //!
 //! The engine and the tuning tool must never disagree about placement, so both use this module: the tool writes a
-//! [`Placement`] as `placement.toml`, the engine reads it, and where there is no file both call [`derive()`] on the same facts.
+//! [`Placement`] as `placement.toml`, `doctor` reads it (the engine is to), and where there is no file both call [`derive()`] on the same facts.
 //! The module knows nothing else of the tool (no host, no doctor), so that it can become a crate of its own by moving the folder.
 //!
 //! ```
