@@ -66,6 +66,11 @@ impl ServerChild {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", test, "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
+            // What the server frees shall show: glibc gives it back at once, instead of keeping what
+            // its busiest moment needed.
+            .env("MALLOC_ARENA_MAX", "1")
+            .env("MALLOC_TRIM_THRESHOLD_", "65536")
+            .env("MALLOC_MMAP_THRESHOLD_", "32768")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
