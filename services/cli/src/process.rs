@@ -3,6 +3,7 @@
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 /// A process whose CPU time can be read.
@@ -20,10 +21,17 @@ impl Process {
 
     /// Another process on this machine.
     pub(crate) fn other(pid: i32) -> Result<Self, String> {
-        let clock = clock_getcpuclockid(Pid::from_raw(pid));
-        let clock = clock.map_err(|error| {
-            format!("--server-pid is {pid}, and no such process is on this machine ({error}); give the server's process id, or leave the flag out")
-        })?;
+        let absent = |why: &dyn std::fmt::Display| {
+            format!(
+                "--server-pid is {pid}, and no such process is on this machine ({why}); give the server's process id, or leave the flag out"
+            )
+        };
+        // The C library packs the id into a clock's number and does not notice when it does not fit,
+        // so that the clock of another process could answer.
+        if pid < 1 || !Path::new(&format!("/proc/{pid}")).exists() {
+            return Err(absent(&"it is not in /proc"));
+        }
+        let clock = clock_getcpuclockid(Pid::from_raw(pid)).map_err(|error| absent(&error))?;
         Ok(Self { clock, pid: Some(pid) })
     }
 
@@ -63,7 +71,9 @@ mod tests {
 
     #[test]
     fn a_process_that_is_not_there_is_named() {
-        let error = Process::other(i32::MAX).expect_err("no process has this id");
-        assert!(error.contains("2147483647"), "{error}");
+        for pid in [i32::MAX, 0, -1] {
+            let error = Process::other(pid).expect_err("no process has this id");
+            assert!(error.contains(&pid.to_string()), "{error}");
+        }
     }
 }
