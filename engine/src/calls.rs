@@ -197,3 +197,84 @@ fn panicked(reply: &mut ReplySlot<'_>, counters: &ShardCounters) {
     tracing::error!("a handler panicked; its caller gets Internal");
     reply.status(&Status::internal("the handler panicked"));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doorbell::Order;
+    use crate::shard::ShardId;
+    use corewire_codec::{Head, MethodId, Raw, RecvBuffer, RequestHead, SendBuffer};
+    use std::cell::RefCell;
+
+    /// Wakes its own waker and answers at once if the call's id is even; else it pends.
+    #[derive(Default)]
+    struct WakesAndReplies {
+        pending: RefCell<Option<Waker>>,
+    }
+
+    struct Never;
+
+    impl PendingCall for Never {
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReplySlot<'_>) -> Poll<()> {
+            Poll::Pending
+        }
+
+        fn recycle(self: Pin<Box<Self>>) {}
+    }
+
+    impl Dispatch for WakesAndReplies {
+        fn dispatch(
+            &self,
+            call: Incoming<'_>,
+            context: &mut Context<'_>,
+            reply: &mut ReplySlot<'_>,
+        ) -> Dispatched {
+            if call.request.call.is_multiple_of(2) {
+                context.waker().wake_by_ref();
+                reply.send::<Raw, _>(bytes::Bytes::new());
+                return Dispatched::Replied;
+            }
+            *self.pending.borrow_mut() = Some(context.waker().clone());
+            Dispatched::Pending(Box::pin(Never))
+        }
+    }
+
+    fn begin(calls: &mut ParkedCalls, dispatch: &WakesAndReplies, call: u32) -> Polled {
+        let mut out = SendBuffer::new();
+        let frame = out.request(&RequestHead::new(call, MethodId(1)), None);
+        frame.finish(1024).expect("small");
+        let mut recv = RecvBuffer::new();
+        recv.extend_from_slice(out.first_chunk());
+        let frame = recv.next_frame(1024).expect("well formed").expect("whole");
+        let Head::Request(request) = frame.head else { panic!("a request was written") };
+        let incoming = Incoming {
+            request,
+            payload: frame.payload,
+            deadline: None,
+            peer: ([127, 0, 0, 1], 1).into(),
+            shard: ShardId(0),
+            connection_id: 0,
+        };
+        let mut replies = SendBuffer::new();
+        let mut reply = ReplySlot::new(&mut replies, call, 1024);
+        let token = Token::connection(0, 1);
+        calls.begin(dispatch, incoming, token, &mut reply, &ShardCounters::default())
+    }
+
+    #[test]
+    fn a_wake_left_by_a_call_that_was_ready_does_not_swallow_the_next_ones() {
+        let doorbell = Arc::new(Doorbell::new().expect("an eventfd"));
+        let mut calls = ParkedCalls::new(Arc::clone(&doorbell));
+        let dispatch = WakesAndReplies::default();
+        assert!(matches!(begin(&mut calls, &dispatch, 0), Polled::Done));
+        while doorbell.take().is_some() {}
+        let Polled::Parked(parked) = begin(&mut calls, &dispatch, 1) else { panic!("it pends") };
+        let waker = dispatch.pending.borrow_mut().take().expect("it keeps its waker");
+        waker.wake();
+        // This thread is no shard's, so the wake comes by the doorbell.
+        assert!(matches!(doorbell.take(), Some(Order::Wake(key)) if key == parked.key));
+        assert!(calls.has_parked());
+        calls.end(parked, Ended::Dropped, &ShardCounters::default());
+        assert!(!calls.has_parked());
+    }
+}
