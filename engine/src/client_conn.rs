@@ -3,12 +3,11 @@
 use bytes::Bytes;
 use corewire_codec::RecvBuffer;
 use corewire_proto::{ClientConnection, ClientInput, CloseReason};
-use std::io;
 use std::rc::Rc;
 use std::time::Instant;
 
 use crate::channel::{CallFailure, ChannelCore, Link, Reply};
-use crate::driver::{After, Ready, Shared};
+use crate::driver::{After, Ready, Received, Shared};
 use crate::io::{Io, Token};
 
 /// A connection of a channel. Its state machine and send buffer live in the channel, where calls
@@ -144,7 +143,7 @@ impl<S: 'static> ClientConn<S> {
         let budgets = shared.config.budgets;
         let core = Rc::clone(&self.channel);
         let mut frames_left = budgets.frames_per_turn;
-        for received in 0.. {
+        for round in 0.. {
             let state = &mut *core.state.borrow_mut();
             let own = !self.recv.is_empty();
             let recv = if own { &mut self.recv } else { &mut *lent };
@@ -155,35 +154,26 @@ impl<S: 'static> ClientConn<S> {
             if proto.close_reason().is_some() || !ready.readable {
                 return false;
             }
-            if received >= budgets.receives_per_turn {
+            if round >= budgets.receives_per_turn {
                 return true;
             }
             let own = !self.recv.is_empty();
-            let storage = match own {
+            let received = match own {
                 true => {
                     let room = self.recv.room_wanted();
-                    self.recv.storage(room)
+                    shared.receive(&self.socket, &mut self.recv, room, ready)
                 }
-                false => lent.storage(budgets.receive_bytes),
+                false => shared.receive(&self.socket, lent, budgets.receive_bytes, ready),
             };
-            let room = storage.capacity() - storage.len();
-            match shared.io.recv(&self.socket, storage) {
-                Ok(0) => {
-                    ready.readable = false;
+            match received {
+                Received::Bytes => {}
+                Received::Nothing => return false,
+                Received::End => {
                     proto.handle_eof();
                     return false;
                 }
-                Ok(count) => {
-                    ready.received = true;
-                    ready.readable = count == room || ready.hangup;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready.readable = false;
-                    return false;
-                }
-                Err(error) => {
-                    ready.readable = false;
-                    proto.handle_error(error.kind());
+                Received::Failed(kind) => {
+                    proto.handle_error(kind);
                     return false;
                 }
             }
@@ -245,23 +235,9 @@ fn flush<I: Io>(
     if out.is_empty() {
         return;
     }
-    let mut progress = false;
-    while !out.is_empty() {
-        match shared.io.send(socket, out) {
-            Ok(count) => {
-                progress = true;
-                out.advance(count);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                ready.writable = false;
-                break;
-            }
-            Err(error) => {
-                proto.handle_error(error.kind());
-                out.clear();
-                break;
-            }
-        }
+    let written = shared.write(socket, out, ready);
+    if let Some(kind) = written.failed {
+        proto.handle_error(kind);
     }
-    proto.handle_write(progress, !out.is_empty(), shared.now);
+    proto.handle_write(written.progress, !out.is_empty(), shared.now);
 }

@@ -12,7 +12,7 @@
 //! Fairness: each connection is bounded in frames and receives per turn; what is left over puts it
 //! at the end of the queue for the next turn.
 
-use corewire_codec::SendBuffer;
+use corewire_codec::{RecvBuffer, SendBuffer};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io;
@@ -61,6 +61,90 @@ pub(crate) struct Shared<I: Io> {
     pub(crate) now: Instant,
     /// While the shard drains: by when all connections must be gone.
     pub(crate) drain_by: Option<Instant>,
+}
+
+/// How one receive went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Received {
+    /// Bytes came.
+    Bytes,
+    /// Nothing is there.
+    Nothing,
+    /// The peer closed its side.
+    End,
+    /// The transport failed.
+    Failed(io::ErrorKind),
+}
+
+/// How writing went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written {
+    /// Whether any byte left.
+    pub(crate) progress: bool,
+    /// How the transport failed; what waited is forgotten then.
+    pub(crate) failed: Option<io::ErrorKind>,
+}
+
+impl<I: Io> Shared<I> {
+    /// Receives once into `buffer`, which gets `room`, and notes in `ready` what that tells.
+    #[inline]
+    pub(crate) fn receive(
+        &mut self,
+        socket: &I::Socket,
+        buffer: &mut RecvBuffer,
+        room: usize,
+        ready: &mut Ready,
+    ) -> Received {
+        let storage = buffer.storage(room);
+        let room = storage.capacity() - storage.len();
+        self.counters.receives.add(1);
+        let outcome = self.io.recv(socket, storage);
+        // A receive that did not fill its buffer has emptied the socket, unless the peer's end is
+        // behind it.
+        ready.readable =
+            matches!(outcome, Ok(count) if count > 0 && (count == room || ready.hangup));
+        match outcome {
+            Ok(0) => Received::End,
+            Ok(count) => {
+                ready.received = true;
+                self.counters.bytes_received.add(count as u64);
+                Received::Bytes
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
+            Err(error) => Received::Failed(error.kind()),
+        }
+    }
+
+    /// Writes what there is, first and without asking; stops at the first `WouldBlock`. A connection
+    /// that was never reported writable is still worth trying.
+    #[inline]
+    pub(crate) fn write(
+        &mut self,
+        socket: &I::Socket,
+        out: &mut SendBuffer,
+        ready: &mut Ready,
+    ) -> Written {
+        let mut written = Written { progress: false, failed: None };
+        while !out.is_empty() {
+            self.counters.sends.add(1);
+            match self.io.send(socket, out) {
+                Ok(count) => {
+                    written.progress = true;
+                    self.counters.bytes_sent.add(count as u64);
+                    out.advance(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready.writable = false;
+                    break;
+                }
+                Err(error) => {
+                    written.failed = Some(error.kind());
+                    out.clear();
+                }
+            }
+        }
+        written
+    }
 }
 
 /// What a connection wants after its turn.

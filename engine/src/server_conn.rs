@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::calls::{Ended, Parked, Polled};
 use crate::dispatch::{Incoming, ReplySlot};
-use crate::driver::{After, Ready, Shared};
+use crate::driver::{After, Ready, Received, Shared};
 use crate::io::{Io, Token};
 
 /// How long a connection that is over is kept so that its last words are read before the peer is
@@ -171,7 +171,7 @@ impl<S: 'static> ServerConn<S> {
     ) -> bool {
         let budgets = shared.config.budgets;
         let mut frames_left = budgets.frames_per_turn;
-        for received in 0.. {
+        for round in 0.. {
             let own = !self.recv.is_empty();
             if (own || !lent.is_empty()) && !self.handle_frames(shared, own, lent, &mut frames_left)
             {
@@ -180,39 +180,26 @@ impl<S: 'static> ServerConn<S> {
             if self.proto.close_reason().is_some() || !ready.readable {
                 return false;
             }
-            if received >= budgets.receives_per_turn || self.is_over_budget(shared) {
+            if round >= budgets.receives_per_turn || self.is_over_budget(shared) {
                 return true;
             }
             let own = !self.recv.is_empty();
-            let storage = match own {
+            let received = match own {
                 true => {
                     let room = self.recv.room_wanted();
-                    self.recv.storage(room)
+                    shared.receive(&self.socket, &mut self.recv, room, ready)
                 }
-                false => lent.storage(budgets.receive_bytes),
+                false => shared.receive(&self.socket, lent, budgets.receive_bytes, ready),
             };
-            let room = storage.capacity() - storage.len();
-            shared.counters.receives.add(1);
-            match shared.io.recv(&self.socket, storage) {
-                Ok(0) => {
-                    ready.readable = false;
+            match received {
+                Received::Bytes => {}
+                Received::Nothing => return false,
+                Received::End => {
                     self.proto.handle_eof();
                     return false;
                 }
-                Ok(count) => {
-                    ready.received = true;
-                    shared.counters.bytes_received.add(count as u64);
-                    // A receive that did not fill its buffer has emptied the socket, unless the
-                    // peer's end is behind it.
-                    ready.readable = count == room || ready.hangup;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready.readable = false;
-                    return false;
-                }
-                Err(error) => {
-                    ready.readable = false;
-                    self.proto.handle_error(error.kind());
+                Received::Failed(kind) => {
+                    self.proto.handle_error(kind);
                     return false;
                 }
             }
@@ -279,28 +266,11 @@ impl<S: 'static> ServerConn<S> {
         if self.send.is_empty() {
             return;
         }
-        let mut progress = false;
-        // A connection that was never reported writable is still worth trying.
-        while !self.send.is_empty() {
-            shared.counters.sends.add(1);
-            match shared.io.send(&self.socket, &self.send) {
-                Ok(count) => {
-                    progress = true;
-                    shared.counters.bytes_sent.add(count as u64);
-                    self.send.advance(count);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready.writable = false;
-                    break;
-                }
-                Err(error) => {
-                    self.proto.handle_error(error.kind());
-                    self.send.clear();
-                    break;
-                }
-            }
+        let written = shared.write(&self.socket, &mut self.send, ready);
+        if let Some(kind) = written.failed {
+            self.proto.handle_error(kind);
         }
-        self.proto.handle_write(progress, !self.send.is_empty(), shared.now);
+        self.proto.handle_write(written.progress, !self.send.is_empty(), shared.now);
     }
 
     fn drop_calls<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
