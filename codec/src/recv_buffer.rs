@@ -27,7 +27,10 @@ const GROW_BYTES_MIN: usize = 16 * 1024;
 #[derive(Debug, Default)]
 pub struct RecvBuffer {
     bytes: BytesMut,
-    yielded: usize,
+    /// At most a header and the largest payload, [`FrameBytes::MAX`](crate::FrameBytes::MAX).
+    yielded: u32,
+    /// The size that the storage was made with, for whoever keeps buffers by their size.
+    made_with: u32,
 }
 
 impl RecvBuffer {
@@ -40,19 +43,25 @@ impl RecvBuffer {
     /// An empty buffer with room for `bytes`.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: BytesMut::with_capacity(bytes), yielded: 0 }
+        let made_with = u32::try_from(bytes).unwrap_or(u32::MAX);
+        Self { bytes: BytesMut::with_capacity(bytes), yielded: 0, made_with }
     }
 
     /// Unread bytes: all that were received and belong to no frame that was yielded.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.bytes.len().saturating_sub(self.yielded)
+        self.bytes.len().saturating_sub(self.yielded_bytes())
     }
 
-    /// Bytes of storage that are held, used or not; what was split off counts no more.
+    fn yielded_bytes(&self) -> usize {
+        usize::try_from(self.yielded).unwrap_or(usize::MAX)
+    }
+
+    /// The room that [`with_capacity`](Self::with_capacity) was asked for, whatever became of the
+    /// storage since; 0 for a buffer that was made without.
     #[must_use]
-    pub fn capacity(&self) -> usize {
-        self.bytes.capacity()
+    pub fn made_with(&self) -> usize {
+        usize::try_from(self.made_with).unwrap_or(usize::MAX)
     }
 
     /// Whether nothing is unread.
@@ -64,7 +73,7 @@ impl RecvBuffer {
     /// Drops the frame that was yielded last, if it is still in place.
     fn release(&mut self) {
         if self.yielded != 0 {
-            self.bytes.advance(self.yielded.min(self.bytes.len()));
+            self.bytes.advance(self.yielded_bytes().min(self.bytes.len()));
             self.yielded = 0;
         }
     }
@@ -84,36 +93,60 @@ impl RecvBuffer {
         self.bytes.try_reclaim(room)
     }
 
+    /// How many bytes can be received behind what is held, without moving anything.
+    pub fn room(&mut self) -> usize {
+        self.release();
+        self.bytes.capacity().saturating_sub(self.bytes.len())
+    }
+
     /// Appends bytes by copying them.
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
         self.release();
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// How many bytes the partial frame at the front still lacks, as far as is known: what its header
+    /// says, or the rest of the header. 0 when nothing is unread, or the frame is whole.
+    #[must_use]
+    pub fn lacking(&self) -> usize {
+        let unread = self.bytes.get(self.yielded_bytes()..).unwrap_or(&[]);
+        if unread.is_empty() {
+            return 0;
+        }
+        let payload = match unread.first_chunk::<HEADER_BYTES>() {
+            Some([a, b, c, d, ..]) => {
+                usize::try_from(u32::from_le_bytes([*a, *b, *c, *d])).unwrap_or(usize::MAX)
+            }
+            None => 0,
+        };
+        payload.saturating_add(HEADER_BYTES).saturating_sub(unread.len())
+    }
+
     /// How much room the next receive should have so that the partial frame at the front can grow:
     /// what it still lacks, but no more than it already has, and at least 16 KiB.
     #[must_use]
     pub fn room_wanted(&self) -> usize {
-        let unread = self.bytes.get(self.yielded..).unwrap_or(&[]);
-        let lacking = unread.first_chunk::<4>().map_or(0, |length| {
-            let payload = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
-            payload.saturating_add(HEADER_BYTES).saturating_sub(unread.len())
-        });
-        lacking.min(unread.len()).max(GROW_BYTES_MIN)
+        self.lacking().min(self.len()).max(GROW_BYTES_MIN)
     }
 
-    /// Moves the unread bytes into a buffer of their own, sized for them, so that this one can serve
-    /// another connection. Answers an empty buffer without memory when nothing is unread.
+    /// Moves the unread bytes into a buffer of exactly their size, so that this one can serve another
+    /// connection. Answers an empty buffer without memory when nothing is unread.
     #[must_use]
     pub fn take_unread(&mut self) -> Self {
         self.release();
         if self.bytes.is_empty() {
             return Self::new();
         }
-        let mut own = Self::with_capacity(self.bytes.len().saturating_add(self.room_wanted()));
-        own.bytes.extend_from_slice(&self.bytes);
-        self.bytes.clear();
+        let mut own = Self::with_capacity(self.bytes.len());
+        self.move_unread_to(&mut own);
         own
+    }
+
+    /// Moves the unread bytes behind those of `other`, by copying them; this buffer is empty then.
+    pub fn move_unread_to(&mut self, other: &mut Self) {
+        self.release();
+        other.extend_from_slice(&self.bytes);
+        self.bytes.clear();
     }
 
     /// Gives back the memory if nothing is unread.
@@ -159,7 +192,8 @@ impl RecvBuffer {
             return Ok(None);
         };
         let (head, layout) = decode_payload(header, payload, metadata_bytes_max)?;
-        self.yielded = HEADER_BYTES.saturating_add(payload_bytes);
+        let frame_bytes = HEADER_BYTES.saturating_add(payload_bytes);
+        self.yielded = u32::try_from(frame_bytes).map_err(|_| Rule::FrameTooLarge)?;
         Ok(Some(Frame { head, payload: Payload::new(FrontFrame { buffer: self }, layout) }))
     }
 
@@ -186,12 +220,12 @@ pub(crate) struct FrontFrame<'a> {
 
 impl FrontFrame<'_> {
     pub(crate) fn payload(&self) -> &[u8] {
-        self.buffer.bytes.get(HEADER_BYTES..self.buffer.yielded).unwrap_or(&[])
+        self.buffer.bytes.get(HEADER_BYTES..self.buffer.yielded_bytes()).unwrap_or(&[])
     }
 
     /// Splits the payload off the buffer as a counted slice.
     pub(crate) fn into_bytes(self) -> Bytes {
-        let total = self.buffer.yielded.min(self.buffer.bytes.len());
+        let total = self.buffer.yielded_bytes().min(self.buffer.bytes.len());
         self.buffer.yielded = 0;
         let mut frame = self.buffer.bytes.split_to(total);
         frame.advance(HEADER_BYTES.min(frame.len()));
@@ -262,5 +296,27 @@ mod tests {
         recv.extend_from_slice(&request_header(60_000));
         recv.extend_from_slice(&[0; 40_000]);
         assert_eq!(recv.room_wanted(), 20_000);
+    }
+
+    #[test]
+    fn what_a_frame_lacks_is_what_its_header_says() {
+        let mut recv = RecvBuffer::with_capacity(1000);
+        assert_eq!((recv.lacking(), recv.room(), recv.made_with()), (0, 1000, 1000));
+        let header = request_header(100);
+        recv.extend_from_slice(&header[..10]);
+        assert_eq!((recv.lacking(), recv.room()), (6, 990), "the rest of the header");
+        recv.extend_from_slice(&header[10..]);
+        assert_eq!(recv.lacking(), 100);
+        recv.extend_from_slice(&[1; 99]);
+        assert_eq!((recv.lacking(), recv.room()), (1, 885));
+        recv.extend_from_slice(&[1; 1]);
+        assert_eq!(recv.lacking(), 0);
+        // A frame that was yielded is not at the front any more.
+        recv.extend_from_slice(&request_header(7));
+        assert!(recv.next_frame(100).unwrap().is_some());
+        assert_eq!((recv.lacking(), recv.len()), (7, HEADER_BYTES));
+        let mut other = RecvBuffer::with_capacity(64);
+        recv.move_unread_to(&mut other);
+        assert_eq!((recv.len(), other.len(), other.lacking()), (0, HEADER_BYTES, 7));
     }
 }
