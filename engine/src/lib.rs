@@ -51,7 +51,7 @@ mod supervisor;
 mod timers;
 
 pub use address::IntoAddress;
-pub use channel::{CallFailure, Channel, ChannelConfig, ConnectError, NotSent, Reply};
+pub use channel::{Call, CallFailure, Channel, ChannelConfig, ConnectError, NotSent, Reply};
 pub use corewire_proto::{ClientConfig, CloseReason, Timeouts};
 pub use counters::{Counter, ShardCounters};
 pub use dispatch::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot};
