@@ -34,8 +34,9 @@ pub(crate) struct ServerConn<S> {
     paused: bool,
     /// While draining: since when nothing is in flight.
     finished: Option<Instant>,
-    /// Set when the connection is over: by when it is dropped at the latest.
-    linger: Option<(Instant, usize)>,
+    /// Set when the connection is over: by when it is dropped at the latest, and the bytes that were
+    /// forgotten since. Boxed, for hardly a connection has one, and idle ones shall be small.
+    linger: Option<Box<(Instant, usize)>>,
 }
 
 impl<S: 'static> ServerConn<S> {
@@ -310,7 +311,7 @@ impl<S: 'static> ServerConn<S> {
         if !last_words || ready.hangup {
             return (After::Drop, None);
         }
-        self.linger = Some((shared.now + LINGER, 0));
+        self.linger = Some(Box::new((shared.now + LINGER, 0)));
         if self.send.is_empty() {
             shared.io.shutdown_write(&self.socket);
         }
@@ -323,7 +324,9 @@ impl<S: 'static> ServerConn<S> {
         shared: &mut Shared<I>,
         ready: &mut Ready,
     ) -> (After, Option<Instant>) {
-        let Some((until, mut forgotten)) = self.linger else { return (After::Drop, None) };
+        let Some((until, mut forgotten)) = self.linger.as_deref().copied() else {
+            return (After::Drop, None);
+        };
         if until <= shared.now {
             return (After::Drop, None);
         }
@@ -347,7 +350,7 @@ impl<S: 'static> ServerConn<S> {
             }
         }
         shared.recv.give_back(sink);
-        self.linger = Some((until, forgotten));
+        self.linger = Some(Box::new((until, forgotten)));
         (if more { After::Again } else { After::Wait }, Some(until))
     }
 }
