@@ -637,3 +637,6 @@ pub(crate) struct Ready {
     /// Set by the turn: something was received.
     pub(crate) received: bool,
 }
+
+#[cfg(test)]
+mod tests;
