@@ -23,9 +23,21 @@ pub(crate) struct Report {
     pub(crate) server_cpu_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) server_rss_mb: Option<f64>,
+    /// The calls that were made meanwhile, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) beside: Option<Beside>,
     /// The first failure, in words; for people only.
     #[serde(skip)]
     pub(crate) first_error: Option<String>,
+}
+
+/// Calls beside those that are measured.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Beside {
+    pub(crate) payload: usize,
+    pub(crate) calls: u64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
 }
 
 /// Nanoseconds of a quantile, as microseconds.
@@ -72,6 +84,12 @@ impl Report {
         if let Some(mib) = self.server_rss_mb {
             lines.push(("server memory", format!("{mib:.1} MiB at its peak")));
         }
+        if let Some(beside) = &self.beside {
+            let Beside { payload, calls, p50_us, p99_us } = beside;
+            let text =
+                format!("{calls} calls of {payload} B, p50 {p50_us:.1} µs, p99 {p99_us:.1} µs");
+            lines.push(("beside", text));
+        }
         if let Some(error) = &self.first_error {
             lines.push(("first failure", error.clone()));
         }
@@ -100,6 +118,7 @@ mod tests {
             client_cpu_s: 0.5,
             server_cpu_s: None,
             server_rss_mb: None,
+            beside: Some(Beside { payload: 4096, calls: 3, p50_us: 6.0, p99_us: 7.0 }),
             first_error: Some("refused".into()),
         }
     }
@@ -131,10 +150,15 @@ mod tests {
         let without: serde_json::Value =
             serde_json::from_str(&report().json()).expect("it is JSON");
         assert!(without.get("server_cpu_s").is_none());
+        assert_eq!(without["beside"]["calls"], 3);
+        let alone =
+            serde_json::from_str::<serde_json::Value>(&Report { beside: None, ..report() }.json());
+        assert!(alone.expect("it is JSON").get("beside").is_none());
     }
 
     #[test]
     fn the_table_names_the_first_failure() {
         assert!(report().table().contains("refused"));
+        assert!(report().table().contains("3 calls of 4096 B"));
     }
 }
