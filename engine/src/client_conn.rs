@@ -135,7 +135,7 @@ impl<S: 'static> ClientConn<S> {
     }
 
     fn receive_with<I: Io<Socket = S>>(
-        &mut self,
+        &self,
         shared: &mut Shared<I>,
         ready: &mut Ready,
         buffer: &mut RecvBuffer,

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::process::Process;
-use crate::report::{Beside, Report, micros, quantile_us};
+use crate::report::{Beside, Report, Spread, micros, quantile_us};
 
 /// Calls made before the measurement begins.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -48,6 +48,10 @@ pub(crate) struct BenchFlags {
     /// Where the calls beside are made: on a connection of their own, or on the first of the others
     #[arg(long, value_enum, default_value_t = BesideOn::Own, requires = "beside")]
     beside_on: BesideOn,
+
+    /// Also tell how evenly the connections are served: the spread of their p99 and of their calls
+    #[arg(long)]
+    per_connection: bool,
 
     /// How long to measure, in seconds (fractions allowed)
     #[arg(long, default_value_t = 5.0, value_parser = seconds)]
@@ -92,6 +96,8 @@ struct Run {
     start: Instant,
     end: Instant,
     seen: RefCell<Seen>,
+    /// Latencies in µs by connection, if they are wanted.
+    by_connection: RefCell<Vec<Vec<u32>>>,
 }
 
 impl Run {
@@ -114,6 +120,7 @@ impl Run {
             start,
             end: start + Duration::from_secs_f64(secs),
             seen: RefCell::new(Seen { latency_ns, errors: 0, first_error: None }),
+            by_connection: RefCell::default(),
         }))
     }
 }
@@ -155,17 +162,20 @@ async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, Stri
     let besides = if own_beside { clients.pop() } else { clients.first().cloned() };
     let start = Instant::now() + WARM_UP;
     let run = Run::new(flags.payload as usize, start, flags.secs)?;
+    if flags.per_connection {
+        run.by_connection.borrow_mut().resize(flags.conns as usize, Vec::new());
+    }
     let mut callers = Vec::new();
     let mut beside = None;
     if let Some((payload, client)) = flags.beside.zip(besides) {
         let run = Run::new(payload as usize, start, flags.secs)?;
-        callers.push(spawn(call_until_end(client, Rc::clone(&run), 0)));
+        callers.push(spawn(call_until_end(client, Rc::clone(&run), 0, 0)));
         beside = Some(run);
     }
     for (index, client) in clients.iter().enumerate() {
         for caller in 0..flags.inflight as usize {
             let seed = index * flags.inflight as usize + caller;
-            callers.push(spawn(call_until_end(client.clone(), Rc::clone(&run), seed)));
+            callers.push(spawn(call_until_end(client.clone(), Rc::clone(&run), index, seed)));
         }
     }
     let bar = (!flags.json && std::io::stderr().is_terminal())
@@ -201,6 +211,7 @@ async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, Stri
         client_cpu_s: clocks.client_s * flags.secs / clocks.secs,
         server_cpu_s: clocks.server_s.map(|server_s| server_s * flags.secs / clocks.secs),
         server_rss_mb: server.map(Process::peak_rss_mib).transpose()?,
+        connections: flags.per_connection.then(|| Spread::of(&mut run.by_connection.borrow_mut())),
         beside: beside.map(|(payload, seen)| Beside {
             payload,
             calls: seen.latency_ns.len(),
@@ -231,7 +242,7 @@ fn pattern(payload: usize) -> Bytes {
 /// How many different payloads there are.
 const PATTERN_EXTRA: usize = 1021;
 
-async fn call_until_end(client: EchoClient, run: Rc<Run>, seed: usize) {
+async fn call_until_end(client: EchoClient, run: Rc<Run>, connection: usize, seed: usize) {
     let mut offset = seed % PATTERN_EXTRA;
     let mut sent = Instant::now();
     while sent < run.end {
@@ -257,6 +268,9 @@ async fn call_until_end(client: EchoClient, run: Rc<Run>, seed: usize) {
         if measured {
             let took = u64::try_from((done - sent).as_nanos()).unwrap_or(u64::MAX);
             run.seen.borrow_mut().latency_ns.saturating_record(took);
+            if let Some(own) = run.by_connection.borrow_mut().get_mut(connection) {
+                own.push(u32::try_from(took / 1000).unwrap_or(u32::MAX));
+            }
         }
         // The next call begins now: one clock read serves both.
         sent = done;
