@@ -32,8 +32,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Connections that warm a server up: what the first ones make once is not counted.
 const WARM: usize = 100;
 
-/// Before idleness is measured, so that the last calls' work is over.
-const SETTLE: Duration = Duration::from_secs(2);
+/// Before idleness is measured: until each connection's first timer, that of its hello, has been looked at.
+const SETTLE: Duration = Duration::from_secs(6);
+
+/// A server asks a silent client whether it is there after this long; a run that lasts longer says so.
+const PING_AFTER: Duration = Duration::from_secs(60);
 
 /// Measure many connections, idle and busy
 #[derive(Debug, Parser)]
@@ -142,6 +145,7 @@ fn idle(connections: usize, watch: Duration) -> Result<()> {
         clients.push(hold(server.address(), WARM)?);
     }
     let before = memory(&servers)?;
+    let begun = Instant::now();
     for (index, server) in servers.iter().enumerate() {
         let share = connections * (index + 1) / processes - connections * index / processes;
         clients.push(hold(server.address(), share)?);
@@ -152,8 +156,9 @@ fn idle(connections: usize, watch: Duration) -> Result<()> {
     sleep(watch);
     let spent = cpu(&servers)?.saturating_sub(from).as_secs_f64();
     let share = 100.0 * spent / start.elapsed().as_secs_f64();
+    let pings = if begun.elapsed() < PING_AFTER { "" } else { ", the first pings among it" };
     println!(
-        "{connections} idle connections, {processes} servers: {each:.0} bytes of RSS each; {:.1} ms of CPU in {watch:?}, {share:.3} % of a core",
+        "{connections} idle connections, {processes} servers: {each:.0} bytes of RSS each; {:.1} ms of CPU in {watch:?}, {share:.3} % of a core{pings}",
         spent * 1e3
     );
     for client in clients {
