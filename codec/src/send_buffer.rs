@@ -216,8 +216,10 @@ impl SendBuffer {
     }
 
     /// Gives back the memory if nothing waits.
+    #[inline]
     pub fn shrink(&mut self) {
-        if self.is_empty() {
+        let owns = self.inline.capacity() != 0 || self.woven.is_some();
+        if owns && self.is_empty() {
             *self = Self::new();
         }
     }

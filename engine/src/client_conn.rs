@@ -114,7 +114,7 @@ impl<S: 'static> ClientConn<S> {
     fn receive<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) -> bool {
         let mut buffer = shared.recv.begin(&mut self.recv);
         let again = self.receive_with(shared, ready, &mut buffer);
-        self.recv = shared.recv.settle(buffer);
+        shared.recv.settle(&mut self.recv, buffer);
         let state = &mut *self.channel.state.borrow_mut();
         if let Link::Up { proto, .. } = &mut state.link {
             if !again {

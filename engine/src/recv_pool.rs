@@ -113,20 +113,26 @@ impl RecvPool {
         Some(self.large.remove(place))
     }
 
-    /// Ends a connection's turn; answers what becomes the connection's own. Little is copied, so that
-    /// a peer that sends a byte at a time does not hold a large buffer; much stays where it is.
+    /// Ends a connection's turn: what is unread becomes the connection's `own`, which was empty since
+    /// the turn began. Little is copied, so that a peer that sends a byte at a time does not hold a
+    /// large buffer; much stays where it is.
     #[inline]
-    pub(crate) fn settle(&mut self, mut buffer: RecvBuffer) -> RecvBuffer {
+    pub(crate) fn settle(&mut self, own: &mut RecvBuffer, buffer: RecvBuffer) {
+        debug_assert!(own.is_empty(), "the turn began with it");
         if buffer.is_empty() {
             self.give_back(buffer);
-            return RecvBuffer::new();
+        } else {
+            self.settle_unread(own, buffer);
         }
+    }
+
+    fn settle_unread(&mut self, own: &mut RecvBuffer, mut buffer: RecvBuffer) {
         if buffer.len() >= self.bytes / COPY_SHARE || buffer.made_with() < self.bytes {
-            return buffer;
+            *own = buffer;
+            return;
         }
-        let own = buffer.take_unread();
+        *own = buffer.take_unread();
         self.give_back(buffer);
-        own
     }
 
     /// Takes an empty buffer back, if it is worth keeping and not too much is here.

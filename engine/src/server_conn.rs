@@ -158,7 +158,7 @@ impl<S: 'static> ServerConn<S> {
         }
         let mut buffer = shared.recv.begin(&mut self.recv);
         let again = self.receive_with(shared, ready, &mut buffer);
-        self.recv = shared.recv.settle(buffer);
+        shared.recv.settle(&mut self.recv, buffer);
         // Whole frames that wait for the next turn are not late: only a partial one is timed.
         if !again {
             self.proto.handle_rest(&self.recv, shared.now);

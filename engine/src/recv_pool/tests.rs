@@ -34,7 +34,7 @@ fn receive(pool: &mut RecvPool, mut bytes: &[u8], each: usize) -> (Vec<Bytes>, u
             bodies.push(frame.payload.into_body());
         }
         held = held.max(if buffer.is_empty() { 0 } else { buffer.made_with() });
-        own = pool.settle(buffer);
+        pool.settle(&mut own, buffer);
     }
     assert!(own.is_empty());
     (bodies, most, held)
@@ -112,7 +112,7 @@ fn memory_follows_what_arrived() {
             buffer.extend_from_slice(&rest[..count]);
             assert!(buffer.next_frame(FRAME_MAX).expect("well formed").is_none());
             rest = &rest[count..];
-            own = pool.settle(buffer);
+            pool.settle(&mut own, buffer);
         }
         let most = if arrived < USUAL / COPY_SHARE { arrived } else { 2 * arrived.max(USUAL) };
         assert!(own.made_with() <= most, "{} bytes for {arrived}", own.made_with());
