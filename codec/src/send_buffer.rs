@@ -413,7 +413,6 @@ impl SendBuffer {
             start,
             shared_before: self.woven.as_ref().map_or(0, |woven| woven.bodies.len()),
             shared_bytes: 0,
-            done: false,
             buffer: self,
         }
     }
@@ -459,7 +458,6 @@ pub struct FrameWriter<'a> {
     start: usize,
     shared_before: usize,
     shared_bytes: usize,
-    done: bool,
 }
 
 impl FrameWriter<'_> {
@@ -495,7 +493,7 @@ impl FrameWriter<'_> {
     ///
     /// The frame is larger than the receiver's `frame_bytes_max`; it was taken out again.
     #[inline]
-    pub fn finish(mut self, frame_bytes_max: u32) -> Result<(), FrameTooLarge> {
+    pub fn finish(self, frame_bytes_max: u32) -> Result<(), FrameTooLarge> {
         let body = self.start.saturating_add(HEADER_BYTES);
         let inline = self.buffer.inline.len().saturating_sub(body);
         let bytes = inline.saturating_add(self.shared_bytes);
@@ -508,19 +506,18 @@ impl FrameWriter<'_> {
         if let Some(field) = field {
             *field = length.to_le_bytes();
         }
-        self.done = true;
+        // Nothing is to be undone.
+        core::mem::forget(self);
         Ok(())
     }
 }
 
 impl Drop for FrameWriter<'_> {
     fn drop(&mut self) {
-        if !self.done {
-            self.buffer.inline.truncate(self.start);
-            if let Some(woven) = &mut self.buffer.woven {
-                woven.bodies.truncate(self.shared_before);
-                woven.bytes = woven.bytes.saturating_sub(self.shared_bytes);
-            }
+        self.buffer.inline.truncate(self.start);
+        if let Some(woven) = &mut self.buffer.woven {
+            woven.bodies.truncate(self.shared_before);
+            woven.bytes = woven.bytes.saturating_sub(self.shared_bytes);
         }
     }
 }
