@@ -7,6 +7,7 @@
 
 pub mod bars;
 pub mod cli;
+pub mod clocks;
 pub mod contender;
 pub mod host;
 pub mod plot;
