@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clocks;
 pub mod contender;
 pub mod host;
+pub mod mixed;
 pub mod plot;
 pub mod process;
 pub mod report;
