@@ -153,12 +153,14 @@ impl Figure {
         let calls = sample.calls as f64;
         let cpu = sample.server_cpu_s.filter(|&cpu| cpu > 0.0);
         let open = sample.open.as_ref().filter(|open| open.offered > 0);
+        // Where every call was missed, no latency was seen, which must not look like a short one.
+        let seen = |us| open.is_none_or(|open| open.missed < open.offered).then_some(us);
         match self {
-            Self::P50 => Some(sample.p50_us),
-            Self::P90 => Some(sample.p90_us),
-            Self::P99 => Some(sample.p99_us),
-            Self::P999 => Some(sample.p999_us),
-            Self::Max => Some(sample.max_us),
+            Self::P50 => seen(sample.p50_us),
+            Self::P90 => seen(sample.p90_us),
+            Self::P99 => seen(sample.p99_us),
+            Self::P999 => seen(sample.p999_us),
+            Self::Max => seen(sample.max_us),
             Self::CallsPerSecond => Some(sample.rps),
             Self::Offered => open.map(|open| open.offered_rps),
             Self::Missed => open.map(|open| 100.0 * open.missed as f64 / open.offered as f64),
@@ -280,6 +282,10 @@ mod tests {
         assert_eq!(Figure::SendLateness.of(&sample), Some(4.0));
         assert_eq!(Figure::Offered.of(&sample), Some(500.0));
         assert_eq!(Figure::Offered.of(&example(50.0, 0.02)), None);
+        assert_eq!(Figure::P99.of(&sample), Some(150.0));
+        line["open"]["missed"] = 1000.into();
+        let all_missed = Sample::parse(&line.to_string()).unwrap();
+        assert_eq!(Figure::P99.of(&all_missed), None);
     }
 
     #[test]
