@@ -93,7 +93,8 @@ pub(crate) struct BenchFlags {
 impl BenchFlags {
     /// Calls in flight on each connection: as many, or at most.
     pub(crate) fn inflight(&self) -> u32 {
-        self.inflight.unwrap_or(if self.rate.is_some() { OPEN_IN_FLIGHT } else { 1 })
+        let default = if self.rate.is_some() { OPEN_IN_FLIGHT } else { 1 };
+        self.inflight.unwrap_or(default)
     }
 
     /// Whether the client never sleeps. In an open loop that is the rule: a shard that sleeps is woken by

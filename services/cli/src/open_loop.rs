@@ -217,7 +217,7 @@ impl OpenLoop {
         }
         if self.in_flight > 0 {
             *self.errors.entry("Unanswered".to_owned()).or_default() += self.in_flight;
-            self.first_error.get_or_insert("calls were never answered".to_owned());
+            self.first_error.get_or_insert_with(|| "calls were never answered".to_owned());
             self.in_flight = 0;
         }
     }
