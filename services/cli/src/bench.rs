@@ -65,7 +65,7 @@ pub(crate) struct BenchFlags {
     #[arg(long, default_value_t = 1, requires = "rate")]
     pub(crate) seed: u64,
 
-    /// With --rate: sleep until the next call is due, which may be up to 1 ms late
+    /// With --rate: sleep until the next call is due, and be late by what waking up takes
     #[arg(long, requires = "rate", conflicts_with = "spin")]
     park: bool,
 
@@ -97,8 +97,8 @@ impl BenchFlags {
         self.inflight.unwrap_or(default)
     }
 
-    /// Whether the client never sleeps. In an open loop that is the rule: a shard that sleeps is woken by
-    /// timers of a millisecond, and calls would be sent in bursts that no caller makes.
+    /// Whether the client never sleeps. In an open loop that is the rule: one that sleeps wakes up late, and
+    /// its calls are sent in bursts that no caller makes.
     pub(crate) fn spins(&self) -> bool {
         self.spin || (self.rate.is_some() && !self.park)
     }

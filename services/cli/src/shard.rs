@@ -1,8 +1,8 @@
 //! Drives an [`OpenLoop`] on a Corewire client shard.
 //!
 //! One task paces: at each of its turns it sends whatever is due, and no call has a timer of its own. Between turns it
-//! either *parks*, and is then woken by the shard's timers, which may be up to a millisecond late, or it *spins*: it runs
-//! again after every turn of the shard's driver. What it missed in either way is told by
+//! either *parks* until the next call is due, and is late by what a wake-up takes, or it *spins*: the shard polls it once
+//! after every turn of its driver. How late it was in either way is told by
 //! [`Figures::late_p99_us`](crate::open_loop::Figures::late_p99_us).
 
 use corewire::{sleep, spawn};
@@ -18,13 +18,6 @@ use crate::open_loop::{OpenLoop, Outcome, Start, Wait};
 /// How long calls that are in flight at the end may still take.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// How long the pacing task may spin after the shard has looked after its timers. The shard does so every millisecond, and
-/// it can only when no other task of it is ready: one that spins on through that would keep the shard from its sockets.
-const SPIN_FOR: Duration = Duration::from_micros(975);
-
-/// A timer that is due whenever the shard looks.
-const SOON: Duration = Duration::from_micros(1);
-
 /// Sends every call of the loop when it is due, waits for the replies, and closes the loop. `begun` is time 0 of the
 /// loop; `call` makes one call and says what became of it. For `spins`, the shard must spin, too.
 pub async fn drive<F>(
@@ -36,7 +29,6 @@ pub async fn drive<F>(
     F: Future<Output = Outcome> + 'static,
 {
     let room = Rc::new(Signal::default());
-    let rest = if spins { Rest::Spin(Spinner::new()) } else { Rest::Park };
     loop {
         let now = nanos(begun);
         loop {
@@ -51,11 +43,11 @@ pub async fn drive<F>(
             spawn(ended).detach();
         }
         let wait = open.borrow().wait(now);
-        match (wait, &rest) {
-            (Wait::Over, _) => break,
-            (_, Rest::Spin(spinner)) => spinner.turn().await,
-            (Wait::Until(at), Rest::Park) => sleep_until(begun, at).await,
-            (Wait::Room(at), Rest::Park) => {
+        match wait {
+            Wait::Over => break,
+            _ if spins => turn().await,
+            Wait::Until(at) => sleep_until(begun, at).await,
+            Wait::Room(at) => {
                 let mut end = pin!(sleep_until(begun, at));
                 room.lower();
                 poll_fn(|context| match room.poll(context.waker()) {
@@ -83,10 +75,17 @@ async fn sleep_until(begun: Instant, at_ns: u64) {
     sleep(at.saturating_duration_since(Instant::now())).await;
 }
 
-/// What the pacing task does when nothing is to be sent.
-enum Rest {
-    Park,
-    Spin(Spinner),
+/// Lets the driver and the other tasks of the shard have their turn.
+async fn turn() {
+    let mut over = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut over, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Something that happened, for one task that waits for it.
@@ -114,47 +113,5 @@ impl Signal {
         }
         *self.waker.borrow_mut() = Some(waker.clone());
         Poll::Pending
-    }
-}
-
-/// A task that is nearly always ready, and steps back when the shard has to look after its timers.
-struct Spinner {
-    looked_at: Rc<Cell<Instant>>,
-    looked: Rc<Signal>,
-    /// Dropping it ends the task that notices those looks.
-    _watch: corewire::Task<()>,
-}
-
-impl Spinner {
-    fn new() -> Self {
-        let looked_at = Rc::new(Cell::new(Instant::now()));
-        let looked = Rc::new(Signal::default());
-        let (at, signal) = (Rc::clone(&looked_at), Rc::clone(&looked));
-        let watch = async move {
-            loop {
-                sleep(SOON).await;
-                at.set(Instant::now());
-                signal.raise();
-            }
-        };
-        Self { looked_at, looked, _watch: spawn(watch) }
-    }
-
-    /// Lets the driver and all others of the shard have a turn.
-    async fn turn(&self) {
-        if self.looked_at.get().elapsed() >= SPIN_FOR {
-            self.looked.lower();
-            poll_fn(|context| self.looked.poll(context.waker())).await;
-            return;
-        }
-        let mut yielded = false;
-        poll_fn(|context| {
-            if std::mem::replace(&mut yielded, true) {
-                return Poll::Ready(());
-            }
-            context.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
     }
 }
