@@ -117,21 +117,6 @@ static struct snapshot take_snapshot(void)
     return s;
 }
 
-/* The server's peak resident memory in MiB (VmHWM), or a negative number when it cannot be read. */
-static double server_peak_mb(void)
-{
-    char path[64], line[256];
-    snprintf(path, sizeof path, "/proc/%d/status", (int)options.server_pid);
-    FILE *status = fopen(path, "r");
-    double kib = -1024.0;
-    while (status != NULL && fgets(line, sizeof line, status) != NULL)
-        if (sscanf(line, "VmHWM: %lf", &kib) == 1)
-            break;
-    if (status != NULL)
-        fclose(status);
-    return kib / 1024.0;
-}
-
 /* Every call that was in flight on the connection counts as failed. */
 static void fail(struct connection *c, const char *why)
 {
@@ -520,7 +505,7 @@ static void report(const struct snapshot *begin, const struct snapshot *end)
         us[i] = (double)histogram_quantile(&client.latency, parts[i]) / 1e3;
     char server_cpu[32] = "null", server_rss[32] = "null";
     if (options.server_pid != 0) {
-        double peak = server_peak_mb();
+        double peak = peak_mb(options.server_pid);
         snprintf(server_cpu, sizeof server_cpu, "%.6f", end->server_cpu - begin->server_cpu);
         if (peak >= 0)
             snprintf(server_rss, sizeof server_rss, "%.3f", peak);
