@@ -9,6 +9,7 @@ pub mod bars;
 pub mod cli;
 pub mod clocks;
 pub mod contender;
+pub mod holder;
 pub mod host;
 pub mod mixed;
 pub mod plot;

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::open;
 use crate::process::Process;
-use crate::report::{Report, micros, quantile_us};
+use crate::report::{Beside, Report, Spread, micros, quantile_us};
 
 /// Calls made before the measurement begins.
 pub(crate) const WARM_UP: Duration = Duration::from_millis(500);
@@ -54,7 +54,7 @@ pub(crate) struct BenchFlags {
     /// was: where its p99 is not far below the p99 of the latency, the client or the limit of
     /// --inflight was slow, and not the server alone. Calls that found no room until the end are
     /// missed. The client spins for this, which wants a core of its own; see --park.
-    #[arg(long, value_name = "CALLS", value_parser = parse_rate)]
+    #[arg(long, value_name = "CALLS", value_parser = parse_rate, conflicts_with_all = ["beside", "per_connection"])]
     pub(crate) rate: Option<f64>,
 
     /// How the calls of --rate are spread: constant or poisson
@@ -68,6 +68,18 @@ pub(crate) struct BenchFlags {
     /// With --rate: sleep until the next call is due, and be late by what waking up takes
     #[arg(long, requires = "rate", conflicts_with = "spin")]
     park: bool,
+
+    /// Also make calls with this many bytes meanwhile, one after the other; they are counted apart
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=16_777_208))]
+    beside: Option<u32>,
+
+    /// Where the calls beside are made: on a connection of their own, or on the first of the others
+    #[arg(long, value_enum, default_value_t = BesideOn::Own, requires = "beside")]
+    beside_on: BesideOn,
+
+    /// Also tell how evenly the connections are served: the spread of their p99 and of their calls
+    #[arg(long)]
+    per_connection: bool,
 
     /// How long to measure, in seconds (fractions allowed)
     #[arg(long, default_value_t = 5.0, value_parser = seconds)]
@@ -97,6 +109,11 @@ impl BenchFlags {
         self.inflight.unwrap_or(default)
     }
 
+    /// Whether calls beside the measured ones have a connection of their own.
+    fn own_beside(&self) -> bool {
+        self.beside.is_some() && self.beside_on == BesideOn::Own
+    }
+
     /// Whether the client never sleeps. In an open loop that is the rule: one that sleeps wakes up late, and
     /// its calls are sent in bursts that no caller makes.
     pub(crate) fn spins(&self) -> bool {
@@ -106,6 +123,13 @@ impl BenchFlags {
 
 /// The most calls in flight on a connection of an open loop, if nothing else is said.
 const OPEN_IN_FLIGHT: u32 = 256;
+
+/// Which connection carries the calls beside the measured ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum BesideOn {
+    Own,
+    Same,
+}
 
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
@@ -122,6 +146,8 @@ struct Run {
     start: Instant,
     end: Instant,
     seen: RefCell<Seen>,
+    /// Latencies in µs by connection, if they are wanted.
+    by_connection: RefCell<Vec<Vec<u32>>>,
 }
 
 impl Run {
@@ -130,6 +156,22 @@ impl Run {
         let mut seen = self.seen.borrow_mut();
         seen.errors += 1;
         seen.first_error.get_or_insert(failure);
+    }
+}
+
+impl Run {
+    /// A run of calls with `payload` bytes that is measured for `secs` from `start` on.
+    fn new(payload: usize, start: Instant, secs: f64) -> Result<Rc<Self>, String> {
+        let latency_ns =
+            Histogram::new_with_bounds(1, 60_000_000_000, 3).map_err(|error| error.to_string())?;
+        Ok(Rc::new(Self {
+            pattern: pattern(payload),
+            payload,
+            start,
+            end: start + Duration::from_secs_f64(secs),
+            seen: RefCell::new(Seen { latency_ns, errors: 0, first_error: None }),
+            by_connection: RefCell::default(),
+        }))
     }
 }
 
@@ -164,8 +206,9 @@ pub(crate) fn run(flags: BenchFlags) -> Result<bool, String> {
 pub(crate) async fn connect(flags: &BenchFlags) -> Result<Vec<EchoClient>, String> {
     let mut config = ChannelConfig::default();
     config.connection.limits.in_flight = corewire::codec::InFlight::MAX;
+    let own_beside = flags.own_beside();
     let mut clients = Vec::new();
-    for _ in 0..flags.conns {
+    for _ in 0..flags.conns + u32::from(own_beside) {
         let channel = Channel::connect_with(flags.addr.as_str(), config.clone()).await;
         let channel = channel.map_err(|error| error.to_string())?;
         clients.push(EchoClient::new(channel).with_timeout(TIMEOUT));
@@ -174,23 +217,25 @@ pub(crate) async fn connect(flags: &BenchFlags) -> Result<Vec<EchoClient>, Strin
 }
 
 async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, String> {
-    let clients = connect(&flags).await?;
-    let payload = usize::try_from(flags.payload).unwrap_or(usize::MAX);
+    let mut clients = connect(&flags).await?;
+    let own_beside = flags.own_beside();
+    let besides = if own_beside { clients.pop() } else { clients.first().cloned() };
     let start = Instant::now() + WARM_UP;
-    let latency_ns =
-        Histogram::new_with_bounds(1, 60_000_000_000, 3).map_err(|error| error.to_string())?;
-    let run = Rc::new(Run {
-        pattern: pattern(payload),
-        payload,
-        start,
-        end: start + Duration::from_secs_f64(flags.secs),
-        seen: RefCell::new(Seen { latency_ns, errors: 0, first_error: None }),
-    });
+    let run = Run::new(flags.payload as usize, start, flags.secs)?;
+    if flags.per_connection {
+        run.by_connection.borrow_mut().resize(flags.conns as usize, Vec::new());
+    }
     let mut callers = Vec::new();
+    let mut beside = None;
+    if let Some((payload, client)) = flags.beside.zip(besides) {
+        let run = Run::new(payload as usize, start, flags.secs)?;
+        callers.push(spawn(call_until_end(client, Rc::clone(&run), 0, 0)));
+        beside = Some(run);
+    }
     for (index, client) in clients.iter().enumerate() {
         for caller in 0..flags.inflight() as usize {
             let seed = index * flags.inflight() as usize + caller;
-            callers.push(spawn(call_until_end(client.clone(), Rc::clone(&run), seed)));
+            callers.push(spawn(call_until_end(client.clone(), Rc::clone(&run), index, seed)));
         }
     }
     let bar = show_progress(&flags, run.start, run.end);
@@ -203,15 +248,18 @@ async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, Stri
         bar.await;
     }
     let seen = run.seen.borrow();
+    let beside = beside.as_ref().map(|run| (run.payload, run.seen.borrow()));
+    let beside_errors = beside.as_ref().map_or(0, |(_, seen)| seen.errors);
+    let beside_first_error = beside.as_ref().and_then(|(_, seen)| seen.first_error.clone());
     let latency_ns = &seen.latency_ns;
     let calls = latency_ns.len();
     Ok(Report {
-        payload,
+        payload: run.payload,
         conns: flags.conns as usize,
         inflight: flags.inflight() as usize,
         secs: flags.secs,
         calls,
-        errors: seen.errors,
+        errors: seen.errors + beside_errors,
         rps: rate(calls, flags.secs),
         p50_us: quantile_us(latency_ns, 0.50),
         p90_us: quantile_us(latency_ns, 0.90),
@@ -223,7 +271,14 @@ async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, Stri
         server_cpu_s: clocks.server_s.map(|server_s| server_s * flags.secs / clocks.secs),
         server_rss_mb: server.map(Process::peak_rss_mib).transpose()?,
         open: None,
-        first_error: seen.first_error.clone(),
+        connections: flags.per_connection.then(|| Spread::of(&mut run.by_connection.borrow_mut())),
+        beside: beside.map(|(payload, seen)| Beside {
+            payload,
+            calls: seen.latency_ns.len(),
+            p50_us: quantile_us(&seen.latency_ns, 0.50),
+            p99_us: quantile_us(&seen.latency_ns, 0.99),
+        }),
+        first_error: seen.first_error.clone().or(beside_first_error),
     })
 }
 
@@ -252,7 +307,7 @@ pub(crate) fn pattern(payload: usize) -> Bytes {
 /// How many different payloads there are.
 pub(crate) const PATTERN_EXTRA: usize = 1021;
 
-async fn call_until_end(client: EchoClient, run: Rc<Run>, seed: usize) {
+async fn call_until_end(client: EchoClient, run: Rc<Run>, connection: usize, seed: usize) {
     let mut offset = seed % PATTERN_EXTRA;
     let mut sent = Instant::now();
     while sent < run.end {
@@ -274,6 +329,9 @@ async fn call_until_end(client: EchoClient, run: Rc<Run>, seed: usize) {
         if measured {
             let took = u64::try_from((done - sent).as_nanos()).unwrap_or(u64::MAX);
             run.seen.borrow_mut().latency_ns.saturating_record(took);
+            if let Some(own) = run.by_connection.borrow_mut().get_mut(connection) {
+                own.push(u32::try_from(took / 1000).unwrap_or(u32::MAX));
+            }
         }
         // The next call begins now: one clock read serves both.
         sent = done;

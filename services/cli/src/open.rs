@@ -77,6 +77,8 @@ pub(crate) async fn load(
         server_cpu_s: clocks.server_s.map(|server_s| server_s * flags.secs / clocks.secs),
         server_rss_mb: server.map(Process::peak_rss_mib).transpose()?,
         open: Some(open.figures()),
+        connections: None,
+        beside: None,
         first_error: open.first_error().map(str::to_owned),
     })
 }
