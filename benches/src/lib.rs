@@ -7,9 +7,11 @@
 
 pub mod bars;
 pub mod cli;
+pub mod clocks;
 pub mod contender;
 pub mod holder;
 pub mod host;
+pub mod mixed;
 pub mod plot;
 pub mod process;
 pub mod report;

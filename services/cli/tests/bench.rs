@@ -14,6 +14,15 @@ fn wrong_flags_end_with_code_2_and_the_flag_in_words() {
         (&["bench", "127.0.0.1:1", "--payload", "99999999"], "--payload"),
         (&["bench", "127.0.0.1:1", "--secs", "never"], "--secs"),
         (&["bench", "127.0.0.1:1", "--cpu", "99999"], "99999"),
+        (&["bench", "127.0.0.1:1", "--rate", "0"], "--rate"),
+        (&["bench", "127.0.0.1:1", "--rate", "-3"], "-3"),
+        (&["bench", "127.0.0.1:1", "--rate", "fast"], "--rate"),
+        (&["bench", "127.0.0.1:1", "--rate", "1e9"], "10000000"),
+        (&["bench", "127.0.0.1:1", "--rate", "10", "--arrivals", "bursts"], "--arrivals"),
+        (&["bench", "127.0.0.1:1", "--arrivals", "poisson"], "--rate"),
+        (&["bench", "127.0.0.1:1", "--seed", "5"], "--rate"),
+        (&["bench", "127.0.0.1:1", "--park"], "--rate"),
+        (&["bench", "127.0.0.1:1", "--rate", "10", "--park", "--spin"], "--spin"),
         (&["bench"], "ADDR"),
     ] {
         let output = corewire(arguments);
