@@ -6,9 +6,12 @@
 //! and [`report`] prints them. `benches/README.md` explains the method.
 
 pub mod bars;
+pub mod callgrind;
 pub mod cli;
 pub mod contender;
 pub mod host;
+pub mod in_memory;
+pub mod instructions;
 pub mod plot;
 pub mod process;
 pub mod report;

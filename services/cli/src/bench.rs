@@ -6,7 +6,7 @@ use corewire::echo::EchoClient;
 use corewire::{Bytes, Channel, ChannelConfig, ClientShard, Spin, block_on_shard, sleep, spawn};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::IsTerminal;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -45,6 +45,10 @@ pub(crate) struct BenchFlags {
     #[arg(long, default_value_t = 5.0, value_parser = seconds)]
     secs: f64,
 
+    /// Make exactly this many calls, without a warm-up, instead of measuring for a time
+    #[arg(long, conflicts_with = "secs", value_parser = clap::value_parser!(u64).range(1..))]
+    calls: Option<u64>,
+
     /// The CPU to run on
     #[arg(long)]
     cpu: Option<usize>,
@@ -76,10 +80,25 @@ struct Run {
     payload: usize,
     start: Instant,
     end: Instant,
+    /// Calls that are still to be made, if their number was given: the time does not count then.
+    left: Option<Cell<u64>>,
     seen: RefCell<Seen>,
 }
 
 impl Run {
+    /// Whether a call that is sent now is still one of the run's.
+    fn takes_another(&self, now: Instant) -> bool {
+        match &self.left {
+            None => now < self.end,
+            Some(left) => left.replace(left.get().saturating_sub(1)) > 0,
+        }
+    }
+
+    /// Whether a call is counted: always, or when it lies within the measured time.
+    fn counts(&self, sent: Instant, done: Instant) -> bool {
+        self.left.is_some() || (sent >= self.start && done <= self.end)
+    }
+
     /// Counts a failure, whenever it happens: a warm-up is no excuse for a wrong reply.
     fn fail(&self, failure: String) {
         let mut seen = self.seen.borrow_mut();
@@ -130,8 +149,10 @@ async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, Stri
         payload,
         start,
         end: start + Duration::from_secs_f64(flags.secs),
+        left: flags.calls.map(Cell::new),
         seen: RefCell::new(Seen { latency_ns, errors: 0, first_error: None }),
     });
+    let before = Reading::now(server)?;
     let mut callers = Vec::new();
     for (index, client) in clients.iter().enumerate() {
         for caller in 0..flags.inflight as usize {
@@ -139,13 +160,18 @@ async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, Stri
             callers.push(spawn(call_until_end(client.clone(), Rc::clone(&run), seed)));
         }
     }
-    let bar = (!flags.json && std::io::stderr().is_terminal())
+    let timed = flags.calls.is_none();
+    let bar = (timed && !flags.json && std::io::stderr().is_terminal())
         .then(|| spawn(progress(run.start, run.end)));
-    let clocks = spawn(read_clocks(run.start, run.end, server));
+    let clocks = timed.then(|| spawn(read_clocks(run.start, run.end, server)));
     for caller in callers {
         caller.await;
     }
-    let clocks = clocks.await?;
+    let clocks = match clocks {
+        Some(clocks) => clocks.await?,
+        None => Reading::now(server)?.since(&before),
+    };
+    let secs = if timed { flags.secs } else { clocks.secs };
     if let Some(bar) = bar {
         bar.await;
     }
@@ -156,18 +182,18 @@ async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, Stri
         payload,
         conns: flags.conns as usize,
         inflight: flags.inflight as usize,
-        secs: flags.secs,
+        secs,
         calls,
         errors: seen.errors,
-        rps: rate(calls, flags.secs),
+        rps: rate(calls, secs),
         p50_us: quantile_us(latency_ns, 0.50),
         p90_us: quantile_us(latency_ns, 0.90),
         p99_us: quantile_us(latency_ns, 0.99),
         p999_us: quantile_us(latency_ns, 0.999),
         max_us: micros(latency_ns.max()),
         // The clocks were read within a few milliseconds of the window that calls were counted in.
-        client_cpu_s: clocks.client_s * flags.secs / clocks.secs,
-        server_cpu_s: clocks.server_s.map(|server_s| server_s * flags.secs / clocks.secs),
+        client_cpu_s: clocks.client_s * secs / clocks.secs,
+        server_cpu_s: clocks.server_s.map(|server_s| server_s * secs / clocks.secs),
         server_rss_mb: server.map(Process::peak_rss_mib).transpose()?,
         first_error: seen.first_error.clone(),
     })
@@ -196,7 +222,7 @@ const PATTERN_EXTRA: usize = 1021;
 async fn call_until_end(client: EchoClient, run: Rc<Run>, seed: usize) {
     let mut offset = seed % PATTERN_EXTRA;
     let mut sent = Instant::now();
-    while sent < run.end {
+    while run.takes_another(sent) {
         offset = (offset + 1) % PATTERN_EXTRA;
         let body = run.pattern.slice(offset..offset + run.payload);
         let outcome = client.echo(body.clone()).await;
@@ -209,14 +235,13 @@ async fn call_until_end(client: EchoClient, run: Rc<Run>, seed: usize) {
             Ok(_) => Some("a reply has the right length and other bytes".to_owned()),
             Err(error) => Some(error.to_string()),
         };
-        let measured = sent >= run.start && done <= run.end;
         if let Some(failure) = failure {
             run.fail(failure);
             sleep(FAILURE_PAUSE).await;
             sent = Instant::now();
             continue;
         }
-        if measured {
+        if run.counts(sent, done) {
             let took = u64::try_from((done - sent).as_nanos()).unwrap_or(u64::MAX);
             run.seen.borrow_mut().latency_ns.saturating_record(took);
         }
@@ -232,27 +257,38 @@ struct Clocks {
     server_s: Option<f64>,
 }
 
+/// What the clocks said at one moment.
+struct Reading {
+    at: Instant,
+    client: Duration,
+    server: Option<Duration>,
+}
+
+impl Reading {
+    fn now(server: Option<Process>) -> Result<Self, String> {
+        let server = server.map(Process::cpu_time).transpose()?;
+        Ok(Self { at: Instant::now(), client: Process::own().cpu_time()?, server })
+    }
+
+    fn since(&self, before: &Self) -> Clocks {
+        let server = self.server.zip(before.server);
+        Clocks {
+            secs: (self.at - before.at).as_secs_f64(),
+            client_s: self.client.saturating_sub(before.client).as_secs_f64(),
+            server_s: server.map(|(after, before)| after.saturating_sub(before).as_secs_f64()),
+        }
+    }
+}
+
 async fn read_clocks(
     start: Instant,
     end: Instant,
     server: Option<Process>,
 ) -> Result<Clocks, String> {
-    let read = || -> Result<_, String> {
-        let server = server.map(Process::cpu_time).transpose()?;
-        Ok((Instant::now(), Process::own().cpu_time()?, server))
-    };
     sleep(start.saturating_duration_since(Instant::now())).await;
-    let before = read()?;
+    let before = Reading::now(server)?;
     sleep(end.saturating_duration_since(Instant::now())).await;
-    let after = read()?;
-    Ok(Clocks {
-        secs: (after.0 - before.0).as_secs_f64(),
-        client_s: after.1.saturating_sub(before.1).as_secs_f64(),
-        server_s: after
-            .2
-            .zip(before.2)
-            .map(|(after, before)| after.saturating_sub(before).as_secs_f64()),
-    })
+    Ok(Reading::now(server)?.since(&before))
 }
 
 async fn progress(start: Instant, end: Instant) {
