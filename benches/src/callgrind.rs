@@ -114,7 +114,7 @@ impl Counter {
             (toolbox::release().join("examples/echo_server"), toolbox::release().join("corewire"));
         let mut command = if load.server { counted(&server, file) } else { Command::new(&server) };
         command.args(["--addr", "127.0.0.1:0", "--cores"]).arg(self.server_core.to_string());
-        let server = Server::start("echo_server", &mut command)?;
+        let server = Server::start_within("echo_server", &mut command, PATIENCE)?;
         let mut command = if load.server { Command::new(&client) } else { counted(&client, file) };
         command.arg("bench").arg(server.address());
         command.arg("--payload").arg(load.payload.to_string());

@@ -53,6 +53,6 @@ fn a_given_number_of_calls_is_made_exactly() {
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((report["calls"].as_u64(), report["errors"].as_u64()), (Some(1001), Some(0)));
     assert!(report["rps"].as_f64() > Some(0.0) && report["secs"].as_f64() < Some(60.0), "{report}");
-    let served: u64 = server.counters().iter().map(|shard| shard.calls.value()).sum();
+    let served: u64 = server.shards().iter().map(|shard| shard.counters.calls.value()).sum();
     assert_eq!(served, 1001);
 }
