@@ -241,6 +241,7 @@ impl Ticket<'_> {
         context: &Context<'_>,
         deadline: Option<Instant>,
     ) -> Poll<NotSent> {
+        self.core.local.note_known_wait();
         let place = self.place(&state.waiting);
         if let Some(place) = place.and_then(|place| state.waiting.get_mut(place)) {
             place.waker.clone_from(context.waker());
