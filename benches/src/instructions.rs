@@ -13,7 +13,7 @@ const IN_MEMORY_TOLERANCE: f64 = 0.02;
 
 /// How far above the base a count over sockets may be. How many calls share a turn is up to the scheduler there;
 /// `benches/README.md` has the spread that this was chosen by.
-const SOCKETS_TOLERANCE: f64 = 0.15;
+const SOCKETS_TOLERANCE: f64 = 0.10;
 
 /// Something whose instructions are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

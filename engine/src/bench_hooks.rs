@@ -12,6 +12,7 @@ use crate::counters::ShardCounters;
 use crate::dispatch::{Dispatch, Incoming, ReplySlot};
 use crate::doorbell::Doorbell;
 use crate::io::Token;
+use crate::local::Local;
 use crate::shard::ShardId;
 use crate::timers::Timers;
 
@@ -38,8 +39,8 @@ impl InlineCalls {
     ///
     /// When the system gives no eventfd for the wakers.
     pub fn new() -> io::Result<Self> {
-        let doorbell = Arc::new(Doorbell::new()?);
-        Ok(Self { calls: ParkedCalls::new(doorbell), counters: ShardCounters::default() })
+        let local = Local::new(Arc::new(Doorbell::new()?));
+        Ok(Self { calls: ParkedCalls::new(local), counters: ShardCounters::default() })
     }
 
     /// Makes a call and polls its handler once. `frame_bytes_max` is what the peer accepts, in bytes.
