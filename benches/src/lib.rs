@@ -9,6 +9,7 @@ pub mod bars;
 pub mod callgrind;
 pub mod cli;
 pub mod contender;
+pub mod holder;
 pub mod host;
 pub mod in_memory;
 pub mod instructions;

@@ -163,12 +163,12 @@ impl Server {
         Self::start_within(name, command, PATIENCE)
     }
 
-    /// As [`start`](Self::start), for a server that may take longer, such as one inside valgrind.
+    /// As [`start`](Self::start), for a program that may take longer.
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start), with this limit.
-    pub fn start_within(name: &str, command: &mut Command, limit: Duration) -> Result<Self> {
+    /// As [`start`](Self::start), after `patience`.
+    pub fn start_within(name: &str, command: &mut Command, patience: Duration) -> Result<Self> {
         let mut guard = Guard::start(name, command)?;
         let stdout = guard.child.stdout.take().context("a piped standard output is there")?;
         let (found, address) = channel();
@@ -184,10 +184,10 @@ impl Server {
             }
             drop((found, closing));
         });
-        match address.recv_timeout(limit) {
+        match address.recv_timeout(patience) {
             Ok(address) => Ok(Self { guard, address, ended }),
             Err(RecvTimeoutError::Timeout) => Err(anyhow!(
-                "{name} did not say within {limit:?} where it listens{}",
+                "{name} did not say within {patience:?} where it listens{}",
                 guard.complaint()
             )),
             Err(RecvTimeoutError::Disconnected) => {
