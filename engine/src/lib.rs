@@ -23,6 +23,9 @@
 #![deny(unsafe_code)]
 
 mod address;
+#[cfg(feature = "bench-hooks")]
+#[doc(hidden)]
+pub mod bench_hooks;
 mod calls;
 mod channel;
 mod client_conn;

@@ -10,7 +10,7 @@ use corewire::{
 use corewire_cli::pace::{Arrivals, parse_rate};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::IsTerminal;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -85,6 +85,10 @@ pub(crate) struct BenchFlags {
     #[arg(long, default_value_t = 5.0, value_parser = seconds)]
     pub(crate) secs: f64,
 
+    /// Make exactly this many calls, without a warm-up, instead of measuring for a time
+    #[arg(long, conflicts_with_all = ["secs", "beside"], value_parser = clap::value_parser!(u64).range(1..))]
+    calls: Option<u64>,
+
     /// The CPU to run on
     #[arg(long)]
     cpu: Option<usize>,
@@ -145,12 +149,27 @@ struct Run {
     payload: usize,
     start: Instant,
     end: Instant,
+    /// Calls that are still to be made, if their number was given: the time does not count then.
+    left: Option<Cell<u64>>,
     seen: RefCell<Seen>,
     /// Latencies in µs by connection, if they are wanted.
     by_connection: RefCell<Vec<Vec<u32>>>,
 }
 
 impl Run {
+    /// Whether a call that is sent now is still one of the run's.
+    fn takes_another(&self, now: Instant) -> bool {
+        match &self.left {
+            None => now < self.end,
+            Some(left) => left.replace(left.get().saturating_sub(1)) > 0,
+        }
+    }
+
+    /// Whether a call is counted: always, or when it lies within the measured time.
+    fn counts(&self, sent: Instant, done: Instant) -> bool {
+        self.left.is_some() || (sent >= self.start && done <= self.end)
+    }
+
     /// Counts a failure, whenever it happens: a warm-up is no excuse for a wrong reply.
     fn fail(&self, failure: String) {
         let mut seen = self.seen.borrow_mut();
@@ -161,7 +180,12 @@ impl Run {
 
 impl Run {
     /// A run of calls with `payload` bytes that is measured for `secs` from `start` on.
-    fn new(payload: usize, start: Instant, secs: f64) -> Result<Rc<Self>, String> {
+    fn new(
+        payload: usize,
+        start: Instant,
+        secs: f64,
+        calls: Option<u64>,
+    ) -> Result<Rc<Self>, String> {
         let latency_ns =
             Histogram::new_with_bounds(1, 60_000_000_000, 3).map_err(|error| error.to_string())?;
         Ok(Rc::new(Self {
@@ -169,6 +193,7 @@ impl Run {
             payload,
             start,
             end: start + Duration::from_secs_f64(secs),
+            left: calls.map(Cell::new),
             seen: RefCell::new(Seen { latency_ns, errors: 0, first_error: None }),
             by_connection: RefCell::default(),
         }))
@@ -221,14 +246,15 @@ async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, Stri
     let own_beside = flags.own_beside();
     let besides = if own_beside { clients.pop() } else { clients.first().cloned() };
     let start = Instant::now() + WARM_UP;
-    let run = Run::new(flags.payload as usize, start, flags.secs)?;
+    let run = Run::new(flags.payload as usize, start, flags.secs, flags.calls)?;
     if flags.per_connection {
         run.by_connection.borrow_mut().resize(flags.conns as usize, Vec::new());
     }
+    let before = Reading::now(server)?;
     let mut callers = Vec::new();
     let mut beside = None;
     if let Some((payload, client)) = flags.beside.zip(besides) {
-        let run = Run::new(payload as usize, start, flags.secs)?;
+        let run = Run::new(payload as usize, start, flags.secs, None)?;
         callers.push(spawn(call_until_end(client, Rc::clone(&run), 0, 0)));
         beside = Some(run);
     }
@@ -238,12 +264,17 @@ async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, Stri
             callers.push(spawn(call_until_end(client.clone(), Rc::clone(&run), index, seed)));
         }
     }
-    let bar = show_progress(&flags, run.start, run.end);
-    let clocks = spawn(read_clocks(run.start, run.end, server));
+    let timed = flags.calls.is_none();
+    let bar = timed.then(|| show_progress(&flags, run.start, run.end)).flatten();
+    let clocks = timed.then(|| spawn(read_clocks(run.start, run.end, server)));
     for caller in callers {
         caller.await;
     }
-    let clocks = clocks.await?;
+    let clocks = match clocks {
+        Some(clocks) => clocks.await?,
+        None => Reading::now(server)?.since(&before),
+    };
+    let secs = if timed { flags.secs } else { clocks.secs };
     if let Some(bar) = bar {
         bar.await;
     }
@@ -257,18 +288,18 @@ async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, Stri
         payload: run.payload,
         conns: flags.conns as usize,
         inflight: flags.inflight() as usize,
-        secs: flags.secs,
+        secs,
         calls,
         errors: seen.errors + beside_errors,
-        rps: rate(calls, flags.secs),
+        rps: rate(calls, secs),
         p50_us: quantile_us(latency_ns, 0.50),
         p90_us: quantile_us(latency_ns, 0.90),
         p99_us: quantile_us(latency_ns, 0.99),
         p999_us: quantile_us(latency_ns, 0.999),
         max_us: micros(latency_ns.max()),
         // The clocks were read within a few milliseconds of the window that calls were counted in.
-        client_cpu_s: clocks.client_s * flags.secs / clocks.secs,
-        server_cpu_s: clocks.server_s.map(|server_s| server_s * flags.secs / clocks.secs),
+        client_cpu_s: clocks.client_s * secs / clocks.secs,
+        server_cpu_s: clocks.server_s.map(|server_s| server_s * secs / clocks.secs),
         server_rss_mb: server.map(Process::peak_rss_mib).transpose()?,
         open: None,
         connections: flags.per_connection.then(|| Spread::of(&mut run.by_connection.borrow_mut())),
@@ -310,7 +341,7 @@ pub(crate) const PATTERN_EXTRA: usize = 1021;
 async fn call_until_end(client: EchoClient, run: Rc<Run>, connection: usize, seed: usize) {
     let mut offset = seed % PATTERN_EXTRA;
     let mut sent = Instant::now();
-    while sent < run.end {
+    while run.takes_another(sent) {
         offset = (offset + 1) % PATTERN_EXTRA;
         let body = run.pattern.slice(offset..offset + run.payload);
         let outcome = client.echo(body.clone()).await;
@@ -319,14 +350,13 @@ async fn call_until_end(client: EchoClient, run: Rc<Run>, connection: usize, see
             Ok(reply) => wrong(&reply, &body),
             Err(error) => Some(error.to_string()),
         };
-        let measured = sent >= run.start && done <= run.end;
         if let Some(failure) = failure {
             run.fail(failure);
             sleep(FAILURE_PAUSE).await;
             sent = Instant::now();
             continue;
         }
-        if measured {
+        if run.counts(sent, done) {
             let took = u64::try_from((done - sent).as_nanos()).unwrap_or(u64::MAX);
             run.seen.borrow_mut().latency_ns.saturating_record(took);
             if let Some(own) = run.by_connection.borrow_mut().get_mut(connection) {
@@ -356,27 +386,38 @@ pub(crate) struct Clocks {
     pub(crate) server_s: Option<f64>,
 }
 
+/// What the clocks said at one moment.
+struct Reading {
+    at: Instant,
+    client: Duration,
+    server: Option<Duration>,
+}
+
+impl Reading {
+    fn now(server: Option<Process>) -> Result<Self, String> {
+        let server = server.map(Process::cpu_time).transpose()?;
+        Ok(Self { at: Instant::now(), client: Process::own().cpu_time()?, server })
+    }
+
+    fn since(&self, before: &Self) -> Clocks {
+        let server = self.server.zip(before.server);
+        Clocks {
+            secs: (self.at - before.at).as_secs_f64(),
+            client_s: self.client.saturating_sub(before.client).as_secs_f64(),
+            server_s: server.map(|(after, before)| after.saturating_sub(before).as_secs_f64()),
+        }
+    }
+}
+
 pub(crate) async fn read_clocks(
     start: Instant,
     end: Instant,
     server: Option<Process>,
 ) -> Result<Clocks, String> {
-    let read = || -> Result<_, String> {
-        let server = server.map(Process::cpu_time).transpose()?;
-        Ok((Instant::now(), Process::own().cpu_time()?, server))
-    };
     sleep(start.saturating_duration_since(Instant::now())).await;
-    let before = read()?;
+    let before = Reading::now(server)?;
     sleep(end.saturating_duration_since(Instant::now())).await;
-    let after = read()?;
-    Ok(Clocks {
-        secs: (after.0 - before.0).as_secs_f64(),
-        client_s: after.1.saturating_sub(before.1).as_secs_f64(),
-        server_s: after
-            .2
-            .zip(before.2)
-            .map(|(after, before)| after.saturating_sub(before).as_secs_f64()),
-    })
+    Ok(Reading::now(server)?.since(&before))
 }
 
 async fn progress(start: Instant, end: Instant) {
