@@ -28,6 +28,8 @@ pub(crate) struct Local {
     dirty: RefCell<Vec<Token>>,
     /// Channels that want a connection.
     connects: RefCell<Vec<Rc<ChannelCore>>>,
+    /// Wakes whoever takes calls of other threads in.
+    inbox: RefCell<Option<Waker>>,
     /// The driver's waker while it sleeps.
     driver: RefCell<Option<Waker>>,
     /// Whether anything above was filled since the driver looked.
@@ -45,6 +47,7 @@ impl Local {
             woken: RefCell::default(),
             dirty: RefCell::default(),
             connects: RefCell::default(),
+            inbox: RefCell::default(),
             driver: RefCell::default(),
             news: Cell::new(false),
             polls: Cell::new(0),
@@ -116,6 +119,18 @@ impl Local {
     /// at work, and the driver must not block the thread.
     pub(crate) fn polls(&self) -> u64 {
         self.polls.get()
+    }
+
+    pub(crate) fn set_inbox(&self, waker: Waker) {
+        *self.inbox.borrow_mut() = Some(waker);
+    }
+
+    /// The doorbell was rung, perhaps for the inbox.
+    pub(crate) fn wake_inbox(&self) {
+        let inbox = self.inbox.borrow_mut().take();
+        if let Some(inbox) = inbox {
+            inbox.wake();
+        }
     }
 
     pub(crate) fn set_driver(&self, waker: Option<Waker>) {

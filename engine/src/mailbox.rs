@@ -1,0 +1,123 @@
+//! The queues between the callers of shared channels and what drives the connections.
+
+#[cfg(feature = "shard")]
+use std::sync::Arc;
+#[cfg(feature = "shard")]
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::failure::NotSent;
+use crate::shared::Command;
+#[cfg(feature = "shard")]
+use crate::{address::Address, config::ChannelConfig, doorbell::Doorbell};
+
+/// What else a driver is told. At most one for each channel and call, so the queue of these is
+/// bounded by what others bound.
+#[derive(Debug)]
+pub(crate) enum Control {
+    /// A channel begins; its calls follow.
+    #[cfg(feature = "shard")]
+    Open { channel: u32, address: Address, config: Box<ChannelConfig> },
+    /// Nobody waits for this call any more.
+    Cancel(u64),
+    /// No handle of this channel is left. Calls that were made before are still carried.
+    #[cfg(feature = "shard")]
+    Close(u32),
+}
+
+/// How a driver hears that there is something in its queues.
+#[derive(Debug)]
+pub(crate) enum Bell {
+    /// A shard's doorbell, and whether it was rung since the shard looked: one system call brings
+    /// any number of calls.
+    #[cfg(feature = "shard")]
+    Shard { doorbell: Arc<Doorbell>, rung: Arc<AtomicBool> },
+    /// A queue of one: what is in it says that it was rung.
+    #[cfg(feature = "tokio")]
+    Tokio(tokio::sync::mpsc::Sender<()>),
+}
+
+impl Bell {
+    fn ring(&self) {
+        match self {
+            #[cfg(feature = "shard")]
+            Self::Shard { doorbell, rung } => {
+                if !rung.swap(true, Ordering::AcqRel) {
+                    doorbell.knock();
+                }
+            }
+            // Full is rung already; closed is a driver that is gone.
+            #[cfg(feature = "tokio")]
+            Self::Tokio(bell) => drop(bell.try_send(())),
+        }
+    }
+}
+
+impl Drop for Bell {
+    /// The last word of a mailbox, whose queues are closed by now: the driver looks and sees it.
+    fn drop(&mut self) {
+        self.ring();
+    }
+}
+
+/// The callers' end. Dropping it tells the driver that nobody can call any more.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    calls: flume::Sender<Command>,
+    control: flume::Sender<Control>,
+    /// Dropped last, so that it rings when the queues are closed.
+    bell: Bell,
+}
+
+/// The driver's end.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    pub(crate) calls: flume::Receiver<Command>,
+    pub(crate) control: flume::Receiver<Control>,
+}
+
+impl Mailbox {
+    /// Both ends of queues that hold `calls_max` calls.
+    pub(crate) fn new(bell: Bell, calls_max: usize) -> (Self, Inbox) {
+        let (calls, calls_out) = flume::bounded(calls_max.max(1));
+        let (control, control_out) = flume::unbounded();
+        (Self { calls, control, bell }, Inbox { calls: calls_out, control: control_out })
+    }
+
+    /// Hands a call over, or back with the reason.
+    pub(crate) fn call(&self, command: Command) -> Result<(), (Command, NotSent)> {
+        match self.calls.try_send(command) {
+            Ok(()) => {
+                self.bell.ring();
+                Ok(())
+            }
+            Err(flume::TrySendError::Full(command)) => Err((command, NotSent::QueueFull)),
+            Err(flume::TrySendError::Disconnected(command)) => {
+                let why = "what drives the channel has ended".to_owned();
+                Err((command, NotSent::NoConnection(why)))
+            }
+        }
+    }
+
+    pub(crate) fn control(&self, control: Control) {
+        // A driver that is gone has nothing to be told.
+        let _ = self.control.send(control);
+        self.bell.ring();
+    }
+
+    /// Whether this thread may sleep until a reply comes: not if it is a shard's, and not if the
+    /// connection may need this very thread.
+    pub(crate) fn may_block(&self) -> bool {
+        #[cfg(feature = "tokio")]
+        if matches!(self.bell, Bell::Tokio(_)) && tokio::runtime::Handle::try_current().is_ok() {
+            return false;
+        }
+        !crate::wait::is_shard()
+    }
+}
+
+impl Inbox {
+    /// Whether something waits to be taken.
+    pub(crate) fn has_news(&self) -> bool {
+        !self.calls.is_empty() || !self.control.is_empty()
+    }
+}
