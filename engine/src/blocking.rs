@@ -264,11 +264,11 @@ impl Link {
     }
 
     /// Looks at what came since the last call, without waiting: pings, a go-away, the end.
-    fn look(&mut self, scratch: &mut [u8]) -> io::Result<()> {
+    fn look(&mut self, scratch: &mut [u8], done: &mut Option<Outcome>) -> io::Result<()> {
         self.stream.set_nonblocking(true)?;
         let mut looked = Ok(());
         while looked.is_ok() && self.session.close_reason().is_none() {
-            looked = self.receive(scratch, &mut None);
+            looked = self.receive(scratch, done);
         }
         self.stream.set_nonblocking(false)?;
         match looked {
@@ -355,7 +355,12 @@ impl Client {
     ) -> io::Result<()> {
         let due = [deadline, link.session.poll_timeout()].into_iter().flatten().min();
         link.set_deadline(due)?;
-        let moved = link.flush().and_then(|()| link.receive(scratch, done));
+        let moved = match link.flush() {
+            Ok(()) => link.receive(scratch, done),
+            Err(error) if is_timeout(&error) => Err(error),
+            // What the server said before it left tells whether it has run the call.
+            Err(error) => link.look(scratch, done).and(Err(error)),
+        };
         link.session.handle_timeout(Instant::now(), |(), outcome| *done = Some(outcome));
         match moved {
             Err(error) if is_timeout(&error) => {
@@ -370,7 +375,7 @@ impl Client {
     fn ensure_connected(&mut self, deadline: Option<Instant>) -> Result<(), CallFailure> {
         self.scratch.resize(RECEIVE_BYTES, 0);
         if let Some(link) = &mut self.link {
-            if let Err(error) = link.look(&mut self.scratch) {
+            if let Err(error) = link.look(&mut self.scratch, &mut None) {
                 link.session.handle_error(&error);
             }
             // Nothing is in flight, so a server that goes away is left at once.

@@ -25,10 +25,6 @@ use crate::server::{ClientShard, run_on_shard_with};
 use crate::shared::{Command, SharedChannel};
 use crate::transport::Outcome;
 
-/// Calls that may wait until the thread takes them. One more fails at once with
-/// [`NotSent::QueueFull`].
-const CALLS_MAX: usize = 65_536;
-
 /// Calls that are taken before the connections have their turn.
 const CALLS_PER_ROUND: usize = 256;
 
@@ -53,7 +49,7 @@ impl ClientThread {
         let doorbell = Arc::new(Doorbell::new().map_err(failed("make a shard's eventfd"))?);
         let rung = Arc::new(AtomicBool::new(false));
         let bell = Bell::Shard { doorbell: Arc::clone(&doorbell), rung: Arc::clone(&rung) };
-        let (mailbox, inbox) = Mailbox::new(bell, CALLS_MAX);
+        let (mailbox, inbox) = Mailbox::new(bell);
         let (ready, started) = flume::bounded(2);
         let body = move || {
             let turns = ready.clone();

@@ -33,6 +33,8 @@ pub mod blocking;
 mod config;
 mod error;
 mod failure;
+#[cfg(feature = "tokio")]
+mod line;
 #[cfg(any(feature = "shard", feature = "tokio"))]
 mod mailbox;
 #[cfg(any(feature = "tokio", feature = "blocking"))]

@@ -10,6 +10,10 @@ use crate::shared::Command;
 #[cfg(feature = "shard")]
 use crate::{address::Address, config::ChannelConfig, doorbell::Doorbell};
 
+/// Calls that may lie in a queue until its driver takes them. One more fails at once with
+/// [`NotSent::QueueFull`].
+const CALLS_MAX: usize = 65_536;
+
 /// What else a driver is told. At most one for each channel and call, so the queue of these is
 /// bounded by what others bound.
 #[derive(Debug)]
@@ -76,9 +80,9 @@ pub(crate) struct Inbox {
 }
 
 impl Mailbox {
-    /// Both ends of queues that hold `calls_max` calls.
-    pub(crate) fn new(bell: Bell, calls_max: usize) -> (Self, Inbox) {
-        let (calls, calls_out) = flume::bounded(calls_max.max(1));
+    /// Both ends of empty queues.
+    pub(crate) fn new(bell: Bell) -> (Self, Inbox) {
+        let (calls, calls_out) = flume::bounded(CALLS_MAX);
         let (control, control_out) = flume::unbounded();
         (Self { calls, control, bell }, Inbox { calls: calls_out, control: control_out })
     }

@@ -4,13 +4,13 @@
 //! between two polls is synchronous, as on a shard.
 
 use corewire_proto::CloseReason;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use corewire_codec::SendBuffer;
 use tokio::net::{TcpStream, UnixStream};
@@ -21,6 +21,7 @@ use crate::address::{Address, IntoAddress};
 use crate::backoff::{Backoff, random_seed};
 use crate::config::ChannelConfig;
 use crate::failure::{CallFailure, ConnectError, NotSent};
+use crate::line::Line;
 use crate::mailbox::{Bell, Control, Inbox, Mailbox};
 use crate::session::{RECEIVE_BYTES, Session};
 use crate::shared::{Command, Completion, SharedChannel};
@@ -28,6 +29,10 @@ use crate::transport::Outcome;
 
 /// Slices per gathered write.
 const SLICES_MAX: usize = 32;
+
+/// How long a connection that takes nothing more may go on to bring something: what the server said
+/// before it left tells which calls it has not run.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Receives before other tasks of the runtime have their turn.
 const RECEIVES_PER_POLL: usize = 16;
@@ -47,7 +52,7 @@ impl SharedChannel {
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|_| ConnectError::NotConnected(NotSent::NoRuntime))?;
         let (bell, rings) = mpsc::channel(1);
-        let (mailbox, inbox) = Mailbox::new(Bell::Tokio(bell), config.waiting_max);
+        let (mailbox, inbox) = Mailbox::new(Bell::Tokio(bell));
         let mut driver = Driver {
             address: address.clone(),
             inbox,
@@ -55,7 +60,8 @@ impl SharedChannel {
             rung: true,
             link: Link::Down { retry_at: None, why: String::new() },
             backoff: Backoff::new(random_seed()),
-            waiting: VecDeque::new(),
+            write_failed: None,
+            waiting: Line::default(),
             calls: HashMap::new(),
             timer: None,
             config,
@@ -146,8 +152,10 @@ struct Driver {
     rung: bool,
     link: Link,
     backoff: Backoff,
+    /// How a write failed, and until when the connection is still received from.
+    write_failed: Option<(io::ErrorKind, Instant)>,
     /// Calls that wait for a slot or for the connection.
-    waiting: VecDeque<Command>,
+    waiting: Line,
     /// The ids on the wire of calls in flight, by their names.
     calls: HashMap<u64, u32>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -161,12 +169,9 @@ impl Driver {
             let now = Instant::now();
             self.take(now);
             let mut again = self.poll_link(context, now);
-            self.expire_waiting(now);
+            self.waiting.expire(now);
             self.begin_waiting(now);
-            if let Err(error) = self.flush(context, now) {
-                self.handle_transport_error(&error, now);
-                again = true;
-            }
+            self.flush(context, now);
             again |= self.end_if_over(now);
             if again {
                 continue;
@@ -214,6 +219,9 @@ impl Driver {
                 continue;
             }
             if self.waiting.len() >= self.config.waiting_max {
+                self.begin_waiting(now);
+            }
+            if self.waiting.len() >= self.config.waiting_max {
                 command.done.complete(Err(CallFailure::NotSent(NotSent::QueueFull)));
                 continue;
             }
@@ -222,7 +230,7 @@ impl Driver {
                 command.done.complete(Err(CallFailure::NotSent(failure)));
                 continue;
             }
-            self.waiting.push_back(command);
+            self.waiting.push(command);
         }
     }
 
@@ -232,7 +240,7 @@ impl Driver {
                 drop(session.cancel(call));
             }
         } else {
-            self.waiting.retain(|command| command.id != id);
+            self.waiting.handle_cancel();
         }
     }
 
@@ -322,33 +330,13 @@ impl Driver {
         session.handle_timeout(now, &mut done);
     }
 
-    /// Ends the calls that waited for too long.
-    fn expire_waiting(&mut self, now: Instant) {
-        let over = |command: &Command| command.deadline.is_some_and(|deadline| deadline <= now);
-        if !self.waiting.iter().any(over) {
-            return;
-        }
-        for command in core::mem::take(&mut self.waiting) {
-            match over(&command) {
-                true => {
-                    let failure = CallFailure::DeadlineExceeded { sent: false };
-                    command.done.complete(Err(failure));
-                }
-                false => self.waiting.push_back(command),
-            }
-        }
-    }
-
     /// Sends the calls that wait, as many as there are slots.
     fn begin_waiting(&mut self, now: Instant) {
         let Link::Up { session, .. } = &mut self.link else { return };
         // Only the server's hello says how large a request may be.
-        while session.is_ready() && session.has_slot() {
-            let Some(command) = self.waiting.pop_front() else { break };
+        while session.is_ready() && session.has_slot() && self.write_failed.is_none() {
+            let Some(command) = self.waiting.pop() else { break };
             let Command { id, head, deadline, body, mut done, .. } = command;
-            if done.is_abandoned() {
-                continue;
-            }
             done.begun = true;
             let encode = |frame: &mut corewire_codec::FrameWriter<'_>| {
                 body.write_to(frame);
@@ -365,29 +353,34 @@ impl Driver {
     }
 
     /// Writes what there is, first and without asking.
-    fn flush(&mut self, context: &mut Context<'_>, now: Instant) -> io::Result<()> {
-        let Link::Up { stream, session } = &mut self.link else { return Ok(()) };
+    fn flush(&mut self, context: &mut Context<'_>, now: Instant) {
+        let Link::Up { stream, session } = &mut self.link else { return };
+        if let Some((kind, until)) = self.write_failed {
+            session.out.clear();
+            if until <= now {
+                session.handle_error(&kind.into());
+            }
+            return;
+        }
         while !session.out.is_empty() {
-            match stream.try_write(&session.out) {
-                Ok(count) => session.handle_write(count, now),
+            let failed = match stream.try_write(&session.out) {
+                Ok(count) => {
+                    session.handle_write(count, now);
+                    continue;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     session.handle_write(0, now);
                     match stream.poll_write_ready(context) {
-                        Poll::Ready(ready) => ready?,
-                        Poll::Pending => return Ok(()),
+                        Poll::Ready(Ok(())) => continue,
+                        Poll::Ready(Err(error)) => error,
+                        Poll::Pending => return,
                     }
                 }
-                Err(error) => return Err(error),
-            }
+                Err(error) => error,
+            };
+            self.write_failed = Some((failed.kind(), now + LAST_WORDS));
+            return;
         }
-        Ok(())
-    }
-
-    fn handle_transport_error(&mut self, error: &io::Error, now: Instant) {
-        if let Link::Up { session, .. } = &mut self.link {
-            session.handle_error(error);
-        }
-        self.end_if_over(now);
     }
 
     /// Ends a connection that is over; calls that wait for it have their turn on the next one.
@@ -408,6 +401,7 @@ impl Driver {
         let retry_at = self.backoff.handle_end(proven, &self.config, now);
         let down = Link::Down { retry_at, why: reason.to_string() };
         let link = core::mem::replace(&mut self.link, down);
+        self.write_failed = None;
         let server = &self.address;
         if reason.is_fault() {
             tracing::warn!(%server, %reason, "connection lost");
@@ -427,10 +421,8 @@ impl Driver {
     }
 
     fn fail_waiting(&mut self, why: &str) {
-        for command in core::mem::take(&mut self.waiting) {
-            let failure = NotSent::NoConnection(why.to_owned());
-            command.done.complete(Err(CallFailure::NotSent(failure)));
-        }
+        let failure = NotSent::NoConnection(why.to_owned());
+        self.waiting.fail(&CallFailure::NotSent(failure));
     }
 
     /// Waits for the next time that something is due; `Ready` when it is now.
@@ -439,8 +431,9 @@ impl Driver {
             Link::Up { session, .. } => session.poll_timeout(),
             _ => None,
         };
-        let waiting = self.waiting.iter().filter_map(|command| command.deadline).min();
-        let Some(at) = [link, waiting].into_iter().flatten().min() else {
+        let last_words = self.write_failed.map(|(_, until)| until);
+        let Some(at) = [link, self.waiting.deadline(), last_words].into_iter().flatten().min()
+        else {
             self.timer = None;
             return Poll::Pending;
         };
