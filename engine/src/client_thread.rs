@@ -165,7 +165,7 @@ impl Pump {
         }
     }
 
-    fn begin(&mut self, mut command: Command) {
+    fn begin(&self, mut command: Command) {
         if command.done.is_abandoned() {
             return;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 #[cfg(feature = "shard")]
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::failure::NotSent;
+use crate::failure::{CallFailure, NotSent};
 use crate::shared::Command;
 #[cfg(feature = "shard")]
 use crate::{address::Address, config::ChannelConfig, doorbell::Doorbell};
@@ -87,18 +87,15 @@ impl Mailbox {
         (Self { calls, control, bell }, Inbox { calls: calls_out, control: control_out })
     }
 
-    /// Hands a call over, or back with the reason.
-    pub(crate) fn call(&self, command: Command) -> Result<(), (Command, NotSent)> {
+    /// Hands a call over, or ends it at once.
+    pub(crate) fn call(&self, command: Command) {
         match self.calls.try_send(command) {
-            Ok(()) => {
-                self.bell.ring();
-                Ok(())
+            Ok(()) => self.bell.ring(),
+            Err(flume::TrySendError::Full(command)) => {
+                command.done.complete(Err(CallFailure::NotSent(NotSent::QueueFull)));
             }
-            Err(flume::TrySendError::Full(command)) => Err((command, NotSent::QueueFull)),
-            Err(flume::TrySendError::Disconnected(command)) => {
-                let why = "what drives the channel has ended".to_owned();
-                Err((command, NotSent::NoConnection(why)))
-            }
+            // It says itself that its driver has ended.
+            Err(flume::TrySendError::Disconnected(command)) => drop(command),
         }
     }
 

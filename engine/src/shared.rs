@@ -126,10 +126,6 @@ impl fmt::Debug for Completion {
 }
 
 impl Completion {
-    fn new(sink: Sink) -> Self {
-        Self { sink: Some(sink), begun: false }
-    }
-
     /// Whether nobody waits any more.
     pub(crate) fn is_abandoned(&self) -> bool {
         matches!(&self.sink, Some(Sink::Future(sender)) if sender.is_closed())
@@ -145,9 +141,8 @@ impl Completion {
             Some(Sink::Future(sender)) => drop(sender.send(outcome)),
             Some(Sink::Callback(callback)) => {
                 // The driver has other calls; a callback's panic must not end them.
-                if catch_unwind(AssertUnwindSafe(|| callback(outcome))).is_err() {
-                    tracing::error!("a callback of a call panicked");
-                }
+                let called = catch_unwind(AssertUnwindSafe(|| callback(outcome)));
+                called.unwrap_or_else(|_| tracing::error!("a callback of a call panicked"));
             }
             None => {}
         }
@@ -206,43 +201,36 @@ impl Drop for Waiting {
 static IDS: AtomicU64 = AtomicU64::new(0);
 
 impl Handle {
-    /// Encodes a request and hands it to the driver.
+    /// Encodes a request and hands it to the driver. What goes wrong goes into `sink`, too.
     fn submit<E>(
         &self,
         head: RequestHead,
         timeout: Option<Duration>,
         encode: E,
         sink: Sink,
-    ) -> Result<(u64, Option<Instant>), (Sink, CallFailure)>
+    ) -> (u64, Option<Instant>)
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
     {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let body = match EncodedBody::encode(encode) {
-            Ok(body) => body,
-            Err(status) => {
-                let failure = CallFailure::NotSent(NotSent::Encode(status.to_string()));
-                return Err((sink, failure));
-            }
-        };
         let id = IDS.fetch_add(1, Ordering::Relaxed);
-        let done = Completion::new(sink);
-        let command = Command {
-            #[cfg(feature = "shard")]
-            channel: self.channel,
-            id,
-            head,
-            deadline,
-            body,
-            done,
-        };
-        match self.mailbox.call(command) {
-            Ok(()) => Ok((id, deadline)),
-            Err((mut command, failure)) => match command.done.sink.take() {
-                Some(sink) => Err((sink, CallFailure::NotSent(failure))),
-                None => Ok((id, deadline)),
-            },
+        let done = Completion { sink: Some(sink), begun: false };
+        match EncodedBody::encode(encode) {
+            Ok(body) => self.mailbox.call(Command {
+                #[cfg(feature = "shard")]
+                channel: self.channel,
+                id,
+                head,
+                deadline,
+                body,
+                done,
+            }),
+            Err(status) => {
+                let failure = NotSent::Encode(status.to_string());
+                done.complete(Err(CallFailure::NotSent(failure)));
+            }
         }
+        (id, deadline)
     }
 }
 
@@ -262,8 +250,7 @@ where
                 core::mem::replace(self, Self::Done)
         {
             let (sender, receiver) = oneshot::async_channel();
-            let submitted = handle.submit(head, timeout, encode, Sink::Future(sender));
-            let (id, deadline) = submitted.map_err(|(_, failure)| failure)?;
+            let (id, deadline) = handle.submit(head, timeout, encode, Sink::Future(sender));
             *self = Self::Waiting(Waiting { outcome: Some(receiver), handle, id, deadline });
         }
         match self {
@@ -323,9 +310,6 @@ where
         let Stage::New { handle, head, timeout, encode } = self.stage else {
             return done(Err(over()));
         };
-        let sink = Sink::Callback(Box::new(done));
-        if let Err((sink, failure)) = handle.submit(head, timeout, encode, sink) {
-            Completion::new(sink).complete(Err(failure));
-        }
+        handle.submit(head, timeout, encode, Sink::Callback(Box::new(done)));
     }
 }
