@@ -66,10 +66,16 @@ impl ParkedCalls {
         self.entries.get(key as usize)?.owner
     }
 
+    #[inline]
     fn stocked(&mut self) -> u32 {
-        if let Some(key) = self.stock {
-            return key;
+        match self.stock {
+            Some(key) => key,
+            None => self.restock(),
         }
+    }
+
+    #[cold]
+    fn restock(&mut self) -> u32 {
         if let Some(key) = self.spare.pop() {
             self.stock = Some(key);
             return key;
@@ -89,7 +95,7 @@ impl ParkedCalls {
     pub(crate) fn begin(
         &mut self,
         dispatch: &dyn Dispatch,
-        incoming: Incoming<'_>,
+        incoming: &mut Incoming<'_>,
         token: Token,
         reply: &mut ReplySlot<'_>,
         counters: &ShardCounters,
@@ -185,10 +191,16 @@ pub(crate) enum Ended {
 }
 
 /// Every call gets a reply, also one whose dispatcher forgot.
+#[inline]
 fn finish(reply: &mut ReplySlot<'_>) {
     if !reply.is_done() {
-        reply.status(&Status::internal("the dispatcher gave no reply"));
+        forgotten(reply);
     }
+}
+
+#[cold]
+fn forgotten(reply: &mut ReplySlot<'_>) {
+    reply.status(&Status::internal("the dispatcher gave no reply"));
 }
 
 #[cold]
@@ -225,7 +237,7 @@ mod tests {
     impl Dispatch for WakesAndReplies {
         fn dispatch(
             &self,
-            call: Incoming<'_>,
+            call: &mut Incoming<'_>,
             context: &mut Context<'_>,
             reply: &mut ReplySlot<'_>,
         ) -> Dispatched {
@@ -247,9 +259,9 @@ mod tests {
         recv.extend_from_slice(out.first_chunk());
         let frame = recv.next_frame(1024).expect("well formed").expect("whole");
         let Head::Request(request) = frame.head else { panic!("a request was written") };
-        let incoming = Incoming {
+        let mut incoming = Incoming {
             request,
-            payload: frame.payload,
+            payload: Some(frame.payload),
             deadline: None,
             peer: ([127, 0, 0, 1], 1).into(),
             shard: ShardId(0),
@@ -258,7 +270,7 @@ mod tests {
         let mut replies = SendBuffer::new();
         let mut reply = ReplySlot::new(&mut replies, call, 1024);
         let token = Token::connection(0, 1);
-        calls.begin(dispatch, incoming, token, &mut reply, &ShardCounters::default())
+        calls.begin(dispatch, &mut incoming, token, &mut reply, &ShardCounters::default())
     }
 
     #[test]
