@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::task::Poll;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Instant;
 
@@ -15,14 +15,13 @@ use corewire_codec::Limits;
 use crate::address::{Address, IntoAddress};
 use crate::channel::Channel;
 use crate::config::ChannelConfig;
-use crate::doorbell::Doorbell;
 use crate::error::StartError;
 use crate::failure::{CallFailure, ConnectError, NotSent};
 use crate::local::Local;
 use crate::mailbox::{Bell, Control, Inbox, Mailbox};
-use crate::rt::{self, Task};
-use crate::server::{ClientShard, run_on_shard_with};
+use crate::server::{ClientShard, run_on_shard};
 use crate::shared::{Command, SharedChannel};
+use crate::tasks::Task;
 use crate::transport::Outcome;
 
 /// Calls that are taken before the connections have their turn.
@@ -45,31 +44,21 @@ impl ClientThread {
     ///
     /// Why the shard cannot start, with the remedy.
     pub fn start(shard: ClientShard) -> Result<Self, StartError> {
-        let failed = |what| move |error| StartError::Io { what, error };
-        let doorbell = Arc::new(Doorbell::new().map_err(failed("make a shard's eventfd"))?);
-        let rung = Arc::new(AtomicBool::new(false));
-        let bell = Bell::Shard { doorbell: Arc::clone(&doorbell), rung: Arc::clone(&rung) };
-        let (mailbox, inbox) = Mailbox::new(bell);
-        let (ready, started) = flume::bounded(2);
+        let (ready, started) = flume::bounded(1);
+        let failed = ready.clone();
         let body = move || {
-            let turns = ready.clone();
-            let main = || async move {
-                // Whoever asked for the thread may have gone; that shows in the inbox.
-                let _ = turns.send(Ok(()));
-                drop(turns);
-                Pump::new(inbox, rung).run().await;
-            };
-            if let Err(error) = run_on_shard_with(shard, doorbell, main) {
+            if let Err(error) = run_on_shard(shard, move || Pump::run(ready)) {
                 tracing::error!(%error, "a client thread has ended");
-                let _ = ready.send(Err(error));
+                // Whoever started it waits for one word only.
+                let _ = failed.try_send(Err(error));
             }
         };
         thread::Builder::new()
             .name("corewire-client".into())
             .spawn(body)
-            .map_err(failed("start a client's thread"))?;
-        let gone = || StartError::Shard { shard: 0, reason: "its thread panicked".to_owned() };
-        started.recv().map_err(|_| gone())??;
+            .map_err(|error| StartError::Io { what: "start a client's thread", error })?;
+        let gone = |_| StartError::Shard { shard: 0, reason: "its thread panicked".to_owned() };
+        let mailbox = started.recv().map_err(gone)??;
         Ok(Self { mailbox: Arc::new(mailbox), channels: Arc::default() })
     }
 
@@ -92,48 +81,69 @@ impl ClientThread {
     }
 }
 
-type Tasks = Rc<RefCell<HashMap<u64, Task<()>>>>;
+/// The calls in flight, by their names, and who waits for the last of them.
+#[derive(Default)]
+struct Tasks {
+    running: RefCell<HashMap<u64, Task<()>>>,
+    pump: RefCell<Option<Waker>>,
+}
+
+impl Tasks {
+    fn remove(&self, id: u64) -> Option<Task<()>> {
+        self.running.borrow_mut().remove(&id)
+    }
+
+    /// A call ended by itself.
+    fn handle_end(&self, id: u64) {
+        if let Some(task) = self.remove(id) {
+            task.detach();
+        }
+        if self.running.borrow().is_empty()
+            && let Some(pump) = &*self.pump.borrow()
+        {
+            pump.wake_by_ref();
+        }
+    }
+}
 
 /// Takes calls out of the inbox and makes each a task of the shard.
 struct Pump {
     inbox: Inbox,
-    rung: Arc<AtomicBool>,
+    local: Rc<Local>,
     channels: HashMap<u32, Channel>,
     closing: Vec<u32>,
-    /// The calls in flight, by their names.
-    tasks: Tasks,
+    tasks: Rc<Tasks>,
 }
 
 impl Pump {
-    fn new(inbox: Inbox, rung: Arc<AtomicBool>) -> Self {
-        Self { inbox, rung, channels: HashMap::new(), closing: Vec::new(), tasks: Tasks::default() }
-    }
-
-    async fn run(mut self) {
+    /// Hands out the mailbox, and runs until nobody can call any more and nothing is in flight. It
+    /// rings by the waker of this task, which the driver answers.
+    async fn run(ready: flume::Sender<Result<Mailbox, StartError>>) {
+        // This is a shard's thread: its task runs.
         let Some(local) = Local::current() else { return };
-        loop {
-            let closed = poll_fn(|context| {
-                local.set_inbox(context.waker().clone());
-                // Rung from here on, it rings again.
-                self.rung.store(false, Ordering::SeqCst);
-                match self.inbox.has_news() {
-                    true => Poll::Ready(false),
-                    false if self.is_over() => Poll::Ready(true),
-                    false => Poll::Pending,
-                }
-            })
-            .await;
-            if closed {
-                return;
-            }
-            self.take();
-            rt::yield_now().await;
-        }
+        let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+        let (mailbox, inbox) = Mailbox::new(Bell::Shard(waker.clone()));
+        // Whoever asked for the thread may have gone; that shows in the inbox.
+        let _ = ready.send(Ok(mailbox));
+        drop(ready);
+        let tasks = Rc::new(Tasks::default());
+        *tasks.pump.borrow_mut() = Some(waker);
+        let (channels, closing) = (HashMap::new(), Vec::new());
+        let mut pump = Self { inbox, local, channels, closing, tasks };
+        poll_fn(|context| pump.poll(context)).await;
     }
 
-    /// Whether nobody can call any more and nothing is in flight.
-    fn is_over(&self) -> bool {
-        self.inbox.calls.is_disconnected() && self.tasks.borrow().is_empty()
+    fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
+        self.take();
+        if self.inbox.has_news() {
+            // The connections have their turn in between.
+            context.waker().wake_by_ref();
+        } else if self.inbox.calls.is_disconnected() && self.tasks.running.borrow().is_empty() {
+            return Poll::Ready(());
+        }
+        // What the mailbox rings is the driver's doorbell.
+        self.local.note_known_wait();
+        Poll::Pending
     }
 
     fn take(&mut self) {
@@ -141,7 +151,7 @@ impl Pump {
             match control {
                 Control::Open { channel, address, config } => self.open(channel, address, *config),
                 // A call that is not here yet will be seen to be abandoned.
-                Control::Cancel(id) => drop(self.tasks.borrow_mut().remove(&id)),
+                Control::Cancel(id) => drop(self.tasks.remove(id)),
                 Control::Close(channel) => self.closing.push(channel),
             }
         }
@@ -171,21 +181,13 @@ impl Pump {
         }
         let Some(channel) = self.channels.get(&command.channel).cloned() else { return };
         let (id, tasks) = (command.id, Rc::clone(&self.tasks));
-        let task = rt::spawn(async move {
+        let task = self.local.spawn(async move {
             command.done.begun = true;
             let outcome = carry(&channel, &mut command).await;
             command.done.complete(outcome);
-            if let Some(task) = tasks.borrow_mut().remove(&id) {
-                task.detach();
-            }
-            if tasks.borrow().is_empty()
-                && let Some(local) = Local::current()
-            {
-                // The pump may wait for the last one.
-                local.wake_inbox();
-            }
+            tasks.handle_end(id);
         });
-        self.tasks.borrow_mut().insert(id, task);
+        self.tasks.running.borrow_mut().insert(id, task);
     }
 }
 

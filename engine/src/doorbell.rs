@@ -48,11 +48,6 @@ impl Doorbell {
     pub(crate) fn ring(&self, order: Order) {
         // The receiver lives as long as the bell, so the queue is never closed.
         let _ = self.orders.send(order);
-        self.knock();
-    }
-
-    /// Rings without an order: something else than the queue has news.
-    pub(crate) fn knock(&self) {
         // Any number but zero rings. A counter that is full has been rung enough.
         let _ = rustix::io::write(&self.bell, &1u64.to_le_bytes());
     }

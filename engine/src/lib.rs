@@ -92,7 +92,11 @@ mod server;
 #[cfg(feature = "shard")]
 mod server_conn;
 #[cfg(feature = "shard")]
+mod sleep;
+#[cfg(feature = "shard")]
 mod supervisor;
+#[cfg(feature = "shard")]
+mod tasks;
 #[cfg(feature = "shard")]
 mod timers;
 
@@ -108,14 +112,15 @@ pub use transport::{Outcome, Pending, Transport};
 
 #[cfg(feature = "shard")]
 pub use {
-    channel::Channel,
+    channel::{Call, Channel},
     client_thread::ClientThread,
     counters::{Counter, ShardCounters},
     dispatch::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot},
     doorbell::Doorbell,
     placement::{Placement, allowed_cpus, parse_cpus},
-    rt::{Task, sleep, spawn},
     server::{
         ClientShard, Ended, EngineConfig, MakeDispatch, Running, RunningShard, run_on_shard, start,
     },
+    sleep::{Sleep, sleep},
+    tasks::{Task, spawn},
 };

@@ -1,14 +1,12 @@
 //! The queues between the callers of shared channels and what drives the connections.
 
 #[cfg(feature = "shard")]
-use std::sync::Arc;
-#[cfg(feature = "shard")]
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
 
 use crate::failure::{CallFailure, NotSent};
 use crate::shared::Command;
 #[cfg(feature = "shard")]
-use crate::{address::Address, config::ChannelConfig, doorbell::Doorbell};
+use crate::{address::Address, config::ChannelConfig};
 
 /// Calls that may lie in a queue until its driver takes them. One more fails at once with
 /// [`NotSent::QueueFull`].
@@ -31,10 +29,10 @@ pub(crate) enum Control {
 /// How a driver hears that there is something in its queues.
 #[derive(Debug)]
 pub(crate) enum Bell {
-    /// A shard's doorbell, and whether it was rung since the shard looked: one system call brings
-    /// any number of calls.
+    /// The waker of a task of a shard. It rings the shard's doorbell once until the task looks: one
+    /// system call brings any number of calls.
     #[cfg(feature = "shard")]
-    Shard { doorbell: Arc<Doorbell>, rung: Arc<AtomicBool> },
+    Shard(Waker),
     /// A queue of one: what is in it says that it was rung.
     #[cfg(feature = "tokio")]
     Tokio(tokio::sync::mpsc::Sender<()>),
@@ -44,11 +42,7 @@ impl Bell {
     fn ring(&self) {
         match self {
             #[cfg(feature = "shard")]
-            Self::Shard { doorbell, rung } => {
-                if !rung.swap(true, Ordering::AcqRel) {
-                    doorbell.knock();
-                }
-            }
+            Self::Shard(task) => task.wake_by_ref(),
             // Full is rung already; closed is a driver that is gone.
             #[cfg(feature = "tokio")]
             Self::Tokio(bell) => drop(bell.try_send(())),

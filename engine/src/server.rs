@@ -389,20 +389,6 @@ where
     F: Future<Output = T> + 'static,
     T: 'static,
 {
-    let failed = |error| StartError::Io { what: "make a shard's eventfd", error };
-    run_on_shard_with(shard, Arc::new(Doorbell::new().map_err(failed)?), main)
-}
-
-/// As [`run_on_shard`], with a doorbell that others may ring already.
-pub(crate) fn run_on_shard_with<F, T>(
-    shard: ClientShard,
-    doorbell: Arc<Doorbell>,
-    main: impl FnOnce() -> F,
-) -> Result<T, StartError>
-where
-    F: Future<Output = T> + 'static,
-    T: 'static,
-{
     if let Some(cpu) = shard.cpu {
         Placement::Cpus(vec![cpu]).cpus()?;
     }
@@ -417,7 +403,7 @@ where
             connection_ids: (0, 1),
         },
         spin: shard.spin,
-        doorbell,
+        doorbell: Arc::new(Doorbell::new().map_err(failed)?),
         counters: Arc::new(ShardCounters::default()),
         listeners: Vec::new(),
     };

@@ -52,7 +52,7 @@ impl<F: Future<Output = Outcome> + 'static> Pending for ShardCall<F> {
     fn then(self, done: impl FnOnce(Outcome) + Send + 'static) {
         // A channel may outlive its shard; tasks do not begin there any more.
         match Local::current() {
-            Some(_) => crate::rt::spawn(async move { done(self.call.await) }).detach(),
+            Some(local) => local.spawn(async move { done(self.call.await) }).detach(),
             None => done(Err(CallFailure::NotSent(NotSent::NotOnShard))),
         }
     }
