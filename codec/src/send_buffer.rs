@@ -9,10 +9,14 @@
 //!   on wire  │hdr│body│hdr│body│hdr│ 64 KiB │hdr│body│
 //! ```
 
+mod body;
+
 use bytes::Bytes;
 use core::fmt;
 use std::collections::VecDeque;
 use std::io::IoSlice;
+
+pub use body::EncodedBody;
 
 use crate::frame::{CancelReason, Credit, GoAway, ReplyHead, RequestHead, StreamData, StreamEnd};
 use crate::frame::{reply_flags, request_flags, stream_flags};

@@ -58,7 +58,7 @@ impl InlineCalls {
             request,
             payload: Some(payload),
             deadline,
-            peer: ([127, 0, 0, 1], 1).into(),
+            peer: crate::Peer::Tcp(([127, 0, 0, 1], 1).into()),
             shard: ShardId(0),
             connection_id: 1,
         };

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use corewire_proto::ServerConfig;
 
+use crate::address::Peer;
 use crate::calls::ParkedCalls;
 use crate::channel::{ChannelCore, Link};
 use crate::client_conn::ClientConn;
@@ -502,7 +503,7 @@ impl<I: Io> Driver<I> {
         self.enqueue(token);
     }
 
-    fn add_server_conn(&mut self, socket: I::Socket, peer: std::net::SocketAddr) {
+    fn add_server_conn(&mut self, socket: I::Socket, peer: Peer) {
         let token = self.next_token();
         if let Err(error) = self.shared.io.watch(&socket, token) {
             self.shared.counters.accept_failures.add(1);
@@ -523,7 +524,7 @@ impl<I: Io> Driver<I> {
 
     fn connect(&mut self, channel: Rc<ChannelCore>) {
         let token = self.next_token();
-        let socket = self.shared.io.connect(channel.address).and_then(|socket| {
+        let socket = self.shared.io.connect(&channel.address).and_then(|socket| {
             self.shared.io.watch(&socket, token)?;
             Ok(socket)
         });

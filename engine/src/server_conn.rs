@@ -3,11 +3,11 @@
 use corewire_codec::{RecvBuffer, SendBuffer};
 use corewire_proto::{CloseReason, ServerConfig, ServerConnection, ServerIdentity, ServerInput};
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use crate::address::Peer;
 use crate::calls::{Ended, Parked, Polled};
 use crate::dispatch::{Incoming, ReplySlot};
 use crate::driver::{After, Ready, Received, Shared};
@@ -23,7 +23,7 @@ const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(crate) struct ServerConn<S> {
     socket: S,
     token: Token,
-    peer: SocketAddr,
+    peer: Peer,
     proto: ServerConnection<Parked>,
     /// Bytes of frames that are not handled yet; empty between turns of a well-behaved client.
     recv: RecvBuffer,
@@ -45,7 +45,7 @@ impl<S: 'static> ServerConn<S> {
     pub(crate) fn new(
         socket: S,
         token: Token,
-        peer: SocketAddr,
+        peer: Peer,
         config: Rc<ServerConfig>,
         connection_id: u64,
         now: Instant,

@@ -1,7 +1,7 @@
 //! The client's side of a connection.
 
+use std::borrow::Borrow;
 use std::io;
-use std::rc::Rc;
 use std::time::Instant;
 
 use corewire_codec::{
@@ -90,7 +90,8 @@ struct Slot<T> {
 /// See the [crate's page](crate) for how to drive it.
 #[derive(Debug)]
 pub struct ClientConnection<T> {
-    config: Rc<ClientConfig>,
+    /// A copy of its own, so that a connection may go from thread to thread.
+    config: ClientConfig,
     phase: Phase,
     /// Whether the server's hello came.
     ready: bool,
@@ -116,7 +117,8 @@ pub struct ClientConnection<T> {
 impl<T> ClientConnection<T> {
     /// A connection that was just made; its hello is appended to `out`.
     #[must_use]
-    pub fn new(config: Rc<ClientConfig>, out: &mut SendBuffer, now: Instant) -> Self {
+    pub fn new(config: impl Borrow<ClientConfig>, out: &mut SendBuffer, now: Instant) -> Self {
+        let config = *config.borrow();
         let own = records(&config.limits, &config.timeouts);
         out.hello(&Hello { version: VERSION, role: Role::Client, records: own });
         Self {
