@@ -281,14 +281,14 @@ fn streams() -> Vec<Vector> {
         frame(
             "stream_end_ok",
             "a good end",
-            bytes(|out| out.stream_end(call, None, None)),
+            bytes(|out| out.stream_end(call, None, None, u32::MAX, u32::MAX)),
             end(StatusCode::Ok),
             b"",
         ),
         frame(
             "stream_end_error",
             "a bad end: Aborted with a text",
-            bytes(|out| out.stream_end(call, Some(&failure), None)),
+            bytes(|out| out.stream_end(call, Some(&failure), None, u32::MAX, u32::MAX)),
             end(StatusCode::Aborted),
             b"\x07\x00stopped",
         ),
@@ -302,7 +302,7 @@ fn streams() -> Vec<Vector> {
             ..frame(
                 "stream_end_metadata",
                 "a good end with metadata",
-                bytes(|out| out.stream_end(call, None, Some(&metadata()))),
+                bytes(|out| out.stream_end(call, None, Some(&metadata()), u32::MAX, u32::MAX)),
                 end(StatusCode::Ok),
                 b"",
             )

@@ -1,17 +1,21 @@
 //! The client's side of a connection.
 
+mod streams;
+
 use std::io;
 use std::rc::Rc;
 use std::time::Instant;
 
 use corewire_codec::{
-    CancelReason, FrameKind, GoAway, Head, Header, Hello, HelloRecords, Payload, RecvBuffer,
-    ReplyHead, Role, Rule, SendBuffer, VERSION,
+    CancelReason, Encoding, FrameKind, GoAway, Head, Header, Hello, HelloRecords, Payload,
+    RecvBuffer, ReplyHead, Role, Rule, SendBuffer, StatusCode, VERSION, reply_flags,
 };
 
 use crate::config::records;
 use crate::in_flight::slot;
+use crate::jitter::mix;
 use crate::link::Link;
+use crate::streams::StreamTable;
 use crate::{ClientConfig, CloseReason};
 
 /// What one step of [`ClientConnection::handle_frame`] found.
@@ -31,6 +35,41 @@ pub enum ClientInput<'a, T> {
         head: ReplyHead,
         /// Its bytes.
         payload: Payload<'a>,
+    },
+    /// The server's handler took a call, and its stream of results follows.
+    Opened {
+        /// The call; [`ClientConnection::work_mut`] has what was kept for it.
+        call: u32,
+        /// Its metadata and body.
+        payload: Payload<'a>,
+    },
+    /// A message of a call's stream. Tell when it is consumed, with [`ClientConnection::consume`], also
+    /// when its call is over by then.
+    StreamData {
+        /// The call; [`ClientConnection::work_mut`] has what was kept for it.
+        call: u32,
+        /// How the message is encoded.
+        encoding: Encoding,
+        /// What to consume.
+        cost: u32,
+        /// Its bytes.
+        payload: Payload<'a>,
+    },
+    /// A call whose results were a stream is over. It may end with a [`Reply`](Self::Reply) instead.
+    StreamEnd {
+        /// What was kept for the call.
+        work: T,
+        /// `Ok`, or how the call failed: then the payload is that of
+        /// [`Status::from_body`](corewire_codec::Status::from_body).
+        code: StatusCode,
+        /// Metadata, and the body of a status.
+        payload: Payload<'a>,
+    },
+    /// There is credit again, for one stream of which [`NotSent::NoCredit`](crate::NotSent) was said
+    /// or, with `None`, for any of them.
+    Writable {
+        /// The call, or `None` when the connection's credit was used up.
+        call: Option<u32>,
     },
     /// The server takes no new calls. Those in flight that it will not run are in
     /// [`ClientConnection::poll_refused`].
@@ -111,6 +150,8 @@ pub struct ClientConnection<T> {
     /// No slot below this one holds a call that the last go-away ruled out.
     refused_from: usize,
     peer: HelloRecords,
+    /// What only connections with streams pay for.
+    streams: Option<Box<StreamTable>>,
 }
 
 impl<T> ClientConnection<T> {
@@ -119,8 +160,9 @@ impl<T> ClientConnection<T> {
     pub fn new(config: Rc<ClientConfig>, out: &mut SendBuffer, now: Instant) -> Self {
         let own = records(&config.limits, &config.timeouts);
         out.hello(&Hello { version: VERSION, role: Role::Client, records: own });
+        let random = mix(config.jitter_seed, 0);
         Self {
-            link: Link::new(&config.timeouts, now),
+            link: Link::new(&config.timeouts, random, now),
             config,
             phase: Phase::Hello,
             ready: false,
@@ -134,6 +176,7 @@ impl<T> ClientConnection<T> {
             expired: Vec::new(),
             refused_from: 0,
             peer: HelloRecords::default(),
+            streams: None,
         }
     }
 
@@ -239,6 +282,7 @@ impl<T> ClientConnection<T> {
     pub fn unsend(&mut self, call: u32) -> Option<T> {
         let work = self.take(call)?;
         self.sent = self.sent.wrapping_sub(1);
+        self.forget_stream(call);
         self.release(call);
         Some(work)
     }
@@ -277,6 +321,7 @@ impl<T> ClientConnection<T> {
     /// answers.
     pub fn abandon(&mut self, call: u32, reason: CancelReason, out: &mut SendBuffer) -> Option<T> {
         let work = self.take(call)?;
+        self.leave_stream(call);
         // Nothing may follow the last go-away.
         if !matches!(self.phase, Phase::Closed(_)) {
             out.cancel(call, reason);
@@ -308,7 +353,7 @@ impl<T> ClientConnection<T> {
         self.link.handle_frame(now);
         // Most frames are replies: they take the short way, and the others stay out of it.
         if header.kind != FrameKind::Reply {
-            return self.handle_other(header, recv, out);
+            return self.handle_other(header, recv, out, now);
         }
         match recv.front_reply(header, metadata_bytes_max) {
             Ok((head, payload)) => self.handle_reply(head, payload, out, now),
@@ -320,8 +365,9 @@ impl<T> ClientConnection<T> {
     fn handle_other<'a>(
         &mut self,
         header: Header,
-        recv: &mut RecvBuffer,
+        recv: &'a mut RecvBuffer,
         out: &mut SendBuffer,
+        now: Instant,
     ) -> ClientInput<'a, T> {
         let frame = match recv.front(header, self.config.limits.metadata_bytes.get()) {
             Ok(frame) => frame,
@@ -337,11 +383,18 @@ impl<T> ClientConnection<T> {
                 Err(rule) => self.misbehaved(rule, out),
             },
             Head::GoAway(go_away) => self.handle_go_away(go_away),
-            Head::Credit(_) => ClientInput::Handled,
+            Head::Credit(credit) => self.handle_credit(&credit, out),
             Head::Request(_) | Head::Reply(_) | Head::Cancel { .. } => {
                 self.misbehaved(Rule::WrongDirection, out)
             }
-            Head::StreamData(_) | Head::StreamEnd(_) => self.misbehaved(Rule::UnknownStream, out),
+            Head::StreamData(data) => {
+                self.link.handle_activity(now);
+                self.handle_stream_data(data, frame.payload, out)
+            }
+            Head::StreamEnd(end) => {
+                self.link.handle_activity(now);
+                self.handle_stream_end(end, frame.payload, out)
+            }
         }
     }
 
@@ -362,6 +415,7 @@ impl<T> ClientConnection<T> {
                 self.misbehaved(Rule::BrokenHello, out)
             }
             Ok(Some(hello)) => {
+                self.raise_credit(&hello.records);
                 self.peer = hello.records;
                 self.link.handle_hello(now);
                 self.phase = Phase::Open;
@@ -380,7 +434,13 @@ impl<T> ClientConnection<T> {
         now: Instant,
     ) -> ClientInput<'a, T> {
         self.link.handle_activity(now);
+        if head.flags & reply_flags::STREAM != 0 {
+            return self.handle_opening(head, payload, out);
+        }
         if let Some(work) = self.take(head.call) {
+            if self.streams.is_some() {
+                self.end_stream_call(head.call, out);
+            }
             self.release(head.call);
             return ClientInput::Reply { work, head, payload };
         }
@@ -394,6 +454,7 @@ impl<T> ClientConnection<T> {
             matches!(place.state, SlotState::Abandoned) && u32::from(place.generation) == call >> 16
         });
         if abandoned {
+            self.end_stream_call(call, out);
             self.release(call);
             ClientInput::Handled
         } else {
@@ -478,6 +539,9 @@ impl<T> ClientConnection<T> {
         if let Err(rule) = self.link.handle_timeout(&self.config.timeouts, busy, out, now) {
             let _ = self.misbehaved(rule, out);
         }
+        if let Some(streams) = &mut self.streams {
+            streams.shrink();
+        }
     }
 
     /// Takes out a call whose deadline has passed; a cancel for it is appended. When the connection is
@@ -543,7 +607,9 @@ impl<T> ClientConnection<T> {
             {
                 self.refused_from = index + 1;
                 // The server answers these too, with a refusal; the slot waits for that.
-                return self.take(call_id(index, place.generation));
+                let call = call_id(index, place.generation);
+                self.stop_receiving(call);
+                return self.take(call);
             }
         }
         self.refused_from = self.slots.len();
@@ -557,6 +623,7 @@ impl<T> ClientConnection<T> {
         self.taken = 0;
         self.free.clear();
         self.expired.clear();
+        self.streams = None;
         core::mem::take(&mut self.slots).into_iter().filter_map(move |place| match place.state {
             SlotState::InFlight { work, order, .. } => {
                 let may_have_run = accepted.is_none_or(|accepted| !is_after(order, accepted));
@@ -568,10 +635,10 @@ impl<T> ClientConnection<T> {
 }
 
 fn call_id(index: usize, generation: u16) -> u32 {
-    // Slots are below 65,536.
+    // Slots are below 32,768.
     #[allow(
         clippy::cast_possible_truncation,
-        reason = "the table never has more than 65,536 slots"
+        reason = "the table never has more than 32,768 slots"
     )]
     let index = index as u32;
     index | (u32::from(generation) << 16)
