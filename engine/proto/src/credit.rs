@@ -82,14 +82,30 @@ impl RecvWindow {
         Ok(())
     }
 
-    /// A message is consumed; answers what to grant now. Grants are gathered until half the window
-    /// can be given back: fewer frames, and never a stall, for a sender of whose bytes none is held
-    /// has at least the other half.
+    /// A message of a stream is consumed; answers what to grant now. Grants are gathered until half the
+    /// window can be given back: fewer frames, and never a stall, for a sender of whose bytes none is
+    /// held has at least the other half.
     pub(crate) fn consume(&mut self, cost: u32, window: u32) -> Option<NonZeroU32> {
+        self.release(cost);
+        self.grant_from(window / 2)
+    }
+
+    /// The same for the window that all streams share. Part of it may be held for long by readers that
+    /// stall, so half of what is left to the others is given back: with half of the whole, they would
+    /// wait for bytes that never come together.
+    pub(crate) fn consume_shared(&mut self, cost: u32, window: u32) -> Option<NonZeroU32> {
+        self.release(cost);
+        self.grant_from(window.saturating_sub(self.held) / 2)
+    }
+
+    fn release(&mut self, cost: u32) {
         let cost = cost.min(self.held);
         self.held -= cost;
         self.ungranted = self.ungranted.saturating_add(cost);
-        if self.ungranted < window / 2 {
+    }
+
+    fn grant_from(&mut self, least: u32) -> Option<NonZeroU32> {
+        if self.ungranted < least {
             return None;
         }
         NonZeroU32::new(core::mem::take(&mut self.ungranted))
@@ -98,6 +114,11 @@ impl RecvWindow {
     /// Bytes that were received and not consumed, with the cost of their frames.
     pub(crate) fn held(self) -> u32 {
         self.held
+    }
+
+    /// Bytes that were consumed and not granted again yet.
+    pub(crate) fn ungranted(self) -> u32 {
+        self.ungranted
     }
 }
 
@@ -141,16 +162,19 @@ mod tests {
     }
 
     proptest! {
-        /// REQ-52, REQ-71: whatever the sizes, both ends agree; a sender whose bytes were all taken
-        /// may send; and consuming more than was received gives nothing.
+        /// REQ-52, REQ-71: whatever the sizes, both ends agree; a sender whose bytes were all taken may
+        /// send, and one of a shared window whenever not all of it is held; and consuming more than was
+        /// received gives nothing.
         #[test]
         fn both_ends_agree(
             window in 16_384u32..1 << 20,
+            shared in any::<bool>(),
             steps in proptest::collection::vec((any::<bool>(), 0u32..100_000), 0..200),
         ) {
             let mut credit = SendCredit::new(window);
             let mut received = RecvWindow::default();
             let mut queue = std::collections::VecDeque::new();
+            let consume = if shared { RecvWindow::consume_shared } else { RecvWindow::consume };
             for (send, bytes) in steps {
                 if send {
                     let cost = message_cost(bytes);
@@ -161,15 +185,19 @@ mod tests {
                         received.receive(cost, window).unwrap();
                         queue.push_back(cost);
                     }
-                } else if let Some(cost) = queue.pop_front() {
-                    if let Some(grant) = received.consume(cost, window) {
+                } else {
+                    // Nothing comes of consuming what is not there.
+                    let cost = queue.pop_front().unwrap_or(bytes);
+                    if let Some(grant) = consume(&mut received, cost, window) {
                         credit.grant(grant.get()).unwrap();
                     }
-                } else {
-                    prop_assert!(received.consume(bytes, window).is_none());
+                    prop_assert!(credit.is_open() || !queue.is_empty());
+                    let held = received.held();
+                    prop_assert!(!shared || credit.is_open() == (held < window));
                 }
                 prop_assert_eq!(received.held(), queue.iter().sum::<u32>());
                 prop_assert!(!queue.is_empty() || credit.available() > window / 2);
+                prop_assert!(credit.available() <= window);
             }
         }
     }

@@ -33,6 +33,8 @@ mod client;
 mod close;
 mod config;
 mod credit;
+#[doc(hidden)]
+pub mod fuzzing;
 mod in_flight;
 mod jitter;
 mod link;

@@ -27,7 +27,7 @@ pub(crate) struct Link {
     whole_by: Option<Instant>,
     /// When the ping was sent that waits for its pong; its value is `pings`.
     ping: Option<Instant>,
-    pings: u64,
+    pings: u32,
     /// Since when the peer takes nothing.
     blocked: Option<Instant>,
     /// When the connection is as old as it may become; servers only.
@@ -131,7 +131,7 @@ impl Link {
 
     pub(crate) fn handle_pong(&mut self, opaque: u64) -> Result<(), Rule> {
         match self.ping.take() {
-            Some(_) if self.pings == opaque => Ok(()),
+            Some(_) if u64::from(self.pings) == opaque => Ok(()),
             _ => Err(Rule::UnexpectedPong),
         }
     }
@@ -223,9 +223,9 @@ impl Link {
             Some(sent) if self.heard > sent => self.ping = Some(self.heard),
             Some(_) => return Err(Rule::IdleTimeout),
             None => {
-                self.pings += 1;
+                self.pings = self.pings.wrapping_add(1);
                 self.ping = Some(now);
-                out.ping(self.pings);
+                out.ping(u64::from(self.pings));
             }
         }
         Ok(())

@@ -232,7 +232,7 @@ impl StreamTable {
         {
             out.credit(&Credit { call: Some(call), bytes: bytes.get() });
         }
-        if let Some(bytes) = self.window.consume(cost, own.connection_credit.get()) {
+        if let Some(bytes) = self.window.consume_shared(cost, own.connection_credit.get()) {
             out.credit(&Credit { call: None, bytes: bytes.get() });
         }
     }
@@ -320,6 +320,11 @@ impl StreamTable {
     /// Bytes of messages that were received and not consumed, with the cost of their frames.
     pub(crate) fn held_bytes(&self) -> u32 {
         self.window.held()
+    }
+
+    /// The shared accounts, for checks: what may be sent, what is held, and what is to be granted.
+    pub(crate) fn accounts(&self) -> (u32, u32, u32) {
+        (self.credit.available(), self.window.held(), self.window.ungranted())
     }
 
     /// Streams whose slots are taken, also those of calls that are over on this side.

@@ -76,6 +76,11 @@ impl<T> ClientConnection<T> {
         self.streams.as_ref().map_or(0, |streams| streams.held_bytes())
     }
 
+    /// The accounts of the credit that streams share, for checks.
+    pub(crate) fn accounts(&self) -> Option<(u32, u32, u32)> {
+        self.streams.as_ref().map(|streams| streams.accounts())
+    }
+
     /// Streams whose slots are taken, also those of calls that were abandoned.
     #[must_use]
     pub fn streams(&self) -> usize {

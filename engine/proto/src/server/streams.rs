@@ -136,6 +136,11 @@ impl<T> ServerConnection<T> {
         self.beside.as_ref().map_or(0, |beside| beside.streams.held_bytes())
     }
 
+    /// The accounts of the credit that streams share, for checks.
+    pub(crate) fn accounts(&self) -> Option<(u32, u32, u32)> {
+        self.beside.as_ref().map(|beside| beside.streams.accounts())
+    }
+
     /// Streams whose slots are taken, also those that are over but for their client's half.
     #[must_use]
     pub fn streams(&self) -> usize {
