@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use corewire_codec::{
-    CancelReason, Head, MethodId, RequestHead, Status, StatusCode, reply_flags,
+    CancelReason, Credit, Encoding, GoAway, Head, MethodId, ReplyHead, RequestHead, Status, StatusCode, StreamData,
+    reply_flags,
 };
 
 use super::flow::{CONNECTION, FRAME, STREAM};
-use super::pair::{Event, Outcome, Pair, put_reply, put_request, said_later, secs};
+use super::pair::{Event, Outcome, Pair, bytes, put_reply, put_request, said_later, secs};
 use crate::{NotSent, ServerConfig, StreamKind};
 
 const KINDS: [StreamKind; 3] = [StreamKind::Client, StreamKind::Server, StreamKind::Bidirectional];
@@ -101,6 +102,10 @@ fn the_server_ends_before_the_client() {
         pair.up(usize::MAX);
         assert_eq!(pair.server.events, [], "nobody wants them");
         assert_eq!(pair.server.conn.held_stream_bytes(), 0);
+        let said = said_later(&pair.server.out);
+        let grants: Vec<_> = said.iter().filter(|head| matches!(head, Head::Credit(_))).collect();
+        let bytes = u32::try_from(STREAM - FRAME + CONNECTION / 2 + FRAME).unwrap();
+        assert_eq!(grants, [&Head::Credit(Credit { call: None, bytes })], "the connection's alone");
         pair.down(usize::MAX);
         assert!(pair.outcome(1).is_some());
         assert_eq!(pair.client_sends(call, b"late", false), Err(NotSent::Ended));
@@ -231,6 +236,24 @@ fn a_refused_stream() {
         pair.assert_no_streams();
         assert_eq!(pair.client.conn.is_drained(), drain);
     }
+}
+
+/// REQ-61: a stream that the server will not run, as its go-away says, is over for its caller, whatever
+/// the server sends on it all the same.
+#[test]
+fn a_stream_refused_by_a_go_away() {
+    let mut pair = Pair::streaming_ready();
+    let call = pair.stream(StreamKind::Bidirectional, 1);
+    let go_away = bytes(|out| out.go_away(&GoAway { accepted: 0, rule: 0 }, ""));
+    pair.client.feed(&go_away, pair.now);
+    assert_eq!(pair.outcome(1), Some(&Outcome::Refused));
+    let data = StreamData { call, encoding: Encoding::RAW, end: false };
+    pair.client.feed(&bytes(|out| out.stream_data(&data).finish(0).unwrap()), pair.now);
+    assert_eq!(pair.client.events, []);
+    let refusal = bytes(|out| out.status(&ReplyHead::ok(call), &Status::unavailable(""), 1 << 16));
+    pair.client.feed(&refusal, pair.now);
+    assert!(pair.client.conn.is_drained());
+    assert_eq!(pair.client.conn.streams(), 0);
 }
 
 /// REQ-44: the handler says that it took the call, at most once, and the call goes on.
