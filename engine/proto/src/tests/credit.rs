@@ -317,7 +317,7 @@ fn credit_and_cancels_that_cross_the_end() {
     pair.assert_no_streams();
 }
 
-/// REQ-71: a peer that grants nothing. Nothing grows, and the call's deadline, a cancel, the drain's
+/// REQ-73: a peer that grants nothing. Nothing grows, and the call's deadline, a cancel, the drain's
 /// end or the silence of the peer ends it.
 #[test]
 fn a_peer_that_grants_nothing() {
@@ -350,7 +350,7 @@ fn a_peer_that_grants_nothing() {
     assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::IdleTimeout));
 }
 
-/// REQ-32, REQ-63: a peer that opens streams for ever, and ends none, is bounded by the calls in flight,
+/// REQ-32, REQ-63, REQ-74: a peer that opens streams for ever, and ends none, is bounded by the calls in flight,
 /// also when every one of them is refused or over.
 #[test]
 fn streams_without_end() {
