@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use bytes::Bytes;
-use corewire_codec::{FrameBytes, Head, MetadataBuilder, RecvBuffer, SendBuffer, Status, StatusCode};
+use corewire_codec::{
+    FrameBytes, Head, MetadataBuilder, RecvBuffer, SendBuffer, Status, StatusCode,
+};
 
 const LEAST: u32 = FrameBytes::MIN.get();
 
@@ -15,7 +17,11 @@ fn block(bytes: usize) -> MetadataBuilder {
 }
 
 /// What arrives of an end: its status, and the bytes of its metadata.
-fn arrives(failure: Option<&Status>, metadata: Option<&MetadataBuilder>, max: u32) -> (Status, usize) {
+fn arrives(
+    failure: Option<&Status>,
+    metadata: Option<&MetadataBuilder>,
+    max: u32,
+) -> (Status, usize) {
     let mut out = SendBuffer::new();
     out.stream_end(3, failure, metadata, LEAST, max);
     let mut recv = RecvBuffer::new();

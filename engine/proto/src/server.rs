@@ -159,7 +159,8 @@ impl<T> ServerConnection<T> {
         self.peer_frame_bytes_max = limits.frame_bytes.get();
         self.peer_codecs = records.codecs;
         // The limit's greatest value is that of a u16.
-        self.peer_metadata_bytes_max = u16::try_from(limits.metadata_bytes.get()).unwrap_or(u16::MAX);
+        self.peer_metadata_bytes_max =
+            u16::try_from(limits.metadata_bytes.get()).unwrap_or(u16::MAX);
         self.peer_stream_credit = limits.stream_credit.get();
         self.peer_connection_credit = limits.connection_credit.get();
     }

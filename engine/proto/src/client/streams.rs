@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use corewire_codec::{
     CancelReason, Credit, Encoding, HelloRecords, MetadataBuilder, Payload, ReplyHead, Rule,
-    SendBuffer, Status, StreamData, StreamEnd, StatusCode,
+    SendBuffer, Status, StatusCode, StreamData, StreamEnd,
 };
 
 use super::{ClientConnection, ClientInput, NoSlot, Phase};

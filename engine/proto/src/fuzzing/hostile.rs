@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use corewire_codec::fuzzing::Source;
 use corewire_codec::{
-    CancelReason, Credit, Encoding, GoAway, HEADER_BYTES, Head, Hello, HelloRecords, MethodId,
-    RecvBuffer, ReplyHead, RequestHead, Role, SendBuffer, Status, StatusCode, StreamData, VERSION,
+    CancelReason, Credit, Encoding, GoAway, Head, Hello, HelloRecords, MethodId, RecvBuffer,
+    ReplyHead, RequestHead, Role, SendBuffer, Status, StatusCode, StreamData, VERSION,
 };
 
 use super::{limits, start};
@@ -18,6 +18,8 @@ use crate::{
 
 /// The most bytes that one frame of these targets carries.
 const BODY_BYTES_MAX: u32 = 20_000;
+/// The same with its header.
+const FRAME_BYTES_MAX: u32 = BODY_BYTES_MAX + 16;
 
 /// What a peer says next: mostly a frame, with fields that are often right; now and then any bytes.
 fn input(source: &mut Source<'_>) -> Vec<u8> {
@@ -129,7 +131,8 @@ pub fn server(data: &[u8]) {
     let mut source = Source::new(data);
     let mut now = start();
     let limits = limits();
-    let config = ServerConfig { limits, streams: true, one_way_pending_max: 3, ..Default::default() };
+    let config =
+        ServerConfig { limits, streams: true, one_way_pending_max: 3, ..Default::default() };
     let mut conn = ServerConnection::new(Rc::new(config), ServerIdentity { connection_id: 1 }, now);
     let (mut recv, mut out) = (RecvBuffer::new(), SendBuffer::new());
     let mut listener = Listener::new();
@@ -147,7 +150,7 @@ pub fn server(data: &[u8]) {
         conn.handle_rest(&recv, now);
         work(&mut source, &mut conn, &mut out, &open, &mut now);
         listener.hear(&mut out, |head| heard(&mut open, head));
-        let most = limits.connection_credit.get() + BODY_BYTES_MAX + HEADER_BYTES as u32;
+        let most = limits.connection_credit.get() + FRAME_BYTES_MAX;
         assert!(conn.held_stream_bytes() <= most);
         assert!(conn.in_flight() <= 19 && conn.streams() <= 16 && conn.one_way_pending() <= 3);
         assert_eq!(conn.poll_timeout().is_none(), conn.close_reason().is_some());
@@ -175,7 +178,7 @@ fn serve(
         ServerInput::StreamData { call, cost, .. } => {
             let kind = *conn.parked_mut(call).expect("only parked calls get data");
             assert!(StreamKind::from_request_flags(kind).is_some_and(StreamKind::client_sends));
-            if cost % 2 == 0 {
+            if cost.is_multiple_of(2) {
                 conn.consume(call, cost, out);
             }
         }
@@ -276,7 +279,7 @@ pub fn client(data: &[u8]) {
         listener.hear(&mut out, |head| {
             assert!(!matches!(head, Head::Reply(_)), "a client never says {head:?}");
         });
-        let most = limits().connection_credit.get() + BODY_BYTES_MAX + HEADER_BYTES as u32;
+        let most = limits().connection_credit.get() + FRAME_BYTES_MAX;
         assert!(conn.held_stream_bytes() <= most);
         assert!(conn.in_flight() <= 16 && conn.streams() <= 16);
         assert_eq!(conn.poll_timeout().is_none(), conn.close_reason().is_some());
@@ -318,7 +321,9 @@ fn call(
             out.request(&head, None).finish(u32::MAX).unwrap();
         }
         3 | 4 => {
-            if let Ok(mut message) = conn.begin_message(id, Encoding::RAW, pick % 8 == 0, out) {
+            if let Ok(mut message) =
+                conn.begin_message(id, Encoding::RAW, pick.is_multiple_of(8), out)
+            {
                 message.put_slice(&vec![1; pick * 30]);
                 message.finish().unwrap();
             }
@@ -347,7 +352,7 @@ fn read(
         ClientInput::Opened { call, .. } => assert!(conn.work_mut(call).is_some()),
         ClientInput::StreamData { call, cost, .. } => {
             assert!(conn.work_mut(call).is_some_and(|number| !ended[*number]));
-            if cost % 2 == 0 {
+            if cost.is_multiple_of(2) {
                 conn.consume(call, cost, out);
             }
         }

@@ -111,7 +111,7 @@ impl World {
     }
 
     fn begin(&mut self, pick: usize, amount: u16) {
-        let timeout = (amount % 4 == 0).then(|| Duration::from_millis(u64::from(amount)));
+        let timeout = (amount.is_multiple_of(4)).then(|| Duration::from_millis(u64::from(amount)));
         let deadline = timeout.map(|timeout| self.now + timeout);
         let timeout_us = timeout.map(|timeout| u64::try_from(timeout.as_micros()).unwrap());
         let kind = match pick % 5 {
@@ -147,7 +147,7 @@ impl World {
     fn client_sends(&mut self, pick: usize, amount: u16) {
         let number = pick % self.calls.len();
         let call = &mut self.calls[number];
-        let end = amount % 16 == 0;
+        let end = amount.is_multiple_of(16);
         let begun = self.client.begin_message(call.id, Encoding::RAW, end, &mut self.up);
         let Ok(mut message) = begun else { return };
         assert!(call.kind.is_some_and(StreamKind::client_sends) && !call.up.ended);
@@ -180,7 +180,7 @@ impl World {
     fn client_ends(&mut self, pick: usize, amount: u16) {
         let number = pick % self.calls.len();
         let call = &mut self.calls[number];
-        let failure = (amount % 2 == 0).then(|| Status::aborted("stopped"));
+        let failure = (amount.is_multiple_of(2)).then(|| Status::aborted("stopped"));
         if self.client.end_stream(call.id, failure.as_ref(), None, &mut self.up).is_ok() {
             assert!(!call.up.ended);
             call.up.ended = true;
@@ -193,9 +193,9 @@ impl World {
         if !call.running || self.server.close_reason().is_some() {
             return;
         }
-        let failure = (amount % 2 == 0).then(|| Status::internal("broken"));
+        let failure = (amount.is_multiple_of(2)).then(|| Status::internal("broken"));
         let streams = call.kind.is_some_and(StreamKind::server_sends);
-        if streams && amount % 3 != 0 {
+        if streams && !amount.is_multiple_of(3) {
             let (id, failure) = (call.id, failure.as_ref());
             self.server.end_stream(id, failure, None, &mut self.down).unwrap();
         } else if let Some(status) = failure.or_else(|| streams.then(|| Status::internal("no"))) {
@@ -297,7 +297,7 @@ fn head(call: u32) -> RequestHead {
 fn body(number: usize, sequence: u32, amount: u16) -> Vec<u8> {
     let mut body = u32::try_from(number).unwrap().to_le_bytes().to_vec();
     body.extend_from_slice(&sequence.to_le_bytes());
-    let more = if amount % 7 == 0 { amount.min(40_000) } else { amount % 900 };
+    let more = if amount.is_multiple_of(7) { amount.min(40_000) } else { amount % 900 };
     body.resize(8 + usize::from(more), 0x5a);
     body
 }

@@ -156,11 +156,7 @@ fn credit_overdrawn() {
 }
 
 /// As [`both_blame`], behind a frame that is all right.
-fn both_blame_after(
-    first: impl Fn(u32) -> Vec<u8>,
-    frame: impl Fn(u32) -> Vec<u8>,
-    rule: Rule,
-) {
+fn both_blame_after(first: impl Fn(u32) -> Vec<u8>, frame: impl Fn(u32) -> Vec<u8>, rule: Rule) {
     let (mut pair, call) = with_stream();
     pair.server.feed(&first(call), pair.now);
     pair.client.feed(&first(call), pair.now);
@@ -285,7 +281,7 @@ fn bad_credit() {
     both_blame(|_| credit(None, u32::MAX), Rule::BadCredit);
     both_blame(|_| credit(None, (1 << 30) + 1), Rule::BadCredit);
     // Up to the maximum by steps, and one byte past it.
-    let most = |call| credit(call, (1 << 30) - STREAM as u32);
+    let most = |call| credit(call, (1 << 30) - 16 * 1024);
     both_blame_after(|call| most(Some(call)), |call| credit(Some(call), 1), Rule::BadCredit);
     // Without any stream, too: the counters are there from the start.
     let mut pair = Pair::streaming_ready();

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use corewire_codec::{
-    CancelReason, Credit, Encoding, GoAway, Head, MethodId, ReplyHead, RequestHead, Status, StatusCode, StreamData,
-    reply_flags,
+    CancelReason, Credit, Encoding, GoAway, Head, MethodId, ReplyHead, RequestHead, Status,
+    StatusCode, StreamData, reply_flags,
 };
 
 use super::flow::{CONNECTION, FRAME, STREAM};

@@ -90,7 +90,8 @@ impl World {
             [Rule::IdleTimeout, Rule::HelloTimeout, Rule::WriteTimeout, Rule::FrameTimeout];
         let reasons = [self.client.close_reason(), self.server.close_reason()];
         for reason in reasons.into_iter().flatten() {
-            if let CloseReason::PeerMisbehaved(rule) | CloseReason::BlamedByPeer(Some(rule)) = reason
+            if let CloseReason::PeerMisbehaved(rule) | CloseReason::BlamedByPeer(Some(rule)) =
+                reason
             {
                 assert!(silence.contains(&rule), "{reason}");
             }
