@@ -3,6 +3,7 @@
 use slab::Slab;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -10,9 +11,8 @@ use corewire_codec::Status;
 
 use crate::counters::ShardCounters;
 use crate::dispatch::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot};
-use crate::doorbell::Doorbell;
 use crate::io::Token;
-use crate::local::CallWaker;
+use crate::local::{Local, LocalWaker};
 
 /// Wakers of calls that are over, kept for the next ones.
 const SPARE_MAX: usize = 1024;
@@ -28,7 +28,7 @@ pub(crate) struct Parked {
 struct WakeEntry {
     /// The connection and call, once the handler pends.
     owner: Option<(Token, u32)>,
-    source: Arc<CallWaker>,
+    source: Arc<LocalWaker>,
     waker: Waker,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct ParkedCalls {
     stock: Option<u32>,
     /// Entries of calls that are over, for the next ones that pend.
     spare: Vec<u32>,
-    doorbell: Arc<Doorbell>,
+    local: Rc<Local>,
 }
 
 /// How a call's poll went.
@@ -53,13 +53,8 @@ pub(crate) enum Polled {
 }
 
 impl ParkedCalls {
-    pub(crate) fn new(doorbell: Arc<Doorbell>) -> Self {
-        Self { entries: Slab::new(), stock: None, spare: Vec::new(), doorbell }
-    }
-
-    /// Whether any handler pends.
-    pub(crate) fn has_parked(&self) -> bool {
-        self.entries.len() > self.spare.len() + usize::from(self.stock.is_some())
+    pub(crate) fn new(local: Rc<Local>) -> Self {
+        Self { entries: Slab::new(), stock: None, spare: Vec::new(), local }
     }
 
     pub(crate) fn owner(&self, key: u32) -> Option<(Token, u32)> {
@@ -83,7 +78,7 @@ impl ParkedCalls {
         let entry = self.entries.vacant_entry();
         // Parked calls are bounded by connections times their in-flight limits; memory ends first.
         let key = u32::try_from(entry.key()).unwrap_or(u32::MAX);
-        let source = CallWaker::new(key, Arc::clone(&self.doorbell));
+        let source = LocalWaker::new(key, Arc::clone(&self.local.doorbell));
         let waker = Waker::from(Arc::clone(&source));
         entry.insert(WakeEntry { owner: None, source, waker });
         self.stock = Some(key);
@@ -106,6 +101,7 @@ impl ParkedCalls {
         // An earlier call that was ready at once may have left its wake behind.
         entry.source.rearm();
         let mut context = Context::from_waker(&entry.waker);
+        let waits = self.local.known_waits();
         let outcome =
             catch_unwind(AssertUnwindSafe(|| dispatch.dispatch(incoming, &mut context, reply)));
         counters.calls.add(1);
@@ -117,6 +113,7 @@ impl ParkedCalls {
             Ok(Dispatched::Pending(work)) => {
                 entry.owner = Some((token, call));
                 self.stock = None;
+                note_wait(&self.local, waits, &entry.source);
                 counters.calls_parked.add(1);
                 Polled::Parked(Parked { work, key })
             }
@@ -141,8 +138,12 @@ impl ParkedCalls {
         entry.source.rearm();
         let mut context = Context::from_waker(&entry.waker);
         let work = parked.work.as_mut();
+        let waits = self.local.known_waits();
         match catch_unwind(AssertUnwindSafe(|| work.poll(&mut context, reply))) {
-            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Pending) => {
+                note_wait(&self.local, waits, &entry.source);
+                Poll::Pending
+            }
             Ok(Poll::Ready(())) => {
                 finish(reply);
                 Poll::Ready(Ended::Well)
@@ -176,6 +177,15 @@ impl ParkedCalls {
         if ended == Ended::Dropped {
             counters.calls_dropped.add(1);
         }
+    }
+}
+
+/// A handler pends. If it did not say what for, and was not woken meanwhile, it waits for something
+/// that the driver knows nothing of.
+#[inline]
+fn note_wait(local: &Local, waits: u64, source: &LocalWaker) {
+    if waits == local.known_waits() && !source.is_queued() {
+        local.note_foreign_wait();
     }
 }
 
@@ -213,7 +223,7 @@ fn panicked(reply: &mut ReplySlot<'_>, counters: &ShardCounters) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doorbell::Order;
+    use crate::doorbell::{Doorbell, Order};
     use crate::shard::ShardId;
     use corewire_codec::{Head, MethodId, Raw, RecvBuffer, RequestHead, SendBuffer};
     use std::cell::RefCell;
@@ -276,7 +286,7 @@ mod tests {
     #[test]
     fn a_wake_left_by_a_call_that_was_ready_does_not_swallow_the_next_ones() {
         let doorbell = Arc::new(Doorbell::new().expect("an eventfd"));
-        let mut calls = ParkedCalls::new(Arc::clone(&doorbell));
+        let mut calls = ParkedCalls::new(Local::new(Arc::clone(&doorbell)));
         let dispatch = WakesAndReplies::default();
         assert!(matches!(begin(&mut calls, &dispatch, 0), Polled::Done));
         while doorbell.take().is_some() {}
@@ -285,8 +295,6 @@ mod tests {
         waker.wake();
         // This thread is no shard's, so the wake comes by the doorbell.
         assert!(matches!(doorbell.take(), Some(Order::Wake(key)) if key == parked.key));
-        assert!(calls.has_parked());
         calls.end(parked, Ended::Dropped, &ShardCounters::default());
-        assert!(!calls.has_parked());
     }
 }

@@ -83,22 +83,23 @@ pub(crate) struct Written {
     pub(crate) progress: bool,
     /// How the transport failed; what waited is forgotten then.
     pub(crate) failed: Option<io::ErrorKind>,
+    /// Whether it stopped at the bound of a turn: the socket may take more, and nobody will say so.
+    pub(crate) more: bool,
 }
 
 impl<I: Io> Shared<I> {
-    /// Receives once into `buffer`, which gets `room`, and notes in `ready` what that tells.
+    /// Receives once into `buffer`, or one with more room that it is changed for, and notes in `ready`
+    /// what that tells.
     #[inline]
     pub(crate) fn receive(
         &mut self,
         socket: &I::Socket,
         buffer: &mut RecvBuffer,
-        room: usize,
         ready: &mut Ready,
     ) -> Received {
-        let storage = buffer.storage(room);
-        let room = storage.capacity() - storage.len();
+        let room = self.recv.make_room(buffer);
         self.counters.receives.add(1);
-        let outcome = self.io.recv(socket, storage);
+        let outcome = self.io.recv(socket, buffer.storage(0), room);
         // A receive that did not fill its buffer has emptied the socket, unless the peer's end is
         // behind it.
         ready.readable =
@@ -115,8 +116,8 @@ impl<I: Io> Shared<I> {
         }
     }
 
-    /// Writes what there is, first and without asking; stops at the first `WouldBlock`. A connection
-    /// that was never reported writable is still worth trying.
+    /// Writes what there is, first and without asking; stops at the first `WouldBlock`, or at the
+    /// bound of a turn. A connection that was never reported writable is still worth trying.
     #[inline]
     pub(crate) fn write(
         &mut self,
@@ -124,12 +125,18 @@ impl<I: Io> Shared<I> {
         out: &mut SendBuffer,
         ready: &mut Ready,
     ) -> Written {
-        let mut written = Written { progress: false, failed: None };
+        let mut written = Written { progress: false, failed: None, more: false };
+        let mut left = self.config.budgets.send_bytes_per_turn;
         while !out.is_empty() {
+            if left == 0 {
+                written.more = true;
+                break;
+            }
             self.counters.sends.add(1);
-            match self.io.send(socket, out) {
+            match self.io.send(socket, out, left) {
                 Ok(count) => {
                     written.progress = true;
+                    left = left.saturating_sub(count);
                     self.counters.bytes_sent.add(count as u64);
                     out.advance(count);
                 }
@@ -222,7 +229,7 @@ impl<I: Io> Driver<I> {
                 io,
                 counters,
                 dispatch,
-                calls: ParkedCalls::new(Arc::clone(&local.doorbell)),
+                calls: ParkedCalls::new(Rc::clone(&local)),
                 timers: Timers::default(),
                 recv: RecvPool::new(config.budgets.receive_bytes),
                 send: SendBuffer::new(),
@@ -249,7 +256,8 @@ impl<I: Io> Driver<I> {
     /// Does everything there is to do now, each connection within its bounds; waits for readiness for
     /// at most `wait` when nothing else is to be done. Answers whether it did anything.
     pub(crate) fn turn(&mut self, wait: Duration) -> io::Result<bool> {
-        let ready = !self.run.is_empty() || self.is_acceptable() || self.local.has_news();
+        let busy = self.local.has_news() || self.local.tasks.has_ready();
+        let ready = !self.run.is_empty() || self.is_acceptable() || busy;
         let wait = if ready { Duration::ZERO } else { wait };
         self.shared.io.poll(&mut self.news, wait)?;
         self.shared.now = Instant::now();
@@ -260,14 +268,32 @@ impl<I: Io> Driver<I> {
         }
         self.take_due();
         self.accept();
+        let rounds = self.run_queue();
+        // Somebody may wait to be accepted still, though nothing else is to be done.
+        Ok(rounds > 0 || self.is_acceptable())
+    }
+
+    /// Gives each connection in the queue one turn; answers how many there were.
+    fn run_queue(&mut self) -> usize {
         let rounds = self.run.len();
         for _ in 0..rounds {
             let Some(token) = self.run.pop_front() else { break };
             let received = self.run_connection(token);
             self.hot = (received && rounds == 1).then_some(token);
         }
-        // Somebody may wait to be accepted still, though nothing else is to be done.
-        Ok(rounds > 0 || self.is_acceptable())
+        rounds
+    }
+
+    /// Takes what tasks and handlers have just left, and nothing else: their requests leave without
+    /// another look at the sockets.
+    pub(crate) fn settle(&mut self) {
+        if self.local.take_news() {
+            self.take_local();
+            for _ in 0..self.run.len() {
+                let Some(token) = self.run.pop_front() else { break };
+                self.run_connection(token);
+            }
+        }
     }
 
     /// For a shard that spins: tries to receive on the connection that was busy alone, without asking
@@ -275,7 +301,8 @@ impl<I: Io> Driver<I> {
     /// so that the others are looked after. Answers whether something came, or `None` if it declined.
     pub(crate) fn try_hot(&mut self) -> Option<bool> {
         self.hot_tries = (self.hot_tries + 1) % HOT_TRIES;
-        if self.hot_tries == 0 || !self.run.is_empty() || self.local.has_news() {
+        let busy = !self.run.is_empty() || self.local.has_news() || self.local.tasks.has_ready();
+        if self.hot_tries == 0 || busy {
             return None;
         }
         let token = self.hot?;
@@ -295,14 +322,10 @@ impl<I: Io> Driver<I> {
         self.shared.now
     }
 
-    /// Whether handlers pend: they may wait for something of glommio's.
-    pub(crate) fn has_parked_calls(&self) -> bool {
-        self.shared.calls.has_parked()
-    }
-
     /// When the driver must turn again even if nothing happens.
     pub(crate) fn next_timer(&self) -> Option<Instant> {
-        [self.shared.timers.next(), self.accept_after, self.shared.drain_by]
+        let sleep = self.local.sleepers.next();
+        [self.shared.timers.next(), self.accept_after, self.shared.drain_by, sleep]
             .into_iter()
             .flatten()
             .min()
@@ -630,3 +653,6 @@ pub(crate) struct Ready {
     /// Set by the turn: something was received.
     pub(crate) received: bool,
 }
+
+#[cfg(test)]
+mod tests;
