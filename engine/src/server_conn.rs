@@ -228,7 +228,12 @@ impl<S: 'static> ServerConn<S> {
             self.paused = false;
             match self.proto.handle_frame(buffer, &mut self.send, shared.now) {
                 ServerInput::NeedBytes => return true,
-                ServerInput::Handled => {}
+                // No stream is open while the configuration does not offer any.
+                ServerInput::Handled
+                | ServerInput::OneWayDropped(_)
+                | ServerInput::StreamData { .. }
+                | ServerInput::StreamEnd { .. }
+                | ServerInput::Writable { .. } => {}
                 ServerInput::Call { request, payload, deadline } => {
                     let mut incoming = Incoming {
                         request,

@@ -101,7 +101,13 @@ impl<T> Session<T> {
             match self.proto.handle_frame(&mut self.recv, &mut self.out, now) {
                 ClientInput::NeedBytes => break self.proto.handle_rest(&self.recv, now),
                 ClientInput::Closed(_) => break,
-                ClientInput::Handled | ClientInput::Ready => {}
+                // No call of a channel opens a stream.
+                ClientInput::Handled
+                | ClientInput::Ready
+                | ClientInput::Opened { .. }
+                | ClientInput::StreamData { .. }
+                | ClientInput::StreamEnd { .. }
+                | ClientInput::Writable { .. } => {}
                 ClientInput::Reply { work, head, payload } => {
                     self.proven = true;
                     done(work, Ok(Reply { head, body: payload.into_body() }));
