@@ -160,8 +160,8 @@ impl ServerSide {
                     ensure!(outcome == Outcome::Replied, "the echo service pends");
                     served += 1;
                 }
-                ServerInput::Cancelled { .. } => bail!("nobody cancels here"),
                 ServerInput::Closed(reason) => bail!("the connection is over: {reason}"),
+                other => bail!("no call here asks for {other:?}"),
             }
         }
         self.connection.handle_rest(&self.recv, self.now);
@@ -259,8 +259,8 @@ impl ClientSide {
                     drop(std::hint::black_box(payload.into_body()));
                     received += 1;
                 }
-                ClientInput::GoAway => bail!("the server goes away"),
                 ClientInput::Closed(reason) => bail!("the connection is over: {reason}"),
+                other => bail!("no call here is answered by {other:?}"),
             }
         }
         self.connection.handle_rest(&self.recv, self.now);
