@@ -131,6 +131,7 @@ impl Bench {
                 timeouts: corewire_proto::Timeouts::default(),
                 shard: 0,
                 shards: 1,
+                ..ServerConfig::default()
             },
             budgets: Budgets::default(),
             connection_ids: (0, 1),
