@@ -6,8 +6,10 @@ use corewire_proto::{ClientConnection, ClientInput, CloseReason};
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::channel::{CallFailure, ChannelCore, Link, Reply};
+use crate::channel::{ChannelCore, Link};
+use crate::config::Reply;
 use crate::driver::{After, Ready, Received, Shared};
+use crate::failure::CallFailure;
 use crate::io::{Io, Token};
 
 /// A connection of a channel. Its state machine and send buffer live in the channel, where calls
@@ -100,7 +102,7 @@ impl<S: 'static> ClientConn<S> {
         state: &mut crate::channel::ChannelState,
         reason: CloseReason,
     ) -> (After, Option<Instant>) {
-        let server = self.channel.address;
+        let server = &self.channel.address;
         if reason.is_fault() {
             tracing::warn!(%server, %reason, "connection lost");
         } else {
@@ -186,7 +188,12 @@ fn handle_frames<I: Io>(
         let Link::Up { proto, .. } = &mut state.link else { return true };
         match proto.handle_frame(recv, &mut state.out, shared.now) {
             ClientInput::NeedBytes | ClientInput::Closed(_) => return true,
-            ClientInput::Handled => {}
+            // No call of a channel opens a stream.
+            ClientInput::Handled
+            | ClientInput::Opened { .. }
+            | ClientInput::StreamData { .. }
+            | ClientInput::StreamEnd { .. }
+            | ClientInput::Writable { .. } => {}
             ClientInput::Ready => state.handle_ready(),
             ClientInput::Reply { work, head, payload } => {
                 let body: Bytes = payload.into_body();
