@@ -8,6 +8,7 @@
 pub mod bars;
 pub mod cli;
 pub mod contender;
+pub mod holder;
 pub mod host;
 pub mod plot;
 pub mod process;

@@ -58,17 +58,32 @@ struct Shared {
     bytes: Bytes,
 }
 
+impl Woven {
+    /// The count of all bytes, and the body that goes next.
+    fn front_mut(&mut self) -> Option<(&mut usize, &mut Shared)> {
+        Some((&mut self.bytes, self.bodies.front_mut()?))
+    }
+}
+
 /// Frames that wait to be written.
 ///
-/// An empty new buffer owns no memory. Invariants: `sent <= inline.len()`; the places in `shared`
+/// An empty new buffer owns no memory. Invariants: `sent <= inline.len()`; the places in `woven`
 /// ascend; no shared slice is empty.
 #[derive(Debug, Default)]
 pub struct SendBuffer {
     inline: Vec<u8>,
     /// Inline bytes that are written already.
     sent: usize,
-    shared: VecDeque<Shared>,
-    shared_bytes: usize,
+    /// Made by the first large body. Boxed because every idle connection has a send buffer.
+    woven: Option<Box<Woven>>,
+}
+
+/// The large bodies that wait.
+#[derive(Debug, Default)]
+struct Woven {
+    bodies: VecDeque<Shared>,
+    /// Their bytes, added up.
+    bytes: usize,
 }
 
 impl SendBuffer {
@@ -82,21 +97,22 @@ impl SendBuffer {
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
-        self.inline.len().saturating_sub(self.sent).saturating_add(self.shared_bytes)
+        let shared = self.woven.as_ref().map_or(0, |woven| woven.bytes);
+        self.inline.len().saturating_sub(self.sent).saturating_add(shared)
     }
 
     /// Whether nothing waits.
     #[must_use]
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.sent == self.inline.len() && self.shared.is_empty()
+        self.sent == self.inline.len() && self.is_contiguous()
     }
 
     /// The bytes that go next, as one slice: all of them unless a large body waits.
     #[must_use]
     #[inline]
     pub fn first_chunk(&self) -> &[u8] {
-        match self.shared.front() {
+        match self.shared().next() {
             None => self.inline.get(self.sent..).unwrap_or(&[]),
             Some(shared) if shared.at > self.sent => {
                 self.inline.get(self.sent..shared.at).unwrap_or(&[])
@@ -107,26 +123,35 @@ impl SendBuffer {
 
     /// Whether one slice holds everything.
     #[must_use]
+    #[inline]
     pub fn is_contiguous(&self) -> bool {
-        self.shared.is_empty()
+        self.woven.as_ref().is_none_or(|woven| woven.bodies.is_empty())
     }
 
-    /// Fills `slices` with what goes next, in order; answers how many were filled.
-    pub fn chunks<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+    /// The large bodies that wait, in order.
+    fn shared(&self) -> impl Iterator<Item = &Shared> {
+        self.woven.iter().flat_map(|woven| &woven.bodies)
+    }
+
+    /// Fills `slices` with what goes next, in order, up to `max` bytes; answers how many were filled.
+    pub fn chunks<'a>(&'a self, slices: &mut [IoSlice<'a>], max: usize) -> usize {
         let mut filled = 0usize;
+        let mut left = max;
         let mut at = self.sent;
         let mut put = |bytes: &'a [u8]| -> bool {
+            let bytes = bytes.get(..left).unwrap_or(bytes);
             if bytes.is_empty() {
-                return true;
+                return left > 0;
             }
             let Some(slot) = slices.get_mut(filled) else {
                 return false;
             };
             *slot = IoSlice::new(bytes);
             filled = filled.saturating_add(1);
+            left = left.saturating_sub(bytes.len());
             true
         };
-        for shared in &self.shared {
+        for shared in self.shared() {
             let before = self.inline.get(at..shared.at).unwrap_or(&[]);
             if !put(before) || !put(&shared.bytes) {
                 return filled;
@@ -141,7 +166,8 @@ impl SendBuffer {
     /// buffer.
     pub fn advance(&mut self, mut count: usize) {
         while count > 0 {
-            let Some(front) = self.shared.front_mut() else {
+            let woven = self.woven.as_deref_mut();
+            let Some((woven, front)) = woven.and_then(Woven::front_mut) else {
                 self.sent = self.sent.saturating_add(count).min(self.inline.len());
                 break;
             };
@@ -154,12 +180,12 @@ impl SendBuffer {
             count = count.saturating_sub(inline);
             let taken = count.min(front.bytes.len());
             bytes::Buf::advance(&mut front.bytes, taken);
-            self.shared_bytes = self.shared_bytes.saturating_sub(taken);
+            *woven = woven.saturating_sub(taken);
             count = count.saturating_sub(taken);
             if !front.bytes.is_empty() {
                 break;
             }
-            self.shared.pop_front();
+            self.woven.as_mut().map(|woven| woven.bodies.pop_front());
         }
         if self.is_empty() {
             self.reset();
@@ -173,7 +199,7 @@ impl SendBuffer {
     /// are moved as were written since the last time.
     fn compact(&mut self) {
         self.inline.drain(..self.sent.min(self.inline.len()));
-        for shared in &mut self.shared {
+        for shared in self.woven.iter_mut().flat_map(|woven| &mut woven.bodies) {
             shared.at = shared.at.saturating_sub(self.sent);
         }
         self.sent = 0;
@@ -181,8 +207,7 @@ impl SendBuffer {
 
     /// Forgets everything that waits; keeps some memory for later.
     pub fn clear(&mut self) {
-        self.shared.clear();
-        self.shared_bytes = 0;
+        self.woven = None;
         self.reset();
     }
 
@@ -195,8 +220,10 @@ impl SendBuffer {
     }
 
     /// Gives back the memory if nothing waits.
+    #[inline]
     pub fn shrink(&mut self) {
-        if self.is_empty() {
+        let owns = self.inline.capacity() != 0 || self.woven.is_some();
+        if owns && self.is_empty() {
             *self = Self::new();
         }
     }
@@ -388,7 +415,7 @@ impl SendBuffer {
         self.inline.extend_from_slice(&header.encode());
         FrameWriter {
             start,
-            shared_before: self.shared.len(),
+            shared_before: self.woven.as_ref().map_or(0, |woven| woven.bodies.len()),
             shared_bytes: 0,
             done: false,
             buffer: self,
@@ -454,8 +481,9 @@ impl FrameWriter<'_> {
             return;
         }
         self.shared_bytes = self.shared_bytes.saturating_add(bytes.len());
-        self.buffer.shared_bytes = self.buffer.shared_bytes.saturating_add(bytes.len());
-        self.buffer.shared.push_back(Shared { at: self.buffer.inline.len(), bytes });
+        let woven = self.buffer.woven.get_or_insert_default();
+        woven.bytes = woven.bytes.saturating_add(bytes.len());
+        woven.bodies.push_back(Shared { at: self.buffer.inline.len(), bytes });
     }
 
     /// The run of bytes that the body is appended to, for encoders that write into a `Vec`. Only
@@ -493,8 +521,10 @@ impl Drop for FrameWriter<'_> {
     fn drop(&mut self) {
         if !self.done {
             self.buffer.inline.truncate(self.start);
-            self.buffer.shared.truncate(self.shared_before);
-            self.buffer.shared_bytes = self.buffer.shared_bytes.saturating_sub(self.shared_bytes);
+            if let Some(woven) = &mut self.buffer.woven {
+                woven.bodies.truncate(self.shared_before);
+                woven.bytes = woven.bytes.saturating_sub(self.shared_bytes);
+            }
         }
     }
 }

@@ -113,7 +113,7 @@ impl ParkedCalls {
             Ok(Dispatched::Pending(work)) => {
                 entry.owner = Some((token, call));
                 self.stock = None;
-                note_wait(&self.local, waits);
+                note_wait(&self.local, waits, &entry.source);
                 counters.calls_parked.add(1);
                 Polled::Parked(Parked { work, key })
             }
@@ -141,7 +141,7 @@ impl ParkedCalls {
         let waits = self.local.known_waits();
         match catch_unwind(AssertUnwindSafe(|| work.poll(&mut context, reply))) {
             Ok(Poll::Pending) => {
-                note_wait(&self.local, waits);
+                note_wait(&self.local, waits, &entry.source);
                 Poll::Pending
             }
             Ok(Poll::Ready(())) => {
@@ -180,11 +180,11 @@ impl ParkedCalls {
     }
 }
 
-/// A handler pends. If it did not say what for, it waits for something that the driver knows
-/// nothing of.
+/// A handler pends. If it did not say what for, and was not woken meanwhile, it waits for something
+/// that the driver knows nothing of.
 #[inline]
-fn note_wait(local: &Local, waits: u64) {
-    if waits == local.known_waits() {
+fn note_wait(local: &Local, waits: u64, source: &LocalWaker) {
+    if waits == local.known_waits() && !source.is_queued() {
         local.note_foreign_wait();
     }
 }

@@ -84,22 +84,23 @@ pub(crate) struct Written {
     pub(crate) progress: bool,
     /// How the transport failed; what waited is forgotten then.
     pub(crate) failed: Option<io::ErrorKind>,
+    /// Whether it stopped at the bound of a turn: the socket may take more, and nobody will say so.
+    pub(crate) more: bool,
 }
 
 impl<I: Io> Shared<I> {
-    /// Receives once into `buffer`, which gets `room`, and notes in `ready` what that tells.
+    /// Receives once into `buffer`, or one with more room that it is changed for, and notes in `ready`
+    /// what that tells.
     #[inline]
     pub(crate) fn receive(
         &mut self,
         socket: &I::Socket,
         buffer: &mut RecvBuffer,
-        room: usize,
         ready: &mut Ready,
     ) -> Received {
-        let storage = buffer.storage(room);
-        let room = storage.capacity() - storage.len();
+        let room = self.recv.make_room(buffer);
         self.counters.receives.add(1);
-        let outcome = self.io.recv(socket, storage);
+        let outcome = self.io.recv(socket, buffer.storage(0), room);
         // A receive that did not fill its buffer has emptied the socket, unless the peer's end is
         // behind it.
         ready.readable =
@@ -116,8 +117,8 @@ impl<I: Io> Shared<I> {
         }
     }
 
-    /// Writes what there is, first and without asking; stops at the first `WouldBlock`. A connection
-    /// that was never reported writable is still worth trying.
+    /// Writes what there is, first and without asking; stops at the first `WouldBlock`, or at the
+    /// bound of a turn. A connection that was never reported writable is still worth trying.
     #[inline]
     pub(crate) fn write(
         &mut self,
@@ -125,12 +126,18 @@ impl<I: Io> Shared<I> {
         out: &mut SendBuffer,
         ready: &mut Ready,
     ) -> Written {
-        let mut written = Written { progress: false, failed: None };
+        let mut written = Written { progress: false, failed: None, more: false };
+        let mut left = self.config.budgets.send_bytes_per_turn;
         while !out.is_empty() {
+            if left == 0 {
+                written.more = true;
+                break;
+            }
             self.counters.sends.add(1);
-            match self.io.send(socket, out) {
+            match self.io.send(socket, out, left) {
                 Ok(count) => {
                     written.progress = true;
+                    left = left.saturating_sub(count);
                     self.counters.bytes_sent.add(count as u64);
                     out.advance(count);
                 }
@@ -647,3 +654,6 @@ pub(crate) struct Ready {
     /// Set by the turn: something was received.
     pub(crate) received: bool,
 }
+
+#[cfg(test)]
+mod tests;

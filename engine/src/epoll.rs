@@ -159,9 +159,16 @@ impl Io for Epoll {
     }
 
     #[inline]
-    fn recv(&mut self, socket: &Self::Socket, into: &mut BytesMut) -> io::Result<usize> {
+    fn recv(
+        &mut self,
+        socket: &Self::Socket,
+        into: &mut BytesMut,
+        max: usize,
+    ) -> io::Result<usize> {
+        let room = into.spare_capacity_mut();
+        let room_bytes = room.len().min(max);
         let (_, received) =
-            rustix::net::recv(socket, into.spare_capacity_mut(), RecvFlags::DONTWAIT)?;
+            rustix::net::recv(socket, &mut room[..room_bytes], RecvFlags::DONTWAIT)?;
         let length = into.len() + received;
         // SAFETY: `recv` succeeded without the TRUNC flag, so it has written exactly `received`
         // bytes from the start of the spare capacity, and `length` is at most the capacity. All
@@ -171,13 +178,15 @@ impl Io for Epoll {
     }
 
     #[inline]
-    fn send(&mut self, socket: &Self::Socket, from: &SendBuffer) -> io::Result<usize> {
+    fn send(&mut self, socket: &Self::Socket, from: &SendBuffer, max: usize) -> io::Result<usize> {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         if from.is_contiguous() {
-            return Ok(rustix::net::send(socket, from.first_chunk(), flags)?);
+            let chunk = from.first_chunk();
+            let chunk = chunk.get(..max).unwrap_or(chunk);
+            return Ok(rustix::net::send(socket, chunk, flags)?);
         }
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let filled = from.chunks(&mut slices);
+        let filled = from.chunks(&mut slices, max);
         let slices = slices.get(..filled).unwrap_or(&[]);
         Ok(rustix::net::sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags)?)
     }

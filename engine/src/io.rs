@@ -110,19 +110,22 @@ pub trait Io: 'static {
     /// What the operating system says.
     fn watch(&mut self, socket: &Self::Socket, token: Token) -> io::Result<()>;
 
-    /// Receives into the free capacity of `into`; answers how many bytes, zero at the peer's end.
+    /// Receives at most `max` bytes into the free capacity of `into`, of which there must be some;
+    /// answers how many bytes, zero at the peer's end.
     ///
     /// # Errors
     ///
     /// `WouldBlock` when nothing is there; otherwise what the operating system says.
-    fn recv(&mut self, socket: &Self::Socket, into: &mut BytesMut) -> io::Result<usize>;
+    fn recv(&mut self, socket: &Self::Socket, into: &mut BytesMut, max: usize)
+    -> io::Result<usize>;
 
-    /// Sends from the front of `from` as much as the socket takes in one operation.
+    /// Sends from the front of `from` as much as the socket takes in one operation, at most `max`
+    /// bytes.
     ///
     /// # Errors
     ///
     /// `WouldBlock` when it takes nothing; otherwise what the operating system says.
-    fn send(&mut self, socket: &Self::Socket, from: &SendBuffer) -> io::Result<usize>;
+    fn send(&mut self, socket: &Self::Socket, from: &SendBuffer, max: usize) -> io::Result<usize>;
 
     /// Says that nothing more will be sent.
     fn shutdown_write(&mut self, socket: &Self::Socket);

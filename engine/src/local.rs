@@ -224,6 +224,13 @@ impl LocalWaker {
     }
 }
 
+impl LocalWaker {
+    /// Whether it was woken since the last poll began.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.queued.load(Ordering::Relaxed)
+    }
+}
+
 impl Wake for LocalWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();

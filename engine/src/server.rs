@@ -91,6 +91,7 @@ impl EngineConfig {
         let counts = [
             ("budgets.frames_per_turn", budgets.frames_per_turn),
             ("budgets.receives_per_turn", budgets.receives_per_turn),
+            ("budgets.send_bytes_per_turn", budgets.send_bytes_per_turn),
             ("budgets.accepts_per_turn", budgets.accepts_per_turn),
         ];
         for (name, value) in counts {

@@ -34,8 +34,9 @@ pub(crate) struct ServerConn<S> {
     paused: bool,
     /// While draining: since when nothing is in flight.
     finished: Option<Instant>,
-    /// Set when the connection is over: by when it is dropped at the latest.
-    linger: Option<(Instant, usize)>,
+    /// Set when the connection is over: by when it is dropped at the latest, and the bytes that were
+    /// forgotten since. Boxed, for hardly a connection has one, and idle ones shall be small.
+    linger: Option<Box<(Instant, usize)>>,
 }
 
 impl<S: 'static> ServerConn<S> {
@@ -86,16 +87,18 @@ impl<S: 'static> ServerConn<S> {
             self.proto.drain(&mut self.send);
         }
         let again = self.receive(shared, ready);
-        self.flush(shared, ready);
+        let more = self.flush(shared, ready);
         if self.send.is_empty() {
             core::mem::swap(&mut self.send, &mut shared.send);
+            // What comes back may have memory of the time when another connection was slow.
+            self.send.shrink();
         }
         let finish_by = self.finish_by(shared);
         if let Some(reason) = self.proto.close_reason() {
             return self.close(shared, ready, reason);
         }
         // A paused connection is looked at again when its replies leave or its calls end.
-        let again = (again || !self.woken.is_empty()) && !self.is_over_budget(shared);
+        let again = more || ((again || !self.woken.is_empty()) && !self.is_over_budget(shared));
         let timer = [self.proto.poll_timeout(), finish_by].into_iter().flatten().min();
         (if again { After::Again } else { After::Wait }, timer)
     }
@@ -153,9 +156,9 @@ impl<S: 'static> ServerConn<S> {
         if !ready.readable && self.recv.is_empty() {
             return false;
         }
-        let mut lent = shared.recv.lend();
-        let again = self.receive_with(shared, ready, &mut lent);
-        shared.recv.settle(&mut self.recv, lent);
+        let mut buffer = shared.recv.begin(&mut self.recv);
+        let again = self.receive_with(shared, ready, &mut buffer);
+        shared.recv.settle(&mut self.recv, buffer);
         // Whole frames that wait for the next turn are not late: only a partial one is timed.
         if !again {
             self.proto.handle_rest(&self.recv, shared.now);
@@ -167,14 +170,12 @@ impl<S: 'static> ServerConn<S> {
         &mut self,
         shared: &mut Shared<I>,
         ready: &mut Ready,
-        lent: &mut RecvBuffer,
+        buffer: &mut RecvBuffer,
     ) -> bool {
         let budgets = shared.config.budgets;
         let mut frames_left = budgets.frames_per_turn;
         for round in 0.. {
-            let own = !self.recv.is_empty();
-            if (own || !lent.is_empty()) && !self.handle_frames(shared, own, lent, &mut frames_left)
-            {
+            if !buffer.is_empty() && !self.handle_frames(shared, buffer, &mut frames_left) {
                 return true;
             }
             if self.proto.close_reason().is_some() || !ready.readable {
@@ -183,15 +184,7 @@ impl<S: 'static> ServerConn<S> {
             if round >= budgets.receives_per_turn || self.is_over_budget(shared) {
                 return true;
             }
-            let own = !self.recv.is_empty();
-            let received = match own {
-                true => {
-                    let room = self.recv.room_wanted();
-                    shared.receive(&self.socket, &mut self.recv, room, ready)
-                }
-                false => shared.receive(&self.socket, lent, budgets.receive_bytes, ready),
-            };
-            match received {
+            match shared.receive(&self.socket, buffer, ready) {
                 Received::Bytes => {}
                 Received::Nothing => return false,
                 Received::End => {
@@ -211,8 +204,7 @@ impl<S: 'static> ServerConn<S> {
     fn handle_frames<I: Io<Socket = S>>(
         &mut self,
         shared: &mut Shared<I>,
-        own: bool,
-        lent: &mut RecvBuffer,
+        buffer: &mut RecvBuffer,
         frames_left: &mut usize,
     ) -> bool {
         loop {
@@ -226,8 +218,7 @@ impl<S: 'static> ServerConn<S> {
                 return false;
             }
             self.paused = false;
-            let recv = if own { &mut self.recv } else { &mut *lent };
-            match self.proto.handle_frame(recv, &mut self.send, shared.now) {
+            match self.proto.handle_frame(buffer, &mut self.send, shared.now) {
                 ServerInput::NeedBytes => return true,
                 ServerInput::Handled => {}
                 ServerInput::Call { request, payload, deadline } => {
@@ -261,16 +252,18 @@ impl<S: 'static> ServerConn<S> {
         }
     }
 
-    /// Writes what there is, first and without asking; stops at the first `WouldBlock`.
-    fn flush<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) {
+    /// Writes what there is, first and without asking; stops at the first `WouldBlock`, or at the
+    /// bound of a turn, and answers then that another turn is wanted.
+    fn flush<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) -> bool {
         if self.send.is_empty() {
-            return;
+            return false;
         }
         let written = shared.write(&self.socket, &mut self.send, ready);
         if let Some(kind) = written.failed {
             self.proto.handle_error(kind);
         }
         self.proto.handle_write(written.progress, !self.send.is_empty(), shared.now);
+        written.more
     }
 
     fn drop_calls<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
@@ -318,7 +311,7 @@ impl<S: 'static> ServerConn<S> {
         if !last_words || ready.hangup {
             return (After::Drop, None);
         }
-        self.linger = Some((shared.now + LINGER, 0));
+        self.linger = Some(Box::new((shared.now + LINGER, 0)));
         if self.send.is_empty() {
             shared.io.shutdown_write(&self.socket);
         }
@@ -331,20 +324,24 @@ impl<S: 'static> ServerConn<S> {
         shared: &mut Shared<I>,
         ready: &mut Ready,
     ) -> (After, Option<Instant>) {
-        let Some((until, mut forgotten)) = self.linger else { return (After::Drop, None) };
+        let Some((until, mut forgotten)) = self.linger.as_deref().copied() else {
+            return (After::Drop, None);
+        };
         if until <= shared.now {
             return (After::Drop, None);
         }
+        let mut more = false;
         if !self.send.is_empty() {
-            self.flush(shared, ready);
+            more = self.flush(shared, ready);
             if self.send.is_empty() {
                 shared.io.shutdown_write(&self.socket);
             }
         }
         let mut sink = shared.recv.lend();
         while ready.readable {
-            let storage = sink.storage(shared.config.budgets.receive_bytes);
-            let outcome = shared.io.recv(&self.socket, storage);
+            let storage = sink.storage(0);
+            let outcome =
+                shared.io.recv(&self.socket, storage, shared.config.budgets.receive_bytes);
             storage.clear();
             match outcome {
                 Ok(count) if count > 0 && forgotten < LINGER_BYTES_MAX => forgotten += count,
@@ -353,7 +350,7 @@ impl<S: 'static> ServerConn<S> {
             }
         }
         shared.recv.give_back(sink);
-        self.linger = Some((until, forgotten));
-        (After::Wait, Some(until))
+        self.linger = Some(Box::new((until, forgotten)));
+        (if more { After::Again } else { After::Wait }, Some(until))
     }
 }

@@ -49,12 +49,15 @@ pub struct Budgets {
     pub frames_per_turn: usize,
     /// Receive operations per connection and turn. Default 4.
     pub receives_per_turn: usize,
-    /// Bytes that one receive takes at most, and the size of the shard's shared receive buffer.
-    /// Default 128 KiB.
+    /// Bytes that one receive takes at most, and the size of the shard's shared receive buffers.
+    /// Default 132 KiB: bodies of 64 and 128 KiB are usual, and two of the one or one of the other
+    /// fit with their headers.
     pub receive_bytes: usize,
     /// Unsent bytes of a connection above which nothing more is read from it. Default 1 MiB. One
     /// reply more than this may be held, since a reply is written whole.
     pub unsent_bytes_max: usize,
+    /// Bytes sent per connection and turn. Default 528 KiB, as much as may be received.
+    pub send_bytes_per_turn: usize,
     /// Connections accepted per turn. Default 64.
     pub accepts_per_turn: usize,
 }
@@ -64,8 +67,9 @@ impl Default for Budgets {
         Self {
             frames_per_turn: 128,
             receives_per_turn: 4,
-            receive_bytes: 128 * 1024,
+            receive_bytes: 132 * 1024,
             unsent_bytes_max: 1024 * 1024,
+            send_bytes_per_turn: 4 * 132 * 1024,
             accepts_per_turn: 64,
         }
     }

@@ -99,7 +99,7 @@ impl Local {
         work.source.rearm();
         let waits = self.known_waits();
         let poll = work.future.as_mut().poll(&mut Context::from_waker(&work.waker));
-        if poll.is_pending() && waits == self.known_waits() {
+        if poll.is_pending() && waits == self.known_waits() && !work.source.is_queued() {
             self.note_foreign_wait();
         }
         let mut table = self.tasks.table.borrow_mut();

@@ -70,7 +70,7 @@ impl<'a> Source<'a> {
 /// Everything that waits in a send buffer, as one run of bytes.
 pub(super) fn flatten(out: &SendBuffer) -> Vec<u8> {
     let mut slices = vec![IoSlice::new(&[]); 256];
-    let filled = out.chunks(&mut slices);
+    let filled = out.chunks(&mut slices, usize::MAX);
     let bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
     assert_eq!(bytes.len(), out.len(), "256 slices hold everything that a target makes");
     bytes

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::process::Process;
-use crate::report::{Report, micros, quantile_us};
+use crate::report::{Beside, Report, Spread, micros, quantile_us};
 
 /// Calls made before the measurement begins.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -41,6 +41,18 @@ pub(crate) struct BenchFlags {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     inflight: u32,
 
+    /// Also make calls with this many bytes meanwhile, one after the other; they are counted apart
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=16_777_208))]
+    beside: Option<u32>,
+
+    /// Where the calls beside are made: on a connection of their own, or on the first of the others
+    #[arg(long, value_enum, default_value_t = BesideOn::Own, requires = "beside")]
+    beside_on: BesideOn,
+
+    /// Also tell how evenly the connections are served: the spread of their p99 and of their calls
+    #[arg(long)]
+    per_connection: bool,
+
     /// How long to measure, in seconds (fractions allowed)
     #[arg(long, default_value_t = 5.0, value_parser = seconds)]
     secs: f64,
@@ -62,6 +74,13 @@ pub(crate) struct BenchFlags {
     json: bool,
 }
 
+/// Which connection carries the calls beside the measured ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum BesideOn {
+    Own,
+    Same,
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(secs) if (0.05..=3600.0).contains(&secs) => Ok(secs),
@@ -77,6 +96,8 @@ struct Run {
     start: Instant,
     end: Instant,
     seen: RefCell<Seen>,
+    /// Latencies in µs by connection, if they are wanted.
+    by_connection: RefCell<Vec<Vec<u32>>>,
 }
 
 impl Run {
@@ -85,6 +106,22 @@ impl Run {
         let mut seen = self.seen.borrow_mut();
         seen.errors += 1;
         seen.first_error.get_or_insert(failure);
+    }
+}
+
+impl Run {
+    /// A run of calls with `payload` bytes that is measured for `secs` from `start` on.
+    fn new(payload: usize, start: Instant, secs: f64) -> Result<Rc<Self>, String> {
+        let latency_ns =
+            Histogram::new_with_bounds(1, 60_000_000_000, 3).map_err(|error| error.to_string())?;
+        Ok(Rc::new(Self {
+            pattern: pattern(payload),
+            payload,
+            start,
+            end: start + Duration::from_secs_f64(secs),
+            seen: RefCell::new(Seen { latency_ns, errors: 0, first_error: None }),
+            by_connection: RefCell::default(),
+        }))
     }
 }
 
@@ -115,28 +152,30 @@ pub(crate) fn run(flags: BenchFlags) -> Result<bool, String> {
 async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, String> {
     let mut config = ChannelConfig::default();
     config.connection.limits.in_flight = corewire::codec::InFlight::MAX;
+    let own_beside = flags.beside.is_some() && flags.beside_on == BesideOn::Own;
     let mut clients = Vec::new();
-    for _ in 0..flags.conns {
+    for _ in 0..flags.conns + u32::from(own_beside) {
         let channel = Channel::connect_with(flags.addr.as_str(), config.clone()).await;
         let channel = channel.map_err(|error| error.to_string())?;
         clients.push(EchoClient::new(channel).with_timeout(TIMEOUT));
     }
-    let payload = usize::try_from(flags.payload).unwrap_or(usize::MAX);
+    let besides = if own_beside { clients.pop() } else { clients.first().cloned() };
     let start = Instant::now() + WARM_UP;
-    let latency_ns =
-        Histogram::new_with_bounds(1, 60_000_000_000, 3).map_err(|error| error.to_string())?;
-    let run = Rc::new(Run {
-        pattern: pattern(payload),
-        payload,
-        start,
-        end: start + Duration::from_secs_f64(flags.secs),
-        seen: RefCell::new(Seen { latency_ns, errors: 0, first_error: None }),
-    });
+    let run = Run::new(flags.payload as usize, start, flags.secs)?;
+    if flags.per_connection {
+        run.by_connection.borrow_mut().resize(flags.conns as usize, Vec::new());
+    }
     let mut callers = Vec::new();
+    let mut beside = None;
+    if let Some((payload, client)) = flags.beside.zip(besides) {
+        let run = Run::new(payload as usize, start, flags.secs)?;
+        callers.push(spawn(call_until_end(client, Rc::clone(&run), 0, 0)));
+        beside = Some(run);
+    }
     for (index, client) in clients.iter().enumerate() {
         for caller in 0..flags.inflight as usize {
             let seed = index * flags.inflight as usize + caller;
-            callers.push(spawn(call_until_end(client.clone(), Rc::clone(&run), seed)));
+            callers.push(spawn(call_until_end(client.clone(), Rc::clone(&run), index, seed)));
         }
     }
     let bar = (!flags.json && std::io::stderr().is_terminal())
@@ -150,15 +189,18 @@ async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, Stri
         bar.await;
     }
     let seen = run.seen.borrow();
+    let beside = beside.as_ref().map(|run| (run.payload, run.seen.borrow()));
+    let beside_errors = beside.as_ref().map_or(0, |(_, seen)| seen.errors);
+    let beside_first_error = beside.as_ref().and_then(|(_, seen)| seen.first_error.clone());
     let latency_ns = &seen.latency_ns;
     let calls = latency_ns.len();
     Ok(Report {
-        payload,
+        payload: run.payload,
         conns: flags.conns as usize,
         inflight: flags.inflight as usize,
         secs: flags.secs,
         calls,
-        errors: seen.errors,
+        errors: seen.errors + beside_errors,
         rps: rate(calls, flags.secs),
         p50_us: quantile_us(latency_ns, 0.50),
         p90_us: quantile_us(latency_ns, 0.90),
@@ -169,7 +211,14 @@ async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, Stri
         client_cpu_s: clocks.client_s * flags.secs / clocks.secs,
         server_cpu_s: clocks.server_s.map(|server_s| server_s * flags.secs / clocks.secs),
         server_rss_mb: server.map(Process::peak_rss_mib).transpose()?,
-        first_error: seen.first_error.clone(),
+        connections: flags.per_connection.then(|| Spread::of(&mut run.by_connection.borrow_mut())),
+        beside: beside.map(|(payload, seen)| Beside {
+            payload,
+            calls: seen.latency_ns.len(),
+            p50_us: quantile_us(&seen.latency_ns, 0.50),
+            p99_us: quantile_us(&seen.latency_ns, 0.99),
+        }),
+        first_error: seen.first_error.clone().or(beside_first_error),
     })
 }
 
@@ -193,7 +242,7 @@ fn pattern(payload: usize) -> Bytes {
 /// How many different payloads there are.
 const PATTERN_EXTRA: usize = 1021;
 
-async fn call_until_end(client: EchoClient, run: Rc<Run>, seed: usize) {
+async fn call_until_end(client: EchoClient, run: Rc<Run>, connection: usize, seed: usize) {
     let mut offset = seed % PATTERN_EXTRA;
     let mut sent = Instant::now();
     while sent < run.end {
@@ -219,6 +268,9 @@ async fn call_until_end(client: EchoClient, run: Rc<Run>, seed: usize) {
         if measured {
             let took = u64::try_from((done - sent).as_nanos()).unwrap_or(u64::MAX);
             run.seen.borrow_mut().latency_ns.saturating_record(took);
+            if let Some(own) = run.by_connection.borrow_mut().get_mut(connection) {
+                own.push(u32::try_from(took / 1000).unwrap_or(u32::MAX));
+            }
         }
         // The next call begins now: one clock read serves both.
         sent = done;

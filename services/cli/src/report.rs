@@ -23,9 +23,57 @@ pub(crate) struct Report {
     pub(crate) server_cpu_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) server_rss_mb: Option<f64>,
+    /// How evenly the connections were served, if that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) connections: Option<Spread>,
+    /// The calls that were made meanwhile, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) beside: Option<Beside>,
     /// The first failure, in words; for people only.
     #[serde(skip)]
     pub(crate) first_error: Option<String>,
+}
+
+/// How evenly connections were served. A connection without a call counts as one that waited for ever.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Spread {
+    /// The median, and the greatest, of the connections' own p99.
+    pub(crate) p99_us_median: u32,
+    pub(crate) p99_us_max: u32,
+    /// Calls of the connection with the fewest, of all in the mean, and of the one with the most.
+    pub(crate) calls_min: usize,
+    pub(crate) calls_mean: f64,
+    pub(crate) calls_max: usize,
+}
+
+impl Spread {
+    /// From the latencies of each connection, in µs, which are sorted by it.
+    #[allow(clippy::cast_precision_loss, reason = "no run makes 2⁵³ calls")]
+    pub(crate) fn of(latencies_us: &mut [Vec<u32>]) -> Self {
+        let p99 = |own: &mut Vec<u32>| {
+            own.sort_unstable();
+            own.get(((own.len() * 99).div_ceil(100)).saturating_sub(1)).copied().unwrap_or(u32::MAX)
+        };
+        let mut p99s: Vec<u32> = latencies_us.iter_mut().map(p99).collect();
+        p99s.sort_unstable();
+        let calls = || latencies_us.iter().map(Vec::len);
+        Self {
+            p99_us_median: p99s.get(p99s.len() / 2).copied().unwrap_or(0),
+            p99_us_max: p99s.last().copied().unwrap_or(0),
+            calls_min: calls().min().unwrap_or(0),
+            calls_mean: calls().sum::<usize>() as f64 / latencies_us.len().max(1) as f64,
+            calls_max: calls().max().unwrap_or(0),
+        }
+    }
+}
+
+/// Calls beside those that are measured.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Beside {
+    pub(crate) payload: usize,
+    pub(crate) calls: u64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
 }
 
 /// Nanoseconds of a quantile, as microseconds.
@@ -72,6 +120,19 @@ impl Report {
         if let Some(mib) = self.server_rss_mb {
             lines.push(("server memory", format!("{mib:.1} MiB at its peak")));
         }
+        if let Some(spread) = &self.connections {
+            let Spread { p99_us_median, p99_us_max, calls_min, calls_mean, calls_max } = spread;
+            let text = format!(
+                "p99 {p99_us_median} µs in the median and {p99_us_max} µs at most; {calls_min}, {calls_mean:.1} and {calls_max} calls at least, in the mean and at most"
+            );
+            lines.push(("connections", text));
+        }
+        if let Some(beside) = &self.beside {
+            let Beside { payload, calls, p50_us, p99_us } = beside;
+            let text =
+                format!("{calls} calls of {payload} B, p50 {p50_us:.1} µs, p99 {p99_us:.1} µs");
+            lines.push(("beside", text));
+        }
         if let Some(error) = &self.first_error {
             lines.push(("first failure", error.clone()));
         }
@@ -100,6 +161,8 @@ mod tests {
             client_cpu_s: 0.5,
             server_cpu_s: None,
             server_rss_mb: None,
+            connections: None,
+            beside: Some(Beside { payload: 4096, calls: 3, p50_us: 6.0, p99_us: 7.0 }),
             first_error: Some("refused".into()),
         }
     }
@@ -131,10 +194,27 @@ mod tests {
         let without: serde_json::Value =
             serde_json::from_str(&report().json()).expect("it is JSON");
         assert!(without.get("server_cpu_s").is_none());
+        assert_eq!(without["beside"]["calls"], 3);
+        let alone =
+            serde_json::from_str::<serde_json::Value>(&Report { beside: None, ..report() }.json());
+        assert!(alone.expect("it is JSON").get("beside").is_none());
+    }
+
+    #[test]
+    fn the_spread_is_that_of_connections() {
+        let mut latencies = vec![(1..=100).rev().collect(), vec![500; 10], vec![7], Vec::new()];
+        let spread = Spread::of(&mut latencies);
+        assert_eq!((spread.p99_us_median, spread.p99_us_max), (500, u32::MAX));
+        assert_eq!((spread.calls_min, spread.calls_max), (0, 100));
+        assert!((spread.calls_mean - 27.75).abs() < 1e-9);
+        let spread = Spread::of(&mut latencies[..1]);
+        assert_eq!((spread.p99_us_median, spread.p99_us_max), (99, 99));
+        assert!(Report { connections: Some(spread), ..report() }.table().contains("p99 99 µs"));
     }
 
     #[test]
     fn the_table_names_the_first_failure() {
         assert!(report().table().contains("refused"));
+        assert!(report().table().contains("3 calls of 4096 B"));
     }
 }
