@@ -20,11 +20,8 @@ use crate::address::{Address, IntoAddress};
 use crate::backoff::{Backoff, random_seed};
 use crate::config::ChannelConfig;
 use crate::failure::{CallFailure, ConnectError, NotSent};
-use crate::session::{RECEIVE_BYTES, Session};
+use crate::session::{RECEIVE_BYTES, SEND_BYTES_MAX, SLICES_MAX, Session};
 use crate::transport::{Outcome, Pending, Transport};
-
-/// Slices per gathered write.
-const SLICES_MAX: usize = 32;
 
 /// One connection that carries one call at a time, each on the thread that makes it.
 ///
@@ -281,7 +278,7 @@ impl Link {
     fn flush(&mut self) -> io::Result<()> {
         while !self.session.out.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let filled = self.session.out.chunks(&mut slices);
+            let filled = self.session.out.chunks(&mut slices, SEND_BYTES_MAX);
             match self.stream.write(slices.get(..filled).unwrap_or(&[])) {
                 Ok(count) => self.session.handle_write(count, Instant::now()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -12,6 +12,10 @@ use crate::transport::Outcome;
 /// How much is received at once.
 pub(crate) const RECEIVE_BYTES: usize = 64 * 1024;
 
+/// Slices of one gathered write, and the bytes that it takes at most.
+pub(crate) const SLICES_MAX: usize = 32;
+pub(crate) const SEND_BYTES_MAX: usize = 1024 * 1024;
+
 /// One connection and what it carries. `T` is kept for each call in flight.
 #[derive(Debug)]
 pub(crate) struct Session<T> {

@@ -23,12 +23,9 @@ use crate::config::ChannelConfig;
 use crate::failure::{CallFailure, ConnectError, NotSent};
 use crate::line::Line;
 use crate::mailbox::{Bell, Control, Inbox, Mailbox};
-use crate::session::{RECEIVE_BYTES, Session};
+use crate::session::{RECEIVE_BYTES, SEND_BYTES_MAX, SLICES_MAX, Session};
 use crate::shared::{Command, Completion, SharedChannel};
 use crate::transport::Outcome;
-
-/// Slices per gathered write.
-const SLICES_MAX: usize = 32;
 
 /// How long a connection that takes nothing more may go on to bring something: what the server said
 /// before it left tells which calls it has not run.
@@ -112,7 +109,7 @@ impl Stream {
 
     fn try_write(&self, from: &SendBuffer) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let filled = from.chunks(&mut slices);
+        let filled = from.chunks(&mut slices, SEND_BYTES_MAX);
         let slices = slices.get(..filled).unwrap_or(&[]);
         match self {
             Self::Tcp(stream) => stream.try_write_vectored(slices),

@@ -44,9 +44,9 @@ impl EncodedBody {
 
     /// Appends it to a frame: small parts by copying them, large ones as they are.
     pub fn write_to(self, frame: &mut FrameWriter<'_>) {
-        let SendBuffer { inline, shared, .. } = self.0;
+        let SendBuffer { inline, woven, .. } = self.0;
         let mut from = 0;
-        for Shared { at, bytes } in shared {
+        for Shared { at, bytes } in woven.map(|woven| woven.bodies).unwrap_or_default() {
             frame.put_slice(inline.get(from..at).unwrap_or(&[]));
             frame.put_bytes(bytes);
             from = at;
