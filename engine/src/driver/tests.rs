@@ -11,7 +11,6 @@ use corewire_codec::{
 };
 use std::cell::RefCell;
 use std::io::IoSlice;
-use std::net::SocketAddr;
 use std::task::Context;
 
 /// One end of a connection whose other end is the test.
@@ -54,12 +53,12 @@ impl Io for FakeIo {
 
     fn retire_listener(&mut self, (): &()) {}
 
-    fn accept(&mut self, (): &()) -> io::Result<(usize, SocketAddr)> {
+    fn accept(&mut self, (): &()) -> io::Result<(usize, Peer)> {
         let next = self.0.borrow_mut().waiting.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
-        Ok((next, SocketAddr::from(([127, 0, 0, 1], 1))))
+        Ok((next, Peer::Unix))
     }
 
-    fn connect(&mut self, _: SocketAddr) -> io::Result<usize> {
+    fn connect(&mut self, _: &crate::address::Address) -> io::Result<usize> {
         Err(io::ErrorKind::ConnectionRefused.into())
     }
 
