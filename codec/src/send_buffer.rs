@@ -18,7 +18,7 @@ use std::io::IoSlice;
 
 pub use body::EncodedBody;
 
-use crate::frame::{CancelReason, Credit, GoAway, ReplyHead, RequestHead, StreamData, StreamEnd};
+use crate::frame::{CancelReason, Credit, GoAway, ReplyHead, RequestHead, StreamData};
 use crate::frame::{reply_flags, request_flags, stream_flags};
 use crate::{
     Encoding, FrameKind, HEADER_BYTES, Header, Hello, MetadataBuilder, Status, StatusCode,
@@ -339,29 +339,38 @@ impl SendBuffer {
     }
 
     /// Appends the end of a stream: with the status it failed with, or `Ok`.
+    ///
+    /// `frame_bytes_max` and `metadata_bytes_max` are the receiver's limits. Metadata over its limit is
+    /// left out; so are the status's details, and then the metadata, when the frame would be too large.
     pub fn stream_end(
         &mut self,
         call: u32,
         failure: Option<&Status>,
         metadata: Option<&MetadataBuilder>,
+        frame_bytes_max: u32,
+        metadata_bytes_max: u32,
     ) {
-        let end = StreamEnd { call, code: failure.map_or(StatusCode::Ok, Status::code) };
-        let mut flags = 0;
-        set(&mut flags, stream_flags::METADATA, metadata.is_some());
-        let mut writer = self.begin(&Header {
-            payload_bytes: 0,
-            kind: FrameKind::StreamEnd,
-            flags,
-            encoding: Encoding::RAW,
-            detail: end.code as u8,
-            call: end.call,
-            aux: 0,
-        });
-        put_metadata(&mut writer.buffer.inline, metadata);
-        if let Some(status) = failure {
-            put_status(&mut writer, status, true);
+        let fits = |metadata: &&MetadataBuilder| {
+            u32::try_from(metadata.as_bytes().len()).is_ok_and(|bytes| bytes <= metadata_bytes_max)
+        };
+        let metadata = metadata.filter(fits);
+        let code = failure.map_or(StatusCode::Ok, Status::code);
+        // The least frame limit is 64 KiB, so the text alone always fits.
+        for (metadata, details) in [(metadata, true), (metadata, false), (None, false)] {
+            let mut flags = 0;
+            set(&mut flags, stream_flags::METADATA, metadata.is_some());
+            let (kind, encoding) = (FrameKind::StreamEnd, Encoding::RAW);
+            let detail = code as u8;
+            let header = Header { payload_bytes: 0, kind, flags, encoding, detail, call, aux: 0 };
+            let mut writer = self.begin(&header);
+            put_metadata(&mut writer.buffer.inline, metadata);
+            if let Some(status) = failure {
+                put_status(&mut writer, status, details);
+            }
+            if writer.finish(frame_bytes_max).is_ok() {
+                return;
+            }
         }
-        let _ = writer.finish(u32::MAX);
     }
 
     /// Appends a grant of credit.
@@ -417,7 +426,6 @@ impl SendBuffer {
             start,
             shared_before: self.woven.as_ref().map_or(0, |woven| woven.bodies.len()),
             shared_bytes: 0,
-            done: false,
             buffer: self,
         }
     }
@@ -463,7 +471,6 @@ pub struct FrameWriter<'a> {
     start: usize,
     shared_before: usize,
     shared_bytes: usize,
-    done: bool,
 }
 
 impl FrameWriter<'_> {
@@ -493,16 +500,22 @@ impl FrameWriter<'_> {
         &mut self.buffer.inline
     }
 
+    /// Bytes of payload so far, fields in front of the body included.
+    #[must_use]
+    #[inline]
+    pub fn payload_bytes(&self) -> usize {
+        let body = self.start.saturating_add(HEADER_BYTES);
+        self.buffer.inline.len().saturating_sub(body).saturating_add(self.shared_bytes)
+    }
+
     /// Ends the frame and states its length.
     ///
     /// # Errors
     ///
     /// The frame is larger than the receiver's `frame_bytes_max`; it was taken out again.
     #[inline]
-    pub fn finish(mut self, frame_bytes_max: u32) -> Result<(), FrameTooLarge> {
-        let body = self.start.saturating_add(HEADER_BYTES);
-        let inline = self.buffer.inline.len().saturating_sub(body);
-        let bytes = inline.saturating_add(self.shared_bytes);
+    pub fn finish(self, frame_bytes_max: u32) -> Result<(), FrameTooLarge> {
+        let bytes = self.payload_bytes();
         let length = u32::try_from(bytes).ok().filter(|&length| length <= frame_bytes_max);
         let Some(length) = length else {
             return Err(FrameTooLarge { bytes, max: frame_bytes_max });
@@ -512,19 +525,18 @@ impl FrameWriter<'_> {
         if let Some(field) = field {
             *field = length.to_le_bytes();
         }
-        self.done = true;
+        // Nothing is to be undone.
+        core::mem::forget(self);
         Ok(())
     }
 }
 
 impl Drop for FrameWriter<'_> {
     fn drop(&mut self) {
-        if !self.done {
-            self.buffer.inline.truncate(self.start);
-            if let Some(woven) = &mut self.buffer.woven {
-                woven.bodies.truncate(self.shared_before);
-                woven.bytes = woven.bytes.saturating_sub(self.shared_bytes);
-            }
+        self.buffer.inline.truncate(self.start);
+        if let Some(woven) = &mut self.buffer.woven {
+            woven.bodies.truncate(self.shared_before);
+            woven.bytes = woven.bytes.saturating_sub(self.shared_bytes);
         }
     }
 }

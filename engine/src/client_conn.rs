@@ -211,7 +211,12 @@ fn handle_frames<I: Io>(
         let Link::Up { proto, .. } = &mut state.link else { return true };
         match proto.handle_frame(recv, &mut state.out, shared.now) {
             ClientInput::NeedBytes | ClientInput::Closed(_) => return true,
-            ClientInput::Handled => {}
+            // No call of a channel opens a stream.
+            ClientInput::Handled
+            | ClientInput::Opened { .. }
+            | ClientInput::StreamData { .. }
+            | ClientInput::StreamEnd { .. }
+            | ClientInput::Writable { .. } => {}
             ClientInput::Ready => state.handle_ready(),
             ClientInput::Reply { work, head, payload } => {
                 let body: Bytes = payload.into_body();

@@ -212,6 +212,7 @@ pub(crate) struct Driver<I: Io> {
 }
 
 impl<I: Io> Driver<I> {
+    #[allow(clippy::large_types_passed_by_value, reason = "once per shard")]
     pub(crate) fn new(
         mut io: I,
         config: DriverConfig,

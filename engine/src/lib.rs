@@ -48,6 +48,10 @@ mod transport;
 #[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
 mod wait;
 
+#[cfg(all(feature = "bench-hooks", feature = "shard"))]
+#[doc(hidden)]
+pub mod bench_hooks;
+
 // What runs on glommio.
 #[cfg(feature = "shard")]
 mod calls;

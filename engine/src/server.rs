@@ -303,6 +303,7 @@ fn start_shard(
         timeouts: config.timeouts,
         shard: info.id.0,
         shards: info.count,
+        ..ServerConfig::default()
     };
     let connection_ids = (salt.wrapping_add(u64::from(info.id.0)), u64::from(info.count));
     let parts = ShardParts {

@@ -32,6 +32,8 @@ pub(crate) struct ServerConn<S> {
     /// Parked calls that want to be polled.
     woken: Vec<u32>,
     paused: bool,
+    /// Whether the last turn ended with nothing awaited, and its timer armed.
+    steady: bool,
     /// While draining: since when nothing is in flight.
     finished: Option<Instant>,
     /// Set when the connection is over: by when it is dropped at the latest, and the bytes that were
@@ -57,6 +59,7 @@ impl<S: 'static> ServerConn<S> {
             send: SendBuffer::new(),
             woken: Vec::new(),
             paused: false,
+            steady: false,
             finished: None,
             linger: None,
         }
@@ -99,8 +102,13 @@ impl<S: 'static> ServerConn<S> {
         }
         // A paused connection is looked at again when its replies leave or its calls end.
         let again = more || ((again || !self.woken.is_empty()) && !self.is_over_budget(shared));
-        let timer = [self.proto.poll_timeout(), finish_by].into_iter().flatten().min();
-        (if again { After::Again } else { After::Wait }, timer)
+        let after = if again { After::Again } else { After::Wait };
+        // Most turns leave every clock where it is or move it later; the timer that is armed serves.
+        let was_steady = core::mem::replace(&mut self.steady, self.proto.is_steady());
+        if was_steady && self.steady && !ready.due {
+            return (after, None);
+        }
+        (after, [self.proto.poll_timeout(), finish_by].into_iter().flatten().min())
     }
 
     /// A draining connection without calls is left to its client, which closes it when it has its
@@ -220,7 +228,12 @@ impl<S: 'static> ServerConn<S> {
             self.paused = false;
             match self.proto.handle_frame(buffer, &mut self.send, shared.now) {
                 ServerInput::NeedBytes => return true,
-                ServerInput::Handled => {}
+                // No stream is open while the configuration does not offer any.
+                ServerInput::Handled
+                | ServerInput::OneWayDropped(_)
+                | ServerInput::StreamData { .. }
+                | ServerInput::StreamEnd { .. }
+                | ServerInput::Writable { .. } => {}
                 ServerInput::Call { request, payload, deadline } => {
                     let mut incoming = Incoming {
                         request,

@@ -3,6 +3,7 @@
 use corewire_codec::{FrameWriter, RecvBuffer, RequestHead, SendBuffer, Status};
 use corewire_proto::{ClientConfig, ClientConnection, ClientInput, CloseReason};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use crate::config::Reply;
@@ -80,7 +81,17 @@ impl<T> Session<T> {
             u64::try_from(left.as_micros()).unwrap_or(u64::MAX)
         });
         let mut frame = self.out.request(&head, None);
-        let failure = match encode(&mut frame) {
+        // The caller's code may panic; the slot that was taken for it must not stay taken.
+        let encoded = catch_unwind(AssertUnwindSafe(|| encode(&mut frame)));
+        let encoded = match encoded {
+            Ok(encoded) => encoded,
+            Err(panic) => {
+                drop(frame);
+                drop(self.proto.unsend(call));
+                resume_unwind(panic);
+            }
+        };
+        let failure = match encoded {
             Ok(()) => match frame.finish(self.proto.peer_frame_bytes_max()) {
                 Ok(()) => return Ok(call),
                 Err(error) => NotSent::TooLarge(error),
@@ -105,7 +116,13 @@ impl<T> Session<T> {
             match self.proto.handle_frame(&mut self.recv, &mut self.out, now) {
                 ClientInput::NeedBytes => break self.proto.handle_rest(&self.recv, now),
                 ClientInput::Closed(_) => break,
-                ClientInput::Handled | ClientInput::Ready => {}
+                // No call of a channel opens a stream.
+                ClientInput::Handled
+                | ClientInput::Ready
+                | ClientInput::Opened { .. }
+                | ClientInput::StreamData { .. }
+                | ClientInput::StreamEnd { .. }
+                | ClientInput::Writable { .. } => {}
                 ClientInput::Reply { work, head, payload } => {
                     self.proven = true;
                     done(work, Ok(Reply { head, body: payload.into_body() }));

@@ -88,6 +88,9 @@
 // The macro's paths begin with `::corewire`, also inside this crate.
 extern crate self as corewire;
 
+#[cfg(feature = "bench-hooks")]
+#[doc(hidden)]
+pub mod bench_hooks;
 mod caller;
 mod context;
 mod description;

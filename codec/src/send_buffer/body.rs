@@ -17,16 +17,11 @@ impl EncodedBody {
         encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
     ) -> Result<Self, E> {
         let mut buffer = SendBuffer::new();
-        // There is no header in front, and nothing to take back.
-        let mut writer = FrameWriter {
-            start: 0,
-            shared_before: 0,
-            shared_bytes: 0,
-            done: true,
-            buffer: &mut buffer,
-        };
+        // There is no header in front, and nothing to take back once the body is whole.
+        let mut writer =
+            FrameWriter { start: 0, shared_before: 0, shared_bytes: 0, buffer: &mut buffer };
         encode(&mut writer)?;
-        drop(writer);
+        core::mem::forget(writer);
         Ok(Self(buffer))
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
+use crate::address::{Address, Peer};
 use crate::dispatch::{Dispatched, Incoming, ReplySlot};
 use crate::shard::{Budgets, ShardId, ShardInfo};
 use bytes::{Bytes, BytesMut};
@@ -58,7 +59,7 @@ impl Io for FakeIo {
         Ok((next, Peer::Unix))
     }
 
-    fn connect(&mut self, _: &crate::address::Address) -> io::Result<usize> {
+    fn connect(&mut self, _: &Address) -> io::Result<usize> {
         Err(io::ErrorKind::ConnectionRefused.into())
     }
 
@@ -130,6 +131,7 @@ impl Bench {
                 timeouts: corewire_proto::Timeouts::default(),
                 shard: 0,
                 shards: 1,
+                ..ServerConfig::default()
             },
             budgets: Budgets::default(),
             connection_ids: (0, 1),
