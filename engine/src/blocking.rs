@@ -1,7 +1,7 @@
 //! A channel that its caller's thread drives, on std alone: no other thread, no executor.
 
 use corewire_codec::{FrameWriter, RequestHead, Status};
-use corewire_proto::CloseReason;
+use corewire_proto::{ClientConfig, CloseReason};
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
@@ -11,6 +11,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,7 @@ impl Channel {
         let address = address.into_address().map_err(ConnectError::Address)?;
         let client = Client {
             address,
+            connection: Arc::new(config.connection),
             config,
             link: None,
             retry_at: None,
@@ -293,6 +295,7 @@ impl Link {
 struct Client {
     address: Address,
     config: ChannelConfig,
+    connection: Arc<ClientConfig>,
     link: Option<Box<Link>>,
     /// After a failure: not before then.
     retry_at: Option<Instant>,
@@ -397,7 +400,7 @@ impl Client {
             return Err(CallFailure::DeadlineExceeded { sent: false });
         }
         let outcome = Stream::connect(&self.address, within).and_then(|stream| {
-            let session = Session::new(&self.config.connection, Instant::now());
+            let session = Session::new(&self.connection, Instant::now());
             let mut link = Box::new(Link { stream, session, timeout: None });
             self.say_hello(&mut link, by)?;
             Ok(link)

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use corewire_codec::RecvBuffer;
 use corewire_proto::{ClientConnection, ClientInput, CloseReason};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::channel::{ChannelCore, Link};
@@ -104,7 +105,7 @@ impl<S: 'static> ClientConn<S> {
 
     fn up<I: Io<Socket = S>>(&self, shared: &Shared<I>) {
         let state = &mut *self.channel.state.borrow_mut();
-        let config = Rc::clone(&self.channel.connection);
+        let config = Arc::clone(&self.channel.connection);
         let proto = ClientConnection::new(config, &mut state.out, shared.now);
         state.handle_connected(self.token, Box::new(proto));
         tracing::debug!(server = %self.channel.address, "connected");

@@ -4,6 +4,7 @@ use corewire_codec::{FrameWriter, RecvBuffer, RequestHead, SendBuffer, Status};
 use corewire_proto::{ClientConfig, ClientConnection, ClientInput, CloseReason};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::Reply;
@@ -28,9 +29,9 @@ pub(crate) struct Session<T> {
 }
 
 impl<T> Session<T> {
-    pub(crate) fn new(config: &ClientConfig, now: Instant) -> Self {
+    pub(crate) fn new(config: &Arc<ClientConfig>, now: Instant) -> Self {
         let mut out = SendBuffer::new();
-        let proto = ClientConnection::new(*config, &mut out, now);
+        let proto = ClientConnection::new(Arc::clone(config), &mut out, now);
         Self { proto, recv: RecvBuffer::new(), out, proven: false }
     }
 

@@ -3,7 +3,7 @@
 //! The task is one future, polled for whatever happened: the bell, readiness, the timer. Everything
 //! between two polls is synchronous, as on a shard.
 
-use corewire_proto::CloseReason;
+use corewire_proto::{ClientConfig, CloseReason};
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -61,6 +61,7 @@ impl SharedChannel {
             waiting: Line::default(),
             calls: HashMap::new(),
             timer: None,
+            connection: Arc::new(config.connection),
             config,
         };
         runtime.spawn(poll_fn(move |context| driver.poll(context)));
@@ -143,6 +144,7 @@ struct InFlight {
 struct Driver {
     address: Address,
     config: ChannelConfig,
+    connection: Arc<ClientConfig>,
     inbox: Inbox,
     rings: mpsc::Receiver<()>,
     /// Whether the bell was rung since the queues were looked at.
@@ -275,7 +277,7 @@ impl Driver {
             Link::Connecting(connecting) => match connecting.as_mut().poll(context) {
                 Poll::Pending => false,
                 Poll::Ready(Ok(stream)) => {
-                    let session = Box::new(Session::new(&self.config.connection, now));
+                    let session = Box::new(Session::new(&self.connection, now));
                     self.link = Link::Up { stream, session };
                     tracing::debug!(server = %self.address, "connected");
                     true

@@ -82,7 +82,7 @@
 //! # Where next
 //!
 //! `examples/` in the repository holds whole programs; [`macro@service`] explains the macro;
-//! [`ServerBuilder`] lists what a server can be told.
+//! `ServerBuilder` lists what a server can be told.
 #![forbid(unsafe_code)]
 
 // The macro's paths begin with `::corewire`, also inside this crate.
