@@ -54,6 +54,7 @@ impl RecvBuffer {
 
     /// Unread bytes: all that were received and belong to no frame that was yielded.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         self.bytes.len().saturating_sub(self.yielded as usize)
     }
@@ -67,6 +68,7 @@ impl RecvBuffer {
 
     /// Whether nothing is unread.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -82,6 +84,7 @@ impl RecvBuffer {
 
     /// The storage to receive into, with room for at least `room` bytes behind what it holds. Only
     /// append to it.
+    #[inline]
     pub fn storage(&mut self, room: usize) -> &mut BytesMut {
         self.release();
         self.bytes.reserve(room);
@@ -90,12 +93,14 @@ impl RecvBuffer {
 
     /// Whether `room` bytes can be received without taking memory from the allocator: no slice of the
     /// storage is alive any more, or enough of it is unused.
+    #[inline]
     pub fn try_room(&mut self, room: usize) -> bool {
         self.release();
         self.bytes.try_reclaim(room)
     }
 
     /// How many bytes can be received behind what is held, without moving anything.
+    #[inline]
     pub fn room(&mut self) -> usize {
         self.release();
         self.bytes.capacity().saturating_sub(self.bytes.len())

@@ -9,10 +9,14 @@
 //!   on wire  │hdr│body│hdr│body│hdr│ 64 KiB │hdr│body│
 //! ```
 
+mod body;
+
 use bytes::Bytes;
 use core::fmt;
 use std::collections::VecDeque;
 use std::io::IoSlice;
+
+pub use body::EncodedBody;
 
 use crate::frame::{CancelReason, Credit, GoAway, ReplyHead, RequestHead, StreamData};
 use crate::frame::{reply_flags, request_flags, stream_flags};
@@ -422,7 +426,6 @@ impl SendBuffer {
             start,
             shared_before: self.woven.as_ref().map_or(0, |woven| woven.bodies.len()),
             shared_bytes: 0,
-            done: false,
             buffer: self,
         }
     }
@@ -468,7 +471,6 @@ pub struct FrameWriter<'a> {
     start: usize,
     shared_before: usize,
     shared_bytes: usize,
-    done: bool,
 }
 
 impl FrameWriter<'_> {
@@ -512,7 +514,7 @@ impl FrameWriter<'_> {
     ///
     /// The frame is larger than the receiver's `frame_bytes_max`; it was taken out again.
     #[inline]
-    pub fn finish(mut self, frame_bytes_max: u32) -> Result<(), FrameTooLarge> {
+    pub fn finish(self, frame_bytes_max: u32) -> Result<(), FrameTooLarge> {
         let bytes = self.payload_bytes();
         let length = u32::try_from(bytes).ok().filter(|&length| length <= frame_bytes_max);
         let Some(length) = length else {
@@ -523,19 +525,18 @@ impl FrameWriter<'_> {
         if let Some(field) = field {
             *field = length.to_le_bytes();
         }
-        self.done = true;
+        // Nothing is to be undone.
+        core::mem::forget(self);
         Ok(())
     }
 }
 
 impl Drop for FrameWriter<'_> {
     fn drop(&mut self) {
-        if !self.done {
-            self.buffer.inline.truncate(self.start);
-            if let Some(woven) = &mut self.buffer.woven {
-                woven.bodies.truncate(self.shared_before);
-                woven.bytes = woven.bytes.saturating_sub(self.shared_bytes);
-            }
+        self.buffer.inline.truncate(self.start);
+        if let Some(woven) = &mut self.buffer.woven {
+            woven.bodies.truncate(self.shared_before);
+            woven.bytes = woven.bytes.saturating_sub(self.shared_bytes);
         }
     }
 }

@@ -6,8 +6,10 @@ use corewire_proto::{ClientConnection, ClientInput, CloseReason};
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::channel::{CallFailure, ChannelCore, Link, Reply};
+use crate::channel::{ChannelCore, Link};
+use crate::config::Reply;
 use crate::driver::{After, Ready, Received, Shared};
+use crate::failure::CallFailure;
 use crate::io::{Io, Token};
 
 /// A connection of a channel. Its state machine and send buffer live in the channel, where calls
@@ -100,7 +102,7 @@ impl<S: 'static> ClientConn<S> {
         state: &mut crate::channel::ChannelState,
         reason: CloseReason,
     ) -> (After, Option<Instant>) {
-        let server = self.channel.address;
+        let server = &self.channel.address;
         if reason.is_fault() {
             tracing::warn!(%server, %reason, "connection lost");
         } else {

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use corewire_proto::ServerConfig;
 
+use crate::address::Peer;
 use crate::calls::ParkedCalls;
 use crate::channel::{ChannelCore, Link};
 use crate::client_conn::ClientConn;
@@ -211,6 +212,7 @@ pub(crate) struct Driver<I: Io> {
 }
 
 impl<I: Io> Driver<I> {
+    #[allow(clippy::large_types_passed_by_value, reason = "once per shard")]
     pub(crate) fn new(
         mut io: I,
         config: DriverConfig,
@@ -502,7 +504,7 @@ impl<I: Io> Driver<I> {
         self.enqueue(token);
     }
 
-    fn add_server_conn(&mut self, socket: I::Socket, peer: std::net::SocketAddr) {
+    fn add_server_conn(&mut self, socket: I::Socket, peer: Peer) {
         let token = self.next_token();
         if let Err(error) = self.shared.io.watch(&socket, token) {
             self.shared.counters.accept_failures.add(1);
@@ -523,7 +525,7 @@ impl<I: Io> Driver<I> {
 
     fn connect(&mut self, channel: Rc<ChannelCore>) {
         let token = self.next_token();
-        let socket = self.shared.io.connect(channel.address).and_then(|socket| {
+        let socket = self.shared.io.connect(&channel.address).and_then(|socket| {
             self.shared.io.watch(&socket, token)?;
             Ok(socket)
         });

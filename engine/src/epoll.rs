@@ -9,14 +9,15 @@ use corewire_codec::SendBuffer;
 use rustix::event::{Timespec, epoll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType,
-    ipproto, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrUnix,
+    SocketFlags, SocketType, ipproto, sockopt,
 };
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::address::{Address, Peer};
 use crate::doorbell::Doorbell;
 use crate::io::{Io, Readiness, Token};
 
@@ -96,7 +97,7 @@ impl Io for Epoll {
     }
 
     fn watch_listener(&mut self, listener: &Self::Listener, token: Token) -> io::Result<()> {
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET | epoll::EventFlags::EXCLUSIVE;
         epoll::add(&self.set, listener, epoll::EventData::new_u64(token.0), flags)?;
         Ok(())
     }
@@ -107,23 +108,38 @@ impl Io for Epoll {
         crate::listener::stop(listener);
     }
 
-    fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Socket, SocketAddr)> {
+    fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Socket, Peer)> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (socket, address) = rustix::net::acceptfrom_with(listener, flags)?;
-        let address = address.and_then(|address| SocketAddr::try_from(address).ok());
         let address = address.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted))?;
+        let Ok(address) = SocketAddr::try_from(address) else { return Ok((socket, Peer::Unix)) };
         // A socket that is gone already refuses it; that shows when it is read.
         let _ = sockopt::set_tcp_nodelay(&socket, true);
-        Ok((socket, address))
+        Ok((socket, Peer::Tcp(address)))
     }
 
-    fn connect(&mut self, address: SocketAddr) -> io::Result<Self::Socket> {
-        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    fn connect(&mut self, address: &Address) -> io::Result<Self::Socket> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket =
-            rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-        sockopt::set_tcp_nodelay(&socket, true)?;
-        match rustix::net::connect(&socket, &address) {
+        let stream = |family, protocol| {
+            rustix::net::socket_with(family, SocketType::STREAM, flags, protocol)
+        };
+        let (socket, outcome) = match address {
+            Address::Tcp(address) => {
+                let family =
+                    if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+                let socket = stream(family, Some(ipproto::TCP))?;
+                sockopt::set_tcp_nodelay(&socket, true)?;
+                let outcome = rustix::net::connect(&socket, address);
+                (socket, outcome)
+            }
+            Address::Unix(path) => {
+                let socket = stream(AddressFamily::UNIX, None)?;
+                // It is decided at once; a full backlog is `WouldBlock`, and an error here.
+                let outcome = rustix::net::connect(&socket, &SocketAddrUnix::new(&**path)?);
+                (socket, outcome)
+            }
+        };
+        match outcome {
             Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket),
             Err(error) => Err(error.into()),
         }

@@ -7,8 +7,9 @@
 use bytes::BytesMut;
 use corewire_codec::SendBuffer;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
+
+use crate::address::{Address, Peer};
 
 /// What a [`Readiness`] is about: an opaque number that was given when the thing was watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,7 +70,8 @@ pub trait Io: 'static {
     /// What the operating system says; the shard cannot go on.
     fn poll(&mut self, news: &mut Vec<Readiness>, wait: Duration) -> io::Result<()>;
 
-    /// Watches a listener.
+    /// Watches a listener. Other sets may watch it, too; a client that comes wakes one of them that
+    /// sleeps, or else all of them.
     ///
     /// # Errors
     ///
@@ -84,14 +86,14 @@ pub trait Io: 'static {
     /// # Errors
     ///
     /// `WouldBlock` when none waits; otherwise what the operating system says.
-    fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Socket, SocketAddr)>;
+    fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Socket, Peer)>;
 
     /// Begins to connect; the socket becomes writable when it is decided.
     ///
     /// # Errors
     ///
     /// What the operating system says at once.
-    fn connect(&mut self, address: SocketAddr) -> io::Result<Self::Socket>;
+    fn connect(&mut self, address: &Address) -> io::Result<Self::Socket>;
 
     /// How a connect ended, once its socket is writable.
     ///

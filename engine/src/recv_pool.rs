@@ -63,7 +63,7 @@ impl RecvPool {
         if !buffer.is_empty() {
             return self.make_room_behind(buffer);
         }
-        if !buffer.try_room(self.bytes / 2) {
+        if buffer.room() < self.bytes / 2 && !buffer.try_room(self.bytes / 2) {
             let full = core::mem::replace(buffer, self.lend());
             self.give_back(full);
         }

@@ -3,11 +3,11 @@
 use corewire_codec::{RecvBuffer, SendBuffer};
 use corewire_proto::{CloseReason, ServerConfig, ServerConnection, ServerIdentity, ServerInput};
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use crate::address::Peer;
 use crate::calls::{Ended, Parked, Polled};
 use crate::dispatch::{Incoming, ReplySlot};
 use crate::driver::{After, Ready, Received, Shared};
@@ -23,7 +23,7 @@ const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(crate) struct ServerConn<S> {
     socket: S,
     token: Token,
-    peer: SocketAddr,
+    peer: Peer,
     proto: ServerConnection<Parked>,
     /// Bytes of frames that are not handled yet; empty between turns of a well-behaved client.
     recv: RecvBuffer,
@@ -32,6 +32,8 @@ pub(crate) struct ServerConn<S> {
     /// Parked calls that want to be polled.
     woken: Vec<u32>,
     paused: bool,
+    /// Whether the last turn ended with nothing awaited, and its timer armed.
+    steady: bool,
     /// While draining: since when nothing is in flight.
     finished: Option<Instant>,
     /// Set when the connection is over: by when it is dropped at the latest, and the bytes that were
@@ -43,7 +45,7 @@ impl<S: 'static> ServerConn<S> {
     pub(crate) fn new(
         socket: S,
         token: Token,
-        peer: SocketAddr,
+        peer: Peer,
         config: Rc<ServerConfig>,
         connection_id: u64,
         now: Instant,
@@ -57,6 +59,7 @@ impl<S: 'static> ServerConn<S> {
             send: SendBuffer::new(),
             woken: Vec::new(),
             paused: false,
+            steady: false,
             finished: None,
             linger: None,
         }
@@ -99,8 +102,13 @@ impl<S: 'static> ServerConn<S> {
         }
         // A paused connection is looked at again when its replies leave or its calls end.
         let again = more || ((again || !self.woken.is_empty()) && !self.is_over_budget(shared));
-        let timer = [self.proto.poll_timeout(), finish_by].into_iter().flatten().min();
-        (if again { After::Again } else { After::Wait }, timer)
+        let after = if again { After::Again } else { After::Wait };
+        // Most turns leave every clock where it is or move it later; the timer that is armed serves.
+        let was_steady = core::mem::replace(&mut self.steady, self.proto.is_steady());
+        if was_steady && self.steady && !ready.due {
+            return (after, None);
+        }
+        (after, [self.proto.poll_timeout(), finish_by].into_iter().flatten().min())
     }
 
     /// A draining connection without calls is left to its client, which closes it when it has its

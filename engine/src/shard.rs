@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+#[cfg(feature = "shard")]
 use corewire_proto::ServerConfig;
 
 /// A shard's number in its server, from 0.
@@ -75,6 +76,7 @@ impl Default for Budgets {
 }
 
 /// Everything a shard's driver is told.
+#[cfg(feature = "shard")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DriverConfig {
     pub(crate) info: ShardInfo,

@@ -3,8 +3,8 @@
 mod input;
 mod streams;
 
+use std::borrow::Borrow;
 use std::io;
-use std::rc::Rc;
 use std::time::Instant;
 
 use corewire_codec::{
@@ -54,7 +54,8 @@ struct Slot<T> {
 /// See the [crate's page](crate) for how to drive it.
 #[derive(Debug)]
 pub struct ClientConnection<T> {
-    config: Rc<ClientConfig>,
+    /// A copy of its own, so that a connection may go from thread to thread.
+    config: ClientConfig,
     phase: Phase,
     /// Whether the server's hello came.
     ready: bool,
@@ -82,7 +83,8 @@ pub struct ClientConnection<T> {
 impl<T> ClientConnection<T> {
     /// A connection that was just made; its hello is appended to `out`.
     #[must_use]
-    pub fn new(config: Rc<ClientConfig>, out: &mut SendBuffer, now: Instant) -> Self {
+    pub fn new(config: impl Borrow<ClientConfig>, out: &mut SendBuffer, now: Instant) -> Self {
+        let config = *config.borrow();
         let own = records(&config.limits, &config.timeouts);
         out.hello(&Hello { version: VERSION, role: Role::Client, records: own });
         let random = mix(config.jitter_seed, 0);

@@ -136,6 +136,12 @@ impl Link {
         }
     }
 
+    /// Whether no clock runs but those that every sign of life moves later.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.said_hello && self.whole_by.is_none() && self.blocked.is_none() && self.ping.is_none()
+    }
+
     /// What was written, and whether something is left. Progress restarts the clock.
     #[inline]
     pub(crate) fn handle_write(&mut self, progress: bool, blocked: bool, now: Instant) {

@@ -481,6 +481,14 @@ impl<T> ServerConnection<T> {
         self.in_flight.drain().chain(one_way.into_iter().flatten())
     }
 
+    /// Whether the connection is open and nothing is awaited. From one such moment to the next,
+    /// [`poll_timeout`](Self::poll_timeout) only moves later, so it need not be asked.
+    #[must_use]
+    #[inline]
+    pub fn is_steady(&self) -> bool {
+        self.phase == Phase::Open && self.in_flight.is_empty() && self.link.is_quiet()
+    }
+
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {

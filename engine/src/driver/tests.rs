@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
+use crate::address::{Address, Peer};
 use crate::dispatch::{Dispatched, Incoming, ReplySlot};
 use crate::shard::{Budgets, ShardId, ShardInfo};
 use bytes::{Bytes, BytesMut};
@@ -11,7 +12,6 @@ use corewire_codec::{
 };
 use std::cell::RefCell;
 use std::io::IoSlice;
-use std::net::SocketAddr;
 use std::task::Context;
 
 /// One end of a connection whose other end is the test.
@@ -54,12 +54,12 @@ impl Io for FakeIo {
 
     fn retire_listener(&mut self, (): &()) {}
 
-    fn accept(&mut self, (): &()) -> io::Result<(usize, SocketAddr)> {
+    fn accept(&mut self, (): &()) -> io::Result<(usize, Peer)> {
         let next = self.0.borrow_mut().waiting.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
-        Ok((next, SocketAddr::from(([127, 0, 0, 1], 1))))
+        Ok((next, Peer::Unix))
     }
 
-    fn connect(&mut self, _: SocketAddr) -> io::Result<usize> {
+    fn connect(&mut self, _: &Address) -> io::Result<usize> {
         Err(io::ErrorKind::ConnectionRefused.into())
     }
 
@@ -131,6 +131,7 @@ impl Bench {
                 timeouts: corewire_proto::Timeouts::default(),
                 shard: 0,
                 shards: 1,
+                ..ServerConfig::default()
             },
             budgets: Budgets::default(),
             connection_ids: (0, 1),

@@ -1,5 +1,6 @@
 //! What a run found, for programs and for people.
 
+use corewire_cli::open_loop::Figures;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -23,6 +24,9 @@ pub(crate) struct Report {
     pub(crate) server_cpu_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) server_rss_mb: Option<f64>,
+    /// What an open loop says beyond the rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) open: Option<Figures>,
     /// How evenly the connections were served, if that was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) connections: Option<Spread>,
@@ -99,8 +103,11 @@ impl Report {
             (
                 "workload",
                 format!(
-                    "{} B × {} connections × {} in flight",
-                    self.payload, self.conns, self.inflight
+                    "{} B × {} connections × {}{} in flight",
+                    self.payload,
+                    self.conns,
+                    if self.open.is_some() { "at most " } else { "" },
+                    self.inflight
                 ),
             ),
             ("measured", format!("{:.2} s", self.secs)),
@@ -119,6 +126,24 @@ impl Report {
         }
         if let Some(mib) = self.server_rss_mb {
             lines.push(("server memory", format!("{mib:.1} MiB at its peak")));
+        }
+        if let Some(open) = &self.open {
+            lines.push((
+                "offered",
+                format!(
+                    "{:.0} calls/s, {}; {} calls, of which {} missed",
+                    open.offered_rps, open.arrivals, open.offered, open.missed
+                ),
+            ));
+            lines.push((
+                "send lateness",
+                format!(
+                    "p50 {:.1} µs, p99 {:.1} µs, max {:.1} µs",
+                    open.late_p50_us, open.late_p99_us, open.late_max_us
+                ),
+            ));
+            let errors = open.errors_by_status.iter();
+            lines.extend(errors.map(|(status, count)| ("failed", format!("{count} {status}"))));
         }
         if let Some(spread) = &self.connections {
             let Spread { p99_us_median, p99_us_max, calls_min, calls_mean, calls_max } = spread;
@@ -143,6 +168,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use corewire_cli::pace::Arrivals;
 
     fn report() -> Report {
         Report {
@@ -161,6 +187,7 @@ mod tests {
             client_cpu_s: 0.5,
             server_cpu_s: None,
             server_rss_mb: None,
+            open: None,
             connections: None,
             beside: Some(Beside { payload: 4096, calls: 3, p50_us: 6.0, p99_us: 7.0 }),
             first_error: Some("refused".into()),
@@ -210,6 +237,32 @@ mod tests {
         let spread = Spread::of(&mut latencies[..1]);
         assert_eq!((spread.p99_us_median, spread.p99_us_max), (99, 99));
         assert!(Report { connections: Some(spread), ..report() }.table().contains("p99 99 µs"));
+    }
+
+    #[test]
+    fn an_open_loop_says_what_was_offered_missed_late_and_failed() {
+        let open = Figures {
+            rate: 5000.0,
+            arrivals: Arrivals::Poisson,
+            offered: 10_020,
+            offered_rps: 5010.0,
+            missed: 12,
+            late_p50_us: 0.5,
+            late_p99_us: 7.5,
+            late_max_us: 80.0,
+            errors_by_status: [("Internal".to_owned(), 3)].into(),
+        };
+        let report = Report { open: Some(open), ..report() };
+        let table = report.table();
+        for words in
+            ["5010 calls/s, poisson; 10020 calls, of which 12 missed", "p99 7.5 µs", "3 Internal"]
+        {
+            assert!(table.contains(words), "{words} is not in\n{table}");
+        }
+        let value: serde_json::Value = serde_json::from_str(&report.json()).expect("it is JSON");
+        assert_eq!(value["open"]["arrivals"], "poisson");
+        assert_eq!(value["open"]["errors_by_status"]["Internal"], 3);
+        assert_eq!(value["open"]["late_p99_us"], 7.5);
     }
 
     #[test]
