@@ -277,8 +277,8 @@ impl<T> ClientConnection<T> {
             Err(rule) => return self.misbehaved(rule, out),
         };
         self.link.handle_frame(now);
-        // Most frames are replies: they take the short way, and the others stay out of it.
-        if header.kind != FrameKind::Reply {
+        // Most frames are replies that end their call: they take the short way, and the others stay out of it.
+        if header.kind != FrameKind::Reply || header.flags & reply_flags::STREAM != 0 {
             return self.handle_other(header, recv, out, now);
         }
         match recv.front_reply(header, metadata_bytes_max) {
@@ -310,9 +310,11 @@ impl<T> ClientConnection<T> {
             },
             Head::GoAway(go_away) => self.handle_go_away(go_away),
             Head::Credit(credit) => self.handle_credit(&credit, out),
-            Head::Request(_) | Head::Reply(_) | Head::Cancel { .. } => {
-                self.misbehaved(Rule::WrongDirection, out)
+            Head::Reply(head) => {
+                self.link.handle_activity(now);
+                self.handle_opening(head, frame.payload, out)
             }
+            Head::Request(_) | Head::Cancel { .. } => self.misbehaved(Rule::WrongDirection, out),
             Head::StreamData(data) => {
                 self.link.handle_activity(now);
                 self.handle_stream_data(data, frame.payload, out)
@@ -360,9 +362,6 @@ impl<T> ClientConnection<T> {
         now: Instant,
     ) -> ClientInput<'a, T> {
         self.link.handle_activity(now);
-        if head.flags & reply_flags::STREAM != 0 {
-            return self.handle_opening(head, payload, out);
-        }
         if let Some(work) = self.take(head.call) {
             if self.streams.is_some() {
                 self.end_stream_call(head.call, out);
