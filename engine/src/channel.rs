@@ -5,6 +5,8 @@
 //! clones share one socket, which the shard's driver owns; a call writes its request into the
 //! channel's send buffer and the driver sends what has gathered once per turn.
 
+#[cfg(feature = "sim")]
+mod census;
 mod failure;
 mod state;
 
@@ -105,8 +107,17 @@ impl Channel {
     ///
     /// [`NotSent::NotOnShard`] when the thread is not a shard's.
     pub fn new(address: SocketAddr, config: ChannelConfig) -> Result<Self, NotSent> {
-        let local = Local::current().ok_or(NotSent::NotOnShard)?;
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), address);
+        Self::with_jitter(address, config, seed)
+    }
+
+    /// The same, with the seed of what its back-off is drawn from.
+    pub(crate) fn with_jitter(
+        address: SocketAddr,
+        config: ChannelConfig,
+        seed: u64,
+    ) -> Result<Self, NotSent> {
+        let local = Local::current().ok_or(NotSent::NotOnShard)?;
         let core = ChannelCore {
             address,
             connection: Rc::new(config.connection),
@@ -177,7 +188,7 @@ impl Channel {
             {
                 return Poll::Ready(Ok(()));
             }
-            let now = Instant::now();
+            let now = self.core().local.now();
             match state.want_connection(self.core(), now) {
                 Ok(()) => ticket.wait(&mut state, context, None).map(Err),
                 Err(why) => Poll::Ready(Err(NotSent::NoConnection(why))),
@@ -215,7 +226,7 @@ impl Channel {
                     // What was spent in the line is no longer the server's.
                     let left = match (waited, deadline) {
                         (true, Some(deadline)) => {
-                            Some(deadline.saturating_duration_since(Instant::now()))
+                            Some(deadline.saturating_duration_since(core.local.now()))
                         }
                         _ => timeout,
                     };

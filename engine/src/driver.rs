@@ -12,6 +12,9 @@
 //! Fairness: each connection is bounded in frames and receives per turn; what is left over puts it
 //! at the end of the queue for the next turn.
 
+#[cfg(feature = "sim")]
+mod census;
+
 use corewire_codec::{RecvBuffer, SendBuffer};
 use slab::Slab;
 use std::collections::VecDeque;
@@ -219,6 +222,7 @@ impl<I: Io> Driver<I> {
         Ok(Self {
             server: Rc::new(config.server),
             shared: Shared {
+                now: io.now(),
                 io,
                 counters,
                 dispatch,
@@ -226,7 +230,6 @@ impl<I: Io> Driver<I> {
                 timers: Timers::default(),
                 recv: RecvPool::new(config.budgets.receive_bytes),
                 send: SendBuffer::new(),
-                now: Instant::now(),
                 drain_by: None,
                 config,
             },
@@ -252,7 +255,7 @@ impl<I: Io> Driver<I> {
         let ready = !self.run.is_empty() || self.is_acceptable() || self.local.has_news();
         let wait = if ready { Duration::ZERO } else { wait };
         self.shared.io.poll(&mut self.news, wait)?;
-        self.shared.now = Instant::now();
+        self.shared.now = self.shared.io.now();
         self.local.set_now(Some(self.shared.now));
         self.take_readiness();
         if self.local.take_news() {
@@ -285,7 +288,7 @@ impl<I: Io> Driver<I> {
             return None;
         };
         entry.readable = true;
-        self.shared.now = Instant::now();
+        self.shared.now = self.shared.io.now();
         self.local.set_now(Some(self.shared.now));
         Some(self.run_connection(token))
     }

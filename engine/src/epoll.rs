@@ -15,7 +15,7 @@ use rustix::net::{
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::doorbell::Doorbell;
 use crate::io::{Io, Readiness, Token};
@@ -69,6 +69,11 @@ impl AsFd for Doorbell {
 impl Io for Epoll {
     type Socket = OwnedFd;
     type Listener = Arc<OwnedFd>;
+
+    #[inline]
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
 
     fn poll(&mut self, news: &mut Vec<Readiness>, wait: Duration) -> io::Result<()> {
         let wait = Timespec {

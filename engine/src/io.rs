@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use corewire_codec::SendBuffer;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a [`Readiness`] is about: an opaque number that was given when the thing was watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,6 +61,9 @@ pub trait Io: 'static {
     type Socket: 'static;
     /// A listening socket. Dropping it does not close what it listens on.
     type Listener: 'static;
+
+    /// The time, by the clock that the driver goes by.
+    fn now(&self) -> Instant;
 
     /// Appends what became ready to `news`; waits for at most `wait` when nothing is.
     ///

@@ -47,6 +47,9 @@ mod rt;
 mod server;
 mod server_conn;
 mod shard;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod sim;
 mod supervisor;
 mod timers;
 

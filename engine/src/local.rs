@@ -63,6 +63,13 @@ impl Local {
         CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
     }
 
+    /// Makes another mailbox the thread's, or none; answers the one before. A simulation has the
+    /// shards of many threads on one.
+    #[cfg(feature = "sim")]
+    pub(crate) fn swap_current(local: Option<Rc<Self>>) -> Option<Rc<Self>> {
+        CURRENT.with(|current| current.replace(local))
+    }
+
     fn knock(&self) {
         self.news.set(true);
         let driver = self.driver.borrow_mut().take();

@@ -1,5 +1,8 @@
 //! One accepted connection and its turn.
 
+#[cfg(feature = "sim")]
+mod census;
+
 use corewire_codec::{RecvBuffer, SendBuffer};
 use corewire_proto::{CloseReason, ServerConfig, ServerConnection, ServerIdentity, ServerInput};
 use std::io;

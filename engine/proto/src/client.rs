@@ -235,6 +235,13 @@ impl<T> ClientConnection<T> {
         }
     }
 
+    /// A time no later than the first deadline of the calls in flight.
+    #[must_use]
+    #[inline]
+    pub fn earliest_deadline(&self) -> Option<Instant> {
+        self.earliest.filter(|_| self.waiting != 0)
+    }
+
     /// Takes back the call that was begun last and whose request was not appended.
     pub fn unsend(&mut self, call: u32) -> Option<T> {
         let work = self.take(call)?;
@@ -435,8 +442,7 @@ impl<T> ClientConnection<T> {
             return None;
         }
         let link = self.link.poll_timeout(&self.config.timeouts, self.taken != 0);
-        let call = self.earliest.filter(|_| self.waiting != 0);
-        [link, call].into_iter().flatten().min()
+        [link, self.earliest_deadline()].into_iter().flatten().min()
     }
 
     /// Does what its time has come for, but for expired calls; those are

@@ -86,10 +86,10 @@ impl ChannelState {
         deadline: Option<Instant>,
     ) -> Begin {
         let first = ticket.id.is_none();
-        if !first && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        if !first && deadline.is_some_and(|deadline| deadline <= core.local.now()) {
             return Begin::Failed(CallFailure::DeadlineExceeded { sent: false });
         }
-        if let Link::Up { proto, .. } = &mut self.link {
+        if let Link::Up { token, proto } = &mut self.link {
             if proto.is_draining() {
                 let why = format!(
                     "the server at {} is shutting down; its calls are finished first",
@@ -103,6 +103,13 @@ impl ChannelState {
             if turn && proto.has_slot() {
                 let entry = self.calls.vacant_entry();
                 let key = entry.key();
+                let earliest = proto.earliest_deadline();
+                let sooner = |at: Instant| earliest.is_none_or(|earliest| at < earliest);
+                if !self.out.is_empty() && deadline.is_some_and(sooner) {
+                    // What waits may be stuck behind a full socket, so that the request that is put
+                    // behind it brings about no turn: the driver's timer must know the deadline.
+                    core.local.mark_dirty(*token);
+                }
                 if let Ok(call) = proto.begin_call(key, deadline) {
                     entry.insert(CallState { call, waker: None, outcome: None });
                     ticket.id = None;
@@ -111,7 +118,7 @@ impl ChannelState {
             }
             return Begin::Wait;
         }
-        match self.want_connection(core, Instant::now()) {
+        match self.want_connection(core, core.local.now()) {
             Ok(()) => Begin::Wait,
             Err(why) => Begin::Failed(CallFailure::NotSent(NotSent::NoConnection(why))),
         }
