@@ -288,6 +288,12 @@ impl<T> ClientConnection<T> {
         if !matches!(self.phase, Phase::Closed(_)) {
             out.cancel(call, reason);
         }
+        #[cfg(feature = "canary")]
+        if reason == CancelReason::Deadline
+            && crate::canary::is_planted(crate::canary::Bug::EarlySlot)
+        {
+            self.release(call);
+        }
         Some(work)
     }
 
@@ -382,6 +388,10 @@ impl<T> ClientConnection<T> {
 
     fn handle_go_away<'a>(&mut self, go_away: GoAway) -> ClientInput<'a, T> {
         self.accepted = Some(go_away.accepted);
+        #[cfg(feature = "canary")]
+        if crate::canary::is_planted(crate::canary::Bug::GoAwayByOne) {
+            self.accepted = Some(go_away.accepted.saturating_sub(1));
+        }
         self.refused_from = 0;
         if go_away.rule == 0 {
             self.phase = Phase::Draining;

@@ -83,6 +83,16 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
             core.violated(Violated::Deadline, || format!("call {id} outlives its deadline: {call:?}"));
         }
     }
+    for host in &world.hosts {
+        for (number, channel) in host.channels.iter().enumerate() {
+            let census = sim::channel_census(channel);
+            if census.up && census.waiting > 0 && census.free_slots > 0 {
+                core.violated(Violated::LostWake, || {
+                    format!("calls wait on channel {number} of host {} while slots are free: {census:?}", host.number)
+                });
+            }
+        }
+    }
     let paused: Vec<u64> = (world.hosts.iter())
         .filter_map(|host| host.shard.as_ref())
         .flat_map(|shard| shard.census().paused)
@@ -118,7 +128,9 @@ fn nudge(world: &mut World) {
             }
         }
     }
+    let calm = core.calm.replace(true);
     world.run_all_now();
+    core.calm.set(calm);
     if progress(world) != before {
         core.violated(Violated::LostWake, || {
             "everything slept, and something went on when it was told to look again".to_owned()

@@ -47,7 +47,7 @@ fn behaviour(core: &Core) -> Behaviour {
     Behaviour::Echo
 }
 
-fn wish(core: &Core, id: u64) -> Wish {
+fn wish(core: &Core, id: u64, mutating: bool) -> Wish {
     let (dice, habits) = (&core.dice, &core.plan.habits);
     let behaviour = behaviour(core);
     let large = dice.chance(habits.large);
@@ -63,7 +63,9 @@ fn wish(core: &Core, id: u64) -> Wish {
     let timeout = dice
         .chance(habits.deadline)
         .then(|| Duration::from_micros(dice.spread(1, 5_000_000) - dice.between(0, 1)));
-    let give_up = (dice.chance(habits.give_up) || (endless && timeout.is_none()))
+    // A changed byte can make a request one that nobody answers.
+    let needed = (endless || mutating) && timeout.is_none();
+    let give_up = (dice.chance(habits.give_up) || needed)
         .then(|| dice.spread(1_000, 2 * SECOND));
     Wish {
         ask: Ask {
@@ -81,7 +83,8 @@ fn wish(core: &Core, id: u64) -> Wish {
 
 /// Begins a call of a client host.
 pub(crate) fn begin(host: &mut Host, core: &Rc<Core>, ledger: &Rc<Ledger>, id: u64, probe: Option<usize>) {
-    let mut wish = wish(core, id);
+    let tainted = host.kind == Kind::Client { mutating: true };
+    let mut wish = wish(core, id, tainted);
     if probe.is_some() {
         let ask = Ask { id, behaviour: Behaviour::Echo, delay_us: 1, reply_bytes: 8 };
         wish = Wish { ask, more: 0, timeout: None, give_up: None, unsendable: None };
@@ -97,7 +100,7 @@ pub(crate) fn begin(host: &mut Host, core: &Rc<Core>, ledger: &Rc<Ledger>, id: u
         encoded: false,
         begun: false,
         answered: false,
-        tainted: host.kind == Kind::Client { mutating: true },
+        tainted,
     };
     ledger.calls.borrow_mut().insert(id, call);
     if let Some(after) = wish.give_up {
@@ -141,6 +144,10 @@ pub(crate) fn poll_ready(host: &mut Host, core: &Rc<Core>, ledger: &Rc<Ledger>) 
     while !ready.is_empty() {
         let at = if core.plan.shuffle { core.dice.below(ready.len()) } else { 0 };
         let id = ready.remove(at);
+        // The worst moment to give up is between the wake and the poll.
+        if !core.calm.get() && core.dice.chance(core.plan.habits.give_up_woken) {
+            give_up(host, core, ledger, id);
+        }
         let Some(task) = host.tasks.get_mut(&id) else { continue };
         task.waker.rearm();
         let waker = Waker::from(Arc::clone(&task.waker));

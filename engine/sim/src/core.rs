@@ -181,6 +181,8 @@ pub(crate) struct Core {
     pub(crate) plan: Plan,
     /// Whether faults happen still.
     pub(crate) faulty: Cell<bool>,
+    /// Whether callers are patient.
+    pub(crate) calm: Cell<bool>,
     /// Whether the simulation is being taken down: nothing is judged any more.
     pub(crate) over: Cell<bool>,
 }
@@ -196,6 +198,7 @@ impl Core {
             trace,
             plan,
             faulty: Cell::new(true),
+            calm: Cell::new(false),
             over: Cell::new(false),
         })
     }

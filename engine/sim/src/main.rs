@@ -26,6 +26,10 @@ struct Options {
     /// With --seed: print everything that happens.
     #[arg(long)]
     trace: bool,
+    /// Plant each of the bugs that must be found, and fail if one is not found within --seeds.
+    #[cfg(feature = "canary")]
+    #[arg(long)]
+    canary: bool,
 }
 
 #[allow(clippy::print_stdout, reason = "this is what the program is for")]
@@ -35,10 +39,40 @@ fn say(line: &str) {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    #[cfg(feature = "canary")]
+    if options.canary {
+        return canary(&options);
+    }
     match options.seed {
         Some(seed) => replay(seed, options.trace),
         None => many(&options),
     }
+}
+
+/// Runs seeds with each bug planted until one shows it.
+#[cfg(feature = "canary")]
+fn canary(options: &Options) -> ExitCode {
+    use corewire_proto::canary::{Bug, plant};
+    let mut code = ExitCode::SUCCESS;
+    for bug in Bug::ALL {
+        plant(Some(bug));
+        let last = options.first.saturating_add(options.seeds);
+        let found = (options.first..last).find_map(|seed| {
+            let report = corewire_sim::run(seed, None);
+            report.violation.map(|violation| (seed, violation))
+        });
+        match found {
+            Some((seed, violation)) => {
+                say(&format!("{bug:?}: found by seed {seed}, rule {}", violation.rule));
+            }
+            None => {
+                say(&format!("{bug:?}: NOT FOUND within {} seeds", options.seeds));
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    plant(None);
+    code
 }
 
 fn replay(seed: u64, trace: bool) -> ExitCode {

@@ -43,6 +43,8 @@ pub(crate) struct Rates {
 pub(crate) struct Habits {
     pub(crate) deadline: u32,
     pub(crate) give_up: u32,
+    /// A caller gives up when it has been woken, before it looks.
+    pub(crate) give_up_woken: u32,
     pub(crate) large: u32,
     /// Something other than an echo that is ready at once.
     pub(crate) pending: u32,
@@ -194,7 +196,7 @@ fn channel(dice: &Dice, limits: Limits, timeouts: Timeouts) -> ChannelConfig {
     let ms = |least, most| Duration::from_millis(dice.spread(least, most));
     ChannelConfig {
         connection: ClientConfig { limits, timeouts },
-        connect_timeout: ms(20, 3_000),
+        connect_timeout: ms(150, 3_000),
         backoff_min: ms(1, 50),
         backoff_max: ms(50, 5_000),
         waiting_max: if dice.chance(200_000) { dice.spread(1, 16) as usize } else { 65_536 },
@@ -220,6 +222,7 @@ fn habits(dice: &Dice, trouble: u32) -> Habits {
     Habits {
         deadline: rate(dice, 700_000, 900_000),
         give_up: rate(dice, 500_000, 500_000),
+        give_up_woken: rate(dice, 400_000, 50_000),
         large: rate(dice, 300_000, 200_000),
         pending: rate(dice, 800_000, 900_000),
         troubled: rate(dice, trouble, 300_000),

@@ -139,13 +139,17 @@ impl World {
     /// A calm call on each channel must succeed, after some tries if its connection was lost.
     fn probe(&mut self) {
         let core = Rc::clone(&self.core);
+        // Calm callers do not give up.
+        core.calm.set(true);
         let settle = core.plan.settle_within();
         let clients: Vec<usize> =
             (0..self.hosts.len()).filter(|&host| !self.hosts[host].is_server()).collect();
         for host in clients {
             for channel in 0..core.plan.channels {
+                // A connection that is silent, perhaps while it drains, has to be found out first.
+                let until = core.now() + settle;
                 let mut succeeded = false;
-                for _ in 0..6 {
+                while !succeeded && core.now() < until {
                     if core.trace.is_violated() {
                         return;
                     }
@@ -157,7 +161,6 @@ impl World {
                     if succeeded {
                         break;
                     }
-                    // The back-off of the channel, and what the connection still had to find out.
                     let wait = u64::try_from(core.plan.channel.backoff_max.as_nanos()).unwrap_or(SECOND);
                     let until = core.now() + wait;
                     self.phase("back-off", 2 * wait + SECOND, |world| world.core.now() >= until);
