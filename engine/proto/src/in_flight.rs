@@ -73,9 +73,7 @@ impl<T> InFlightTable<T> {
         self.slots[index] = Some(Entry { call, deadline, work });
         self.count += 1;
         #[cfg(feature = "canary")]
-        if self.earliest.is_some()
-            && crate::canary::is_planted(crate::canary::Bug::LateDeadline)
-        {
+        if self.earliest.is_some() && crate::canary::is_planted(crate::canary::Bug::LateDeadline) {
             return;
         }
         if let Some(deadline) = deadline {

@@ -59,7 +59,11 @@ pub(crate) fn after_turn(world: &World, number: usize) {
     let unsent = plan.budgets.unsent_bytes_max + frame + 512 + in_flight * 128;
     let bounds = [
         ("unsent bytes", census.unsent_max, unsent),
-        ("receive memory", census.unread_max, 2 * (frame + 32) + 2 * plan.budgets.receive_bytes + 65_536),
+        (
+            "receive memory",
+            census.unread_max,
+            2 * (frame + 32) + 2 * plan.budgets.receive_bytes + 65_536,
+        ),
         ("calls in flight", census.in_flight_max, in_flight),
         ("wakes", census.woken_max, 2 * in_flight + 16),
         ("timers", census.timers, 2 * census.connections + 1024 + 64),
@@ -80,7 +84,9 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
     let now = core.now();
     for (id, call) in world.ledger.calls.borrow().iter() {
         if call.state == State::Open && call.deadline.is_some_and(|deadline| deadline <= now) {
-            core.violated(Violated::Deadline, || format!("call {id} outlives its deadline: {call:?}"));
+            core.violated(Violated::Deadline, || {
+                format!("call {id} outlives its deadline: {call:?}")
+            });
         }
     }
     for host in &world.hosts {
@@ -181,7 +187,10 @@ pub(crate) fn nothing_is_left(world: &World) {
         let tasks = host.tasks.len();
         if census.connections + census.run_queue + ends + tasks > 0 {
             core.violated(Violated::Leftover, || {
-                format!("host {} at the end: {tasks} tasks, {ends} sockets, {census:?}", host.number)
+                format!(
+                    "host {} at the end: {tasks} tasks, {ends} sockets, {census:?}",
+                    host.number
+                )
             });
         }
     }
@@ -204,5 +213,9 @@ pub(crate) fn unfinished(world: &World, phase: &str) -> String {
         ))
     });
     let hosts: String = hosts.collect();
-    format!("the phase '{phase}' does not end: {} calls are open{}{hosts}", world.ledger.open(), world.open_calls())
+    format!(
+        "the phase '{phase}' does not end: {} calls are open{}{hosts}",
+        world.ledger.open(),
+        world.open_calls()
+    )
 }

@@ -56,17 +56,16 @@ fn wish(core: &Core, id: u64, mutating: bool) -> Wish {
         Behaviour::TooMuch => 70_000,
         _ => bytes(60_000),
     };
-    let unsendable = dice.chance(habits.unsendable).then(|| {
-        [Unsendable::Fails, Unsendable::Panics, Unsendable::TooLarge][dice.below(3)]
-    });
+    let unsendable = dice
+        .chance(habits.unsendable)
+        .then(|| [Unsendable::Fails, Unsendable::Panics, Unsendable::TooLarge][dice.below(3)]);
     let endless = matches!(behaviour, Behaviour::Never | Behaviour::PanicOnDrop);
     let timeout = dice
         .chance(habits.deadline)
         .then(|| Duration::from_micros(dice.spread(1, 5_000_000) - dice.between(0, 1)));
     // A changed byte can make a request one that nobody answers.
     let needed = (endless || mutating) && timeout.is_none();
-    let give_up = (dice.chance(habits.give_up) || needed)
-        .then(|| dice.spread(1_000, 2 * SECOND));
+    let give_up = (dice.chance(habits.give_up) || needed).then(|| dice.spread(1_000, 2 * SECOND));
     Wish {
         ask: Ask {
             id,
@@ -74,7 +73,11 @@ fn wish(core: &Core, id: u64, mutating: bool) -> Wish {
             delay_us: u32::try_from(dice.spread(1, 200_000)).unwrap_or(1),
             reply_bytes: u32::try_from(reply_bytes).unwrap_or(0),
         },
-        more: if unsendable == Some(Unsendable::TooLarge) { 70_000 } else { bytes(60_000) as usize },
+        more: if unsendable == Some(Unsendable::TooLarge) {
+            70_000
+        } else {
+            usize::try_from(bytes(60_000)).unwrap_or(0)
+        },
         timeout,
         give_up,
         unsendable,
@@ -82,7 +85,13 @@ fn wish(core: &Core, id: u64, mutating: bool) -> Wish {
 }
 
 /// Begins a call of a client host.
-pub(crate) fn begin(host: &mut Host, core: &Rc<Core>, ledger: &Rc<Ledger>, id: u64, probe: Option<usize>) {
+pub(crate) fn begin(
+    host: &mut Host,
+    core: &Rc<Core>,
+    ledger: &Rc<Ledger>,
+    id: u64,
+    probe: Option<usize>,
+) {
     let tainted = host.kind == Kind::Client { mutating: true };
     let mut wish = wish(core, id, tainted);
     if probe.is_some() {
@@ -111,7 +120,8 @@ pub(crate) fn begin(host: &mut Host, core: &Rc<Core>, ledger: &Rc<Ledger>, id: u
     let future: Calling = Box::pin(async move {
         // The first poll: from here the caller's time runs.
         core.note(Note::Began { call: id, host: number });
-        if let (Some(timeout), Some(call)) = (wish.timeout, ledger.calls.borrow_mut().get_mut(&id)) {
+        if let (Some(timeout), Some(call)) = (wish.timeout, ledger.calls.borrow_mut().get_mut(&id))
+        {
             let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
             call.deadline = Some(core.now().saturating_add(timeout));
         }
@@ -122,7 +132,12 @@ pub(crate) fn begin(host: &mut Host, core: &Rc<Core>, ledger: &Rc<Ledger>, id: u
     host.spawn(id, future);
 }
 
-fn encode(core: &Core, ledger: &Ledger, wish: &Wish, body: &mut FrameWriter<'_>) -> Result<(), &'static str> {
+fn encode(
+    core: &Core,
+    ledger: &Ledger,
+    wish: &Wish,
+    body: &mut FrameWriter<'_>,
+) -> Result<(), &'static str> {
     body.put_bytes(wish.ask.body(wish.more).into());
     match wish.unsendable {
         Some(Unsendable::Fails) => return Err("as planned"),
@@ -187,7 +202,10 @@ fn ended(core: &Core, ledger: &Ledger, id: u64, outcome: Option<Result<Reply, Ca
         None => End::Panicked,
         Some(Ok(reply)) => {
             let refused = reply.head.flags & reply_flags::REFUSED != 0;
-            End::Reply { code: reply.head.code, refused: refused && reply.head.code != StatusCode::Ok }
+            End::Reply {
+                code: reply.head.code,
+                refused: refused && reply.head.code != StatusCode::Ok,
+            }
         }
         Some(Err(CallFailure::NotSent(_))) => End::NotSent,
         Some(Err(CallFailure::Refused)) => End::Refused,
@@ -206,7 +224,9 @@ fn ended(core: &Core, ledger: &Ledger, id: u64, outcome: Option<Result<Reply, Ca
         return;
     }
     if end.promises_not_run() && call.begun {
-        core.violated(Violated::Truth, || format!("call {id} ran, and its caller was told {end:?}"));
+        core.violated(Violated::Truth, || {
+            format!("call {id} ran, and its caller was told {end:?}")
+        });
     }
     match &outcome {
         Some(Ok(reply)) => judge_reply(core, call, id, reply),
@@ -223,7 +243,8 @@ fn is_over(core: &Core, call: &Call) -> bool {
 fn judge_reply(core: &Core, call: &Call, id: u64, reply: &Reply) {
     let (code, refused) = (reply.head.code, reply.head.flags & reply_flags::REFUSED != 0);
     if code == StatusCode::Ok {
-        let own = Ask::read_answer_bytes(&reply.body).is_some_and(|bytes| is_answer(&reply.body, id, bytes));
+        let own = Ask::read_answer_bytes(&reply.body)
+            .is_some_and(|bytes| is_answer(&reply.body, id, bytes));
         if !own || !call.answered {
             core.violated(Violated::Echo, || format!("call {id} got another one's answer"));
         }
@@ -234,7 +255,9 @@ fn judge_reply(core: &Core, call: &Call, id: u64, reply: &Reply) {
         code => explains(call.behaviour, code) && call.begun && !refused,
     };
     if !explained {
-        core.violated(Violated::Status, || format!("call {id} to {:?} got {code:?}", call.behaviour));
+        core.violated(Violated::Status, || {
+            format!("call {id} to {:?} got {code:?}", call.behaviour)
+        });
     }
 }
 
@@ -245,7 +268,9 @@ fn judge_failure(core: &Core, call: &Call, id: u64, failure: &CallFailure) {
                 core.violated(Violated::Deadline, || format!("call {id} expired before its time"));
             }
             if *sent != call.encoded {
-                core.violated(Violated::Truth, || format!("call {id}: sent is {sent}, which is not so"));
+                core.violated(Violated::Truth, || {
+                    format!("call {id}: sent is {sent}, which is not so")
+                });
             }
         }
         CallFailure::Unknown(reason) => judge_reason(core, id, *reason),

@@ -78,6 +78,11 @@ impl Dice {
         self.between(from, from * 2 - 1).clamp(least, most)
     }
 
+    /// [`spread`](Self::spread) for sizes.
+    pub(crate) fn size(&self, least: u64, most: u64) -> usize {
+        usize::try_from(self.spread(least, most)).unwrap_or(usize::MAX)
+    }
+
     pub(crate) fn chance(&self, millionths: u32) -> bool {
         millionths > 0 && self.0.borrow_mut().u32(0..SURE) < millionths
     }

@@ -139,9 +139,7 @@ impl Host {
         self.accepted =
             Rc::new(RefCell::new(Accepted { next: first, step: 3, closed: Vec::new() }));
         let (id, mutating, listeners) = match self.kind {
-            Kind::Server { address, index } => {
-                (index, false, vec![net.listen(address, self.set)])
-            }
+            Kind::Server { address, index } => (index, false, vec![net.listen(address, self.set)]),
             Kind::Client { mutating } => (0, mutating, Vec::new()),
         };
         let io = SimIo {
@@ -164,11 +162,8 @@ impl Host {
             budgets: plan.budgets,
             connection_ids: (first, 3),
         };
-        let service = Service {
-            core: Rc::clone(core),
-            ledger: Rc::clone(ledger),
-            host: self.number,
-        };
+        let service =
+            Service { core: Rc::clone(core), ledger: Rc::clone(ledger), host: self.number };
         let service: Rc<dyn Dispatch> = Rc::new(service);
         match SimShard::new(io, config, Arc::clone(&self.doorbell), listeners, service) {
             Ok(shard) => self.shard = Some(shard),

@@ -42,7 +42,7 @@ impl Hostile {
             self.wire = Some(net.connect(core.dice.below(core.plan.servers), false));
             self.words = words(core, peer as u64, &mut self.calls);
             self.said = 0;
-            self.step = core.dice.spread(1, 65_536) as usize;
+            self.step = core.dice.size(1, 65_536);
             self.reads = core.dice.chance(500_000);
             self.finish = core.dice.below(4);
             return;
@@ -119,7 +119,7 @@ fn words(core: &Core, peer: u64, calls: &mut u64) -> Vec<u8> {
     let noise = |count: usize| (0..count).map(|_| dice.byte()).collect::<Vec<u8>>();
     let mut out = SendBuffer::new();
     match dice.below(12) {
-        0 => return noise(dice.spread(1, 4096) as usize),
+        0 => return noise(dice.size(1, 4096)),
         // Half a hello, or nothing.
         1 => {
             hello(&mut out, core);

@@ -103,8 +103,7 @@ impl Io for SimIo {
         }
         let wire = self.net.accept(*listener)?;
         let accepted = Some(Rc::clone(&self.accepted));
-        let socket =
-            SimSocket { net: self.net.clone(), wire, side: 1, accepted, id: None.into() };
+        let socket = SimSocket { net: self.net.clone(), wire, side: 1, accepted, id: None.into() };
         if core.fault(core.plan.rates.accept / 4) {
             // The client was gone before it was taken.
             return Err(io::ErrorKind::ConnectionAborted.into());

@@ -69,7 +69,8 @@ pub(crate) struct Call {
 /// One handler, from its first poll to its drop.
 #[derive(Debug)]
 pub(crate) struct Work {
-    /// The call, if it is one that a client of ours made.
+    /// The call, if it is one that a client of ours made; shown in reports.
+    #[allow(dead_code, reason = "it is shown in reports")]
     pub(crate) call: Option<u64>,
     pub(crate) host: usize,
     pub(crate) connection: u64,

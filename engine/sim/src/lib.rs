@@ -101,10 +101,9 @@ pub fn run(seed: u64, print: Option<fn(&str)>) -> Report {
 
 /// The name of a call's end, without its particulars.
 fn kind(state: &State) -> String {
-    let text = match state {
+    match state {
         State::Open => "open".to_owned(),
         State::GivenUp => "given up".to_owned(),
         State::Ended(end) => format!("{end:?}"),
-    };
-    text
+    }
 }

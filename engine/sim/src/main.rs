@@ -167,7 +167,8 @@ fn many(options: &Options) -> ExitCode {
         for (end, count) in sum.ends {
             *all.ends.entry(end).or_insert(0) += count;
         }
-        let earliest = |failed: &Report| all.failed.as_ref().is_none_or(|other| failed.seed < other.seed);
+        let earliest =
+            |failed: &Report| all.failed.as_ref().is_none_or(|other| failed.seed < other.seed);
         if sum.failed.as_ref().is_some_and(earliest) {
             all.failed = sum.failed;
         }

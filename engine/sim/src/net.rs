@@ -200,7 +200,7 @@ impl Net {
         let core = &self.core;
         let (least, most) = core.plan.latency;
         let latency = core.dice.between(least.min(most), most.max(least));
-        let slow = core.fault(core.plan.rates.slow).then(|| core.dice.spread(1, 2048) as usize);
+        let slow = core.fault(core.plan.rates.slow).then(|| core.dice.size(1, 2048));
         let state = &mut *self.state.borrow_mut();
         state.wires.push(Wire {
             ends: [End::new(), End::new()],
@@ -273,7 +273,13 @@ impl Net {
         }
     }
 
-    pub(crate) fn recv(&self, wire: usize, side: usize, into: &mut Vec<u8>, room: usize) -> io::Result<usize> {
+    pub(crate) fn recv(
+        &self,
+        wire: usize,
+        side: usize,
+        into: &mut Vec<u8>,
+        room: usize,
+    ) -> io::Result<usize> {
         let state = &mut *self.state.borrow_mut();
         let (silent, latency) = (state.wires[wire].silent, state.wires[wire].latency);
         let end = &mut state.wires[wire].ends[side];
@@ -295,7 +301,12 @@ impl Net {
     }
 
     /// Takes as much as there is room for; the bytes come in slices.
-    pub(crate) fn send(&self, wire: usize, side: usize, chunks: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    pub(crate) fn send(
+        &self,
+        wire: usize,
+        side: usize,
+        chunks: &[io::IoSlice<'_>],
+    ) -> io::Result<usize> {
         let core = &self.core;
         let state = &mut *self.state.borrow_mut();
         let all: usize = chunks.iter().map(|chunk| chunk.len()).sum();

@@ -117,9 +117,9 @@ impl Plan {
         };
         Self {
             servers: if dice.chance(300_000) { 2 } else { 1 },
-            shards: dice.between(1, 3) as usize,
-            clients: dice.between(1, 3) as usize,
-            channels: dice.between(1, 3) as usize,
+            shards: 1 + dice.below(3),
+            clients: 1 + dice.below(3),
+            channels: 1 + dice.below(3),
             calls: dice.spread(8, 250),
             span,
             limits,
@@ -129,7 +129,7 @@ impl Plan {
             drain_within: dice.spread(5 * MS, 30 * SECOND),
             rates: rates(dice, trouble),
             habits: habits(dice, trouble),
-            pipe: dice.spread(256, 256 * 1024) as usize,
+            pipe: dice.size(256, 256 * 1024),
             latency: (dice.spread(1_000, MS), dice.spread(1_000, 50 * MS)),
             turn: (200, dice.spread(1_000, MS)),
             shuffle: dice.chance(500_000),
@@ -138,7 +138,7 @@ impl Plan {
             troubles: count(dice, trouble, 6),
             freezes: count(dice, trouble / 2, 3),
             jumps: count(dice, trouble / 3, 2),
-            hostile: count(dice, trouble, 4) as usize,
+            hostile: usize::try_from(count(dice, trouble, 4)).unwrap_or(0),
             renewals: count(dice, trouble / 2, 4),
             mutating: dice.chance(trouble / 4),
         }
@@ -184,11 +184,11 @@ fn budgets(dice: &Dice) -> Budgets {
         return Budgets::default();
     }
     Budgets {
-        frames_per_turn: dice.spread(1, 128) as usize,
-        receives_per_turn: dice.between(1, 4) as usize,
-        receive_bytes: dice.spread(4096, 65_536) as usize,
-        unsent_bytes_max: dice.spread(64, 1 << 20) as usize,
-        accepts_per_turn: dice.spread(1, 64) as usize,
+        frames_per_turn: dice.size(1, 128),
+        receives_per_turn: 1 + dice.below(4),
+        receive_bytes: dice.size(4096, 65_536),
+        unsent_bytes_max: dice.size(64, 1 << 20),
+        accepts_per_turn: dice.size(1, 64),
     }
 }
 
@@ -199,7 +199,7 @@ fn channel(dice: &Dice, limits: Limits, timeouts: Timeouts) -> ChannelConfig {
         connect_timeout: ms(150, 3_000),
         backoff_min: ms(1, 50),
         backoff_max: ms(50, 5_000),
-        waiting_max: if dice.chance(200_000) { dice.spread(1, 16) as usize } else { 65_536 },
+        waiting_max: if dice.chance(200_000) { dice.size(1, 16) } else { 65_536 },
     }
 }
 

@@ -161,7 +161,8 @@ impl World {
                     if succeeded {
                         break;
                     }
-                    let wait = u64::try_from(core.plan.channel.backoff_max.as_nanos()).unwrap_or(SECOND);
+                    let wait =
+                        u64::try_from(core.plan.channel.backoff_max.as_nanos()).unwrap_or(SECOND);
                     let until = core.now() + wait;
                     self.phase("back-off", 2 * wait + SECOND, |world| world.core.now() >= until);
                 }
@@ -355,8 +356,8 @@ impl World {
     pub(crate) fn run_all_now(&mut self) {
         let core = Rc::clone(&self.core);
         for _ in 0..200 {
-            let Some(host) = (0..self.hosts.len())
-                .find(|&host| self.hosts[host].has_work(&core, &self.net))
+            let Some(host) =
+                (0..self.hosts.len()).find(|&host| self.hosts[host].has_work(&core, &self.net))
             else {
                 return;
             };

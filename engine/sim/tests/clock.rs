@@ -56,7 +56,8 @@ fn only_the_far_side_of_the_seam_asks_the_system_for_the_time() {
         found += count;
         let may = MAY.iter().find(|(path, _)| *path == name).map_or(0, |(_, most)| *most);
         // Seeds of chance that the simulator replaces by its own.
-        let may = if ["src/channel.rs", "src/server.rs"].contains(&name.as_str()) { 1 } else { may };
+        let may =
+            if ["src/channel.rs", "src/server.rs"].contains(&name.as_str()) { 1 } else { may };
         assert!(count <= may, "{name} asks the system {count} times for the time or for chance");
     }
     assert!(found >= 5, "the search finds what is there");

@@ -29,8 +29,6 @@ fn the_same_seed_is_the_same_run() {
 #[test]
 fn another_thread_gives_the_same_run() {
     let here = corewire_sim::run(77, None).hash;
-    let there = std::thread::scope(|scope| {
-        scope.spawn(|| corewire_sim::run(77, None).hash).join()
-    });
+    let there = std::thread::scope(|scope| scope.spawn(|| corewire_sim::run(77, None).hash).join());
     assert_eq!(there.ok(), Some(here));
 }
