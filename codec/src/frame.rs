@@ -2,7 +2,7 @@
 
 pub(crate) mod hello;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use core::ops::Range;
 
 use crate::metadata::Metadata;
@@ -217,15 +217,43 @@ pub enum Head {
     GoAway(GoAway),
 }
 
-/// Where the parts of a payload lie, as offsets from its first byte.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Where the parts of a payload lie, as offsets from its first byte. What is behind the body is the
+/// attachment. Four small numbers, because each call moves one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PayloadLayout {
+    metadata_start: u32,
+    metadata_end: u32,
+    body_start: u32,
+    body_end: u32,
+}
+
+impl PayloadLayout {
+    /// A body from `start` to `end`, without metadata.
+    #[inline]
+    const fn of_body(start: u32, end: u32) -> Self {
+        Self { metadata_start: 0, metadata_end: 0, body_start: start, body_end: end }
+    }
+
     /// The metadata block.
-    pub metadata: Range<usize>,
+    #[must_use]
+    #[inline]
+    pub const fn metadata(&self) -> Range<usize> {
+        self.metadata_start as usize..self.metadata_end as usize
+    }
+
     /// The body.
-    pub body: Range<usize>,
-    /// The attachment.
-    pub attachment: Range<usize>,
+    #[must_use]
+    #[inline]
+    pub const fn body(&self) -> Range<usize> {
+        self.body_start as usize..self.body_end as usize
+    }
+
+    /// Where the attachment begins; it ends with the payload.
+    #[must_use]
+    #[inline]
+    pub const fn attachment_start(&self) -> usize {
+        self.body_end as usize
+    }
 }
 
 /// A whole frame at the front of a [`RecvBuffer`](crate::RecvBuffer).
@@ -246,44 +274,37 @@ pub struct Payload<'a> {
 }
 
 impl<'a> Payload<'a> {
+    #[inline]
     pub(crate) fn new(front: FrontFrame<'a>, layout: PayloadLayout) -> Self {
         Self { front, layout }
     }
 
-    fn part(&self, range: &Range<usize>) -> &[u8] {
-        self.front.payload().get(range.clone()).unwrap_or(&[])
-    }
-
     /// The body, read in place.
     #[must_use]
+    #[inline]
     pub fn body(&self) -> &[u8] {
-        self.part(&self.layout.body)
+        self.front.payload().get(self.layout.body()).unwrap_or(&[])
     }
 
     /// The attachment, read in place.
     #[must_use]
     pub fn attachment(&self) -> &[u8] {
-        self.part(&self.layout.attachment)
+        self.front.payload().get(self.layout.attachment_start()..).unwrap_or(&[])
     }
 
     /// The metadata, read in place.
     #[must_use]
     pub fn metadata(&self) -> Metadata<'_> {
-        Metadata::parse(self.part(&self.layout.metadata)).unwrap_or_default()
+        let block = self.front.payload().get(self.layout.metadata()).unwrap_or(&[]);
+        Metadata::parse(block).unwrap_or_default()
     }
 
     /// Takes the body out as a slice of what was received, without copying. The slice keeps the
     /// receive buffer's whole allocation alive: copy what is to be stored for long.
     #[must_use]
+    #[inline]
     pub fn into_body(self) -> Bytes {
-        if self.layout.body.is_empty() {
-            return Bytes::new();
-        }
-        // Cut at both ends rather than sliced: that would count the slice up and the whole down.
-        let mut payload = self.front.into_bytes();
-        payload.truncate(self.layout.body.end);
-        payload.advance(self.layout.body.start.min(payload.len()));
-        payload
+        self.front.into_bytes(self.layout.body())
     }
 }
 
@@ -301,8 +322,10 @@ pub fn decode_payload(
 ) -> Result<(Head, PayloadLayout), Rule> {
     let mut fields = Fields { reader: Reader::new(payload), total: payload.len() };
     match header.kind {
-        FrameKind::Request => request(header, &mut fields, metadata_bytes_max),
-        FrameKind::Reply => reply(header, &mut fields, metadata_bytes_max),
+        FrameKind::Request => request(header, payload, metadata_bytes_max)
+            .map(|(head, layout)| (Head::Request(head), layout)),
+        FrameKind::Reply => reply(header, payload, metadata_bytes_max)
+            .map(|(head, layout)| (Head::Reply(head), layout)),
         FrameKind::StreamData => {
             let end = header.flags & stream_flags::END != 0;
             zero(header.detail == 0 && header.aux == 0)?;
@@ -361,61 +384,100 @@ fn control(header: Header, payload: &[u8]) -> Result<Head, Rule> {
     })
 }
 
-fn request(
+/// A request's fields. The usual ones, with a timeout and nothing else in front of the body, are read
+/// right here; the rest is kept out of the way of the callers that inline this.
+#[inline]
+pub(crate) fn request(
     header: Header,
-    fields: &mut Fields<'_>,
+    payload: &[u8],
     metadata_bytes_max: u32,
-) -> Result<(Head, PayloadLayout), Rule> {
+) -> Result<(RequestHead, PayloadLayout), Rule> {
+    const RARE: u8 = request_flags::TRACE | request_flags::METADATA | request_flags::ATTACHMENT;
     if header.detail > RequestHead::PRIORITY_MAX {
         return Err(Rule::BadField);
     }
-    let has = |flag: u8| header.flags & flag != 0;
-    let timeout_us = match has(request_flags::TIMEOUT) {
-        true => Some(fields.reader.u64().ok_or(Rule::TruncatedPayload)?),
-        false => None,
-    };
-    let trace = match has(request_flags::TRACE) {
-        true => Some(fields.trace()?),
-        false => None,
-    };
-    let attachment_bytes = fields.attachment_bytes(has(request_flags::ATTACHMENT))?;
-    let metadata = fields.metadata(has(request_flags::METADATA), metadata_bytes_max)?;
-    let head = RequestHead {
+    let mut head = RequestHead {
         call: header.call,
         method: MethodId(header.aux),
         encoding: header.encoding,
         flags: header.flags,
         priority: header.detail,
-        timeout_us,
-        trace,
-        attachment_bytes,
+        timeout_us: None,
+        trace: None,
+        attachment_bytes: None,
     };
-    fields.checked_layout(metadata, attachment_bytes).map(|layout| (Head::Request(head), layout))
+    let mut start = 0;
+    if header.flags & request_flags::TIMEOUT != 0 {
+        let timeout = payload.first_chunk::<8>().ok_or(Rule::TruncatedPayload)?;
+        head.timeout_us = Some(u64::from_le_bytes(*timeout));
+        start = 8;
+    }
+    if header.flags & RARE != 0 {
+        return request_with_fields(head, payload, metadata_bytes_max);
+    }
+    Ok((head, PayloadLayout::of_body(start, header.payload_bytes)))
 }
 
-fn reply(
-    header: Header,
-    fields: &mut Fields<'_>,
+#[cold]
+fn request_with_fields(
+    mut head: RequestHead,
+    payload: &[u8],
     metadata_bytes_max: u32,
-) -> Result<(Head, PayloadLayout), Rule> {
-    let has = |flag: u8| header.flags & flag != 0;
-    let code = StatusCode::from_number(header.detail).ok_or(Rule::BadField)?;
-    let retry_after_ms = match has(reply_flags::RETRY_AFTER) {
+) -> Result<(RequestHead, PayloadLayout), Rule> {
+    let mut fields = Fields { reader: Reader::new(payload), total: payload.len() };
+    let has = |flag: u8| head.flags & flag != 0;
+    if has(request_flags::TIMEOUT) {
+        fields.reader.u64().ok_or(Rule::TruncatedPayload)?;
+    }
+    head.trace = match has(request_flags::TRACE) {
+        true => Some(fields.trace()?),
+        false => None,
+    };
+    let attachment_bytes = fields.attachment_bytes(has(request_flags::ATTACHMENT))?;
+    let metadata = fields.metadata(has(request_flags::METADATA), metadata_bytes_max)?;
+    head.attachment_bytes = attachment_bytes;
+    fields.checked_layout(metadata, attachment_bytes).map(|layout| (head, layout))
+}
+
+/// A reply's fields; see [`request`].
+#[inline]
+pub(crate) fn reply(
+    header: Header,
+    payload: &[u8],
+    metadata_bytes_max: u32,
+) -> Result<(ReplyHead, PayloadLayout), Rule> {
+    const RARE: u8 = reply_flags::RETRY_AFTER | reply_flags::METADATA | reply_flags::ATTACHMENT;
+    let head = ReplyHead {
+        call: header.call,
+        code: StatusCode::from_number(header.detail).ok_or(Rule::BadField)?,
+        encoding: header.encoding,
+        flags: header.flags,
+        handler_us: header.aux,
+        retry_after_ms: None,
+        attachment_bytes: None,
+    };
+    if header.flags & RARE != 0 {
+        return reply_with_fields(head, payload, metadata_bytes_max);
+    }
+    Ok((head, PayloadLayout::of_body(0, header.payload_bytes)))
+}
+
+#[cold]
+fn reply_with_fields(
+    mut head: ReplyHead,
+    payload: &[u8],
+    metadata_bytes_max: u32,
+) -> Result<(ReplyHead, PayloadLayout), Rule> {
+    let mut fields = Fields { reader: Reader::new(payload), total: payload.len() };
+    let has = |flag: u8| head.flags & flag != 0;
+    head.retry_after_ms = match has(reply_flags::RETRY_AFTER) {
         true => Some(fields.reader.u32().ok_or(Rule::TruncatedPayload)?),
         false => None,
     };
     let attachment_bytes = fields.attachment_bytes(has(reply_flags::ATTACHMENT))?;
     let metadata = fields.metadata(has(reply_flags::METADATA), metadata_bytes_max)?;
-    let head = ReplyHead {
-        call: header.call,
-        code,
-        encoding: header.encoding,
-        flags: header.flags,
-        handler_us: header.aux,
-        retry_after_ms,
-        attachment_bytes,
-    };
-    fields.checked_layout(metadata, attachment_bytes).map(|layout| (Head::Reply(head), layout))
+    head.attachment_bytes = attachment_bytes;
+    fields.checked_layout(metadata, attachment_bytes).map(|layout| (head, layout))
 }
 
 fn zero(holds: bool) -> Result<(), Rule> {
@@ -462,12 +524,14 @@ impl Fields<'_> {
     }
 
     /// The layout when the last `attachment` bytes are the attachment and the rest is the body.
+    /// Payloads are measured by a u32 on the wire, so their offsets fit.
     fn layout(&self, metadata: Range<usize>, attachment: usize) -> PayloadLayout {
-        let body_end = self.total.saturating_sub(attachment);
+        let small = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
         PayloadLayout {
-            metadata,
-            body: self.position()..body_end,
-            attachment: body_end..self.total,
+            metadata_start: small(metadata.start),
+            metadata_end: small(metadata.end),
+            body_start: small(self.position()),
+            body_end: small(self.total.saturating_sub(attachment)),
         }
     }
 

@@ -143,11 +143,11 @@ pub fn header(data: &[u8]) {
             let payload_bytes = u32::try_from(payload.len()).unwrap();
             let header = Header { payload_bytes, ..header };
             if let Ok((_, layout)) = decode_payload(header, payload, MetadataBytes::MAX.get()) {
-                assert!(layout.metadata.end <= layout.body.start);
-                assert!(layout.body.start <= layout.body.end);
-                assert_eq!(layout.body.end, layout.attachment.start);
-                assert_eq!(layout.attachment.end, payload.len());
-                assert!(Metadata::parse(&payload[layout.metadata]).is_some());
+                assert!(layout.metadata().end <= layout.body().start);
+                assert!(layout.body().start <= layout.body().end);
+                assert_eq!(layout.body().end, layout.attachment_start());
+                assert!(layout.attachment_start() <= payload.len());
+                assert!(Metadata::parse(&payload[layout.metadata()]).is_some());
             }
         }
         Err(Rule::UnknownFrameKind) => assert_eq!(kind, None),

@@ -43,6 +43,7 @@ impl FrameKind {
         Self::GoAway,
     ];
 
+    #[inline]
     const fn from_byte(byte: u8) -> Option<Self> {
         Some(match byte {
             1 => Self::Request,
@@ -60,6 +61,7 @@ impl FrameKind {
 
     /// The flag bits that mean something for this kind; all others must be zero (REQ-15).
     #[must_use]
+    #[inline]
     pub const fn flags(self) -> u8 {
         match self {
             Self::Request => 0b0111_1111,
@@ -71,11 +73,13 @@ impl FrameKind {
     }
 
     /// Whether the kind has a body, and so an encoding other than zero.
+    #[inline]
     const fn has_encoding(self) -> bool {
         matches!(self, Self::Request | Self::Reply | Self::StreamData)
     }
 
     /// Whether bytes may follow the header.
+    #[inline]
     const fn has_payload(self) -> bool {
         !matches!(self, Self::Credit | Self::Cancel | Self::Ping | Self::Pong)
     }
@@ -108,6 +112,7 @@ impl Header {
     /// # Errors
     ///
     /// The rule that the header breaks.
+    #[inline]
     pub fn decode(bytes: [u8; HEADER_BYTES]) -> Result<Self, Rule> {
         let [p0, p1, p2, p3, kind, flags, encoding, detail, c0, c1, c2, c3, a0, a1, a2, a3] = bytes;
         let Some(kind) = FrameKind::from_byte(kind) else {
@@ -133,6 +138,7 @@ impl Header {
 
     /// The header's sixteen bytes.
     #[must_use]
+    #[inline]
     pub const fn encode(&self) -> [u8; HEADER_BYTES] {
         let [p0, p1, p2, p3] = self.payload_bytes.to_le_bytes();
         let [c0, c1, c2, c3] = self.call.to_le_bytes();

@@ -13,8 +13,10 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::frame::{Frame, Payload, decode_payload};
-use crate::{HEADER_BYTES, Header, Hello, Rule};
+use core::ops::Range;
+
+use crate::frame::{Frame, Payload, ReplyHead, RequestHead, decode_payload, reply, request};
+use crate::{FrameKind, HEADER_BYTES, Header, Hello, Rule};
 
 /// Bytes that a buffer grows by at least when a frame is not complete.
 const GROW_BYTES_MIN: usize = 16 * 1024;
@@ -62,6 +64,7 @@ impl RecvBuffer {
     }
 
     /// Drops the frame that was yielded last, if it is still in place.
+    #[inline]
     fn release(&mut self) {
         if self.yielded != 0 {
             self.bytes.advance(self.yielded.min(self.bytes.len()));
@@ -146,21 +149,81 @@ impl RecvBuffer {
         frame_bytes_max: u32,
         metadata_bytes_max: u32,
     ) -> Result<Option<Frame<'_>>, Rule> {
+        let Some(header) = self.next_header(frame_bytes_max)? else { return Ok(None) };
+        self.front(header, metadata_bytes_max).map(Some)
+    }
+
+    /// The header of the next whole frame, or `None` when more bytes are needed. The frame is yielded
+    /// with it: read it with [`front_request`](Self::front_request) when it is a request,
+    /// [`front_reply`](Self::front_reply) when it is a reply, and [`front`](Self::front) in any case.
+    ///
+    /// # Errors
+    ///
+    /// The rule that the header breaks; as [`next_frame`](Self::next_frame).
+    #[inline]
+    pub fn next_header(&mut self, frame_bytes_max: u32) -> Result<Option<Header>, Rule> {
         self.release();
-        let Some((header, rest)) = self.bytes.split_first_chunk::<HEADER_BYTES>() else {
-            return Ok(None);
-        };
+        let Some(header) = self.bytes.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
         let header = Header::decode(*header)?;
         if header.payload_bytes > frame_bytes_max {
             return Err(Rule::FrameTooLarge);
         }
-        let payload_bytes = usize::try_from(header.payload_bytes).unwrap_or(usize::MAX);
-        let Some(payload) = rest.get(..payload_bytes) else {
+        let total = (header.payload_bytes as usize).saturating_add(HEADER_BYTES);
+        if total > self.bytes.len() {
             return Ok(None);
-        };
-        let (head, layout) = decode_payload(header, payload, metadata_bytes_max)?;
-        self.yielded = HEADER_BYTES.saturating_add(payload_bytes);
-        Ok(Some(Frame { head, payload: Payload::new(FrontFrame { buffer: self }, layout) }))
+        }
+        self.yielded = total;
+        Ok(Some(header))
+    }
+
+    /// The frame whose header was just answered. A frame that breaks a rule stays where it is.
+    ///
+    /// # Errors
+    ///
+    /// The rule that its payload breaks.
+    pub fn front(&mut self, header: Header, metadata_bytes_max: u32) -> Result<Frame<'_>, Rule> {
+        let read = decode_payload(header, self.front_payload(), metadata_bytes_max);
+        let (head, layout) = read.inspect_err(|_| self.yielded = 0)?;
+        Ok(Frame { head, payload: Payload::new(FrontFrame { buffer: self }, layout) })
+    }
+
+    /// The request whose header was just answered.
+    ///
+    /// # Errors
+    ///
+    /// The rule that its payload breaks.
+    #[inline]
+    pub fn front_request(
+        &mut self,
+        header: Header,
+        metadata_bytes_max: u32,
+    ) -> Result<(RequestHead, Payload<'_>), Rule> {
+        debug_assert!(header.kind == FrameKind::Request, "the caller looked");
+        let read = request(header, self.front_payload(), metadata_bytes_max);
+        let (head, layout) = read.inspect_err(|_| self.yielded = 0)?;
+        Ok((head, Payload::new(FrontFrame { buffer: self }, layout)))
+    }
+
+    /// The reply whose header was just answered.
+    ///
+    /// # Errors
+    ///
+    /// The rule that its payload breaks.
+    #[inline]
+    pub fn front_reply(
+        &mut self,
+        header: Header,
+        metadata_bytes_max: u32,
+    ) -> Result<(ReplyHead, Payload<'_>), Rule> {
+        debug_assert!(header.kind == FrameKind::Reply, "the caller looked");
+        let read = reply(header, self.front_payload(), metadata_bytes_max);
+        let (head, layout) = read.inspect_err(|_| self.yielded = 0)?;
+        Ok((head, Payload::new(FrontFrame { buffer: self }, layout)))
+    }
+
+    #[inline]
+    fn front_payload(&self) -> &[u8] {
+        self.bytes.get(HEADER_BYTES..self.yielded).unwrap_or(&[])
     }
 
     /// The hello at the front, or `None` when more bytes are needed.
@@ -185,17 +248,25 @@ pub(crate) struct FrontFrame<'a> {
 }
 
 impl FrontFrame<'_> {
+    #[inline]
     pub(crate) fn payload(&self) -> &[u8] {
-        self.buffer.bytes.get(HEADER_BYTES..self.buffer.yielded).unwrap_or(&[])
+        self.buffer.front_payload()
     }
 
-    /// Splits the payload off the buffer as a counted slice.
-    pub(crate) fn into_bytes(self) -> Bytes {
+    /// Splits part of the payload off the buffer as a counted slice; the rest of the frame is gone.
+    #[inline]
+    pub(crate) fn into_bytes(self, part: Range<usize>) -> Bytes {
         let total = self.buffer.yielded.min(self.buffer.bytes.len());
-        self.buffer.yielded = 0;
-        let mut frame = self.buffer.bytes.split_to(total);
-        frame.advance(HEADER_BYTES.min(frame.len()));
-        frame.freeze()
+        let end = part.end.saturating_add(HEADER_BYTES).min(total);
+        let start = part.start.saturating_add(HEADER_BYTES);
+        if start >= end {
+            return Bytes::new();
+        }
+        // Cut at both ends rather than sliced: that would count the slice up and the whole down.
+        let mut taken = self.buffer.bytes.split_to(end);
+        self.buffer.yielded = total.saturating_sub(end);
+        taken.advance(start);
+        taken.freeze()
     }
 }
 

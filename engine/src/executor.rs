@@ -1,11 +1,9 @@
 //! The shard's one task: turn, spin, sleep.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::counters::ShardCounters;
@@ -56,10 +54,17 @@ impl ShardTask {
         Ok(Self { driver, parker, local, counters, spin: parts.spin })
     }
 
-    /// Turns until the shard is drained.
-    pub(crate) async fn run(mut self) -> io::Result<()> {
+    /// Turns until the shard is drained or `until` says so, and drops its tasks then.
+    pub(crate) async fn run(mut self, until: impl Fn() -> bool) -> io::Result<()> {
+        let outcome = self.turns(until).await;
+        self.local.drop_tasks();
+        outcome
+    }
+
+    async fn turns(&mut self, until: impl Fn() -> bool) -> io::Result<()> {
         let mut idle_since: Option<Instant> = None;
         let mut reactor_at = self.driver.now();
+        let mut yielded_at = reactor_at;
         let mut wait = Duration::ZERO;
         let mut visit = rt::Visit::new();
         let mut spinning = false;
@@ -70,32 +75,35 @@ impl ShardTask {
                 None => self.driver.turn(wait)?,
             };
             self.counters.turns.add(1);
-            if self.driver.is_drained() {
+            let now = self.driver.now();
+            self.local.sleepers.wake_due(now);
+            let ran = self.local.run_tasks();
+            self.driver.settle();
+            if self.driver.is_drained() || until() {
                 return Ok(());
             }
-            // Others on this shard run now: tasks that a reply has woken, glommio when it is due.
-            let now = self.driver.now();
-            let polls = self.local.polls();
+            // Glommio and its tasks run now. A shard that spins lets them wait a little: going there
+            // and back costs more than a look at a socket.
             if now.duration_since(reactor_at) >= rt::REACTOR_EVERY {
-                reactor_at = now;
+                (reactor_at, yielded_at) = (now, now);
                 self.local.set_now(None);
                 visit.pay().await;
-            } else {
+            } else if !spinning || now.duration_since(yielded_at) >= YIELD_EVERY {
+                yielded_at = now;
                 rt::yield_now().await;
             }
             wait = Duration::ZERO;
             spinning = self.spin != Spin::Off;
-            let alone = polls == self.local.polls();
-            if worked || self.local.has_news() || !alone {
+            if worked || ran || self.local.has_news() {
                 idle_since = None;
                 // The next turn may as well wait as it looks: one system call instead of two.
-                if self.spin == Spin::Off && alone && !self.driver.has_parked_calls() {
+                if self.spin == Spin::Off && self.may_doze(now) {
                     wait = self.doze(now);
                 }
                 continue;
             }
             let idle = now.duration_since(*idle_since.get_or_insert(now));
-            match self.rest(idle) {
+            match self.rest(now, idle) {
                 Rest::Spin => {}
                 Rest::Doze => {
                     spinning = false;
@@ -112,7 +120,7 @@ impl ShardTask {
     }
 
     /// What to do after this long without work.
-    fn rest(&self, idle: Duration) -> Rest {
+    fn rest(&self, now: Instant, idle: Duration) -> Rest {
         let spins = match self.spin {
             Spin::Off => false,
             Spin::For(limit) => idle < limit,
@@ -124,11 +132,17 @@ impl ShardTask {
         };
         if spins {
             Rest::Spin
-        } else if idle < spun + DOZE_FOR && !self.driver.has_parked_calls() {
+        } else if idle < spun + DOZE_FOR && self.may_doze(now) {
             Rest::Doze
         } else {
             Rest::Park
         }
+    }
+
+    /// Whether the thread may sleep where glommio cannot wake it: not while somebody has just begun
+    /// to wait for a file, say, which glommio would bring within microseconds.
+    fn may_doze(&self, now: Instant) -> bool {
+        !self.local.has_foreign_wait(now, PROMPT_FOR)
     }
 
     /// How long the next turn may wait in the kernel.
@@ -164,6 +178,13 @@ enum Rest {
 /// glommio are taken for that point; it was not measured more closely.
 const DOZE_FOR: Duration = Duration::from_millis(5);
 
+/// How long after somebody began to wait for something of glommio's the shard sleeps only in glommio.
+/// Later it may doze as well, and what glommio has to say waits for up to [`rt::REACTOR_EVERY`].
+const PROMPT_FOR: Duration = Duration::from_millis(5);
+
+/// How long a spinning shard leaves glommio's own tasks alone.
+const YIELD_EVERY: Duration = Duration::from_micros(20);
+
 /// Runs a server's shard on this thread until it is drained; `ready` is called when it can turn.
 pub(crate) fn run_server(
     parts: ShardParts,
@@ -177,7 +198,7 @@ pub(crate) fn run_server(
         let dispatch = dispatch().map_err(io::Error::other)?;
         let task = ShardTask::new(parts, local, dispatch)?;
         ready();
-        rt::spawn_driver(task.run())?.await
+        rt::run_driver(task.run(|| false)).await?
     });
     drop(entered);
     outcome?
@@ -197,25 +218,13 @@ where
     let local = Local::new(Arc::clone(&parts.doorbell));
     let entered = local.enter();
     let outcome = rt::run("corewire", cpu, async move {
-        let task = ShardTask::new(parts, local, dispatch())?;
-        let main = main();
-        // Main runs in the driver's queue: going from one to the other is the cheapest switch.
-        let both = rt::spawn_driver(async move {
-            let mut driver = rt::spawn_uncounted(task.run());
-            let mut main = pin!(rt::counted(main));
-            poll_fn(|context| {
-                if let Poll::Ready(outcome) = main.as_mut().poll(context) {
-                    return Poll::Ready(Ok(outcome));
-                }
-                // Without a driver no call would ever end.
-                match Pin::new(&mut driver).poll(context) {
-                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                    Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
-                }
-            })
-            .await
-        })?;
-        both.await
+        let task = ShardTask::new(parts, Rc::clone(&local), dispatch())?;
+        let main = local.spawn(main());
+        rt::run_driver(async move {
+            task.run(|| main.is_finished()).await?;
+            main.take().ok_or_else(|| io::Error::other("the driver ended before its work did"))
+        })
+        .await?
     });
     drop(entered);
     outcome?

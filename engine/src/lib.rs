@@ -50,19 +50,22 @@ mod shard;
 #[cfg(feature = "sim")]
 #[doc(hidden)]
 pub mod sim;
+mod sleep;
 mod supervisor;
+mod tasks;
 mod timers;
 
 pub use address::IntoAddress;
-pub use channel::{CallFailure, Channel, ChannelConfig, ConnectError, NotSent, Reply};
+pub use channel::{Call, CallFailure, Channel, ChannelConfig, ConnectError, NotSent, Reply};
 pub use corewire_proto::{ClientConfig, CloseReason, Timeouts};
 pub use counters::{Counter, ShardCounters};
 pub use dispatch::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot};
 pub use doorbell::Doorbell;
 pub use error::StartError;
 pub use placement::{Placement, allowed_cpus, parse_cpus};
-pub use rt::{Task, sleep, spawn};
 pub use server::{
     ClientShard, Ended, EngineConfig, MakeDispatch, Running, RunningShard, run_on_shard, start,
 };
 pub use shard::{Budgets, ShardId, ShardInfo, Spin};
+pub use sleep::{Sleep, sleep};
+pub use tasks::{Task, spawn};

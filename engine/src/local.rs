@@ -8,14 +8,34 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::channel::ChannelCore;
 use crate::doorbell::{Doorbell, Order};
 use crate::io::Token;
+use crate::sleep::Sleepers;
+use crate::tasks::{TASK, Tasks};
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Local>>> = const { RefCell::new(None) };
+    #[cfg(feature = "sim")]
+    static VIRTUAL: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// The time now, where that of the driver's turn is not exact enough. A simulated shard has its own.
+#[inline]
+pub(crate) fn clock() -> Instant {
+    #[cfg(feature = "sim")]
+    if let Some(now) = VIRTUAL.get() {
+        return now;
+    }
+    Instant::now()
+}
+
+/// Sets the time of this thread's simulation, or ends it; answers the one before.
+#[cfg(feature = "sim")]
+pub(crate) fn set_clock(now: Option<Instant>) -> Option<Instant> {
+    VIRTUAL.replace(now)
 }
 
 /// One shard's mailbox.
@@ -32,10 +52,14 @@ pub(crate) struct Local {
     driver: RefCell<Option<Waker>>,
     /// Whether anything above was filled since the driver looked.
     news: Cell<bool>,
-    /// How often tasks of this shard were polled.
-    polls: Cell<u64>,
     /// The time of the driver's last turn, while it is the time still.
     now: Cell<Option<Instant>>,
+    pub(crate) tasks: Tasks,
+    pub(crate) sleepers: Sleepers,
+    /// How often somebody began to wait for something that the driver brings.
+    known_waits: Cell<u64>,
+    /// When somebody last began to wait for anything else.
+    foreign_wait: Cell<Option<Instant>>,
 }
 
 impl Local {
@@ -47,8 +71,11 @@ impl Local {
             connects: RefCell::default(),
             driver: RefCell::default(),
             news: Cell::new(false),
-            polls: Cell::new(0),
             now: Cell::new(None),
+            tasks: Tasks::default(),
+            sleepers: Sleepers::default(),
+            known_waits: Cell::new(0),
+            foreign_wait: Cell::new(None),
         })
     }
 
@@ -70,17 +97,42 @@ impl Local {
         CURRENT.with(|current| current.replace(local))
     }
 
+    /// Wakes the work with this key if the thread is that of the shard with this doorbell.
+    #[inline]
+    fn wake_here(key: u32, doorbell: &Arc<Doorbell>) -> bool {
+        let here = CURRENT.try_with(|current| match &*current.borrow() {
+            Some(local) if Arc::ptr_eq(&local.doorbell, doorbell) => {
+                local.wake_key(key);
+                true
+            }
+            _ => false,
+        });
+        here.unwrap_or(false)
+    }
+
+    /// Wakes a parked call or a task.
+    #[inline]
+    pub(crate) fn wake_key(&self, key: u32) {
+        if key & TASK == 0 {
+            self.woken.borrow_mut().push(key);
+            self.news.set(true);
+        } else {
+            self.tasks.push_ready(key);
+        }
+        self.wake_driver();
+    }
+
     fn knock(&self) {
         self.news.set(true);
+        self.wake_driver();
+    }
+
+    #[inline]
+    fn wake_driver(&self) {
         let driver = self.driver.borrow_mut().take();
         if let Some(driver) = driver {
             driver.wake();
         }
-    }
-
-    pub(crate) fn wake_call(&self, key: u32) {
-        self.woken.borrow_mut().push(key);
-        self.knock();
     }
 
     pub(crate) fn mark_dirty(&self, token: Token) {
@@ -112,17 +164,31 @@ impl Local {
     /// it saves a clock read per call.
     #[inline]
     pub(crate) fn now(&self) -> Instant {
-        self.now.get().unwrap_or_else(Instant::now)
+        self.now.get().unwrap_or_else(clock)
     }
 
-    pub(crate) fn count_poll(&self) {
-        self.polls.set(self.polls.get().wrapping_add(1));
+    /// Somebody begins to wait for something that the driver brings: a reply, a sleep, a task.
+    #[inline]
+    pub(crate) fn note_known_wait(&self) {
+        self.known_waits.set(self.known_waits.get().wrapping_add(1));
     }
 
-    /// How often tasks of this shard were polled. If it grows while the driver yields, others are
-    /// at work, and the driver must not block the thread.
-    pub(crate) fn polls(&self) -> u64 {
-        self.polls.get()
+    /// A poll that ends pending without having counted up waits for something else.
+    #[inline]
+    pub(crate) fn known_waits(&self) -> u64 {
+        self.known_waits.get()
+    }
+
+    /// Somebody begins to wait for what the driver knows nothing of: glommio's files and timers,
+    /// another thread, another task's channel.
+    #[cold]
+    pub(crate) fn note_foreign_wait(&self) {
+        self.foreign_wait.set(Some(self.now()));
+    }
+
+    /// Whether such a wait began less than `within` ago.
+    pub(crate) fn has_foreign_wait(&self, now: Instant, within: Duration) -> bool {
+        self.foreign_wait.get().is_some_and(|at| now.saturating_duration_since(at) < within)
     }
 
     pub(crate) fn set_driver(&self, waker: Option<Waker>) {
@@ -154,28 +220,43 @@ impl Drop for Entered {
     }
 }
 
-/// Wakes one call's handler. On its own shard that is a push into a list; from elsewhere it rings
-/// the shard's doorbell.
+/// Wakes one parked call or task. On its own shard that is a push into a list; from elsewhere it
+/// rings the shard's doorbell.
 #[derive(Debug)]
-pub(crate) struct CallWaker {
+pub(crate) struct LocalWaker {
     key: u32,
     doorbell: Arc<Doorbell>,
     /// Set from the wake to the poll, so that many wakes cost one poll.
     queued: AtomicBool,
 }
 
-impl CallWaker {
+impl LocalWaker {
     pub(crate) fn new(key: u32, doorbell: Arc<Doorbell>) -> Arc<Self> {
         Arc::new(Self { key, doorbell, queued: AtomicBool::new(false) })
     }
 
-    /// The handler is about to be polled: the next wake counts again.
+    /// The work is about to be polled: the next wake counts again.
+    ///
+    /// Whoever sets `queued` queues the work, too; so if it is not set here, nobody was swallowed. If
+    /// it is, the swap orders this poll behind whatever a thread did before a wake that found it
+    /// set. A plain store would not: the poll could read what that thread was about to change before
+    /// the store is seen, and the thread's wake still find the flag set.
+    #[inline]
     pub(crate) fn rearm(&self) {
-        self.queued.store(false, Ordering::Release);
+        if self.queued.load(Ordering::Relaxed) {
+            self.queued.swap(false, Ordering::AcqRel);
+        }
     }
 }
 
-impl Wake for CallWaker {
+impl LocalWaker {
+    /// Whether it was woken since the last poll began.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.queued.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake for LocalWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -184,11 +265,8 @@ impl Wake for CallWaker {
         if self.queued.swap(true, Ordering::AcqRel) {
             return;
         }
-        match Local::current() {
-            Some(local) if Arc::ptr_eq(&local.doorbell, &self.doorbell) => {
-                local.wake_call(self.key)
-            }
-            _ => self.doorbell.ring(Order::Wake(self.key)),
+        if !Local::wake_here(self.key, &self.doorbell) {
+            self.doorbell.ring(Order::Wake(self.key));
         }
     }
 }

@@ -83,10 +83,10 @@ impl Visit {
     }
 }
 
-/// Runs a future in the shard's own queue; answers its handle.
-pub(crate) fn spawn_driver<T: 'static>(
+/// Runs the driver in a queue of its own.
+pub(crate) async fn run_driver<T: 'static>(
     future: impl Future<Output = T> + 'static,
-) -> io::Result<Task<T>> {
+) -> io::Result<T> {
     let queue = glommio::executor().create_task_queue(
         Shares::Static(1000),
         // Not a latency queue: those shorten the preemption timer.
@@ -94,53 +94,7 @@ pub(crate) fn spawn_driver<T: 'static>(
         "corewire",
     );
     let task = glommio::spawn_local_into(future, queue);
-    task.map(Task).map_err(|error| io::Error::other(error.to_string()))
-}
-
-/// A task of the shard. Dropping it cancels it.
-#[derive(Debug)]
-pub struct Task<T>(glommio::Task<T>);
-
-impl<T> Task<T> {
-    /// Lets the task run to its end on its own.
-    pub fn detach(self) {
-        self.0.detach();
-    }
-}
-
-impl<T> Future for Task<T> {
-    type Output = T;
-
-    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<T> {
-        std::pin::Pin::new(&mut self.0).poll(context)
-    }
-}
-
-/// Runs a future beside the current one, in the same queue of the same shard.
-pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
-    spawn_uncounted(counted(future))
-}
-
-pub(crate) fn spawn_uncounted<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
-    Task(glommio::spawn_local(future))
-}
-
-/// The same future, with its polls counted in the shard's mailbox.
-pub(crate) async fn counted<T>(future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
-    let local = Local::current();
-    poll_fn(|context| {
-        if let Some(local) = &local {
-            local.count_poll();
-        }
-        future.as_mut().poll(context)
-    })
-    .await
-}
-
-/// Completes after `duration`.
-pub async fn sleep(duration: Duration) {
-    glommio::timer::sleep(duration).await;
+    Ok(task.map_err(|error| io::Error::other(error.to_string()))?.await)
 }
 
 /// Sleeps in glommio until the epoll set has news, the mailbox has, or it is time.
@@ -161,7 +115,7 @@ impl Parker {
         let mut timer = pin!(glommio::timer::sleep(wait.min(SLEEP_MAX)));
         let Self { set, registration, local } = self;
         let outcome = poll_fn(|context| {
-            if local.has_news() {
+            if local.has_news() || local.tasks.has_ready() {
                 return Poll::Ready(Ok(()));
             }
             local.set_driver(Some(context.waker().clone()));

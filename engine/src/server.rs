@@ -394,7 +394,7 @@ struct NoService;
 impl Dispatch for NoService {
     fn dispatch(
         &self,
-        _: crate::Incoming<'_>,
+        _: &mut crate::Incoming<'_>,
         _: &mut std::task::Context<'_>,
         reply: &mut crate::ReplySlot<'_>,
     ) -> crate::Dispatched {

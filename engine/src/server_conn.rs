@@ -238,9 +238,9 @@ impl<S: 'static> ServerConn<S> {
                 ServerInput::NeedBytes => return true,
                 ServerInput::Handled => {}
                 ServerInput::Call { request, payload, deadline } => {
-                    let incoming = Incoming {
+                    let mut incoming = Incoming {
                         request,
-                        payload,
+                        payload: Some(payload),
                         deadline,
                         peer: self.peer,
                         shard: shared.config.info.id,
@@ -250,7 +250,7 @@ impl<S: 'static> ServerConn<S> {
                     let mut reply = ReplySlot::new(&mut self.send, request.call, frame_bytes_max);
                     let polled = shared.calls.begin(
                         &*shared.dispatch,
-                        incoming,
+                        &mut incoming,
                         self.token,
                         &mut reply,
                         &shared.counters,

@@ -19,7 +19,7 @@ use crate::dispatch::Dispatch;
 use crate::doorbell::{Doorbell, Order};
 use crate::driver::Driver;
 use crate::io::Io;
-use crate::local::Local;
+use crate::local::{Local, set_clock};
 use crate::shard::{Budgets, DriverConfig, ShardInfo};
 
 /// What a simulated shard is told.
@@ -131,11 +131,12 @@ impl<I: Io> std::fmt::Debug for SimShard<I> {
 }
 
 /// Puts the mailbox that was there before back, also when what ran meanwhile panics.
-struct Within(Option<Rc<Local>>);
+struct Within(Option<Rc<Local>>, Option<Instant>);
 
 impl Drop for Within {
     fn drop(&mut self) {
         Local::swap_current(self.0.take());
+        set_clock(self.1);
     }
 }
 
@@ -173,31 +174,38 @@ impl<I: Io> SimShard<I> {
 
     /// Runs `body` as code of this shard at this time.
     pub fn enter<R>(&self, now: Instant, body: impl FnOnce() -> R) -> R {
-        let _within = Within(Local::swap_current(Some(Rc::clone(&self.local))));
+        let _within = self.within(now);
         self.local.set_now(Some(now));
         body()
     }
 
-    /// One turn; answers whether it did anything.
+    /// What a shard does between two sleeps, in the order in which its executor has it: a look at the
+    /// busy connection or a turn, then the tasks, then what they left. Answers whether it did anything.
     ///
     /// # Errors
     ///
     /// What the [`Io`] says; the shard cannot go on.
-    pub fn turn(&mut self) -> io::Result<bool> {
-        let _within = Within(Local::swap_current(Some(Rc::clone(&self.local))));
-        self.driver.turn(Duration::ZERO)
+    pub fn step(&mut self, now: Instant, spins: bool) -> io::Result<bool> {
+        let _within = self.within(now);
+        let hot = if spins { self.driver.try_hot() } else { None };
+        let worked = match hot {
+            Some(received) => received,
+            None => self.driver.turn(Duration::ZERO)?,
+        };
+        self.local.sleepers.wake_due(now);
+        let ran = self.local.run_tasks();
+        self.driver.settle();
+        Ok(worked || ran)
     }
 
-    /// What a shard that spins does instead of most turns; `None` if it declined.
-    pub fn try_hot(&mut self) -> Option<bool> {
-        let _within = Within(Local::swap_current(Some(Rc::clone(&self.local))));
-        self.driver.try_hot()
+    fn within(&self, now: Instant) -> Within {
+        Within(Local::swap_current(Some(Rc::clone(&self.local))), set_clock(Some(now)))
     }
 
     /// Whether something waits in the mailbox, so that the shard must not sleep.
     #[must_use]
     pub fn has_news(&self) -> bool {
-        self.local.has_news()
+        self.local.has_news() || self.local.tasks.has_ready()
     }
 
     /// When it must turn even if nothing happens.
@@ -237,6 +245,7 @@ impl<I: Io> SimShard<I> {
 
 impl<I: Io> Drop for SimShard<I> {
     fn drop(&mut self) {
+        self.local.drop_tasks();
         // Channels that still wait to be connected hold the mailbox, and it holds them.
         drop(self.local.take_connects());
     }

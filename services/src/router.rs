@@ -1,6 +1,6 @@
 //! From a method id to the method: one multiplication and one comparison.
 
-use corewire_codec::{MethodId, Status};
+use corewire_codec::{CodecId, MethodId, Status};
 use corewire_engine::{Dispatch, Dispatched, Incoming, ReplySlot};
 use std::rc::Rc;
 use std::task::Context;
@@ -91,29 +91,38 @@ impl Dispatch for Router {
     #[inline]
     fn dispatch(
         &self,
-        call: Incoming<'_>,
+        call: &mut Incoming<'_>,
         context: &mut Context<'_>,
         reply: &mut ReplySlot<'_>,
     ) -> Dispatched {
         let Some(method) = self.find(call.request.method) else {
-            let id = call.request.method;
-            reply.refuse(&Status::unimplemented(format!("no method here has the id {id}")));
-            return Dispatched::Replied;
+            return refuse_method(call.request.method, reply);
         };
         let (got, wanted) = (call.request.encoding.codec(), method.description().request_codec);
         if got != wanted {
-            let text = format!("this method's arguments are encoded as {wanted}, not {got}");
-            reply.refuse(&Status::unimplemented(text));
-            return Dispatched::Replied;
+            return refuse_codec(wanted, got, reply);
         }
         method.call(call, context, reply)
     }
 }
 
+#[cold]
+fn refuse_method(id: MethodId, reply: &mut ReplySlot<'_>) -> Dispatched {
+    reply.refuse(&Status::unimplemented(format!("no method here has the id {id}")));
+    Dispatched::Replied
+}
+
+#[cold]
+fn refuse_codec(wanted: CodecId, got: CodecId, reply: &mut ReplySlot<'_>) -> Dispatched {
+    let text = format!("this method's arguments are encoded as {wanted}, not {got}");
+    reply.refuse(&Status::unimplemented(text));
+    Dispatched::Replied
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CodecId, MethodDescription, codec::Raw};
+    use crate::{MethodDescription, codec::Raw};
     use bytes::Bytes;
 
     fn method(service: &'static str, name: &'static str) -> &'static MethodDescription {

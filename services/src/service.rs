@@ -5,7 +5,7 @@ use corewire_codec::{DecodeError, Encode, Payload, Status, read_argument};
 use corewire_engine::{Dispatched, Incoming, PendingCall, ReplySlot};
 use pin_project_lite::pin_project;
 use speedy::{LittleEndian, Readable};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -45,10 +45,10 @@ impl Methods {
         C: Encode<R> + 'static,
         R: 'static,
         F: Future<Output = Result<R, Status>> + 'static,
-        B: Fn(&mut IncomingCall<'_>) -> Result<F, Status> + 'static,
+        B: Fn(&mut IncomingCall<'_, '_>) -> Result<F, Status> + 'static,
     {
-        let unary =
-            Unary { description, begin, spare: Rc::default(), codec: PhantomData::<fn(C, R)> };
+        let spare = Rc::new(Spare { last: Cell::default(), more: RefCell::default() });
+        let unary = Unary { description, begin, spare, codec: PhantomData::<fn(C, R)> };
         self.list.push(Rc::new(unary));
     }
 }
@@ -59,7 +59,7 @@ pub(crate) trait Method {
 
     fn call(
         &self,
-        incoming: Incoming<'_>,
+        incoming: &mut Incoming<'_>,
         context: &mut task::Context<'_>,
         reply: &mut ReplySlot<'_>,
     ) -> Dispatched;
@@ -74,27 +74,28 @@ impl fmt::Debug for dyn Method {
 
 /// A call whose arguments are to be read.
 #[derive(Debug)]
-pub struct IncomingCall<'a> {
-    context: Context,
-    payload: Option<Payload<'a>>,
+pub struct IncomingCall<'a, 'b> {
+    incoming: &'a mut Incoming<'b>,
 }
 
-impl IncomingCall<'_> {
+impl IncomingCall<'_, '_> {
     /// The arguments, to be read in order.
+    #[inline]
     pub fn arguments(&mut self) -> Arguments<'_> {
-        Arguments { rest: self.payload.as_ref().map_or(&[], Payload::body) }
+        Arguments { rest: self.incoming.payload.as_ref().map_or(&[], Payload::body) }
     }
 
     /// What the handler may know about the call.
     #[must_use]
     pub fn context(&self) -> Context {
-        self.context
+        Context::new(self.incoming)
     }
 
     /// The body as it came: a slice of what was received, not copied. It keeps one of the
     /// shard's receive buffers (128 KiB unless configured otherwise) alive: copy what is to be kept for long.
+    #[inline]
     pub fn raw_body(&mut self) -> Bytes {
-        self.payload.take().map(Payload::into_body).unwrap_or_default()
+        self.incoming.payload.take().map(Payload::into_body).unwrap_or_default()
     }
 }
 
@@ -137,7 +138,36 @@ fn bad_argument(name: &str, error: &DecodeError) -> Status {
     Status::invalid_argument(format!("argument `{name}`: {error}"))
 }
 
-type Spare<F, C, R> = RefCell<Vec<Pin<Box<Slot<F, C, R>>>>>;
+type SlotBox<F, C, R> = Pin<Box<Slot<F, C, R>>>;
+
+/// Slots of calls that are over. The one that was used last has a place of its own, for a method
+/// whose handlers never pend needs no other.
+struct Spare<F, C, R> {
+    last: Cell<Option<SlotBox<F, C, R>>>,
+    more: RefCell<Vec<SlotBox<F, C, R>>>,
+}
+
+impl<F, C, R> Spare<F, C, R> {
+    #[inline]
+    fn take(&self) -> Option<SlotBox<F, C, R>> {
+        self.last.take().or_else(|| self.more.borrow_mut().pop())
+    }
+
+    #[inline]
+    fn put_back(&self, slot: SlotBox<F, C, R>) {
+        if let Some(other) = self.last.replace(Some(slot)) {
+            self.put_aside(other);
+        }
+    }
+
+    #[cold]
+    fn put_aside(&self, slot: SlotBox<F, C, R>) {
+        let mut more = self.more.borrow_mut();
+        if more.len() < SPARE_SLOTS_MAX {
+            more.push(slot);
+        }
+    }
+}
 
 struct Unary<B, F, C, R> {
     description: &'static MethodDescription,
@@ -202,15 +232,8 @@ where
 
     fn recycle(self: Pin<Box<Self>>) {
         if let Some(spare) = self.home.upgrade() {
-            put_back(&spare, self);
+            spare.put_back(self);
         }
-    }
-}
-
-fn put_back<F, C, R>(spare: &Spare<F, C, R>, slot: Pin<Box<Slot<F, C, R>>>) {
-    let mut spare = spare.borrow_mut();
-    if spare.len() < SPARE_SLOTS_MAX {
-        spare.push(slot);
     }
 }
 
@@ -219,7 +242,7 @@ where
     C: Encode<R> + 'static,
     R: 'static,
     F: Future<Output = Result<R, Status>> + 'static,
-    B: Fn(&mut IncomingCall<'_>) -> Result<F, Status>,
+    B: Fn(&mut IncomingCall<'_, '_>) -> Result<F, Status>,
 {
     fn description(&self) -> &'static MethodDescription {
         self.description
@@ -227,13 +250,11 @@ where
 
     fn call(
         &self,
-        incoming: Incoming<'_>,
+        incoming: &mut Incoming<'_>,
         context: &mut task::Context<'_>,
         reply: &mut ReplySlot<'_>,
     ) -> Dispatched {
-        let call_context = Context::new(&incoming);
-        let mut call = IncomingCall { context: call_context, payload: Some(incoming.payload) };
-        let future = match (self.begin)(&mut call) {
+        let future = match (self.begin)(&mut IncomingCall { incoming }) {
             Ok(future) => future,
             Err(status) => {
                 reply.status(&status);
@@ -241,15 +262,14 @@ where
             }
         };
         // The borrow ends before the handler runs: a handler may call this method again.
-        let spare = self.spare.borrow_mut().pop();
-        let mut slot = spare.unwrap_or_else(|| {
+        let mut slot = self.spare.take().unwrap_or_else(|| {
             let home = Rc::downgrade(&self.spare);
             Box::pin(Slot { future: None, parked: None, home, codec: PhantomData })
         });
         slot.as_mut().project().future.set(Some(future));
         match slot.as_mut().step(context, reply) {
             Poll::Ready(()) => {
-                put_back(&self.spare, slot);
+                self.spare.put_back(slot);
                 Dispatched::Replied
             }
             Poll::Pending => {

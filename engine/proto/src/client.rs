@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use corewire_codec::{
-    CancelReason, GoAway, Head, Hello, HelloRecords, Payload, RecvBuffer, ReplyHead, Role, Rule,
-    SendBuffer, VERSION,
+    CancelReason, FrameKind, GoAway, Head, Header, Hello, HelloRecords, Payload, RecvBuffer,
+    ReplyHead, Role, Rule, SendBuffer, VERSION,
 };
 
 use crate::config::records;
@@ -312,15 +312,35 @@ impl<T> ClientConnection<T> {
             Phase::Closed(reason) => return ClientInput::Closed(reason),
         }
         let limits = &self.config.limits;
-        let frame = recv.next_frame_within(limits.frame_bytes.get(), limits.metadata_bytes.get());
-        let frame = match frame {
-            Ok(Some(frame)) => frame,
+        let metadata_bytes_max = limits.metadata_bytes.get();
+        let header = match recv.next_header(limits.frame_bytes.get()) {
+            Ok(Some(header)) => header,
             Ok(None) => return ClientInput::NeedBytes,
             Err(rule) => return self.misbehaved(rule, out),
         };
         self.link.handle_frame(now);
+        // Most frames are replies: they take the short way, and the others stay out of it.
+        if header.kind != FrameKind::Reply {
+            return self.handle_other(header, recv, out);
+        }
+        match recv.front_reply(header, metadata_bytes_max) {
+            Ok((head, payload)) => self.handle_reply(head, payload, out, now),
+            Err(rule) => self.misbehaved(rule, out),
+        }
+    }
+
+    #[inline(never)]
+    fn handle_other<'a>(
+        &mut self,
+        header: Header,
+        recv: &mut RecvBuffer,
+        out: &mut SendBuffer,
+    ) -> ClientInput<'a, T> {
+        let frame = match recv.front(header, self.config.limits.metadata_bytes.get()) {
+            Ok(frame) => frame,
+            Err(rule) => return self.misbehaved(rule, out),
+        };
         match frame.head {
-            Head::Reply(head) => self.handle_reply(head, frame.payload, out, now),
             Head::Ping(opaque) => {
                 out.pong(opaque);
                 ClientInput::Handled
@@ -331,11 +351,14 @@ impl<T> ClientConnection<T> {
             },
             Head::GoAway(go_away) => self.handle_go_away(go_away),
             Head::Credit(_) => ClientInput::Handled,
-            Head::Request(_) | Head::Cancel { .. } => self.misbehaved(Rule::WrongDirection, out),
+            Head::Request(_) | Head::Reply(_) | Head::Cancel { .. } => {
+                self.misbehaved(Rule::WrongDirection, out)
+            }
             Head::StreamData(_) | Head::StreamEnd(_) => self.misbehaved(Rule::UnknownStream, out),
         }
     }
 
+    #[cold]
     fn handle_hello<'a>(
         &mut self,
         recv: &mut RecvBuffer,
@@ -374,12 +397,17 @@ impl<T> ClientConnection<T> {
             self.release(head.call);
             return ClientInput::Reply { work, head, payload };
         }
-        let abandoned = self.slots.get(slot(head.call)).is_some_and(|place| {
-            matches!(place.state, SlotState::Abandoned)
-                && u32::from(place.generation) == head.call >> 16
+        self.handle_late_reply(head.call, out)
+    }
+
+    /// A reply that nobody waits for: its call was abandoned, or never made.
+    #[cold]
+    fn handle_late_reply<'a>(&mut self, call: u32, out: &mut SendBuffer) -> ClientInput<'a, T> {
+        let abandoned = self.slots.get(slot(call)).is_some_and(|place| {
+            matches!(place.state, SlotState::Abandoned) && u32::from(place.generation) == call >> 16
         });
         if abandoned {
-            self.release(head.call);
+            self.release(call);
             ClientInput::Handled
         } else {
             self.misbehaved(Rule::UnknownReply, out)
@@ -402,6 +430,7 @@ impl<T> ClientConnection<T> {
         ClientInput::Closed(reason)
     }
 
+    #[cold]
     fn misbehaved<'a>(&mut self, rule: Rule, out: &mut SendBuffer) -> ClientInput<'a, T> {
         out.go_away(&GoAway { accepted: 0, rule: rule.number() }, rule.text());
         let reason = CloseReason::PeerMisbehaved(rule);

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use corewire_codec::{
-    CompressionId, GoAway, Head, Hello, HelloRecords, Payload, RecvBuffer, ReplyHead, RequestHead,
-    Role, Rule, SendBuffer, Status, VERSION, reply_flags, request_flags,
+    CompressionId, FrameKind, GoAway, Head, Header, Hello, HelloRecords, Payload, RecvBuffer,
+    ReplyHead, RequestHead, Role, Rule, SendBuffer, Status, VERSION, reply_flags, request_flags,
 };
 
 use crate::config::records;
@@ -139,17 +139,36 @@ impl<T> ServerConnection<T> {
             Phase::Hello => return self.handle_hello(recv, out, now),
             Phase::Closed(reason) => return ServerInput::Closed(reason),
         }
-        // Asking twice keeps the borrow checker content: the frame that is returned borrows `recv`.
         let limits = &self.config.limits;
-        let frame = recv.next_frame_within(limits.frame_bytes.get(), limits.metadata_bytes.get());
-        let frame = match frame {
-            Ok(Some(frame)) => frame,
+        let metadata_bytes_max = limits.metadata_bytes.get();
+        let header = match recv.next_header(limits.frame_bytes.get()) {
+            Ok(Some(header)) => header,
             Ok(None) => return ServerInput::NeedBytes,
             Err(rule) => return self.misbehaved(rule, out),
         };
         self.link.handle_frame(now);
+        // Most frames are requests: they take the short way, and the others stay out of it.
+        if header.kind != FrameKind::Request {
+            return self.handle_other(header, recv, out);
+        }
+        match recv.front_request(header, metadata_bytes_max) {
+            Ok((request, payload)) => self.handle_request(request, payload, out, now),
+            Err(rule) => self.misbehaved(rule, out),
+        }
+    }
+
+    #[inline(never)]
+    fn handle_other<'a>(
+        &mut self,
+        header: Header,
+        recv: &mut RecvBuffer,
+        out: &mut SendBuffer,
+    ) -> ServerInput<'a, T> {
+        let frame = match recv.front(header, self.config.limits.metadata_bytes.get()) {
+            Ok(frame) => frame,
+            Err(rule) => return self.misbehaved(rule, out),
+        };
         match frame.head {
-            Head::Request(request) => self.handle_request(request, frame.payload, out, now),
             Head::Cancel { call, .. } => self.handle_cancel(call, out),
             Head::Ping(opaque) => {
                 out.pong(opaque);
@@ -166,13 +185,14 @@ impl<T> ServerConnection<T> {
                 self.close(reason);
                 ServerInput::Closed(reason)
             }
-            Head::Reply(_) => self.misbehaved(Rule::WrongDirection, out),
+            Head::Request(_) | Head::Reply(_) => self.misbehaved(Rule::WrongDirection, out),
             // No stream can be open: requests that ask for one are answered with Unimplemented.
             Head::StreamData(_) | Head::StreamEnd(_) => self.misbehaved(Rule::UnknownStream, out),
             Head::Credit(_) => ServerInput::Handled,
         }
     }
 
+    #[cold]
     fn handle_hello<'a>(
         &mut self,
         recv: &mut RecvBuffer,
@@ -230,7 +250,9 @@ impl<T> ServerConnection<T> {
         if self.phase != Phase::Draining {
             self.accepted = self.accepted.wrapping_add(1);
         }
-        if let Some(status) = self.refusal(&request) {
+        if self.is_unusual(&request)
+            && let Some(status) = self.refusal(&request)
+        {
             if !one_way {
                 self.refuse(request.call, &status, out);
             }
@@ -240,7 +262,19 @@ impl<T> ServerConnection<T> {
         ServerInput::Call { request, payload, deadline }
     }
 
+    /// Whether there may be a [`refusal`](Self::refusal).
+    #[inline]
+    fn is_unusual(&self, request: &RequestHead) -> bool {
+        const USUAL: u8 =
+            !(request_flags::STREAM_IN | request_flags::STREAM_OUT | request_flags::ONE_WAY);
+        self.phase == Phase::Draining
+            || request.flags & !USUAL != 0
+            || request.timeout_us == Some(0)
+            || request.encoding.compression() != CompressionId::NONE
+    }
+
     /// Why a request is not even given to its handler.
+    #[cold]
     fn refusal(&self, request: &RequestHead) -> Option<Status> {
         const STREAM: u8 = request_flags::STREAM_IN | request_flags::STREAM_OUT;
         const ONE_WAY: u8 = request_flags::ONE_WAY;
@@ -280,6 +314,7 @@ impl<T> ServerConnection<T> {
         }
     }
 
+    #[cold]
     fn misbehaved<'a>(&mut self, rule: Rule, out: &mut SendBuffer) -> ServerInput<'a, T> {
         if self.phase == Phase::Hello {
             self.say_hello(out);

@@ -107,7 +107,8 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
         if work.deadline.is_some_and(|deadline| deadline <= now) {
             core.violated(Violated::Deadline, || format!("handler {number} outlives its deadline"));
         }
-        if work.woken && !paused.contains(&work.connection) {
+        let slept = work.sleeps_until.is_some_and(|until| until <= now);
+        if (work.woken || slept) && !paused.contains(&work.connection) {
             core.violated(Violated::LostWake, || {
                 format!("handler {number} was woken and is not polled: {work:?}")
             });
@@ -129,8 +130,8 @@ fn nudge(world: &mut World) {
     for host in &mut world.hosts {
         if host.shard.is_some() {
             world.net.nudge(host.set);
-            for task in host.tasks.values() {
-                std::task::Waker::from(std::sync::Arc::clone(&task.waker)).wake();
+            for waker in world.ledger.wakers.borrow().values() {
+                waker.wake_by_ref();
             }
         }
     }

@@ -1,16 +1,16 @@
 //! The clients' part: calls as tasks, and the judgement of how each ended.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use corewire_codec::{FrameWriter, MethodId, RequestHead, Rule, StatusCode, reply_flags};
 use corewire_engine::{CallFailure, CloseReason, NotSent, Reply};
 
 use crate::core::{Core, Event};
-use crate::host::{Calling, Host, Kind};
+use crate::host::{Host, Kind};
 use crate::ledger::{Call, End, Ledger, State};
 use crate::message::{Ask, BEHAVIOURS, Behaviour, CallKind, is_answer};
 use crate::plan::{MS, SECOND};
@@ -24,7 +24,10 @@ struct Wish {
     /// Bytes of the request behind its fixed part.
     more: usize,
     timeout: Option<Duration>,
+    /// When the caller's task is dropped, in ns.
     give_up: Option<u64>,
+    /// When the task itself lets go of the call.
+    patience: Option<Duration>,
     unsendable: Option<Unsendable>,
 }
 
@@ -66,6 +69,7 @@ fn wish(core: &Core, id: u64, mutating: bool) -> Wish {
     // A changed byte can make a request one that nobody answers.
     let needed = (endless || mutating) && timeout.is_none();
     let give_up = (dice.chance(habits.give_up) || needed).then(|| dice.spread(1_000, 2 * SECOND));
+    let own = dice.chance(500_000);
     Wish {
         ask: Ask {
             id,
@@ -79,7 +83,8 @@ fn wish(core: &Core, id: u64, mutating: bool) -> Wish {
             usize::try_from(bytes(60_000)).unwrap_or(0)
         },
         timeout,
-        give_up,
+        patience: own.then_some(give_up).flatten().map(Duration::from_nanos),
+        give_up: if own { None } else { give_up },
         unsendable,
     }
 }
@@ -96,7 +101,7 @@ pub(crate) fn begin(
     let mut wish = wish(core, id, tainted);
     if probe.is_some() {
         let ask = Ask { id, behaviour: Behaviour::Echo, delay_us: 1, reply_bytes: 8 };
-        wish = Wish { ask, more: 0, timeout: None, give_up: None, unsendable: None };
+        wish = Wish { ask, more: 0, timeout: None, give_up: None, patience: None, unsendable: None };
     }
     let drawn = core.dice.below(host.channels.len());
     let Some(channel) = host.channels.get(probe.unwrap_or(drawn)).cloned() else { return };
@@ -117,7 +122,7 @@ pub(crate) fn begin(
     }
     let (core, ledger) = (Rc::clone(core), Rc::clone(ledger));
     let number = host.number;
-    let future: Calling = Box::pin(async move {
+    let task = corewire_engine::spawn(async move {
         // The first poll: from here the caller's time runs.
         core.note(Note::Began { call: id, host: number });
         if let (Some(timeout), Some(call)) = (wish.timeout, ledger.calls.borrow_mut().get_mut(&id))
@@ -127,9 +132,29 @@ pub(crate) fn begin(
         }
         let head = RequestHead::new(0, MethodId(1));
         let encode = |body: &mut FrameWriter<'_>| encode(&core, &ledger, &wish, body);
-        channel.call(head, wish.timeout, encode).await
+        let mut call = channel.call(head, wish.timeout, encode);
+        let mut patience = wish.patience.map(corewire_engine::sleep);
+        let mut polls = 0u32;
+        let outcome = poll_fn(|context| {
+            ledger.wakers.borrow_mut().insert(id, context.waker().clone());
+            polls += 1;
+            // The worst moment to give up is between the wake and the poll.
+            let woken = polls > 1 && !core.calm.get();
+            let tired = woken && core.dice.chance(core.plan.habits.give_up_woken);
+            let mut late = || patience.as_mut().is_some_and(|sleep| Pin::new(sleep).poll(context).is_ready());
+            if tired || late() {
+                return Poll::Ready(None);
+            }
+            Pin::new(&mut call).poll(context).map(Some)
+        })
+        .await;
+        // Nobody waits any more before the call is dropped, as when its task is.
+        match outcome {
+            Some(outcome) => ended(&core, &ledger, id, Some(outcome)),
+            None => given_up(&core, &ledger, id),
+        }
     });
-    host.spawn(id, future);
+    host.tasks.insert(id, task);
 }
 
 fn encode(
@@ -153,44 +178,37 @@ fn encode(
     Ok(())
 }
 
-/// Polls the tasks that are ready now; to be called as code of the host's shard.
-pub(crate) fn poll_ready(host: &mut Host, core: &Rc<Core>, ledger: &Rc<Ledger>) {
-    let mut ready: Vec<u64> = host.ready.drain().collect();
-    while !ready.is_empty() {
-        let at = if core.plan.shuffle { core.dice.below(ready.len()) } else { 0 };
-        let id = ready.remove(at);
-        // The worst moment to give up is between the wake and the poll.
-        if !core.calm.get() && core.dice.chance(core.plan.habits.give_up_woken) {
-            give_up(host, core, ledger, id);
-        }
-        let Some(task) = host.tasks.get_mut(&id) else { continue };
-        task.waker.rearm();
-        let waker = Waker::from(Arc::clone(&task.waker));
-        let mut context = Context::from_waker(&waker);
-        let polled = catch_unwind(AssertUnwindSafe(|| task.future.as_mut().poll(&mut context)));
-        match polled {
-            Ok(Poll::Pending) => {}
-            Ok(Poll::Ready(outcome)) => {
-                ended(core, ledger, id, Some(outcome));
-                host.tasks.remove(&id);
-            }
-            Err(_) => {
-                ended(core, ledger, id, None);
-                host.tasks.remove(&id);
-            }
+/// Looks which tasks are over. One that is over without an outcome has panicked, which is judged to be
+/// the call's.
+pub(crate) fn reap(host: &mut Host, core: &Core, ledger: &Ledger) {
+    let over: Vec<u64> =
+        host.tasks.iter().filter(|(_, task)| task.is_finished()).map(|(id, _)| *id).collect();
+    for id in over {
+        host.tasks.remove(&id);
+        ledger.wakers.borrow_mut().remove(&id);
+        let open = ledger.calls.borrow().get(&id).is_some_and(|call| call.state == State::Open);
+        if open {
+            ended(core, ledger, id, None);
         }
     }
 }
 
-/// Drops a call's future; to be called as code of the host's shard.
+/// Drops a call's task; to be called as code of the host's shard.
 pub(crate) fn give_up(host: &mut Host, core: &Core, ledger: &Ledger, id: u64) {
     let Some(task) = host.tasks.remove(&id) else { return };
+    ledger.wakers.borrow_mut().remove(&id);
+    if !task.is_finished() {
+        given_up(core, ledger, id);
+    }
+    drop(task);
+}
+
+fn given_up(core: &Core, ledger: &Ledger, id: u64) {
     if let Some(call) = ledger.calls.borrow_mut().get_mut(&id) {
         core.note(Note::GivenUp { call: id, sent: call.encoded });
         call.state = State::GivenUp;
     }
     ledger.step();
-    drop(task);
 }
 
 /// Judges how a call ended; no outcome is a panic of the caller's own code.

@@ -2,15 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Wake, Waker};
 
 use corewire_engine::sim::{self, SimConfig, SimShard};
-use corewire_engine::{CallFailure, Channel, Dispatch, Doorbell, Reply, ShardId, ShardInfo};
+use corewire_engine::{Channel, Dispatch, Doorbell, ShardId, ShardInfo, Task};
 
 use crate::core::Core;
 use crate::io::{Accepted, SimIo};
@@ -32,37 +28,6 @@ pub(crate) enum Action {
     Renew(usize),
     /// Let go of all channels.
     Release,
-}
-
-/// The future of a call.
-pub(crate) type Calling = Pin<Box<dyn Future<Output = Result<Reply, CallFailure>>>>;
-
-pub(crate) struct Task {
-    pub(crate) future: Calling,
-    pub(crate) waker: Arc<TaskWaker>,
-}
-
-/// Puts a call's task into its host's list, once.
-#[derive(Debug)]
-pub(crate) struct TaskWaker {
-    call: u64,
-    queued: AtomicBool,
-    ready: flume::Sender<u64>,
-}
-
-impl TaskWaker {
-    pub(crate) fn rearm(&self) {
-        self.queued.store(false, Ordering::Relaxed);
-    }
-}
-
-impl Wake for TaskWaker {
-    fn wake(self: Arc<Self>) {
-        if !self.queued.swap(true, Ordering::Relaxed) {
-            // The host holds the receiver; without it nobody is left to poll.
-            let _ = self.ready.send(self.call);
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,10 +54,9 @@ pub(crate) struct Host {
     pub(crate) draining: bool,
     pub(crate) lives: u64,
     pub(crate) actions: VecDeque<Action>,
-    pub(crate) tasks: BTreeMap<u64, Task>,
+    /// The tasks of calls that are not over.
+    pub(crate) tasks: BTreeMap<u64, Task<()>>,
     pub(crate) channels: Vec<Channel>,
-    pub(crate) ready: flume::Receiver<u64>,
-    pub(crate) readied: flume::Sender<u64>,
 }
 
 impl std::fmt::Debug for Host {
@@ -106,7 +70,6 @@ impl std::fmt::Debug for Host {
 
 impl Host {
     pub(crate) fn new(number: usize, kind: Kind, core: &Core) -> Self {
-        let (readied, ready) = flume::unbounded();
         let doorbell = new_doorbell(core);
         Self {
             number,
@@ -124,8 +87,6 @@ impl Host {
             actions: VecDeque::new(),
             tasks: BTreeMap::new(),
             channels: Vec::new(),
-            ready,
-            readied,
         }
     }
 
@@ -204,21 +165,10 @@ impl Host {
         let due = |at| core.clock.of(at) <= core.now();
         self.again
             || !self.actions.is_empty()
-            || !self.ready.is_empty()
             || shard.has_news()
             || sim::is_rung(&self.doorbell)
             || net.has_news(self.set)
             || shard.next_timer().is_some_and(due)
-    }
-
-    pub(crate) fn spawn(&mut self, call: u64, future: Calling) {
-        let waker = Arc::new(TaskWaker {
-            call,
-            queued: AtomicBool::new(false),
-            ready: self.readied.clone(),
-        });
-        Waker::from(Arc::clone(&waker)).wake();
-        self.tasks.insert(call, Task { future, waker });
     }
 }
 

@@ -80,6 +80,8 @@ pub(crate) struct Work {
     pub(crate) fired: bool,
     /// It was woken and has not been polled since.
     pub(crate) woken: bool,
+    /// It waits for a timer of the engine's.
+    pub(crate) sleeps_until: Option<u64>,
 }
 
 /// All calls and all live handlers.
@@ -87,6 +89,8 @@ pub(crate) struct Work {
 pub(crate) struct Ledger {
     pub(crate) calls: RefCell<BTreeMap<u64, Call>>,
     pub(crate) works: RefCell<BTreeMap<u64, Work>>,
+    /// Wakers of the tasks of calls that are not over.
+    pub(crate) wakers: RefCell<BTreeMap<u64, Waker>>,
     /// Wakers of handlers that are over, for late wakes.
     pub(crate) stale: RefCell<BTreeMap<u64, Waker>>,
     pub(crate) works_made: RefCell<u64>,

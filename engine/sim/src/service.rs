@@ -1,8 +1,10 @@
 //! The servers' handlers: they do what the request asks, and say in the ledger what they do.
 
 use std::pin::Pin;
+use std::future::Future;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use corewire_codec::{Raw, Status, StatusCode};
@@ -33,11 +35,11 @@ fn planned_panic() -> ! {
 impl Dispatch for Service {
     fn dispatch(
         &self,
-        call: Incoming<'_>,
+        call: &mut Incoming<'_>,
         context: &mut Context<'_>,
         reply: &mut ReplySlot<'_>,
     ) -> Dispatched {
-        let Some(ask) = Ask::read(call.payload.body()) else {
+        let Some(ask) = call.payload.as_ref().and_then(|payload| Ask::read(payload.body())) else {
             reply.status(&Status::invalid_argument("the body is not one of the simulation's"));
             return Dispatched::Replied;
         };
@@ -67,14 +69,16 @@ impl Dispatch for Service {
                     waker: Some(context.waker().clone()),
                     fired: false,
                     woken: false,
+                    sleeps_until: None,
                 };
                 self.ledger.works.borrow_mut().insert(number, record);
-                let handler = Handler {
+                let mut handler = Handler {
                     core: Rc::clone(&self.core),
                     ledger: Rc::clone(&self.ledger),
                     number,
                     ask,
                     polls: 0,
+                    sleep: None,
                     answered: false,
                 };
                 handler.start(context);
@@ -134,21 +138,33 @@ struct Handler {
     number: u64,
     ask: Ask,
     polls: u32,
+    /// The engine's own timer, if that is what it waits for.
+    sleep: Option<corewire_engine::Sleep>,
     answered: bool,
 }
 
 impl Handler {
-    fn start(&self, context: &Context<'_>) {
+    fn start(&mut self, context: &mut Context<'_>) {
         match self.ask.behaviour {
             Behaviour::WakeSelf => self.wake_self(context),
             Behaviour::Never | Behaviour::PanicOnDrop => {}
-            _ => self.sleep(),
+            _ => self.sleep(context),
         }
     }
 
-    fn sleep(&self) {
+    fn sleep(&mut self, context: &mut Context<'_>) {
         let foreign = self.core.dice.chance(self.core.plan.habits.foreign);
         let delay = u64::from(self.ask.delay_us) * 1_000;
+        if !foreign && self.core.dice.chance(600_000) {
+            let mut sleep = corewire_engine::sleep(Duration::from_nanos(delay));
+            let polled = Pin::new(&mut sleep).poll(context);
+            debug_assert!(polled.is_pending(), "it is in the future");
+            self.sleep = Some(sleep);
+            if let Some(work) = self.ledger.works.borrow_mut().get_mut(&self.number) {
+                work.sleeps_until = Some(self.core.now() + delay);
+            }
+            return;
+        }
         self.core.after(delay, Event::Wake { work: self.number, foreign });
     }
 
@@ -161,7 +177,7 @@ impl Handler {
     }
 
     /// Notes the poll; answers whether the timer has fired.
-    fn look(&self, context: &Context<'_>) -> bool {
+    fn look(&mut self, context: &mut Context<'_>) -> bool {
         let now = self.core.now();
         let mut works = self.ledger.works.borrow_mut();
         let Some(work) = works.get_mut(&self.number) else { return false };
@@ -171,6 +187,18 @@ impl Handler {
             self.core.violated(Violated::Deadline, || {
                 format!("handler {} was polled after its deadline", self.number)
             });
+        }
+        if let Some(sleep) = &mut self.sleep
+            && Pin::new(sleep).poll(context).is_ready()
+        {
+            if work.sleeps_until.is_some_and(|until| until > now) {
+                self.core.violated(Violated::Deadline, || {
+                    format!("the sleep of handler {} ended before its time", self.number)
+                });
+            }
+            self.sleep = None;
+            work.sleeps_until = None;
+            return true;
         }
         std::mem::take(&mut work.fired)
     }
@@ -191,7 +219,7 @@ impl PendingCall for Handler {
         match self.ask.behaviour {
             Behaviour::PanicLater => planned_panic(),
             Behaviour::WaitTwice if self.polls < 2 => {
-                self.sleep();
+                self.sleep(context);
                 return Poll::Pending;
             }
             Behaviour::WakeSelf if self.polls < SELF_WAKES => {

@@ -18,8 +18,6 @@ pub(crate) enum Note {
     Event(Event),
     /// A host turned.
     Turn { host: usize, worked: bool },
-    /// A host looked at its busy connection only.
-    Hot { host: usize },
     /// A host received so many bytes.
     Received { wire: usize, side: usize, bytes: usize },
     /// A host sent so many bytes.

@@ -296,7 +296,6 @@ impl World {
             while let Some(action) = host.actions.pop_front() {
                 act(host, &core, &ledger, action);
             }
-            client::poll_ready(host, &core, &ledger);
         });
         self.turn(number);
     }
@@ -306,22 +305,16 @@ impl World {
         let host = &mut self.hosts[number];
         let Some(shard) = &mut host.shard else { return };
         let spins = core.plan.spin && core.dice.chance(500_000);
-        let hot = if spins { shard.try_hot() } else { None };
-        if hot.is_some() {
-            core.note(Note::Hot { host: number });
-        }
-        let worked = match hot {
-            Some(true) => true,
-            _ => match shard.turn() {
-                Ok(worked) => worked,
-                Err(error) => {
-                    core.violated(Violated::Panic, || format!("a turn failed: {error}"));
-                    false
-                }
-            },
+        let worked = match shard.step(core.clock.instant(), spins) {
+            Ok(worked) => worked,
+            Err(error) => {
+                core.violated(Violated::Panic, || format!("a turn failed: {error}"));
+                false
+            }
         };
         core.note(Note::Turn { host: number, worked });
         host.again = worked;
+        client::reap(host, &core, &self.ledger);
         let (least, most) = core.plan.turn;
         host.busy_until = core.now() + core.dice.between(least, most);
         if core.fault(core.plan.rates.freeze) {

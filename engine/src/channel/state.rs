@@ -6,18 +6,20 @@ use slab::Slab;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
-use std::task::Waker;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use super::{CallFailure, ChannelCore, NotSent, Reply, Ticket};
 use crate::io::Token;
+use crate::local::clock;
 
-/// What one call waits for.
+/// A call that was sent.
 #[derive(Debug)]
-pub(super) struct CallState {
-    pub(super) call: u32,
-    pub(super) waker: Option<Waker>,
-    pub(super) outcome: Option<Result<Reply, CallFailure>>,
+pub(super) enum CallState {
+    /// It has no outcome yet; its caller is woken when it has.
+    Waiting { call: u32, waker: Waker },
+    /// Its caller has not come for it yet.
+    Done(Result<Reply, CallFailure>),
 }
 
 /// Where the channel's connection is.
@@ -78,15 +80,41 @@ impl ChannelState {
         }
     }
 
-    /// Takes a slot if the connection is up and has one.
+    /// Takes a slot if the connection is up and has one; wakes the caller when its call is over.
+    #[inline]
     pub(super) fn try_begin(
         &mut self,
         core: &Rc<ChannelCore>,
         ticket: &mut Ticket<'_>,
         deadline: Option<Instant>,
+        context: &Context<'_>,
+    ) -> Begin {
+        if ticket.id.is_none()
+            && self.waiting.is_empty()
+            && let Link::Up { token, proto } = &mut self.link
+        {
+            let entry = self.calls.vacant_entry();
+            let key = entry.key();
+            note_deadline(core, *token, proto, &self.out, deadline);
+            if let Ok(call) = proto.begin_call(key, deadline) {
+                entry.insert(CallState::Waiting { call, waker: context.waker().clone() });
+                return Begin::Slot(key);
+            }
+        }
+        self.try_again(core, ticket, deadline, context)
+    }
+
+    /// The long way: there is no connection, no free slot, or others wait.
+    #[cold]
+    fn try_again(
+        &mut self,
+        core: &Rc<ChannelCore>,
+        ticket: &mut Ticket<'_>,
+        deadline: Option<Instant>,
+        context: &Context<'_>,
     ) -> Begin {
         let first = ticket.id.is_none();
-        if !first && deadline.is_some_and(|deadline| deadline <= core.local.now()) {
+        if !first && deadline.is_some_and(|deadline| deadline <= clock()) {
             return Begin::Failed(CallFailure::DeadlineExceeded { sent: false });
         }
         if let Link::Up { token, proto } = &mut self.link {
@@ -103,22 +131,16 @@ impl ChannelState {
             if turn && proto.has_slot() {
                 let entry = self.calls.vacant_entry();
                 let key = entry.key();
-                let earliest = proto.earliest_deadline();
-                let sooner = |at: Instant| earliest.is_none_or(|earliest| at < earliest);
-                if !self.out.is_empty() && deadline.is_some_and(sooner) {
-                    // What waits may be stuck behind a full socket, so that the request that is put
-                    // behind it brings about no turn: the driver's timer must know the deadline.
-                    core.local.mark_dirty(*token);
-                }
+                note_deadline(core, *token, proto, &self.out, deadline);
                 if let Ok(call) = proto.begin_call(key, deadline) {
-                    entry.insert(CallState { call, waker: None, outcome: None });
+                    entry.insert(CallState::Waiting { call, waker: context.waker().clone() });
                     ticket.id = None;
                     return Begin::Slot(key);
                 }
             }
             return Begin::Wait;
         }
-        match self.want_connection(core, core.local.now()) {
+        match self.want_connection(core, clock()) {
             Ok(()) => Begin::Wait,
             Err(why) => Begin::Failed(CallFailure::NotSent(NotSent::NoConnection(why))),
         }
@@ -145,6 +167,7 @@ impl ChannelState {
     }
 
     /// Appends the request of a call that has its slot.
+    #[inline]
     pub(super) fn send<E: std::fmt::Display>(
         &mut self,
         core: &Rc<ChannelCore>,
@@ -153,11 +176,13 @@ impl ChannelState {
         timeout: Option<Duration>,
         encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
     ) -> Result<(), CallFailure> {
-        let (Link::Up { token, proto }, Some(state)) = (&mut self.link, self.calls.get(key)) else {
+        let (Link::Up { token, proto }, Some(CallState::Waiting { call, .. })) =
+            (&mut self.link, self.calls.get(key))
+        else {
             let why = "the connection ended before the call was sent".to_owned();
             return Err(CallFailure::NotSent(NotSent::NoConnection(why)));
         };
-        head.call = state.call;
+        head.call = *call;
         head.timeout_us =
             timeout.map(|timeout| u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX));
         let was_empty = self.out.is_empty();
@@ -216,8 +241,9 @@ impl ChannelState {
     pub(crate) fn complete(&mut self, key: usize, outcome: Result<Reply, CallFailure>) {
         if let Some(state) = self.calls.get_mut(key) {
             self.proven |= outcome.is_ok();
-            state.outcome = Some(outcome);
-            if let Some(waker) = state.waker.take() {
+            if let CallState::Waiting { waker, .. } =
+                core::mem::replace(state, CallState::Done(outcome))
+            {
                 waker.wake();
             }
         }
@@ -303,6 +329,25 @@ impl ChannelState {
         };
         self.link = Link::Down { retry_at, why: reason.to_string() };
         self.wake_waiting(usize::MAX);
+    }
+}
+
+/// A call with this deadline is about to begin. What waits to be sent may be stuck behind a full socket,
+/// so that a request that is put behind it brings about no turn; the driver's timer must know of the
+/// deadline all the same, if it is the first one.
+#[inline]
+fn note_deadline(
+    core: &ChannelCore,
+    token: Token,
+    proto: &ClientConnection<usize>,
+    out: &SendBuffer,
+    deadline: Option<Instant>,
+) {
+    if let Some(deadline) = deadline
+        && !out.is_empty()
+        && proto.earliest_deadline().is_none_or(|earliest| deadline < earliest)
+    {
+        core.local.mark_dirty(token);
     }
 }
 

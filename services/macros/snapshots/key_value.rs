@@ -72,7 +72,7 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                     _,
                 >(
                     &KeyValueClient::DESCRIPTION.methods[0],
-                    move |call: &mut ::corewire::IncomingCall<'_>| {
+                    move |call: &mut ::corewire::IncomingCall<'_, '_>| {
                         let mut arguments = call.arguments();
                         let key: String = arguments.read("key")?;
                         arguments.finish()?;
@@ -98,7 +98,7 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                     _,
                 >(
                     &KeyValueClient::DESCRIPTION.methods[1],
-                    move |call: &mut ::corewire::IncomingCall<'_>| {
+                    move |call: &mut ::corewire::IncomingCall<'_, '_>| {
                         let mut arguments = call.arguments();
                         let key: String = arguments.read("key")?;
                         let value: Vec<u8> = arguments.read("value")?;
@@ -128,7 +128,7 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                     _,
                 >(
                     &KeyValueClient::DESCRIPTION.methods[2],
-                    move |call: &mut ::corewire::IncomingCall<'_>| {
+                    move |call: &mut ::corewire::IncomingCall<'_, '_>| {
                         let payload: Bytes = call.raw_body();
                         let service = ::core::clone::Clone::clone(&service);
                         ::core::result::Result::Ok(async move {
@@ -152,7 +152,7 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                     _,
                 >(
                     &KeyValueClient::DESCRIPTION.methods[3],
-                    move |call: &mut ::corewire::IncomingCall<'_>| {
+                    move |call: &mut ::corewire::IncomingCall<'_, '_>| {
                         call.arguments().finish()?;
                         let service = ::core::clone::Clone::clone(&service);
                         ::core::result::Result::Ok(async move {

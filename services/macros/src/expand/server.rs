@@ -108,7 +108,7 @@ fn registration(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) ->
             let service = ::core::clone::Clone::clone(&self.0);
             methods.unary::<#codec, _, _, _>(
                 &#client::DESCRIPTION.methods[#index],
-                move |call: &mut ::corewire::IncomingCall<'_>| {
+                move |call: &mut ::corewire::IncomingCall<'_, '_>| {
                     #decode
                     #take_context
                     let service = ::core::clone::Clone::clone(&service);

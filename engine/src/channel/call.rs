@@ -1,0 +1,153 @@
+//! One call, as its caller holds it: a future without inner futures, polled twice in the usual case.
+//!
+//! ```text
+//!           slot free                        reply
+//!   New ────────────────▶ Sent(key) ─────────────────▶ the outcome
+//!    │ no slot, no link      ▲
+//!    └────────▶ in the line ─┘
+//! ```
+
+use corewire_codec::{CancelReason, FrameWriter, RequestHead};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::state::{Begin, CallState, Link};
+use super::{CallFailure, ChannelCore, Reply, Ticket};
+
+/// A call that was made with [`Channel::call`](super::Channel::call). Nothing is sent before it is
+/// polled; dropping it cancels the call on the server.
+pub struct Call<'a, F> {
+    head: RequestHead,
+    timeout: Option<Duration>,
+    deadline: Option<Instant>,
+    /// `None` once the request is written.
+    encode: Option<F>,
+    /// The call's place in the line while it waits for a slot.
+    ticket: Ticket<'a>,
+    /// The call's entry in the channel's table while it is in flight.
+    key: Option<usize>,
+}
+
+/// Nothing in it is pinned: it has no inner future.
+impl<F> Unpin for Call<'_, F> {}
+
+impl<F> fmt::Debug for Call<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("head", &self.head)
+            .field("deadline", &self.deadline)
+            .field("in_flight", &self.key.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a, F> Call<'a, F> {
+    #[inline]
+    pub(super) fn new(
+        core: &'a Rc<ChannelCore>,
+        head: RequestHead,
+        timeout: Option<Duration>,
+        encode: F,
+    ) -> Self {
+        let ticket = Ticket { core, id: None };
+        Self { head, timeout, deadline: None, encode: Some(encode), ticket, key: None }
+    }
+}
+
+impl<E, F> Call<'_, F>
+where
+    E: fmt::Display,
+    F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
+{
+    /// Takes a slot and writes the request, or waits in the line for one.
+    #[inline]
+    fn begin(&mut self, context: &Context<'_>) -> Poll<Result<Reply, CallFailure>> {
+        let core = self.ticket.core;
+        let state = &mut *core.state.borrow_mut();
+        let waited = self.ticket.id.is_some();
+        if !waited {
+            self.deadline = self.timeout.and_then(|timeout| core.local.now().checked_add(timeout));
+        }
+        match state.try_begin(core, &mut self.ticket, self.deadline, context) {
+            Begin::Slot(key) => {
+                // The closure is there: only this arm takes it, and it is reached once.
+                let Some(encode) = self.encode.take() else { return Poll::Pending };
+                // What was spent in the line is no longer the server's.
+                let left = match self.deadline {
+                    Some(deadline) if waited => {
+                        Some(deadline.saturating_duration_since(crate::local::clock()))
+                    }
+                    _ => self.timeout,
+                };
+                match state.send(core, key, &mut self.head, left, encode) {
+                    Ok(()) => {
+                        core.local.note_known_wait();
+                        self.key = Some(key);
+                        Poll::Pending
+                    }
+                    Err(failure) => Poll::Ready(Err(failure)),
+                }
+            }
+            Begin::Wait => self
+                .ticket
+                .wait(state, context, self.deadline)
+                .map(|failure| Err(CallFailure::NotSent(failure))),
+            Begin::Failed(failure) => Poll::Ready(Err(failure)),
+        }
+    }
+}
+
+impl<E, F> Future for Call<'_, F>
+where
+    E: fmt::Display,
+    F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
+{
+    type Output = Result<Reply, CallFailure>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let Some(key) = this.key else { return this.begin(context) };
+        let state = &mut *this.ticket.core.state.borrow_mut();
+        // The entry stays until this future takes its outcome or is dropped.
+        match state.calls.get_mut(key) {
+            Some(CallState::Waiting { waker, .. }) => {
+                this.ticket.core.local.note_known_wait();
+                waker.clone_from(context.waker());
+                Poll::Pending
+            }
+            Some(CallState::Done(_)) => {
+                this.key = None;
+                match state.calls.remove(key) {
+                    CallState::Done(outcome) => Poll::Ready(outcome),
+                    CallState::Waiting { .. } => Poll::Pending,
+                }
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<F> Drop for Call<'_, F> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            abandon(self.ticket.core, key);
+        }
+    }
+}
+
+/// Nobody waits for this call any more.
+#[cold]
+fn abandon(core: &ChannelCore, key: usize) {
+    let state = &mut *core.state.borrow_mut();
+    let Some(CallState::Waiting { call, .. }) = state.calls.try_remove(key) else { return };
+    if let Link::Up { token, proto } = &mut state.link {
+        proto.abandon(call, CancelReason::Dropped, &mut state.out);
+        core.local.mark_dirty(*token);
+    }
+}
