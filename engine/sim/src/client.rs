@@ -101,7 +101,8 @@ pub(crate) fn begin(
     let mut wish = wish(core, id, tainted);
     if probe.is_some() {
         let ask = Ask { id, behaviour: Behaviour::Echo, delay_us: 1, reply_bytes: 8 };
-        wish = Wish { ask, more: 0, timeout: None, give_up: None, patience: None, unsendable: None };
+        wish =
+            Wish { ask, more: 0, timeout: None, give_up: None, patience: None, unsendable: None };
     }
     let drawn = core.dice.below(host.channels.len());
     let Some(channel) = host.channels.get(probe.unwrap_or(drawn)).cloned() else { return };
@@ -141,7 +142,8 @@ pub(crate) fn begin(
             // The worst moment to give up is between the wake and the poll.
             let woken = polls > 1 && !core.calm.get();
             let tired = woken && core.dice.chance(core.plan.habits.give_up_woken);
-            let mut late = || patience.as_mut().is_some_and(|sleep| Pin::new(sleep).poll(context).is_ready());
+            let mut late =
+                || patience.as_mut().is_some_and(|sleep| Pin::new(sleep).poll(context).is_ready());
             if tired || late() {
                 return Poll::Ready(None);
             }

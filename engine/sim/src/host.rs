@@ -20,6 +20,8 @@ use crate::trace::{Note, Violated};
 pub(crate) enum Action {
     /// Make this call.
     Call(u64),
+    /// Make this calm call on this channel.
+    Probe(u64, usize),
     /// Drop the future of this call.
     GiveUp(u64),
     /// A timer of this handler fired here.

@@ -1,7 +1,7 @@
 //! The servers' handlers: they do what the request asks, and say in the ledger what they do.
 
-use std::pin::Pin;
 use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;

@@ -155,8 +155,10 @@ impl World {
                     }
                     self.probes += 1;
                     let id = PROBE_IDS + self.probes;
-                    client::begin(&mut self.hosts[host], &core, &self.ledger, id, Some(channel));
-                    self.phase("probe", settle, |world| world.ledger.open() == 0);
+                    self.hosts[host].actions.push_back(Action::Probe(id, channel));
+                    self.phase("probe", settle, |world| {
+                        world.ledger.open() == 0 && world.hosts[host].actions.is_empty()
+                    });
                     succeeded = check::has_succeeded(&self.ledger, id);
                     if succeeded {
                         break;
@@ -382,6 +384,7 @@ fn drain(host: &mut Host, core: &Core) {
 fn act(host: &mut Host, core: &Rc<Core>, ledger: &Rc<Ledger>, action: Action) {
     match action {
         Action::Call(id) => client::begin(host, core, ledger, id, None),
+        Action::Probe(id, channel) => client::begin(host, core, ledger, id, Some(channel)),
         Action::GiveUp(id) => client::give_up(host, core, ledger, id),
         Action::Wake(work) => check::wake(ledger, work),
         Action::Renew(channel) => host.make_channel(core, channel),
