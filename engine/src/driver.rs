@@ -293,6 +293,11 @@ impl<I: Io> Driver<I> {
         }
     }
 
+    /// Whether connections have work left, so that the shard must not sleep.
+    pub(crate) fn has_queue(&self) -> bool {
+        !self.run.is_empty()
+    }
+
     /// For a shard that spins: tries to receive on the connection that was busy alone, without asking
     /// for readiness first, which saves its next call a system call. Every fourth time it declines,
     /// so that the others are looked after. Answers whether something came, or `None` if it declined.

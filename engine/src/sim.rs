@@ -195,7 +195,7 @@ impl<I: Io> SimShard<I> {
         self.local.sleepers.wake_due(now);
         let ran = self.local.run_tasks();
         self.driver.settle();
-        Ok(worked || ran)
+        Ok(worked || ran || self.driver.has_queue())
     }
 
     fn within(&self, now: Instant) -> Within {
