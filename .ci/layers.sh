@@ -6,10 +6,12 @@ set -eu
 failed=0
 fail() { echo "layers: $1" >&2; failed=1; }
 
-# Every crate that a crate reaches, by name, tests and build scripts left out.
+# Every crate that a crate reaches, by name, tests and build scripts left out; with flags for cargo.
 reach() {
-    cargo tree --quiet --locked -p "$1" -e normal --prefix none --format '{p}' |
-        cut -d' ' -f1 | sort -u | grep -vx "$1" || true
+    local crate=$1
+    shift
+    cargo tree --quiet --locked -p "$crate" "$@" -e normal --prefix none --format '{p}' |
+        cut -d' ' -f1 | sort -u | grep -vx "$crate" || true
 }
 
 # may_not CRATE NAME...: none of these is reached.
@@ -42,6 +44,20 @@ fi
 if found=$(git ls-files -co --exclude-standard -- '*Cargo.toml' | grep -vE '^engine/(sim/)?Cargo\.toml$' | xargs grep -nE 'features *= *\[[^]]*"(sim|canary)"'); then
     fail "the engine's features for the simulator are used by another package:"$'\n'"$found"
 fi
+
+# A client without shards brings no runtime but the one it is for. The first check can see: with
+# shards there is glommio.
+grep -qx glommio-ng <<<"$(reach corewire)" || fail "corewire reaches no glommio-ng; mend the search"
+for features in blocking tokio blocking,tokio; do
+    reached=$(reach corewire --no-default-features --features "$features")
+    banned="glommio-ng rustix io-uring signal-hook"
+    [ "$features" = blocking ] && banned="$banned tokio flume oneshot"
+    for name in $banned; do
+        if grep -qx "$name" <<<"$reached"; then
+            fail "corewire with only $features must not depend on $name"
+        fi
+    done
+done
 
 # Whoever can do without `unsafe` says so where nobody can overrule it.
 for root in codec/src/lib.rs engine/proto/src/lib.rs engine/sim/src/lib.rs services/src/lib.rs services/macros/src/lib.rs \

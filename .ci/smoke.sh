@@ -110,6 +110,12 @@ grep -qE '"calls":[1-9]' "$work/bench.out" || fail "no call was made"
 timeout 60 "$bin/corewire" bench "$addr" --payload 65536 --conns 2 --inflight 4 --secs 0.3 --spin \
     >"$work/bench.out" 2>"$work/bench.err" || fail "corewire bench with 64 KiB bodies failed"
 grep -qE '^calls +[1-9][0-9]* \(0 failed\)$' "$work/bench.out" || fail "the table does not say that no call failed"
+timeout 60 "$bin/corewire" bench "$addr" --conns 4 --rate 2000 --arrivals poisson --secs 0.5 --json \
+    >"$work/bench.out" 2>"$work/bench.err" || fail "corewire bench --rate failed"
+cat "$work/bench.out"
+for key in rate offered offered_rps missed late_p50_us late_p99_us late_max_us; do
+    grep -qE "\"open\":\{.*\"$key\":[0-9]" "$work/bench.out" || fail "the JSON line of an open loop has no number '$key'"
+done
 # While it still serves: the same address again is refused, in one sentence.
 refuses 2 1 "$bin/examples/echo_server" --addr "$addr" --cores "$cpu"
 grep -q 'in use' "$work/refused.err" || fail "a taken address is not called in use"
@@ -142,6 +148,7 @@ refuses 2 any "$bin/examples/echo_server" --spin never
 refuses 2 any "$bin/examples/kv_server" --cores 3-1
 refuses 2 any "$bin/examples/quickstart" --secs 0
 refuses 2 any "$bin/corewire" bench 127.0.0.1:1 --secs forever
+refuses 2 any "$bin/corewire" bench 127.0.0.1:1 --rate 0
 refuses 2 any "$bin/corewire" bench
 refuses 2 1 "$bin/examples/echo_server" --addr nowhere
 refuses 2 1 "$bin/examples/echo_server" --addr 127.0.0.1:0 --cores 1023
@@ -150,7 +157,8 @@ refuses 2 1 "$bin/corewire" bench 127.0.0.1:1 --server-pid 2147483647
 
 # What the benches package offers; each of its programs has --quick: once, briefly, measuring nothing.
 benches=$(cargo metadata --format-version 1 --no-deps | tr '{' '\n' | grep '"src_path":"[^"]*/benches/' || true)
-for name in floor compare; do
+# With the programs built, floor takes about 13 s, compare 50 s and mixed 4 s.
+for name in floor compare mixed; do
     if grep -q "\"kind\":\[\"bin\"\].*\"name\":\"$name\"" <<<"$benches"; then
         if [ "$(nproc)" -lt 2 ]; then
             echo "SKIPPED: $name wants two CPUs"

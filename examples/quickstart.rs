@@ -9,11 +9,12 @@
 //! the server. The service itself is in `shared/kv.rs`.
 
 use clap::Parser;
-use corewire::{CallError, ClientShard, Placement, Running, Server, block_on_shard, spawn};
+use corewire::{
+    Address, CallError, ClientShard, Placement, Running, Server, block_on_shard, spawn,
+};
 use corewire_examples::kv::{KeyValueClient, KeyValueServer, Store};
 use hdrhistogram::Histogram;
 use std::error::Error;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -68,7 +69,7 @@ async fn call_until(
 
 /// Opens connections, makes calls on all of them at once, and sorts what it measured by shard.
 async fn client(
-    server: SocketAddr,
+    server: Address,
     shards: usize,
     flags: Flags,
 ) -> Result<Vec<Measured>, Box<dyn Error>> {
@@ -81,7 +82,7 @@ async fn client(
     let mut tasks = Vec::new();
     for conn in 0..flags.conns as usize * shards {
         // The kernel chose the shard; the hello told which one it is.
-        let client = KeyValueClient::connect(server).await?;
+        let client = KeyValueClient::connect(&server).await?;
         let (shard, _) = client.channel().server_shard().ok_or("the server names no shard")?;
         let shard = usize::from(shard);
         measured.get_mut(shard).ok_or("the server names a shard it does not have")?.connections +=
@@ -98,7 +99,7 @@ async fn client(
         }
     }
     // A call to a server that refuses it: the error says whether it may have run.
-    let client = KeyValueClient::connect(server).await?;
+    let client = KeyValueClient::connect(&server).await?;
     match client.remove("no such key".into()).await {
         Err(CallError::Status(status)) if status.code() == corewire::StatusCode::NotFound => {}
         other => return Err(format!("removing an absent key gave {other:?}").into()),
@@ -135,7 +136,7 @@ fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
         .placement(Placement::AllCpus)
         .service(|_shard| KeyValueServer::new(Store::default()))
         .start()?;
-    let address = server.addresses().first().copied().ok_or("the server has no address")?;
+    let address = server.addresses().first().cloned().ok_or("the server has no address")?;
     let (secs, shards) = (flags.secs, server.shards().len());
     println!("serving on {address} with {shards} shards; calling for {secs} s");
     let measured = block_on_shard(ClientShard::default(), move || client(address, shards, flags))?;

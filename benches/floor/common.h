@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* A frame is a body behind its length: 4 bytes, little-endian, not counting themselves. */
 enum { PREFIX_BYTES = 4 };
@@ -41,6 +42,9 @@ void set_nodelay(int fd);
 
 uint32_t load_le32(const uint8_t *from);
 void store_le32(uint8_t *to, uint32_t value);
+
+/* A process' peak resident memory in MiB (VmHWM), or a negative number when it cannot be read. */
+double peak_mb(pid_t pid);
 
 /* Nanoseconds of the monotonic clock. */
 uint64_t now_ns(void);

@@ -1,4 +1,4 @@
-/* Closed-loop load for the floor server, or for any server that echoes frames of a 4-byte length and a body.
+/* Load for the floor server, or for any server that echoes frames of a 4-byte length and a body.
  *
  * One thread. Every connection keeps K calls in flight: each reply is answered by a new call at once, all replies of
  * one read by one write. Half a second of warm-up is not counted. Every byte of every reply is compared with what was
@@ -6,9 +6,15 @@
  *
  *   floor_client ADDR --payload 64 --conns 1 --inflight 1 --secs 2 --cpu 1 --wait epoll|spin --server-pid PID --json
  *
+ * With --rate R the loop is open: R calls per second over all connections, sent when they are due (--arrivals
+ * constant|poisson, --seed N), whatever earlier calls do, and timed from when they were due. --inflight is then the most
+ * calls in flight on a connection; a call that finds its connection full goes to the next one with room, one that finds
+ * no room at all waits, and one that waited to the end is missed.
+ *
  * With --json it prints one line. The exit code is 1 when any call failed and 2 for a wrong flag. */
 #include "common.h"
 #include "histogram.h"
+#include "pace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +31,7 @@
 
 enum { EVENTS_PER_WAIT = 256, SEQUENCE_BYTES = 8 };
 #define WARM_UP_NS UINT64_C(500000000)
+#define DRAIN_NS UINT64_C(10000000000)
 #define SCRATCH_BYTES ((size_t)1 << 20)
 #define MAX_IN_FLIGHT_BYTES ((uint64_t)4 << 30)
 
@@ -37,7 +44,10 @@ static struct {
     enum wait_mode wait;
     pid_t server_pid; /* 0: not given */
     bool json;
-} options = {.payload = 64, .conns = 1, .inflight = 1, .secs = 2.0, .wait = WAIT_EPOLL};
+    double rate; /* 0: a closed loop */
+    bool poisson;
+    uint64_t seed;
+} options = {.payload = 64, .conns = 1, .inflight = 1, .secs = 2.0, .wait = WAIT_EPOLL, .seed = 1};
 
 /* The frames in flight lie in a ring of K slots. What comes back must be, byte for byte, what the ring holds: a slot
  * is stamped anew only after its reply has arrived in full. All offsets are bytes within the ring. */
@@ -54,6 +64,8 @@ struct connection {
     size_t partial; /* bytes of the next reply that have arrived */
     uint64_t sequence;
     uint64_t calls; /* answered in the measured seconds */
+    size_t in_flight; /* kept in an open loop only; a closed one always has K */
+    bool touched;     /* has calls that are stamped and not yet handed to the socket */
 };
 
 static struct {
@@ -67,6 +79,16 @@ static struct {
     uint64_t calls;
     uint64_t errors;
 } client;
+
+/* The open loop. Times are on the monotonic clock. */
+static struct {
+    struct schedule schedule;
+    uint64_t begin, end; /* calls due in between are measured */
+    size_t turn;
+    size_t in_flight;
+    uint64_t offered, missed;
+    struct histogram late;
+} load;
 
 /* One look at all clocks, taken when the measured seconds begin and when they end. */
 struct snapshot {
@@ -95,27 +117,13 @@ static struct snapshot take_snapshot(void)
     return s;
 }
 
-/* The server's peak resident memory in MiB (VmHWM), or a negative number when it cannot be read. */
-static double server_peak_mb(void)
-{
-    char path[64], line[256];
-    snprintf(path, sizeof path, "/proc/%d/status", (int)options.server_pid);
-    FILE *status = fopen(path, "r");
-    double kib = -1024.0;
-    while (status != NULL && fgets(line, sizeof line, status) != NULL)
-        if (sscanf(line, "VmHWM: %lf", &kib) == 1)
-            break;
-    if (status != NULL)
-        fclose(status);
-    return kib / 1024.0;
-}
-
 /* Every call that was in flight on the connection counts as failed. */
 static void fail(struct connection *c, const char *why)
 {
     if (client.errors == 0)
         fprintf(stderr, "error: %s\n", why);
-    client.errors += options.inflight;
+    client.errors += options.rate > 0 ? c->in_flight : options.inflight;
+    load.in_flight -= c->in_flight;
     client.open--;
     c->open = false;
     close(c->fd);
@@ -184,12 +192,32 @@ static bool check_replies(struct connection *c, size_t n)
     return true;
 }
 
+/* Takes the replies of one read in an open loop: a call is timed from when it was due, and belongs to the measured
+ * seconds by that; the rate counts what comes back in them. */
+static bool take_open_replies(struct connection *c, size_t n, uint64_t now)
+{
+    for (c->partial += n; c->partial >= client.frame; c->partial -= client.frame) {
+        uint64_t due = c->sent_at[c->next_slot];
+        if (due >= load.begin && due < load.end)
+            histogram_add(&client.latency, now - due);
+        if (now >= load.begin && now < load.end)
+            client.calls++;
+        if (++c->next_slot == options.inflight)
+            c->next_slot = 0;
+        c->in_flight--;
+        load.in_flight--;
+    }
+    return true;
+}
+
 /* Takes the replies of one read and sends as many calls again. */
 static bool take_replies(struct connection *c, size_t n)
 {
     if (!check_replies(c, n))
         return false;
     uint64_t now = now_ns();
+    if (options.rate > 0)
+        return take_open_replies(c, n, now);
     size_t first = c->next_slot, done = 0;
     for (c->partial += n; c->partial >= client.frame; c->partial -= client.frame) {
         if (client.measuring) {
@@ -332,12 +360,139 @@ static void run_spin(struct snapshot *begin, struct snapshot *end, uint64_t warm
                 serve(&client.connections[i], false);
 }
 
+/* The next connection in turn that has room, or NULL. */
+static struct connection *next_with_room(void)
+{
+    for (size_t i = 0; i < options.conns; i++) {
+        struct connection *c = &client.connections[(load.turn + i) % options.conns];
+        if (c->open && c->in_flight < options.inflight) {
+            load.turn = (load.turn + i + 1) % options.conns;
+            return c;
+        }
+    }
+    return NULL;
+}
+
+/* Sends every call that is due and has room, those of one connection by one write. False when one found no room. */
+static bool send_due(uint64_t now)
+{
+    static struct connection **touched;
+    size_t count = 0;
+    bool room = true;
+    if (touched == NULL)
+        touched = must_alloc(NULL, options.conns * sizeof *touched);
+    for (uint64_t due; now < load.end && (due = load.begin - WARM_UP_NS + schedule_next(&load.schedule)) <= now;) {
+        struct connection *c = due < load.end ? next_with_room() : NULL;
+        if (c == NULL) {
+            room = due >= load.end;
+            break;
+        }
+        start_calls(c, (c->next_slot + c->in_flight) % options.inflight, 1, due);
+        c->in_flight++;
+        load.in_flight++;
+        if (due >= load.begin) {
+            load.offered++;
+            histogram_add(&load.late, now - due);
+        }
+        if (!c->touched)
+            touched[count++] = c;
+        c->touched = true;
+        schedule_take(&load.schedule);
+    }
+    for (size_t i = 0; i < count; i++) {
+        touched[i]->touched = false;
+        if (touched[i]->open)
+            flush(touched[i]);
+    }
+    return room;
+}
+
+/* What was due and never sent is missed, what was sent and never answered has failed. */
+static void close_load(void)
+{
+    for (uint64_t due; (due = load.begin - WARM_UP_NS + schedule_next(&load.schedule)) < load.end;) {
+        if (due >= load.begin) {
+            load.offered++;
+            load.missed++;
+        }
+        schedule_take(&load.schedule);
+    }
+    if (load.in_flight > 0) {
+        fprintf(stderr, "error: %zu calls were never answered\n", load.in_flight);
+        client.errors += load.in_flight;
+    }
+}
+
+/* Open loop. Parked, a timer wakes it for the next call that is due; spinning, it asks again and again, and the whole set
+ * at once: asking every socket in turn would make the sender late by a sweep. */
+static void run_open(struct snapshot *begin, struct snapshot *end, uint64_t start)
+{
+    struct epoll_event events[EVENTS_PER_WAIT];
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (epoll < 0 || timer < 0)
+        die_errno("cannot make an epoll set and a timer");
+    watch(epoll, timer, EPOLLIN | EPOLLET, NULL);
+    for (size_t i = 0; i < options.conns; i++)
+        watch(epoll, client.connections[i].fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, &client.connections[i]);
+    load.begin = start + WARM_UP_NS;
+    load.end = load.begin + (uint64_t)(options.secs * 1e9);
+    schedule_init(&load.schedule, options.rate, options.poisson, options.seed);
+    while (client.open > 0) {
+        uint64_t now = now_ns();
+        if (!client.measuring && now >= load.begin) {
+            *begin = take_snapshot();
+            client.measuring = true;
+        }
+        if (end->wall_ns == 0 && now >= load.end)
+            *end = take_snapshot();
+        if (now >= load.end && (load.in_flight == 0 || now >= load.end + DRAIN_NS))
+            break;
+        bool room = send_due(now);
+        if (options.wait == WAIT_EPOLL) {
+            uint64_t due = start + schedule_next(&load.schedule);
+            uint64_t bound = !client.measuring ? load.begin : now < load.end ? load.end : load.end + DRAIN_NS;
+            wake_at(timer, room && due < bound && now < load.end ? due : bound);
+        }
+        int ready = epoll_wait(epoll, events, EVENTS_PER_WAIT, options.wait == WAIT_EPOLL ? -1 : 0);
+        if (ready < 0 && errno != EINTR)
+            die_errno("epoll_wait failed");
+        for (int i = 0; i < ready; i++) {
+            struct connection *c = events[i].data.ptr;
+            if (c != NULL && c->open)
+                serve(c, (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
+        }
+    }
+    close_load();
+    close(timer);
+    close(epoll);
+}
+
 /* A connection on which nothing came back in all the measured seconds is a failure, not a slow call. */
 static void count_stalled(void)
 {
     for (size_t i = 0; i < options.conns; i++)
         if (client.connections[i].open && client.connections[i].calls == 0)
             fail(&client.connections[i], "a connection answered no call in the measured seconds");
+}
+
+/* The part of the report that only an open loop has. */
+static void report_open(void)
+{
+    double late[2] = {(double)histogram_quantile(&load.late, 0.5) / 1e3, (double)histogram_quantile(&load.late, 0.99) / 1e3};
+    const char *format = options.json
+        ? ",\"open\":{\"rate\":%.3f,\"arrivals\":\"%s\",\"offered\":%llu,\"offered_rps\":%.1f,\"missed\":%llu,"
+          "\"late_p50_us\":%.3f,\"late_p99_us\":%.3f,\"late_max_us\":%.3f,\"errors_by_status\":{"
+        : "asked for %.0f calls/s, %s: %llu offered, %.0f calls/s, %llu missed\n"
+          "send lateness in us: p50 %.2f, p99 %.2f, max %.2f\n";
+    printf(format, options.rate, options.poisson ? "poisson" : "constant", (unsigned long long)load.offered,
+           (double)load.offered / options.secs, (unsigned long long)load.missed, late[0], late[1],
+           (double)load.late.max / 1e3);
+    /* The floor has no statuses: a call is answered or it is not. */
+    if (options.json && client.errors > 0)
+        printf("\"Failed\":%llu", (unsigned long long)client.errors);
+    if (options.json)
+        printf("}}");
 }
 
 static void report(const struct snapshot *begin, const struct snapshot *end)
@@ -350,7 +505,7 @@ static void report(const struct snapshot *begin, const struct snapshot *end)
         us[i] = (double)histogram_quantile(&client.latency, parts[i]) / 1e3;
     char server_cpu[32] = "null", server_rss[32] = "null";
     if (options.server_pid != 0) {
-        double peak = server_peak_mb();
+        double peak = peak_mb(options.server_pid);
         snprintf(server_cpu, sizeof server_cpu, "%.6f", end->server_cpu - begin->server_cpu);
         if (peak >= 0)
             snprintf(server_rss, sizeof server_rss, "%.3f", peak);
@@ -358,13 +513,17 @@ static void report(const struct snapshot *begin, const struct snapshot *end)
     const char *format = options.json
         ? "{\"payload\":%zu,\"conns\":%zu,\"inflight\":%zu,\"secs\":%.6f,\"calls\":%llu,\"errors\":%llu,"
           "\"rps\":%.1f,\"p50_us\":%.3f,\"p90_us\":%.3f,\"p99_us\":%.3f,\"p999_us\":%.3f,\"max_us\":%.3f,"
-          "\"client_cpu_s\":%.6f,\"server_cpu_s\":%s,\"server_rss_mb\":%s}\n"
+          "\"client_cpu_s\":%.6f,\"server_cpu_s\":%s,\"server_rss_mb\":%s"
         : "payload %zu B, %zu connections, %zu in flight, %.2f s: %llu calls, %llu errors, %.0f calls/s\n"
           "latency in us: p50 %.2f, p90 %.2f, p99 %.2f, p99.9 %.2f, max %.2f\n"
           "CPU seconds: client %.3f, server %s; server memory at its peak: %s MiB\n";
     printf(format, options.payload, options.conns, options.inflight, secs, (unsigned long long)client.calls,
            (unsigned long long)client.errors, rps, us[0], us[1], us[2], us[3], max_us,
            end->client_cpu - begin->client_cpu, server_cpu, server_rss);
+    if (options.rate > 0)
+        report_open();
+    if (options.json)
+        printf("}\n");
 }
 
 static void parse_options(int argc, char **argv)
@@ -373,7 +532,9 @@ static void parse_options(int argc, char **argv)
         {"payload", required_argument, NULL, 'p'}, {"conns", required_argument, NULL, 'n'},
         {"inflight", required_argument, NULL, 'k'}, {"secs", required_argument, NULL, 's'},
         {"cpu", required_argument, NULL, 'c'}, {"wait", required_argument, NULL, 'w'},
-        {"server-pid", required_argument, NULL, 'i'}, {"json", no_argument, NULL, 'j'}, {0},
+        {"server-pid", required_argument, NULL, 'i'}, {"json", no_argument, NULL, 'j'},
+        {"rate", required_argument, NULL, 'r'}, {"arrivals", required_argument, NULL, 'a'},
+        {"seed", required_argument, NULL, 'e'}, {0},
     };
     for (int flag; (flag = getopt_long(argc, argv, "", flags, NULL)) != -1;) {
         switch (flag) {
@@ -385,6 +546,9 @@ static void parse_options(int argc, char **argv)
         case 'w': options.wait = parse_wait(optarg); break;
         case 'i': options.server_pid = (pid_t)parse_count("--server-pid", optarg, 1, 1 << 22); break;
         case 'j': options.json = true; break;
+        case 'r': options.rate = parse_rate("--rate", optarg); break;
+        case 'a': options.poisson = parse_arrivals(optarg); break;
+        case 'e': options.seed = parse_count("--seed", optarg, 0, UINT64_MAX); break;
         default: usage("use floor_client ADDR with the flags named at the top of floor_client.c");
         }
     }
@@ -400,15 +564,18 @@ int main(int argc, char **argv)
     raise_file_limit();
     connect_all();
     uint64_t start = now_ns();
-    for (size_t i = 0; i < options.conns; i++) {
+    for (size_t i = 0; i < options.conns && options.rate == 0; i++) {
         start_calls(&client.connections[i], 0, options.inflight, start);
         flush(&client.connections[i]);
     }
-    if (options.wait == WAIT_EPOLL)
+    if (options.rate > 0)
+        run_open(&begin, &end, start);
+    else if (options.wait == WAIT_EPOLL)
         run_epoll(&begin, &end, start + WARM_UP_NS);
     else
         run_spin(&begin, &end, start + WARM_UP_NS);
-    count_stalled();
+    if (options.rate == 0)
+        count_stalled();
     if (end.wall_ns == 0)
         end = begin; /* every connection was lost before the end, so nothing was measured */
     report(&begin, &end);

@@ -110,7 +110,7 @@ impl Promise {
     }
 
     fn cell(&self) -> Option<Cell> {
-        Workload::named(self.workload).map(|workload| Cell { workload, wait: self.wait })
+        Workload::named(self.workload).map(|workload| Cell::closed(workload, self.wait))
     }
 
     /// What was measured for it; `None` when its cell did not run.

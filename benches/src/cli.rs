@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum as _};
@@ -19,9 +18,9 @@ pub struct Measure {
     #[arg(long, default_value_t = 5, value_parser = rounds)]
     pub rounds: usize,
 
-    /// Measured seconds of each run, after half a second of warm-up
-    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
-    pub secs: f64,
+    /// Measured seconds of each run, after half a second of warm-up [default: 2 for floor, 1.5 for compare]
+    #[arg(long, value_parser = seconds)]
+    pub secs: Option<f64>,
 
     /// Workloads, by their letters
     #[arg(long, value_name = "A,B,...")]
@@ -80,23 +79,28 @@ impl Measure {
         self.workloads.as_deref().map_or_else(|| Ok(ALL.to_vec()), workload::parse_list)
     }
 
-    /// The plan for these contenders.
+    /// The plan for these contenders; `secs` are the measured seconds of a run if no others are asked for.
     #[must_use]
-    pub fn plan(
-        &self,
-        cells: Vec<Cell>,
-        contenders: Vec<Box<dyn Contender>>,
-        budget: Option<Duration>,
-    ) -> Plan {
-        let (rounds, secs) = if self.quick { (1, 0.3) } else { (self.rounds, self.secs) };
+    pub fn plan(&self, cells: Vec<Cell>, contenders: Vec<Box<dyn Contender>>, secs: f64) -> Plan {
+        let (rounds, secs) =
+            if self.quick { (1, 0.3) } else { (self.rounds, self.secs.unwrap_or(secs)) };
         let Self { server_core, client_core, .. } = *self;
-        Plan { cells, contenders, rounds, secs, server_core, client_core, budget }
+        Plan {
+            cells,
+            contenders,
+            peaks: Vec::new(),
+            rounds,
+            secs,
+            server_core,
+            client_core,
+            budget: None,
+        }
     }
 }
 
 /// Says on standard error what is about to run.
 pub fn announce(number: usize, of: usize, contender: &str, cell: Cell) {
-    eprintln!("[{number}/{of}] {contender}, {}, {}", cell.workload, cell.wait);
+    eprintln!("[{number}/{of}] {contender}, {}, {}", cell.load(), cell.wait);
 }
 
 /// The exit code of a comparison: 1 when a run failed, or when a promise is broken that was to be enforced. Says why on
@@ -162,9 +166,9 @@ mod tests {
 
     #[test]
     fn a_quick_plan_is_one_short_round() -> Result<(), Box<dyn std::error::Error>> {
-        let plan = parse("--quick --workloads c")?.plan(cells(&ALL), Vec::new(), None);
+        let plan = parse("--quick --workloads c")?.plan(cells(&ALL), Vec::new(), 2.0);
         assert_eq!((plan.rounds, plan.secs < 0.5), (1, true));
-        let plan = parse("")?.plan(cells(&ALL), Vec::new(), None);
+        let plan = parse("")?.plan(cells(&ALL), Vec::new(), 2.0);
         assert_eq!((plan.rounds, plan.server_core, plan.client_core), (5, 0, 1));
         assert_eq!(parse("--workloads c")?.workloads()?, [ALL[2]]);
         Ok(())

@@ -5,15 +5,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::toolbox;
-use crate::workload::{Wait, Workload};
+use crate::workload::{OPEN_IN_FLIGHT, Wait, Workload};
 
 /// One run to be made: the load, for how long, and on which cores.
 #[derive(Debug, Clone, Copy)]
 pub struct Job {
     /// What is asked of the server.
     pub workload: Workload,
-    /// How both sides wait.
+    /// How both sides wait; in an open loop, how the server does.
     pub wait: Wait,
+    /// Calls per second of an open loop; `None` is the closed loop.
+    pub rate: Option<f64>,
     /// Measured seconds; half a second of warm-up comes before.
     pub secs: f64,
     /// The server's core.
@@ -45,8 +47,12 @@ pub trait Contender: fmt::Debug {
 
 /// Adds the flags that every load generator here takes.
 fn add_load(command: &mut Command, job: &Job, address: &str, server_pid: i32) {
-    let Workload { payload, conns, inflight, .. } = job.workload;
+    let Workload { payload, conns, mut inflight, .. } = job.workload;
     command.arg(address);
+    if let Some(rate) = job.rate {
+        command.arg("--rate").arg(format!("{rate:.1}"));
+        inflight = OPEN_IN_FLIGHT;
+    }
     command.arg("--payload").arg(payload.to_string());
     command.arg("--conns").arg(conns.to_string());
     command.arg("--inflight").arg(inflight.to_string());
@@ -60,7 +66,9 @@ fn add_load(command: &mut Command, job: &Job, address: &str, server_pid: i32) {
 fn floor_client(folder: &Path, job: &Job, address: &str, server_pid: i32) -> Command {
     let mut command = Command::new(folder.join("floor_client"));
     add_load(&mut command, job, address, server_pid);
-    command.args(["--wait", floor_wait(job.wait)]);
+    // In an open loop the client never sleeps, so that calls are sent when they are due.
+    let wait = if job.rate.is_some() { Wait::Spinning } else { job.wait };
+    command.args(["--wait", floor_wait(wait)]);
     command
 }
 
@@ -166,7 +174,7 @@ impl Contender for Corewire {
         let mut command = Command::new(self.client_program());
         command.arg("bench");
         add_load(&mut command, job, address, server_pid);
-        if job.wait == Wait::Spinning {
+        if job.wait == Wait::Spinning || job.rate.is_some() {
             command.arg("--spin");
         }
         command
@@ -242,7 +250,14 @@ mod tests {
     }
 
     fn job(wait: Wait) -> Job {
-        Job { workload: crate::workload::ALL[2], wait, secs: 0.5, server_core: 0, client_core: 1 }
+        Job {
+            workload: crate::workload::ALL[2],
+            wait,
+            rate: None,
+            secs: 0.5,
+            server_core: 0,
+            client_core: 1,
+        }
     }
 
     #[test]
@@ -254,6 +269,16 @@ mod tests {
         let floor = Floor::new("floor", PathBuf::new());
         let command = floor.client(&job(Wait::Parked), "127.0.0.1:9", 7);
         assert_eq!(words(&command).join(" "), format!("{load} --wait epoll"));
+    }
+
+    #[test]
+    fn an_open_loop_has_a_rate_and_a_client_that_spins() {
+        let job = Job { rate: Some(5000.0), ..job(Wait::Parked) };
+        let load = "127.0.0.1:9 --rate 5000.0 --payload 64 --conns 32 --inflight 128 --secs 0.5 --cpu 1 --server-pid 7 --json";
+        let floor = Floor::new("floor", PathBuf::new()).client(&job, "127.0.0.1:9", 7);
+        assert_eq!(words(&floor).join(" "), format!("{load} --wait spin"));
+        let tarpc = Peer::tarpc(Path::new("")).client(&job, "127.0.0.1:9", 7);
+        assert_eq!(words(&tarpc).join(" "), format!("load {load}"));
     }
 
     #[test]

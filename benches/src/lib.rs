@@ -6,9 +6,15 @@
 //! and [`report`] prints them. `benches/README.md` explains the method.
 
 pub mod bars;
+pub mod callgrind;
 pub mod cli;
+pub mod clocks;
 pub mod contender;
+pub mod holder;
 pub mod host;
+pub mod in_memory;
+pub mod instructions;
+pub mod mixed;
 pub mod plot;
 pub mod process;
 pub mod report;

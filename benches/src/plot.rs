@@ -1,6 +1,11 @@
-//! A comparison as a picture: groups of bars that rise from 1 or fall below it on a logarithmic axis, written as SVG.
+//! A comparison as a picture: groups of bars that rise from 1 or fall below it on a logarithmic axis, and lines over a
+//! load, written as SVG.
+
+mod lines;
 
 use std::fmt::Write as _;
+
+pub use lines::{Line, Panel, Point};
 
 /// One chart; several are stacked in one picture.
 #[derive(Debug, Clone)]
@@ -42,14 +47,15 @@ const BOTTOM: f64 = 34.0;
 const LEGEND_HEIGHT: f64 = 36.0;
 
 /// Colours that people with colour-blind eyes tell apart too; names take them in turn.
-const COLOURS: [&str; 7] =
-    ["#5b6770", "#56b4e9", "#e69f00", "#cc79a7", "#009e73", "#0072b2", "#d55e00"];
+const COLOURS: [&str; 8] =
+    ["#5b6770", "#56b4e9", "#e69f00", "#cc79a7", "#009e73", "#0072b2", "#d55e00", "#000000"];
 
-/// Draws the charts below each other, with one legend for all.
+/// Draws the charts and then the panels below each other, with one legend for all.
 #[must_use]
-pub fn svg(charts: &[Chart]) -> String {
-    let names = names(charts);
-    let height = LEGEND_HEIGHT + charts.iter().map(|_| CHART_HEIGHT).sum::<f64>();
+pub fn svg(charts: &[Chart], panels: &[Panel]) -> String {
+    let names = names(charts, panels);
+    let heights = charts.iter().map(|_| CHART_HEIGHT).chain(panels.iter().map(|_| CHART_HEIGHT));
+    let height = LEGEND_HEIGHT + heights.sum::<f64>();
     let mut out = Drawing::default();
     out.line(&format!(
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12">"#
@@ -61,17 +67,22 @@ pub fn svg(charts: &[Chart]) -> String {
         draw(&mut out, chart, &names, top);
         top += CHART_HEIGHT;
     }
+    for panel in panels {
+        lines::draw(&mut out, panel, &names, top);
+        top += CHART_HEIGHT;
+    }
     out.line("</svg>");
     out.0
 }
 
 /// All names, in the order in which they first appear.
-fn names(charts: &[Chart]) -> Vec<&str> {
+fn names<'a>(charts: &'a [Chart], panels: &'a [Panel]) -> Vec<&'a str> {
     let mut names: Vec<&str> = Vec::new();
     let bars = charts.iter().flat_map(|chart| &chart.groups).flat_map(|group| &group.bars);
-    for bar in bars {
-        if !names.contains(&bar.name.as_str()) {
-            names.push(&bar.name);
+    let lines = panels.iter().flat_map(|panel| &panel.lines);
+    for name in bars.map(|bar| &bar.name).chain(lines.map(|line| &line.name)) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
         }
     }
     names
@@ -106,6 +117,11 @@ impl Drawing {
         );
     }
 
+    fn circle(&mut self, (x, y): (f64, f64), radius: f64, colour: &str) {
+        let _ =
+            writeln!(self.0, r#"<circle cx="{x:.1}" cy="{y:.1}" r="{radius}" fill="{colour}"/>"#);
+    }
+
     fn rect(&mut self, x: f64, y: f64, width: f64, height: f64, colour: &str) {
         let _ = writeln!(
             self.0,
@@ -129,6 +145,11 @@ fn axis(chart: &Chart) -> Vec<f64> {
     let drawn = || chart.groups.iter().flat_map(|group| &group.bars).filter(|bar| bar.value > 0.0);
     let low = drawn().map(|bar| bar.low.max(f64::MIN_POSITIVE)).fold(1.0, f64::min);
     let high = drawn().map(|bar| bar.high).fold(1.0, f64::max);
+    ticks_between(low, high)
+}
+
+/// The powers of ten, and their doubles and fives, from the last one below `low` to the first one not below `high`.
+fn ticks_between(low: f64, high: f64) -> Vec<f64> {
     let steps = || (-6..9).flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10_f64.powi(power)));
     let first = steps().filter(|step| *step < low).fold(1e-6, f64::max);
     let last = steps().filter(|step| *step >= high).fold(1e9, f64::min);
@@ -203,8 +224,10 @@ mod tests {
 
     #[test]
     fn text_is_escaped_and_every_bar_is_drawn() {
-        let picture =
-            svg(&[chart(vec![bar("one", 0.8), bar("two", 15.0)]), chart(vec![bar("two", 2.0)])]);
+        let picture = svg(
+            &[chart(vec![bar("one", 0.8), bar("two", 15.0)]), chart(vec![bar("two", 2.0)])],
+            &[],
+        );
         assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"));
         assert!(picture.contains("CPU &lt;x&gt;") && picture.contains("A &amp; B"));
         // The background, two names in the legend, and three bars.
@@ -213,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_higher_value_is_a_higher_bar() {
-        let picture = svg(&[chart(vec![bar("one", 2.0), bar("two", 4.0)])]);
+        let picture = svg(&[chart(vec![bar("one", 2.0), bar("two", 4.0)])], &[]);
         let heights: Vec<f64> = picture
             .lines()
             .filter(|line| line.starts_with("<rect x=") && !line.contains("height=\"12.0\""))
@@ -225,7 +248,7 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_is_left_out() {
-        let picture = svg(&[chart(vec![bar("one", 0.0)])]);
+        let picture = svg(&[chart(vec![bar("one", 0.0)])], &[]);
         assert!(!picture.contains("NaN") && !picture.contains("inf"), "{picture}");
     }
 }

@@ -160,6 +160,15 @@ impl Server {
     ///
     /// When it cannot be started, ends at once, or does not print `listening ADDRESS` within ten seconds.
     pub fn start(name: &str, command: &mut Command) -> Result<Self> {
+        Self::start_within(name, command, PATIENCE)
+    }
+
+    /// As [`start`](Self::start), for a program that may take longer.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start), after `patience`.
+    pub fn start_within(name: &str, command: &mut Command, patience: Duration) -> Result<Self> {
         let mut guard = Guard::start(name, command)?;
         let stdout = guard.child.stdout.take().context("a piped standard output is there")?;
         let (found, address) = channel();
@@ -175,10 +184,10 @@ impl Server {
             }
             drop((found, closing));
         });
-        match address.recv_timeout(PATIENCE) {
+        match address.recv_timeout(patience) {
             Ok(address) => Ok(Self { guard, address, ended }),
             Err(RecvTimeoutError::Timeout) => Err(anyhow!(
-                "{name} did not say within {PATIENCE:?} where it listens{}",
+                "{name} did not say within {patience:?} where it listens{}",
                 guard.complaint()
             )),
             Err(RecvTimeoutError::Disconnected) => {

@@ -9,7 +9,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use crate::bars::{Level, PROMISES};
 use crate::host::Host;
 use crate::results::Results;
-use crate::runner::Outcome;
+use crate::runner::{Outcome, Peak};
 use crate::sample::Figure;
 use crate::stats::Summary;
 use crate::workload::Cell;
@@ -45,7 +45,8 @@ pub fn spread(summary: Option<Summary>) -> String {
 }
 
 /// An empty table: the same characters on a terminal and in a Markdown document. The first `words` columns hold words.
-fn table(header: &[String], words: usize) -> Table {
+#[must_use]
+pub fn table(header: &[String], words: usize) -> Table {
     let mut table = Table::new();
     table
         .load_preset(presets::ASCII_MARKDOWN)
@@ -74,8 +75,7 @@ pub fn figures_table(results: &Results, figures: &[Figure]) -> Table {
     let mut table = table(&header(&["workload", "waiting", "who"], figures, Figure::unit), 3);
     for cell in results.cells() {
         for contender in results.contenders(cell) {
-            let mut row =
-                vec![cell.workload.to_string(), cell.wait.to_string(), contender.to_owned()];
+            let mut row = vec![cell.load(), cell.wait.to_string(), contender.to_owned()];
             row.extend(
                 figures.iter().map(|&figure| spread(results.summary(cell, contender, figure))),
             );
@@ -92,8 +92,7 @@ pub fn ratios_table(results: &Results, figures: &[Figure]) -> Table {
     for cell in results.cells() {
         for contender in results.contenders(cell).into_iter().filter(|&name| name != results.base())
         {
-            let mut row =
-                vec![cell.workload.to_string(), cell.wait.to_string(), contender.to_owned()];
+            let mut row = vec![cell.load(), cell.wait.to_string(), contender.to_owned()];
             row.extend(
                 figures.iter().map(|&figure| spread(results.ratio(cell, contender, figure))),
             );
@@ -116,7 +115,7 @@ pub fn advantage_table(results: &Results, of: &str, figure: Figure) -> Table {
     let titles: Vec<String> = titles.map(str::to_owned).collect();
     let mut table = table(&titles, 2);
     for cell in results.cells() {
-        let mut row = vec![cell.workload.to_string(), cell.wait.to_string()];
+        let mut row = vec![cell.load(), cell.wait.to_string()];
         row.extend(others.iter().map(|name| spread(results.ratio_to(of, cell, name, figure))));
         table.add_row(row);
     }
@@ -164,6 +163,15 @@ pub fn disturbance(results: &Results) -> String {
     )
 }
 
+/// The open loop of a comparison.
+#[derive(Debug)]
+pub struct OpenPart {
+    /// What each load is a part of.
+    pub peaks: Vec<Peak>,
+    /// The runs.
+    pub results: Results,
+}
+
 /// Writes everything, each run included, as one JSON document.
 ///
 /// # Errors
@@ -175,6 +183,7 @@ pub fn write_json(
     asked: &[Cell],
     outcome: &Outcome,
     results: &Results,
+    open: Option<&OpenPart>,
 ) -> Result<()> {
     let promises: Vec<serde_json::Value> = PROMISES
         .iter()
@@ -200,6 +209,11 @@ pub fn write_json(
         "failures": outcome.failures,
         "left_out": outcome.left_out,
         "runs": results.runs(),
+        "open": open.map(|open| serde_json::json!({
+            "peaks": open.peaks,
+            "rows": open.results.rows(),
+            "runs": open.results.runs(),
+        })),
     });
     let text = serde_json::to_string_pretty(&document).context("the results are plain data")?;
     fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))

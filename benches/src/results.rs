@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use crate::runner::Run;
+use crate::runner::{Peak, Run};
 use crate::sample::Figure;
 use crate::stats::{Summary, paired_ratios};
-use crate::workload::Cell;
+use crate::workload::{Cell, Wait, Workload};
 
 /// All runs of a comparison, and the name of the contender that ratios are taken to.
 #[derive(Debug)]
@@ -28,9 +28,17 @@ pub struct Row {
 }
 
 /// The figures of a row.
-pub const FIGURES: [Figure; 6] = [
+pub const FIGURES: [Figure; 14] = [
     Figure::P50,
+    Figure::P90,
     Figure::P99,
+    Figure::P999,
+    Figure::Max,
+    Figure::CallsPerSecond,
+    Figure::Offered,
+    Figure::Missed,
+    Figure::SendLateness,
+    Figure::ServerCpu,
     Figure::ServerCpuPerCall,
     Figure::CallsPerServerCpuSecond,
     Figure::BytesPerSecond,
@@ -122,6 +130,21 @@ impl Results {
         Summary::of(&values)
     }
 
+    /// What each contender answered in the closed loop of a workload, as the median of all rounds.
+    #[must_use]
+    pub fn peaks(&self, workload: Workload) -> Vec<Peak> {
+        let mut peaks = Vec::new();
+        for wait in [Wait::Parked, Wait::Spinning] {
+            let cell = Cell::closed(workload, wait);
+            for contender in self.contenders(cell) {
+                if let Some(rps) = self.summary(cell, contender, Figure::CallsPerSecond) {
+                    peaks.push(Peak { contender: contender.to_owned(), wait, rps: rps.median });
+                }
+            }
+        }
+        peaks
+    }
+
     /// Everything in one list.
     #[must_use]
     pub fn rows(&self) -> Vec<Row> {
@@ -148,13 +171,13 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::sample::example;
-    use crate::workload::{ALL, Wait};
+    use crate::workload::ALL;
 
     /// A run of workload A, parked.
     pub(crate) fn run(round: usize, contender: &str, p50_us: f64, server_cpu_s: f64) -> Run {
         Run {
             round,
-            cell: Cell { workload: ALL[0], wait: Wait::Parked },
+            cell: Cell::closed(ALL[0], Wait::Parked),
             contender: contender.to_owned(),
             sample: example(p50_us, server_cpu_s),
             foreign_cores: Some(0.01),
@@ -180,12 +203,23 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_peak_is_the_median_rate_of_the_closed_loop() {
+        let mut runs = vec![run(0, "floor", 50.0, 0.02); 3];
+        for (run, rps) in runs.iter_mut().zip([100.0, 900.0, 300.0]) {
+            run.sample.rps = rps;
+        }
+        let peaks = Results::new(runs, "floor").peaks(ALL[0]);
+        assert_eq!(peaks.len(), 1);
+        assert_eq!((peaks[0].contender.as_str(), peaks[0].rps), ("floor", 300.0));
+    }
+
+    #[test]
     fn what_did_not_run_has_no_row() {
         let results = Results::new(vec![run(0, "floor", 50.0, 0.02)], "floor");
         let cell = results.cells()[0];
         assert_eq!(results.summary(cell, "corewire", Figure::P50), None);
         assert_eq!(results.ratio(cell, "corewire", Figure::P50), None);
         let rows = results.rows();
-        assert_eq!((rows.len(), rows[0].figures.len(), rows[0].ratios.len()), (1, 6, 6));
+        assert_eq!((rows.len(), rows[0].figures.len(), rows[0].ratios.len()), (1, 11, 11));
     }
 }

@@ -11,10 +11,13 @@ use crate::host::{CpuTimes, foreign_seconds};
 use crate::process::{Server, run_to_end};
 use crate::sample::Sample;
 use crate::toolbox;
-use crate::workload::Cell;
+use crate::workload::{Cell, Wait};
 
 /// The warm-up of every load generator, in seconds.
 const WARM_UP: f64 = 0.5;
+
+/// What starting and ending the two processes of a run takes, in seconds.
+const AROUND: f64 = 0.2;
 
 /// How long a load generator may take beyond its seconds.
 const GRACE: Duration = Duration::from_secs(20);
@@ -26,6 +29,8 @@ pub struct Plan {
     pub cells: Vec<Cell>,
     /// Who takes part.
     pub contenders: Vec<Box<dyn Contender>>,
+    /// What each contender answered in the closed loop that the open loop's loads are parts of.
+    pub peaks: Vec<Peak>,
     /// How often each of them is measured.
     pub rounds: usize,
     /// Measured seconds of each run.
@@ -36,6 +41,17 @@ pub struct Plan {
     pub client_core: usize,
     /// No run starts later than this after the first; what is missing then is missing in the last rounds.
     pub budget: Option<Duration>,
+}
+
+/// What a contender can answer at most.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Peak {
+    /// Who.
+    pub contender: String,
+    /// How its server waits.
+    pub wait: Wait,
+    /// Calls per second.
+    pub rps: f64,
 }
 
 /// One run that went well.
@@ -93,11 +109,34 @@ impl Plan {
                 if round % 2 == 1 {
                     turn.reverse();
                 }
-                turn.retain(|contender| contender.can(cell.wait));
+                // Whoever has no peak failed in the closed loop, which was reported there.
+                turn.retain(|contender| {
+                    contender.can(cell.wait)
+                        && (cell.percent.is_none() || self.rate(cell, *contender).is_some())
+                });
                 order.extend(turn.into_iter().map(|contender| (round, cell, contender)));
             }
         }
         order
+    }
+
+    /// The rate of an open loop: the cell's part of the contender's own peak.
+    fn rate(&self, cell: Cell, contender: &dyn Contender) -> Option<f64> {
+        let percent = f64::from(cell.percent?);
+        let is_its = |peak: &&Peak| peak.wait == cell.wait && peak.contender == contender.name();
+        self.peaks.iter().find(is_its).map(|peak| peak.rps * percent / 100.0)
+    }
+
+    /// How long all of it will take, as long as nothing is broken.
+    #[must_use]
+    pub fn estimate(&self) -> Duration {
+        self.one_run() * u32::try_from(self.len()).unwrap_or(u32::MAX)
+    }
+
+    /// How long a run takes.
+    #[must_use]
+    pub fn one_run(&self) -> Duration {
+        Duration::from_secs_f64(self.secs + WARM_UP + AROUND)
     }
 
     /// How many runs there are.
@@ -126,6 +165,7 @@ impl Plan {
             let job = Job {
                 workload: cell.workload,
                 wait: cell.wait,
+                rate: self.rate(cell, contender),
                 secs: self.secs,
                 server_core: self.server_core,
                 client_core: self.client_core,
@@ -139,7 +179,7 @@ impl Plan {
                     let name = contender.name();
                     outcome.failures.push(format!(
                         "{name}, {}, {}, round {}: {error:#}",
-                        cell.workload,
+                        cell.load(),
                         cell.wait,
                         round + 1
                     ));
@@ -178,7 +218,7 @@ mod tests {
 
     use super::*;
     use crate::sample;
-    use crate::workload::{ALL, Wait, cells};
+    use crate::workload::{ALL, cells, open_cells};
 
     /// A contender made of two shell scripts.
     #[derive(Debug)]
@@ -224,6 +264,7 @@ mod tests {
         Plan {
             cells: cells(&ALL[..1]),
             contenders,
+            peaks: Vec::new(),
             rounds: 2,
             secs: 0.1,
             server_core: 0,
@@ -252,6 +293,30 @@ mod tests {
                 (1, spinning, "one"),
             ]
         );
+    }
+
+    #[test]
+    fn an_open_loop_runs_at_parts_of_ones_own_peak() {
+        let mut plan = plan(vec![good("one", true), good("two", false), good("none", true)]);
+        plan.cells = open_cells(ALL[2]);
+        let peak = |contender: &str, wait, rps| Peak { contender: contender.to_owned(), wait, rps };
+        plan.peaks = vec![peak("one", Wait::Parked, 1000.0), peak("two", Wait::Parked, 200.0)];
+        let rates: Vec<(&str, Option<f64>)> = plan
+            .order()
+            .iter()
+            .take(4)
+            .map(|(_, cell, contender)| (contender.name(), plan.rate(*cell, *contender)))
+            .collect();
+        assert_eq!(
+            rates,
+            [
+                ("one", Some(500.0)),
+                ("two", Some(100.0)),
+                ("one", Some(700.0)),
+                ("two", Some(140.0))
+            ]
+        );
+        assert_eq!(plan.len(), 12, "whoever has no peak does not run");
     }
 
     #[test]

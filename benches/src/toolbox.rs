@@ -19,7 +19,7 @@ const CC_FLAGS: [&str; 7] =
 /// Each C program with its sources.
 const FLOOR_PROGRAMS: [(&str, &[&str]); 2] = [
     ("floor_server", &["floor_server.c", "common.c"]),
-    ("floor_client", &["floor_client.c", "histogram.c", "common.c"]),
+    ("floor_client", &["floor_client.c", "pace.c", "histogram.c", "common.c"]),
 ];
 
 /// The folder of this package, also when it was moved since it was compiled.
@@ -69,7 +69,13 @@ pub fn compile(program: &str, sources: &[&str], into: &Path) -> Result<()> {
     // Compiled beside its place and then moved: two builds at once never run half a program.
     let part = into.join(format!("{program}.{}", std::process::id()));
     let mut command = Command::new(&compiler);
-    command.current_dir(package().join("floor")).args(CC_FLAGS).arg("-o").arg(&part).args(sources);
+    command
+        .current_dir(package().join("floor"))
+        .args(CC_FLAGS)
+        .arg("-o")
+        .arg(&part)
+        .args(sources)
+        .arg("-lm");
     let output = command.output().with_context(|| {
         format!(
             "cannot start the C compiler {}: install one (on Debian: gcc and libc6-dev)",

@@ -95,8 +95,57 @@ impl fmt::Display for Wait {
 pub struct Cell {
     /// The load.
     pub workload: Workload,
-    /// How both sides wait.
+    /// How both sides wait; in an open loop, how the server does.
     pub wait: Wait,
+    /// The load of an open loop, in percent of what the contender itself answered in the closed one; `None` is the closed
+    /// loop.
+    pub percent: Option<u8>,
+}
+
+impl Cell {
+    /// A closed loop.
+    #[must_use]
+    pub fn closed(workload: Workload, wait: Wait) -> Self {
+        Self { workload, wait, percent: None }
+    }
+
+    /// What stands in the first column of tables.
+    #[must_use]
+    pub fn load(&self) -> String {
+        self.percent.map_or_else(
+            || self.workload.to_string(),
+            |percent| format!("{percent} % of {}", self.workload.name),
+        )
+    }
+}
+
+/// The loads of an open loop, in percent.
+pub const PERCENTS: [u8; 3] = [50, 70, 90];
+
+/// The workload that gives the open loop its bodies, its connections and each contender's peak: small bodies over many
+/// connections.
+pub const OPEN: char = 'C';
+
+/// The most calls in flight on each connection of an open loop. Less than any contender refuses by itself.
+pub const OPEN_IN_FLIGHT: usize = 128;
+
+/// The cells of the open loop, for both ways in which servers wait. The load generators always spin, so that they are not
+/// late themselves.
+#[must_use]
+pub fn open_cells(workload: Workload) -> Vec<Cell> {
+    let both = |percent| {
+        [Wait::Parked, Wait::Spinning].map(|wait| Cell { workload, wait, percent: Some(percent) })
+    };
+    PERCENTS.into_iter().flat_map(both).collect()
+}
+
+/// Every workload under both ways of waiting.
+#[must_use]
+pub fn both_ways(workloads: &[Workload]) -> Vec<Cell> {
+    let both = |&workload: &Workload| {
+        [Wait::Parked, Wait::Spinning].map(|wait| Cell::closed(workload, wait))
+    };
+    workloads.iter().flat_map(both).collect()
 }
 
 /// The cells for these workloads. Spinning is measured with one connection only (A and B): with many, both sides are
@@ -105,9 +154,9 @@ pub struct Cell {
 pub fn cells(workloads: &[Workload]) -> Vec<Cell> {
     let mut cells = Vec::new();
     for &workload in workloads {
-        cells.push(Cell { workload, wait: Wait::Parked });
+        cells.push(Cell::closed(workload, Wait::Parked));
         if workload.conns == 1 {
-            cells.push(Cell { workload, wait: Wait::Spinning });
+            cells.push(Cell::closed(workload, Wait::Spinning));
         }
     }
     cells
@@ -137,6 +186,14 @@ mod tests {
         let cells = cells(&ALL);
         assert_eq!(cells.len(), 7);
         assert!(cells.iter().all(|cell| cell.wait == Wait::Parked || cell.workload.conns == 1));
+    }
+
+    #[test]
+    fn an_open_loop_has_three_loads_for_both_ways_of_waiting() {
+        let cells = open_cells(ALL[2]);
+        assert_eq!(cells.len(), 6);
+        assert_eq!(cells[0].load(), "50 % of C");
+        assert_eq!(both_ways(&ALL).len(), 10);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The command `floor` as a person meets it: its output, its exit codes, and what a Ctrl-C leaves behind. These runs are
+//! The commands `floor` and `mixed` as a person meets it: its output, its exit codes, and what a Ctrl-C leaves behind. These runs are
 //! too short to measure anything.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
@@ -45,6 +45,20 @@ fn wrong_flags_end_with_code_2() {
         assert_eq!(output.status.code(), Some(2), "{flags}");
         assert!(!output.stderr.is_empty(), "{flags}");
     }
+}
+
+#[test]
+fn mixed_refuses_wrong_flags_and_one_core_for_both() {
+    let mixed = |flags: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mixed"));
+        command.args(flags.split_whitespace()).output().unwrap()
+    };
+    for flags in ["--rounds 0", "--secs 0", "--quick --rounds 2", "load"] {
+        assert_eq!(mixed(flags).status.code(), Some(2), "{flags}");
+    }
+    let output = mixed("--quick --server-core 1 --client-core 1");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("choose two cores"));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::time::Duration;
 use corewire_benches::process::{Server, run_to_end};
 use corewire_benches::sample::Sample;
 use corewire_benches::toolbox;
+use corewire_cli::pace::{Arrivals, Schedule};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -35,7 +36,7 @@ fn server(wait: &str) -> Server {
 
 fn client(address: &str, flags: &str) -> anyhow::Result<String> {
     let mut command = Command::new(folder().join("floor_client"));
-    command.arg(address).args(flags.split_whitespace()).args(["--secs", "0.1", "--json"]);
+    command.arg(address).args(["--secs", "0.1", "--json"]).args(flags.split_whitespace());
     run_to_end("floor_client", &mut command, LIMIT)
 }
 
@@ -182,6 +183,9 @@ fn wrong_flags_end_with_code_2_and_a_sentence() {
         ("floor_client", ""),
         ("floor_client", "127.0.0.1:1 --payload 16777217"),
         ("floor_client", "127.0.0.1:1 --secs 0"),
+        ("floor_client", "127.0.0.1:1 --rate 0"),
+        ("floor_client", "127.0.0.1:1 --rate fast"),
+        ("floor_client", "127.0.0.1:1 --rate 10 --arrivals bursts"),
         ("floor_client", "127.0.0.1:1 --conns 1000000 --inflight 1000000"),
     ] {
         let output =
@@ -192,4 +196,58 @@ fn wrong_flags_end_with_code_2_and_a_sentence() {
             "{program} {flags}"
         );
     }
+}
+
+/// Echoes one connection's frames of 64 bytes, and stalls for that long after so many.
+fn stalling_server(after: usize, stall: Duration) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut frame = [0; 68];
+        for number in 0.. {
+            if stream.read_exact(&mut frame).is_err() {
+                return;
+            }
+            if number == after {
+                thread::sleep(stall);
+            }
+            if stream.write_all(&frame).is_err() {
+                return;
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn an_open_loop_sees_a_stall_in_every_call_that_fell_due_meanwhile() {
+    for wait in ["epoll", "spin"] {
+        // At 1000 calls per second, call 600 is due 100 ms after the warm-up.
+        for inflight in [5, 1000] {
+            let address = stalling_server(600, Duration::from_millis(100));
+            let flags = format!("--rate 1000 --inflight {inflight} --wait {wait} --secs 0.4");
+            let sample = Sample::parse(&client(&address, &flags).unwrap()).unwrap();
+            // A quarter of the calls fell due in the stall. Of a closed loop only one would have seen it.
+            assert!(sample.max_us > 90e3 && sample.p90_us > 40e3, "{flags}: {sample:?}");
+            let open = sample.open.unwrap();
+            assert_eq!(open.offered, 400);
+            if inflight == 5 {
+                assert!(open.late_p99_us > 40e3, "without room, calls are sent late: {open:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn c_and_rust_draw_the_same_arrivals() {
+    let server = server("epoll");
+    let flags = "--rate 3000 --arrivals poisson --seed 9 --inflight 1000";
+    let sample = Sample::parse(&client(server.address(), flags).unwrap()).unwrap();
+    server.stop().unwrap();
+    let mut schedule = Schedule::new(3000.0, Arrivals::Poisson, 9);
+    let due = std::iter::repeat_with(|| schedule.take()).take_while(|due| *due < 600_000_000);
+    let measured = due.filter(|due| *due >= 500_000_000).count();
+    assert_eq!(usize::try_from(sample.open.unwrap().offered).unwrap(), measured);
 }

@@ -17,8 +17,8 @@ mod source;
 
 pub use frames::cut;
 pub use send::send_buffer;
+pub use source::Source;
 
-use self::source::Source;
 use crate::{
     FrameBytes, FrameKind, HEADER_BYTES, Header, Hello, Metadata, MetadataBuilder, MetadataBytes,
     PREAMBLE_BYTES, RecvBuffer, Rule, Status, StatusCode, VERSION, decode_payload,

@@ -73,5 +73,5 @@ pub use payload::{
 };
 pub use recv_buffer::RecvBuffer;
 pub use rule::Rule;
-pub use send_buffer::{FrameTooLarge, FrameWriter, SHARE_BYTES_MIN, SendBuffer};
+pub use send_buffer::{EncodedBody, FrameTooLarge, FrameWriter, SHARE_BYTES_MIN, SendBuffer};
 pub use status::{Status, StatusCode};

@@ -76,19 +76,21 @@ limit! {
     FrameBytes = "frame_bytes", 64 * 1024, 16 * 1024 * 1024, 1 << 30
 }
 limit! {
-    /// Calls in flight that this side accepts on one connection, in calls (16 to 65,536).
+    /// Calls in flight that this side accepts on one connection, in calls (16 to 32,768): the upper
+    /// half of the slots that a call id can name never occurs on the wire.
     ///
     /// A connection's table of pending calls grows up to this many entries of some 64 bytes.
-    InFlight = "in_flight", 16, 4_096, 65_536
+    InFlight = "in_flight", 16, 4_096, 32_768
 }
 limit! {
-    /// Bytes that a peer may send on one stream before it is granted more (16 KiB to 1 GiB).
+    /// Bytes that a peer may send on one stream before it is granted more (16 KiB to 1 GiB). No
+    /// more than a quarter of the connection's credit takes effect: see [`Limits::stream_window`].
     StreamCredit = "stream_credit", 16 * 1024, 256 * 1024, 1 << 30
 }
 limit! {
     /// Bytes that a peer may send on all streams of a connection before it is granted more
     /// (64 KiB to 1 GiB).
-    ConnectionCredit = "connection_credit", 64 * 1024, 4 * 1024 * 1024, 1 << 30
+    ConnectionCredit = "connection_credit", 64 * 1024, 16 * 1024 * 1024, 1 << 30
 }
 limit! {
     /// The largest metadata block of a frame that this side accepts, in bytes (1 KiB to 65,535).
@@ -111,6 +113,14 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// The initial credit of a stream as it is stated and kept: at most a quarter of the connection's,
+    /// so that one stream whose reader stalls cannot use up what all of them share (REQ-70).
+    #[must_use]
+    pub const fn stream_window(&self) -> u32 {
+        let (stream, quarter) = (self.stream_credit.get(), self.connection_credit.get() / 4);
+        if stream < quarter { stream } else { quarter }
+    }
+
     /// What every peer may assume before it has read the other side's hello (REQ-7): the least
     /// value of each limit.
     pub const EARLY: Self = Self {

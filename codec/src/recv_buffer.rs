@@ -21,6 +21,9 @@ use crate::{FrameKind, HEADER_BYTES, Header, Hello, Rule};
 /// Bytes that a buffer grows by at least when a frame is not complete.
 const GROW_BYTES_MIN: usize = 16 * 1024;
 
+const HEADER_BYTES_U32: u32 = 16;
+const _: () = assert!(HEADER_BYTES_U32 as usize == HEADER_BYTES);
+
 /// Collects what was received and yields whole frames without copying them.
 ///
 /// An empty new buffer owns no memory. A partial frame makes the buffer grow with what has arrived,
@@ -29,7 +32,10 @@ const GROW_BYTES_MIN: usize = 16 * 1024;
 #[derive(Debug, Default)]
 pub struct RecvBuffer {
     bytes: BytesMut,
-    yielded: usize,
+    /// At most a header and the largest payload, [`FrameBytes::MAX`](crate::FrameBytes::MAX).
+    yielded: u32,
+    /// The size that the storage was made with, for whoever keeps buffers by their size.
+    made_with: u32,
 }
 
 impl RecvBuffer {
@@ -42,23 +48,27 @@ impl RecvBuffer {
     /// An empty buffer with room for `bytes`.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: BytesMut::with_capacity(bytes), yielded: 0 }
+        let made_with = u32::try_from(bytes).unwrap_or(u32::MAX);
+        Self { bytes: BytesMut::with_capacity(bytes), yielded: 0, made_with }
     }
 
     /// Unread bytes: all that were received and belong to no frame that was yielded.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
-        self.bytes.len().saturating_sub(self.yielded)
+        self.bytes.len().saturating_sub(self.yielded as usize)
     }
 
-    /// Bytes of storage that are held, used or not; what was split off counts no more.
+    /// The room that [`with_capacity`](Self::with_capacity) was asked for, whatever became of the
+    /// storage since; 0 for a buffer that was made without.
     #[must_use]
-    pub fn capacity(&self) -> usize {
-        self.bytes.capacity()
+    pub fn made_with(&self) -> usize {
+        self.made_with as usize
     }
 
     /// Whether nothing is unread.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -67,13 +77,14 @@ impl RecvBuffer {
     #[inline]
     fn release(&mut self) {
         if self.yielded != 0 {
-            self.bytes.advance(self.yielded.min(self.bytes.len()));
+            self.bytes.advance((self.yielded as usize).min(self.bytes.len()));
             self.yielded = 0;
         }
     }
 
     /// The storage to receive into, with room for at least `room` bytes behind what it holds. Only
     /// append to it.
+    #[inline]
     pub fn storage(&mut self, room: usize) -> &mut BytesMut {
         self.release();
         self.bytes.reserve(room);
@@ -82,9 +93,17 @@ impl RecvBuffer {
 
     /// Whether `room` bytes can be received without taking memory from the allocator: no slice of the
     /// storage is alive any more, or enough of it is unused.
+    #[inline]
     pub fn try_room(&mut self, room: usize) -> bool {
         self.release();
         self.bytes.try_reclaim(room)
+    }
+
+    /// How many bytes can be received behind what is held, without moving anything.
+    #[inline]
+    pub fn room(&mut self) -> usize {
+        self.release();
+        self.bytes.capacity().saturating_sub(self.bytes.len())
     }
 
     /// Appends bytes by copying them.
@@ -93,30 +112,46 @@ impl RecvBuffer {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// How many bytes the partial frame at the front still lacks, as far as is known: what its header
+    /// says, or the rest of the header. 0 when nothing is unread, or the frame is whole.
+    #[must_use]
+    pub fn lacking(&self) -> usize {
+        let unread = self.bytes.get(self.yielded as usize..).unwrap_or(&[]);
+        if unread.is_empty() {
+            return 0;
+        }
+        let payload = match unread.first_chunk::<HEADER_BYTES>() {
+            Some([a, b, c, d, ..]) => u32::from_le_bytes([*a, *b, *c, *d]) as usize,
+            None => 0,
+        };
+        payload.saturating_add(HEADER_BYTES).saturating_sub(unread.len())
+    }
+
     /// How much room the next receive should have so that the partial frame at the front can grow:
     /// what it still lacks, but no more than it already has, and at least 16 KiB.
     #[must_use]
     pub fn room_wanted(&self) -> usize {
-        let unread = self.bytes.get(self.yielded..).unwrap_or(&[]);
-        let lacking = unread.first_chunk::<4>().map_or(0, |length| {
-            let payload = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
-            payload.saturating_add(HEADER_BYTES).saturating_sub(unread.len())
-        });
-        lacking.min(unread.len()).max(GROW_BYTES_MIN)
+        self.lacking().min(self.len()).max(GROW_BYTES_MIN)
     }
 
-    /// Moves the unread bytes into a buffer of their own, sized for them, so that this one can serve
-    /// another connection. Answers an empty buffer without memory when nothing is unread.
+    /// Moves the unread bytes into a buffer of exactly their size, so that this one can serve another
+    /// connection. Answers an empty buffer without memory when nothing is unread.
     #[must_use]
     pub fn take_unread(&mut self) -> Self {
         self.release();
         if self.bytes.is_empty() {
             return Self::new();
         }
-        let mut own = Self::with_capacity(self.bytes.len().saturating_add(self.room_wanted()));
-        own.bytes.extend_from_slice(&self.bytes);
-        self.bytes.clear();
+        let mut own = Self::with_capacity(self.bytes.len());
+        self.move_unread_to(&mut own);
         own
+    }
+
+    /// Moves the unread bytes behind those of `other`, by copying them; this buffer is empty then.
+    pub fn move_unread_to(&mut self, other: &mut Self) {
+        self.release();
+        other.extend_from_slice(&self.bytes);
+        self.bytes.clear();
     }
 
     /// Gives back the memory if nothing is unread.
@@ -168,8 +203,10 @@ impl RecvBuffer {
         if header.payload_bytes > frame_bytes_max {
             return Err(Rule::FrameTooLarge);
         }
-        let total = (header.payload_bytes as usize).saturating_add(HEADER_BYTES);
-        if total > self.bytes.len() {
+        // A frame of 4 GiB is above every limit that can be set.
+        let total =
+            header.payload_bytes.checked_add(HEADER_BYTES_U32).ok_or(Rule::FrameTooLarge)?;
+        if total as usize > self.bytes.len() {
             return Ok(None);
         }
         self.yielded = total;
@@ -223,7 +260,7 @@ impl RecvBuffer {
 
     #[inline]
     fn front_payload(&self) -> &[u8] {
-        self.bytes.get(HEADER_BYTES..self.yielded).unwrap_or(&[])
+        self.bytes.get(HEADER_BYTES..self.yielded as usize).unwrap_or(&[])
     }
 
     /// The hello at the front, or `None` when more bytes are needed.
@@ -256,7 +293,7 @@ impl FrontFrame<'_> {
     /// Splits part of the payload off the buffer as a counted slice; the rest of the frame is gone.
     #[inline]
     pub(crate) fn into_bytes(self, part: Range<usize>) -> Bytes {
-        let total = self.buffer.yielded.min(self.buffer.bytes.len());
+        let total = (self.buffer.yielded as usize).min(self.buffer.bytes.len());
         let end = part.end.saturating_add(HEADER_BYTES).min(total);
         let start = part.start.saturating_add(HEADER_BYTES);
         if start >= end {
@@ -264,7 +301,8 @@ impl FrontFrame<'_> {
         }
         // Cut at both ends rather than sliced: that would count the slice up and the whole down.
         let mut taken = self.buffer.bytes.split_to(end);
-        self.buffer.yielded = total.saturating_sub(end);
+        // No more than it was, which fits.
+        self.buffer.yielded = u32::try_from(total.saturating_sub(end)).unwrap_or(0);
         taken.advance(start);
         taken.freeze()
     }
@@ -333,5 +371,27 @@ mod tests {
         recv.extend_from_slice(&request_header(60_000));
         recv.extend_from_slice(&[0; 40_000]);
         assert_eq!(recv.room_wanted(), 20_000);
+    }
+
+    #[test]
+    fn what_a_frame_lacks_is_what_its_header_says() {
+        let mut recv = RecvBuffer::with_capacity(1000);
+        assert_eq!((recv.lacking(), recv.room(), recv.made_with()), (0, 1000, 1000));
+        let header = request_header(100);
+        recv.extend_from_slice(&header[..10]);
+        assert_eq!((recv.lacking(), recv.room()), (6, 990), "the rest of the header");
+        recv.extend_from_slice(&header[10..]);
+        assert_eq!(recv.lacking(), 100);
+        recv.extend_from_slice(&[1; 99]);
+        assert_eq!((recv.lacking(), recv.room()), (1, 885));
+        recv.extend_from_slice(&[1; 1]);
+        assert_eq!(recv.lacking(), 0);
+        // A frame that was yielded is not at the front any more.
+        recv.extend_from_slice(&request_header(7));
+        assert!(recv.next_frame(100).unwrap().is_some());
+        assert_eq!((recv.lacking(), recv.len()), (7, HEADER_BYTES));
+        let mut other = RecvBuffer::with_capacity(64);
+        recv.move_unread_to(&mut other);
+        assert_eq!((recv.len(), other.len(), other.lacking()), (0, HEADER_BYTES, 7));
     }
 }

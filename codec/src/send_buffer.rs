@@ -9,12 +9,16 @@
 //!   on wire  │hdr│body│hdr│body│hdr│ 64 KiB │hdr│body│
 //! ```
 
+mod body;
+
 use bytes::Bytes;
 use core::fmt;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use crate::frame::{CancelReason, Credit, GoAway, ReplyHead, RequestHead, StreamData, StreamEnd};
+pub use body::EncodedBody;
+
+use crate::frame::{CancelReason, Credit, GoAway, ReplyHead, RequestHead, StreamData};
 use crate::frame::{reply_flags, request_flags, stream_flags};
 use crate::{
     Encoding, FrameKind, HEADER_BYTES, Header, Hello, MetadataBuilder, Status, StatusCode,
@@ -54,17 +58,32 @@ struct Shared {
     bytes: Bytes,
 }
 
+impl Woven {
+    /// The count of all bytes, and the body that goes next.
+    fn front_mut(&mut self) -> Option<(&mut usize, &mut Shared)> {
+        Some((&mut self.bytes, self.bodies.front_mut()?))
+    }
+}
+
 /// Frames that wait to be written.
 ///
-/// An empty new buffer owns no memory. Invariants: `sent <= inline.len()`; the places in `shared`
+/// An empty new buffer owns no memory. Invariants: `sent <= inline.len()`; the places in `woven`
 /// ascend; no shared slice is empty.
 #[derive(Debug, Default)]
 pub struct SendBuffer {
     inline: Vec<u8>,
     /// Inline bytes that are written already.
     sent: usize,
-    shared: VecDeque<Shared>,
-    shared_bytes: usize,
+    /// Made by the first large body. Boxed because every idle connection has a send buffer.
+    woven: Option<Box<Woven>>,
+}
+
+/// The large bodies that wait.
+#[derive(Debug, Default)]
+struct Woven {
+    bodies: VecDeque<Shared>,
+    /// Their bytes, added up.
+    bytes: usize,
 }
 
 impl SendBuffer {
@@ -78,21 +97,22 @@ impl SendBuffer {
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
-        self.inline.len().saturating_sub(self.sent).saturating_add(self.shared_bytes)
+        let shared = self.woven.as_ref().map_or(0, |woven| woven.bytes);
+        self.inline.len().saturating_sub(self.sent).saturating_add(shared)
     }
 
     /// Whether nothing waits.
     #[must_use]
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.sent == self.inline.len() && self.shared.is_empty()
+        self.sent == self.inline.len() && self.is_contiguous()
     }
 
     /// The bytes that go next, as one slice: all of them unless a large body waits.
     #[must_use]
     #[inline]
     pub fn first_chunk(&self) -> &[u8] {
-        match self.shared.front() {
+        match self.shared().next() {
             None => self.inline.get(self.sent..).unwrap_or(&[]),
             Some(shared) if shared.at > self.sent => {
                 self.inline.get(self.sent..shared.at).unwrap_or(&[])
@@ -103,26 +123,35 @@ impl SendBuffer {
 
     /// Whether one slice holds everything.
     #[must_use]
+    #[inline]
     pub fn is_contiguous(&self) -> bool {
-        self.shared.is_empty()
+        self.woven.as_ref().is_none_or(|woven| woven.bodies.is_empty())
     }
 
-    /// Fills `slices` with what goes next, in order; answers how many were filled.
-    pub fn chunks<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+    /// The large bodies that wait, in order.
+    fn shared(&self) -> impl Iterator<Item = &Shared> {
+        self.woven.iter().flat_map(|woven| &woven.bodies)
+    }
+
+    /// Fills `slices` with what goes next, in order, up to `max` bytes; answers how many were filled.
+    pub fn chunks<'a>(&'a self, slices: &mut [IoSlice<'a>], max: usize) -> usize {
         let mut filled = 0usize;
+        let mut left = max;
         let mut at = self.sent;
         let mut put = |bytes: &'a [u8]| -> bool {
+            let bytes = bytes.get(..left).unwrap_or(bytes);
             if bytes.is_empty() {
-                return true;
+                return left > 0;
             }
             let Some(slot) = slices.get_mut(filled) else {
                 return false;
             };
             *slot = IoSlice::new(bytes);
             filled = filled.saturating_add(1);
+            left = left.saturating_sub(bytes.len());
             true
         };
-        for shared in &self.shared {
+        for shared in self.shared() {
             let before = self.inline.get(at..shared.at).unwrap_or(&[]);
             if !put(before) || !put(&shared.bytes) {
                 return filled;
@@ -137,7 +166,8 @@ impl SendBuffer {
     /// buffer.
     pub fn advance(&mut self, mut count: usize) {
         while count > 0 {
-            let Some(front) = self.shared.front_mut() else {
+            let woven = self.woven.as_deref_mut();
+            let Some((woven, front)) = woven.and_then(Woven::front_mut) else {
                 self.sent = self.sent.saturating_add(count).min(self.inline.len());
                 break;
             };
@@ -150,12 +180,12 @@ impl SendBuffer {
             count = count.saturating_sub(inline);
             let taken = count.min(front.bytes.len());
             bytes::Buf::advance(&mut front.bytes, taken);
-            self.shared_bytes = self.shared_bytes.saturating_sub(taken);
+            *woven = woven.saturating_sub(taken);
             count = count.saturating_sub(taken);
             if !front.bytes.is_empty() {
                 break;
             }
-            self.shared.pop_front();
+            self.woven.as_mut().map(|woven| woven.bodies.pop_front());
         }
         if self.is_empty() {
             self.reset();
@@ -169,7 +199,7 @@ impl SendBuffer {
     /// are moved as were written since the last time.
     fn compact(&mut self) {
         self.inline.drain(..self.sent.min(self.inline.len()));
-        for shared in &mut self.shared {
+        for shared in self.woven.iter_mut().flat_map(|woven| &mut woven.bodies) {
             shared.at = shared.at.saturating_sub(self.sent);
         }
         self.sent = 0;
@@ -177,8 +207,7 @@ impl SendBuffer {
 
     /// Forgets everything that waits; keeps some memory for later.
     pub fn clear(&mut self) {
-        self.shared.clear();
-        self.shared_bytes = 0;
+        self.woven = None;
         self.reset();
     }
 
@@ -191,8 +220,10 @@ impl SendBuffer {
     }
 
     /// Gives back the memory if nothing waits.
+    #[inline]
     pub fn shrink(&mut self) {
-        if self.is_empty() {
+        let owns = self.inline.capacity() != 0 || self.woven.is_some();
+        if owns && self.is_empty() {
             *self = Self::new();
         }
     }
@@ -308,29 +339,38 @@ impl SendBuffer {
     }
 
     /// Appends the end of a stream: with the status it failed with, or `Ok`.
+    ///
+    /// `frame_bytes_max` and `metadata_bytes_max` are the receiver's limits. Metadata over its limit is
+    /// left out; so are the status's details, and then the metadata, when the frame would be too large.
     pub fn stream_end(
         &mut self,
         call: u32,
         failure: Option<&Status>,
         metadata: Option<&MetadataBuilder>,
+        frame_bytes_max: u32,
+        metadata_bytes_max: u32,
     ) {
-        let end = StreamEnd { call, code: failure.map_or(StatusCode::Ok, Status::code) };
-        let mut flags = 0;
-        set(&mut flags, stream_flags::METADATA, metadata.is_some());
-        let mut writer = self.begin(&Header {
-            payload_bytes: 0,
-            kind: FrameKind::StreamEnd,
-            flags,
-            encoding: Encoding::RAW,
-            detail: end.code as u8,
-            call: end.call,
-            aux: 0,
-        });
-        put_metadata(&mut writer.buffer.inline, metadata);
-        if let Some(status) = failure {
-            put_status(&mut writer, status, true);
+        let fits = |metadata: &&MetadataBuilder| {
+            u32::try_from(metadata.as_bytes().len()).is_ok_and(|bytes| bytes <= metadata_bytes_max)
+        };
+        let metadata = metadata.filter(fits);
+        let code = failure.map_or(StatusCode::Ok, Status::code);
+        // The least frame limit is 64 KiB, so the text alone always fits.
+        for (metadata, details) in [(metadata, true), (metadata, false), (None, false)] {
+            let mut flags = 0;
+            set(&mut flags, stream_flags::METADATA, metadata.is_some());
+            let (kind, encoding) = (FrameKind::StreamEnd, Encoding::RAW);
+            let detail = code as u8;
+            let header = Header { payload_bytes: 0, kind, flags, encoding, detail, call, aux: 0 };
+            let mut writer = self.begin(&header);
+            put_metadata(&mut writer.buffer.inline, metadata);
+            if let Some(status) = failure {
+                put_status(&mut writer, status, details);
+            }
+            if writer.finish(frame_bytes_max).is_ok() {
+                return;
+            }
         }
-        let _ = writer.finish(u32::MAX);
     }
 
     /// Appends a grant of credit.
@@ -384,9 +424,8 @@ impl SendBuffer {
         self.inline.extend_from_slice(&header.encode());
         FrameWriter {
             start,
-            shared_before: self.shared.len(),
+            shared_before: self.woven.as_ref().map_or(0, |woven| woven.bodies.len()),
             shared_bytes: 0,
-            done: false,
             buffer: self,
         }
     }
@@ -432,7 +471,6 @@ pub struct FrameWriter<'a> {
     start: usize,
     shared_before: usize,
     shared_bytes: usize,
-    done: bool,
 }
 
 impl FrameWriter<'_> {
@@ -450,8 +488,9 @@ impl FrameWriter<'_> {
             return;
         }
         self.shared_bytes = self.shared_bytes.saturating_add(bytes.len());
-        self.buffer.shared_bytes = self.buffer.shared_bytes.saturating_add(bytes.len());
-        self.buffer.shared.push_back(Shared { at: self.buffer.inline.len(), bytes });
+        let woven = self.buffer.woven.get_or_insert_default();
+        woven.bytes = woven.bytes.saturating_add(bytes.len());
+        woven.bodies.push_back(Shared { at: self.buffer.inline.len(), bytes });
     }
 
     /// The run of bytes that the body is appended to, for encoders that write into a `Vec`. Only
@@ -461,16 +500,22 @@ impl FrameWriter<'_> {
         &mut self.buffer.inline
     }
 
+    /// Bytes of payload so far, fields in front of the body included.
+    #[must_use]
+    #[inline]
+    pub fn payload_bytes(&self) -> usize {
+        let body = self.start.saturating_add(HEADER_BYTES);
+        self.buffer.inline.len().saturating_sub(body).saturating_add(self.shared_bytes)
+    }
+
     /// Ends the frame and states its length.
     ///
     /// # Errors
     ///
     /// The frame is larger than the receiver's `frame_bytes_max`; it was taken out again.
     #[inline]
-    pub fn finish(mut self, frame_bytes_max: u32) -> Result<(), FrameTooLarge> {
-        let body = self.start.saturating_add(HEADER_BYTES);
-        let inline = self.buffer.inline.len().saturating_sub(body);
-        let bytes = inline.saturating_add(self.shared_bytes);
+    pub fn finish(self, frame_bytes_max: u32) -> Result<(), FrameTooLarge> {
+        let bytes = self.payload_bytes();
         let length = u32::try_from(bytes).ok().filter(|&length| length <= frame_bytes_max);
         let Some(length) = length else {
             return Err(FrameTooLarge { bytes, max: frame_bytes_max });
@@ -480,17 +525,18 @@ impl FrameWriter<'_> {
         if let Some(field) = field {
             *field = length.to_le_bytes();
         }
-        self.done = true;
+        // Nothing is to be undone.
+        core::mem::forget(self);
         Ok(())
     }
 }
 
 impl Drop for FrameWriter<'_> {
     fn drop(&mut self) {
-        if !self.done {
-            self.buffer.inline.truncate(self.start);
-            self.buffer.shared.truncate(self.shared_before);
-            self.buffer.shared_bytes = self.buffer.shared_bytes.saturating_sub(self.shared_bytes);
+        self.buffer.inline.truncate(self.start);
+        if let Some(woven) = &mut self.buffer.woven {
+            woven.bodies.truncate(self.shared_before);
+            woven.bytes = woven.bytes.saturating_sub(self.shared_bytes);
         }
     }
 }

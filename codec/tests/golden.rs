@@ -112,6 +112,10 @@ fn requests() -> Vec<Vector> {
     let minimal = RequestHead::new(0x0001_0007, MethodId::of("Echo", "echo"));
     let one_way =
         RequestHead { flags: request_flags::ONE_WAY, ..RequestHead::new(0, MethodId(0x0a0b_0c0d)) };
+    let watch = RequestHead {
+        flags: request_flags::STREAM_OUT,
+        ..RequestHead::new(0x0001_0008, MethodId::of("Feed", "watch"))
+    };
     let full = RequestHead {
         encoding: Encoding::new(CodecId::SPEEDY, CompressionId::LZ4),
         flags: request_flags::STREAM_IN
@@ -150,6 +154,13 @@ fn requests() -> Vec<Vector> {
             "a one-way request without body",
             send(one_way, None, b""),
             Head::Request(one_way),
+            b"",
+        ),
+        frame(
+            "request_server_stream",
+            "a request for a server stream of Feed/watch, slot 8, generation 1",
+            send(watch, None, b""),
+            Head::Request(watch),
             b"",
         ),
         frame(
@@ -193,6 +204,7 @@ fn replies() -> Vec<Vector> {
     let refused =
         Status::unavailable("full").with_retry_after(core::time::Duration::from_millis(750));
     let call = 0x0001_0007;
+    let opening = ReplyHead { flags: reply_flags::STREAM, ..ReplyHead::ok(0x0001_0008) };
     let refused_head = ReplyHead {
         code: StatusCode::Unavailable,
         flags: reply_flags::REFUSED | reply_flags::RETRY_AFTER,
@@ -230,6 +242,13 @@ fn replies() -> Vec<Vector> {
                 b"",
             )
         },
+        frame(
+            "reply_opening",
+            "an opening: the stream of results follows",
+            bytes(|out| out.reply(&opening, None).finish(1 << 16).unwrap()),
+            Head::Reply(opening),
+            b"",
+        ),
         frame(
             "reply_error",
             "NotFound with a text and two bytes of details",
@@ -281,14 +300,14 @@ fn streams() -> Vec<Vector> {
         frame(
             "stream_end_ok",
             "a good end",
-            bytes(|out| out.stream_end(call, None, None)),
+            bytes(|out| out.stream_end(call, None, None, u32::MAX, u32::MAX)),
             end(StatusCode::Ok),
             b"",
         ),
         frame(
             "stream_end_error",
             "a bad end: Aborted with a text",
-            bytes(|out| out.stream_end(call, Some(&failure), None)),
+            bytes(|out| out.stream_end(call, Some(&failure), None, u32::MAX, u32::MAX)),
             end(StatusCode::Aborted),
             b"\x07\x00stopped",
         ),
@@ -302,7 +321,7 @@ fn streams() -> Vec<Vector> {
             ..frame(
                 "stream_end_metadata",
                 "a good end with metadata",
-                bytes(|out| out.stream_end(call, None, Some(&metadata()))),
+                bytes(|out| out.stream_end(call, None, Some(&metadata()), u32::MAX, u32::MAX)),
                 end(StatusCode::Ok),
                 b"",
             )
@@ -455,6 +474,37 @@ fn every_kind_has_a_vector_and_every_file_a_value() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     assert_eq!(files, names);
+}
+
+/// The stream that section 15 of `docs/PROTOCOL.md` shows, byte by byte (REQ-50, REQ-51, REQ-53).
+#[test]
+fn the_documents_stream_is_what_is_written() {
+    let document = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/PROTOCOL.md");
+    let document = std::fs::read_to_string(document).unwrap();
+    let shown: Vec<u8> = document
+        .split("\n## 15 ")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .skip(1)
+        .step_by(2)
+        .flat_map(|block| block.lines().skip(1))
+        .flat_map(|line| line.split("  ").next().unwrap().split(' '))
+        .filter(|byte| !byte.is_empty())
+        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        .collect();
+    let call = 0x0001_0008;
+    let written = bytes(|out| {
+        let head = RequestHead::new(call, MethodId::of("Feed", "watch"));
+        let head = RequestHead { flags: request_flags::STREAM_OUT, ..head };
+        out.request(&head, None).finish(1 << 16).unwrap();
+        let mut data = out.stream_data(&StreamData { call, encoding: Encoding::RAW, end: false });
+        data.put_slice(b"hi");
+        data.finish(1 << 16).unwrap();
+        out.stream_end(call, None, None, 1 << 16, 1 << 10);
+        out.credit(&Credit { call: Some(call), bytes: 196_608 / 2 });
+    });
+    assert_eq!(shown, written);
 }
 
 /// The sizes that the design promises: 16 bytes in front of a small unary call and of its reply.

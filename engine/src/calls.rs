@@ -279,7 +279,7 @@ mod tests {
             request,
             payload: Some(frame.payload),
             deadline: None,
-            peer: ([127, 0, 0, 1], 1).into(),
+            peer: crate::address::Peer::Unix,
             shard: ShardId(0),
             connection_id: 0,
         };

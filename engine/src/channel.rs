@@ -8,75 +8,39 @@
 mod call;
 #[cfg(feature = "sim")]
 mod census;
-mod failure;
+mod pending;
 mod state;
 
-use bytes::Bytes;
-use corewire_codec::{FrameWriter, ReplyHead, RequestHead};
+use corewire_codec::{FrameWriter, RequestHead};
 use corewire_proto::ClientConfig;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::address::IntoAddress;
+use crate::address::{Address, IntoAddress};
+use crate::backoff::{Backoff, random_seed};
+use crate::config::ChannelConfig;
+use crate::failure::{ConnectError, NotSent};
 use crate::local::Local;
 
 pub use call::Call;
-pub use failure::{CallFailure, ConnectError, NotSent};
 use state::Waiting;
 pub(crate) use state::{ChannelState, Link};
-
-/// How a channel behaves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChannelConfig {
-    /// Limits and timeouts of each connection.
-    pub connection: ClientConfig,
-    /// From the start of a connect to its end. Default 3 s.
-    pub connect_timeout: Duration,
-    /// The wait after the first failed connect; it doubles with each further one. Default 50 ms.
-    pub backoff_min: Duration,
-    /// The longest wait. Default 5 s. Each wait is drawn between half of it and all of it.
-    pub backoff_max: Duration,
-    /// Calls that may wait for a slot or for the connection. Default 65,536; one more fails at once.
-    pub waiting_max: usize,
-}
-
-impl Default for ChannelConfig {
-    fn default() -> Self {
-        Self {
-            connection: ClientConfig::default(),
-            connect_timeout: Duration::from_secs(3),
-            backoff_min: Duration::from_millis(50),
-            backoff_max: Duration::from_secs(5),
-            waiting_max: 65_536,
-        }
-    }
-}
-
-/// A reply, whatever its status.
-#[derive(Clone, Debug)]
-pub struct Reply {
-    /// Its fields.
-    pub head: ReplyHead,
-    /// Its body: a slice of what was received.
-    pub body: Bytes,
-}
 
 /// What channel and driver share.
 #[derive(Debug)]
 pub(crate) struct ChannelCore {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     pub(crate) config: ChannelConfig,
     pub(crate) connection: Rc<ClientConfig>,
     pub(crate) state: RefCell<ChannelState>,
     local: Rc<Local>,
     /// No handle is left: the driver closes the connection.
     pub(crate) released: Cell<bool>,
-    jitter: Cell<u64>,
+    backoff: RefCell<Backoff>,
 }
 
 /// Tells the driver when the last handle is gone.
@@ -108,14 +72,13 @@ impl Channel {
     /// # Errors
     ///
     /// [`NotSent::NotOnShard`] when the thread is not a shard's.
-    pub fn new(address: SocketAddr, config: ChannelConfig) -> Result<Self, NotSent> {
-        let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), address);
-        Self::with_jitter(address, config, seed)
+    pub fn new(address: impl Into<Address>, config: ChannelConfig) -> Result<Self, NotSent> {
+        Self::with_jitter(address.into(), config, random_seed())
     }
 
     /// The same, with the seed of what its back-off is drawn from.
     pub(crate) fn with_jitter(
-        address: SocketAddr,
+        address: Address,
         config: ChannelConfig,
         seed: u64,
     ) -> Result<Self, NotSent> {
@@ -127,7 +90,7 @@ impl Channel {
             state: RefCell::new(ChannelState::new()),
             local,
             released: Cell::new(false),
-            jitter: Cell::new(seed | 1),
+            backoff: RefCell::new(Backoff::new(seed)),
         };
         Ok(Self { handle: Rc::new(Handle(Rc::new(core))) })
     }
@@ -158,8 +121,8 @@ impl Channel {
 
     /// The server's address.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.core().address
+    pub fn address(&self) -> &Address {
+        &self.core().address
     }
 
     /// Which of the server's shards answers, and how many it has; `None` before the first hello.

@@ -6,8 +6,10 @@ use corewire_proto::{ClientConnection, ClientInput, CloseReason};
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::channel::{CallFailure, ChannelCore, Link, Reply};
+use crate::channel::{ChannelCore, Link};
+use crate::config::Reply;
 use crate::driver::{After, Ready, Received, Shared};
+use crate::failure::CallFailure;
 use crate::io::{Io, Token};
 
 /// A connection of a channel. Its state machine and send buffer live in the channel, where calls
@@ -52,7 +54,7 @@ impl<S: 'static> ClientConn<S> {
         if ready.due {
             proto.handle_timeout(&mut state.out, shared.now);
         }
-        flush(shared, &self.socket, ready, proto, &mut state.out);
+        let more = flush(shared, &self.socket, ready, proto, &mut state.out);
         let released = core.released.get() && proto.in_flight() == 0;
         if proto.is_drained() {
             proto.close(CloseReason::Drained);
@@ -63,7 +65,7 @@ impl<S: 'static> ClientConn<S> {
             return self.down_with(shared, state, reason);
         }
         let timer = [proto.poll_timeout(), state.waiting_deadline()].into_iter().flatten().min();
-        (if again { After::Again } else { After::Wait }, timer)
+        (if again || more { After::Again } else { After::Wait }, timer)
     }
 
     /// The connect is not decided: those who wait for it keep their deadlines all the same.
@@ -100,7 +102,7 @@ impl<S: 'static> ClientConn<S> {
         state: &mut crate::channel::ChannelState,
         reason: CloseReason,
     ) -> (After, Option<Instant>) {
-        let server = self.channel.address;
+        let server = &self.channel.address;
         if reason.is_fault() {
             tracing::warn!(%server, %reason, "connection lost");
         } else {
@@ -112,9 +114,9 @@ impl<S: 'static> ClientConn<S> {
 
     /// Receives and handles frames within the turn's bounds; answers whether work is left.
     fn receive<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) -> bool {
-        let mut lent = shared.recv.lend();
-        let again = self.receive_with(shared, ready, &mut lent);
-        shared.recv.settle(&mut self.recv, lent);
+        let mut buffer = shared.recv.begin(&mut self.recv);
+        let again = self.receive_with(shared, ready, &mut buffer);
+        shared.recv.settle(&mut self.recv, buffer);
         let state = &mut *self.channel.state.borrow_mut();
         if let Link::Up { proto, .. } = &mut state.link {
             if !again {
@@ -135,19 +137,17 @@ impl<S: 'static> ClientConn<S> {
     }
 
     fn receive_with<I: Io<Socket = S>>(
-        &mut self,
+        &self,
         shared: &mut Shared<I>,
         ready: &mut Ready,
-        lent: &mut RecvBuffer,
+        buffer: &mut RecvBuffer,
     ) -> bool {
         let budgets = shared.config.budgets;
         let core = Rc::clone(&self.channel);
         let mut frames_left = budgets.frames_per_turn;
         for round in 0.. {
             let state = &mut *core.state.borrow_mut();
-            let own = !self.recv.is_empty();
-            let recv = if own { &mut self.recv } else { &mut *lent };
-            if !recv.is_empty() && !handle_frames(state, shared, recv, &mut frames_left) {
+            if !buffer.is_empty() && !handle_frames(state, shared, buffer, &mut frames_left) {
                 return true;
             }
             let Link::Up { proto, .. } = &mut state.link else { return false };
@@ -157,15 +157,7 @@ impl<S: 'static> ClientConn<S> {
             if round >= budgets.receives_per_turn {
                 return true;
             }
-            let own = !self.recv.is_empty();
-            let received = match own {
-                true => {
-                    let room = self.recv.room_wanted();
-                    shared.receive(&self.socket, &mut self.recv, room, ready)
-                }
-                false => shared.receive(&self.socket, lent, budgets.receive_bytes, ready),
-            };
-            match received {
+            match shared.receive(&self.socket, buffer, ready) {
                 Received::Bytes => {}
                 Received::Nothing => return false,
                 Received::End => {
@@ -196,7 +188,12 @@ fn handle_frames<I: Io>(
         let Link::Up { proto, .. } = &mut state.link else { return true };
         match proto.handle_frame(recv, &mut state.out, shared.now) {
             ClientInput::NeedBytes | ClientInput::Closed(_) => return true,
-            ClientInput::Handled => {}
+            // No call of a channel opens a stream.
+            ClientInput::Handled
+            | ClientInput::Opened { .. }
+            | ClientInput::StreamData { .. }
+            | ClientInput::StreamEnd { .. }
+            | ClientInput::Writable { .. } => {}
             ClientInput::Ready => state.handle_ready(),
             ClientInput::Reply { work, head, payload } => {
                 let body: Bytes = payload.into_body();
@@ -224,20 +221,22 @@ fn expire(state: &mut crate::channel::ChannelState, now: Instant) {
     }
 }
 
-/// Writes what there is, first and without asking; stops at the first `WouldBlock`.
+/// Writes what there is, first and without asking; stops at the first `WouldBlock`, or at the bound of
+/// a turn, and answers then that another turn is wanted.
 fn flush<I: Io>(
     shared: &mut Shared<I>,
     socket: &I::Socket,
     ready: &mut Ready,
     proto: &mut ClientConnection<usize>,
     out: &mut corewire_codec::SendBuffer,
-) {
+) -> bool {
     if out.is_empty() {
-        return;
+        return false;
     }
     let written = shared.write(socket, out, ready);
     if let Some(kind) = written.failed {
         proto.handle_error(kind);
     }
     proto.handle_write(written.progress, !out.is_empty(), shared.now);
+    written.more
 }

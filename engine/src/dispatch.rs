@@ -1,11 +1,11 @@
 //! What the engine asks of the layer above: make a call, answer it.
 
 use corewire_codec::{Encode, Payload, ReplyHead, RequestHead, SendBuffer, Status, reply_flags};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use crate::address::Peer;
 use crate::shard::ShardId;
 
 /// A call as it came in.
@@ -18,7 +18,7 @@ pub struct Incoming<'a> {
     /// When nobody waits for the answer any more.
     pub deadline: Option<Instant>,
     /// Who calls.
-    pub peer: SocketAddr,
+    pub peer: Peer,
     /// The shard that runs the call.
     pub shard: ShardId,
     /// The connection's id in this process; with the call id it names the call globally.

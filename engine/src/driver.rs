@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use corewire_proto::ServerConfig;
 
+use crate::address::Peer;
 use crate::calls::ParkedCalls;
 use crate::channel::{ChannelCore, Link};
 use crate::client_conn::ClientConn;
@@ -87,22 +88,23 @@ pub(crate) struct Written {
     pub(crate) progress: bool,
     /// How the transport failed; what waited is forgotten then.
     pub(crate) failed: Option<io::ErrorKind>,
+    /// Whether it stopped at the bound of a turn: the socket may take more, and nobody will say so.
+    pub(crate) more: bool,
 }
 
 impl<I: Io> Shared<I> {
-    /// Receives once into `buffer`, which gets `room`, and notes in `ready` what that tells.
+    /// Receives once into `buffer`, or one with more room that it is changed for, and notes in `ready`
+    /// what that tells.
     #[inline]
     pub(crate) fn receive(
         &mut self,
         socket: &I::Socket,
         buffer: &mut RecvBuffer,
-        room: usize,
         ready: &mut Ready,
     ) -> Received {
-        let storage = buffer.storage(room);
-        let room = storage.capacity() - storage.len();
+        let room = self.recv.make_room(buffer);
         self.counters.receives.add(1);
-        let outcome = self.io.recv(socket, storage);
+        let outcome = self.io.recv(socket, buffer.storage(0), room);
         // A receive that did not fill its buffer has emptied the socket, unless the peer's end is
         // behind it.
         ready.readable =
@@ -119,8 +121,8 @@ impl<I: Io> Shared<I> {
         }
     }
 
-    /// Writes what there is, first and without asking; stops at the first `WouldBlock`. A connection
-    /// that was never reported writable is still worth trying.
+    /// Writes what there is, first and without asking; stops at the first `WouldBlock`, or at the
+    /// bound of a turn. A connection that was never reported writable is still worth trying.
     #[inline]
     pub(crate) fn write(
         &mut self,
@@ -128,12 +130,18 @@ impl<I: Io> Shared<I> {
         out: &mut SendBuffer,
         ready: &mut Ready,
     ) -> Written {
-        let mut written = Written { progress: false, failed: None };
+        let mut written = Written { progress: false, failed: None, more: false };
+        let mut left = self.config.budgets.send_bytes_per_turn;
         while !out.is_empty() {
+            if left == 0 {
+                written.more = true;
+                break;
+            }
             self.counters.sends.add(1);
-            match self.io.send(socket, out) {
+            match self.io.send(socket, out, left) {
                 Ok(count) => {
                     written.progress = true;
+                    left = left.saturating_sub(count);
                     self.counters.bytes_sent.add(count as u64);
                     out.advance(count);
                 }
@@ -208,6 +216,7 @@ pub(crate) struct Driver<I: Io> {
 }
 
 impl<I: Io> Driver<I> {
+    #[allow(clippy::large_types_passed_by_value, reason = "once per shard")]
     pub(crate) fn new(
         mut io: I,
         config: DriverConfig,
@@ -505,7 +514,7 @@ impl<I: Io> Driver<I> {
         self.enqueue(token);
     }
 
-    fn add_server_conn(&mut self, socket: I::Socket, peer: std::net::SocketAddr) {
+    fn add_server_conn(&mut self, socket: I::Socket, peer: Peer) {
         let token = self.next_token();
         if let Err(error) = self.shared.io.watch(&socket, token) {
             self.shared.counters.accept_failures.add(1);
@@ -526,7 +535,7 @@ impl<I: Io> Driver<I> {
 
     fn connect(&mut self, channel: Rc<ChannelCore>) {
         let token = self.next_token();
-        let socket = self.shared.io.connect(channel.address).and_then(|socket| {
+        let socket = self.shared.io.connect(&channel.address).and_then(|socket| {
             self.shared.io.watch(&socket, token)?;
             Ok(socket)
         });
@@ -656,3 +665,6 @@ pub(crate) struct Ready {
     /// Set by the turn: something was received.
     pub(crate) received: bool,
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,14 +9,15 @@ use corewire_codec::SendBuffer;
 use rustix::event::{Timespec, epoll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType,
-    ipproto, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrUnix,
+    SocketFlags, SocketType, ipproto, sockopt,
 };
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::address::{Address, Peer};
 use crate::doorbell::Doorbell;
 use crate::io::{Io, Readiness, Token};
 
@@ -101,7 +102,7 @@ impl Io for Epoll {
     }
 
     fn watch_listener(&mut self, listener: &Self::Listener, token: Token) -> io::Result<()> {
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET | epoll::EventFlags::EXCLUSIVE;
         epoll::add(&self.set, listener, epoll::EventData::new_u64(token.0), flags)?;
         Ok(())
     }
@@ -112,23 +113,38 @@ impl Io for Epoll {
         crate::listener::stop(listener);
     }
 
-    fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Socket, SocketAddr)> {
+    fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Socket, Peer)> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (socket, address) = rustix::net::acceptfrom_with(listener, flags)?;
-        let address = address.and_then(|address| SocketAddr::try_from(address).ok());
         let address = address.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted))?;
+        let Ok(address) = SocketAddr::try_from(address) else { return Ok((socket, Peer::Unix)) };
         // A socket that is gone already refuses it; that shows when it is read.
         let _ = sockopt::set_tcp_nodelay(&socket, true);
-        Ok((socket, address))
+        Ok((socket, Peer::Tcp(address)))
     }
 
-    fn connect(&mut self, address: SocketAddr) -> io::Result<Self::Socket> {
-        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    fn connect(&mut self, address: &Address) -> io::Result<Self::Socket> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket =
-            rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-        sockopt::set_tcp_nodelay(&socket, true)?;
-        match rustix::net::connect(&socket, &address) {
+        let stream = |family, protocol| {
+            rustix::net::socket_with(family, SocketType::STREAM, flags, protocol)
+        };
+        let (socket, outcome) = match address {
+            Address::Tcp(address) => {
+                let family =
+                    if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+                let socket = stream(family, Some(ipproto::TCP))?;
+                sockopt::set_tcp_nodelay(&socket, true)?;
+                let outcome = rustix::net::connect(&socket, address);
+                (socket, outcome)
+            }
+            Address::Unix(path) => {
+                let socket = stream(AddressFamily::UNIX, None)?;
+                // It is decided at once; a full backlog is `WouldBlock`, and an error here.
+                let outcome = rustix::net::connect(&socket, &SocketAddrUnix::new(&**path)?);
+                (socket, outcome)
+            }
+        };
+        match outcome {
             Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket),
             Err(error) => Err(error.into()),
         }
@@ -148,9 +164,16 @@ impl Io for Epoll {
     }
 
     #[inline]
-    fn recv(&mut self, socket: &Self::Socket, into: &mut BytesMut) -> io::Result<usize> {
+    fn recv(
+        &mut self,
+        socket: &Self::Socket,
+        into: &mut BytesMut,
+        max: usize,
+    ) -> io::Result<usize> {
+        let room = into.spare_capacity_mut();
+        let room_bytes = room.len().min(max);
         let (_, received) =
-            rustix::net::recv(socket, into.spare_capacity_mut(), RecvFlags::DONTWAIT)?;
+            rustix::net::recv(socket, &mut room[..room_bytes], RecvFlags::DONTWAIT)?;
         let length = into.len() + received;
         // SAFETY: `recv` succeeded without the TRUNC flag, so it has written exactly `received`
         // bytes from the start of the spare capacity, and `length` is at most the capacity. All
@@ -160,13 +183,15 @@ impl Io for Epoll {
     }
 
     #[inline]
-    fn send(&mut self, socket: &Self::Socket, from: &SendBuffer) -> io::Result<usize> {
+    fn send(&mut self, socket: &Self::Socket, from: &SendBuffer, max: usize) -> io::Result<usize> {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         if from.is_contiguous() {
-            return Ok(rustix::net::send(socket, from.first_chunk(), flags)?);
+            let chunk = from.first_chunk();
+            let chunk = chunk.get(..max).unwrap_or(chunk);
+            return Ok(rustix::net::send(socket, chunk, flags)?);
         }
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let filled = from.chunks(&mut slices);
+        let filled = from.chunks(&mut slices, max);
         let slices = slices.get(..filled).unwrap_or(&[]);
         Ok(rustix::net::sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags)?)
     }

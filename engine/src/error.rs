@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+
+use crate::address::Address;
 
 /// Why something did not start.
 #[derive(Debug)]
@@ -44,12 +45,12 @@ pub enum StartError {
     /// Another socket listens there.
     AddressInUse {
         /// The address.
-        address: SocketAddr,
+        address: Address,
     },
     /// The address cannot be listened on.
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: Address,
         /// What the operating system says.
         error: io::Error,
     },
@@ -101,7 +102,7 @@ impl fmt::Display for StartError {
             }
             Self::AddressInUse { address } => write!(
                 f,
-                "{address} is in use by another process; stop that one, or choose another port (0 lets the system choose)"
+                "{address} is in use by another process; stop that one, or choose another port (0 lets the system choose), or another path"
             ),
             Self::Listen { address, error } => {
                 write!(f, "cannot listen on {address}: {error}; choose an address of this host")

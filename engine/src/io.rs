@@ -7,8 +7,9 @@
 use bytes::BytesMut;
 use corewire_codec::SendBuffer;
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+
+use crate::address::{Address, Peer};
 
 /// What a [`Readiness`] is about: an opaque number that was given when the thing was watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,7 +73,8 @@ pub trait Io: 'static {
     /// What the operating system says; the shard cannot go on.
     fn poll(&mut self, news: &mut Vec<Readiness>, wait: Duration) -> io::Result<()>;
 
-    /// Watches a listener.
+    /// Watches a listener. Other sets may watch it, too; a client that comes wakes one of them that
+    /// sleeps, or else all of them.
     ///
     /// # Errors
     ///
@@ -87,14 +89,14 @@ pub trait Io: 'static {
     /// # Errors
     ///
     /// `WouldBlock` when none waits; otherwise what the operating system says.
-    fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Socket, SocketAddr)>;
+    fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Socket, Peer)>;
 
     /// Begins to connect; the socket becomes writable when it is decided.
     ///
     /// # Errors
     ///
     /// What the operating system says at once.
-    fn connect(&mut self, address: SocketAddr) -> io::Result<Self::Socket>;
+    fn connect(&mut self, address: &Address) -> io::Result<Self::Socket>;
 
     /// How a connect ended, once its socket is writable.
     ///
@@ -111,19 +113,22 @@ pub trait Io: 'static {
     /// What the operating system says.
     fn watch(&mut self, socket: &Self::Socket, token: Token) -> io::Result<()>;
 
-    /// Receives into the free capacity of `into`; answers how many bytes, zero at the peer's end.
+    /// Receives at most `max` bytes into the free capacity of `into`, of which there must be some;
+    /// answers how many bytes, zero at the peer's end.
     ///
     /// # Errors
     ///
     /// `WouldBlock` when nothing is there; otherwise what the operating system says.
-    fn recv(&mut self, socket: &Self::Socket, into: &mut BytesMut) -> io::Result<usize>;
+    fn recv(&mut self, socket: &Self::Socket, into: &mut BytesMut, max: usize)
+    -> io::Result<usize>;
 
-    /// Sends from the front of `from` as much as the socket takes in one operation.
+    /// Sends from the front of `from` as much as the socket takes in one operation, at most `max`
+    /// bytes.
     ///
     /// # Errors
     ///
     /// `WouldBlock` when it takes nothing; otherwise what the operating system says.
-    fn send(&mut self, socket: &Self::Socket, from: &SendBuffer) -> io::Result<usize>;
+    fn send(&mut self, socket: &Self::Socket, from: &SendBuffer, max: usize) -> io::Result<usize>;
 
     /// Says that nothing more will be sent.
     fn shutdown_write(&mut self, socket: &Self::Socket);

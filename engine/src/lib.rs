@@ -19,53 +19,115 @@
 //!        ▲ doorbell (eventfd + queue): drain, wakes from other threads
 //! ```
 //!
+//! The clients that need no shard are features of their own, `tokio` and `blocking`; without the
+//! default feature `shard` nothing here depends on glommio.
+//!
 //! `unsafe` is allowed in one place, [`epoll`], where received bytes become initialised.
 #![deny(unsafe_code)]
 
 mod address;
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+mod backoff;
+#[cfg(feature = "blocking")]
+pub mod blocking;
+mod config;
+mod error;
+mod failure;
+#[cfg(feature = "tokio")]
+mod line;
+#[cfg(any(feature = "shard", feature = "tokio"))]
+mod mailbox;
+#[cfg(any(feature = "tokio", feature = "blocking"))]
+mod session;
+mod shard;
+#[cfg(any(feature = "shard", feature = "tokio"))]
+mod shared;
+#[cfg(feature = "tokio")]
+mod tokio_driver;
+mod transport;
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+mod wait;
+
+#[cfg(all(feature = "bench-hooks", feature = "shard"))]
+#[doc(hidden)]
+pub mod bench_hooks;
+
+// What runs on glommio.
+#[cfg(feature = "shard")]
 mod calls;
+#[cfg(feature = "shard")]
 mod channel;
+#[cfg(feature = "shard")]
 mod client_conn;
+#[cfg(feature = "shard")]
+mod client_thread;
+#[cfg(feature = "shard")]
 mod counters;
+#[cfg(feature = "shard")]
 mod dispatch;
+#[cfg(feature = "shard")]
 mod doorbell;
+#[cfg(feature = "shard")]
 mod driver;
 #[allow(
     unsafe_code,
     reason = "bytes that the kernel wrote are declared initialised; proof in place"
 )]
+#[cfg(feature = "shard")]
 pub mod epoll;
-mod error;
+#[cfg(feature = "shard")]
 mod executor;
+#[cfg(feature = "shard")]
 pub mod io;
+#[cfg(feature = "shard")]
 mod listener;
+#[cfg(feature = "shard")]
 mod local;
+#[cfg(feature = "shard")]
 mod placement;
+#[cfg(feature = "shard")]
 mod preflight;
+#[cfg(feature = "shard")]
 mod recv_pool;
+#[cfg(feature = "shard")]
 mod rt;
+#[cfg(feature = "shard")]
 mod server;
+#[cfg(feature = "shard")]
 mod server_conn;
-mod shard;
 #[cfg(feature = "sim")]
 #[doc(hidden)]
 pub mod sim;
+#[cfg(feature = "shard")]
 mod sleep;
+#[cfg(feature = "shard")]
 mod supervisor;
+#[cfg(feature = "shard")]
 mod tasks;
+#[cfg(feature = "shard")]
 mod timers;
 
-pub use address::IntoAddress;
-pub use channel::{Call, CallFailure, Channel, ChannelConfig, ConnectError, NotSent, Reply};
+pub use address::{Address, IntoAddress, Peer};
+pub use config::{ChannelConfig, Reply};
 pub use corewire_proto::{ClientConfig, CloseReason, Timeouts};
-pub use counters::{Counter, ShardCounters};
-pub use dispatch::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot};
-pub use doorbell::Doorbell;
 pub use error::StartError;
-pub use placement::{Placement, allowed_cpus, parse_cpus};
-pub use server::{
-    ClientShard, Ended, EngineConfig, MakeDispatch, Running, RunningShard, run_on_shard, start,
-};
+pub use failure::{CallFailure, ConnectError, NotSent};
 pub use shard::{Budgets, ShardId, ShardInfo, Spin};
-pub use sleep::{Sleep, sleep};
-pub use tasks::{Task, spawn};
+#[cfg(any(feature = "shard", feature = "tokio"))]
+pub use shared::SharedChannel;
+pub use transport::{Outcome, Pending, Transport};
+
+#[cfg(feature = "shard")]
+pub use {
+    channel::{Call, Channel},
+    client_thread::ClientThread,
+    counters::{Counter, ShardCounters},
+    dispatch::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot},
+    doorbell::Doorbell,
+    placement::{Placement, allowed_cpus, parse_cpus},
+    server::{
+        ClientShard, Ended, EngineConfig, MakeDispatch, Running, RunningShard, run_on_shard, start,
+    },
+    sleep::{Sleep, sleep},
+    tasks::{Task, spawn},
+};

@@ -4,11 +4,20 @@
 //! whose slices are still alive cannot be received into again: it waits here until they are gone,
 //! and another one serves meanwhile. Without this, each such turn would take fresh memory from the
 //! allocator, which for buffers of this size means fresh pages from the kernel.
+//!
+//! A frame that does not fit the usual buffer is received into a *large* one, of which some are kept
+//! as well. What arrived of it before its length was seen, at most one usual buffer, is copied there
+//! once; all the rest is received to where it stays.
 
 use corewire_codec::RecvBuffer;
 
-/// Buffers that are kept at most; beyond this, buffers go back to the allocator.
+/// Buffers of the usual size that are kept at most; beyond this they go back to the allocator.
 const KEEP_MAX: usize = 64;
+
+/// Bytes of large buffers that are kept at most, and how many buffers: four frames of the default
+/// limit on them, with their headers.
+const LARGE_BYTES_MAX: usize = 65 * 1024 * 1024;
+const LARGE_MAX: usize = 64;
 
 /// Unread bytes below this share of a buffer are copied into one of their own size.
 const COPY_SHARE: usize = 8;
@@ -16,84 +25,149 @@ const COPY_SHARE: usize = 8;
 /// How many waiting buffers are looked at before a new one is made.
 const TRIES: usize = 8;
 
-/// Receive buffers of one size.
+/// Receive buffers of the usual size, and some large ones.
 #[derive(Debug)]
 pub(crate) struct RecvPool {
     /// The one given back last is on top: it is the one most likely free, and in the cache.
-    buffers: Vec<RecvBuffer>,
+    usual: Vec<RecvBuffer>,
+    /// By size, ascending.
+    large: Vec<RecvBuffer>,
     bytes: usize,
 }
 
 impl RecvPool {
     pub(crate) fn new(bytes: usize) -> Self {
-        Self { buffers: Vec::new(), bytes }
+        Self { usual: Vec::new(), large: Vec::new(), bytes }
     }
 
     /// An empty buffer whose whole room is free.
     pub(crate) fn lend(&mut self) -> RecvBuffer {
-        for back in (0..self.buffers.len()).rev().take(TRIES) {
-            if self.buffers[back].try_room(self.bytes) {
-                return self.buffers.swap_remove(back);
+        for back in (0..self.usual.len()).rev().take(TRIES) {
+            if self.usual[back].try_room(self.bytes) {
+                return self.usual.swap_remove(back);
             }
         }
         RecvBuffer::with_capacity(self.bytes)
     }
 
-    /// Ends a connection's turn: what is unread in the lent buffer becomes the connection's `own`, and
-    /// buffers that are empty come back. Little is copied, so that a peer that sends a byte at a time
-    /// does not hold a large buffer; much stays where it is.
-    pub(crate) fn settle(&mut self, own: &mut RecvBuffer, mut lent: RecvBuffer) {
-        if !lent.is_empty() {
-            debug_assert!(own.is_empty(), "the lent buffer is used only while the own is empty");
-            if lent.len() >= self.bytes / COPY_SHARE {
-                *own = lent;
-                return;
-            }
-            *own = lent.take_unread();
+    /// Begins a connection's turn: what it received before and did not read, or else an empty buffer.
+    #[inline]
+    pub(crate) fn begin(&mut self, own: &mut RecvBuffer) -> RecvBuffer {
+        if own.is_empty() { self.lend() } else { core::mem::take(own) }
+    }
+
+    /// Makes room in `buffer`, whose unread bytes are at most a partial frame, or changes it for one
+    /// that has room; answers how many bytes to receive at most, which is never 0.
+    #[inline]
+    pub(crate) fn make_room(&mut self, buffer: &mut RecvBuffer) -> usize {
+        if !buffer.is_empty() {
+            return self.make_room_behind(buffer);
         }
-        self.give_back(lent);
-        if own.is_empty() && own.capacity() != 0 {
-            let empty = core::mem::take(own);
-            if empty.capacity() >= self.bytes / 2 {
-                self.give_back(empty);
+        if buffer.room() < self.bytes / 2 && !buffer.try_room(self.bytes / 2) {
+            let full = core::mem::replace(buffer, self.lend());
+            self.give_back(full);
+        }
+        buffer.room().min(self.bytes)
+    }
+
+    /// As [`make_room`](Self::make_room), for a buffer that ends with a partial frame.
+    fn make_room_behind(&mut self, buffer: &mut RecvBuffer) -> usize {
+        let (unread, lacking, room) = (buffer.len(), buffer.lacking().max(1), buffer.room());
+        let frame = unread.saturating_add(lacking);
+        let copied_gladly = unread < self.bytes / COPY_SHARE;
+        if frame <= self.bytes {
+            if room < lacking || (copied_gladly && room < self.bytes / 2) {
+                let other = self.lend();
+                self.change(buffer, other);
             }
+            return buffer.room().min(self.bytes);
+        }
+        // A large frame's buffer ends where the frame does: what is behind it would have to be moved.
+        if room < lacking && !copied_gladly {
+            if let Some(large) = self.lend_large(frame) {
+                self.change(buffer, large);
+            } else if room < self.bytes / COPY_SHARE {
+                // Memory grows with what arrived, not with what was announced.
+                let grown = frame.min(2 * unread.max(self.bytes));
+                let larger = self.lend_large(grown);
+                self.change(buffer, larger.unwrap_or_else(|| RecvBuffer::with_capacity(grown)));
+            }
+        } else if room < lacking && room < self.bytes / COPY_SHARE {
+            let other = self.lend();
+            self.change(buffer, other);
+        }
+        buffer.room().min(lacking).min(self.bytes)
+    }
+
+    /// Moves what is unread to another buffer.
+    fn change(&mut self, buffer: &mut RecvBuffer, mut other: RecvBuffer) {
+        buffer.move_unread_to(&mut other);
+        let old = core::mem::replace(buffer, other);
+        self.give_back(old);
+    }
+
+    /// The smallest kept buffer that takes so many bytes, if one is free.
+    fn lend_large(&mut self, bytes: usize) -> Option<RecvBuffer> {
+        let first = self.large.partition_point(|buffer| buffer.made_with() < bytes);
+        let place = (first..self.large.len()).find(|&place| self.large[place].try_room(bytes))?;
+        Some(self.large.remove(place))
+    }
+
+    /// Ends a connection's turn: what is unread becomes the connection's `own`, which was empty since
+    /// the turn began. Little is copied, so that a peer that sends a byte at a time does not hold a
+    /// large buffer; much stays where it is.
+    #[inline]
+    pub(crate) fn settle(&mut self, own: &mut RecvBuffer, buffer: RecvBuffer) {
+        debug_assert!(own.is_empty(), "the turn began with it");
+        if buffer.is_empty() {
+            self.give_back(buffer);
+        } else {
+            self.settle_unread(own, buffer);
         }
     }
 
-    /// Takes an empty buffer back, if it is one of these and not too many are here.
+    fn settle_unread(&mut self, own: &mut RecvBuffer, mut buffer: RecvBuffer) {
+        if buffer.len() >= self.bytes / COPY_SHARE || buffer.made_with() < self.bytes {
+            *own = buffer;
+            return;
+        }
+        *own = buffer.take_unread();
+        self.give_back(buffer);
+    }
+
+    /// Takes an empty buffer back, if it is worth keeping and not too much is here.
+    #[inline]
     pub(crate) fn give_back(&mut self, buffer: RecvBuffer) {
         debug_assert!(buffer.is_empty(), "what is unread belongs to its connection");
-        if self.buffers.len() < KEEP_MAX {
-            self.buffers.push(buffer);
+        match buffer.made_with().cmp(&self.bytes) {
+            core::cmp::Ordering::Less => {}
+            core::cmp::Ordering::Equal if self.usual.len() < KEEP_MAX => self.usual.push(buffer),
+            core::cmp::Ordering::Equal => {}
+            core::cmp::Ordering::Greater => self.keep_large(buffer),
         }
+    }
+
+    #[cold]
+    fn keep_large(&mut self, buffer: RecvBuffer) {
+        let bytes = buffer.made_with();
+        while !self.has_room_for_large(bytes) {
+            // The smaller ones go first: they are what larger ones have grown from. Then those whose
+            // bodies somebody has kept for longest: it may be for ever.
+            let smaller = self.large.first().is_some_and(|kept| kept.made_with() < bytes);
+            let busy = |kept: &mut RecvBuffer| !kept.try_room(kept.made_with());
+            let place = if smaller { Some(0) } else { self.large.iter_mut().rposition(busy) };
+            let Some(place) = place else { return };
+            self.large.remove(place);
+        }
+        let place = self.large.partition_point(|kept| kept.made_with() < bytes);
+        self.large.insert(place, buffer);
+    }
+
+    fn has_room_for_large(&self, bytes: usize) -> bool {
+        let kept: usize = self.large.iter().map(RecvBuffer::made_with).sum();
+        self.large.len() < LARGE_MAX && kept + bytes <= LARGE_BYTES_MAX
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_buffer_with_live_slices_waits() {
-        let mut pool = RecvPool::new(4096);
-        let mut buffer = pool.lend();
-        let first = buffer.storage(0).as_ptr();
-        // A ping frame and a request with a body of 4 bytes.
-        let mut out = corewire_codec::SendBuffer::new();
-        let mut frame =
-            out.request(&corewire_codec::RequestHead::new(0, corewire_codec::MethodId(1)), None);
-        frame.put_slice(b"body");
-        frame.finish(4096).expect("small");
-        buffer.storage(0).extend_from_slice(out.first_chunk());
-        let frame = buffer.next_frame(4096).expect("well formed").expect("whole");
-        let body = frame.payload.into_body();
-        pool.give_back(buffer);
-        let mut other = pool.lend();
-        assert_ne!(other.storage(0).as_ptr(), first, "the first buffer's slice is alive");
-        pool.give_back(other);
-        drop(body);
-        let mut seen = [pool.lend(), pool.lend()].map(|mut buffer| buffer.storage(4096).as_ptr());
-        seen.sort_unstable();
-        assert!(seen.contains(&first), "the first buffer is free again");
-    }
-}
+mod tests;

@@ -9,7 +9,6 @@
 //! ```
 
 use rustix::fd::OwnedFd;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -18,6 +17,7 @@ use std::time::Duration;
 use corewire_codec::Limits;
 use corewire_proto::{ServerConfig, Timeouts};
 
+use crate::address::Address;
 use crate::counters::ShardCounters;
 use crate::dispatch::Dispatch;
 use crate::doorbell::{Doorbell, Order};
@@ -38,7 +38,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(24 * 3600);
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
     /// Where to listen: each shard on each address. At least one, at most 1,024.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Address>,
     /// Where the shards run.
     pub placement: Placement,
     /// How long an idle shard looks for work before it sleeps.
@@ -62,7 +62,7 @@ pub struct EngineConfig {
 impl EngineConfig {
     /// The defaults, for these addresses.
     #[must_use]
-    pub fn new(addresses: Vec<SocketAddr>) -> Self {
+    pub fn new(addresses: Vec<Address>) -> Self {
         Self {
             addresses,
             placement: Placement::default(),
@@ -91,6 +91,7 @@ impl EngineConfig {
         let counts = [
             ("budgets.frames_per_turn", budgets.frames_per_turn),
             ("budgets.receives_per_turn", budgets.receives_per_turn),
+            ("budgets.send_bytes_per_turn", budgets.send_bytes_per_turn),
             ("budgets.accepts_per_turn", budgets.accepts_per_turn),
         ];
         for (name, value) in counts {
@@ -128,7 +129,7 @@ pub struct Ended {
 /// A server that runs. Dropping the handle drains it and waits.
 #[derive(Debug)]
 pub struct Running {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
     shards: Vec<RunningShard>,
     events: flume::Sender<Event>,
     supervisor: Option<thread::JoinHandle<Ended>>,
@@ -147,7 +148,7 @@ pub struct RunningShard {
 impl Running {
     /// The addresses, with the ports that the system chose.
     #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
 
@@ -223,16 +224,29 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
     let cpus = config.placement.cpus()?;
     preflight::check(cpus.len())?;
     let mut addresses = Vec::with_capacity(config.addresses.len());
-    let mut listeners = vec![Vec::new(); cpus.len()];
-    for &address in &config.addresses {
-        let (address, group) = listener::listen(address, cpus.len(), i32::from(config.backlog))?;
-        addresses.push(address);
-        listeners.iter_mut().zip(group).for_each(|(own, listener)| own.push(listener));
+    let mut listeners = vec![Listeners::default(); cpus.len()];
+    let mut files = Vec::new();
+    for address in &config.addresses {
+        let backlog = i32::from(config.backlog);
+        match address {
+            Address::Tcp(address) => {
+                let (address, group) = listener::listen(*address, cpus.len(), backlog)?;
+                addresses.push(Address::Tcp(address));
+                listeners.iter_mut().zip(group).for_each(|(shard, it)| shard.own.push(it));
+            }
+            Address::Unix(path) => {
+                let (listener, file) = listener::listen_unix(path, backlog)?;
+                addresses.push(address.clone());
+                files.push(file);
+                listeners.iter_mut().for_each(|shard| shard.shared.push(Arc::clone(&listener)));
+            }
+        }
     }
     let (events, inbox) = flume::unbounded();
     // Fewer than 65,536, as the placement checked.
     let count = u16::try_from(cpus.len()).unwrap_or(u16::MAX);
-    let mut supervisor = Supervisor::new(inbox, config.stall_after, i32::from(config.backlog));
+    let backlog = i32::from(config.backlog);
+    let mut supervisor = Supervisor::new(inbox, config.stall_after, backlog, files);
     let mut shards = Vec::with_capacity(cpus.len());
     let salt = process_salt();
     for (id, (cpu, listeners)) in (0..count).zip(cpus.into_iter().zip(listeners)) {
@@ -262,12 +276,21 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
     Ok(Running { addresses, shards, events, supervisor: Some(supervisor), drain_within })
 }
 
+/// Where one shard accepts.
+#[derive(Clone, Debug, Default)]
+struct Listeners {
+    /// Its members of the groups; the supervisor takes them out of service when the shard stalls.
+    own: Vec<SharedListener>,
+    /// Unix sockets, which all shards watch: whoever is awake takes the next client.
+    shared: Vec<SharedListener>,
+}
+
 /// Starts the thread of one shard.
 fn start_shard(
     config: &EngineConfig,
     info: ShardInfo,
     salt: u64,
-    listeners: Vec<SharedListener>,
+    listeners: Listeners,
     make: &MakeDispatch,
     events: &flume::Sender<Event>,
 ) -> Result<Watched, StartError> {
@@ -280,6 +303,7 @@ fn start_shard(
         timeouts: config.timeouts,
         shard: info.id.0,
         shards: info.count,
+        ..ServerConfig::default()
     };
     let connection_ids = (salt.wrapping_add(u64::from(info.id.0)), u64::from(info.count));
     let parts = ShardParts {
@@ -287,10 +311,10 @@ fn start_shard(
         spin: config.spin,
         doorbell: Arc::clone(&doorbell),
         counters: Arc::clone(&counters),
-        listeners: listeners.clone(),
+        listeners: listeners.own.iter().chain(&listeners.shared).cloned().collect(),
     };
     let thread = spawn_shard(parts, Arc::clone(make), events.clone())?;
-    Ok(Watched::new(info, doorbell, counters, listeners, thread))
+    Ok(Watched::new(info, doorbell, counters, listeners.own, thread))
 }
 
 /// A random start for connection ids, so that two lives of a server do not give the same ones.

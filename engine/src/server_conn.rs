@@ -6,11 +6,11 @@ mod census;
 use corewire_codec::{RecvBuffer, SendBuffer};
 use corewire_proto::{CloseReason, ServerConfig, ServerConnection, ServerIdentity, ServerInput};
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use crate::address::Peer;
 use crate::calls::{Ended, Parked, Polled};
 use crate::dispatch::{Incoming, ReplySlot};
 use crate::driver::{After, Ready, Received, Shared};
@@ -26,7 +26,7 @@ const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(crate) struct ServerConn<S> {
     socket: S,
     token: Token,
-    peer: SocketAddr,
+    peer: Peer,
     proto: ServerConnection<Parked>,
     /// Bytes of frames that are not handled yet; empty between turns of a well-behaved client.
     recv: RecvBuffer,
@@ -35,17 +35,20 @@ pub(crate) struct ServerConn<S> {
     /// Parked calls that want to be polled.
     woken: Vec<u32>,
     paused: bool,
+    /// Whether the last turn ended with nothing awaited, and its timer armed.
+    steady: bool,
     /// While draining: since when nothing is in flight.
     finished: Option<Instant>,
-    /// Set when the connection is over: by when it is dropped at the latest.
-    linger: Option<(Instant, usize)>,
+    /// Set when the connection is over: by when it is dropped at the latest, and the bytes that were
+    /// forgotten since. Boxed, for hardly a connection has one, and idle ones shall be small.
+    linger: Option<Box<(Instant, usize)>>,
 }
 
 impl<S: 'static> ServerConn<S> {
     pub(crate) fn new(
         socket: S,
         token: Token,
-        peer: SocketAddr,
+        peer: Peer,
         config: Rc<ServerConfig>,
         connection_id: u64,
         now: Instant,
@@ -59,6 +62,7 @@ impl<S: 'static> ServerConn<S> {
             send: SendBuffer::new(),
             woken: Vec::new(),
             paused: false,
+            steady: false,
             finished: None,
             linger: None,
         }
@@ -93,18 +97,25 @@ impl<S: 'static> ServerConn<S> {
             self.proto.drain(&mut self.send);
         }
         let again = self.receive(shared, ready);
-        self.flush(shared, ready);
+        let more = self.flush(shared, ready);
         if self.send.is_empty() {
             core::mem::swap(&mut self.send, &mut shared.send);
+            // What comes back may have memory of the time when another connection was slow.
+            self.send.shrink();
         }
         let finish_by = self.finish_by(shared);
         if let Some(reason) = self.proto.close_reason() {
             return self.close(shared, ready, reason);
         }
         // A paused connection is looked at again when its replies leave or its calls end.
-        let again = (again || !self.woken.is_empty()) && !self.is_over_budget(shared);
-        let timer = [self.proto.poll_timeout(), finish_by].into_iter().flatten().min();
-        (if again { After::Again } else { After::Wait }, timer)
+        let again = more || ((again || !self.woken.is_empty()) && !self.is_over_budget(shared));
+        let after = if again { After::Again } else { After::Wait };
+        // Most turns leave every clock where it is or move it later; the timer that is armed serves.
+        let was_steady = core::mem::replace(&mut self.steady, self.proto.is_steady());
+        if was_steady && self.steady && !ready.due {
+            return (after, None);
+        }
+        (after, [self.proto.poll_timeout(), finish_by].into_iter().flatten().min())
     }
 
     /// A draining connection without calls is left to its client, which closes it when it has its
@@ -160,9 +171,9 @@ impl<S: 'static> ServerConn<S> {
         if !ready.readable && self.recv.is_empty() {
             return false;
         }
-        let mut lent = shared.recv.lend();
-        let again = self.receive_with(shared, ready, &mut lent);
-        shared.recv.settle(&mut self.recv, lent);
+        let mut buffer = shared.recv.begin(&mut self.recv);
+        let again = self.receive_with(shared, ready, &mut buffer);
+        shared.recv.settle(&mut self.recv, buffer);
         // Whole frames that wait for the next turn are not late: only a partial one is timed.
         if !again {
             self.proto.handle_rest(&self.recv, shared.now);
@@ -174,14 +185,12 @@ impl<S: 'static> ServerConn<S> {
         &mut self,
         shared: &mut Shared<I>,
         ready: &mut Ready,
-        lent: &mut RecvBuffer,
+        buffer: &mut RecvBuffer,
     ) -> bool {
         let budgets = shared.config.budgets;
         let mut frames_left = budgets.frames_per_turn;
         for round in 0.. {
-            let own = !self.recv.is_empty();
-            if (own || !lent.is_empty()) && !self.handle_frames(shared, own, lent, &mut frames_left)
-            {
+            if !buffer.is_empty() && !self.handle_frames(shared, buffer, &mut frames_left) {
                 return true;
             }
             if self.proto.close_reason().is_some() || !ready.readable {
@@ -190,15 +199,7 @@ impl<S: 'static> ServerConn<S> {
             if round >= budgets.receives_per_turn || self.is_over_budget(shared) {
                 return true;
             }
-            let own = !self.recv.is_empty();
-            let received = match own {
-                true => {
-                    let room = self.recv.room_wanted();
-                    shared.receive(&self.socket, &mut self.recv, room, ready)
-                }
-                false => shared.receive(&self.socket, lent, budgets.receive_bytes, ready),
-            };
-            match received {
+            match shared.receive(&self.socket, buffer, ready) {
                 Received::Bytes => {}
                 Received::Nothing => return false,
                 Received::End => {
@@ -218,8 +219,7 @@ impl<S: 'static> ServerConn<S> {
     fn handle_frames<I: Io<Socket = S>>(
         &mut self,
         shared: &mut Shared<I>,
-        own: bool,
-        lent: &mut RecvBuffer,
+        buffer: &mut RecvBuffer,
         frames_left: &mut usize,
     ) -> bool {
         loop {
@@ -233,10 +233,14 @@ impl<S: 'static> ServerConn<S> {
                 return false;
             }
             self.paused = false;
-            let recv = if own { &mut self.recv } else { &mut *lent };
-            match self.proto.handle_frame(recv, &mut self.send, shared.now) {
+            match self.proto.handle_frame(buffer, &mut self.send, shared.now) {
                 ServerInput::NeedBytes => return true,
-                ServerInput::Handled => {}
+                // No stream is open while the configuration does not offer any.
+                ServerInput::Handled
+                | ServerInput::OneWayDropped(_)
+                | ServerInput::StreamData { .. }
+                | ServerInput::StreamEnd { .. }
+                | ServerInput::Writable { .. } => {}
                 ServerInput::Call { request, payload, deadline } => {
                     let mut incoming = Incoming {
                         request,
@@ -268,16 +272,18 @@ impl<S: 'static> ServerConn<S> {
         }
     }
 
-    /// Writes what there is, first and without asking; stops at the first `WouldBlock`.
-    fn flush<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) {
+    /// Writes what there is, first and without asking; stops at the first `WouldBlock`, or at the
+    /// bound of a turn, and answers then that another turn is wanted.
+    fn flush<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) -> bool {
         if self.send.is_empty() {
-            return;
+            return false;
         }
         let written = shared.write(&self.socket, &mut self.send, ready);
         if let Some(kind) = written.failed {
             self.proto.handle_error(kind);
         }
         self.proto.handle_write(written.progress, !self.send.is_empty(), shared.now);
+        written.more
     }
 
     fn drop_calls<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
@@ -325,7 +331,7 @@ impl<S: 'static> ServerConn<S> {
         if !last_words || ready.hangup {
             return (After::Drop, None);
         }
-        self.linger = Some((shared.now + LINGER, 0));
+        self.linger = Some(Box::new((shared.now + LINGER, 0)));
         if self.send.is_empty() {
             shared.io.shutdown_write(&self.socket);
         }
@@ -338,20 +344,24 @@ impl<S: 'static> ServerConn<S> {
         shared: &mut Shared<I>,
         ready: &mut Ready,
     ) -> (After, Option<Instant>) {
-        let Some((until, mut forgotten)) = self.linger else { return (After::Drop, None) };
+        let Some((until, mut forgotten)) = self.linger.as_deref().copied() else {
+            return (After::Drop, None);
+        };
         if until <= shared.now {
             return (After::Drop, None);
         }
+        let mut more = false;
         if !self.send.is_empty() {
-            self.flush(shared, ready);
+            more = self.flush(shared, ready);
             if self.send.is_empty() {
                 shared.io.shutdown_write(&self.socket);
             }
         }
         let mut sink = shared.recv.lend();
         while ready.readable {
-            let storage = sink.storage(shared.config.budgets.receive_bytes);
-            let outcome = shared.io.recv(&self.socket, storage);
+            let storage = sink.storage(0);
+            let outcome =
+                shared.io.recv(&self.socket, storage, shared.config.budgets.receive_bytes);
             storage.clear();
             match outcome {
                 Ok(count) if count > 0 && forgotten < LINGER_BYTES_MAX => forgotten += count,
@@ -360,7 +370,7 @@ impl<S: 'static> ServerConn<S> {
             }
         }
         shared.recv.give_back(sink);
-        self.linger = Some((until, forgotten));
-        (After::Wait, Some(until))
+        self.linger = Some(Box::new((until, forgotten)));
+        (if more { After::Again } else { After::Wait }, Some(until))
     }
 }

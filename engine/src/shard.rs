@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+#[cfg(feature = "shard")]
 use corewire_proto::ServerConfig;
 
 /// A shard's number in its server, from 0.
@@ -48,12 +49,15 @@ pub struct Budgets {
     pub frames_per_turn: usize,
     /// Receive operations per connection and turn. Default 4.
     pub receives_per_turn: usize,
-    /// Bytes that one receive takes at most, and the size of the shard's shared receive buffer.
-    /// Default 128 KiB.
+    /// Bytes that one receive takes at most, and the size of the shard's shared receive buffers.
+    /// Default 132 KiB: bodies of 64 and 128 KiB are usual, and two of the one or one of the other
+    /// fit with their headers.
     pub receive_bytes: usize,
     /// Unsent bytes of a connection above which nothing more is read from it. Default 1 MiB. One
     /// reply more than this may be held, since a reply is written whole.
     pub unsent_bytes_max: usize,
+    /// Bytes sent per connection and turn. Default 528 KiB, as much as may be received.
+    pub send_bytes_per_turn: usize,
     /// Connections accepted per turn. Default 64.
     pub accepts_per_turn: usize,
 }
@@ -63,14 +67,16 @@ impl Default for Budgets {
         Self {
             frames_per_turn: 128,
             receives_per_turn: 4,
-            receive_bytes: 128 * 1024,
+            receive_bytes: 132 * 1024,
             unsent_bytes_max: 1024 * 1024,
+            send_bytes_per_turn: 4 * 132 * 1024,
             accepts_per_turn: 64,
         }
     }
 }
 
 /// Everything a shard's driver is told.
+#[cfg(feature = "shard")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DriverConfig {
     pub(crate) info: ShardInfo,

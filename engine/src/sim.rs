@@ -5,7 +5,6 @@
 //! part of what the engine promises to anybody else.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,11 +12,14 @@ use std::time::{Duration, Instant};
 use corewire_codec::Limits;
 use corewire_proto::{ServerConfig, Timeouts};
 
-use crate::channel::{Channel, ChannelConfig, NotSent};
+use crate::address::Address;
+use crate::channel::Channel;
+use crate::config::ChannelConfig;
 use crate::counters::ShardCounters;
 use crate::dispatch::Dispatch;
 use crate::doorbell::{Doorbell, Order};
 use crate::driver::Driver;
+use crate::failure::NotSent;
 use crate::io::Io;
 use crate::local::{Local, set_clock};
 use crate::shard::{Budgets, DriverConfig, ShardInfo};
@@ -58,7 +60,7 @@ pub struct Census {
     pub woken_max: usize,
     /// Unsent bytes of the connection that has most.
     pub unsent_max: usize,
-    /// Receive memory of the connection that has most, in bytes.
+    /// Received bytes that wait in the connection that has most of them.
     pub unread_max: usize,
     /// The ids of connections that are paused over their budget of unsent bytes.
     pub paused: Vec<u64>,
@@ -103,11 +105,7 @@ pub fn is_rung(doorbell: &Doorbell) -> bool {
 /// # Errors
 ///
 /// No shard is entered.
-pub fn channel(
-    address: SocketAddr,
-    config: ChannelConfig,
-    jitter: u64,
-) -> Result<Channel, NotSent> {
+pub fn channel(address: Address, config: ChannelConfig, jitter: u64) -> Result<Channel, NotSent> {
     Channel::with_jitter(address, config, jitter)
 }
 
@@ -160,6 +158,8 @@ impl<I: Io> SimShard<I> {
             timeouts: config.timeouts,
             shard: config.info.id.0,
             shards: config.info.count,
+            jitter_seed: config.connection_ids.0,
+            ..ServerConfig::default()
         };
         let config = DriverConfig {
             info: config.info,

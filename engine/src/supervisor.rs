@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::counters::ShardCounters;
 use crate::doorbell::{Doorbell, Order};
 use crate::error::StartError;
-use crate::listener;
+use crate::listener::{self, SocketFile};
 use crate::server::{Ended, SharedListener, order_drain};
 use crate::shard::{ShardId, ShardInfo};
 
@@ -123,11 +123,18 @@ pub(crate) struct Supervisor {
     /// Set by a stop: when shards that still run are given up.
     give_up: Option<Instant>,
     lost: usize,
+    files: Vec<SocketFile>,
 }
 
 impl Supervisor {
-    pub(crate) fn new(inbox: flume::Receiver<Event>, stall_after: Duration, backlog: i32) -> Self {
-        Self { shards: Vec::new(), inbox, stall_after, backlog, give_up: None, lost: 0 }
+    /// Removes `files`, those of Unix sockets, when the server has ended.
+    pub(crate) fn new(
+        inbox: flume::Receiver<Event>,
+        stall_after: Duration,
+        backlog: i32,
+        files: Vec<SocketFile>,
+    ) -> Self {
+        Self { shards: Vec::new(), inbox, stall_after, backlog, give_up: None, lost: 0, files }
     }
 
     /// Adds a shard whose thread was started.
@@ -184,6 +191,7 @@ impl Supervisor {
                 break;
             }
         }
+        self.files.clear();
         tracing::info!(shards_lost = self.lost, "the server has ended");
         Ended { shards_lost: self.lost }
     }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use clap::Args;
-use corewire::{Placement, Server, ServerBuilder, Spin};
+use corewire::{Address, Placement, Running, Server, ServerBuilder, Spin, StartError};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -54,6 +54,49 @@ impl ServerFlags {
     pub fn builder(self) -> ServerBuilder {
         let placement = self.cores.map_or(Placement::AllCpus, |cores| Placement::Cpus(cores.0));
         Server::builder().address(self.addr).placement(placement).spin(self.spin)
+    }
+}
+
+/// A server to call: one that runs elsewhere, or one that was started here.
+#[derive(Debug)]
+pub struct Kept {
+    /// Where it listens.
+    pub address: Address,
+    /// The one that was started here.
+    pub server: Option<Running>,
+}
+
+/// Starts a key-value server with one shard on a port of the system's choice, unless there is an
+/// address to call already.
+///
+/// # Errors
+///
+/// What keeps the server from starting, with the remedy.
+pub fn keep_server(address: Option<Address>) -> Result<Kept, StartError> {
+    if let Some(address) = address {
+        return Ok(Kept { address, server: None });
+    }
+    let server = Server::builder()
+        .address("127.0.0.1:0")
+        .placement(Placement::Unpinned(1))
+        .service(|_shard| kv::KeyValueServer::new(kv::Store::default()))
+        .start()?;
+    let address = server.addresses().first().cloned();
+    let address = address.ok_or_else(|| StartError::Config("the server has no address".into()))?;
+    Ok(Kept { address, server: Some(server) })
+}
+
+/// Drains a server that was started here.
+///
+/// # Errors
+///
+/// One sentence when shards were lost.
+pub fn end(server: Option<Running>) -> Result<(), String> {
+    let Some(server) = server else { return Ok(()) };
+    server.stop();
+    match server.wait().shards_lost {
+        0 => Ok(()),
+        lost => Err(format!("{lost} shards were lost; the log says why")),
     }
 }
 

@@ -2,8 +2,13 @@
 
 use corewire_codec::reply_flags;
 use corewire_codec::{Decode, DecodeError, Encoding, FrameWriter, RequestHead, Status, StatusCode};
-use corewire_engine::{CallFailure, Channel, NotSent, Reply};
+use corewire_engine::{CallFailure, NotSent, Outcome, Pending, Reply, Transport};
+use pin_project_lite::pin_project;
 use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::MethodDescription;
@@ -13,15 +18,15 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A channel with the options of its calls. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Caller {
-    channel: Channel,
+pub struct Caller<C> {
+    channel: C,
     timeout: Option<Duration>,
 }
 
-impl Caller {
+impl<C: Transport> Caller<C> {
     /// Calls over `channel`, each with a timeout of 10 s.
     #[must_use]
-    pub fn new(channel: Channel) -> Self {
+    pub fn new(channel: C) -> Self {
         Self { channel, timeout: Some(TIMEOUT) }
     }
 
@@ -41,41 +46,96 @@ impl Caller {
 
     /// The channel underneath.
     #[must_use]
-    pub fn channel(&self) -> &Channel {
+    pub fn channel(&self) -> &C {
         &self.channel
     }
 
-    /// Makes a call with one request and one reply. Dropping the future cancels it.
+    /// Prepares a call with one request and one reply.
+    #[inline]
+    pub fn unary<D: Decode<R>, R, E>(
+        &self,
+        method: &'static MethodDescription,
+        arguments: E,
+    ) -> Call<impl Pending + use<C, D, R, E>, D, R>
+    where
+        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
+    {
+        let mut head = RequestHead::new(0, method.id);
+        head.encoding = Encoding::plain(method.request_codec);
+        Call { pending: self.channel.call(head, self.timeout, arguments), types: PhantomData }
+    }
+}
+
+pin_project! {
+    /// A call that was prepared. It begins when it is awaited, waited for, or given a callback: these
+    /// are the three ways to have its result. Dropping it cancels it, on the server as well.
+    #[must_use = "a call does nothing unless it is awaited, waited for, or given a callback"]
+    pub struct Call<P, D, R> {
+        #[pin]
+        pending: P,
+        types: PhantomData<fn() -> (D, R)>,
+    }
+}
+
+impl<P, D, R> fmt::Debug for Call<P, D, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").finish_non_exhaustive()
+    }
+}
+
+impl<P: Pending, D: Decode<R>, R> Call<P, D, R> {
+    /// Blocks this thread until the call ends.
+    ///
+    /// A thread that drives connections must not sleep: on a shard, and for a channel of tokio within
+    /// a tokio runtime, the call is not made and the error is [`NotSent::WouldBlock`].
     ///
     /// # Errors
     ///
     /// Why there is no value; see [`CallError`].
-    pub async fn unary<C: Decode<R>, R>(
-        &self,
-        method: &'static MethodDescription,
-        arguments: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
-    ) -> Result<R, CallError> {
-        let mut head = RequestHead::new(0, method.id);
-        head.encoding = Encoding::plain(method.request_codec);
-        let Reply { head, body } = self.channel.call(head, self.timeout, arguments).await?;
-        if head.code != StatusCode::Ok {
-            let mut status = Status::from_body(head.code, &body);
-            if let Some(ms) = head.retry_after_ms {
-                status = status.with_retry_after(Duration::from_millis(ms.into()));
-            }
-            return Err(match head.flags & reply_flags::REFUSED {
-                0 => CallError::Status(status),
-                _ => CallError::Refused(status),
-            });
-        }
-        if head.encoding.codec() != C::ID {
-            return Err(CallError::Decode(DecodeError::unexpected_codec(
-                C::ID,
-                head.encoding.codec(),
-            )));
-        }
-        C::decode(body).map_err(CallError::Decode)
+    pub fn wait(self) -> Result<R, CallError> {
+        read_outcome::<D, R>(self.pending.wait())
     }
+
+    /// Makes the call in the background and calls `done` with its result, once, on the thread that
+    /// drives the connection: a `done` that takes long keeps other calls waiting. On a
+    /// [`blocking`](crate::blocking) channel that is this thread, now.
+    pub fn then(self, done: impl FnOnce(Result<R, CallError>) + Send + 'static)
+    where
+        D: 'static,
+        R: 'static,
+    {
+        self.pending.then(move |outcome| done(read_outcome::<D, R>(outcome)));
+    }
+}
+
+impl<P: Pending, D: Decode<R>, R> Future for Call<P, D, R> {
+    type Output = Result<R, CallError>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().pending.poll(context).map(read_outcome::<D, R>)
+    }
+}
+
+/// The value that a reply carries, or why there is none.
+#[inline]
+fn read_outcome<D: Decode<R>, R>(outcome: Outcome) -> Result<R, CallError> {
+    let Reply { head, body } = outcome?;
+    if head.code != StatusCode::Ok {
+        let mut status = Status::from_body(head.code, &body);
+        if let Some(ms) = head.retry_after_ms {
+            status = status.with_retry_after(Duration::from_millis(ms.into()));
+        }
+        return Err(match head.flags & reply_flags::REFUSED {
+            0 => CallError::Status(status),
+            _ => CallError::Refused(status),
+        });
+    }
+    if head.encoding.codec() != D::ID {
+        let error = DecodeError::unexpected_codec(D::ID, head.encoding.codec());
+        return Err(CallError::Decode(error));
+    }
+    D::decode(body).map_err(CallError::Decode)
 }
 
 /// Why a call gave no value. [`may_have_run`](Self::may_have_run) tells whether it is safe to make
@@ -117,6 +177,8 @@ impl CallError {
     pub fn to_status(&self) -> Status {
         match self {
             Self::Status(status) | Self::Refused(status) => status.clone(),
+            Self::NotSent(NotSent::QueueFull) => Status::resource_exhausted(self.to_string()),
+            Self::NotSent(NotSent::WouldBlock) => Status::failed_precondition(self.to_string()),
             Self::NotSent(_) | Self::Unknown(_) => Status::unavailable(self.to_string()),
             Self::DeadlineExceeded { .. } => Status::deadline_exceeded(self.to_string()),
             Self::Decode(_) => Status::internal(self.to_string()),

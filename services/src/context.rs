@@ -1,8 +1,9 @@
 //! What a handler may know about the call it serves.
 
-use corewire_engine::{Incoming, ShardId};
+#[cfg(feature = "shard")]
+use corewire_engine::Incoming;
+use corewire_engine::{Peer, ShardId};
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// A call's name in the whole server process: connection and call.
@@ -23,7 +24,7 @@ impl fmt::Display for CallId {
 /// One call, as its handler sees it. A method gets it by taking `&Context` as its first argument.
 #[derive(Clone, Copy, Debug)]
 pub struct Context {
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) shard: ShardId,
     pub(crate) deadline: Option<Instant>,
     pub(crate) id: CallId,
@@ -31,6 +32,7 @@ pub struct Context {
 }
 
 impl Context {
+    #[cfg(feature = "shard")]
     pub(crate) fn new(incoming: &Incoming<'_>) -> Self {
         Self {
             peer: incoming.peer,
@@ -41,9 +43,9 @@ impl Context {
         }
     }
 
-    /// The address of the client.
+    /// Who calls.
     #[must_use]
-    pub fn peer(&self) -> SocketAddr {
+    pub fn peer(&self) -> Peer {
         self.peer
     }
 

@@ -64,30 +64,47 @@
 // The macro's paths begin with `::corewire`, also inside this crate.
 extern crate self as corewire;
 
+#[cfg(feature = "bench-hooks")]
+#[doc(hidden)]
+pub mod bench_hooks;
 mod caller;
 mod context;
 mod description;
 pub mod echo;
+#[cfg(feature = "shard")]
 mod router;
+#[cfg(feature = "shard")]
 mod server;
+#[cfg(feature = "shard")]
 mod service;
 
 pub use bytes::Bytes;
-pub use caller::{CallError, Caller};
+pub use caller::{Call, CallError, Caller};
 pub use context::{CallId, Context};
 pub use corewire_codec::{
     CodecId, FrameWriter as BodyWriter, LimitOutOfRange, Limits, MethodId, Status, StatusCode,
 };
+#[cfg(any(feature = "shard", feature = "tokio"))]
+pub use corewire_engine::SharedChannel;
+#[cfg(feature = "blocking")]
+pub use corewire_engine::blocking;
 pub use corewire_engine::{
-    Budgets, Channel, ChannelConfig, ClientShard, ConnectError, Ended, IntoAddress, NotSent,
-    Placement, Running, RunningShard, ShardCounters, ShardId, ShardInfo, Spin, StartError, Task,
-    allowed_cpus, parse_cpus, run_on_shard as block_on_shard, sleep, spawn,
+    Address, Budgets, ChannelConfig, ConnectError, IntoAddress, NotSent, Peer, Pending, ShardId,
+    ShardInfo, Spin, StartError, Transport,
 };
 pub use corewire_engine::{ClientConfig, CloseReason, Timeouts};
 pub use corewire_macros::service;
 pub use description::{ArgumentDescription, MethodDescription, ServiceDescription};
-pub use server::{Server, ServerBuilder};
-pub use service::{Arguments, IncomingCall, Methods, Service};
+
+#[cfg(feature = "shard")]
+pub use {
+    corewire_engine::{
+        Channel, ClientShard, ClientThread, Ended, Placement, Running, RunningShard, ShardCounters,
+        Task, allowed_cpus, parse_cpus, run_on_shard as block_on_shard, sleep, spawn,
+    },
+    server::{Server, ServerBuilder},
+    service::{Arguments, IncomingCall, Methods, Service},
+};
 
 /// Payload codecs, and the limits that a hello carries.
 pub mod codec {

@@ -10,7 +10,7 @@ use crate::service::{Method, Methods};
 /// The methods of one shard by id: a table without collisions, found when it is made.
 #[derive(Debug)]
 pub(crate) struct Router {
-    places: Vec<Option<(MethodId, Rc<dyn Method>)>>,
+    places: Places,
     multiplier: u32,
     shift: u32,
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::{Args, Subcommand};
+use corewire_cli::pace::{Arrivals, parse_rate};
 
 /// What a peer's program does.
 #[derive(Debug, Subcommand)]
@@ -35,7 +36,7 @@ pub struct Load {
     /// Connections
     #[arg(long, default_value_t = 1, value_parser = at_least_one)]
     pub conns: usize,
-    /// Calls in flight on each connection
+    /// Calls in flight on each connection; with --rate, the most that may be
     #[arg(long, default_value_t = 1, value_parser = at_least_one)]
     pub inflight: usize,
     /// Measured seconds, after half a second of warm-up
@@ -47,6 +48,15 @@ pub struct Load {
     /// A server on this machine whose CPU time and memory are to be read
     #[arg(long)]
     pub server_pid: Option<i32>,
+    /// Open loop: calls per second over all connections, each timed from when it was due; the client spins for it
+    #[arg(long, value_parser = parse_rate)]
+    pub rate: Option<f64>,
+    /// How the calls of --rate are spread: constant or poisson
+    #[arg(long, default_value = "constant", requires = "rate")]
+    pub arrivals: Arrivals,
+    /// What poisson arrivals are drawn from
+    #[arg(long, default_value_t = 1, requires = "rate")]
+    pub seed: u64,
     /// Print one line of JSON (the only form of output that there is)
     #[arg(long)]
     pub json: bool,

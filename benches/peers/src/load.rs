@@ -1,4 +1,5 @@
-//! Closed-loop load over a peer's own client: as many tasks as calls in flight, each calling again at once.
+//! Load over a peer's own client. Closed loop: as many tasks as calls in flight, each calling again at once. Open loop:
+//! paced and counted by the same code as in `corewire bench`.
 
 use std::cell::{Cell, RefCell};
 use std::io::Write as _;
@@ -7,16 +8,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
-use corewire_benches::sample::Sample;
+use corewire_benches::clocks::Clocks;
+use corewire_benches::sample::{self, Sample};
+use corewire_cli::open_loop::{OpenLoop, Outcome, Plan};
 use hdrhistogram::Histogram;
-use nix::sys::time::TimeSpec;
-use nix::time::{ClockId, clock_getcpuclockid};
-use nix::unistd::Pid;
 
 use crate::flags::Load;
 
 /// Not counted: long enough for connections to be made and caches to be warm.
 const WARM_UP: Duration = Duration::from_millis(500);
+
+/// How long calls that are in flight at the end of an open loop may still take.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// How many different bodies an open loop sends: a reply of another call shows.
+const DIFFERENT_BODIES: usize = 251;
 
 /// A client of one connection that may have many calls in flight.
 pub trait Caller: Clone + 'static {
@@ -44,6 +50,9 @@ struct Counts {
 ///
 /// When a connection cannot be made, a clock cannot be read, or any call failed.
 pub async fn run<C: Caller>(load: &Load, connect: impl AsyncFn() -> Result<C>) -> Result<()> {
+    if let Some(rate) = load.rate {
+        return run_open(load, rate, connect).await;
+    }
     let counts = Rc::new(Counts {
         measuring: Cell::new(false),
         calls: Cell::new(0),
@@ -75,12 +84,83 @@ pub async fn run<C: Caller>(load: &Load, connect: impl AsyncFn() -> Result<C>) -
     for task in &tasks {
         task.abort();
     }
-    let sample = summarise(load, &counts, &before, &after);
-    writeln!(std::io::stdout(), "{}", serde_json::to_string(&sample)?)?;
-    if let Some(error) = counts.first_error.borrow().as_ref() {
+    let counted = (counts.calls.get(), counts.errors.get());
+    let sample = summarise(load, counted, &counts.latency.borrow(), &before, &after);
+    say(&sample, counts.first_error.borrow().as_deref())
+}
+
+/// Prints the sample, and fails with the first error if there is one.
+fn say(sample: &Sample, first_error: Option<&str>) -> Result<()> {
+    writeln!(std::io::stdout(), "{}", serde_json::to_string(sample)?)?;
+    if let Some(error) = first_error {
         bail!("{} calls failed, the first one with: {error}", sample.errors);
     }
     Ok(())
+}
+
+/// Calls at a rate, whatever earlier calls do. The pacing task spins: it runs again after every look of the runtime at
+/// its sockets, so that no call waits for a timer.
+async fn run_open<C: Caller>(
+    load: &Load,
+    rate: f64,
+    connect: impl AsyncFn() -> Result<C>,
+) -> Result<()> {
+    let mut callers = Vec::new();
+    for _ in 0..load.conns {
+        callers.push(connect().await.context("cannot connect")?);
+    }
+    let bodies: Vec<Bytes> = (0..DIFFERENT_BODIES).map(|seed| body(load.payload, seed)).collect();
+    let end = WARM_UP + Duration::from_secs_f64(load.secs);
+    let (begin_ns, end_ns) = (nanos(WARM_UP), nanos(end));
+    let inflight = u32::try_from(load.inflight)?;
+    let (arrivals, seed, conns) = (load.arrivals, load.seed, load.conns);
+    let plan = Plan { rate, arrivals, seed, conns, inflight, begin_ns, end_ns };
+    let open = Rc::new(RefCell::new(OpenLoop::new(plan)?));
+    let (mut before, mut after) = (None, None);
+    let begun = Instant::now();
+    loop {
+        let now = nanos(begun.elapsed());
+        if now >= begin_ns && before.is_none() {
+            before = Some(Clocks::read(load.server_pid)?);
+        }
+        if now >= end_ns && after.is_none() {
+            after = Some(Clocks::read(load.server_pid)?);
+        }
+        let drained = open.borrow().in_flight() == 0 || now >= end_ns + nanos(DRAIN);
+        if now >= end_ns && drained {
+            break;
+        }
+        loop {
+            let start = open.borrow_mut().start(now);
+            let Some(start) = start else { break };
+            let body = bodies[usize::try_from(start.number)? % DIFFERENT_BODIES].clone();
+            let (caller, open) = (callers[start.conn].clone(), Rc::clone(&open));
+            tokio::task::spawn_local(async move {
+                let outcome = match caller.call(body.clone()).await {
+                    Ok(reply) if reply == body => Outcome::Answered,
+                    Ok(_) => failed("WrongReply", "a reply is not what was sent".to_owned()),
+                    Err(error) => failed("Failed", format!("{error:#}")),
+                };
+                open.borrow_mut().done(start, nanos(begun.elapsed()), outcome);
+            });
+        }
+        tokio::task::yield_now().await;
+    }
+    open.borrow_mut().close();
+    let open = open.borrow();
+    let (before, after) = before.zip(after).context("the run was over before it was measured")?;
+    let counted = (open.answered(), open.errors());
+    let mut sample = summarise(load, counted, open.latency_ns(), &before, &after);
+    sample.open = Some(open.figures());
+    say(&sample, open.first_error())
+}
+
+fn failed(status: &str, sentence: String) -> Outcome {
+    Outcome::Failed(status.to_owned(), sentence)
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// One call in flight, for ever. It ends at the first error, which fails the whole run.
@@ -116,72 +196,16 @@ fn body(bytes: usize, seed: usize) -> Bytes {
     std::iter::repeat_with(next).take(bytes).collect()
 }
 
-/// All clocks at one moment.
-#[derive(Debug)]
-struct Clocks {
-    wall: Instant,
-    client_cpu: TimeSpec,
-    server_cpu: Option<TimeSpec>,
-}
-
-impl Clocks {
-    fn read(server: Option<i32>) -> Result<Self> {
-        let of_server = |pid| {
-            let clock = clock_getcpuclockid(Pid::from_raw(pid))
-                .with_context(|| format!("there is no process {pid}"))?;
-            clock.now().with_context(|| format!("cannot read the CPU clock of process {pid}"))
-        };
-        Ok(Self {
-            wall: Instant::now(),
-            client_cpu: ClockId::CLOCK_PROCESS_CPUTIME_ID
-                .now()
-                .context("cannot read the CPU clock")?,
-            server_cpu: server.map(of_server).transpose()?,
-        })
-    }
-}
-
-fn seconds_between(before: TimeSpec, after: TimeSpec) -> f64 {
-    Duration::from(after).saturating_sub(Duration::from(before)).as_secs_f64()
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "calls and nanoseconds of some seconds are far below 2^53"
-)]
-fn summarise(load: &Load, counts: &Counts, before: &Clocks, after: &Clocks) -> Sample {
-    let secs = after.wall.duration_since(before.wall).as_secs_f64();
-    let latency = counts.latency.borrow();
-    let us = |nanoseconds: u64| nanoseconds as f64 / 1e3;
-    let calls = counts.calls.get();
-    Sample {
-        payload: load.payload,
-        conns: load.conns,
-        inflight: load.inflight,
-        secs,
-        calls,
-        errors: counts.errors.get(),
-        rps: calls as f64 / secs,
-        p50_us: us(latency.value_at_quantile(0.5)),
-        p90_us: us(latency.value_at_quantile(0.9)),
-        p99_us: us(latency.value_at_quantile(0.99)),
-        p999_us: us(latency.value_at_quantile(0.999)),
-        max_us: us(latency.max()),
-        client_cpu_s: seconds_between(before.client_cpu, after.client_cpu),
-        server_cpu_s: before
-            .server_cpu
-            .zip(after.server_cpu)
-            .map(|(before, after)| seconds_between(before, after)),
-        server_rss_mb: load.server_pid.and_then(peak_memory),
-    }
-}
-
-/// The peak of a process' resident memory in MiB.
-fn peak_memory(pid: i32) -> Option<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib / 1024.0)
+/// The sample of these calls.
+fn summarise(
+    load: &Load,
+    (calls, errors): (u64, u64),
+    latency: &Histogram<u64>,
+    before: &Clocks,
+    after: &Clocks,
+) -> Sample {
+    let asked = (load.payload, load.conns, load.inflight);
+    sample::of(asked, calls, errors, latency, &after.since(before, load.server_pid))
 }
 
 #[cfg(test)]
@@ -193,15 +217,5 @@ mod tests {
         assert_eq!(body(0, 0).len(), 0);
         assert_eq!(body(64, 3).len(), 64);
         assert_ne!(body(64, 3), body(64, 4));
-    }
-
-    #[test]
-    fn this_process_has_clocks_and_memory() {
-        let pid = i32::try_from(std::process::id()).expect("pids are small");
-        let clocks = Clocks::read(Some(pid)).expect("its own clocks can be read");
-        assert!(clocks.server_cpu.is_some_and(|cpu| cpu >= clocks.client_cpu));
-        assert!(peak_memory(pid).is_some_and(|mib| mib > 0.1));
-        // The kernel gives out no number above 2^22.
-        assert!(Clocks::read(Some(5_000_000)).is_err());
     }
 }

@@ -34,6 +34,12 @@ fn answers_and_ends(program: &str) {
         let mean_us = (sample.conns * sample.inflight) as f64 / sample.rps * 1e6;
         assert!(sample.p50_us <= sample.max_us && sample.max_us > mean_us * 0.5, "{sample:?}");
     }
+    let flags = "--rate 2000 --arrivals poisson --conns 3 --inflight 50";
+    let sample = Sample::parse(&load(program, server.address(), flags).unwrap()).unwrap();
+    let open = sample.open.unwrap();
+    // 0.1 s of 2000 calls per second, give or take what Poisson arrivals do.
+    assert!((120..280).contains(&open.offered), "{open:?}");
+    assert!(load(program, server.address(), "--rate 0").is_err());
     let address = server.address().to_owned();
     server.stop().unwrap();
     assert!(load(program, &address, "").is_err(), "{program} did not notice that nobody listens");

@@ -28,6 +28,9 @@ const FIGURES: [Figure; 4] = [
     Figure::BytesPerSecond,
 ];
 
+/// Measured seconds of a run.
+const SECS: f64 = 2.0;
+
 /// Measure Corewire's echo server against C programs without any RPC
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -68,7 +71,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         Box::new(Corewire::new(toolbox::release()))
     };
-    let plan = measure.plan(asked.clone(), vec![floor, rival], None);
+    let plan = measure.plan(asked.clone(), vec![floor, rival], SECS);
     plan.check()?;
 
     let host = Host::look();
@@ -93,7 +96,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     println!("{}", report::disturbance(&results));
     if let Some(path) = &measure.json {
-        report::write_json(path, &host, &asked, &outcome, &results)?;
+        report::write_json(path, &host, &asked, &outcome, &results, None)?;
     }
     Ok(cli::conclude(&outcome, &results, &asked, measure.enforce))
 }

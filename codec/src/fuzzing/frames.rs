@@ -100,7 +100,7 @@ fn put_frame(source: &mut Source<'_>, out: &mut SendBuffer) -> Sent {
         }
         5 => {
             let metadata = metadata(source);
-            out.stream_end(call, None, metadata.as_ref());
+            out.stream_end(call, None, metadata.as_ref(), u32::MAX, u32::MAX);
             let head = Head::StreamEnd(StreamEnd { call, code: StatusCode::Ok });
             let metadata = metadata.map_or_else(Vec::new, |block| block.as_bytes().to_vec());
             Sent { metadata, ..head.into() }

@@ -112,10 +112,16 @@ fn check(out: &SendBuffer, model: &[u8], slots: usize) {
     assert_eq!(first.is_empty(), model.is_empty(), "progress is always possible");
     assert!(!out.is_contiguous() || first.len() == model.len());
     let mut few = vec![IoSlice::new(&[]); slots];
-    let filled = out.chunks(&mut few);
+    let filled = out.chunks(&mut few, usize::MAX);
     let some: Vec<u8> = few[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
     assert!(model.starts_with(&some));
     assert!(filled == slots || some.len() == model.len(), "a slot is left only when all is in");
     assert!(few[..filled].iter().all(|slice| !slice.is_empty()));
+    for max in [0, 1, first.len(), model.len() / 2, model.len() + 1] {
+        let filled = out.chunks(&mut few, max);
+        let bytes: Vec<u8> = few[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
+        assert!(model.starts_with(&bytes) && bytes.len() <= max);
+        assert!(filled == slots || bytes.len() == max.min(model.len()));
+    }
     assert_eq!(super::source::flatten(out), model);
 }

@@ -1,61 +1,25 @@
 //! The client's side of a connection.
 
+mod input;
+mod streams;
+
+use std::borrow::Borrow;
 use std::io;
-use std::rc::Rc;
 use std::time::Instant;
 
 use corewire_codec::{
     CancelReason, FrameKind, GoAway, Head, Header, Hello, HelloRecords, Payload, RecvBuffer,
-    ReplyHead, Role, Rule, SendBuffer, VERSION,
+    ReplyHead, Role, Rule, SendBuffer, VERSION, reply_flags,
 };
 
 use crate::config::records;
 use crate::in_flight::slot;
+use crate::jitter::mix;
 use crate::link::Link;
+use crate::streams::StreamTable;
 use crate::{ClientConfig, CloseReason};
 
-/// What one step of [`ClientConnection::handle_frame`] found.
-#[derive(Debug)]
-pub enum ClientInput<'a, T> {
-    /// No whole frame is there: receive more.
-    NeedBytes,
-    /// A frame was dealt with; ask again.
-    Handled,
-    /// The server's hello came: its limits are known, more calls may be made.
-    Ready,
-    /// A call is answered.
-    Reply {
-        /// What was kept for the call.
-        work: T,
-        /// How it ended.
-        head: ReplyHead,
-        /// Its bytes.
-        payload: Payload<'a>,
-    },
-    /// The server takes no new calls. Those in flight that it will not run are in
-    /// [`ClientConnection::poll_refused`].
-    GoAway,
-    /// The connection is over; [`ClientConnection::fail_all`] has the calls that went with it.
-    Closed(CloseReason),
-}
-
-/// No call can be made now: all slots are taken, or the connection takes no more calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoSlot {
-    /// As many calls are in flight as the server accepts. A reply makes room.
-    Full,
-    /// The server is going away, or the connection is over.
-    Closed,
-}
-
-/// A call that ended with its connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CallsFailed<T> {
-    /// What was kept for the call.
-    pub work: T,
-    /// Whether the server may have run it.
-    pub may_have_run: bool,
-}
+pub use self::input::{CallsFailed, ClientInput, NoSlot};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -90,7 +54,8 @@ struct Slot<T> {
 /// See the [crate's page](crate) for how to drive it.
 #[derive(Debug)]
 pub struct ClientConnection<T> {
-    config: Rc<ClientConfig>,
+    /// A copy of its own, so that a connection may go from thread to thread.
+    config: ClientConfig,
     phase: Phase,
     /// Whether the server's hello came.
     ready: bool,
@@ -111,16 +76,20 @@ pub struct ClientConnection<T> {
     /// No slot below this one holds a call that the last go-away ruled out.
     refused_from: usize,
     peer: HelloRecords,
+    /// What only connections with streams pay for.
+    streams: Option<Box<StreamTable>>,
 }
 
 impl<T> ClientConnection<T> {
     /// A connection that was just made; its hello is appended to `out`.
     #[must_use]
-    pub fn new(config: Rc<ClientConfig>, out: &mut SendBuffer, now: Instant) -> Self {
+    pub fn new(config: impl Borrow<ClientConfig>, out: &mut SendBuffer, now: Instant) -> Self {
+        let config = *config.borrow();
         let own = records(&config.limits, &config.timeouts);
         out.hello(&Hello { version: VERSION, role: Role::Client, records: own });
+        let random = mix(config.jitter_seed, 0);
         Self {
-            link: Link::new(&config.timeouts, now),
+            link: Link::new(&config.timeouts, random, now),
             config,
             phase: Phase::Hello,
             ready: false,
@@ -134,6 +103,7 @@ impl<T> ClientConnection<T> {
             expired: Vec::new(),
             refused_from: 0,
             peer: HelloRecords::default(),
+            streams: None,
         }
     }
 
@@ -246,6 +216,7 @@ impl<T> ClientConnection<T> {
     pub fn unsend(&mut self, call: u32) -> Option<T> {
         let work = self.take(call)?;
         self.sent = self.sent.wrapping_sub(1);
+        self.forget_stream(call);
         self.release(call);
         Some(work)
     }
@@ -284,6 +255,7 @@ impl<T> ClientConnection<T> {
     /// answers.
     pub fn abandon(&mut self, call: u32, reason: CancelReason, out: &mut SendBuffer) -> Option<T> {
         let work = self.take(call)?;
+        self.leave_stream(call);
         // Nothing may follow the last go-away.
         if !matches!(self.phase, Phase::Closed(_)) {
             out.cancel(call, reason);
@@ -321,7 +293,7 @@ impl<T> ClientConnection<T> {
         self.link.handle_frame(now);
         // Most frames are replies: they take the short way, and the others stay out of it.
         if header.kind != FrameKind::Reply {
-            return self.handle_other(header, recv, out);
+            return self.handle_other(header, recv, out, now);
         }
         match recv.front_reply(header, metadata_bytes_max) {
             Ok((head, payload)) => self.handle_reply(head, payload, out, now),
@@ -333,8 +305,9 @@ impl<T> ClientConnection<T> {
     fn handle_other<'a>(
         &mut self,
         header: Header,
-        recv: &mut RecvBuffer,
+        recv: &'a mut RecvBuffer,
         out: &mut SendBuffer,
+        now: Instant,
     ) -> ClientInput<'a, T> {
         let frame = match recv.front(header, self.config.limits.metadata_bytes.get()) {
             Ok(frame) => frame,
@@ -350,11 +323,18 @@ impl<T> ClientConnection<T> {
                 Err(rule) => self.misbehaved(rule, out),
             },
             Head::GoAway(go_away) => self.handle_go_away(go_away),
-            Head::Credit(_) => ClientInput::Handled,
+            Head::Credit(credit) => self.handle_credit(&credit, out),
             Head::Request(_) | Head::Reply(_) | Head::Cancel { .. } => {
                 self.misbehaved(Rule::WrongDirection, out)
             }
-            Head::StreamData(_) | Head::StreamEnd(_) => self.misbehaved(Rule::UnknownStream, out),
+            Head::StreamData(data) => {
+                self.link.handle_activity(now);
+                self.handle_stream_data(data, frame.payload, out)
+            }
+            Head::StreamEnd(end) => {
+                self.link.handle_activity(now);
+                self.handle_stream_end(end, frame.payload, out)
+            }
         }
     }
 
@@ -375,6 +355,7 @@ impl<T> ClientConnection<T> {
                 self.misbehaved(Rule::BrokenHello, out)
             }
             Ok(Some(hello)) => {
+                self.raise_credit(&hello.records);
                 self.peer = hello.records;
                 self.link.handle_hello(now);
                 self.phase = Phase::Open;
@@ -393,7 +374,13 @@ impl<T> ClientConnection<T> {
         now: Instant,
     ) -> ClientInput<'a, T> {
         self.link.handle_activity(now);
+        if head.flags & reply_flags::STREAM != 0 {
+            return self.handle_opening(head, payload, out);
+        }
         if let Some(work) = self.take(head.call) {
+            if self.streams.is_some() {
+                self.end_stream_call(head.call, out);
+            }
             self.release(head.call);
             return ClientInput::Reply { work, head, payload };
         }
@@ -407,6 +394,7 @@ impl<T> ClientConnection<T> {
             matches!(place.state, SlotState::Abandoned) && u32::from(place.generation) == call >> 16
         });
         if abandoned {
+            self.end_stream_call(call, out);
             self.release(call);
             ClientInput::Handled
         } else {
@@ -494,6 +482,9 @@ impl<T> ClientConnection<T> {
         if let Err(rule) = self.link.handle_timeout(&self.config.timeouts, busy, out, now) {
             let _ = self.misbehaved(rule, out);
         }
+        if let Some(streams) = &mut self.streams {
+            streams.shrink();
+        }
     }
 
     /// Takes out a call whose deadline has passed; a cancel for it is appended. When the connection is
@@ -559,7 +550,9 @@ impl<T> ClientConnection<T> {
             {
                 self.refused_from = index + 1;
                 // The server answers these too, with a refusal; the slot waits for that.
-                return self.take(call_id(index, place.generation));
+                let call = call_id(index, place.generation);
+                self.stop_receiving(call);
+                return self.take(call);
             }
         }
         self.refused_from = self.slots.len();
@@ -573,6 +566,7 @@ impl<T> ClientConnection<T> {
         self.taken = 0;
         self.free.clear();
         self.expired.clear();
+        self.streams = None;
         core::mem::take(&mut self.slots).into_iter().filter_map(move |place| match place.state {
             SlotState::InFlight { work, order, .. } => {
                 let may_have_run = accepted.is_none_or(|accepted| !is_after(order, accepted));
@@ -584,10 +578,10 @@ impl<T> ClientConnection<T> {
 }
 
 fn call_id(index: usize, generation: u16) -> u32 {
-    // Slots are below 65,536.
+    // Slots are below 32,768.
     #[allow(
         clippy::cast_possible_truncation,
-        reason = "the table never has more than 65,536 slots"
+        reason = "the table never has more than 32,768 slots"
     )]
     let index = index as u32;
     index | (u32::from(generation) << 16)

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use corewire_codec::{CodecId, HelloRecords, Limits};
+use corewire_codec::{CodecId, HelloRecords, Limits, StreamCredit};
 
 /// How long each kind of silence may last. All have a resolution of the caller's timer;
 /// [`Duration::MAX`] means for ever.
@@ -23,6 +23,17 @@ pub struct Timeouts {
     pub idle: Option<Duration>,
     /// How long the peer may take nothing of what waits for it. Default 30 s. Rule 31.
     pub write: Duration,
+    /// How old a server lets a connection become; `None` (the default) is for ever. Then it sends a
+    /// go-away, once, and the calls in flight are finished, so that clients spread over the servers
+    /// that there are now. Clients disregard it.
+    pub age: Option<Duration>,
+    /// How long the calls of a connection that reached its age may take to finish. Default 30 s. Then
+    /// the connection closes with [`CloseReason::DrainDeadline`](crate::CloseReason).
+    pub age_grace: Duration,
+    /// By how much, in percent (0 to 100; default 10), the times of `ping_after` and `age` are
+    /// shortened at most, by another amount for each connection, so that connections that were made
+    /// together do not act together. The amounts follow from the seed and the connection's id.
+    pub jitter_percent: u8,
 }
 
 impl Default for Timeouts {
@@ -34,6 +45,9 @@ impl Default for Timeouts {
             ping: Duration::from_secs(20),
             idle: None,
             write: Duration::from_secs(30),
+            age: None,
+            age_grace: Duration::from_secs(30),
+            jitter_percent: 10,
         }
     }
 }
@@ -49,6 +63,14 @@ pub struct ServerConfig {
     pub shard: u16,
     /// How many shards the server has, at least one.
     pub shards: u16,
+    /// Whether requests may ask for streams. If not (the default), such a request is answered
+    /// `Unimplemented`, and what its client streams is dropped.
+    pub streams: bool,
+    /// How many one-way calls of a connection may pend at once (at most 32,768 take effect); one more
+    /// is dropped. 0, the default, means that one-way calls are not offered and all are dropped.
+    pub one_way_pending_max: u16,
+    /// What the jitter of each connection is made from, together with its id.
+    pub jitter_seed: u64,
 }
 
 /// What makes one connection of a server different from all others.
@@ -65,12 +87,17 @@ pub struct ClientConfig {
     pub limits: Limits,
     /// How long silence may last.
     pub timeouts: Timeouts,
+    /// What the connection's jitter is made from. Give each connection another one.
+    pub jitter_seed: u64,
 }
 
 /// The records that both sides send: limits and the codecs of this crate.
 pub(crate) fn records(limits: &Limits, timeouts: &Timeouts) -> HelloRecords {
+    let mut limits = *limits;
+    // A window is never outside the range of its limit: the connection's least is four times it.
+    limits.stream_credit = StreamCredit::new(limits.stream_window()).unwrap_or_default();
     let records = HelloRecords {
-        limits: *limits,
+        limits,
         idle_timeout_ms: timeouts
             .idle
             .map(|idle| u32::try_from(idle.as_millis()).unwrap_or(u32::MAX)),

@@ -35,13 +35,19 @@ pub mod canary;
 mod client;
 mod close;
 mod config;
+mod credit;
+#[doc(hidden)]
+pub mod fuzzing;
 mod in_flight;
+mod jitter;
 mod link;
 mod server;
+mod streams;
 #[cfg(test)]
 mod tests;
 
 pub use client::{CallsFailed, ClientConnection, ClientInput, NoSlot};
 pub use close::CloseReason;
 pub use config::{ClientConfig, ServerConfig, ServerIdentity, Timeouts};
-pub use server::{ServerConnection, ServerInput};
+pub use server::{OneWayDropped, ServerConnection, ServerInput};
+pub use streams::{MessageWriter, NotSent, StreamKind};

@@ -1,10 +1,11 @@
 //! What both sides of a connection do alike: watching for silence.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use corewire_codec::{RecvBuffer, Rule, SendBuffer};
 
 use crate::Timeouts;
+use crate::jitter::lead;
 
 /// The clocks of one connection. Each is `None` while nothing of its kind is awaited.
 #[derive(Debug)]
@@ -15,39 +16,73 @@ pub(crate) struct Link {
     active: Instant,
     /// A call ended since the last time that was told: idleness begins at the next one.
     call_ended: bool,
-    /// The peer's hello must be there by then.
-    hello_by: Option<Instant>,
     /// Whether the peer's hello came.
     said_hello: bool,
-    /// The frame whose first bytes are here must be whole by then.
-    frame_by: Option<Instant>,
-    /// The ping that waits for its pong, and when it was sent.
-    ping: Option<(u64, Instant)>,
-    pings: u64,
+    /// Whether the connection reached its age; `age_by` is then the end of its grace.
+    aged: bool,
+    /// By how many ms this connection pings earlier than others.
+    ping_lead_ms: u32,
+    /// Until the hello came: it must be there by then. Afterwards: the frame whose first bytes are
+    /// here must be whole by then.
+    whole_by: Option<Instant>,
+    /// When the ping was sent that waits for its pong; its value is `pings`.
+    ping: Option<Instant>,
+    pings: u32,
     /// Since when the peer takes nothing.
     blocked: Option<Instant>,
+    /// When the connection is as old as it may become; servers only.
+    age_by: Option<Instant>,
+}
+
+/// What a timer asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Nothing is to be done, or a ping was sent.
+    Nothing,
+    /// The connection reached its age: it goes away now.
+    Aged,
+    /// The grace after its age is over.
+    GraceOver,
 }
 
 impl Link {
-    pub(crate) fn new(timeouts: &Timeouts, now: Instant) -> Self {
+    /// `random` spreads the connection's times.
+    pub(crate) fn new(timeouts: &Timeouts, random: u64, now: Instant) -> Self {
+        let ping_lead = lead(timeouts.ping_after, timeouts.jitter_percent, random);
         Self {
             heard: now,
             active: now,
             call_ended: false,
-            hello_by: now.checked_add(timeouts.hello),
             said_hello: false,
-            frame_by: None,
+            aged: false,
+            ping_lead_ms: u32::try_from(ping_lead.as_millis()).unwrap_or(u32::MAX),
+            whole_by: now.checked_add(timeouts.hello),
             ping: None,
             pings: 0,
             blocked: None,
+            age_by: None,
         }
+    }
+
+    /// Gives a server's connection its age.
+    pub(crate) fn with_age(mut self, timeouts: &Timeouts, random: u64, now: Instant) -> Self {
+        self.age_by = timeouts.age.and_then(|age| {
+            // Another part of the number than the pings use.
+            let lead = lead(age, timeouts.jitter_percent, random.rotate_left(32));
+            now.checked_add(age.saturating_sub(lead))
+        });
+        self
+    }
+
+    /// The connection goes away for another reason, which has a deadline of its own.
+    pub(crate) fn forget_age(&mut self) {
+        self.age_by = None;
     }
 
     /// The peer's hello came. What is behind it starts a clock of its own.
     pub(crate) fn handle_hello(&mut self, now: Instant) {
-        self.hello_by = None;
         self.said_hello = true;
-        self.frame_by = None;
+        self.whole_by = None;
         self.heard = now;
         self.active = now;
     }
@@ -56,7 +91,7 @@ impl Link {
     #[inline]
     pub(crate) fn handle_frame(&mut self, now: Instant) {
         self.heard = now;
-        self.frame_by = None;
+        self.whole_by = None;
     }
 
     #[inline]
@@ -82,19 +117,29 @@ impl Link {
     #[inline]
     pub(crate) fn handle_rest(&mut self, recv: &RecvBuffer, timeouts: &Timeouts, now: Instant) {
         self.handle_now(now);
-        if recv.is_empty() {
-            self.frame_by = None;
-        } else {
+        if !recv.is_empty() {
             self.heard = now;
-            self.frame_by = self.frame_by.or_else(|| now.checked_add(timeouts.frame));
+        }
+        // Until the hello is there its own clock runs, whatever part of it came.
+        if self.said_hello {
+            self.whole_by = match recv.is_empty() {
+                true => None,
+                false => self.whole_by.or_else(|| now.checked_add(timeouts.frame)),
+            };
         }
     }
 
     pub(crate) fn handle_pong(&mut self, opaque: u64) -> Result<(), Rule> {
         match self.ping.take() {
-            Some((sent, _)) if sent == opaque => Ok(()),
+            Some(_) if u64::from(self.pings) == opaque => Ok(()),
             _ => Err(Rule::UnexpectedPong),
         }
+    }
+
+    /// Whether no clock runs but those that every sign of life moves later.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.said_hello && self.whole_by.is_none() && self.blocked.is_none() && self.ping.is_none()
     }
 
     /// What was written, and whether something is left. Progress restarts the clock.
@@ -127,8 +172,11 @@ impl Link {
             return None;
         }
         match self.ping {
-            Some((_, sent)) => sent.checked_add(timeouts.ping),
-            None if self.said_hello => self.heard.checked_add(timeouts.ping_after),
+            Some(sent) => sent.checked_add(timeouts.ping),
+            None if self.said_hello => {
+                let lead = Duration::from_millis(u64::from(self.ping_lead_ms));
+                self.heard.checked_add(timeouts.ping_after).and_then(|by| by.checked_sub(lead))
+            }
             None => None,
         }
     }
@@ -138,7 +186,7 @@ impl Link {
     pub(crate) fn poll_timeout(&self, timeouts: &Timeouts, busy: bool) -> Option<Instant> {
         let idle_by = self.idle_by(timeouts, busy);
         let (write_by, ping_by) = (self.write_by(timeouts), self.ping_by(timeouts));
-        [self.hello_by, self.frame_by, idle_by, write_by, ping_by].into_iter().flatten().min()
+        [self.whole_by, idle_by, write_by, ping_by, self.age_by].into_iter().flatten().min()
     }
 
     /// Sends a ping when it is time, or answers the rule by which the connection must end.
@@ -148,14 +196,11 @@ impl Link {
         busy: bool,
         out: &mut SendBuffer,
         now: Instant,
-    ) -> Result<(), Rule> {
+    ) -> Result<Due, Rule> {
         self.handle_now(now);
         let over = |by: Option<Instant>| by.is_some_and(|by| by <= now);
-        if over(self.hello_by) {
-            return Err(Rule::HelloTimeout);
-        }
-        if over(self.frame_by) {
-            return Err(Rule::FrameTimeout);
+        if over(self.whole_by) {
+            return Err(if self.said_hello { Rule::FrameTimeout } else { Rule::HelloTimeout });
         }
         if over(self.write_by(timeouts)) {
             return Err(Rule::WriteTimeout);
@@ -163,17 +208,30 @@ impl Link {
         if over(self.idle_by(timeouts, busy)) {
             return Err(Rule::IdleTimeout);
         }
-        if !over(self.ping_by(timeouts)) {
-            return Ok(());
+        if over(self.ping_by(timeouts)) {
+            self.handle_silence(out, now)?;
         }
+        if !over(self.age_by) {
+            return Ok(Due::Nothing);
+        }
+        if core::mem::replace(&mut self.aged, true) {
+            self.age_by = None;
+            return Ok(Due::GraceOver);
+        }
+        self.age_by = now.checked_add(timeouts.age_grace);
+        Ok(Due::Aged)
+    }
+
+    /// It is time to ping, or time for the answer to a ping.
+    fn handle_silence(&mut self, out: &mut SendBuffer, now: Instant) -> Result<(), Rule> {
         match self.ping {
             // Anything that was heard since the ping shows that the peer is there.
-            Some((opaque, sent)) if self.heard > sent => self.ping = Some((opaque, self.heard)),
+            Some(sent) if self.heard > sent => self.ping = Some(self.heard),
             Some(_) => return Err(Rule::IdleTimeout),
             None => {
-                self.pings += 1;
-                self.ping = Some((self.pings, now));
-                out.ping(self.pings);
+                self.pings = self.pings.wrapping_add(1);
+                self.ping = Some(now);
+                out.ping(u64::from(self.pings));
             }
         }
         Ok(())

@@ -1,18 +1,30 @@
 //! The server's side of a connection.
 
+mod one_way;
+mod streams;
+
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use corewire_codec::{
-    CompressionId, FrameKind, GoAway, Head, Header, Hello, HelloRecords, Payload, RecvBuffer,
-    ReplyHead, RequestHead, Role, Rule, SendBuffer, Status, VERSION, reply_flags, request_flags,
+    CompressionId, Encoding, FrameKind, GoAway, Head, Header, Hello, HelloRecords, Payload,
+    RecvBuffer, ReplyHead, RequestHead, Role, Rule, SendBuffer, Status, StatusCode, VERSION,
+    reply_flags, request_flags,
 };
 
+use self::one_way::{OneWayTable, is_one_way};
 use crate::config::records;
 use crate::in_flight::{InFlightTable, slot};
-use crate::link::Link;
+use crate::jitter::mix;
+use crate::link::{Due, Link};
+use crate::streams::StreamTable;
 use crate::{CloseReason, ServerConfig, ServerIdentity};
+
+pub use self::one_way::OneWayDropped;
+
+/// The flags of requests that ask for a stream.
+const STREAM: u8 = request_flags::STREAM_IN | request_flags::STREAM_OUT;
 
 /// What one step of [`ServerConnection::handle_frame`] found.
 #[derive(Debug)]
@@ -23,6 +35,11 @@ pub enum ServerInput<'a, T> {
     Handled,
     /// A call is to be made. Answer it with [`SendBuffer::reply`] or [`SendBuffer::status`], now, or
     /// [`park`](ServerConnection::park) its work and answer later.
+    ///
+    /// A one-way call ([`request_flags::ONE_WAY`]) is never answered; its id is one that this
+    /// connection gave it, for parking. A call that streams
+    /// ([`StreamKind::from_request_flags`](crate::StreamKind::from_request_flags)) is best parked; one
+    /// that is not must be ended with [`finish_stream`](ServerConnection::finish_stream).
     Call {
         /// What is asked.
         request: RequestHead,
@@ -31,6 +48,38 @@ pub enum ServerInput<'a, T> {
         /// When nobody waits for the answer any more.
         deadline: Option<Instant>,
     },
+    /// A message of a parked call's stream. Tell when it is consumed, with
+    /// [`consume`](ServerConnection::consume), also when its call is over by then.
+    StreamData {
+        /// The call.
+        call: u32,
+        /// How the message is encoded.
+        encoding: Encoding,
+        /// What to consume.
+        cost: u32,
+        /// Whether it is the client's last; no [`StreamEnd`](Self::StreamEnd) follows.
+        end: bool,
+        /// Its bytes.
+        payload: Payload<'a>,
+    },
+    /// The client sends no more on a parked call's stream.
+    StreamEnd {
+        /// The call.
+        call: u32,
+        /// `Ok`, or how the client's sending failed: then the payload is that of
+        /// [`Status::from_body`].
+        code: StatusCode,
+        /// Metadata, and the body of a status.
+        payload: Payload<'a>,
+    },
+    /// There is credit again, for one stream of which [`NotSent::NoCredit`](crate::NotSent) was said
+    /// or, with `None`, for any of them.
+    Writable {
+        /// The call, or `None` when the connection's credit was used up.
+        call: Option<u32>,
+    },
+    /// A one-way call was dropped without running. Nobody is told; count it.
+    OneWayDropped(OneWayDropped),
     /// A parked call is no longer wanted; its reply is written. Drop the work.
     Cancelled {
         /// The call.
@@ -66,6 +115,18 @@ pub struct ServerConnection<T> {
     accepted: u32,
     peer_frame_bytes_max: u32,
     peer_codecs: u16,
+    peer_metadata_bytes_max: u16,
+    peer_stream_credit: u32,
+    peer_connection_credit: u32,
+    /// What only connections with streams or with one-way calls that pend pay for.
+    beside: Option<Box<Beside<T>>>,
+}
+
+/// What stands beside the calls of a connection.
+#[derive(Debug)]
+struct Beside<T> {
+    streams: StreamTable,
+    one_way: OneWayTable<T>,
 }
 
 impl<T> ServerConnection<T> {
@@ -73,16 +134,35 @@ impl<T> ServerConnection<T> {
     #[must_use]
     pub fn new(config: Rc<ServerConfig>, identity: ServerIdentity, now: Instant) -> Self {
         let early = HelloRecords::default();
-        Self {
-            link: Link::new(&config.timeouts, now),
+        let random = mix(config.jitter_seed, identity.connection_id);
+        let link = Link::new(&config.timeouts, random, now);
+        let mut connection = Self {
+            link: link.with_age(&config.timeouts, random, now),
             config,
             phase: Phase::Hello,
             identity,
             in_flight: InFlightTable::new(),
             accepted: 0,
-            peer_frame_bytes_max: early.limits.frame_bytes.get(),
-            peer_codecs: early.codecs,
-        }
+            peer_frame_bytes_max: 0,
+            peer_codecs: 0,
+            peer_metadata_bytes_max: 0,
+            peer_stream_credit: 0,
+            peer_connection_credit: 0,
+            beside: None,
+        };
+        connection.set_peer(&early);
+        connection
+    }
+
+    fn set_peer(&mut self, records: &HelloRecords) {
+        let limits = &records.limits;
+        self.peer_frame_bytes_max = limits.frame_bytes.get();
+        self.peer_codecs = records.codecs;
+        // The limit's greatest value is that of a u16.
+        self.peer_metadata_bytes_max =
+            u16::try_from(limits.metadata_bytes.get()).unwrap_or(u16::MAX);
+        self.peer_stream_credit = limits.stream_credit.get();
+        self.peer_connection_credit = limits.connection_credit.get();
     }
 
     /// The largest payload that the client accepts, in bytes.
@@ -98,10 +178,14 @@ impl<T> ServerConnection<T> {
         self.identity.connection_id
     }
 
-    /// Parked calls.
+    /// Parked calls, one-way ones included.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
+        self.in_flight.len() + self.one_way_pending()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.one_way_pending() == 0
     }
 
     /// Requests taken so far, modulo 2³².
@@ -149,7 +233,7 @@ impl<T> ServerConnection<T> {
         self.link.handle_frame(now);
         // Most frames are requests: they take the short way, and the others stay out of it.
         if header.kind != FrameKind::Request {
-            return self.handle_other(header, recv, out);
+            return self.handle_other(header, recv, out, now);
         }
         match recv.front_request(header, metadata_bytes_max) {
             Ok((request, payload)) => self.handle_request(request, payload, out, now),
@@ -161,8 +245,9 @@ impl<T> ServerConnection<T> {
     fn handle_other<'a>(
         &mut self,
         header: Header,
-        recv: &mut RecvBuffer,
+        recv: &'a mut RecvBuffer,
         out: &mut SendBuffer,
+        now: Instant,
     ) -> ServerInput<'a, T> {
         let frame = match recv.front(header, self.config.limits.metadata_bytes.get()) {
             Ok(frame) => frame,
@@ -186,9 +271,12 @@ impl<T> ServerConnection<T> {
                 ServerInput::Closed(reason)
             }
             Head::Request(_) | Head::Reply(_) => self.misbehaved(Rule::WrongDirection, out),
-            // No stream can be open: requests that ask for one are answered with Unimplemented.
-            Head::StreamData(_) | Head::StreamEnd(_) => self.misbehaved(Rule::UnknownStream, out),
-            Head::Credit(_) => ServerInput::Handled,
+            Head::StreamData(data) => {
+                self.link.handle_activity(now);
+                self.handle_stream_data(data, frame.payload, out)
+            }
+            Head::StreamEnd(end) => self.handle_stream_end(end, frame.payload, out),
+            Head::Credit(credit) => self.handle_credit(&credit, out),
         }
     }
 
@@ -211,8 +299,7 @@ impl<T> ServerConnection<T> {
             return self.misbehaved(Rule::BrokenHello, out);
         }
         self.say_hello(out);
-        self.peer_frame_bytes_max = hello.records.limits.frame_bytes.get();
-        self.peer_codecs = hello.records.codecs;
+        self.set_peer(&hello.records);
         self.link.handle_hello(now);
         self.phase = Phase::Open;
         ServerInput::Handled
@@ -237,38 +324,38 @@ impl<T> ServerConnection<T> {
         out: &mut SendBuffer,
         now: Instant,
     ) -> ServerInput<'a, T> {
-        let one_way = request.flags & request_flags::ONE_WAY != 0;
-        if !one_way {
-            if slot(request.call) >= self.config.limits.in_flight.get() as usize {
-                return self.misbehaved(Rule::CallSlot, out);
-            }
-            if self.in_flight.is_slot_taken(request.call) {
-                return self.misbehaved(Rule::CallIdInUse, out);
-            }
+        if request.flags & request_flags::ONE_WAY != 0 {
+            return self.handle_one_way(request, payload, now);
+        }
+        if slot(request.call) >= self.config.limits.in_flight.get() as usize {
+            return self.misbehaved(Rule::CallSlot, out);
+        }
+        if self.in_flight.is_slot_taken(request.call) || self.is_stream_slot_taken(request.call) {
+            return self.misbehaved(Rule::CallIdInUse, out);
         }
         self.link.handle_activity(now);
         if self.phase != Phase::Draining {
             self.accepted = self.accepted.wrapping_add(1);
         }
-        if self.is_unusual(&request)
-            && let Some(status) = self.refusal(&request)
-        {
-            if !one_way {
-                self.refuse(request.call, &status, out);
+        if self.is_unusual(&request) {
+            let refusal = self.refusal(&request);
+            if request.flags & STREAM != 0 {
+                self.open_stream(&request, refusal.is_none());
             }
-            return ServerInput::Handled;
+            if let Some(status) = refusal {
+                self.refuse(request.call, &status, out);
+                return ServerInput::Handled;
+            }
         }
         let deadline = request.timeout_us.and_then(|us| now.checked_add(Duration::from_micros(us)));
         ServerInput::Call { request, payload, deadline }
     }
 
-    /// Whether there may be a [`refusal`](Self::refusal).
+    /// Whether there may be a [`refusal`](Self::refusal), or a stream to be opened.
     #[inline]
     fn is_unusual(&self, request: &RequestHead) -> bool {
-        const USUAL: u8 =
-            !(request_flags::STREAM_IN | request_flags::STREAM_OUT | request_flags::ONE_WAY);
         self.phase == Phase::Draining
-            || request.flags & !USUAL != 0
+            || request.flags & STREAM != 0
             || request.timeout_us == Some(0)
             || request.encoding.compression() != CompressionId::NONE
     }
@@ -276,8 +363,6 @@ impl<T> ServerConnection<T> {
     /// Why a request is not even given to its handler.
     #[cold]
     fn refusal(&self, request: &RequestHead) -> Option<Status> {
-        const STREAM: u8 = request_flags::STREAM_IN | request_flags::STREAM_OUT;
-        const ONE_WAY: u8 = request_flags::ONE_WAY;
         if self.phase == Phase::Draining {
             return Some(Status::unavailable("the server is shutting down; try another one"));
         }
@@ -289,7 +374,7 @@ impl<T> ServerConnection<T> {
                 format!("compression {} is not offered here", request.encoding.compression());
             return Some(Status::unimplemented(text));
         }
-        if request.flags & (STREAM | ONE_WAY) != 0 {
+        if request.flags & STREAM != 0 && !self.config.streams {
             return Some(Status::unimplemented("this server offers unary calls only"));
         }
         None
@@ -302,6 +387,7 @@ impl<T> ServerConnection<T> {
     }
 
     fn handle_cancel<'a>(&mut self, call: u32, out: &mut SendBuffer) -> ServerInput<'a, T> {
+        self.cancel_stream(call);
         // The reply may have crossed the cancel, so an unknown call is nobody's fault.
         match self.in_flight.remove(call) {
             Some(work) => {
@@ -340,7 +426,7 @@ impl<T> ServerConnection<T> {
 
     /// The client closed its sending side: it has gone, and its calls with it.
     pub fn handle_eof(&mut self) {
-        let drained = self.is_draining() && self.in_flight.is_empty();
+        let drained = self.is_draining() && self.is_idle();
         self.close(if drained { CloseReason::Drained } else { CloseReason::PeerLeft });
     }
 
@@ -358,24 +444,46 @@ impl<T> ServerConnection<T> {
     /// Keeps the work of a call that pends. Its id must be that of the last
     /// [`Call`](ServerInput::Call) and not be parked yet.
     pub fn park(&mut self, call: u32, deadline: Option<Instant>, work: T) {
-        self.in_flight.insert(call, deadline, work);
+        if is_one_way(call) {
+            self.park_one_way(call, deadline, work);
+        } else {
+            self.in_flight.insert(call, deadline, work);
+        }
     }
 
     /// The work of a parked call.
     pub fn parked_mut(&mut self, call: u32) -> Option<&mut T> {
+        if is_one_way(call) {
+            return self.beside.as_mut()?.one_way.get_mut(call);
+        }
         self.in_flight.get_mut(call)
     }
 
-    /// Takes out the work of a parked call, which is about to be answered.
+    /// Takes out the work of a parked call, which was answered or is about to be. A stream of the call
+    /// is over with it, as by [`finish_stream`](Self::finish_stream).
     pub fn unpark(&mut self, call: u32) -> Option<T> {
+        if is_one_way(call) {
+            return self.unpark_one_way(call);
+        }
         let work = self.in_flight.remove(call)?;
+        self.finish_stream(call);
         self.link.handle_call_end();
         Some(work)
     }
 
     /// Takes out all parked work; for a connection that is over.
     pub fn unpark_all(&mut self) -> impl Iterator<Item = (u32, T)> + use<T> {
-        self.in_flight.drain()
+        let beside = self.beside.take();
+        let one_way = beside.map(|beside| beside.one_way.into_work());
+        self.in_flight.drain().chain(one_way.into_iter().flatten())
+    }
+
+    /// Whether the connection is open and nothing is awaited. From one such moment to the next,
+    /// [`poll_timeout`](Self::poll_timeout) only moves later, so it need not be asked.
+    #[must_use]
+    #[inline]
+    pub fn is_steady(&self) -> bool {
+        self.phase == Phase::Open && self.in_flight.is_empty() && self.link.is_quiet()
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
@@ -384,8 +492,9 @@ impl<T> ServerConnection<T> {
         if matches!(self.phase, Phase::Closed(_)) {
             return None;
         }
-        let link = self.link.poll_timeout(&self.config.timeouts, !self.in_flight.is_empty());
-        [link, self.in_flight.earliest_deadline()].into_iter().flatten().min()
+        let link = self.link.poll_timeout(&self.config.timeouts, !self.is_idle());
+        let one_way = self.beside.as_ref().and_then(|beside| beside.one_way.earliest_deadline());
+        [link, self.in_flight.earliest_deadline(), one_way].into_iter().flatten().min()
     }
 
     /// Does what its time has come for, but for expired calls; those are
@@ -394,20 +503,32 @@ impl<T> ServerConnection<T> {
         if matches!(self.phase, Phase::Closed(_)) {
             return;
         }
-        let busy = !self.in_flight.is_empty();
-        if let Err(rule) = self.link.handle_timeout(&self.config.timeouts, busy, out, now) {
-            let _ = self.misbehaved(rule, out);
+        let busy = !self.is_idle();
+        match self.link.handle_timeout(&self.config.timeouts, busy, out, now) {
+            Ok(Due::Nothing) => {}
+            Ok(Due::Aged) if self.phase == Phase::Draining => self.link.forget_age(),
+            Ok(Due::Aged) => self.go_away("the connection has reached its age", out),
+            Ok(Due::GraceOver) => self.close(CloseReason::DrainDeadline),
+            Err(rule) => drop(self.misbehaved(rule, out)),
         }
         self.in_flight.shrink();
+        if let Some(beside) = &mut self.beside {
+            beside.streams.shrink();
+            beside.one_way.shrink();
+        }
     }
 
-    /// Takes out a parked call whose deadline has passed; its reply is written. Drop the work. When
+    /// Takes out a parked call whose deadline has passed; its reply is written, unless it is one-way.
+    /// Drop the work. When
     /// the connection is over nothing expires any more: nothing may follow the last go-away.
     pub fn poll_expired(&mut self, out: &mut SendBuffer, now: Instant) -> Option<(u32, T)> {
         if matches!(self.phase, Phase::Closed(_)) {
             return None;
         }
-        let (call, work) = self.in_flight.pop_expired(now)?;
+        let Some((call, work)) = self.in_flight.pop_expired(now) else {
+            return self.pop_expired_one_way(now);
+        };
+        self.finish_stream(call);
         self.link.handle_activity(now);
         let status = Status::deadline_exceeded("the deadline passed while the handler ran");
         out.status(&ReplyHead::ok(call), &status, self.peer_frame_bytes_max);
@@ -418,8 +539,11 @@ impl<T> ServerConnection<T> {
     /// client has said nothing yet has nothing to finish and is over; the go-away tells the client
     /// that none of the calls behind its hello ran.
     pub fn drain(&mut self, out: &mut SendBuffer) {
+        self.go_away("the server is shutting down", out);
+    }
+
+    fn go_away(&mut self, text: &str, out: &mut SendBuffer) {
         let go_away = GoAway { accepted: self.accepted, rule: 0 };
-        let text = "the server is shutting down";
         match self.phase {
             Phase::Open => {
                 out.go_away(&go_away, text);

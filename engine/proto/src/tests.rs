@@ -2,10 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(clippy::disallowed_methods, reason = "a virtual clock must begin somewhere")]
 
+mod age;
 mod calls;
+mod credit;
 mod drain;
+mod flow;
 mod hello;
 mod misbehaviour;
 mod model;
+mod one_way;
 mod pair;
 mod silence;
+mod streams;

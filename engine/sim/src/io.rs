@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use corewire_codec::SendBuffer;
-use corewire_engine::Doorbell;
 use corewire_engine::io::{Io, Readiness, Token};
+use corewire_engine::{Address, Doorbell, Peer};
 
 use crate::core::Core;
 use crate::net::Net;
@@ -20,9 +20,9 @@ use crate::trace::Note;
 const EXHAUSTED: [i32; 4] = [24, 23, 105, 12];
 
 /// The address with this number.
-pub(crate) fn address(number: usize) -> SocketAddr {
+pub(crate) fn address(number: usize) -> Address {
     let port = u16::try_from(number).unwrap_or(u16::MAX);
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+    Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
 /// What a server host tells the simulation of its connections: ids in the order of accepting, and
@@ -94,7 +94,7 @@ impl Io for SimIo {
         self.net.retire(*listener);
     }
 
-    fn accept(&mut self, listener: &usize) -> io::Result<(SimSocket, SocketAddr)> {
+    fn accept(&mut self, listener: &usize) -> io::Result<(SimSocket, Peer)> {
         let core = &self.core;
         if core.fault(core.plan.rates.accept) {
             let errno = EXHAUSTED[core.dice.below(EXHAUSTED.len())];
@@ -108,15 +108,16 @@ impl Io for SimIo {
             // The client was gone before it was taken.
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        Ok((socket, address(60_000)))
+        Ok((socket, Peer::Unix))
     }
 
-    fn connect(&mut self, address: SocketAddr) -> io::Result<SimSocket> {
+    fn connect(&mut self, address: &Address) -> io::Result<SimSocket> {
         let core = &self.core;
         if core.fault(core.plan.rates.connect / 4) {
             return Err(io::ErrorKind::AddrNotAvailable.into());
         }
-        let wire = self.net.connect(usize::from(address.port()), self.mutating);
+        let number = address.tcp().map_or(0, |address| usize::from(address.port()));
+        let wire = self.net.connect(number, self.mutating);
         let net = self.net.clone();
         Ok(SimSocket { net, wire, side: 0, accepted: None, id: None.into() })
     }
@@ -141,17 +142,17 @@ impl Io for SimIo {
         Ok(())
     }
 
-    fn recv(&mut self, socket: &SimSocket, into: &mut BytesMut) -> io::Result<usize> {
-        let room = into.capacity() - into.len();
+    fn recv(&mut self, socket: &SimSocket, into: &mut BytesMut, max: usize) -> io::Result<usize> {
+        let room = (into.capacity() - into.len()).min(max);
         self.scratch.clear();
         let count = self.net.recv(socket.wire, socket.side, &mut self.scratch, room)?;
         into.extend_from_slice(&self.scratch);
         Ok(count)
     }
 
-    fn send(&mut self, socket: &SimSocket, from: &SendBuffer) -> io::Result<usize> {
+    fn send(&mut self, socket: &SimSocket, from: &SendBuffer, max: usize) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); 32];
-        let filled = from.chunks(&mut slices);
+        let filled = from.chunks(&mut slices, max);
         self.net.send(socket.wire, socket.side, &slices[..filled])
     }
 

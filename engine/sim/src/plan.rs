@@ -153,6 +153,7 @@ impl Plan {
             timeouts.ping_after,
             timeouts.ping,
             timeouts.write,
+            timeouts.age_grace,
             self.channel.connect_timeout,
             self.channel.backoff_max,
         ];
@@ -176,6 +177,9 @@ fn timeouts(dice: &Dice) -> Timeouts {
         ping: ms(200, 20_000),
         idle: dice.chance(200_000).then(|| ms(200, 20_000)),
         write: ms(300, 30_000),
+        age: dice.chance(200_000).then(|| ms(200, 60_000)),
+        age_grace: ms(50, 30_000),
+        jitter_percent: u8::try_from(dice.below(101)).unwrap_or(0),
     }
 }
 
@@ -188,6 +192,7 @@ fn budgets(dice: &Dice) -> Budgets {
         receives_per_turn: 1 + dice.below(4),
         receive_bytes: dice.size(4096, 65_536),
         unsent_bytes_max: dice.size(64, 1 << 20),
+        send_bytes_per_turn: dice.size(64, 1 << 20),
         accepts_per_turn: dice.size(1, 64),
     }
 }
@@ -195,7 +200,7 @@ fn budgets(dice: &Dice) -> Budgets {
 fn channel(dice: &Dice, limits: Limits, timeouts: Timeouts) -> ChannelConfig {
     let ms = |least, most| Duration::from_millis(dice.spread(least, most));
     ChannelConfig {
-        connection: ClientConfig { limits, timeouts },
+        connection: ClientConfig { limits, timeouts, jitter_seed: dice.word() },
         connect_timeout: ms(150, 3_000),
         backoff_min: ms(1, 50),
         backoff_max: ms(50, 5_000),

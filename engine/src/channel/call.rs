@@ -16,7 +16,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::state::{Begin, CallState, Link};
-use super::{CallFailure, ChannelCore, Reply, Ticket};
+use super::{ChannelCore, Ticket};
+use crate::config::Reply;
+use crate::failure::CallFailure;
 
 /// A call that was made with [`Channel::call`](super::Channel::call). Nothing is sent before it is
 /// polled; dropping it cancels the call on the server.

@@ -9,7 +9,9 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use super::{CallFailure, ChannelCore, NotSent, Reply, Ticket};
+use super::{ChannelCore, Ticket};
+use crate::config::Reply;
+use crate::failure::{CallFailure, NotSent};
 use crate::io::Token;
 use crate::local::clock;
 
@@ -48,8 +50,6 @@ pub(crate) struct ChannelState {
     pub(super) waiting: VecDeque<Waiting>,
     waiting_ids: u64,
     waiting_earliest: Option<Instant>,
-    /// Connections that ended in a row without a single reply.
-    failures: u32,
     /// Whether the connection has brought a reply: its server works.
     proven: bool,
     /// The shard that the server's hello named.
@@ -73,7 +73,6 @@ impl ChannelState {
             waiting: VecDeque::new(),
             waiting_ids: 0,
             waiting_earliest: None,
-            failures: 0,
             proven: false,
             server_shard: None,
             connection_id: None,
@@ -320,13 +319,8 @@ impl ChannelState {
             }
         }
         self.out.clear();
-        let retry_at = if core::mem::take(&mut self.proven) {
-            self.failures = 0;
-            None
-        } else {
-            self.failures = self.failures.saturating_add(1);
-            now.checked_add(core.backoff(self.failures))
-        };
+        let proven = core::mem::take(&mut self.proven);
+        let retry_at = core.backoff.borrow_mut().handle_end(proven, &core.config, now);
         self.link = Link::Down { retry_at, why: reason.to_string() };
         self.wake_waiting(usize::MAX);
     }
@@ -348,23 +342,5 @@ fn note_deadline(
         && proto.earliest_deadline().is_none_or(|earliest| deadline < earliest)
     {
         core.local.mark_dirty(token);
-    }
-}
-
-impl ChannelCore {
-    /// The wait after this many failures: exponential, capped, and drawn from its upper half so that
-    /// clients that lost one server do not come back together.
-    fn backoff(&self, failures: u32) -> Duration {
-        let doublings = failures.saturating_sub(1).min(16);
-        let wait =
-            self.config.backoff_min.saturating_mul(1 << doublings).min(self.config.backoff_max);
-        // Xorshift64 (Marsaglia 2003): good enough to spread clients, and needs no dependency.
-        let mut x = self.jitter.get();
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.jitter.set(x);
-        let half = wait / 2;
-        half + half.mul_f64(f64::from((x >> 40) as u32 & 0xff_ffff) / f64::from(1 << 24))
     }
 }

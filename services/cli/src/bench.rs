@@ -1,21 +1,26 @@
-//! A closed-loop load generator for the echo service: each of `conns × inflight` callers makes its
-//! next call when it has the reply of the last one.
+//! A load generator for the echo service. Its closed loop is here: each of `conns × inflight` callers
+//! makes its next call when it has the reply of the last one. With `--rate`, the open loop of
+//! `open.rs` takes its place.
 
 use clap::Args;
 use corewire::echo::EchoClient;
-use corewire::{Bytes, Channel, ChannelConfig, ClientShard, Spin, block_on_shard, sleep, spawn};
+use corewire::{
+    Bytes, Channel, ChannelConfig, ClientShard, Spin, Task, block_on_shard, sleep, spawn,
+};
+use corewire_cli::pace::{Arrivals, parse_rate};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::IsTerminal;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::open;
 use crate::process::Process;
-use crate::report::{Report, micros, quantile_us};
+use crate::report::{Beside, Report, Spread, micros, quantile_us};
 
 /// Calls made before the measurement begins.
-const WARM_UP: Duration = Duration::from_millis(500);
+pub(crate) const WARM_UP: Duration = Duration::from_millis(500);
 
 /// The wait after a failed call, so that a dead server is not called in a tight loop.
 const FAILURE_PAUSE: Duration = Duration::from_millis(1);
@@ -27,23 +32,62 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BenchFlags {
     /// The server's address, host:port
-    addr: String,
+    pub(crate) addr: String,
 
     /// Bytes of each request and reply
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(0..=16_777_208))]
-    payload: u32,
+    pub(crate) payload: u32,
 
     /// Connections
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    conns: u32,
+    pub(crate) conns: u32,
 
-    /// Calls in flight on each connection
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    inflight: u32,
+    /// Calls in flight on each connection [default: 1]; with --rate, the most that may be [default:
+    /// 256]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    inflight: Option<u32>,
+
+    /// Open loop: send this many calls per second over all connections, whatever earlier calls do
+    ///
+    /// Each call is timed from when it was due, so that a stall of the server is in the latency of
+    /// every call that fell due meanwhile. The line "send lateness" says how late the client itself
+    /// was: where its p99 is not far below the p99 of the latency, the client or the limit of
+    /// --inflight was slow, and not the server alone. Calls that found no room until the end are
+    /// missed. The client spins for this, which wants a core of its own; see --park.
+    #[arg(long, value_name = "CALLS", value_parser = parse_rate, conflicts_with_all = ["beside", "per_connection"])]
+    pub(crate) rate: Option<f64>,
+
+    /// How the calls of --rate are spread: constant or poisson
+    #[arg(long, default_value = "constant", requires = "rate")]
+    pub(crate) arrivals: Arrivals,
+
+    /// What poisson arrivals are drawn from: the same seed, the same times
+    #[arg(long, default_value_t = 1, requires = "rate")]
+    pub(crate) seed: u64,
+
+    /// With --rate: sleep until the next call is due, and be late by what waking up takes
+    #[arg(long, requires = "rate", conflicts_with = "spin")]
+    park: bool,
+
+    /// Also make calls with this many bytes meanwhile, one after the other; they are counted apart
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=16_777_208))]
+    beside: Option<u32>,
+
+    /// Where the calls beside are made: on a connection of their own, or on the first of the others
+    #[arg(long, value_enum, default_value_t = BesideOn::Own, requires = "beside")]
+    beside_on: BesideOn,
+
+    /// Also tell how evenly the connections are served: the spread of their p99 and of their calls
+    #[arg(long)]
+    per_connection: bool,
 
     /// How long to measure, in seconds (fractions allowed)
     #[arg(long, default_value_t = 5.0, value_parser = seconds)]
-    secs: f64,
+    pub(crate) secs: f64,
+
+    /// Make exactly this many calls, without a warm-up, instead of measuring for a time
+    #[arg(long, conflicts_with_all = ["secs", "beside"], value_parser = clap::value_parser!(u64).range(1..))]
+    calls: Option<u64>,
 
     /// The CPU to run on
     #[arg(long)]
@@ -62,6 +106,35 @@ pub(crate) struct BenchFlags {
     json: bool,
 }
 
+impl BenchFlags {
+    /// Calls in flight on each connection: as many, or at most.
+    pub(crate) fn inflight(&self) -> u32 {
+        let default = if self.rate.is_some() { OPEN_IN_FLIGHT } else { 1 };
+        self.inflight.unwrap_or(default)
+    }
+
+    /// Whether calls beside the measured ones have a connection of their own.
+    fn own_beside(&self) -> bool {
+        self.beside.is_some() && self.beside_on == BesideOn::Own
+    }
+
+    /// Whether the client never sleeps. In an open loop that is the rule: one that sleeps wakes up late, and
+    /// its calls are sent in bursts that no caller makes.
+    pub(crate) fn spins(&self) -> bool {
+        self.spin || (self.rate.is_some() && !self.park)
+    }
+}
+
+/// The most calls in flight on a connection of an open loop, if nothing else is said.
+const OPEN_IN_FLIGHT: u32 = 256;
+
+/// Which connection carries the calls beside the measured ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum BesideOn {
+    Own,
+    Same,
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(secs) if (0.05..=3600.0).contains(&secs) => Ok(secs),
@@ -76,15 +149,54 @@ struct Run {
     payload: usize,
     start: Instant,
     end: Instant,
+    /// Calls that are still to be made, if their number was given: the time does not count then.
+    left: Option<Cell<u64>>,
     seen: RefCell<Seen>,
+    /// Latencies in µs by connection, if they are wanted.
+    by_connection: RefCell<Vec<Vec<u32>>>,
 }
 
 impl Run {
+    /// Whether a call that is sent now is still one of the run's.
+    fn takes_another(&self, now: Instant) -> bool {
+        match &self.left {
+            None => now < self.end,
+            Some(left) => left.replace(left.get().saturating_sub(1)) > 0,
+        }
+    }
+
+    /// Whether a call is counted: always, or when it lies within the measured time.
+    fn counts(&self, sent: Instant, done: Instant) -> bool {
+        self.left.is_some() || (sent >= self.start && done <= self.end)
+    }
+
     /// Counts a failure, whenever it happens: a warm-up is no excuse for a wrong reply.
     fn fail(&self, failure: String) {
         let mut seen = self.seen.borrow_mut();
         seen.errors += 1;
         seen.first_error.get_or_insert(failure);
+    }
+}
+
+impl Run {
+    /// A run of calls with `payload` bytes that is measured for `secs` from `start` on.
+    fn new(
+        payload: usize,
+        start: Instant,
+        secs: f64,
+        calls: Option<u64>,
+    ) -> Result<Rc<Self>, String> {
+        let latency_ns =
+            Histogram::new_with_bounds(1, 60_000_000_000, 3).map_err(|error| error.to_string())?;
+        Ok(Rc::new(Self {
+            pattern: pattern(payload),
+            payload,
+            start,
+            end: start + Duration::from_secs_f64(secs),
+            left: calls.map(Cell::new),
+            seen: RefCell::new(Seen { latency_ns, errors: 0, first_error: None }),
+            by_connection: RefCell::default(),
+        }))
     }
 }
 
@@ -99,10 +211,13 @@ struct Seen {
 pub(crate) fn run(flags: BenchFlags) -> Result<bool, String> {
     let server = flags.server_pid.map(Process::other).transpose()?;
     let shard =
-        ClientShard { cpu: flags.cpu, spin: if flags.spin { Spin::Always } else { Spin::Off } };
+        ClientShard { cpu: flags.cpu, spin: if flags.spins() { Spin::Always } else { Spin::Off } };
     let json = flags.json;
-    let report =
-        block_on_shard(shard, move || load(flags, server)).map_err(|error| error.to_string())??;
+    let report = match flags.rate {
+        Some(rate) => block_on_shard(shard, move || open::load(flags, rate, server)),
+        None => block_on_shard(shard, move || load(flags, server)),
+    };
+    let report = report.map_err(|error| error.to_string())??;
     #[allow(clippy::print_stdout, reason = "the report is what the command is for")]
     if json {
         println!("{}", report.json());
@@ -112,74 +227,104 @@ pub(crate) fn run(flags: BenchFlags) -> Result<bool, String> {
     Ok(report.errors == 0 && report.calls > 0)
 }
 
-async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, String> {
+/// One client per connection.
+pub(crate) async fn connect(flags: &BenchFlags) -> Result<Vec<EchoClient>, String> {
     let mut config = ChannelConfig::default();
     config.connection.limits.in_flight = corewire::codec::InFlight::MAX;
+    let own_beside = flags.own_beside();
     let mut clients = Vec::new();
-    for _ in 0..flags.conns {
+    for _ in 0..flags.conns + u32::from(own_beside) {
         let channel = Channel::connect_with(flags.addr.as_str(), config.clone()).await;
         let channel = channel.map_err(|error| error.to_string())?;
         clients.push(EchoClient::new(channel).with_timeout(TIMEOUT));
     }
-    let payload = usize::try_from(flags.payload).unwrap_or(usize::MAX);
+    Ok(clients)
+}
+
+async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, String> {
+    let mut clients = connect(&flags).await?;
+    let own_beside = flags.own_beside();
+    let besides = if own_beside { clients.pop() } else { clients.first().cloned() };
     let start = Instant::now() + WARM_UP;
-    let latency_ns =
-        Histogram::new_with_bounds(1, 60_000_000_000, 3).map_err(|error| error.to_string())?;
-    let run = Rc::new(Run {
-        pattern: pattern(payload),
-        payload,
-        start,
-        end: start + Duration::from_secs_f64(flags.secs),
-        seen: RefCell::new(Seen { latency_ns, errors: 0, first_error: None }),
-    });
+    let run = Run::new(flags.payload as usize, start, flags.secs, flags.calls)?;
+    if flags.per_connection {
+        run.by_connection.borrow_mut().resize(flags.conns as usize, Vec::new());
+    }
+    let before = Reading::now(server)?;
     let mut callers = Vec::new();
+    let mut beside = None;
+    if let Some((payload, client)) = flags.beside.zip(besides) {
+        let run = Run::new(payload as usize, start, flags.secs, None)?;
+        callers.push(spawn(call_until_end(client, Rc::clone(&run), 0, 0)));
+        beside = Some(run);
+    }
     for (index, client) in clients.iter().enumerate() {
-        for caller in 0..flags.inflight as usize {
-            let seed = index * flags.inflight as usize + caller;
-            callers.push(spawn(call_until_end(client.clone(), Rc::clone(&run), seed)));
+        for caller in 0..flags.inflight() as usize {
+            let seed = index * flags.inflight() as usize + caller;
+            callers.push(spawn(call_until_end(client.clone(), Rc::clone(&run), index, seed)));
         }
     }
-    let bar = (!flags.json && std::io::stderr().is_terminal())
-        .then(|| spawn(progress(run.start, run.end)));
-    let clocks = spawn(read_clocks(run.start, run.end, server));
+    let timed = flags.calls.is_none();
+    let bar = timed.then(|| show_progress(&flags, run.start, run.end)).flatten();
+    let clocks = timed.then(|| spawn(read_clocks(run.start, run.end, server)));
     for caller in callers {
         caller.await;
     }
-    let clocks = clocks.await?;
+    let clocks = match clocks {
+        Some(clocks) => clocks.await?,
+        None => Reading::now(server)?.since(&before),
+    };
+    let secs = if timed { flags.secs } else { clocks.secs };
     if let Some(bar) = bar {
         bar.await;
     }
     let seen = run.seen.borrow();
+    let beside = beside.as_ref().map(|run| (run.payload, run.seen.borrow()));
+    let beside_errors = beside.as_ref().map_or(0, |(_, seen)| seen.errors);
+    let beside_first_error = beside.as_ref().and_then(|(_, seen)| seen.first_error.clone());
     let latency_ns = &seen.latency_ns;
     let calls = latency_ns.len();
     Ok(Report {
-        payload,
+        payload: run.payload,
         conns: flags.conns as usize,
-        inflight: flags.inflight as usize,
-        secs: flags.secs,
+        inflight: flags.inflight() as usize,
+        secs,
         calls,
-        errors: seen.errors,
-        rps: rate(calls, flags.secs),
+        errors: seen.errors + beside_errors,
+        rps: rate(calls, secs),
         p50_us: quantile_us(latency_ns, 0.50),
         p90_us: quantile_us(latency_ns, 0.90),
         p99_us: quantile_us(latency_ns, 0.99),
         p999_us: quantile_us(latency_ns, 0.999),
         max_us: micros(latency_ns.max()),
         // The clocks were read within a few milliseconds of the window that calls were counted in.
-        client_cpu_s: clocks.client_s * flags.secs / clocks.secs,
-        server_cpu_s: clocks.server_s.map(|server_s| server_s * flags.secs / clocks.secs),
+        client_cpu_s: clocks.client_s * secs / clocks.secs,
+        server_cpu_s: clocks.server_s.map(|server_s| server_s * secs / clocks.secs),
         server_rss_mb: server.map(Process::peak_rss_mib).transpose()?,
-        first_error: seen.first_error.clone(),
+        open: None,
+        connections: flags.per_connection.then(|| Spread::of(&mut run.by_connection.borrow_mut())),
+        beside: beside.map(|(payload, seen)| Beside {
+            payload,
+            calls: seen.latency_ns.len(),
+            p50_us: quantile_us(&seen.latency_ns, 0.50),
+            p99_us: quantile_us(&seen.latency_ns, 0.99),
+        }),
+        first_error: seen.first_error.clone().or(beside_first_error),
     })
 }
 
+/// A bar for people who watch; it ends with the run.
+pub(crate) fn show_progress(flags: &BenchFlags, start: Instant, end: Instant) -> Option<Task<()>> {
+    (!flags.json && std::io::stderr().is_terminal()).then(|| spawn(progress(start, end)))
+}
+
 #[allow(clippy::cast_precision_loss, reason = "no run makes 2⁵³ calls")]
-fn rate(calls: u64, secs: f64) -> f64 {
+pub(crate) fn rate(calls: u64, secs: f64) -> f64 {
     calls as f64 / secs
 }
 
 /// Bytes that do not repeat within a payload: a linear congruential sequence (Knuth's MMIX constants).
-fn pattern(payload: usize) -> Bytes {
+pub(crate) fn pattern(payload: usize) -> Bytes {
     let mut state = 1u64;
     let mut bytes = Vec::with_capacity(payload + PATTERN_EXTRA);
     for _ in 0..payload + PATTERN_EXTRA {
@@ -191,68 +336,88 @@ fn pattern(payload: usize) -> Bytes {
 }
 
 /// How many different payloads there are.
-const PATTERN_EXTRA: usize = 1021;
+pub(crate) const PATTERN_EXTRA: usize = 1021;
 
-async fn call_until_end(client: EchoClient, run: Rc<Run>, seed: usize) {
+async fn call_until_end(client: EchoClient, run: Rc<Run>, connection: usize, seed: usize) {
     let mut offset = seed % PATTERN_EXTRA;
     let mut sent = Instant::now();
-    while sent < run.end {
+    while run.takes_another(sent) {
         offset = (offset + 1) % PATTERN_EXTRA;
         let body = run.pattern.slice(offset..offset + run.payload);
         let outcome = client.echo(body.clone()).await;
         let done = Instant::now();
         let failure = match outcome {
-            Ok(reply) if reply == body => None,
-            Ok(reply) if reply.len() != body.len() => {
-                Some(format!("a reply has {} bytes instead of {}", reply.len(), body.len()))
-            }
-            Ok(_) => Some("a reply has the right length and other bytes".to_owned()),
+            Ok(reply) => wrong(&reply, &body),
             Err(error) => Some(error.to_string()),
         };
-        let measured = sent >= run.start && done <= run.end;
         if let Some(failure) = failure {
             run.fail(failure);
             sleep(FAILURE_PAUSE).await;
             sent = Instant::now();
             continue;
         }
-        if measured {
+        if run.counts(sent, done) {
             let took = u64::try_from((done - sent).as_nanos()).unwrap_or(u64::MAX);
             run.seen.borrow_mut().latency_ns.saturating_record(took);
+            if let Some(own) = run.by_connection.borrow_mut().get_mut(connection) {
+                own.push(u32::try_from(took / 1000).unwrap_or(u32::MAX));
+            }
         }
         // The next call begins now: one clock read serves both.
         sent = done;
     }
 }
 
-/// What the clocks said over the measured time.
-struct Clocks {
-    secs: f64,
-    client_s: f64,
-    server_s: Option<f64>,
+/// What is wrong with a reply, in words.
+pub(crate) fn wrong(reply: &Bytes, body: &Bytes) -> Option<String> {
+    if reply == body {
+        None
+    } else if reply.len() == body.len() {
+        Some("a reply has the right length and other bytes".to_owned())
+    } else {
+        Some(format!("a reply has {} bytes instead of {}", reply.len(), body.len()))
+    }
 }
 
-async fn read_clocks(
+/// What the clocks said over the measured time.
+pub(crate) struct Clocks {
+    pub(crate) secs: f64,
+    pub(crate) client_s: f64,
+    pub(crate) server_s: Option<f64>,
+}
+
+/// What the clocks said at one moment.
+struct Reading {
+    at: Instant,
+    client: Duration,
+    server: Option<Duration>,
+}
+
+impl Reading {
+    fn now(server: Option<Process>) -> Result<Self, String> {
+        let server = server.map(Process::cpu_time).transpose()?;
+        Ok(Self { at: Instant::now(), client: Process::own().cpu_time()?, server })
+    }
+
+    fn since(&self, before: &Self) -> Clocks {
+        let server = self.server.zip(before.server);
+        Clocks {
+            secs: (self.at - before.at).as_secs_f64(),
+            client_s: self.client.saturating_sub(before.client).as_secs_f64(),
+            server_s: server.map(|(after, before)| after.saturating_sub(before).as_secs_f64()),
+        }
+    }
+}
+
+pub(crate) async fn read_clocks(
     start: Instant,
     end: Instant,
     server: Option<Process>,
 ) -> Result<Clocks, String> {
-    let read = || -> Result<_, String> {
-        let server = server.map(Process::cpu_time).transpose()?;
-        Ok((Instant::now(), Process::own().cpu_time()?, server))
-    };
     sleep(start.saturating_duration_since(Instant::now())).await;
-    let before = read()?;
+    let before = Reading::now(server)?;
     sleep(end.saturating_duration_since(Instant::now())).await;
-    let after = read()?;
-    Ok(Clocks {
-        secs: (after.0 - before.0).as_secs_f64(),
-        client_s: after.1.saturating_sub(before.1).as_secs_f64(),
-        server_s: after
-            .2
-            .zip(before.2)
-            .map(|(after, before)| after.saturating_sub(before).as_secs_f64()),
-    })
+    Ok(Reading::now(server)?.since(&before))
 }
 
 async fn progress(start: Instant, end: Instant) {

@@ -176,15 +176,15 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
     reason = "a program may use one side of a service only"
 )]
 #[derive(::core::clone::Clone, ::core::fmt::Debug)]
-pub struct KeyValueClient {
-    caller: ::corewire::Caller,
+pub struct KeyValueClient<C = ::corewire::Channel> {
+    caller: ::corewire::Caller<C>,
 }
 #[allow(
     dead_code,
     unreachable_pub,
     reason = "a program may use one side of a service only"
 )]
-impl KeyValueClient {
+impl KeyValueClient<()> {
     /// The service as the wire knows it: names, method ids, types and docs.
     pub const DESCRIPTION: &'static ::corewire::ServiceDescription = &::corewire::ServiceDescription {
         name: "kv.KeyValue",
@@ -251,14 +251,14 @@ impl KeyValueClient {
             },
         ],
     };
-    /// Calls over a channel that exists already; many clients may share one.
-    #[must_use]
-    pub fn new(channel: ::corewire::Channel) -> Self {
-        Self {
-            caller: ::corewire::Caller::new(channel),
-        }
-    }
-    /// Connects to `address` and calls over the new channel.
+}
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a program may use one side of a service only"
+)]
+impl KeyValueClient<::corewire::Channel> {
+    /// Connects to `address` from a shard and calls over the new channel.
     ///
     /// # Errors
     ///
@@ -273,6 +273,20 @@ impl KeyValueClient {
             ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
         }
     }
+}
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a program may use one side of a service only"
+)]
+impl<C: ::corewire::Transport> KeyValueClient<C> {
+    /// Calls over a channel of any kind; many clients may share one.
+    #[must_use]
+    pub fn new(channel: C) -> Self {
+        Self {
+            caller: ::corewire::Caller::new(channel),
+        }
+    }
     /// Gives every later call of this client at most `timeout` from its start to its reply.
     #[must_use]
     pub fn with_timeout(self, timeout: ::core::time::Duration) -> Self {
@@ -282,7 +296,7 @@ impl KeyValueClient {
     }
     /// The channel that this client calls over.
     #[must_use]
-    pub fn channel(&self) -> &::corewire::Channel {
+    pub fn channel(&self) -> &C {
         self.caller.channel()
     }
     /// The value under `key`.
@@ -290,83 +304,85 @@ impl KeyValueClient {
     /// # Errors
     ///
     /// A [`CallError`](::corewire::CallError) says what went wrong and whether the call may have run.
-    pub async fn get(
+    pub fn get(
         &self,
         key: String,
-    ) -> ::core::result::Result<Option<Vec<u8>>, ::corewire::CallError> {
+    ) -> ::corewire::Call<
+        impl ::corewire::Pending + use<C>,
+        ::corewire::codec::Speedy,
+        Option<Vec<u8>>,
+    > {
         self.caller
-            .unary::<
-                ::corewire::codec::Speedy,
-                _,
-            >(
-                &Self::DESCRIPTION.methods[0],
+            .unary(
+                &KeyValueClient::DESCRIPTION.methods[0],
                 move |body: &mut ::corewire::BodyWriter<'_>| {
                     body.argument("key", &key)?;
                     ::core::result::Result::Ok(())
                 },
             )
-            .await
     }
     /// Calls `put` of `kv.KeyValue`.
     ///
     /// # Errors
     ///
     /// A [`CallError`](::corewire::CallError) says what went wrong and whether the call may have run.
-    pub async fn put(
+    pub fn put(
         &self,
         key: String,
         value: Vec<u8>,
-    ) -> ::core::result::Result<(), ::corewire::CallError> {
+    ) -> ::corewire::Call<
+        impl ::corewire::Pending + use<C>,
+        ::corewire::codec::Speedy,
+        (),
+    > {
         self.caller
-            .unary::<
-                ::corewire::codec::Speedy,
-                _,
-            >(
-                &Self::DESCRIPTION.methods[1],
+            .unary(
+                &KeyValueClient::DESCRIPTION.methods[1],
                 move |body: &mut ::corewire::BodyWriter<'_>| {
                     body.argument("key", &key)?;
                     body.argument("value", &value)?;
                     ::core::result::Result::Ok(())
                 },
             )
-            .await
     }
     /// Calls `echo` of `kv.KeyValue`.
     ///
     /// # Errors
     ///
     /// A [`CallError`](::corewire::CallError) says what went wrong and whether the call may have run.
-    pub async fn say_again(
+    pub fn say_again(
         &self,
         payload: Bytes,
-    ) -> ::core::result::Result<Bytes, ::corewire::CallError> {
+    ) -> ::corewire::Call<
+        impl ::corewire::Pending + use<C>,
+        ::corewire::codec::Raw,
+        Bytes,
+    > {
         self.caller
-            .unary::<
-                ::corewire::codec::Raw,
-                _,
-            >(
-                &Self::DESCRIPTION.methods[2],
+            .unary(
+                &KeyValueClient::DESCRIPTION.methods[2],
                 move |body: &mut ::corewire::BodyWriter<'_>| {
                     body.raw(payload);
                     ::core::result::Result::Ok(())
                 },
             )
-            .await
     }
     /// Calls `count` of `kv.KeyValue`.
     ///
     /// # Errors
     ///
     /// A [`CallError`](::corewire::CallError) says what went wrong and whether the call may have run.
-    pub async fn count(&self) -> ::core::result::Result<u64, ::corewire::CallError> {
+    pub fn count(
+        &self,
+    ) -> ::corewire::Call<
+        impl ::corewire::Pending + use<C>,
+        ::corewire::codec::Speedy,
+        u64,
+    > {
         self.caller
-            .unary::<
-                ::corewire::codec::Speedy,
-                _,
-            >(
-                &Self::DESCRIPTION.methods[3],
+            .unary(
+                &KeyValueClient::DESCRIPTION.methods[3],
                 move |_: &mut ::corewire::BodyWriter<'_>| ::core::result::Result::Ok(()),
             )
-            .await
     }
 }

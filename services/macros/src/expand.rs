@@ -22,6 +22,8 @@ struct Expansion<'a> {
     client: Ident,
     /// The server's type parameter; a name that no type of the trait has.
     parameter: Ident,
+    /// The client's: the channel that it calls over.
+    channel: Ident,
     /// Conditions on the trait, which hold for all that is made from it.
     conditions: Vec<&'a Attribute>,
 }
@@ -34,11 +36,14 @@ pub(crate) fn service(declaration: &Declaration, service: &Service<'_>) -> Token
         service,
         server: format_ident!("{}Server", ident),
         client: format_ident!("{}Client", ident),
-        parameter: unused_parameter(declaration),
+        parameter: unused_parameter(declaration, "T"),
+        channel: unused_parameter(declaration, "C"),
         conditions: declaration.item.attrs.iter().filter(|it| it.path().is_ident("cfg")).collect(),
     };
     let mut tokens = service_trait(declaration);
-    tokens.extend(server::tokens(&expansion));
+    if cfg!(feature = "shard") {
+        tokens.extend(server::tokens(&expansion));
+    }
     tokens.extend(client::tokens(&expansion));
     tokens
 }
@@ -151,7 +156,7 @@ fn site_of(tokens: &impl Spanned) -> Span {
 }
 
 /// `T`, or the first of `T0`, `T1`, … when the trait itself mentions a `T`.
-fn unused_parameter(declaration: &Declaration) -> Ident {
+fn unused_parameter(declaration: &Declaration, wanted: &str) -> Ident {
     let mentioned = |name: &str| {
         mentions(declaration.item.ident.to_token_stream(), name)
             || declaration
@@ -159,10 +164,10 @@ fn unused_parameter(declaration: &Declaration) -> Ident {
                 .iter()
                 .any(|method| mentions(method.item.sig.to_token_stream(), name))
     };
-    let mut name = "T".to_owned();
+    let mut name = wanted.to_owned();
     let mut next = 0_u32;
     while mentioned(&name) {
-        name = format!("T{next}");
+        name = format!("{wanted}{next}");
         next += 1;
     }
     Ident::new(&name, Span::mixed_site())

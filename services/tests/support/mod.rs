@@ -46,7 +46,7 @@ pub fn server_with(habits: &Habits) -> Running {
 
 /// The only address of a server.
 pub fn address(server: &Running) -> SocketAddr {
-    server.addresses()[0]
+    server.addresses()[0].tcp().unwrap()
 }
 
 /// Runs a client to its end.

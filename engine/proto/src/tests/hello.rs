@@ -214,6 +214,9 @@ fn the_longest_timeouts_mean_never() {
         ping: most,
         idle: Some(most),
         write: most,
+        age: Some(most),
+        age_grace: most,
+        jitter_percent: 100,
     };
     let mut pair = Pair::with_timeouts(timeouts);
     pair.server.serve = Serve::Echo;

@@ -1,9 +1,7 @@
 //! The peer that breaks a rule: the right rule in the go-away, the end, and nothing else.
 
 use super::pair::{Pair, Serve, blame, bytes, misbehaved, put_reply, put_request, said_later};
-use corewire_codec::{
-    CancelReason, Credit, Encoding, MethodId, RequestHead, Rule, SendBuffer, Status, StreamData,
-};
+use corewire_codec::{CancelReason, MethodId, RequestHead, Rule};
 
 /// The server is fed `frame` by a client that has one call in flight.
 fn client_sends(frame: &[u8], rule: Rule) {
@@ -90,33 +88,6 @@ fn unknown_reply() {
     assert!(pair.echoed(1));
     pair.client.feed(&bytes(|out| put_reply(out, call, b"")), pair.now);
     assert_eq!(pair.client.conn.close_reason(), misbehaved(Rule::UnknownReply));
-}
-
-/// REQ-50, REQ-51, REQ-54, rule 26: no stream is ever open in this version.
-#[test]
-fn unknown_stream() {
-    let data = StreamData { call: 0, encoding: Encoding::RAW, end: false };
-    let data = bytes(|out| out.stream_data(&data).finish(0).unwrap());
-    let end = bytes(|out| out.stream_end(0, Some(&Status::aborted("x")), None));
-    for frame in [data, end] {
-        client_sends(&frame, Rule::UnknownStream);
-        server_sends(&frame, Rule::UnknownStream);
-    }
-}
-
-/// REQ-53: credit harms nobody while there are no streams.
-#[test]
-fn credit_is_disregarded() {
-    let mut pair = Pair::ready();
-    let grant = |out: &mut SendBuffer| {
-        out.credit(&Credit { call: None, bytes: u32::MAX });
-        out.credit(&Credit { call: Some(3), bytes: 1 });
-    };
-    pair.server.feed(&bytes(grant), pair.now);
-    pair.client.feed(&bytes(grant), pair.now);
-    assert_eq!(pair.server.conn.close_reason(), None);
-    assert_eq!(pair.client.conn.close_reason(), None);
-    assert!(pair.server.out.is_empty() && pair.client.out.is_empty());
 }
 
 /// REQ-16: a server's own limit holds, not the peer's; at the limit is fine.

@@ -131,6 +131,7 @@ fn check(pair: &Pair, model: &mut Model) {
                 }
                 other => panic!("call {number} ended with {other}"),
             },
+            Outcome::StreamEnd(..) => panic!("call {number} was unary"),
             Outcome::Refused => assert!(model.drained),
             Outcome::Expired => {}
             Outcome::Failed { .. } => assert!(model.broken || model.drained),

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use corewire_codec::{
     CancelReason, GoAway, Head, Hello, InFlight, MethodId, RecvBuffer, ReplyHead, RequestHead,
-    Rule, SendBuffer, Status,
+    Rule, SendBuffer, Status, StatusCode,
 };
 
 use crate::{
-    ClientConfig, ClientConnection, ClientInput, CloseReason, ServerConfig, ServerConnection,
-    ServerIdentity, ServerInput, Timeouts,
+    ClientConfig, ClientConnection, ClientInput, CloseReason, OneWayDropped, ServerConfig,
+    ServerConnection, ServerIdentity, ServerInput, Timeouts,
 };
 
 /// What the server does with a call.
@@ -32,9 +32,20 @@ pub(super) enum Serve {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Reply(ReplyHead, Bytes),
+    StreamEnd(StatusCode, Bytes),
     Refused,
     Expired,
     Failed { may_have_run: bool },
+}
+
+/// What streams did, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    Opened(u32),
+    Data { call: u32, body: Bytes, cost: u32, end: bool },
+    End { call: u32, code: StatusCode, body: Bytes },
+    Writable(Option<u32>),
+    OneWayDropped(OneWayDropped),
 }
 
 /// A server and the buffers of its side.
@@ -48,6 +59,7 @@ pub(super) struct ServerSide {
     pub(super) deadlines: Vec<Option<Instant>>,
     /// Parked calls that were cancelled or expired.
     pub(super) dropped: Vec<u32>,
+    pub(super) events: Vec<Event>,
 }
 
 /// A client and the buffers of its side. Each call carries a number of the test's.
@@ -56,6 +68,7 @@ pub(super) struct ClientSide {
     pub(super) recv: RecvBuffer,
     pub(super) out: SendBuffer,
     pub(super) outcomes: BTreeMap<u32, Outcome>,
+    pub(super) events: Vec<Event>,
 }
 
 pub(super) struct Pair {
@@ -77,12 +90,15 @@ impl Pair {
         )
     }
 
-    pub(super) fn with(server: ServerConfig, client: ClientConfig) -> Self {
+    /// Timers fire at their whole times: what jitter does has tests of its own.
+    pub(super) fn with(mut server: ServerConfig, mut client: ClientConfig) -> Self {
+        server.timeouts.jitter_percent = 0;
+        client.timeouts.jitter_percent = 0;
         let now = Instant::now();
         let mut out = SendBuffer::new();
         let conn = ClientConnection::new(Rc::new(client), &mut out, now);
-        let (recv, outcomes) = (RecvBuffer::new(), BTreeMap::new());
-        let client = ClientSide { conn, recv, out, outcomes };
+        let (recv, outcomes, events) = (RecvBuffer::new(), BTreeMap::new(), Vec::new());
+        let client = ClientSide { conn, recv, out, outcomes, events };
         Self { start: now, now, server: ServerSide::new(server, now), client }
     }
 
@@ -220,6 +236,7 @@ impl ServerSide {
             ran: Vec::new(),
             deadlines: Vec::new(),
             dropped: Vec::new(),
+            events: Vec::new(),
         }
     }
 
@@ -247,6 +264,15 @@ impl ServerSide {
                     }
                 }
                 ServerInput::Cancelled { call, .. } => self.dropped.push(call),
+                ServerInput::StreamData { call, cost, end, payload, .. } => {
+                    let body = payload.into_body();
+                    self.events.push(Event::Data { call, body, cost, end });
+                }
+                ServerInput::StreamEnd { call, code, payload } => {
+                    self.events.push(Event::End { call, code, body: payload.into_body() });
+                }
+                ServerInput::Writable { call } => self.events.push(Event::Writable(call)),
+                ServerInput::OneWayDropped(why) => self.events.push(Event::OneWayDropped(why)),
                 ServerInput::Closed(reason) => {
                     assert_eq!(self.conn.close_reason(), Some(reason));
                     return;
@@ -279,6 +305,19 @@ impl ClientSide {
                     let body = payload.into_body();
                     self.end(work, Outcome::Reply(head, body));
                 }
+                ClientInput::Opened { call, .. } => {
+                    assert!(self.conn.work_mut(call).is_some());
+                    self.events.push(Event::Opened(call));
+                }
+                ClientInput::StreamData { call, cost, payload, .. } => {
+                    let body = payload.into_body();
+                    self.events.push(Event::Data { call, body, cost, end: false });
+                }
+                ClientInput::StreamEnd { work, code, payload } => {
+                    let body = payload.into_body();
+                    self.end(work, Outcome::StreamEnd(code, body));
+                }
+                ClientInput::Writable { call } => self.events.push(Event::Writable(call)),
                 ClientInput::GoAway => {
                     while let Some(work) = self.conn.poll_refused() {
                         self.end(work, Outcome::Refused);

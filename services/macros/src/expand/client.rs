@@ -3,9 +3,9 @@
 use super::{Expansion, codec_type, description, site_of};
 use crate::check::{Codec, Method};
 use crate::names;
-use proc_macro2::{Literal, Span, TokenStream};
+use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::quote_spanned;
-use syn::Attribute;
+use syn::{Attribute, Visibility};
 
 pub(super) fn tokens(expansion: &Expansion<'_>) -> TokenStream {
     let item = &expansion.declaration.item;
@@ -15,34 +15,71 @@ pub(super) fn tokens(expansion: &Expansion<'_>) -> TokenStream {
     let description = description(expansion);
     let methods = expansion.service.methods.iter().enumerate();
     let methods = methods.map(|(index, method)| client_method(expansion, index, method));
+    let channel = &expansion.channel;
     let docs = format!(
         " Calls the service `{}`; see [`{service}`] for what each method does.",
         expansion.service.wire_name
     );
-    quote_spanned! {Span::mixed_site()=>
+    let attributes = quote_spanned! {Span::mixed_site()=>
         #(#conditions)*
+        #[allow(dead_code, unreachable_pub, reason = "a program may use one side of a service only")]
+    };
+    let default = shard_only(quote_spanned!(Span::mixed_site()=> = ::corewire::Channel));
+    let connect = shard_only(connect(visibility, client, &attributes));
+    quote_spanned! {Span::mixed_site()=>
         #[doc = #docs]
         #[doc = ""]
         #[doc = " A clone calls over the same channel."]
-        #[allow(dead_code, unreachable_pub, reason = "a program may use one side of a service only")]
+        #attributes
         #[derive(::core::clone::Clone, ::core::fmt::Debug)]
-        #visibility struct #client {
-            caller: ::corewire::Caller,
+        #visibility struct #client<#channel #default> {
+            caller: ::corewire::Caller<#channel>,
         }
 
-        #(#conditions)*
-        #[allow(dead_code, unreachable_pub, reason = "a program may use one side of a service only")]
-        impl #client {
+        #attributes
+        impl #client<()> {
             /// The service as the wire knows it: names, method ids, types and docs.
             #visibility const DESCRIPTION: &'static ::corewire::ServiceDescription = &#description;
+        }
 
-            /// Calls over a channel that exists already; many clients may share one.
+        #connect
+
+        #attributes
+        impl<#channel: ::corewire::Transport> #client<#channel> {
+            /// Calls over a channel of any kind; many clients may share one.
             #[must_use]
-            #visibility fn new(channel: ::corewire::Channel) -> Self {
+            #visibility fn new(channel: #channel) -> Self {
                 Self { caller: ::corewire::Caller::new(channel) }
             }
 
-            /// Connects to `address` and calls over the new channel.
+            /// Gives every later call of this client at most `timeout` from its start to its reply.
+            #[must_use]
+            #visibility fn with_timeout(self, timeout: ::core::time::Duration) -> Self {
+                Self { caller: self.caller.with_timeout(timeout) }
+            }
+
+            /// The channel that this client calls over.
+            #[must_use]
+            #visibility fn channel(&self) -> &#channel {
+                self.caller.channel()
+            }
+
+            #(#methods)*
+        }
+    }
+}
+
+/// What is written only for programs that have shards.
+fn shard_only(tokens: TokenStream) -> Option<TokenStream> {
+    cfg!(feature = "shard").then_some(tokens)
+}
+
+/// The way to a client on a shard.
+fn connect(visibility: &Visibility, client: &Ident, attributes: &TokenStream) -> TokenStream {
+    quote_spanned! {Span::mixed_site()=>
+        #attributes
+        impl #client<::corewire::Channel> {
+            /// Connects to `address` from a shard and calls over the new channel.
             ///
             /// # Errors
             ///
@@ -55,20 +92,6 @@ pub(super) fn tokens(expansion: &Expansion<'_>) -> TokenStream {
                     ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
                 }
             }
-
-            /// Gives every later call of this client at most `timeout` from its start to its reply.
-            #[must_use]
-            #visibility fn with_timeout(self, timeout: ::core::time::Duration) -> Self {
-                Self { caller: self.caller.with_timeout(timeout) }
-            }
-
-            /// The channel that this client calls over.
-            #[must_use]
-            #visibility fn channel(&self) -> &::corewire::Channel {
-                self.caller.channel()
-            }
-
-            #(#methods)*
         }
     }
 }
@@ -76,6 +99,7 @@ pub(super) fn tokens(expansion: &Expansion<'_>) -> TokenStream {
 fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -> TokenStream {
     let index = Literal::usize_unsuffixed(index);
     let visibility = &expansion.declaration.item.vis;
+    let (client, channel) = (&expansion.client, &expansion.channel);
     let name = &method.declaration.item.sig.ident;
     let attributes = method.declaration.item.attrs.iter().filter(|it| is_kept(it));
     let docs = error_docs(&expansion.service.wire_name, method);
@@ -87,13 +111,11 @@ fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -
     quote_spanned! {Span::mixed_site()=>
         #(#attributes)*
         #(#[doc = #docs])*
-        #visibility async fn #name(
+        #visibility fn #name(
             &self,
             #(#idents: #types),*
-        ) -> ::core::result::Result<#reply, ::corewire::CallError> {
-            self.caller
-                .unary::<#codec, _>(&Self::DESCRIPTION.methods[#index], #encode)
-                .await
+        ) -> ::corewire::Call<impl ::corewire::Pending + use<#channel>, #codec, #reply> {
+            self.caller.unary(&#client::DESCRIPTION.methods[#index], #encode)
         }
     }
 }

@@ -33,6 +33,10 @@ pub enum NotSent {
     Encode(String),
     /// The code does not run on a shard of the engine.
     NotOnShard,
+    /// The thread that was to block has to bring the reply itself, or serves others.
+    WouldBlock,
+    /// The code does not run within a tokio runtime.
+    NoRuntime,
 }
 
 impl std::fmt::Display for NotSent {
@@ -42,6 +46,12 @@ impl std::fmt::Display for NotSent {
             Self::QueueFull => f.write_str("too many calls wait on this channel already"),
             Self::TooLarge(error) => error.fmt(f),
             Self::Encode(why) => f.write_str(why),
+            Self::WouldBlock => f.write_str(
+                "wait() would block a thread that drives connections; await the call instead",
+            ),
+            Self::NoRuntime => f.write_str(
+                "a channel that tokio drives is made within a tokio runtime; none is here",
+            ),
             Self::NotOnShard => f.write_str(
                 "channels work on the shard that made them; run this code with corewire::block_on_shard",
             ),

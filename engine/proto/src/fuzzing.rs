@@ -1,0 +1,42 @@
+//! Bodies of fuzz targets: properties of whole connections over arbitrary bytes.
+//!
+//! Each function takes any bytes, runs one property on them and panics when it does not hold. Property
+//! tests (`tests/properties.rs`), the replay of the committed corpus (`tests/corpus.rs`) and the fuzz
+//! targets (`fuzz/`) call the same functions.
+#![allow(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    reason = "a fuzz body reports by panicking"
+)]
+
+mod hostile;
+mod model;
+mod world;
+
+pub use hostile::{client, server};
+pub use world::pair;
+
+use std::time::Instant;
+
+use corewire_codec::{ConnectionCredit, InFlight, Limits, StreamCredit};
+
+/// A fuzz body.
+pub type Target = fn(&[u8]);
+
+/// Every target by the name of its file in `fuzz/fuzz_targets` and its folder in `fuzz/corpus`.
+pub const TARGETS: [(&str, Target); 3] = [("server", server), ("client", client), ("pair", pair)];
+
+/// The least limits, so that every bound is reached with few bytes.
+fn limits() -> Limits {
+    Limits {
+        in_flight: InFlight::MIN,
+        stream_credit: StreamCredit::MIN,
+        connection_credit: ConnectionCredit::MIN,
+        ..Limits::default()
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a virtual clock must begin somewhere")]
+fn start() -> Instant {
+    Instant::now()
+}

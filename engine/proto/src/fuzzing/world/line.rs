@@ -1,0 +1,162 @@
+//! What arrives, and what holds while it does and when it has.
+
+use corewire_codec::{RecvBuffer, Rule, SendBuffer};
+
+use super::{BODY_BYTES_MAX, ONE_WAY, World, limits};
+use crate::fuzzing::model::{Call, Outcome};
+use crate::{ClientInput, CloseReason, ServerInput};
+
+impl World {
+    pub(super) fn carry_up(&mut self, count: usize) {
+        let moved = carry(&mut self.up, &mut self.server_recv, count);
+        self.client.handle_write(moved, !self.up.is_empty(), self.now);
+        while self.server_step() {}
+        self.server.handle_rest(&self.server_recv, self.now);
+    }
+
+    pub(super) fn carry_down(&mut self, count: usize) {
+        let moved = carry(&mut self.down, &mut self.client_recv, count);
+        self.server.handle_write(moved, !self.down.is_empty(), self.now);
+        while self.client_step() {}
+        self.client.handle_rest(&self.client_recv, self.now);
+    }
+
+    fn server_step(&mut self) -> bool {
+        match self.server.handle_frame(&mut self.server_recv, &mut self.down, self.now) {
+            ServerInput::NeedBytes | ServerInput::Closed(_) => return false,
+            ServerInput::Handled | ServerInput::OneWayDropped(_) => {}
+            ServerInput::Call { request, payload, deadline } => {
+                let number = u32::from_le_bytes(*payload.body().first_chunk().unwrap());
+                self.server.park(request.call, deadline, number);
+                match number {
+                    ONE_WAY => self.one_way.push(request.call),
+                    _ => self.calls[number as usize].running = true,
+                }
+            }
+            ServerInput::StreamData { call, cost, end, payload, .. } => {
+                let number = *self.server.parked_mut(call).expect("only running calls get data");
+                let way = &mut self.calls[number as usize].up;
+                way.receive(sequence(number, payload.body()), cost);
+                way.end_seen = end;
+            }
+            ServerInput::StreamEnd { call, .. } => {
+                let number = *self.server.parked_mut(call).expect("only running calls get ends");
+                let way = &mut self.calls[number as usize].up;
+                assert!(way.ended && !way.end_seen && !way.stopped);
+                way.end_seen = true;
+            }
+            ServerInput::Writable { call } => {
+                assert!(call.is_none_or(|call| self.server.send_credit(call) > 0));
+            }
+            ServerInput::Cancelled { work, .. } => self.calls[work as usize].running = false,
+        }
+        true
+    }
+
+    fn client_step(&mut self) -> bool {
+        match self.client.handle_frame(&mut self.client_recv, &mut self.up, self.now) {
+            ClientInput::NeedBytes | ClientInput::Closed(_) => return false,
+            ClientInput::Handled | ClientInput::Ready => {}
+            ClientInput::Opened { call, .. } => {
+                let number = *self.client.work_mut(call).expect("somebody waits");
+                assert!(self.calls[number as usize].opened);
+            }
+            ClientInput::StreamData { call, cost, payload, .. } => {
+                let number = *self.client.work_mut(call).expect("somebody waits");
+                let sequence = sequence(number, payload.body());
+                self.calls[number as usize].down.receive(sequence, cost);
+            }
+            ClientInput::StreamEnd { work, .. } => {
+                self.calls[work as usize].end(Outcome::StreamEnd);
+            }
+            ClientInput::Reply { work, .. } => self.calls[work as usize].end(Outcome::Reply),
+            ClientInput::Writable { call } => {
+                assert!(call.is_none_or(|call| self.client.send_credit(call) > 0));
+            }
+            ClientInput::GoAway => {
+                while let Some(number) = self.client.poll_refused() {
+                    assert!(!self.calls[number as usize].running);
+                    self.calls[number as usize].end(Outcome::Refused);
+                }
+            }
+        }
+        true
+    }
+
+    /// What holds at any time: nobody is blamed for more than silence, and nobody holds more than a
+    /// window and a message.
+    pub(super) fn check(&self) {
+        let silence =
+            [Rule::IdleTimeout, Rule::HelloTimeout, Rule::WriteTimeout, Rule::FrameTimeout];
+        let reasons = [self.client.close_reason(), self.server.close_reason()];
+        for reason in reasons.into_iter().flatten() {
+            if let CloseReason::PeerMisbehaved(rule) | CloseReason::BlamedByPeer(Some(rule)) =
+                reason
+            {
+                assert!(silence.contains(&rule), "{reason}");
+            }
+        }
+        let most = limits().connection_credit.get() + BODY_BYTES_MAX + 16;
+        assert!(self.server.held_stream_bytes() <= most);
+        assert!(self.client.held_stream_bytes() <= most);
+        assert!(self.server.streams() <= 16 && self.client.streams() <= 16);
+        assert!(self.server.one_way_pending() == self.one_way.len() && self.one_way.len() <= 4);
+    }
+
+    /// Everything arrives, everything is taken and ended; or the connection is over.
+    pub(super) fn finish(mut self) {
+        loop {
+            self.carry_up(usize::MAX);
+            self.carry_down(usize::MAX);
+            for number in 0..self.calls.len() {
+                self.server_takes(number, usize::MAX);
+                self.client_takes(number, usize::MAX);
+                self.server_ends(number, 1);
+            }
+            if self.is_over() || (self.up.is_empty() && self.down.is_empty()) {
+                break;
+            }
+        }
+        self.check();
+        if self.is_over() {
+            for failed in self.client.fail_all().collect::<Vec<_>>() {
+                self.calls[failed.work as usize].end(Outcome::Failed);
+            }
+            assert!(self.calls.iter().all(|call| call.outcome.is_some() != call.abandoned));
+            return;
+        }
+        self.calls.iter().for_each(Call::check_complete);
+        assert_eq!((self.client.in_flight(), self.client.streams()), (0, 0));
+        assert_eq!(self.server.in_flight(), self.server.one_way_pending());
+        assert_eq!(self.server.streams(), 0);
+        assert_eq!(self.client.is_drained(), self.drained);
+        // A side that never had to do with a stream has no accounts.
+        let window = limits().connection_credit.get();
+        let whole = (window, 0, 0);
+        let client = self.client.accounts().unwrap_or(whole);
+        let server = self.server.accounts().unwrap_or(whole);
+        assert_eq!((client.1, server.1), (0, 0), "nothing is held");
+        assert_eq!(client.0 + server.2, window, "all credit towards the server is back");
+        assert_eq!(server.0 + client.2, window, "all credit towards the client is back");
+    }
+}
+
+fn sequence(number: u32, body: &[u8]) -> u32 {
+    let (call, rest) = body.split_first_chunk().unwrap();
+    assert_eq!(u32::from_le_bytes(*call), number, "another call's message");
+    u32::from_le_bytes(*rest.first_chunk().unwrap())
+}
+
+/// Moves at most `count` bytes; answers whether any moved.
+fn carry(from: &mut SendBuffer, to: &mut RecvBuffer, count: usize) -> bool {
+    let mut left = count.min(from.len());
+    let moved = left > 0;
+    while left > 0 {
+        let chunk = from.first_chunk();
+        let step = chunk.len().min(left);
+        to.extend_from_slice(&chunk[..step]);
+        from.advance(step);
+        left -= step;
+    }
+    moved
+}

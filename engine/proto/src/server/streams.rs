@@ -1,0 +1,263 @@
+//! The server's side of streams.
+
+use corewire_codec::{
+    Credit, Encoding, MetadataBuilder, Payload, ReplyHead, RequestHead, Rule, SendBuffer, Status,
+    StreamData, StreamEnd, reply_flags,
+};
+
+use super::{Beside, OneWayTable, Phase, ServerConnection, ServerInput};
+use crate::streams::{Delivery, MessageWriter, NotSent, StreamKind, StreamTable, message};
+
+impl<T> ServerConnection<T> {
+    pub(super) fn beside(&mut self) -> &mut Beside<T> {
+        let credit = self.peer_connection_credit;
+        self.beside.get_or_insert_with(|| {
+            Box::new(Beside { streams: StreamTable::new(credit), one_way: OneWayTable::new() })
+        })
+    }
+
+    /// Whether a stream has this call's slot: that of a parked call, or one whose client has not ended
+    /// its half yet.
+    #[inline]
+    pub(super) fn is_stream_slot_taken(&self, call: u32) -> bool {
+        self.beside.as_ref().is_some_and(|beside| beside.streams.is_slot_taken(call))
+    }
+
+    /// A request asks for a stream. One that is refused has a stream all the same until its client has
+    /// ended its half: what it sent before it read the refusal is no fault (REQ-63).
+    #[cold]
+    pub(super) fn open_stream(&mut self, request: &RequestHead, wanted: bool) {
+        let Some(kind) = StreamKind::from_request_flags(request.flags) else { return };
+        let credit = self.peer_stream_credit;
+        let streams = &mut self.beside().streams;
+        streams.open(request.call, kind.server_sends(), kind.client_sends(), credit);
+        if !wanted && !streams.leave(request.call) {
+            streams.remove(request.call);
+        }
+    }
+
+    #[cold]
+    pub(super) fn handle_stream_data<'a>(
+        &mut self,
+        data: StreamData,
+        payload: Payload<'a>,
+        out: &mut SendBuffer,
+    ) -> ServerInput<'a, T> {
+        let limits = self.config.limits;
+        let Some(beside) = &mut self.beside else {
+            return self.misbehaved(Rule::UnknownStream, out);
+        };
+        let streams = &mut beside.streams;
+        let call = data.call;
+        match streams.receive(call, payload.body().len(), &limits, out) {
+            Err(rule) => self.misbehaved(rule, out),
+            Ok((delivery, cost)) => {
+                if data.end {
+                    // It was there for the message, so it is there for its end.
+                    let _ = self.end_client_half(call);
+                }
+                match delivery {
+                    Delivery::Discarded => ServerInput::Handled,
+                    Delivery::Deliver => {
+                        let StreamData { encoding, end, .. } = data;
+                        ServerInput::StreamData { call, encoding, cost, end, payload }
+                    }
+                }
+            }
+        }
+    }
+
+    #[cold]
+    pub(super) fn handle_stream_end<'a>(
+        &mut self,
+        end: StreamEnd,
+        payload: Payload<'a>,
+        out: &mut SendBuffer,
+    ) -> ServerInput<'a, T> {
+        match self.end_client_half(end.call) {
+            Err(rule) => self.misbehaved(rule, out),
+            Ok(Delivery::Discarded) => ServerInput::Handled,
+            Ok(Delivery::Deliver) => {
+                ServerInput::StreamEnd { call: end.call, code: end.code, payload }
+            }
+        }
+    }
+
+    /// The client sends no more; a call that was over but for that frees its slot.
+    fn end_client_half(&mut self, call: u32) -> Result<Delivery, Rule> {
+        let streams = &mut self.beside.as_mut().ok_or(Rule::UnknownStream)?.streams;
+        let delivery = streams.end_receiving(call)?;
+        if streams.get(call).is_some_and(crate::streams::Stream::is_over) {
+            streams.remove(call);
+        }
+        Ok(delivery)
+    }
+
+    #[cold]
+    pub(super) fn handle_credit<'a>(
+        &mut self,
+        credit: &Credit,
+        out: &mut SendBuffer,
+    ) -> ServerInput<'a, T> {
+        match self.beside().streams.grant(credit) {
+            Err(rule) => self.misbehaved(rule, out),
+            Ok(None) => ServerInput::Handled,
+            Ok(Some(call)) => ServerInput::Writable { call },
+        }
+    }
+
+    /// A client cancels a call, which ends its half of a stream.
+    pub(super) fn cancel_stream(&mut self, call: u32) {
+        if let Some(beside) = &mut self.beside {
+            beside.streams.remove(call);
+        }
+    }
+
+    /// Ends a stream's call on this side, whose final frame is written: nothing more is sent, and what
+    /// still comes from the client is dropped. [`unpark`](Self::unpark) does this for parked calls.
+    pub fn finish_stream(&mut self, call: u32) {
+        if let Some(beside) = &mut self.beside
+            && !beside.streams.leave(call)
+        {
+            beside.streams.remove(call);
+        }
+    }
+
+    /// Bytes that may be sent on a stream before its credit or the connection's is used up. 0 when
+    /// there is none, or no such stream. A message may be larger: what counts is that it is not 0.
+    #[must_use]
+    pub fn send_credit(&self, call: u32) -> u32 {
+        self.beside.as_ref().map_or(0, |beside| beside.streams.send_credit(call))
+    }
+
+    /// Bytes of stream messages that were delivered and not consumed, each message with 16 more.
+    #[must_use]
+    pub fn held_stream_bytes(&self) -> u32 {
+        self.beside.as_ref().map_or(0, |beside| beside.streams.held_bytes())
+    }
+
+    /// The accounts of the credit that streams share, for checks.
+    pub(crate) fn accounts(&self) -> Option<(u32, u32, u32)> {
+        self.beside.as_ref().map(|beside| beside.streams.accounts())
+    }
+
+    /// Streams whose slots are taken, also those that are over but for their client's half.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.beside.as_ref().map_or(0, |beside| beside.streams.len())
+    }
+
+    /// Says that the handler took the call and its stream of results follows. It is optional, and
+    /// comes before the first message; the call goes on. Metadata that the client does not accept is
+    /// left out.
+    ///
+    /// # Errors
+    ///
+    /// The stream is over, or was opened already.
+    pub fn accept_stream(
+        &mut self,
+        call: u32,
+        metadata: Option<&MetadataBuilder>,
+        out: &mut SendBuffer,
+    ) -> Result<(), NotSent> {
+        let max = usize::from(self.peer_metadata_bytes_max);
+        let stream = self.sending(call).ok_or(NotSent::Ended)?;
+        if !stream.set_opened() {
+            return Err(NotSent::Ended);
+        }
+        let metadata = metadata.filter(|metadata| metadata.as_bytes().len() <= max);
+        let head = ReplyHead { flags: reply_flags::STREAM, ..ReplyHead::ok(call) };
+        // Its metadata and nothing else fits into the least frame.
+        out.reply(&head, metadata).finish(u32::MAX).map_err(|_| NotSent::Ended)
+    }
+
+    /// Begins a message of a call's stream; its bytes and its end are the writer's.
+    ///
+    /// # Errors
+    ///
+    /// Why no message may be sent now.
+    pub fn begin_message<'a>(
+        &'a mut self,
+        call: u32,
+        encoding: Encoding,
+        out: &'a mut SendBuffer,
+    ) -> Result<MessageWriter<'a>, NotSent> {
+        if matches!(self.phase, Phase::Closed(_)) {
+            return Err(NotSent::Ended);
+        }
+        let frame_bytes_max = self.peer_frame_bytes_max;
+        let beside = self.beside.as_mut().ok_or(NotSent::Ended)?;
+        beside.streams.begin(&message(call, encoding, false), out, frame_bytes_max)
+    }
+
+    /// Ends the stream of results: the call's final frame. Then [`unpark`](Self::unpark) the call.
+    /// Metadata and details that the client does not accept are left out.
+    ///
+    /// # Errors
+    ///
+    /// The call sends no stream, or it has ended.
+    pub fn end_stream(
+        &mut self,
+        call: u32,
+        failure: Option<&Status>,
+        metadata: Option<&MetadataBuilder>,
+        out: &mut SendBuffer,
+    ) -> Result<(), NotSent> {
+        let (frame, block) = (self.peer_frame_bytes_max, self.peer_metadata_bytes_max);
+        self.sending(call).ok_or(NotSent::Ended)?.end_sending();
+        out.stream_end(call, failure, metadata, frame, u32::from(block));
+        Ok(())
+    }
+
+    /// The stream of a call whose sending half is open, while frames may be sent.
+    fn sending(&mut self, call: u32) -> Option<&mut crate::streams::Stream> {
+        if matches!(self.phase, Phase::Closed(_)) {
+            return None;
+        }
+        self.beside.as_mut()?.streams.get_mut(call).filter(|stream| stream.is_sending())
+    }
+
+    /// The reader of a stream has done with a message of this `cost`; grants credit when enough has
+    /// come together. Call it once for each message that was delivered, also when its call is over.
+    pub fn consume(&mut self, call: u32, cost: u32, out: &mut SendBuffer) {
+        if matches!(self.phase, Phase::Closed(_)) {
+            return;
+        }
+        if let Some(beside) = &mut self.beside {
+            beside.streams.consume(call, cost, &self.config.limits, out);
+        }
+    }
+
+    /// Nobody reads a call's stream any more, while the call goes on: messages are dropped as they
+    /// come, and the client is not held up by them. Those that were delivered are still to be
+    /// consumed.
+    pub fn stop_receiving(&mut self, call: u32) {
+        if let Some(beside) = &mut self.beside {
+            beside.streams.stop_receiving(call);
+        }
+    }
+
+    /// Ends all parked calls with one status, for a drain whose deadline has passed. Drop the works,
+    /// write what is left, and close.
+    pub fn finish_all(&mut self, status: &Status, out: &mut SendBuffer) -> Vec<T> {
+        let mut works = Vec::with_capacity(self.in_flight());
+        if matches!(self.phase, Phase::Closed(_)) {
+            return works;
+        }
+        for (call, work) in self.in_flight.drain() {
+            out.status(&ReplyHead::ok(call), status, self.peer_frame_bytes_max);
+            if let Some(beside) = &mut self.beside
+                && !beside.streams.leave(call)
+            {
+                beside.streams.remove(call);
+            }
+            works.push(work);
+        }
+        if let Some(beside) = &mut self.beside {
+            let one_way = core::mem::replace(&mut beside.one_way, OneWayTable::new());
+            works.extend(one_way.into_work().map(|(_, work)| work));
+        }
+        self.link.handle_call_end();
+        works
+    }
+}

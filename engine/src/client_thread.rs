@@ -1,0 +1,210 @@
+//! A thread that runs a shard without a server and makes the calls of other threads.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Instant;
+
+use corewire_codec::Limits;
+
+use crate::address::{Address, IntoAddress};
+use crate::channel::Channel;
+use crate::config::ChannelConfig;
+use crate::error::StartError;
+use crate::failure::{CallFailure, ConnectError, NotSent};
+use crate::local::Local;
+use crate::mailbox::{Bell, Control, Inbox, Mailbox};
+use crate::server::{ClientShard, run_on_shard};
+use crate::shared::{Command, SharedChannel};
+use crate::tasks::Task;
+use crate::transport::Outcome;
+
+/// Calls that are taken before the connections have their turn.
+const CALLS_PER_ROUND: usize = 256;
+
+/// A thread that drives connections for callers on other threads: a shard that serves nothing.
+///
+/// Cheap to clone. One thread carries any number of channels. It ends when the last clone, the last
+/// channel and the last call are gone.
+#[derive(Clone, Debug)]
+pub struct ClientThread {
+    mailbox: Arc<Mailbox>,
+    channels: Arc<AtomicU32>,
+}
+
+impl ClientThread {
+    /// Starts the thread; answers when it turns.
+    ///
+    /// # Errors
+    ///
+    /// Why the shard cannot start, with the remedy.
+    pub fn start(shard: ClientShard) -> Result<Self, StartError> {
+        let (ready, started) = flume::bounded(1);
+        let failed = ready.clone();
+        let body = move || {
+            if let Err(error) = run_on_shard(shard, move || Pump::run(ready)) {
+                tracing::error!(%error, "a client thread has ended");
+                // Whoever started it waits for one word only.
+                let _ = failed.try_send(Err(error));
+            }
+        };
+        thread::Builder::new()
+            .name("corewire-client".into())
+            .spawn(body)
+            .map_err(|error| StartError::Io { what: "start a client's thread", error })?;
+        let gone = |_| StartError::Shard { shard: 0, reason: "its thread panicked".to_owned() };
+        let mailbox = started.recv().map_err(gone)??;
+        Ok(Self { mailbox: Arc::new(mailbox), channels: Arc::default() })
+    }
+
+    /// A channel to `address`, which connects when it is first used. Its
+    /// [`waiting_max`](ChannelConfig::waiting_max) bounds the calls that wait for a slot.
+    ///
+    /// # Errors
+    ///
+    /// The address is none.
+    pub fn channel(
+        &self,
+        address: impl IntoAddress,
+        config: ChannelConfig,
+    ) -> Result<SharedChannel, ConnectError> {
+        let address = address.into_address().map_err(ConnectError::Address)?;
+        let channel = self.channels.fetch_add(1, Ordering::Relaxed);
+        let config = Box::new(config);
+        self.mailbox.control(Control::Open { channel, address: address.clone(), config });
+        Ok(SharedChannel::new(Arc::clone(&self.mailbox), channel, address))
+    }
+}
+
+/// The calls in flight, by their names, and who waits for the last of them.
+#[derive(Default)]
+struct Tasks {
+    running: RefCell<HashMap<u64, Task<()>>>,
+    pump: RefCell<Option<Waker>>,
+}
+
+impl Tasks {
+    fn remove(&self, id: u64) -> Option<Task<()>> {
+        self.running.borrow_mut().remove(&id)
+    }
+
+    /// A call ended by itself.
+    fn handle_end(&self, id: u64) {
+        if let Some(task) = self.remove(id) {
+            task.detach();
+        }
+        if self.running.borrow().is_empty()
+            && let Some(pump) = &*self.pump.borrow()
+        {
+            pump.wake_by_ref();
+        }
+    }
+}
+
+/// Takes calls out of the inbox and makes each a task of the shard.
+struct Pump {
+    inbox: Inbox,
+    local: Rc<Local>,
+    channels: HashMap<u32, Channel>,
+    closing: Vec<u32>,
+    tasks: Rc<Tasks>,
+}
+
+impl Pump {
+    /// Hands out the mailbox, and runs until nobody can call any more and nothing is in flight. It
+    /// rings by the waker of this task, which the driver answers.
+    async fn run(ready: flume::Sender<Result<Mailbox, StartError>>) {
+        // This is a shard's thread: its task runs.
+        let Some(local) = Local::current() else { return };
+        let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+        let (mailbox, inbox) = Mailbox::new(Bell::Shard(waker.clone()));
+        // Whoever asked for the thread may have gone; that shows in the inbox.
+        let _ = ready.send(Ok(mailbox));
+        drop(ready);
+        let tasks = Rc::new(Tasks::default());
+        *tasks.pump.borrow_mut() = Some(waker);
+        let (channels, closing) = (HashMap::new(), Vec::new());
+        let mut pump = Self { inbox, local, channels, closing, tasks };
+        poll_fn(|context| pump.poll(context)).await;
+    }
+
+    fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
+        self.take();
+        if self.inbox.has_news() {
+            // The connections have their turn in between.
+            context.waker().wake_by_ref();
+        } else if self.inbox.calls.is_disconnected() && self.tasks.running.borrow().is_empty() {
+            return Poll::Ready(());
+        }
+        // What the mailbox rings is the driver's doorbell.
+        self.local.note_known_wait();
+        Poll::Pending
+    }
+
+    fn take(&mut self) {
+        while let Ok(control) = self.inbox.control.try_recv() {
+            match control {
+                Control::Open { channel, address, config } => self.open(channel, address, *config),
+                // A call that is not here yet will be seen to be abandoned.
+                Control::Cancel(id) => drop(self.tasks.remove(id)),
+                Control::Close(channel) => self.closing.push(channel),
+            }
+        }
+        for _ in 0..CALLS_PER_ROUND {
+            match self.inbox.calls.try_recv() {
+                Ok(command) => self.begin(command),
+                Err(_) => break,
+            }
+        }
+        if self.inbox.calls.is_empty() {
+            for channel in self.closing.drain(..) {
+                self.channels.remove(&channel);
+            }
+        }
+    }
+
+    fn open(&mut self, channel: u32, address: Address, config: ChannelConfig) {
+        // This is a shard, which is all that a channel asks for.
+        if let Ok(opened) = Channel::new(address, config) {
+            self.channels.insert(channel, opened);
+        }
+    }
+
+    fn begin(&self, mut command: Command) {
+        if command.done.is_abandoned() {
+            return;
+        }
+        let Some(channel) = self.channels.get(&command.channel).cloned() else { return };
+        let (id, tasks) = (command.id, Rc::clone(&self.tasks));
+        let task = self.local.spawn(async move {
+            command.done.begun = true;
+            let outcome = carry(&channel, &mut command).await;
+            command.done.complete(outcome);
+            tasks.handle_end(id);
+        });
+        self.tasks.running.borrow_mut().insert(id, task);
+    }
+}
+
+/// Makes one call. What the queue took is no longer its time.
+async fn carry(channel: &Channel, command: &mut Command) -> Outcome {
+    let body = core::mem::take(&mut command.body);
+    if body.len() >= Limits::EARLY.frame_bytes.get() as usize {
+        // Only the server's hello says whether it takes as much.
+        channel.ready().await.map_err(CallFailure::NotSent)?;
+    }
+    let timeout = command.deadline.map(|by| by.saturating_duration_since(Instant::now()));
+    if timeout.is_some_and(|timeout| timeout.is_zero()) {
+        return Err(CallFailure::DeadlineExceeded { sent: false });
+    }
+    let encode = |frame: &mut corewire_codec::FrameWriter<'_>| {
+        body.write_to(frame);
+        Ok::<_, NotSent>(())
+    };
+    channel.call(command.head, timeout, encode).await
+}

@@ -1,0 +1,42 @@
+//! How a client's channel behaves, whoever drives it, and what its calls bring.
+
+use bytes::Bytes;
+use corewire_codec::ReplyHead;
+use corewire_proto::ClientConfig;
+use std::time::Duration;
+
+/// How a channel behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelConfig {
+    /// Limits and timeouts of each connection.
+    pub connection: ClientConfig,
+    /// From the start of a connect to its end. Default 3 s.
+    pub connect_timeout: Duration,
+    /// The wait after the first failed connect; it doubles with each further one. Default 50 ms.
+    pub backoff_min: Duration,
+    /// The longest wait. Default 5 s. Each wait is drawn between half of it and all of it.
+    pub backoff_max: Duration,
+    /// Calls that may wait for a slot or for the connection. Default 65,536; one more fails at once.
+    pub waiting_max: usize,
+}
+
+impl Default for ChannelConfig {
+    fn default() -> Self {
+        Self {
+            connection: ClientConfig::default(),
+            connect_timeout: Duration::from_secs(3),
+            backoff_min: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(5),
+            waiting_max: 65_536,
+        }
+    }
+}
+
+/// A reply, whatever its status.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// Its fields.
+    pub head: ReplyHead,
+    /// Its body: a slice of what was received.
+    pub body: Bytes,
+}

@@ -1,0 +1,259 @@
+//! The driver on sockets that a test fills and empties: what one turn may do is counted, not timed.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use crate::address::{Address, Peer};
+use crate::dispatch::{Dispatched, Incoming, ReplySlot};
+use crate::shard::{Budgets, ShardId, ShardInfo};
+use bytes::{Bytes, BytesMut};
+use corewire_codec::{
+    Head, Hello, HelloRecords, Limits, MethodId, Raw, RequestHead, Role, VERSION,
+};
+use std::cell::RefCell;
+use std::io::IoSlice;
+use std::task::Context;
+
+/// One end of a connection whose other end is the test.
+#[derive(Default)]
+struct Fake {
+    token: Option<Token>,
+    news: bool,
+    input: BytesMut,
+    output: BytesMut,
+    /// What was received and sent since the test looked, operation by operation.
+    receives: Vec<usize>,
+    sends: Vec<usize>,
+}
+
+#[derive(Default)]
+struct Net {
+    waiting: VecDeque<usize>,
+    ends: Vec<Fake>,
+}
+
+/// Sockets are numbers; what is sent always finds room.
+struct FakeIo(Rc<RefCell<Net>>);
+
+impl Io for FakeIo {
+    type Socket = usize;
+    type Listener = ();
+
+    fn poll(&mut self, news: &mut Vec<Readiness>, _: Duration) -> io::Result<()> {
+        for end in &mut self.0.borrow_mut().ends {
+            if let Some(token) = end.token.filter(|_| std::mem::take(&mut end.news)) {
+                news.push(Readiness { token, readable: true, writable: true, hangup: false });
+            }
+        }
+        Ok(())
+    }
+
+    fn watch_listener(&mut self, (): &(), _: Token) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn retire_listener(&mut self, (): &()) {}
+
+    fn accept(&mut self, (): &()) -> io::Result<(usize, Peer)> {
+        let next = self.0.borrow_mut().waiting.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
+        Ok((next, Peer::Unix))
+    }
+
+    fn connect(&mut self, _: &Address) -> io::Result<usize> {
+        Err(io::ErrorKind::ConnectionRefused.into())
+    }
+
+    fn connected(&mut self, _: &usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn watch(&mut self, socket: &usize, token: Token) -> io::Result<()> {
+        let end = &mut self.0.borrow_mut().ends[*socket];
+        (end.token, end.news) = (Some(token), true);
+        Ok(())
+    }
+
+    fn recv(&mut self, socket: &usize, into: &mut BytesMut, max: usize) -> io::Result<usize> {
+        let end = &mut self.0.borrow_mut().ends[*socket];
+        let room = into.capacity() - into.len();
+        assert!(max > 0 && room > 0, "a receive without room would look like the peer's end");
+        let count = end.input.len().min(max).min(room);
+        if count == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        into.extend_from_slice(&end.input.split_to(count));
+        end.receives.push(count);
+        Ok(count)
+    }
+
+    fn send(&mut self, socket: &usize, from: &SendBuffer, max: usize) -> io::Result<usize> {
+        let end = &mut self.0.borrow_mut().ends[*socket];
+        let mut slices = [IoSlice::new(&[]); 8];
+        let filled = from.chunks(&mut slices, max);
+        let count = slices[..filled].iter().map(|slice| slice.len()).sum();
+        slices[..filled].iter().for_each(|slice| end.output.extend_from_slice(slice));
+        end.sends.push(count);
+        Ok(count)
+    }
+
+    fn shutdown_write(&mut self, _: &usize) {}
+}
+
+struct Echo;
+
+impl Dispatch for Echo {
+    fn dispatch(
+        &self,
+        call: &mut Incoming<'_>,
+        _: &mut Context<'_>,
+        reply: &mut ReplySlot<'_>,
+    ) -> Dispatched {
+        let body = call.payload.take().unwrap().into_body();
+        reply.send::<Raw, Bytes>(body);
+        Dispatched::Replied
+    }
+}
+
+/// A driver with `conns` connections that have said hello.
+struct Bench {
+    driver: Driver<FakeIo>,
+    net: Rc<RefCell<Net>>,
+    replies: Vec<RecvBuffer>,
+}
+
+impl Bench {
+    fn new(conns: usize) -> Self {
+        let net = Rc::new(RefCell::new(Net::default()));
+        let config = DriverConfig {
+            info: ShardInfo { id: ShardId(0), count: 1, cpu: None },
+            server: ServerConfig {
+                limits: Limits::default(),
+                timeouts: corewire_proto::Timeouts::default(),
+                shard: 0,
+                shards: 1,
+                ..ServerConfig::default()
+            },
+            budgets: Budgets::default(),
+            connection_ids: (0, 1),
+        };
+        let local = Local::new(Arc::new(crate::doorbell::Doorbell::new().unwrap()));
+        let counters = Arc::new(ShardCounters::default());
+        let io = FakeIo(Rc::clone(&net));
+        let driver = Driver::new(io, config, local, vec![()], Rc::new(Echo), counters).unwrap();
+        let mut bench = Self { driver, net, replies: Vec::new() };
+        for index in 0..conns {
+            let mut fake = Fake::default();
+            let records =
+                HelloRecords { limits: Limits::default(), codecs: 3, ..HelloRecords::default() };
+            let mut out = SendBuffer::new();
+            out.hello(&Hello { version: VERSION, role: Role::Client, records });
+            fake.input.extend_from_slice(out.first_chunk());
+            bench.net.borrow_mut().ends.push(fake);
+            bench.net.borrow_mut().waiting.push_back(index);
+            bench.replies.push(RecvBuffer::new());
+        }
+        while bench.driver.turn(Duration::ZERO).unwrap() {}
+        for end in 0..conns {
+            bench.take_output(end);
+            assert!(bench.replies[end].next_hello().unwrap().is_some());
+            let end = &mut bench.net.borrow_mut().ends[end];
+            (end.receives, end.sends) = (Vec::new(), Vec::new());
+        }
+        bench
+    }
+
+    /// Puts a call into the connection's input.
+    fn call(&self, end: usize, call: u32, bytes: usize) {
+        let mut out = SendBuffer::new();
+        let mut frame = out.request(&RequestHead::new(call, MethodId(1)), None);
+        frame.put_slice(&vec![u8::try_from(call % 251).unwrap(); bytes]);
+        frame.finish(u32::MAX).unwrap();
+        let end = &mut self.net.borrow_mut().ends[end];
+        end.input.extend_from_slice(out.first_chunk());
+        end.news = true;
+    }
+
+    fn take_output(&mut self, end: usize) {
+        let output = self.net.borrow_mut().ends[end].output.split();
+        self.replies[end].extend_from_slice(&output);
+    }
+
+    /// The call and size of the next whole reply, whose bytes are right.
+    fn reply(&mut self, end: usize) -> Option<(u32, usize)> {
+        self.take_output(end);
+        let frame = self.replies[end].next_frame(u32::MAX).unwrap()?;
+        let Head::Reply(head) = frame.head else { panic!("only replies are to come") };
+        let body = frame.payload.body();
+        assert!(body.iter().all(|&byte| u32::from(byte) == head.call % 251));
+        Some((head.call, body.len()))
+    }
+
+    /// One turn; asserts that no connection did more than its budgets allow.
+    fn turn(&mut self) {
+        self.driver.turn(Duration::ZERO).unwrap();
+        let budgets = self.driver.shared.config.budgets;
+        for end in &mut self.net.borrow_mut().ends {
+            let (receives, sends) =
+                (std::mem::take(&mut end.receives), std::mem::take(&mut end.sends));
+            assert!(receives.len() <= budgets.receives_per_turn, "{receives:?}");
+            assert!(receives.iter().all(|&bytes| bytes <= budgets.receive_bytes), "{receives:?}");
+            assert!(sends.iter().sum::<usize>() <= budgets.send_bytes_per_turn, "{sends:?}");
+        }
+    }
+}
+
+/// Turns in which so many bytes can come and go: each costs one turn for every share of it, and a
+/// few for the rests.
+fn turns_for(bytes: usize, budgets: &Budgets) -> usize {
+    2 * bytes.div_ceil(budgets.send_bytes_per_turn) + 8
+}
+
+/// A small call is answered in the very turn in which it comes, however much the other connections
+/// send and get; and these get on all the while.
+#[test]
+fn small_calls_wait_one_turn_beside_large_ones() {
+    const LARGE: usize = 3;
+    const CALLS: u32 = 4;
+    for bytes in [64 << 10, 1 << 20, 16_000_000] {
+        let mut bench = Bench::new(LARGE + 1);
+        for end in 0..LARGE {
+            (0..CALLS).for_each(|call| bench.call(end, call, bytes));
+        }
+        let mut left = [CALLS; LARGE];
+        let mut turns = 0;
+        while left != [0; LARGE] {
+            let small = 100 + u32::try_from(turns).unwrap();
+            bench.call(LARGE, small, 64);
+            bench.turn();
+            turns += 1;
+            assert_eq!(bench.reply(LARGE), Some((small, 64)), "not in the turn in which it came");
+            for (end, left) in left.iter_mut().enumerate() {
+                while let Some((call, size)) = bench.reply(end) {
+                    assert_eq!((call, size), (CALLS - *left, bytes));
+                    *left -= 1;
+                }
+            }
+            let most = turns_for(bytes * CALLS as usize, &Budgets::default());
+            assert!(turns <= most, "{left:?} are left after {turns} turns");
+        }
+    }
+}
+
+/// On one connection a small call waits for what was sent before it, and for nothing else.
+#[test]
+fn small_calls_wait_for_those_before_them_on_one_connection() {
+    const BYTES: usize = 4 << 20;
+    let mut bench = Bench::new(1);
+    for round in 0..4 {
+        bench.call(0, 2 * round, BYTES);
+        bench.call(0, 2 * round + 1, 64);
+    }
+    let mut replies = Vec::new();
+    for _ in 0..turns_for(4 * BYTES, &Budgets::default()) {
+        bench.turn();
+        replies.extend(std::iter::from_fn(|| bench.reply(0)));
+    }
+    let wanted: Vec<(u32, usize)> =
+        (0..8).map(|call| (call, if call % 2 == 0 { BYTES } else { 64 })).collect();
+    assert_eq!(replies, wanted);
+}

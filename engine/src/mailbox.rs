@@ -1,0 +1,118 @@
+//! The queues between the callers of shared channels and what drives the connections.
+
+#[cfg(feature = "shard")]
+use std::task::Waker;
+
+use crate::failure::{CallFailure, NotSent};
+use crate::shared::Command;
+#[cfg(feature = "shard")]
+use crate::{address::Address, config::ChannelConfig};
+
+/// Calls that may lie in a queue until its driver takes them. One more fails at once with
+/// [`NotSent::QueueFull`].
+const CALLS_MAX: usize = 65_536;
+
+/// What else a driver is told. At most one for each channel and call, so the queue of these is
+/// bounded by what others bound.
+#[derive(Debug)]
+pub(crate) enum Control {
+    /// A channel begins; its calls follow.
+    #[cfg(feature = "shard")]
+    Open { channel: u32, address: Address, config: Box<ChannelConfig> },
+    /// Nobody waits for this call any more.
+    Cancel(u64),
+    /// No handle of this channel is left. Calls that were made before are still carried.
+    #[cfg(feature = "shard")]
+    Close(u32),
+}
+
+/// How a driver hears that there is something in its queues.
+#[derive(Debug)]
+pub(crate) enum Bell {
+    /// The waker of a task of a shard. It rings the shard's doorbell once until the task looks: one
+    /// system call brings any number of calls.
+    #[cfg(feature = "shard")]
+    Shard(Waker),
+    /// A queue of one: what is in it says that it was rung.
+    #[cfg(feature = "tokio")]
+    Tokio(tokio::sync::mpsc::Sender<()>),
+}
+
+impl Bell {
+    fn ring(&self) {
+        match self {
+            #[cfg(feature = "shard")]
+            Self::Shard(task) => task.wake_by_ref(),
+            // Full is rung already; closed is a driver that is gone.
+            #[cfg(feature = "tokio")]
+            Self::Tokio(bell) => drop(bell.try_send(())),
+        }
+    }
+}
+
+impl Drop for Bell {
+    /// The last word of a mailbox, whose queues are closed by now: the driver looks and sees it.
+    fn drop(&mut self) {
+        self.ring();
+    }
+}
+
+/// The callers' end. Dropping it tells the driver that nobody can call any more.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    calls: flume::Sender<Command>,
+    control: flume::Sender<Control>,
+    /// Dropped last, so that it rings when the queues are closed.
+    bell: Bell,
+}
+
+/// The driver's end.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    pub(crate) calls: flume::Receiver<Command>,
+    pub(crate) control: flume::Receiver<Control>,
+}
+
+impl Mailbox {
+    /// Both ends of empty queues.
+    pub(crate) fn new(bell: Bell) -> (Self, Inbox) {
+        let (calls, calls_out) = flume::bounded(CALLS_MAX);
+        let (control, control_out) = flume::unbounded();
+        (Self { calls, control, bell }, Inbox { calls: calls_out, control: control_out })
+    }
+
+    /// Hands a call over, or ends it at once.
+    pub(crate) fn call(&self, command: Command) {
+        match self.calls.try_send(command) {
+            Ok(()) => self.bell.ring(),
+            Err(flume::TrySendError::Full(command)) => {
+                command.done.complete(Err(CallFailure::NotSent(NotSent::QueueFull)));
+            }
+            // It says itself that its driver has ended.
+            Err(flume::TrySendError::Disconnected(command)) => drop(command),
+        }
+    }
+
+    pub(crate) fn control(&self, control: Control) {
+        // A driver that is gone has nothing to be told.
+        let _ = self.control.send(control);
+        self.bell.ring();
+    }
+
+    /// Whether this thread may sleep until a reply comes: not if it is a shard's, and not if the
+    /// connection may need this very thread.
+    pub(crate) fn may_block(&self) -> bool {
+        #[cfg(feature = "tokio")]
+        if matches!(self.bell, Bell::Tokio(_)) && tokio::runtime::Handle::try_current().is_ok() {
+            return false;
+        }
+        !crate::wait::is_shard()
+    }
+}
+
+impl Inbox {
+    /// Whether something waits to be taken.
+    pub(crate) fn has_news(&self) -> bool {
+        !self.calls.is_empty() || !self.control.is_empty()
+    }
+}

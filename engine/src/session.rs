@@ -1,0 +1,162 @@
+//! One connection of a client, as drivers without shards use it: the state machine with its buffers.
+
+use corewire_codec::{FrameWriter, RecvBuffer, RequestHead, SendBuffer, Status};
+use corewire_proto::{ClientConfig, ClientConnection, ClientInput, CloseReason};
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::config::Reply;
+use crate::failure::{CallFailure, NotSent};
+use crate::transport::Outcome;
+
+/// How much is received at once.
+pub(crate) const RECEIVE_BYTES: usize = 64 * 1024;
+
+/// One connection and what it carries. `T` is kept for each call in flight.
+#[derive(Debug)]
+pub(crate) struct Session<T> {
+    proto: ClientConnection<T>,
+    pub(crate) recv: RecvBuffer,
+    pub(crate) out: SendBuffer,
+    /// Whether it has brought a reply: its server works.
+    proven: bool,
+}
+
+impl<T> Session<T> {
+    pub(crate) fn new(config: &ClientConfig, now: Instant) -> Self {
+        let mut out = SendBuffer::new();
+        let proto = ClientConnection::new(*config, &mut out, now);
+        Self { proto, recv: RecvBuffer::new(), out, proven: false }
+    }
+
+    /// Whether the server's hello came; its limits are not known before.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.proto.is_ready()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.proto.is_draining()
+    }
+
+    pub(crate) fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    pub(crate) fn has_slot(&self) -> bool {
+        self.proto.has_slot()
+    }
+
+    /// Why the connection is over, if it is; a drained one ends here.
+    pub(crate) fn close_reason(&mut self) -> Option<CloseReason> {
+        if self.proto.is_drained() {
+            self.proto.close(CloseReason::Drained);
+        }
+        self.proto.close_reason()
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.proto.poll_timeout()
+    }
+
+    /// Appends a request; there must be a slot. Answers the call's id, or gives `work` back.
+    pub(crate) fn request(
+        &mut self,
+        mut head: RequestHead,
+        deadline: Option<Instant>,
+        now: Instant,
+        work: T,
+        encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
+    ) -> Result<u32, (Option<T>, NotSent)> {
+        let Ok(call) = self.proto.begin_call(work, deadline) else {
+            return Err((None, NotSent::QueueFull));
+        };
+        head.call = call;
+        head.timeout_us = deadline.map(|deadline| {
+            let left: Duration = deadline.saturating_duration_since(now);
+            u64::try_from(left.as_micros()).unwrap_or(u64::MAX)
+        });
+        let mut frame = self.out.request(&head, None);
+        let failure = match encode(&mut frame) {
+            Ok(()) => match frame.finish(self.proto.peer_frame_bytes_max()) {
+                Ok(()) => return Ok(call),
+                Err(error) => NotSent::TooLarge(error),
+            },
+            Err(status) => {
+                drop(frame);
+                NotSent::Encode(status.to_string())
+            }
+        };
+        Err((self.proto.unsend(call), failure))
+    }
+
+    /// Nobody waits for this call any more.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn cancel(&mut self, call: u32) -> Option<T> {
+        self.proto.abandon(call, corewire_codec::CancelReason::Dropped, &mut self.out)
+    }
+
+    /// Handles what was received; `done` hears of each call that ends.
+    pub(crate) fn handle_received(&mut self, now: Instant, mut done: impl FnMut(T, Outcome)) {
+        loop {
+            match self.proto.handle_frame(&mut self.recv, &mut self.out, now) {
+                ClientInput::NeedBytes => break self.proto.handle_rest(&self.recv, now),
+                ClientInput::Closed(_) => break,
+                // No call of a channel opens a stream.
+                ClientInput::Handled
+                | ClientInput::Ready
+                | ClientInput::Opened { .. }
+                | ClientInput::StreamData { .. }
+                | ClientInput::StreamEnd { .. }
+                | ClientInput::Writable { .. } => {}
+                ClientInput::Reply { work, head, payload } => {
+                    self.proven = true;
+                    done(work, Ok(Reply { head, body: payload.into_body() }));
+                }
+                ClientInput::GoAway => {
+                    while let Some(work) = self.proto.poll_refused() {
+                        done(work, Err(CallFailure::Refused));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does what its time has come for.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, mut done: impl FnMut(T, Outcome)) {
+        self.proto.handle_timeout(&mut self.out, now);
+        while let Some(work) = self.proto.poll_expired(&mut self.out, now) {
+            done(work, Err(CallFailure::DeadlineExceeded { sent: true }));
+        }
+    }
+
+    /// How a write went: `count` bytes left.
+    pub(crate) fn handle_write(&mut self, count: usize, now: Instant) {
+        self.out.advance(count);
+        self.proto.handle_write(count > 0, !self.out.is_empty(), now);
+    }
+
+    pub(crate) fn handle_eof(&mut self) {
+        self.proto.handle_eof();
+    }
+
+    pub(crate) fn handle_error(&mut self, error: &io::Error) {
+        self.proto.handle_error(error.kind());
+    }
+
+    /// Ends the connection from this side.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn close(&mut self) {
+        self.proto.close(CloseReason::LocallyClosed);
+    }
+
+    /// Ends all calls of a connection that is over.
+    pub(crate) fn fail_all(&mut self, reason: CloseReason, mut done: impl FnMut(T, Outcome)) {
+        for failed in self.proto.fail_all() {
+            let failure = match failed.may_have_run {
+                true => CallFailure::Unknown(reason),
+                false => CallFailure::Refused,
+            };
+            done(failed.work, Err(failure));
+        }
+    }
+}

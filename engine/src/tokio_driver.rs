@@ -1,0 +1,449 @@
+//! A shared channel whose connection is a task of a tokio runtime.
+//!
+//! The task is one future, polled for whatever happened: the bell, readiness, the timer. Everything
+//! between two polls is synchronous, as on a shard.
+
+use corewire_proto::CloseReason;
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use corewire_codec::SendBuffer;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
+
+use crate::address::{Address, IntoAddress};
+use crate::backoff::{Backoff, random_seed};
+use crate::config::ChannelConfig;
+use crate::failure::{CallFailure, ConnectError, NotSent};
+use crate::line::Line;
+use crate::mailbox::{Bell, Control, Inbox, Mailbox};
+use crate::session::{RECEIVE_BYTES, Session};
+use crate::shared::{Command, Completion, SharedChannel};
+use crate::transport::Outcome;
+
+/// Slices per gathered write.
+const SLICES_MAX: usize = 32;
+
+/// How long a connection that takes nothing more may go on to bring something: what the server said
+/// before it left tells which calls it has not run.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Receives before other tasks of the runtime have their turn.
+const RECEIVES_PER_POLL: usize = 16;
+
+impl SharedChannel {
+    /// A channel to `address` whose connection is a task of the tokio runtime that this is called
+    /// in. It connects when it is first used; the task ends with the last handle and the last call.
+    ///
+    /// # Errors
+    ///
+    /// The address is none, or there is no runtime here.
+    pub fn on_tokio(
+        address: impl IntoAddress,
+        config: ChannelConfig,
+    ) -> Result<Self, ConnectError> {
+        let address = address.into_address().map_err(ConnectError::Address)?;
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|_| ConnectError::NotConnected(NotSent::NoRuntime))?;
+        let (bell, rings) = mpsc::channel(1);
+        let (mailbox, inbox) = Mailbox::new(Bell::Tokio(bell));
+        let mut driver = Driver {
+            address: address.clone(),
+            inbox,
+            rings,
+            rung: true,
+            link: Link::Down { retry_at: None, why: String::new() },
+            backoff: Backoff::new(random_seed()),
+            write_failed: None,
+            waiting: Line::default(),
+            calls: HashMap::new(),
+            timer: None,
+            config,
+        };
+        runtime.spawn(poll_fn(move |context| driver.poll(context)));
+        Ok(Self::new(Arc::new(mailbox), 0, address))
+    }
+}
+
+/// A stream of either family.
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    async fn connect(address: Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Ok(Self::Tcp(stream))
+            }
+            Address::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
+        }
+    }
+
+    fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(context),
+            Self::Unix(stream) => stream.poll_read_ready(context),
+        }
+    }
+
+    fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_write_ready(context),
+            Self::Unix(stream) => stream.poll_write_ready(context),
+        }
+    }
+
+    fn try_read(&self, into: &mut bytes::BytesMut) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read_buf(into),
+            Self::Unix(stream) => stream.try_read_buf(into),
+        }
+    }
+
+    fn try_write(&self, from: &SendBuffer) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let filled = from.chunks(&mut slices, usize::MAX);
+        let slices = slices.get(..filled).unwrap_or(&[]);
+        match self {
+            Self::Tcp(stream) => stream.try_write_vectored(slices),
+            Self::Unix(stream) => stream.try_write_vectored(slices),
+        }
+    }
+}
+
+type Connecting = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
+
+enum Link {
+    /// None, and none is wanted. After a failure, not before `retry_at`.
+    Down {
+        retry_at: Option<Instant>,
+        why: String,
+    },
+    Connecting(Connecting),
+    Up {
+        stream: Stream,
+        session: Box<Session<InFlight>>,
+    },
+}
+
+/// What is kept for a call in flight.
+#[derive(Debug)]
+struct InFlight {
+    id: u64,
+    done: Completion,
+}
+
+struct Driver {
+    address: Address,
+    config: ChannelConfig,
+    inbox: Inbox,
+    rings: mpsc::Receiver<()>,
+    /// Whether the bell was rung since the queues were looked at.
+    rung: bool,
+    link: Link,
+    backoff: Backoff,
+    /// How a write failed, and until when the connection is still received from.
+    write_failed: Option<(io::ErrorKind, Instant)>,
+    /// Calls that wait for a slot or for the connection.
+    waiting: Line,
+    /// The ids on the wire of calls in flight, by their names.
+    calls: HashMap<u64, u32>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Driver {
+    /// One turn; `Ready` when nobody can call any more and nothing is in flight.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let closed = self.poll_bell(context);
+            let now = Instant::now();
+            self.take(now);
+            let mut again = self.poll_link(context, now);
+            self.waiting.expire(now);
+            self.begin_waiting(now);
+            self.flush(context, now);
+            again |= self.end_if_over(now);
+            if again {
+                continue;
+            }
+            if closed && self.is_over() {
+                return Poll::Ready(());
+            }
+            if self.poll_timer(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Hears the bell; answers whether no handle is left.
+    fn poll_bell(&mut self, context: &mut Context<'_>) -> bool {
+        loop {
+            match self.rings.poll_recv(context) {
+                Poll::Ready(Some(())) => self.rung = true,
+                Poll::Ready(None) => {
+                    self.rung = true;
+                    return true;
+                }
+                Poll::Pending => return false,
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.waiting.is_empty() && self.calls.is_empty() && !self.inbox.has_news()
+    }
+
+    fn take(&mut self, now: Instant) {
+        if !core::mem::take(&mut self.rung) {
+            return;
+        }
+        while let Ok(control) = self.inbox.control.try_recv() {
+            match control {
+                Control::Cancel(id) => self.cancel(id),
+                #[cfg(feature = "shard")]
+                Control::Open { .. } | Control::Close(_) => {}
+            }
+        }
+        while let Ok(command) = self.inbox.calls.try_recv() {
+            if command.done.is_abandoned() {
+                continue;
+            }
+            if self.waiting.len() >= self.config.waiting_max {
+                self.begin_waiting(now);
+            }
+            if self.waiting.len() >= self.config.waiting_max {
+                command.done.complete(Err(CallFailure::NotSent(NotSent::QueueFull)));
+                continue;
+            }
+            if let Err(why) = self.want_connection(now) {
+                let failure = NotSent::NoConnection(why);
+                command.done.complete(Err(CallFailure::NotSent(failure)));
+                continue;
+            }
+            self.waiting.push(command);
+        }
+    }
+
+    fn cancel(&mut self, id: u64) {
+        if let Some(call) = self.calls.remove(&id) {
+            if let Link::Up { session, .. } = &mut self.link {
+                drop(session.cancel(call));
+            }
+        } else {
+            self.waiting.handle_cancel();
+        }
+    }
+
+    /// Begins to connect, unless a failure is too recent.
+    fn want_connection(&mut self, now: Instant) -> Result<(), String> {
+        match &self.link {
+            Link::Down { retry_at: Some(retry_at), why } if *retry_at > now => {
+                let wait = *retry_at - now;
+                Err(format!(
+                    "no connection to {}: {why}; the next try is in {wait:.0?}",
+                    self.address
+                ))
+            }
+            Link::Down { .. } => {
+                let connect = Stream::connect(self.address.clone());
+                let limit = self.config.connect_timeout;
+                self.link = Link::Connecting(Box::pin(async move {
+                    let elapsed = |_| io::Error::from(io::ErrorKind::TimedOut);
+                    tokio::time::timeout(limit, connect).await.map_err(elapsed)?
+                }));
+                Ok(())
+            }
+            Link::Up { session, .. } if session.is_draining() => Err(format!(
+                "the server at {} is shutting down; its calls are finished first",
+                self.address
+            )),
+            Link::Connecting(_) | Link::Up { .. } => Ok(()),
+        }
+    }
+
+    /// Connects or receives; answers whether there may be more to do.
+    fn poll_link(&mut self, context: &mut Context<'_>, now: Instant) -> bool {
+        match &mut self.link {
+            Link::Down { .. } => false,
+            Link::Connecting(connecting) => match connecting.as_mut().poll(context) {
+                Poll::Pending => false,
+                Poll::Ready(Ok(stream)) => {
+                    let session = Box::new(Session::new(&self.config.connection, now));
+                    self.link = Link::Up { stream, session };
+                    tracing::debug!(server = %self.address, "connected");
+                    true
+                }
+                Poll::Ready(Err(error)) => {
+                    let reason = match error.kind() {
+                        io::ErrorKind::TimedOut => CloseReason::ConnectTimeout,
+                        kind => CloseReason::Transport(kind),
+                    };
+                    self.handle_down(reason, false, now);
+                    true
+                }
+            },
+            Link::Up { .. } => {
+                self.receive(context, now);
+                false
+            }
+        }
+    }
+
+    fn receive(&mut self, context: &mut Context<'_>, now: Instant) {
+        let Link::Up { stream, session } = &mut self.link else { return };
+        let calls = &mut self.calls;
+        let mut done = |call: InFlight, outcome: Outcome| {
+            calls.remove(&call.id);
+            call.done.complete(outcome);
+        };
+        for round in 0.. {
+            if round == RECEIVES_PER_POLL {
+                context.waker().wake_by_ref();
+                break;
+            }
+            let ready = match stream.poll_read_ready(context) {
+                Poll::Pending => break,
+                Poll::Ready(ready) => ready,
+            };
+            let room = session.recv.room_wanted().max(RECEIVE_BYTES);
+            let received = ready.and_then(|()| stream.try_read(session.recv.storage(room)));
+            match received {
+                Ok(0) => session.handle_eof(),
+                Ok(_) => session.handle_received(now, &mut done),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => session.handle_error(&error),
+            }
+            if session.close_reason().is_some() {
+                break;
+            }
+        }
+        session.handle_timeout(now, &mut done);
+    }
+
+    /// Sends the calls that wait, as many as there are slots.
+    fn begin_waiting(&mut self, now: Instant) {
+        let Link::Up { session, .. } = &mut self.link else { return };
+        // Only the server's hello says how large a request may be.
+        while session.is_ready() && session.has_slot() && self.write_failed.is_none() {
+            let Some(command) = self.waiting.pop() else { break };
+            let Command { id, head, deadline, body, mut done, .. } = command;
+            done.begun = true;
+            let encode = |frame: &mut corewire_codec::FrameWriter<'_>| {
+                body.write_to(frame);
+                Ok(())
+            };
+            match session.request(head, deadline, now, InFlight { id, done }, encode) {
+                Ok(call) => drop(self.calls.insert(id, call)),
+                Err((Some(call), failure)) => {
+                    call.done.complete(Err(CallFailure::NotSent(failure)))
+                }
+                Err((None, _)) => {}
+            }
+        }
+    }
+
+    /// Writes what there is, first and without asking.
+    fn flush(&mut self, context: &mut Context<'_>, now: Instant) {
+        let Link::Up { stream, session } = &mut self.link else { return };
+        if let Some((kind, until)) = self.write_failed {
+            session.out.clear();
+            if until <= now {
+                session.handle_error(&kind.into());
+            }
+            return;
+        }
+        while !session.out.is_empty() {
+            let failed = match stream.try_write(&session.out) {
+                Ok(count) => {
+                    session.handle_write(count, now);
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    session.handle_write(0, now);
+                    match stream.poll_write_ready(context) {
+                        Poll::Ready(Ok(())) => continue,
+                        Poll::Ready(Err(error)) => error,
+                        Poll::Pending => return,
+                    }
+                }
+                Err(error) => error,
+            };
+            self.write_failed = Some((failed.kind(), now + LAST_WORDS));
+            return;
+        }
+    }
+
+    /// Ends a connection that is over; calls that wait for it have their turn on the next one.
+    fn end_if_over(&mut self, now: Instant) -> bool {
+        let Link::Up { session, .. } = &mut self.link else { return false };
+        let Some(reason) = session.close_reason() else {
+            if session.is_draining() {
+                self.fail_waiting("the server is shutting down; its calls are finished first");
+            }
+            return false;
+        };
+        let proven = session.is_proven();
+        self.handle_down(reason, proven, now);
+        true
+    }
+
+    fn handle_down(&mut self, reason: CloseReason, proven: bool, now: Instant) {
+        let retry_at = self.backoff.handle_end(proven, &self.config, now);
+        let down = Link::Down { retry_at, why: reason.to_string() };
+        let link = core::mem::replace(&mut self.link, down);
+        self.write_failed = None;
+        let server = &self.address;
+        if reason.is_fault() {
+            tracing::warn!(%server, %reason, "connection lost");
+        } else {
+            tracing::debug!(%server, %reason, "connection closed");
+        }
+        if let Link::Up { mut session, .. } = link {
+            session.fail_all(reason, |call, outcome| call.done.complete(outcome));
+            self.calls.clear();
+        }
+        if self.waiting.is_empty() {
+            return;
+        }
+        if let Err(why) = self.want_connection(now) {
+            self.fail_waiting(&why);
+        }
+    }
+
+    fn fail_waiting(&mut self, why: &str) {
+        let failure = NotSent::NoConnection(why.to_owned());
+        self.waiting.fail(&CallFailure::NotSent(failure));
+    }
+
+    /// Waits for the next time that something is due; `Ready` when it is now.
+    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let link = match &self.link {
+            Link::Up { session, .. } => session.poll_timeout(),
+            _ => None,
+        };
+        let last_words = self.write_failed.map(|(_, until)| until);
+        let Some(at) = [link, self.waiting.deadline(), last_words].into_iter().flatten().min()
+        else {
+            self.timer = None;
+            return Poll::Pending;
+        };
+        let at = tokio::time::Instant::from_std(at);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        if timer.deadline() != at {
+            timer.as_mut().reset(at);
+        }
+        ready!(timer.as_mut().poll(context));
+        self.timer = None;
+        Poll::Ready(())
+    }
+}

@@ -1,0 +1,84 @@
+//! The open loop of `corewire bench`: calls at a given rate, whatever earlier calls do.
+
+use corewire::spawn;
+use corewire_cli::open_loop::{OpenLoop, Outcome, Plan, Start};
+use corewire_cli::shard::drive;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::bench::{
+    BenchFlags, PATTERN_EXTRA, WARM_UP, connect, pattern, rate, read_clocks, show_progress, wrong,
+};
+use crate::process::Process;
+use crate::report::{Report, micros, quantile_us};
+
+/// Makes the load and reports it.
+pub(crate) async fn load(
+    flags: BenchFlags,
+    calls_per_second: f64,
+    server: Option<Process>,
+) -> Result<Report, String> {
+    let clients = connect(&flags).await?;
+    let payload = usize::try_from(flags.payload).unwrap_or(usize::MAX);
+    let pattern = pattern(payload);
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let until = WARM_UP + Duration::from_secs_f64(flags.secs);
+    let plan = Plan {
+        rate: calls_per_second,
+        arrivals: flags.arrivals,
+        seed: flags.seed,
+        conns: clients.len(),
+        inflight: flags.inflight(),
+        begin_ns: nanos(WARM_UP),
+        end_ns: nanos(until),
+    };
+    let open = Rc::new(RefCell::new(OpenLoop::new(plan).map_err(|error| error.to_string())?));
+    let begun = Instant::now();
+    let (start, end) = (begun + WARM_UP, begun + until);
+    let clocks = spawn(read_clocks(start, end, server));
+    let bar = show_progress(&flags, start, end);
+    let call = |call: Start| {
+        // Another part of the pattern for each call, so that a reply of another call shows.
+        let offset = usize::try_from(call.number).unwrap_or(0) % PATTERN_EXTRA;
+        let body = pattern.slice(offset..offset + payload);
+        let client = clients[call.conn].clone();
+        async move {
+            match client.echo(body.clone()).await {
+                Ok(reply) => match wrong(&reply, &body) {
+                    None => Outcome::Answered,
+                    Some(sentence) => Outcome::Failed("WrongReply".to_owned(), sentence),
+                },
+                Err(error) => Outcome::Failed(error.code().name().to_owned(), error.to_string()),
+            }
+        }
+    };
+    drive(&open, begun, flags.spins(), call).await;
+    let clocks = clocks.await?;
+    if let Some(bar) = bar {
+        bar.await;
+    }
+    let open = open.borrow();
+    let latency_ns = open.latency_ns();
+    Ok(Report {
+        payload,
+        conns: clients.len(),
+        inflight: flags.inflight() as usize,
+        secs: flags.secs,
+        calls: open.answered(),
+        errors: open.errors(),
+        rps: rate(open.answered(), flags.secs),
+        p50_us: quantile_us(latency_ns, 0.50),
+        p90_us: quantile_us(latency_ns, 0.90),
+        p99_us: quantile_us(latency_ns, 0.99),
+        p999_us: quantile_us(latency_ns, 0.999),
+        max_us: micros(latency_ns.max()),
+        client_cpu_s: clocks.client_s * flags.secs / clocks.secs,
+        server_cpu_s: clocks.server_s.map(|server_s| server_s * flags.secs / clocks.secs),
+        server_rss_mb: server.map(Process::peak_rss_mib).transpose()?,
+        open: Some(open.figures()),
+        connections: None,
+        beside: None,
+        first_error: open.first_error().map(str::to_owned),
+    })
+}

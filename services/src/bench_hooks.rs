@@ -1,0 +1,19 @@
+//! The router for the benchmarks of this repository, which have no other way to it. Not part of the public face: it is
+//! there with the feature `bench-hooks` only, and changes without notice.
+
+pub use corewire_engine::Dispatch;
+pub use corewire_engine::bench_hooks::{InlineCalls, Outcome, TimerHeap};
+
+use crate::router::Router;
+use crate::service::{Methods, Service};
+
+/// The dispatcher of a shard that has this one service.
+///
+/// # Errors
+///
+/// When two of its methods have the same id.
+pub fn router(service: impl Service) -> Result<impl Dispatch, String> {
+    let mut methods = Methods::default();
+    service.register(&mut methods);
+    Router::new(methods)
+}

@@ -1,0 +1,525 @@
+//! One table of scenarios for every kind of channel, over TCP and over Unix sockets: what a caller
+//! sees must not depend on who drives the connection.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use corewire::{
+    Address, Bytes, CallError, Channel, ChannelConfig, ClientShard, ClientThread, NotSent,
+    Placement, Running, Server, SharedChannel, StatusCode, Transport, blocking,
+};
+use futures_lite::future::{block_on, or, poll_fn, yield_now};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::mpsc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+use support::service::{Habits, SubjectClient, SubjectServer, Target};
+use support::{PATIENCE, end, until};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shell {
+    /// Code on a shard.
+    Shard,
+    /// A plain thread, whose calls a client thread carries.
+    Thread,
+    /// A task of tokio.
+    Tokio,
+    /// A thread that drives its connection itself.
+    Blocking,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    Tcp,
+    Unix,
+}
+
+/// A server and what the scenario knows of it.
+struct World {
+    shell: Shell,
+    family: Family,
+    address: Address,
+    habits: Habits,
+    server: Option<Running>,
+    _files: tempfile::TempDir,
+}
+
+fn serve(address: &Address, habits: &Habits) -> Running {
+    let habits = habits.clone();
+    Server::builder()
+        .address(address)
+        .placement(Placement::Unpinned(1))
+        .drain_within(Duration::from_millis(100))
+        .service(move |_| SubjectServer::new(Target::new(habits.clone())))
+        .start()
+        .unwrap()
+}
+
+impl World {
+    fn new(shell: Shell, family: Family) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let wanted = match family {
+            Family::Tcp => "127.0.0.1:0".parse().unwrap(),
+            Family::Unix => Address::Unix(files.path().join("subject.sock")),
+        };
+        let habits = Habits::default();
+        let server = serve(&wanted, &habits);
+        let address = server.addresses()[0].clone();
+        Self { shell, family, address, habits, server: Some(server), _files: files }
+    }
+
+    fn stop(&mut self) {
+        end(self.server.take().unwrap());
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take().filter(|_| !std::thread::panicking()) {
+            end(server);
+        }
+    }
+}
+
+fn on_shard<F>(family: Family, scenario: impl FnOnce(SubjectClient<Channel>, World) -> F + 'static)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let world = World::new(Shell::Shard, family);
+    support::client(move || async move {
+        let channel = Channel::new(world.address.clone(), ChannelConfig::default()).unwrap();
+        // Its first requests go out behind the hello, and are then bound by what every server takes.
+        channel.ready().await.unwrap();
+        scenario(SubjectClient::new(channel), world).await;
+    });
+}
+
+fn on_thread<F>(family: Family, scenario: impl FnOnce(SubjectClient<SharedChannel>, World) -> F)
+where
+    F: Future<Output = ()>,
+{
+    let world = World::new(Shell::Thread, family);
+    let thread = ClientThread::start(ClientShard::default()).unwrap();
+    let channel = thread.channel(&world.address, ChannelConfig::default()).unwrap();
+    block_on(scenario(SubjectClient::new(channel), world));
+}
+
+fn on_tokio<F>(family: Family, scenario: impl FnOnce(SubjectClient<SharedChannel>, World) -> F)
+where
+    F: Future<Output = ()>,
+{
+    let world = World::new(Shell::Tokio, family);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async move {
+        let channel = SharedChannel::on_tokio(&world.address, ChannelConfig::default()).unwrap();
+        scenario(SubjectClient::new(channel), world).await;
+    });
+}
+
+fn on_blocking<F>(
+    family: Family,
+    scenario: impl FnOnce(SubjectClient<blocking::Channel>, World) -> F,
+) where
+    F: Future<Output = ()>,
+{
+    let world = World::new(Shell::Blocking, family);
+    let channel = blocking::Channel::new(&world.address, ChannelConfig::default()).unwrap();
+    block_on(scenario(SubjectClient::new(channel), world));
+}
+
+/// Each scenario in each shell over each family.
+macro_rules! table {
+    ($($scenario:ident)*) => { $(
+        mod $scenario {
+            use super::*;
+
+            #[test]
+            fn on_a_shard_over_tcp() {
+                on_shard(Family::Tcp, super::$scenario);
+            }
+            #[test]
+            fn on_a_shard_over_unix() {
+                on_shard(Family::Unix, super::$scenario);
+            }
+            #[test]
+            fn from_a_thread_over_tcp() {
+                on_thread(Family::Tcp, super::$scenario);
+            }
+            #[test]
+            fn from_a_thread_over_unix() {
+                on_thread(Family::Unix, super::$scenario);
+            }
+            #[test]
+            fn on_tokio_over_tcp() {
+                on_tokio(Family::Tcp, super::$scenario);
+            }
+            #[test]
+            fn on_tokio_over_unix() {
+                on_tokio(Family::Unix, super::$scenario);
+            }
+            #[test]
+            fn blocking_over_tcp() {
+                on_blocking(Family::Tcp, super::$scenario);
+            }
+            #[test]
+            fn blocking_over_unix() {
+                on_blocking(Family::Unix, super::$scenario);
+            }
+        }
+    )* };
+}
+
+table! {
+    values statuses deadlines a_dropped_call a_server_that_is_gone an_outcome_that_is_unknown
+    a_server_that_comes_back a_thousand_calls_at_once ways_to_wait
+}
+
+/// Polls until `done`, and lets others run in between.
+async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        yield_now().await;
+    }
+}
+
+/// All outcomes, of futures that run at once.
+async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut running: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
+    let mut outputs: Vec<Option<F::Output>> = running.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        for (future, output) in running.iter_mut().zip(&mut outputs) {
+            if output.is_none()
+                && let Poll::Ready(value) = future.as_mut().poll(context)
+            {
+                *output = Some(value);
+            }
+        }
+        if outputs.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    outputs.into_iter().flatten().collect()
+}
+
+async fn values<C: Transport>(client: SubjectClient<C>, world: World) {
+    assert_eq!(client.add(1, 2).await, Ok(3));
+    for bytes in [0, 1, 4095, 4096, 65_536, 131_073, 8 << 20] {
+        let body = Bytes::from((0..bytes).map(|n: u32| (n % 251) as u8).collect::<Vec<_>>());
+        assert!(client.echo(body.clone()).await.unwrap() == body, "{bytes} bytes");
+    }
+    let large = Bytes::from_static(&[0; 17 << 20]);
+    let outcome = client.echo(large).await;
+    assert!(matches!(outcome, Err(CallError::NotSent(NotSent::TooLarge(_)))), "{outcome:?}");
+    let (peer, shard, ..) = client.who().await.unwrap();
+    assert_eq!(peer == "unix", world.family == Family::Unix, "{peer}");
+    assert_eq!(shard, 0);
+}
+
+async fn statuses<C: Transport>(client: SubjectClient<C>, _world: World) {
+    for code in StatusCode::ALL.into_iter().skip(1) {
+        let outcome = client.fail(code as u8).await;
+        let Err(CallError::Status(status)) = outcome else {
+            panic!("{code} was to come, not {outcome:?}");
+        };
+        assert_eq!((status.code(), status.message()), (code, "as the test wants"));
+        assert_eq!(&status.details()[..], b"details");
+        assert_eq!(status.retry_after(), Some(Duration::from_millis(1234)));
+    }
+    let panicked = client.panic(0).await.unwrap_err();
+    assert_eq!((panicked.code(), panicked.may_have_run()), (StatusCode::Internal, true));
+}
+
+async fn deadlines<C: Transport + Clone>(client: SubjectClient<C>, world: World) {
+    client.add(1, 1).await.unwrap();
+    let start = Instant::now();
+    let outcome = client.clone().with_timeout(Duration::from_millis(50)).never().await;
+    assert!(start.elapsed() >= Duration::from_millis(50), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    // The server may tell first that the time is over.
+    let error = outcome.unwrap_err();
+    assert_eq!(error.code(), StatusCode::DeadlineExceeded, "{error}");
+    assert!(error.may_have_run());
+    assert_eq!(client.add(1, 1).await, Ok(2), "the connection goes on");
+    let habits = world.habits.clone();
+    eventually("the handler is dropped", || habits.ended() == 1).await;
+}
+
+async fn a_dropped_call<C: Transport>(client: SubjectClient<C>, world: World) {
+    if world.shell == Shell::Blocking {
+        // Its calls are over when anybody could drop them; one that was not polled was not made.
+        drop(client.never());
+        assert_eq!(client.add(1, 1).await, Ok(2));
+        assert_eq!(world.habits.begun(), 0);
+        return;
+    }
+    let habits = world.habits.clone();
+    let begun = eventually("the handler runs", || habits.begun() == 1);
+    let call = client.never();
+    or(async { drop(call.await) }, begun).await;
+    let habits = world.habits.clone();
+    eventually("the handler is dropped", || habits.ended() == 1).await;
+    assert_eq!(client.add(1, 1).await, Ok(2), "the connection goes on");
+}
+
+async fn a_server_that_is_gone<C: Transport>(client: SubjectClient<C>, mut world: World) {
+    assert_eq!(client.add(1, 2).await, Ok(3));
+    world.stop();
+    let start = Instant::now();
+    for _ in 0..20 {
+        let error = client.add(1, 2).await.unwrap_err();
+        assert!(!error.may_have_run(), "{error}");
+        assert_eq!(error.code(), StatusCode::Unavailable, "{error}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(2), "back-off is no wait for callers");
+    if let Some(path) = world.address.path() {
+        assert!(!path.exists(), "the socket's file is removed");
+    }
+}
+
+async fn an_outcome_that_is_unknown<C: Transport>(client: SubjectClient<C>, mut world: World) {
+    assert_eq!(client.add(1, 2).await, Ok(3));
+    let server = world.server.take().unwrap();
+    let habits = world.habits.clone();
+    let stopper = std::thread::spawn(move || {
+        until("the handler runs", || habits.begun() == 1);
+        // The drain's end drops the handler, and the connection with it.
+        server.stop();
+        let _ = server.wait();
+    });
+    let error = client.with_timeout(PATIENCE).never().await.unwrap_err();
+    assert!(error.may_have_run(), "{error}");
+    assert!(matches!(error, CallError::Unknown(_)), "{error:?}");
+    stopper.join().unwrap();
+}
+
+async fn a_server_that_comes_back<C: Transport>(client: SubjectClient<C>, mut world: World) {
+    assert_eq!(client.add(1, 2).await, Ok(3));
+    world.stop();
+    assert!(!client.add(1, 2).await.unwrap_err().may_have_run());
+    world.server = Some(serve(&world.address, &world.habits));
+    let start = Instant::now();
+    loop {
+        match client.add(1, 2).await {
+            Ok(sum) => break assert_eq!(sum, 3),
+            Err(error) => assert!(!error.may_have_run(), "{error}"),
+        }
+        assert!(start.elapsed() < PATIENCE);
+        yield_now().await;
+    }
+}
+
+async fn a_thousand_calls_at_once<C: Transport>(client: SubjectClient<C>, _world: World) {
+    client.add(0, 0).await.unwrap();
+    let outcomes = all((0..1000).map(|n| client.later(n))).await;
+    let wanted: Vec<Result<u32, CallError>> = (0..1000).map(Ok).collect();
+    assert_eq!(outcomes, wanted);
+}
+
+async fn ways_to_wait<C: Transport>(client: SubjectClient<C>, world: World) {
+    match client.add(1, 2).wait() {
+        Ok(3) => assert!(matches!(world.shell, Shell::Thread | Shell::Blocking)),
+        outcome => {
+            assert!(matches!(world.shell, Shell::Shard | Shell::Tokio), "{outcome:?}");
+            let error = outcome.unwrap_err();
+            assert_eq!(error, CallError::NotSent(NotSent::WouldBlock));
+            assert_eq!(error.code(), StatusCode::FailedPrecondition);
+        }
+    }
+    let (done, results) = mpsc::channel();
+    let also_done = done.clone();
+    client.add(3, 4).then(move |result| done.send(result.unwrap()).unwrap());
+    client.add(u32::MAX, 1).then(move |result| {
+        assert_eq!(result.unwrap_err().code(), StatusCode::OutOfRange);
+        also_done.send(0).unwrap();
+    });
+    let mut seen = Vec::new();
+    eventually("both callbacks are called", || {
+        seen.extend(results.try_iter());
+        seen.len() == 2
+    })
+    .await;
+    seen.sort_unstable();
+    assert_eq!(seen, [0, 7]);
+    assert!(results.recv().is_err(), "callbacks are called once, and dropped");
+}
+
+/// A thousand calls at once, by callbacks and by threads that block, over one handle.
+#[test]
+fn many_threads_share_one_channel() {
+    let world = World::new(Shell::Thread, Family::Tcp);
+    let thread = ClientThread::start(ClientShard::default()).unwrap();
+    let channel = thread.channel(&world.address, ChannelConfig::default()).unwrap();
+    drop(thread);
+    let client = SubjectClient::new(channel);
+    std::thread::scope(|scope| {
+        for caller in 0..10 {
+            let client = client.clone();
+            scope.spawn(move || {
+                for n in 0..100 {
+                    assert_eq!(client.add(caller, n).wait(), Ok(caller + n));
+                }
+            });
+        }
+    });
+    let (done, results) = mpsc::channel();
+    for n in 0..1000 {
+        let done = done.clone();
+        client.later(n).then(move |result| done.send(result.unwrap()).unwrap());
+    }
+    // The handle goes; calls that were begun are carried to their end all the same.
+    drop((client, done));
+    let mut numbers: Vec<u32> = results.iter().collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..1000).collect::<Vec<_>>());
+}
+
+/// Over the bound a call fails at once, is not sent, and nothing grows.
+#[test]
+fn a_queue_that_is_full_says_so() {
+    const BOUND: usize = 4;
+    const CALLS: usize = 100;
+    let habits = Habits::default();
+    let limits = corewire::Limits {
+        in_flight: corewire::codec::InFlight::MIN,
+        ..corewire::Limits::default()
+    };
+    let shared = habits.clone();
+    let server = Server::builder()
+        .address("127.0.0.1:0")
+        .placement(Placement::Unpinned(1))
+        .limits(limits)
+        .service(move |_| SubjectServer::new(Target::new(shared.clone())))
+        .start()
+        .unwrap();
+    let to = server.addresses()[0].clone();
+    let config = ChannelConfig { waiting_max: BOUND, ..ChannelConfig::default() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let guard = runtime.enter();
+    let on_tokio = SharedChannel::on_tokio(&to, config.clone()).unwrap();
+    drop(guard);
+    let thread = ClientThread::start(ClientShard::default()).unwrap();
+    let on_thread = thread.channel(&to, config).unwrap();
+    for channel in [on_tokio, on_thread] {
+        let client = SubjectClient::new(channel);
+        client.add(0, 0).wait().unwrap();
+        let in_flight = limits.in_flight.get() as usize;
+        let (done, results) = mpsc::channel();
+        let call = || {
+            let done = done.clone();
+            client.gate(1).then(move |result| done.send(result).unwrap());
+        };
+        (0..in_flight).for_each(|_| call());
+        until("the server's slots are taken", || habits.at_gate() == in_flight);
+        (0..CALLS).for_each(|_| call());
+        for _ in 0..CALLS - BOUND {
+            let error = results.recv_timeout(PATIENCE).unwrap().unwrap_err();
+            assert_eq!(error, CallError::NotSent(NotSent::QueueFull));
+            assert_eq!(error.code(), StatusCode::ResourceExhausted);
+        }
+        habits.open();
+        drop(done);
+        assert_eq!(results.iter().filter(Result::is_ok).count(), in_flight + BOUND);
+        habits.shut();
+    }
+    end(server);
+}
+
+/// A driver that takes nothing does not make its queue grow.
+#[test]
+fn a_queue_whose_driver_is_stuck_is_bounded() {
+    let world = World::new(Shell::Thread, Family::Tcp);
+    let thread = ClientThread::start(ClientShard::default()).unwrap();
+    let channel = thread.channel(&world.address, ChannelConfig::default()).unwrap();
+    let client = SubjectClient::new(channel);
+    let (stuck, is_stuck) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    client.add(1, 1).then(move |_| {
+        stuck.send(()).unwrap();
+        may_go_on.recv().unwrap();
+    });
+    is_stuck.recv_timeout(PATIENCE).unwrap();
+    let (done, results) = mpsc::channel();
+    let mut queued = 0;
+    let error = loop {
+        let done = done.clone();
+        client.add(queued, 1).then(move |result| done.send(result).unwrap());
+        match results.try_recv() {
+            Ok(result) => break result.unwrap_err(),
+            Err(_) => queued += 1,
+        }
+        assert!(queued < 1_000_000, "the queue has no bound");
+    };
+    assert_eq!(error, CallError::NotSent(NotSent::QueueFull));
+    go_on.send(()).unwrap();
+    drop(done);
+    assert_eq!(results.iter().filter(Result::is_ok).count(), queued as usize);
+}
+
+/// A socket file that nobody listens on is replaced; one that somebody listens on is not.
+#[test]
+fn stale_socket_files_are_replaced_and_live_ones_kept() {
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().join("stale.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "a socket's file outlives it");
+    let address = Address::Unix(path.clone());
+    let habits = Habits::default();
+    let server = serve(&address, &habits);
+    let second = Server::builder()
+        .address(&address)
+        .placement(Placement::Unpinned(1))
+        .service(|_| SubjectServer::new(Target::default()))
+        .start();
+    assert!(matches!(second, Err(corewire::StartError::AddressInUse { .. })), "{second:?}");
+    let client = SubjectClient::new(blocking::Channel::connect(&address).unwrap());
+    assert_eq!(client.add(1, 2).wait(), Ok(3));
+    end(server);
+    assert!(!path.exists());
+    std::fs::write(&path, "no socket").unwrap();
+    let third = Server::builder()
+        .address(&address)
+        .placement(Placement::Unpinned(1))
+        .service(|_| SubjectServer::new(Target::default()))
+        .start();
+    assert!(matches!(third, Err(corewire::StartError::Listen { .. })), "{third:?}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "no socket");
+}
+
+/// Every shard takes clients of the one listener, and a drain of all of them loses nobody.
+#[test]
+fn shards_share_a_unix_socket() {
+    let files = tempfile::tempdir().unwrap();
+    let address = Address::Unix(files.path().join("shared.sock"));
+    let server = Server::builder()
+        .address(&address)
+        .placement(Placement::Unpinned(3))
+        .service(|_| SubjectServer::new(Target::default()))
+        .start()
+        .unwrap();
+    let clients: Vec<_> = (0..64)
+        .map(|_| SubjectClient::new(blocking::Channel::connect(&address).unwrap()))
+        .collect();
+    for client in &clients {
+        assert_eq!(client.add(1, 2).wait(), Ok(3));
+    }
+    end(server);
+    for client in &clients {
+        assert!(!client.add(1, 2).wait().unwrap_err().may_have_run());
+    }
+}
+
+/// The client for any thread goes where it says: it, its calls and their callbacks are `Send`.
+#[test]
+fn the_shared_client_and_its_calls_are_send() {
+    fn is_send<T: Send>(_: &T) {}
+    let world = World::new(Shell::Thread, Family::Tcp);
+    let thread = ClientThread::start(ClientShard::default()).unwrap();
+    let channel = thread.channel(&world.address, ChannelConfig::default()).unwrap();
+    let client = SubjectClient::new(channel);
+    is_send(&client);
+    let call = client.add(1, 2);
+    is_send(&call);
+    let answer = std::thread::spawn(move || block_on(call)).join().unwrap();
+    assert_eq!(answer, Ok(3));
+}
