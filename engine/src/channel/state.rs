@@ -337,10 +337,11 @@ fn note_deadline(
     out: &SendBuffer,
     deadline: Option<Instant>,
 ) {
-    if let Some(deadline) = deadline
-        && !out.is_empty()
-        && proto.earliest_deadline().is_none_or(|earliest| deadline < earliest)
-    {
+    let Some(deadline) = deadline.filter(|_| !out.is_empty()) else { return };
+    // One that has passed may be that of a call long gone: no timer waits for it any more.
+    let now = core.local.now();
+    let is_known = |earliest: Instant| now < earliest && earliest <= deadline;
+    if !proto.earliest_deadline().is_some_and(is_known) {
         core.local.mark_dirty(token);
     }
 }
