@@ -194,6 +194,8 @@ impl ChannelState {
                 drop(frame);
                 proto.unsend(head.call);
                 self.calls.remove(key);
+                // Whoever waits may have the slot.
+                self.wake_waiting(1);
                 resume_unwind(panic);
             }
         };
