@@ -78,6 +78,13 @@ cpu=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*\([0-9]*\).*/\1/p' /proc/self/sta
 say "build"
 cargo build --release --workspace --bins --examples
 
+say "300 seeds of the simulation, and the bugs that it must find"
+timeout 120 "$bin/corewire-sim" --seeds 300 >"$work/sim.out" 2>&1 || fail "a seed broke a rule"
+tail -n 1 "$work/sim.out"
+# The planted bugs are in a build of their own, which takes the place of the one that was run above.
+cargo build --release --quiet -p corewire-sim --features canary
+timeout 120 "$bin/corewire-sim" --canary --seeds 1000 || fail "a planted bug was not found"
+
 say "quickstart"
 timeout 60 "$bin/examples/quickstart" --secs 1 >"$work/quickstart.out" 2>"$work/quickstart.err" ||
     fail "quickstart failed"

@@ -94,7 +94,8 @@ impl ShardTask {
             }
             wait = Duration::ZERO;
             spinning = self.spin != Spin::Off;
-            if worked || ran || self.local.has_news() {
+            // What tasks and sleeps brought about may have left work, too.
+            if worked || ran || self.local.has_news() || self.driver.has_queue() {
                 idle_since = None;
                 // The next turn may as well wait as it looks: one system call instead of two.
                 if self.spin == Spin::Off && self.may_doze(now) {

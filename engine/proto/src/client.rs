@@ -204,6 +204,13 @@ impl<T> ClientConnection<T> {
         }
     }
 
+    /// A time no later than the first deadline of the calls in flight.
+    #[must_use]
+    #[inline]
+    pub fn earliest_deadline(&self) -> Option<Instant> {
+        self.earliest.filter(|_| self.waiting != 0)
+    }
+
     /// Takes back the call that was begun last and whose request was not appended.
     pub fn unsend(&mut self, call: u32) -> Option<T> {
         let work = self.take(call)?;
@@ -251,6 +258,12 @@ impl<T> ClientConnection<T> {
         // Nothing may follow the last go-away.
         if !matches!(self.phase, Phase::Closed(_)) {
             out.cancel(call, reason);
+        }
+        #[cfg(feature = "canary")]
+        if reason == CancelReason::Deadline
+            && crate::canary::is_planted(crate::canary::Bug::EarlySlot)
+        {
+            self.release(call);
         }
         Some(work)
     }
@@ -389,6 +402,10 @@ impl<T> ClientConnection<T> {
 
     fn handle_go_away<'a>(&mut self, go_away: GoAway) -> ClientInput<'a, T> {
         self.accepted = Some(go_away.accepted);
+        #[cfg(feature = "canary")]
+        if crate::canary::is_planted(crate::canary::Bug::GoAwayByOne) {
+            self.accepted = Some(go_away.accepted.saturating_sub(1));
+        }
         self.refused_from = 0;
         if go_away.rule == 0 {
             self.phase = Phase::Draining;
@@ -450,8 +467,7 @@ impl<T> ClientConnection<T> {
             return None;
         }
         let link = self.link.poll_timeout(&self.config.timeouts, self.taken != 0);
-        let call = self.earliest.filter(|_| self.waiting != 0);
-        [link, call].into_iter().flatten().min()
+        [link, self.earliest_deadline()].into_iter().flatten().min()
     }
 
     /// Does what its time has come for, but for expired calls; those are
