@@ -373,7 +373,7 @@ impl<I: Io> Driver<I> {
         doorbell.silence();
         while let Some(order) = doorbell.take() {
             match order {
-                Order::Wake(key) => self.wake_call(key),
+                Order::Wake(key) => self.local.wake_key(key),
                 Order::Drain(within) => self.drain(self.shared.now + within),
                 Order::Knock => {}
                 Order::Listen => self.set_acceptable(),

@@ -3,8 +3,8 @@
 mod input;
 mod streams;
 
-use std::borrow::Borrow;
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
 use corewire_codec::{
@@ -54,8 +54,8 @@ struct Slot<T> {
 /// See the [crate's page](crate) for how to drive it.
 #[derive(Debug)]
 pub struct ClientConnection<T> {
-    /// A copy of its own, so that a connection may go from thread to thread.
-    config: ClientConfig,
+    /// Counted across threads, so that a connection may go from one to the other.
+    config: Arc<ClientConfig>,
     phase: Phase,
     /// Whether the server's hello came.
     ready: bool,
@@ -83,8 +83,7 @@ pub struct ClientConnection<T> {
 impl<T> ClientConnection<T> {
     /// A connection that was just made; its hello is appended to `out`.
     #[must_use]
-    pub fn new(config: impl Borrow<ClientConfig>, out: &mut SendBuffer, now: Instant) -> Self {
-        let config = *config.borrow();
+    pub fn new(config: Arc<ClientConfig>, out: &mut SendBuffer, now: Instant) -> Self {
         let own = records(&config.limits, &config.timeouts);
         out.hello(&Hello { version: VERSION, role: Role::Client, records: own });
         let random = mix(config.jitter_seed, 0);
