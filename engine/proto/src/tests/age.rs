@@ -162,5 +162,4 @@ fn an_idle_connection_is_small() {
 
 /// On a machine of 64 bits.
 const SERVER_BYTES: usize = 248;
-/// A client has a copy of its configuration.
-const CLIENT_BYTES: usize = 480;
+const CLIENT_BYTES: usize = 320;
