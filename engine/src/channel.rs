@@ -17,6 +17,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,7 @@ pub(crate) use state::{ChannelState, Link};
 pub(crate) struct ChannelCore {
     pub(crate) address: Address,
     pub(crate) config: ChannelConfig,
-    pub(crate) connection: Rc<ClientConfig>,
+    pub(crate) connection: Arc<ClientConfig>,
     pub(crate) state: RefCell<ChannelState>,
     local: Rc<Local>,
     /// No handle is left: the driver closes the connection.
@@ -85,7 +86,7 @@ impl Channel {
         let local = Local::current().ok_or(NotSent::NotOnShard)?;
         let core = ChannelCore {
             address,
-            connection: Rc::new(config.connection),
+            connection: Arc::new(config.connection),
             config,
             state: RefCell::new(ChannelState::new()),
             local,

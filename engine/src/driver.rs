@@ -37,7 +37,6 @@ use crate::local::Local;
 use crate::recv_pool::RecvPool;
 use crate::server_conn::ServerConn;
 use crate::shard::DriverConfig;
-use crate::tasks::TASK;
 use crate::timers::Timers;
 
 /// How long a shard leaves its listener alone after the system refused it a descriptor.
@@ -382,8 +381,7 @@ impl<I: Io> Driver<I> {
         doorbell.silence();
         while let Some(order) = doorbell.take() {
             match order {
-                Order::Wake(key) if key & TASK != 0 => self.local.tasks.push_ready(key),
-                Order::Wake(key) => self.wake_call(key),
+                Order::Wake(key) => self.local.wake_key(key),
                 Order::Drain(within) => self.drain(self.shared.now + within),
                 Order::Knock => {}
                 Order::Listen => self.set_acceptable(),
