@@ -227,7 +227,7 @@ fn habits(dice: &Dice, trouble: u32) -> Habits {
     Habits {
         deadline: rate(dice, 700_000, 900_000),
         give_up: rate(dice, 500_000, 500_000),
-        give_up_woken: rate(dice, 400_000, 50_000),
+        give_up_woken: rate(dice, 500_000, 200_000),
         large: rate(dice, 300_000, 200_000),
         pending: rate(dice, 800_000, 900_000),
         troubled: rate(dice, trouble, 300_000),
