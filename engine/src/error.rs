@@ -76,13 +76,13 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::IoUringAbsent => f.write_str(
-                "this kernel has no io_uring; run on Linux 5.11 or newer with CONFIG_IO_URING",
+                "this kernel has no io_uring; run on Linux 5.8 or newer with CONFIG_IO_URING",
             ),
             Self::IoUringForbidden => f.write_str(
                 "io_uring is forbidden here; set the sysctl kernel.io_uring_disabled to 0, or allow io_uring_setup in the container's seccomp profile",
             ),
             Self::KernelTooOld { release } => {
-                write!(f, "Linux {release} is too old; 5.11 or newer is needed")
+                write!(f, "Linux {release} is too old; 5.8 or newer is needed")
             }
             Self::LockedMemory { limit, needed } => write!(
                 f,

@@ -6,8 +6,8 @@ use std::io;
 use crate::error::StartError;
 use crate::rt;
 
-/// The oldest kernel with `epoll_pwait2`; glommio itself runs from 5.8 on.
-const KERNEL_MIN: (u32, u32) = (5, 11);
+/// The oldest kernel that glommio runs on.
+const KERNEL_MIN: (u32, u32) = (5, 8);
 
 /// Checks the kernel's version, io_uring and the locked-memory limit for `shards` executors.
 pub(crate) fn check(shards: usize) -> Result<(), StartError> {

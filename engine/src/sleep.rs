@@ -83,8 +83,8 @@ pub struct Sleep {
     place: Option<(u64, usize)>,
 }
 
-/// Completes after `duration`, never earlier and on an idle shard within some tens of microseconds of
-/// it; a shard that is busy looks at its sleeps once per turn.
+/// Completes after `duration`, never earlier and up to about a millisecond later: a shard that dozes
+/// counts in milliseconds, and one that is busy looks at its sleeps once per turn.
 ///
 /// # Panics
 ///
