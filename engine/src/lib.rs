@@ -98,6 +98,8 @@ mod server_conn;
 #[cfg(feature = "shard")]
 mod sleep;
 #[cfg(feature = "shard")]
+mod spin;
+#[cfg(feature = "shard")]
 mod supervisor;
 #[cfg(feature = "shard")]
 mod tasks;
