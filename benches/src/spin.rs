@@ -79,8 +79,10 @@ impl Run {
     /// Whether the server answered what was offered. If not, its percentiles leave calls out.
     #[must_use]
     pub fn kept_up(&self) -> bool {
-        let open = self.sample.open.as_ref();
-        open.is_some_and(|open| open.missed == 0 && self.sample.rps >= 0.98 * open.offered_rps)
+        // The last calls before the end of a run may be missed by a client that is in time, too.
+        self.sample.open.as_ref().is_some_and(|open| {
+            open.missed <= open.offered / 100 && self.sample.rps >= 0.95 * open.offered_rps
+        })
     }
 }
 
@@ -148,7 +150,7 @@ impl Bench {
         Ok(Run { round, policy, conns, rate, sample, neighbour })
     }
 
-    /// Watches a server with connections that do nothing.
+    /// Watches a server with connections that do nothing; `settle` waits first until it is idle indeed.
     ///
     /// # Errors
     ///

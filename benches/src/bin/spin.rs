@@ -161,7 +161,7 @@ fn measure(bench: &Bench, round: usize, quick: bool, results: &mut Results) -> R
     }
     for policy in POLICIES {
         eprintln!("[round {round}] idle, spin {policy}");
-        results.idle.push(bench.idle(round, policy, !quick, secs(IDLE_SECS))?);
+        results.idle.push(bench.idle((round, policy), !quick, secs(IDLE_SECS))?);
     }
     for (conns, rate) in SHARED {
         for policy in POLICIES {
