@@ -6,6 +6,8 @@
 //! channel's send buffer and the driver sends what has gathered once per turn.
 
 mod call;
+#[cfg(feature = "sim")]
+mod census;
 mod pending;
 mod state;
 
@@ -15,6 +17,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -33,7 +36,7 @@ pub(crate) use state::{ChannelState, Link};
 pub(crate) struct ChannelCore {
     pub(crate) address: Address,
     pub(crate) config: ChannelConfig,
-    pub(crate) connection: Rc<ClientConfig>,
+    pub(crate) connection: Arc<ClientConfig>,
     pub(crate) state: RefCell<ChannelState>,
     local: Rc<Local>,
     /// No handle is left: the driver closes the connection.
@@ -71,15 +74,24 @@ impl Channel {
     ///
     /// [`NotSent::NotOnShard`] when the thread is not a shard's.
     pub fn new(address: impl Into<Address>, config: ChannelConfig) -> Result<Self, NotSent> {
+        Self::with_jitter(address.into(), config, random_seed())
+    }
+
+    /// The same, with the seed of what its back-off is drawn from.
+    pub(crate) fn with_jitter(
+        address: Address,
+        config: ChannelConfig,
+        seed: u64,
+    ) -> Result<Self, NotSent> {
         let local = Local::current().ok_or(NotSent::NotOnShard)?;
         let core = ChannelCore {
-            address: address.into(),
-            connection: Rc::new(config.connection),
+            address,
+            connection: Arc::new(config.connection),
             config,
             state: RefCell::new(ChannelState::new()),
             local,
             released: Cell::new(false),
-            backoff: RefCell::new(Backoff::new(random_seed())),
+            backoff: RefCell::new(Backoff::new(seed)),
         };
         Ok(Self { handle: Rc::new(Handle(Rc::new(core))) })
     }
@@ -142,7 +154,7 @@ impl Channel {
             {
                 return Poll::Ready(Ok(()));
             }
-            let now = Instant::now();
+            let now = crate::local::clock();
             match state.want_connection(self.core(), now) {
                 Ok(()) => ticket.wait(&mut state, context, None).map(Err),
                 Err(why) => Poll::Ready(Err(NotSent::NoConnection(why))),
@@ -192,6 +204,8 @@ impl Ticket<'_> {
         let state = &mut *self.core.state.borrow_mut();
         match self.place(&state.waiting) {
             Some(place) => drop(state.waiting.remove(place)),
+            #[cfg(feature = "canary")]
+            None if corewire_proto::canary::is_planted(corewire_proto::canary::Bug::LostTurn) => {}
             // It was woken for a turn that it will not use.
             None => state.wake_waiting(1),
         }

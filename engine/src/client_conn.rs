@@ -4,6 +4,7 @@ use bytes::Bytes;
 use corewire_codec::RecvBuffer;
 use corewire_proto::{ClientConnection, ClientInput, CloseReason};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::channel::{ChannelCore, Link};
@@ -49,12 +50,19 @@ impl<S: 'static> ClientConn<S> {
         }
         let again = self.receive(shared, ready);
         let core = Rc::clone(&self.channel);
+        let (more, failed) = {
+            let state = &mut *core.state.borrow_mut();
+            let Link::Up { proto, .. } = &mut state.link else { return (After::Drop, None) };
+            if ready.due {
+                proto.handle_timeout(&mut state.out, shared.now);
+            }
+            flush(shared, &self.socket, ready, proto, &mut state.out)
+        };
+        if let Some(kind) = failed {
+            self.hear_last_words(shared, ready, kind);
+        }
         let state = &mut *core.state.borrow_mut();
         let Link::Up { proto, .. } = &mut state.link else { return (After::Drop, None) };
-        if ready.due {
-            proto.handle_timeout(&mut state.out, shared.now);
-        }
-        let more = flush(shared, &self.socket, ready, proto, &mut state.out);
         let released = core.released.get() && proto.in_flight() == 0;
         if proto.is_drained() {
             proto.close(CloseReason::Drained);
@@ -66,6 +74,22 @@ impl<S: 'static> ClientConn<S> {
         }
         let timer = [proto.poll_timeout(), state.waiting_deadline()].into_iter().flatten().min();
         (if again || more { After::Again } else { After::Wait }, timer)
+    }
+
+    /// The socket takes nothing more. What the server said before it left is still to be had, and
+    /// tells which calls it has not run.
+    #[cold]
+    fn hear_last_words<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut Shared<I>,
+        ready: &mut Ready,
+        kind: std::io::ErrorKind,
+    ) {
+        ready.readable = true;
+        self.receive(shared, ready);
+        if let Link::Up { proto, .. } = &mut self.channel.state.borrow_mut().link {
+            proto.handle_error(kind);
+        }
     }
 
     /// The connect is not decided: those who wait for it keep their deadlines all the same.
@@ -81,7 +105,7 @@ impl<S: 'static> ClientConn<S> {
 
     fn up<I: Io<Socket = S>>(&self, shared: &Shared<I>) {
         let state = &mut *self.channel.state.borrow_mut();
-        let config = Rc::clone(&self.channel.connection);
+        let config = Arc::clone(&self.channel.connection);
         let proto = ClientConnection::new(config, &mut state.out, shared.now);
         state.handle_connected(self.token, Box::new(proto));
         tracing::debug!(server = %self.channel.address, "connected");
@@ -222,21 +246,18 @@ fn expire(state: &mut crate::channel::ChannelState, now: Instant) {
 }
 
 /// Writes what there is, first and without asking; stops at the first `WouldBlock`, or at the bound of
-/// a turn, and answers then that another turn is wanted.
+/// a turn. Answers whether another turn is wanted, and how the socket failed, if it did.
 fn flush<I: Io>(
     shared: &mut Shared<I>,
     socket: &I::Socket,
     ready: &mut Ready,
     proto: &mut ClientConnection<usize>,
     out: &mut corewire_codec::SendBuffer,
-) -> bool {
+) -> (bool, Option<std::io::ErrorKind>) {
     if out.is_empty() {
-        return false;
+        return (false, None);
     }
     let written = shared.write(socket, out, ready);
-    if let Some(kind) = written.failed {
-        proto.handle_error(kind);
-    }
     proto.handle_write(written.progress, !out.is_empty(), shared.now);
-    written.more
+    (written.more, written.failed)
 }

@@ -93,7 +93,8 @@ impl ShardTask {
                 rt::yield_now().await;
             }
             wait = Duration::ZERO;
-            if worked || ran || self.local.has_news() {
+            // What tasks and sleeps brought about may have left work, too.
+            if worked || ran || self.local.has_news() || self.driver.has_queue() {
                 // The next turn may as well wait as it looks: one system call instead of two.
                 if self.rester.worked(now) == Rest::Doze && self.may_doze(now) {
                     wait = self.doze(now);

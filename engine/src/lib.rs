@@ -95,6 +95,9 @@ mod rt;
 mod server;
 #[cfg(feature = "shard")]
 mod server_conn;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod sim;
 #[cfg(feature = "shard")]
 mod sleep;
 #[cfg(feature = "shard")]

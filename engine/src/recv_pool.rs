@@ -106,10 +106,12 @@ impl RecvPool {
         self.give_back(old);
     }
 
-    /// The smallest kept buffer that takes so many bytes, if one is free.
+    /// The smallest kept buffer that takes so many bytes, if one is free; none of more than twice the
+    /// size, for a body that is kept keeps all of its buffer.
     fn lend_large(&mut self, bytes: usize) -> Option<RecvBuffer> {
         let first = self.large.partition_point(|buffer| buffer.made_with() < bytes);
-        let place = (first..self.large.len()).find(|&place| self.large[place].try_room(bytes))?;
+        let end = self.large.partition_point(|buffer| buffer.made_with() / 2 <= bytes);
+        let place = (first..end).find(|&place| self.large[place].try_room(bytes))?;
         Some(self.large.remove(place))
     }
 

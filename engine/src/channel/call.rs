@@ -81,7 +81,7 @@ where
                 // What was spent in the line is no longer the server's.
                 let left = match self.deadline {
                     Some(deadline) if waited => {
-                        Some(deadline.saturating_duration_since(Instant::now()))
+                        Some(deadline.saturating_duration_since(crate::local::clock()))
                     }
                     _ => self.timeout,
                 };

@@ -91,6 +91,9 @@ fn large_buffers_are_used_again() {
         drop(again);
         assert!(pool.large.iter().map(RecvBuffer::made_with).eq(kept.iter().copied()));
     }
+    // A body that is kept keeps at most twice its size: a smaller one goes elsewhere.
+    let (smaller, ..) = receive(&mut pool, &frame(300_000), usize::MAX);
+    assert_ne!(smaller[0].as_ptr(), place);
     // The next frame behind a large one begins in another buffer: nothing of it is moved.
     let two = [bytes.clone(), bytes].concat();
     let (two, ..) = receive(&mut pool, &two, usize::MAX);
