@@ -157,8 +157,7 @@ impl Bench {
     /// When a program cannot be started or fails.
     pub fn idle(
         &self,
-        round: usize,
-        policy: &'static str,
+        (round, policy): (usize, &'static str),
         settle: bool,
         secs: f64,
     ) -> Result<Idle> {
