@@ -101,6 +101,8 @@ pub mod sim;
 #[cfg(feature = "shard")]
 mod sleep;
 #[cfg(feature = "shard")]
+mod spin;
+#[cfg(feature = "shard")]
 mod supervisor;
 #[cfg(feature = "shard")]
 mod tasks;
