@@ -146,7 +146,7 @@ impl Channel {
     ///
     /// Why there is no connection.
     pub async fn ready(&self) -> Result<(), NotSent> {
-        let mut ticket = Ticket { core: self.core(), id: None };
+        let mut ticket = Ticket { channel: self.clone(), id: None };
         poll_fn(|context| {
             let mut state = self.core().state.borrow_mut();
             if let Link::Up { proto, .. } = &state.link
@@ -173,12 +173,12 @@ impl Channel {
     ///
     /// Why there is no reply; a reply with any status is not an error here.
     #[inline]
-    pub fn call<E, F>(&self, head: RequestHead, timeout: Option<Duration>, encode: F) -> Call<'_, F>
+    pub fn call<E, F>(&self, head: RequestHead, timeout: Option<Duration>, encode: F) -> Call<F>
     where
         E: std::fmt::Display,
         F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
     {
-        Call::new(self.core(), head, timeout, encode)
+        Call::new(self.clone(), head, timeout, encode)
     }
 
     #[inline]
@@ -188,12 +188,12 @@ impl Channel {
 }
 
 /// A place in the line for a slot; leaving it unused passes the turn on.
-struct Ticket<'a> {
-    core: &'a Rc<ChannelCore>,
+struct Ticket {
+    channel: Channel,
     id: Option<u64>,
 }
 
-impl Ticket<'_> {
+impl Ticket {
     /// Where in the line this is; nowhere once it was woken. Ids ascend along the line.
     fn place(&self, line: &VecDeque<Waiting>) -> Option<usize> {
         line.binary_search_by_key(&self.id?, |waiting| waiting.id).ok()
@@ -201,7 +201,7 @@ impl Ticket<'_> {
 
     #[cold]
     fn leave(&self) {
-        let state = &mut *self.core.state.borrow_mut();
+        let state = &mut *self.channel.core().state.borrow_mut();
         match self.place(&state.waiting) {
             Some(place) => drop(state.waiting.remove(place)),
             #[cfg(feature = "canary")]
@@ -218,13 +218,13 @@ impl Ticket<'_> {
         context: &Context<'_>,
         deadline: Option<Instant>,
     ) -> Poll<NotSent> {
-        self.core.local.note_known_wait();
+        self.channel.core().local.note_known_wait();
         let place = self.place(&state.waiting);
         if let Some(place) = place.and_then(|place| state.waiting.get_mut(place)) {
             place.waker.clone_from(context.waker());
             return Poll::Pending;
         }
-        if state.waiting.len() >= self.core.config.waiting_max {
+        if state.waiting.len() >= self.channel.core().config.waiting_max {
             return Poll::Ready(NotSent::QueueFull);
         }
         self.id = Some(state.push_waiting(self.id, context.waker().clone(), deadline));
@@ -232,13 +232,13 @@ impl Ticket<'_> {
             (&state.link, deadline)
         {
             // The driver's timer must know the deadline.
-            self.core.local.mark_dirty(*token);
+            self.channel.core().local.mark_dirty(*token);
         }
         Poll::Pending
     }
 }
 
-impl Drop for Ticket<'_> {
+impl Drop for Ticket {
     #[inline]
     fn drop(&mut self) {
         if self.id.is_some() {

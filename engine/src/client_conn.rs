@@ -24,12 +24,25 @@ pub(crate) struct ClientConn<S> {
     connected: bool,
     /// By when the connect must be decided.
     connect_by: Option<Instant>,
+    /// Whether the last turn ended with nothing but replies awaited, and its timer armed.
+    steady: bool,
+    /// The earliest deadline when a timer was armed last.
+    deadline: Option<Instant>,
 }
 
 impl<S: 'static> ClientConn<S> {
     pub(crate) fn new(socket: S, token: Token, channel: Rc<ChannelCore>, now: Instant) -> Self {
         let connect_by = now.checked_add(channel.config.connect_timeout);
-        Self { socket, token, channel, recv: RecvBuffer::new(), connected: false, connect_by }
+        Self {
+            socket,
+            token,
+            channel,
+            recv: RecvBuffer::new(),
+            connected: false,
+            connect_by,
+            steady: false,
+            deadline: None,
+        }
     }
 
     /// One turn; answers what comes next and when to come back at the latest.
@@ -62,6 +75,7 @@ impl<S: 'static> ClientConn<S> {
             self.hear_last_words(shared, ready, kind);
         }
         let state = &mut *core.state.borrow_mut();
+        let (waiting, waiting_by) = (state.has_waiting(), state.waiting_deadline());
         let Link::Up { proto, .. } = &mut state.link else { return (After::Drop, None) };
         let released = core.released.get() && proto.in_flight() == 0;
         if proto.is_drained() {
@@ -72,8 +86,16 @@ impl<S: 'static> ClientConn<S> {
         if let Some(reason) = proto.close_reason() {
             return self.down_with(shared, state, reason);
         }
-        let timer = [proto.poll_timeout(), state.waiting_deadline()].into_iter().flatten().min();
-        (if again || more { After::Again } else { After::Wait }, timer)
+        let after = if again || more { After::Again } else { After::Wait };
+        // Most turns leave every clock where it is or move it later; the timer that is armed serves.
+        let (deadline, steady) = (proto.earliest_deadline(), proto.is_steady());
+        let sooner = deadline.is_some_and(|at| self.deadline.is_none_or(|armed| at < armed));
+        let was_steady = core::mem::replace(&mut self.steady, steady && !waiting);
+        if was_steady && self.steady && !sooner && !ready.due {
+            return (after, None);
+        }
+        self.deadline = deadline;
+        (after, [proto.poll_timeout(), waiting_by].into_iter().flatten().min())
     }
 
     /// The socket takes nothing more. What the server said before it left is still to be had, and
@@ -138,9 +160,13 @@ impl<S: 'static> ClientConn<S> {
 
     /// Receives and handles frames within the turn's bounds; answers whether work is left.
     fn receive<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) -> bool {
-        let mut buffer = shared.recv.begin(&mut self.recv);
-        let again = self.receive_with(shared, ready, &mut buffer);
-        shared.recv.settle(&mut self.recv, buffer);
+        let mut again = false;
+        // Most turns without news are for requests that were just made.
+        if ready.readable || !self.recv.is_empty() {
+            let mut buffer = shared.recv.begin(&mut self.recv);
+            again = self.receive_with(shared, ready, &mut buffer);
+            shared.recv.settle(&mut self.recv, buffer);
+        }
         let state = &mut *self.channel.state.borrow_mut();
         if let Link::Up { proto, .. } = &mut state.link {
             if !again {
@@ -151,7 +177,9 @@ impl<S: 'static> ClientConn<S> {
                 state.wake_waiting(free);
             }
         }
-        state.wake_expired(shared.now);
+        if state.has_waiting() {
+            state.wake_expired(shared.now);
+        }
         if ready.due
             && let Link::Up { .. } = &state.link
         {

@@ -40,8 +40,13 @@ impl RecvPool {
         Self { usual: Vec::new(), large: Vec::new(), bytes }
     }
 
-    /// An empty buffer whose whole room is free.
+    /// An empty buffer, at least half of whose room is free. The one that was used last serves on
+    /// behind the slices that were taken from it, so that the bodies of many small turns share one.
     pub(crate) fn lend(&mut self) -> RecvBuffer {
+        let half = self.bytes / 2;
+        if let Some(buffer) = self.usual.pop_if(|buffer| buffer.room() >= half) {
+            return buffer;
+        }
         for back in (0..self.usual.len()).rev().take(TRIES) {
             if self.usual[back].try_room(self.bytes) {
                 return self.usual.swap_remove(back);

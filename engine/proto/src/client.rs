@@ -460,6 +460,16 @@ impl<T> ClientConnection<T> {
         self.phase == Phase::Draining && self.taken == 0
     }
 
+    /// Whether the connection is open and nothing but replies is awaited. From one such moment to the
+    /// next, [`poll_timeout`](Self::poll_timeout) moves earlier only if
+    /// [`earliest_deadline`](Self::earliest_deadline) does, so it need not be asked otherwise.
+    #[must_use]
+    #[inline]
+    pub fn is_steady(&self) -> bool {
+        let may_idle = self.taken == 0 && self.config.timeouts.idle.is_some();
+        self.phase == Phase::Open && !may_idle && self.link.is_quiet()
+    }
+
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {

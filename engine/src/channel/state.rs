@@ -84,7 +84,7 @@ impl ChannelState {
     pub(super) fn try_begin(
         &mut self,
         core: &Rc<ChannelCore>,
-        ticket: &mut Ticket<'_>,
+        ticket: &mut Ticket,
         deadline: Option<Instant>,
         context: &Context<'_>,
     ) -> Begin {
@@ -108,7 +108,7 @@ impl ChannelState {
     fn try_again(
         &mut self,
         core: &Rc<ChannelCore>,
-        ticket: &mut Ticket<'_>,
+        ticket: &mut Ticket,
         deadline: Option<Instant>,
         context: &Context<'_>,
     ) -> Begin {
