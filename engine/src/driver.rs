@@ -12,6 +12,9 @@
 //! Fairness: each connection is bounded in frames and receives per turn; what is left over puts it
 //! at the end of the queue for the next turn.
 
+#[cfg(feature = "sim")]
+mod census;
+
 use corewire_codec::{RecvBuffer, SendBuffer};
 use slab::Slab;
 use std::collections::VecDeque;
@@ -228,6 +231,7 @@ impl<I: Io> Driver<I> {
         Ok(Self {
             server: Rc::new(config.server),
             shared: Shared {
+                now: io.now(),
                 io,
                 counters,
                 dispatch,
@@ -235,7 +239,6 @@ impl<I: Io> Driver<I> {
                 timers: Timers::default(),
                 recv: RecvPool::new(config.budgets.receive_bytes),
                 send: SendBuffer::new(),
-                now: Instant::now(),
                 drain_by: None,
                 config,
             },
@@ -262,7 +265,7 @@ impl<I: Io> Driver<I> {
         let ready = !self.run.is_empty() || self.is_acceptable() || busy;
         let wait = if ready { Duration::ZERO } else { wait };
         self.shared.io.poll(&mut self.news, wait)?;
-        self.shared.now = Instant::now();
+        self.shared.now = self.shared.io.now();
         self.local.set_now(Some(self.shared.now));
         self.take_readiness();
         if self.local.take_news() {
@@ -298,6 +301,11 @@ impl<I: Io> Driver<I> {
         }
     }
 
+    /// Whether connections have work left, so that the shard must not sleep.
+    pub(crate) fn has_queue(&self) -> bool {
+        !self.run.is_empty()
+    }
+
     /// For a shard that spins: tries to receive on the connection that was busy alone, without asking
     /// for readiness first, which saves its next call a system call. Every fourth time it declines,
     /// so that the others are looked after. Answers whether something came, or `None` if it declined.
@@ -314,7 +322,7 @@ impl<I: Io> Driver<I> {
             return None;
         };
         entry.readable = true;
-        self.shared.now = Instant::now();
+        self.shared.now = self.shared.io.now();
         self.local.set_now(Some(self.shared.now));
         Some(self.run_connection(token))
     }
@@ -373,7 +381,7 @@ impl<I: Io> Driver<I> {
         doorbell.silence();
         while let Some(order) = doorbell.take() {
             match order {
-                Order::Wake(key) => self.wake_call(key),
+                Order::Wake(key) => self.local.wake_key(key),
                 Order::Drain(within) => self.drain(self.shared.now + within),
                 Order::Knock => {}
                 Order::Listen => self.set_acceptable(),

@@ -18,6 +18,24 @@ use crate::tasks::{TASK, Tasks};
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Local>>> = const { RefCell::new(None) };
+    #[cfg(feature = "sim")]
+    static VIRTUAL: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// The time now, where that of the driver's turn is not exact enough. A simulated shard has its own.
+#[inline]
+pub(crate) fn clock() -> Instant {
+    #[cfg(feature = "sim")]
+    if let Some(now) = VIRTUAL.get() {
+        return now;
+    }
+    Instant::now()
+}
+
+/// Sets the time of this thread's simulation, or ends it; answers the one before.
+#[cfg(feature = "sim")]
+pub(crate) fn set_clock(now: Option<Instant>) -> Option<Instant> {
+    VIRTUAL.replace(now)
 }
 
 /// One shard's mailbox.
@@ -70,6 +88,13 @@ impl Local {
     /// The thread's mailbox, if it is a shard's.
     pub(crate) fn current() -> Option<Rc<Self>> {
         CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
+    }
+
+    /// Makes another mailbox the thread's, or none; answers the one before. A simulation has the
+    /// shards of many threads on one.
+    #[cfg(feature = "sim")]
+    pub(crate) fn swap_current(local: Option<Rc<Self>>) -> Option<Rc<Self>> {
+        CURRENT.with(|current| current.replace(local))
     }
 
     /// Wakes the work with this key if the thread is that of the shard with this doorbell.
@@ -139,7 +164,7 @@ impl Local {
     /// it saves a clock read per call.
     #[inline]
     pub(crate) fn now(&self) -> Instant {
-        self.now.get().unwrap_or_else(Instant::now)
+        self.now.get().unwrap_or_else(clock)
     }
 
     /// Somebody begins to wait for something that the driver brings: a reply, a sleep, a task.

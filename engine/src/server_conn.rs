@@ -1,5 +1,8 @@
 //! One accepted connection and its turn.
 
+#[cfg(feature = "sim")]
+mod census;
+
 use corewire_codec::{RecvBuffer, SendBuffer};
 use corewire_proto::{CloseReason, ServerConfig, ServerConnection, ServerIdentity, ServerInput};
 use std::io;
@@ -85,7 +88,11 @@ impl<S: 'static> ServerConn<S> {
         if ready.due {
             self.handle_timeout(shared);
         }
-        self.poll_woken(shared);
+        // A timeout may have ended the connection: then its handlers must not go on, and nothing may
+        // follow the last go-away.
+        if self.proto.close_reason().is_none() {
+            self.poll_woken(shared);
+        }
         if shared.drain_by.is_some() && !self.proto.is_draining() {
             self.proto.drain(&mut self.send);
         }

@@ -4,7 +4,6 @@
 use clap::Args;
 use corewire::{Address, Placement, Running, Server, ServerBuilder, Spin, StartError};
 use std::process::ExitCode;
-use std::time::Duration;
 
 pub mod kv;
 
@@ -19,8 +18,9 @@ pub struct ServerFlags {
     #[arg(long, value_parser = parse_cores)]
     pub cores: Option<Cores>,
 
-    /// How long an idle shard looks for work before it sleeps: off, always, or microseconds
-    #[arg(long, default_value = "off", value_parser = parse_spin)]
+    /// Whether an idle shard looks for work before it sleeps: off, always, or microseconds, up to
+    /// which it does while that pays
+    #[arg(long, default_value = "off", value_name = "off|always|MICROSECONDS")]
     pub spin: Spin,
 }
 
@@ -30,22 +30,6 @@ pub struct Cores(Vec<usize>);
 
 fn parse_cores(text: &str) -> Result<Cores, String> {
     corewire::parse_cpus(text).map(Cores)
-}
-
-/// Reads `off`, `always`, or a number of microseconds.
-///
-/// # Errors
-///
-/// One sentence with what is allowed.
-pub fn parse_spin(text: &str) -> Result<Spin, String> {
-    match text {
-        "off" => Ok(Spin::Off),
-        "always" => Ok(Spin::Always),
-        number => match number.parse::<u64>() {
-            Ok(micros) if micros <= 1_000_000 => Ok(Spin::For(Duration::from_micros(micros))),
-            _ => Err("give off, always, or microseconds up to 1000000".into()),
-        },
-    }
 }
 
 impl ServerFlags {

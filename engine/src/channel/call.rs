@@ -11,12 +11,12 @@ use corewire_codec::{CancelReason, FrameWriter, Limits, RequestHead};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
+
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::state::{Begin, CallState, Link};
-use super::{ChannelCore, ChannelState, Ticket};
+use super::{Channel, ChannelCore, ChannelState, Ticket};
 use crate::config::Reply;
 use crate::failure::{CallFailure, NotSent};
 
@@ -26,22 +26,22 @@ const _: () = assert!(METADATA_BYTES_EARLY as u32 == Limits::EARLY.metadata_byte
 
 /// A call that was made with [`Channel::call`](super::Channel::call). Nothing is sent before it is
 /// polled; dropping it cancels the call on the server.
-pub struct Call<'a, F> {
+pub struct Call<F> {
     head: RequestHead,
     timeout: Option<Duration>,
     deadline: Option<Instant>,
     /// `None` once the request is written.
     encode: Option<F>,
     /// The call's place in the line while it waits for a slot.
-    ticket: Ticket<'a>,
+    ticket: Ticket,
     /// The call's entry in the channel's table while it is in flight.
     key: Option<usize>,
 }
 
 /// Nothing in it is pinned: it has no inner future.
-impl<F> Unpin for Call<'_, F> {}
+impl<F> Unpin for Call<F> {}
 
-impl<F> fmt::Debug for Call<'_, F> {
+impl<F> fmt::Debug for Call<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call")
             .field("head", &self.head)
@@ -51,20 +51,20 @@ impl<F> fmt::Debug for Call<'_, F> {
     }
 }
 
-impl<'a, F> Call<'a, F> {
+impl<F> Call<F> {
     #[inline]
     pub(super) fn new(
-        core: &'a Rc<ChannelCore>,
+        channel: Channel,
         head: RequestHead,
         timeout: Option<Duration>,
         encode: F,
     ) -> Self {
-        let ticket = Ticket { core, id: None };
+        let ticket = Ticket { channel, id: None };
         Self { head, timeout, deadline: None, encode: Some(encode), ticket, key: None }
     }
 }
 
-impl<E, F> Call<'_, F>
+impl<E, F> Call<F>
 where
     E: fmt::Display,
     F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
@@ -72,7 +72,8 @@ where
     /// Takes a slot and writes the request, or waits in the line for one.
     #[inline]
     fn begin(&mut self, context: &Context<'_>) -> Poll<Result<Reply, CallFailure>> {
-        let core = self.ticket.core;
+        let channel = self.ticket.channel.clone();
+        let core = channel.core();
         let state = &mut *core.state.borrow_mut();
         let waited = self.ticket.id.is_some();
         if !waited {
@@ -90,7 +91,7 @@ where
                 // What was spent in the line is no longer the server's.
                 let left = match self.deadline {
                     Some(deadline) if waited => {
-                        Some(deadline.saturating_duration_since(Instant::now()))
+                        Some(deadline.saturating_duration_since(crate::local::clock()))
                     }
                     _ => self.timeout,
                 };
@@ -112,7 +113,7 @@ where
     }
 }
 
-impl<F> Call<'_, F> {
+impl<F> Call<F> {
     /// Only the server's hello says whether it takes that much metadata: waits for it in the line.
     #[cold]
     fn await_hello(
@@ -123,11 +124,11 @@ impl<F> Call<'_, F> {
         if matches!(&state.link, Link::Up { proto, .. } if proto.is_ready()) {
             return None;
         }
-        let now = Instant::now();
+        let now = crate::local::clock();
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             return Some(Poll::Ready(Err(CallFailure::DeadlineExceeded { sent: false })));
         }
-        let waiting = match state.want_connection(self.ticket.core, now) {
+        let waiting = match state.want_connection(self.ticket.channel.core(), now) {
             Ok(()) => self.ticket.wait(state, context, self.deadline),
             Err(why) => Poll::Ready(NotSent::NoConnection(why)),
         };
@@ -135,7 +136,7 @@ impl<F> Call<'_, F> {
     }
 }
 
-impl<E, F> Future for Call<'_, F>
+impl<E, F> Future for Call<F>
 where
     E: fmt::Display,
     F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
@@ -146,11 +147,11 @@ where
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let Some(key) = this.key else { return this.begin(context) };
-        let state = &mut *this.ticket.core.state.borrow_mut();
+        let state = &mut *this.ticket.channel.core().state.borrow_mut();
         // The entry stays until this future takes its outcome or is dropped.
         match state.calls.get_mut(key) {
             Some(CallState::Waiting { waker, .. }) => {
-                this.ticket.core.local.note_known_wait();
+                this.ticket.channel.core().local.note_known_wait();
                 waker.clone_from(context.waker());
                 Poll::Pending
             }
@@ -166,11 +167,11 @@ where
     }
 }
 
-impl<F> Drop for Call<'_, F> {
+impl<F> Drop for Call<F> {
     #[inline]
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            abandon(self.ticket.core, key);
+            abandon(self.ticket.channel.core(), key);
         }
     }
 }

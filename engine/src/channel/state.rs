@@ -13,6 +13,7 @@ use super::{ChannelCore, Ticket};
 use crate::config::Reply;
 use crate::failure::{CallFailure, NotSent, check_metadata};
 use crate::io::Token;
+use crate::local::clock;
 
 /// A call that was sent.
 #[derive(Debug)]
@@ -83,16 +84,17 @@ impl ChannelState {
     pub(super) fn try_begin(
         &mut self,
         core: &Rc<ChannelCore>,
-        ticket: &mut Ticket<'_>,
+        ticket: &mut Ticket,
         deadline: Option<Instant>,
         context: &Context<'_>,
     ) -> Begin {
         if ticket.id.is_none()
             && self.waiting.is_empty()
-            && let Link::Up { proto, .. } = &mut self.link
+            && let Link::Up { token, proto } = &mut self.link
         {
             let entry = self.calls.vacant_entry();
             let key = entry.key();
+            note_deadline(core, *token, proto, &self.out, deadline);
             if let Ok(call) = proto.begin_call(key, deadline) {
                 entry.insert(CallState::Waiting { call, waker: context.waker().clone() });
                 return Begin::Slot(key);
@@ -106,15 +108,15 @@ impl ChannelState {
     fn try_again(
         &mut self,
         core: &Rc<ChannelCore>,
-        ticket: &mut Ticket<'_>,
+        ticket: &mut Ticket,
         deadline: Option<Instant>,
         context: &Context<'_>,
     ) -> Begin {
         let first = ticket.id.is_none();
-        if !first && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        if !first && deadline.is_some_and(|deadline| deadline <= clock()) {
             return Begin::Failed(CallFailure::DeadlineExceeded { sent: false });
         }
-        if let Link::Up { proto, .. } = &mut self.link {
+        if let Link::Up { token, proto } = &mut self.link {
             if proto.is_draining() {
                 let why = format!(
                     "the server at {} is shutting down; its calls are finished first",
@@ -128,6 +130,7 @@ impl ChannelState {
             if turn && proto.has_slot() {
                 let entry = self.calls.vacant_entry();
                 let key = entry.key();
+                note_deadline(core, *token, proto, &self.out, deadline);
                 if let Ok(call) = proto.begin_call(key, deadline) {
                     entry.insert(CallState::Waiting { call, waker: context.waker().clone() });
                     ticket.id = None;
@@ -136,7 +139,7 @@ impl ChannelState {
             }
             return Begin::Wait;
         }
-        match self.want_connection(core, Instant::now()) {
+        match self.want_connection(core, clock()) {
             Ok(()) => Begin::Wait,
             Err(why) => Begin::Failed(CallFailure::NotSent(NotSent::NoConnection(why))),
         }
@@ -197,6 +200,8 @@ impl ChannelState {
                 drop(frame);
                 proto.unsend(head.call);
                 self.calls.remove(key);
+                // Whoever waits may have the slot.
+                self.wake_waiting(1);
                 resume_unwind(panic);
             }
         };
@@ -326,5 +331,25 @@ impl ChannelState {
         let retry_at = core.backoff.borrow_mut().handle_end(proven, &core.config, now);
         self.link = Link::Down { retry_at, why: reason.to_string() };
         self.wake_waiting(usize::MAX);
+    }
+}
+
+/// A call with this deadline is about to begin. What waits to be sent may be stuck behind a full socket,
+/// so that a request that is put behind it brings about no turn; the driver's timer must know of the
+/// deadline all the same, if it is the first one.
+#[inline]
+fn note_deadline(
+    core: &ChannelCore,
+    token: Token,
+    proto: &ClientConnection<usize>,
+    out: &SendBuffer,
+    deadline: Option<Instant>,
+) {
+    let Some(deadline) = deadline.filter(|_| !out.is_empty()) else { return };
+    // One that has passed may be that of a call long gone: no timer waits for it any more.
+    let now = core.local.now();
+    let is_known = |earliest: Instant| now < earliest && earliest <= deadline;
+    if !proto.earliest_deadline().is_some_and(is_known) {
+        core.local.mark_dirty(token);
     }
 }
