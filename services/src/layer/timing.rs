@@ -31,7 +31,8 @@ pub struct Timing<F> {
 }
 
 impl<F: Fn(&Timed) + 'static> Timing<F> {
-    /// Tells `tell` of every call that has ended or was dropped.
+    /// Tells `tell` of every call that has ended or was dropped. It must not panic: a call that is
+    /// dropped may be unwinding already. On a client it must be `Send` and `Sync`.
     #[must_use]
     pub fn new(tell: F) -> Self {
         Self { tell: Arc::new(tell) }
