@@ -282,6 +282,7 @@ mod tests {
             peer: crate::address::Peer::Unix,
             shard: ShardId(0),
             connection_id: 0,
+            metadata_bytes_max: 1024,
         };
         let mut replies = SendBuffer::new();
         let mut reply = ReplySlot::new(&mut replies, call, 1024);

@@ -249,6 +249,7 @@ impl<S: 'static> ServerConn<S> {
                         peer: self.peer,
                         shard: shared.config.info.id,
                         connection_id: self.proto.connection_id(),
+                        metadata_bytes_max: self.proto.peer_metadata_bytes_max(),
                     };
                     let frame_bytes_max = self.proto.peer_frame_bytes_max();
                     let mut reply = ReplySlot::new(&mut self.send, request.call, frame_bytes_max);
@@ -260,7 +261,8 @@ impl<S: 'static> ServerConn<S> {
                         &shared.counters,
                     );
                     if let Polled::Parked(parked) = polled {
-                        self.proto.park(request.call, deadline, parked);
+                        // A layer may have moved it.
+                        self.proto.park(request.call, incoming.deadline, parked);
                     }
                 }
                 ServerInput::Cancelled { work, .. } => {

@@ -2,16 +2,19 @@
 
 use corewire_codec::reply_flags;
 use corewire_codec::{Decode, DecodeError, Encoding, FrameWriter, RequestHead, Status, StatusCode};
-use corewire_engine::{CallFailure, NotSent, Outcome, Pending, Reply, Transport};
+use corewire_engine::{CallFailure, MethodName, NotSent, Outcome, Pending, Reply, Transport};
 use pin_project_lite::pin_project;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::MethodDescription;
+use crate::options::CallOptions;
+use crate::response::ResponseCall;
 
 /// How long a call may take when its client says nothing.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,27 +24,64 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Caller<C> {
     channel: C,
     timeout: Option<Duration>,
+    /// What else its calls say; shared, for a clone is made for each call that says something.
+    options: Option<Arc<CallOptions>>,
 }
 
 impl<C: Transport> Caller<C> {
     /// Calls over `channel`, each with a timeout of 10 s.
     #[must_use]
     pub fn new(channel: C) -> Self {
-        Self { channel, timeout: Some(TIMEOUT) }
+        Self { channel, timeout: Some(TIMEOUT), options: None }
     }
 
     /// Calls that end after `timeout`, counted from when each is made.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.set_timeout(Some(timeout));
         self
     }
 
     /// Calls that wait for as long as their connection lives.
     #[must_use]
     pub fn without_timeout(mut self) -> Self {
-        self.timeout = None;
+        self.set_timeout(None);
         self
+    }
+
+    fn set_timeout(&mut self, timeout: Option<Duration>) {
+        self.timeout = timeout;
+        if let Some(options) = &mut self.options {
+            *options = Arc::new(CallOptions::clone(options).with_own_timeout(None));
+        }
+    }
+
+    /// Calls over the same channel that say more. What `options` leave open stays as it was.
+    #[must_use]
+    pub fn with(&self, options: CallOptions) -> Self
+    where
+        C: Clone,
+    {
+        let options = match &self.options {
+            Some(base) => options.over(base),
+            None => options,
+        };
+        Self {
+            channel: self.channel.clone(),
+            timeout: self.timeout,
+            options: Some(Arc::new(options)),
+        }
+    }
+
+    /// Calls on behalf of a handler's own caller: they inherit what is left of its time when they are
+    /// made (their own timeout may be shorter), its priority, and its trace with a new span, one for
+    /// each `in_context`. When the handler is dropped, so are they, on every server further on.
+    #[must_use]
+    pub fn in_context(&self, context: &crate::Context) -> Self
+    where
+        C: Clone,
+    {
+        self.with(CallOptions::of_context(context))
     }
 
     /// The channel underneath.
@@ -62,7 +102,18 @@ impl<C: Transport> Caller<C> {
     {
         let mut head = RequestHead::new(0, method.id);
         head.encoding = Encoding::plain(method.request_codec);
-        Call { pending: self.channel.call(head, self.timeout, arguments), types: PhantomData }
+        let mut timeout = self.timeout;
+        let mut extras = None;
+        if let Some(options) = &self.options {
+            timeout = options.apply(&mut head, timeout);
+            extras = Some(options).filter(|options| options.has_extras()).cloned();
+        }
+        let encode = move |frame: &mut FrameWriter<'_>| match extras {
+            None => arguments(frame),
+            Some(options) => options.encode(frame, arguments),
+        };
+        let name = MethodName { service: method.service, method: method.name };
+        Call { pending: self.channel.call_named(name, head, timeout, encode), types: PhantomData }
     }
 }
 
@@ -84,6 +135,11 @@ impl<P, D, R> fmt::Debug for Call<P, D, R> {
 }
 
 impl<P: Pending, D: Decode<R>, R> Call<P, D, R> {
+    /// The same call, whose outcome then has the reply's metadata, attachment and handler time, too.
+    pub fn with_response(self) -> ResponseCall<P, D, R> {
+        ResponseCall::new(self.pending)
+    }
+
     /// Blocks this thread until the call ends.
     ///
     /// A thread that drives connections must not sleep: on a shard, and for a channel of tokio within
@@ -119,8 +175,8 @@ impl<P: Pending, D: Decode<R>, R> Future for Call<P, D, R> {
 
 /// The value that a reply carries, or why there is none.
 #[inline]
-fn read_outcome<D: Decode<R>, R>(outcome: Outcome) -> Result<R, CallError> {
-    let Reply { head, body } = outcome?;
+pub(crate) fn read_outcome<D: Decode<R>, R>(outcome: Outcome) -> Result<R, CallError> {
+    let Reply { head, body, .. } = outcome?;
     if head.code != StatusCode::Ok {
         let mut status = Status::from_body(head.code, &body);
         if let Some(ms) = head.retry_after_ms {
@@ -177,7 +233,10 @@ impl CallError {
     pub fn to_status(&self) -> Status {
         match self {
             Self::Status(status) | Self::Refused(status) => status.clone(),
-            Self::NotSent(NotSent::QueueFull) => Status::resource_exhausted(self.to_string()),
+            Self::NotSent(NotSent::TurnedAway(status)) => status.clone(),
+            Self::NotSent(NotSent::QueueFull | NotSent::MetadataTooLarge { .. }) => {
+                Status::resource_exhausted(self.to_string())
+            }
             Self::NotSent(NotSent::WouldBlock) => Status::failed_precondition(self.to_string()),
             Self::NotSent(_) | Self::Unknown(_) => Status::unavailable(self.to_string()),
             Self::DeadlineExceeded { .. } => Status::deadline_exceeded(self.to_string()),

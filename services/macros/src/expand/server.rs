@@ -98,6 +98,11 @@ fn registration(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) ->
         |_| quote_spanned!(Span::mixed_site()=> let context: ::corewire::Context = call.context();),
     );
     let pass_context = method.context.map(|ty| quote_spanned!(site_of(ty)=> &context,));
+    // A handler with a context may have added to its reply.
+    let answer = match method.context {
+        Some(_) => quote_spanned!(Span::mixed_site()=> context.answer(reply)),
+        None => quote_spanned!(Span::mixed_site()=> reply),
+    };
     // States the error's type, so that another type of that name is reported where the author wrote it.
     let reply = quote_spanned! {site_of(method.status)=>
         let reply: ::core::result::Result<_, ::corewire::Status> =
@@ -114,7 +119,7 @@ fn registration(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) ->
                     let service = ::core::clone::Clone::clone(&service);
                     ::core::result::Result::Ok(async move {
                         #reply
-                        reply
+                        #answer
                     })
                 },
             );
