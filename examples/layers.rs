@@ -73,8 +73,8 @@ async fn call(to: Address) -> Outcome<()> {
     }
     writer.put("colour".into(), b"green".to_vec()).await?;
     let reply = stranger.get("colour".into()).with_response().await?;
-    let value = reply.value.unwrap_or_default();
     let took = reply.handler_time().unwrap_or_default();
+    let value = reply.value.unwrap_or_default();
     say(&format!("the colour is {}, found in {took:?}", String::from_utf8_lossy(&value)));
     for _ in 0..1000 {
         stranger.get("colour".into()).await?;
