@@ -6,8 +6,10 @@
 //! channel's send buffer and the driver sends what has gathered once per turn.
 
 mod call;
+mod one_way;
 mod pending;
 mod state;
+mod stream;
 
 use corewire_codec::{FrameWriter, RequestHead};
 use corewire_proto::ClientConfig;
@@ -25,6 +27,7 @@ use crate::failure::{ConnectError, NotSent};
 use crate::local::Local;
 
 pub use call::Call;
+pub(crate) use one_way::ONE_WAY_UNSENT_MAX;
 use state::Waiting;
 pub(crate) use state::{ChannelState, Link};
 

@@ -402,6 +402,14 @@ impl<I: Io> Driver<I> {
             self.enqueue(token);
         }
         self.tokens = tokens;
+        for stream in self.local.take_streams() {
+            if let Some(Entry { conn: Some(conn), .. }) = self.enqueue(stream.token) {
+                match conn {
+                    Conn::Server(conn) => conn.push_stream(stream),
+                    Conn::Client(conn) => conn.push_stream(stream),
+                }
+            }
+        }
         for channel in self.local.take_connects() {
             self.connect(channel);
         }

@@ -21,19 +21,22 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Caller<C> {
     channel: C,
     timeout: Option<Duration>,
+    /// That of calls that stream: none unless it was asked for, for a stream may last.
+    stream_timeout: Option<Duration>,
 }
 
 impl<C: Transport> Caller<C> {
-    /// Calls over `channel`, each with a timeout of 10 s.
+    /// Calls over `channel`, each with a timeout of 10 s; those that stream have none.
     #[must_use]
     pub fn new(channel: C) -> Self {
-        Self { channel, timeout: Some(TIMEOUT) }
+        Self { channel, timeout: Some(TIMEOUT), stream_timeout: None }
     }
 
-    /// Calls that end after `timeout`, counted from when each is made.
+    /// Calls that end after `timeout`, counted from when each is made, those that stream as well.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self.stream_timeout = Some(timeout);
         self
     }
 
@@ -41,7 +44,17 @@ impl<C: Transport> Caller<C> {
     #[must_use]
     pub fn without_timeout(mut self) -> Self {
         self.timeout = None;
+        self.stream_timeout = None;
         self
+    }
+
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    #[cfg(feature = "shard")]
+    pub(crate) fn stream_timeout(&self) -> Option<Duration> {
+        self.stream_timeout
     }
 
     /// The channel underneath.
@@ -83,6 +96,12 @@ impl<P, D, R> fmt::Debug for Call<P, D, R> {
     }
 }
 
+impl<P, D, R> Call<P, D, R> {
+    pub(crate) fn new(pending: P) -> Self {
+        Self { pending, types: PhantomData }
+    }
+}
+
 impl<P: Pending, D: Decode<R>, R> Call<P, D, R> {
     /// Blocks this thread until the call ends.
     ///
@@ -119,7 +138,7 @@ impl<P: Pending, D: Decode<R>, R> Future for Call<P, D, R> {
 
 /// The value that a reply carries, or why there is none.
 #[inline]
-fn read_outcome<D: Decode<R>, R>(outcome: Outcome) -> Result<R, CallError> {
+pub(crate) fn read_outcome<D: Decode<R>, R>(outcome: Outcome) -> Result<R, CallError> {
     let Reply { head, body } = outcome?;
     if head.code != StatusCode::Ok {
         let mut status = Status::from_body(head.code, &body);

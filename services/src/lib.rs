@@ -71,12 +71,14 @@ mod caller;
 mod context;
 mod description;
 pub mod echo;
+mod one_way;
 #[cfg(feature = "shard")]
 mod router;
 #[cfg(feature = "shard")]
 mod server;
 #[cfg(feature = "shard")]
 mod service;
+mod streaming;
 
 pub use bytes::Bytes;
 pub use caller::{Call, CallError, Caller};
@@ -94,7 +96,8 @@ pub use corewire_engine::{
 };
 pub use corewire_engine::{ClientConfig, CloseReason, Timeouts};
 pub use corewire_macros::service;
-pub use description::{ArgumentDescription, MethodDescription, ServiceDescription};
+pub use description::{ArgumentDescription, CallKind, MethodDescription, ServiceDescription};
+pub use streaming::{SendError, StreamSender, Streaming};
 
 #[cfg(feature = "shard")]
 pub use {
@@ -104,10 +107,12 @@ pub use {
     },
     server::{Server, ServerBuilder},
     service::{Arguments, IncomingCall, Methods, Service},
+    streaming::StreamTransport,
 };
 
 /// Payload codecs, and the limits that a hello carries.
 pub mod codec {
+    pub use crate::one_way::Unanswered;
     pub use corewire_codec::{
         Codec, ConnectionCredit, Decode, DecodeError, Encode, EncodeError, FrameBytes, InFlight,
         MetadataBytes, Raw, Speedy, StreamCredit,

@@ -75,7 +75,7 @@ impl fmt::Debug for dyn Method {
 /// A call whose arguments are to be read.
 #[derive(Debug)]
 pub struct IncomingCall<'a, 'b> {
-    incoming: &'a mut Incoming<'b>,
+    pub(crate) incoming: &'a mut Incoming<'b>,
 }
 
 impl IncomingCall<'_, '_> {

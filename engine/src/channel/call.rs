@@ -7,7 +7,7 @@
 //!    └────────▶ in the line ─┘
 //! ```
 
-use corewire_codec::{CancelReason, FrameWriter, RequestHead};
+use corewire_codec::{CancelReason, FrameWriter, RequestHead, request_flags};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -23,13 +23,13 @@ use crate::failure::CallFailure;
 /// A call that was made with [`Channel::call`](super::Channel::call). Nothing is sent before it is
 /// polled; dropping it cancels the call on the server.
 pub struct Call<'a, F> {
-    head: RequestHead,
-    timeout: Option<Duration>,
-    deadline: Option<Instant>,
+    pub(super) head: RequestHead,
+    pub(super) timeout: Option<Duration>,
+    pub(super) deadline: Option<Instant>,
     /// `None` once the request is written.
-    encode: Option<F>,
+    pub(super) encode: Option<F>,
     /// The call's place in the line while it waits for a slot.
-    ticket: Ticket<'a>,
+    pub(super) ticket: Ticket<'a>,
     /// The call's entry in the channel's table while it is in flight.
     key: Option<usize>,
 }
@@ -73,6 +73,9 @@ where
         let waited = self.ticket.id.is_some();
         if !waited {
             self.deadline = self.timeout.and_then(|timeout| core.local.now().checked_add(timeout));
+        }
+        if self.head.flags & request_flags::ONE_WAY != 0 {
+            return self.begin_one_way(state, context);
         }
         match state.try_begin(core, &mut self.ticket, self.deadline, context) {
             Begin::Slot(key) => {
@@ -126,10 +129,11 @@ where
                 this.key = None;
                 match state.calls.remove(key) {
                     CallState::Done(outcome) => Poll::Ready(outcome),
-                    CallState::Waiting { .. } => Poll::Pending,
+                    CallState::Waiting { .. } | CallState::Stream(_) => Poll::Pending,
                 }
             }
-            None => Poll::Pending,
+            // The key of a unary call is never that of a stream.
+            Some(CallState::Stream(_)) | None => Poll::Pending,
         }
     }
 }
