@@ -27,7 +27,6 @@ use crate::failure::{ConnectError, NotSent};
 use crate::local::Local;
 
 pub use call::Call;
-pub(crate) use one_way::ONE_WAY_UNSENT_MAX;
 use state::Waiting;
 pub(crate) use state::{ChannelState, Link};
 

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::channel::{ChannelCore, Link, ONE_WAY_UNSENT_MAX};
-use crate::config::Reply;
+use crate::channel::{ChannelCore, Link};
+use crate::config::{ONE_WAY_UNSENT_MAX, Reply};
 use crate::driver::{After, Ready, Received, Shared};
 use crate::failure::CallFailure;
 use crate::io::{Io, Token};

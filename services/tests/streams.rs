@@ -579,10 +579,12 @@ fn one_way_calls_end_at_their_deadline() {
     let to = address(&server);
     client(move || async move {
         let feed = FeedClient::connect(to).await.unwrap();
+        let sent = Instant::now();
         feed.clone().with_timeout(Duration::from_millis(50)).linger().await.unwrap();
         assert_eq!(feed.add(1, 2).await, Ok(3));
         assert_eq!(seen.begun(), 1);
         eventually("it is dropped", || seen.ended() == 1).await;
+        assert!(sent.elapsed() < Duration::from_secs(2), "{:?}", sent.elapsed());
     });
     end(server);
 }

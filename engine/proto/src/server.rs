@@ -483,7 +483,7 @@ impl<T> ServerConnection<T> {
     #[must_use]
     #[inline]
     pub fn is_steady(&self) -> bool {
-        self.phase == Phase::Open && self.in_flight.is_empty() && self.link.is_quiet()
+        self.phase == Phase::Open && self.is_idle() && self.link.is_quiet()
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.

@@ -1,7 +1,6 @@
 //! One-way calls over a shard's channel: written, and then forgotten.
 
-use bytes::Bytes;
-use corewire_codec::{FrameWriter, ReplyHead};
+use corewire_codec::FrameWriter;
 use std::fmt;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -9,17 +8,9 @@ use std::time::Instant;
 use super::ChannelCore;
 use super::call::Call;
 use super::state::{ChannelState, Link};
-use crate::config::Reply;
+use crate::config::{ONE_WAY_UNSENT_MAX, Reply};
 use crate::failure::{CallFailure, NotSent};
 use crate::transport::Outcome;
-
-/// Unsent bytes of a connection above which one-way calls wait: nothing else holds them up.
-pub(crate) const ONE_WAY_UNSENT_MAX: usize = 1024 * 1024;
-
-/// What a one-way call answers that was written.
-pub(crate) fn written() -> Outcome {
-    Ok(Reply { head: ReplyHead::ok(0), body: Bytes::new() })
-}
 
 impl<E, F> Call<'_, F>
 where
@@ -73,7 +64,7 @@ where
                 // A connection that takes no more calls was asked above.
                 Ok(()) if proto.begin_one_way().is_ok() => {
                     core.local.mark_dirty(*token);
-                    return written();
+                    return Ok(Reply::written());
                 }
                 Ok(()) => NotSent::NoConnection("the connection is over".to_owned()),
                 Err(error) => NotSent::TooLarge(error),
