@@ -32,9 +32,18 @@ may_not corewire-codec corewire-proto corewire-engine corewire corewire-macros \
 may_not corewire-proto corewire-engine corewire corewire-macros \
     glommio-ng glommio rustix nix tokio flume tracing
 may_not corewire-engine corewire corewire-macros tokio
+may_not corewire-sim corewire corewire-macros tokio
 may_not corewire tokio
 may_not corewire-macros corewire-codec corewire-proto corewire-engine corewire glommio-ng
 may_not corewire-tune corewire-codec corewire-proto corewire-engine corewire glommio-ng
+
+# Nobody knows the simulator, and it alone opens the engine's door for it.
+if found=$(git ls-files -co --exclude-standard -- '*Cargo.toml' | grep -v '^engine/sim/' | xargs grep -n 'corewire-sim'); then
+    fail "corewire-sim is a dependency of another package:"$'\n'"$found"
+fi
+if found=$(git ls-files -co --exclude-standard -- '*Cargo.toml' | grep -vE '^engine/(sim/)?Cargo\.toml$' | xargs grep -nE 'features *= *\[[^]]*"(sim|canary)"'); then
+    fail "the engine's features for the simulator are used by another package:"$'\n'"$found"
+fi
 
 # A client without shards brings no runtime but the one it is for. The first check can see: with
 # shards there is glommio.
@@ -51,7 +60,7 @@ for features in blocking tokio blocking,tokio; do
 done
 
 # Whoever can do without `unsafe` says so where nobody can overrule it.
-for root in codec/src/lib.rs engine/proto/src/lib.rs services/src/lib.rs services/macros/src/lib.rs \
+for root in codec/src/lib.rs engine/proto/src/lib.rs engine/sim/src/lib.rs services/src/lib.rs services/macros/src/lib.rs \
     services/cli/src/main.rs examples/shared/lib.rs tuning/src/lib.rs; do
     grep -q '^#!\[forbid(unsafe_code)\]' "$root" || fail "$root lacks #![forbid(unsafe_code)]"
 done

@@ -78,6 +78,13 @@ cpu=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*\([0-9]*\).*/\1/p' /proc/self/sta
 say "build"
 cargo build --release --workspace --bins --examples
 
+say "300 seeds of the simulation, and the bugs that it must find"
+timeout 120 "$bin/corewire-sim" --seeds 300 >"$work/sim.out" 2>&1 || fail "a seed broke a rule"
+tail -n 1 "$work/sim.out"
+# The planted bugs are in a build of their own, which takes the place of the one that was run above.
+cargo build --release --quiet -p corewire-sim --features canary
+timeout 120 "$bin/corewire-sim" --canary --seeds 1000 || fail "a planted bug was not found"
+
 say "quickstart"
 timeout 60 "$bin/examples/quickstart" --secs 1 >"$work/quickstart.out" 2>"$work/quickstart.err" ||
     fail "quickstart failed"
@@ -136,6 +143,17 @@ kv remove colour || code=$?
 grep -q '^error: ' "$work/kv_client.err" || fail "removing an absent key gives no error"
 stop kv_server
 
+say "from_threads and from_tokio"
+serve kv_server "$bin/examples/kv_server" --addr "unix:$work/kv.sock" --cores "$cpu"
+for name in from_threads from_tokio; do
+    timeout 60 "$bin/examples/$name" >"$work/$name.out" 2>"$work/$name.err" || fail "$name failed"
+    timeout 60 "$bin/examples/$name" --addr "$addr" >"$work/$name.out" 2>"$work/$name.err" ||
+        fail "$name failed over a Unix socket"
+    [ -s "$work/$name.out" ] || fail "$name prints nothing"
+done
+stop kv_server
+[ ! -e "$work/kv.sock" ] || fail "kv_server leaves its socket's file behind"
+
 say "wrong flags"
 refuses 2 any "$bin/examples/echo_server" --spin never
 refuses 2 any "$bin/examples/kv_server" --cores 3-1
@@ -144,6 +162,7 @@ refuses 2 any "$bin/corewire" bench 127.0.0.1:1 --secs forever
 refuses 2 any "$bin/corewire" bench 127.0.0.1:1 --rate 0
 refuses 2 any "$bin/corewire" bench
 refuses 2 1 "$bin/examples/echo_server" --addr nowhere
+refuses 2 any "$bin/examples/from_tokio" --addr unix:
 refuses 2 1 "$bin/examples/echo_server" --addr 127.0.0.1:0 --cores 1023
 refuses 2 1 "$bin/examples/echo_server" --addr 127.0.0.1:0 --cores "$cpu,$cpu"
 refuses 2 1 "$bin/corewire" bench 127.0.0.1:1 --server-pid 2147483647

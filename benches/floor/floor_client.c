@@ -11,6 +11,9 @@
  * calls in flight on a connection; a call that finds its connection full goes to the next one with room, one that finds
  * no room at all waits, and one that waited to the end is missed.
  *
+ * With --method ID it speaks Corewire's protocol instead, to a server whose method ID echoes raw bytes: the same loop,
+ * the same checks, frames of 16 bytes and a body. It tells what the server costs when the client costs next to nothing.
+ *
  * With --json it prints one line. The exit code is 1 when any call failed and 2 for a wrong flag. */
 #include "common.h"
 #include "histogram.h"
@@ -30,6 +33,10 @@
 #include <unistd.h>
 
 enum { EVENTS_PER_WAIT = 256, SEQUENCE_BYTES = 8 };
+/* Corewire's header and hello, as docs/PROTOCOL.md has them: kinds of frame, priority, role. */
+enum { HEADER_BYTES = 16, PREAMBLE_BYTES = 8, REQUEST = 1, REPLY = 2, USUAL_PRIORITY = 3, VERSION = 1, CLIENT = 0 };
+/* A server takes at least so many calls in flight from anybody (REQ-9 has what it says beyond that). */
+enum { MAX_COREWIRE_INFLIGHT = 4096 };
 #define WARM_UP_NS UINT64_C(500000000)
 #define DRAIN_NS UINT64_C(10000000000)
 #define SCRATCH_BYTES ((size_t)1 << 20)
@@ -47,6 +54,8 @@ static struct {
     double rate; /* 0: a closed loop */
     bool poisson;
     uint64_t seed;
+    bool corewire;
+    uint32_t method;
 } options = {.payload = 64, .conns = 1, .inflight = 1, .secs = 2.0, .wait = WAIT_EPOLL, .seed = 1};
 
 /* The frames in flight lie in a ring of K slots. What comes back must be, byte for byte, what the ring holds: a slot
@@ -55,6 +64,7 @@ struct connection {
     int fd;
     bool open;
     uint8_t *ring;
+    uint8_t *expected; /* the replies to the ring, which are the ring itself unless they have another header */
     uint64_t *sent_at; /* one time per slot */
     size_t next_slot;  /* the slot of the oldest call in flight, and so of the next reply */
     size_t write_at;
@@ -71,6 +81,7 @@ struct connection {
 static struct {
     struct connection *connections;
     size_t open;
+    size_t prefix;
     size_t frame;
     size_t ring;
     uint8_t *scratch;
@@ -161,7 +172,9 @@ static void start_calls(struct connection *c, size_t slot, size_t count, uint64_
 {
     size_t stamp = options.payload < SEQUENCE_BYTES ? options.payload : SEQUENCE_BYTES;
     for (size_t i = 0; i < count; i++) {
-        memcpy(c->ring + slot * client.frame + PREFIX_BYTES, &c->sequence, stamp);
+        memcpy(c->ring + slot * client.frame + client.prefix, &c->sequence, stamp);
+        if (c->expected != c->ring)
+            memcpy(c->expected + slot * client.frame + client.prefix, &c->sequence, stamp);
         c->sequence++;
         c->sent_at[slot] = now;
         if (++slot == options.inflight)
@@ -181,7 +194,7 @@ static bool check_replies(struct connection *c, size_t n)
     c->unread -= n;
     for (const uint8_t *from = client.scratch; n > 0;) {
         size_t run = client.ring - c->read_at < n ? client.ring - c->read_at : n;
-        if (memcmp(from, c->ring + c->read_at, run) != 0) {
+        if (memcmp(from, c->expected + c->read_at, run) != 0) {
             fail(c, "a reply is not what was sent");
             return false;
         }
@@ -256,6 +269,46 @@ static void serve(struct connection *c, bool until_end)
     }
 }
 
+/* Reads exactly `n` bytes from a blocking socket. */
+static void read_exactly(int fd, uint8_t *into, size_t n)
+{
+    for (size_t got = 0; got < n;) {
+        ssize_t more = recv(fd, into + got, n - got, 0);
+        if (more <= 0)
+            die("the server closed a connection instead of greeting");
+        got += (size_t)more;
+    }
+}
+
+/* Says hello without a record, which grants the least of everything, and forgets the server's. */
+static void greet(int fd)
+{
+    static const uint8_t magic[4] = {0xc7, 'W', 'R', 'E'};
+    uint8_t hello[PREAMBLE_BYTES] = {0};
+    memcpy(hello, magic, sizeof magic);
+    hello[4] = VERSION;
+    hello[5] = CLIENT;
+    if (send(fd, hello, sizeof hello, MSG_NOSIGNAL) != (ssize_t)sizeof hello)
+        die_errno("cannot greet");
+    read_exactly(fd, hello, sizeof hello);
+    if (memcmp(hello, magic, sizeof magic) != 0)
+        die("the server does not speak Corewire's protocol");
+    uint8_t records[UINT16_MAX];
+    read_exactly(fd, records, (size_t)hello[6] | (size_t)hello[7] << 8);
+}
+
+/* Writes the header of one slot's request or reply; the slot is the call's id. */
+static void put_header(uint8_t *frame, uint8_t kind, size_t slot)
+{
+    store_le32(frame, (uint32_t)options.payload);
+    frame[4] = kind;
+    frame[5] = 0; /* no flag */
+    frame[6] = 0; /* a raw body, not compressed */
+    frame[7] = kind == REQUEST ? USUAL_PRIORITY : 0;
+    store_le32(frame + 8, (uint32_t)slot);
+    store_le32(frame + 12, kind == REQUEST ? options.method : 0);
+}
+
 static void connect_one(struct connection *c)
 {
     *c = (struct connection){.open = true, .fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
@@ -264,9 +317,12 @@ static void connect_one(struct connection *c)
     if (connect(c->fd, (struct sockaddr *)&options.address, sizeof options.address) != 0)
         die_errno("cannot connect");
     set_nodelay(c->fd);
+    if (options.corewire)
+        greet(c->fd);
     if (fcntl(c->fd, F_SETFL, O_NONBLOCK) != 0)
         die_errno("cannot make a socket non-blocking");
     c->ring = must_alloc(NULL, client.ring);
+    c->expected = options.corewire ? must_alloc(NULL, client.ring) : c->ring;
     c->sent_at = must_alloc(NULL, options.inflight * sizeof *c->sent_at);
     uint64_t noise = (uint64_t)(c - client.connections) + 1;
     for (size_t slot = 0; slot < options.inflight; slot++) {
@@ -274,14 +330,21 @@ static void connect_one(struct connection *c)
         store_le32(frame, (uint32_t)options.payload);
         for (size_t i = 0; i < options.payload; i++) {
             noise = noise * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-            frame[PREFIX_BYTES + i] = (uint8_t)(noise >> 56);
+            frame[client.prefix + i] = (uint8_t)(noise >> 56);
+        }
+        if (options.corewire) {
+            uint8_t *reply = c->expected + slot * client.frame;
+            memcpy(reply, frame, client.frame);
+            put_header(frame, REQUEST, slot);
+            put_header(reply, REPLY, slot);
         }
     }
 }
 
 static void connect_all(void)
 {
-    client.frame = PREFIX_BYTES + options.payload;
+    client.prefix = options.corewire ? HEADER_BYTES : PREFIX_BYTES;
+    client.frame = client.prefix + options.payload;
     client.ring = client.frame * options.inflight;
     if ((uint64_t)client.ring * options.conns > MAX_IN_FLIGHT_BYTES)
         usage("--payload, --inflight and --conns together keep more than 4 GiB in flight");
@@ -534,7 +597,7 @@ static void parse_options(int argc, char **argv)
         {"cpu", required_argument, NULL, 'c'}, {"wait", required_argument, NULL, 'w'},
         {"server-pid", required_argument, NULL, 'i'}, {"json", no_argument, NULL, 'j'},
         {"rate", required_argument, NULL, 'r'}, {"arrivals", required_argument, NULL, 'a'},
-        {"seed", required_argument, NULL, 'e'}, {0},
+        {"seed", required_argument, NULL, 'e'}, {"method", required_argument, NULL, 'm'}, {0},
     };
     for (int flag; (flag = getopt_long(argc, argv, "", flags, NULL)) != -1;) {
         switch (flag) {
@@ -548,6 +611,10 @@ static void parse_options(int argc, char **argv)
         case 'j': options.json = true; break;
         case 'r': options.rate = parse_rate("--rate", optarg); break;
         case 'a': options.poisson = parse_arrivals(optarg); break;
+        case 'm':
+            options.corewire = true;
+            options.method = (uint32_t)parse_count("--method", optarg, 0, UINT32_MAX);
+            break;
         case 'e': options.seed = parse_count("--seed", optarg, 0, UINT64_MAX); break;
         default: usage("use floor_client ADDR with the flags named at the top of floor_client.c");
         }
@@ -555,6 +622,8 @@ static void parse_options(int argc, char **argv)
     if (optind + 1 != argc)
         usage("floor_client wants one address, as 127.0.0.1:PORT");
     options.address = parse_address(argv[optind]);
+    if (options.corewire && options.inflight > MAX_COREWIRE_INFLIGHT)
+        usage("--inflight is at most 4096 with --method");
 }
 
 int main(int argc, char **argv)
@@ -583,6 +652,8 @@ int main(int argc, char **argv)
         struct connection *c = &client.connections[i];
         if (c->open)
             close(c->fd);
+        if (c->expected != c->ring)
+            free(c->expected);
         free(c->ring);
         free(c->sent_at);
     }

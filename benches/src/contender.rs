@@ -181,6 +181,49 @@ impl Contender for Corewire {
     }
 }
 
+/// Corewire's echo example under the C load generator: what the server alone costs, when its client costs as
+/// little as the floor's.
+#[derive(Debug)]
+pub struct CorewireServer {
+    server: Corewire,
+    floor: PathBuf,
+}
+
+impl CorewireServer {
+    /// The server from a folder of release binaries, the client from the floor's.
+    #[must_use]
+    pub fn new(release: PathBuf, floor: PathBuf) -> Self {
+        Self { server: Corewire::new(release), floor }
+    }
+}
+
+impl Contender for CorewireServer {
+    fn name(&self) -> &'static str {
+        "corewire, C client"
+    }
+
+    fn programs(&self) -> Vec<(PathBuf, &'static str)> {
+        let mut programs = self.server.programs();
+        programs.push((self.floor.join("floor_client"), "make -C benches/floor"));
+        programs
+    }
+
+    fn can(&self, _: Wait) -> bool {
+        true
+    }
+
+    fn server(&self, job: &Job) -> Command {
+        self.server.server(job)
+    }
+
+    fn client(&self, job: &Job, address: &str, server_pid: i32) -> Command {
+        let mut command = floor_client(&self.floor, job, address, server_pid);
+        let method = corewire_codec::MethodId::of("corewire.Echo", "echo");
+        command.arg("--method").arg(method.0.to_string());
+        command
+    }
+}
+
 /// Another framework's echo server, from `benches/peers`.
 #[derive(Debug)]
 pub struct Peer {

@@ -21,6 +21,7 @@ pub mod report;
 pub mod results;
 pub mod runner;
 pub mod sample;
+pub mod spin;
 pub mod stats;
 pub mod toolbox;
 pub mod workload;

@@ -1,4 +1,4 @@
-//! The commands `floor` and `mixed` as a person meets it: its output, its exit codes, and what a Ctrl-C leaves behind. These runs are
+//! The commands `floor`, `mixed` and `spin` as a person meets it: its output, its exit codes, and what a Ctrl-C leaves behind. These runs are
 //! too short to measure anything.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
@@ -57,6 +57,20 @@ fn mixed_refuses_wrong_flags_and_one_core_for_both() {
         assert_eq!(mixed(flags).status.code(), Some(2), "{flags}");
     }
     let output = mixed("--quick --server-core 1 --client-core 1");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("choose two cores"));
+}
+
+#[test]
+fn spin_refuses_wrong_flags_and_one_core_for_both() {
+    let spin = |flags: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spin"));
+        command.args(flags.split_whitespace()).output().unwrap()
+    };
+    for flags in ["--rounds 0", "--quick --rounds 2", "--arrivals bursts", "hold"] {
+        assert_eq!(spin(flags).status.code(), Some(2), "{flags}");
+    }
+    let output = spin("--quick --server-core 1 --client-core 1");
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("choose two cores"));
 }

@@ -1,7 +1,7 @@
 //! A channel that its caller's thread drives, on std alone: no other thread, no executor.
 
 use corewire_codec::{FrameWriter, RequestHead, Status, request_flags};
-use corewire_proto::CloseReason;
+use corewire_proto::{ClientConfig, CloseReason};
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
@@ -11,6 +11,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -20,11 +21,8 @@ use crate::address::{Address, IntoAddress};
 use crate::backoff::{Backoff, random_seed};
 use crate::config::{ChannelConfig, Reply};
 use crate::failure::{CallFailure, ConnectError, NotSent};
-use crate::session::{RECEIVE_BYTES, Session};
+use crate::session::{RECEIVE_BYTES, SEND_BYTES_MAX, SLICES_MAX, Session};
 use crate::transport::{Outcome, Pending, Transport};
-
-/// Slices per gathered write.
-const SLICES_MAX: usize = 32;
 
 /// One connection that carries one call at a time, each on the thread that makes it.
 ///
@@ -51,6 +49,7 @@ impl Channel {
         let address = address.into_address().map_err(ConnectError::Address)?;
         let client = Client {
             address,
+            connection: Arc::new(config.connection),
             config,
             link: None,
             retry_at: None,
@@ -281,7 +280,7 @@ impl Link {
     fn flush(&mut self) -> io::Result<()> {
         while !self.session.out.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let filled = self.session.out.chunks(&mut slices, usize::MAX);
+            let filled = self.session.out.chunks(&mut slices, SEND_BYTES_MAX);
             match self.stream.write(slices.get(..filled).unwrap_or(&[])) {
                 Ok(count) => self.session.handle_write(count, Instant::now()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -296,6 +295,7 @@ impl Link {
 struct Client {
     address: Address,
     config: ChannelConfig,
+    connection: Arc<ClientConfig>,
     link: Option<Box<Link>>,
     /// After a failure: not before then.
     retry_at: Option<Instant>,
@@ -419,7 +419,7 @@ impl Client {
             return Err(CallFailure::DeadlineExceeded { sent: false });
         }
         let outcome = Stream::connect(&self.address, within).and_then(|stream| {
-            let session = Session::new(&self.config.connection, Instant::now());
+            let session = Session::new(&self.connection, Instant::now());
             let mut link = Box::new(Link { stream, session, timeout: None });
             self.say_hello(&mut link, by)?;
             Ok(link)

@@ -64,6 +64,12 @@ impl ParkedCalls {
         &self.local
     }
 
+    /// Whether any handler pends.
+    #[cfg(feature = "sim")]
+    pub(crate) fn has_parked(&self) -> bool {
+        self.entries.len() > self.spare.len() + usize::from(self.stock.is_some())
+    }
+
     pub(crate) fn owner(&self, key: u32) -> Option<(Token, u32)> {
         self.entries.get(key as usize)?.owner
     }

@@ -6,6 +6,8 @@
 //! channel's send buffer and the driver sends what has gathered once per turn.
 
 mod call;
+#[cfg(feature = "sim")]
+mod census;
 mod one_way;
 mod pending;
 mod state;
@@ -17,6 +19,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -35,7 +38,7 @@ pub(crate) use state::{ChannelState, Link};
 pub(crate) struct ChannelCore {
     pub(crate) address: Address,
     pub(crate) config: ChannelConfig,
-    pub(crate) connection: Rc<ClientConfig>,
+    pub(crate) connection: Arc<ClientConfig>,
     pub(crate) state: RefCell<ChannelState>,
     local: Rc<Local>,
     /// No handle is left: the driver closes the connection.
@@ -73,15 +76,24 @@ impl Channel {
     ///
     /// [`NotSent::NotOnShard`] when the thread is not a shard's.
     pub fn new(address: impl Into<Address>, config: ChannelConfig) -> Result<Self, NotSent> {
+        Self::with_jitter(address.into(), config, random_seed())
+    }
+
+    /// The same, with the seed of what its back-off is drawn from.
+    pub(crate) fn with_jitter(
+        address: Address,
+        config: ChannelConfig,
+        seed: u64,
+    ) -> Result<Self, NotSent> {
         let local = Local::current().ok_or(NotSent::NotOnShard)?;
         let core = ChannelCore {
-            address: address.into(),
-            connection: Rc::new(config.connection),
+            address,
+            connection: Arc::new(config.connection),
             config,
             state: RefCell::new(ChannelState::new()),
             local,
             released: Cell::new(false),
-            backoff: RefCell::new(Backoff::new(random_seed())),
+            backoff: RefCell::new(Backoff::new(seed)),
         };
         Ok(Self { handle: Rc::new(Handle(Rc::new(core))) })
     }
@@ -136,7 +148,7 @@ impl Channel {
     ///
     /// Why there is no connection.
     pub async fn ready(&self) -> Result<(), NotSent> {
-        let mut ticket = Ticket { core: self.core(), id: None };
+        let mut ticket = Ticket { channel: self.clone(), id: None };
         poll_fn(|context| {
             let mut state = self.core().state.borrow_mut();
             if let Link::Up { proto, .. } = &state.link
@@ -144,7 +156,7 @@ impl Channel {
             {
                 return Poll::Ready(Ok(()));
             }
-            let now = Instant::now();
+            let now = crate::local::clock();
             match state.want_connection(self.core(), now) {
                 Ok(()) => ticket.wait(&mut state, context, None).map(Err),
                 Err(why) => Poll::Ready(Err(NotSent::NoConnection(why))),
@@ -163,12 +175,12 @@ impl Channel {
     ///
     /// Why there is no reply; a reply with any status is not an error here.
     #[inline]
-    pub fn call<E, F>(&self, head: RequestHead, timeout: Option<Duration>, encode: F) -> Call<'_, F>
+    pub fn call<E, F>(&self, head: RequestHead, timeout: Option<Duration>, encode: F) -> Call<F>
     where
         E: std::fmt::Display,
         F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
     {
-        Call::new(self.core(), head, timeout, encode)
+        Call::new(self.clone(), head, timeout, encode)
     }
 
     #[inline]
@@ -178,12 +190,12 @@ impl Channel {
 }
 
 /// A place in the line for a slot; leaving it unused passes the turn on.
-struct Ticket<'a> {
-    core: &'a Rc<ChannelCore>,
+struct Ticket {
+    channel: Channel,
     id: Option<u64>,
 }
 
-impl Ticket<'_> {
+impl Ticket {
     /// Where in the line this is; nowhere once it was woken. Ids ascend along the line.
     fn place(&self, line: &VecDeque<Waiting>) -> Option<usize> {
         line.binary_search_by_key(&self.id?, |waiting| waiting.id).ok()
@@ -191,9 +203,11 @@ impl Ticket<'_> {
 
     #[cold]
     fn leave(&self) {
-        let state = &mut *self.core.state.borrow_mut();
+        let state = &mut *self.channel.core().state.borrow_mut();
         match self.place(&state.waiting) {
             Some(place) => drop(state.waiting.remove(place)),
+            #[cfg(feature = "canary")]
+            None if corewire_proto::canary::is_planted(corewire_proto::canary::Bug::LostTurn) => {}
             // It was woken for a turn that it will not use.
             None => state.wake_waiting(1),
         }
@@ -206,13 +220,13 @@ impl Ticket<'_> {
         context: &Context<'_>,
         deadline: Option<Instant>,
     ) -> Poll<NotSent> {
-        self.core.local.note_known_wait();
+        self.channel.core().local.note_known_wait();
         let place = self.place(&state.waiting);
         if let Some(place) = place.and_then(|place| state.waiting.get_mut(place)) {
             place.waker.clone_from(context.waker());
             return Poll::Pending;
         }
-        if state.waiting.len() >= self.core.config.waiting_max {
+        if state.waiting.len() >= self.channel.core().config.waiting_max {
             return Poll::Ready(NotSent::QueueFull);
         }
         self.id = Some(state.push_waiting(self.id, context.waker().clone(), deadline));
@@ -220,13 +234,13 @@ impl Ticket<'_> {
             (&state.link, deadline)
         {
             // The driver's timer must know the deadline.
-            self.core.local.mark_dirty(*token);
+            self.channel.core().local.mark_dirty(*token);
         }
         Poll::Pending
     }
 }
 
-impl Drop for Ticket<'_> {
+impl Drop for Ticket {
     #[inline]
     fn drop(&mut self) {
         if self.id.is_some() {

@@ -4,12 +4,13 @@ use bytes::Bytes;
 use corewire_codec::{CancelReason, RecvBuffer};
 use corewire_proto::{ClientConnection, ClientInput, CloseReason};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
 use crate::channel::{ChannelCore, Link};
 use crate::config::{ONE_WAY_UNSENT_MAX, Reply};
-use crate::driver::{After, Ready, Received, Shared};
+use crate::driver::{After, Ready, Received, Shared, stream_bytes_max};
 use crate::failure::CallFailure;
 use crate::io::{Io, Token};
 use crate::stream::{StreamCell, StreamQueue};
@@ -27,13 +28,26 @@ pub(crate) struct ClientConn<S> {
     connected: bool,
     /// By when the connect must be decided.
     connect_by: Option<Instant>,
+    /// Whether the last turn ended with nothing but replies awaited, and its timer armed.
+    steady: bool,
+    /// The earliest deadline when a timer was armed last.
+    deadline: Option<Instant>,
 }
 
 impl<S: 'static> ClientConn<S> {
     pub(crate) fn new(socket: S, token: Token, channel: Rc<ChannelCore>, now: Instant) -> Self {
         let connect_by = now.checked_add(channel.config.connect_timeout);
-        let recv = RecvBuffer::new();
-        Self { socket, token, channel, recv, streams: None, connected: false, connect_by }
+        Self {
+            socket,
+            token,
+            channel,
+            recv: RecvBuffer::new(),
+            streams: None,
+            connected: false,
+            connect_by,
+            steady: false,
+            deadline: None,
+        }
     }
 
     /// A stream of this connection wants something.
@@ -59,24 +73,32 @@ impl<S: 'static> ClientConn<S> {
         }
         let again = self.receive(shared, ready);
         let core = Rc::clone(&self.channel);
-        let state = &mut *core.state.borrow_mut();
-        let Link::Up { proto, .. } = &mut state.link else { return (After::Drop, None) };
-        if ready.due {
-            proto.handle_timeout(&mut state.out, shared.now);
-        }
-        let unsent_max = shared.config.budgets.unsent_bytes_max / 4;
-        if let Some(streams) = &mut self.streams {
-            streams.serve(&mut **proto, &mut state.out, unsent_max);
-            while let Some(call) = streams.pop_ended() {
-                if let Some(key) = proto.abandon(call, CancelReason::Dropped, &mut state.out) {
-                    state.calls.try_remove(key);
+        let (more, failed) = {
+            let state = &mut *core.state.borrow_mut();
+            let Link::Up { proto, .. } = &mut state.link else { return (After::Drop, None) };
+            if ready.due {
+                proto.handle_timeout(&mut state.out, shared.now);
+            }
+            if let Some(streams) = &mut self.streams {
+                streams.serve(&mut **proto, &mut state.out, stream_bytes_max(shared));
+                while let Some(call) = streams.pop_ended() {
+                    if let Some(key) = proto.abandon(call, CancelReason::Dropped, &mut state.out) {
+                        state.calls.try_remove(key);
+                    }
                 }
             }
+            flush(shared, &self.socket, ready, proto, &mut state.out)
+        };
+        if let Some(kind) = failed {
+            self.hear_last_words(shared, ready, kind);
         }
-        let more = flush(shared, &self.socket, ready, proto, &mut state.out);
+        let state = &mut *core.state.borrow_mut();
         if state.out.len() <= ONE_WAY_UNSENT_MAX {
             state.room.drain(..).for_each(Waker::wake);
         }
+        let (waiting, waiting_by) = (state.has_waiting(), state.waiting_deadline());
+        let Link::Up { proto, .. } = &mut state.link else { return (After::Drop, None) };
+        let unsent_max = stream_bytes_max(shared);
         let streams = self.streams.as_ref();
         let more =
             more || streams.is_some_and(|it| it.has_ready() && state.out.len() <= unsent_max);
@@ -89,8 +111,32 @@ impl<S: 'static> ClientConn<S> {
         if let Some(reason) = proto.close_reason() {
             return self.down_with(shared, state, reason);
         }
-        let timer = [proto.poll_timeout(), state.waiting_deadline()].into_iter().flatten().min();
-        (if again || more { After::Again } else { After::Wait }, timer)
+        let after = if again || more { After::Again } else { After::Wait };
+        // Most turns leave every clock where it is or move it later; the timer that is armed serves.
+        let (deadline, steady) = (proto.earliest_deadline(), proto.is_steady());
+        let sooner = deadline.is_some_and(|at| self.deadline.is_none_or(|armed| at < armed));
+        let was_steady = core::mem::replace(&mut self.steady, steady && !waiting);
+        if was_steady && self.steady && !sooner && !ready.due {
+            return (after, None);
+        }
+        self.deadline = deadline;
+        (after, [proto.poll_timeout(), waiting_by].into_iter().flatten().min())
+    }
+
+    /// The socket takes nothing more. What the server said before it left is still to be had, and
+    /// tells which calls it has not run.
+    #[cold]
+    fn hear_last_words<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut Shared<I>,
+        ready: &mut Ready,
+        kind: std::io::ErrorKind,
+    ) {
+        ready.readable = true;
+        self.receive(shared, ready);
+        if let Link::Up { proto, .. } = &mut self.channel.state.borrow_mut().link {
+            proto.handle_error(kind);
+        }
     }
 
     /// The connect is not decided: those who wait for it keep their deadlines all the same.
@@ -106,7 +152,7 @@ impl<S: 'static> ClientConn<S> {
 
     fn up<I: Io<Socket = S>>(&self, shared: &Shared<I>) {
         let state = &mut *self.channel.state.borrow_mut();
-        let config = Rc::clone(&self.channel.connection);
+        let config = Arc::clone(&self.channel.connection);
         let proto = ClientConnection::new(config, &mut state.out, shared.now);
         state.handle_connected(self.token, Box::new(proto));
         tracing::debug!(server = %self.channel.address, "connected");
@@ -139,9 +185,13 @@ impl<S: 'static> ClientConn<S> {
 
     /// Receives and handles frames within the turn's bounds; answers whether work is left.
     fn receive<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) -> bool {
-        let mut buffer = shared.recv.begin(&mut self.recv);
-        let again = self.receive_with(shared, ready, &mut buffer);
-        shared.recv.settle(&mut self.recv, buffer);
+        let mut again = false;
+        // Most turns without news are for requests that were just made.
+        if ready.readable || !self.recv.is_empty() {
+            let mut buffer = shared.recv.begin(&mut self.recv);
+            again = self.receive_with(shared, ready, &mut buffer);
+            shared.recv.settle(&mut self.recv, buffer);
+        }
         let state = &mut *self.channel.state.borrow_mut();
         if let Link::Up { proto, .. } = &mut state.link {
             if !again {
@@ -152,7 +202,9 @@ impl<S: 'static> ClientConn<S> {
                 state.wake_waiting(free);
             }
         }
-        state.wake_expired(shared.now);
+        if state.has_waiting() {
+            state.wake_expired(shared.now);
+        }
         if ready.due
             && let Link::Up { .. } = &state.link
         {
@@ -269,21 +321,18 @@ fn expire(state: &mut crate::channel::ChannelState, now: Instant) {
 }
 
 /// Writes what there is, first and without asking; stops at the first `WouldBlock`, or at the bound of
-/// a turn, and answers then that another turn is wanted.
+/// a turn. Answers whether another turn is wanted, and how the socket failed, if it did.
 fn flush<I: Io>(
     shared: &mut Shared<I>,
     socket: &I::Socket,
     ready: &mut Ready,
     proto: &mut ClientConnection<usize>,
     out: &mut corewire_codec::SendBuffer,
-) -> bool {
+) -> (bool, Option<std::io::ErrorKind>) {
     if out.is_empty() {
-        return false;
+        return (false, None);
     }
     let written = shared.write(socket, out, ready);
-    if let Some(kind) = written.failed {
-        proto.handle_error(kind);
-    }
     proto.handle_write(written.progress, !out.is_empty(), shared.now);
-    written.more
+    (written.more, written.failed)
 }

@@ -58,6 +58,11 @@ impl Doorbell {
         let _ = rustix::io::read(&self.bell, &mut counter);
     }
 
+    #[cfg(feature = "sim")]
+    pub(crate) fn has_orders(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
     /// Takes one order.
     pub(crate) fn take(&self) -> Option<Order> {
         self.inbox.try_recv().ok()

@@ -12,6 +12,9 @@
 //! Fairness: each connection is bounded in frames and receives per turn; what is left over puts it
 //! at the end of the queue for the next turn.
 
+#[cfg(feature = "sim")]
+mod census;
+
 use corewire_codec::{RecvBuffer, SendBuffer};
 use slab::Slab;
 use std::collections::VecDeque;
@@ -34,6 +37,7 @@ use crate::local::Local;
 use crate::recv_pool::RecvPool;
 use crate::server_conn::ServerConn;
 use crate::shard::DriverConfig;
+use crate::stream::StreamCell;
 use crate::timers::Timers;
 
 /// How long a shard leaves its listener alone after the system refused it a descriptor.
@@ -209,6 +213,7 @@ pub(crate) struct Driver<I: Io> {
     news: Vec<Readiness>,
     keys: Vec<u32>,
     tokens: Vec<Token>,
+    streams: Vec<Rc<StreamCell>>,
 }
 
 impl<I: Io> Driver<I> {
@@ -228,6 +233,7 @@ impl<I: Io> Driver<I> {
         Ok(Self {
             server: Rc::new(config.server),
             shared: Shared {
+                now: io.now(),
                 io,
                 counters,
                 dispatch,
@@ -235,7 +241,6 @@ impl<I: Io> Driver<I> {
                 timers: Timers::default(),
                 recv: RecvPool::new(config.budgets.receive_bytes),
                 send: SendBuffer::new(),
-                now: Instant::now(),
                 drain_by: None,
                 config,
             },
@@ -252,6 +257,7 @@ impl<I: Io> Driver<I> {
             news: Vec::new(),
             keys: Vec::new(),
             tokens: Vec::new(),
+            streams: Vec::new(),
         })
     }
 
@@ -262,7 +268,7 @@ impl<I: Io> Driver<I> {
         let ready = !self.run.is_empty() || self.is_acceptable() || busy;
         let wait = if ready { Duration::ZERO } else { wait };
         self.shared.io.poll(&mut self.news, wait)?;
-        self.shared.now = Instant::now();
+        self.shared.now = self.shared.io.now();
         self.local.set_now(Some(self.shared.now));
         self.take_readiness();
         if self.local.take_news() {
@@ -298,6 +304,11 @@ impl<I: Io> Driver<I> {
         }
     }
 
+    /// Whether connections have work left, so that the shard must not sleep.
+    pub(crate) fn has_queue(&self) -> bool {
+        !self.run.is_empty()
+    }
+
     /// For a shard that spins: tries to receive on the connection that was busy alone, without asking
     /// for readiness first, which saves its next call a system call. Every fourth time it declines,
     /// so that the others are looked after. Answers whether something came, or `None` if it declined.
@@ -314,7 +325,7 @@ impl<I: Io> Driver<I> {
             return None;
         };
         entry.readable = true;
-        self.shared.now = Instant::now();
+        self.shared.now = self.shared.io.now();
         self.local.set_now(Some(self.shared.now));
         Some(self.run_connection(token))
     }
@@ -373,7 +384,7 @@ impl<I: Io> Driver<I> {
         doorbell.silence();
         while let Some(order) = doorbell.take() {
             match order {
-                Order::Wake(key) => self.wake_call(key),
+                Order::Wake(key) => self.local.wake_key(key),
                 Order::Drain(within) => self.drain(self.shared.now + within),
                 Order::Knock => {}
                 Order::Listen => self.set_acceptable(),
@@ -402,7 +413,9 @@ impl<I: Io> Driver<I> {
             self.enqueue(token);
         }
         self.tokens = tokens;
-        for stream in self.local.take_streams() {
+        let mut streams = core::mem::take(&mut self.streams);
+        self.local.swap_streams(&mut streams);
+        for stream in streams.drain(..) {
             if let Some(Entry { conn: Some(conn), .. }) = self.enqueue(stream.token) {
                 match conn {
                     Conn::Server(conn) => conn.push_stream(stream),
@@ -410,6 +423,7 @@ impl<I: Io> Driver<I> {
                 }
             }
         }
+        self.streams = streams;
         for channel in self.local.take_connects() {
             self.connect(channel);
         }
@@ -644,6 +658,12 @@ impl<I: Io> Driver<I> {
             }
         }
     }
+}
+
+/// Unsent bytes of a connection above which its streams write nothing more: a part of what it may hold,
+/// so that streams neither keep it from being read nor replies far from the socket.
+pub(crate) fn stream_bytes_max<I: Io>(shared: &Shared<I>) -> usize {
+    shared.config.budgets.unsent_bytes_max / 4
 }
 
 /// Whether the system lacks descriptors or memory for one more connection.

@@ -15,7 +15,7 @@ use rustix::net::{
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::address::{Address, Peer};
 use crate::doorbell::Doorbell;
@@ -70,6 +70,11 @@ impl AsFd for Doorbell {
 impl Io for Epoll {
     type Socket = OwnedFd;
     type Listener = Arc<OwnedFd>;
+
+    #[inline]
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
 
     fn poll(&mut self, news: &mut Vec<Readiness>, wait: Duration) -> io::Result<()> {
         let wait = Timespec {

@@ -14,6 +14,7 @@ use crate::epoll::Epoll;
 use crate::local::Local;
 use crate::rt::{self, Parker};
 use crate::shard::{DriverConfig, Spin};
+use crate::spin::{Rest, Rester};
 
 /// Everything one shard needs to run.
 pub(crate) struct ShardParts {
@@ -30,7 +31,7 @@ pub(crate) struct ShardTask {
     parker: Parker,
     local: Rc<Local>,
     counters: Arc<ShardCounters>,
-    spin: Spin,
+    rester: Rester,
 }
 
 impl ShardTask {
@@ -51,7 +52,7 @@ impl ShardTask {
             dispatch,
             parts.counters,
         )?;
-        Ok(Self { driver, parker, local, counters, spin: parts.spin })
+        Ok(Self { driver, parker, local, counters, rester: Rester::new(parts.spin) })
     }
 
     /// Turns until the shard is drained or `until` says so, and drops its tasks then.
@@ -62,7 +63,6 @@ impl ShardTask {
     }
 
     async fn turns(&mut self, until: impl Fn() -> bool) -> io::Result<()> {
-        let mut idle_since: Option<Instant> = None;
         let mut reactor_at = self.driver.now();
         let mut yielded_at = reactor_at;
         let mut wait = Duration::ZERO;
@@ -93,49 +93,26 @@ impl ShardTask {
                 rt::yield_now().await;
             }
             wait = Duration::ZERO;
-            spinning = self.spin != Spin::Off;
-            if worked || ran || self.local.has_news() {
-                idle_since = None;
+            // What tasks and sleeps brought about may have left work, too.
+            if worked || ran || self.local.has_news() || self.driver.has_queue() {
                 // The next turn may as well wait as it looks: one system call instead of two.
-                if self.spin == Spin::Off && self.may_doze(now) {
+                if self.rester.worked(now) == Rest::Doze && self.may_doze(now) {
                     wait = self.doze(now);
                 }
+                spinning = self.rester.spins();
                 continue;
             }
-            let idle = now.duration_since(*idle_since.get_or_insert(now));
-            match self.rest(now, idle) {
+            let rest = self.rester.idle(now, self.may_doze(now));
+            spinning = rest == Rest::Spin;
+            match rest {
                 Rest::Spin => {}
-                Rest::Doze => {
-                    spinning = false;
-                    wait = self.doze(now);
-                }
+                Rest::Doze => wait = self.doze(now),
                 Rest::Park => {
-                    spinning = false;
-                    idle_since = None;
                     self.park().await?;
+                    self.rester.parked();
                     reactor_at = Instant::now();
                 }
             }
-        }
-    }
-
-    /// What to do after this long without work.
-    fn rest(&self, now: Instant, idle: Duration) -> Rest {
-        let spins = match self.spin {
-            Spin::Off => false,
-            Spin::For(limit) => idle < limit,
-            Spin::Always => true,
-        };
-        let spun = match self.spin {
-            Spin::For(limit) => limit,
-            Spin::Off | Spin::Always => Duration::ZERO,
-        };
-        if spins {
-            Rest::Spin
-        } else if idle < spun + DOZE_FOR && self.may_doze(now) {
-            Rest::Doze
-        } else {
-            Rest::Park
         }
     }
 
@@ -160,23 +137,6 @@ impl ShardTask {
         outcome
     }
 }
-
-/// The three ways of having nothing to do.
-enum Rest {
-    /// Look again at once.
-    Spin,
-    /// Wait for sockets in the kernel, from within the driver, and look after glommio every
-    /// millisecond. A wake-up from here costs much less than one from a park
-    /// (docs/decisions/0005).
-    Doze,
-    /// Give the thread to glommio, which sleeps until anything at all happens.
-    Park,
-}
-
-/// How long to doze before parking. The ski-rental argument: who dozes until it has cost as much as
-/// a park costs more pays at most twice the best choice, whatever the pauses are. Five looks at
-/// glommio are taken for that point; it was not measured more closely.
-const DOZE_FOR: Duration = Duration::from_millis(5);
 
 /// How long after somebody began to wait for something of glommio's the shard sleeps only in glommio.
 /// Later it may doze as well, and what glommio has to say waits for up to [`rt::REACTOR_EVERY`].

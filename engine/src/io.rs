@@ -7,7 +7,7 @@
 use bytes::BytesMut;
 use corewire_codec::SendBuffer;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::address::{Address, Peer};
 
@@ -62,6 +62,9 @@ pub trait Io: 'static {
     type Socket: 'static;
     /// A listening socket. Dropping it does not close what it listens on.
     type Listener: 'static;
+
+    /// The time, by the clock that the driver goes by.
+    fn now(&self) -> Instant;
 
     /// Appends what became ready to `news`; waits for at most `wait` when nothing is.
     ///

@@ -95,8 +95,13 @@ mod rt;
 mod server;
 #[cfg(feature = "shard")]
 mod server_conn;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod sim;
 #[cfg(feature = "shard")]
 mod sleep;
+#[cfg(feature = "shard")]
+mod spin;
 #[cfg(feature = "shard")]
 mod stream;
 #[cfg(feature = "shard")]

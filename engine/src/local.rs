@@ -19,6 +19,24 @@ use crate::tasks::{TASK, Tasks};
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Local>>> = const { RefCell::new(None) };
+    #[cfg(feature = "sim")]
+    static VIRTUAL: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// The time now, where that of the driver's turn is not exact enough. A simulated shard has its own.
+#[inline]
+pub(crate) fn clock() -> Instant {
+    #[cfg(feature = "sim")]
+    if let Some(now) = VIRTUAL.get() {
+        return now;
+    }
+    Instant::now()
+}
+
+/// Sets the time of this thread's simulation, or ends it; answers the one before.
+#[cfg(feature = "sim")]
+pub(crate) fn set_clock(now: Option<Instant>) -> Option<Instant> {
+    VIRTUAL.replace(now)
 }
 
 /// One shard's mailbox.
@@ -76,6 +94,13 @@ impl Local {
         CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
     }
 
+    /// Makes another mailbox the thread's, or none; answers the one before. A simulation has the
+    /// shards of many threads on one.
+    #[cfg(feature = "sim")]
+    pub(crate) fn swap_current(local: Option<Rc<Self>>) -> Option<Rc<Self>> {
+        CURRENT.with(|current| current.replace(local))
+    }
+
     /// Wakes the work with this key if the thread is that of the shard with this doorbell.
     #[inline]
     fn wake_here(key: u32, doorbell: &Arc<Doorbell>) -> bool {
@@ -124,8 +149,8 @@ impl Local {
         self.knock();
     }
 
-    pub(crate) fn take_streams(&self) -> Vec<Rc<StreamCell>> {
-        core::mem::take(&mut *self.streams.borrow_mut())
+    pub(crate) fn swap_streams(&self, streams: &mut Vec<Rc<StreamCell>>) {
+        core::mem::swap(&mut *self.streams.borrow_mut(), streams);
     }
 
     /// Takes out the streams of one connection, which has its turn.
@@ -158,7 +183,7 @@ impl Local {
     /// it saves a clock read per call.
     #[inline]
     pub(crate) fn now(&self) -> Instant {
-        self.now.get().unwrap_or_else(Instant::now)
+        self.now.get().unwrap_or_else(clock)
     }
 
     /// Somebody begins to wait for something that the driver brings: a reply, a sleep, a task.
@@ -210,7 +235,7 @@ impl Drop for Entered {
     fn drop(&mut self) {
         let left = CURRENT.try_with(|current| current.replace(None)).ok().flatten();
         // Channels that still wait to be connected hold this mailbox, and so do streams: let go of them.
-        drop(left.map(|local| (local.take_connects(), local.take_streams())));
+        drop(left.map(|local| (local.take_connects(), local.streams.take())));
     }
 }
 

@@ -40,8 +40,13 @@ impl RecvPool {
         Self { usual: Vec::new(), large: Vec::new(), bytes }
     }
 
-    /// An empty buffer whose whole room is free.
+    /// An empty buffer, at least half of whose room is free. The one that was used last serves on
+    /// behind the slices that were taken from it, so that the bodies of many small turns share one.
     pub(crate) fn lend(&mut self) -> RecvBuffer {
+        let half = self.bytes / 2;
+        if let Some(buffer) = self.usual.pop_if(|buffer| buffer.room() >= half) {
+            return buffer;
+        }
         for back in (0..self.usual.len()).rev().take(TRIES) {
             if self.usual[back].try_room(self.bytes) {
                 return self.usual.swap_remove(back);
@@ -106,10 +111,12 @@ impl RecvPool {
         self.give_back(old);
     }
 
-    /// The smallest kept buffer that takes so many bytes, if one is free.
+    /// The smallest kept buffer that takes so many bytes, if one is free; none of more than twice the
+    /// size, for a body that is kept keeps all of its buffer.
     fn lend_large(&mut self, bytes: usize) -> Option<RecvBuffer> {
         let first = self.large.partition_point(|buffer| buffer.made_with() < bytes);
-        let place = (first..self.large.len()).find(|&place| self.large[place].try_room(bytes))?;
+        let end = self.large.partition_point(|buffer| buffer.made_with() / 2 <= bytes);
+        let place = (first..end).find(|&place| self.large[place].try_room(bytes))?;
         Some(self.large.remove(place))
     }
 

@@ -41,7 +41,7 @@ pub struct EngineConfig {
     pub addresses: Vec<Address>,
     /// Where the shards run.
     pub placement: Placement,
-    /// How long an idle shard looks for work before it sleeps.
+    /// Whether an idle shard looks for work before it sleeps.
     pub spin: Spin,
     /// Connections that may wait to be accepted, per shard; the kernel caps it at
     /// `net.core.somaxconn`. Default 4,096; 1 to 65,535.
@@ -382,7 +382,7 @@ fn run_shard(
 pub struct ClientShard {
     /// The CPU to pin the thread to.
     pub cpu: Option<usize>,
-    /// How long the shard looks for work before it sleeps.
+    /// Whether the shard looks for work before it sleeps.
     pub spin: Spin,
 }
 

@@ -1,5 +1,8 @@
 //! One accepted connection and its turn.
 
+#[cfg(feature = "sim")]
+mod census;
+
 use corewire_codec::{RecvBuffer, RequestHead, SendBuffer, request_flags};
 use corewire_proto::{
     CloseReason, ServerConfig, ServerConnection, ServerIdentity, ServerInput, StreamKind,
@@ -12,7 +15,7 @@ use std::time::{Duration, Instant};
 use crate::address::Peer;
 use crate::calls::{Ended, Parked, Polled};
 use crate::dispatch::{Incoming, ReplySlot};
-use crate::driver::{After, Ready, Received, Shared};
+use crate::driver::{After, Ready, Received, Shared, stream_bytes_max};
 use crate::io::{Io, Token};
 use crate::stream::{Side, StreamCell, StreamEnds, StreamQueue};
 
@@ -99,7 +102,11 @@ impl<S: 'static> ServerConn<S> {
         if ready.due {
             self.handle_timeout(shared);
         }
-        self.poll_woken(shared);
+        // A timeout may have ended the connection: then its handlers must not go on, and nothing may
+        // follow the last go-away.
+        if self.proto.close_reason().is_none() {
+            self.poll_woken(shared);
+        }
         if shared.drain_by.is_some() && !self.proto.is_draining() {
             self.proto.drain(&mut self.send);
         }
@@ -451,10 +458,4 @@ impl<S: 'static> ServerConn<S> {
         self.linger = Some(Box::new((until, forgotten)));
         (if more { After::Again } else { After::Wait }, Some(until))
     }
-}
-
-/// Unsent bytes of a connection above which its streams write nothing more: a part of what it may hold,
-/// so that streams neither keep it from being read nor replies far from the socket.
-fn stream_bytes_max<I: Io>(shared: &Shared<I>) -> usize {
-    shared.config.budgets.unsent_bytes_max / 4
 }

@@ -3,6 +3,8 @@
 use corewire_codec::{FrameWriter, RecvBuffer, RequestHead, SendBuffer, Status};
 use corewire_proto::{ClientConfig, ClientConnection, ClientInput, CloseReason};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::Reply;
@@ -11,6 +13,10 @@ use crate::transport::Outcome;
 
 /// How much is received at once.
 pub(crate) const RECEIVE_BYTES: usize = 64 * 1024;
+
+/// Slices of one gathered write, and the bytes that it takes at most.
+pub(crate) const SLICES_MAX: usize = 32;
+pub(crate) const SEND_BYTES_MAX: usize = 1024 * 1024;
 
 /// One connection and what it carries. `T` is kept for each call in flight.
 #[derive(Debug)]
@@ -23,9 +29,9 @@ pub(crate) struct Session<T> {
 }
 
 impl<T> Session<T> {
-    pub(crate) fn new(config: &ClientConfig, now: Instant) -> Self {
+    pub(crate) fn new(config: &Arc<ClientConfig>, now: Instant) -> Self {
         let mut out = SendBuffer::new();
-        let proto = ClientConnection::new(*config, &mut out, now);
+        let proto = ClientConnection::new(Arc::clone(config), &mut out, now);
         Self { proto, recv: RecvBuffer::new(), out, proven: false }
     }
 
@@ -73,7 +79,17 @@ impl<T> Session<T> {
         head.call = call;
         head.timeout_us = timeout_us(deadline, now);
         let mut frame = self.out.request(&head, None);
-        let failure = match encode(&mut frame) {
+        // The caller's code may panic; the slot that was taken for it must not stay taken.
+        let encoded = catch_unwind(AssertUnwindSafe(|| encode(&mut frame)));
+        let encoded = match encoded {
+            Ok(encoded) => encoded,
+            Err(panic) => {
+                drop(frame);
+                drop(self.proto.unsend(call));
+                resume_unwind(panic);
+            }
+        };
+        let failure = match encoded {
             Ok(()) => match frame.finish(self.proto.peer_frame_bytes_max()) {
                 Ok(()) => return Ok(call),
                 Err(error) => NotSent::TooLarge(error),

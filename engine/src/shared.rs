@@ -32,11 +32,11 @@ use crate::wait::block_on;
 /// A channel that any thread may use. Cheap to clone; clones share one connection.
 ///
 /// It connects when the first call needs it, and again after the connection was lost, with the same
-/// back-off as [`Channel`](crate::Channel). Who drives the connection is chosen when it is made:
+/// back-off as `Channel`. Who drives the connection is chosen when it is made:
 /// `ClientThread::channel` has a thread for it, `SharedChannel::on_tokio` a task of tokio.
 ///
 /// A call passes two queues and wakes a thread on either way, and its request is encoded into memory
-/// of its own: code that runs on a shard calls over a [`Channel`](crate::Channel) instead.
+/// of its own: code that runs on a shard calls over a `Channel` instead.
 #[derive(Clone, Debug)]
 pub struct SharedChannel {
     handle: Arc<Handle>,

@@ -83,15 +83,15 @@ pub struct Sleep {
     place: Option<(u64, usize)>,
 }
 
-/// Completes after `duration`, never earlier and on an idle shard within some tens of microseconds of
-/// it; a shard that is busy looks at its sleeps once per turn.
+/// Completes after `duration`, never earlier and up to about a millisecond later: a shard that dozes
+/// counts in milliseconds, and one that is busy looks at its sleeps once per turn.
 ///
 /// # Panics
 ///
 /// When it is awaited on a thread that is no shard's.
 pub fn sleep(duration: Duration) -> Sleep {
     // A time past what the clock can say is never.
-    Sleep { local: None, until: Instant::now().checked_add(duration), place: None }
+    Sleep { local: None, until: crate::local::clock().checked_add(duration), place: None }
 }
 
 impl Future for Sleep {
@@ -99,7 +99,7 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let Some(until) = self.until else { return Poll::Pending };
-        if until <= Instant::now() {
+        if until <= crate::local::clock() {
             return Poll::Ready(());
         }
         let local = match &self.local {

@@ -3,7 +3,7 @@
 //! The task is one future, polled for whatever happened: the bell, readiness, the timer. Everything
 //! between two polls is synchronous, as on a shard.
 
-use corewire_proto::CloseReason;
+use corewire_proto::{ClientConfig, CloseReason};
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -23,12 +23,9 @@ use crate::config::{ChannelConfig, ONE_WAY_UNSENT_MAX, Reply};
 use crate::failure::{CallFailure, ConnectError, NotSent};
 use crate::line::Line;
 use crate::mailbox::{Bell, Control, Inbox, Mailbox};
-use crate::session::{RECEIVE_BYTES, Session};
+use crate::session::{RECEIVE_BYTES, SEND_BYTES_MAX, SLICES_MAX, Session};
 use crate::shared::{Command, Completion, SharedChannel};
 use crate::transport::Outcome;
-
-/// Slices per gathered write.
-const SLICES_MAX: usize = 32;
 
 /// How long a connection that takes nothing more may go on to bring something: what the server said
 /// before it left tells which calls it has not run.
@@ -64,6 +61,7 @@ impl SharedChannel {
             waiting: Line::default(),
             calls: HashMap::new(),
             timer: None,
+            connection: Arc::new(config.connection),
             config,
         };
         runtime.spawn(poll_fn(move |context| driver.poll(context)));
@@ -112,7 +110,7 @@ impl Stream {
 
     fn try_write(&self, from: &SendBuffer) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let filled = from.chunks(&mut slices, usize::MAX);
+        let filled = from.chunks(&mut slices, SEND_BYTES_MAX);
         let slices = slices.get(..filled).unwrap_or(&[]);
         match self {
             Self::Tcp(stream) => stream.try_write_vectored(slices),
@@ -146,6 +144,7 @@ struct InFlight {
 struct Driver {
     address: Address,
     config: ChannelConfig,
+    connection: Arc<ClientConfig>,
     inbox: Inbox,
     rings: mpsc::Receiver<()>,
     /// Whether the bell was rung since the queues were looked at.
@@ -282,7 +281,7 @@ impl Driver {
             Link::Connecting(connecting) => match connecting.as_mut().poll(context) {
                 Poll::Pending => false,
                 Poll::Ready(Ok(stream)) => {
-                    let session = Box::new(Session::new(&self.config.connection, now));
+                    let session = Box::new(Session::new(&self.connection, now));
                     self.link = Link::Up { stream, session };
                     tracing::debug!(server = %self.address, "connected");
                     true

@@ -1,8 +1,8 @@
 //! What the generated clients call through, whoever drives the connection.
 //!
 //! A [`Transport`] begins calls; a [`Pending`] is one that was begun, or will be. There are three,
-//! over one sans-io connection: [`Channel`](crate::Channel) on a shard, [`SharedChannel`](crate::SharedChannel)
-//! for any thread, and [`blocking::Channel`](crate::blocking::Channel) for a thread of its own.
+//! over one sans-io connection: `Channel` on a shard, `SharedChannel` for any thread, and
+//! `blocking::Channel` for a thread of its own.
 
 use corewire_codec::{FrameWriter, RequestHead, Status};
 use std::future::Future;

@@ -1,12 +1,14 @@
-//! What the example programs share: their flags, their log, and the key-value service.
+//! What the example programs share: their flags, their log, the key-value service, and those that stream.
 #![forbid(unsafe_code)]
 
 use clap::Args;
-use corewire::{Address, Placement, Running, Server, ServerBuilder, Spin, StartError};
+use corewire::{
+    Address, Placement, Running, Server, ServerBuilder, Service, ShardInfo, Spin, StartError,
+};
 use std::process::ExitCode;
-use std::time::Duration;
 
 pub mod kv;
+pub mod room;
 
 /// The flags of an example server.
 #[derive(Args, Clone, Debug)]
@@ -19,8 +21,9 @@ pub struct ServerFlags {
     #[arg(long, value_parser = parse_cores)]
     pub cores: Option<Cores>,
 
-    /// How long an idle shard looks for work before it sleeps: off, always, or microseconds
-    #[arg(long, default_value = "off", value_parser = parse_spin)]
+    /// Whether an idle shard looks for work before it sleeps: off, always, or microseconds, up to
+    /// which it does while that pays
+    #[arg(long, default_value = "off", value_name = "off|always|MICROSECONDS")]
     pub spin: Spin,
 }
 
@@ -30,22 +33,6 @@ pub struct Cores(Vec<usize>);
 
 fn parse_cores(text: &str) -> Result<Cores, String> {
     corewire::parse_cpus(text).map(Cores)
-}
-
-/// Reads `off`, `always`, or a number of microseconds.
-///
-/// # Errors
-///
-/// One sentence with what is allowed.
-pub fn parse_spin(text: &str) -> Result<Spin, String> {
-    match text {
-        "off" => Ok(Spin::Off),
-        "always" => Ok(Spin::Always),
-        number => match number.parse::<u64>() {
-            Ok(micros) if micros <= 1_000_000 => Ok(Spin::For(Duration::from_micros(micros))),
-            _ => Err("give off, always, or microseconds up to 1000000".into()),
-        },
-    }
 }
 
 impl ServerFlags {
@@ -73,13 +60,26 @@ pub struct Kept {
 ///
 /// What keeps the server from starting, with the remedy.
 pub fn keep_server(address: Option<Address>) -> Result<Kept, StartError> {
+    keep(address, |_shard| kv::KeyValueServer::new(kv::Store::default()))
+}
+
+/// Starts a server of any service with one shard on a port of the system's choice, unless there is an
+/// address to call already.
+///
+/// # Errors
+///
+/// What keeps the server from starting, with the remedy.
+pub fn keep<S: Service>(
+    address: Option<Address>,
+    make: impl Fn(ShardInfo) -> S + Send + Sync + 'static,
+) -> Result<Kept, StartError> {
     if let Some(address) = address {
         return Ok(Kept { address, server: None });
     }
     let server = Server::builder()
         .address("127.0.0.1:0")
         .placement(Placement::Unpinned(1))
-        .service(|_shard| kv::KeyValueServer::new(kv::Store::default()))
+        .service(make)
         .start()?;
     let address = server.addresses().first().cloned();
     let address = address.ok_or_else(|| StartError::Config("the server has no address".into()))?;

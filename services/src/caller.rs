@@ -117,7 +117,7 @@ impl<P: Pending, D: Decode<R>, R> Call<P, D, R> {
 
     /// Makes the call in the background and calls `done` with its result, once, on the thread that
     /// drives the connection: a `done` that takes long keeps other calls waiting. On a
-    /// [`blocking`](crate::blocking) channel that is this thread, now.
+    /// `blocking::Channel` that is this thread, now.
     pub fn then(self, done: impl FnOnce(Result<R, CallError>) + Send + 'static)
     where
         D: 'static,

@@ -55,10 +55,34 @@
 //!
 //! A failed call's [`CallError`] says whether the call may have run.
 //!
+//! # Callers that are not on a shard
+//!
+//! A generated client is generic over its channel, `KeyValueClient<C>`, and otherwise the same for
+//! everybody. Choose the channel by where the calling code runs:
+//!
+//! - **On a shard**: `Channel`, the default. A call writes into the connection's buffer at once
+//!   and makes no allocation in steady state. It is not `Send`.
+//! - **On any thread, under any executor or none**: `SharedChannel`, made by a `ClientThread`. It is
+//!   `Send`, and clones share one connection. Each call encodes into memory of its own, passes a
+//!   queue to the client thread, and its reply wakes the caller: two threads are woken for a call
+//!   on an idle channel, and several allocations made.
+//! - **On tokio** (feature `tokio`): `SharedChannel::on_tokio`. The same handle; the connection is a
+//!   task of the runtime, and there is no further thread.
+//! - **On one thread that may block** (feature `blocking`): `blocking::Channel`. No thread, no
+//!   queue and no executor; one call at a time, and three further system calls before each.
+//!
+//! What these cost in time was not measured yet.
+//!
+//! Without the default feature `shard` there are no servers, and nothing depends on glommio. A trait
+//! under [`macro@service`] compiles all the same, so that servers and callers can share it.
+//!
+//! There are three ways to have a [`Call`]'s result: await it, [`wait`](Call::wait) for it, or pass a
+//! callback to [`then`](Call::then).
+//!
 //! # Where next
 //!
 //! `examples/` in the repository holds whole programs; [`macro@service`] explains the macro;
-//! [`ServerBuilder`] lists what a server can be told.
+//! `ServerBuilder` lists what a server can be told.
 #![forbid(unsafe_code)]
 
 // The macro's paths begin with `::corewire`, also inside this crate.

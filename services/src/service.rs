@@ -92,7 +92,7 @@ impl IncomingCall<'_, '_> {
     }
 
     /// The body as it came: a slice of what was received, not copied. It keeps one of the
-    /// shard's receive buffers (128 KiB unless configured otherwise) alive: copy what is to be kept for long.
+    /// shard's receive buffers (132 KiB unless configured otherwise) alive: copy what is to be kept for long.
     #[inline]
     pub fn raw_body(&mut self) -> Bytes {
         self.incoming.payload.take().map(Payload::into_body).unwrap_or_default()

@@ -251,6 +251,6 @@ fn twenty_thousand_hostile_connections() {
     // is fragmentation and entries of timers that are not due yet (24 bytes each, for a minute).
     assert!(after < before + (4 << 20), "{before} → {after}");
     // And it is back to where it was before the first of them, but for what is kept on purpose: at
-    // most 64 receive buffers of 128 KiB on each of the two shards, of which one flood fills some.
+    // most 64 receive buffers of 132 KiB on each of the two shards, of which one flood fills some.
     assert!(after < fresh + (16 << 20) + (4 << 20), "{fresh} → {after}");
 }

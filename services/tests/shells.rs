@@ -524,6 +524,48 @@ fn shards_share_a_unix_socket() {
     }
 }
 
+/// An argument whose encoding panics.
+#[derive(Debug)]
+struct Bomb;
+
+impl<C: speedy::Context> speedy::Writable<C> for Bomb {
+    fn write_to<W: ?Sized + speedy::Writer<C>>(&self, _: &mut W) -> Result<(), C::Error> {
+        panic!("an argument panics, as the test wants")
+    }
+}
+
+impl<'a, C: speedy::Context> speedy::Readable<'a, C> for Bomb {
+    fn read_from<R: speedy::Reader<'a, C>>(_: &mut R) -> Result<Self, C::Error> {
+        Ok(Self)
+    }
+}
+
+/// The subject's `add`, called with what cannot be encoded.
+#[corewire::service(name = "Subject")]
+trait Bombed {
+    /// Panics in the caller.
+    async fn add(&self, bomb: Bomb) -> Result<u32, corewire::Status>;
+}
+
+/// A panic of the caller's own code is the caller's, and leaves the connection as it was.
+#[test]
+fn an_argument_that_panics_harms_its_caller_only() {
+    fn survives<C: Transport + Clone>(channel: C) {
+        let bombed = BombedClient::new(channel.clone());
+        let client = SubjectClient::new(channel);
+        assert_eq!(client.add(1, 2).wait(), Ok(3));
+        for _ in 0..3 {
+            let call = std::panic::AssertUnwindSafe(|| bombed.add(Bomb).wait());
+            assert!(std::panic::catch_unwind(call).is_err());
+            assert_eq!(client.add(1, 2).wait(), Ok(3));
+        }
+    }
+    let world = World::new(Shell::Thread, Family::Tcp);
+    let thread = ClientThread::start(ClientShard::default()).unwrap();
+    survives(thread.channel(&world.address, ChannelConfig::default()).unwrap());
+    survives(blocking::Channel::connect(&world.address).unwrap());
+}
+
 /// The client for any thread goes where it says: it, its calls and their callbacks are `Send`.
 #[test]
 fn the_shared_client_and_its_calls_are_send() {

@@ -1,11 +1,11 @@
-//! Streams and one-way calls over real sockets, on a shard.
+//! Streams over real sockets, on a shard.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 
 use corewire::{
-    Bytes, CallError, Channel, ChannelConfig, Limits, Running, Server, Status, StatusCode,
-    Streaming, Timeouts, codec, spawn,
+    Bytes, CallError, Channel, ChannelConfig, Limits, Status, StatusCode, Streaming, Timeouts,
+    codec, spawn,
 };
 use futures_lite::future::yield_now;
 use futures_lite::stream;
@@ -13,8 +13,8 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use support::streams::{FeedClient, FeedServer, Seen, Source, feed};
-use support::{PATIENCE, address, client, count, end, until};
+use support::streams::{FeedClient, eventually, feed, feed_with};
+use support::{address, client, count, end, until};
 
 async fn collect<T>(mut stream: Streaming<T>) -> Vec<T> {
     let mut all = Vec::new();
@@ -50,15 +50,6 @@ fn endless(bytes: usize, made: &Rc<Cell<usize>>) -> Streaming<Bytes> {
         made.set(made.get() + 1);
         Ok(body.clone())
     }))
-}
-
-/// Waits for what handlers do, while the shard goes on.
-async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !done() {
-        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
-        corewire::sleep(Duration::from_millis(1)).await;
-    }
 }
 
 #[test]
@@ -355,22 +346,10 @@ fn deadlines_end_streams() {
     end(server);
 }
 
-fn server_with(
-    change: impl FnOnce(corewire::ServerBuilder) -> corewire::ServerBuilder,
-) -> (Running, Seen) {
-    let seen = Seen::default();
-    let shared = seen.clone();
-    let builder = Server::builder()
-        .address("127.0.0.1:0")
-        .placement(corewire::Placement::Unpinned(1))
-        .service(move |_| FeedServer::new(Source { seen: shared.clone() }));
-    (change(builder).start().unwrap(), seen)
-}
-
 /// Streams that are open when a server drains go on; what is left at its deadline ends with a status.
 #[test]
 fn a_drain_lets_streams_finish() {
-    let (server, seen) = server_with(|it| it.drain_within(Duration::from_millis(500)));
+    let (server, seen) = feed_with(|it| it.drain_within(Duration::from_millis(500)));
     let to = address(&server);
     let (server, started) = client(move || async move {
         let feed = FeedClient::connect(to).await.unwrap();
@@ -408,7 +387,7 @@ fn a_drain_lets_streams_finish() {
 
 #[test]
 fn a_lost_connection_ends_all_its_streams() {
-    let (server, seen) = server_with(|it| it.drain_within(Duration::ZERO));
+    let (server, seen) = feed_with(|it| it.drain_within(Duration::ZERO));
     let to = address(&server);
     client(move || async move {
         let feed = FeedClient::connect(to).await.unwrap();
@@ -499,7 +478,7 @@ fn the_smallest_windows_do() {
         connection_credit: codec::ConnectionCredit::new(65_536).unwrap(),
         ..Limits::default()
     };
-    let (server, _) = server_with(|it| it.limits(limits));
+    let (server, _) = feed_with(|it| it.limits(limits));
     let to = address(&server);
     client(move || async move {
         let feed = over(to, |config| config.connection.limits = limits).await;
@@ -534,7 +513,7 @@ async fn over(to: SocketAddr, change: impl FnOnce(&mut ChannelConfig)) -> FeedCl
 fn a_message_that_is_too_large_ends_its_stream() {
     let limits =
         Limits { frame_bytes: codec::FrameBytes::new(65_536).unwrap(), ..Limits::default() };
-    let (server, _) = server_with(|it| it.limits(limits));
+    let (server, _) = feed_with(|it| it.limits(limits));
     let to = address(&server);
     client(move || async move {
         let feed = over(to, |config| config.connection.limits = limits).await;
@@ -548,65 +527,6 @@ fn a_message_that_is_too_large_ends_its_stream() {
     end(server);
 }
 
-/// One-way calls that may not pend are dropped and counted; those that run are not.
-#[test]
-fn dropped_one_way_calls_are_counted() {
-    let (server, seen) = server_with(|it| it.one_way_pending_max(3));
-    let to = address(&server);
-    let lingering = seen.clone();
-    client(move || async move {
-        let feed = FeedClient::connect(to).await.unwrap();
-        for _ in 0..10 {
-            feed.linger().await.unwrap();
-        }
-        for _ in 0..10 {
-            feed.touch(1).await.unwrap();
-        }
-        assert_eq!(feed.add(1, 2).await, Ok(3));
-        assert_eq!(lingering.begun(), 3);
-        // While as many pend as may, none is taken.
-        assert_eq!(lingering.touched(), 0);
-    });
-    assert_eq!(count(&server, |shard| shard.one_way_dropped.value()), 17);
-    until("the lingering ones go with their connection", || seen.ended() == 3);
-    end(server);
-}
-
-/// A one-way call has a deadline like any other; its handler is dropped there.
-#[test]
-fn one_way_calls_end_at_their_deadline() {
-    let (server, seen) = feed();
-    let to = address(&server);
-    client(move || async move {
-        let feed = FeedClient::connect(to).await.unwrap();
-        let sent = Instant::now();
-        feed.clone().with_timeout(Duration::from_millis(50)).linger().await.unwrap();
-        assert_eq!(feed.add(1, 2).await, Ok(3));
-        assert_eq!(seen.begun(), 1);
-        eventually("it is dropped", || seen.ended() == 1).await;
-        assert!(sent.elapsed() < Duration::from_secs(2), "{:?}", sent.elapsed());
-    });
-    end(server);
-}
-
-/// More one-way calls than the connection takes at once wait for it and are not lost.
-#[test]
-fn many_one_way_calls_wait_for_the_socket() {
-    const CALLS: u64 = 200_000;
-    let (server, seen) = feed();
-    let to = address(&server);
-    client(move || async move {
-        let feed = FeedClient::connect(to).await.unwrap();
-        for _ in 0..CALLS {
-            feed.touch(1).await.unwrap();
-        }
-        assert_eq!(feed.add(1, 2).await, Ok(3));
-        assert_eq!(seen.touched(), CALLS);
-    });
-    assert_eq!(count(&server, |shard| shard.one_way_dropped.value()), 0);
-    end(server);
-}
-
 /// A connection whose streams are all idle is kept alive by its pings.
 #[test]
 fn an_idle_stream_outlives_silence() {
@@ -615,7 +535,7 @@ fn an_idle_stream_outlives_silence() {
         ping: Duration::from_millis(2000),
         ..Timeouts::default()
     };
-    let (server, _) = server_with(|it| it.timeouts(timeouts));
+    let (server, _) = feed_with(|it| it.timeouts(timeouts));
     let to = address(&server);
     client(move || async move {
         let feed = over(to, |config| config.connection.timeouts = timeouts).await;

@@ -4,7 +4,8 @@
 //! cargo run --release -p corewire-benches --bin floor
 //! ```
 //!
-//! Builds the C programs in `benches/floor/` and Corewire's release binaries, runs them in turn on two cores, and prints
+//! Builds the C programs in `benches/floor/` and Corewire's release binaries, runs them in turn on two cores (Corewire's
+//! server under its own client, and under the floor's, which costs next to nothing), and prints
 //! medians, ratios and the promises with `holds` or `MISSES`. `--only-floors` measures the floor against itself, which
 //! shows how much the machine alone moves a ratio.
 
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use corewire_benches::cli::{self, Measure};
-use corewire_benches::contender::{Contender, Corewire, Floor};
+use corewire_benches::contender::{Contender, Corewire, CorewireServer, Floor};
 use corewire_benches::host::Host;
 use corewire_benches::results::Results;
 use corewire_benches::sample::Figure;
@@ -63,15 +64,21 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     let folder = toolbox::floor_folder();
     toolbox::build_floor(&folder)?;
     let floor = Box::new(Floor::new("floor", folder.clone()));
-    let rival: Box<dyn Contender> = if arguments.only_floors {
-        Box::new(Floor::new("floor again", folder))
+    let rivals: Vec<Box<dyn Contender>> = if arguments.only_floors {
+        vec![Box::new(Floor::new("floor again", folder))]
     } else {
         if !measure.no_build {
             toolbox::build(toolbox::BUILD_COREWIRE)?;
         }
-        Box::new(Corewire::new(toolbox::release()))
+        let release = toolbox::release();
+        vec![
+            Box::new(Corewire::new(release.clone())),
+            Box::new(CorewireServer::new(release, folder)),
+        ]
     };
-    let plan = measure.plan(asked.clone(), vec![floor, rival], SECS);
+    let mut contenders: Vec<Box<dyn Contender>> = vec![floor];
+    contenders.extend(rivals);
+    let plan = measure.plan(asked.clone(), contenders, SECS);
     plan.check()?;
 
     let host = Host::look();

@@ -3,8 +3,8 @@
 mod input;
 mod streams;
 
-use std::borrow::Borrow;
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
 use corewire_codec::{
@@ -54,8 +54,8 @@ struct Slot<T> {
 /// See the [crate's page](crate) for how to drive it.
 #[derive(Debug)]
 pub struct ClientConnection<T> {
-    /// A copy of its own, so that a connection may go from thread to thread.
-    config: ClientConfig,
+    /// Counted across threads, so that a connection may go from one to the other.
+    config: Arc<ClientConfig>,
     phase: Phase,
     /// Whether the server's hello came.
     ready: bool,
@@ -83,8 +83,7 @@ pub struct ClientConnection<T> {
 impl<T> ClientConnection<T> {
     /// A connection that was just made; its hello is appended to `out`.
     #[must_use]
-    pub fn new(config: impl Borrow<ClientConfig>, out: &mut SendBuffer, now: Instant) -> Self {
-        let config = *config.borrow();
+    pub fn new(config: Arc<ClientConfig>, out: &mut SendBuffer, now: Instant) -> Self {
         let own = records(&config.limits, &config.timeouts);
         out.hello(&Hello { version: VERSION, role: Role::Client, records: own });
         let random = mix(config.jitter_seed, 0);
@@ -205,6 +204,13 @@ impl<T> ClientConnection<T> {
         }
     }
 
+    /// A time no later than the first deadline of the calls in flight.
+    #[must_use]
+    #[inline]
+    pub fn earliest_deadline(&self) -> Option<Instant> {
+        self.earliest.filter(|_| self.waiting != 0)
+    }
+
     /// Takes back the call that was begun last and whose request was not appended.
     pub fn unsend(&mut self, call: u32) -> Option<T> {
         let work = self.take(call)?;
@@ -253,6 +259,12 @@ impl<T> ClientConnection<T> {
         if !matches!(self.phase, Phase::Closed(_)) {
             out.cancel(call, reason);
         }
+        #[cfg(feature = "canary")]
+        if reason == CancelReason::Deadline
+            && crate::canary::is_planted(crate::canary::Bug::EarlySlot)
+        {
+            self.release(call);
+        }
         Some(work)
     }
 
@@ -278,8 +290,8 @@ impl<T> ClientConnection<T> {
             Err(rule) => return self.misbehaved(rule, out),
         };
         self.link.handle_frame(now);
-        // Most frames are replies: they take the short way, and the others stay out of it.
-        if header.kind != FrameKind::Reply {
+        // Most frames are replies that end their call: they take the short way, and the others stay out of it.
+        if header.kind != FrameKind::Reply || header.flags & reply_flags::STREAM != 0 {
             return self.handle_other(header, recv, out, now);
         }
         match recv.front_reply(header, metadata_bytes_max) {
@@ -311,9 +323,11 @@ impl<T> ClientConnection<T> {
             },
             Head::GoAway(go_away) => self.handle_go_away(go_away),
             Head::Credit(credit) => self.handle_credit(&credit, out),
-            Head::Request(_) | Head::Reply(_) | Head::Cancel { .. } => {
-                self.misbehaved(Rule::WrongDirection, out)
+            Head::Reply(head) => {
+                self.link.handle_activity(now);
+                self.handle_opening(head, frame.payload, out)
             }
+            Head::Request(_) | Head::Cancel { .. } => self.misbehaved(Rule::WrongDirection, out),
             Head::StreamData(data) => {
                 self.link.handle_activity(now);
                 self.handle_stream_data(data, frame.payload, out)
@@ -361,9 +375,6 @@ impl<T> ClientConnection<T> {
         now: Instant,
     ) -> ClientInput<'a, T> {
         self.link.handle_activity(now);
-        if head.flags & reply_flags::STREAM != 0 {
-            return self.handle_opening(head, payload, out);
-        }
         if let Some(work) = self.take(head.call) {
             if self.streams.is_some() {
                 self.end_stream_call(head.call, out);
@@ -391,6 +402,10 @@ impl<T> ClientConnection<T> {
 
     fn handle_go_away<'a>(&mut self, go_away: GoAway) -> ClientInput<'a, T> {
         self.accepted = Some(go_away.accepted);
+        #[cfg(feature = "canary")]
+        if crate::canary::is_planted(crate::canary::Bug::GoAwayByOne) {
+            self.accepted = Some(go_away.accepted.saturating_sub(1));
+        }
         self.refused_from = 0;
         if go_away.rule == 0 {
             self.phase = Phase::Draining;
@@ -445,6 +460,16 @@ impl<T> ClientConnection<T> {
         self.phase == Phase::Draining && self.taken == 0
     }
 
+    /// Whether the connection is open and nothing but replies is awaited. From one such moment to the
+    /// next, [`poll_timeout`](Self::poll_timeout) moves earlier only if
+    /// [`earliest_deadline`](Self::earliest_deadline) does, so it need not be asked otherwise.
+    #[must_use]
+    #[inline]
+    pub fn is_steady(&self) -> bool {
+        let may_idle = self.taken == 0 && self.config.timeouts.idle.is_some();
+        self.phase == Phase::Open && !may_idle && self.link.is_quiet()
+    }
+
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -452,8 +477,7 @@ impl<T> ClientConnection<T> {
             return None;
         }
         let link = self.link.poll_timeout(&self.config.timeouts, self.taken != 0);
-        let call = self.earliest.filter(|_| self.waiting != 0);
-        [link, call].into_iter().flatten().min()
+        [link, self.earliest_deadline()].into_iter().flatten().min()
     }
 
     /// Does what its time has come for, but for expired calls; those are

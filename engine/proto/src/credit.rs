@@ -162,6 +162,15 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: Some(Box::new(
+                proptest::test_runner::FileFailurePersistence::Direct(concat!(
+                    env!("CARGO_MANIFEST_DIR"), "/src/credit.regressions"
+                )),
+            )),
+            ..ProptestConfig::default()
+        })]
+
         /// REQ-52, REQ-71: whatever the sizes, both ends agree; a sender whose bytes were all taken may
         /// send, and one of a shared window whenever not all of it is held; and consuming more than was
         /// received gives nothing.

@@ -72,6 +72,10 @@ impl<T> InFlightTable<T> {
         debug_assert!(self.slots[index].is_none(), "the slot was checked to be free");
         self.slots[index] = Some(Entry { call, deadline, work });
         self.count += 1;
+        #[cfg(feature = "canary")]
+        if self.earliest.is_some() && crate::canary::is_planted(crate::canary::Bug::LateDeadline) {
+            return;
+        }
         if let Some(deadline) = deadline {
             self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
         }

@@ -29,6 +29,9 @@
 //! late, and nothing else happens.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "canary")]
+#[doc(hidden)]
+pub mod canary;
 mod client;
 mod close;
 mod config;

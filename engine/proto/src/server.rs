@@ -25,6 +25,7 @@ pub use self::one_way::{OneWayDropped, is_one_way_id};
 
 /// The flags of requests that ask for a stream.
 const STREAM: u8 = request_flags::STREAM_IN | request_flags::STREAM_OUT;
+const ONE_WAY: u8 = request_flags::ONE_WAY;
 
 /// What one step of [`ServerConnection::handle_frame`] found.
 #[derive(Debug)]
@@ -184,6 +185,7 @@ impl<T> ServerConnection<T> {
         self.in_flight.len() + self.one_way_pending()
     }
 
+    #[inline]
     fn is_idle(&self) -> bool {
         self.in_flight.is_empty() && self.one_way_pending() == 0
     }
@@ -231,8 +233,8 @@ impl<T> ServerConnection<T> {
             Err(rule) => return self.misbehaved(rule, out),
         };
         self.link.handle_frame(now);
-        // Most frames are requests: they take the short way, and the others stay out of it.
-        if header.kind != FrameKind::Request {
+        // Most frames are requests of unary calls: they take the short way, and the others stay out of it.
+        if header.kind != FrameKind::Request || header.flags & (STREAM | ONE_WAY) != 0 {
             return self.handle_other(header, recv, out, now);
         }
         match recv.front_request(header, metadata_bytes_max) {
@@ -270,7 +272,11 @@ impl<T> ServerConnection<T> {
                 self.close(reason);
                 ServerInput::Closed(reason)
             }
-            Head::Request(_) | Head::Reply(_) => self.misbehaved(Rule::WrongDirection, out),
+            Head::Request(request) if request.flags & ONE_WAY != 0 => {
+                self.handle_one_way(request, frame.payload, now)
+            }
+            Head::Request(request) => self.handle_stream_request(request, frame.payload, out, now),
+            Head::Reply(_) => self.misbehaved(Rule::WrongDirection, out),
             Head::StreamData(data) => {
                 self.link.handle_activity(now);
                 self.handle_stream_data(data, frame.payload, out)
@@ -324,38 +330,39 @@ impl<T> ServerConnection<T> {
         out: &mut SendBuffer,
         now: Instant,
     ) -> ServerInput<'a, T> {
-        if request.flags & request_flags::ONE_WAY != 0 {
-            return self.handle_one_way(request, payload, now);
-        }
-        if slot(request.call) >= self.config.limits.in_flight.get() as usize {
-            return self.misbehaved(Rule::CallSlot, out);
-        }
-        if self.in_flight.is_slot_taken(request.call) || self.is_stream_slot_taken(request.call) {
-            return self.misbehaved(Rule::CallIdInUse, out);
+        if let Err(rule) = self.check_slot(request.call) {
+            return self.misbehaved(rule, out);
         }
         self.link.handle_activity(now);
         if self.phase != Phase::Draining {
             self.accepted = self.accepted.wrapping_add(1);
         }
-        if self.is_unusual(&request) {
-            let refusal = self.refusal(&request);
-            if request.flags & STREAM != 0 {
-                self.open_stream(&request, refusal.is_none());
-            }
-            if let Some(status) = refusal {
-                self.refuse(request.call, &status, out);
-                return ServerInput::Handled;
-            }
+        if self.is_unusual(&request)
+            && let Some(status) = self.refusal(&request)
+        {
+            self.refuse(request.call, &status, out);
+            return ServerInput::Handled;
         }
         let deadline = request.timeout_us.and_then(|us| now.checked_add(Duration::from_micros(us)));
         ServerInput::Call { request, payload, deadline }
     }
 
-    /// Whether there may be a [`refusal`](Self::refusal), or a stream to be opened.
+    /// Whether a call may have the slot that it names.
+    #[inline]
+    fn check_slot(&self, call: u32) -> Result<(), Rule> {
+        if slot(call) >= self.config.limits.in_flight.get() as usize {
+            return Err(Rule::CallSlot);
+        }
+        if self.in_flight.is_slot_taken(call) || self.is_stream_slot_taken(call) {
+            return Err(Rule::CallIdInUse);
+        }
+        Ok(())
+    }
+
+    /// Whether there may be a [`refusal`](Self::refusal).
     #[inline]
     fn is_unusual(&self, request: &RequestHead) -> bool {
         self.phase == Phase::Draining
-            || request.flags & STREAM != 0
             || request.timeout_us == Some(0)
             || request.encoding.compression() != CompressionId::NONE
     }
@@ -373,9 +380,6 @@ impl<T> ServerConnection<T> {
             let text =
                 format!("compression {} is not offered here", request.encoding.compression());
             return Some(Status::unimplemented(text));
-        }
-        if request.flags & STREAM != 0 && !self.config.streams {
-            return Some(Status::unimplemented("this server offers unary calls only"));
         }
         None
     }

@@ -11,33 +11,33 @@ use corewire_codec::{CancelReason, FrameWriter, RequestHead, request_flags};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
+
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::state::{Begin, CallState, Link};
-use super::{ChannelCore, Ticket};
+use super::{Channel, ChannelCore, Ticket};
 use crate::config::Reply;
 use crate::failure::CallFailure;
 
 /// A call that was made with [`Channel::call`](super::Channel::call). Nothing is sent before it is
 /// polled; dropping it cancels the call on the server.
-pub struct Call<'a, F> {
+pub struct Call<F> {
     pub(super) head: RequestHead,
     pub(super) timeout: Option<Duration>,
     pub(super) deadline: Option<Instant>,
     /// `None` once the request is written.
     pub(super) encode: Option<F>,
     /// The call's place in the line while it waits for a slot.
-    pub(super) ticket: Ticket<'a>,
+    pub(super) ticket: Ticket,
     /// The call's entry in the channel's table while it is in flight.
     key: Option<usize>,
 }
 
 /// Nothing in it is pinned: it has no inner future.
-impl<F> Unpin for Call<'_, F> {}
+impl<F> Unpin for Call<F> {}
 
-impl<F> fmt::Debug for Call<'_, F> {
+impl<F> fmt::Debug for Call<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call")
             .field("head", &self.head)
@@ -47,20 +47,20 @@ impl<F> fmt::Debug for Call<'_, F> {
     }
 }
 
-impl<'a, F> Call<'a, F> {
+impl<F> Call<F> {
     #[inline]
     pub(super) fn new(
-        core: &'a Rc<ChannelCore>,
+        channel: Channel,
         head: RequestHead,
         timeout: Option<Duration>,
         encode: F,
     ) -> Self {
-        let ticket = Ticket { core, id: None };
+        let ticket = Ticket { channel, id: None };
         Self { head, timeout, deadline: None, encode: Some(encode), ticket, key: None }
     }
 }
 
-impl<E, F> Call<'_, F>
+impl<E, F> Call<F>
 where
     E: fmt::Display,
     F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
@@ -68,7 +68,8 @@ where
     /// Takes a slot and writes the request, or waits in the line for one.
     #[inline]
     fn begin(&mut self, context: &Context<'_>) -> Poll<Result<Reply, CallFailure>> {
-        let core = self.ticket.core;
+        let channel = self.ticket.channel.clone();
+        let core = channel.core();
         let state = &mut *core.state.borrow_mut();
         let waited = self.ticket.id.is_some();
         if !waited {
@@ -84,7 +85,7 @@ where
                 // What was spent in the line is no longer the server's.
                 let left = match self.deadline {
                     Some(deadline) if waited => {
-                        Some(deadline.saturating_duration_since(Instant::now()))
+                        Some(deadline.saturating_duration_since(crate::local::clock()))
                     }
                     _ => self.timeout,
                 };
@@ -106,7 +107,7 @@ where
     }
 }
 
-impl<E, F> Future for Call<'_, F>
+impl<E, F> Future for Call<F>
 where
     E: fmt::Display,
     F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
@@ -117,11 +118,11 @@ where
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let Some(key) = this.key else { return this.begin(context) };
-        let state = &mut *this.ticket.core.state.borrow_mut();
+        let state = &mut *this.ticket.channel.core().state.borrow_mut();
         // The entry stays until this future takes its outcome or is dropped.
         match state.calls.get_mut(key) {
             Some(CallState::Waiting { waker, .. }) => {
-                this.ticket.core.local.note_known_wait();
+                this.ticket.channel.core().local.note_known_wait();
                 waker.clone_from(context.waker());
                 Poll::Pending
             }
@@ -138,11 +139,11 @@ where
     }
 }
 
-impl<F> Drop for Call<'_, F> {
+impl<F> Drop for Call<F> {
     #[inline]
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            abandon(self.ticket.core, key);
+            abandon(self.ticket.channel.core(), key);
         }
     }
 }

@@ -3,16 +3,16 @@
 use corewire_codec::FrameWriter;
 use std::fmt;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use super::ChannelCore;
 use super::call::Call;
 use super::state::{ChannelState, Link};
 use crate::config::{ONE_WAY_UNSENT_MAX, Reply};
 use crate::failure::{CallFailure, NotSent};
+use crate::local::clock;
 use crate::transport::Outcome;
 
-impl<E, F> Call<'_, F>
+impl<E, F> Call<F>
 where
     E: fmt::Display,
     F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
@@ -24,8 +24,9 @@ where
         state: &mut ChannelState,
         context: &Context<'_>,
     ) -> Poll<Outcome> {
-        let core = self.ticket.core;
-        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        let channel = self.ticket.channel.clone();
+        let core = channel.core();
+        if self.deadline.is_some_and(|deadline| deadline <= clock()) {
             return Poll::Ready(Err(CallFailure::DeadlineExceeded { sent: false }));
         }
         if let Link::Up { proto, .. } = &state.link {
@@ -40,7 +41,7 @@ where
             self.ticket.id = None;
             return Poll::Ready(self.write_one_way(core, state));
         }
-        match state.want_connection(core, Instant::now()) {
+        match state.want_connection(core, clock()) {
             Ok(()) => self
                 .ticket
                 .wait(state, context, self.deadline)

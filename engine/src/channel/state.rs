@@ -13,6 +13,7 @@ use super::{ChannelCore, Ticket};
 use crate::config::Reply;
 use crate::failure::{CallFailure, NotSent};
 use crate::io::Token;
+use crate::local::clock;
 use crate::stream::{Side, StreamCell};
 
 /// A call that was sent.
@@ -100,16 +101,17 @@ impl ChannelState {
     pub(super) fn try_begin(
         &mut self,
         core: &Rc<ChannelCore>,
-        ticket: &mut Ticket<'_>,
+        ticket: &mut Ticket,
         deadline: Option<Instant>,
         context: &Context<'_>,
     ) -> Begin {
         if ticket.id.is_none()
             && self.waiting.is_empty()
-            && let Link::Up { proto, .. } = &mut self.link
+            && let Link::Up { token, proto } = &mut self.link
         {
             let entry = self.calls.vacant_entry();
             let key = entry.key();
+            note_deadline(core, *token, proto, &self.out, deadline);
             if let Ok(call) = proto.begin_call(key, deadline) {
                 entry.insert(CallState::Waiting { call, waker: context.waker().clone() });
                 return Begin::Slot(key);
@@ -123,13 +125,13 @@ impl ChannelState {
     pub(super) fn try_again(
         &mut self,
         core: &Rc<ChannelCore>,
-        ticket: &mut Ticket<'_>,
+        ticket: &mut Ticket,
         kind: Option<StreamKind>,
         deadline: Option<Instant>,
         context: &Context<'_>,
     ) -> Begin {
         let first = ticket.id.is_none();
-        if !first && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        if !first && deadline.is_some_and(|deadline| deadline <= clock()) {
             return Begin::Failed(CallFailure::DeadlineExceeded { sent: false });
         }
         if let Link::Up { proto, .. } = &mut self.link {
@@ -148,7 +150,7 @@ impl ChannelState {
             }
             return Begin::Wait;
         }
-        match self.want_connection(core, Instant::now()) {
+        match self.want_connection(core, clock()) {
             Ok(()) => Begin::Wait,
             Err(why) => Begin::Failed(CallFailure::NotSent(NotSent::NoConnection(why))),
         }
@@ -163,6 +165,7 @@ impl ChannelState {
         context: &Context<'_>,
     ) -> Option<usize> {
         let Link::Up { token, proto } = &mut self.link else { return None };
+        note_deadline(core, *token, proto, &self.out, deadline);
         let entry = self.calls.vacant_entry();
         let key = entry.key();
         let call = match kind {
@@ -256,6 +259,8 @@ impl ChannelState {
                 drop(frame);
                 proto.unsend(head.call);
                 self.calls.remove(key);
+                // Whoever waits may have the slot.
+                self.wake_waiting(1);
                 resume_unwind(panic);
             }
         };
@@ -398,5 +403,25 @@ impl ChannelState {
         self.link = Link::Down { retry_at, why: reason.to_string() };
         self.wake_waiting(usize::MAX);
         self.room.drain(..).for_each(Waker::wake);
+    }
+}
+
+/// A call with this deadline is about to begin. What waits to be sent may be stuck behind a full socket,
+/// so that a request that is put behind it brings about no turn; the driver's timer must know of the
+/// deadline all the same, if it is the first one.
+#[inline]
+fn note_deadline(
+    core: &ChannelCore,
+    token: Token,
+    proto: &ClientConnection<usize>,
+    out: &SendBuffer,
+    deadline: Option<Instant>,
+) {
+    let Some(deadline) = deadline.filter(|_| !out.is_empty()) else { return };
+    // One that has passed may be that of a call long gone: no timer waits for it any more.
+    let now = core.local.now();
+    let is_known = |earliest: Instant| now < earliest && earliest <= deadline;
+    if !proto.earliest_deadline().is_some_and(is_known) {
+        core.local.mark_dirty(token);
     }
 }

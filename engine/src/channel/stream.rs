@@ -4,11 +4,12 @@ use corewire_codec::{FrameWriter, RequestHead};
 use corewire_proto::StreamKind;
 use std::future::poll_fn;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::state::Begin;
 use super::{Channel, Ticket};
 use crate::failure::{CallFailure, NotSent};
+use crate::local::clock;
 use crate::stream::{StreamCall, StreamWriter};
 
 impl Channel {
@@ -32,7 +33,7 @@ impl Channel {
         F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
     {
         let core = self.core();
-        let mut ticket = Ticket { core, id: None };
+        let mut ticket = Ticket { channel: self.clone(), id: None };
         let deadline = timeout.and_then(|timeout| core.local.now().checked_add(timeout));
         head.flags |= kind.request_flags();
         let key = poll_fn(|context| {
@@ -47,7 +48,7 @@ impl Channel {
         })
         .await?;
         let state = &mut *core.state.borrow_mut();
-        let left = deadline.map(|by| by.saturating_duration_since(Instant::now()));
+        let left = deadline.map(|by| by.saturating_duration_since(clock()));
         let stream = state.stream(Some(key)).cloned();
         state.send(core, key, &mut head, left, encode)?;
         match stream {

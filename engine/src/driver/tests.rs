@@ -39,6 +39,10 @@ impl Io for FakeIo {
     type Socket = usize;
     type Listener = ();
 
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
     fn poll(&mut self, news: &mut Vec<Readiness>, _: Duration) -> io::Result<()> {
         for end in &mut self.0.borrow_mut().ends {
             if let Some(token) = end.token.filter(|_| std::mem::take(&mut end.news)) {

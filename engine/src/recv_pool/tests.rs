@@ -40,22 +40,39 @@ fn receive(pool: &mut RecvPool, mut bytes: &[u8], each: usize) -> (Vec<Bytes>, u
     (bodies, most, held)
 }
 
-#[test]
-fn a_buffer_with_live_slices_waits() {
-    let mut pool = RecvPool::new(USUAL);
+/// Receives one frame whose body has `bytes` and takes the body out; answers it and where the buffer's
+/// free room began before and begins now.
+fn take_body(pool: &mut RecvPool, bytes: usize) -> (Bytes, *const u8, *const u8) {
     let mut buffer = pool.lend();
     let first = buffer.storage(0).as_ptr();
-    buffer.extend_from_slice(&frame(4));
-    let frame = buffer.next_frame(4096).expect("well formed").expect("whole");
+    buffer.extend_from_slice(&frame(bytes));
+    let frame = buffer.next_frame(FRAME_MAX).expect("well formed").expect("whole");
     let body = frame.payload.into_body();
+    let next = buffer.storage(0).as_ptr();
     pool.give_back(buffer);
+    (body, first, next)
+}
+
+#[test]
+fn a_buffer_with_large_live_slices_waits() {
+    let mut pool = RecvPool::new(USUAL);
+    let (body, first, next) = take_body(&mut pool, USUAL * 3 / 4);
     let mut other = pool.lend();
-    assert_ne!(other.storage(0).as_ptr(), first, "the first buffer's slice is alive");
+    let elsewhere = other.storage(0).as_ptr();
+    assert!(elsewhere != first && elsewhere != next, "the first buffer's slice is alive");
     pool.give_back(other);
     drop(body);
     let mut seen = [pool.lend(), pool.lend()].map(|mut buffer| buffer.storage(0).as_ptr());
     seen.sort_unstable();
     assert!(seen.contains(&first), "the first buffer is free again");
+}
+
+#[test]
+fn small_bodies_of_many_turns_share_a_buffer() {
+    let mut pool = RecvPool::new(USUAL);
+    let (_one, _, end) = take_body(&mut pool, 4);
+    let (_two, begin, _) = take_body(&mut pool, 4);
+    assert_eq!(begin, end, "the second body lies behind the first, which is alive");
 }
 
 /// Frames of every size around the thresholds arrive whole, in whatever pieces.
@@ -91,6 +108,9 @@ fn large_buffers_are_used_again() {
         drop(again);
         assert!(pool.large.iter().map(RecvBuffer::made_with).eq(kept.iter().copied()));
     }
+    // A body that is kept keeps at most twice its size: a smaller one goes elsewhere.
+    let (smaller, ..) = receive(&mut pool, &frame(300_000), usize::MAX);
+    assert_ne!(smaller[0].as_ptr(), place);
     // The next frame behind a large one begins in another buffer: nothing of it is moved.
     let two = [bytes.clone(), bytes].concat();
     let (two, ..) = receive(&mut pool, &two, usize::MAX);

@@ -211,7 +211,7 @@ impl StreamCell {
     }
 
     /// The client's call ended: what came is read, nothing more is sent.
-    pub(crate) fn finish(&self, outcome: Option<Outcome>) {
+    pub(crate) fn finish(self: &Rc<Self>, outcome: Option<Outcome>) {
         {
             let state = &mut *self.state.borrow_mut();
             state.outcome = outcome;
@@ -220,8 +220,16 @@ impl StreamCell {
             state.outbox.clear();
             state.outbox_bytes = 0;
         }
+        self.leave_line();
         self.wake_reader();
         self.wake_writer();
+    }
+
+    /// Nothing more is written: the connection must not keep it among those that wait for credit.
+    fn leave_line(self: &Rc<Self>) {
+        if self.place.get() != Place::Idle {
+            self.mark();
+        }
     }
 
     /// The server's call is over: nobody reads or sends any more.
@@ -242,6 +250,7 @@ impl StreamCell {
         if self.state.borrow().consumed > 0 {
             self.mark();
         }
+        self.leave_line();
         self.wake_reader();
         self.wake_writer();
     }

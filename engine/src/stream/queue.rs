@@ -146,9 +146,11 @@ impl StreamQueue {
         out: &mut SendBuffer,
         unsent_max: usize,
     ) {
-        for cell in core::mem::take(&mut self.arrived) {
+        let mut arrived = core::mem::take(&mut self.arrived);
+        for cell in arrived.drain(..) {
             self.settle(cell, proto, out);
         }
+        self.arrived = arrived;
         let start = out.len();
         while out.len() <= unsent_max && out.len() - start.min(out.len()) < TURN_BYTES {
             let Some(cell) = self.ready.pop_front() else { break };

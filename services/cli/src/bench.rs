@@ -93,9 +93,10 @@ pub(crate) struct BenchFlags {
     #[arg(long)]
     cpu: Option<usize>,
 
-    /// Never sleep: look for replies all the time
-    #[arg(long)]
-    spin: bool,
+    /// Look for replies instead of sleeping: always if nothing is said, or for up to so many
+    /// microseconds where that pays. With --rate, the client looks all the time unless it parks
+    #[arg(long, value_name = "off|always|MICROSECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
+    spin: Option<Spin>,
 
     /// A server on this machine whose CPU time and memory are reported
     #[arg(long)]
@@ -118,10 +119,15 @@ impl BenchFlags {
         self.beside.is_some() && self.beside_on == BesideOn::Own
     }
 
-    /// Whether the client never sleeps. In an open loop that is the rule: one that sleeps wakes up late, and
-    /// its calls are sent in bursts that no caller makes.
-    pub(crate) fn spins(&self) -> bool {
-        self.spin || (self.rate.is_some() && !self.park)
+    /// Whether an open loop never sleeps, which is the rule: a client that sleeps wakes up late, and its
+    /// calls are sent in bursts that no caller makes.
+    pub(crate) fn paces_awake(&self) -> bool {
+        self.rate.is_some() && !self.park
+    }
+
+    fn shard(&self) -> ClientShard {
+        let spin = if self.paces_awake() { Spin::Always } else { self.spin.unwrap_or_default() };
+        ClientShard { cpu: self.cpu, spin }
     }
 }
 
@@ -210,8 +216,7 @@ struct Seen {
 /// Runs the load and prints what it found; answers whether every call succeeded.
 pub(crate) fn run(flags: BenchFlags) -> Result<bool, String> {
     let server = flags.server_pid.map(Process::other).transpose()?;
-    let shard =
-        ClientShard { cpu: flags.cpu, spin: if flags.spins() { Spin::Always } else { Spin::Off } };
+    let shard = flags.shard();
     let json = flags.json;
     let report = match flags.rate {
         Some(rate) => block_on_shard(shard, move || open::load(flags, rate, server)),

@@ -53,7 +53,7 @@ pub(crate) async fn load(
             }
         }
     };
-    drive(&open, begun, flags.spins(), call).await;
+    drive(&open, begun, flags.paces_awake(), call).await;
     let clocks = clocks.await?;
     if let Some(bar) = bar {
         bar.await;

@@ -25,6 +25,7 @@ fn wrong_flags_end_with_code_2_and_the_flag_in_words() {
         (&["bench", "127.0.0.1:1", "--seed", "5"], "--rate"),
         (&["bench", "127.0.0.1:1", "--park"], "--rate"),
         (&["bench", "127.0.0.1:1", "--rate", "10", "--park", "--spin"], "--spin"),
+        (&["bench", "127.0.0.1:1", "--spin=never"], "--spin"),
         (&["bench", "127.0.0.1:1", "--calls", "0"], "--calls"),
         (&["bench", "127.0.0.1:1", "--calls", "9", "--secs", "1"], "--secs"),
         (&["bench"], "ADDR"),

@@ -40,10 +40,12 @@ use quote::ToTokens;
 ///
 /// - **`KeyValue`** itself, with `'static` as a further supertrait. Its futures need not be `Send`: a service, its
 ///   connections and its calls live on one shard.
-/// - **`KeyValueServer<T>`**, which implements `corewire::Service` for a `T: KeyValue`. `new` takes the implementation;
+/// - **`KeyValueServer<T>`** (with the feature `shard`), which implements `corewire::Service` for a `T: KeyValue`. `new` takes the implementation;
 ///   `from_rc` shares one that other parts of the shard hold, too.
-/// - **`KeyValueClient`**, with `connect`, `new`, `with_timeout`, `channel`, and each method of the trait under its own
-///   name. A method takes the same arguments, without the context, and returns `Result<T, corewire::CallError>`.
+/// - **`KeyValueClient<C>`**, with `new`, `with_timeout`, `channel`, and each method of the trait under its own name. A
+///   method takes the same arguments, without the context, and answers a `corewire::Call`, to be awaited, waited for or
+///   given a callback for its `Result<T, corewire::CallError>`. `C` is the channel: that of a shard if not given, for
+///   which there is `connect`, too; a `corewire::SharedChannel` makes the client `Send`.
 /// - **`KeyValueClient::DESCRIPTION`**, a `corewire::ServiceDescription`: names, method ids, types as text and docs.
 ///
 /// # What a method looks like

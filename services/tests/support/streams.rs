@@ -1,10 +1,14 @@
 //! A service whose methods stream in every direction, and tell what becomes of them.
 
-use corewire::{Bytes, Context, Placement, Running, Server, Status, Streaming, spawn};
+use super::PATIENCE;
+use corewire::{
+    Bytes, Context, Placement, Running, Server, ServerBuilder, Status, Streaming, spawn,
+};
 use futures_lite::stream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// Every kind of call.
 #[corewire::service]
@@ -208,13 +212,25 @@ impl Feed for Source {
 
 /// A running server of one shard, and what it saw.
 pub fn feed() -> (Running, Seen) {
+    feed_with(|builder| builder)
+}
+
+/// The same, with other settings.
+pub fn feed_with(change: impl FnOnce(ServerBuilder) -> ServerBuilder) -> (Running, Seen) {
     let seen = Seen::default();
     let shared = seen.clone();
-    let server = Server::builder()
+    let builder = Server::builder()
         .address("127.0.0.1:0")
         .placement(Placement::Unpinned(1))
-        .service(move |_| FeedServer::new(Source { seen: shared.clone() }))
-        .start()
-        .unwrap();
-    (server, seen)
+        .service(move |_| FeedServer::new(Source { seen: shared.clone() }));
+    (change(builder).start().unwrap(), seen)
+}
+
+/// Waits for what handlers do, while the shard goes on.
+pub async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
+        corewire::sleep(Duration::from_millis(1)).await;
+    }
 }

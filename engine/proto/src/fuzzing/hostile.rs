@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corewire_codec::fuzzing::Source;
@@ -252,7 +253,7 @@ fn heard(open: &mut BTreeMap<u32, u8>, head: Head) {
 pub fn client(data: &[u8]) {
     let mut source = Source::new(data);
     let mut now = start();
-    let config = Rc::new(ClientConfig { limits: limits(), ..ClientConfig::default() });
+    let config = Arc::new(ClientConfig { limits: limits(), ..ClientConfig::default() });
     let (mut recv, mut out) = (RecvBuffer::new(), SendBuffer::new());
     let mut conn: ClientConnection<usize> = ClientConnection::new(config, &mut out, now);
     let mut listener = Listener::new();

@@ -116,6 +116,7 @@ impl<T> OneWayTable<T> {
 impl<T> ServerConnection<T> {
     /// One-way calls that pend.
     #[must_use]
+    #[inline]
     pub fn one_way_pending(&self) -> usize {
         self.beside.as_ref().map_or(0, |beside| beside.one_way.len())
     }

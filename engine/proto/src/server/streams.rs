@@ -1,5 +1,7 @@
 //! The server's side of streams.
 
+use std::time::Instant;
+
 use corewire_codec::{
     Credit, Encoding, MetadataBuilder, Payload, ReplyHead, RequestHead, Rule, SendBuffer, Status,
     StreamData, StreamEnd, reply_flags,
@@ -7,6 +9,12 @@ use corewire_codec::{
 
 use super::{Beside, OneWayTable, Phase, ServerConnection, ServerInput};
 use crate::streams::{Delivery, MessageWriter, NotSent, StreamKind, StreamTable, message};
+
+/// Kept out of the way of calls on connections that never streamed.
+#[cold]
+fn is_slot_taken(streams: &StreamTable, call: u32) -> bool {
+    streams.is_slot_taken(call)
+}
 
 impl<T> ServerConnection<T> {
     pub(super) fn beside(&mut self) -> &mut Beside<T> {
@@ -20,20 +28,40 @@ impl<T> ServerConnection<T> {
     /// its half yet.
     #[inline]
     pub(super) fn is_stream_slot_taken(&self, call: u32) -> bool {
-        self.beside.as_ref().is_some_and(|beside| beside.streams.is_slot_taken(call))
+        self.beside.as_ref().is_some_and(|beside| is_slot_taken(&beside.streams, call))
     }
 
-    /// A request asks for a stream. One that is refused has a stream all the same until its client has
-    /// ended its half: what it sent before it read the refusal is no fault (REQ-63).
+    /// A request that asks for a stream. One that is refused has a stream all the same until its client
+    /// has ended its half: what it sent before it read the refusal is no fault (REQ-63).
     #[cold]
-    pub(super) fn open_stream(&mut self, request: &RequestHead, wanted: bool) {
-        let Some(kind) = StreamKind::from_request_flags(request.flags) else { return };
+    pub(super) fn handle_stream_request<'a>(
+        &mut self,
+        request: RequestHead,
+        payload: Payload<'a>,
+        out: &mut SendBuffer,
+        now: Instant,
+    ) -> ServerInput<'a, T> {
+        let call = request.call;
+        let found = self.handle_request(request, payload, out, now);
+        let refused = match found {
+            ServerInput::Call { .. } if self.config.streams => false,
+            ServerInput::Call { .. } => {
+                let status = Status::unimplemented("this server offers no streams");
+                self.refuse(call, &status, out);
+                true
+            }
+            ServerInput::Handled => true,
+            // It broke a rule.
+            other => return other,
+        };
+        let Some(kind) = StreamKind::from_request_flags(request.flags) else { return found };
         let credit = self.peer_stream_credit;
         let streams = &mut self.beside().streams;
-        streams.open(request.call, kind.server_sends(), kind.client_sends(), credit);
-        if !wanted && !streams.leave(request.call) {
-            streams.remove(request.call);
+        streams.open(call, kind.server_sends(), kind.client_sends(), credit);
+        if refused && !streams.leave(call) {
+            streams.remove(call);
         }
+        if refused { ServerInput::Handled } else { found }
     }
 
     #[cold]

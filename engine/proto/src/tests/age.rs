@@ -1,6 +1,7 @@
 //! The age of connections, and what is spread by jitter; how large a connection is.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corewire_codec::{GoAway, Head, SendBuffer};
@@ -106,7 +107,7 @@ fn times(seed: u64, id: u64) -> (Duration, Duration) {
     let identity = ServerIdentity { connection_id: id };
     server.conn = ServerConnection::new(Rc::new(config), identity, now);
     let mut hello = SendBuffer::new();
-    let _ = ClientConnection::<()>::new(Rc::default(), &mut hello, now);
+    let _ = ClientConnection::<()>::new(Arc::default(), &mut hello, now);
     server.feed(hello.first_chunk(), now);
     let ping = server.conn.poll_timeout().unwrap();
     // Kept busy, it pings no more until its age.
@@ -139,7 +140,7 @@ fn jitter_spreads_pings_and_ages() {
     let ping = |jitter_seed| {
         let config = ClientConfig { jitter_seed, ..client_config() };
         let (mut out, now) = (SendBuffer::new(), Instant::now());
-        let mut client = ClientConnection::<()>::new(Rc::new(config), &mut out, now);
+        let mut client = ClientConnection::<()>::new(Arc::new(config), &mut out, now);
         let mut recv = corewire_codec::RecvBuffer::new();
         let mut server = super::pair::ServerSide::new(server_config(), now);
         server.feed(out.first_chunk(), now);

@@ -2,7 +2,7 @@
 //! for.
 
 use corewire_codec::{
-    CancelReason, Credit, Encoding, MetadataBytes, MethodId, ReplyHead, RequestHead, Rule,
+    CancelReason, Credit, Encoding, Head, MetadataBytes, MethodId, ReplyHead, RequestHead, Rule,
     SendBuffer, Status, StreamData, reply_flags,
 };
 
@@ -89,6 +89,26 @@ fn a_slow_reader_stops_its_writer() {
     pair.settle();
     assert_eq!(pair.client.events, [Event::Writable(Some(call))]);
     assert_eq!(pair.client.conn.send_credit(call) as usize, STREAM);
+}
+
+/// REQ-52: a message that uses up both credits. The stream's comes back first, and is of no use before the
+/// connection's: who waits is told once there are both.
+#[test]
+fn both_credits_used_up() {
+    let (mut pair, call) = with_stream();
+    pair.client_sends(call, &[0; CONNECTION], false).unwrap();
+    pair.settle();
+    pair.server_takes(call);
+    let grants = said_later(&pair.server.out);
+    let bytes = u32::try_from(CONNECTION + FRAME).unwrap();
+    let grant = |call| Head::Credit(Credit { call, bytes });
+    assert_eq!(grants, [grant(Some(call)), grant(None)]);
+    pair.down(FRAME);
+    assert_eq!(pair.client_sends(call, b"", false), Err(NotSent::NoCredit));
+    assert_eq!(pair.client.events, []);
+    pair.down(FRAME);
+    assert_eq!(pair.client.events, [Event::Writable(None)]);
+    pair.client_sends(call, b"", true).unwrap();
 }
 
 /// REQ-70: three streams whose readers stall leave the fourth its share; they hold up no call. All of

@@ -112,7 +112,10 @@ fn the_deadline_passes() {
     config.timeouts.idle = Some(secs(1));
     let mut pair = Pair::with(config, ClientConfig::default());
     pair.settle();
+    assert!(pair.server.conn.is_steady());
     send(&mut pair, Some(5_000_000));
+    // Its deadline comes before any other timer, so whoever skips timers must look again.
+    assert!(!pair.server.conn.is_steady());
     send(&mut pair, Some(3_000_000));
     let ids = pair.server.ran.clone();
     pair.wait(secs(3));

@@ -1,0 +1,235 @@
+//! What every part of a simulation shares: the clock, the dice, the agenda of things to come, the
+//! trace, and the plan.
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::plan::Plan;
+use crate::trace::{Note, Trace, Violated};
+
+/// Virtual time, in ns since the simulation's start.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    base: Instant,
+    at: Cell<u64>,
+}
+
+impl Clock {
+    fn new() -> Self {
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "an Instant can only be had from the system; only differences to it are ever seen"
+        )]
+        let base = Instant::now();
+        Self { base, at: Cell::new(0) }
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.at.get()
+    }
+
+    pub(crate) fn advance_to(&self, at: u64) {
+        debug_assert!(at >= self.at.get(), "time does not go back");
+        self.at.set(at);
+    }
+
+    /// The time as the engine has it.
+    pub(crate) fn instant(&self) -> Instant {
+        self.base + Duration::from_nanos(self.at.get())
+    }
+
+    /// An engine's time in ns since the start.
+    pub(crate) fn of(&self, instant: Instant) -> u64 {
+        let since = instant.saturating_duration_since(self.base);
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The one source of chance.
+#[derive(Debug)]
+pub(crate) struct Dice(RefCell<fastrand::Rng>);
+
+/// Chances are counted in millionths.
+pub(crate) const SURE: u32 = 1_000_000;
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(RefCell::new(fastrand::Rng::with_seed(seed)))
+    }
+
+    /// A number below `bound`; zero if that is zero.
+    pub(crate) fn below(&self, bound: usize) -> usize {
+        if bound == 0 { 0 } else { self.0.borrow_mut().usize(0..bound) }
+    }
+
+    /// A number of the range, ends included.
+    pub(crate) fn between(&self, least: u64, most: u64) -> u64 {
+        self.0.borrow_mut().u64(least..=most.max(least))
+    }
+
+    /// The same, with each order of magnitude as likely as the others.
+    pub(crate) fn spread(&self, least: u64, most: u64) -> u64 {
+        let (low, high) = (least.max(1).ilog2(), most.max(1).ilog2());
+        let magnitude = self.between(u64::from(low), u64::from(high));
+        let from = 1 << magnitude;
+        self.between(from, from * 2 - 1).clamp(least, most)
+    }
+
+    /// [`spread`](Self::spread) for sizes.
+    pub(crate) fn size(&self, least: u64, most: u64) -> usize {
+        usize::try_from(self.spread(least, most)).unwrap_or(usize::MAX)
+    }
+
+    pub(crate) fn chance(&self, millionths: u32) -> bool {
+        millionths > 0 && self.0.borrow_mut().u32(0..SURE) < millionths
+    }
+
+    pub(crate) fn byte(&self) -> u8 {
+        self.0.borrow_mut().u8(..)
+    }
+
+    pub(crate) fn word(&self) -> u64 {
+        self.0.borrow_mut().u64(..)
+    }
+}
+
+/// Something that will happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Event {
+    /// A client's connection request reaches the address.
+    Connect { wire: usize },
+    /// Bytes reach an end of a wire.
+    Deliver { wire: usize, to: usize },
+    /// The sender hears that so many of its bytes were taken.
+    Ack { wire: usize, side: usize, bytes: usize },
+    /// An end of a wire hears that the other does not know it any more.
+    Reset { wire: usize, side: usize },
+    /// A handler's timer fires.
+    Wake { work: u64, foreign: bool },
+    /// A client makes its next call.
+    Call { call: u64 },
+    /// A caller loses patience.
+    GiveUp { call: u64 },
+    /// A server host drains.
+    Drain { host: usize },
+    /// A server host that ended comes back.
+    Restart { host: usize },
+    /// A wire is cut, stalled or silenced.
+    Trouble,
+    /// A host does not run for a while.
+    Freeze { host: usize, ns: u64 },
+    /// Time jumps for everybody.
+    Jump { ns: u64 },
+    /// A peer that follows no protocol does something.
+    Hostile { peer: usize },
+    /// A client's channel is let go of and made anew.
+    Renew { host: usize, channel: usize },
+    /// No new faults from here on.
+    Heal,
+}
+
+/// Things to come, by their time; those of one time in the order in which they were planned.
+#[derive(Debug, Default)]
+pub(crate) struct Agenda {
+    heap: RefCell<BinaryHeap<Reverse<Entry>>>,
+    planned: Cell<u64>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Entry {
+    at: u64,
+    order: u64,
+    event: Event,
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Agenda {
+    pub(crate) fn plan(&self, at: u64, event: Event) {
+        let order = self.planned.get();
+        self.planned.set(order + 1);
+        self.heap.borrow_mut().push(Reverse(Entry { at, order, event }));
+    }
+
+    pub(crate) fn next(&self) -> Option<u64> {
+        self.heap.borrow().peek().map(|Reverse(entry)| entry.at)
+    }
+
+    pub(crate) fn pop_due(&self, now: u64) -> Option<Event> {
+        if self.next()? > now {
+            return None;
+        }
+        self.heap.borrow_mut().pop().map(|Reverse(entry)| entry.event)
+    }
+}
+
+/// The shared parts, together.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) clock: Clock,
+    pub(crate) dice: Dice,
+    pub(crate) agenda: Agenda,
+    pub(crate) trace: Trace,
+    pub(crate) plan: Plan,
+    /// Whether faults happen still.
+    pub(crate) faulty: Cell<bool>,
+    /// Whether callers are patient.
+    pub(crate) calm: Cell<bool>,
+    /// Whether the simulation is being taken down: nothing is judged any more.
+    pub(crate) over: Cell<bool>,
+}
+
+impl Core {
+    pub(crate) fn new(seed: u64, trace: Trace) -> Rc<Self> {
+        let dice = Dice::new(seed);
+        let plan = Plan::draw(&dice);
+        Rc::new(Self {
+            clock: Clock::new(),
+            dice,
+            agenda: Agenda::default(),
+            trace,
+            plan,
+            faulty: Cell::new(true),
+            calm: Cell::new(false),
+            over: Cell::new(false),
+        })
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    /// Whether a fault of this likelihood happens now.
+    pub(crate) fn fault(&self, millionths: u32) -> bool {
+        self.faulty.get() && self.dice.chance(millionths)
+    }
+
+    /// Plans an event for so many ns from now.
+    pub(crate) fn after(&self, ns: u64, event: Event) {
+        self.agenda.plan(self.now().saturating_add(ns), event);
+    }
+
+    pub(crate) fn note(&self, note: Note) {
+        self.trace.note(self.now(), note);
+    }
+
+    /// Says that a rule was broken; the first one counts.
+    pub(crate) fn violated(&self, rule: Violated, what: impl FnOnce() -> String) {
+        if !self.over.get() {
+            self.trace.violated(self.now(), rule, what);
+        }
+    }
+}

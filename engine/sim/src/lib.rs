@@ -1,0 +1,109 @@
+//! A seeded simulation of Corewire: clients, server shards and the network between them, on one
+//! thread, under a virtual clock.
+//!
+//! What runs is the production driver, channel and protocol; what is simulated is what is around
+//! them: sockets, readiness, time, other threads, handlers, callers, and trouble of all kinds. A seed
+//! decides everything, so that a run that fails can be had again with all its details:
+//!
+//! ```text
+//!           ┌ host: client ───────┐                      ┌ host: server shard ──┐
+//!  calls ──▶│ Channel, Driver ─▶ SimIo ◀═ wires, faults ═▶ SimIo ◀─ Driver      │──▶ handlers
+//!           └─────────────────────┘   net.rs   core.rs   └──────────────────────┘     service.rs
+//!                 client.rs               hostile.rs              │
+//!                     └───────────── ledger.rs, check.rs ─────────┘
+//! ```
+//!
+//! A run has these parts: trouble; then no new faults, until every call has ended; a calm call on each
+//! channel, which must succeed; the clients leave; the servers drain; nothing may be left. The rules
+//! that it is held to all the while are [`Violated`].
+#![forbid(unsafe_code)]
+
+mod check;
+mod client;
+mod core;
+mod host;
+mod hostile;
+mod io;
+mod ledger;
+mod message;
+mod net;
+mod plan;
+mod service;
+mod trace;
+mod world;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use crate::core::Core;
+use crate::ledger::State;
+use crate::trace::Trace;
+use crate::world::World;
+
+pub use crate::trace::{Violated, Violation};
+
+/// What one seed's run came to.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// The rule that was broken first, if one was.
+    pub violation: Option<Violation>,
+    /// A hash over everything that happened: the same seed has the same.
+    pub hash: u64,
+    /// How many things happened.
+    pub notes: u64,
+    /// Virtual time at the end, in ns.
+    pub ns: u64,
+    /// The last things that happened, one a line, if a rule was broken.
+    pub last: Vec<String>,
+    /// How many calls ended how.
+    pub ends: BTreeMap<String, u64>,
+    /// What the seed was about, for people.
+    pub plan: String,
+}
+
+/// Runs one seed; `print` gets each line of its trace.
+#[must_use]
+pub fn run(seed: u64, print: Option<fn(&str)>) -> Report {
+    let core = Core::new(seed, Trace::new(print));
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::new(Rc::clone(&core));
+        world.run();
+        core.over.set(true);
+        let calls = world.ledger.calls.borrow();
+        let mut ends = BTreeMap::new();
+        for call in calls.values() {
+            *ends.entry(kind(&call.state)).or_insert(0) += 1;
+        }
+        ends
+    }));
+    core.over.set(false);
+    let ends = ran.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        core.violated(Violated::Panic, || text.unwrap_or_else(|| "no text".to_owned()));
+        BTreeMap::new()
+    });
+    let violation = core.trace.violation();
+    Report {
+        seed,
+        last: if violation.is_some() { core.trace.last() } else { Vec::new() },
+        violation,
+        hash: core.trace.hash(),
+        notes: core.trace.notes(),
+        ns: core.now(),
+        ends,
+        plan: format!("{:#?}", core.plan),
+    }
+}
+
+/// The name of a call's end, without its particulars.
+fn kind(state: &State) -> String {
+    match state {
+        State::Open => "open".to_owned(),
+        State::GivenUp => "given up".to_owned(),
+        State::Ended(end) => format!("{end:?}"),
+    }
+}

@@ -1,0 +1,188 @@
+//! Runs seeds of the simulation, and replays one.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use clap::Parser;
+use corewire_sim::Report;
+
+/// Simulates Corewire's clients and servers over a faulty network, by seed.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Options {
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 300)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// How many threads to run them on; each seed runs on one.
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
+    /// Run this seed alone, and say what it was about.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// With --seed: print everything that happens.
+    #[arg(long)]
+    trace: bool,
+    /// Plant each of the bugs that must be found, and fail if one is not found within --seeds.
+    #[cfg(feature = "canary")]
+    #[arg(long)]
+    canary: bool,
+}
+
+#[allow(clippy::print_stdout, reason = "this is what the program is for")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    #[cfg(feature = "canary")]
+    if options.canary {
+        return canary(&options);
+    }
+    match options.seed {
+        Some(seed) => replay(seed, options.trace),
+        None => many(&options),
+    }
+}
+
+/// Runs seeds with each bug planted until one shows it.
+#[cfg(feature = "canary")]
+fn canary(options: &Options) -> ExitCode {
+    use corewire_proto::canary::{Bug, plant};
+    let mut code = ExitCode::SUCCESS;
+    for bug in Bug::ALL {
+        plant(Some(bug));
+        let last = options.first.saturating_add(options.seeds);
+        let found = (options.first..last).find_map(|seed| {
+            let report = corewire_sim::run(seed, None);
+            report.violation.map(|violation| (seed, violation))
+        });
+        match found {
+            Some((seed, violation)) => {
+                say(&format!("{bug:?}: found by seed {seed}, rule {}", violation.rule));
+            }
+            None => {
+                say(&format!("{bug:?}: NOT FOUND within {} seeds", options.seeds));
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    plant(None);
+    code
+}
+
+fn replay(seed: u64, trace: bool) -> ExitCode {
+    let report = corewire_sim::run(seed, trace.then_some(say as fn(&str)));
+    say(&report.plan);
+    say(&format!(
+        "seed {seed}: {} events, {} ms of virtual time, trace hash {:016x}",
+        report.notes,
+        report.ns / 1_000_000,
+        report.hash
+    ));
+    tell_ends(&report.ends);
+    tell_violation(&report)
+}
+
+/// Says what was broken, with the last events and the way to have it again.
+fn tell_violation(report: &Report) -> ExitCode {
+    let Some(violation) = &report.violation else { return ExitCode::SUCCESS };
+    report.last.iter().for_each(|line| say(line));
+    say(&format!("\nseed {} BROKE A RULE at {} ns", report.seed, violation.at));
+    say(&format!("  rule   {}", violation.rule));
+    say(&format!("  how    {}", violation.what));
+    say(&format!("  replay cargo run --release -p corewire-sim -- --seed {} --trace", report.seed));
+    ExitCode::FAILURE
+}
+
+fn tell_ends(ends: &BTreeMap<String, u64>) {
+    for (end, count) in ends {
+        say(&format!("  {count:>9} calls: {end}"));
+    }
+}
+
+/// What many seeds came to.
+#[derive(Debug, Default)]
+struct Sum {
+    seeds: u64,
+    notes: u64,
+    /// All hashes together, in any order.
+    hash: u64,
+    ends: BTreeMap<String, u64>,
+    failed: Option<Report>,
+}
+
+impl Sum {
+    fn add(&mut self, report: Report) {
+        self.seeds += 1;
+        self.notes += report.notes;
+        self.hash = self.hash.wrapping_add(report.hash);
+        for (end, count) in &report.ends {
+            *self.ends.entry(end.clone()).or_insert(0) += count;
+        }
+        let earlier = self.failed.as_ref().is_none_or(|failed| report.seed < failed.seed);
+        if report.violation.is_some() && earlier {
+            self.failed = Some(report);
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "how long it took is said, and nothing depends on it")]
+fn many(options: &Options) -> ExitCode {
+    let begun = std::time::Instant::now();
+    let next = AtomicU64::new(options.first);
+    let end = options.first.saturating_add(options.seeds);
+    let failed = AtomicBool::new(false);
+    let (sums, inbox) = flume::unbounded();
+    std::thread::scope(|scope| {
+        for _ in 0..options.jobs.max(1) {
+            let sums = sums.clone();
+            let (next, failed) = (&next, &failed);
+            scope.spawn(move || {
+                let mut sum = Sum::default();
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end || failed.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let report = corewire_sim::run(seed, None);
+                    failed.fetch_or(report.violation.is_some(), Ordering::Relaxed);
+                    sum.add(report);
+                }
+                // The receiver outlives the threads.
+                let _ = sums.send(sum);
+            });
+        }
+    });
+    drop(sums);
+    let mut all = Sum::default();
+    for sum in inbox.drain() {
+        all.seeds += sum.seeds;
+        all.notes += sum.notes;
+        all.hash = all.hash.wrapping_add(sum.hash);
+        for (end, count) in sum.ends {
+            *all.ends.entry(end).or_insert(0) += count;
+        }
+        let earliest =
+            |failed: &Report| all.failed.as_ref().is_none_or(|other| failed.seed < other.seed);
+        if sum.failed.as_ref().is_some_and(earliest) {
+            all.failed = sum.failed;
+        }
+    }
+    let took = begun.elapsed().as_secs_f64();
+    tell_ends(&all.ends);
+    say(&format!(
+        "{} seeds from {}: {} events ({} a seed), {took:.1} s, {:.0} seeds a second, hashes sum to {:016x}",
+        all.seeds,
+        options.first,
+        all.notes,
+        all.notes / all.seeds.max(1),
+        f64::from(u32::try_from(all.seeds).unwrap_or(u32::MAX)) / took,
+        all.hash
+    ));
+    all.failed.as_ref().map_or(ExitCode::SUCCESS, tell_violation)
+}

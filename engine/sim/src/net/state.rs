@@ -1,0 +1,232 @@
+//! What the network is made of: wires, their ends, listeners, and who is told of what.
+
+use std::collections::VecDeque;
+use std::io;
+
+use corewire_engine::io::{Readiness, Token};
+
+use crate::core::{Core, Event};
+use crate::trace::Note;
+
+/// What follows the last byte of a direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tail {
+    Open,
+    End,
+    Reset,
+}
+
+/// One end of a wire, with what is on its way to it.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) flight: VecDeque<u8>,
+    pub(super) inbox: VecDeque<u8>,
+    /// Bytes that the other end sent and has not heard to be taken.
+    pub(super) unacked: usize,
+    pub(super) tail: Tail,
+    /// The tail has arrived, and was an end.
+    pub(super) ended: bool,
+    /// A delivery is on the agenda.
+    pub(super) scheduled: bool,
+    /// Whose poll set it is in, under which token.
+    pub(super) watched: Option<(usize, Token)>,
+    /// It is in the set's list of news.
+    pub(super) news: bool,
+    /// It was told that the other direction is full.
+    pub(super) blocked: bool,
+    /// Its owner ended its own direction, or closed it altogether.
+    pub(super) finished: bool,
+    pub(super) closed: bool,
+    pub(super) error: Option<io::ErrorKind>,
+    /// It was told of an error: from now on it is an end to both directions.
+    pub(super) broken: bool,
+}
+
+impl End {
+    pub(super) fn new() -> Self {
+        Self {
+            flight: VecDeque::new(),
+            inbox: VecDeque::new(),
+            unacked: 0,
+            tail: Tail::Open,
+            ended: false,
+            scheduled: false,
+            watched: None,
+            news: false,
+            blocked: false,
+            finished: false,
+            closed: false,
+            error: None,
+            broken: false,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Connecting,
+    Open,
+}
+
+#[derive(Debug)]
+pub(super) struct Wire {
+    /// The client's end, then the server's.
+    pub(super) ends: [End; 2],
+    pub(super) address: usize,
+    pub(super) phase: Phase,
+    pub(super) silent: bool,
+    pub(super) stalled_until: u64,
+    pub(super) mutating: bool,
+    /// At most so many bytes arrive at once.
+    pub(super) slow: Option<usize>,
+    pub(super) latency: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Listening {
+    pub(super) address: usize,
+    pub(super) owner: usize,
+    pub(super) token: Option<Token>,
+    pub(super) waiting: VecDeque<usize>,
+    pub(super) in_service: bool,
+    pub(super) news: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ready {
+    End { wire: usize, side: usize },
+    Listener(usize),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) wires: Vec<Wire>,
+    pub(super) listeners: Vec<Listening>,
+    /// News by poll set.
+    pub(super) news: Vec<VecDeque<Ready>>,
+    /// The sets whose sockets are all reported at the next look, ready or not.
+    pub(super) nudged: Vec<bool>,
+    pub(super) moved: u64,
+}
+
+/// The near and the far end, seen from `side`.
+pub(super) fn ends(wire: &mut Wire, side: usize) -> [&mut End; 2] {
+    let [client, server] = &mut wire.ends;
+    if side == 0 { [client, server] } else { [server, client] }
+}
+
+impl State {
+    pub(super) fn schedule(&mut self, core: &Core, wire: usize, to: usize, after: u64) {
+        let end = &mut self.wires[wire].ends[to];
+        if !end.scheduled {
+            end.scheduled = true;
+            core.after(after, Event::Deliver { wire, to });
+        }
+    }
+
+    /// Puts an end into its set's list, if it is in one.
+    pub(super) fn tell(&mut self, wire: usize, side: usize) {
+        let line = &mut self.wires[wire];
+        let decided = line.phase != Phase::Connecting || line.ends[side].error.is_some();
+        let end = &mut line.ends[side];
+        if let Some((set, _)) = end.watched
+            && decided
+            && !end.closed
+            && !std::mem::replace(&mut end.news, true)
+        {
+            self.news[set].push_back(Ready::End { wire, side });
+        }
+    }
+
+    pub(super) fn tell_listener(&mut self, index: usize) {
+        let listening = &mut self.listeners[index];
+        let tell = listening.token.is_some() && !listening.waiting.is_empty();
+        if tell && !std::mem::replace(&mut listening.news, true) {
+            self.news[listening.owner].push_back(Ready::Listener(index));
+        }
+    }
+
+    /// What the kernel would say of an end at this moment.
+    pub(super) fn readiness(&self, wire: usize, side: usize, pipe: usize) -> Option<Readiness> {
+        let line = &self.wires[wire];
+        let (near, far) = (&line.ends[side], &line.ends[1 - side]);
+        let (_, token) = near.watched.filter(|_| !near.closed)?;
+        let hangup = near.ended || near.broken || near.error.is_some();
+        let readable = hangup || !near.inbox.is_empty();
+        let writable = hangup || far.unacked < pipe;
+        (readable || writable).then_some(Readiness { token, readable, writable, hangup })
+    }
+
+    /// Says of every end of a set that it is ready.
+    pub(super) fn nudge(&self, set: usize, news: &mut Vec<Readiness>) {
+        for line in self.wires.iter().filter(|line| line.phase == Phase::Open) {
+            for end in line.ends.iter().filter(|end| !end.closed) {
+                if let Some((_, token)) = end.watched.filter(|(owner, _)| *owner == set) {
+                    let hangup = end.ended || end.broken;
+                    news.push(Readiness { token, readable: true, writable: true, hangup });
+                }
+            }
+        }
+    }
+
+    pub(super) fn break_end(&mut self, wire: usize, side: usize, kind: io::ErrorKind) {
+        let end = &mut self.wires[wire].ends[side];
+        if end.closed || end.broken {
+            return;
+        }
+        end.broken = true;
+        end.error = Some(kind);
+        end.flight.clear();
+        self.tell(wire, side);
+    }
+
+    /// Breaks a wire: one end hears of it now, the other when it sends next, or now as well.
+    pub(super) fn cut(&mut self, core: &Core, wire: usize, to: usize) {
+        self.break_end(wire, to, io::ErrorKind::ConnectionReset);
+        if core.dice.chance(700_000) {
+            self.break_end(wire, 1 - to, io::ErrorKind::ConnectionReset);
+        }
+    }
+
+    pub(super) fn deliver(&mut self, core: &Core, wire: usize, to: usize) {
+        let line = &mut self.wires[wire];
+        let (slow, latency, mutating) = (line.slow, line.latency, line.mutating);
+        let end = &mut line.ends[to];
+        let all = end.flight.len();
+        if end.closed || end.broken {
+            // Nobody is there: the sender is told so.
+            end.flight.clear();
+            if all > 0 {
+                core.after(latency, Event::Reset { wire, side: 1 - to });
+            }
+            return;
+        }
+        let mut count = slow.map_or(all, |most| all.min(most));
+        if count > 1 && core.fault(core.plan.rates.cut) {
+            count = 1 + core.dice.below(count - 1);
+        }
+        let start = end.inbox.len();
+        end.inbox.extend(end.flight.drain(..count));
+        if mutating && count > 0 && core.fault(core.plan.rates.mutate) {
+            let at = start + core.dice.below(count);
+            end.inbox[at] ^= core.dice.byte() | 1;
+            core.note(Note::Mutated { wire, to });
+        }
+        let rest = !end.flight.is_empty();
+        if !rest {
+            match end.tail {
+                Tail::Open => {}
+                Tail::End => end.ended = true,
+                Tail::Reset => {
+                    end.broken = true;
+                    end.error = Some(io::ErrorKind::ConnectionReset);
+                }
+            }
+        }
+        self.tell(wire, to);
+        if rest {
+            let gap = if slow.is_some() { 100_000 } else { core.dice.between(0, latency) };
+            self.schedule(core, wire, to, gap);
+        }
+    }
+}

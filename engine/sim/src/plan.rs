@@ -1,0 +1,237 @@
+//! What a seed is about: how many take part, how they are set up, and what goes wrong how often.
+//!
+//! Each seed draws its own rates, and leaves most kinds of trouble out: a run in which everything
+//! goes wrong at once seldom gets to where a single fault would have shown something.
+
+use std::time::Duration;
+
+use corewire_codec::{FrameBytes, InFlight, Limits};
+use corewire_engine::{Budgets, ChannelConfig, ClientConfig, Timeouts};
+
+use crate::core::{Dice, SURE};
+
+pub(crate) const MS: u64 = 1_000_000;
+pub(crate) const SECOND: u64 = 1_000 * MS;
+
+/// Likelihoods of trouble, in millionths of each opportunity.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rates {
+    /// A delivery brings only a part of what is on its way.
+    pub(crate) cut: u32,
+    /// A send takes less than it could.
+    pub(crate) short_send: u32,
+    /// A delivery is held up for a while.
+    pub(crate) stall: u32,
+    /// A delivery breaks the connection.
+    pub(crate) reset: u32,
+    /// A delivery is the last one, and nobody is told.
+    pub(crate) silence: u32,
+    /// A connection is slow.
+    pub(crate) slow: u32,
+    /// A delivery on a client's line that mutates bytes does so.
+    pub(crate) mutate: u32,
+    /// Accepting fails.
+    pub(crate) accept: u32,
+    /// A connection request is turned away or lost.
+    pub(crate) connect: u32,
+    /// A host is frozen after a turn.
+    pub(crate) freeze: u32,
+}
+
+/// How often clients do what, in millionths of their calls.
+#[derive(Clone, Debug)]
+pub(crate) struct Habits {
+    pub(crate) deadline: u32,
+    pub(crate) give_up: u32,
+    /// A caller gives up when it has been woken, before it looks.
+    pub(crate) give_up_woken: u32,
+    pub(crate) large: u32,
+    /// Something other than an echo that is ready at once.
+    pub(crate) pending: u32,
+    /// A handler that panics, fails, or never ends.
+    pub(crate) troubled: u32,
+    /// The wake of a handler comes from another thread.
+    pub(crate) foreign: u32,
+    /// A call that cannot be encoded.
+    pub(crate) unsendable: u32,
+}
+
+/// The drawn plan of one run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) servers: usize,
+    pub(crate) shards: usize,
+    pub(crate) clients: usize,
+    pub(crate) channels: usize,
+    pub(crate) calls: u64,
+    /// How long the trouble lasts, in ns.
+    pub(crate) span: u64,
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) budgets: Budgets,
+    pub(crate) channel: ChannelConfig,
+    pub(crate) drain_within: u64,
+    pub(crate) rates: Rates,
+    pub(crate) habits: Habits,
+    /// Bytes on their way towards one end at most.
+    pub(crate) pipe: usize,
+    pub(crate) latency: (u64, u64),
+    /// What one turn costs, in ns.
+    pub(crate) turn: (u64, u64),
+    /// Ready tasks and hosts are taken in any order, not in that of their readiness.
+    pub(crate) shuffle: bool,
+    /// Hosts look at their busy connection before they ask for readiness.
+    pub(crate) spin: bool,
+    pub(crate) drains: u64,
+    pub(crate) troubles: u64,
+    pub(crate) freezes: u64,
+    pub(crate) jumps: u64,
+    pub(crate) hostile: usize,
+    pub(crate) renewals: u64,
+    /// The first of the clients has lines that mutate bytes.
+    pub(crate) mutating: bool,
+}
+
+/// A rate for this kind of trouble in this seed: mostly none.
+fn rate(dice: &Dice, trouble: u32, most: u64) -> u32 {
+    if !dice.chance(trouble) {
+        return 0;
+    }
+    u32::try_from(dice.spread(most / 100, most)).unwrap_or(SURE)
+}
+
+fn count(dice: &Dice, trouble: u32, most: u64) -> u64 {
+    if dice.chance(trouble) { dice.between(1, most) } else { 0 }
+}
+
+impl Plan {
+    pub(crate) fn draw(dice: &Dice) -> Self {
+        // Some seeds are calm, some vicious, most have a few kinds of trouble.
+        let trouble = [0, 150_000, 300_000, 300_000, 600_000, 900_000][dice.below(6)];
+        let timeouts = timeouts(dice);
+        let span = dice.spread(5 * MS, 20 * SECOND);
+        let limits = Limits {
+            in_flight: in_flight(dice),
+            frame_bytes: FrameBytes::MIN,
+            ..Limits::default()
+        };
+        Self {
+            servers: if dice.chance(300_000) { 2 } else { 1 },
+            shards: 1 + dice.below(3),
+            clients: 1 + dice.below(3),
+            channels: 1 + dice.below(3),
+            calls: dice.spread(8, 250),
+            span,
+            limits,
+            timeouts,
+            budgets: budgets(dice),
+            channel: channel(dice, limits, timeouts),
+            drain_within: dice.spread(5 * MS, 30 * SECOND),
+            rates: rates(dice, trouble),
+            habits: habits(dice, trouble),
+            pipe: dice.size(256, 256 * 1024),
+            latency: (dice.spread(1_000, MS), dice.spread(1_000, 50 * MS)),
+            turn: (200, dice.spread(1_000, MS)),
+            shuffle: dice.chance(500_000),
+            spin: dice.chance(300_000),
+            drains: count(dice, trouble / 2 + 100_000, 4),
+            troubles: count(dice, trouble, 6),
+            freezes: count(dice, trouble / 2, 3),
+            jumps: count(dice, trouble / 3, 2),
+            hostile: usize::try_from(count(dice, trouble, 4)).unwrap_or(0),
+            renewals: count(dice, trouble / 2, 4),
+            mutating: dice.chance(trouble / 4),
+        }
+    }
+
+    /// By when everything has ended that began before the trouble stopped, in ns.
+    pub(crate) fn settle_within(&self) -> u64 {
+        let timeouts = &self.timeouts;
+        let waits = [
+            timeouts.hello,
+            timeouts.frame,
+            timeouts.ping_after,
+            timeouts.ping,
+            timeouts.write,
+            timeouts.age_grace,
+            self.channel.connect_timeout,
+            self.channel.backoff_max,
+        ];
+        let sum: Duration = waits.into_iter().sum();
+        let sum = u64::try_from(sum.as_nanos()).unwrap_or(u64::MAX / 8);
+        2 * sum + self.drain_within + 60 * SECOND
+    }
+}
+
+fn in_flight(dice: &Dice) -> InFlight {
+    let calls = dice.spread(16, 64);
+    InFlight::new(u32::try_from(calls).unwrap_or(16)).unwrap_or(InFlight::MIN)
+}
+
+fn timeouts(dice: &Dice) -> Timeouts {
+    let ms = |least, most| Duration::from_millis(dice.spread(least, most));
+    Timeouts {
+        hello: ms(200, 5_000),
+        frame: ms(300, 60_000),
+        ping_after: ms(100, 60_000),
+        ping: ms(200, 20_000),
+        idle: dice.chance(200_000).then(|| ms(200, 20_000)),
+        write: ms(300, 30_000),
+        age: dice.chance(200_000).then(|| ms(200, 60_000)),
+        age_grace: ms(50, 30_000),
+        jitter_percent: u8::try_from(dice.below(101)).unwrap_or(0),
+    }
+}
+
+fn budgets(dice: &Dice) -> Budgets {
+    if dice.chance(300_000) {
+        return Budgets::default();
+    }
+    Budgets {
+        frames_per_turn: dice.size(1, 128),
+        receives_per_turn: 1 + dice.below(4),
+        receive_bytes: dice.size(4096, 65_536),
+        unsent_bytes_max: dice.size(64, 1 << 20),
+        send_bytes_per_turn: dice.size(64, 1 << 20),
+        accepts_per_turn: dice.size(1, 64),
+    }
+}
+
+fn channel(dice: &Dice, limits: Limits, timeouts: Timeouts) -> ChannelConfig {
+    let ms = |least, most| Duration::from_millis(dice.spread(least, most));
+    ChannelConfig {
+        connection: ClientConfig { limits, timeouts, jitter_seed: dice.word() },
+        connect_timeout: ms(150, 3_000),
+        backoff_min: ms(1, 50),
+        backoff_max: ms(50, 5_000),
+        waiting_max: if dice.chance(200_000) { dice.size(1, 16) } else { 65_536 },
+    }
+}
+
+fn rates(dice: &Dice, trouble: u32) -> Rates {
+    Rates {
+        cut: rate(dice, trouble, 900_000),
+        short_send: rate(dice, trouble, 500_000),
+        stall: rate(dice, trouble, 50_000),
+        reset: rate(dice, trouble, 20_000),
+        silence: rate(dice, trouble / 2, 10_000),
+        slow: rate(dice, trouble, 300_000),
+        mutate: rate(dice, SURE, 200_000),
+        accept: rate(dice, trouble, 400_000),
+        connect: rate(dice, trouble, 300_000),
+        freeze: rate(dice, trouble / 2, 10_000),
+    }
+}
+
+fn habits(dice: &Dice, trouble: u32) -> Habits {
+    Habits {
+        deadline: rate(dice, 700_000, 900_000),
+        give_up: rate(dice, 500_000, 500_000),
+        give_up_woken: rate(dice, 500_000, 200_000),
+        large: rate(dice, 300_000, 200_000),
+        pending: rate(dice, 800_000, 900_000),
+        troubled: rate(dice, trouble, 300_000),
+        foreign: rate(dice, 500_000, SURE.into()),
+        unsendable: rate(dice, trouble, 50_000),
+    }
+}

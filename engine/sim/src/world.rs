@@ -1,0 +1,393 @@
+//! The world: hosts, network, clock. It takes one step after the other until the run is over.
+
+use std::rc::Rc;
+
+use corewire_engine::sim;
+
+use crate::check;
+use crate::client;
+use crate::core::{Core, Event};
+use crate::host::{Action, Host, Kind};
+use crate::hostile::Hostile;
+use crate::ledger::{Ledger, State};
+use crate::net::Net;
+use crate::plan::{MS, SECOND};
+use crate::trace::{Note, Violated};
+
+/// Steps without time passing, above which it never will.
+const STEPS_AT_ONCE_MAX: u32 = 20_000;
+
+/// Turns that say that they worked while nothing moved, in a row.
+const IDLE_TURNS_MAX: u32 = 2_000;
+
+/// Ids of the calls that are made when the trouble is over begin here.
+const PROBE_IDS: u64 = 1 << 32;
+
+pub(crate) struct World {
+    pub(crate) core: Rc<Core>,
+    pub(crate) net: Net,
+    pub(crate) ledger: Rc<Ledger>,
+    pub(crate) hosts: Vec<Host>,
+    hostile: Vec<Hostile>,
+    steps_at_once: u32,
+    pub(crate) nudges_left: u32,
+    probes: u64,
+    /// Whether servers that were drained come back.
+    restarts: bool,
+}
+
+impl World {
+    pub(crate) fn new(core: Rc<Core>) -> Self {
+        let net = Net::new(Rc::clone(&core));
+        let mut world = Self {
+            ledger: Rc::default(),
+            hosts: Vec::new(),
+            hostile: Vec::new(),
+            steps_at_once: 0,
+            nudges_left: 4,
+            probes: 0,
+            restarts: true,
+            net,
+            core,
+        };
+        world.populate();
+        world
+    }
+
+    fn populate(&mut self) {
+        let core = Rc::clone(&self.core);
+        let plan = &core.plan;
+        let mut kinds = Vec::new();
+        for address in 0..plan.servers {
+            kinds.extend((0..plan.shards).map(|index| Kind::Server { address, index }));
+        }
+        for client in 0..plan.clients {
+            kinds.push(Kind::Client { mutating: plan.mutating && client == 0 });
+        }
+        for (number, kind) in kinds.into_iter().enumerate() {
+            let mut host = Host::new(number, kind, &core);
+            host.start(&core, &self.net, &self.ledger);
+            if !host.is_server() {
+                host.enter(&core, |host| {
+                    (0..plan.channels).for_each(|channel| host.make_channel(&core, channel));
+                });
+            }
+            self.hosts.push(host);
+        }
+        client::plan_calls(&core);
+        let servers = plan.servers * plan.shards;
+        let at = || core.dice.between(0, plan.span);
+        for _ in 0..plan.drains {
+            core.agenda.plan(at(), Event::Drain { host: core.dice.below(servers) });
+        }
+        for _ in 0..plan.troubles {
+            core.agenda.plan(at(), Event::Trouble);
+        }
+        for _ in 0..plan.freezes {
+            let (host, ns) = (core.dice.below(self.hosts.len()), core.dice.spread(MS, 30 * SECOND));
+            core.agenda.plan(at(), Event::Freeze { host, ns });
+        }
+        for _ in 0..plan.jumps {
+            core.agenda.plan(at(), Event::Jump { ns: core.dice.spread(MS, 200 * SECOND) });
+        }
+        for _ in 0..plan.renewals {
+            let host = servers + core.dice.below(plan.clients);
+            let channel = core.dice.below(plan.channels);
+            core.agenda.plan(at(), Event::Renew { host, channel });
+        }
+        for peer in 0..plan.hostile {
+            self.hostile.push(Hostile::default());
+            core.agenda.plan(at(), Event::Hostile { peer });
+        }
+        core.agenda.plan(plan.span, Event::Heal);
+    }
+
+    /// The whole run.
+    pub(crate) fn run(&mut self) {
+        let core = Rc::clone(&self.core);
+        let plan = &core.plan;
+        let settle = plan.settle_within();
+        self.phase("trouble", u64::MAX, |world| !world.core.faulty.get());
+        self.phase("settle", settle, Self::is_settled);
+        self.probe();
+        self.phase("rest", settle, Self::is_settled);
+        check::channels_are_empty(self);
+        for host in self.hosts.iter_mut().filter(|host| !host.is_server()) {
+            host.actions.push_back(Action::Release);
+        }
+        self.phase("leave", settle, |world| {
+            let mut clients = world.hosts.iter().filter(|host| !host.is_server());
+            clients.all(|host| check::connections(host) == 0 && host.actions.is_empty())
+        });
+        self.restarts = false;
+        for host in self.hosts.iter_mut().filter(|host| host.is_server()) {
+            drain(host, &core);
+        }
+        // A second for those that are finished and have not left yet.
+        self.phase("drain", plan.drain_within + 3 * SECOND, |world| {
+            world.hosts.iter().all(|host| !host.is_server() || host.shard.is_none())
+        });
+        check::nothing_is_left(self);
+    }
+
+    /// Every call ended, every server host lives, nothing of the trouble is left.
+    fn is_settled(&mut self) -> bool {
+        let up = |host: &Host| host.shard.is_some() && !host.draining && host.actions.is_empty();
+        self.ledger.open() == 0 && self.hosts.iter().all(up)
+    }
+
+    /// A calm call on each channel must succeed, after some tries if its connection was lost.
+    fn probe(&mut self) {
+        let core = Rc::clone(&self.core);
+        // Calm callers do not give up.
+        core.calm.set(true);
+        let settle = core.plan.settle_within();
+        let clients: Vec<usize> =
+            (0..self.hosts.len()).filter(|&host| !self.hosts[host].is_server()).collect();
+        for host in clients {
+            for channel in 0..core.plan.channels {
+                // A connection that is silent, perhaps while it drains, has to be found out first.
+                let until = core.now() + settle;
+                let mut succeeded = false;
+                while !succeeded && core.now() < until {
+                    if core.trace.is_violated() {
+                        return;
+                    }
+                    self.probes += 1;
+                    let id = PROBE_IDS + self.probes;
+                    self.hosts[host].actions.push_back(Action::Probe(id, channel));
+                    self.phase("probe", settle, |world| {
+                        world.ledger.open() == 0 && world.hosts[host].actions.is_empty()
+                    });
+                    succeeded = check::has_succeeded(&self.ledger, id);
+                    if succeeded {
+                        break;
+                    }
+                    let wait =
+                        u64::try_from(core.plan.channel.backoff_max.as_nanos()).unwrap_or(SECOND);
+                    let until = core.now() + wait;
+                    self.phase("back-off", 2 * wait + SECOND, |world| world.core.now() >= until);
+                }
+                if !succeeded {
+                    core.violated(Violated::Recovery, || {
+                        format!("no call succeeds on channel {channel} of host {host}")
+                    });
+                }
+            }
+        }
+    }
+
+    /// Steps until `done`, or says what is not after so many ns.
+    fn phase(&mut self, name: &'static str, within: u64, mut done: impl FnMut(&mut Self) -> bool) {
+        let core = Rc::clone(&self.core);
+        if core.trace.is_violated() {
+            return;
+        }
+        core.note(Note::Phase(name));
+        let until = core.now().saturating_add(within);
+        while !core.trace.is_violated() && !done(self) {
+            // Hosts sleep until their timers: a turn at least now and then shows the time's end.
+            self.step(until);
+            if core.now() >= until && !core.trace.is_violated() && !done(self) {
+                core.violated(Violated::Unfinished, || check::unfinished(self, name));
+            }
+        }
+    }
+
+    /// One event, one host's turn, or a jump of the clock to the next of either.
+    fn step(&mut self, until: u64) {
+        let core = Rc::clone(&self.core);
+        let now = core.now();
+        let ready: Vec<usize> = (0..self.hosts.len())
+            .filter(|&host| self.hosts[host].busy_until <= now)
+            .filter(|&host| self.hosts[host].has_work(&core, &self.net))
+            .collect();
+        let due = core.agenda.next().is_some_and(|at| at <= now);
+        self.steps_at_once += 1;
+        if self.steps_at_once > STEPS_AT_ONCE_MAX {
+            core.violated(Violated::Livelock, || "time does not pass any more".to_owned());
+        } else if due && (ready.is_empty() || core.dice.chance(500_000)) {
+            if let Some(event) = core.agenda.pop_due(now) {
+                core.note(Note::Event(event));
+                self.handle(event);
+            }
+        } else if !ready.is_empty() {
+            let at = if core.plan.shuffle { core.dice.below(ready.len()) } else { 0 };
+            self.run_host(ready[at]);
+        } else {
+            self.pass_time(until);
+        }
+    }
+
+    fn pass_time(&mut self, until: u64) {
+        let core = Rc::clone(&self.core);
+        let busy = |host: &Host| host.has_work(&core, &self.net).then_some(host.busy_until);
+        let next_busy = self.hosts.iter().filter_map(busy).min();
+        let timers = self.hosts.iter().filter_map(|host| {
+            let timer = host.shard.as_ref()?.next_timer()?;
+            Some(core.clock.of(timer).max(host.busy_until))
+        });
+        let next = [timers.min(), next_busy, core.agenda.next(), Some(until)];
+        let next = next.into_iter().flatten().min().unwrap_or(until);
+        if next_busy.is_none() {
+            check::quiet(self, next);
+        }
+        core.clock.advance_to(next.max(core.now()));
+        self.steps_at_once = 0;
+    }
+
+    fn handle(&mut self, event: Event) {
+        let core = Rc::clone(&self.core);
+        match event {
+            Event::Connect { wire } => self.net.handle_connect(wire),
+            Event::Deliver { wire, to } => self.net.handle_deliver(wire, to),
+            Event::Ack { wire, side, bytes } => self.net.handle_ack(wire, side, bytes),
+            Event::Reset { wire, side } => self.net.handle_reset(wire, side),
+            Event::Wake { work, foreign } => self.handle_wake(work, foreign),
+            Event::Call { call } => {
+                let servers = core.plan.servers * core.plan.shards;
+                let host = servers + core.dice.below(core.plan.clients);
+                self.hosts[host].actions.push_back(Action::Call(call));
+            }
+            Event::GiveUp { call } => {
+                let host = self.ledger.calls.borrow().get(&call).map(|call| call.host);
+                if let Some(host) = host {
+                    self.hosts[host].actions.push_back(Action::GiveUp(call));
+                }
+            }
+            Event::Drain { host } => drain(&mut self.hosts[host], &core),
+            Event::Restart { host } => self.hosts[host].start(&core, &self.net, &self.ledger),
+            Event::Trouble => self.net.trouble(),
+            Event::Freeze { host, ns } => self.hosts[host].busy_until = core.now() + ns,
+            Event::Jump { ns } => core.clock.advance_to(core.now() + ns),
+            Event::Hostile { peer } => self.hostile[peer].act(peer, &core, &self.net),
+            Event::Renew { host, channel } => {
+                self.hosts[host].actions.push_back(Action::Renew(channel));
+            }
+            Event::Heal => {
+                core.faulty.set(false);
+                // Whoever was frozen goes on.
+                for host in &mut self.hosts {
+                    host.busy_until = host.busy_until.min(core.now());
+                }
+                self.net.heal();
+            }
+        }
+    }
+
+    /// A handler's timer fired: on its own host, or on another thread.
+    fn handle_wake(&mut self, work: u64, foreign: bool) {
+        let late = self.ledger.stale.borrow_mut().remove(&work);
+        if let Some(waker) = late {
+            waker.wake();
+            return;
+        }
+        let host = self.ledger.works.borrow().get(&work).map(|work| work.host);
+        match host {
+            Some(_) if foreign => check::wake(&self.ledger, work),
+            Some(host) => self.hosts[host].actions.push_back(Action::Wake(work)),
+            None => {}
+        }
+    }
+
+    fn run_host(&mut self, number: usize) {
+        let core = Rc::clone(&self.core);
+        let ledger = Rc::clone(&self.ledger);
+        let host = &mut self.hosts[number];
+        host.enter(&core, |host| {
+            while let Some(action) = host.actions.pop_front() {
+                act(host, &core, &ledger, action);
+            }
+        });
+        self.turn(number);
+    }
+
+    fn turn(&mut self, number: usize) {
+        let core = Rc::clone(&self.core);
+        let host = &mut self.hosts[number];
+        let Some(shard) = &mut host.shard else { return };
+        let spins = core.plan.spin && core.dice.chance(500_000);
+        let worked = match shard.step(core.clock.instant(), spins) {
+            Ok(worked) => worked,
+            Err(error) => {
+                core.violated(Violated::Panic, || format!("a turn failed: {error}"));
+                false
+            }
+        };
+        core.note(Note::Turn { host: number, worked });
+        host.again = worked;
+        client::reap(host, &core, &self.ledger);
+        let (least, most) = core.plan.turn;
+        host.busy_until = core.now() + core.dice.between(least, most);
+        if core.fault(core.plan.rates.freeze) {
+            host.busy_until += core.dice.spread(MS, 10 * SECOND);
+        }
+        let moved = self.net.moved() + *self.ledger.steps.borrow();
+        host.idle_turns = if worked && moved == host.moved { host.idle_turns + 1 } else { 0 };
+        host.moved = moved;
+        if host.idle_turns > IDLE_TURNS_MAX {
+            core.violated(Violated::Livelock, || format!("host {number} turns without end"));
+        }
+        check::after_turn(self, number);
+        self.end_if_drained(number);
+    }
+
+    fn end_if_drained(&mut self, number: usize) {
+        let core = Rc::clone(&self.core);
+        let host = &mut self.hosts[number];
+        if !host.draining || !host.shard.as_ref().is_some_and(sim::SimShard::is_drained) {
+            return;
+        }
+        core.note(Note::Drained { host: number });
+        check::drained(host, &core, &self.net, &self.ledger);
+        host.shard = None;
+        host.draining = false;
+        if self.restarts {
+            core.after(core.dice.spread(MS, SECOND), Event::Restart { host: number });
+        }
+    }
+
+    /// Runs all hosts that have work, whatever they did before, until none has; time stands still.
+    pub(crate) fn run_all_now(&mut self) {
+        let core = Rc::clone(&self.core);
+        for _ in 0..200 {
+            let Some(host) =
+                (0..self.hosts.len()).find(|&host| self.hosts[host].has_work(&core, &self.net))
+            else {
+                return;
+            };
+            self.run_host(host);
+            if core.trace.is_violated() {
+                return;
+            }
+        }
+    }
+
+    /// Describes the calls that nobody has answered.
+    pub(crate) fn open_calls(&self) -> String {
+        let calls = self.ledger.calls.borrow();
+        let open = calls.iter().filter(|(_, call)| call.state == State::Open);
+        open.take(4).map(|(id, call)| format!("; call {id}: {call:?}")).collect()
+    }
+}
+
+fn drain(host: &mut Host, core: &Core) {
+    if let Some(shard) = &host.shard
+        && !host.draining
+    {
+        host.draining = true;
+        shard.drain(std::time::Duration::from_nanos(core.plan.drain_within));
+    }
+}
+
+/// Does one thing on the host's own thread, in its shard's mailbox.
+fn act(host: &mut Host, core: &Rc<Core>, ledger: &Rc<Ledger>, action: Action) {
+    match action {
+        Action::Call(id) => client::begin(host, core, ledger, id, None),
+        Action::Probe(id, channel) => client::begin(host, core, ledger, id, Some(channel)),
+        Action::GiveUp(id) => client::give_up(host, core, ledger, id),
+        Action::Wake(work) => check::wake(ledger, work),
+        Action::Renew(channel) => host.make_channel(core, channel),
+        Action::Release => host.channels.clear(),
+    }
+}

@@ -1,0 +1,70 @@
+//! No clock but the simulated one is reached by what is simulated.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where the system's clock may be asked: outside of the driver, or at the seam's far side.
+const MAY: [(&str, usize); 15] = [
+    // The production side of the seam.
+    ("src/epoll.rs", 1),
+    // What hosts the driver in production, and is not simulated.
+    ("src/executor.rs", 1),
+    ("src/rt.rs", 1),
+    ("src/supervisor.rs", usize::MAX),
+    // The mailbox outside of a turn; a simulated host always tells it the time.
+    ("src/local.rs", 1),
+    // The start of virtual time, and the time that a command took.
+    ("sim/src/core.rs", 1),
+    ("sim/src/main.rs", 1),
+    // Clients that no shard drives.
+    ("src/blocking.rs", usize::MAX),
+    ("src/client_thread.rs", 1),
+    ("src/shared.rs", 1),
+    ("src/tokio_driver.rs", 1),
+    ("src/wait.rs", 1),
+    // Seeds of chance that the simulator replaces by its own.
+    ("src/backoff.rs", 1),
+    ("src/server.rs", 1),
+    // Tests of the protocol begin their virtual clocks so.
+    ("proto/src/in_flight.rs", usize::MAX),
+];
+
+fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
+    let entries = fs::read_dir(folder).expect("the engine's folders can be read");
+    for entry in entries {
+        let path = entry.expect("a folder's entry").path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+#[test]
+fn only_the_far_side_of_the_seam_asks_the_system_for_the_time() {
+    let engine = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the engine's folder");
+    let mut files = Vec::new();
+    for folder in ["src", "proto/src", "sim/src"] {
+        sources(&engine.join(folder), &mut files);
+    }
+    let mut found = 0;
+    for file in files {
+        let name = file.strip_prefix(engine).expect("it is inside").to_string_lossy().into_owned();
+        if name.contains("/tests/") || name.ends_with("tests.rs") || name.ends_with("fuzzing.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).expect("a source file");
+        // The part with a file's own tests does not run in a simulation.
+        let product = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or("");
+        let count = ["Instant::now", "SystemTime::now", "RandomState::new"]
+            .iter()
+            .map(|name| product.matches(&format!("{name}()")).count())
+            .sum::<usize>()
+            + product.matches("or_else(Instant::now)").count();
+        found += count;
+        let may = MAY.iter().find(|(path, _)| *path == name).map_or(0, |(_, most)| *most);
+        assert!(count <= may, "{name} asks the system {count} times for the time or for chance");
+    }
+    assert!(found >= 5, "the search finds what is there");
+}

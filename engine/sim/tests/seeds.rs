@@ -1,0 +1,34 @@
+//! A few seeds hold to the rules, and the same seed is the same run.
+
+/// Enough for a debug build; `.ci/smoke.sh` runs more in a release build.
+const SEEDS: u64 = 60;
+
+#[test]
+fn a_few_seeds_hold_to_the_rules() {
+    for seed in 0..SEEDS {
+        let report = corewire_sim::run(seed, None);
+        assert_eq!(report.violation, None, "seed {seed}, last: {:#?}", report.last);
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let mut hashes = std::collections::BTreeSet::new();
+    for seed in 1_000..1_012 {
+        let first = corewire_sim::run(seed, None);
+        // Printing must not change what happens, nor what ran on this thread before.
+        let second = corewire_sim::run(seed, Some(|_| {}));
+        assert_eq!((first.hash, first.notes), (second.hash, second.notes), "seed {seed}");
+        assert_eq!((first.ns, first.ends), (second.ns, second.ends), "seed {seed}");
+        hashes.insert(first.hash);
+    }
+    assert_eq!(hashes.len(), 12, "different seeds are different runs");
+}
+
+/// A seed in the tests' process and thread is that of the command, wherever it runs.
+#[test]
+fn another_thread_gives_the_same_run() {
+    let here = corewire_sim::run(77, None).hash;
+    let there = std::thread::scope(|scope| scope.spawn(|| corewire_sim::run(77, None).hash).join());
+    assert_eq!(there.ok(), Some(here));
+}

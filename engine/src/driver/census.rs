@@ -1,0 +1,24 @@
+//! What a driver holds, counted for the simulator.
+
+use super::{Conn, Driver};
+use crate::io::Io;
+use crate::sim::Census;
+
+impl<I: Io> Driver<I> {
+    pub(crate) fn census(&self) -> Census {
+        let mut census = Census {
+            connections: self.conns.len(),
+            server_connections: self.server_conns,
+            run_queue: self.run.len(),
+            timers: self.shared.timers.len(),
+            parked: self.shared.calls.has_parked(),
+            ..Census::default()
+        };
+        for (_, entry) in &self.conns {
+            if let Some(Conn::Server(conn)) = &entry.conn {
+                conn.count_in(&mut census, self.shared.config.budgets.unsent_bytes_max);
+            }
+        }
+        census
+    }
+}
