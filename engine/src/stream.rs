@@ -187,3 +187,6 @@ impl Drop for StreamCall {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,6 +79,35 @@
 //! There are three ways to have a [`Call`]'s result: await it, [`wait`](Call::wait) for it, or pass a
 //! callback to [`then`](Call::then).
 //!
+//! # Streams and one-way calls
+//!
+//! ```no_run
+//! use corewire::{Status, Streaming};
+//!
+//! #[corewire::service]
+//! pub trait Journal {
+//!     /// The lines from this number on, those to come as well.
+//!     async fn tail(&self, from: u64) -> Result<Streaming<String>, Status>;
+//!     /// Adds lines as they come; answers how many there are.
+//!     async fn append(&self, lines: Streaming<String>) -> Result<u64, Status>;
+//!     /// Adds a line; nobody hears how that went.
+//!     #[one_way]
+//!     async fn note(&self, line: String);
+//! }
+//!
+//! async fn follow(journal: JournalClient) -> Result<(), Status> {
+//!     journal.note("here I am".into()).await?;
+//!     let mut lines = journal.tail(0).await?;
+//!     while let Some(line) = lines.next().await {
+//!         println!("{}", line?);
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! [`Streaming`] says what a stream costs, how it ends, and who waits for whom. Streams are carried by a
+//! [`Channel`], on a shard; one-way calls by channels of every kind.
+//!
 //! # Where next
 //!
 //! `examples/` in the repository holds whole programs; [`macro@service`] explains the macro;
