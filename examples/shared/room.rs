@@ -63,9 +63,9 @@ async fn follow(member: Rc<RefCell<Member>>, mut sender: StreamSender<String>) {
                 }
             }
         });
-        match line.await {
-            Some(line) if sender.send(line).await.is_ok() => {}
-            Some(_) | None => break,
+        let Some(line) = line.await else { break };
+        if sender.send(line).await.is_err() {
+            break;
         }
     }
     member.borrow_mut().gone = true;

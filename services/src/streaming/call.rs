@@ -75,6 +75,10 @@ impl<C: StreamTransport> Caller<C> {
 
     /// A call of which the client streams: values of `T` in the codec `I`, for one reply of `R` in `D`.
     /// Dropping the future cancels the call.
+    ///
+    /// # Errors
+    ///
+    /// The future answers why there is no result; see [`CallError`].
     pub fn client_stream<I, T, D, R, E>(
         &self,
         method: &'static MethodDescription,
@@ -97,6 +101,10 @@ impl<C: StreamTransport> Caller<C> {
 
     /// A call of which the server streams. It answers when the handler has, with its stream or its failure.
     /// Dropping the future, or what it answers, cancels the call.
+    ///
+    /// # Errors
+    ///
+    /// The future answers why there is no result; see [`CallError`].
     pub fn server_stream<D, R, E>(
         &self,
         method: &'static MethodDescription,
@@ -115,6 +123,10 @@ impl<C: StreamTransport> Caller<C> {
 
     /// A call of which both sides stream. What the client streams is sent from the beginning on, also
     /// while this waits for the handler's answer.
+    ///
+    /// # Errors
+    ///
+    /// The future answers why there is no result; see [`CallError`].
     pub fn bidirectional<I, T, D, R, E>(
         &self,
         method: &'static MethodDescription,
