@@ -5,6 +5,7 @@ pub(crate) mod hello;
 use bytes::Bytes;
 use core::ops::Range;
 
+use crate::extras::Extras;
 use crate::metadata::Metadata;
 use crate::recv_buffer::FrontFrame;
 use crate::wire::Reader;
@@ -82,6 +83,9 @@ pub struct RequestHead {
     pub trace: Option<TraceContext>,
     /// How many bytes at the end of the payload are the attachment.
     pub attachment_bytes: Option<u32>,
+    /// For encoding only: the length of a metadata block that the writer puts in front of the body
+    /// itself. Zero says that there is none, or that the encoder is given it.
+    pub metadata_bytes: u16,
 }
 
 impl RequestHead {
@@ -102,7 +106,15 @@ impl RequestHead {
             timeout_us: None,
             trace: None,
             attachment_bytes: None,
+            metadata_bytes: 0,
         }
+    }
+
+    /// Whether the payload has more than a timeout and a body: metadata or an attachment.
+    #[must_use]
+    #[inline]
+    pub const fn has_extras(&self) -> bool {
+        self.flags & (request_flags::METADATA | request_flags::ATTACHMENT) != 0
     }
 }
 
@@ -138,6 +150,13 @@ impl ReplyHead {
             retry_after_ms: None,
             attachment_bytes: None,
         }
+    }
+
+    /// Whether the payload has metadata or an attachment.
+    #[must_use]
+    #[inline]
+    pub const fn has_extras(&self) -> bool {
+        self.flags & (reply_flags::METADATA | reply_flags::ATTACHMENT) != 0
     }
 }
 
@@ -306,6 +325,18 @@ impl<'a> Payload<'a> {
     pub fn into_body(self) -> Bytes {
         self.front.into_bytes(self.layout.body())
     }
+
+    /// Takes body, metadata and attachment out. Body and attachment are slices of what was received,
+    /// as in [`into_body`](Self::into_body); the metadata is copied.
+    #[must_use]
+    #[cold]
+    pub fn into_parts(self) -> (Bytes, Extras) {
+        let metadata = self.metadata().to_builder();
+        let (body, end) = (self.layout.body(), self.front.payload().len());
+        let mut attachment = self.front.into_bytes(body.start..end);
+        let body = attachment.split_to(body.len().min(attachment.len()));
+        (body, Extras { metadata, attachment })
+    }
 }
 
 /// Reads the fields in front of a payload's body and checks them.
@@ -405,6 +436,7 @@ pub(crate) fn request(
         timeout_us: None,
         trace: None,
         attachment_bytes: None,
+        metadata_bytes: 0,
     };
     let mut start = 0;
     if header.flags & request_flags::TIMEOUT != 0 {

@@ -42,6 +42,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod encoding;
+mod extras;
 mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -54,9 +55,11 @@ mod recv_buffer;
 mod rule;
 mod send_buffer;
 mod status;
+mod trace;
 mod wire;
 
 pub use encoding::{CodecId, CompressionId, Encoding};
+pub use extras::Extras;
 pub use frame::hello::{Feature, Hello, HelloRecords, MAGIC, PREAMBLE_BYTES, Role, VERSION};
 pub use frame::{
     CancelReason, Credit, Frame, GoAway, Head, Payload, PayloadLayout, ReplyHead, RequestHead,
@@ -73,5 +76,6 @@ pub use payload::{
 };
 pub use recv_buffer::RecvBuffer;
 pub use rule::Rule;
-pub use send_buffer::{EncodedBody, FrameTooLarge, FrameWriter, SHARE_BYTES_MIN, SendBuffer};
+pub use send_buffer::{EncodedBody, FrameTooLarge, FrameWriter, Mark, SHARE_BYTES_MIN, SendBuffer};
 pub use status::{Status, StatusCode};
+pub use trace::TraceParentError;

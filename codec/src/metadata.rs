@@ -6,6 +6,7 @@
 
 use core::fmt;
 
+use crate::Status;
 use crate::wire::Reader;
 
 /// One entry of a [`Metadata`] block.
@@ -46,10 +47,23 @@ impl<'a> Metadata<'a> {
         self.iter().find(|entry| entry.key == key).map(|entry| entry.value)
     }
 
+    /// The first value with this key, if it is ASCII text; `None` also for a key that ends in `-bin`.
+    #[must_use]
+    pub fn text(&self, key: &str) -> Option<&'a str> {
+        let value = self.value(key).filter(|_| !key.ends_with("-bin"))?;
+        core::str::from_utf8(value).ok()
+    }
+
     /// Whether there is no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.block.is_empty()
+    }
+
+    /// A copy in memory of its own.
+    #[must_use]
+    pub fn to_builder(&self) -> MetadataBuilder {
+        MetadataBuilder { block: self.block.to_vec(), bytes_max: None }
     }
 }
 
@@ -79,7 +93,7 @@ pub enum MetadataError {
     Key,
     /// The value is longer than 65,535 bytes, or not printable ASCII under a key without `-bin`.
     Value,
-    /// The block would grow past 65,535 bytes.
+    /// The block would grow past what its builder was made for, or past 65,535 bytes.
     Full,
 }
 
@@ -90,24 +104,54 @@ impl fmt::Display for MetadataError {
             Self::Value => {
                 "a metadata value must be at most 65535 bytes of printable ASCII, or its key must end in -bin"
             }
-            Self::Full => "a metadata block holds at most 65535 bytes",
+            Self::Full => {
+                "a metadata block holds as many bytes as its receiver accepts, and at most 65535"
+            }
         })
     }
 }
 
 impl core::error::Error for MetadataError {}
 
+/// For handlers: an entry that is wrong is the handler's fault, one too many is one of size.
+impl From<MetadataError> for Status {
+    fn from(error: MetadataError) -> Self {
+        match error {
+            MetadataError::Full => Self::resource_exhausted(error.to_string()),
+            MetadataError::Key | MetadataError::Value => Self::internal(error.to_string()),
+        }
+    }
+}
+
 /// Makes a block that [`Metadata::parse`] accepts.
 #[derive(Clone, Debug, Default)]
 pub struct MetadataBuilder {
     block: Vec<u8>,
+    /// A bound below that of the wire.
+    bytes_max: Option<u16>,
 }
+
+/// By their entries: the bound is not a part of the block.
+impl PartialEq for MetadataBuilder {
+    fn eq(&self, other: &Self) -> bool {
+        self.block == other.block
+    }
+}
+
+impl Eq for MetadataBuilder {}
 
 impl MetadataBuilder {
     /// An empty block.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty block that takes at most `bytes_max` bytes, which may be what its receiver accepts. An
+    /// entry takes its key, its value and three bytes.
+    #[must_use]
+    pub fn bounded(bytes_max: u16) -> Self {
+        Self { block: Vec::new(), bytes_max: Some(bytes_max) }
     }
 
     /// Appends an entry.
@@ -125,7 +169,7 @@ impl MetadataBuilder {
             return Err(MetadataError::Value);
         }
         let grown = self.block.len().saturating_add(key.len()).saturating_add(value.len());
-        if grown.saturating_add(3) > usize::from(u16::MAX) {
+        if grown.saturating_add(3) > usize::from(self.bytes_max.unwrap_or(u16::MAX)) {
             return Err(MetadataError::Full);
         }
         self.block.push(key_bytes);
@@ -133,6 +177,19 @@ impl MetadataBuilder {
         self.block.extend_from_slice(&value_bytes.to_le_bytes());
         self.block.extend_from_slice(value);
         Ok(())
+    }
+
+    /// The entries, to be read.
+    #[must_use]
+    pub fn view(&self) -> Metadata<'_> {
+        // What `insert` and `Metadata::parse` let in is well formed.
+        Metadata { block: &self.block }
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.block.is_empty()
     }
 
     /// The finished block.

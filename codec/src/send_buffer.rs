@@ -9,6 +9,7 @@
 //!   on wire  │hdr│body│hdr│body│hdr│ 64 KiB │hdr│body│
 //! ```
 
+mod amend;
 mod body;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use core::fmt;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
+pub use amend::Mark;
 pub use body::EncodedBody;
 
 use crate::frame::{CancelReason, Credit, GoAway, ReplyHead, RequestHead, StreamData};
@@ -243,7 +245,8 @@ impl SendBuffer {
         let mut flags = head.flags;
         set(&mut flags, request_flags::TIMEOUT, head.timeout_us.is_some());
         set(&mut flags, request_flags::TRACE, head.trace.is_some());
-        set(&mut flags, request_flags::METADATA, metadata.is_some());
+        let written_by_caller = head.metadata_bytes != 0;
+        set(&mut flags, request_flags::METADATA, metadata.is_some() || written_by_caller);
         set(&mut flags, request_flags::ATTACHMENT, head.attachment_bytes.is_some());
         let writer = self.begin(&Header {
             payload_bytes: 0,
@@ -265,6 +268,9 @@ impl SendBuffer {
         }
         if let Some(bytes) = head.attachment_bytes {
             out.extend_from_slice(&bytes.to_le_bytes());
+        }
+        if written_by_caller && metadata.is_none() {
+            out.extend_from_slice(&head.metadata_bytes.to_le_bytes());
         }
         put_metadata(out, metadata);
         writer

@@ -62,6 +62,7 @@ impl InlineCalls {
             shard: ShardId(0),
             connection_id: 1,
             streams: None,
+            metadata_bytes_max: 1024,
         };
         let mut reply = ReplySlot::new(out, request.call, frame_bytes_max);
         let (calls, token) = (&mut self.calls, Token::connection(0, 1));

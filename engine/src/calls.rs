@@ -293,6 +293,7 @@ mod tests {
             shard: ShardId(0),
             connection_id: 0,
             streams: None,
+            metadata_bytes_max: 1024,
         };
         let mut replies = SendBuffer::new();
         let mut reply = ReplySlot::new(&mut replies, call, 1024);

@@ -1,6 +1,5 @@
 //! One connection that a channel made, and its turn.
 
-use bytes::Bytes;
 use corewire_codec::{CancelReason, RecvBuffer};
 use corewire_proto::{ClientConnection, ClientInput, CloseReason};
 use std::rc::Rc;
@@ -295,8 +294,7 @@ fn handle_frames<I: Io>(
             }
             ClientInput::Ready => state.handle_ready(),
             ClientInput::Reply { work, head, payload } => {
-                let body: Bytes = payload.into_body();
-                state.complete(work, Ok(Reply { head, body }));
+                state.complete(work, Ok(Reply::new(head, payload)));
             }
             ClientInput::GoAway => {
                 state.wake_waiting(usize::MAX);

@@ -1,7 +1,7 @@
 //! How a client's channel behaves, whoever drives it, and what its calls bring.
 
 use bytes::Bytes;
-use corewire_codec::ReplyHead;
+use corewire_codec::{Extras, Payload, ReplyHead};
 use corewire_proto::ClientConfig;
 use std::time::Duration;
 
@@ -43,12 +43,26 @@ pub struct Reply {
     pub head: ReplyHead,
     /// Its body: a slice of what was received.
     pub body: Bytes,
+    /// Its metadata and attachment; most replies have neither.
+    pub extras: Option<Box<Extras>>,
+}
+
+impl Reply {
+    /// A reply as it came.
+    #[inline]
+    pub(crate) fn new(head: ReplyHead, payload: Payload<'_>) -> Self {
+        if head.has_extras() {
+            let (body, extras) = payload.into_parts();
+            return Self { head, body, extras: Some(Box::new(extras)) };
+        }
+        Self { head, body: payload.into_body(), extras: None }
+    }
 }
 
 impl Reply {
     /// What a one-way call answers that was written: there is no other reply.
     #[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
     pub(crate) fn written() -> Self {
-        Self { head: ReplyHead::ok(0), body: Bytes::new() }
+        Self { head: ReplyHead::ok(0), body: Bytes::new(), extras: None }
     }
 }

@@ -1,6 +1,9 @@
 //! What the engine asks of the layer above: make a call, answer it.
 
-use corewire_codec::{Encode, Payload, ReplyHead, RequestHead, SendBuffer, Status, reply_flags};
+use corewire_codec::{
+    Encode, Extras, Mark, Payload, ReplyHead, RequestHead, SendBuffer, Status, StatusCode,
+    reply_flags,
+};
 use corewire_proto::is_one_way_id;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -27,6 +30,8 @@ pub struct Incoming<'a> {
     pub connection_id: u64,
     /// Its streams, if it asks for any; `None` once somebody took them.
     pub streams: Option<StreamEnds>,
+    /// The largest metadata block that the caller accepts with its reply, in bytes.
+    pub metadata_bytes_max: u16,
 }
 
 /// What a dispatcher did with a call.
@@ -125,6 +130,54 @@ impl<'a> ReplySlot<'a> {
             }
         };
         self.status(&failure);
+    }
+
+    /// Answers with a value, metadata and an attachment. Metadata of more than the caller accepts
+    /// ([`Incoming::metadata_bytes_max`]) would end the connection: whoever collects it keeps the bound.
+    #[cold]
+    pub fn send_with<C: Encode<T>, T>(&mut self, value: T, extras: &Extras) {
+        if self.done {
+            return;
+        }
+        self.head.encoding = corewire_codec::Encoding::plain(C::ID);
+        self.head.attachment_bytes = extras.attachment_bytes();
+        let mut frame = self.out.reply(&self.head, extras.metadata());
+        let failure = match C::encode(value, &mut frame) {
+            Ok(()) => {
+                extras.write_attachment(&mut frame);
+                match frame.finish(self.frame_bytes_max) {
+                    Ok(()) => {
+                        self.done = true;
+                        return;
+                    }
+                    Err(error) => Status::resource_exhausted(error.to_string()),
+                }
+            }
+            Err(error) => {
+                drop(frame);
+                Status::internal(error.to_string())
+            }
+        };
+        self.status(&failure);
+    }
+
+    /// Where the reply will begin; take it before the handler is polled.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.out.mark()
+    }
+
+    /// The code of the reply that was given behind `mark`.
+    #[must_use]
+    pub fn code_at(&mut self, mark: Mark) -> Option<StatusCode> {
+        if self.done { self.out.code_at(mark) } else { None }
+    }
+
+    /// States in the reply that was given behind `mark` how long the handler took, in µs.
+    pub fn set_handler_us_at(&mut self, mark: Mark, handler_us: u32) {
+        if self.done {
+            self.out.set_handler_us_at(mark, handler_us);
+        }
     }
 
     /// Answers with a failure.

@@ -1,6 +1,6 @@
 //! How calls and connects fail, and whether a call may have run.
 
-use corewire_codec::FrameTooLarge;
+use corewire_codec::{FrameTooLarge, Limits, RequestHead, Status};
 use corewire_proto::CloseReason;
 
 /// Why a call has no reply. Each variant says whether the call may have run.
@@ -39,8 +39,17 @@ pub enum NotSent {
     QueueFull,
     /// The request is larger than the server accepts.
     TooLarge(FrameTooLarge),
+    /// The request's metadata block is larger than the server accepts.
+    MetadataTooLarge {
+        /// The block's size in bytes.
+        bytes: u16,
+        /// What the server accepts.
+        max: u32,
+    },
     /// The arguments cannot be encoded.
     Encode(String),
+    /// A layer of the client turned the call away, for this reason.
+    TurnedAway(Status),
     /// The code does not run on a shard of the engine.
     NotOnShard,
     /// The thread that was to block has to bring the reply itself, or serves others.
@@ -49,13 +58,25 @@ pub enum NotSent {
     NoRuntime,
 }
 
+/// Whether the server takes a request with that much metadata; it would end the connection over it.
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+#[inline]
+pub(crate) fn check_metadata(head: &RequestHead, limits: &Limits) -> Result<(), NotSent> {
+    let (bytes, max) = (head.metadata_bytes, limits.metadata_bytes.get());
+    if u32::from(bytes) <= max { Ok(()) } else { Err(NotSent::MetadataTooLarge { bytes, max }) }
+}
+
 impl std::fmt::Display for NotSent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NoConnection(why) => f.write_str(why),
             Self::QueueFull => f.write_str("too many calls wait on this channel already"),
             Self::TooLarge(error) => error.fmt(f),
+            Self::MetadataTooLarge { bytes, max } => {
+                write!(f, "the metadata has {bytes} bytes; the peer accepts at most {max}")
+            }
             Self::Encode(why) => f.write_str(why),
+            Self::TurnedAway(status) => status.fmt(f),
             Self::WouldBlock => f.write_str(
                 "wait() would block a thread that drives connections; await the call instead",
             ),

@@ -119,7 +119,7 @@ pub use failure::{CallFailure, ConnectError, NotSent};
 pub use shard::{Budgets, ShardId, ShardInfo, Spin};
 #[cfg(any(feature = "shard", feature = "tokio"))]
 pub use shared::SharedChannel;
-pub use transport::{Outcome, Pending, Transport};
+pub use transport::{MethodName, Outcome, Pending, Transport};
 
 #[cfg(feature = "shard")]
 pub use {

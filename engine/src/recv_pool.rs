@@ -10,6 +10,7 @@
 //! once; all the rest is received to where it stays.
 
 use corewire_codec::RecvBuffer;
+use std::collections::VecDeque;
 
 /// Buffers of the usual size that are kept at most; beyond this they go back to the allocator.
 const KEEP_MAX: usize = 64;
@@ -28,8 +29,8 @@ const TRIES: usize = 8;
 /// Receive buffers of the usual size, and some large ones.
 #[derive(Debug)]
 pub(crate) struct RecvPool {
-    /// The one given back last is on top: it is the one most likely free, and in the cache.
-    usual: Vec<RecvBuffer>,
+    /// In the order in which they were given back.
+    usual: VecDeque<RecvBuffer>,
     /// By size, ascending.
     large: Vec<RecvBuffer>,
     bytes: usize,
@@ -37,22 +38,21 @@ pub(crate) struct RecvPool {
 
 impl RecvPool {
     pub(crate) fn new(bytes: usize) -> Self {
-        Self { usual: Vec::new(), large: Vec::new(), bytes }
+        Self { usual: VecDeque::new(), large: Vec::new(), bytes }
     }
 
     /// An empty buffer, at least half of whose room is free. The one that was used last serves on
-    /// behind the slices that were taken from it, so that the bodies of many small turns share one.
+    /// behind the slices that were taken from it, so that the bodies of many small turns share one,
+    /// in the cache. When that is full, those that wait longest are the most likely to be free.
     pub(crate) fn lend(&mut self) -> RecvBuffer {
-        let half = self.bytes / 2;
-        if let Some(buffer) = self.usual.pop_if(|buffer| buffer.room() >= half) {
-            return buffer;
+        let bytes = self.bytes;
+        let last = self.usual.back_mut();
+        if last.is_some_and(|buffer| buffer.room() >= bytes / 2 || buffer.try_room(bytes)) {
+            return self.usual.pop_back().unwrap_or_default();
         }
-        for back in (0..self.usual.len()).rev().take(TRIES) {
-            if self.usual[back].try_room(self.bytes) {
-                return self.usual.swap_remove(back);
-            }
-        }
-        RecvBuffer::with_capacity(self.bytes)
+        let free = self.usual.iter_mut().take(TRIES).position(|buffer| buffer.try_room(bytes));
+        free.and_then(|place| self.usual.remove(place))
+            .unwrap_or_else(|| RecvBuffer::with_capacity(bytes))
     }
 
     /// Begins a connection's turn: what it received before and did not read, or else an empty buffer.
@@ -148,7 +148,9 @@ impl RecvPool {
         debug_assert!(buffer.is_empty(), "what is unread belongs to its connection");
         match buffer.made_with().cmp(&self.bytes) {
             core::cmp::Ordering::Less => {}
-            core::cmp::Ordering::Equal if self.usual.len() < KEEP_MAX => self.usual.push(buffer),
+            core::cmp::Ordering::Equal if self.usual.len() < KEEP_MAX => {
+                self.usual.push_back(buffer)
+            }
             core::cmp::Ordering::Equal => {}
             core::cmp::Ordering::Greater => self.keep_large(buffer),
         }

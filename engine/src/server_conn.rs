@@ -321,6 +321,7 @@ impl<S: 'static> ServerConn<S> {
                         shard: shared.config.info.id,
                         connection_id: self.proto.connection_id(),
                         streams: stream.as_ref().map(|(kind, cell)| StreamEnds::new(*kind, cell)),
+                        metadata_bytes_max: self.proto.peer_metadata_bytes_max(),
                     };
                     let frame_bytes_max = self.proto.peer_frame_bytes_max();
                     let mut reply = ReplySlot::new(&mut self.send, request.call, frame_bytes_max);
@@ -338,7 +339,8 @@ impl<S: 'static> ServerConn<S> {
                     match polled {
                         Polled::Parked(mut parked) => {
                             parked.stream = stream;
-                            self.proto.park(request.call, deadline, parked);
+                            // A layer may have moved it.
+                            self.proto.park(request.call, incoming.deadline, parked);
                         }
                         Polled::Done => {
                             if let Some(stream) = stream {

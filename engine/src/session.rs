@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::Reply;
-use crate::failure::{CallFailure, NotSent};
+use crate::failure::{CallFailure, NotSent, check_metadata};
 use crate::transport::Outcome;
 
 /// How much is received at once.
@@ -73,6 +73,9 @@ impl<T> Session<T> {
         work: T,
         encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
     ) -> Result<u32, (Option<T>, NotSent)> {
+        if let Err(failure) = check_metadata(&head, &self.proto.peer().limits) {
+            return Err((Some(work), failure));
+        }
         let Ok(call) = self.proto.begin_call(work, deadline) else {
             return Err((None, NotSent::QueueFull));
         };
@@ -143,7 +146,7 @@ impl<T> Session<T> {
                 | ClientInput::Writable { .. } => {}
                 ClientInput::Reply { work, head, payload } => {
                     self.proven = true;
-                    done(work, Ok(Reply { head, body: payload.into_body() }));
+                    done(work, Ok(Reply::new(head, payload)));
                 }
                 ClientInput::GoAway => {
                     while let Some(work) = self.proto.poll_refused() {

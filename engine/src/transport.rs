@@ -14,6 +14,21 @@ use crate::failure::CallFailure;
 /// How a call ended: with a reply of any status, or without one.
 pub type Outcome = Result<Reply, CallFailure>;
 
+/// What a method is called, for those who tell people of its calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MethodName {
+    /// Its service's name on the wire.
+    pub service: &'static str,
+    /// Its own.
+    pub method: &'static str,
+}
+
+impl std::fmt::Display for MethodName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.service, self.method)
+    }
+}
+
 /// Something that carries calls to a server.
 pub trait Transport: 'static {
     /// A call with one request and one reply, to begin when the answer is polled, waited for, or
@@ -27,6 +42,23 @@ pub trait Transport: 'static {
     ) -> impl Pending + use<Self, E>
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static;
+
+    /// As [`call`](Self::call), with the method's name for those who look at calls on their way.
+    /// Channels have no use for it.
+    #[inline]
+    fn call_named<E>(
+        &self,
+        name: MethodName,
+        head: RequestHead,
+        timeout: Option<Duration>,
+        encode: E,
+    ) -> impl Pending + use<Self, E>
+    where
+        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
+    {
+        let _ = name;
+        self.call(head, timeout, encode)
+    }
 }
 
 /// A call whose outcome is to come. Dropping it cancels the call.

@@ -2,16 +2,19 @@
 
 use corewire_codec::reply_flags;
 use corewire_codec::{Decode, DecodeError, Encoding, FrameWriter, RequestHead, Status, StatusCode};
-use corewire_engine::{CallFailure, NotSent, Outcome, Pending, Reply, Transport};
+use corewire_engine::{CallFailure, MethodName, NotSent, Outcome, Pending, Reply, Transport};
 use pin_project_lite::pin_project;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::MethodDescription;
+use crate::options::CallOptions;
+use crate::response::ResponseCall;
 
 /// How long a call may take when its client says nothing.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,31 +26,69 @@ pub struct Caller<C> {
     timeout: Option<Duration>,
     /// That of calls that stream: none unless it was asked for, for a stream may last.
     stream_timeout: Option<Duration>,
+    /// What else its calls say; shared, for a clone is made for each call that says something.
+    options: Option<Arc<CallOptions>>,
 }
 
 impl<C: Transport> Caller<C> {
     /// Calls over `channel`, each with a timeout of 10 s; those that stream have none.
     #[must_use]
     pub fn new(channel: C) -> Self {
-        Self { channel, timeout: Some(TIMEOUT), stream_timeout: None }
+        Self { channel, timeout: Some(TIMEOUT), stream_timeout: None, options: None }
     }
 
     /// Calls that end after `timeout`, counted from when each is made, those that stream as well.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self.stream_timeout = Some(timeout);
+        self.set_timeout(Some(timeout));
         self
     }
 
     /// Calls that wait for as long as their connection lives.
     #[must_use]
     pub fn without_timeout(mut self) -> Self {
-        self.timeout = None;
-        self.stream_timeout = None;
+        self.set_timeout(None);
         self
     }
 
+    fn set_timeout(&mut self, timeout: Option<Duration>) {
+        self.timeout = timeout;
+        self.stream_timeout = timeout;
+        if let Some(options) = &mut self.options {
+            *options = Arc::new(CallOptions::clone(options).with_own_timeout(None));
+        }
+    }
+
+    /// Calls over the same channel that say more. What `options` leave open stays as it was.
+    #[must_use]
+    pub fn with(&self, options: CallOptions) -> Self
+    where
+        C: Clone,
+    {
+        let options = match &self.options {
+            Some(base) => options.over(base),
+            None => options,
+        };
+        Self {
+            channel: self.channel.clone(),
+            timeout: self.timeout,
+            stream_timeout: self.stream_timeout,
+            options: Some(Arc::new(options)),
+        }
+    }
+
+    /// Calls on behalf of a handler's own caller: they inherit what is left of its time when they are
+    /// made (their own timeout may be shorter), its priority, and its trace with a new span, one for
+    /// each `in_context`. When the handler is dropped, so are they, on every server further on.
+    #[must_use]
+    pub fn in_context(&self, context: &crate::Context) -> Self
+    where
+        C: Clone,
+    {
+        self.with(CallOptions::of_context(context))
+    }
+
+    /// The timeout of calls that do not stream.
     pub(crate) fn timeout(&self) -> Option<Duration> {
         self.timeout
     }
@@ -55,6 +96,35 @@ impl<C: Transport> Caller<C> {
     #[cfg(feature = "shard")]
     pub(crate) fn stream_timeout(&self) -> Option<Duration> {
         self.stream_timeout
+    }
+
+    /// The head of a call, its timeout, and what writes its body with what stands around it.
+    #[inline]
+    pub(crate) fn prepare<E>(
+        &self,
+        method: &'static MethodDescription,
+        mut timeout: Option<Duration>,
+        arguments: E,
+    ) -> (
+        RequestHead,
+        Option<Duration>,
+        impl FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + use<C, E>,
+    )
+    where
+        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
+    {
+        let mut head = RequestHead::new(0, method.id);
+        head.encoding = Encoding::plain(method.request_codec);
+        let mut extras = None;
+        if let Some(options) = &self.options {
+            timeout = options.apply(&mut head, timeout);
+            extras = Some(options).filter(|options| options.has_extras()).cloned();
+        }
+        let encode = move |frame: &mut FrameWriter<'_>| match extras {
+            None => arguments(frame),
+            Some(options) => options.encode(frame, arguments),
+        };
+        (head, timeout, encode)
     }
 
     /// The channel underneath.
@@ -73,9 +143,9 @@ impl<C: Transport> Caller<C> {
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
-        let mut head = RequestHead::new(0, method.id);
-        head.encoding = Encoding::plain(method.request_codec);
-        Call { pending: self.channel.call(head, self.timeout, arguments), types: PhantomData }
+        let (head, timeout, encode) = self.prepare(method, self.timeout, arguments);
+        let name = MethodName { service: method.service, method: method.name };
+        Call { pending: self.channel.call_named(name, head, timeout, encode), types: PhantomData }
     }
 }
 
@@ -103,6 +173,11 @@ impl<P, D, R> Call<P, D, R> {
 }
 
 impl<P: Pending, D: Decode<R>, R> Call<P, D, R> {
+    /// The same call, whose outcome then has the reply's metadata, attachment and handler time, too.
+    pub fn with_response(self) -> ResponseCall<P, D, R> {
+        ResponseCall::new(self.pending)
+    }
+
     /// Blocks this thread until the call ends.
     ///
     /// A thread that drives connections must not sleep: on a shard, and for a channel of tokio within
@@ -139,7 +214,7 @@ impl<P: Pending, D: Decode<R>, R> Future for Call<P, D, R> {
 /// The value that a reply carries, or why there is none.
 #[inline]
 pub(crate) fn read_outcome<D: Decode<R>, R>(outcome: Outcome) -> Result<R, CallError> {
-    let Reply { head, body } = outcome?;
+    let Reply { head, body, .. } = outcome?;
     if head.code != StatusCode::Ok {
         let mut status = Status::from_body(head.code, &body);
         if let Some(ms) = head.retry_after_ms {
@@ -196,7 +271,10 @@ impl CallError {
     pub fn to_status(&self) -> Status {
         match self {
             Self::Status(status) | Self::Refused(status) => status.clone(),
-            Self::NotSent(NotSent::QueueFull) => Status::resource_exhausted(self.to_string()),
+            Self::NotSent(NotSent::TurnedAway(status)) => status.clone(),
+            Self::NotSent(NotSent::QueueFull | NotSent::MetadataTooLarge { .. }) => {
+                Status::resource_exhausted(self.to_string())
+            }
             Self::NotSent(NotSent::WouldBlock) => Status::failed_precondition(self.to_string()),
             Self::NotSent(_) | Self::Unknown(_) => Status::unavailable(self.to_string()),
             Self::DeadlineExceeded { .. } => Status::deadline_exceeded(self.to_string()),

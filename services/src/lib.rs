@@ -117,6 +117,8 @@
 // The macro's paths begin with `::corewire`, also inside this crate.
 extern crate self as corewire;
 
+#[cfg(feature = "shard")]
+mod answer;
 #[cfg(feature = "bench-hooks")]
 #[doc(hidden)]
 pub mod bench_hooks;
@@ -124,7 +126,10 @@ mod caller;
 mod context;
 mod description;
 pub mod echo;
+pub mod layer;
 mod one_way;
+mod options;
+mod response;
 #[cfg(feature = "shard")]
 mod router;
 #[cfg(feature = "shard")]
@@ -137,23 +142,27 @@ pub use bytes::Bytes;
 pub use caller::{Call, CallError, Caller};
 pub use context::{CallId, Context};
 pub use corewire_codec::{
-    CodecId, FrameWriter as BodyWriter, LimitOutOfRange, Limits, MethodId, Status, StatusCode,
+    CodecId, FrameWriter as BodyWriter, LimitOutOfRange, Limits, Metadata, MetadataBuilder,
+    MetadataEntry, MetadataError, MethodId, Status, StatusCode, TraceContext, TraceParentError,
 };
 #[cfg(any(feature = "shard", feature = "tokio"))]
 pub use corewire_engine::SharedChannel;
 #[cfg(feature = "blocking")]
 pub use corewire_engine::blocking;
 pub use corewire_engine::{
-    Address, Budgets, ChannelConfig, ConnectError, IntoAddress, NotSent, Peer, Pending, ShardId,
-    ShardInfo, Spin, StartError, Transport,
+    Address, Budgets, ChannelConfig, ConnectError, IntoAddress, MethodName, NotSent, Peer, Pending,
+    ShardId, ShardInfo, Spin, StartError, Transport,
 };
 pub use corewire_engine::{ClientConfig, CloseReason, Timeouts};
 pub use corewire_macros::service;
 pub use description::{ArgumentDescription, CallKind, MethodDescription, ServiceDescription};
+pub use options::CallOptions;
+pub use response::{Response, ResponseCall};
 pub use streaming::{SendError, StreamSender, Streaming};
 
 #[cfg(feature = "shard")]
 pub use {
+    answer::{Answer, Answered},
     corewire_engine::{
         Channel, ClientShard, ClientThread, Ended, Placement, Running, RunningShard, ShardCounters,
         Task, allowed_cpus, parse_cpus, run_on_shard as block_on_shard, sleep, spawn,

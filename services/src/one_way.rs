@@ -2,10 +2,9 @@
 
 use bytes::Bytes;
 use corewire_codec::{
-    Codec, CodecId, Decode, DecodeError, Encode, EncodeError, Encoding, FrameWriter, RequestHead,
-    Status, request_flags,
+    Codec, CodecId, Decode, DecodeError, Encode, EncodeError, FrameWriter, Status, request_flags,
 };
-use corewire_engine::{Pending, Transport};
+use corewire_engine::{MethodName, Pending, Transport};
 #[cfg(feature = "shard")]
 use std::future::Future;
 
@@ -46,10 +45,10 @@ impl<C: Transport> Caller<C> {
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
-        let mut head = RequestHead::new(0, method.id);
-        head.encoding = Encoding::plain(method.request_codec);
+        let (mut head, timeout, encode) = self.prepare(method, self.timeout(), arguments);
         head.flags |= request_flags::ONE_WAY;
-        Call::new(self.channel().call(head, self.timeout(), arguments))
+        let name = MethodName { service: method.service, method: method.name };
+        Call::new(self.channel().call_named(name, head, timeout, encode))
     }
 }
 

@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Timeouts;
+use crate::layer::Layer;
 use crate::router::Router;
 use crate::service::{Methods, Service};
 
 type AddService = Arc<dyn Fn(ShardInfo, &mut Methods) + Send + Sync>;
+type AddLayer = Arc<dyn Fn(ShardInfo, &mut Methods) + Send + Sync>;
 
 /// A server that is not running yet. See [`Server::builder`].
 #[derive(Debug)]
@@ -24,7 +26,12 @@ impl Server {
     /// Begins a server: one shard per allowed CPU, no spinning, recommended limits.
     #[must_use]
     pub fn builder() -> ServerBuilder {
-        ServerBuilder { config: EngineConfig::new(Vec::new()), services: Vec::new(), error: None }
+        ServerBuilder {
+            config: EngineConfig::new(Vec::new()),
+            services: Vec::new(),
+            layers: Vec::new(),
+            error: None,
+        }
     }
 }
 
@@ -33,6 +40,8 @@ impl Server {
 pub struct ServerBuilder {
     config: EngineConfig,
     services: Vec<AddService>,
+    /// From the outermost inwards.
+    layers: Vec<AddLayer>,
     /// The first address that could not be read; told when the server starts.
     error: Option<String>,
 }
@@ -42,6 +51,7 @@ impl fmt::Debug for ServerBuilder {
         f.debug_struct("ServerBuilder")
             .field("config", &self.config)
             .field("services", &self.services.len())
+            .field("layers", &self.layers.len())
             .finish_non_exhaustive()
     }
 }
@@ -85,6 +95,18 @@ impl ServerBuilder {
         make: impl Fn(ShardInfo) -> S + Send + Sync + 'static,
     ) -> Self {
         self.services.push(Arc::new(move |shard, methods| make(shard).register(methods)));
+        self
+    }
+
+    /// Puts a layer around all methods of all services, those added later as well. The layer that is
+    /// added first is the outermost. `make` is called once on each shard's own thread, so a limit is
+    /// one for each shard. See [`layer`](crate::layer).
+    #[must_use]
+    pub fn layer<L: Layer>(
+        mut self,
+        make: impl Fn(ShardInfo) -> L + Send + Sync + 'static,
+    ) -> Self {
+        self.layers.push(Arc::new(move |shard, methods| methods.wrap(0, make(shard))));
         self
     }
 
@@ -149,7 +171,7 @@ impl ServerBuilder {
         if let Some(error) = self.error {
             return Err(StartError::Config(error));
         }
-        let services = self.services;
+        let (services, layers) = (self.services, self.layers);
         if services.is_empty() {
             return Err(StartError::Config(
                 "the server has no service; add one with ServerBuilder::service".into(),
@@ -159,6 +181,9 @@ impl ServerBuilder {
             let mut methods = Methods::default();
             for add in &services {
                 add(shard, &mut methods);
+            }
+            for wrap in layers.iter().rev() {
+                wrap(shard, &mut methods);
             }
             Ok(Rc::new(Router::new(methods)?) as Rc<dyn Dispatch>)
         });

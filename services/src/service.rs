@@ -1,7 +1,7 @@
 //! A service on one shard: its methods, and how a call becomes a future without allocating.
 
 use bytes::Bytes;
-use corewire_codec::{DecodeError, Encode, Payload, Status, read_argument};
+use corewire_codec::{DecodeError, Encode, Extras, Payload, Status, read_argument};
 use corewire_engine::{Dispatched, Incoming, PendingCall, ReplySlot};
 use pin_project_lite::pin_project;
 use speedy::{LittleEndian, Readable};
@@ -14,11 +14,13 @@ use std::rc::{Rc, Weak};
 use std::task::{self, Poll};
 use std::time::Instant;
 
+use crate::answer::Answer;
+use crate::layer::{Layer, LayeredService};
 use crate::{Context, MethodDescription, ServiceDescription};
 
 /// Finished slots that a method keeps for its next calls. More calls than this may pend at once;
 /// their memory is then given back.
-const SPARE_SLOTS_MAX: usize = 1024;
+pub(crate) const SPARE_SLOTS_MAX: usize = 1024;
 
 /// Something that serves calls on one shard. `#[corewire::service]` makes one from a trait.
 pub trait Service: 'static {
@@ -27,6 +29,15 @@ pub trait Service: 'static {
 
     /// Adds its methods.
     fn register(self, methods: &mut Methods);
+
+    /// The same service with a layer around all its methods, inside those of the server. See
+    /// [`layer`](crate::layer).
+    fn layer<L: Layer>(self, layer: L) -> LayeredService<Self, L>
+    where
+        Self: Sized,
+    {
+        LayeredService::new(self, layer)
+    }
 }
 
 /// The methods of one shard, as they are collected.
@@ -44,7 +55,7 @@ impl Methods {
     where
         C: Encode<R> + 'static,
         R: 'static,
-        F: Future<Output = Result<R, Status>> + 'static,
+        F: Future<Output: Answer<Value = R>> + 'static,
         B: Fn(&mut IncomingCall<'_, '_>) -> Result<F, Status> + 'static,
     {
         let spare = Rc::new(Spare { last: Cell::default(), more: RefCell::default() });
@@ -76,6 +87,8 @@ impl fmt::Debug for dyn Method {
 #[derive(Debug)]
 pub struct IncomingCall<'a, 'b> {
     pub(crate) incoming: &'a mut Incoming<'b>,
+    /// What came beside a body that was taken out.
+    pub(crate) extras: Option<Box<Extras>>,
 }
 
 impl IncomingCall<'_, '_> {
@@ -85,16 +98,34 @@ impl IncomingCall<'_, '_> {
         Arguments { rest: self.incoming.payload.as_ref().map_or(&[], Payload::body) }
     }
 
-    /// What the handler may know about the call.
+    /// What the handler may know about the call. It takes metadata and attachment along, if there are
+    /// any, and the arguments must have been read by then.
     #[must_use]
-    pub fn context(&self) -> Context {
-        Context::new(self.incoming)
+    pub fn context(&mut self) -> Context {
+        if self.incoming.request.has_extras() {
+            drop(self.detach());
+        }
+        let extras = self.extras.take();
+        Context::new(self.incoming, extras)
+    }
+
+    /// Takes the request out of the receive buffer: its body, if it was not taken before. What is
+    /// beside it is kept for the context.
+    #[cold]
+    fn detach(&mut self) -> Bytes {
+        let Some(payload) = self.incoming.payload.take() else { return Bytes::new() };
+        let (body, extras) = payload.into_parts();
+        self.extras = Some(Box::new(extras));
+        body
     }
 
     /// The body as it came: a slice of what was received, not copied. It keeps one of the
     /// shard's receive buffers (132 KiB unless configured otherwise) alive: copy what is to be kept for long.
     #[inline]
     pub fn raw_body(&mut self) -> Bytes {
+        if self.incoming.request.has_extras() {
+            return self.detach();
+        }
         self.incoming.payload.take().map(Payload::into_body).unwrap_or_default()
     }
 }
@@ -192,7 +223,7 @@ pin_project! {
 impl<F, C, R> Slot<F, C, R>
 where
     C: Encode<R>,
-    F: Future<Output = Result<R, Status>>,
+    F: Future<Output: Answer<Value = R>>,
 {
     #[inline]
     fn step(
@@ -209,10 +240,7 @@ where
                 u32::try_from(parked.elapsed().as_micros()).unwrap_or(u32::MAX).max(1),
             );
         }
-        match outcome {
-            Ok(value) => reply.send::<C, R>(value),
-            Err(status) => reply.status(&status),
-        }
+        outcome.give::<C>(reply);
         Poll::Ready(())
     }
 }
@@ -220,7 +248,7 @@ where
 impl<F, C, R> PendingCall for Slot<F, C, R>
 where
     C: Encode<R>,
-    F: Future<Output = Result<R, Status>>,
+    F: Future<Output: Answer<Value = R>>,
 {
     fn poll(
         self: Pin<&mut Self>,
@@ -241,7 +269,7 @@ impl<B, F, C, R> Method for Unary<B, F, C, R>
 where
     C: Encode<R> + 'static,
     R: 'static,
-    F: Future<Output = Result<R, Status>> + 'static,
+    F: Future<Output: Answer<Value = R>> + 'static,
     B: Fn(&mut IncomingCall<'_, '_>) -> Result<F, Status>,
 {
     fn description(&self) -> &'static MethodDescription {
@@ -254,7 +282,7 @@ where
         context: &mut task::Context<'_>,
         reply: &mut ReplySlot<'_>,
     ) -> Dispatched {
-        let future = match (self.begin)(&mut IncomingCall { incoming }) {
+        let future = match (self.begin)(&mut IncomingCall { incoming, extras: None }) {
             Ok(future) => future,
             Err(status) => {
                 reply.status(&status);

@@ -173,6 +173,13 @@ impl<T> ServerConnection<T> {
         self.peer_frame_bytes_max
     }
 
+    /// The largest metadata block that the client accepts, in bytes.
+    #[must_use]
+    #[inline]
+    pub fn peer_metadata_bytes_max(&self) -> u16 {
+        self.peer_metadata_bytes_max
+    }
+
     /// The connection's id in this process.
     #[must_use]
     pub fn connection_id(&self) -> u64 {

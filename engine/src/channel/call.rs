@@ -7,7 +7,7 @@
 //!    └────────▶ in the line ─┘
 //! ```
 
-use corewire_codec::{CancelReason, FrameWriter, RequestHead, request_flags};
+use corewire_codec::{CancelReason, FrameWriter, Limits, RequestHead, request_flags};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -16,9 +16,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::state::{Begin, CallState, Link};
-use super::{Channel, ChannelCore, Ticket};
+use super::{Channel, ChannelCore, ChannelState, Ticket};
 use crate::config::Reply;
-use crate::failure::CallFailure;
+use crate::failure::{CallFailure, NotSent};
+
+/// What every server takes before its hello was read (REQ-7).
+pub(super) const METADATA_BYTES_EARLY: u16 = 1024;
+const _: () = assert!(METADATA_BYTES_EARLY as u32 == Limits::EARLY.metadata_bytes.get());
 
 /// A call that was made with [`Channel::call`](super::Channel::call). Nothing is sent before it is
 /// polled; dropping it cancels the call on the server.
@@ -75,6 +79,11 @@ where
         if !waited {
             self.deadline = self.timeout.and_then(|timeout| core.local.now().checked_add(timeout));
         }
+        if self.head.metadata_bytes > METADATA_BYTES_EARLY
+            && let Some(outcome) = self.await_hello(state, context)
+        {
+            return outcome;
+        }
         if self.head.flags & request_flags::ONE_WAY != 0 {
             return self.begin_one_way(state, context);
         }
@@ -104,6 +113,29 @@ where
                 .map(|failure| Err(CallFailure::NotSent(failure))),
             Begin::Failed(failure) => Poll::Ready(Err(failure)),
         }
+    }
+}
+
+impl<F> Call<F> {
+    /// Only the server's hello says whether it takes that much metadata: waits for it in the line.
+    #[cold]
+    fn await_hello(
+        &mut self,
+        state: &mut ChannelState,
+        context: &Context<'_>,
+    ) -> Option<Poll<Result<Reply, CallFailure>>> {
+        if matches!(&state.link, Link::Up { proto, .. } if proto.is_ready()) {
+            return None;
+        }
+        let now = crate::local::clock();
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            return Some(Poll::Ready(Err(CallFailure::DeadlineExceeded { sent: false })));
+        }
+        let waiting = match state.want_connection(self.ticket.channel.core(), now) {
+            Ok(()) => self.ticket.wait(state, context, self.deadline),
+            Err(why) => Poll::Ready(NotSent::NoConnection(why)),
+        };
+        Some(waiting.map(|failure| Err(CallFailure::NotSent(failure))))
     }
 }
 

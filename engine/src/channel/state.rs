@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::{ChannelCore, Ticket};
 use crate::config::Reply;
-use crate::failure::{CallFailure, NotSent};
+use crate::failure::{CallFailure, NotSent, check_metadata};
 use crate::io::Token;
 use crate::local::clock;
 use crate::stream::{Side, StreamCell};
@@ -249,6 +249,12 @@ impl ChannelState {
         head.call = call;
         head.timeout_us =
             timeout.map(|timeout| u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX));
+        if let Err(failure) = check_metadata(head, &proto.peer().limits) {
+            proto.unsend(head.call);
+            self.calls.remove(key);
+            self.wake_waiting(1);
+            return Err(CallFailure::NotSent(failure));
+        }
         let was_empty = self.out.is_empty();
         let mut frame = self.out.request(head, None);
         // The caller's code may panic; the slot that was taken for it must not stay taken.

@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::call::METADATA_BYTES_EARLY;
 use super::state::Begin;
 use super::{Channel, Ticket};
 use crate::failure::{CallFailure, NotSent};
@@ -32,6 +33,10 @@ impl Channel {
         E: std::fmt::Display,
         F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
     {
+        if head.metadata_bytes > METADATA_BYTES_EARLY {
+            // Only the server's hello says whether it takes as much.
+            self.ready().await.map_err(CallFailure::NotSent)?;
+        }
         let core = self.core();
         let mut ticket = Ticket { channel: self.clone(), id: None };
         let deadline = timeout.and_then(|timeout| core.local.now().checked_add(timeout));

@@ -117,7 +117,7 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                                     value,
                                 )
                                 .await;
-                            reply
+                            context.answer(reply)
                         })
                     },
                 );
@@ -465,6 +465,28 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
     pub fn with_timeout(self, timeout: ::core::time::Duration) -> Self {
         Self {
             caller: self.caller.with_timeout(timeout),
+        }
+    }
+    /// A client over the same channel whose calls say more: metadata, an attachment, a priority, a trace, a
+    /// timeout. What `options` leave open stays as it is here.
+    #[must_use]
+    pub fn with(&self, options: ::corewire::CallOptions) -> Self
+    where
+        C: ::core::clone::Clone,
+    {
+        Self {
+            caller: self.caller.with(options),
+        }
+    }
+    /// A client over the same channel for calls on behalf of a handler's own caller: they inherit what is left
+    /// of its time, its priority, and its trace with a new span.
+    #[must_use]
+    pub fn in_context(&self, context: &::corewire::Context) -> Self
+    where
+        C: ::core::clone::Clone,
+    {
+        Self {
+            caller: self.caller.in_context(context),
         }
     }
     /// The channel that this client calls over.

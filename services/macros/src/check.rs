@@ -13,7 +13,8 @@ use syn::{
 };
 
 /// Methods that every client has, and `clone`, which a derive gives it.
-const CLIENT_METHODS: [&str; 5] = ["new", "connect", "with_timeout", "channel", "clone"];
+const CLIENT_METHODS: [&str; 7] =
+    ["new", "connect", "with_timeout", "with", "in_context", "channel", "clone"];
 
 /// A service that keeps every rule. Methods that break one are left out of it.
 pub(crate) struct Service<'a> {

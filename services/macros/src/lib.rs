@@ -42,7 +42,7 @@ use quote::ToTokens;
 ///   connections and its calls live on one shard.
 /// - **`KeyValueServer<T>`** (with the feature `shard`), which implements `corewire::Service` for a `T: KeyValue`. `new` takes the implementation;
 ///   `from_rc` shares one that other parts of the shard hold, too.
-/// - **`KeyValueClient<C>`**, with `new`, `with_timeout`, `channel`, and each method of the trait under its own name. A
+/// - **`KeyValueClient<C>`**, with `new`, `with_timeout`, `with`, `in_context`, `channel`, and each method of the trait under its own name. A
 ///   method takes the same arguments, without the context, and answers a `corewire::Call`, to be awaited, waited for or
 ///   given a callback for its `Result<T, corewire::CallError>`. `C` is the channel: that of a shard if not given, for
 ///   which there is `connect`, too; a `corewire::SharedChannel` makes the client `Send`.
@@ -86,9 +86,9 @@ use quote::ToTokens;
 /// Each with an error at the token at fault, and all of one trait at once: anything but a trait; generics, `unsafe`,
 /// `extern` and `const`; associated types and constants; conditional methods; a method that is not `async`, has no
 /// `&self`, has a default body, or does not return `Result<T, Status>`; references, `impl Trait` and `Self` in what
-/// travels; patterns in place of argument names; methods called `new`, `connect`, `with_timeout`, `channel` or `clone`, which a
-/// client has already; a stream inside of another type, or two in one direction; a one-way method with a result or a
-/// stream.
+/// travels; patterns in place of argument names; methods called `new`, `connect`, `with_timeout`, `with`, `in_context`,
+/// `channel` or `clone`, which a client has already; a stream inside of another type, or two in one direction; a one-way
+/// method with a result or a stream.
 #[proc_macro_attribute]
 pub fn service(options: TokenStream, item: TokenStream) -> TokenStream {
     expand_service(options.into(), item.into()).into()

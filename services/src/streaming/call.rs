@@ -1,6 +1,6 @@
 //! Calls that stream, as the generated clients make them.
 
-use corewire_codec::{Decode, Encode, Encoding, FrameWriter, RequestHead, Status};
+use corewire_codec::{Decode, Encode, FrameWriter, RequestHead, Status};
 use corewire_engine::{
     CallFailure, Channel, StreamCall, StreamKind, StreamWriter, Transport, spawn,
 };
@@ -68,9 +68,8 @@ impl<C: StreamTransport> Caller<C> {
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
-        let mut head = RequestHead::new(0, method.id);
-        head.encoding = Encoding::plain(method.request_codec);
-        self.channel().stream(kind, head, self.stream_timeout(), arguments)
+        let (head, timeout, encode) = self.prepare(method, self.stream_timeout(), arguments);
+        self.channel().stream(kind, head, timeout, encode)
     }
 
     /// A call of which the client streams: values of `T` in the codec `I`, for one reply of `R` in `D`.

@@ -111,7 +111,7 @@ where
         context: &mut Context<'_>,
         reply: &mut ReplySlot<'_>,
     ) -> Dispatched {
-        let handler = match (self.begin)(&mut IncomingCall { incoming }) {
+        let handler = match (self.begin)(&mut IncomingCall { incoming, extras: None }) {
             Ok(handler) => Some(handler),
             Err(status) => {
                 reply.status(&status);

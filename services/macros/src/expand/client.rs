@@ -58,6 +58,26 @@ pub(super) fn tokens(expansion: &Expansion<'_>) -> TokenStream {
                 Self { caller: self.caller.with_timeout(timeout) }
             }
 
+            /// A client over the same channel whose calls say more: metadata, an attachment, a priority, a trace, a
+            /// timeout. What `options` leave open stays as it is here.
+            #[must_use]
+            #visibility fn with(&self, options: ::corewire::CallOptions) -> Self
+            where
+                #channel: ::core::clone::Clone,
+            {
+                Self { caller: self.caller.with(options) }
+            }
+
+            /// A client over the same channel for calls on behalf of a handler's own caller: they inherit what is left
+            /// of its time, its priority, and its trace with a new span.
+            #[must_use]
+            #visibility fn in_context(&self, context: &::corewire::Context) -> Self
+            where
+                #channel: ::core::clone::Clone,
+            {
+                Self { caller: self.caller.in_context(context) }
+            }
+
             /// The channel that this client calls over.
             #[must_use]
             #visibility fn channel(&self) -> &#channel {

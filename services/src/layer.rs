@@ -1,0 +1,99 @@
+//! Layers: what stands around calls, of a server or of a client, whatever their methods are.
+//!
+//! A [`Layer`] is asked before each call and may turn it away with a status; what it answers, a
+//! [`Guard`], is kept for as long as the call lives. When the call ends, [`Guard::end`] hears with
+//! which code. When it is dropped before (its caller has gone, its time is over, its handler
+//! panicked), the guard is dropped alone: what it holds is given back in any case.
+//!
+//! A layer sees a call before it is decoded, and does not change its arguments or its result. So one
+//! implementation serves both sides, every kind of method, and futures that are not `Send`; none is
+//! boxed. `docs/decisions/0007-layers.md` says why this is not tower's trait.
+//!
+//! # At a server
+//!
+//! ```no_run
+//! use corewire::layer::{Authorize, Log, TimeLimit};
+//! use corewire::{Server, Service, Status, echo};
+//! use std::time::Duration;
+//!
+//! # fn main() -> Result<(), corewire::StartError> {
+//! Server::builder()
+//!     .address("127.0.0.1:7000")
+//!     // Around everything: one layer for each shard. A tuple is several, the first outermost.
+//!     .layer(|_shard| (Log::new(), TimeLimit::at_most(Duration::from_secs(5))))
+//!     // Around one service.
+//!     .service(|_shard| {
+//!         echo::EchoServer::new(echo::Echoer).layer(Authorize::new(|call| {
+//!             match call.metadata().text("token") {
+//!                 Some("secret") => Ok(()),
+//!                 _ => Err(Status::unauthenticated("say who you are")),
+//!             }
+//!         }))
+//!     })
+//!     .run()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # At a client
+//!
+//! A [`LayeredChannel`] is a channel for any client: `KeyValueClient::new(LayeredChannel::new(channel,
+//! Log::new()))`.
+//!
+//! # What it costs
+//!
+//! A call without layers pays nothing for there being any. With them it pays one indirect call for
+//! each `layer(…)`, however many layers its tuple has, and what they do themselves. A handler that is
+//! ready at once allocates nothing; one that pends has its guard in memory that the method keeps for
+//! its next calls.
+
+mod authorize;
+mod call;
+mod channel;
+mod limit;
+mod log;
+#[cfg(feature = "shard")]
+mod method;
+mod time_limit;
+mod timing;
+mod tuples;
+
+pub use authorize::Authorize;
+pub use call::{CallEnd, CallView};
+pub use channel::LayeredChannel;
+pub use limit::{ConcurrencyLimit, Permit};
+pub use log::{Log, Logged};
+#[cfg(feature = "shard")]
+pub use method::LayeredService;
+pub use time_limit::TimeLimit;
+pub use timing::{Clocked, Timed, Timing};
+
+use corewire_codec::Status;
+
+/// Something around calls. See the [module](self).
+pub trait Layer: 'static {
+    /// What it keeps for each call that it lets pass.
+    type Guard: Guard;
+
+    /// A call is about to begin. It is not awaited: a layer that cannot let the call pass now turns it
+    /// away.
+    ///
+    /// # Errors
+    ///
+    /// What the caller gets in place of its result. At a server the status goes out marked as
+    /// refused, at a client as not sent: the handler has not run.
+    fn begin(&self, call: &mut CallView<'_>) -> Result<Self::Guard, Status>;
+}
+
+/// What a [`Layer`] keeps for a call. Dropped without [`end`](Self::end), the call was cancelled, ran
+/// out of time, or panicked.
+pub trait Guard: 'static {
+    /// The call has ended, and its outcome is known.
+    fn end(self, end: &mut CallEnd);
+}
+
+/// For layers that only look at calls before they begin.
+impl Guard for () {
+    #[inline]
+    fn end(self, _: &mut CallEnd) {}
+}

@@ -1,0 +1,157 @@
+//! A call as layers see it, of either side.
+
+#[cfg(feature = "shard")]
+use corewire_codec::Payload;
+use corewire_codec::{Metadata, MethodId, RequestHead, StatusCode, TraceContext};
+#[cfg(feature = "shard")]
+use corewire_engine::Incoming;
+use corewire_engine::{MethodName, Peer};
+use std::time::{Duration, Instant};
+
+/// A call that is about to begin.
+#[derive(Debug)]
+pub struct CallView<'a> {
+    name: MethodName,
+    method: MethodId,
+    priority: u8,
+    trace: Option<TraceContext>,
+    side: Side<'a>,
+}
+
+#[derive(Debug)]
+enum Side<'a> {
+    #[cfg(feature = "shard")]
+    Server {
+        peer: Peer,
+        metadata: Metadata<'a>,
+        deadline: &'a mut Option<Instant>,
+    },
+    Client {
+        timeout: &'a mut Option<Duration>,
+    },
+}
+
+impl<'a> CallView<'a> {
+    #[cfg(feature = "shard")]
+    #[inline]
+    pub(super) fn incoming(name: MethodName, incoming: &'a mut Incoming<'_>) -> Self {
+        let metadata = incoming.payload.as_ref().map(Payload::metadata).unwrap_or_default();
+        let request = &incoming.request;
+        Self {
+            name,
+            method: request.method,
+            priority: request.priority,
+            trace: request.trace,
+            side: Side::Server { peer: incoming.peer, metadata, deadline: &mut incoming.deadline },
+        }
+    }
+
+    pub(super) fn outgoing(
+        name: MethodName,
+        head: &RequestHead,
+        timeout: &'a mut Option<Duration>,
+    ) -> Self {
+        let side = Side::Client { timeout };
+        Self { name, method: head.method, priority: head.priority, trace: head.trace, side }
+    }
+
+    /// Whether a client asks, and not this side.
+    #[must_use]
+    pub fn is_incoming(&self) -> bool {
+        !matches!(self.side, Side::Client { .. })
+    }
+
+    /// The method's name.
+    #[must_use]
+    pub fn method(&self) -> MethodName {
+        self.name
+    }
+
+    /// The method's number on the wire.
+    #[must_use]
+    pub fn method_id(&self) -> MethodId {
+        self.method
+    }
+
+    /// Who calls; `None` at the client.
+    #[must_use]
+    pub fn peer(&self) -> Option<Peer> {
+        match &self.side {
+            #[cfg(feature = "shard")]
+            Side::Server { peer, .. } => Some(*peer),
+            Side::Client { .. } => None,
+        }
+    }
+
+    /// The request's metadata, read in place; empty at the client, whose requests are not written yet.
+    #[must_use]
+    pub fn metadata(&self) -> Metadata<'_> {
+        match &self.side {
+            #[cfg(feature = "shard")]
+            Side::Server { metadata, .. } => *metadata,
+            Side::Client { .. } => Metadata::default(),
+        }
+    }
+
+    /// The caller's priority, 0 (lowest) to 7.
+    #[must_use]
+    pub fn priority(&self) -> u8 {
+        self.priority
+    }
+
+    /// The trace that the call belongs to.
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.trace
+    }
+
+    /// Whether somebody stops waiting for the call at some time.
+    #[must_use]
+    pub fn has_time_limit(&self) -> bool {
+        match &self.side {
+            #[cfg(feature = "shard")]
+            Side::Server { deadline, .. } => deadline.is_some(),
+            Side::Client { timeout } => timeout.is_some(),
+        }
+    }
+
+    /// Gives the call no more than this much time from now; what it has already may be less. At the
+    /// end the handler is dropped, and the caller gets `DeadlineExceeded`.
+    pub fn limit_time(&mut self, at_most: Duration) {
+        match &mut self.side {
+            #[cfg(feature = "shard")]
+            Side::Server { deadline, .. } => {
+                let end = Instant::now().checked_add(at_most);
+                **deadline = [**deadline, end].into_iter().flatten().min();
+            }
+            Side::Client { timeout } => {
+                **timeout = Some(timeout.map_or(at_most, |timeout| timeout.min(at_most)));
+            }
+        }
+    }
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub struct CallEnd {
+    code: StatusCode,
+    pub(super) handler_us: Option<u32>,
+}
+
+impl CallEnd {
+    pub(super) fn new(code: StatusCode) -> Self {
+        Self { code, handler_us: None }
+    }
+
+    /// The status code of its reply; at a client, that which describes why there is none.
+    #[must_use]
+    pub fn code(&self) -> StatusCode {
+        self.code
+    }
+
+    /// States in the reply how long the handler took, in whole µs and at least one. At a client it
+    /// has no effect.
+    pub fn set_handler_time(&mut self, time: Duration) {
+        self.handler_us = Some(u32::try_from(time.as_micros()).unwrap_or(u32::MAX).max(1));
+    }
+}

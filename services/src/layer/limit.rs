@@ -1,0 +1,100 @@
+//! A bound on the calls that run at once, and which of them are turned away beyond it.
+
+use corewire_codec::{RequestHead, Status};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::{CallEnd, CallView, Guard, Layer};
+
+/// Lets at most so many calls run at once and sheds the others at once: they get `ResourceExhausted`,
+/// marked as not run, so that their callers may try them again elsewhere or later.
+///
+/// Nobody waits for a permit. At a server those who could wait fill memory and time out behind what
+/// already runs too slowly; at a client the channel has a line of its own for calls that the server
+/// has no room for.
+///
+/// Only handlers that pend can exceed a limit at a server: a shard runs one at a time.
+///
+/// Each permit is given back when its call ends, in whichever way, with its handler's panic as well
+/// as with its caller's loss of interest. It costs two atomic operations for each call, on a counter
+/// that no other thread writes unless a client with the limit is shared between threads.
+#[derive(Clone, Debug)]
+pub struct ConcurrencyLimit {
+    running: Arc<AtomicUsize>,
+    max: usize,
+    reserved: usize,
+    retry_after: Duration,
+}
+
+impl ConcurrencyLimit {
+    /// At most `max` calls at once; 0 turns all away. A clone shares the limit.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        let retry_after = Duration::from_millis(50);
+        Self { running: Arc::default(), max, reserved: 0, retry_after }
+    }
+
+    /// Keeps the last `reserved` of the permits for calls of more than usual priority (4 to 7), so that
+    /// those below are shed first. At most all of them; default none.
+    #[must_use]
+    pub fn reserve(mut self, reserved: usize) -> Self {
+        self.reserved = reserved.min(self.max);
+        self
+    }
+
+    /// How long callers that are turned away are asked to wait. Default 50 ms.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = wait;
+        self
+    }
+
+    /// Calls that run now.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    #[cold]
+    fn shed(&self, room: usize) -> Status {
+        let text = format!("{room} calls run already; this one was not begun");
+        Status::resource_exhausted(text).with_retry_after(self.retry_after)
+    }
+}
+
+impl Layer for ConcurrencyLimit {
+    type Guard = Permit;
+
+    #[inline]
+    fn begin(&self, call: &mut CallView<'_>) -> Result<Permit, Status> {
+        let room = match call.priority() > RequestHead::PRIORITY_USUAL {
+            true => self.max,
+            false => self.max - self.reserved,
+        };
+        // The permit is there before it is looked at, and gives itself back when it is one too many.
+        let permit = Permit { running: Arc::clone(&self.running) };
+        match permit.running.fetch_add(1, Ordering::Relaxed) < room {
+            true => Ok(permit),
+            false => Err(self.shed(room)),
+        }
+    }
+}
+
+/// Leave to run, for as long as it lives.
+#[derive(Debug)]
+pub struct Permit {
+    running: Arc<AtomicUsize>,
+}
+
+impl Guard for Permit {
+    #[inline]
+    fn end(self, _: &mut CallEnd) {}
+}
+
+impl Drop for Permit {
+    #[inline]
+    fn drop(&mut self) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,173 @@
+//! Layers at a server: a method around a method.
+
+use corewire_codec::{Mark, StatusCode};
+use corewire_engine::{Dispatched, Incoming, MethodName, PendingCall, ReplySlot};
+use std::cell::RefCell;
+use std::fmt;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{self, Poll};
+
+use super::{CallEnd, CallView, Guard, Layer};
+use crate::service::{Method, Methods, SPARE_SLOTS_MAX, Service};
+use crate::{MethodDescription, ServiceDescription};
+
+/// A service with a layer around its methods; made by [`Service::layer`].
+pub struct LayeredService<S, L> {
+    service: S,
+    layer: L,
+}
+
+impl<S, L> LayeredService<S, L> {
+    pub(crate) fn new(service: S, layer: L) -> Self {
+        Self { service, layer }
+    }
+}
+
+impl<S, L> fmt::Debug for LayeredService<S, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LayeredService").finish_non_exhaustive()
+    }
+}
+
+impl<S: Service, L: Layer> Service for LayeredService<S, L> {
+    fn description(&self) -> &'static ServiceDescription {
+        self.service.description()
+    }
+
+    fn register(self, methods: &mut Methods) {
+        let before = methods.list.len();
+        self.service.register(methods);
+        methods.wrap(before, self.layer);
+    }
+}
+
+impl Methods {
+    /// Puts a layer around the methods from `from` on.
+    pub(crate) fn wrap<L: Layer>(&mut self, from: usize, layer: L) {
+        let layer = Rc::new(layer);
+        let spare = Rc::new(Spare::<L::Guard>::default());
+        for method in self.list.iter_mut().skip(from) {
+            let description = method.description();
+            let name = MethodName { service: description.service, method: description.name };
+            let (inner, layer, spare) = (Rc::clone(method), Rc::clone(&layer), Rc::clone(&spare));
+            *method = Rc::new(LayeredMethod { inner, layer, name, spare });
+        }
+    }
+}
+
+struct LayeredMethod<L: Layer> {
+    inner: Rc<dyn Method>,
+    layer: Rc<L>,
+    name: MethodName,
+    spare: Rc<Spare<L::Guard>>,
+}
+
+impl<L: Layer> Method for LayeredMethod<L> {
+    fn description(&self) -> &'static MethodDescription {
+        self.inner.description()
+    }
+
+    fn call(
+        &self,
+        incoming: &mut Incoming<'_>,
+        context: &mut task::Context<'_>,
+        reply: &mut ReplySlot<'_>,
+    ) -> Dispatched {
+        let guard = match self.layer.begin(&mut CallView::incoming(self.name, incoming)) {
+            Ok(guard) => guard,
+            Err(status) => {
+                reply.refuse(&status);
+                return Dispatched::Replied;
+            }
+        };
+        let mark = reply.mark();
+        // A panic in there passes through here and drops the guard.
+        match self.inner.call(incoming, context, reply) {
+            Dispatched::Replied => {
+                end(guard, reply, mark);
+                Dispatched::Replied
+            }
+            Dispatched::Pending(work) => Dispatched::Pending(self.park(work, guard)),
+        }
+    }
+}
+
+impl<L: Layer> LayeredMethod<L> {
+    fn park(
+        &self,
+        work: Pin<Box<dyn PendingCall>>,
+        guard: L::Guard,
+    ) -> Pin<Box<Guarded<L::Guard>>> {
+        let spare = self.spare.list.borrow_mut().pop();
+        let mut parked = spare.unwrap_or_else(|| {
+            Box::pin(Guarded { work: None, guard: None, home: Rc::downgrade(&self.spare) })
+        });
+        parked.work = Some(work);
+        parked.guard = Some(guard);
+        parked
+    }
+}
+
+/// Tells a guard how its call ended, by the reply that was written behind `mark`.
+#[inline]
+fn end<G: Guard>(guard: G, reply: &mut ReplySlot<'_>, mark: Mark) {
+    let mut end = CallEnd::new(reply.code_at(mark).unwrap_or(StatusCode::Unknown));
+    guard.end(&mut end);
+    if let Some(handler_us) = end.handler_us {
+        reply.set_handler_us_at(mark, handler_us);
+    }
+}
+
+/// Memory for guards of handlers that pend, kept when their calls are over.
+struct Spare<G> {
+    list: RefCell<Vec<Pin<Box<Guarded<G>>>>>,
+}
+
+impl<G> Default for Spare<G> {
+    fn default() -> Self {
+        Self { list: RefCell::default() }
+    }
+}
+
+/// A call that pends, with its guard. The call goes first when both are dropped.
+struct Guarded<G> {
+    work: Option<Pin<Box<dyn PendingCall>>>,
+    guard: Option<G>,
+    home: Weak<Spare<G>>,
+}
+
+/// The call is pinned in memory of its own, and a guard is not polled.
+impl<G> Unpin for Guarded<G> {}
+
+impl<G: Guard> PendingCall for Guarded<G> {
+    fn poll(
+        self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+        reply: &mut ReplySlot<'_>,
+    ) -> Poll<()> {
+        let this = self.get_mut();
+        let Some(work) = &mut this.work else { return Poll::Ready(()) };
+        let mark = reply.mark();
+        if work.as_mut().poll(context, reply).is_pending() {
+            return Poll::Pending;
+        }
+        if let Some(guard) = this.guard.take() {
+            end(guard, reply, mark);
+        }
+        Poll::Ready(())
+    }
+
+    fn recycle(mut self: Pin<Box<Self>>) {
+        if let Some(work) = self.work.take() {
+            work.recycle();
+        }
+        self.guard = None;
+        if let Some(home) = self.home.upgrade() {
+            let mut list = home.list.borrow_mut();
+            if list.len() < SPARE_SLOTS_MAX {
+                list.push(self);
+            }
+        }
+    }
+}
