@@ -61,6 +61,7 @@ impl InlineCalls {
             peer: crate::Peer::Tcp(([127, 0, 0, 1], 1).into()),
             shard: ShardId(0),
             connection_id: 1,
+            streams: None,
             metadata_bytes_max: 1024,
         };
         let mut reply = ReplySlot::new(out, request.call, frame_bytes_max);

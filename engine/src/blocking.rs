@@ -1,6 +1,6 @@
 //! A channel that its caller's thread drives, on std alone: no other thread, no executor.
 
-use corewire_codec::{FrameWriter, RequestHead, Status};
+use corewire_codec::{FrameWriter, RequestHead, Status, request_flags};
 use corewire_proto::{ClientConfig, CloseReason};
 use std::cell::RefCell;
 use std::fmt;
@@ -19,7 +19,7 @@ use pin_project_lite::pin_project;
 
 use crate::address::{Address, IntoAddress};
 use crate::backoff::{Backoff, random_seed};
-use crate::config::ChannelConfig;
+use crate::config::{ChannelConfig, Reply};
 use crate::failure::{CallFailure, ConnectError, NotSent};
 use crate::session::{RECEIVE_BYTES, SEND_BYTES_MAX, SLICES_MAX, Session};
 use crate::transport::{Outcome, Pending, Transport};
@@ -321,10 +321,29 @@ impl Client {
         self.ensure_connected(deadline)?;
         let Some(link) = &mut self.link else { return Err(self.not_connected()) };
         let now = Instant::now();
+        if head.flags & request_flags::ONE_WAY != 0 {
+            let written = link.session.one_way(head, deadline, now, encode);
+            return written.map_err(CallFailure::NotSent).and_then(|()| self.push(deadline));
+        }
         if let Err((_, failure)) = link.session.request(head, deadline, now, (), encode) {
             return Err(CallFailure::NotSent(failure));
         }
         self.run(deadline)
+    }
+
+    /// Writes a one-way call. What the socket does not take until the deadline goes with the next call.
+    fn push(&mut self, deadline: Option<Instant>) -> Outcome {
+        let Some(link) = &mut self.link else { return Err(self.not_connected()) };
+        match link.set_deadline(deadline).and_then(|()| link.flush()) {
+            Ok(()) => Ok(Reply::written()),
+            Err(error) if is_timeout(&error) => Err(CallFailure::DeadlineExceeded { sent: true }),
+            Err(error) => {
+                link.session.handle_error(&error);
+                let reason = CloseReason::Transport(error.kind());
+                self.handle_down(reason);
+                Err(CallFailure::Unknown(reason))
+            }
+        }
     }
 
     /// Drives the connection until the call in flight ends.

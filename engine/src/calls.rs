@@ -13,6 +13,7 @@ use crate::counters::ShardCounters;
 use crate::dispatch::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot};
 use crate::io::Token;
 use crate::local::{Local, LocalWaker};
+use crate::stream::StreamCell;
 
 /// Wakers of calls that are over, kept for the next ones.
 const SPARE_MAX: usize = 1024;
@@ -22,6 +23,8 @@ const SPARE_MAX: usize = 1024;
 pub(crate) struct Parked {
     work: Pin<Box<dyn PendingCall>>,
     key: u32,
+    /// The call's streams, if it has any.
+    pub(crate) stream: Option<Rc<StreamCell>>,
 }
 
 #[derive(Debug)]
@@ -55,6 +58,10 @@ pub(crate) enum Polled {
 impl ParkedCalls {
     pub(crate) fn new(local: Rc<Local>) -> Self {
         Self { entries: Slab::new(), stock: None, spare: Vec::new(), local }
+    }
+
+    pub(crate) fn local(&self) -> &Rc<Local> {
+        &self.local
     }
 
     /// Whether any handler pends.
@@ -121,7 +128,7 @@ impl ParkedCalls {
                 self.stock = None;
                 note_wait(&self.local, waits, &entry.source);
                 counters.calls_parked.add(1);
-                Polled::Parked(Parked { work, key })
+                Polled::Parked(Parked { work, key, stream: None })
             }
             Err(_) => {
                 panicked(reply, counters);
@@ -170,6 +177,9 @@ impl ParkedCalls {
         } else if let Some(entry) = self.entries.get_mut(parked.key as usize) {
             entry.owner = None;
             self.spare.push(parked.key);
+        }
+        if let Some(stream) = &parked.stream {
+            stream.close();
         }
         let work = parked.work;
         let dropped = catch_unwind(AssertUnwindSafe(|| match ended {
@@ -282,6 +292,7 @@ mod tests {
             peer: crate::address::Peer::Unix,
             shard: ShardId(0),
             connection_id: 0,
+            streams: None,
             metadata_bytes_max: 1024,
         };
         let mut replies = SendBuffer::new();

@@ -8,8 +8,10 @@
 mod call;
 #[cfg(feature = "sim")]
 mod census;
+mod one_way;
 mod pending;
 mod state;
+mod stream;
 
 use corewire_codec::{FrameWriter, RequestHead};
 use corewire_proto::ClientConfig;

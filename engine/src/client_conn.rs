@@ -1,16 +1,18 @@
 //! One connection that a channel made, and its turn.
 
-use corewire_codec::RecvBuffer;
+use corewire_codec::{CancelReason, RecvBuffer};
 use corewire_proto::{ClientConnection, ClientInput, CloseReason};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Instant;
 
 use crate::channel::{ChannelCore, Link};
-use crate::config::Reply;
-use crate::driver::{After, Ready, Received, Shared};
+use crate::config::{ONE_WAY_UNSENT_MAX, Reply};
+use crate::driver::{After, Ready, Received, Shared, stream_bytes_max};
 use crate::failure::CallFailure;
 use crate::io::{Io, Token};
+use crate::stream::{StreamCell, StreamQueue};
 
 /// A connection of a channel. Its state machine and send buffer live in the channel, where calls
 /// reach them; the socket and what was received live here.
@@ -20,6 +22,8 @@ pub(crate) struct ClientConn<S> {
     token: Token,
     channel: Rc<ChannelCore>,
     recv: RecvBuffer,
+    /// Its streams that want something; boxed, for most connections have none.
+    streams: Option<Box<StreamQueue>>,
     connected: bool,
     /// By when the connect must be decided.
     connect_by: Option<Instant>,
@@ -37,11 +41,17 @@ impl<S: 'static> ClientConn<S> {
             token,
             channel,
             recv: RecvBuffer::new(),
+            streams: None,
             connected: false,
             connect_by,
             steady: false,
             deadline: None,
         }
+    }
+
+    /// A stream of this connection wants something.
+    pub(crate) fn push_stream(&mut self, stream: Rc<StreamCell>) {
+        self.streams.get_or_insert_default().push(stream);
     }
 
     /// One turn; answers what comes next and when to come back at the latest.
@@ -68,15 +78,30 @@ impl<S: 'static> ClientConn<S> {
             if ready.due {
                 proto.handle_timeout(&mut state.out, shared.now);
             }
+            if let Some(streams) = &mut self.streams {
+                streams.serve(&mut **proto, &mut state.out, stream_bytes_max(shared));
+                while let Some(call) = streams.pop_ended() {
+                    if let Some(key) = proto.abandon(call, CancelReason::Dropped, &mut state.out) {
+                        state.calls.try_remove(key);
+                    }
+                }
+            }
             flush(shared, &self.socket, ready, proto, &mut state.out)
         };
         if let Some(kind) = failed {
             self.hear_last_words(shared, ready, kind);
         }
         let state = &mut *core.state.borrow_mut();
+        if state.out.len() <= ONE_WAY_UNSENT_MAX {
+            state.room.drain(..).for_each(Waker::wake);
+        }
         let (waiting, waiting_by) = (state.has_waiting(), state.waiting_deadline());
         let Link::Up { proto, .. } = &mut state.link else { return (After::Drop, None) };
-        let released = core.released.get() && proto.in_flight() == 0;
+        let unsent_max = stream_bytes_max(shared);
+        let streams = self.streams.as_ref();
+        let more =
+            more || streams.is_some_and(|it| it.has_ready() && state.out.len() <= unsent_max);
+        let released = core.released.get() && proto.in_flight() == 0 && state.out.is_empty();
         if proto.is_drained() {
             proto.close(CloseReason::Drained);
         } else if released {
@@ -188,7 +213,7 @@ impl<S: 'static> ClientConn<S> {
     }
 
     fn receive_with<I: Io<Socket = S>>(
-        &self,
+        &mut self,
         shared: &mut Shared<I>,
         ready: &mut Ready,
         buffer: &mut RecvBuffer,
@@ -198,7 +223,9 @@ impl<S: 'static> ClientConn<S> {
         let mut frames_left = budgets.frames_per_turn;
         for round in 0.. {
             let state = &mut *core.state.borrow_mut();
-            if !buffer.is_empty() && !handle_frames(state, shared, buffer, &mut frames_left) {
+            if !buffer.is_empty()
+                && !handle_frames(state, &mut self.streams, shared, buffer, &mut frames_left)
+            {
                 return true;
             }
             let Link::Up { proto, .. } = &mut state.link else { return false };
@@ -228,6 +255,7 @@ impl<S: 'static> ClientConn<S> {
 /// Handles whole frames; answers `false` when it stopped at the bound with frames left.
 fn handle_frames<I: Io>(
     state: &mut crate::channel::ChannelState,
+    streams: &mut Option<Box<StreamQueue>>,
     shared: &Shared<I>,
     recv: &mut RecvBuffer,
     frames_left: &mut usize,
@@ -239,12 +267,31 @@ fn handle_frames<I: Io>(
         let Link::Up { proto, .. } = &mut state.link else { return true };
         match proto.handle_frame(recv, &mut state.out, shared.now) {
             ClientInput::NeedBytes | ClientInput::Closed(_) => return true,
-            // No call of a channel opens a stream.
-            ClientInput::Handled
-            | ClientInput::Opened { .. }
-            | ClientInput::StreamData { .. }
-            | ClientInput::StreamEnd { .. }
-            | ClientInput::Writable { .. } => {}
+            ClientInput::Handled => {}
+            ClientInput::Opened { call, .. } => {
+                let key = proto.work_mut(call).copied();
+                if let Some(stream) = state.stream(key) {
+                    stream.open();
+                }
+            }
+            ClientInput::StreamData { call, encoding, cost, payload } => {
+                let key = proto.work_mut(call).copied();
+                match state.stream(key) {
+                    Some(stream) => stream.push(encoding, cost, payload),
+                    None => state.consume(call, cost),
+                }
+            }
+            ClientInput::StreamEnd { work, code, payload } => {
+                if let Some(stream) = state.take_stream(work) {
+                    stream.end_incoming(code, &payload);
+                    stream.finish(None);
+                }
+            }
+            ClientInput::Writable { call } => {
+                if let Some(streams) = streams {
+                    streams.handle_writable(call);
+                }
+            }
             ClientInput::Ready => state.handle_ready(),
             ClientInput::Reply { work, head, payload } => {
                 state.complete(work, Ok(Reply::new(head, payload)));

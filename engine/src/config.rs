@@ -32,6 +32,10 @@ impl Default for ChannelConfig {
     }
 }
 
+/// Unsent bytes of a connection above which one-way calls wait: nothing else holds them up.
+#[cfg(any(feature = "shard", feature = "tokio"))]
+pub(crate) const ONE_WAY_UNSENT_MAX: usize = 1024 * 1024;
+
 /// A reply, whatever its status.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -52,5 +56,13 @@ impl Reply {
             return Self { head, body, extras: Some(Box::new(extras)) };
         }
         Self { head, body: payload.into_body(), extras: None }
+    }
+}
+
+impl Reply {
+    /// What a one-way call answers that was written: there is no other reply.
+    #[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+    pub(crate) fn written() -> Self {
+        Self { head: ReplyHead::ok(0), body: Bytes::new(), extras: None }
     }
 }

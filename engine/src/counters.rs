@@ -61,6 +61,8 @@ counters! {
     calls_parked,
     /// Parked handlers dropped because their caller cancelled, left or ran out of time.
     calls_dropped,
+    /// One-way calls that did not run: not known, too many pending, out of time, or the server drains.
+    one_way_dropped,
     /// Handlers that panicked.
     panics,
     /// Bytes received.

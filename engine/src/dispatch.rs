@@ -4,12 +4,14 @@ use corewire_codec::{
     Encode, Extras, Mark, Payload, ReplyHead, RequestHead, SendBuffer, Status, StatusCode,
     reply_flags,
 };
+use corewire_proto::is_one_way_id;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use crate::address::Peer;
 use crate::shard::ShardId;
+use crate::stream::StreamEnds;
 
 /// A call as it came in.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct Incoming<'a> {
     pub shard: ShardId,
     /// The connection's id in this process; with the call id it names the call globally.
     pub connection_id: u64,
+    /// Its streams, if it asks for any; `None` once somebody took them.
+    pub streams: Option<StreamEnds>,
     /// The largest metadata block that the caller accepts with its reply, in bytes.
     pub metadata_bytes_max: u16,
 }
@@ -75,12 +79,15 @@ pub struct ReplySlot<'a> {
     head: ReplyHead,
     frame_bytes_max: u32,
     done: bool,
+    refused: bool,
 }
 
 impl<'a> ReplySlot<'a> {
     #[inline]
     pub(crate) fn new(out: &'a mut SendBuffer, call: u32, frame_bytes_max: u32) -> Self {
-        Self { out, head: ReplyHead::ok(call), frame_bytes_max, done: false }
+        // A one-way call is never answered: its reply is as good as given.
+        let done = is_one_way_id(call);
+        Self { out, head: ReplyHead::ok(call), frame_bytes_max, done, refused: false }
     }
 
     /// Whether a reply was given.
@@ -88,6 +95,11 @@ impl<'a> ReplySlot<'a> {
     #[inline]
     pub fn is_done(&self) -> bool {
         self.done
+    }
+
+    /// Whether the call was [refused](Self::refuse).
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused
     }
 
     /// States how long the handler took, in µs.
@@ -178,6 +190,7 @@ impl<'a> ReplySlot<'a> {
 
     /// Answers that the call was not run and may be tried again.
     pub fn refuse(&mut self, status: &Status) {
+        self.refused = true;
         self.head.flags |= reply_flags::REFUSED;
         self.status(status);
     }

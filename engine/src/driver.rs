@@ -37,6 +37,7 @@ use crate::local::Local;
 use crate::recv_pool::RecvPool;
 use crate::server_conn::ServerConn;
 use crate::shard::DriverConfig;
+use crate::stream::StreamCell;
 use crate::timers::Timers;
 
 /// How long a shard leaves its listener alone after the system refused it a descriptor.
@@ -212,6 +213,7 @@ pub(crate) struct Driver<I: Io> {
     news: Vec<Readiness>,
     keys: Vec<u32>,
     tokens: Vec<Token>,
+    streams: Vec<Rc<StreamCell>>,
 }
 
 impl<I: Io> Driver<I> {
@@ -255,6 +257,7 @@ impl<I: Io> Driver<I> {
             news: Vec::new(),
             keys: Vec::new(),
             tokens: Vec::new(),
+            streams: Vec::new(),
         })
     }
 
@@ -410,6 +413,17 @@ impl<I: Io> Driver<I> {
             self.enqueue(token);
         }
         self.tokens = tokens;
+        let mut streams = core::mem::take(&mut self.streams);
+        self.local.swap_streams(&mut streams);
+        for stream in streams.drain(..) {
+            if let Some(Entry { conn: Some(conn), .. }) = self.enqueue(stream.token) {
+                match conn {
+                    Conn::Server(conn) => conn.push_stream(stream),
+                    Conn::Client(conn) => conn.push_stream(stream),
+                }
+            }
+        }
+        self.streams = streams;
         for channel in self.local.take_connects() {
             self.connect(channel);
         }
@@ -644,6 +658,12 @@ impl<I: Io> Driver<I> {
             }
         }
     }
+}
+
+/// Unsent bytes of a connection above which its streams write nothing more: a part of what it may hold,
+/// so that streams neither keep it from being read nor replies far from the socket.
+pub(crate) fn stream_bytes_max<I: Io>(shared: &Shared<I>) -> usize {
+    shared.config.budgets.unsent_bytes_max / 4
 }
 
 /// Whether the system lacks descriptors or memory for one more connection.

@@ -19,6 +19,16 @@ pub enum CallFailure {
     },
 }
 
+impl CallFailure {
+    /// A connection whose server has said that it takes no more calls.
+    #[cfg(feature = "shard")]
+    pub(crate) fn going_away(server: &crate::address::Address) -> Self {
+        Self::NotSent(NotSent::NoConnection(format!(
+            "the server at {server} is shutting down; its calls are finished first"
+        )))
+    }
+}
+
 /// Why nothing was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -103,6 +103,8 @@ mod sleep;
 #[cfg(feature = "shard")]
 mod spin;
 #[cfg(feature = "shard")]
+mod stream;
+#[cfg(feature = "shard")]
 mod supervisor;
 #[cfg(feature = "shard")]
 mod tasks;
@@ -111,7 +113,7 @@ mod timers;
 
 pub use address::{Address, IntoAddress, Peer};
 pub use config::{ChannelConfig, Reply};
-pub use corewire_proto::{ClientConfig, CloseReason, Timeouts};
+pub use corewire_proto::{ClientConfig, CloseReason, StreamKind, Timeouts};
 pub use error::StartError;
 pub use failure::{CallFailure, ConnectError, NotSent};
 pub use shard::{Budgets, ShardId, ShardInfo, Spin};
@@ -131,5 +133,6 @@ pub use {
         ClientShard, Ended, EngineConfig, MakeDispatch, Running, RunningShard, run_on_shard, start,
     },
     sleep::{Sleep, sleep},
+    stream::{Closed, Message, StreamCall, StreamEnds, StreamFailure, StreamReader, StreamWriter},
     tasks::{Task, spawn},
 };

@@ -14,6 +14,7 @@ use crate::channel::ChannelCore;
 use crate::doorbell::{Doorbell, Order};
 use crate::io::Token;
 use crate::sleep::Sleepers;
+use crate::stream::StreamCell;
 use crate::tasks::{TASK, Tasks};
 
 thread_local! {
@@ -46,6 +47,8 @@ pub(crate) struct Local {
     woken: RefCell<Vec<u32>>,
     /// Connections that have something to write or to check.
     dirty: RefCell<Vec<Token>>,
+    /// Streams that want something of their connections.
+    streams: RefCell<Vec<Rc<StreamCell>>>,
     /// Channels that want a connection.
     connects: RefCell<Vec<Rc<ChannelCore>>>,
     /// The driver's waker while it sleeps.
@@ -68,6 +71,7 @@ impl Local {
             doorbell,
             woken: RefCell::default(),
             dirty: RefCell::default(),
+            streams: RefCell::default(),
             connects: RefCell::default(),
             driver: RefCell::default(),
             news: Cell::new(false),
@@ -138,6 +142,21 @@ impl Local {
     pub(crate) fn mark_dirty(&self, token: Token) {
         self.dirty.borrow_mut().push(token);
         self.knock();
+    }
+
+    pub(crate) fn push_stream(&self, stream: Rc<StreamCell>) {
+        self.streams.borrow_mut().push(stream);
+        self.knock();
+    }
+
+    pub(crate) fn swap_streams(&self, streams: &mut Vec<Rc<StreamCell>>) {
+        core::mem::swap(&mut *self.streams.borrow_mut(), streams);
+    }
+
+    /// Takes out the streams of one connection, which has its turn.
+    pub(crate) fn take_streams_of(&self, token: Token, mut take: impl FnMut(Rc<StreamCell>)) {
+        let streams = &mut *self.streams.borrow_mut();
+        streams.extract_if(.., |stream| stream.token == token).for_each(&mut take);
     }
 
     pub(crate) fn connect(&self, channel: Rc<ChannelCore>) {
@@ -215,8 +234,8 @@ pub(crate) struct Entered;
 impl Drop for Entered {
     fn drop(&mut self) {
         let left = CURRENT.try_with(|current| current.replace(None)).ok().flatten();
-        // Channels that still wait to be connected hold this mailbox: let go of them.
-        drop(left.map(|local| local.take_connects()));
+        // Channels that still wait to be connected hold this mailbox, and so do streams: let go of them.
+        drop(left.map(|local| (local.take_connects(), local.streams.take())));
     }
 }
 

@@ -52,6 +52,9 @@ pub struct EngineConfig {
     pub timeouts: Timeouts,
     /// How much one connection may do and hold.
     pub budgets: Budgets,
+    /// One-way calls of a connection that may pend at once; one more is dropped. Default 1,024, at most
+    /// 32,768; 0 means that none are taken.
+    pub one_way_pending_max: u16,
     /// How long a shard that is awake may go without a turn before its listener is taken out of
     /// service. Default 5 s.
     pub stall_after: Duration,
@@ -71,6 +74,7 @@ impl EngineConfig {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             budgets: Budgets::default(),
+            one_way_pending_max: 1024,
             stall_after: Duration::from_secs(5),
             drain_within: Duration::from_secs(30),
         }
@@ -303,6 +307,8 @@ fn start_shard(
         timeouts: config.timeouts,
         shard: info.id.0,
         shards: info.count,
+        streams: true,
+        one_way_pending_max: config.one_way_pending_max,
         ..ServerConfig::default()
     };
     let connection_ids = (salt.wrapping_add(u64::from(info.id.0)), u64::from(info.count));

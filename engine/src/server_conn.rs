@@ -3,8 +3,10 @@
 #[cfg(feature = "sim")]
 mod census;
 
-use corewire_codec::{RecvBuffer, SendBuffer};
-use corewire_proto::{CloseReason, ServerConfig, ServerConnection, ServerIdentity, ServerInput};
+use corewire_codec::{RecvBuffer, RequestHead, SendBuffer, request_flags};
+use corewire_proto::{
+    CloseReason, ServerConfig, ServerConnection, ServerIdentity, ServerInput, StreamKind,
+};
 use std::io;
 use std::rc::Rc;
 use std::task::Poll;
@@ -13,13 +15,17 @@ use std::time::{Duration, Instant};
 use crate::address::Peer;
 use crate::calls::{Ended, Parked, Polled};
 use crate::dispatch::{Incoming, ReplySlot};
-use crate::driver::{After, Ready, Received, Shared};
+use crate::driver::{After, Ready, Received, Shared, stream_bytes_max};
 use crate::io::{Io, Token};
+use crate::stream::{Side, StreamCell, StreamEnds, StreamQueue};
 
 /// How long a connection that is over is kept so that its last words are read before the peer is
 /// reset, and how many bytes it may still send meanwhile.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The flags of requests that ask for streams.
+const STREAM: u8 = request_flags::STREAM_IN | request_flags::STREAM_OUT;
 
 /// A connection of the server.
 #[derive(Debug)]
@@ -34,6 +40,8 @@ pub(crate) struct ServerConn<S> {
     send: SendBuffer,
     /// Parked calls that want to be polled.
     woken: Vec<u32>,
+    /// Its streams that want something; boxed, for most connections have none.
+    streams: Option<Box<StreamQueue>>,
     paused: bool,
     /// Whether the last turn ended with nothing awaited, and its timer armed.
     steady: bool,
@@ -61,6 +69,7 @@ impl<S: 'static> ServerConn<S> {
             recv: RecvBuffer::new(),
             send: SendBuffer::new(),
             woken: Vec::new(),
+            streams: None,
             paused: false,
             steady: false,
             finished: None,
@@ -71,6 +80,11 @@ impl<S: 'static> ServerConn<S> {
     /// Notes that a parked call wants to be polled.
     pub(crate) fn wake(&mut self, call: u32) {
         self.woken.push(call);
+    }
+
+    /// A stream of this connection wants something.
+    pub(crate) fn push_stream(&mut self, stream: Rc<StreamCell>) {
+        self.streams.get_or_insert_default().push(stream);
     }
 
     /// One turn; answers what comes next and when to come back at the latest.
@@ -97,6 +111,9 @@ impl<S: 'static> ServerConn<S> {
             self.proto.drain(&mut self.send);
         }
         let again = self.receive(shared, ready);
+        if self.streams.is_some() {
+            self.serve_streams(shared);
+        }
         let more = self.flush(shared, ready);
         if self.send.is_empty() {
             core::mem::swap(&mut self.send, &mut shared.send);
@@ -108,7 +125,11 @@ impl<S: 'static> ServerConn<S> {
             return self.close(shared, ready, reason);
         }
         // A paused connection is looked at again when its replies leave or its calls end.
-        let again = more || ((again || !self.woken.is_empty()) && !self.is_over_budget(shared));
+        let again = more
+            || ((again || !self.woken.is_empty()) && !self.is_over_budget(shared))
+            || self.streams.as_ref().is_some_and(|streams| {
+                streams.has_ready() && self.send.len() <= stream_bytes_max(shared)
+            });
         let after = if again { After::Again } else { After::Wait };
         // Most turns leave every clock where it is or move it later; the timer that is armed serves.
         let was_steady = core::mem::replace(&mut self.steady, self.proto.is_steady());
@@ -159,6 +180,34 @@ impl<S: 'static> ServerConn<S> {
         if self.woken.is_empty() && self.woken.capacity() > 64 {
             self.woken = Vec::new();
         }
+    }
+
+    /// Grants what streams consumed, writes what they have, and ends the calls whose last was written.
+    #[cold]
+    fn serve_streams<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
+        let Some(streams) = &mut self.streams else { return };
+        // What handlers wanted in this turn need not wait for the next one.
+        shared.calls.local().take_streams_of(self.token, |stream| streams.push(stream));
+        streams.serve(&mut self.proto, &mut self.send, stream_bytes_max(shared));
+        while let Some(call) = self.streams.as_mut().and_then(|streams| streams.pop_ended()) {
+            if let Some(parked) = self.proto.unpark(call) {
+                shared.calls.end(parked, Ended::Well, &shared.counters);
+            }
+        }
+    }
+
+    /// The ends of a call's streams.
+    #[cold]
+    fn open_stream<I: Io<Socket = S>>(
+        &mut self,
+        shared: &Shared<I>,
+        request: &RequestHead,
+    ) -> Option<(StreamKind, Rc<StreamCell>)> {
+        let kind = StreamKind::from_request_flags(request.flags)?;
+        self.streams.get_or_insert_default();
+        let halves = (kind.client_sends(), kind.server_sends());
+        let local = Rc::clone(shared.calls.local());
+        Some((kind, StreamCell::new(local, self.token, request.call, Side::Server, halves)))
     }
 
     /// Whether the connection holds as much as it may: nothing more is read until that shrinks.
@@ -235,13 +284,35 @@ impl<S: 'static> ServerConn<S> {
             self.paused = false;
             match self.proto.handle_frame(buffer, &mut self.send, shared.now) {
                 ServerInput::NeedBytes => return true,
-                // No stream is open while the configuration does not offer any.
-                ServerInput::Handled
-                | ServerInput::OneWayDropped(_)
-                | ServerInput::StreamData { .. }
-                | ServerInput::StreamEnd { .. }
-                | ServerInput::Writable { .. } => {}
+                ServerInput::Handled => {}
+                ServerInput::OneWayDropped(_) => shared.counters.one_way_dropped.add(1),
+                ServerInput::StreamData { call, encoding, cost, end, payload } => {
+                    match self.proto.parked_mut(call).and_then(|parked| parked.stream.as_ref()) {
+                        Some(stream) => {
+                            stream.push(encoding, cost, payload);
+                            if end {
+                                stream.end_incoming_ok();
+                            }
+                        }
+                        None => self.proto.consume(call, cost, &mut self.send),
+                    }
+                }
+                ServerInput::StreamEnd { call, code, payload } => {
+                    let parked = self.proto.parked_mut(call);
+                    if let Some(stream) = parked.and_then(|parked| parked.stream.as_ref()) {
+                        stream.end_incoming(code, &payload);
+                    }
+                }
+                ServerInput::Writable { call } => {
+                    if let Some(streams) = &mut self.streams {
+                        streams.handle_writable(call);
+                    }
+                }
                 ServerInput::Call { request, payload, deadline } => {
+                    let stream = match request.flags & STREAM {
+                        0 => None,
+                        _ => self.open_stream(shared, &request),
+                    };
                     let mut incoming = Incoming {
                         request,
                         payload: Some(payload),
@@ -249,6 +320,7 @@ impl<S: 'static> ServerConn<S> {
                         peer: self.peer,
                         shard: shared.config.info.id,
                         connection_id: self.proto.connection_id(),
+                        streams: stream.as_ref().map(|(kind, cell)| StreamEnds::new(*kind, cell)),
                         metadata_bytes_max: self.proto.peer_metadata_bytes_max(),
                     };
                     let frame_bytes_max = self.proto.peer_frame_bytes_max();
@@ -260,9 +332,22 @@ impl<S: 'static> ServerConn<S> {
                         &mut reply,
                         &shared.counters,
                     );
-                    if let Polled::Parked(parked) = polled {
-                        // A layer may have moved it.
-                        self.proto.park(request.call, incoming.deadline, parked);
+                    if request.flags & request_flags::ONE_WAY != 0 && reply.is_refused() {
+                        shared.counters.one_way_dropped.add(1);
+                    }
+                    let stream = stream.map(|(_, cell)| cell);
+                    match polled {
+                        Polled::Parked(mut parked) => {
+                            parked.stream = stream;
+                            // A layer may have moved it.
+                            self.proto.park(request.call, incoming.deadline, parked);
+                        }
+                        Polled::Done => {
+                            if let Some(stream) = stream {
+                                stream.close();
+                                self.proto.finish_stream(request.call);
+                            }
+                        }
                     }
                 }
                 ServerInput::Cancelled { work, .. } => {

@@ -80,10 +80,7 @@ impl<T> Session<T> {
             return Err((None, NotSent::QueueFull));
         };
         head.call = call;
-        head.timeout_us = deadline.map(|deadline| {
-            let left: Duration = deadline.saturating_duration_since(now);
-            u64::try_from(left.as_micros()).unwrap_or(u64::MAX)
-        });
+        head.timeout_us = timeout_us(deadline, now);
         let mut frame = self.out.request(&head, None);
         // The caller's code may panic; the slot that was taken for it must not stay taken.
         let encoded = catch_unwind(AssertUnwindSafe(|| encode(&mut frame)));
@@ -106,6 +103,26 @@ impl<T> Session<T> {
             }
         };
         Err((self.proto.unsend(call), failure))
+    }
+
+    /// Appends the request of a one-way call.
+    pub(crate) fn one_way(
+        &mut self,
+        mut head: RequestHead,
+        deadline: Option<Instant>,
+        now: Instant,
+        encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
+    ) -> Result<(), NotSent> {
+        head.call = 0;
+        head.timeout_us = timeout_us(deadline, now);
+        let mut frame = self.out.request(&head, None);
+        if let Err(status) = encode(&mut frame) {
+            return Err(NotSent::Encode(status.to_string()));
+        }
+        frame.finish(self.proto.peer_frame_bytes_max()).map_err(NotSent::TooLarge)?;
+        // Whoever asks has seen that the connection takes calls.
+        let _ = self.proto.begin_one_way();
+        Ok(())
     }
 
     /// Nobody waits for this call any more.
@@ -178,4 +195,10 @@ impl<T> Session<T> {
             done(failed.work, Err(failure));
         }
     }
+}
+
+/// The time left, as a request states it.
+fn timeout_us(deadline: Option<Instant>, now: Instant) -> Option<u64> {
+    let left: Duration = deadline?.saturating_duration_since(now);
+    Some(u64::try_from(left.as_micros()).unwrap_or(u64::MAX))
 }

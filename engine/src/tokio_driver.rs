@@ -12,14 +12,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use corewire_codec::SendBuffer;
+use corewire_codec::{SendBuffer, request_flags};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 use crate::address::{Address, IntoAddress};
 use crate::backoff::{Backoff, random_seed};
-use crate::config::ChannelConfig;
+use crate::config::{ChannelConfig, ONE_WAY_UNSENT_MAX, Reply};
 use crate::failure::{CallFailure, ConnectError, NotSent};
 use crate::line::Line;
 use crate::mailbox::{Bell, Control, Inbox, Mailbox};
@@ -169,8 +169,9 @@ impl Driver {
             self.take(now);
             let mut again = self.poll_link(context, now);
             self.waiting.expire(now);
-            self.begin_waiting(now);
+            let held = self.begin_waiting(now);
             self.flush(context, now);
+            again |= held && self.unsent() <= ONE_WAY_UNSENT_MAX;
             again |= self.end_if_over(now);
             if again {
                 continue;
@@ -199,7 +200,10 @@ impl Driver {
     }
 
     fn is_over(&self) -> bool {
-        self.waiting.is_empty() && self.calls.is_empty() && !self.inbox.has_news()
+        self.waiting.is_empty()
+            && self.calls.is_empty()
+            && !self.inbox.has_news()
+            && self.unsent() == 0
     }
 
     fn take(&mut self, now: Instant) {
@@ -329,11 +333,23 @@ impl Driver {
         session.handle_timeout(now, &mut done);
     }
 
-    /// Sends the calls that wait, as many as there are slots.
-    fn begin_waiting(&mut self, now: Instant) {
-        let Link::Up { session, .. } = &mut self.link else { return };
+    /// Bytes that wait for the socket.
+    fn unsent(&self) -> usize {
+        match &self.link {
+            Link::Up { session, .. } => session.out.len(),
+            Link::Down { .. } | Link::Connecting(_) => 0,
+        }
+    }
+
+    /// Sends the calls that wait, as many as there are slots; answers whether some are left because
+    /// too much waits for the socket, which only one-way calls bring about.
+    fn begin_waiting(&mut self, now: Instant) -> bool {
+        let Link::Up { session, .. } = &mut self.link else { return false };
         // Only the server's hello says how large a request may be.
         while session.is_ready() && session.has_slot() && self.write_failed.is_none() {
+            if session.out.len() > ONE_WAY_UNSENT_MAX {
+                return !self.waiting.is_empty();
+            }
             let Some(command) = self.waiting.pop() else { break };
             let Command { id, head, deadline, body, mut done, .. } = command;
             done.begun = true;
@@ -341,6 +357,12 @@ impl Driver {
                 body.write_to(frame);
                 Ok(())
             };
+            if head.flags & request_flags::ONE_WAY != 0 {
+                let written = session.one_way(head, deadline, now, encode);
+                let outcome = written.map(|()| Reply::written()).map_err(CallFailure::NotSent);
+                done.complete(outcome);
+                continue;
+            }
             match session.request(head, deadline, now, InFlight { id, done }, encode) {
                 Ok(call) => drop(self.calls.insert(id, call)),
                 Err((Some(call), failure)) => {
@@ -349,6 +371,7 @@ impl Driver {
                 Err((None, _)) => {}
             }
         }
+        false
     }
 
     /// Writes what there is, first and without asking.

@@ -1,11 +1,14 @@
-//! What the example programs share: their flags, their log, and the key-value service.
+//! What the example programs share: their flags, their log, the key-value service, and those that stream.
 #![forbid(unsafe_code)]
 
 use clap::Args;
-use corewire::{Address, Placement, Running, Server, ServerBuilder, Spin, StartError};
+use corewire::{
+    Address, Placement, Running, Server, ServerBuilder, Service, ShardInfo, Spin, StartError,
+};
 use std::process::ExitCode;
 
 pub mod kv;
+pub mod room;
 
 /// The flags of an example server.
 #[derive(Args, Clone, Debug)]
@@ -57,13 +60,26 @@ pub struct Kept {
 ///
 /// What keeps the server from starting, with the remedy.
 pub fn keep_server(address: Option<Address>) -> Result<Kept, StartError> {
+    keep(address, |_shard| kv::KeyValueServer::new(kv::Store::default()))
+}
+
+/// Starts a server of any service with one shard on a port of the system's choice, unless there is an
+/// address to call already.
+///
+/// # Errors
+///
+/// What keeps the server from starting, with the remedy.
+pub fn keep<S: Service>(
+    address: Option<Address>,
+    make: impl Fn(ShardInfo) -> S + Send + Sync + 'static,
+) -> Result<Kept, StartError> {
     if let Some(address) = address {
         return Ok(Kept { address, server: None });
     }
     let server = Server::builder()
         .address("127.0.0.1:0")
         .placement(Placement::Unpinned(1))
-        .service(|_shard| kv::KeyValueServer::new(kv::Store::default()))
+        .service(make)
         .start()?;
     let address = server.addresses().first().cloned();
     let address = address.ok_or_else(|| StartError::Config("the server has no address".into()))?;

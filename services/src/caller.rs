@@ -24,18 +24,20 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Caller<C> {
     channel: C,
     timeout: Option<Duration>,
+    /// That of calls that stream: none unless it was asked for, for a stream may last.
+    stream_timeout: Option<Duration>,
     /// What else its calls say; shared, for a clone is made for each call that says something.
     options: Option<Arc<CallOptions>>,
 }
 
 impl<C: Transport> Caller<C> {
-    /// Calls over `channel`, each with a timeout of 10 s.
+    /// Calls over `channel`, each with a timeout of 10 s; those that stream have none.
     #[must_use]
     pub fn new(channel: C) -> Self {
-        Self { channel, timeout: Some(TIMEOUT), options: None }
+        Self { channel, timeout: Some(TIMEOUT), stream_timeout: None, options: None }
     }
 
-    /// Calls that end after `timeout`, counted from when each is made.
+    /// Calls that end after `timeout`, counted from when each is made, those that stream as well.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.set_timeout(Some(timeout));
@@ -51,6 +53,7 @@ impl<C: Transport> Caller<C> {
 
     fn set_timeout(&mut self, timeout: Option<Duration>) {
         self.timeout = timeout;
+        self.stream_timeout = timeout;
         if let Some(options) = &mut self.options {
             *options = Arc::new(CallOptions::clone(options).with_own_timeout(None));
         }
@@ -69,6 +72,7 @@ impl<C: Transport> Caller<C> {
         Self {
             channel: self.channel.clone(),
             timeout: self.timeout,
+            stream_timeout: self.stream_timeout,
             options: Some(Arc::new(options)),
         }
     }
@@ -82,6 +86,45 @@ impl<C: Transport> Caller<C> {
         C: Clone,
     {
         self.with(CallOptions::of_context(context))
+    }
+
+    /// The timeout of calls that do not stream.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    #[cfg(feature = "shard")]
+    pub(crate) fn stream_timeout(&self) -> Option<Duration> {
+        self.stream_timeout
+    }
+
+    /// The head of a call, its timeout, and what writes its body with what stands around it.
+    #[inline]
+    pub(crate) fn prepare<E>(
+        &self,
+        method: &'static MethodDescription,
+        mut timeout: Option<Duration>,
+        arguments: E,
+    ) -> (
+        RequestHead,
+        Option<Duration>,
+        impl FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + use<C, E>,
+    )
+    where
+        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
+    {
+        let mut head = RequestHead::new(0, method.id);
+        head.encoding = Encoding::plain(method.request_codec);
+        let mut extras = None;
+        if let Some(options) = &self.options {
+            timeout = options.apply(&mut head, timeout);
+            extras = Some(options).filter(|options| options.has_extras()).cloned();
+        }
+        let encode = move |frame: &mut FrameWriter<'_>| match extras {
+            None => arguments(frame),
+            Some(options) => options.encode(frame, arguments),
+        };
+        (head, timeout, encode)
     }
 
     /// The channel underneath.
@@ -100,18 +143,7 @@ impl<C: Transport> Caller<C> {
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
-        let mut head = RequestHead::new(0, method.id);
-        head.encoding = Encoding::plain(method.request_codec);
-        let mut timeout = self.timeout;
-        let mut extras = None;
-        if let Some(options) = &self.options {
-            timeout = options.apply(&mut head, timeout);
-            extras = Some(options).filter(|options| options.has_extras()).cloned();
-        }
-        let encode = move |frame: &mut FrameWriter<'_>| match extras {
-            None => arguments(frame),
-            Some(options) => options.encode(frame, arguments),
-        };
+        let (head, timeout, encode) = self.prepare(method, self.timeout, arguments);
         let name = MethodName { service: method.service, method: method.name };
         Call { pending: self.channel.call_named(name, head, timeout, encode), types: PhantomData }
     }
@@ -131,6 +163,12 @@ pin_project! {
 impl<P, D, R> fmt::Debug for Call<P, D, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call").finish_non_exhaustive()
+    }
+}
+
+impl<P, D, R> Call<P, D, R> {
+    pub(crate) fn new(pending: P) -> Self {
+        Self { pending, types: PhantomData }
     }
 }
 

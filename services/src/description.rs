@@ -1,5 +1,7 @@
 //! What a service and its methods are called, and what they take: data made by the macro.
 
+#[cfg(feature = "shard")]
+use corewire_codec::request_flags;
 use corewire_codec::{CodecId, MethodId};
 
 /// A service, as its trait says.
@@ -13,6 +15,36 @@ pub struct ServiceDescription {
     pub methods: &'static [MethodDescription],
 }
 
+/// Who sends how many messages in a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CallKind {
+    /// One request, one reply.
+    Unary,
+    /// One request, and no reply.
+    OneWay,
+    /// A stream from the client, one reply.
+    ClientStream,
+    /// One request, a stream from the server.
+    ServerStream,
+    /// A stream from either side.
+    Bidirectional,
+}
+
+impl CallKind {
+    /// The bits of a request's flags that say so.
+    #[cfg(feature = "shard")]
+    #[inline]
+    pub(crate) const fn request_flags(self) -> u8 {
+        match self {
+            Self::Unary => 0,
+            Self::OneWay => request_flags::ONE_WAY,
+            Self::ClientStream => request_flags::STREAM_IN,
+            Self::ServerStream => request_flags::STREAM_OUT,
+            Self::Bidirectional => request_flags::STREAM_IN | request_flags::STREAM_OUT,
+        }
+    }
+}
+
 /// One method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MethodDescription {
@@ -24,13 +56,15 @@ pub struct MethodDescription {
     pub name: &'static str,
     /// The method's documentation.
     pub docs: &'static str,
+    /// Who sends how many messages.
+    pub kind: CallKind,
     /// What it takes, in order.
     pub arguments: &'static [ArgumentDescription],
-    /// The Rust type of a successful reply, as written.
+    /// The Rust type of a successful reply, as written; empty for a one-way method.
     pub reply: &'static str,
-    /// How requests are encoded.
+    /// How the arguments of requests are encoded, but for a stream.
     pub request_codec: CodecId,
-    /// How replies are encoded.
+    /// How replies are encoded, and each message of a stream of replies.
     pub reply_codec: CodecId,
 }
 

@@ -79,6 +79,35 @@
 //! There are three ways to have a [`Call`]'s result: await it, [`wait`](Call::wait) for it, or pass a
 //! callback to [`then`](Call::then).
 //!
+//! # Streams and one-way calls
+//!
+//! ```no_run
+//! use corewire::{Status, Streaming};
+//!
+//! #[corewire::service]
+//! pub trait Journal {
+//!     /// The lines from this number on, those to come as well.
+//!     async fn tail(&self, from: u64) -> Result<Streaming<String>, Status>;
+//!     /// Adds lines as they come; answers how many there are.
+//!     async fn append(&self, lines: Streaming<String>) -> Result<u64, Status>;
+//!     /// Adds a line; nobody hears how that went.
+//!     #[one_way]
+//!     async fn note(&self, line: String);
+//! }
+//!
+//! async fn follow(journal: JournalClient) -> Result<(), Status> {
+//!     journal.note("here I am".into()).await?;
+//!     let mut lines = journal.tail(0).await?;
+//!     while let Some(line) = lines.next().await {
+//!         println!("{}", line?);
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! [`Streaming`] says what a stream costs, how it ends, and who waits for whom. Streams are carried by a
+//! [`Channel`], on a shard; one-way calls by channels of every kind.
+//!
 //! # Where next
 //!
 //! `examples/` in the repository holds whole programs; [`macro@service`] explains the macro;
@@ -98,6 +127,7 @@ mod context;
 mod description;
 pub mod echo;
 pub mod layer;
+mod one_way;
 mod options;
 mod response;
 #[cfg(feature = "shard")]
@@ -106,6 +136,7 @@ mod router;
 mod server;
 #[cfg(feature = "shard")]
 mod service;
+mod streaming;
 
 pub use bytes::Bytes;
 pub use caller::{Call, CallError, Caller};
@@ -124,9 +155,10 @@ pub use corewire_engine::{
 };
 pub use corewire_engine::{ClientConfig, CloseReason, Timeouts};
 pub use corewire_macros::service;
-pub use description::{ArgumentDescription, MethodDescription, ServiceDescription};
+pub use description::{ArgumentDescription, CallKind, MethodDescription, ServiceDescription};
 pub use options::CallOptions;
 pub use response::{Response, ResponseCall};
+pub use streaming::{SendError, StreamSender, Streaming};
 
 #[cfg(feature = "shard")]
 pub use {
@@ -137,10 +169,12 @@ pub use {
     },
     server::{Server, ServerBuilder},
     service::{Arguments, IncomingCall, Methods, Service},
+    streaming::StreamTransport,
 };
 
 /// Payload codecs, and the limits that a hello carries.
 pub mod codec {
+    pub use crate::one_way::Unanswered;
     pub use corewire_codec::{
         Codec, ConnectionCredit, Decode, DecodeError, Encode, EncodeError, FrameBytes, InFlight,
         MetadataBytes, Raw, Speedy, StreamCredit,

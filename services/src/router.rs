@@ -1,10 +1,11 @@
 //! From a method id to the method: one multiplication and one comparison.
 
-use corewire_codec::{CodecId, MethodId, Status};
+use corewire_codec::{CodecId, MethodId, Status, request_flags};
 use corewire_engine::{Dispatch, Dispatched, Incoming, ReplySlot};
 use std::rc::Rc;
 use std::task::Context;
 
+use crate::MethodDescription;
 use crate::service::{Method, Methods};
 
 /// The methods of one shard by id: a table without collisions, found when it is made.
@@ -14,6 +15,9 @@ pub(crate) struct Router {
     multiplier: u32,
     shift: u32,
 }
+
+/// The flags of a request that say what kind of call it is.
+const KIND: u8 = request_flags::ONE_WAY | request_flags::STREAM_IN | request_flags::STREAM_OUT;
 
 /// Multipliers that are tried per table size before the size is doubled.
 const TRIES: u32 = 64;
@@ -98,12 +102,24 @@ impl Dispatch for Router {
         let Some(method) = self.find(call.request.method) else {
             return refuse_method(call.request.method, reply);
         };
-        let (got, wanted) = (call.request.encoding.codec(), method.description().request_codec);
+        let description = method.description();
+        if call.request.flags & KIND != description.kind.request_flags() {
+            return refuse_kind(description, reply);
+        }
+        let (got, wanted) = (call.request.encoding.codec(), description.request_codec);
         if got != wanted {
             return refuse_codec(wanted, got, reply);
         }
         method.call(call, context, reply)
     }
+}
+
+#[cold]
+fn refuse_kind(description: &MethodDescription, reply: &mut ReplySlot<'_>) -> Dispatched {
+    let (service, name, kind) = (description.service, description.name, description.kind);
+    let text = format!("{service}/{name} is called otherwise: its calls are {kind:?}");
+    reply.refuse(&Status::unimplemented(text));
+    Dispatched::Replied
 }
 
 #[cold]
@@ -122,7 +138,7 @@ fn refuse_codec(wanted: CodecId, got: CodecId, reply: &mut ReplySlot<'_>) -> Dis
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{MethodDescription, codec::Raw};
+    use crate::codec::Raw;
     use bytes::Bytes;
 
     fn method(service: &'static str, name: &'static str) -> &'static MethodDescription {
@@ -131,6 +147,7 @@ mod tests {
             service,
             name,
             docs: "",
+            kind: crate::CallKind::Unary,
             arguments: &[],
             reply: "Bytes",
             request_codec: CodecId::RAW,

@@ -139,6 +139,14 @@ impl ServerBuilder {
         self
     }
 
+    /// One-way calls of a connection that may pend at once; one more is dropped and counted. Default
+    /// 1,024, at most 32,768; 0 means that none are taken.
+    #[must_use]
+    pub fn one_way_pending_max(mut self, one_way_pending_max: u16) -> Self {
+        self.config.one_way_pending_max = one_way_pending_max;
+        self
+    }
+
     /// How long a drain may take before what is left is dropped. Default 30 s.
     #[must_use]
     pub fn drain_within(mut self, drain_within: Duration) -> Self {

@@ -86,9 +86,9 @@ impl fmt::Debug for dyn Method {
 /// A call whose arguments are to be read.
 #[derive(Debug)]
 pub struct IncomingCall<'a, 'b> {
-    incoming: &'a mut Incoming<'b>,
+    pub(crate) incoming: &'a mut Incoming<'b>,
     /// What came beside a body that was taken out.
-    extras: Option<Box<Extras>>,
+    pub(crate) extras: Option<Box<Extras>>,
 }
 
 impl IncomingCall<'_, '_> {

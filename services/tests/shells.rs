@@ -11,6 +11,7 @@ use corewire::{
 use futures_lite::future::{block_on, or, poll_fn, yield_now};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -172,7 +173,7 @@ macro_rules! table {
 
 table! {
     values statuses deadlines a_dropped_call a_server_that_is_gone an_outcome_that_is_unknown
-    a_server_that_comes_back a_thousand_calls_at_once ways_to_wait
+    a_server_that_comes_back a_thousand_calls_at_once ways_to_wait one_way_calls
 }
 
 /// Polls until `done`, and lets others run in between.
@@ -260,6 +261,28 @@ async fn a_dropped_call<C: Transport>(client: SubjectClient<C>, world: World) {
     let habits = world.habits.clone();
     eventually("the handler is dropped", || habits.ended() == 1).await;
     assert_eq!(client.add(1, 1).await, Ok(2), "the connection goes on");
+}
+
+/// What was written is handled in order, and before the call that follows; a server that is gone shows.
+async fn one_way_calls<C: Transport>(client: SubjectClient<C>, mut world: World) {
+    for _ in 0..2000 {
+        client.touch(2).await.unwrap();
+    }
+    assert_eq!(client.add(1, 2).await, Ok(3));
+    assert_eq!(world.habits.touched.load(Ordering::SeqCst), 4000);
+    let large = client.touch_all(Bytes::from_static(&[0; 17 << 20])).await;
+    assert!(matches!(large, Err(CallError::NotSent(NotSent::TooLarge(_)))), "{large:?}");
+    world.stop();
+    // What is written before this side has heard of the end is lost without a word.
+    let start = Instant::now();
+    let error = loop {
+        match client.touch(1).await {
+            Ok(()) => yield_now().await,
+            Err(error) => break error,
+        }
+        assert!(start.elapsed() < PATIENCE);
+    };
+    assert_eq!(error.code(), StatusCode::Unavailable, "{error}");
 }
 
 async fn a_server_that_is_gone<C: Transport>(client: SubjectClient<C>, mut world: World) {

@@ -49,5 +49,5 @@ mod tests;
 pub use client::{CallsFailed, ClientConnection, ClientInput, NoSlot};
 pub use close::CloseReason;
 pub use config::{ClientConfig, ServerConfig, ServerIdentity, Timeouts};
-pub use server::{OneWayDropped, ServerConnection, ServerInput};
+pub use server::{OneWayDropped, ServerConnection, ServerInput, is_one_way_id};
 pub use streams::{MessageWriter, NotSent, StreamKind};

@@ -13,7 +13,7 @@ use corewire_codec::{
     reply_flags, request_flags,
 };
 
-use self::one_way::{OneWayTable, is_one_way};
+use self::one_way::OneWayTable;
 use crate::config::records;
 use crate::in_flight::{InFlightTable, slot};
 use crate::jitter::mix;
@@ -21,7 +21,7 @@ use crate::link::{Due, Link};
 use crate::streams::StreamTable;
 use crate::{CloseReason, ServerConfig, ServerIdentity};
 
-pub use self::one_way::OneWayDropped;
+pub use self::one_way::{OneWayDropped, is_one_way_id};
 
 /// The flags of requests that ask for a stream.
 const STREAM: u8 = request_flags::STREAM_IN | request_flags::STREAM_OUT;
@@ -455,7 +455,7 @@ impl<T> ServerConnection<T> {
     /// Keeps the work of a call that pends. Its id must be that of the last
     /// [`Call`](ServerInput::Call) and not be parked yet.
     pub fn park(&mut self, call: u32, deadline: Option<Instant>, work: T) {
-        if is_one_way(call) {
+        if is_one_way_id(call) {
             self.park_one_way(call, deadline, work);
         } else {
             self.in_flight.insert(call, deadline, work);
@@ -464,7 +464,7 @@ impl<T> ServerConnection<T> {
 
     /// The work of a parked call.
     pub fn parked_mut(&mut self, call: u32) -> Option<&mut T> {
-        if is_one_way(call) {
+        if is_one_way_id(call) {
             return self.beside.as_mut()?.one_way.get_mut(call);
         }
         self.in_flight.get_mut(call)
@@ -473,7 +473,7 @@ impl<T> ServerConnection<T> {
     /// Takes out the work of a parked call, which was answered or is about to be. A stream of the call
     /// is over with it, as by [`finish_stream`](Self::finish_stream).
     pub fn unpark(&mut self, call: u32) -> Option<T> {
-        if is_one_way(call) {
+        if is_one_way_id(call) {
             return self.unpark_one_way(call);
         }
         let work = self.in_flight.remove(call)?;

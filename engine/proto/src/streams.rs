@@ -351,7 +351,7 @@ pub struct MessageWriter<'a> {
     frame_bytes_max: u32,
 }
 
-impl MessageWriter<'_> {
+impl<'a> MessageWriter<'a> {
     /// Appends bytes by copying them.
     pub fn put_slice(&mut self, bytes: &[u8]) {
         self.frame.put_slice(bytes);
@@ -366,6 +366,11 @@ impl MessageWriter<'_> {
     /// append to it.
     pub fn inline(&mut self) -> &mut Vec<u8> {
         self.frame.inline()
+    }
+
+    /// The frame, for codecs that write into one. Only append to it.
+    pub fn frame(&mut self) -> &mut FrameWriter<'a> {
+        &mut self.frame
     }
 
     /// Ends the message and takes what it costs from the credits.

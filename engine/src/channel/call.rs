@@ -7,7 +7,7 @@
 //!    └────────▶ in the line ─┘
 //! ```
 
-use corewire_codec::{CancelReason, FrameWriter, Limits, RequestHead};
+use corewire_codec::{CancelReason, FrameWriter, Limits, RequestHead, request_flags};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -21,19 +21,19 @@ use crate::config::Reply;
 use crate::failure::{CallFailure, NotSent};
 
 /// What every server takes before its hello was read (REQ-7).
-const METADATA_BYTES_EARLY: u16 = 1024;
+pub(super) const METADATA_BYTES_EARLY: u16 = 1024;
 const _: () = assert!(METADATA_BYTES_EARLY as u32 == Limits::EARLY.metadata_bytes.get());
 
 /// A call that was made with [`Channel::call`](super::Channel::call). Nothing is sent before it is
 /// polled; dropping it cancels the call on the server.
 pub struct Call<F> {
-    head: RequestHead,
-    timeout: Option<Duration>,
-    deadline: Option<Instant>,
+    pub(super) head: RequestHead,
+    pub(super) timeout: Option<Duration>,
+    pub(super) deadline: Option<Instant>,
     /// `None` once the request is written.
-    encode: Option<F>,
+    pub(super) encode: Option<F>,
     /// The call's place in the line while it waits for a slot.
-    ticket: Ticket,
+    pub(super) ticket: Ticket,
     /// The call's entry in the channel's table while it is in flight.
     key: Option<usize>,
 }
@@ -83,6 +83,9 @@ where
             && let Some(outcome) = self.await_hello(state, context)
         {
             return outcome;
+        }
+        if self.head.flags & request_flags::ONE_WAY != 0 {
+            return self.begin_one_way(state, context);
         }
         match state.try_begin(core, &mut self.ticket, self.deadline, context) {
             Begin::Slot(key) => {
@@ -159,10 +162,11 @@ where
                 this.key = None;
                 match state.calls.remove(key) {
                     CallState::Done(outcome) => Poll::Ready(outcome),
-                    CallState::Waiting { .. } => Poll::Pending,
+                    CallState::Waiting { .. } | CallState::Stream(_) => Poll::Pending,
                 }
             }
-            None => Poll::Pending,
+            // The key of a unary call is never that of a stream.
+            Some(CallState::Stream(_)) | None => Poll::Pending,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The state that a channel's callers and its connection share.
 
 use corewire_codec::{FrameWriter, RequestHead, SendBuffer};
-use corewire_proto::{ClientConnection, CloseReason};
+use corewire_proto::{ClientConnection, CloseReason, StreamKind};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -14,14 +14,28 @@ use crate::config::Reply;
 use crate::failure::{CallFailure, NotSent, check_metadata};
 use crate::io::Token;
 use crate::local::clock;
+use crate::stream::{Side, StreamCell};
 
 /// A call that was sent.
 #[derive(Debug)]
-pub(super) enum CallState {
+pub(crate) enum CallState {
     /// It has no outcome yet; its caller is woken when it has.
     Waiting { call: u32, waker: Waker },
     /// Its caller has not come for it yet.
     Done(Result<Reply, CallFailure>),
+    /// It streams, and its ends hear of it there.
+    Stream(Rc<StreamCell>),
+}
+
+impl CallState {
+    /// The id of a call without an outcome.
+    fn call(&self) -> Option<u32> {
+        match self {
+            Self::Waiting { call, .. } => Some(*call),
+            Self::Stream(stream) => Some(stream.call),
+            Self::Done(_) => None,
+        }
+    }
 }
 
 /// Where the channel's connection is.
@@ -46,10 +60,12 @@ pub(super) struct Waiting {
 pub(crate) struct ChannelState {
     pub(crate) link: Link,
     pub(crate) out: SendBuffer,
-    pub(super) calls: Slab<CallState>,
+    pub(crate) calls: Slab<CallState>,
     pub(super) waiting: VecDeque<Waiting>,
     waiting_ids: u64,
     waiting_earliest: Option<Instant>,
+    /// Those who wait to write a one-way call until more has left.
+    pub(crate) room: Vec<Waker>,
     /// Whether the connection has brought a reply: its server works.
     proven: bool,
     /// The shard that the server's hello named.
@@ -73,6 +89,7 @@ impl ChannelState {
             waiting: VecDeque::new(),
             waiting_ids: 0,
             waiting_earliest: None,
+            room: Vec::new(),
             proven: false,
             server_shard: None,
             connection_id: None,
@@ -100,15 +117,16 @@ impl ChannelState {
                 return Begin::Slot(key);
             }
         }
-        self.try_again(core, ticket, deadline, context)
+        self.try_again(core, ticket, None, deadline, context)
     }
 
     /// The long way: there is no connection, no free slot, or others wait.
     #[cold]
-    fn try_again(
+    pub(super) fn try_again(
         &mut self,
         core: &Rc<ChannelCore>,
         ticket: &mut Ticket,
+        kind: Option<StreamKind>,
         deadline: Option<Instant>,
         context: &Context<'_>,
     ) -> Begin {
@@ -116,32 +134,79 @@ impl ChannelState {
         if !first && deadline.is_some_and(|deadline| deadline <= clock()) {
             return Begin::Failed(CallFailure::DeadlineExceeded { sent: false });
         }
-        if let Link::Up { token, proto } = &mut self.link {
+        if let Link::Up { proto, .. } = &mut self.link {
             if proto.is_draining() {
-                let why = format!(
-                    "the server at {} is shutting down; its calls are finished first",
-                    core.address
-                );
-                return Begin::Failed(CallFailure::NotSent(NotSent::NoConnection(why)));
+                return Begin::Failed(CallFailure::going_away(&core.address));
             }
             // Those who wait already come first, unless this is one of them and it was woken.
             let turn =
                 if first { self.waiting.is_empty() } else { ticket.place(&self.waiting).is_none() };
-            if turn && proto.has_slot() {
-                let entry = self.calls.vacant_entry();
-                let key = entry.key();
-                note_deadline(core, *token, proto, &self.out, deadline);
-                if let Ok(call) = proto.begin_call(key, deadline) {
-                    entry.insert(CallState::Waiting { call, waker: context.waker().clone() });
-                    ticket.id = None;
-                    return Begin::Slot(key);
-                }
+            if turn
+                && proto.has_slot()
+                && let Some(key) = self.take_slot(core, kind, deadline, context)
+            {
+                ticket.id = None;
+                return Begin::Slot(key);
             }
             return Begin::Wait;
         }
         match self.want_connection(core, clock()) {
             Ok(()) => Begin::Wait,
             Err(why) => Begin::Failed(CallFailure::NotSent(NotSent::NoConnection(why))),
+        }
+    }
+
+    /// Takes a slot for a call of any kind.
+    fn take_slot(
+        &mut self,
+        core: &Rc<ChannelCore>,
+        kind: Option<StreamKind>,
+        deadline: Option<Instant>,
+        context: &Context<'_>,
+    ) -> Option<usize> {
+        let Link::Up { token, proto } = &mut self.link else { return None };
+        note_deadline(core, *token, proto, &self.out, deadline);
+        let entry = self.calls.vacant_entry();
+        let key = entry.key();
+        let call = match kind {
+            None => {
+                let call = proto.begin_call(key, deadline).ok()?;
+                CallState::Waiting { call, waker: context.waker().clone() }
+            }
+            Some(kind) => {
+                let call = proto.begin_stream(kind, key, deadline).ok()?;
+                let halves = (kind.server_sends(), kind.client_sends());
+                let local = Rc::clone(&core.local);
+                CallState::Stream(StreamCell::new(local, *token, call, Side::Client, halves))
+            }
+        };
+        entry.insert(call);
+        Some(key)
+    }
+
+    /// The stream of the call with this key.
+    pub(crate) fn stream(&self, key: Option<usize>) -> Option<&Rc<StreamCell>> {
+        match self.calls.get(key?) {
+            Some(CallState::Stream(stream)) => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// Takes out a stream whose call is over.
+    pub(crate) fn take_stream(&mut self, key: usize) -> Option<Rc<StreamCell>> {
+        self.proven = true;
+        self.stream(Some(key))?;
+        match self.calls.remove(key) {
+            CallState::Stream(stream) => Some(stream),
+            CallState::Waiting { .. } | CallState::Done(_) => None,
+        }
+    }
+
+    /// Gives back what a message cost that nobody reads.
+    #[cold]
+    pub(crate) fn consume(&mut self, call: u32, cost: u32) {
+        if let Link::Up { proto, .. } = &mut self.link {
+            proto.consume(call, cost, &mut self.out);
         }
     }
 
@@ -175,13 +240,13 @@ impl ChannelState {
         timeout: Option<Duration>,
         encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
     ) -> Result<(), CallFailure> {
-        let (Link::Up { token, proto }, Some(CallState::Waiting { call, .. })) =
-            (&mut self.link, self.calls.get(key))
+        let (Link::Up { token, proto }, Some(call)) =
+            (&mut self.link, self.calls.get(key).and_then(CallState::call))
         else {
             let why = "the connection ended before the call was sent".to_owned();
             return Err(CallFailure::NotSent(NotSent::NoConnection(why)));
         };
-        head.call = *call;
+        head.call = call;
         head.timeout_us =
             timeout.map(|timeout| u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX));
         if let Err(failure) = check_metadata(head, &proto.peer().limits) {
@@ -248,12 +313,24 @@ impl ChannelState {
     pub(crate) fn complete(&mut self, key: usize, outcome: Result<Reply, CallFailure>) {
         if let Some(state) = self.calls.get_mut(key) {
             self.proven |= outcome.is_ok();
+            if let CallState::Stream(_) = state {
+                return self.complete_stream(key, outcome);
+            }
             if let CallState::Waiting { waker, .. } =
                 core::mem::replace(state, CallState::Done(outcome))
             {
                 waker.wake();
             }
         }
+    }
+
+    #[cold]
+    fn complete_stream(&mut self, key: usize, outcome: Result<Reply, CallFailure>) {
+        let proven = self.proven;
+        if let Some(stream) = self.take_stream(key) {
+            stream.finish(Some(outcome));
+        }
+        self.proven = proven;
     }
 
     /// Lets up to `count` of those who wait try again.
@@ -331,6 +408,7 @@ impl ChannelState {
         let retry_at = core.backoff.borrow_mut().handle_end(proven, &core.config, now);
         self.link = Link::Down { retry_at, why: reason.to_string() };
         self.wake_waiting(usize::MAX);
+        self.room.drain(..).for_each(Waker::wake);
     }
 }
 

@@ -15,6 +15,10 @@ pub trait KeyValue: 'static {
     ) -> Result<(), Status>;
     async fn say_again(&self, payload: Bytes) -> Result<Bytes, Status>;
     async fn count(&self) -> Result<u64, Status>;
+    async fn touch(&self, key: String);
+    async fn watch(&self, prefix: String) -> Result<Streaming<Vec<u8>>, Status>;
+    async fn load(&self, name: String, parts: Streaming<Bytes>) -> Result<u64, Status>;
+    async fn sync(&self, edits: Streaming<u64>) -> Result<Streaming<Bytes>, Status>;
 }
 /// Serves the service `kv.KeyValue` with an implementation of [`KeyValue`].
 ///
@@ -165,6 +169,103 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                     },
                 );
         }
+        {
+            let service = ::core::clone::Clone::clone(&self.0);
+            methods
+                .one_way(
+                    &KeyValueClient::DESCRIPTION.methods[4],
+                    move |call: &mut ::corewire::IncomingCall<'_, '_>| {
+                        let mut arguments = call.arguments();
+                        let key: String = arguments.read("key")?;
+                        arguments.finish()?;
+                        let service = ::core::clone::Clone::clone(&service);
+                        ::core::result::Result::Ok(async move {
+                            <T as KeyValue>::touch(&*service, key).await;
+                        })
+                    },
+                );
+        }
+        {
+            let service = ::core::clone::Clone::clone(&self.0);
+            methods
+                .streaming::<
+                    ::corewire::codec::Speedy,
+                    _,
+                    _,
+                    _,
+                >(
+                    &KeyValueClient::DESCRIPTION.methods[5],
+                    move |call: &mut ::corewire::IncomingCall<'_, '_>| {
+                        let mut arguments = call.arguments();
+                        let prefix: String = arguments.read("prefix")?;
+                        arguments.finish()?;
+                        let service = ::core::clone::Clone::clone(&service);
+                        ::core::result::Result::Ok(async move {
+                            let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::watch(
+                                    &*service,
+                                    prefix,
+                                )
+                                .await;
+                            reply
+                        })
+                    },
+                );
+        }
+        {
+            let service = ::core::clone::Clone::clone(&self.0);
+            methods
+                .unary::<
+                    ::corewire::codec::Speedy,
+                    _,
+                    _,
+                    _,
+                >(
+                    &KeyValueClient::DESCRIPTION.methods[6],
+                    move |call: &mut ::corewire::IncomingCall<'_, '_>| {
+                        let mut arguments = call.arguments();
+                        let name: String = arguments.read("name")?;
+                        arguments.finish()?;
+                        let parts: Streaming<Bytes> = call
+                            .stream::<::corewire::codec::Raw, _>();
+                        let service = ::core::clone::Clone::clone(&service);
+                        ::core::result::Result::Ok(async move {
+                            let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::load(
+                                    &*service,
+                                    name,
+                                    parts,
+                                )
+                                .await;
+                            reply
+                        })
+                    },
+                );
+        }
+        {
+            let service = ::core::clone::Clone::clone(&self.0);
+            methods
+                .streaming::<
+                    ::corewire::codec::Raw,
+                    _,
+                    _,
+                    _,
+                >(
+                    &KeyValueClient::DESCRIPTION.methods[7],
+                    move |call: &mut ::corewire::IncomingCall<'_, '_>| {
+                        call.arguments().finish()?;
+                        let edits: Streaming<u64> = call
+                            .stream::<::corewire::codec::Speedy, _>();
+                        let service = ::core::clone::Clone::clone(&service);
+                        ::core::result::Result::Ok(async move {
+                            let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::sync(
+                                    &*service,
+                                    edits,
+                                )
+                                .await;
+                            reply
+                        })
+                    },
+                );
+        }
     }
 }
 /// Calls the service `kv.KeyValue`; see [`KeyValue`] for what each method does.
@@ -195,6 +296,7 @@ impl KeyValueClient<()> {
                 service: "kv.KeyValue",
                 name: "get",
                 docs: "The value under `key`.",
+                kind: ::corewire::CallKind::Unary,
                 arguments: &[
                     ::corewire::ArgumentDescription {
                         name: "key",
@@ -210,6 +312,7 @@ impl KeyValueClient<()> {
                 service: "kv.KeyValue",
                 name: "put",
                 docs: "",
+                kind: ::corewire::CallKind::Unary,
                 arguments: &[
                     ::corewire::ArgumentDescription {
                         name: "key",
@@ -229,6 +332,7 @@ impl KeyValueClient<()> {
                 service: "kv.KeyValue",
                 name: "echo",
                 docs: "",
+                kind: ::corewire::CallKind::Unary,
                 arguments: &[
                     ::corewire::ArgumentDescription {
                         name: "payload",
@@ -244,10 +348,79 @@ impl KeyValueClient<()> {
                 service: "kv.KeyValue",
                 name: "count",
                 docs: "",
+                kind: ::corewire::CallKind::Unary,
                 arguments: &[],
                 reply: "u64",
                 request_codec: ::corewire::CodecId::SPEEDY,
                 reply_codec: ::corewire::CodecId::SPEEDY,
+            },
+            ::corewire::MethodDescription {
+                id: ::corewire::MethodId::of("kv.KeyValue", "touch"),
+                service: "kv.KeyValue",
+                name: "touch",
+                docs: "",
+                kind: ::corewire::CallKind::OneWay,
+                arguments: &[
+                    ::corewire::ArgumentDescription {
+                        name: "key",
+                        type_name: "String",
+                    },
+                ],
+                reply: "",
+                request_codec: ::corewire::CodecId::SPEEDY,
+                reply_codec: ::corewire::CodecId::RAW,
+            },
+            ::corewire::MethodDescription {
+                id: ::corewire::MethodId::of("kv.KeyValue", "watch"),
+                service: "kv.KeyValue",
+                name: "watch",
+                docs: "",
+                kind: ::corewire::CallKind::ServerStream,
+                arguments: &[
+                    ::corewire::ArgumentDescription {
+                        name: "prefix",
+                        type_name: "String",
+                    },
+                ],
+                reply: "Streaming<Vec<u8>>",
+                request_codec: ::corewire::CodecId::SPEEDY,
+                reply_codec: ::corewire::CodecId::SPEEDY,
+            },
+            ::corewire::MethodDescription {
+                id: ::corewire::MethodId::of("kv.KeyValue", "load"),
+                service: "kv.KeyValue",
+                name: "load",
+                docs: "",
+                kind: ::corewire::CallKind::ClientStream,
+                arguments: &[
+                    ::corewire::ArgumentDescription {
+                        name: "name",
+                        type_name: "String",
+                    },
+                    ::corewire::ArgumentDescription {
+                        name: "parts",
+                        type_name: "Streaming<Bytes>",
+                    },
+                ],
+                reply: "u64",
+                request_codec: ::corewire::CodecId::SPEEDY,
+                reply_codec: ::corewire::CodecId::SPEEDY,
+            },
+            ::corewire::MethodDescription {
+                id: ::corewire::MethodId::of("kv.KeyValue", "sync"),
+                service: "kv.KeyValue",
+                name: "sync",
+                docs: "",
+                kind: ::corewire::CallKind::Bidirectional,
+                arguments: &[
+                    ::corewire::ArgumentDescription {
+                        name: "edits",
+                        type_name: "Streaming<u64>",
+                    },
+                ],
+                reply: "Streaming<Bytes>",
+                request_codec: ::corewire::CodecId::SPEEDY,
+                reply_codec: ::corewire::CodecId::RAW,
             },
         ],
     };
@@ -404,6 +577,113 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         self.caller
             .unary(
                 &KeyValueClient::DESCRIPTION.methods[3],
+                move |_: &mut ::corewire::BodyWriter<'_>| ::core::result::Result::Ok(()),
+            )
+    }
+    /// Calls `touch` of `kv.KeyValue`.
+    ///
+    /// # Errors
+    ///
+    /// A [`CallError`](::corewire::CallError) says what went wrong and whether the call may have run.
+    pub fn touch(
+        &self,
+        key: String,
+    ) -> ::corewire::Call<
+        impl ::corewire::Pending + use<C>,
+        ::corewire::codec::Unanswered,
+        (),
+    > {
+        self.caller
+            .one_way(
+                &KeyValueClient::DESCRIPTION.methods[4],
+                move |body: &mut ::corewire::BodyWriter<'_>| {
+                    body.argument("key", &key)?;
+                    ::core::result::Result::Ok(())
+                },
+            )
+    }
+    /// Calls `watch` of `kv.KeyValue`.
+    ///
+    /// # Errors
+    ///
+    /// A [`CallError`](::corewire::CallError) says what went wrong and whether the call may have run.
+    pub fn watch(
+        &self,
+        prefix: String,
+    ) -> impl ::core::future::Future<
+        Output = ::core::result::Result<Streaming<Vec<u8>>, ::corewire::CallError>,
+    > + use<C>
+    where
+        C: ::corewire::StreamTransport,
+    {
+        self.caller
+            .server_stream::<
+                ::corewire::codec::Speedy,
+                _,
+                _,
+            >(
+                &KeyValueClient::DESCRIPTION.methods[5],
+                move |body: &mut ::corewire::BodyWriter<'_>| {
+                    body.argument("prefix", &prefix)?;
+                    ::core::result::Result::Ok(())
+                },
+            )
+    }
+    /// Calls `load` of `kv.KeyValue`.
+    ///
+    /// # Errors
+    ///
+    /// A [`CallError`](::corewire::CallError) says what went wrong and whether the call may have run.
+    pub fn load(
+        &self,
+        name: String,
+        parts: Streaming<Bytes>,
+    ) -> impl ::core::future::Future<
+        Output = ::core::result::Result<u64, ::corewire::CallError>,
+    > + use<C>
+    where
+        C: ::corewire::StreamTransport,
+    {
+        self.caller
+            .client_stream::<
+                ::corewire::codec::Raw,
+                _,
+                ::corewire::codec::Speedy,
+                _,
+                _,
+            >(
+                &KeyValueClient::DESCRIPTION.methods[6],
+                parts,
+                move |body: &mut ::corewire::BodyWriter<'_>| {
+                    body.argument("name", &name)?;
+                    ::core::result::Result::Ok(())
+                },
+            )
+    }
+    /// Calls `sync` of `kv.KeyValue`.
+    ///
+    /// # Errors
+    ///
+    /// A [`CallError`](::corewire::CallError) says what went wrong and whether the call may have run.
+    pub fn sync(
+        &self,
+        edits: Streaming<u64>,
+    ) -> impl ::core::future::Future<
+        Output = ::core::result::Result<Streaming<Bytes>, ::corewire::CallError>,
+    > + use<C>
+    where
+        C: ::corewire::StreamTransport,
+    {
+        self.caller
+            .bidirectional::<
+                ::corewire::codec::Speedy,
+                _,
+                ::corewire::codec::Raw,
+                _,
+                _,
+            >(
+                &KeyValueClient::DESCRIPTION.methods[7],
+                edits,
                 move |_: &mut ::corewire::BodyWriter<'_>| ::core::result::Result::Ok(()),
             )
     }

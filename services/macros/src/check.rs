@@ -2,15 +2,14 @@
 
 mod types;
 
-pub(crate) use types::mentions_stream;
-
 use crate::errors::Errors;
 use crate::names;
 use crate::parse::{Declaration, MethodDeclaration};
 use std::collections::{HashMap, HashSet};
 use syn::spanned::Spanned;
 use syn::{
-    FnArg, Ident, Pat, PatType, Receiver, ReturnType, Signature, TraitItem, Type, TypeReference,
+    Attribute, FnArg, Ident, Meta, Pat, PatType, Receiver, ReturnType, Signature, TraitItem, Type,
+    TypeReference,
 };
 
 /// Methods that every client has, and `clone`, which a derive gives it.
@@ -24,7 +23,7 @@ pub(crate) struct Service<'a> {
     pub(crate) methods: Vec<Method<'a>>,
 }
 
-/// One unary method.
+/// One method.
 pub(crate) struct Method<'a> {
     pub(crate) declaration: &'a MethodDeclaration,
     pub(crate) wire_name: String,
@@ -33,18 +32,45 @@ pub(crate) struct Method<'a> {
     pub(crate) context: Option<&'a Type>,
     /// What travels, in declaration order.
     pub(crate) arguments: Vec<Argument<'a>>,
-    /// `T` of `Result<T, Status>`.
+    /// What it returns; nothing if it is one-way.
+    pub(crate) returned: Option<Returned<'a>>,
+    /// The codec of what travels but streams.
+    pub(crate) request_codec: Codec,
+}
+
+impl<'a> Method<'a> {
+    /// The arguments that travel in the request.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Argument<'a>> {
+        self.arguments.iter().filter(|it| it.item.is_none())
+    }
+
+    /// The stream that the client sends, and the type of its messages.
+    pub(crate) fn stream(&self) -> Option<(&Argument<'a>, &'a Type)> {
+        self.arguments.iter().find_map(|it| Some((it, it.item?)))
+    }
+
+    /// The codec of replies, or of the messages of a stream of replies.
+    pub(crate) fn reply_codec(&self) -> Codec {
+        self.returned.as_ref().map_or(Codec::Raw, |it| Codec::of(it.item.unwrap_or(it.reply)))
+    }
+}
+
+/// The type `Result<T, Status>`.
+pub(crate) struct Returned<'a> {
+    /// `T`.
     pub(crate) reply: &'a Type,
+    /// `M`, if `T` is `Streaming<M>`.
+    pub(crate) item: Option<&'a Type>,
     /// `Status`, as the author spelled it.
     pub(crate) status: &'a Type,
-    pub(crate) request_codec: Codec,
-    pub(crate) reply_codec: Codec,
 }
 
 /// One argument that travels.
 pub(crate) struct Argument<'a> {
     pub(crate) ident: &'a Ident,
     pub(crate) ty: &'a Type,
+    /// `M`, if the type is `Streaming<M>`.
+    pub(crate) item: Option<&'a Type>,
 }
 
 /// How a body is written.
@@ -58,7 +84,7 @@ pub(crate) enum Codec {
 
 impl Codec {
     /// The codec of a body that is one value of type `ty`.
-    fn of(ty: &Type) -> Self {
+    pub(crate) fn of(ty: &Type) -> Self {
         if types::is_named(ty, "Bytes") { Self::Raw } else { Self::Speedy }
     }
 }
@@ -149,10 +175,7 @@ fn method<'a>(declaration: &'a MethodDeclaration, errors: &mut Errors) -> Option
     let request_codec = request_codec(&arguments, errors);
     let returned = match &declaration.one_way {
         Some(attribute) => {
-            errors.on(
-                attribute,
-                "one-way methods are not available yet; return `Result<(), Status>`",
-            );
+            one_way(attribute, &item.sig, &arguments, errors);
             None
         }
         None => returned(&item.sig, errors),
@@ -163,18 +186,38 @@ fn method<'a>(declaration: &'a MethodDeclaration, errors: &mut Errors) -> Option
     let ident = &item.sig.ident;
     let wire_name =
         declaration.name.as_ref().map_or_else(|| names::plain(ident), |name| name.value());
-    let (reply, status) = returned?;
     Some(Method {
         declaration,
         wire_name,
         docs: names::docs(&item.attrs),
         context,
         arguments,
-        reply,
-        status,
+        returned,
         request_codec,
-        reply_codec: Codec::of(reply),
     })
+}
+
+/// Checks what a method marked `#[one_way]` must not have.
+fn one_way(
+    attribute: &Attribute,
+    signature: &Signature,
+    arguments: &[Argument<'_>],
+    errors: &mut Errors,
+) {
+    if !matches!(attribute.meta, Meta::Path(_)) {
+        errors.on(attribute, "write `#[one_way]`; it takes no options");
+    }
+    if let ReturnType::Type(_, returned) = &signature.output
+        && !matches!(&**returned, Type::Tuple(tuple) if tuple.elems.is_empty())
+    {
+        errors.on(
+            returned,
+            "a one-way method returns nothing: its caller hears of no outcome; take the return type or `#[one_way]` away",
+        );
+    }
+    for argument in arguments.iter().filter(|it| it.item.is_some()) {
+        errors.on(argument.ty, "a one-way method takes no stream: nobody would hear how it ended");
+    }
 }
 
 /// Checks the keywords before the parameters, the name and the receiver.
@@ -246,9 +289,13 @@ fn parameters<'a>(
             context_type = Some(&*typed.ty);
             continue;
         }
-        types::travels(&typed.ty, errors);
+        let item = types::stream_item(&typed.ty);
+        types::travels(item.unwrap_or(&typed.ty), errors);
+        if item.is_some() && arguments.iter().any(|it: &Argument<'_>| it.item.is_some()) {
+            errors.on(&typed.ty, "a method takes one stream at most");
+        }
         if let Some(ident) = argument_name(&typed.pat, errors) {
-            arguments.push(Argument { ident, ty: &typed.ty });
+            arguments.push(Argument { ident, ty: &typed.ty, item });
         }
     }
     (context_type, arguments)
@@ -296,10 +343,11 @@ fn argument_name<'a>(pattern: &'a Pat, errors: &mut Errors) -> Option<&'a Ident>
 
 /// A lone `Bytes` is the body itself. Beside other arguments it would be copied into an encoding, which its name denies.
 fn request_codec(arguments: &[Argument<'_>], errors: &mut Errors) -> Codec {
-    if let [only] = arguments {
+    let values = || arguments.iter().filter(|it| it.item.is_none());
+    if let (Some(only), 1) = (values().next(), values().count()) {
         return Codec::of(only.ty);
     }
-    for argument in arguments {
+    for argument in values() {
         if Codec::of(argument.ty) == Codec::Raw {
             errors.on(
                 argument.ty,
@@ -311,7 +359,7 @@ fn request_codec(arguments: &[Argument<'_>], errors: &mut Errors) -> Codec {
 }
 
 /// `T` and `Status` of the return type `Result<T, Status>`.
-fn returned<'a>(signature: &'a Signature, errors: &mut Errors) -> Option<(&'a Type, &'a Type)> {
+fn returned<'a>(signature: &'a Signature, errors: &mut Errors) -> Option<Returned<'a>> {
     let ReturnType::Type(_, returned) = &signature.output else {
         let name = &signature.ident;
         errors.at(
@@ -331,8 +379,9 @@ fn returned<'a>(signature: &'a Signature, errors: &mut Errors) -> Option<(&'a Ty
         errors
             .on(status, "the error of a service's method is `Status`: it is what the wire carries");
     }
-    types::travels(reply, errors);
-    Some((reply, status))
+    let item = types::stream_item(reply);
+    types::travels(item.unwrap_or(reply), errors);
+    Some(Returned { reply, item, status })
 }
 
 /// Two methods of one service must differ in their wire names, and in the ids that follow from them.

@@ -6,7 +6,7 @@
 mod client;
 mod server;
 
-use crate::check::{self, Codec, Method, Service};
+use crate::check::{Codec, Method, Service};
 use crate::names;
 use crate::parse::{Declaration, MethodDeclaration};
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
@@ -67,9 +67,7 @@ pub(crate) fn service_trait(declaration: &Declaration) -> TokenStream {
         item.supertraits.push(parse_quote!('static));
     }
     item.items.extend(declaration.others.iter().cloned());
-    // A stream's type does not exist yet: rustc would complain of it again.
-    let methods = declaration.methods.iter().filter(|it| !check::mentions_stream(&it.item.sig));
-    item.items.extend(methods.map(plain_method));
+    item.items.extend(declaration.methods.iter().map(plain_method));
     item.into_token_stream()
 }
 
@@ -115,15 +113,17 @@ fn method_description(service: &str, method: &Method<'_>) -> TokenStream {
     let docs = &method.docs;
     let argument_names = method.arguments.iter().map(|it| names::plain(it.ident));
     let argument_types = method.arguments.iter().map(|it| names::type_text(it.ty));
-    let reply = names::type_text(method.reply);
+    let reply = method.returned.as_ref().map_or_else(String::new, |it| names::type_text(it.reply));
+    let kind = kind(method);
     let request_codec = codec_id(method.request_codec);
-    let reply_codec = codec_id(method.reply_codec);
+    let reply_codec = codec_id(method.reply_codec());
     quote_spanned! {Span::mixed_site()=>
         ::corewire::MethodDescription {
             id: ::corewire::MethodId::of(#service, #name),
             service: #service,
             name: #name,
             docs: #docs,
+            kind: ::corewire::CallKind::#kind,
             arguments: &[#(
                 ::corewire::ArgumentDescription { name: #argument_names, type_name: #argument_types }
             ),*],
@@ -132,6 +132,19 @@ fn method_description(service: &str, method: &Method<'_>) -> TokenStream {
             reply_codec: #reply_codec,
         }
     }
+}
+
+/// The variant of `corewire::CallKind`.
+fn kind(method: &Method<'_>) -> Ident {
+    let streams = method.returned.as_ref().map(|it| it.item.is_some());
+    let name = match (method.stream().is_some(), streams) {
+        (_, None) => "OneWay",
+        (false, Some(false)) => "Unary",
+        (true, Some(false)) => "ClientStream",
+        (false, Some(true)) => "ServerStream",
+        (true, Some(true)) => "Bidirectional",
+    };
+    Ident::new(name, Span::mixed_site())
 }
 
 fn codec_id(codec: Codec) -> TokenStream {

@@ -50,7 +50,8 @@ use quote::ToTokens;
 ///
 /// # What a method looks like
 ///
-/// `async fn name(&self, …) -> Result<T, Status>`, with `Result` and `Status` spelled in any path form.
+/// `async fn name(&self, …) -> Result<T, Status>`, with `Result` and `Status` spelled in any path form; without a return
+/// type if it is one-way.
 ///
 /// - **Arguments** are owned types under plain names, any number of them. They travel in declaration order, so swapping
 ///   two is a change of the wire; their names appear in the description and in error messages only.
@@ -59,6 +60,19 @@ use quote::ToTokens;
 /// - **Codecs.** Arguments and replies are encoded with `speedy`. An *only* argument of type `Bytes` is the request's body
 ///   without any encoding, and so is a reply of type `Bytes`; the type's last path segment decides. `Bytes` beside
 ///   other arguments is refused.
+///
+/// # Streams
+///
+/// `Streaming<M>` as the type of an argument is a stream from the client, as the `T` of `Result<T, Status>` one from the
+/// server; both together go at once. There is one in each direction at most, and it stands alone: not in an `Option`,
+/// say. Each message is an `M`, encoded with `speedy`, or raw if `M` is `Bytes`. Other arguments travel in the request.
+/// The client's method exists on channels that carry streams (`corewire::StreamTransport`), and answers a
+/// `Result<T, CallError>` as soon as the handler has.
+///
+/// # One-way methods
+///
+/// `#[one_way] async fn touch(&self, key: String);` has no reply, not even an error: the client's `Ok(())` says that the
+/// call was written into the connection, and nothing more.
 ///
 /// # Names and ids
 ///
@@ -73,7 +87,8 @@ use quote::ToTokens;
 /// `extern` and `const`; associated types and constants; conditional methods; a method that is not `async`, has no
 /// `&self`, has a default body, or does not return `Result<T, Status>`; references, `impl Trait` and `Self` in what
 /// travels; patterns in place of argument names; methods called `new`, `connect`, `with_timeout`, `with`, `in_context`,
-/// `channel` or `clone`, which a client has already. One-way methods and streams are not available yet.
+/// `channel` or `clone`, which a client has already; a stream inside of another type, or two in one direction; a one-way
+/// method with a result or a stream.
 #[proc_macro_attribute]
 pub fn service(options: TokenStream, item: TokenStream) -> TokenStream {
     expand_service(options.into(), item.into()).into()

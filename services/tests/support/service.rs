@@ -34,6 +34,12 @@ pub trait Subject {
     async fn who(&self, context: &Context) -> Result<Who, Status>;
     /// Fails with this code, a text, details and a time to wait.
     async fn fail(&self, code: u8) -> Result<(), Status>;
+    /// Counts, and answers nobody.
+    #[one_way]
+    async fn touch(&self, amount: u64);
+    /// Counts bytes.
+    #[one_way]
+    async fn touch_all(&self, body: Bytes);
     /// Arguments of many shapes, given back.
     async fn shapes(&self, plain: Plain, nested: Nested, text: String) -> Result<Shapes, Status>;
 }
@@ -56,6 +62,8 @@ pub struct Habits {
     pub ended: Arc<AtomicU64>,
     /// Set to let `block` go on.
     pub unblock: Arc<AtomicBool>,
+    /// What `touch` added up.
+    pub touched: Arc<AtomicU64>,
     /// Bodies that `burst` has made.
     bursts: Arc<AtomicU64>,
     gate: Arc<Mutex<Gate>>,
@@ -248,6 +256,14 @@ impl Subject for Target {
         let status = Status::new(code, "as the test wants");
         let details = Bytes::from_static(b"details");
         Err(status.with_details(details).with_retry_after(Duration::from_millis(1234)))
+    }
+
+    async fn touch(&self, amount: u64) {
+        self.habits.touched.fetch_add(amount, Ordering::SeqCst);
+    }
+
+    async fn touch_all(&self, body: Bytes) {
+        self.habits.touched.fetch_add(body.len() as u64, Ordering::SeqCst);
     }
 
     async fn shapes(&self, plain: Plain, nested: Nested, text: String) -> Result<Shapes, Status> {

@@ -13,9 +13,10 @@ use crate::in_flight::{InFlightTable, slot};
 /// Slots from here on are never on the wire (REQ-32).
 const FIRST_SLOT: usize = 0x8000;
 
-/// Whether this is the id that a server gave to a one-way call.
+/// Whether this is the id that a [`ServerConnection`] gave to a one-way call.
 #[inline]
-pub(super) const fn is_one_way(call: u32) -> bool {
+#[must_use]
+pub const fn is_one_way_id(call: u32) -> bool {
     call & 0x8000 != 0
 }
 

@@ -67,6 +67,7 @@ fn too_many_are_dropped() {
     }
     assert_eq!(dropped(&pair), [OneWayDropped::TooManyPending; 2]);
     assert_eq!(pair.server.conn.one_way_pending(), 3);
+    assert!(!pair.server.conn.is_steady(), "their deadlines are to be asked for");
     pair.server.conn.unpark(pair.server.ran[0]).unwrap();
     send(&mut pair, None);
     assert_eq!(pair.server.ran.len(), 4);

@@ -55,14 +55,14 @@ fn a_method_is_read_with_its_context_arguments_and_codecs() {
     let names = read.arguments.iter().map(|it| it.ident.to_string());
     assert_eq!(names.collect::<Vec<_>>(), ["r#type", "key"]);
     assert_eq!(read.docs, "Reads.");
-    assert_eq!((read.request_codec, read.reply_codec), (Codec::Speedy, Codec::Speedy));
+    assert_eq!((read.request_codec, read.reply_codec()), (Codec::Speedy, Codec::Speedy));
 
     assert_eq!(echo.wire_name, "echo");
     assert!(echo.context.is_none());
-    assert_eq!((echo.request_codec, echo.reply_codec), (Codec::Raw, Codec::Raw));
+    assert_eq!((echo.request_codec, echo.reply_codec()), (Codec::Raw, Codec::Raw));
 
     assert!(nothing.arguments.is_empty());
-    assert_eq!((nothing.request_codec, nothing.reply_codec), (Codec::Speedy, Codec::Speedy));
+    assert_eq!((nothing.request_codec, nothing.reply_codec()), (Codec::Speedy, Codec::Speedy));
 }
 
 #[test]
@@ -121,9 +121,42 @@ fn return_types_must_spell_out_the_result() {
             async fn b(&self) -> Option<u8>;
             async fn c(&self) -> Result<u8, std::io::Error>;
             async fn d(&self) -> Result<u8, Status, u8>;
-            async fn e(&self) -> Result<Streaming<u8>, Status>;
         },
-        &["spelled out", "spelled out", "is `Status`", "spelled out", "streams are not available"],
+        &["spelled out", "spelled out", "is `Status`", "spelled out"],
+    );
+}
+
+#[test]
+fn a_stream_stands_alone_and_there_is_one_each_way() {
+    assert_refused(
+        quote! {
+            async fn fine(&self, a: u8, parts: corewire::Streaming<Bytes>) -> Result<Streaming<u8>, Status>;
+            async fn own(&self, mode: Streaming) -> Result<Streaming, Status>;
+            async fn a(&self, all: Vec<Streaming<u8>>) -> Result<Option<Streaming<u8>>, Status>;
+            async fn b(&self) -> Result<Streaming<Streaming<u8>>, Status>;
+            async fn c(&self, one: Streaming<u8>, two: Streaming<u8>) -> Result<(), Status>;
+            async fn d(&self, keys: Streaming<&str>) -> Result<(Streaming<u8>, u8), Status>;
+        },
+        &["alone", "alone", "alone", "at most", "`String`", "alone"],
+    );
+}
+
+#[test]
+fn a_one_way_method_has_no_outcome() {
+    assert_refused(
+        quote! {
+            #[one_way]
+            async fn fine(&self, context: &Context, key: String);
+            #[one_way]
+            async fn unit(&self) -> ();
+            #[one_way]
+            async fn a(&self) -> Result<(), Status>;
+            #[one_way]
+            async fn b(&self, parts: Streaming<u8>);
+            #[one_way(lossy)]
+            async fn c(&self);
+        },
+        &["returns nothing", "takes no stream", "takes no options"],
     );
 }
 

@@ -4,8 +4,7 @@ use crate::errors::Errors;
 use quote::ToTokens;
 use syn::visit::{self, Visit};
 use syn::{
-    GenericArgument, Lifetime, Path, PathArguments, PathSegment, Signature, Type, TypeImplTrait,
-    TypeReference,
+    GenericArgument, Lifetime, Path, PathArguments, PathSegment, Type, TypeImplTrait, TypeReference,
 };
 
 /// The last segment of the type's path: `Bytes` of `bytes::Bytes`.
@@ -56,20 +55,16 @@ fn is_stream(segment: &PathSegment) -> bool {
     segment.ident == "Streaming" && matches!(segment.arguments, PathArguments::AngleBracketed(_))
 }
 
-/// Whether the method names a stream anywhere, which [`travels`] has then reported.
-pub(crate) fn mentions_stream(signature: &Signature) -> bool {
-    struct Finder {
-        found: bool,
+/// `M` of `Streaming<M>`, whatever path the name has.
+pub(super) fn stream_item(ty: &Type) -> Option<&Type> {
+    let segment = last_segment(ty).filter(|segment| is_stream(segment))?;
+    let PathArguments::AngleBracketed(list) = &segment.arguments else {
+        return None;
+    };
+    match list.args.first() {
+        Some(GenericArgument::Type(item)) if list.args.len() == 1 => Some(item),
+        _ => None,
     }
-    impl<'ast> Visit<'ast> for Finder {
-        fn visit_path_segment(&mut self, segment: &'ast PathSegment) {
-            self.found |= is_stream(segment);
-            visit::visit_path_segment(self, segment);
-        }
-    }
-    let mut finder = Finder { found: false };
-    finder.visit_signature(signature);
-    finder.found
 }
 
 struct Traveller<'e> {
@@ -111,7 +106,7 @@ impl<'ast> Visit<'ast> for Traveller<'_> {
         if is_stream(segment) {
             self.errors.on(
                 segment.to_token_stream(),
-                "streams are not available yet; return the whole as one reply, or page through it",
+                "a stream stands alone: `Streaming<T>` as the whole of an argument, or as the `T` of `Result<T, Status>`",
             );
         }
         visit::visit_path_segment(self, segment);

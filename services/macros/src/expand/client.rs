@@ -123,26 +123,70 @@ fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -
     let name = &method.declaration.item.sig.ident;
     let attributes = method.declaration.item.attrs.iter().filter(|it| is_kept(it));
     let docs = error_docs(&expansion.service.wire_name, method);
-    let reply = method.reply;
-    let codec = codec_type(method.reply_codec, reply);
     let idents = method.arguments.iter().map(|it| it.ident);
     let types = method.arguments.iter().map(|it| it.ty);
     let encode = encode(method);
-    quote_spanned! {Span::mixed_site()=>
+    let signature = quote_spanned! {Span::mixed_site()=>
         #(#attributes)*
         #(#[doc = #docs])*
-        #visibility fn #name(
-            &self,
-            #(#idents: #types),*
-        ) -> ::corewire::Call<impl ::corewire::Pending + use<#channel>, #codec, #reply> {
-            self.caller.unary(&#client::DESCRIPTION.methods[#index], #encode)
-        }
+        #visibility fn #name(&self, #(#idents: #types),*)
+    };
+    let description = quote_spanned!(Span::mixed_site()=> &#client::DESCRIPTION.methods[#index]);
+    let Some(returned) = &method.returned else {
+        return quote_spanned! {Span::mixed_site()=>
+            #signature -> ::corewire::Call<
+                impl ::corewire::Pending + use<#channel>,
+                ::corewire::codec::Unanswered,
+                (),
+            > {
+                self.caller.one_way(#description, #encode)
+            }
+        };
+    };
+    let reply = returned.reply;
+    let codec = codec_type(method.reply_codec(), returned.item.unwrap_or(reply));
+    if method.stream().is_none() && returned.item.is_none() {
+        return quote_spanned! {Span::mixed_site()=>
+            #signature -> ::corewire::Call<impl ::corewire::Pending + use<#channel>, #codec, #reply> {
+                self.caller.unary(#description, #encode)
+            }
+        };
     }
+    let call = match (method.stream(), returned.item) {
+        (Some((argument, item)), answered) => {
+            let ident = argument.ident;
+            let sent = codec_type(Codec::of(item), item);
+            let kind = match answered {
+                None => quote_spanned!(Span::mixed_site()=> client_stream),
+                Some(_) => quote_spanned!(Span::mixed_site()=> bidirectional),
+            };
+            quote_spanned! {Span::mixed_site()=>
+                #kind::<#sent, _, #codec, _, _>(#description, #ident, #encode)
+            }
+        }
+        (None, _) => quote_spanned! {Span::mixed_site()=>
+            server_stream::<#codec, _, _>(#description, #encode)
+        },
+    };
+    let streams = quote_spanned! {Span::mixed_site()=>
+        #signature -> impl ::core::future::Future<
+            Output = ::core::result::Result<#reply, ::corewire::CallError>
+        > + use<#channel>
+        where
+            #channel: ::corewire::StreamTransport,
+        {
+            self.caller.#call
+        }
+    };
+    // Without shards there is no channel that carries streams.
+    shard_only(streams).unwrap_or_default()
 }
 
 /// The closure that writes the arguments into the request's body.
 fn encode(method: &Method<'_>) -> TokenStream {
-    if let (Codec::Raw, [argument]) = (method.request_codec, &method.arguments[..]) {
+    if let (Codec::Raw, [argument]) =
+        (method.request_codec, &method.values().collect::<Vec<_>>()[..])
+    {
         let ident = argument.ident;
         return quote_spanned! {Span::mixed_site()=>
             move |body: &mut ::corewire::BodyWriter<'_>| {
@@ -151,12 +195,12 @@ fn encode(method: &Method<'_>) -> TokenStream {
             }
         };
     }
-    if method.arguments.is_empty() {
+    if method.values().next().is_none() {
         return quote_spanned! {Span::mixed_site()=>
             move |_: &mut ::corewire::BodyWriter<'_>| ::core::result::Result::Ok(())
         };
     }
-    let writes = method.arguments.iter().map(|argument| {
+    let writes = method.values().map(|argument| {
         let ident = argument.ident;
         let name = names::plain(ident);
         quote_spanned!(site_of(argument.ty)=> body.argument(#name, &#ident)?;)

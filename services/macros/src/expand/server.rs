@@ -91,35 +91,57 @@ fn registration(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) ->
     let service = &expansion.declaration.item.ident;
     let (client, parameter) = (&expansion.client, &expansion.parameter);
     let name = &method.declaration.item.sig.ident;
-    let codec = codec_type(method.reply_codec, method.reply);
     let decode = decode(method);
+    let take_stream = method.stream().map(|(argument, item)| {
+        let (ident, ty) = (argument.ident, argument.ty);
+        let codec = codec_type(Codec::of(item), item);
+        quote_spanned!(site_of(ty)=> let #ident: #ty = call.stream::<#codec, _>();)
+    });
     let arguments = method.arguments.iter().map(|it| it.ident);
     let take_context = method.context.map(
         |_| quote_spanned!(Span::mixed_site()=> let context: ::corewire::Context = call.context();),
     );
     let pass_context = method.context.map(|ty| quote_spanned!(site_of(ty)=> &context,));
-    // A handler with a context may have added to its reply.
-    let answer = match method.context {
-        Some(_) => quote_spanned!(Span::mixed_site()=> context.answer(reply)),
-        None => quote_spanned!(Span::mixed_site()=> reply),
+    let run = quote_spanned! {Span::mixed_site()=>
+        <#parameter as #service>::#name(&*service, #pass_context #(#arguments),*).await
     };
-    // States the error's type, so that another type of that name is reported where the author wrote it.
-    let reply = quote_spanned! {site_of(method.status)=>
-        let reply: ::core::result::Result<_, ::corewire::Status> =
-            <#parameter as #service>::#name(&*service, #pass_context #(#arguments),*).await;
+    let (add, reply) = match &method.returned {
+        None => (
+            quote_spanned!(Span::mixed_site()=> one_way),
+            quote_spanned!(Span::mixed_site()=> #run;),
+        ),
+        Some(returned) => {
+            let codec = codec_type(method.reply_codec(), returned.item.unwrap_or(returned.reply));
+            let add = match returned.item {
+                None => quote_spanned!(Span::mixed_site()=> unary::<#codec, _, _, _>),
+                Some(_) => quote_spanned!(Span::mixed_site()=> streaming::<#codec, _, _, _>),
+            };
+            // States the error's type, so that another type of that name is reported where the author wrote it.
+            let reply = quote_spanned! {site_of(returned.status)=>
+                let reply: ::core::result::Result<_, ::corewire::Status> = #run;
+            };
+            // A handler with a context may have added to its reply; a stream of replies takes nothing along.
+            let answer = match method.context {
+                Some(_) if returned.item.is_none() => {
+                    quote_spanned!(Span::mixed_site()=> context.answer(reply))
+                }
+                _ => quote_spanned!(Span::mixed_site()=> reply),
+            };
+            (add, quote_spanned!(Span::mixed_site()=> #reply #answer))
+        }
     };
     quote_spanned! {Span::mixed_site()=>
         {
             let service = ::core::clone::Clone::clone(&self.0);
-            methods.unary::<#codec, _, _, _>(
+            methods.#add(
                 &#client::DESCRIPTION.methods[#index],
                 move |call: &mut ::corewire::IncomingCall<'_, '_>| {
                     #decode
+                    #take_stream
                     #take_context
                     let service = ::core::clone::Clone::clone(&service);
                     ::core::result::Result::Ok(async move {
                         #reply
-                        #answer
                     })
                 },
             );
@@ -129,14 +151,14 @@ fn registration(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) ->
 
 /// Binds every argument that travels to its own name.
 fn decode(method: &Method<'_>) -> TokenStream {
-    if let (Codec::Raw, [body]) = (method.request_codec, &method.arguments[..]) {
+    if let (Codec::Raw, [body]) = (method.request_codec, &method.values().collect::<Vec<_>>()[..]) {
         let (ident, ty) = (body.ident, body.ty);
         return quote_spanned!(site_of(ty)=> let #ident: #ty = call.raw_body(););
     }
-    if method.arguments.is_empty() {
+    if method.values().next().is_none() {
         return quote_spanned!(Span::mixed_site()=> call.arguments().finish()?;);
     }
-    let reads = method.arguments.iter().map(|argument| {
+    let reads = method.values().map(|argument| {
         let (ident, ty) = (argument.ident, argument.ty);
         let name = names::plain(ident);
         quote_spanned!(site_of(ty)=> let #ident: #ty = arguments.read(#name)?;)

@@ -1,0 +1,67 @@
+//! Calls that stream, over a shard's channel.
+
+use corewire_codec::{FrameWriter, RequestHead};
+use corewire_proto::StreamKind;
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::call::METADATA_BYTES_EARLY;
+use super::state::Begin;
+use super::{Channel, Ticket};
+use crate::failure::{CallFailure, NotSent};
+use crate::local::clock;
+use crate::stream::{StreamCall, StreamWriter};
+
+impl Channel {
+    /// Makes a call that streams; waits for the connection and for a slot, as [`call`](Self::call) does,
+    /// and answers when the request is written. The writer is there if the client sends.
+    ///
+    /// Dropping the future, or what it answers, cancels the call on the server.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was sent.
+    pub async fn stream<E, F>(
+        &self,
+        kind: StreamKind,
+        mut head: RequestHead,
+        timeout: Option<Duration>,
+        encode: F,
+    ) -> Result<(StreamCall, Option<StreamWriter>), CallFailure>
+    where
+        E: std::fmt::Display,
+        F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
+    {
+        if head.metadata_bytes > METADATA_BYTES_EARLY {
+            // Only the server's hello says whether it takes as much.
+            self.ready().await.map_err(CallFailure::NotSent)?;
+        }
+        let core = self.core();
+        let mut ticket = Ticket { channel: self.clone(), id: None };
+        let deadline = timeout.and_then(|timeout| core.local.now().checked_add(timeout));
+        head.flags |= kind.request_flags();
+        let key = poll_fn(|context| {
+            let state = &mut *core.state.borrow_mut();
+            match state.try_again(core, &mut ticket, Some(kind), deadline, context) {
+                Begin::Slot(key) => Poll::Ready(Ok(key)),
+                Begin::Wait => ticket
+                    .wait(state, context, deadline)
+                    .map(|failure| Err(CallFailure::NotSent(failure))),
+                Begin::Failed(failure) => Poll::Ready(Err(failure)),
+            }
+        })
+        .await?;
+        let state = &mut *core.state.borrow_mut();
+        let left = deadline.map(|by| by.saturating_duration_since(clock()));
+        let stream = state.stream(Some(key)).cloned();
+        state.send(core, key, &mut head, left, encode)?;
+        match stream {
+            Some(stream) => Ok(StreamCall::new(kind, stream)),
+            None => {
+                let why = "the connection ended before the call was sent".to_owned();
+                Err(CallFailure::NotSent(NotSent::NoConnection(why)))
+            }
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! What the two ends of a stream meet in: its connection on one side, a handler or a caller on the
+//! other.
+//!
+//! Both live on one shard and never run at the same time. Messages that came wait in the inbox, those
+//! that are to go in the outbox; the connection fills the one and empties the other in its turns.
+
+use bytes::Bytes;
+use corewire_codec::{EncodedBody, Encoding, Payload, Status, StatusCode};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use super::{Closed, Message, StreamFailure};
+use crate::io::Token;
+use crate::local::Local;
+use crate::transport::Outcome;
+
+/// Bytes that may wait for credit or for the socket in a stream's outbox; one message more may be
+/// added. Small, so that a thousand stalled streams hold megabytes and not gigabytes.
+pub(super) const OUTBOX_BYTES: usize = 32 * 1024;
+
+/// Messages below this are copied out of the shared receive buffer: a small one that waits must not
+/// keep 128 KiB alive.
+const COPY_BELOW: usize = 16 * 1024;
+
+/// Consumed bytes that are told to the connection while more messages wait; the rest is told when the
+/// inbox is empty.
+const CONSUMED_BYTES: u32 = 32 * 1024;
+
+/// Which end of the connection a stream is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Server,
+    Client,
+}
+
+/// Where a stream is that has something to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In no list.
+    Idle,
+    /// Among those that may write.
+    Ready,
+    /// It waits for credit.
+    Blocked,
+}
+
+/// How the half that receives is.
+#[derive(Debug)]
+enum Incoming {
+    Open,
+    /// The peer sent its last; a failure that stopped it is still to be told.
+    Ended(Option<Status>),
+}
+
+/// How the half that sends is.
+#[derive(Debug)]
+pub(super) enum Sending {
+    Open,
+    /// The end follows the outbox, with the status that stopped the sender if one did.
+    Ending(Option<Status>),
+    /// Nothing more is sent.
+    Ended,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    inbox: VecDeque<(Message, u32)>,
+    incoming: Incoming,
+    /// Cost of messages that were taken out and that the connection has not heard of.
+    pub(super) consumed: u32,
+    reader_gone: bool,
+    /// Whether the connection is still to hear that nobody reads.
+    pub(super) stop: bool,
+    reader: Option<Waker>,
+    /// The peer's handler has taken the call.
+    opened: bool,
+    /// How the call ended, until somebody takes it; at the client only.
+    outcome: Option<Outcome>,
+    pub(super) outbox: VecDeque<(Encoding, EncodedBody)>,
+    pub(super) outbox_bytes: usize,
+    /// An opening is wanted, unless a message says the same.
+    pub(super) accept: bool,
+    pub(super) sending: Sending,
+    writer: Option<Waker>,
+    /// Nobody waits for the call any more; at the client only.
+    pub(super) abandoned: bool,
+    /// The call is over.
+    over: bool,
+}
+
+/// One stream call on one shard.
+#[derive(Debug)]
+pub(crate) struct StreamCell {
+    local: Rc<Local>,
+    pub(crate) token: Token,
+    pub(crate) call: u32,
+    side: Side,
+    /// Whether it lies in the mailbox.
+    pub(super) queued: Cell<bool>,
+    pub(super) place: Cell<Place>,
+    pub(super) state: RefCell<State>,
+}
+
+impl StreamCell {
+    pub(crate) fn new(
+        local: Rc<Local>,
+        token: Token,
+        call: u32,
+        side: Side,
+        (receives, sends): (bool, bool),
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            local,
+            token,
+            call,
+            side,
+            queued: Cell::new(false),
+            place: Cell::new(Place::Idle),
+            state: RefCell::new(State {
+                inbox: VecDeque::new(),
+                incoming: if receives { Incoming::Open } else { Incoming::Ended(None) },
+                consumed: 0,
+                reader_gone: !receives,
+                stop: false,
+                reader: None,
+                opened: false,
+                outcome: None,
+                outbox: VecDeque::new(),
+                outbox_bytes: 0,
+                accept: false,
+                sending: if sends { Sending::Open } else { Sending::Ended },
+                writer: None,
+                abandoned: false,
+                over: false,
+            }),
+        })
+    }
+
+    /// Has the connection look at this stream in its next turn.
+    fn mark(self: &Rc<Self>) {
+        if !self.queued.replace(true) {
+            self.local.push_stream(Rc::clone(self));
+        }
+    }
+
+    fn wake_reader(&self) {
+        let waker = self.state.borrow_mut().reader.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn wake_writer(&self) {
+        let waker = self.state.borrow_mut().writer.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// The connection's side.
+impl StreamCell {
+    /// A message came.
+    pub(crate) fn push(self: &Rc<Self>, encoding: Encoding, cost: u32, payload: Payload<'_>) {
+        {
+            let state = &mut *self.state.borrow_mut();
+            state.opened = true;
+            if state.reader_gone {
+                state.consumed = state.consumed.saturating_add(cost);
+            } else {
+                let body = if payload.body().len() < COPY_BELOW {
+                    Bytes::copy_from_slice(payload.body())
+                } else {
+                    payload.into_body()
+                };
+                state.inbox.push_back((Message { encoding, body }, cost));
+            }
+        }
+        if self.state.borrow().reader_gone { self.mark() } else { self.wake_reader() }
+    }
+
+    /// The peer sends no more.
+    pub(crate) fn end_incoming(&self, code: StatusCode, payload: &Payload<'_>) {
+        let failure = match code {
+            StatusCode::Ok => None,
+            // A status is taken out of the buffer, for it may wait long.
+            code => Some(Status::from_body(code, &Bytes::copy_from_slice(payload.body()))),
+        };
+        {
+            let state = &mut *self.state.borrow_mut();
+            state.opened = true;
+            if let Incoming::Open = state.incoming {
+                state.incoming = Incoming::Ended(failure);
+            }
+        }
+        self.wake_reader();
+    }
+
+    /// The peer's last message came.
+    pub(crate) fn end_incoming_ok(&self) {
+        self.state.borrow_mut().incoming = Incoming::Ended(None);
+        self.wake_reader();
+    }
+
+    /// The server's handler took the call.
+    pub(crate) fn open(&self) {
+        self.state.borrow_mut().opened = true;
+        self.wake_reader();
+    }
+
+    /// The client's call ended: what came is read, nothing more is sent.
+    pub(crate) fn finish(self: &Rc<Self>, outcome: Option<Outcome>) {
+        {
+            let state = &mut *self.state.borrow_mut();
+            state.outcome = outcome;
+            state.over = true;
+            state.sending = Sending::Ended;
+            state.outbox.clear();
+            state.outbox_bytes = 0;
+        }
+        self.leave_line();
+        self.wake_reader();
+        self.wake_writer();
+    }
+
+    /// Nothing more is written: the connection must not keep it among those that wait for credit.
+    fn leave_line(self: &Rc<Self>) {
+        if self.place.get() != Place::Idle {
+            self.mark();
+        }
+    }
+
+    /// The server's call is over: nobody reads or sends any more.
+    pub(crate) fn close(self: &Rc<Self>) {
+        {
+            let state = &mut *self.state.borrow_mut();
+            state.over = true;
+            state.sending = Sending::Ended;
+            state.outbox.clear();
+            state.outbox_bytes = 0;
+            let unread: u32 = state.inbox.drain(..).map(|(_, cost)| cost).sum();
+            state.consumed = state.consumed.saturating_add(unread);
+            if let Incoming::Open = state.incoming {
+                let status = Status::cancelled("the call that this stream belongs to is over");
+                state.incoming = Incoming::Ended(Some(status));
+            }
+        }
+        if self.state.borrow().consumed > 0 {
+            self.mark();
+        }
+        self.leave_line();
+        self.wake_reader();
+        self.wake_writer();
+    }
+
+    /// Whether there is something to write.
+    pub(super) fn wants_to_write(&self) -> bool {
+        let state = self.state.borrow();
+        match state.sending {
+            Sending::Open => state.accept || !state.outbox.is_empty(),
+            Sending::Ending(_) => true,
+            Sending::Ended => false,
+        }
+    }
+}
+
+/// The reader's side.
+impl StreamCell {
+    fn wait(&self, state: &mut State, context: &Context<'_>) {
+        self.local.note_known_wait();
+        match &mut state.reader {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => state.reader = Some(context.waker().clone()),
+        }
+    }
+
+    pub(super) fn poll_next(
+        self: &Rc<Self>,
+        context: &Context<'_>,
+    ) -> Poll<Option<Result<Message, StreamFailure>>> {
+        let state = &mut *self.state.borrow_mut();
+        if let Some((message, cost)) = state.inbox.pop_front() {
+            state.consumed = state.consumed.saturating_add(cost);
+            if state.inbox.is_empty() || state.consumed >= CONSUMED_BYTES {
+                self.mark();
+            }
+            return Poll::Ready(Some(Ok(message)));
+        }
+        if let Incoming::Ended(failure) = &mut state.incoming {
+            return Poll::Ready(failure.take().map(|status| Err(StreamFailure::Status(status))));
+        }
+        if state.over {
+            let outcome = state.outcome.take();
+            return Poll::Ready(outcome.map(|outcome| Err(StreamFailure::Call(outcome))));
+        }
+        self.wait(state, context);
+        Poll::Pending
+    }
+
+    /// Waits until the server's handler has taken the call; answers how it ended if it did before.
+    pub(super) fn poll_opened(&self, context: &Context<'_>) -> Poll<Result<(), Outcome>> {
+        let state = &mut *self.state.borrow_mut();
+        if state.opened {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(outcome) = state.outcome.take() {
+            return Poll::Ready(Err(outcome));
+        }
+        if state.over {
+            return Poll::Ready(Ok(()));
+        }
+        self.wait(state, context);
+        Poll::Pending
+    }
+
+    pub(super) fn poll_outcome(&self, context: &Context<'_>) -> Poll<Outcome> {
+        let state = &mut *self.state.borrow_mut();
+        if let Some(outcome) = state.outcome.take() {
+            return Poll::Ready(outcome);
+        }
+        self.wait(state, context);
+        Poll::Pending
+    }
+
+    /// Nobody reads any more. At the client that gives up the call, unless it is over.
+    pub(super) fn drop_reader(self: &Rc<Self>) {
+        {
+            let state = &mut *self.state.borrow_mut();
+            let unread: u32 = state.inbox.drain(..).map(|(_, cost)| cost).sum();
+            state.consumed = state.consumed.saturating_add(unread);
+            state.reader = None;
+            state.stop = !state.reader_gone && !state.over;
+            state.reader_gone = true;
+        }
+        match self.side {
+            Side::Client => self.abandon(),
+            Side::Server => self.mark(),
+        }
+    }
+
+    /// Gives up the client's call, unless it is over.
+    pub(super) fn abandon(self: &Rc<Self>) {
+        {
+            let state = &mut *self.state.borrow_mut();
+            if !state.over {
+                state.abandoned = true;
+                state.over = true;
+                state.sending = Sending::Ended;
+                state.outbox.clear();
+                state.outbox_bytes = 0;
+            }
+        }
+        self.mark();
+        self.wake_writer();
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.borrow().over
+    }
+}
+
+/// The writer's side.
+impl StreamCell {
+    /// Waits for room in the outbox.
+    pub(super) fn poll_ready(&self, context: &Context<'_>) -> Poll<Result<(), Closed>> {
+        let state = &mut *self.state.borrow_mut();
+        if !matches!(state.sending, Sending::Open) {
+            return Poll::Ready(Err(Closed));
+        }
+        if state.outbox_bytes < OUTBOX_BYTES {
+            return Poll::Ready(Ok(()));
+        }
+        self.local.note_known_wait();
+        state.writer = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Waits until nothing more is sent.
+    pub(super) fn poll_ended(&self, context: &Context<'_>) -> Poll<()> {
+        if matches!(self.state.borrow().sending, Sending::Ended) {
+            return Poll::Ready(());
+        }
+        self.local.note_known_wait();
+        self.watch(context);
+        Poll::Pending
+    }
+
+    /// Has the writer woken when nothing more can be sent.
+    pub(super) fn watch(&self, context: &Context<'_>) {
+        let writer = &mut self.state.borrow_mut().writer;
+        match writer {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => *writer = Some(context.waker().clone()),
+        }
+    }
+
+    pub(super) fn send(self: &Rc<Self>, encoding: Encoding, body: EncodedBody) {
+        {
+            let state = &mut *self.state.borrow_mut();
+            if !matches!(state.sending, Sending::Open) {
+                return;
+            }
+            // Empty messages count, too, or they would have no bound.
+            state.outbox_bytes += body.len() + 16;
+            state.outbox.push_back((encoding, body));
+        }
+        self.mark();
+    }
+
+    pub(super) fn accept(self: &Rc<Self>) {
+        self.state.borrow_mut().accept = true;
+        self.mark();
+    }
+
+    pub(super) fn end(self: &Rc<Self>, failure: Option<Status>) {
+        {
+            let state = &mut *self.state.borrow_mut();
+            if !matches!(state.sending, Sending::Open) {
+                return;
+            }
+            state.sending = Sending::Ending(failure);
+        }
+        self.mark();
+    }
+}

@@ -1,0 +1,252 @@
+//! The streams of one connection that want something of it, and the order in which they write.
+
+use corewire_codec::{Encoding, SendBuffer, Status};
+use corewire_proto::{ClientConnection, MessageWriter, NotSent, ServerConnection};
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use super::cell::{OUTBOX_BYTES, Place, Sending, StreamCell};
+
+/// Bytes that a stream writes before the next one has its turn.
+const QUANTUM: usize = 16 * 1024;
+
+/// Bytes that all streams of a connection write in one turn.
+const TURN_BYTES: usize = 256 * 1024;
+
+/// The connection's protocol, whichever side it is.
+pub(crate) trait StreamProto {
+    fn begin_message<'a>(
+        &'a mut self,
+        call: u32,
+        encoding: Encoding,
+        out: &'a mut SendBuffer,
+    ) -> Result<MessageWriter<'a>, NotSent>;
+    /// Says that the call was taken, if that is for this side to say.
+    fn accept(&mut self, call: u32, out: &mut SendBuffer);
+    /// Ends this side's half; answers whether the call is over with it.
+    fn end(&mut self, call: u32, failure: Option<&Status>, out: &mut SendBuffer) -> bool;
+    fn consume(&mut self, call: u32, cost: u32, out: &mut SendBuffer);
+    fn stop_receiving(&mut self, call: u32);
+}
+
+impl<T> StreamProto for ServerConnection<T> {
+    fn begin_message<'a>(
+        &'a mut self,
+        call: u32,
+        encoding: Encoding,
+        out: &'a mut SendBuffer,
+    ) -> Result<MessageWriter<'a>, NotSent> {
+        Self::begin_message(self, call, encoding, out)
+    }
+
+    fn accept(&mut self, call: u32, out: &mut SendBuffer) {
+        // A stream that is over needs no opening.
+        let _ = self.accept_stream(call, None, out);
+    }
+
+    fn end(&mut self, call: u32, failure: Option<&Status>, out: &mut SendBuffer) -> bool {
+        self.end_stream(call, failure, None, out).is_ok()
+    }
+
+    fn consume(&mut self, call: u32, cost: u32, out: &mut SendBuffer) {
+        Self::consume(self, call, cost, out);
+    }
+
+    fn stop_receiving(&mut self, call: u32) {
+        Self::stop_receiving(self, call);
+    }
+}
+
+impl<T> StreamProto for ClientConnection<T> {
+    fn begin_message<'a>(
+        &'a mut self,
+        call: u32,
+        encoding: Encoding,
+        out: &'a mut SendBuffer,
+    ) -> Result<MessageWriter<'a>, NotSent> {
+        Self::begin_message(self, call, encoding, false, out)
+    }
+
+    fn accept(&mut self, _: u32, _: &mut SendBuffer) {}
+
+    fn end(&mut self, call: u32, failure: Option<&Status>, out: &mut SendBuffer) -> bool {
+        // A call that is over has no half to end.
+        let _ = self.end_stream(call, failure, None, out);
+        false
+    }
+
+    fn consume(&mut self, call: u32, cost: u32, out: &mut SendBuffer) {
+        Self::consume(self, call, cost, out);
+    }
+
+    fn stop_receiving(&mut self, call: u32) {
+        Self::stop_receiving(self, call);
+    }
+}
+
+/// How a stream's turn to write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wrote {
+    /// There is more, and it may be written.
+    More,
+    /// The outbox is empty.
+    All,
+    /// Credit is used up.
+    Blocked,
+    /// It sent its end, and the call is over.
+    Over,
+}
+
+/// The streams of one connection, as far as they want something.
+#[derive(Debug, Default)]
+pub(crate) struct StreamQueue {
+    /// Those that the mailbox brought.
+    arrived: Vec<Rc<StreamCell>>,
+    ready: VecDeque<Rc<StreamCell>>,
+    blocked: HashMap<u32, Rc<StreamCell>>,
+    /// Calls that are over by what was written, or that nobody waits for any more.
+    ended: Vec<u32>,
+}
+
+impl StreamQueue {
+    pub(crate) fn push(&mut self, cell: Rc<StreamCell>) {
+        self.arrived.push(cell);
+    }
+
+    /// There is credit again: for one stream, or for any.
+    pub(crate) fn handle_writable(&mut self, call: Option<u32>) {
+        let Some(call) = call else {
+            for (_, cell) in self.blocked.drain() {
+                cell.place.set(Place::Ready);
+                self.ready.push_back(cell);
+            }
+            return;
+        };
+        if let Some(cell) = self.blocked.remove(&call) {
+            cell.place.set(Place::Ready);
+            self.ready.push_back(cell);
+        }
+    }
+
+    /// Whether streams could write if the send buffer took more.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// A call that is over, or was given up, by what [`serve`](Self::serve) did.
+    pub(crate) fn pop_ended(&mut self) -> Option<u32> {
+        self.ended.pop()
+    }
+
+    /// Grants what was consumed, and writes what waits: in turns, within the bound of a turn, and only
+    /// while less than `unsent_max` waits for the socket, so that replies are not far behind.
+    pub(crate) fn serve(
+        &mut self,
+        proto: &mut impl StreamProto,
+        out: &mut SendBuffer,
+        unsent_max: usize,
+    ) {
+        let mut arrived = core::mem::take(&mut self.arrived);
+        for cell in arrived.drain(..) {
+            self.settle(cell, proto, out);
+        }
+        self.arrived = arrived;
+        let start = out.len();
+        while out.len() <= unsent_max && out.len() - start.min(out.len()) < TURN_BYTES {
+            let Some(cell) = self.ready.pop_front() else { break };
+            let wrote = write(&cell, proto, out);
+            cell.place.set(Place::Idle);
+            match wrote {
+                Wrote::More => {
+                    cell.place.set(Place::Ready);
+                    self.ready.push_back(Rc::clone(&cell));
+                }
+                Wrote::Blocked => {
+                    cell.place.set(Place::Blocked);
+                    self.blocked.insert(cell.call, Rc::clone(&cell));
+                }
+                Wrote::Over => self.ended.push(cell.call),
+                Wrote::All => {}
+            }
+            if cell.state.borrow().outbox_bytes < OUTBOX_BYTES {
+                cell.wake_writer();
+            }
+        }
+    }
+
+    /// Does what a stream asks for but writing, and puts it into the line if it wants to write.
+    fn settle(&mut self, cell: Rc<StreamCell>, proto: &mut impl StreamProto, out: &mut SendBuffer) {
+        cell.queued.set(false);
+        let (consumed, stop, abandoned) = {
+            let state = &mut *cell.state.borrow_mut();
+            (
+                core::mem::take(&mut state.consumed),
+                core::mem::take(&mut state.stop),
+                core::mem::take(&mut state.abandoned),
+            )
+        };
+        if consumed > 0 {
+            proto.consume(cell.call, consumed, out);
+        }
+        if abandoned {
+            self.ended.push(cell.call);
+        } else if stop {
+            proto.stop_receiving(cell.call);
+        }
+        if cell.is_over() && cell.place.get() == Place::Blocked {
+            self.blocked.remove(&cell.call);
+            cell.place.set(Place::Idle);
+        }
+        if cell.place.get() == Place::Idle && cell.wants_to_write() {
+            cell.place.set(Place::Ready);
+            self.ready.push_back(cell);
+        }
+    }
+}
+
+/// Writes up to a quantum of one stream's messages, and its end behind the last.
+fn write(cell: &StreamCell, proto: &mut impl StreamProto, out: &mut SendBuffer) -> Wrote {
+    let state = &mut *cell.state.borrow_mut();
+    if core::mem::take(&mut state.accept) && state.outbox.is_empty() {
+        proto.accept(cell.call, out);
+    }
+    let mut left = QUANTUM;
+    while let Some((encoding, body)) = state.outbox.pop_front() {
+        let bytes = body.len() + 16;
+        match proto.begin_message(cell.call, encoding, out) {
+            Ok(mut message) => {
+                body.write_to(message.frame());
+                state.outbox_bytes = state.outbox_bytes.saturating_sub(bytes);
+                if let Err(error) = message.finish() {
+                    state.outbox.clear();
+                    state.outbox_bytes = 0;
+                    let status = Status::resource_exhausted(error.to_string());
+                    state.sending = Sending::Ending(Some(status));
+                    break;
+                }
+            }
+            Err(NotSent::NoCredit) => {
+                state.outbox.push_front((encoding, body));
+                return Wrote::Blocked;
+            }
+            Err(NotSent::Ended) => {
+                state.outbox.clear();
+                state.outbox_bytes = 0;
+                state.sending = Sending::Ended;
+                return Wrote::All;
+            }
+        }
+        left = left.saturating_sub(bytes);
+        if left == 0 && !state.outbox.is_empty() {
+            return Wrote::More;
+        }
+    }
+    match core::mem::replace(&mut state.sending, Sending::Ended) {
+        Sending::Ending(failure) if proto.end(cell.call, failure.as_ref(), out) => Wrote::Over,
+        Sending::Open => {
+            state.sending = Sending::Open;
+            Wrote::All
+        }
+        Sending::Ending(_) | Sending::Ended => Wrote::All,
+    }
+}

@@ -1,0 +1,190 @@
+//! Streams of messages: what a method takes or returns in place of one value.
+
+#[cfg(feature = "shard")]
+mod call;
+mod channel;
+#[cfg(feature = "shard")]
+mod pump;
+#[cfg(feature = "shard")]
+mod serve;
+
+use corewire_codec::Status;
+#[cfg(feature = "shard")]
+use corewire_codec::{Decode, DecodeError, StatusCode};
+#[cfg(feature = "shard")]
+use corewire_engine::{Message, Outcome, StreamFailure, StreamReader};
+use futures_core::Stream;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use self::channel::Queue;
+#[cfg(feature = "shard")]
+use crate::caller::{CallError, read_outcome};
+
+#[cfg(feature = "shard")]
+pub use call::StreamTransport;
+pub use channel::{SendError, StreamSender};
+
+/// A stream of messages of one call, to be read, or to be given away.
+///
+/// As an argument of a method it is what the client sends; in `Result<Streaming<T>, Status>` it is what
+/// the server answers with. Whoever sends makes one with [`from_stream`](Self::from_stream) or
+/// [`channel`](Self::channel); whoever receives reads it with [`next`](Self::next), or as a
+/// [`Stream`](futures_core::Stream). It belongs to one shard.
+///
+/// # Items
+///
+/// `Ok` is a message. An `Err` is the last item: the status with which the sender ended its stream, or
+/// that of a call that ended otherwise: cancelled, out of time, or lost with its connection
+/// (`Unavailable`). `None` is the ordinary end. The client reads a [`Status`], too, and not a `CallError`:
+/// a call whose stream has begun has run, so there is nothing more to tell.
+///
+/// # Costs and bounds
+///
+/// Each stream has credit (256 KiB unless the receiver's limits say otherwise), and so have all streams of
+/// a connection together (16 MiB). A sender whose reader does not read fills that credit and then waits;
+/// nothing else on the connection waits for it. Besides its credit a sender holds up to 32 KiB and one message.
+/// A message costs one allocation at the sender and one at the receiver; messages of 16 KiB and more are
+/// slices of what was received, which keep a receive buffer alive while they live.
+///
+/// # Giving up
+///
+/// Dropping a stream that is being read stops its sender: on the client the call is cancelled, and with
+/// it the handler; in a handler the call goes on, and what still comes is dropped. Dropping a stream that
+/// was made to be sent does nothing.
+pub struct Streaming<T> {
+    source: Source<T>,
+}
+
+type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>>>>;
+
+enum Source<T> {
+    Stream(BoxStream<T>),
+    Queue(Rc<Queue<T>>),
+    #[cfg(feature = "shard")]
+    Wire(Wire<T>),
+    Over,
+}
+
+/// What comes over a connection.
+#[cfg(feature = "shard")]
+struct Wire<T> {
+    reader: StreamReader,
+    decode: fn(Message) -> Result<T, Status>,
+}
+
+impl<T> fmt::Debug for Streaming<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match &self.source {
+            Source::Stream(_) => "a stream",
+            Source::Queue(_) => "a channel",
+            #[cfg(feature = "shard")]
+            Source::Wire(_) => "a connection",
+            Source::Over => "over",
+        };
+        f.debug_struct("Streaming").field("from", &source).finish_non_exhaustive()
+    }
+}
+
+impl<T> Streaming<T> {
+    /// A stream to send: each item is a message, an `Err` ends it with that status.
+    pub fn from_stream(stream: impl Stream<Item = Result<T, Status>> + 'static) -> Self {
+        Self { source: Source::Stream(Box::pin(stream)) }
+    }
+
+    /// A stream to send, and the sender that fills it. Eight messages may wait between the two.
+    #[must_use]
+    pub fn channel() -> (StreamSender<T>, Self) {
+        let queue = Queue::new();
+        (StreamSender::new(Rc::clone(&queue)), Self { source: Source::Queue(queue) })
+    }
+
+    /// A stream without messages.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { source: Source::Over }
+    }
+
+    /// The next message; `None` behind the last. Cancel-safe: dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Result<T, Status>> {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, Status>>> {
+        let item = match &mut self.source {
+            Source::Stream(stream) => stream.as_mut().poll_next(context),
+            Source::Queue(queue) => queue.poll_next(context),
+            #[cfg(feature = "shard")]
+            Source::Wire(wire) => wire.poll(context),
+            Source::Over => return Poll::Ready(None),
+        };
+        // An error is the last item, whoever made it.
+        if let Poll::Ready(None | Some(Err(_))) = item {
+            self.source = Source::Over;
+        }
+        item
+    }
+}
+
+impl<T> Stream for Streaming<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll(context)
+    }
+}
+
+impl<T> Drop for Streaming<T> {
+    fn drop(&mut self) {
+        if let Source::Queue(queue) = &self.source {
+            queue.drop_reader();
+        }
+    }
+}
+
+#[cfg(feature = "shard")]
+impl<T> Streaming<T> {
+    /// Messages in the codec `C` from a connection.
+    pub(crate) fn from_reader<C: Decode<T>>(reader: StreamReader) -> Self {
+        Self { source: Source::Wire(Wire { reader, decode: decode::<C, T> }) }
+    }
+}
+
+#[cfg(feature = "shard")]
+impl<T> Wire<T> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, Status>>> {
+        self.reader.poll_next(context).map(|item| match item? {
+            Ok(message) => Some((self.decode)(message)),
+            Err(StreamFailure::Status(status)) => Some(Err(status)),
+            Err(StreamFailure::Call(outcome)) => {
+                failure(outcome).map(|error| Err(error.to_status()))
+            }
+        })
+    }
+}
+
+#[cfg(feature = "shard")]
+fn decode<C: Decode<T>, T>(message: Message) -> Result<T, Status> {
+    let codec = message.encoding.codec();
+    let value = if codec == C::ID {
+        C::decode(message.body)
+    } else {
+        Err(DecodeError::unexpected_codec(C::ID, codec))
+    };
+    value.map_err(|error| Status::invalid_argument(format!("a message of the stream: {error}")))
+}
+
+/// Why a call failed that was to bring a stream; `None` if it ended well.
+#[cfg(feature = "shard")]
+fn failure(outcome: Outcome) -> Option<CallError> {
+    match &outcome {
+        Ok(reply) if reply.head.code == StatusCode::Ok => None,
+        _ => read_outcome::<corewire_codec::Raw, bytes::Bytes>(outcome).err(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
