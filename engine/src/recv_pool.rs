@@ -41,14 +41,23 @@ impl RecvPool {
         Self { usual: VecDeque::new(), large: Vec::new(), bytes }
     }
 
-    /// An empty buffer, at least half of whose room is free. The one that was used last serves on
+    /// An empty buffer with at least half of the usual room. The one that was used last serves on
     /// behind the slices that were taken from it, so that the bodies of many small turns share one,
-    /// in the cache. When that is full, those that wait longest are the most likely to be free.
+    /// in the cache.
     pub(crate) fn lend(&mut self) -> RecvBuffer {
+        let half = self.bytes / 2;
+        match self.usual.pop_back_if(|buffer| buffer.room() >= half) {
+            Some(buffer) => buffer,
+            None => self.lend_whole(),
+        }
+    }
+
+    /// An empty buffer with the usual room, whole. When the one that was used last has slices that
+    /// are alive, those that wait longest are the most likely to be free.
+    fn lend_whole(&mut self) -> RecvBuffer {
         let bytes = self.bytes;
-        let last = self.usual.back_mut();
-        if last.is_some_and(|buffer| buffer.room() >= bytes / 2 || buffer.try_room(bytes)) {
-            return self.usual.pop_back().unwrap_or_default();
+        if let Some(buffer) = self.usual.pop_back_if(|buffer| buffer.try_room(bytes)) {
+            return buffer;
         }
         let free = self.usual.iter_mut().take(TRIES).position(|buffer| buffer.try_room(bytes));
         free.and_then(|place| self.usual.remove(place))
@@ -82,7 +91,7 @@ impl RecvPool {
         let copied_gladly = unread < self.bytes / COPY_SHARE;
         if frame <= self.bytes {
             if room < lacking || (copied_gladly && room < self.bytes / 2) {
-                let other = self.lend();
+                let other = self.lend_whole();
                 self.change(buffer, other);
             }
             return buffer.room().min(self.bytes);
@@ -98,7 +107,7 @@ impl RecvPool {
                 self.change(buffer, larger.unwrap_or_else(|| RecvBuffer::with_capacity(grown)));
             }
         } else if room < lacking && room < self.bytes / COPY_SHARE {
-            let other = self.lend();
+            let other = self.lend_whole();
             self.change(buffer, other);
         }
         buffer.room().min(lacking).min(self.bytes)

@@ -1,7 +1,9 @@
 //! What a handler may know about the call it serves, and what it may add to its reply.
 
 use bytes::Bytes;
-use corewire_codec::{Extras, Metadata, MetadataBuilder, MetadataError, Status, TraceContext};
+#[cfg(feature = "shard")]
+use corewire_codec::Status;
+use corewire_codec::{Extras, Metadata, MetadataBuilder, MetadataError, TraceContext};
 #[cfg(feature = "shard")]
 use corewire_engine::Incoming;
 use corewire_engine::{Peer, ShardId};

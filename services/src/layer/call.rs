@@ -6,7 +6,9 @@ use corewire_codec::{Metadata, MethodId, RequestHead, StatusCode, TraceContext};
 #[cfg(feature = "shard")]
 use corewire_engine::Incoming;
 use corewire_engine::{MethodName, Peer};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+#[cfg(feature = "shard")]
+use std::time::Instant;
 
 /// A call that is about to begin.
 #[derive(Debug)]
