@@ -1,7 +1,9 @@
 //! How a client's channel behaves, whoever drives it, and what its calls bring.
 
 use bytes::Bytes;
-use corewire_codec::{Extras, Payload, ReplyHead};
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+use corewire_codec::Payload;
+use corewire_codec::{Extras, ReplyHead};
 use corewire_proto::ClientConfig;
 use std::time::Duration;
 
@@ -47,6 +49,7 @@ pub struct Reply {
     pub extras: Option<Box<Extras>>,
 }
 
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
 impl Reply {
     /// A reply as it came.
     #[inline]

@@ -1,6 +1,8 @@
 //! How calls and connects fail, and whether a call may have run.
 
-use corewire_codec::{FrameTooLarge, Limits, RequestHead, Status};
+use corewire_codec::{FrameTooLarge, Status};
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+use corewire_codec::{Limits, RequestHead};
 use corewire_proto::CloseReason;
 
 /// Why a call has no reply. Each variant says whether the call may have run.
