@@ -33,7 +33,7 @@ pub use channel::{SendError, StreamSender};
 /// As an argument of a method it is what the client sends; in `Result<Streaming<T>, Status>` it is what
 /// the server answers with. Whoever sends makes one with [`from_stream`](Self::from_stream) or
 /// [`channel`](Self::channel); whoever receives reads it with [`next`](Self::next), or as a
-/// [`Stream`](futures_core::Stream). It belongs to one shard.
+/// [`Stream`]. It belongs to one shard.
 ///
 /// # Items
 ///

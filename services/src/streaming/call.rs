@@ -15,7 +15,7 @@ use crate::caller::{CallError, Caller, read_outcome};
 /// A call that streams, and its writer if the client sends.
 type Begun = Result<(StreamCall, Option<StreamWriter>), CallFailure>;
 
-/// A channel that carries streams: [`Channel`](crate::Channel), on a shard. The others carry unary and
+/// A channel that carries streams: [`Channel`], on a shard. The others carry unary and
 /// one-way calls.
 #[diagnostic::on_unimplemented(
     message = "streams are carried by `corewire::Channel`, on a shard, and not by `{Self}`",

@@ -1,4 +1,4 @@
-//! What is known of each call of a [`World`](super::world::World), without looking into a connection.
+//! What is known of each call of a `World`, without looking into a connection.
 
 use std::collections::VecDeque;
 
