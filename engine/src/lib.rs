@@ -110,6 +110,8 @@ mod supervisor;
 mod tasks;
 #[cfg(feature = "shard")]
 mod timers;
+#[cfg(feature = "shard")]
+mod turn;
 
 pub use address::{Address, IntoAddress, Peer};
 pub use config::{ChannelConfig, Reply};

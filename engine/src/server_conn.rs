@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use crate::address::Peer;
 use crate::calls::{Ended, Parked, Polled};
 use crate::dispatch::{Incoming, ReplySlot};
-use crate::driver::{After, Ready, Received, Shared, stream_bytes_max};
 use crate::io::{Io, Token};
 use crate::stream::{Side, StreamCell, StreamEnds, StreamQueue};
+use crate::turn::{After, Ready, Received, Shared, stream_bytes_max};
 
 /// How long a connection that is over is kept so that its last words are read before the peer is
 /// reset, and how many bytes it may still send meanwhile.

@@ -8,7 +8,7 @@ use crate::dispatch::{Dispatched, Incoming, ReplySlot};
 use crate::shard::{Budgets, ShardId, ShardInfo};
 use bytes::{Bytes, BytesMut};
 use corewire_codec::{
-    Head, Hello, HelloRecords, Limits, MethodId, Raw, RequestHead, Role, VERSION,
+    Head, Hello, HelloRecords, Limits, MethodId, Raw, RecvBuffer, RequestHead, Role, VERSION,
 };
 use std::cell::RefCell;
 use std::io::IoSlice;
