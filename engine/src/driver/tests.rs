@@ -4,8 +4,9 @@
 
 use super::*;
 use crate::address::{Address, Peer};
+use crate::budgets::Budgets;
 use crate::dispatch::{Dispatched, Incoming, ReplySlot};
-use crate::shard::{Budgets, ShardId, ShardInfo};
+use crate::shard::{ShardId, ShardInfo};
 use bytes::{Bytes, BytesMut};
 use corewire_codec::{
     Head, Hello, HelloRecords, Limits, MethodId, Raw, RecvBuffer, RequestHead, Role, VERSION,
