@@ -150,7 +150,7 @@ pub use corewire_engine::SharedChannel;
 #[cfg(feature = "blocking")]
 pub use corewire_engine::blocking;
 pub use corewire_engine::{
-    Address, Budgets, ChannelConfig, ConnectError, IntoAddress, MethodName, NotSent, Peer, Pending,
+    Address, Budgets, ChannelConfig, ConnectError, IntoAddress, MethodName, NotSent, Peer, Pending, QueueDelay,
     ShardId, ShardInfo, Spin, StartError, Transport,
 };
 pub use corewire_engine::{ClientConfig, CloseReason, Timeouts};
