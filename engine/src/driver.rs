@@ -182,9 +182,7 @@ impl<I: Io> Driver<I> {
             let received = self.run_connection(token, since);
             self.hot = (received && rounds == 1).then_some(token);
         }
-        if rounds > 0 {
-            self.tell_holdings();
-        }
+        self.tell_holdings();
         rounds
     }
 
@@ -209,6 +207,7 @@ impl<I: Io> Driver<I> {
                 let Some((token, since)) = self.run.pop_front() else { break };
                 self.run_connection(token, since);
             }
+            self.tell_holdings();
         }
     }
 

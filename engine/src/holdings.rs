@@ -46,7 +46,7 @@ pub(crate) struct Holdings {
     calls_max: usize,
     /// Connections that wait for room, in the order in which they began to.
     waiting: Vec<Token>,
-    /// What was held when the last of them found no room.
+    /// The most that was held when one of them found no room.
     tried_at: (usize, usize),
 }
 
@@ -110,10 +110,13 @@ impl Holdings {
 
     /// Notes a connection that waits for room.
     pub(crate) fn wait(&mut self, token: Token) {
+        let now = (self.bytes(), self.calls);
+        // Something may have been given back since an earlier one tried, who may fit where this one does not.
+        let tried = if self.waiting.is_empty() { now } else { self.tried_at };
+        self.tried_at = (tried.0.max(now.0), tried.1.max(now.1));
         if !self.waiting.contains(&token) {
             self.waiting.push(token);
         }
-        self.tried_at = (self.bytes(), self.calls);
     }
 
     /// Those that wait, if something was given back since; each waits anew if it still finds no room.
@@ -125,5 +128,39 @@ impl Holdings {
         let (bytes, calls) = self.tried_at;
         let given_back = self.bytes() < bytes || self.calls < calls;
         given_back.then(|| core::mem::take(&mut self.waiting))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_who_wait_try_again_when_anything_was_given_back_since_one_of_them_tried() {
+        let budgets = Budgets { shard_bytes_max: 120, ..Budgets::default() };
+        let mut holdings = Holdings::new(&budgets, StreamBytes::default());
+        let [first, second] = [1, 2].map(|index| Token::connection(index, 1));
+        (0..4).for_each(|_| holdings.begin_call(25));
+        assert!(!holdings.has_room(40));
+        holdings.wait(first);
+        assert_eq!(holdings.take_waiting(), None, "nothing was given back");
+        holdings.end_call(25);
+        // What the second finds too little may do for the first.
+        assert!(!holdings.has_room(50) && holdings.has_room(40));
+        holdings.wait(second);
+        assert_eq!(holdings.take_waiting(), Some(vec![first, second]));
+        holdings.wait(second);
+        assert_eq!(holdings.take_waiting(), None, "it found nothing and nothing has changed");
+    }
+
+    #[test]
+    fn bytes_of_streams_count_until_they_are_dropped() {
+        let streams = StreamBytes::default();
+        let budgets = Budgets { shard_bytes_max: 100, ..Budgets::default() };
+        let holdings = Holdings::new(&budgets, streams.clone());
+        let held = [streams.hold(60), streams.hold(40)];
+        assert!(holdings.is_full());
+        drop(held);
+        assert_eq!((holdings.bytes(), holdings.is_full()), (0, false));
     }
 }

@@ -29,6 +29,15 @@ const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The flags of requests that ask for streams.
 const STREAM: u8 = request_flags::STREAM_IN | request_flags::STREAM_OUT;
 
+/// When the bytes came that are being handled.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    /// Since when the first of them may have waited for this turn.
+    came: Instant,
+    /// When the last of them was received: all of them have waited since then.
+    received: Instant,
+}
+
 /// A connection of the server.
 #[derive(Debug)]
 pub(crate) struct ServerConn<S> {
@@ -271,10 +280,11 @@ impl<S: 'static> ServerConn<S> {
     ) -> bool {
         let budgets = shared.config.budgets;
         let mut frames_left = budgets.frames_per_turn;
+        // What lies in the buffer was received in an earlier turn, which says since when it waits.
+        let mut times = Times { came: ready.since, received: ready.since };
         for round in 0.. {
-            if !buffer.is_empty()
-                && !self.handle_frames(shared, buffer, &mut frames_left, ready.since)
-            {
+            if !buffer.is_empty() && !self.handle_frames(shared, buffer, &mut frames_left, times) {
+                ready.since = times.received;
                 return true;
             }
             if self.proto.close_reason().is_some() || !ready.readable {
@@ -288,11 +298,13 @@ impl<S: 'static> ServerConn<S> {
                 return false;
             }
             match shared.receive(&self.socket, buffer, ready) {
-                // What came behind frames of this turn may have come just now.
-                Received::Bytes if frames_left < budgets.frames_per_turn => {
-                    ready.since = shared.now;
+                Received::Bytes => {
+                    times.received = shared.now;
+                    // What came behind frames of this turn may have come just now.
+                    if frames_left < budgets.frames_per_turn {
+                        times.came = shared.now;
+                    }
                 }
-                Received::Bytes => {}
                 Received::Nothing => return false,
                 Received::End => {
                     self.proto.handle_eof();
@@ -313,7 +325,7 @@ impl<S: 'static> ServerConn<S> {
         shared: &mut Shared<I>,
         buffer: &mut RecvBuffer,
         frames_left: &mut usize,
-        since: Instant,
+        times: Times,
     ) -> bool {
         loop {
             if *frames_left == 0 {
@@ -353,9 +365,10 @@ impl<S: 'static> ServerConn<S> {
                     }
                 }
                 ServerInput::Call { request, payload, mut deadline } => {
-                    let waited = shared.now.saturating_duration_since(since);
-                    if !waited.is_zero() {
-                        deadline = deadline.and_then(|by| by.checked_sub(waited));
+                    let waited = shared.now.saturating_duration_since(times.came);
+                    if times.received < shared.now {
+                        let known = shared.now.saturating_duration_since(times.received);
+                        deadline = deadline.and_then(|by| by.checked_sub(known));
                     }
                     if let Some(status) = self.turn_away(shared, &request, waited, deadline) {
                         self.refuse(shared, &request, &status);

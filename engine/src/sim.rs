@@ -63,6 +63,8 @@ pub struct Census {
     pub unsent_max: usize,
     /// Received bytes that wait in the connection that has most of them.
     pub unread_max: usize,
+    /// Bytes and pending calls that count against the shard's budgets.
+    pub held: (usize, usize),
     /// The ids of connections that are paused over their budget of unsent bytes.
     pub paused: Vec<u64>,
 }

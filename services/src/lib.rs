@@ -150,8 +150,8 @@ pub use corewire_engine::SharedChannel;
 #[cfg(feature = "blocking")]
 pub use corewire_engine::blocking;
 pub use corewire_engine::{
-    Address, Budgets, ChannelConfig, ConnectError, IntoAddress, MethodName, NotSent, Peer, Pending, QueueDelay,
-    ShardId, ShardInfo, Spin, StartError, Transport,
+    Address, Budgets, ChannelConfig, ConnectError, IntoAddress, MethodName, NotSent, Peer, Pending,
+    QueueDelay, ShardId, ShardInfo, Spin, StartError, Transport,
 };
 pub use corewire_engine::{ClientConfig, CloseReason, Timeouts};
 pub use corewire_macros::service;
