@@ -30,7 +30,7 @@ const BODY: usize = 64;
 const MESSAGE: usize = 8 * 1024;
 
 /// The most unary calls in flight.
-const IN_FLIGHT: u32 = 64;
+const IN_FLIGHT: u32 = 1024;
 
 /// How long the server may take to notice that a stream is not wanted any more.
 const PATIENCE: Duration = Duration::from_secs(5);

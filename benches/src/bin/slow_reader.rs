@@ -28,8 +28,9 @@ const MIB: f64 = 1024.0 * 1024.0;
 const MEMORY_KIB_MAX: f64 = 2048.0;
 /// How many times the p99 of the calls alone that of the calls beside streams may be, in the median of the rounds.
 const P99_RATIO_MAX: f64 = 2.0;
-/// A reader gets what it asks for, but for this part.
+/// A reader gets what it asks for, but for this part; when nothing is measured, half of it will do.
 const RATE_MISSED_MAX: f64 = 0.05;
+const QUICK_RATE_MISSED_MAX: f64 = 0.5;
 /// What the sender may be ahead of a reader, in KiB for each stream: its window, and what it holds beside it.
 const AHEAD_KIB_MAX: f64 = 256.0 + 32.0 + 3.0 * 8.0;
 
@@ -65,7 +66,7 @@ struct Arguments {
     #[arg(long, default_value_t = 2000.0, value_parser = rate)]
     rate: f64,
 
-    /// One round of a second, whose percentiles are not judged: shows that everything works
+    /// One round of a second, whose times are not judged: shows that everything works
     #[arg(long, conflicts_with_all = ["rounds", "secs"])]
     quick: bool,
 
@@ -290,7 +291,9 @@ fn print_table(results: &[(Variant, Vec<Round>)]) {
 }
 
 /// The bounds that do not hold, in words.
-fn broken(variant: Variant, rounds: &[Round], percentiles: bool) -> Vec<String> {
+///
+/// How fast calls and readers were is judged only if it was `measured`: others may use the cores in a quick run.
+fn broken(variant: Variant, rounds: &[Round], measured: bool) -> Vec<String> {
     if rounds.is_empty() {
         return vec!["there is no round".to_owned()];
     }
@@ -298,7 +301,7 @@ fn broken(variant: Variant, rounds: &[Round], percentiles: bool) -> Vec<String> 
     let all = |figure: fn(&Round) -> f64| rounds.iter().map(figure);
     let most = |figure| all(figure).fold(f64::MIN, f64::max);
     let ratio = over(rounds, p99_ratio).map_or(f64::INFINITY, |it| it.median);
-    if percentiles && ratio > P99_RATIO_MAX {
+    if measured && ratio > P99_RATIO_MAX {
         let ratio = short(ratio);
         broken.push(format!("the p99 of calls is {ratio} x that alone, over {P99_RATIO_MAX} x"));
     }
@@ -312,11 +315,12 @@ fn broken(variant: Variant, rounds: &[Round], percentiles: bool) -> Vec<String> 
     }
     let wanted = variant.read_rate * variant.streams as f64 / MIB;
     let read = all(|round| round.read_mib_s).fold(f64::MAX, f64::min);
-    if read < wanted * (1.0 - RATE_MISSED_MAX) {
+    let missed = if measured { RATE_MISSED_MAX } else { QUICK_RATE_MISSED_MAX };
+    if read < wanted * (1.0 - missed) {
         broken.push(format!("the readers got {read:.2} MiB/s of {wanted:.2}"));
     }
     let missed: u64 = rounds.iter().map(|round| round.alone.missed + round.with.missed).sum();
-    if missed > 0 {
+    if measured && missed > 0 {
         broken.push(format!("{missed} unary calls found no room"));
     }
     broken
