@@ -28,8 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub trait Deadlines {
     /// Answers after so many milliseconds.
     async fn after(&self, ms: u32) -> Result<(), Status>;
-    /// What is there of calls of `after`.
-    async fn census(&self) -> Result<(u64, u64, u64), Status>;
+    /// Handlers of `after` that are alive, and calls that are parked in the driver.
+    async fn census(&self) -> Result<(u64, u64), Status>;
 }
 
 struct Sleeper {
@@ -45,11 +45,10 @@ impl Deadlines for Sleeper {
         Ok(())
     }
 
-    /// Handlers that are alive; calls that ever pended, and those of them that were dropped.
-    async fn census(&self) -> Result<(u64, u64, u64), Status> {
+    async fn census(&self) -> Result<(u64, u64), Status> {
         let counters = self.counters.get().ok_or_else(|| Status::unavailable("it starts"))?;
         let live = Rc::strong_count(&self.live) as u64 - 1;
-        Ok((live, counters.calls_parked.value(), counters.calls_dropped.value()))
+        Ok((live, counters.calls_pending.value()))
     }
 }
 
@@ -195,8 +194,8 @@ async fn run(load: Load) -> Result<Vec<Round>> {
 
 /// Handlers that are alive, or parked calls, whichever are more.
 async fn left(watch: &DeadlinesClient<Channel>) -> Result<u64> {
-    let (live, parked, dropped) = watch.census().await?;
-    Ok(live.max(parked - dropped))
+    let (live, parked) = watch.census().await?;
+    Ok(live.max(parked))
 }
 
 struct Tally {
