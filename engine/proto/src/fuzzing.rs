@@ -19,7 +19,7 @@ pub use world::pair;
 use std::time::Instant;
 
 use corewire_codec::fuzzing::Target;
-use corewire_codec::{ConnectionCredit, InFlight, Limits, MetadataBytes, StreamCredit};
+use corewire_codec::{ConnectionCredit, FrameBytes, InFlight, Limits, MetadataBytes, StreamCredit};
 
 /// Every target by the name of its file in `fuzz/fuzz_targets` and its folder in `fuzz/corpus`.
 pub const TARGETS: [(&str, Target); 3] = [("server", server), ("client", client), ("pair", pair)];
@@ -31,7 +31,7 @@ fn limits() -> Limits {
         stream_credit: StreamCredit::MIN,
         connection_credit: ConnectionCredit::MIN,
         metadata_bytes: MetadataBytes::MIN,
-        ..Limits::default()
+        frame_bytes: FrameBytes::MIN,
     }
 }
 

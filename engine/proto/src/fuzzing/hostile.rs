@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 
 use corewire_codec::fuzzing::Source;
 use corewire_codec::{
-    CancelReason, CompressionId, Credit, Encoding, GoAway, Head, Hello, HelloRecords, Limits,
-    MetadataBuilder, MethodId, RecvBuffer, ReplyHead, RequestHead, Role, SendBuffer, Status,
-    StatusCode, StreamData, TraceContext, VERSION,
+    CancelReason, CompressionId, Credit, Encoding, FrameBytes, GoAway, Head, Hello, HelloRecords,
+    Limits, MetadataBuilder, MetadataBytes, MethodId, Payload, RecvBuffer, ReplyHead, RequestHead,
+    Role, SendBuffer, Status, StatusCode, StreamData, TraceContext, VERSION,
 };
 
 use super::limits;
 
-/// The most bytes that one frame of these targets carries.
-const BODY_BYTES_MAX: u32 = 20_000;
-/// The same with its header.
-const FRAME_BYTES_MAX: u32 = BODY_BYTES_MAX + 16;
+/// The most bytes of a body: more than a frame may have.
+const BODY_BYTES_MAX: u32 = 66_000;
+/// What a frame that is taken costs at most.
+const COST_MAX: u32 = FrameBytes::MIN.get() + 16;
 
 /// What a peer says next: mostly a frame, with fields that are often right; now and then one whose
 /// bits were changed, or any bytes.
@@ -141,6 +141,15 @@ fn take(out: &mut SendBuffer) -> Vec<u8> {
         out.advance(count);
     }
     bytes
+}
+
+/// What holds of the payload of each frame that a connection hands on.
+fn check(payload: &Payload<'_>) {
+    let metadata: usize =
+        payload.metadata().iter().map(|it| 3 + it.key.len() + it.value.len()).sum();
+    assert!(metadata <= MetadataBytes::MIN.get() as usize);
+    let whole = metadata + payload.body().len() + payload.attachment().len();
+    assert!(whole <= FrameBytes::MIN.get() as usize);
 }
 
 /// The line between the two: what the peer said and was not delivered, and what the connection said

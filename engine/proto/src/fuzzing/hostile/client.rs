@@ -10,7 +10,7 @@ use corewire_codec::{
     request_flags,
 };
 
-use super::{FRAME_BYTES_MAX, Line, Windows, hello};
+use super::{COST_MAX, Line, Windows, check, hello};
 use crate::fuzzing::{limits, start};
 use crate::{ClientConfig, ClientConnection, ClientInput, StreamKind, Timeouts};
 
@@ -155,18 +155,24 @@ impl World {
         let now = self.line.now;
         match self.conn.handle_frame(&mut self.recv, &mut self.out, now) {
             ClientInput::NeedBytes | ClientInput::Closed(_) => return false,
-            ClientInput::Reply { work, .. } => self.end(work),
-            ClientInput::StreamEnd { work, .. } => {
+            ClientInput::Reply { work, payload, .. } => {
+                check(&payload);
+                self.end(work);
+            }
+            ClientInput::StreamEnd { work, payload, .. } => {
+                check(&payload);
                 assert!(self.calls[work].kind.is_some_and(StreamKind::server_sends));
                 self.end(work);
             }
-            ClientInput::Opened { call, .. } => {
+            ClientInput::Opened { call, payload } => {
+                check(&payload);
                 let number = *self.conn.work_mut(call).expect("somebody waits");
                 let made = &mut self.calls[number];
                 assert!(made.kind.is_some_and(StreamKind::server_sends) && !made.ended);
                 assert!(!core::mem::replace(&mut made.opened, true), "a stream opens once");
             }
-            ClientInput::StreamData { call, cost, .. } => {
+            ClientInput::StreamData { call, cost, payload, .. } => {
+                check(&payload);
                 let number = *self.conn.work_mut(call).expect("somebody waits");
                 let made = &mut self.calls[number];
                 assert!(made.kind.is_some_and(StreamKind::server_sends) && !made.ended);
@@ -243,7 +249,7 @@ impl World {
         assert_eq!(conn.in_flight(), waiting);
         let most = conn.peer().limits.in_flight.get() as usize;
         assert!(conn.in_flight() <= most && conn.streams() <= most);
-        let most = limits().connection_credit.get() + FRAME_BYTES_MAX;
+        let most = limits().connection_credit.get() + COST_MAX;
         assert!(conn.held_stream_bytes() <= most);
         assert_eq!(conn.poll_timeout().is_none(), conn.close_reason().is_some());
     }

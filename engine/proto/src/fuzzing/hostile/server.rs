@@ -10,7 +10,7 @@ use corewire_codec::{
     request_flags,
 };
 
-use super::{FRAME_BYTES_MAX, Line, Windows, hello};
+use super::{COST_MAX, Line, Windows, check, hello};
 use crate::fuzzing::{limits, start};
 use crate::{ServerConfig, ServerConnection, ServerIdentity, ServerInput, StreamKind, Timeouts};
 
@@ -97,7 +97,8 @@ impl World {
         let now = self.line.now;
         match self.conn.handle_frame(&mut self.recv, &mut self.out, now) {
             ServerInput::NeedBytes | ServerInput::Closed(_) => return false,
-            ServerInput::Call { request, deadline, .. } => {
+            ServerInput::Call { request, payload, deadline } => {
+                check(&payload);
                 let call = request.call;
                 if request.flags & request_flags::ONE_WAY != 0 {
                     self.conn.park(call, deadline, call);
@@ -107,7 +108,8 @@ impl World {
                     self.begin(source, call, deadline, kind);
                 }
             }
-            ServerInput::StreamData { call, cost, end, .. } => {
+            ServerInput::StreamData { call, cost, end, payload, .. } => {
+                check(&payload);
                 assert_eq!(self.conn.parked_mut(call), Some(&mut call.clone()));
                 let open = self.open.get_mut(&call).expect("only calls that go on get data");
                 assert!(open.kind.is_some_and(StreamKind::client_sends) && !open.ended);
@@ -117,7 +119,8 @@ impl World {
                     self.conn.consume(call, cost, &mut self.out);
                 }
             }
-            ServerInput::StreamEnd { call, .. } => {
+            ServerInput::StreamEnd { call, payload, .. } => {
+                check(&payload);
                 let open = self.open.get_mut(&call).expect("only calls that go on get ends");
                 assert!(open.parked && open.kind.is_some_and(StreamKind::client_sends));
                 assert!(!core::mem::replace(&mut open.ended, true), "a half ends once");
@@ -181,11 +184,9 @@ impl World {
                     message.finish().unwrap();
                 }
             }
-            4 | 5 => {
-                if conn.end_stream(call, failure, block, out).is_ok() {
-                    assert_eq!(conn.unpark(call), Some(call));
-                    self.forget(call);
-                }
+            4 | 5 if conn.end_stream(call, failure, block, out).is_ok() => {
+                assert_eq!(conn.unpark(call), Some(call));
+                self.forget(call);
             }
             6 | 7 if running => {
                 out.status(&ReplyHead::ok(call), &status, conn.peer_frame_bytes_max());
@@ -266,7 +267,7 @@ impl World {
         assert!(parked <= 16 && conn.streams() <= 16);
         assert_eq!(conn.one_way_pending(), self.one_way.len());
         assert!(self.one_way.len() <= usize::from(ONE_WAY_MAX));
-        let most = limits().connection_credit.get() + FRAME_BYTES_MAX;
+        let most = limits().connection_credit.get() + COST_MAX;
         assert!(conn.held_stream_bytes() <= most);
         assert_eq!(conn.poll_timeout().is_none(), conn.close_reason().is_some());
     }
