@@ -205,12 +205,12 @@ impl World {
 
     /// What the client says: frames of its streams between their request and their end.
     fn hear(&mut self) {
-        let Self { line, out, taken, windows, calls, .. } = self;
+        let Self { conn, line, out, taken, windows, calls, .. } = self;
         line.hear(out, |head| match head {
             Head::Request(request) if request.flags & request_flags::ONE_WAY != 0 => {}
             Head::Request(request) => {
                 let slot = request.call & 0xffff;
-                assert!(slot < limits().in_flight.get());
+                assert!(slot < conn.peer().limits.in_flight.get());
                 // Of the slot's last call nothing more comes.
                 taken.retain(|call, sends| {
                     let same = call & 0xffff == slot;
