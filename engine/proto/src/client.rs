@@ -313,10 +313,10 @@ impl<T> ClientConnection<T> {
             Err(rule) => return self.misbehaved(rule, out),
         };
         match frame.head {
-            Head::Ping(opaque) => match self.link.handle_ping(opaque, out) {
-                Ok(()) => ClientInput::Handled,
-                Err(rule) => self.misbehaved(rule, out),
-            },
+            Head::Ping(opaque) => {
+                out.pong(opaque);
+                ClientInput::Handled
+            }
             Head::Pong(opaque) => match self.link.handle_pong(opaque) {
                 Ok(()) => ClientInput::Handled,
                 Err(rule) => self.misbehaved(rule, out),

@@ -20,8 +20,6 @@ pub(crate) struct Link {
     said_hello: bool,
     /// Whether the connection reached its age; `age_by` is then the end of its grace.
     aged: bool,
-    /// Pongs since everything was written.
-    pongs: u16,
     /// By how many ms this connection pings earlier than others.
     ping_lead_ms: u32,
     /// Until the hello came: it must be there by then. Afterwards: the frame whose first bytes are
@@ -57,7 +55,6 @@ impl Link {
             call_ended: false,
             said_hello: false,
             aged: false,
-            pongs: 0,
             ping_lead_ms: u32::try_from(ping_lead.as_millis()).unwrap_or(u32::MAX),
             whole_by: now.checked_add(timeouts.hello),
             ping: None,
@@ -132,17 +129,6 @@ impl Link {
         }
     }
 
-    /// Answers a ping. One that leaves its pongs unread and goes on pinging would have them pile up.
-    ///
-    /// # Errors
-    ///
-    /// More pongs than this side keeps wait for a peer that takes none (REQ-56).
-    pub(crate) fn handle_ping(&mut self, opaque: u64, out: &mut SendBuffer) -> Result<(), Rule> {
-        self.pongs = self.pongs.checked_add(1).ok_or(Rule::WriteTimeout)?;
-        out.pong(opaque);
-        Ok(())
-    }
-
     pub(crate) fn handle_pong(&mut self, opaque: u64) -> Result<(), Rule> {
         match self.ping.take() {
             Some(_) if u64::from(self.pings) == opaque => Ok(()),
@@ -162,7 +148,6 @@ impl Link {
         self.handle_now(now);
         if !blocked {
             self.blocked = None;
-            self.pongs = 0;
         } else if progress || self.blocked.is_none() {
             self.blocked = Some(now);
             // Its silence counts from when it has caught up.

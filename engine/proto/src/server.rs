@@ -271,10 +271,10 @@ impl<T> ServerConnection<T> {
         };
         match frame.head {
             Head::Cancel { call, .. } => self.handle_cancel(call, out),
-            Head::Ping(opaque) => match self.link.handle_ping(opaque, out) {
-                Ok(()) => ServerInput::Handled,
-                Err(rule) => self.misbehaved(rule, out),
-            },
+            Head::Ping(opaque) => {
+                out.pong(opaque);
+                ServerInput::Handled
+            }
             Head::Pong(opaque) => match self.link.handle_pong(opaque) {
                 Ok(()) => ServerInput::Handled,
                 Err(rule) => self.misbehaved(rule, out),

@@ -33,34 +33,6 @@ fn pings_are_answered_with_their_value() {
     assert_eq!(said_later(&pair.client.out), pongs);
 }
 
-/// REQ-56, rule 31: a peer that pings for ever is answered for ever if it takes the pongs; of those that
-/// it leaves, so many are kept and no more.
-#[test]
-fn pings_whose_pongs_nobody_takes() {
-    let pings = bytes(|out| (0..1_000).for_each(|n| out.ping(n)));
-    let mut pair = Pair::ready();
-    for _ in 0..200 {
-        pair.server.feed(&pings, pair.now);
-        pair.client.feed(&pings, pair.now);
-        assert_eq!(said_later(&pair.server.out).len(), 1_000);
-        pair.server.out.clear();
-        pair.client.out.clear();
-        pair.server.conn.handle_write(true, false, pair.now);
-        pair.client.conn.handle_write(true, false, pair.now);
-    }
-    for round in 0..100 {
-        pair.server.feed(&pings, pair.now);
-        pair.client.feed(&pings, pair.now);
-        // A byte now and then does not help.
-        pair.server.conn.handle_write(true, true, pair.now);
-        pair.client.conn.handle_write(true, true, pair.now);
-        let fault = if round < 65 { None } else { misbehaved(Rule::WriteTimeout) };
-        assert_eq!(pair.server.conn.close_reason(), fault);
-        assert_eq!(pair.client.conn.close_reason(), fault);
-    }
-    assert!(pair.client.out.len() < 66_000 * 16 && pair.server.out.len() < 66_000 * 16);
-}
-
 /// REQ-58, rule 30: a peer that answers no ping is given up, at the time and not before.
 #[test]
 fn no_pong_ends_the_connection() {
