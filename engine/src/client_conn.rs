@@ -1,5 +1,8 @@
 //! One connection that a channel made, and its turn.
 
+#[cfg(feature = "sim")]
+mod census;
+
 use corewire_codec::{CancelReason, RecvBuffer};
 use corewire_proto::{ClientConnection, ClientInput, CloseReason};
 use std::rc::Rc;
