@@ -295,7 +295,13 @@ fn handle_frames<I: Io>(
                     streams.handle_writable(call);
                 }
             }
-            ClientInput::Ready => state.handle_ready(),
+            ClientInput::Ready => {
+                state.handle_ready();
+                // The hello grants more than was assumed before it, and no grant of credit says so.
+                if let Some(streams) = streams {
+                    streams.handle_writable(None);
+                }
+            }
             ClientInput::Reply { work, head, payload } => {
                 state.complete(work, Ok(Reply::new(head, payload)));
             }
