@@ -23,20 +23,22 @@ use crate::trace::{Note, Violated};
 /// Ids of calls that handlers make begin here.
 const HOP_IDS: u64 = 1 << 48;
 
-/// The channels of one server host to the servers, made when they are first used.
+/// The channels of one server host by server and by how far a call has still to go, made when they are
+/// first used. On one channel for all, calls could wait for slots that are held by calls which wait for
+/// them in turn.
 #[derive(Debug, Default)]
-pub(crate) struct Channels(RefCell<BTreeMap<usize, Channel>>);
+pub(crate) struct Channels(RefCell<BTreeMap<(usize, u8), Channel>>);
 
 impl Channels {
-    fn to(&self, server: usize, core: &Core) -> Option<Channel> {
+    fn to(&self, server: usize, hops: u8, core: &Core) -> Option<Channel> {
         let mut channels = self.0.borrow_mut();
-        if let Some(channel) = channels.get(&server) {
+        if let Some(channel) = channels.get(&(server, hops)) {
             return Some(channel.clone());
         }
         let (config, jitter) = (core.plan.channel.clone(), core.dice.word());
         match sim::channel(crate::io::address(server), config, jitter) {
             Ok(channel) => {
-                channels.insert(server, channel.clone());
+                channels.insert((server, hops), channel.clone());
                 Some(channel)
             }
             Err(error) => {
@@ -83,7 +85,7 @@ impl Hop {
         ask: &Ask,
         deadline: Option<u64>,
     ) -> Option<Self> {
-        let channel = channels.to(core.dice.below(core.plan.servers), core)?;
+        let channel = channels.to(core.dice.below(core.plan.servers), ask.hops, core)?;
         let next = {
             let mut made = ledger.hops_made.borrow_mut();
             *made += 1;

@@ -8,7 +8,7 @@ use corewire_engine::sim::{self, StreamCensus};
 use corewire_proto::StreamAccounts;
 
 use crate::core::Core;
-use crate::host::Host;
+use crate::host::{Host, Kind};
 use crate::ledger::{Call, End, Ledger, State};
 use crate::message::CallKind;
 use crate::net::Net;
@@ -213,8 +213,9 @@ fn credit(world: &World) -> Option<String> {
     let servers: Vec<StreamCensus> = world.hosts.iter().filter_map(census).flatten().collect();
     let window = world.core.plan.limits.connection_credit.get();
     let whole = StreamAccounts { available: window, held: 0, ungranted: 0 };
-    for host in &world.hosts {
-        for channel in &host.channels {
+    // A changed byte may be one of a grant.
+    for host in world.hosts.iter().filter(|host| host.kind != Kind::Client { mutating: true }) {
+        for channel in host.channels.iter().take(world.core.plan.channels) {
             let Some(client) = sim::channel_census(channel).streams else { continue };
             let server = servers.iter().find(|server| server.connection == client.connection);
             let Some(server) = server else { continue };

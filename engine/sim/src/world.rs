@@ -1,6 +1,7 @@
 //! The world: hosts, network, clock. It takes one step after the other until the run is over.
 
 use std::rc::Rc;
+use std::task::Waker;
 
 use corewire_engine::sim;
 
@@ -160,6 +161,8 @@ impl World {
                 waker.wake_by_ref();
             }
         }
+        let works = self.ledger.works.borrow();
+        works.values().filter_map(|work| work.waker.as_ref()).for_each(Waker::wake_by_ref);
     }
 
     /// A calm call on each channel must succeed, after some tries if its connection was lost.
