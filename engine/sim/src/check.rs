@@ -106,8 +106,12 @@ fn client_bounds(core: &Core, host: &Host) {
     for channel in &host.channels {
         let census = sim::channel_census(channel);
         let in_flight = census.in_flight;
-        // Requests, their cancels and what streams may have unsent; a pong now and then.
-        let unsent = calls * (frame + 64) + (1 << 20) + 64 * 1024;
+        // Requests and their cancels, what streams may have unsent, and a pong now and then: nothing
+        // that a server decides.
+        let request = if plan.habits.large > 0 { frame } else { 256 };
+        let streams = plan.budgets.unsent_bytes_max / 4 + 256 * 1024 + frame;
+        let streams = if plan.habits.stream > 0 || plan.held > 0 { streams } else { 0 };
+        let unsent = calls * (request + 64) + streams + 64 * 1024;
         let held = plan.limits.connection_credit.get() as usize + frame + 16;
         bounded(core, host.number, "calls of a channel", in_flight.max(census.calls), calls + 64);
         bounded(core, host.number, "unsent bytes of a channel", census.unsent, unsent);

@@ -220,7 +220,7 @@ impl Conversation {
                 Manner::Flood => self.stream(core),
                 Manner::Grants => self.grant(core),
                 Manner::Leaves if dice.chance(50_000) => self.leave(core),
-                Manner::Pings => self.out.ping(dice.word()),
+                Manner::Pings => (0..100).for_each(|_| self.out.ping(dice.word())),
                 Manner::Ends if !self.calls.is_empty() => self.end(core),
                 Manner::Strange | Manner::Leaves | Manner::Ends => self.reply_well(core),
             }
