@@ -98,8 +98,9 @@ fn wish(core: &Core, id: u64, unreliable: bool) -> Wish {
         CallKind::OneWay => false,
         CallKind::Unary => behaviour.is_endless(),
     };
-    let timeout = dice
-        .chance(habits.deadline)
+    // A one-way call cannot be given up, and would hold its part of the server's budgets for ever.
+    let timed = kind == CallKind::OneWay && behaviour.is_endless();
+    let timeout = (timed || dice.chance(habits.deadline))
         .then(|| Duration::from_micros(dice.spread(1, 5_000_000) - dice.between(0, 1)));
     let needed = (endless || unreliable) && timeout.is_none();
     let give_up = (dice.chance(habits.give_up) || needed).then(|| dice.spread(1_000, 2 * SECOND));

@@ -85,10 +85,12 @@ fn judge_reply(core: &Core, ledger: &Ledger, call: &Call, id: u64, reply: &Reply
         asks.get(&id).is_some_and(|ask| serve::explains(ask, code))
     };
     // What a server passes on has its reason at another one.
-    let passed_on = call.hops > 0 && matches!(code, StatusCode::Aborted | StatusCode::Unavailable);
+    let passed_on = call.hops > 0 && [StatusCode::Aborted, StatusCode::Unavailable, StatusCode::ResourceExhausted].contains(&code);
     let explained = match code {
         StatusCode::DeadlineExceeded => is_over(core, call),
         StatusCode::Unavailable => refused || passed_on,
+        // For want of room, or because it waited for too long.
+        StatusCode::ResourceExhausted if refused => !call.begun,
         StatusCode::Unimplemented => refused && streams && !core.plan.streams,
         _ if !call.begun || refused => false,
         _ if streams && call.behaviour == Behaviour::Echo => of_script(),

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use corewire_codec::{ConnectionCredit, FrameBytes, InFlight, Limits, StreamCredit};
-use corewire_engine::{Budgets, ChannelConfig, ClientConfig, Timeouts};
+use corewire_engine::{Budgets, ChannelConfig, ClientConfig, QueueDelay, Timeouts};
 
 use crate::core::{Dice, SURE};
 
@@ -130,6 +130,7 @@ impl Plan {
             connection_credit: connection_credit(dice),
             ..Limits::default()
         };
+        let held = if dice.chance(300_000) { dice.between(1, 2) } else { 0 };
         Self {
             servers: if dice.chance(300_000) { 2 } else { 1 },
             shards: 1 + dice.below(3),
@@ -139,7 +140,7 @@ impl Plan {
             span,
             limits,
             timeouts,
-            budgets: budgets(dice),
+            budgets: if held > 0 { roomy(budgets(dice, &limits)) } else { budgets(dice, &limits) },
             channel: channel(dice, limits, timeouts),
             drain_within: dice.spread(5 * MS, 30 * SECOND),
             rates: rates(dice, trouble),
@@ -156,7 +157,7 @@ impl Plan {
             hostile: usize::try_from(count(dice, trouble, 4)).unwrap_or(0),
             renewals: count(dice, trouble / 2, 4),
             mutating: dice.chance(trouble / 4),
-            held: if dice.chance(300_000) { dice.between(1, 2) } else { 0 },
+            held,
             streams: !dice.chance(50_000),
             one_way_pending_max: u16::try_from(dice.spread(1, 64) - 1).unwrap_or(0),
             impostors: usize::try_from(count(dice, trouble / 3, 2)).unwrap_or(0),
@@ -212,7 +213,7 @@ fn timeouts(dice: &Dice) -> Timeouts {
     }
 }
 
-fn budgets(dice: &Dice) -> Budgets {
+fn budgets(dice: &Dice, limits: &Limits) -> Budgets {
     if dice.chance(300_000) {
         return Budgets::default();
     }
@@ -223,6 +224,25 @@ fn budgets(dice: &Dice) -> Budgets {
         unsent_bytes_max: dice.size(64, 1 << 20),
         send_bytes_per_turn: dice.size(64, 1 << 20),
         accepts_per_turn: dice.size(1, 64),
+        call_bytes: dice.size(1, 4096),
+        connection_bytes_max: dice.size(1, 1 << 20),
+        shard_bytes_max: limits.frame_bytes.get() as usize + dice.size(64, 1 << 20),
+        shard_calls_max: dice.size(1, 1024),
+        patience: Duration::from_millis(dice.spread(1, 500)),
+        queue_delay: dice.chance(300_000).then(|| {
+            let target = Duration::from_micros(dice.spread(100, 20_000));
+            QueueDelay { target, interval: target * u32::try_from(1 + dice.below(20)).unwrap_or(1) }
+        }),
+    }
+}
+
+/// Budgets under which a few calls that stall leave room for others.
+fn roomy(budgets: Budgets) -> Budgets {
+    Budgets {
+        connection_bytes_max: budgets.connection_bytes_max.max(1 << 20),
+        shard_bytes_max: budgets.shard_bytes_max.max(2 << 20),
+        shard_calls_max: budgets.shard_calls_max.max(64),
+        ..budgets
     }
 }
 
