@@ -3,7 +3,7 @@
 #[cfg(feature = "sim")]
 mod census;
 
-use corewire_codec::{RecvBuffer, RequestHead, SendBuffer, request_flags};
+use corewire_codec::{RecvBuffer, RequestHead, SendBuffer, Status, request_flags};
 use corewire_proto::{
     CloseReason, ServerConfig, ServerConnection, ServerIdentity, ServerInput, StreamKind,
 };
@@ -379,13 +379,19 @@ impl<S: 'static> ServerConn<S> {
         }
     }
 
-    /// The drain deadline passed.
-    pub(crate) fn abandon<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
-        if self.linger.is_none() {
-            self.proto.close(CloseReason::DrainDeadline);
-            self.report(shared, CloseReason::DrainDeadline);
+    /// The drain deadline passed: the next turn tells the callers who still wait, and closes.
+    pub(crate) fn abandon(&mut self) {
+        self.proto.close(CloseReason::DrainDeadline);
+    }
+
+    /// Nobody may wait for the handlers any longer: their callers hear that, and they are dropped.
+    #[cold]
+    fn finish_calls<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) {
+        let status = Status::unavailable("the server closes; the call was stopped while it ran");
+        for parked in self.proto.finish_all(&status, &mut self.send) {
+            shared.calls.end(parked, Ended::Dropped, &shared.counters);
         }
-        self.drop_calls(shared);
+        self.flush(shared, ready);
     }
 
     fn report<I: Io<Socket = S>>(&self, shared: &Shared<I>, reason: CloseReason) {
@@ -412,9 +418,15 @@ impl<S: 'static> ServerConn<S> {
         reason: CloseReason,
     ) -> (After, Option<Instant>) {
         self.report(shared, reason);
+        if reason == CloseReason::DrainDeadline {
+            self.finish_calls(shared, ready);
+        }
         self.drop_calls(shared);
         self.recv = RecvBuffer::new();
-        let last_words = matches!(reason, CloseReason::PeerMisbehaved(_) | CloseReason::Drained);
+        let last_words = matches!(
+            reason,
+            CloseReason::PeerMisbehaved(_) | CloseReason::Drained | CloseReason::DrainDeadline
+        );
         if !last_words || ready.hangup {
             return (After::Drop, None);
         }

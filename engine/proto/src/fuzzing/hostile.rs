@@ -255,7 +255,7 @@ pub fn client(data: &[u8]) {
     let mut now = start();
     let config = Arc::new(ClientConfig { limits: limits(), ..ClientConfig::default() });
     let (mut recv, mut out) = (RecvBuffer::new(), SendBuffer::new());
-    let mut conn: ClientConnection<usize> = ClientConnection::new(config, &mut out, now);
+    let mut conn: ClientConnection<usize> = ClientConnection::new(config, 0, &mut out, now);
     let mut listener = Listener::new();
     if source.below(8) != 0 {
         recv.extend_from_slice(&hello(Role::Server));
