@@ -384,14 +384,22 @@ impl<S: 'static> ServerConn<S> {
         self.proto.close(CloseReason::DrainDeadline);
     }
 
-    /// Nobody may wait for the handlers any longer: their callers hear that, and they are dropped.
+    /// Nobody may wait for the handlers any longer: their callers hear that (REQ-76), and they are dropped.
+    /// Answers whether anything is left to be heard.
     #[cold]
-    fn finish_calls<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) {
+    fn finish_calls<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut Shared<I>,
+        ready: &mut Ready,
+    ) -> bool {
         let status = Status::unavailable("the server closes; the call was stopped while it ran");
-        for parked in self.proto.finish_all(&status, &mut self.send) {
+        let parked = self.proto.finish_all(&status, &mut self.send);
+        let told = !self.send.is_empty();
+        for parked in parked {
             shared.calls.end(parked, Ended::Dropped, &shared.counters);
         }
         self.flush(shared, ready);
+        told
     }
 
     fn report<I: Io<Socket = S>>(&self, shared: &Shared<I>, reason: CloseReason) {
@@ -418,15 +426,11 @@ impl<S: 'static> ServerConn<S> {
         reason: CloseReason,
     ) -> (After, Option<Instant>) {
         self.report(shared, reason);
-        if reason == CloseReason::DrainDeadline {
-            self.finish_calls(shared, ready);
-        }
+        let told = reason == CloseReason::DrainDeadline && self.finish_calls(shared, ready);
         self.drop_calls(shared);
         self.recv = RecvBuffer::new();
-        let last_words = matches!(
-            reason,
-            CloseReason::PeerMisbehaved(_) | CloseReason::Drained | CloseReason::DrainDeadline
-        );
+        let last_words =
+            told || matches!(reason, CloseReason::PeerMisbehaved(_) | CloseReason::Drained);
         if !last_words || ready.hangup {
             return (After::Drop, None);
         }
