@@ -9,10 +9,10 @@ use std::time::Instant;
 
 use crate::channel::{ChannelCore, ChannelState};
 use crate::config::{ONE_WAY_UNSENT_MAX, Reply};
-use crate::driver::{After, Ready, Received, Shared, stream_bytes_max};
 use crate::failure::CallFailure;
 use crate::io::{Io, Token};
 use crate::stream::{StreamCell, StreamQueue};
+use crate::turn::{After, Ready, Received, Shared, stream_bytes_max};
 
 /// A connection of a channel. Its state machine and send buffer live in the channel, where calls
 /// reach them; the socket and what was received live here.

@@ -15,7 +15,7 @@
 #[cfg(feature = "sim")]
 mod census;
 
-use corewire_codec::{RecvBuffer, SendBuffer};
+use corewire_codec::SendBuffer;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io;
@@ -32,13 +32,16 @@ use crate::client_conn::ClientConn;
 use crate::counters::ShardCounters;
 use crate::dispatch::Dispatch;
 use crate::doorbell::Order;
+use crate::holdings::Holdings;
 use crate::io::{Io, Readiness, Token};
 use crate::local::Local;
+use crate::queue_delay::DelayWatch;
 use crate::recv_pool::RecvPool;
 use crate::server_conn::ServerConn;
 use crate::shard::DriverConfig;
 use crate::stream::StreamCell;
 use crate::timers::Timers;
+use crate::turn::{After, Ready, Shared};
 
 /// How long a shard leaves its listener alone after the system refused it a descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -51,124 +54,6 @@ const STALE_TIMERS_MAX: usize = 1024;
 
 /// How many rounds of accepting a drain begins with.
 const DRAIN_ACCEPTS: usize = 256;
-
-/// What every connection needs while it has its turn.
-pub(crate) struct Shared<I: Io> {
-    pub(crate) io: I,
-    pub(crate) config: DriverConfig,
-    pub(crate) counters: Arc<ShardCounters>,
-    pub(crate) dispatch: Rc<dyn Dispatch>,
-    pub(crate) calls: ParkedCalls,
-    pub(crate) timers: Timers,
-    /// Lent to each connection for its turn, so that idle ones own no buffers.
-    pub(crate) recv: RecvPool,
-    pub(crate) send: SendBuffer,
-    pub(crate) now: Instant,
-    /// While the shard drains: by when all calls must have ended.
-    pub(crate) drain_by: Option<Instant>,
-}
-
-/// How one receive went.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Received {
-    /// Bytes came.
-    Bytes,
-    /// Nothing is there.
-    Nothing,
-    /// The peer closed its side.
-    End,
-    /// The transport failed.
-    Failed(io::ErrorKind),
-}
-
-/// How writing went.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Written {
-    /// Whether any byte left.
-    pub(crate) progress: bool,
-    /// How the transport failed; what waited is forgotten then.
-    pub(crate) failed: Option<io::ErrorKind>,
-    /// Whether it stopped at the bound of a turn: the socket may take more, and nobody will say so.
-    pub(crate) more: bool,
-}
-
-impl<I: Io> Shared<I> {
-    /// Receives once into `buffer`, or one with more room that it is changed for, and notes in `ready`
-    /// what that tells.
-    #[inline]
-    pub(crate) fn receive(
-        &mut self,
-        socket: &I::Socket,
-        buffer: &mut RecvBuffer,
-        ready: &mut Ready,
-    ) -> Received {
-        let room = self.recv.make_room(buffer);
-        self.counters.receives.add(1);
-        let outcome = self.io.recv(socket, buffer.storage(0), room);
-        // A receive that did not fill its buffer has emptied the socket, unless the peer's end is
-        // behind it.
-        ready.readable =
-            matches!(outcome, Ok(count) if count > 0 && (count == room || ready.hangup));
-        match outcome {
-            Ok(0) => Received::End,
-            Ok(count) => {
-                ready.received = true;
-                self.counters.bytes_received.add(count as u64);
-                Received::Bytes
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
-            Err(error) => Received::Failed(error.kind()),
-        }
-    }
-
-    /// Writes what there is, first and without asking; stops at the first `WouldBlock`, or at the
-    /// bound of a turn. A connection that was never reported writable is still worth trying.
-    #[inline]
-    pub(crate) fn write(
-        &mut self,
-        socket: &I::Socket,
-        out: &mut SendBuffer,
-        ready: &mut Ready,
-    ) -> Written {
-        let mut written = Written { progress: false, failed: None, more: false };
-        let mut left = self.config.budgets.send_bytes_per_turn;
-        while !out.is_empty() {
-            if left == 0 {
-                written.more = true;
-                break;
-            }
-            self.counters.sends.add(1);
-            match self.io.send(socket, out, left) {
-                Ok(count) => {
-                    written.progress = true;
-                    left = left.saturating_sub(count);
-                    self.counters.bytes_sent.add(count as u64);
-                    out.advance(count);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready.writable = false;
-                    break;
-                }
-                Err(error) => {
-                    written.failed = Some(error.kind());
-                    out.clear();
-                }
-            }
-        }
-        written
-    }
-}
-
-/// What a connection wants after its turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum After {
-    /// To be left alone until something happens.
-    Wait,
-    /// Another turn: there is work left.
-    Again,
-    /// To be dropped.
-    Drop,
-}
 
 enum Conn<I: Io> {
     Server(Box<ServerConn<I::Socket>>),
@@ -208,7 +93,8 @@ pub(crate) struct Driver<I: Io> {
     conns: Slab<Entry<I>>,
     generation: u32,
     server_conns: usize,
-    run: VecDeque<Token>,
+    /// Who wants a turn, and since when.
+    run: VecDeque<(Token, Instant)>,
     /// The connection that received last, if it was the only one in its round.
     hot: Option<Token>,
     hot_tries: u32,
@@ -231,17 +117,22 @@ impl<I: Io> Driver<I> {
         for (index, listener) in listeners.iter().enumerate() {
             io.watch_listener(listener, Token::listener(index))?;
         }
+        let now = io.now();
+        let budgets = &config.budgets;
         let listen = |listener| Listening { listener, acceptable: true };
         Ok(Self {
             server: Rc::new(config.server),
             shared: Shared {
-                now: io.now(),
+                now,
+                clock_in: 1,
+                holdings: Holdings::new(budgets, local.stream_bytes.clone()),
+                delay: budgets.queue_delay.map(|delay| DelayWatch::new(delay, now)),
                 io,
                 counters,
                 dispatch,
                 calls: ParkedCalls::new(Rc::clone(&local)),
                 timers: Timers::default(),
-                recv: RecvPool::new(config.budgets.receive_bytes),
+                recv: RecvPool::new(budgets.receive_bytes),
                 send: SendBuffer::new(),
                 drain_by: None,
                 config,
@@ -271,8 +162,10 @@ impl<I: Io> Driver<I> {
         let ready = !self.run.is_empty() || self.is_acceptable() || busy;
         let wait = if ready { Duration::ZERO } else { wait };
         self.shared.io.poll(&mut self.news, wait)?;
-        self.shared.now = self.shared.io.now();
-        self.local.set_now(Some(self.shared.now));
+        self.shared.read_clock();
+        if let Some(delay) = &mut self.shared.delay {
+            delay.begin_turn(self.shared.now);
+        }
         self.take_readiness();
         if self.local.take_news() {
             self.take_local();
@@ -288,11 +181,24 @@ impl<I: Io> Driver<I> {
     fn run_queue(&mut self) -> usize {
         let rounds = self.run.len();
         for _ in 0..rounds {
-            let Some(token) = self.run.pop_front() else { break };
-            let received = self.run_connection(token);
+            let Some((token, since)) = self.run.pop_front() else { break };
+            let received = self.run_connection(token, since);
             self.hot = (received && rounds == 1).then_some(token);
         }
+        self.tell_holdings();
         rounds
+    }
+
+    /// Gives those a turn that wait for room when there may be some, and tells what is held.
+    fn tell_holdings(&mut self) {
+        if let Some(waiting) = self.shared.holdings.take_waiting() {
+            for token in waiting {
+                self.enqueue(token);
+            }
+        }
+        let Shared { counters, holdings, .. } = &self.shared;
+        counters.calls_pending.set(holdings.calls() as u64);
+        counters.held_bytes.set(holdings.bytes() as u64);
     }
 
     /// Takes what tasks and handlers have just left, and nothing else: their requests leave without
@@ -301,9 +207,10 @@ impl<I: Io> Driver<I> {
         if self.local.take_news() {
             self.take_local();
             for _ in 0..self.run.len() {
-                let Some(token) = self.run.pop_front() else { break };
-                self.run_connection(token);
+                let Some((token, since)) = self.run.pop_front() else { break };
+                self.run_connection(token, since);
             }
+            self.tell_holdings();
         }
     }
 
@@ -328,9 +235,8 @@ impl<I: Io> Driver<I> {
             return None;
         };
         entry.readable = true;
-        self.shared.now = self.shared.io.now();
-        self.local.set_now(Some(self.shared.now));
-        Some(self.run_connection(token))
+        self.shared.read_clock();
+        Some(self.run_connection(token, self.shared.now))
     }
 
     /// The time that the last turn worked with.
@@ -351,10 +257,14 @@ impl<I: Io> Driver<I> {
     }
 
     fn enqueue(&mut self, token: Token) -> Option<&mut Entry<I>> {
+        self.enqueue_since(token, self.shared.now)
+    }
+
+    fn enqueue_since(&mut self, token: Token, since: Instant) -> Option<&mut Entry<I>> {
         let entry = self.conns.get_mut(token.index()).filter(|entry| entry.token == token)?;
         if !entry.queued {
             entry.queued = true;
-            self.run.push_back(token);
+            self.run.push_back((token, since));
         }
         Some(entry)
     }
@@ -567,7 +477,7 @@ impl<I: Io> Driver<I> {
     }
 
     /// Gives a connection its turn; answers whether it received something.
-    fn run_connection(&mut self, token: Token) -> bool {
+    fn run_connection(&mut self, token: Token, since: Instant) -> bool {
         let Some(entry) = self.conns.get_mut(token.index()).filter(|entry| entry.token == token)
         else {
             return false;
@@ -580,6 +490,7 @@ impl<I: Io> Driver<I> {
             hangup: entry.hangup,
             due: core::mem::take(&mut entry.due),
             received: false,
+            since,
         };
         let mut armed = entry.armed;
         let (after, timer) = match &mut conn {
@@ -601,13 +512,14 @@ impl<I: Io> Driver<I> {
             entry.conn = Some(conn);
         }
         if after == After::Again {
-            self.enqueue(token);
+            self.enqueue_since(token, ready.since);
         }
         ready.received
     }
 
     fn forget(&mut self, conn: Conn<I>) {
-        if let Conn::Server(_) = conn {
+        if let Conn::Server(mut conn) = conn {
+            conn.leave(&mut self.shared);
             self.server_conns -= 1;
             self.shared.counters.connections_open.set(self.server_conns as u64);
         }
@@ -655,28 +567,11 @@ impl<I: Io> Driver<I> {
     }
 }
 
-/// Unsent bytes of a connection above which its streams write nothing more: a part of what it may hold,
-/// so that streams neither keep it from being read nor replies far from the socket.
-pub(crate) fn stream_bytes_max<I: Io>(shared: &Shared<I>) -> usize {
-    shared.config.budgets.unsent_bytes_max / 4
-}
-
 /// Whether the system lacks descriptors or memory for one more connection.
 fn is_exhaustion(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
-}
-
-/// A connection's readiness, for the length of its turn.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ready {
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
-    pub(crate) hangup: bool,
-    pub(crate) due: bool,
-    /// Set by the turn: something was received.
-    pub(crate) received: bool,
 }
 
 #[cfg(test)]

@@ -54,6 +54,8 @@ pub mod bench_hooks;
 
 // What runs on glommio.
 #[cfg(feature = "shard")]
+mod budgets;
+#[cfg(feature = "shard")]
 mod calls;
 #[cfg(feature = "shard")]
 mod channel;
@@ -78,6 +80,8 @@ pub mod epoll;
 #[cfg(feature = "shard")]
 mod executor;
 #[cfg(feature = "shard")]
+mod holdings;
+#[cfg(feature = "shard")]
 pub mod io;
 #[cfg(feature = "shard")]
 mod listener;
@@ -87,6 +91,8 @@ mod local;
 mod placement;
 #[cfg(feature = "shard")]
 mod preflight;
+#[cfg(feature = "shard")]
+mod queue_delay;
 #[cfg(feature = "shard")]
 mod recv_pool;
 #[cfg(feature = "shard")]
@@ -110,13 +116,17 @@ mod supervisor;
 mod tasks;
 #[cfg(feature = "shard")]
 mod timers;
+#[cfg(feature = "shard")]
+mod turn;
 
 pub use address::{Address, IntoAddress, Peer};
+#[cfg(feature = "shard")]
+pub use budgets::{Budgets, QueueDelay};
 pub use config::{ChannelConfig, Reply};
 pub use corewire_proto::{ClientConfig, CloseReason, StreamKind, Timeouts};
 pub use error::StartError;
 pub use failure::{CallFailure, ConnectError, NotSent};
-pub use shard::{Budgets, ShardId, ShardInfo, Spin};
+pub use shard::{ShardId, ShardInfo, Spin};
 #[cfg(any(feature = "shard", feature = "tokio"))]
 pub use shared::SharedChannel;
 pub use transport::{MethodName, Outcome, Pending, Transport};

@@ -18,13 +18,14 @@ use corewire_codec::Limits;
 use corewire_proto::{ServerConfig, Timeouts};
 
 use crate::address::Address;
+use crate::budgets::Budgets;
 use crate::counters::ShardCounters;
 use crate::dispatch::Dispatch;
 use crate::doorbell::{Doorbell, Order};
 use crate::error::StartError;
 use crate::executor::{ShardParts, run_with_driver};
 use crate::placement::Placement;
-use crate::shard::{Budgets, DriverConfig, ShardId, ShardInfo, Spin};
+use crate::shard::{DriverConfig, ShardId, ShardInfo, Spin};
 use crate::supervisor::{Event, Supervisor, Watched};
 use crate::{listener, preflight};
 
@@ -91,25 +92,8 @@ impl EngineConfig {
         if self.backlog == 0 {
             return bad("backlog is 0; it must be between 1 and 65535".into());
         }
-        let budgets = &self.budgets;
-        let counts = [
-            ("budgets.frames_per_turn", budgets.frames_per_turn),
-            ("budgets.receives_per_turn", budgets.receives_per_turn),
-            ("budgets.send_bytes_per_turn", budgets.send_bytes_per_turn),
-            ("budgets.accepts_per_turn", budgets.accepts_per_turn),
-        ];
-        for (name, value) in counts {
-            if value == 0 {
-                return bad(format!(
-                    "{name} is 0; it must be at least 1, or the shard does nothing"
-                ));
-            }
-        }
-        if !(4096..=16 << 20).contains(&budgets.receive_bytes) {
-            let value = budgets.receive_bytes;
-            return bad(format!(
-                "budgets.receive_bytes is {value}; it must be between 4096 and 16777216"
-            ));
+        if let Err(text) = self.budgets.check(self.limits.frame_bytes.get() as usize) {
+            return bad(text);
         }
         if self.drain_within > DRAIN_MAX {
             let value = self.drain_within;

@@ -13,6 +13,7 @@ use corewire_codec::Limits;
 use corewire_proto::{ServerConfig, Timeouts};
 
 use crate::address::Address;
+use crate::budgets::Budgets;
 use crate::channel::Channel;
 use crate::config::ChannelConfig;
 use crate::counters::ShardCounters;
@@ -22,7 +23,7 @@ use crate::driver::Driver;
 use crate::failure::NotSent;
 use crate::io::Io;
 use crate::local::{Local, set_clock};
-use crate::shard::{Budgets, DriverConfig, ShardInfo};
+use crate::shard::{DriverConfig, ShardInfo};
 
 /// What a simulated shard is told.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +63,8 @@ pub struct Census {
     pub unsent_max: usize,
     /// Received bytes that wait in the connection that has most of them.
     pub unread_max: usize,
+    /// Bytes and pending calls that count against the shard's budgets.
+    pub held: (usize, usize),
     /// The ids of connections that are paused over their budget of unsent bytes.
     pub paused: Vec<u64>,
 }

@@ -206,6 +206,13 @@ impl<T> ServerConnection<T> {
         self.accepted
     }
 
+    /// Whether both sides have said hello and none has ended the connection.
+    #[must_use]
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Draining)
+    }
+
     /// Whether a go-away was sent and calls are being finished.
     #[must_use]
     pub fn is_draining(&self) -> bool {

@@ -67,6 +67,8 @@ pub(crate) fn after_turn(world: &World, number: usize) {
         ("calls in flight", census.in_flight_max, in_flight),
         ("wakes", census.woken_max, 2 * in_flight + 16),
         ("timers", census.timers, 2 * census.connections + 1024 + 64),
+        // One request goes over it, and what handlers answer then.
+        ("held calls", census.held.1, plan.budgets.shard_calls_max),
         ("run queue", census.run_queue, census.connections + 64),
     ];
     for (what, value, most) in bounds {
@@ -167,7 +169,7 @@ pub(crate) fn drained(host: &Host, core: &Core, net: &Net, ledger: &Ledger) {
     let open = shard.counters().connections_open.value();
     let ends = net.open_ends(host.set);
     let works = ledger.works.borrow().values().filter(|work| work.host == host.number).count();
-    let left = census.connections + census.in_flight + ends + works;
+    let left = census.connections + census.in_flight + ends + works + census.held.1;
     if left > 0 || open > 0 || census.parked {
         core.violated(Violated::Leftover, || {
             format!(
@@ -186,7 +188,8 @@ pub(crate) fn nothing_is_left(world: &World) {
         let census = shard.census();
         let ends = world.net.open_ends(host.set);
         let tasks = host.tasks.len();
-        if census.connections + census.run_queue + ends + tasks > 0 {
+        let held = census.held.0 + census.held.1;
+        if census.connections + census.run_queue + ends + tasks + held > 0 {
             core.violated(Violated::Leftover, || {
                 format!(
                     "host {} at the end: {tasks} tasks, {ends} sockets, {census:?}",

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use corewire_codec::{FrameBytes, InFlight, Limits};
-use corewire_engine::{Budgets, ChannelConfig, ClientConfig, Timeouts};
+use corewire_engine::{Budgets, ChannelConfig, ClientConfig, QueueDelay, Timeouts};
 
 use crate::core::{Dice, SURE};
 
@@ -124,7 +124,7 @@ impl Plan {
             span,
             limits,
             timeouts,
-            budgets: budgets(dice),
+            budgets: budgets(dice, &limits),
             channel: channel(dice, limits, timeouts),
             drain_within: dice.spread(5 * MS, 30 * SECOND),
             rates: rates(dice, trouble),
@@ -183,7 +183,7 @@ fn timeouts(dice: &Dice) -> Timeouts {
     }
 }
 
-fn budgets(dice: &Dice) -> Budgets {
+fn budgets(dice: &Dice, limits: &Limits) -> Budgets {
     if dice.chance(300_000) {
         return Budgets::default();
     }
@@ -194,6 +194,15 @@ fn budgets(dice: &Dice) -> Budgets {
         unsent_bytes_max: dice.size(64, 1 << 20),
         send_bytes_per_turn: dice.size(64, 1 << 20),
         accepts_per_turn: dice.size(1, 64),
+        call_bytes: dice.size(1, 4096),
+        connection_bytes_max: dice.size(1, 1 << 20),
+        shard_bytes_max: limits.frame_bytes.get() as usize + dice.size(64, 1 << 20),
+        shard_calls_max: dice.size(1, 1024),
+        patience: Duration::from_millis(dice.spread(1, 500)),
+        queue_delay: dice.chance(300_000).then(|| {
+            let target = Duration::from_micros(dice.spread(100, 20_000));
+            QueueDelay { target, interval: target * u32::try_from(1 + dice.below(20)).unwrap_or(1) }
+        }),
     }
 }
 

@@ -12,6 +12,7 @@ impl<I: Io> Driver<I> {
             run_queue: self.run.len(),
             timers: self.shared.timers.len(),
             parked: self.shared.calls.has_parked(),
+            held: (self.shared.holdings.bytes(), self.shared.holdings.calls()),
             ..Census::default()
         };
         for (_, entry) in &self.conns {

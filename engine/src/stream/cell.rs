@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::{Closed, Message, StreamFailure};
+use crate::holdings::Held;
 use crate::io::Token;
 use crate::local::Local;
 use crate::transport::Outcome;
@@ -66,7 +67,7 @@ pub(super) enum Sending {
 
 #[derive(Debug)]
 pub(super) struct State {
-    inbox: VecDeque<(Message, u32)>,
+    inbox: VecDeque<(Message, u32, Held)>,
     incoming: Incoming,
     /// Cost of messages that were taken out and that the connection has not heard of.
     pub(super) consumed: u32,
@@ -78,7 +79,7 @@ pub(super) struct State {
     opened: bool,
     /// How the call ended, until somebody takes it; at the client only.
     outcome: Option<Outcome>,
-    pub(super) outbox: VecDeque<(Encoding, EncodedBody)>,
+    pub(super) outbox: VecDeque<(Encoding, EncodedBody, Held)>,
     pub(super) outbox_bytes: usize,
     /// An opening is wanted, unless a message says the same.
     pub(super) accept: bool,
@@ -175,7 +176,8 @@ impl StreamCell {
                 } else {
                     payload.into_body()
                 };
-                state.inbox.push_back((Message { encoding, body }, cost));
+                let held = self.local.stream_bytes.hold(cost as usize);
+                state.inbox.push_back((Message { encoding, body }, cost, held));
             }
         }
         if self.state.borrow().reader_gone { self.mark() } else { self.wake_reader() }
@@ -240,7 +242,7 @@ impl StreamCell {
             state.sending = Sending::Ended;
             state.outbox.clear();
             state.outbox_bytes = 0;
-            let unread: u32 = state.inbox.drain(..).map(|(_, cost)| cost).sum();
+            let unread: u32 = state.inbox.drain(..).map(|(_, cost, _)| cost).sum();
             state.consumed = state.consumed.saturating_add(unread);
             if let Incoming::Open = state.incoming {
                 let status = Status::cancelled("the call that this stream belongs to is over");
@@ -281,7 +283,7 @@ impl StreamCell {
         context: &Context<'_>,
     ) -> Poll<Option<Result<Message, StreamFailure>>> {
         let state = &mut *self.state.borrow_mut();
-        if let Some((message, cost)) = state.inbox.pop_front() {
+        if let Some((message, cost, _)) = state.inbox.pop_front() {
             state.consumed = state.consumed.saturating_add(cost);
             if state.inbox.is_empty() || state.consumed >= CONSUMED_BYTES {
                 self.mark();
@@ -328,7 +330,7 @@ impl StreamCell {
     pub(super) fn drop_reader(self: &Rc<Self>) {
         {
             let state = &mut *self.state.borrow_mut();
-            let unread: u32 = state.inbox.drain(..).map(|(_, cost)| cost).sum();
+            let unread: u32 = state.inbox.drain(..).map(|(_, cost, _)| cost).sum();
             state.consumed = state.consumed.saturating_add(unread);
             state.reader = None;
             state.stop = !state.reader_gone && !state.over;
@@ -403,8 +405,9 @@ impl StreamCell {
                 return;
             }
             // Empty messages count, too, or they would have no bound.
-            state.outbox_bytes += body.len() + 16;
-            state.outbox.push_back((encoding, body));
+            let bytes = body.len() + 16;
+            state.outbox_bytes += bytes;
+            state.outbox.push_back((encoding, body, self.local.stream_bytes.hold(bytes)));
         }
         self.mark();
     }

@@ -211,7 +211,7 @@ fn write(cell: &StreamCell, proto: &mut impl StreamProto, out: &mut SendBuffer) 
         proto.accept(cell.call, out);
     }
     let mut left = QUANTUM;
-    while let Some((encoding, body)) = state.outbox.pop_front() {
+    while let Some((encoding, body, held)) = state.outbox.pop_front() {
         let bytes = body.len() + 16;
         match proto.begin_message(cell.call, encoding, out) {
             Ok(mut message) => {
@@ -226,7 +226,7 @@ fn write(cell: &StreamCell, proto: &mut impl StreamProto, out: &mut SendBuffer) 
                 }
             }
             Err(NotSent::NoCredit) => {
-                state.outbox.push_front((encoding, body));
+                state.outbox.push_front((encoding, body, held));
                 return Wrote::Blocked;
             }
             Err(NotSent::Ended) => {

@@ -1,0 +1,209 @@
+//! What a connection's turn works with, whichever end of calls it is.
+
+use corewire_codec::{RecvBuffer, SendBuffer, Status};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::calls::ParkedCalls;
+use crate::counters::ShardCounters;
+use crate::dispatch::Dispatch;
+use crate::holdings::Holdings;
+use crate::io::Io;
+use crate::queue_delay::DelayWatch;
+use crate::recv_pool::RecvPool;
+use crate::shard::DriverConfig;
+use crate::timers::Timers;
+
+/// What every connection needs while it has its turn.
+pub(crate) struct Shared<I: Io> {
+    pub(crate) io: I,
+    pub(crate) config: DriverConfig,
+    pub(crate) counters: Arc<ShardCounters>,
+    pub(crate) dispatch: Rc<dyn Dispatch>,
+    pub(crate) calls: ParkedCalls,
+    pub(crate) timers: Timers,
+    /// Lent to each connection for its turn, so that idle ones own no buffers.
+    pub(crate) recv: RecvPool,
+    pub(crate) send: SendBuffer,
+    pub(crate) now: Instant,
+    /// Frames until the clock is read again within a turn.
+    pub(crate) clock_in: u32,
+    /// What all connections of the server hold.
+    pub(crate) holdings: Holdings,
+    /// How long requests wait, if some are to be shed for it.
+    pub(crate) delay: Option<DelayWatch>,
+    /// While the shard drains: by when all calls must have ended.
+    pub(crate) drain_by: Option<Instant>,
+}
+
+/// How one receive went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Received {
+    /// Bytes came.
+    Bytes,
+    /// Nothing is there.
+    Nothing,
+    /// The peer closed its side.
+    End,
+    /// The transport failed.
+    Failed(io::ErrorKind),
+}
+
+/// How writing went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written {
+    /// Whether any byte left.
+    pub(crate) progress: bool,
+    /// How the transport failed; what waited is forgotten then.
+    pub(crate) failed: Option<io::ErrorKind>,
+    /// Whether it stopped at the bound of a turn: the socket may take more, and nobody will say so.
+    pub(crate) more: bool,
+}
+
+/// Frames that are handled on one reading of the clock. A reading costs some 25 ns.
+const FRAMES_PER_CLOCK: u32 = 16;
+
+impl<I: Io> Shared<I> {
+    /// Reads the clock, for what follows in this turn.
+    pub(crate) fn read_clock(&mut self) {
+        self.clock_in = FRAMES_PER_CLOCK;
+        self.now = self.io.now();
+        self.calls.local().set_now(Some(self.now));
+    }
+
+    /// A frame was handled; after some of them, the time is not what it was.
+    #[inline]
+    pub(crate) fn note_frame(&mut self) {
+        self.clock_in -= 1;
+        if self.clock_in == 0 {
+            self.read_clock();
+        }
+    }
+
+    /// Why a call is not run that waited for so long for its turn, if it is not.
+    #[inline]
+    pub(crate) fn judge_wait(
+        &mut self,
+        priority: u8,
+        waited: Duration,
+        deadline: Option<Instant>,
+    ) -> Option<Status> {
+        if deadline.is_some_and(|by| by <= self.now) {
+            return Some(self.expired());
+        }
+        let now = self.now;
+        let sheds = self.delay.as_mut().is_some_and(|delay| delay.sheds(priority, waited, now));
+        sheds.then(|| self.shed(waited))
+    }
+
+    #[cold]
+    fn expired(&self) -> Status {
+        self.counters.calls_expired.add(1);
+        Status::deadline_exceeded("the call's time was over when its turn came")
+    }
+
+    #[cold]
+    fn shed(&self, waited: Duration) -> Status {
+        self.counters.calls_shed.add(1);
+        let retry_after = self.delay.as_ref().map_or(Duration::ZERO, DelayWatch::retry_after);
+        let text = format!("the server is overloaded: this call waited {waited:?} for its turn");
+        Status::resource_exhausted(text).with_retry_after(retry_after)
+    }
+
+    /// Receives once into `buffer`, or one with more room that it is changed for, and notes in `ready`
+    /// what that tells.
+    #[inline]
+    pub(crate) fn receive(
+        &mut self,
+        socket: &I::Socket,
+        buffer: &mut RecvBuffer,
+        ready: &mut Ready,
+    ) -> Received {
+        let room = self.recv.make_room(buffer);
+        self.counters.receives.add(1);
+        let outcome = self.io.recv(socket, buffer.storage(0), room);
+        // A receive that did not fill its buffer has emptied the socket, unless the peer's end is
+        // behind it.
+        ready.readable =
+            matches!(outcome, Ok(count) if count > 0 && (count == room || ready.hangup));
+        match outcome {
+            Ok(0) => Received::End,
+            Ok(count) => {
+                ready.received = true;
+                self.counters.bytes_received.add(count as u64);
+                Received::Bytes
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
+            Err(error) => Received::Failed(error.kind()),
+        }
+    }
+
+    /// Writes what there is, first and without asking; stops at the first `WouldBlock`, or at the
+    /// bound of a turn. A connection that was never reported writable is still worth trying.
+    #[inline]
+    pub(crate) fn write(
+        &mut self,
+        socket: &I::Socket,
+        out: &mut SendBuffer,
+        ready: &mut Ready,
+    ) -> Written {
+        let mut written = Written { progress: false, failed: None, more: false };
+        let mut left = self.config.budgets.send_bytes_per_turn;
+        while !out.is_empty() {
+            if left == 0 {
+                written.more = true;
+                break;
+            }
+            self.counters.sends.add(1);
+            match self.io.send(socket, out, left) {
+                Ok(count) => {
+                    written.progress = true;
+                    left = left.saturating_sub(count);
+                    self.counters.bytes_sent.add(count as u64);
+                    out.advance(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready.writable = false;
+                    break;
+                }
+                Err(error) => {
+                    written.failed = Some(error.kind());
+                    out.clear();
+                }
+            }
+        }
+        written
+    }
+}
+
+/// What a connection wants after its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// To be left alone until something happens.
+    Wait,
+    /// Another turn: there is work left.
+    Again,
+    /// To be dropped.
+    Drop,
+}
+
+/// A connection's readiness, for the length of its turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ready {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    pub(crate) hangup: bool,
+    pub(crate) due: bool,
+    /// Set by the turn: something was received.
+    pub(crate) received: bool,
+    /// Since when what is to be read waits, as far as the shard can know.
+    pub(crate) since: Instant,
+}
+
+/// Unsent bytes of a connection above which its streams write nothing more: a part of what it may hold,
+/// so that streams neither keep it from being read nor replies far from the socket.
+pub(crate) fn stream_bytes_max<I: Io>(shared: &Shared<I>) -> usize {
+    shared.config.budgets.unsent_bytes_max / 4
+}
