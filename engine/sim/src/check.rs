@@ -252,9 +252,8 @@ fn one_way(world: &World) -> Option<String> {
     let live: u64 = shards.map(|shard| shard.counters().one_way_dropped.value()).sum();
     let dropped = live + *world.ledger.one_way_dropped.borrow();
     let wrong = begun + dropped > written || !world.net.has_lost() && begun + dropped < written;
-    wrong.then(|| {
-        format!("{written} one-way calls: {begun} ran, {dropped} were counted as dropped")
-    })
+    wrong
+        .then(|| format!("{written} one-way calls: {begun} ran, {dropped} were counted as dropped"))
 }
 
 /// Whether the channels hold nothing when every call has ended.
