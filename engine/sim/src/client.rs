@@ -271,7 +271,7 @@ fn judge_reply(core: &Core, call: &Call, id: u64, reply: &Reply) {
     }
     let explained = match code {
         StatusCode::DeadlineExceeded => is_over(core, call),
-        StatusCode::Unavailable => refused,
+        StatusCode::Unavailable => refused || call.begun && core.may_stop_handlers(),
         // For want of room, or because it waited for too long.
         StatusCode::ResourceExhausted if refused => !call.begun,
         code => explains(call.behaviour, code) && call.begun && !refused,
