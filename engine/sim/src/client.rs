@@ -76,14 +76,16 @@ fn wish(core: &Core, id: u64, unreliable: bool) -> Wish {
         return Wish { kind: CallKind::Stream(kind), ask, held: true, ..calm_wish(id) };
     }
     let kind = kind(core);
-    let script = if let CallKind::Stream(_) = kind { Script::draw(core) } else { Script::default() };
+    let script =
+        if let CallKind::Stream(_) = kind { Script::draw(core) } else { Script::default() };
     let behaviour = match kind {
         // Most streams are to follow their script.
         CallKind::Stream(_) if dice.chance(900_000) => Behaviour::Echo,
         CallKind::Stream(_) => [Behaviour::Fail, Behaviour::Panic, Behaviour::Mute][dice.below(3)],
         _ => behaviour(core),
     };
-    let hops = if kind == CallKind::Unary && dice.chance(habits.hops) { 1 + dice.below(2) } else { 0 };
+    let hops =
+        if kind == CallKind::Unary && dice.chance(habits.hops) { 1 + dice.below(2) } else { 0 };
     let large = dice.chance(habits.large);
     let bytes = |most| if large { dice.spread(1, most) } else { dice.between(0, 64) };
     let reply_bytes = match behaviour {

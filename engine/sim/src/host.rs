@@ -128,13 +128,12 @@ impl Host {
             streams: plan.streams,
             one_way_pending_max: plan.one_way_pending_max,
         };
-        let service =
-            Service {
-                core: Rc::clone(core),
-                ledger: Rc::clone(ledger),
-                host: self.number,
-                channels: Channels::default(),
-            };
+        let service = Service {
+            core: Rc::clone(core),
+            ledger: Rc::clone(ledger),
+            host: self.number,
+            channels: Channels::default(),
+        };
         let service: Rc<dyn Dispatch> = Rc::new(service);
         match SimShard::new(io, config, Arc::clone(&self.doorbell), listeners, service) {
             Ok(shard) => self.shard = Some(shard),

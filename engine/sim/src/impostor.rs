@@ -106,8 +106,11 @@ impl Impostor {
             talk.act(core, net);
         }
         let leaves = |talk: &mut Conversation| !talk.deaf && !core.dice.chance(20_000);
-        let (stay, go): (Vec<_>, Vec<_>) =
-            self.talks.drain(..).map(|mut talk| (leaves(&mut talk), talk)).partition(|(stays, _)| *stays);
+        let (stay, go): (Vec<_>, Vec<_>) = self
+            .talks
+            .drain(..)
+            .map(|mut talk| (leaves(&mut talk), talk))
+            .partition(|(stays, _)| *stays);
         self.talks = stay.into_iter().map(|(_, talk)| talk).collect();
         for (_, talk) in go {
             net.close(talk.wire, 1);
@@ -256,11 +259,8 @@ impl Conversation {
         // A stream goes on.
         self.calls.push(call);
         let dice = &core.dice;
-        let data = StreamData {
-            call,
-            encoding: Encoding::plain(CodecId::RAW),
-            end: dice.chance(5_000),
-        };
+        let data =
+            StreamData { call, encoding: Encoding::plain(CodecId::RAW), end: dice.chance(5_000) };
         let mut frame = self.out.stream_data(&data);
         frame.put_slice(&vec![9; dice.size(1, 20_000)]);
         let _ = frame.finish(u32::MAX);

@@ -85,7 +85,9 @@ fn judge_reply(core: &Core, ledger: &Ledger, call: &Call, id: u64, reply: &Reply
         asks.get(&id).is_some_and(|ask| serve::explains(ask, code))
     };
     // What a server passes on has its reason at another one.
-    let passed_on = call.hops > 0 && [StatusCode::Aborted, StatusCode::Unavailable, StatusCode::ResourceExhausted].contains(&code);
+    let passed_on = call.hops > 0
+        && [StatusCode::Aborted, StatusCode::Unavailable, StatusCode::ResourceExhausted]
+            .contains(&code);
     let explained = match code {
         StatusCode::DeadlineExceeded => is_over(core, call),
         StatusCode::Unavailable => refused || passed_on,

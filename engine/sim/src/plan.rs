@@ -159,7 +159,7 @@ impl Plan {
             mutating: dice.chance(trouble / 4),
             held,
             streams: !dice.chance(50_000),
-            one_way_pending_max: u16::try_from(dice.spread(1, 64) - 1).unwrap_or(0),
+            one_way_pending_max: u16::try_from(dice.spread(1, 16) - 1).unwrap_or(0),
             impostors: usize::try_from(count(dice, trouble / 3, 2)).unwrap_or(0),
         }
     }
@@ -282,7 +282,7 @@ fn habits(dice: &Dice, trouble: u32) -> Habits {
         troubled: rate(dice, trouble, 300_000),
         foreign: rate(dice, 500_000, SURE.into()),
         unsendable: rate(dice, trouble, 50_000),
-        one_way: rate(dice, 400_000, 500_000),
+        one_way: rate(dice, 500_000, 500_000),
         stream: rate(dice, 600_000, 700_000),
         hops: rate(dice, 300_000, 700_000),
     }

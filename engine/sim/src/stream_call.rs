@@ -34,13 +34,8 @@ pub(crate) async fn stream_call(
         Ok(opened) => opened,
         Err(failure) => return Some(Err(failure)),
     };
-    let track = |up| Track {
-        core: Rc::clone(core),
-        ledger: Rc::clone(ledger),
-        id: ask.id,
-        up,
-        tainted,
-    };
+    let track =
+        |up| Track { core: Rc::clone(core), ledger: Rc::clone(ledger), id: ask.id, up, tainted };
     let mut outlet = writer.map(|writer| Outlet::new(track(true), ask, writer));
     let waits = !kind.server_sends() || core.dice.chance(500_000);
     let mut incoming = if waits {

@@ -121,7 +121,9 @@ impl fmt::Display for Violated {
             Self::Truth => "truth: a call that is said not to have run must not run",
             Self::Echo => "echo: a reply must answer its own call",
             Self::Order => "order: a stream's messages must come in order, unchanged, each once",
-            Self::End => "end: a stream must end once, behind its last message, for its sender's reason",
+            Self::End => {
+                "end: a stream must end once, behind its last message, for its sender's reason"
+            }
             Self::Credit => "credit: it must neither be lost nor made",
             Self::Cascade => "cascade: what is done for a caller that is gone must end",
             Self::Status => "status: a call's status must have a reason",
