@@ -299,6 +299,7 @@ impl<S: 'static> ServerConn<S> {
             }
             match shared.receive(&self.socket, buffer, ready) {
                 Received::Bytes => {
+                    self.skip(buffer);
                     times.received = shared.now;
                     // What came behind frames of this turn may have come just now.
                     if frames_left < budgets.frames_per_turn {

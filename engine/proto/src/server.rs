@@ -398,6 +398,28 @@ impl<T> ServerConnection<T> {
         None
     }
 
+    /// Refuses the unary request that `recv` begins with and of which only a part is here, so that its
+    /// body needs no room. Answers how many bytes belong to it, from the first unread one on; drop them
+    /// as they come. `None` if the frame is another one, which must be received to be judged.
+    pub fn refuse_partial(
+        &mut self,
+        recv: &RecvBuffer,
+        status: &Status,
+        out: &mut SendBuffer,
+        now: Instant,
+    ) -> Option<usize> {
+        let header = recv.peek_header()?;
+        let unary = header.kind == FrameKind::Request && header.flags & (STREAM | ONE_WAY) == 0;
+        if !unary || self.phase != Phase::Open || self.check_slot(header.call).is_err() {
+            return None;
+        }
+        self.link.handle_frame(now);
+        self.link.handle_activity(now);
+        self.accepted = self.accepted.wrapping_add(1);
+        self.refuse(header.call, status, out);
+        Some(recv.len().saturating_add(recv.lacking()))
+    }
+
     /// Answers a call that never ran.
     pub fn refuse(&self, call: u32, status: &Status, out: &mut SendBuffer) {
         let head = ReplyHead { flags: reply_flags::REFUSED, ..ReplyHead::ok(call) };
