@@ -251,7 +251,10 @@ impl<T> ClientConnection<T> {
         self.end_stream_call(end.call, out);
         self.release(end.call);
         match work {
-            Some(work) => ClientInput::StreamEnd { work, code: end.code, payload },
+            Some(work) => {
+                self.proven = true;
+                ClientInput::StreamEnd { work, code: end.code, payload }
+            }
             None => ClientInput::Handled,
         }
     }

@@ -8,6 +8,7 @@ use corewire_codec::{
 };
 
 use super::{Beside, OneWayTable, Phase, ServerConnection, ServerInput};
+use crate::CloseReason;
 use crate::streams::{
     Delivery, MessageWriter, NotSent, StreamAccounts, StreamKind, StreamTable, message,
 };
@@ -268,11 +269,11 @@ impl<T> ServerConnection<T> {
         }
     }
 
-    /// Ends all parked calls with one status, for a drain whose deadline has passed. Drop the works,
-    /// write what is left, and close.
+    /// Ends all parked calls with one status, for a drain whose deadline has passed, or a grace that has
+    /// (REQ-76). Drop the works, write what is left, and close.
     pub fn finish_all(&mut self, status: &Status, out: &mut SendBuffer) -> Vec<T> {
         let mut works = Vec::with_capacity(self.in_flight());
-        if matches!(self.phase, Phase::Closed(_)) {
+        if matches!(self.phase, Phase::Closed(reason) if reason != CloseReason::DrainDeadline) {
             return works;
         }
         for (call, work) in self.in_flight.drain() {
