@@ -299,6 +299,7 @@ impl<S: 'static> ServerConn<S> {
             }
             match shared.receive(&self.socket, buffer, ready) {
                 Received::Bytes => {
+                    self.skip(buffer);
                     times.received = shared.now;
                     // What came behind frames of this turn may have come just now.
                     if frames_left < budgets.frames_per_turn {
@@ -488,13 +489,27 @@ impl<S: 'static> ServerConn<S> {
         }
     }
 
-    /// The drain deadline passed.
-    pub(crate) fn abandon<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
-        if self.linger.is_none() {
-            self.proto.close(CloseReason::DrainDeadline);
-            self.report(shared, CloseReason::DrainDeadline);
+    /// The drain deadline passed: the next turn tells the callers who still wait, and closes.
+    pub(crate) fn abandon(&mut self) {
+        self.proto.close(CloseReason::DrainDeadline);
+    }
+
+    /// Nobody may wait for the handlers any longer: their callers hear that (REQ-76), and they are dropped.
+    /// Answers whether anything is left to be heard.
+    #[cold]
+    fn finish_calls<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut Shared<I>,
+        ready: &mut Ready,
+    ) -> bool {
+        let status = Status::unavailable("the server closes; the call was stopped while it ran");
+        let parked = self.proto.finish_all(&status, &mut self.send);
+        let told = !self.send.is_empty();
+        for parked in parked {
+            self.end_call(shared, parked, Ended::Dropped);
         }
-        self.drop_calls(shared);
+        self.flush(shared, ready);
+        told
     }
 
     fn report<I: Io<Socket = S>>(&self, shared: &Shared<I>, reason: CloseReason) {
@@ -521,9 +536,11 @@ impl<S: 'static> ServerConn<S> {
         reason: CloseReason,
     ) -> (After, Option<Instant>) {
         self.report(shared, reason);
+        let told = reason == CloseReason::DrainDeadline && self.finish_calls(shared, ready);
         self.drop_calls(shared);
         self.recv = RecvBuffer::new();
-        let last_words = matches!(reason, CloseReason::PeerMisbehaved(_) | CloseReason::Drained);
+        let last_words =
+            told || matches!(reason, CloseReason::PeerMisbehaved(_) | CloseReason::Drained);
         if !last_words || ready.hangup {
             return (After::Drop, None);
         }

@@ -5,7 +5,7 @@
 
 mod support;
 
-use corewire::{Bytes, CallError, spawn};
+use corewire::{Bytes, CallError, StatusCode, spawn};
 use futures_lite::future::poll_once;
 use rustix::process::Signal;
 use std::cell::{Cell, RefCell};
@@ -194,12 +194,60 @@ fn a_handler_that_never_returns_is_dropped_at_the_deadline() {
         server.signal(Signal::TERM);
         (server, call.await, sent)
     });
-    assert!(matches!(outcome, Err(CallError::Unknown(_))), "{outcome:?}");
-    assert!(outcome.unwrap_err().may_have_run());
+    // REQ-76: its caller is told, and no connection simply ends.
+    let Err(CallError::Status(told)) = &outcome else { panic!("{outcome:?}") };
+    assert_eq!(told.code(), StatusCode::Unavailable);
     let (status, _) = server.end(ROOMY);
     let took = sent.elapsed();
     assert_eq!(status.code(), Some(0));
     assert!(took >= TIGHT && took < TIGHT + Duration::from_secs(1), "{took:?}");
+}
+
+/// REQ-76: every call that is left gets its one reply, and then the connection ends in good order.
+#[test]
+fn at_the_deadline_every_call_gets_a_status() {
+    let server = ServerChild::start("child", "tight");
+    let mut peer = Peer::polite(server.address());
+    let calls = 1..=200;
+    calls.clone().for_each(|call| peer.send(&request(call, "never", b"")));
+    peer.assert_serves(201);
+    server.signal(Signal::TERM);
+    let Said::GoAway(go_away, _) = peer.said() else { panic!("a go-away was to come") };
+    assert_eq!((go_away.rule, go_away.accepted), (0, 201));
+    let mut told: Vec<u32> = calls
+        .clone()
+        .map(|_| {
+            let (head, status) = peer.failure();
+            // They ran: nothing says that it is safe to try them again.
+            assert_eq!((head.code, head.flags), (StatusCode::Unavailable, 0), "{status}");
+            head.call
+        })
+        .collect();
+    told.sort_unstable();
+    assert!(told.into_iter().eq(calls));
+    assert!(matches!(peer.said(), Said::End));
+    drop(peer);
+    let (status, took) = server.end(ROOMY);
+    assert_eq!(status.code(), Some(0));
+    assert!(took < TIGHT + Duration::from_secs(1), "{took:?}");
+}
+
+/// REQ-76: who reads nothing is not told, and holds up the end for a second only.
+#[test]
+fn a_peer_that_reads_nothing_does_not_hold_the_drain() {
+    let server = ServerChild::start("child", "tight");
+    let mut greedy = Peer::polite(server.address());
+    for call in 1..=8 {
+        greedy.send(&request(call, "blob", &(8u32 << 20).to_le_bytes()));
+    }
+    greedy.send(&request(9, "never", b""));
+    let mut polite = Peer::polite(server.address());
+    polite.assert_serves(1);
+    server.signal(Signal::TERM);
+    let (status, took) = server.end(ROOMY);
+    assert_eq!(status.code(), Some(0));
+    assert!(took < TIGHT + Duration::from_millis(1800), "{took:?}");
+    drop((greedy, polite));
 }
 
 /// A handler that keeps its thread cannot be dropped: its shard is given up two seconds after the
