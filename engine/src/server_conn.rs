@@ -378,10 +378,8 @@ impl<S: 'static> ServerConn<S> {
                         continue;
                     }
                     let held = shared.config.budgets.call_bytes.saturating_add(payload.len());
-                    let stream = match request.flags & STREAM {
-                        0 => None,
-                        _ => self.open_stream(shared, &request),
-                    };
+                    let streams = request.flags & STREAM != 0;
+                    let stream = streams.then(|| self.open_stream(shared, &request)).flatten();
                     let mut incoming = Incoming {
                         request,
                         payload: Some(payload),
