@@ -21,6 +21,8 @@ struct Made {
     /// What the server may still send on its stream.
     window: i64,
     opened: bool,
+    /// Whether the caller reads no more.
+    stopped: bool,
     ended: bool,
 }
 
@@ -112,7 +114,13 @@ impl World {
             }
             12 if pick == 255 => conn.handle_eof(),
             13 if pick == 255 => conn.handle_error(std::io::ErrorKind::ConnectionReset),
-            _ => conn.stop_receiving(id),
+            14 => {
+                conn.stop_receiving(id);
+                if let Some(call) = self.calls.get_mut(number) {
+                    call.stopped = true;
+                }
+            }
+            _ => {}
         }
     }
 
@@ -144,7 +152,7 @@ impl World {
             return;
         }
         let window = Windows::stream();
-        self.calls.push(Made { id, kind, window, opened: false, ended: false });
+        self.calls.push(Made { id, kind, window, opened: false, stopped: false, ended: false });
         let flags = kind.map_or(0, StreamKind::request_flags);
         let head = RequestHead { flags, ..RequestHead::new(id, MethodId(1)) };
         self.out.request(&head, None).finish(u32::MAX).unwrap();
@@ -232,9 +240,10 @@ impl World {
                 *taken.get_mut(&call).expect("a cancel of nothing") = false;
             }
             Head::Credit(credit) => {
-                let stream = credit.call.map(|call| {
+                let stream = credit.call.and_then(|call| {
                     let made = calls.iter_mut().rev().find(|made| made.id == call);
-                    &mut made.expect("credit for no call").window
+                    let made = made.expect("credit for no call");
+                    (!made.stopped && !made.ended).then_some(&mut made.window)
                 });
                 windows.grant(stream, &credit);
             }

@@ -24,6 +24,8 @@ struct Open {
     /// Whether the handler was told that the client's half is over.
     ended: bool,
     opened: bool,
+    /// Whether the handler reads no more.
+    stopped: bool,
     parked: bool,
 }
 
@@ -71,7 +73,7 @@ impl World {
         let config = ServerConfig {
             limits: limits(),
             streams: first & 0x07 != 0,
-            one_way_pending_max: ONE_WAY_MAX,
+            one_way_pending_max: if first == 0xff { 0 } else { ONE_WAY_MAX },
             timeouts: Timeouts {
                 idle: if first & 0x08 == 0 { None } else { minutes(2) },
                 age: if first & 0x10 == 0 { None } else { minutes(1) },
@@ -148,7 +150,7 @@ impl World {
     ) {
         let choice = source.below(8);
         let (window, parked) = (Windows::stream(), choice > 1);
-        let open = Open { kind, window, ended: false, opened: false, parked };
+        let open = Open { kind, window, ended: false, opened: false, stopped: false, parked };
         assert!(self.open.insert(call, open).is_none(), "a call that is open begins again");
         match choice {
             0 => self.out.reply(&ReplyHead::ok(call), None).finish(1 << 16).unwrap(),
@@ -196,12 +198,15 @@ impl World {
             8 => {
                 let _ = conn.accept_stream(call, block, out);
             }
-            9 => conn.stop_receiving(call),
+            9 => {
+                conn.stop_receiving(call);
+                self.open.entry(call).and_modify(|open| open.stopped = true);
+            }
             10 | 11 if !self.one_way.is_empty() => {
                 let call = self.one_way.swap_remove(pick % self.one_way.len());
                 assert_eq!(conn.unpark(call), Some(call));
             }
-            12 if pick > 250 => conn.drain(out),
+            12 if pick > 240 => conn.drain(out),
             13 if pick == 255 => conn.handle_eof(),
             14 if pick == 255 => conn.handle_error(std::io::ErrorKind::ConnectionReset),
             _ => {}
@@ -243,10 +248,10 @@ impl World {
                 assert!(open.kind.is_some_and(StreamKind::server_sends));
             }
             Head::Credit(credit) => {
-                let stream = credit.call.map(|call| {
+                let stream = credit.call.and_then(|call| {
                     let open = open.get_mut(&call).expect("credit for a stream that is over");
                     assert!(!open.ended, "credit for a half that is over");
-                    &mut open.window
+                    (!open.stopped).then_some(&mut open.window)
                 });
                 windows.grant(stream, &credit);
             }
