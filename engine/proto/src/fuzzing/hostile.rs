@@ -44,7 +44,7 @@ fn frame(source: &mut Source<'_>, out: &mut SendBuffer) {
     // Few slots and generations, so that calls are met again.
     let call = u32::from(source.u8() & 0x1f) | (u32::from(source.u8() & 1) << 16);
     let amount = source.u32();
-    let body = vec![0x77; (amount % BODY_BYTES_MAX) as usize >> (source.u8() & 0xf)];
+    let body = vec![0x77; (amount % BODY_BYTES_MAX) as usize >> (source.u8() & 0x7)];
     let max = u32::MAX;
     match source.below(12) {
         0 | 1 => {

@@ -36,6 +36,8 @@ struct World {
     /// The calls whose slots are taken, as the server sees it: by id, and whether the client still
     /// sends on their stream.
     taken: BTreeMap<u32, bool>,
+    /// Messages that were delivered and not consumed; their calls may be over.
+    held: Vec<(u32, u32)>,
 }
 
 /// Each call of a client ends once; it delivers no message without credit, none of a call that is over
@@ -75,8 +77,9 @@ impl World {
         let conn = ClientConnection::new(Arc::new(config), &mut out, now);
         let hello = if first & 0xe0 == 0 { Vec::new() } else { hello(source, Role::Server) };
         let (recv, line) = (RecvBuffer::new(), Line::new(now, hello));
-        let (windows, calls, taken) = (Windows::new(), Vec::new(), BTreeMap::new());
-        Self { conn, recv, out, line, windows, calls, taken }
+        let (windows, calls) = (Windows::new(), Vec::new());
+        let (taken, held) = (BTreeMap::new(), Vec::new());
+        Self { conn, recv, out, line, windows, calls, taken, held }
     }
 
     fn end(&mut self, number: usize) {
@@ -119,6 +122,10 @@ impl World {
                 if let Some(call) = self.calls.get_mut(number) {
                     call.stopped = true;
                 }
+            }
+            15 if !self.held.is_empty() => {
+                let (call, cost) = self.held.swap_remove(pick % self.held.len());
+                conn.consume(call, cost, out);
             }
             _ => {}
         }
@@ -187,6 +194,8 @@ impl World {
                 self.windows.charge(&mut made.window, cost);
                 if cost.is_multiple_of(2) {
                     self.conn.consume(call, cost, &mut self.out);
+                } else {
+                    self.held.push((call, cost));
                 }
             }
             ClientInput::GoAway => {

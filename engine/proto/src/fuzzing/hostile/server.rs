@@ -37,6 +37,8 @@ struct World {
     windows: Windows,
     open: BTreeMap<u32, Open>,
     one_way: Vec<u32>,
+    /// Messages that were delivered and not consumed; their calls may be over.
+    held: Vec<(u32, u32)>,
     accepted: u32,
 }
 
@@ -90,6 +92,7 @@ impl World {
             windows: Windows::new(),
             open: BTreeMap::new(),
             one_way: Vec::new(),
+            held: Vec::new(),
             accepted: 0,
         }
     }
@@ -102,7 +105,9 @@ impl World {
             ServerInput::Call { request, payload, deadline } => {
                 check(&payload);
                 let call = request.call;
-                if request.flags & request_flags::ONE_WAY != 0 {
+                let one_way = request.flags & request_flags::ONE_WAY != 0;
+                assert!(one_way || call & 0xffff < limits().in_flight.get());
+                if one_way {
                     self.conn.park(call, deadline, call);
                     self.one_way.push(call);
                 } else {
@@ -119,6 +124,8 @@ impl World {
                 open.ended = end;
                 if cost.is_multiple_of(2) {
                     self.conn.consume(call, cost, &mut self.out);
+                } else {
+                    self.held.push((call, cost));
                 }
             }
             ServerInput::StreamEnd { call, payload, .. } => {
@@ -205,6 +212,10 @@ impl World {
             10 | 11 if !self.one_way.is_empty() => {
                 let call = self.one_way.swap_remove(pick % self.one_way.len());
                 assert_eq!(conn.unpark(call), Some(call));
+            }
+            15 if !self.held.is_empty() => {
+                let (call, cost) = self.held.swap_remove(pick % self.held.len());
+                conn.consume(call, cost, out);
             }
             12 if pick > 240 => conn.drain(out),
             13 if pick == 255 => conn.handle_eof(),
