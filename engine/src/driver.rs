@@ -87,6 +87,8 @@ pub(crate) struct Driver<I: Io> {
     local: Rc<Local>,
     listeners: Vec<Listening<I>>,
     accept_after: Option<Instant>,
+    /// The drain's deadline has passed, and the callers who still waited are being told.
+    drain_is_over: bool,
     connections_made: u64,
     conns: Slab<Entry<I>>,
     generation: u32,
@@ -138,6 +140,7 @@ impl<I: Io> Driver<I> {
             local,
             listeners: listeners.into_iter().map(listen).collect(),
             accept_after: None,
+            drain_is_over: false,
             connections_made: 0,
             conns: Slab::new(),
             generation: 0,
@@ -244,10 +247,8 @@ impl<I: Io> Driver<I> {
     /// When the driver must turn again even if nothing happens.
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         let sleep = self.local.sleepers.next();
-        [self.shared.timers.next(), self.accept_after, self.shared.drain_by, sleep]
-            .into_iter()
-            .flatten()
-            .min()
+        let drain_by = self.shared.drain_by.filter(|_| !self.drain_is_over);
+        [self.shared.timers.next(), self.accept_after, drain_by, sleep].into_iter().flatten().min()
     }
 
     /// Whether everything is over: the shard drained, and no connection of its server is left.
@@ -359,7 +360,8 @@ impl<I: Io> Driver<I> {
             };
             self.shared.timers.retain(live);
         }
-        if self.shared.drain_by.is_some_and(|by| by <= self.shared.now) {
+        if !self.drain_is_over && self.shared.drain_by.is_some_and(|by| by <= self.shared.now) {
+            self.drain_is_over = true;
             self.abandon_connections();
         }
     }
@@ -550,24 +552,17 @@ impl<I: Io> Driver<I> {
         }
     }
 
-    /// The drain deadline passed: drops what is left.
+    /// The drain deadline passed: ends the calls that are left, and their connections with them.
     fn abandon_connections(&mut self) {
-        let servers = |entry: &Entry<I>| matches!(entry.conn, Some(Conn::Server(_)));
-        let left: Vec<Token> = self
-            .conns
-            .iter()
-            .filter(|(_, entry)| servers(entry))
-            .map(|(_, entry)| entry.token)
-            .collect();
-        for token in left {
-            if let Some(mut conn) =
-                self.conns.try_remove(token.index()).and_then(|entry| entry.conn)
-            {
-                if let Conn::Server(conn) = &mut conn {
-                    conn.abandon(&mut self.shared);
-                }
-                self.forget(conn);
+        let mut left = Vec::new();
+        for (_, entry) in &mut self.conns {
+            if let Some(Conn::Server(conn)) = &mut entry.conn {
+                conn.abandon();
+                left.push(entry.token);
             }
+        }
+        for token in left {
+            self.enqueue(token);
         }
     }
 }

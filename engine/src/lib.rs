@@ -101,6 +101,8 @@ mod rt;
 mod server;
 #[cfg(feature = "shard")]
 mod server_conn;
+#[cfg(feature = "shard")]
+mod signals;
 #[cfg(feature = "sim")]
 #[doc(hidden)]
 pub mod sim;

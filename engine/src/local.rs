@@ -183,8 +183,15 @@ impl Local {
         self.now.set(now);
     }
 
-    /// The time, at most as old as what ran since the driver's turn: good enough for a deadline, and
-    /// it saves a clock read per call.
+    /// Takes the time anew, if one is kept.
+    pub(crate) fn look_at_clock(&self) {
+        if self.now.get().is_some() {
+            self.now.set(Some(clock()));
+        }
+    }
+
+    /// The time, at most as old as what ran since the driver's turn or the last 32 tasks: good enough for
+    /// a deadline, and it saves a clock read per call.
     #[inline]
     pub(crate) fn now(&self) -> Instant {
         self.now.get().unwrap_or_else(clock)

@@ -22,6 +22,10 @@ use crate::local::{Local, LocalWaker};
 /// Set in the keys of tasks; the other keys are those of parked calls.
 pub(crate) const TASK: u32 = 1 << 31;
 
+/// So many tasks are polled with the same time. Deadlines of the calls that they make count from it, and
+/// thousands may be ready at once.
+const POLLS_PER_LOOK: usize = 32;
+
 /// The tasks of one shard.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
@@ -85,7 +89,10 @@ impl Local {
     /// Polls each task that is ready now, once; answers whether there was any.
     pub(crate) fn run_tasks(&self) -> bool {
         let ready = self.tasks.ready.borrow().len();
-        for _ in 0..ready {
+        for number in 1..=ready {
+            if number % POLLS_PER_LOOK == 0 {
+                self.look_at_clock();
+            }
             let key = self.tasks.ready.borrow_mut().pop_front();
             if let Some(key) = key {
                 self.poll_task(key);

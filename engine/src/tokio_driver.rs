@@ -27,6 +27,8 @@ use crate::session::{RECEIVE_BYTES, SEND_BYTES_MAX, SLICES_MAX, Session};
 use crate::shared::{Command, Completion, SharedChannel};
 use crate::transport::Outcome;
 
+mod ending;
+
 /// How long a connection that takes nothing more may go on to bring something: what the server said
 /// before it left tells which calls it has not run.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -60,6 +62,8 @@ impl SharedChannel {
             write_failed: None,
             waiting: Line::default(),
             calls: HashMap::new(),
+            retired: Vec::new(),
+            is_retired: false,
             timer: None,
             connection: Arc::new(config.connection),
             config,
@@ -157,6 +161,10 @@ struct Driver {
     waiting: Line,
     /// The ids on the wire of calls in flight, by their names.
     calls: HashMap<u64, u32>,
+    /// Tells the tasks that finish the calls of connections whose servers went away.
+    retired: Vec<Mailbox>,
+    /// Whether this is such a task: it makes no connection of its own.
+    is_retired: bool,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -177,6 +185,10 @@ impl Driver {
                 continue;
             }
             if closed && self.is_over() {
+                self.leave(context, now);
+                return Poll::Ready(());
+            }
+            if self.is_retired && matches!(self.link, Link::Down { .. }) {
                 return Poll::Ready(());
             }
             if self.poll_timer(context).is_pending() {
@@ -244,6 +256,7 @@ impl Driver {
             }
         } else {
             self.waiting.handle_cancel();
+            self.retired.iter().for_each(|retired| retired.control(Control::Cancel(id)));
         }
     }
 
@@ -409,10 +422,7 @@ impl Driver {
     fn end_if_over(&mut self, now: Instant) -> bool {
         let Link::Up { session, .. } = &mut self.link else { return false };
         let Some(reason) = session.close_reason() else {
-            if session.is_draining() {
-                self.fail_waiting("the server is shutting down; its calls are finished first");
-            }
-            return false;
+            return session.is_draining() && self.retire(now);
         };
         let proven = session.is_proven();
         self.handle_down(reason, proven, now);

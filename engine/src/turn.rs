@@ -34,7 +34,7 @@ pub(crate) struct Shared<I: Io> {
     pub(crate) holdings: Holdings,
     /// How long requests wait, if some are to be shed for it.
     pub(crate) delay: Option<DelayWatch>,
-    /// While the shard drains: by when all connections must be gone.
+    /// While the shard drains: by when all calls must have ended.
     pub(crate) drain_by: Option<Instant>,
 }
 

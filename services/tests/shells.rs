@@ -6,7 +6,7 @@ mod support;
 
 use corewire::{
     Address, Bytes, CallError, Channel, ChannelConfig, ClientShard, ClientThread, NotSent,
-    Placement, Running, Server, SharedChannel, StatusCode, Transport, blocking,
+    Placement, Running, Server, SharedChannel, StartError, StatusCode, Transport, blocking,
 };
 use futures_lite::future::{block_on, or, poll_fn, yield_now};
 use std::future::Future;
@@ -47,14 +47,37 @@ struct World {
 }
 
 fn serve(address: &Address, habits: &Habits) -> Running {
+    serve_until(address, habits, Duration::from_millis(100))
+}
+
+fn serve_until(address: &Address, habits: &Habits, drain_within: Duration) -> Running {
+    try_to_serve(address, habits, drain_within).unwrap()
+}
+
+fn try_to_serve(
+    address: &Address,
+    habits: &Habits,
+    drain_within: Duration,
+) -> Result<Running, StartError> {
     let habits = habits.clone();
     Server::builder()
         .address(address)
         .placement(Placement::Unpinned(1))
-        .drain_within(Duration::from_millis(100))
+        .drain_within(drain_within)
         .service(move |_| SubjectServer::new(Target::new(habits.clone())))
         .start()
-        .unwrap()
+}
+
+/// Serves as soon as the one before has left the address.
+fn serve_when_free(address: &Address, habits: &Habits) -> Running {
+    let start = Instant::now();
+    loop {
+        match try_to_serve(address, habits, Duration::from_millis(100)) {
+            Ok(server) => break server,
+            Err(error) => assert!(start.elapsed() < PATIENCE, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 impl World {
@@ -90,8 +113,6 @@ where
     let world = World::new(Shell::Shard, family);
     support::client(move || async move {
         let channel = Channel::new(world.address.clone(), ChannelConfig::default()).unwrap();
-        // Its first requests go out behind the hello, and are then bound by what every server takes.
-        channel.ready().await.unwrap();
         scenario(SubjectClient::new(channel), world).await;
     });
 }
@@ -172,8 +193,8 @@ macro_rules! table {
 }
 
 table! {
-    values statuses deadlines a_dropped_call a_server_that_is_gone an_outcome_that_is_unknown
-    a_server_that_comes_back a_thousand_calls_at_once ways_to_wait one_way_calls
+    a_large_first_call values statuses deadlines a_dropped_call a_server_that_is_gone
+    the_end_of_a_drain a_server_that_drains a_server_that_comes_back a_thousand_calls_at_once ways_to_wait one_way_calls
 }
 
 /// Polls until `done`, and lets others run in between.
@@ -300,20 +321,70 @@ async fn a_server_that_is_gone<C: Transport>(client: SubjectClient<C>, mut world
     }
 }
 
-async fn an_outcome_that_is_unknown<C: Transport>(client: SubjectClient<C>, mut world: World) {
+/// REQ-76: the drain's end stops the handler, and its caller is told.
+async fn the_end_of_a_drain<C: Transport>(client: SubjectClient<C>, mut world: World) {
     assert_eq!(client.add(1, 2).await, Ok(3));
     let server = world.server.take().unwrap();
     let habits = world.habits.clone();
     let stopper = std::thread::spawn(move || {
         until("the handler runs", || habits.begun() == 1);
-        // The drain's end drops the handler, and the connection with it.
         server.stop();
         let _ = server.wait();
     });
     let error = client.with_timeout(PATIENCE).never().await.unwrap_err();
     assert!(error.may_have_run(), "{error}");
-    assert!(matches!(error, CallError::Unknown(_)), "{error:?}");
+    assert!(matches!(&error, CallError::Status(_)), "{error:?}");
+    assert_eq!(error.code(), StatusCode::Unavailable);
     stopper.join().unwrap();
+}
+
+/// REQ-77: while a server finishes what it took, new calls go to the one that took its place.
+async fn a_server_that_drains<C: Transport>(client: SubjectClient<C>, mut world: World) {
+    world.stop();
+    let first = serve_until(&world.address, &world.habits, PATIENCE);
+    let client = client.with_timeout(PATIENCE);
+    eventually_answers(&client).await;
+    let alone = world.shell == Shell::Blocking;
+    let mut held = Box::pin(client.gate(7));
+    if !alone {
+        let habits = world.habits.clone();
+        poll_fn(|context| {
+            assert!(held.as_mut().poll(context).is_pending());
+            context.waker().wake_by_ref();
+            if habits.at_gate() == 1 { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+    first.stop();
+    let second = Habits::default();
+    world.server = Some(serve_when_free(&world.address, &second));
+    eventually_answers(&client).await;
+    client.touch(5).await.unwrap();
+    eventually("the second server has it", || second.touched.load(Ordering::SeqCst) == 5).await;
+    world.habits.open();
+    if alone {
+        // It is made when it is awaited.
+        second.open();
+    }
+    assert_eq!(held.await, Ok(7), "the first server answers what it took");
+    assert_eq!(first.wait().shards_lost, 0);
+    assert_eq!(client.add(1, 2).await, Ok(3));
+}
+
+/// Makes calls until one is answered; the others have not run.
+async fn eventually_answers<C: Transport>(client: &SubjectClient<C>) {
+    let start = Instant::now();
+    while let Err(error) = client.add(1, 2).await {
+        assert!(!error.may_have_run(), "{error}");
+        assert!(start.elapsed() < PATIENCE);
+        yield_now().await;
+    }
+}
+
+/// REQ-7: only the server's hello says whether it takes a large request, and the first call awaits it.
+async fn a_large_first_call<C: Transport>(client: SubjectClient<C>, _world: World) {
+    let body = Bytes::from(vec![7; 5 << 20]);
+    assert!(client.echo(body.clone()).await.unwrap() == body);
 }
 
 async fn a_server_that_comes_back<C: Transport>(client: SubjectClient<C>, mut world: World) {
@@ -494,7 +565,7 @@ fn stale_socket_files_are_replaced_and_live_ones_kept() {
         .placement(Placement::Unpinned(1))
         .service(|_| SubjectServer::new(Target::default()))
         .start();
-    assert!(matches!(second, Err(corewire::StartError::AddressInUse { .. })), "{second:?}");
+    assert!(matches!(second, Err(StartError::AddressInUse { .. })), "{second:?}");
     let client = SubjectClient::new(blocking::Channel::connect(&address).unwrap());
     assert_eq!(client.add(1, 2).wait(), Ok(3));
     end(server);
@@ -505,7 +576,7 @@ fn stale_socket_files_are_replaced_and_live_ones_kept() {
         .placement(Placement::Unpinned(1))
         .service(|_| SubjectServer::new(Target::default()))
         .start();
-    assert!(matches!(third, Err(corewire::StartError::Listen { .. })), "{third:?}");
+    assert!(matches!(third, Err(StartError::Listen { .. })), "{third:?}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "no socket");
 }
 

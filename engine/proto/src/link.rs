@@ -7,6 +7,10 @@ use corewire_codec::{RecvBuffer, Rule, SendBuffer};
 use crate::Timeouts;
 use crate::jitter::lead;
 
+/// Pongs that may wait to be sent; pings that come meanwhile are not answered. Who keeps to REQ-57 never
+/// has that many pings outstanding, and who reads nothing must not fill our memory with answers.
+const PONGS_MAX: u8 = 16;
+
 /// The clocks of one connection. Each is `None` while nothing of its kind is awaited.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -20,8 +24,8 @@ pub(crate) struct Link {
     said_hello: bool,
     /// Whether the connection reached its age; `age_by` is then the end of its grace.
     aged: bool,
-    /// Pongs since everything was written.
-    pongs: u16,
+    /// Pings that were answered since everything was last written.
+    pongs: u8,
     /// By how many ms this connection pings earlier than others.
     ping_lead_ms: u32,
     /// Until the hello came: it must be there by then. Afterwards: the frame whose first bytes are
@@ -132,15 +136,12 @@ impl Link {
         }
     }
 
-    /// Answers a ping. One that leaves its pongs unread and goes on pinging would have them pile up.
-    ///
-    /// # Errors
-    ///
-    /// More pongs than this side keeps wait for a peer that takes none (REQ-56).
-    pub(crate) fn handle_ping(&mut self, opaque: u64, out: &mut SendBuffer) -> Result<(), Rule> {
-        self.pongs = self.pongs.checked_add(1).ok_or(Rule::WriteTimeout)?;
-        out.pong(opaque);
-        Ok(())
+    /// A ping came; answers it, unless too many answers wait already.
+    pub(crate) fn handle_ping(&mut self, opaque: u64, out: &mut SendBuffer) {
+        if self.pongs < PONGS_MAX {
+            self.pongs += 1;
+            out.pong(opaque);
+        }
     }
 
     pub(crate) fn handle_pong(&mut self, opaque: u64) -> Result<(), Rule> {

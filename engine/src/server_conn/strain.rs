@@ -20,8 +20,11 @@ pub(super) struct Strain {
     counted: usize,
     /// The whole length of the large request that is being received.
     large: usize,
-    /// Since when it waits for room.
+    /// Bytes of a refused request that are still to come, and to be dropped.
+    skip: usize,
+    /// Since when it waits for room for its calls, and for a large request.
     since: Option<Instant>,
+    large_since: Option<Instant>,
 }
 
 impl<S: 'static> ServerConn<S> {
@@ -56,9 +59,10 @@ impl<S: 'static> ServerConn<S> {
 
     /// When patience ends, while the connection waits.
     pub(super) fn patience_by<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> Option<Instant> {
-        let since = self.strain.as_ref()?.since?;
-        let by = since + shared.config.budgets.patience;
-        (by > shared.now).then_some(by)
+        let strain = self.strain.as_ref()?;
+        let patience = shared.config.budgets.patience;
+        let by = |since: Option<Instant>| Some(since? + patience).filter(|by| *by > shared.now);
+        [by(strain.since), by(strain.large_since)].into_iter().flatten().min()
     }
 
     /// What a call gets that came when patience was over.
@@ -77,33 +81,59 @@ impl<S: 'static> ServerConn<S> {
     }
 
     /// Whether the rest of what `buffer` begins with may be received: a large request waits until the
-    /// shard has room for all of it. It then has its room for good, so that whatever was begun ends.
+    /// shard has room for all of it. It then has its room for good, so that whatever was begun ends. One
+    /// that finds none while patience lasts is refused, and what comes of it is dropped.
     #[inline]
     pub(super) fn may_receive<I: Io<Socket = S>>(
         &mut self,
         shared: &mut Shared<I>,
-        buffer: &RecvBuffer,
+        buffer: &mut RecvBuffer,
     ) -> bool {
         let frame = buffer.len().saturating_add(buffer.lacking());
         if frame <= shared.config.budgets.receive_bytes || !self.proto.is_open() {
             return true;
         }
-        self.reserve(shared, frame)
+        self.reserve(shared, buffer, frame)
     }
 
     #[cold]
-    fn reserve<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, frame: usize) -> bool {
+    fn reserve<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut Shared<I>,
+        buffer: &mut RecvBuffer,
+        frame: usize,
+    ) -> bool {
         let strain = self.strain.get_or_insert_default();
         if strain.large != 0 {
             return true;
         }
-        if !shared.holdings.has_room(frame) {
-            shared.holdings.wait(self.token);
-            return false;
+        if shared.holdings.has_room(frame) {
+            (strain.large, strain.large_since) = (frame, None);
+            self.count(shared);
+            return true;
         }
-        strain.large = frame;
-        self.count(shared);
-        true
+        let since = *strain.large_since.get_or_insert(shared.now);
+        if since + shared.config.budgets.patience <= shared.now {
+            let status = self.no_room(shared);
+            let refused = self.proto.refuse_partial(buffer, &status, &mut self.send, shared.now);
+            if let Some(frame) = refused {
+                shared.counters.calls_refused.add(1);
+                let strain = self.strain.get_or_insert_default();
+                strain.large_since = None;
+                strain.skip = frame - buffer.discard(frame);
+                return true;
+            }
+        }
+        shared.holdings.wait(self.token);
+        false
+    }
+
+    /// Drops what came of a refused request.
+    #[inline]
+    pub(super) fn skip(&mut self, buffer: &mut RecvBuffer) {
+        if let Some(strain) = &mut self.strain {
+            strain.skip -= buffer.discard(strain.skip);
+        }
     }
 
     /// Brings the shard's account up to date, at the end of a turn.
@@ -120,7 +150,8 @@ impl<S: 'static> ServerConn<S> {
         let held = self.send.len() + strain.large;
         shared.holdings.change(strain.counted, held);
         strain.counted = held;
-        if held == 0 && strain.since.is_none() {
+        let waits = strain.since.is_some() || strain.large_since.is_some();
+        if held == 0 && !waits && strain.skip == 0 {
             self.strain = None;
         }
     }

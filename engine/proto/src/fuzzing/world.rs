@@ -65,7 +65,7 @@ impl World {
             ServerConfig { limits, streams: true, one_way_pending_max: 4, ..Default::default() };
         let identity = ServerIdentity { connection_id: 1 };
         Self {
-            client: ClientConnection::new(std::sync::Arc::new(client), &mut up, now),
+            client: ClientConnection::new(std::sync::Arc::new(client), 0, &mut up, now),
             server: ServerConnection::new(Rc::new(server), identity, now),
             up,
             down: SendBuffer::new(),

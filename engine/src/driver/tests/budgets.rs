@@ -246,3 +246,32 @@ fn a_call_whose_time_passes_while_it_waits_is_not_run() {
     assert!((50..=64).contains(&ran), "{ran} ran within 50 ms");
     assert_eq!((ran + late, bench.counter("calls_expired")), (100, late as u64));
 }
+
+/// Its bytes are dropped as they come, and what follows them on the connection is served.
+#[test]
+fn a_large_request_that_finds_no_room_is_refused_before_it_is_received() {
+    let budgets = Budgets { shard_bytes_max: 17 << 20, ..Budgets::default() };
+    let mut bench = Bench::with(2, budgets);
+    bench.pend(0, 0, 9 << 20);
+    (0..20).for_each(|_| bench.turn());
+    assert_eq!(bench.pending.borrow().len(), 1);
+    bench.call(1, 1, 10 << 20);
+    bench.call(1, 2, 64);
+    (0..20).for_each(|_| bench.turn());
+    assert_eq!(bench.answers(1), [], "patience lasts");
+    bench.pass(budgets.patience);
+    let mut answers = Vec::new();
+    for _ in 0..30 {
+        bench.turn();
+        answers.extend(bench.answers(1));
+        assert!(bench.driver.shared.holdings.bytes() < 10 << 20, "its bytes are not held");
+    }
+    let refused = Answer::Refused(StatusCode::ResourceExhausted, Some(50 * MS));
+    assert_eq!(answers, [(1, refused), (2, Answer::Ok)]);
+    bench.finish_one();
+    bench.turn();
+    assert!(bench.is_empty());
+    bench.call(1, 3, 10 << 20);
+    (0..40).for_each(|_| bench.turn());
+    assert_eq!(bench.answers(1), [(3, Answer::Ok)], "there is room again");
+}

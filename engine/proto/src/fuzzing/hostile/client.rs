@@ -74,7 +74,7 @@ impl World {
         let timeouts = Timeouts { idle, ..Timeouts::default() };
         let config = ClientConfig { limits: limits(), timeouts, ..ClientConfig::default() };
         let mut out = SendBuffer::new();
-        let conn = ClientConnection::new(Arc::new(config), &mut out, now);
+        let conn = ClientConnection::new(Arc::new(config), 0, &mut out, now);
         let hello = if first & 0xe0 == 0 { Vec::new() } else { hello(source, Role::Server) };
         let (recv, line) = (RecvBuffer::new(), Line::new(now, hello));
         let (windows, calls) = (Windows::new(), Vec::new());
