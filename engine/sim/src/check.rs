@@ -145,7 +145,8 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
     for host in &world.hosts {
         for (number, channel) in host.channels.iter().enumerate() {
             let census = sim::channel_census(channel);
-            if census.up && census.waiting > 0 && census.free_slots > 0 {
+            // Large requests wait for the hello, which says whether they may be sent.
+            if census.ready && census.waiting > 0 && census.free_slots > 0 {
                 core.violated(Violated::LostWake, || {
                     format!("calls wait on channel {number} of host {} while slots are free: {census:?}", host.number)
                 });

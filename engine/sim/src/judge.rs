@@ -46,7 +46,7 @@ pub(crate) fn ended(core: &Core, ledger: &Ledger, id: u64, outcome: Option<Outco
     }
     call.state = State::Ended(end);
     call.over_at = Some(core.now());
-    if end == End::NotSent && call.encoded && !call.tainted {
+    if end == End::NotSent && call.encoded && !call.early && !call.tainted {
         core.violated(Violated::Truth, || format!("call {id} was sent and is called not sent"));
     }
     if call.tainted {
@@ -90,7 +90,7 @@ fn judge_reply(core: &Core, ledger: &Ledger, call: &Call, id: u64, reply: &Reply
             .contains(&code);
     let explained = match code {
         StatusCode::DeadlineExceeded => is_over(core, call),
-        StatusCode::Unavailable => refused || passed_on,
+        StatusCode::Unavailable => refused || passed_on || call.begun && stops_calls(core),
         // For want of room, or because it waited for too long.
         StatusCode::ResourceExhausted if refused => !call.begun,
         StatusCode::Unimplemented => refused && streams && !core.plan.streams,
@@ -105,13 +105,18 @@ fn judge_reply(core: &Core, ledger: &Ledger, call: &Call, id: u64, reply: &Reply
     }
 }
 
+/// Whether servers may stop calls that run: at the end of a drain, or of a connection's age.
+fn stops_calls(core: &Core) -> bool {
+    core.plan.drains > 0 || core.plan.timeouts.age.is_some()
+}
+
 fn judge_failure(core: &Core, call: &Call, id: u64, failure: &CallFailure) {
     match failure {
         CallFailure::DeadlineExceeded { sent } => {
             if !is_over(core, call) {
                 core.violated(Violated::Deadline, || format!("call {id} expired before its time"));
             }
-            if *sent != call.encoded {
+            if *sent != call.encoded && !(call.early && !sent) {
                 core.violated(Violated::Truth, || {
                     format!("call {id}: sent is {sent}, which is not so")
                 });
