@@ -173,10 +173,21 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
             });
         }
     }
-    if next > now + MS && world.nudges_left > 0 && core.dice.chance(30_000) {
+    if next > now + MS
+        && world.nudges_left > 0
+        && core.dice.chance(30_000)
+        && !hello_is_awaited(world)
+    {
         world.nudges_left -= 1;
         nudge(world);
     }
+}
+
+/// Whether a large request waits for its server's hello. Smaller ones behind it wait with it, though
+/// they need not, and go on when their connection is told of anything at all.
+fn hello_is_awaited(world: &World) -> bool {
+    let mut channels = world.hosts.iter().flat_map(|host| &host.channels).map(sim::channel_census);
+    channels.any(|census| census.up && !census.ready && census.waiting > 0)
 }
 
 /// Tells every host that everything may be ready, and every caller to look again. Nothing may come of
