@@ -32,6 +32,8 @@ pub enum Case {
     PanicPassesTheSlotOn,
     /// So does one that gives up between its wake and its turn.
     GivingUpPassesTheTurnOn,
+    /// A large request with a deadline waits for the server's hello, and its shard sleeps meanwhile.
+    LargeRequestBeforeTheHello,
     /// When a caller gives up, handlers three servers away end.
     CascadeOfCancels,
     /// When a deadline passes, too.
@@ -40,7 +42,7 @@ pub enum Case {
 
 impl Case {
     /// Every case.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::CreditOfTheHello,
         Self::DroppedBeforeItsReader,
         Self::DeadlineBehindFullSocket,
@@ -48,6 +50,7 @@ impl Case {
         Self::HandlerOfAnEndedConnection,
         Self::PanicPassesTheSlotOn,
         Self::GivingUpPassesTheTurnOn,
+        Self::LargeRequestBeforeTheHello,
         Self::CascadeOfCancels,
         Self::CascadeOfDeadlines,
     ];
@@ -72,6 +75,7 @@ pub(crate) fn core(case: Case, trace: Trace) -> Rc<Core> {
             in_line(|first| Wish { unsendable: Some(Unsendable::Panics), ..first })
         }
         Case::GivingUpPassesTheTurnOn => in_line(|first| Wish { tired_at: Some(2), ..first }),
+        Case::LargeRequestBeforeTheHello => large_before_the_hello(),
         Case::CascadeOfCancels => cascade(None, Some(300 * MS)),
         Case::CascadeOfDeadlines => cascade(Some(Duration::from_millis(300)), None),
     };
@@ -100,6 +104,13 @@ fn credit_of_the_hello() -> Written {
     let up = Lane { count: 60, bytes: 1_500, ..Lane::default() };
     let script = Script { up, ..Script::default() };
     Written { plan, calls: vec![(MS, stream(1, StreamKind::Client, script))], events: Vec::new() }
+}
+
+fn large_before_the_hello() -> Written {
+    let plan = Plan { latency: (50 * MS, 50 * MS), ..Plan::calm() };
+    let timeout = Some(Duration::from_millis(800));
+    let calls = vec![(MS, Wish { more: 65_450, timeout, ..calm_wish(1) })];
+    Written { plan, calls, events: Vec::new() }
 }
 
 fn dropped_before_its_reader() -> Written {
