@@ -199,6 +199,8 @@ pub(crate) struct Core {
     pub(crate) disturbed: Cell<bool>,
     /// Whether the simulation is being taken down: nothing is judged any more.
     pub(crate) over: Cell<bool>,
+    /// When the first server began to drain.
+    pub(crate) drained_since: Cell<Option<u64>>,
 }
 
 impl Core {
@@ -222,7 +224,23 @@ impl Core {
             released: Cell::new(false),
             disturbed: Cell::new(false),
             over: Cell::new(false),
+            drained_since: Cell::new(None),
         })
+    }
+
+    /// Notes that a server begins to drain.
+    pub(crate) fn note_drain(&self) {
+        let since = self.drained_since.get().unwrap_or_else(|| self.now());
+        self.drained_since.set(Some(since));
+    }
+
+    /// Whether a server may have stopped handlers by now, because its drain or the grace of a connection was over.
+    pub(crate) fn may_stop_handlers(&self) -> bool {
+        let drained =
+            self.drained_since.get().is_some_and(|at| at + self.plan.drain_within <= self.now());
+        let timeouts = &self.plan.timeouts;
+        let aged = timeouts.age.is_some() && timeouts.age_grace <= Duration::from_nanos(self.now());
+        drained || aged
     }
 
     pub(crate) fn now(&self) -> u64 {

@@ -90,7 +90,7 @@ fn judge_reply(core: &Core, ledger: &Ledger, call: &Call, id: u64, reply: &Reply
             .contains(&code);
     let explained = match code {
         StatusCode::DeadlineExceeded => is_over(core, call),
-        StatusCode::Unavailable => refused || passed_on || call.begun && stops_calls(core),
+        StatusCode::Unavailable => refused || passed_on || call.begun && core.may_stop_handlers(),
         // For want of room, or because it waited for too long.
         StatusCode::ResourceExhausted if refused => !call.begun,
         StatusCode::Unimplemented => refused && streams && !core.plan.streams,
@@ -103,11 +103,6 @@ fn judge_reply(core: &Core, ledger: &Ledger, call: &Call, id: u64, reply: &Reply
             format!("call {id} to {:?} got {code:?}", call.behaviour)
         });
     }
-}
-
-/// Whether servers may stop calls that run: at the end of a drain, or of a connection's age.
-fn stops_calls(core: &Core) -> bool {
-    core.plan.drains > 0 || core.plan.timeouts.age.is_some()
 }
 
 fn judge_failure(core: &Core, call: &Call, id: u64, failure: &CallFailure) {

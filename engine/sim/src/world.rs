@@ -418,6 +418,7 @@ fn drain(host: &mut Host, core: &Core) {
         && !host.draining
     {
         host.draining = true;
+        core.note_drain();
         shard.drain(std::time::Duration::from_nanos(core.plan.drain_within));
     }
 }
