@@ -111,7 +111,7 @@ fn judge_failure(core: &Core, call: &Call, id: u64, failure: &CallFailure) {
             if !is_over(core, call) {
                 core.violated(Violated::Deadline, || format!("call {id} expired before its time"));
             }
-            if *sent != call.encoded && !(call.early && !sent) {
+            if *sent != call.encoded && (*sent || !call.early) {
                 core.violated(Violated::Truth, || {
                     format!("call {id}: sent is {sent}, which is not so")
                 });

@@ -155,7 +155,7 @@ impl World {
     }
 
     /// Streams that were stalled on purpose may go on.
-    fn release(&mut self) {
+    fn release(&self) {
         self.core.released.set(true);
         let calls = self.ledger.calls.borrow();
         for (id, waker) in self.ledger.wakers.borrow().iter() {
