@@ -206,7 +206,9 @@ impl<S: 'static> ClientConn<S> {
             if !again {
                 proto.handle_rest(&self.recv, shared.now);
             }
-            let free = proto.free_slots();
+            // Before the hello no slot becomes free by what comes. Who waits for the hello itself would be
+            // woken again and again: with a deadline it asks for another turn each time.
+            let free = if proto.is_ready() { proto.free_slots() } else { 0 };
             if free > 0 && state.has_waiting() {
                 state.wake_waiting(free);
             }

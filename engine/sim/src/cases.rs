@@ -32,6 +32,8 @@ pub enum Case {
     PanicPassesTheSlotOn,
     /// So does one that gives up between its wake and its turn.
     GivingUpPassesTheTurnOn,
+    /// A large request with a deadline waits for the server's hello, and its shard sleeps meanwhile.
+    LargeRequestBeforeTheHello,
     /// When a caller gives up, handlers three servers away end.
     CascadeOfCancels,
     /// When a deadline passes, too.
@@ -40,7 +42,7 @@ pub enum Case {
 
 impl Case {
     /// Every case.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::CreditOfTheHello,
         Self::DroppedBeforeItsReader,
         Self::DeadlineBehindFullSocket,
@@ -48,6 +50,7 @@ impl Case {
         Self::HandlerOfAnEndedConnection,
         Self::PanicPassesTheSlotOn,
         Self::GivingUpPassesTheTurnOn,
+        Self::LargeRequestBeforeTheHello,
         Self::CascadeOfCancels,
         Self::CascadeOfDeadlines,
     ];
@@ -72,6 +75,7 @@ pub(crate) fn core(case: Case, trace: Trace) -> Rc<Core> {
             in_line(|first| Wish { unsendable: Some(Unsendable::Panics), ..first })
         }
         Case::GivingUpPassesTheTurnOn => in_line(|first| Wish { tired_at: Some(2), ..first }),
+        Case::LargeRequestBeforeTheHello => large_before_the_hello(),
         Case::CascadeOfCancels => cascade(None, Some(300 * MS)),
         Case::CascadeOfDeadlines => cascade(Some(Duration::from_millis(300)), None),
     };
@@ -102,12 +106,20 @@ fn credit_of_the_hello() -> Written {
     Written { plan, calls: vec![(MS, stream(1, StreamKind::Client, script))], events: Vec::new() }
 }
 
+fn large_before_the_hello() -> Written {
+    let plan = Plan { latency: (50 * MS, 50 * MS), ..Plan::calm() };
+    let timeout = Some(Duration::from_millis(800));
+    let calls = vec![(MS, Wish { more: 65_450, timeout, ..calm_wish(1) })];
+    Written { plan, calls, events: Vec::new() }
+}
+
 fn dropped_before_its_reader() -> Written {
     let down = Lane { count: 4, bytes: 900, ..Lane::default() };
     let script = Script { down, ..Script::default() };
-    // It is polled when it begins and when it is connected, then when the first message comes. Some of
-    // them wait for the handler's answer, and some read at once.
-    let call = |id| Wish { tired_at: Some(3), ..stream(id, StreamKind::Server, script) };
+    // It is polled when it begins, and then when the first frame comes; the first call also when it is
+    // connected. Some of them wait for the handler's answer, and some read at once.
+    let tired_at = |id| Some(if id == 1 { 3 } else { 2 });
+    let call = |id| Wish { tired_at: tired_at(id), ..stream(id, StreamKind::Server, script) };
     let calls = (1..9).map(|id| (id * 50 * MS, call(id))).collect();
     Written { plan: Plan::calm(), calls, events: Vec::new() }
 }

@@ -99,12 +99,13 @@ impl Hop {
         core.note(Note::Began { call: next, host: record.host });
         let left = deadline.map(|at| Duration::from_nanos(at.saturating_sub(core.now())));
         let encode = {
-            let (core, ledger) = (Rc::clone(core), Rc::clone(ledger));
+            let (core, ledger, channel) = (Rc::clone(core), Rc::clone(ledger), channel.clone());
             move |body: &mut FrameWriter<'_>| {
                 body.put_bytes(child.body(0).into());
                 core.note(Note::Encoded { call: child.id });
                 if let Some(call) = ledger.calls.borrow_mut().get_mut(&child.id) {
                     call.encoded = true;
+                    call.early = !sim::channel_census(&channel).ready;
                 }
                 Ok::<(), Status>(())
             }

@@ -145,9 +145,8 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
     for host in &world.hosts {
         for (number, channel) in host.channels.iter().enumerate() {
             let census = sim::channel_census(channel);
-            // Before the server's hello a large call waits for what that says, and others behind it.
-            let is_ready = census.streams.is_some();
-            if is_ready && census.waiting > 0 && census.free_slots > 0 {
+            // Large requests wait for the hello, which says whether they may be sent.
+            if census.ready && census.waiting > 0 && census.free_slots > 0 {
                 core.violated(Violated::LostWake, || {
                     format!("calls wait on channel {number} of host {} while slots are free: {census:?}", host.number)
                 });
@@ -174,10 +173,21 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
             });
         }
     }
-    if next > now + MS && world.nudges_left > 0 && core.dice.chance(30_000) {
+    if next > now + MS
+        && world.nudges_left > 0
+        && core.dice.chance(30_000)
+        && !hello_is_awaited(world)
+    {
         world.nudges_left -= 1;
         nudge(world);
     }
+}
+
+/// Whether a large request waits for its server's hello. Smaller ones behind it wait with it, though
+/// they need not, and go on when their connection is told of anything at all.
+fn hello_is_awaited(world: &World) -> bool {
+    let mut channels = world.hosts.iter().flat_map(|host| &host.channels).map(sim::channel_census);
+    channels.any(|census| census.up && !census.ready && census.waiting > 0)
 }
 
 /// Tells every host that everything may be ready, and every caller to look again. Nothing may come of

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use corewire_codec::{FrameWriter, MethodId, RequestHead, request_flags};
-use corewire_engine::StreamKind;
+use corewire_engine::{Channel, StreamKind, sim};
 
 use crate::core::{Core, Event};
 use crate::host::{Host, Kind};
@@ -186,7 +186,7 @@ pub(crate) fn begin(
             call.deadline = Some(core.now().saturating_add(timeout));
         }
         let mut head = RequestHead::new(0, MethodId(1));
-        let encode = |body: &mut FrameWriter<'_>| encode(&core, &ledger, &wish, body);
+        let encode = |body: &mut FrameWriter<'_>| encode(&core, &ledger, &channel, &wish, body);
         let outcome = match wish.kind {
             CallKind::Stream(kind) => {
                 let opening = channel.stream(kind, head, wish.timeout, encode);
@@ -249,6 +249,7 @@ async fn attend<T>(
 fn encode(
     core: &Core,
     ledger: &Ledger,
+    channel: &Channel,
     wish: &Wish,
     body: &mut FrameWriter<'_>,
 ) -> Result<(), &'static str> {
@@ -263,6 +264,7 @@ fn encode(
     core.note(Note::Encoded { call: wish.ask.id });
     if let Some(call) = ledger.calls.borrow_mut().get_mut(&wish.ask.id) {
         call.encoded = true;
+        call.early = !sim::channel_census(channel).ready;
     }
     Ok(())
 }

@@ -46,6 +46,9 @@ pub(crate) fn ended(core: &Core, ledger: &Ledger, id: u64, outcome: Option<Outco
     }
     call.state = State::Ended(end);
     call.over_at = Some(core.now());
+    if end == End::NotSent && call.encoded && !call.early && !call.tainted {
+        core.violated(Violated::Truth, || format!("call {id} was sent and is called not sent"));
+    }
     if call.tainted {
         return;
     }
@@ -108,9 +111,7 @@ fn judge_failure(core: &Core, call: &Call, id: u64, failure: &CallFailure) {
             if !is_over(core, call) {
                 core.violated(Violated::Deadline, || format!("call {id} expired before its time"));
             }
-            // One that is called not sent may be encoded: a channel asks how large a call is before it
-            // knows what its server takes.
-            if *sent && !call.encoded {
+            if *sent != call.encoded && (*sent || !call.early) {
                 core.violated(Violated::Truth, || {
                     format!("call {id}: sent is {sent}, which is not so")
                 });

@@ -60,6 +60,8 @@ pub(crate) struct Call {
     pub(crate) deadline: Option<u64>,
     /// The request was written into the channel.
     pub(crate) encoded: bool,
+    /// It was written before the server's hello, and may have waited for that in vain.
+    pub(crate) early: bool,
     /// Its handler began.
     pub(crate) begun: bool,
     /// Its handler gave its own answer.
@@ -86,6 +88,7 @@ impl Call {
             state: State::Open,
             deadline: None,
             encoded: false,
+            early: false,
             begun: false,
             answered: false,
             tainted: false,

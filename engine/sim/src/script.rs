@@ -169,8 +169,8 @@ impl Script {
         // A client's stream is answered when it was read, a server's ends with its own.
         match kind {
             StreamKind::Client => {
-                self.up.finish == Finish::Never && self.up.reading == Reading::Whole
-                    || self.up.reading == Reading::Stops && self.up.finish == Finish::Never
+                self.up.finish == Finish::Never
+                    && matches!(self.up.reading, Reading::Whole | Reading::Stops)
             }
             _ => self.down.finish == Finish::Never,
         }

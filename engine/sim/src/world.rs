@@ -155,7 +155,7 @@ impl World {
     }
 
     /// Streams that were stalled on purpose may go on.
-    fn release(&mut self) {
+    fn release(&self) {
         self.core.released.set(true);
         let calls = self.ledger.calls.borrow();
         for (id, waker) in self.ledger.wakers.borrow().iter() {
@@ -199,7 +199,9 @@ impl World {
                     let until = core.now() + wait;
                     self.phase("back-off", 2 * wait + SECOND, |world| world.core.now() >= until);
                 }
-                if !succeeded {
+                // A changed byte may make a call one-way that never ends, and it keeps its place.
+                let taken = core.plan.mutating && core.plan.budgets.shard_calls_max < 256;
+                if !succeeded && !taken {
                     core.violated(Violated::Recovery, || {
                         format!("no call succeeds on channel {channel} of host {host}")
                     });

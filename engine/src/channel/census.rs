@@ -20,6 +20,7 @@ impl Channel {
         };
         ChannelCensus {
             up,
+            ready: state.is_ready(),
             connecting: matches!(state.link, Link::Connecting { .. }),
             in_flight,
             free_slots: slots,
