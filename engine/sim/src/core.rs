@@ -3,10 +3,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::client::Wish;
 use crate::plan::{Plan, SECOND};
 use crate::trace::{Note, Trace, Violated};
 
@@ -186,6 +187,8 @@ pub(crate) struct Core {
     pub(crate) agenda: Agenda,
     pub(crate) trace: Trace,
     pub(crate) plan: Plan,
+    /// Calls that are not drawn, by their ids.
+    pub(crate) wishes: RefCell<BTreeMap<u64, Wish>>,
     /// Whether faults happen still.
     pub(crate) faulty: Cell<bool>,
     /// Whether callers are patient.
@@ -196,24 +199,48 @@ pub(crate) struct Core {
     pub(crate) disturbed: Cell<bool>,
     /// Whether the simulation is being taken down: nothing is judged any more.
     pub(crate) over: Cell<bool>,
+    /// When the first server began to drain.
+    pub(crate) drained_since: Cell<Option<u64>>,
 }
 
 impl Core {
     pub(crate) fn new(seed: u64, trace: Trace) -> Rc<Self> {
         let dice = Dice::new(seed);
         let plan = Plan::draw(&dice);
+        Self::with(dice, plan, trace)
+    }
+
+    /// The same with a plan that is not drawn.
+    pub(crate) fn with(dice: Dice, plan: Plan, trace: Trace) -> Rc<Self> {
         Rc::new(Self {
             clock: Clock::new(),
             dice,
             agenda: Agenda::default(),
             trace,
             plan,
+            wishes: RefCell::default(),
             faulty: Cell::new(true),
             calm: Cell::new(false),
             released: Cell::new(false),
             disturbed: Cell::new(false),
             over: Cell::new(false),
+            drained_since: Cell::new(None),
         })
+    }
+
+    /// Notes that a server begins to drain.
+    pub(crate) fn note_drain(&self) {
+        let since = self.drained_since.get().unwrap_or_else(|| self.now());
+        self.drained_since.set(Some(since));
+    }
+
+    /// Whether a server may have stopped handlers by now, because its drain or the grace of a connection was over.
+    pub(crate) fn may_stop_handlers(&self) -> bool {
+        let drained =
+            self.drained_since.get().is_some_and(|at| at + self.plan.drain_within <= self.now());
+        let timeouts = &self.plan.timeouts;
+        let aged = timeouts.age.is_some() && timeouts.age_grace <= Duration::from_nanos(self.now());
+        drained || aged
     }
 
     pub(crate) fn now(&self) -> u64 {

@@ -20,6 +20,7 @@ use super::state::{Begin, CallState};
 use super::{Channel, Ticket};
 use crate::config::Reply;
 use crate::failure::CallFailure;
+use crate::local::clock;
 
 /// What every server takes before its hello was read (REQ-7).
 pub(super) const METADATA_BYTES_EARLY: u16 = 1024;
@@ -93,9 +94,7 @@ where
             Begin::Slot(key) => {
                 // What was spent in the line is no longer the server's.
                 let left = match self.deadline {
-                    Some(deadline) if waited => {
-                        Some(deadline.saturating_duration_since(crate::local::clock()))
-                    }
+                    Some(deadline) if waited => Some(deadline.saturating_duration_since(clock())),
                     _ => self.timeout,
                 };
                 let kind = Kind::Call(key);
@@ -128,10 +127,13 @@ where
     #[cold]
     fn begin_early(&mut self, context: &Context<'_>) -> Option<Poll<Result<Reply, CallFailure>>> {
         let channel = self.ticket.channel.clone();
-        let is_up = channel.core().state.borrow().is_up();
+        if self.deadline.is_some_and(|deadline| deadline <= clock()) {
+            return Some(Poll::Ready(Err(CallFailure::DeadlineExceeded { sent: false })));
+        }
+        let is_next = channel.core().state.borrow().is_next(&self.ticket);
         let waits = self.head.metadata_bytes > METADATA_BYTES_EARLY
-            // Before there is a connection there is no hurry to encode anything.
-            || is_up
+            // What waits in the line anyway need not be encoded yet.
+            || is_next
                 && match self.request.encode_early() {
                     Ok(is_large) => is_large,
                     Err(failure) => {

@@ -271,9 +271,13 @@ impl ChannelState {
         matches!(&self.link, Link::Up { proto, .. } if proto.is_ready())
     }
 
-    /// Whether there is a connection.
-    pub(super) fn is_up(&self) -> bool {
-        matches!(self.link, Link::Up { .. })
+    /// Whether the call with this ticket could take a slot now.
+    pub(super) fn is_next(&self, ticket: &Ticket) -> bool {
+        let is_turn = match ticket.id {
+            None => self.waiting.is_empty(),
+            Some(_) => ticket.place(&self.waiting).is_none(),
+        };
+        is_turn && matches!(&self.link, Link::Up { proto, .. } if proto.has_slot())
     }
 
     /// Whether no connection is there nor being made.

@@ -37,15 +37,24 @@ impl Channel {
         let core = self.core();
         let mut request = Request::New(encode);
         // Only the server's hello says whether it takes as much.
-        let mut is_held = false;
-        if !core.state.borrow().is_ready() {
-            let is_large = request.encode_early().map_err(CallFailure::NotSent)?;
-            is_held = is_large || head.metadata_bytes > METADATA_BYTES_EARLY;
-        }
+        let mut is_held = head.metadata_bytes > METADATA_BYTES_EARLY;
         let mut ticket = Ticket { channel: self.clone(), id: None };
         let deadline = timeout.and_then(|timeout| core.local.now().checked_add(timeout));
         head.flags |= kind.request_flags();
         let key = poll_fn(|context| {
+            let is_early = {
+                let state = core.state.borrow();
+                !state.is_ready() && state.is_next(&ticket)
+            };
+            if is_early && deadline.is_some_and(|deadline| deadline <= clock()) {
+                return Poll::Ready(Err(CallFailure::DeadlineExceeded { sent: false }));
+            }
+            if is_early {
+                match request.encode_early() {
+                    Ok(is_large) => is_held |= is_large,
+                    Err(failure) => return Poll::Ready(Err(CallFailure::NotSent(failure))),
+                }
+            }
             let state = &mut *core.state.borrow_mut();
             let begin = if is_held && !state.is_ready() {
                 state.await_hello(core, deadline)
