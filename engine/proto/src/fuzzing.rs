@@ -19,7 +19,10 @@ pub use world::pair;
 use std::time::Instant;
 
 use corewire_codec::fuzzing::Target;
-use corewire_codec::{ConnectionCredit, FrameBytes, InFlight, Limits, MetadataBytes, StreamCredit};
+use corewire_codec::{
+    ConnectionCredit, FrameBytes, InFlight, Limits, MetadataBytes, RecvBuffer, SendBuffer,
+    StreamCredit,
+};
 
 /// Every target by the name of its file in `fuzz/fuzz_targets` and its folder in `fuzz/corpus`.
 pub const TARGETS: [(&str, Target); 3] = [("server", server), ("client", client), ("pair", pair)];
@@ -38,4 +41,18 @@ fn limits() -> Limits {
 #[allow(clippy::disallowed_methods, reason = "a virtual clock must begin somewhere")]
 fn start() -> Instant {
     Instant::now()
+}
+
+/// Moves at most `count` bytes from one side's buffer to the other's; answers how many.
+pub(crate) fn carry(from: &mut SendBuffer, to: &mut RecvBuffer, count: usize) -> usize {
+    let mut left = count.min(from.len());
+    let moved = left;
+    while left > 0 {
+        let chunk = from.first_chunk();
+        let step = chunk.len().min(left);
+        to.extend_from_slice(&chunk[..step]);
+        from.advance(step);
+        left -= step;
+    }
+    moved
 }

@@ -1,5 +1,6 @@
 //! The server's side of a connection.
 
+mod hello;
 mod one_way;
 mod streams;
 
@@ -8,13 +9,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use corewire_codec::{
-    CompressionId, Encoding, FrameKind, GoAway, Head, Header, Hello, HelloRecords, Payload,
-    RecvBuffer, ReplyHead, RequestHead, Role, Rule, SendBuffer, Status, StatusCode, VERSION,
-    reply_flags, request_flags,
+    CompressionId, Encoding, FrameKind, GoAway, Head, Header, HelloRecords, Payload, RecvBuffer,
+    ReplyHead, RequestHead, Rule, SendBuffer, Status, StatusCode, reply_flags, request_flags,
 };
 
 use self::one_way::OneWayTable;
-use crate::config::records;
 use crate::in_flight::{InFlightTable, slot};
 use crate::jitter::mix;
 use crate::link::{Due, Link};
@@ -158,17 +157,6 @@ impl<T> ServerConnection<T> {
         connection
     }
 
-    fn set_peer(&mut self, records: &HelloRecords) {
-        let limits = &records.limits;
-        self.peer_frame_bytes_max = limits.frame_bytes.get();
-        self.peer_codecs = records.codecs;
-        // The limit's greatest value is that of a u16.
-        self.peer_metadata_bytes_max =
-            u16::try_from(limits.metadata_bytes.get()).unwrap_or(u16::MAX);
-        self.peer_stream_credit = limits.stream_credit.get();
-        self.peer_connection_credit = limits.connection_credit.get();
-    }
-
     /// The largest payload that the client accepts, in bytes.
     #[must_use]
     #[inline]
@@ -304,42 +292,6 @@ impl<T> ServerConnection<T> {
             Head::StreamEnd(end) => self.handle_stream_end(end, frame.payload, out),
             Head::Credit(credit) => self.handle_credit(&credit, out),
         }
-    }
-
-    #[cold]
-    fn handle_hello<'a>(
-        &mut self,
-        recv: &mut RecvBuffer,
-        out: &mut SendBuffer,
-        now: Instant,
-    ) -> ServerInput<'a, T> {
-        let hello = match recv.next_hello() {
-            Ok(Some(hello)) => hello,
-            Ok(None) => return ServerInput::NeedBytes,
-            Err(rule) => return self.misbehaved(rule, out),
-        };
-        if hello.version != VERSION {
-            return self.misbehaved(Rule::UnknownVersion, out);
-        }
-        if hello.role != Role::Client {
-            return self.misbehaved(Rule::BrokenHello, out);
-        }
-        self.say_hello(out);
-        self.set_peer(&hello.records);
-        self.link.handle_hello(now);
-        self.phase = Phase::Open;
-        ServerInput::Handled
-    }
-
-    /// The first bytes to the client are always the hello (REQ-8), so that it can read what follows,
-    /// be it only why it is turned away.
-    fn say_hello(&self, out: &mut SendBuffer) {
-        let own = HelloRecords {
-            shard: Some((self.config.shard, self.config.shards.max(1))),
-            connection_id: Some(self.identity.connection_id),
-            ..records(&self.config.limits, &self.config.timeouts)
-        };
-        out.hello(&Hello { version: VERSION, role: Role::Server, records: own });
     }
 
     #[inline]

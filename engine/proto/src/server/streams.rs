@@ -59,12 +59,12 @@ impl<T> ServerConnection<T> {
         };
         let Some(kind) = StreamKind::from_request_flags(request.flags) else { return found };
         let credit = self.peer_stream_credit;
-        let streams = &mut self.beside().streams;
-        streams.open(call, kind.server_sends(), kind.client_sends(), credit);
-        if refused && !streams.leave(call) {
-            streams.remove(call);
+        self.beside().streams.open(call, kind.server_sends(), kind.client_sends(), credit);
+        if refused {
+            self.finish_stream(call);
+            return ServerInput::Handled;
         }
-        if refused { ServerInput::Handled } else { found }
+        found
     }
 
     #[cold]
@@ -278,11 +278,7 @@ impl<T> ServerConnection<T> {
         }
         for (call, work) in self.in_flight.drain() {
             out.status(&ReplyHead::ok(call), status, self.peer_frame_bytes_max);
-            if let Some(beside) = &mut self.beside
-                && !beside.streams.leave(call)
-            {
-                beside.streams.remove(call);
-            }
+            self.finish_stream(call);
             works.push(work);
         }
         if let Some(beside) = &mut self.beside {

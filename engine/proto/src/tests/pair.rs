@@ -14,6 +14,7 @@ use corewire_codec::{
     Rule, SendBuffer, Status, StatusCode,
 };
 
+use crate::fuzzing::carry;
 use crate::{
     ClientConfig, ClientConnection, ClientInput, CloseReason, OneWayDropped, ServerConfig,
     ServerConnection, ServerIdentity, ServerInput, Timeouts,
@@ -350,19 +351,6 @@ impl ClientSide {
         let before = self.outcomes.insert(number, outcome);
         assert_eq!(before, None, "call {number} ended twice");
     }
-}
-
-fn carry(from: &mut SendBuffer, to: &mut RecvBuffer, count: usize) -> usize {
-    let mut left = count.min(from.len());
-    let moved = left;
-    while left > 0 {
-        let chunk = from.first_chunk();
-        let step = chunk.len().min(left);
-        to.extend_from_slice(&chunk[..step]);
-        from.advance(step);
-        left -= step;
-    }
-    moved
 }
 
 pub(super) fn put_request(out: &mut SendBuffer, head: &RequestHead, body: &[u8]) {

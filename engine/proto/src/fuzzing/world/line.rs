@@ -1,22 +1,23 @@
 //! What arrives, and what holds while it does and when it has.
 
-use corewire_codec::{Payload, RecvBuffer, Rule, SendBuffer};
+use corewire_codec::{Payload, Rule};
 
 use super::{BODY_BYTES_MAX, ONE_WAY, World, limits};
+use crate::fuzzing::carry;
 use crate::fuzzing::model::{Call, Outcome, Way};
 use crate::{ClientInput, CloseReason, ServerInput, StreamAccounts};
 
 impl World {
     pub(super) fn carry_up(&mut self, count: usize) {
         let moved = carry(&mut self.up, &mut self.server_recv, count);
-        self.client.handle_write(moved, !self.up.is_empty(), self.now);
+        self.client.handle_write(moved > 0, !self.up.is_empty(), self.now);
         while self.server_step() {}
         self.server.handle_rest(&self.server_recv, self.now);
     }
 
     pub(super) fn carry_down(&mut self, count: usize) {
         let moved = carry(&mut self.down, &mut self.client_recv, count);
-        self.server.handle_write(moved, !self.down.is_empty(), self.now);
+        self.server.handle_write(moved > 0, !self.down.is_empty(), self.now);
         while self.client_step() {}
         self.client.handle_rest(&self.client_recv, self.now);
     }
@@ -187,18 +188,4 @@ fn sequence(number: u32, body: &[u8]) -> u32 {
     let (call, rest) = body.split_first_chunk().unwrap();
     assert_eq!(u32::from_le_bytes(*call), number, "another call's message");
     u32::from_le_bytes(*rest.first_chunk().unwrap())
-}
-
-/// Moves at most `count` bytes; answers whether any moved.
-fn carry(from: &mut SendBuffer, to: &mut RecvBuffer, count: usize) -> bool {
-    let mut left = count.min(from.len());
-    let moved = left > 0;
-    while left > 0 {
-        let chunk = from.first_chunk();
-        let step = chunk.len().min(left);
-        to.extend_from_slice(&chunk[..step]);
-        from.advance(step);
-        left -= step;
-    }
-    moved
 }
