@@ -1,5 +1,8 @@
 //! One connection that a channel made, and its turn.
 
+#[cfg(feature = "sim")]
+mod census;
+
 use corewire_codec::{CancelReason, RecvBuffer};
 use corewire_proto::{ClientConnection, ClientInput, CloseReason};
 use std::rc::Rc;
@@ -295,7 +298,13 @@ impl<S: 'static> ClientConn<S> {
                         streams.handle_writable(call);
                     }
                 }
-                ClientInput::Ready => state.handle_ready(),
+                ClientInput::Ready => {
+                    state.handle_ready();
+                    // The hello grants more than was assumed before it, and no grant of credit says so.
+                    if let Some(streams) = &mut self.streams {
+                        streams.handle_writable(None);
+                    }
+                }
                 ClientInput::Reply { work, head, payload } => {
                     state.complete(work, Ok(Reply::new(head, payload)));
                 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corewire_codec::Limits;
-use corewire_proto::{ServerConfig, Timeouts};
+use corewire_proto::{ServerConfig, StreamAccounts, Timeouts};
 
 use crate::address::Address;
 use crate::budgets::Budgets;
@@ -38,6 +38,10 @@ pub struct SimConfig {
     pub budgets: Budgets,
     /// The first connection id of this shard, and the step to the next one.
     pub connection_ids: (u64, u64),
+    /// Whether its server takes streams.
+    pub streams: bool,
+    /// How many one-way calls of a connection its server lets pend.
+    pub one_way_pending_max: u16,
 }
 
 /// What a shard holds at one moment.
@@ -67,6 +71,25 @@ pub struct Census {
     pub held: (usize, usize),
     /// The ids of connections that are paused over their budget of unsent bytes.
     pub paused: Vec<u64>,
+    /// Stream bytes that were delivered and not consumed, of the server's connection that has most.
+    pub held_max: u32,
+    /// One-way calls that pend, of the server's connection that has most.
+    pub one_way_max: usize,
+    /// What the server's connections know of their streams.
+    pub streams: Vec<StreamCensus>,
+    /// Received bytes that wait in the client's connection that has most of them.
+    pub client_unread_max: usize,
+}
+
+/// What one side of a connection knows of its streams at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamCensus {
+    /// The connection, by the server's id.
+    pub connection: u64,
+    /// Streams whose slots are taken.
+    pub open: usize,
+    /// The credit that they share; `None` if there never was a stream.
+    pub accounts: Option<StreamAccounts>,
 }
 
 /// What a channel holds at one moment.
@@ -74,6 +97,8 @@ pub struct Census {
 pub struct ChannelCensus {
     /// Whether there is a connection.
     pub up: bool,
+    /// Whether its server has said hello.
+    pub ready: bool,
     /// Whether one is being made.
     pub connecting: bool,
     /// Calls in flight that somebody waits for.
@@ -86,6 +111,12 @@ pub struct ChannelCensus {
     pub waiting: usize,
     /// Bytes that wait to be sent.
     pub unsent: usize,
+    /// One-way calls that wait for bytes to leave.
+    pub room: usize,
+    /// Stream bytes that were delivered and not consumed.
+    pub held: u32,
+    /// What it knows of its streams, once the server has said who it is.
+    pub streams: Option<StreamCensus>,
 }
 
 /// A new doorbell.
@@ -162,6 +193,8 @@ impl<I: Io> SimShard<I> {
             shard: config.info.id.0,
             shards: config.info.count,
             jitter_seed: config.connection_ids.0,
+            streams: config.streams,
+            one_way_pending_max: config.one_way_pending_max,
             ..ServerConfig::default()
         };
         let config = DriverConfig {

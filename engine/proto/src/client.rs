@@ -305,7 +305,7 @@ impl<T> ClientConnection<T> {
         };
         match frame.head {
             Head::Ping(opaque) => {
-                out.pong(opaque);
+                self.link.handle_ping(opaque, out);
                 ClientInput::Handled
             }
             Head::Pong(opaque) => match self.link.handle_pong(opaque) {

@@ -275,7 +275,7 @@ impl<T> ServerConnection<T> {
         match frame.head {
             Head::Cancel { call, .. } => self.handle_cancel(call, out),
             Head::Ping(opaque) => {
-                out.pong(opaque);
+                self.link.handle_ping(opaque, out);
                 ServerInput::Handled
             }
             Head::Pong(opaque) => match self.link.handle_pong(opaque) {

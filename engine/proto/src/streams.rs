@@ -91,6 +91,19 @@ pub(crate) enum Receiving {
     Ended,
 }
 
+/// What one side of a connection knows of the credit that all its streams share, for checks: what one
+/// side may send, and what the other holds and has not granted again, make up the other's connection
+/// credit when nothing is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamAccounts {
+    /// Bytes that this side may send; none when the credit is overdrawn.
+    pub available: u32,
+    /// Bytes that were delivered here and not consumed.
+    pub held: u32,
+    /// Bytes that were consumed here and not granted again yet.
+    pub ungranted: u32,
+}
+
 /// Both halves of one stream, as one side sees them.
 #[derive(Debug)]
 pub(crate) struct Stream {
@@ -322,9 +335,13 @@ impl StreamTable {
         self.window.held()
     }
 
-    /// The shared accounts, for checks: what may be sent, what is held, and what is to be granted.
-    pub(crate) fn accounts(&self) -> (u32, u32, u32) {
-        (self.credit.available(), self.window.held(), self.window.ungranted())
+    /// The shared accounts, for checks.
+    pub(crate) fn accounts(&self) -> StreamAccounts {
+        StreamAccounts {
+            available: self.credit.available(),
+            held: self.window.held(),
+            ungranted: self.window.ungranted(),
+        }
     }
 
     /// Streams whose slots are taken, also those of calls that are over on this side.

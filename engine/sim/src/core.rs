@@ -7,7 +7,7 @@ use std::collections::BinaryHeap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::plan::Plan;
+use crate::plan::{Plan, SECOND};
 use crate::trace::{Note, Trace, Violated};
 
 /// Virtual time, in ns since the simulation's start.
@@ -125,6 +125,8 @@ pub(crate) enum Event {
     Jump { ns: u64 },
     /// A peer that follows no protocol does something.
     Hostile { peer: usize },
+    /// A server that follows no protocol does something.
+    Impostor { peer: usize },
     /// A client's channel is let go of and made anew.
     Renew { host: usize, channel: usize },
     /// No new faults from here on.
@@ -188,6 +190,10 @@ pub(crate) struct Core {
     pub(crate) faulty: Cell<bool>,
     /// Whether callers are patient.
     pub(crate) calm: Cell<bool>,
+    /// Whether streams that are stalled on purpose go on.
+    pub(crate) released: Cell<bool>,
+    /// Whether any fault has happened so far.
+    pub(crate) disturbed: Cell<bool>,
     /// Whether the simulation is being taken down: nothing is judged any more.
     pub(crate) over: Cell<bool>,
     /// When the first server began to drain.
@@ -206,6 +212,8 @@ impl Core {
             plan,
             faulty: Cell::new(true),
             calm: Cell::new(false),
+            released: Cell::new(false),
+            disturbed: Cell::new(false),
             over: Cell::new(false),
             drained_since: Cell::new(None),
         })
@@ -232,7 +240,23 @@ impl Core {
 
     /// Whether a fault of this likelihood happens now.
     pub(crate) fn fault(&self, millionths: u32) -> bool {
-        self.faulty.get() && self.dice.chance(millionths)
+        let happens = self.faulty.get() && self.dice.chance(millionths);
+        if happens {
+            self.disturbed.set(true);
+        }
+        happens
+    }
+
+    /// How long after its caller has gone a handler may live, in ns: as long as a lost connection may go
+    /// unnoticed; if nothing ever went wrong and nothing is in the way, no longer than a few turns.
+    pub(crate) fn cascade_within(&self) -> u64 {
+        let plan = &self.plan;
+        let clear = plan.habits.large == 0 && plan.habits.stream == 0 && plan.pipe >= 32 * 1024;
+        if clear && !self.disturbed.get() {
+            return 2 * SECOND + 6 * plan.latency.1.max(plan.latency.0);
+        }
+        // A frozen host, a stalled line and a jump of the clock come on top.
+        plan.settle_within() + 300 * SECOND
     }
 
     /// Plans an event for so many ns from now.

@@ -18,17 +18,24 @@
 //! that it is held to all the while are [`Violated`].
 #![forbid(unsafe_code)]
 
+mod chain;
 mod check;
 mod client;
 mod core;
 mod host;
 mod hostile;
+mod impostor;
 mod io;
+mod judge;
+mod lane;
 mod ledger;
 mod message;
 mod net;
 mod plan;
+mod script;
+mod serve;
 mod service;
+mod stream_call;
 mod trace;
 mod world;
 

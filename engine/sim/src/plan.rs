@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use corewire_codec::{FrameBytes, InFlight, Limits};
+use corewire_codec::{ConnectionCredit, FrameBytes, InFlight, Limits, StreamCredit};
 use corewire_engine::{Budgets, ChannelConfig, ClientConfig, QueueDelay, Timeouts};
 
 use crate::core::{Dice, SURE};
@@ -54,6 +54,12 @@ pub(crate) struct Habits {
     pub(crate) foreign: u32,
     /// A call that cannot be encoded.
     pub(crate) unsendable: u32,
+    /// A call that nobody answers.
+    pub(crate) one_way: u32,
+    /// A call that streams.
+    pub(crate) stream: u32,
+    /// A call whose handler calls another server.
+    pub(crate) hops: u32,
 }
 
 /// The drawn plan of one run.
@@ -90,6 +96,13 @@ pub(crate) struct Plan {
     pub(crate) renewals: u64,
     /// The first of the clients has lines that mutate bytes.
     pub(crate) mutating: bool,
+    /// Calls with ids below this one are streams that stall on purpose, if they can.
+    pub(crate) held: u64,
+    /// Servers take streams.
+    pub(crate) streams: bool,
+    pub(crate) one_way_pending_max: u16,
+    /// Servers that follow no protocol.
+    pub(crate) impostors: usize,
 }
 
 /// A rate for this kind of trouble in this seed: mostly none.
@@ -113,8 +126,11 @@ impl Plan {
         let limits = Limits {
             in_flight: in_flight(dice),
             frame_bytes: FrameBytes::MIN,
+            stream_credit: stream_credit(dice),
+            connection_credit: connection_credit(dice),
             ..Limits::default()
         };
+        let held = if dice.chance(300_000) { dice.between(1, 2) } else { 0 };
         Self {
             servers: if dice.chance(300_000) { 2 } else { 1 },
             shards: 1 + dice.below(3),
@@ -124,7 +140,7 @@ impl Plan {
             span,
             limits,
             timeouts,
-            budgets: budgets(dice, &limits),
+            budgets: if held > 0 { roomy(budgets(dice, &limits)) } else { budgets(dice, &limits) },
             channel: channel(dice, limits, timeouts),
             drain_within: dice.spread(5 * MS, 30 * SECOND),
             rates: rates(dice, trouble),
@@ -141,6 +157,10 @@ impl Plan {
             hostile: usize::try_from(count(dice, trouble, 4)).unwrap_or(0),
             renewals: count(dice, trouble / 2, 4),
             mutating: dice.chance(trouble / 4),
+            held,
+            streams: !dice.chance(50_000),
+            one_way_pending_max: u16::try_from(dice.spread(1, 64) - 1).unwrap_or(0),
+            impostors: usize::try_from(count(dice, trouble / 3, 2)).unwrap_or(0),
         }
     }
 
@@ -166,6 +186,16 @@ impl Plan {
 fn in_flight(dice: &Dice) -> InFlight {
     let calls = dice.spread(16, 64);
     InFlight::new(u32::try_from(calls).unwrap_or(16)).unwrap_or(InFlight::MIN)
+}
+
+fn stream_credit(dice: &Dice) -> StreamCredit {
+    let bytes = dice.spread(StreamCredit::MIN.get().into(), 128 * 1024);
+    StreamCredit::new(u32::try_from(bytes).unwrap_or(0)).unwrap_or(StreamCredit::MIN)
+}
+
+fn connection_credit(dice: &Dice) -> ConnectionCredit {
+    let bytes = dice.spread(ConnectionCredit::MIN.get().into(), 1024 * 1024);
+    ConnectionCredit::new(u32::try_from(bytes).unwrap_or(0)).unwrap_or(ConnectionCredit::MIN)
 }
 
 fn timeouts(dice: &Dice) -> Timeouts {
@@ -206,6 +236,16 @@ fn budgets(dice: &Dice, limits: &Limits) -> Budgets {
     }
 }
 
+/// Budgets under which a few calls that stall leave room for others.
+fn roomy(budgets: Budgets) -> Budgets {
+    Budgets {
+        connection_bytes_max: budgets.connection_bytes_max.max(1 << 20),
+        shard_bytes_max: budgets.shard_bytes_max.max(2 << 20),
+        shard_calls_max: budgets.shard_calls_max.max(64),
+        ..budgets
+    }
+}
+
 fn channel(dice: &Dice, limits: Limits, timeouts: Timeouts) -> ChannelConfig {
     let ms = |least, most| Duration::from_millis(dice.spread(least, most));
     ChannelConfig {
@@ -242,5 +282,8 @@ fn habits(dice: &Dice, trouble: u32) -> Habits {
         troubled: rate(dice, trouble, 300_000),
         foreign: rate(dice, 500_000, SURE.into()),
         unsendable: rate(dice, trouble, 50_000),
+        one_way: rate(dice, 400_000, 500_000),
+        stream: rate(dice, 600_000, 700_000),
+        hops: rate(dice, 300_000, 700_000),
     }
 }

@@ -16,8 +16,14 @@ impl<I: Io> Driver<I> {
             ..Census::default()
         };
         for (_, entry) in &self.conns {
-            if let Some(Conn::Server(conn)) = &entry.conn {
-                conn.count_in(&mut census, self.shared.config.budgets.unsent_bytes_max);
+            match &entry.conn {
+                Some(Conn::Server(conn)) => {
+                    conn.count_in(&mut census, self.shared.config.budgets.unsent_bytes_max);
+                }
+                Some(Conn::Client(conn)) => {
+                    census.client_unread_max = census.client_unread_max.max(conn.unread());
+                }
+                None => {}
             }
         }
         census

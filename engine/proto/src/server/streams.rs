@@ -9,7 +9,9 @@ use corewire_codec::{
 
 use super::{Beside, OneWayTable, Phase, ServerConnection, ServerInput};
 use crate::CloseReason;
-use crate::streams::{Delivery, MessageWriter, NotSent, StreamKind, StreamTable, message};
+use crate::streams::{
+    Delivery, MessageWriter, NotSent, StreamAccounts, StreamKind, StreamTable, message,
+};
 
 /// Kept out of the way of calls on connections that never streamed.
 #[cold]
@@ -165,8 +167,9 @@ impl<T> ServerConnection<T> {
         self.beside.as_ref().map_or(0, |beside| beside.streams.held_bytes())
     }
 
-    /// The accounts of the credit that streams share, for checks.
-    pub(crate) fn accounts(&self) -> Option<(u32, u32, u32)> {
+    /// The accounts of the credit that streams share, for checks; `None` before the first stream.
+    #[must_use]
+    pub fn stream_accounts(&self) -> Option<StreamAccounts> {
         self.beside.as_ref().map(|beside| beside.streams.accounts())
     }
 

@@ -4,7 +4,7 @@ use corewire_codec::{Payload, RecvBuffer, Rule, SendBuffer};
 
 use super::{BODY_BYTES_MAX, ONE_WAY, World, limits};
 use crate::fuzzing::model::{Call, Outcome, Way};
-use crate::{ClientInput, CloseReason, ServerInput};
+use crate::{ClientInput, CloseReason, ServerInput, StreamAccounts};
 
 impl World {
     pub(super) fn carry_up(&mut self, count: usize) {
@@ -158,12 +158,14 @@ impl World {
         assert_eq!(self.client.is_drained(), self.drained);
         // A side that never had to do with a stream has no accounts.
         let window = limits().connection_credit.get();
-        let whole = (window, 0, 0);
-        let client = self.client.accounts().unwrap_or(whole);
-        let server = self.server.accounts().unwrap_or(whole);
-        assert_eq!((client.1, server.1), (0, 0), "nothing is held");
-        assert_eq!(client.0 + server.2, window, "all credit towards the server is back");
-        assert_eq!(server.0 + client.2, window, "all credit towards the client is back");
+        let whole = StreamAccounts { available: window, held: 0, ungranted: 0 };
+        let client = self.client.stream_accounts().unwrap_or(whole);
+        let server = self.server.stream_accounts().unwrap_or(whole);
+        assert_eq!((client.held, server.held), (0, 0), "nothing is held");
+        let towards_server = client.available + server.ungranted;
+        let towards_client = server.available + client.ungranted;
+        assert_eq!(towards_server, window, "all credit towards the server is back");
+        assert_eq!(towards_client, window, "all credit towards the client is back");
     }
 }
 
