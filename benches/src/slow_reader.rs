@@ -126,7 +126,9 @@ pub struct Calls {
     pub p99_us: f64,
     /// The longest.
     pub max_us: f64,
-    /// Calls that found no room, and were not made.
+    /// Calls that were due.
+    pub offered: u64,
+    /// Those of them that found no room, and were not made.
     pub missed: u64,
 }
 
@@ -270,14 +272,15 @@ async fn calls(client: &SlowClient<Channel>, load: &Load) -> Result<Calls> {
         open.errors(),
         open.first_error().unwrap_or_default()
     );
-    let latency = open.latency_ns();
+    let (latency, figures) = (open.latency_ns(), open.figures());
     let us = |quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
     Ok(Calls {
         rps: open.answered() as f64 / load.secs,
         p50_us: us(0.5),
         p99_us: us(0.99),
         max_us: latency.max() as f64 / 1e3,
-        missed: open.figures().missed,
+        offered: figures.offered,
+        missed: figures.missed,
     })
 }
 

@@ -1,13 +1,12 @@
 //! One accepted connection and its turn.
 
+mod begin;
 #[cfg(feature = "sim")]
 mod census;
 mod strain;
 
-use corewire_codec::{RecvBuffer, RequestHead, SendBuffer, Status, request_flags};
-use corewire_proto::{
-    CloseReason, ServerConfig, ServerConnection, ServerIdentity, ServerInput, StreamKind,
-};
+use corewire_codec::{RecvBuffer, SendBuffer, Status, request_flags};
+use corewire_proto::{CloseReason, ServerConfig, ServerConnection, ServerIdentity, ServerInput};
 use std::io;
 use std::rc::Rc;
 use std::task::Poll;
@@ -15,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use self::strain::Strain;
 use crate::address::Peer;
-use crate::calls::{Ended, Parked, Polled};
-use crate::dispatch::{Incoming, ReplySlot};
+use crate::calls::{Ended, Parked};
+use crate::dispatch::ReplySlot;
 use crate::io::{Io, Token};
-use crate::stream::{Side, StreamCell, StreamEnds, StreamQueue};
+use crate::stream::{StreamCell, StreamQueue};
 use crate::turn::{After, Ready, Received, Shared, stream_bytes_max};
 
 /// How long a connection that is over is kept so that its last words are read before the peer is
@@ -230,20 +229,6 @@ impl<S: 'static> ServerConn<S> {
         }
     }
 
-    /// The ends of a call's streams.
-    #[cold]
-    fn open_stream<I: Io<Socket = S>>(
-        &mut self,
-        shared: &Shared<I>,
-        request: &RequestHead,
-    ) -> Option<(StreamKind, Rc<StreamCell>)> {
-        let kind = StreamKind::from_request_flags(request.flags)?;
-        self.streams.get_or_insert_default();
-        let halves = (kind.client_sends(), kind.server_sends());
-        let local = Rc::clone(shared.calls.local());
-        Some((kind, StreamCell::new(local, self.token, request.call, Side::Server, halves)))
-    }
-
     /// Whether nothing is read now: too much is unsent, or there is no room for calls.
     #[inline]
     fn is_held_up<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) -> bool {
@@ -365,62 +350,8 @@ impl<S: 'static> ServerConn<S> {
                         streams.handle_writable(call);
                     }
                 }
-                ServerInput::Call { request, payload, mut deadline } => {
-                    let waited = shared.now.saturating_duration_since(times.came);
-                    if times.received < shared.now {
-                        let known = shared.now.saturating_duration_since(times.received);
-                        deadline = deadline.and_then(|by| by.checked_sub(known));
-                    }
-                    if let Some(status) = self.turn_away(shared, &request, waited, deadline) {
-                        self.refuse(shared, &request, &status);
-                        *frames_left -= 1;
-                        shared.note_frame();
-                        continue;
-                    }
-                    let held = shared.config.budgets.call_bytes.saturating_add(payload.len());
-                    let stream = match request.flags & STREAM {
-                        0 => None,
-                        _ => self.open_stream(shared, &request),
-                    };
-                    let mut incoming = Incoming {
-                        request,
-                        payload: Some(payload),
-                        deadline,
-                        peer: self.peer,
-                        shard: shared.config.info.id,
-                        connection_id: self.proto.connection_id(),
-                        streams: stream.as_ref().map(|(kind, cell)| StreamEnds::new(*kind, cell)),
-                        metadata_bytes_max: self.proto.peer_metadata_bytes_max(),
-                    };
-                    let frame_bytes_max = self.proto.peer_frame_bytes_max();
-                    let mut reply = ReplySlot::new(&mut self.send, request.call, frame_bytes_max);
-                    let polled = shared.calls.begin(
-                        &*shared.dispatch,
-                        &mut incoming,
-                        self.token,
-                        &mut reply,
-                        &shared.counters,
-                    );
-                    if request.flags & request_flags::ONE_WAY != 0 && reply.is_refused() {
-                        shared.counters.one_way_dropped.add(1);
-                    }
-                    let stream = stream.map(|(_, cell)| cell);
-                    match polled {
-                        Polled::Parked(mut parked) => {
-                            parked.stream = stream;
-                            parked.held = held;
-                            self.held = self.held.saturating_add(held);
-                            shared.holdings.begin_call(held);
-                            // A layer may have moved it.
-                            self.proto.park(request.call, incoming.deadline, parked);
-                        }
-                        Polled::Done => {
-                            if let Some(stream) = stream {
-                                stream.close();
-                                self.proto.finish_stream(request.call);
-                            }
-                        }
-                    }
+                ServerInput::Call { request, payload, deadline } => {
+                    self.begin_call(shared, request, payload, deadline, times);
                 }
                 ServerInput::Cancelled { work, .. } => {
                     self.end_call(shared, work, Ended::Dropped);
@@ -429,43 +360,6 @@ impl<S: 'static> ServerConn<S> {
             }
             *frames_left -= 1;
             shared.note_frame();
-        }
-    }
-
-    /// Why a call is not even given to its handler, if it is not.
-    #[inline]
-    fn turn_away<I: Io<Socket = S>>(
-        &self,
-        shared: &mut Shared<I>,
-        request: &RequestHead,
-        waited: Duration,
-        deadline: Option<Instant>,
-    ) -> Option<Status> {
-        if self.lacks_room(shared) {
-            shared.counters.calls_refused.add(1);
-            return Some(self.no_room(shared));
-        }
-        if waited.is_zero() {
-            return None;
-        }
-        shared.judge_wait(request.priority, waited, deadline)
-    }
-
-    /// Answers a call that is not run.
-    #[cold]
-    fn refuse<I: Io<Socket = S>>(
-        &mut self,
-        shared: &Shared<I>,
-        request: &RequestHead,
-        status: &Status,
-    ) {
-        if request.flags & request_flags::ONE_WAY != 0 {
-            shared.counters.one_way_dropped.add(1);
-            return;
-        }
-        self.proto.refuse(request.call, status, &mut self.send);
-        if request.flags & STREAM != 0 {
-            self.proto.finish_stream(request.call);
         }
     }
 

@@ -195,7 +195,6 @@ impl<I: Io> SimShard<I> {
             jitter_seed: config.connection_ids.0,
             streams: config.streams,
             one_way_pending_max: config.one_way_pending_max,
-            ..ServerConfig::default()
         };
         let config = DriverConfig {
             info: config.info,

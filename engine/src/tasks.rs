@@ -282,3 +282,30 @@ where
         None => panic!("corewire tasks run on shards; run this code with corewire::block_on_shard"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::doorbell::Doorbell;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn thousands_of_tasks_do_not_all_run_at_one_time() {
+        let local = Local::new(Arc::new(Doorbell::new().unwrap()));
+        let _entered = local.enter();
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        for _ in 0..2 * POLLS_PER_LOOK {
+            let (here, seen) = (Rc::clone(&local), Rc::clone(&seen));
+            local.spawn(async move { seen.borrow_mut().push(here.now()) }).detach();
+        }
+        // A turn that began long ago.
+        let turn = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+        local.set_now(Some(turn));
+        assert!(local.run_tasks());
+        let seen = seen.borrow();
+        let old = seen.iter().filter(|now| **now == turn).count();
+        assert_eq!((seen.len(), old), (2 * POLLS_PER_LOOK, POLLS_PER_LOOK - 1));
+    }
+}

@@ -256,9 +256,8 @@ fn an_encoder_of_a_blocking_channel() {
     let habits = Habits::default();
     let server = server(&habits);
     let channel = blocking::Channel::new(address(&server), ChannelConfig::default()).unwrap();
-    let call = |encode: Box<dyn FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>>| {
-        Transport::call(&channel, head("echo"), HOUR, encode)
-    };
+    type Encode = Box<dyn FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>>;
+    let call = |encode: Encode| Transport::call(&channel, head("echo"), HOUR, encode);
     for _ in 0..20 {
         let inner = channel.clone();
         let outcome = Pending::wait(call(Box::new(move |frame| {

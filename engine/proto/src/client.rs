@@ -248,6 +248,13 @@ impl<T> ClientConnection<T> {
         self.leave_stream(call);
         // Nothing may follow the last go-away.
         if !matches!(self.phase, Phase::Closed(_)) {
+            #[cfg(feature = "canary")]
+            if self.streams.as_ref().is_none_or(|streams| streams.get(call).is_none())
+                && reason == CancelReason::Dropped
+                && crate::canary::is_planted(crate::canary::Bug::SilentCancel)
+            {
+                return Some(work);
+            }
             out.cancel(call, reason);
         }
         #[cfg(feature = "canary")]

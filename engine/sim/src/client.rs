@@ -21,24 +21,26 @@ use crate::trace::Note;
 
 /// What is drawn for one call.
 #[derive(Clone, Copy, Debug)]
-struct Wish {
-    kind: CallKind,
-    ask: Ask,
+pub(crate) struct Wish {
+    pub(crate) kind: CallKind,
+    pub(crate) ask: Ask,
     /// Bytes of the request behind its fixed part.
-    more: usize,
-    timeout: Option<Duration>,
+    pub(crate) more: usize,
+    pub(crate) timeout: Option<Duration>,
     /// When the caller's task is dropped, in ns.
-    give_up: Option<u64>,
+    pub(crate) give_up: Option<u64>,
     /// When the task itself lets go of the call.
-    patience: Option<Duration>,
-    unsendable: Option<Unsendable>,
+    pub(crate) patience: Option<Duration>,
+    pub(crate) unsendable: Option<Unsendable>,
     /// It stalls on purpose until the others have ended.
-    held: bool,
+    pub(crate) held: bool,
+    /// The caller gives up at this poll of its task, before it looks.
+    pub(crate) tired_at: Option<u32>,
 }
 
 /// Why a request cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unsendable {
+pub(crate) enum Unsendable {
     Fails,
     Panics,
     TooLarge,
@@ -127,11 +129,12 @@ fn wish(core: &Core, id: u64, unreliable: bool) -> Wish {
         give_up: if own { None } else { give_up },
         unsendable,
         held: false,
+        tired_at: None,
     }
 }
 
 /// A calm call that must succeed.
-fn calm_wish(id: u64) -> Wish {
+pub(crate) fn calm_wish(id: u64) -> Wish {
     Wish {
         kind: CallKind::Unary,
         ask: Ask::plain(id),
@@ -141,6 +144,7 @@ fn calm_wish(id: u64) -> Wish {
         patience: None,
         unsendable: None,
         held: false,
+        tired_at: None,
     }
 }
 
@@ -157,7 +161,12 @@ pub(crate) fn begin(
     let Some(channel) = host.channels.get(place).cloned() else { return };
     // Peers that follow no protocol cannot be held to anything, nor lines that change bytes.
     let tainted = host.kind == Kind::Client { mutating: true } || place >= core.plan.channels;
-    let wish = if probe.is_some() { calm_wish(id) } else { wish(core, id, tainted) };
+    let written = core.wishes.borrow_mut().remove(&id);
+    let wish = match written {
+        Some(wish) => wish,
+        None if probe.is_some() => calm_wish(id),
+        None => wish(core, id, tainted),
+    };
     let call = Call::new(wish.kind, host.number, &wish.ask);
     ledger.calls.borrow_mut().insert(id, Call { tainted, held: wish.held, ..call });
     if let CallKind::Stream(_) = wish.kind {
@@ -221,7 +230,8 @@ async fn attend<T>(
         polls += 1;
         // The worst moment to give up is between the wake and the poll.
         let woken = polls > 1 && !core.calm.get() && !wish.held;
-        let tired = woken && core.dice.chance(core.plan.habits.give_up_woken);
+        let tired = woken && core.dice.chance(core.plan.habits.give_up_woken)
+            || wish.tired_at == Some(polls);
         let mut late =
             || patience.as_mut().is_some_and(|sleep| Pin::new(sleep).poll(context).is_ready());
         if tired || late() {

@@ -3,10 +3,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::client::Wish;
 use crate::plan::{Plan, SECOND};
 use crate::trace::{Note, Trace, Violated};
 
@@ -186,6 +187,8 @@ pub(crate) struct Core {
     pub(crate) agenda: Agenda,
     pub(crate) trace: Trace,
     pub(crate) plan: Plan,
+    /// Calls that are not drawn, by their ids.
+    pub(crate) wishes: RefCell<BTreeMap<u64, Wish>>,
     /// Whether faults happen still.
     pub(crate) faulty: Cell<bool>,
     /// Whether callers are patient.
@@ -204,12 +207,18 @@ impl Core {
     pub(crate) fn new(seed: u64, trace: Trace) -> Rc<Self> {
         let dice = Dice::new(seed);
         let plan = Plan::draw(&dice);
+        Self::with(dice, plan, trace)
+    }
+
+    /// The same with a plan that is not drawn.
+    pub(crate) fn with(dice: Dice, plan: Plan, trace: Trace) -> Rc<Self> {
         Rc::new(Self {
             clock: Clock::new(),
             dice,
             agenda: Agenda::default(),
             trace,
             plan,
+            wishes: RefCell::default(),
             faulty: Cell::new(true),
             calm: Cell::new(false),
             released: Cell::new(false),

@@ -39,7 +39,7 @@ pub(crate) struct Rates {
 }
 
 /// How often clients do what, in millionths of their calls.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Habits {
     pub(crate) deadline: u32,
     pub(crate) give_up: u32,
@@ -159,8 +159,49 @@ impl Plan {
             mutating: dice.chance(trouble / 4),
             held,
             streams: !dice.chance(50_000),
-            one_way_pending_max: u16::try_from(dice.spread(1, 64) - 1).unwrap_or(0),
+            one_way_pending_max: u16::try_from(dice.spread(1, 16) - 1).unwrap_or(0),
             impostors: usize::try_from(count(dice, trouble / 3, 2)).unwrap_or(0),
+        }
+    }
+
+    /// A small world in which nothing goes wrong, for what is written down.
+    pub(crate) fn calm() -> Self {
+        let limits =
+            Limits { in_flight: InFlight::MIN, frame_bytes: FrameBytes::MIN, ..Limits::default() };
+        let timeouts = Timeouts { jitter_percent: 0, ..Timeouts::default() };
+        Self {
+            servers: 1,
+            shards: 1,
+            clients: 1,
+            channels: 1,
+            calls: 0,
+            span: SECOND,
+            limits,
+            timeouts,
+            budgets: Budgets::default(),
+            channel: ChannelConfig {
+                connection: ClientConfig { limits, timeouts, jitter_seed: 1 },
+                ..ChannelConfig::default()
+            },
+            drain_within: SECOND,
+            rates: Rates::default(),
+            habits: Habits::default(),
+            pipe: 256 * 1024,
+            latency: (MS, MS),
+            turn: (1_000, 1_000),
+            shuffle: false,
+            spin: false,
+            drains: 0,
+            troubles: 0,
+            freezes: 0,
+            jumps: 0,
+            hostile: 0,
+            renewals: 0,
+            mutating: false,
+            held: 0,
+            streams: true,
+            one_way_pending_max: 4,
+            impostors: 0,
         }
     }
 
@@ -282,7 +323,7 @@ fn habits(dice: &Dice, trouble: u32) -> Habits {
         troubled: rate(dice, trouble, 300_000),
         foreign: rate(dice, 500_000, SURE.into()),
         unsendable: rate(dice, trouble, 50_000),
-        one_way: rate(dice, 400_000, 500_000),
+        one_way: rate(dice, 500_000, 500_000),
         stream: rate(dice, 600_000, 700_000),
         hops: rate(dice, 300_000, 700_000),
     }

@@ -197,6 +197,10 @@ impl StreamCell {
                 state.incoming = Incoming::Ended(failure);
             }
         }
+        #[cfg(feature = "canary")]
+        if corewire_proto::canary::is_planted(corewire_proto::canary::Bug::LostEnd) {
+            return;
+        }
         self.wake_reader();
     }
 

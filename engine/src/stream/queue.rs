@@ -1,6 +1,8 @@
 //! The streams of one connection that want something of it, and the order in which they write.
 
 use corewire_codec::{Encoding, SendBuffer, Status};
+#[cfg(feature = "canary")]
+use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{ClientConnection, MessageWriter, NotSent, ServerConnection};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -224,6 +226,11 @@ fn write(cell: &StreamCell, proto: &mut impl StreamProto, out: &mut SendBuffer) 
                     state.sending = Sending::Ending(Some(status));
                     break;
                 }
+            }
+            #[cfg(feature = "canary")]
+            Err(NotSent::NoCredit) if is_planted(Bug::OvertakenMessage) => {
+                state.outbox.push_back((encoding, body, held));
+                return Wrote::Blocked;
             }
             Err(NotSent::NoCredit) => {
                 state.outbox.push_front((encoding, body, held));

@@ -44,7 +44,7 @@ fn frame(source: &mut Source<'_>, out: &mut SendBuffer) {
     // Few slots and generations, so that calls are met again.
     let call = u32::from(source.u8() & 0x1f) | (u32::from(source.u8() & 1) << 16);
     let amount = source.u32();
-    let body = vec![0x77; (amount % BODY_BYTES_MAX) as usize >> (source.u8() & 0xf)];
+    let body = vec![0x77; (amount % BODY_BYTES_MAX) as usize >> (source.u8() & 0x7)];
     let max = u32::MAX;
     match source.below(12) {
         0 | 1 => {
@@ -121,13 +121,17 @@ fn metadata(source: &mut Source<'_>) -> Option<MetadataBuilder> {
 
 /// A hello, mostly with the least limits, so that every bound is near.
 fn hello(source: &mut Source<'_>, role: Role) -> Vec<u8> {
-    let limits = match source.below(4) {
-        0 => Limits::default(),
-        _ => limits(),
-    };
+    let choice = source.u8();
+    let limits = if choice & 3 == 0 { Limits::default() } else { limits() };
     let records = HelloRecords { limits, ..HelloRecords::default() };
+    let version = if choice & 0xf0 == 0x10 { VERSION + 1 } else { VERSION };
+    let role = match role {
+        Role::Client if choice & 0xf0 == 0x20 => Role::Server,
+        Role::Server if choice & 0xf0 == 0x20 => Role::Client,
+        role => role,
+    };
     let mut out = SendBuffer::new();
-    out.hello(&Hello { version: VERSION, role, records });
+    out.hello(&Hello { version, role, records });
     take(&mut out)
 }
 
@@ -242,7 +246,7 @@ impl Listener {
 }
 
 /// What the peer may still send, counted from what the connection delivered and granted. Messages that
-/// were dropped are not counted, so there may be less.
+/// were dropped are not counted, so there may be less; of a stream that nobody reads nothing is known.
 struct Windows {
     connection: i64,
 }

@@ -21,6 +21,8 @@ struct Made {
     /// What the server may still send on its stream.
     window: i64,
     opened: bool,
+    /// Whether the caller reads no more.
+    stopped: bool,
     ended: bool,
 }
 
@@ -34,6 +36,8 @@ struct World {
     /// The calls whose slots are taken, as the server sees it: by id, and whether the client still
     /// sends on their stream.
     taken: BTreeMap<u32, bool>,
+    /// Messages that were delivered and not consumed; their calls may be over.
+    held: Vec<(u32, u32)>,
 }
 
 /// Each call of a client ends once; it delivers no message without credit, none of a call that is over
@@ -73,8 +77,9 @@ impl World {
         let conn = ClientConnection::new(Arc::new(config), 0, &mut out, now);
         let hello = if first & 0xe0 == 0 { Vec::new() } else { hello(source, Role::Server) };
         let (recv, line) = (RecvBuffer::new(), Line::new(now, hello));
-        let (windows, calls, taken) = (Windows::new(), Vec::new(), BTreeMap::new());
-        Self { conn, recv, out, line, windows, calls, taken }
+        let (windows, calls) = (Windows::new(), Vec::new());
+        let (taken, held) = (BTreeMap::new(), Vec::new());
+        Self { conn, recv, out, line, windows, calls, taken, held }
     }
 
     fn end(&mut self, number: usize) {
@@ -112,7 +117,17 @@ impl World {
             }
             12 if pick == 255 => conn.handle_eof(),
             13 if pick == 255 => conn.handle_error(std::io::ErrorKind::ConnectionReset),
-            _ => conn.stop_receiving(id),
+            14 => {
+                conn.stop_receiving(id);
+                if let Some(call) = self.calls.get_mut(number) {
+                    call.stopped = true;
+                }
+            }
+            15 if !self.held.is_empty() => {
+                let (call, cost) = self.held.swap_remove(pick % self.held.len());
+                conn.consume(call, cost, out);
+            }
+            _ => {}
         }
     }
 
@@ -144,7 +159,7 @@ impl World {
             return;
         }
         let window = Windows::stream();
-        self.calls.push(Made { id, kind, window, opened: false, ended: false });
+        self.calls.push(Made { id, kind, window, opened: false, stopped: false, ended: false });
         let flags = kind.map_or(0, StreamKind::request_flags);
         let head = RequestHead { flags, ..RequestHead::new(id, MethodId(1)) };
         self.out.request(&head, None).finish(u32::MAX).unwrap();
@@ -179,6 +194,8 @@ impl World {
                 self.windows.charge(&mut made.window, cost);
                 if cost.is_multiple_of(2) {
                     self.conn.consume(call, cost, &mut self.out);
+                } else {
+                    self.held.push((call, cost));
                 }
             }
             ClientInput::GoAway => {
@@ -232,9 +249,10 @@ impl World {
                 *taken.get_mut(&call).expect("a cancel of nothing") = false;
             }
             Head::Credit(credit) => {
-                let stream = credit.call.map(|call| {
+                let stream = credit.call.and_then(|call| {
                     let made = calls.iter_mut().rev().find(|made| made.id == call);
-                    &mut made.expect("credit for no call").window
+                    let made = made.expect("credit for no call");
+                    (!made.stopped && !made.ended).then_some(&mut made.window)
                 });
                 windows.grant(stream, &credit);
             }

@@ -24,6 +24,8 @@ struct Open {
     /// Whether the handler was told that the client's half is over.
     ended: bool,
     opened: bool,
+    /// Whether the handler reads no more.
+    stopped: bool,
     parked: bool,
 }
 
@@ -35,6 +37,8 @@ struct World {
     windows: Windows,
     open: BTreeMap<u32, Open>,
     one_way: Vec<u32>,
+    /// Messages that were delivered and not consumed; their calls may be over.
+    held: Vec<(u32, u32)>,
     accepted: u32,
 }
 
@@ -71,7 +75,7 @@ impl World {
         let config = ServerConfig {
             limits: limits(),
             streams: first & 0x07 != 0,
-            one_way_pending_max: ONE_WAY_MAX,
+            one_way_pending_max: if first == 0xff { 0 } else { ONE_WAY_MAX },
             timeouts: Timeouts {
                 idle: if first & 0x08 == 0 { None } else { minutes(2) },
                 age: if first & 0x10 == 0 { None } else { minutes(1) },
@@ -88,6 +92,7 @@ impl World {
             windows: Windows::new(),
             open: BTreeMap::new(),
             one_way: Vec::new(),
+            held: Vec::new(),
             accepted: 0,
         }
     }
@@ -100,7 +105,9 @@ impl World {
             ServerInput::Call { request, payload, deadline } => {
                 check(&payload);
                 let call = request.call;
-                if request.flags & request_flags::ONE_WAY != 0 {
+                let one_way = request.flags & request_flags::ONE_WAY != 0;
+                assert!(one_way || call & 0xffff < limits().in_flight.get());
+                if one_way {
                     self.conn.park(call, deadline, call);
                     self.one_way.push(call);
                 } else {
@@ -117,6 +124,8 @@ impl World {
                 open.ended = end;
                 if cost.is_multiple_of(2) {
                     self.conn.consume(call, cost, &mut self.out);
+                } else {
+                    self.held.push((call, cost));
                 }
             }
             ServerInput::StreamEnd { call, payload, .. } => {
@@ -148,7 +157,7 @@ impl World {
     ) {
         let choice = source.below(8);
         let (window, parked) = (Windows::stream(), choice > 1);
-        let open = Open { kind, window, ended: false, opened: false, parked };
+        let open = Open { kind, window, ended: false, opened: false, stopped: false, parked };
         assert!(self.open.insert(call, open).is_none(), "a call that is open begins again");
         match choice {
             0 => self.out.reply(&ReplyHead::ok(call), None).finish(1 << 16).unwrap(),
@@ -196,12 +205,19 @@ impl World {
             8 => {
                 let _ = conn.accept_stream(call, block, out);
             }
-            9 => conn.stop_receiving(call),
+            9 => {
+                conn.stop_receiving(call);
+                self.open.entry(call).and_modify(|open| open.stopped = true);
+            }
             10 | 11 if !self.one_way.is_empty() => {
                 let call = self.one_way.swap_remove(pick % self.one_way.len());
                 assert_eq!(conn.unpark(call), Some(call));
             }
-            12 if pick > 250 => conn.drain(out),
+            15 if !self.held.is_empty() => {
+                let (call, cost) = self.held.swap_remove(pick % self.held.len());
+                conn.consume(call, cost, out);
+            }
+            12 if pick > 240 => conn.drain(out),
             13 if pick == 255 => conn.handle_eof(),
             14 if pick == 255 => conn.handle_error(std::io::ErrorKind::ConnectionReset),
             _ => {}
@@ -243,10 +259,10 @@ impl World {
                 assert!(open.kind.is_some_and(StreamKind::server_sends));
             }
             Head::Credit(credit) => {
-                let stream = credit.call.map(|call| {
+                let stream = credit.call.and_then(|call| {
                     let open = open.get_mut(&call).expect("credit for a stream that is over");
                     assert!(!open.ended, "credit for a half that is over");
-                    &mut open.window
+                    (!open.stopped).then_some(&mut open.window)
                 });
                 windows.grant(stream, &credit);
             }
