@@ -46,6 +46,11 @@ pub(crate) fn ended(core: &Core, ledger: &Ledger, id: u64, outcome: Option<Outco
     }
     call.state = State::Ended(end);
     call.over_at = Some(core.now());
+    // A channel encodes what it is about to send. Only a large call may wait for the hello behind that, and
+    // those of a simulation are too large to be sent at all.
+    if end == End::NotSent && call.encoded && !call.tainted {
+        core.violated(Violated::Truth, || format!("call {id} was sent and is called not sent"));
+    }
     if call.tainted {
         return;
     }
@@ -108,9 +113,7 @@ fn judge_failure(core: &Core, call: &Call, id: u64, failure: &CallFailure) {
             if !is_over(core, call) {
                 core.violated(Violated::Deadline, || format!("call {id} expired before its time"));
             }
-            // One that is called not sent may be encoded: a channel asks how large a call is before it
-            // knows what its server takes.
-            if *sent && !call.encoded {
+            if *sent != call.encoded {
                 core.violated(Violated::Truth, || {
                     format!("call {id}: sent is {sent}, which is not so")
                 });
