@@ -97,8 +97,6 @@ pub struct StreamCensus {
 pub struct ChannelCensus {
     /// Whether there is a connection.
     pub up: bool,
-    /// Whether its server has said hello.
-    pub ready: bool,
     /// Whether one is being made.
     pub connecting: bool,
     /// Calls in flight that somebody waits for.

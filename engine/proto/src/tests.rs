@@ -12,5 +12,6 @@ mod misbehaviour;
 mod model;
 mod one_way;
 mod pair;
+mod refusal;
 mod silence;
 mod streams;

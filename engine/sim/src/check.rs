@@ -145,8 +145,9 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
     for host in &world.hosts {
         for (number, channel) in host.channels.iter().enumerate() {
             let census = sim::channel_census(channel);
-            // Before the server's hello, large calls wait for it and not for a slot.
-            if census.ready && census.waiting > 0 && census.free_slots > 0 {
+            // Before the server's hello a large call waits for what that says, and others behind it.
+            let is_ready = census.streams.is_some();
+            if is_ready && census.waiting > 0 && census.free_slots > 0 {
                 core.violated(Violated::LostWake, || {
                     format!("calls wait on channel {number} of host {} while slots are free: {census:?}", host.number)
                 });

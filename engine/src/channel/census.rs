@@ -20,7 +20,6 @@ impl Channel {
         };
         ChannelCensus {
             up,
-            ready: state.is_ready(),
             connecting: matches!(state.link, Link::Connecting { .. }),
             in_flight,
             free_slots: slots,
