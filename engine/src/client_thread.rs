@@ -10,8 +10,6 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Instant;
 
-use corewire_codec::Limits;
-
 use crate::address::{Address, IntoAddress};
 use crate::channel::Channel;
 use crate::config::ChannelConfig;
@@ -194,10 +192,6 @@ impl Pump {
 /// Makes one call. What the queue took is no longer its time.
 async fn carry(channel: &Channel, command: &mut Command) -> Outcome {
     let body = core::mem::take(&mut command.body);
-    if body.len() >= Limits::EARLY.frame_bytes.get() as usize {
-        // Only the server's hello says whether it takes as much.
-        channel.ready().await.map_err(CallFailure::NotSent)?;
-    }
     let timeout = command.deadline.map(|by| by.saturating_duration_since(Instant::now()));
     if timeout.is_some_and(|timeout| timeout.is_zero()) {
         return Err(CallFailure::DeadlineExceeded { sent: false });

@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::ending::Retired;
 use super::send::Writing;
 use super::{ChannelCore, Ticket};
-use crate::config::Reply;
+use crate::config::{ONE_WAY_UNSENT_MAX, Reply};
 use crate::failure::{CallFailure, NotSent};
 use crate::io::Token;
 use crate::local::clock;
@@ -271,13 +271,18 @@ impl ChannelState {
         matches!(&self.link, Link::Up { proto, .. } if proto.is_ready())
     }
 
-    /// Whether the call with this ticket could take a slot now.
-    pub(super) fn is_next(&self, ticket: &Ticket) -> bool {
+    /// Whether the call with this ticket could be written now.
+    pub(super) fn is_next(&self, ticket: &Ticket, is_one_way: bool) -> bool {
         let is_turn = match ticket.id {
             None => self.waiting.is_empty(),
             Some(_) => ticket.place(&self.waiting).is_none(),
         };
-        is_turn && matches!(&self.link, Link::Up { proto, .. } if proto.has_slot())
+        match &self.link {
+            // They take no slot, and do not wait for those who do.
+            Link::Up { .. } if is_one_way => self.out.len() <= ONE_WAY_UNSENT_MAX,
+            Link::Up { proto, .. } => is_turn && proto.has_slot(),
+            Link::Down { .. } | Link::Connecting { .. } => false,
+        }
     }
 
     /// Whether no connection is there nor being made.
