@@ -268,10 +268,10 @@ fn handle_frames<I: Io>(
         match proto.handle_frame(recv, &mut state.out, shared.now) {
             ClientInput::NeedBytes | ClientInput::Closed(_) => return true,
             ClientInput::Handled => {}
-            ClientInput::Opened { call, .. } => {
+            ClientInput::Opened { call, payload } => {
                 let key = proto.work_mut(call).copied();
                 if let Some(stream) = state.stream(key) {
-                    stream.open();
+                    stream.open(payload);
                 }
             }
             ClientInput::StreamData { call, encoding, cost, payload } => {
@@ -292,7 +292,13 @@ fn handle_frames<I: Io>(
                     streams.handle_writable(call);
                 }
             }
-            ClientInput::Ready => state.handle_ready(),
+            ClientInput::Ready => {
+                // Streams that began before the hello may have more credit than they were given.
+                if let Some(streams) = streams {
+                    streams.handle_writable(None);
+                }
+                state.handle_ready();
+            }
             ClientInput::Reply { work, head, payload } => {
                 state.complete(work, Ok(Reply::new(head, payload)));
             }

@@ -102,7 +102,6 @@ pub mod sim;
 mod sleep;
 #[cfg(feature = "shard")]
 mod spin;
-#[cfg(feature = "shard")]
 mod stream;
 #[cfg(feature = "shard")]
 mod supervisor;
@@ -120,8 +119,16 @@ pub use error::StartError;
 pub use failure::{CallFailure, ConnectError, NotSent};
 pub use shard::{Budgets, ShardId, ShardInfo, Spin};
 #[cfg(any(feature = "shard", feature = "tokio"))]
-pub use shared::SharedChannel;
+pub use shared::{
+    QueueReceiver, QueueSender, SharedChannel, SharedStreamCall, SharedStreamReader,
+    SharedStreamWriter, queue,
+};
+pub use stream::{
+    Closed, Message, Opening, ReadMessages, StreamFailure, StreamHandle, WriteMessages,
+};
 pub use transport::{MethodName, Outcome, Pending, Transport};
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+pub use wait::{block_on, is_driver};
 
 #[cfg(feature = "shard")]
 pub use {
@@ -135,6 +142,6 @@ pub use {
         ClientShard, Ended, EngineConfig, MakeDispatch, Running, RunningShard, run_on_shard, start,
     },
     sleep::{Sleep, sleep},
-    stream::{Closed, Message, StreamCall, StreamEnds, StreamFailure, StreamReader, StreamWriter},
+    stream::{StreamCall, StreamEnds, StreamReader, StreamWriter},
     tasks::{Task, spawn},
 };

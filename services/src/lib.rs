@@ -147,8 +147,6 @@ pub use corewire_codec::{
 };
 #[cfg(any(feature = "shard", feature = "tokio"))]
 pub use corewire_engine::SharedChannel;
-#[cfg(feature = "blocking")]
-pub use corewire_engine::blocking;
 pub use corewire_engine::{
     Address, Budgets, ChannelConfig, ConnectError, IntoAddress, MethodName, NotSent, Peer, Pending,
     ShardId, ShardInfo, Spin, StartError, Transport,
@@ -158,7 +156,14 @@ pub use corewire_macros::service;
 pub use description::{ArgumentDescription, CallKind, MethodDescription, ServiceDescription};
 pub use options::CallOptions;
 pub use response::{Response, ResponseCall};
-pub use streaming::{SendError, StreamSender, Streaming};
+#[cfg(feature = "blocking")]
+pub use streaming::blocking;
+#[cfg(any(feature = "shard", feature = "tokio"))]
+pub use streaming::shared;
+pub use streaming::{
+    Beginning, Finish, SendError, SendStream, StreamSender, StreamTransport, Streaming,
+    StreamingCall, StreamingResponse,
+};
 
 #[cfg(feature = "shard")]
 pub use {
@@ -169,12 +174,12 @@ pub use {
     },
     server::{Server, ServerBuilder},
     service::{Arguments, IncomingCall, Methods, Service},
-    streaming::StreamTransport,
 };
 
 /// Payload codecs, and the limits that a hello carries.
 pub mod codec {
     pub use crate::one_way::Unanswered;
+    pub use crate::streaming::{Begun, BegunOn, Replied, Streamed, Watch, Watcher};
     pub use corewire_codec::{
         Codec, ConnectionCredit, Decode, DecodeError, Encode, EncodeError, FrameBytes, InFlight,
         MetadataBytes, Raw, Speedy, StreamCredit,

@@ -5,8 +5,8 @@
 mod support;
 
 use corewire::{
-    Address, Bytes, CallError, Channel, ChannelConfig, ClientShard, ClientThread, NotSent,
-    Placement, Running, Server, SharedChannel, StatusCode, Transport, blocking,
+    Address, Bytes, CallError, ChannelConfig, ClientShard, ClientThread, Limits, NotSent,
+    Placement, Server, SharedChannel, StatusCode, Transport, blocking,
 };
 use futures_lite::future::{block_on, or, poll_fn, yield_now};
 use std::future::Future;
@@ -16,173 +16,14 @@ use std::sync::mpsc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use support::service::{Habits, SubjectClient, SubjectServer, Target};
+use support::shells::{Family, Shell, World, eventually, serve};
+use support::streams::Seen;
 use support::{PATIENCE, end, until};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shell {
-    /// Code on a shard.
-    Shard,
-    /// A plain thread, whose calls a client thread carries.
-    Thread,
-    /// A task of tokio.
-    Tokio,
-    /// A thread that drives its connection itself.
-    Blocking,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
-    Tcp,
-    Unix,
-}
-
-/// A server and what the scenario knows of it.
-struct World {
-    shell: Shell,
-    family: Family,
-    address: Address,
-    habits: Habits,
-    server: Option<Running>,
-    _files: tempfile::TempDir,
-}
-
-fn serve(address: &Address, habits: &Habits) -> Running {
-    let habits = habits.clone();
-    Server::builder()
-        .address(address)
-        .placement(Placement::Unpinned(1))
-        .drain_within(Duration::from_millis(100))
-        .service(move |_| SubjectServer::new(Target::new(habits.clone())))
-        .start()
-        .unwrap()
-}
-
-impl World {
-    fn new(shell: Shell, family: Family) -> Self {
-        let files = tempfile::tempdir().unwrap();
-        let wanted = match family {
-            Family::Tcp => "127.0.0.1:0".parse().unwrap(),
-            Family::Unix => Address::Unix(files.path().join("subject.sock")),
-        };
-        let habits = Habits::default();
-        let server = serve(&wanted, &habits);
-        let address = server.addresses()[0].clone();
-        Self { shell, family, address, habits, server: Some(server), _files: files }
-    }
-
-    fn stop(&mut self) {
-        end(self.server.take().unwrap());
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        if let Some(server) = self.server.take().filter(|_| !std::thread::panicking()) {
-            end(server);
-        }
-    }
-}
-
-fn on_shard<F>(family: Family, scenario: impl FnOnce(SubjectClient<Channel>, World) -> F + 'static)
-where
-    F: Future<Output = ()> + 'static,
-{
-    let world = World::new(Shell::Shard, family);
-    support::client(move || async move {
-        let channel = Channel::new(world.address.clone(), ChannelConfig::default()).unwrap();
-        // Its first requests go out behind the hello, and are then bound by what every server takes.
-        channel.ready().await.unwrap();
-        scenario(SubjectClient::new(channel), world).await;
-    });
-}
-
-fn on_thread<F>(family: Family, scenario: impl FnOnce(SubjectClient<SharedChannel>, World) -> F)
-where
-    F: Future<Output = ()>,
-{
-    let world = World::new(Shell::Thread, family);
-    let thread = ClientThread::start(ClientShard::default()).unwrap();
-    let channel = thread.channel(&world.address, ChannelConfig::default()).unwrap();
-    block_on(scenario(SubjectClient::new(channel), world));
-}
-
-fn on_tokio<F>(family: Family, scenario: impl FnOnce(SubjectClient<SharedChannel>, World) -> F)
-where
-    F: Future<Output = ()>,
-{
-    let world = World::new(Shell::Tokio, family);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async move {
-        let channel = SharedChannel::on_tokio(&world.address, ChannelConfig::default()).unwrap();
-        scenario(SubjectClient::new(channel), world).await;
-    });
-}
-
-fn on_blocking<F>(
-    family: Family,
-    scenario: impl FnOnce(SubjectClient<blocking::Channel>, World) -> F,
-) where
-    F: Future<Output = ()>,
-{
-    let world = World::new(Shell::Blocking, family);
-    let channel = blocking::Channel::new(&world.address, ChannelConfig::default()).unwrap();
-    block_on(scenario(SubjectClient::new(channel), world));
-}
-
-/// Each scenario in each shell over each family.
-macro_rules! table {
-    ($($scenario:ident)*) => { $(
-        mod $scenario {
-            use super::*;
-
-            #[test]
-            fn on_a_shard_over_tcp() {
-                on_shard(Family::Tcp, super::$scenario);
-            }
-            #[test]
-            fn on_a_shard_over_unix() {
-                on_shard(Family::Unix, super::$scenario);
-            }
-            #[test]
-            fn from_a_thread_over_tcp() {
-                on_thread(Family::Tcp, super::$scenario);
-            }
-            #[test]
-            fn from_a_thread_over_unix() {
-                on_thread(Family::Unix, super::$scenario);
-            }
-            #[test]
-            fn on_tokio_over_tcp() {
-                on_tokio(Family::Tcp, super::$scenario);
-            }
-            #[test]
-            fn on_tokio_over_unix() {
-                on_tokio(Family::Unix, super::$scenario);
-            }
-            #[test]
-            fn blocking_over_tcp() {
-                on_blocking(Family::Tcp, super::$scenario);
-            }
-            #[test]
-            fn blocking_over_unix() {
-                on_blocking(Family::Unix, super::$scenario);
-            }
-        }
-    )* };
-}
-
 table! {
+    SubjectClient, Limits::default() =>
     values statuses deadlines a_dropped_call a_server_that_is_gone an_outcome_that_is_unknown
     a_server_that_comes_back a_thousand_calls_at_once ways_to_wait one_way_calls
-}
-
-/// Polls until `done`, and lets others run in between.
-async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        yield_now().await;
-    }
 }
 
 /// All outcomes, of futures that run at once.
@@ -320,7 +161,7 @@ async fn a_server_that_comes_back<C: Transport>(client: SubjectClient<C>, mut wo
     assert_eq!(client.add(1, 2).await, Ok(3));
     world.stop();
     assert!(!client.add(1, 2).await.unwrap_err().may_have_run());
-    world.server = Some(serve(&world.address, &world.habits));
+    world.server = Some(world.serve_again());
     let start = Instant::now();
     loop {
         match client.add(1, 2).await {
@@ -370,7 +211,7 @@ async fn ways_to_wait<C: Transport>(client: SubjectClient<C>, world: World) {
 /// A thousand calls at once, by callbacks and by threads that block, over one handle.
 #[test]
 fn many_threads_share_one_channel() {
-    let world = World::new(Shell::Thread, Family::Tcp);
+    let world = World::new(Shell::Thread, Family::Tcp, Limits::default());
     let thread = ClientThread::start(ClientShard::default()).unwrap();
     let channel = thread.channel(&world.address, ChannelConfig::default()).unwrap();
     drop(thread);
@@ -403,10 +244,7 @@ fn a_queue_that_is_full_says_so() {
     const BOUND: usize = 4;
     const CALLS: usize = 100;
     let habits = Habits::default();
-    let limits = corewire::Limits {
-        in_flight: corewire::codec::InFlight::MIN,
-        ..corewire::Limits::default()
-    };
+    let limits = Limits { in_flight: corewire::codec::InFlight::MIN, ..Limits::default() };
     let shared = habits.clone();
     let server = Server::builder()
         .address("127.0.0.1:0")
@@ -451,7 +289,7 @@ fn a_queue_that_is_full_says_so() {
 /// A driver that takes nothing does not make its queue grow.
 #[test]
 fn a_queue_whose_driver_is_stuck_is_bounded() {
-    let world = World::new(Shell::Thread, Family::Tcp);
+    let world = World::new(Shell::Thread, Family::Tcp, Limits::default());
     let thread = ClientThread::start(ClientShard::default()).unwrap();
     let channel = thread.channel(&world.address, ChannelConfig::default()).unwrap();
     let client = SubjectClient::new(channel);
@@ -488,7 +326,7 @@ fn stale_socket_files_are_replaced_and_live_ones_kept() {
     assert!(path.exists(), "a socket's file outlives it");
     let address = Address::Unix(path.clone());
     let habits = Habits::default();
-    let server = serve(&address, &habits);
+    let server = serve(&address, Limits::default(), &habits, &Seen::default());
     let second = Server::builder()
         .address(&address)
         .placement(Placement::Unpinned(1))
@@ -568,7 +406,7 @@ fn an_argument_that_panics_harms_its_caller_only() {
             assert_eq!(client.add(1, 2).wait(), Ok(3));
         }
     }
-    let world = World::new(Shell::Thread, Family::Tcp);
+    let world = World::new(Shell::Thread, Family::Tcp, Limits::default());
     let thread = ClientThread::start(ClientShard::default()).unwrap();
     survives(thread.channel(&world.address, ChannelConfig::default()).unwrap());
     survives(blocking::Channel::connect(&world.address).unwrap());
@@ -578,7 +416,7 @@ fn an_argument_that_panics_harms_its_caller_only() {
 #[test]
 fn the_shared_client_and_its_calls_are_send() {
     fn is_send<T: Send>(_: &T) {}
-    let world = World::new(Shell::Thread, Family::Tcp);
+    let world = World::new(Shell::Thread, Family::Tcp, Limits::default());
     let thread = ClientThread::start(ClientShard::default()).unwrap();
     let channel = thread.channel(&world.address, ChannelConfig::default()).unwrap();
     let client = SubjectClient::new(channel);

@@ -9,6 +9,7 @@
 pub mod child;
 pub mod peer;
 pub mod service;
+pub mod shells;
 pub mod streams;
 
 use corewire::{ClientShard, Placement, Running, Server, ServerBuilder, ShardCounters};
