@@ -134,7 +134,7 @@ impl ServerSide {
             now,
         };
         let mut hello = SendBuffer::new();
-        let _ = ClientConnection::<()>::new(Arc::default(), &mut hello, now);
+        let _ = ClientConnection::<()>::new(Arc::default(), 0, &mut hello, now);
         ensure!(side.serve(&take(&mut hello))? == 0, "a hello is no call");
         ensure!(!take(&mut side.out).is_empty(), "the server says nothing");
         Ok(side)
@@ -200,7 +200,7 @@ impl ClientSide {
     pub fn new(calls: u32, body: Bytes) -> Result<Self> {
         let now = Instant::now();
         let mut out = SendBuffer::new();
-        let connection = ClientConnection::new(Arc::new(ClientConfig::default()), &mut out, now);
+        let connection = ClientConnection::new(Arc::new(ClientConfig::default()), 0, &mut out, now);
         let mut server = ServerSide::new()?;
         let identity = ServerIdentity { connection_id: 1 };
         server.connection = ServerConnection::new(Rc::new(ServerConfig::default()), identity, now);

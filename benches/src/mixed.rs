@@ -66,11 +66,12 @@ pub fn serve(core: usize, spins: bool) -> Result<()> {
         .placement(Placement::Cpus(vec![core]))
         .spin(if spins { Spin::Always } else { Spin::Off })
         .service(|_shard| MixedServer::new(Burner))
+        .drain_on_signal()
         .start()?;
     for address in running.addresses() {
         println!("listening {address}");
     }
-    let ended = running.wait_for_signal()?;
+    let ended = running.wait();
     anyhow::ensure!(ended.shards_lost == 0, "{} shards were lost", ended.shards_lost);
     Ok(())
 }

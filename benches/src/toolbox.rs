@@ -134,6 +134,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_build_commands_name_packages_that_are_there() {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        command.current_dir(workspace()).args(["metadata", "--no-deps", "--offline"]);
+        let output = command.args(["--format-version", "1"]).output().expect("cargo runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        for build in [BUILD_COREWIRE, BUILD_PEERS] {
+            let words: Vec<&str> = build.split_whitespace().collect();
+            let packages: Vec<&str> =
+                words.windows(2).filter(|pair| pair[0] == "-p").map(|pair| pair[1]).collect();
+            assert!(!packages.is_empty(), "{build}");
+            for package in packages {
+                assert!(text.contains(&format!("{{\"name\":\"{package}\"")), "{package}: {build}");
+            }
+        }
+    }
+
+    #[test]
     fn a_missing_program_is_named_with_its_remedy() {
         let missing = workspace().join("target/release/nothing-of-that-name");
         let error = require(&[(missing, BUILD_COREWIRE)]).expect_err("it is missing");

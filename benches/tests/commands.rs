@@ -76,6 +76,30 @@ fn spin_refuses_wrong_flags_and_one_core_for_both() {
 }
 
 #[test]
+fn slow_reader_and_deadlines_refuse_wrong_flags_and_one_core_for_both() {
+    for program in [env!("CARGO_BIN_EXE_slow_reader"), env!("CARGO_BIN_EXE_deadlines")] {
+        let run =
+            |flags: &str| Command::new(program).args(flags.split_whitespace()).output().unwrap();
+        for flags in ["--rounds 0", "--rate 1", "--inflight 5000", "--quick --rounds 2", "load"] {
+            assert_eq!(run(flags).status.code(), Some(2), "{program} {flags}");
+        }
+        let output = run("--quick --server-core 1 --client-core 1");
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("choose two cores"));
+    }
+}
+
+#[test]
+fn deadlines_end_calls_and_leave_nothing_also_in_a_quick_run() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_deadlines"));
+    let output = command.arg("--quick").output().unwrap();
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert_eq!(stdout.lines().filter(|line| line.starts_with("| 1 ")).count(), 1, "{stdout}");
+}
+
+#[test]
 fn one_core_for_both_is_refused_before_anything_runs() {
     let output = floor("--quick --only-floors --server-core 1 --client-core 1").output().unwrap();
     assert_eq!(output.status.code(), Some(1));

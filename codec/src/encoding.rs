@@ -2,91 +2,71 @@
 
 use core::fmt;
 
-/// The number of a payload codec on the wire, 0 to 15 (REQ-12).
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct CodecId(u8);
+/// A number of four bits on the wire, some of which have names; `$kind` is what it is otherwise.
+macro_rules! four_bit_number {
+    (
+        $(#[$doc:meta])*
+        $name:ident, $kind:literal, $($(#[$about:meta])* $constant:ident = $number:literal $text:literal)*
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+        pub struct $name(u8);
 
-impl CodecId {
+        impl $name {
+            $($(#[$about])* pub const $constant: Self = Self($number);)*
+
+            #[doc = concat!("The ", $kind, " with this number; `None` above 15.")]
+            #[must_use]
+            pub const fn new(number: u8) -> Option<Self> {
+                if number < 16 { Some(Self(number)) } else { None }
+            }
+
+            /// The number on the wire.
+            #[must_use]
+            pub const fn number(self) -> u8 {
+                self.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match *self {
+                    $(Self::$constant => f.write_str($text),)*
+                    Self(number) => write!(f, concat!($kind, " {}"), number),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(self, f)
+            }
+        }
+    };
+}
+
+four_bit_number! {
+    /// The number of a payload codec on the wire, 0 to 15 (REQ-12).
+    CodecId, "codec",
     /// The body is the value itself: no encoding at all.
-    pub const RAW: Self = Self(0);
+    RAW = 0 "raw"
     /// The body is `speedy` 0.8, little-endian; the default of generated services.
-    pub const SPEEDY: Self = Self(1);
+    SPEEDY = 1 "speedy"
     /// Reserved for Protocol Buffers.
-    pub const PROTOBUF: Self = Self(2);
+    PROTOBUF = 2 "protobuf"
     /// Reserved for JSON.
-    pub const JSON: Self = Self(3);
-
-    /// The codec with this number; `None` above 15.
-    #[must_use]
-    pub const fn new(number: u8) -> Option<Self> {
-        if number < 16 { Some(Self(number)) } else { None }
-    }
-
-    /// The number on the wire.
-    #[must_use]
-    pub const fn number(self) -> u8 {
-        self.0
-    }
+    JSON = 3 "json"
 }
 
-impl fmt::Debug for CodecId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::RAW => f.write_str("raw"),
-            Self::SPEEDY => f.write_str("speedy"),
-            Self::PROTOBUF => f.write_str("protobuf"),
-            Self::JSON => f.write_str("json"),
-            Self(number) => write!(f, "codec {number}"),
-        }
-    }
-}
-
-impl fmt::Display for CodecId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
-/// The number of a compression on the wire, 0 to 15 (REQ-13).
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct CompressionId(u8);
-
-impl CompressionId {
+four_bit_number! {
+    /// The number of a compression on the wire, 0 to 15 (REQ-13).
+    CompressionId, "compression",
     /// The body is not compressed.
-    pub const NONE: Self = Self(0);
+    NONE = 0 "none"
     /// Reserved for LZ4.
-    pub const LZ4: Self = Self(1);
+    LZ4 = 1 "lz4"
     /// Reserved for Zstandard.
-    pub const ZSTD: Self = Self(2);
-
-    /// The compression with this number; `None` above 15.
-    #[must_use]
-    pub const fn new(number: u8) -> Option<Self> {
-        if number < 16 { Some(Self(number)) } else { None }
-    }
-
-    /// The number on the wire.
-    #[must_use]
-    pub const fn number(self) -> u8 {
-        self.0
-    }
-}
-
-impl fmt::Debug for CompressionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::NONE => f.write_str("none"),
-            Self::LZ4 => f.write_str("lz4"),
-            Self::ZSTD => f.write_str("zstd"),
-            Self(number) => write!(f, "compression {number}"),
-        }
-    }
-}
-
-impl fmt::Display for CompressionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
+    ZSTD = 2 "zstd"
 }
 
 /// Codec and compression of one body, as the header carries them: codec in the low four bits.

@@ -305,6 +305,14 @@ impl<'a> Payload<'a> {
         self.front.payload().get(self.layout.body()).unwrap_or(&[])
     }
 
+    /// Bytes of the whole payload: fields, metadata, body and attachment.
+    #[must_use]
+    #[inline]
+    #[allow(clippy::len_without_is_empty, reason = "an empty payload is nothing special")]
+    pub fn len(&self) -> usize {
+        self.front.payload().len()
+    }
+
     /// The attachment, read in place.
     #[must_use]
     pub fn attachment(&self) -> &[u8] {

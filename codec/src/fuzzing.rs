@@ -12,10 +12,12 @@
 )]
 
 mod frames;
+mod replay;
 mod send;
 mod source;
 
 pub use frames::cut;
+pub use replay::{assert_same_set, replay};
 pub use send::send_buffer;
 pub use source::Source;
 

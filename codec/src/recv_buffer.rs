@@ -134,6 +134,22 @@ impl RecvBuffer {
         self.lacking().min(self.len()).max(GROW_BYTES_MIN)
     }
 
+    /// The header that the unread bytes begin with, if all of it is here and well-formed. Whether its
+    /// frame is whole, and within a limit, is not looked at.
+    #[must_use]
+    pub fn peek_header(&self) -> Option<Header> {
+        let unread = self.bytes.get(self.yielded as usize..)?;
+        Header::decode(*unread.first_chunk::<HEADER_BYTES>()?).ok()
+    }
+
+    /// Forgets the first of the unread bytes, so many or all; answers how many.
+    pub fn discard(&mut self, bytes: usize) -> usize {
+        self.release();
+        let bytes = bytes.min(self.bytes.len());
+        self.bytes.advance(bytes);
+        bytes
+    }
+
     /// Moves the unread bytes into a buffer of exactly their size, so that this one can serve another
     /// connection. Answers an empty buffer without memory when nothing is unread.
     #[must_use]

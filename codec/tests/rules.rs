@@ -284,6 +284,37 @@ fn bad_metadata() {
         .for_each(|bytes| assert!(decode(bytes).unwrap().is_some()));
 }
 
+/// REQ-22: a trace context is the 25 bytes behind the timeout, whatever they hold: all zeroes name no
+/// trace and break no rule.
+#[test]
+fn trace_contexts_are_not_checked() {
+    let sampled: Vec<u8> = (1..=25).collect();
+    for bytes in [&[0; 25][..], &[0xff; 25], &sampled] {
+        let payload = [&[9, 0, 0, 0, 0, 0, 0, 0], bytes, b"body"].concat();
+        let flags = request_flags::TIMEOUT | request_flags::TRACE;
+        let Head::Request(request) = good(&raw(1, flags, 0, 3, 0, 0, &payload)) else { panic!() };
+        assert_eq!(request.timeout_us, Some(9));
+        let trace = request.trace.unwrap();
+        assert_eq!((&trace.trace_id[..], &trace.span_id[..]), (&bytes[..16], &bytes[16..24]));
+        assert_eq!((trace.flags, trace.is_sampled()), (bytes[24], bytes[24] & 1 != 0));
+    }
+}
+
+/// REQ-40: code, time, retry and attachment stand where the document has them. REFUSED with code 0 is
+/// well formed.
+#[test]
+fn reply_layout() {
+    use reply_flags as r;
+    let flags = r::REFUSED | r::RETRY_AFTER | r::ATTACHMENT;
+    for code in [0, 14] {
+        let bytes = raw(2, flags, 0, code, 7, 250, b"\x05\0\0\0\x02\0\0\0bodyAT");
+        let Head::Reply(reply) = good(&bytes) else { panic!() };
+        assert_eq!((reply.code as u8, reply.call, reply.handler_us), (code, 7, 250));
+        assert_eq!((reply.retry_after_ms, reply.attachment_bytes), (Some(5), Some(2)));
+        assert_eq!(reply.flags, flags);
+    }
+}
+
 /// REQ-30: a method's id is FNV-1a over `service/method`.
 #[test]
 fn method_ids_are_stable() {

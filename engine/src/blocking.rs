@@ -49,6 +49,8 @@ pub use self::stream::{StreamCall, StreamReader, StreamWriter};
 #[derive(Clone, Debug)]
 pub struct Channel {
     client: Rc<RefCell<Client>>,
+    /// Apart, so that an encoder may ask for it while its call has the client.
+    address: Rc<Address>,
 }
 
 impl Channel {
@@ -60,7 +62,7 @@ impl Channel {
     pub fn new(address: impl IntoAddress, config: ChannelConfig) -> Result<Self, ConnectError> {
         let address = address.into_address().map_err(ConnectError::Address)?;
         let client = Client {
-            address,
+            address: address.clone(),
             connection: Arc::new(config.connection),
             config,
             link: None,
@@ -70,7 +72,7 @@ impl Channel {
             backoff: Backoff::new(random_seed()),
             scratch: Vec::new(),
         };
-        Ok(Self { client: Rc::new(RefCell::new(client)) })
+        Ok(Self { client: Rc::new(RefCell::new(client)), address: Rc::new(address) })
     }
 
     /// A channel with the default configuration, connected.
@@ -94,7 +96,7 @@ impl Channel {
     /// The server's address.
     #[must_use]
     pub fn address(&self) -> Address {
-        self.client.borrow().address.clone()
+        Address::clone(&self.address)
     }
 }
 
@@ -360,6 +362,17 @@ struct Client {
     backoff: Backoff,
     /// What is received into.
     scratch: Vec<u8>,
+}
+
+/// Nobody can call any more, and nothing is in flight: the server is told, if the socket takes it.
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.session.leave();
+            // What cannot be said now need not be: the end of the connection says as much.
+            let _ = link.stream.set_nonblocking(true).and_then(|()| link.flush());
+        }
+    }
 }
 
 impl fmt::Debug for Client {

@@ -23,6 +23,8 @@ const SPARE_MAX: usize = 1024;
 pub(crate) struct Parked {
     work: Pin<Box<dyn PendingCall>>,
     key: u32,
+    /// Bytes that the call holds, as its shard counts them.
+    pub(crate) held: usize,
     /// The call's streams, if it has any.
     pub(crate) stream: Option<Rc<StreamCell>>,
 }
@@ -128,7 +130,7 @@ impl ParkedCalls {
                 self.stock = None;
                 note_wait(&self.local, waits, &entry.source);
                 counters.calls_parked.add(1);
-                Polled::Parked(Parked { work, key, stream: None })
+                Polled::Parked(Parked { work, key, held: 0, stream: None })
             }
             Err(_) => {
                 panicked(reply, counters);

@@ -4,12 +4,17 @@
 //! reconnects with jittered exponential back-off, and carries any number of calls at once. All its
 //! clones share one socket, which the shard's driver owns; a call writes its request into the
 //! channel's send buffer and the driver sends what has gathered once per turn.
+//!
+//! A connection whose server goes away is retired: it keeps its calls in flight until they have ended,
+//! while new ones go to the next connection.
 
 mod call;
 #[cfg(feature = "sim")]
 mod census;
+mod ending;
 mod one_way;
 mod pending;
+mod send;
 mod state;
 mod stream;
 
@@ -44,6 +49,20 @@ pub(crate) struct ChannelCore {
     /// No handle is left: the driver closes the connection.
     pub(crate) released: Cell<bool>,
     backoff: RefCell<Backoff>,
+    /// Tells the next connection from the others, here and in other channels.
+    next_id: Cell<u64>,
+}
+
+impl ChannelCore {
+    /// The id of a new connection.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id.replace(self.next_id.get().wrapping_add(1))
+    }
+
+    /// Whether nobody wants a connection any more that is not there yet.
+    pub(crate) fn is_unwanted(&self, state: &ChannelState) -> bool {
+        self.released.get() || state.closed
+    }
 }
 
 /// Tells the driver when the last handle is gone.
@@ -79,7 +98,7 @@ impl Channel {
         Self::with_jitter(address.into(), config, random_seed())
     }
 
-    /// The same, with the seed of what its back-off is drawn from.
+    /// The same, with the seed of what its back-off and its connections' jitter are drawn from.
     pub(crate) fn with_jitter(
         address: Address,
         config: ChannelConfig,
@@ -94,6 +113,7 @@ impl Channel {
             local,
             released: Cell::new(false),
             backoff: RefCell::new(Backoff::new(seed)),
+            next_id: Cell::new(seed),
         };
         Ok(Self { handle: Rc::new(Handle(Rc::new(core))) })
     }
@@ -151,6 +171,9 @@ impl Channel {
         let mut ticket = Ticket { channel: self.clone(), id: None };
         poll_fn(|context| {
             let mut state = self.core().state.borrow_mut();
+            if state.closed {
+                return Poll::Ready(Err(NotSent::Closed));
+            }
             if let Link::Up { proto, .. } = &state.link
                 && proto.is_ready()
             {
@@ -159,7 +182,7 @@ impl Channel {
             let now = crate::local::clock();
             match state.want_connection(self.core(), now) {
                 Ok(()) => ticket.wait(&mut state, context, None).map(Err),
-                Err(why) => Poll::Ready(Err(NotSent::NoConnection(why))),
+                Err(why) => Poll::Ready(Err(why)),
             }
         })
         .await

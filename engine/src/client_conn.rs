@@ -1,5 +1,8 @@
 //! One connection that a channel made, and its turn.
 
+#[cfg(feature = "sim")]
+mod census;
+
 use corewire_codec::{CancelReason, RecvBuffer};
 use corewire_proto::{ClientConnection, ClientInput, CloseReason};
 use std::rc::Rc;
@@ -7,7 +10,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::channel::{ChannelCore, Link};
+use crate::channel::{ChannelCore, ChannelState};
 use crate::config::{ONE_WAY_UNSENT_MAX, Reply};
 use crate::failure::CallFailure;
 use crate::io::{Io, Token};
@@ -74,38 +77,41 @@ impl<S: 'static> ClientConn<S> {
         let core = Rc::clone(&self.channel);
         let (more, failed) = {
             let state = &mut *core.state.borrow_mut();
-            let Link::Up { proto, .. } = &mut state.link else { return (After::Drop, None) };
-            if ready.due {
-                proto.handle_timeout(&mut state.out, shared.now);
-            }
             if let Some(streams) = &mut self.streams {
-                streams.serve(&mut **proto, &mut state.out, stream_bytes_max(shared));
-                while let Some(call) = streams.pop_ended() {
-                    if let Some(key) = proto.abandon(call, CancelReason::Dropped, &mut state.out) {
-                        state.calls.try_remove(key);
-                    }
-                }
+                serve_streams(state, self.token, streams, stream_bytes_max(shared));
             }
-            flush(shared, &self.socket, ready, proto, &mut state.out)
+            let Some((proto, out)) = state.connection(self.token) else {
+                return (After::Drop, None);
+            };
+            if ready.due {
+                proto.handle_timeout(out, shared.now);
+            }
+            if core.released.get() && proto.in_flight() == 0 {
+                proto.leave(out);
+            }
+            flush(shared, &self.socket, ready, proto, out)
         };
         if let Some(kind) = failed {
             self.hear_last_words(shared, ready, kind);
         }
         let state = &mut *core.state.borrow_mut();
-        if state.out.len() <= ONE_WAY_UNSENT_MAX {
+        let is_current = state.is_current(self.token);
+        if is_current && state.out.len() <= ONE_WAY_UNSENT_MAX {
             state.room.drain(..).for_each(Waker::wake);
         }
-        let (waiting, waiting_by) = (state.has_waiting(), state.waiting_deadline());
-        let Link::Up { proto, .. } = &mut state.link else { return (After::Drop, None) };
+        let waiting = is_current && state.has_waiting();
+        let waiting_by = state.waiting_deadline().filter(|_| waiting);
+        let Some((proto, out)) = state.connection(self.token) else { return (After::Drop, None) };
         let unsent_max = stream_bytes_max(shared);
         let streams = self.streams.as_ref();
-        let more =
-            more || streams.is_some_and(|it| it.has_ready() && state.out.len() <= unsent_max);
-        let released = core.released.get() && proto.in_flight() == 0 && state.out.is_empty();
-        if proto.is_drained() {
-            proto.close(CloseReason::Drained);
-        } else if released {
-            proto.close(CloseReason::LocallyClosed);
+        let more = more || streams.is_some_and(|it| it.has_ready() && out.len() <= unsent_max);
+        // Its last words leave first: that nobody waits any more, and that no calls will come.
+        if out.is_empty() {
+            if proto.is_drained() {
+                proto.close(CloseReason::Drained);
+            } else if core.released.get() && proto.in_flight() == 0 {
+                proto.close(CloseReason::LocallyClosed);
+            }
         }
         if let Some(reason) = proto.close_reason() {
             return self.down_with(shared, state, reason);
@@ -133,7 +139,7 @@ impl<S: 'static> ClientConn<S> {
     ) {
         ready.readable = true;
         self.receive(shared, ready);
-        if let Link::Up { proto, .. } = &mut self.channel.state.borrow_mut().link {
+        if let Some((proto, _)) = self.channel.state.borrow_mut().connection(self.token) {
             proto.handle_error(kind);
         }
     }
@@ -143,7 +149,10 @@ impl<S: 'static> ClientConn<S> {
         if self.connect_by.is_some_and(|by| by <= shared.now) {
             return self.down(shared, CloseReason::ConnectTimeout);
         }
-        let mut state = self.channel.state.borrow_mut();
+        let state = &mut *self.channel.state.borrow_mut();
+        if self.channel.is_unwanted(state) {
+            return self.down_with(shared, state, CloseReason::LocallyClosed);
+        }
         state.wake_expired(shared.now);
         let timer = [self.connect_by, state.waiting_deadline()].into_iter().flatten().min();
         (After::Wait, timer)
@@ -152,7 +161,8 @@ impl<S: 'static> ClientConn<S> {
     fn up<I: Io<Socket = S>>(&self, shared: &Shared<I>) {
         let state = &mut *self.channel.state.borrow_mut();
         let config = Arc::clone(&self.channel.connection);
-        let proto = ClientConnection::new(config, &mut state.out, shared.now);
+        let id = self.channel.next_id();
+        let proto = ClientConnection::new(config, id, &mut state.out, shared.now);
         state.handle_connected(self.token, Box::new(proto));
         tracing::debug!(server = %self.channel.address, "connected");
     }
@@ -169,7 +179,7 @@ impl<S: 'static> ClientConn<S> {
     fn down_with<I: Io<Socket = S>>(
         &self,
         shared: &Shared<I>,
-        state: &mut crate::channel::ChannelState,
+        state: &mut ChannelState,
         reason: CloseReason,
     ) -> (After, Option<Instant>) {
         let server = &self.channel.address;
@@ -178,7 +188,7 @@ impl<S: 'static> ClientConn<S> {
         } else {
             tracing::debug!(%server, %reason, "connection closed");
         }
-        state.handle_down(&self.channel, reason, shared.now);
+        state.handle_end(&self.channel, self.token, reason, shared.now);
         (After::Drop, None)
     }
 
@@ -192,7 +202,7 @@ impl<S: 'static> ClientConn<S> {
             shared.recv.settle(&mut self.recv, buffer);
         }
         let state = &mut *self.channel.state.borrow_mut();
-        if let Link::Up { proto, .. } = &mut state.link {
+        if let Some((proto, _)) = state.connection(self.token) {
             if !again {
                 proto.handle_rest(&self.recv, shared.now);
             }
@@ -204,10 +214,8 @@ impl<S: 'static> ClientConn<S> {
         if state.has_waiting() {
             state.wake_expired(shared.now);
         }
-        if ready.due
-            && let Link::Up { .. } = &state.link
-        {
-            expire(state, shared.now);
+        if ready.due {
+            expire(state, self.token, shared.now);
         }
         again
     }
@@ -222,13 +230,11 @@ impl<S: 'static> ClientConn<S> {
         let core = Rc::clone(&self.channel);
         let mut frames_left = budgets.frames_per_turn;
         for round in 0.. {
-            let state = &mut *core.state.borrow_mut();
-            if !buffer.is_empty()
-                && !handle_frames(state, &mut self.streams, shared, buffer, &mut frames_left)
-            {
+            if !buffer.is_empty() && !self.handle_frames(shared, buffer, &mut frames_left) {
                 return true;
             }
-            let Link::Up { proto, .. } = &mut state.link else { return false };
+            let state = &mut *core.state.borrow_mut();
+            let Some((proto, _)) = state.connection(self.token) else { return false };
             if proto.close_reason().is_some() || !ready.readable {
                 return false;
             }
@@ -250,75 +256,82 @@ impl<S: 'static> ClientConn<S> {
         }
         false
     }
+
+    /// Handles whole frames; answers `false` when it stopped at the bound with frames left.
+    fn handle_frames<I: Io<Socket = S>>(
+        &mut self,
+        shared: &Shared<I>,
+        recv: &mut RecvBuffer,
+        frames_left: &mut usize,
+    ) -> bool {
+        let core = Rc::clone(&self.channel);
+        let state = &mut *core.state.borrow_mut();
+        loop {
+            if *frames_left == 0 {
+                return false;
+            }
+            let Some((proto, out)) = state.connection(self.token) else { return true };
+            match proto.handle_frame(recv, out, shared.now) {
+                ClientInput::NeedBytes | ClientInput::Closed(_) => return true,
+                ClientInput::Handled => {}
+                ClientInput::Opened { call, payload } => {
+                    let key = proto.work_mut(call).copied();
+                    if let Some(stream) = state.stream(key) {
+                        stream.open(payload);
+                    }
+                }
+                ClientInput::StreamData { call, encoding, cost, payload } => {
+                    let key = proto.work_mut(call).copied();
+                    match state.stream(key) {
+                        Some(stream) => stream.push(encoding, cost, payload),
+                        None => state.consume(self.token, call, cost),
+                    }
+                }
+                ClientInput::StreamEnd { work, code, payload } => {
+                    if let Some(stream) = state.take_stream(work) {
+                        stream.end_incoming(code, &payload);
+                        stream.finish(None);
+                    }
+                }
+                ClientInput::Writable { call } => {
+                    if let Some(streams) = &mut self.streams {
+                        streams.handle_writable(call);
+                    }
+                }
+                ClientInput::Ready => {
+                    state.handle_ready();
+                    // The hello grants more than was assumed before it, and no grant of credit says so.
+                    if let Some(streams) = &mut self.streams {
+                        streams.handle_writable(None);
+                    }
+                }
+                ClientInput::Reply { work, head, payload } => {
+                    state.complete(work, Ok(Reply::new(head, payload)));
+                }
+                ClientInput::GoAway => state.handle_go_away(&core, self.token, shared.now),
+            }
+            *frames_left -= 1;
+        }
+    }
 }
 
-/// Handles whole frames; answers `false` when it stopped at the bound with frames left.
-fn handle_frames<I: Io>(
-    state: &mut crate::channel::ChannelState,
-    streams: &mut Option<Box<StreamQueue>>,
-    shared: &Shared<I>,
-    recv: &mut RecvBuffer,
-    frames_left: &mut usize,
-) -> bool {
-    loop {
-        if *frames_left == 0 {
-            return false;
+/// Gives streams their turn, and ends the calls that nobody waits for any more.
+#[cold]
+fn serve_streams(state: &mut ChannelState, token: Token, streams: &mut StreamQueue, max: usize) {
+    let Some((proto, out)) = state.connection(token) else { return };
+    streams.serve(proto, out, max);
+    while let Some(call) = streams.pop_ended() {
+        let Some((proto, out)) = state.connection(token) else { return };
+        if let Some(key) = proto.abandon(call, CancelReason::Dropped, out) {
+            state.calls.try_remove(key);
         }
-        let Link::Up { proto, .. } = &mut state.link else { return true };
-        match proto.handle_frame(recv, &mut state.out, shared.now) {
-            ClientInput::NeedBytes | ClientInput::Closed(_) => return true,
-            ClientInput::Handled => {}
-            ClientInput::Opened { call, payload } => {
-                let key = proto.work_mut(call).copied();
-                if let Some(stream) = state.stream(key) {
-                    stream.open(payload);
-                }
-            }
-            ClientInput::StreamData { call, encoding, cost, payload } => {
-                let key = proto.work_mut(call).copied();
-                match state.stream(key) {
-                    Some(stream) => stream.push(encoding, cost, payload),
-                    None => state.consume(call, cost),
-                }
-            }
-            ClientInput::StreamEnd { work, code, payload } => {
-                if let Some(stream) = state.take_stream(work) {
-                    stream.end_incoming(code, &payload);
-                    stream.finish(None);
-                }
-            }
-            ClientInput::Writable { call } => {
-                if let Some(streams) = streams {
-                    streams.handle_writable(call);
-                }
-            }
-            ClientInput::Ready => {
-                // Streams that began before the hello may have more credit than they were given.
-                if let Some(streams) = streams {
-                    streams.handle_writable(None);
-                }
-                state.handle_ready();
-            }
-            ClientInput::Reply { work, head, payload } => {
-                state.complete(work, Ok(Reply::new(head, payload)));
-            }
-            ClientInput::GoAway => {
-                state.wake_waiting(usize::MAX);
-                while let Link::Up { proto, .. } = &mut state.link
-                    && let Some(key) = proto.poll_refused()
-                {
-                    state.complete(key, Err(CallFailure::Refused));
-                }
-            }
-        }
-        *frames_left -= 1;
     }
 }
 
 /// Ends the calls whose deadline has passed.
-fn expire(state: &mut crate::channel::ChannelState, now: Instant) {
-    while let Link::Up { proto, .. } = &mut state.link
-        && let Some(key) = proto.poll_expired(&mut state.out, now)
+fn expire(state: &mut ChannelState, token: Token, now: Instant) {
+    while let Some((proto, out)) = state.connection(token)
+        && let Some(key) = proto.poll_expired(out, now)
     {
         state.complete(key, Err(CallFailure::DeadlineExceeded { sent: true }));
     }

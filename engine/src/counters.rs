@@ -59,6 +59,17 @@ counters! {
     calls,
     /// Handlers that pended at their first poll.
     calls_parked,
+    /// Calls that were refused because their connection or shard held too much; see
+    /// [`Budgets`](crate::Budgets).
+    calls_refused,
+    /// Calls that were refused because they waited too long; see [`QueueDelay`](crate::QueueDelay).
+    calls_shed,
+    /// Calls whose time was over before they ran.
+    calls_expired,
+    /// Handlers that pend now.
+    calls_pending,
+    /// Bytes that connections hold now, as [`Budgets`](crate::Budgets) counts them.
+    held_bytes,
     /// Parked handlers dropped because their caller cancelled, left or ran out of time.
     calls_dropped,
     /// One-way calls that did not run: not known, too many pending, out of time, or the server drains.
@@ -73,7 +84,7 @@ counters! {
     receives,
     /// Send operations.
     sends,
-    /// Times that reading from a connection was paused over its budget.
+    /// Times that reading from a connection was paused: too much was unsent, or there was no room for its calls.
     reads_paused,
     /// Connections refused for want of descriptors or memory.
     accept_failures,

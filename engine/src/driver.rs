@@ -32,8 +32,10 @@ use crate::client_conn::ClientConn;
 use crate::counters::ShardCounters;
 use crate::dispatch::Dispatch;
 use crate::doorbell::Order;
+use crate::holdings::Holdings;
 use crate::io::{Io, Readiness, Token};
 use crate::local::Local;
+use crate::queue_delay::DelayWatch;
 use crate::recv_pool::RecvPool;
 use crate::server_conn::ServerConn;
 use crate::shard::DriverConfig;
@@ -85,11 +87,14 @@ pub(crate) struct Driver<I: Io> {
     local: Rc<Local>,
     listeners: Vec<Listening<I>>,
     accept_after: Option<Instant>,
+    /// The drain's deadline has passed, and the callers who still waited are being told.
+    drain_is_over: bool,
     connections_made: u64,
     conns: Slab<Entry<I>>,
     generation: u32,
     server_conns: usize,
-    run: VecDeque<Token>,
+    /// Who wants a turn, and since when.
+    run: VecDeque<(Token, Instant)>,
     /// The connection that received last, if it was the only one in its round.
     hot: Option<Token>,
     hot_tries: u32,
@@ -112,17 +117,22 @@ impl<I: Io> Driver<I> {
         for (index, listener) in listeners.iter().enumerate() {
             io.watch_listener(listener, Token::listener(index))?;
         }
+        let now = io.now();
+        let budgets = &config.budgets;
         let listen = |listener| Listening { listener, acceptable: true };
         Ok(Self {
             server: Rc::new(config.server),
             shared: Shared {
-                now: io.now(),
+                now,
+                clock_in: 1,
+                holdings: Holdings::new(budgets, local.stream_bytes.clone()),
+                delay: budgets.queue_delay.map(|delay| DelayWatch::new(delay, now)),
                 io,
                 counters,
                 dispatch,
                 calls: ParkedCalls::new(Rc::clone(&local)),
                 timers: Timers::default(),
-                recv: RecvPool::new(config.budgets.receive_bytes),
+                recv: RecvPool::new(budgets.receive_bytes),
                 send: SendBuffer::new(),
                 drain_by: None,
                 config,
@@ -130,6 +140,7 @@ impl<I: Io> Driver<I> {
             local,
             listeners: listeners.into_iter().map(listen).collect(),
             accept_after: None,
+            drain_is_over: false,
             connections_made: 0,
             conns: Slab::new(),
             generation: 0,
@@ -151,8 +162,10 @@ impl<I: Io> Driver<I> {
         let ready = !self.run.is_empty() || self.is_acceptable() || busy;
         let wait = if ready { Duration::ZERO } else { wait };
         self.shared.io.poll(&mut self.news, wait)?;
-        self.shared.now = self.shared.io.now();
-        self.local.set_now(Some(self.shared.now));
+        self.shared.read_clock();
+        if let Some(delay) = &mut self.shared.delay {
+            delay.begin_turn(self.shared.now);
+        }
         self.take_readiness();
         if self.local.take_news() {
             self.take_local();
@@ -168,11 +181,24 @@ impl<I: Io> Driver<I> {
     fn run_queue(&mut self) -> usize {
         let rounds = self.run.len();
         for _ in 0..rounds {
-            let Some(token) = self.run.pop_front() else { break };
-            let received = self.run_connection(token);
+            let Some((token, since)) = self.run.pop_front() else { break };
+            let received = self.run_connection(token, since);
             self.hot = (received && rounds == 1).then_some(token);
         }
+        self.tell_holdings();
         rounds
+    }
+
+    /// Gives those a turn that wait for room when there may be some, and tells what is held.
+    fn tell_holdings(&mut self) {
+        if let Some(waiting) = self.shared.holdings.take_waiting() {
+            for token in waiting {
+                self.enqueue(token);
+            }
+        }
+        let Shared { counters, holdings, .. } = &self.shared;
+        counters.calls_pending.set(holdings.calls() as u64);
+        counters.held_bytes.set(holdings.bytes() as u64);
     }
 
     /// Takes what tasks and handlers have just left, and nothing else: their requests leave without
@@ -181,9 +207,10 @@ impl<I: Io> Driver<I> {
         if self.local.take_news() {
             self.take_local();
             for _ in 0..self.run.len() {
-                let Some(token) = self.run.pop_front() else { break };
-                self.run_connection(token);
+                let Some((token, since)) = self.run.pop_front() else { break };
+                self.run_connection(token, since);
             }
+            self.tell_holdings();
         }
     }
 
@@ -208,9 +235,8 @@ impl<I: Io> Driver<I> {
             return None;
         };
         entry.readable = true;
-        self.shared.now = self.shared.io.now();
-        self.local.set_now(Some(self.shared.now));
-        Some(self.run_connection(token))
+        self.shared.read_clock();
+        Some(self.run_connection(token, self.shared.now))
     }
 
     /// The time that the last turn worked with.
@@ -221,10 +247,8 @@ impl<I: Io> Driver<I> {
     /// When the driver must turn again even if nothing happens.
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         let sleep = self.local.sleepers.next();
-        [self.shared.timers.next(), self.accept_after, self.shared.drain_by, sleep]
-            .into_iter()
-            .flatten()
-            .min()
+        let drain_by = self.shared.drain_by.filter(|_| !self.drain_is_over);
+        [self.shared.timers.next(), self.accept_after, drain_by, sleep].into_iter().flatten().min()
     }
 
     /// Whether everything is over: the shard drained, and no connection of its server is left.
@@ -233,10 +257,14 @@ impl<I: Io> Driver<I> {
     }
 
     fn enqueue(&mut self, token: Token) -> Option<&mut Entry<I>> {
+        self.enqueue_since(token, self.shared.now)
+    }
+
+    fn enqueue_since(&mut self, token: Token, since: Instant) -> Option<&mut Entry<I>> {
         let entry = self.conns.get_mut(token.index()).filter(|entry| entry.token == token)?;
         if !entry.queued {
             entry.queued = true;
-            self.run.push_back(token);
+            self.run.push_back((token, since));
         }
         Some(entry)
     }
@@ -332,7 +360,8 @@ impl<I: Io> Driver<I> {
             };
             self.shared.timers.retain(live);
         }
-        if self.shared.drain_by.is_some_and(|by| by <= self.shared.now) {
+        if !self.drain_is_over && self.shared.drain_by.is_some_and(|by| by <= self.shared.now) {
+            self.drain_is_over = true;
             self.abandon_connections();
         }
     }
@@ -448,7 +477,7 @@ impl<I: Io> Driver<I> {
     }
 
     /// Gives a connection its turn; answers whether it received something.
-    fn run_connection(&mut self, token: Token) -> bool {
+    fn run_connection(&mut self, token: Token, since: Instant) -> bool {
         let Some(entry) = self.conns.get_mut(token.index()).filter(|entry| entry.token == token)
         else {
             return false;
@@ -461,6 +490,7 @@ impl<I: Io> Driver<I> {
             hangup: entry.hangup,
             due: core::mem::take(&mut entry.due),
             received: false,
+            since,
         };
         let mut armed = entry.armed;
         let (after, timer) = match &mut conn {
@@ -482,13 +512,14 @@ impl<I: Io> Driver<I> {
             entry.conn = Some(conn);
         }
         if after == After::Again {
-            self.enqueue(token);
+            self.enqueue_since(token, ready.since);
         }
         ready.received
     }
 
     fn forget(&mut self, conn: Conn<I>) {
-        if let Conn::Server(_) = conn {
+        if let Conn::Server(mut conn) = conn {
+            conn.leave(&mut self.shared);
             self.server_conns -= 1;
             self.shared.counters.connections_open.set(self.server_conns as u64);
         }
@@ -521,24 +552,17 @@ impl<I: Io> Driver<I> {
         }
     }
 
-    /// The drain deadline passed: drops what is left.
+    /// The drain deadline passed: ends the calls that are left, and their connections with them.
     fn abandon_connections(&mut self) {
-        let servers = |entry: &Entry<I>| matches!(entry.conn, Some(Conn::Server(_)));
-        let left: Vec<Token> = self
-            .conns
-            .iter()
-            .filter(|(_, entry)| servers(entry))
-            .map(|(_, entry)| entry.token)
-            .collect();
-        for token in left {
-            if let Some(mut conn) =
-                self.conns.try_remove(token.index()).and_then(|entry| entry.conn)
-            {
-                if let Conn::Server(conn) = &mut conn {
-                    conn.abandon(&mut self.shared);
-                }
-                self.forget(conn);
+        let mut left = Vec::new();
+        for (_, entry) in &mut self.conns {
+            if let Some(Conn::Server(conn)) = &mut entry.conn {
+                conn.abandon();
+                left.push(entry.token);
             }
+        }
+        for token in left {
+            self.enqueue(token);
         }
     }
 }

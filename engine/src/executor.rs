@@ -59,6 +59,8 @@ impl ShardTask {
     pub(crate) async fn run(mut self, until: impl Fn() -> bool) -> io::Result<()> {
         let outcome = self.turns(until).await;
         self.local.drop_tasks();
+        // What was dropped with them may have last words for its server.
+        self.driver.settle();
         outcome
     }
 

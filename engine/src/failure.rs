@@ -52,6 +52,8 @@ pub enum NotSent {
     Encode(String),
     /// A layer of the client turned the call away, for this reason.
     TurnedAway(Status),
+    /// The channel was closed.
+    Closed,
     /// The code does not run on a shard of the engine.
     NotOnShard,
     /// The thread that was to block has to bring the reply itself, or serves others.
@@ -79,6 +81,7 @@ impl std::fmt::Display for NotSent {
             }
             Self::Encode(why) => f.write_str(why),
             Self::TurnedAway(status) => status.fmt(f),
+            Self::Closed => f.write_str("the channel was closed"),
             Self::WouldBlock => f.write_str(
                 "wait() would block a thread that drives connections; await the call instead",
             ),

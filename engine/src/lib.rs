@@ -54,6 +54,8 @@ pub mod bench_hooks;
 
 // What runs on glommio.
 #[cfg(feature = "shard")]
+mod budgets;
+#[cfg(feature = "shard")]
 mod calls;
 #[cfg(feature = "shard")]
 mod channel;
@@ -78,6 +80,8 @@ pub mod epoll;
 #[cfg(feature = "shard")]
 mod executor;
 #[cfg(feature = "shard")]
+mod holdings;
+#[cfg(feature = "shard")]
 pub mod io;
 #[cfg(feature = "shard")]
 mod listener;
@@ -88,6 +92,8 @@ mod placement;
 #[cfg(feature = "shard")]
 mod preflight;
 #[cfg(feature = "shard")]
+mod queue_delay;
+#[cfg(feature = "shard")]
 mod recv_pool;
 #[cfg(feature = "shard")]
 mod rt;
@@ -95,6 +101,8 @@ mod rt;
 mod server;
 #[cfg(feature = "shard")]
 mod server_conn;
+#[cfg(feature = "shard")]
+mod signals;
 #[cfg(feature = "sim")]
 #[doc(hidden)]
 pub mod sim;
@@ -113,11 +121,13 @@ mod timers;
 mod turn;
 
 pub use address::{Address, IntoAddress, Peer};
+#[cfg(feature = "shard")]
+pub use budgets::{Budgets, QueueDelay};
 pub use config::{ChannelConfig, Reply};
 pub use corewire_proto::{ClientConfig, CloseReason, StreamKind, Timeouts};
 pub use error::StartError;
 pub use failure::{CallFailure, ConnectError, NotSent};
-pub use shard::{Budgets, ShardId, ShardInfo, Spin};
+pub use shard::{ShardId, ShardInfo, Spin};
 #[cfg(any(feature = "shard", feature = "tokio"))]
 pub use shared::{
     QueueReceiver, QueueSender, SharedChannel, SharedStreamCall, SharedStreamReader,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::channel::ChannelCore;
 use crate::doorbell::{Doorbell, Order};
+use crate::holdings::StreamBytes;
 use crate::io::Token;
 use crate::sleep::Sleepers;
 use crate::stream::StreamCell;
@@ -59,6 +60,8 @@ pub(crate) struct Local {
     now: Cell<Option<Instant>>,
     pub(crate) tasks: Tasks,
     pub(crate) sleepers: Sleepers,
+    /// What the streams of this shard hold.
+    pub(crate) stream_bytes: StreamBytes,
     /// How often somebody began to wait for something that the driver brings.
     known_waits: Cell<u64>,
     /// When somebody last began to wait for anything else.
@@ -78,6 +81,7 @@ impl Local {
             now: Cell::new(None),
             tasks: Tasks::default(),
             sleepers: Sleepers::default(),
+            stream_bytes: StreamBytes::default(),
             known_waits: Cell::new(0),
             foreign_wait: Cell::new(None),
         })
@@ -179,8 +183,15 @@ impl Local {
         self.now.set(now);
     }
 
-    /// The time, at most as old as what ran since the driver's turn: good enough for a deadline, and
-    /// it saves a clock read per call.
+    /// Takes the time anew, if one is kept.
+    pub(crate) fn look_at_clock(&self) {
+        if self.now.get().is_some() {
+            self.now.set(Some(clock()));
+        }
+    }
+
+    /// The time, at most as old as what ran since the driver's turn or the last 32 tasks: good enough for
+    /// a deadline, and it saves a clock read per call.
     #[inline]
     pub(crate) fn now(&self) -> Instant {
         self.now.get().unwrap_or_else(clock)

@@ -104,6 +104,12 @@ impl Mailbox {
         self.bell.ring();
     }
 
+    /// Whether the driver is still there.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_heard(&self) -> bool {
+        !self.control.is_disconnected()
+    }
+
     /// Whether this thread may sleep until a reply comes: not if it is a shard's, and not if the
     /// connection may need this very thread.
     pub(crate) fn may_block(&self) -> bool {

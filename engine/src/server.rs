@@ -18,15 +18,16 @@ use corewire_codec::Limits;
 use corewire_proto::{ServerConfig, Timeouts};
 
 use crate::address::Address;
+use crate::budgets::Budgets;
 use crate::counters::ShardCounters;
 use crate::dispatch::Dispatch;
 use crate::doorbell::{Doorbell, Order};
 use crate::error::StartError;
 use crate::executor::{ShardParts, run_with_driver};
 use crate::placement::Placement;
-use crate::shard::{Budgets, DriverConfig, ShardId, ShardInfo, Spin};
+use crate::shard::{DriverConfig, ShardId, ShardInfo, Spin};
 use crate::supervisor::{Event, Supervisor, Watched};
-use crate::{listener, preflight};
+use crate::{listener, preflight, signals};
 
 /// Makes a shard's dispatcher, on that shard's thread, or says in a sentence why it cannot.
 pub type MakeDispatch = Arc<dyn Fn(ShardInfo) -> Result<Rc<dyn Dispatch>, String> + Send + Sync>;
@@ -60,6 +61,10 @@ pub struct EngineConfig {
     pub stall_after: Duration,
     /// How long a drain may take. Default 30 s, at most 24 h.
     pub drain_within: Duration,
+    /// Whether SIGTERM and SIGINT drain, from before the first connection is accepted until the server
+    /// has ended; a second signal ends the process at once. Default no: signals are the process's, and
+    /// a server that did not ask leaves them alone.
+    pub drain_on_signal: bool,
 }
 
 impl EngineConfig {
@@ -77,6 +82,7 @@ impl EngineConfig {
             one_way_pending_max: 1024,
             stall_after: Duration::from_secs(5),
             drain_within: Duration::from_secs(30),
+            drain_on_signal: false,
         }
     }
 
@@ -91,25 +97,8 @@ impl EngineConfig {
         if self.backlog == 0 {
             return bad("backlog is 0; it must be between 1 and 65535".into());
         }
-        let budgets = &self.budgets;
-        let counts = [
-            ("budgets.frames_per_turn", budgets.frames_per_turn),
-            ("budgets.receives_per_turn", budgets.receives_per_turn),
-            ("budgets.send_bytes_per_turn", budgets.send_bytes_per_turn),
-            ("budgets.accepts_per_turn", budgets.accepts_per_turn),
-        ];
-        for (name, value) in counts {
-            if value == 0 {
-                return bad(format!(
-                    "{name} is 0; it must be at least 1, or the shard does nothing"
-                ));
-            }
-        }
-        if !(4096..=16 << 20).contains(&budgets.receive_bytes) {
-            let value = budgets.receive_bytes;
-            return bad(format!(
-                "budgets.receive_bytes is {value}; it must be between 4096 and 16777216"
-            ));
+        if let Err(text) = self.budgets.check(self.limits.frame_bytes.get() as usize) {
+            return bad(text);
         }
         if self.drain_within > DRAIN_MAX {
             let value = self.drain_within;
@@ -137,6 +126,7 @@ pub struct Running {
     shards: Vec<RunningShard>,
     events: flume::Sender<Event>,
     supervisor: Option<thread::JoinHandle<Ended>>,
+    signals: Option<signals::Watching>,
     drain_within: Duration,
 }
 
@@ -168,43 +158,20 @@ impl Running {
         let _ = self.events.send(Event::Stop(self.drain_within));
     }
 
-    /// Waits for the end.
+    /// Waits for the end: after [`stop`](Self::stop), or after a signal where those drain
+    /// ([`EngineConfig::drain_on_signal`]).
     #[must_use]
     pub fn wait(mut self) -> Ended {
         self.join()
     }
 
-    /// Runs until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
-    ///
-    /// # Errors
-    ///
-    /// The signal handlers cannot be installed; the server is drained.
-    pub fn wait_for_signal(mut self) -> std::io::Result<Ended> {
-        use signal_hook::consts::{SIGINT, SIGTERM};
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-        let handle = signals.handle();
-        let events = self.events.clone();
-        let drain_within = self.drain_within;
-        let listening = thread::Builder::new().name("corewire-signal".into()).spawn(move || {
-            for (count, signal) in signals.forever().enumerate() {
-                if count > 0 {
-                    tracing::warn!(signal, "second signal: ending at once");
-                    std::process::exit(128 + signal);
-                }
-                tracing::info!(signal, "signal: draining");
-                let _ = events.send(Event::Stop(drain_within));
-            }
-        })?;
-        let ended = self.join();
-        handle.close();
-        // The thread ends because its signals are closed; it has nothing to say.
-        let _ = listening.join();
-        Ok(ended)
-    }
-
     fn join(&mut self) -> Ended {
         let lost = Ended { shards_lost: self.shards.len() };
-        self.supervisor.take().map_or(lost, |supervisor| supervisor.join().unwrap_or(lost))
+        let ended = self.supervisor.take().map_or(lost, |it| it.join().unwrap_or(lost));
+        if let Some(signals) = self.signals.take() {
+            signals.end();
+        }
+        ended
     }
 }
 
@@ -246,6 +213,10 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
             }
         }
     }
+    // Caught before anybody is served, so that no call falls to a signal that came too early. What
+    // mostly keeps a server from starting has been looked at by now.
+    let caught = config.drain_on_signal.then(signals::Caught::new).transpose();
+    let caught = caught.map_err(|error| StartError::Io { what: "catch signals", error })?;
     let (events, inbox) = flume::unbounded();
     // Fewer than 65,536, as the placement checked.
     let count = u16::try_from(cpus.len()).unwrap_or(u16::MAX);
@@ -271,13 +242,21 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
         supervisor.end_all();
         return Err(error);
     }
+    let drain_within = config.drain_within;
+    let signals = caught.map(|caught| caught.drain(events.clone(), drain_within)).transpose();
+    let signals = match signals {
+        Ok(signals) => signals,
+        Err(error) => {
+            supervisor.end_all();
+            return Err(StartError::Io { what: "start the thread for signals", error });
+        }
+    };
     tracing::info!(?addresses, shards = count, "serving");
     let supervisor = thread::Builder::new()
         .name("corewire-watch".into())
         .spawn(move || supervisor.run())
         .map_err(|error| StartError::Io { what: "start the supervisor's thread", error })?;
-    let drain_within = config.drain_within;
-    Ok(Running { addresses, shards, events, supervisor: Some(supervisor), drain_within })
+    Ok(Running { addresses, shards, events, supervisor: Some(supervisor), signals, drain_within })
 }
 
 /// Where one shard accepts.

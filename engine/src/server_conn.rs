@@ -1,22 +1,23 @@
 //! One accepted connection and its turn.
 
+mod begin;
 #[cfg(feature = "sim")]
 mod census;
+mod strain;
 
-use corewire_codec::{RecvBuffer, RequestHead, SendBuffer, request_flags};
-use corewire_proto::{
-    CloseReason, ServerConfig, ServerConnection, ServerIdentity, ServerInput, StreamKind,
-};
+use corewire_codec::{RecvBuffer, SendBuffer, Status, request_flags};
+use corewire_proto::{CloseReason, ServerConfig, ServerConnection, ServerIdentity, ServerInput};
 use std::io;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use self::strain::Strain;
 use crate::address::Peer;
-use crate::calls::{Ended, Parked, Polled};
-use crate::dispatch::{Incoming, ReplySlot};
+use crate::calls::{Ended, Parked};
+use crate::dispatch::ReplySlot;
 use crate::io::{Io, Token};
-use crate::stream::{Side, StreamCell, StreamEnds, StreamQueue};
+use crate::stream::{StreamCell, StreamQueue};
 use crate::turn::{After, Ready, Received, Shared, stream_bytes_max};
 
 /// How long a connection that is over is kept so that its last words are read before the peer is
@@ -26,6 +27,15 @@ const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The flags of requests that ask for streams.
 const STREAM: u8 = request_flags::STREAM_IN | request_flags::STREAM_OUT;
+
+/// When the bytes came that are being handled.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    /// Since when the first of them may have waited for this turn.
+    came: Instant,
+    /// When the last of them was received: all of them have waited since then.
+    received: Instant,
+}
 
 /// A connection of the server.
 #[derive(Debug)]
@@ -42,6 +52,9 @@ pub(crate) struct ServerConn<S> {
     woken: Vec<u32>,
     /// Its streams that want something; boxed, for most connections have none.
     streams: Option<Box<StreamQueue>>,
+    /// Bytes that its pending calls hold.
+    held: usize,
+    strain: Option<Box<Strain>>,
     paused: bool,
     /// Whether the last turn ended with nothing awaited, and its timer armed.
     steady: bool,
@@ -70,6 +83,8 @@ impl<S: 'static> ServerConn<S> {
             send: SendBuffer::new(),
             woken: Vec::new(),
             streams: None,
+            held: 0,
+            strain: None,
             paused: false,
             steady: false,
             finished: None,
@@ -111,10 +126,14 @@ impl<S: 'static> ServerConn<S> {
             self.proto.drain(&mut self.send);
         }
         let again = self.receive(shared, ready);
+        if !again {
+            ready.since = shared.now;
+        }
         if self.streams.is_some() {
             self.serve_streams(shared);
         }
         let more = self.flush(shared, ready);
+        self.settle_account(shared);
         if self.send.is_empty() {
             core::mem::swap(&mut self.send, &mut shared.send);
             // What comes back may have memory of the time when another connection was slow.
@@ -126,17 +145,19 @@ impl<S: 'static> ServerConn<S> {
         }
         // A paused connection is looked at again when its replies leave or its calls end.
         let again = more
-            || ((again || !self.woken.is_empty()) && !self.is_over_budget(shared))
+            || (again && !self.is_held_up(shared))
+            || (!self.woken.is_empty() && !self.is_over_budget(shared))
             || self.streams.as_ref().is_some_and(|streams| {
                 streams.has_ready() && self.send.len() <= stream_bytes_max(shared)
             });
         let after = if again { After::Again } else { After::Wait };
         // Most turns leave every clock where it is or move it later; the timer that is armed serves.
         let was_steady = core::mem::replace(&mut self.steady, self.proto.is_steady());
-        if was_steady && self.steady && !ready.due {
+        if was_steady && self.steady && !ready.due && self.strain.is_none() {
             return (after, None);
         }
-        (after, [self.proto.poll_timeout(), finish_by].into_iter().flatten().min())
+        let patience_by = self.patience_by(shared);
+        (after, [self.proto.poll_timeout(), finish_by, patience_by].into_iter().flatten().min())
     }
 
     /// A draining connection without calls is left to its client, which closes it when it has its
@@ -157,8 +178,20 @@ impl<S: 'static> ServerConn<S> {
     fn handle_timeout<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
         self.proto.handle_timeout(&mut self.send, shared.now);
         while let Some((_, parked)) = self.proto.poll_expired(&mut self.send, shared.now) {
-            shared.calls.end(parked, Ended::Dropped, &shared.counters);
+            self.end_call(shared, parked, Ended::Dropped);
         }
+    }
+
+    /// A parked call is over.
+    fn end_call<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut Shared<I>,
+        parked: Parked,
+        ended: Ended,
+    ) {
+        self.held = self.held.saturating_sub(parked.held);
+        shared.holdings.end_call(parked.held);
+        shared.calls.end(parked, ended, &shared.counters);
     }
 
     fn poll_woken<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
@@ -174,7 +207,7 @@ impl<S: 'static> ServerConn<S> {
             if let Poll::Ready(ended) = shared.calls.poll(parked, &mut reply, &shared.counters)
                 && let Some(parked) = self.proto.unpark(call)
             {
-                shared.calls.end(parked, ended, &shared.counters);
+                self.end_call(shared, parked, ended);
             }
         }
         if self.woken.is_empty() && self.woken.capacity() > 64 {
@@ -191,26 +224,18 @@ impl<S: 'static> ServerConn<S> {
         streams.serve(&mut self.proto, &mut self.send, stream_bytes_max(shared));
         while let Some(call) = self.streams.as_mut().and_then(|streams| streams.pop_ended()) {
             if let Some(parked) = self.proto.unpark(call) {
-                shared.calls.end(parked, Ended::Well, &shared.counters);
+                self.end_call(shared, parked, Ended::Well);
             }
         }
     }
 
-    /// The ends of a call's streams.
-    #[cold]
-    fn open_stream<I: Io<Socket = S>>(
-        &mut self,
-        shared: &Shared<I>,
-        request: &RequestHead,
-    ) -> Option<(StreamKind, Rc<StreamCell>)> {
-        let kind = StreamKind::from_request_flags(request.flags)?;
-        self.streams.get_or_insert_default();
-        let halves = (kind.client_sends(), kind.server_sends());
-        let local = Rc::clone(shared.calls.local());
-        Some((kind, StreamCell::new(local, self.token, request.call, Side::Server, halves)))
+    /// Whether nothing is read now: too much is unsent, or there is no room for calls.
+    #[inline]
+    fn is_held_up<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) -> bool {
+        self.is_over_budget(shared) || self.waits_for_room(shared)
     }
 
-    /// Whether the connection holds as much as it may: nothing more is read until that shrinks.
+    /// Whether as much is unsent as may be: nothing that would be answered is begun.
     fn is_over_budget<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
         self.send.len() > shared.config.budgets.unsent_bytes_max
     }
@@ -220,8 +245,10 @@ impl<S: 'static> ServerConn<S> {
         if !ready.readable && self.recv.is_empty() {
             return false;
         }
+        let budget = shared.config.budgets.receive_bytes;
         let mut buffer = shared.recv.begin(&mut self.recv);
         let again = self.receive_with(shared, ready, &mut buffer);
+        self.end_large(buffer.len().saturating_add(buffer.lacking()), budget);
         shared.recv.settle(&mut self.recv, buffer);
         // Whole frames that wait for the next turn are not late: only a partial one is timed.
         if !again {
@@ -238,18 +265,32 @@ impl<S: 'static> ServerConn<S> {
     ) -> bool {
         let budgets = shared.config.budgets;
         let mut frames_left = budgets.frames_per_turn;
+        // What lies in the buffer was received in an earlier turn, which says since when it waits.
+        let mut times = Times { came: ready.since, received: ready.since };
         for round in 0.. {
-            if !buffer.is_empty() && !self.handle_frames(shared, buffer, &mut frames_left) {
+            if !buffer.is_empty() && !self.handle_frames(shared, buffer, &mut frames_left, times) {
+                ready.since = times.received;
                 return true;
             }
             if self.proto.close_reason().is_some() || !ready.readable {
                 return false;
             }
-            if round >= budgets.receives_per_turn || self.is_over_budget(shared) {
+            if round >= budgets.receives_per_turn || self.is_held_up(shared) {
+                ready.since = shared.now;
                 return true;
             }
+            if !buffer.is_empty() && !self.may_receive(shared, buffer) {
+                return false;
+            }
             match shared.receive(&self.socket, buffer, ready) {
-                Received::Bytes => {}
+                Received::Bytes => {
+                    self.skip(buffer);
+                    times.received = shared.now;
+                    // What came behind frames of this turn may have come just now.
+                    if frames_left < budgets.frames_per_turn {
+                        times.came = shared.now;
+                    }
+                }
                 Received::Nothing => return false,
                 Received::End => {
                     self.proto.handle_eof();
@@ -270,12 +311,13 @@ impl<S: 'static> ServerConn<S> {
         shared: &mut Shared<I>,
         buffer: &mut RecvBuffer,
         frames_left: &mut usize,
+        times: Times,
     ) -> bool {
         loop {
             if *frames_left == 0 {
                 return false;
             }
-            if self.is_over_budget(shared) {
+            if self.is_held_up(shared) {
                 if !core::mem::replace(&mut self.paused, true) {
                     shared.counters.reads_paused.add(1);
                 }
@@ -309,53 +351,15 @@ impl<S: 'static> ServerConn<S> {
                     }
                 }
                 ServerInput::Call { request, payload, deadline } => {
-                    let stream = match request.flags & STREAM {
-                        0 => None,
-                        _ => self.open_stream(shared, &request),
-                    };
-                    let mut incoming = Incoming {
-                        request,
-                        payload: Some(payload),
-                        deadline,
-                        peer: self.peer,
-                        shard: shared.config.info.id,
-                        connection_id: self.proto.connection_id(),
-                        streams: stream.as_ref().map(|(kind, cell)| StreamEnds::new(*kind, cell)),
-                        metadata_bytes_max: self.proto.peer_metadata_bytes_max(),
-                    };
-                    let frame_bytes_max = self.proto.peer_frame_bytes_max();
-                    let mut reply = ReplySlot::new(&mut self.send, request.call, frame_bytes_max);
-                    let polled = shared.calls.begin(
-                        &*shared.dispatch,
-                        &mut incoming,
-                        self.token,
-                        &mut reply,
-                        &shared.counters,
-                    );
-                    if request.flags & request_flags::ONE_WAY != 0 && reply.is_refused() {
-                        shared.counters.one_way_dropped.add(1);
-                    }
-                    let stream = stream.map(|(_, cell)| cell);
-                    match polled {
-                        Polled::Parked(mut parked) => {
-                            parked.stream = stream;
-                            // A layer may have moved it.
-                            self.proto.park(request.call, incoming.deadline, parked);
-                        }
-                        Polled::Done => {
-                            if let Some(stream) = stream {
-                                stream.close();
-                                self.proto.finish_stream(request.call);
-                            }
-                        }
-                    }
+                    self.begin_call(shared, request, payload, deadline, times);
                 }
                 ServerInput::Cancelled { work, .. } => {
-                    shared.calls.end(work, Ended::Dropped, &shared.counters);
+                    self.end_call(shared, work, Ended::Dropped);
                 }
                 ServerInput::Closed(_) => return true,
             }
             *frames_left -= 1;
+            shared.note_frame();
         }
     }
 
@@ -375,17 +379,31 @@ impl<S: 'static> ServerConn<S> {
 
     fn drop_calls<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
         for (_, parked) in self.proto.unpark_all() {
-            shared.calls.end(parked, Ended::Dropped, &shared.counters);
+            self.end_call(shared, parked, Ended::Dropped);
         }
     }
 
-    /// The drain deadline passed.
-    pub(crate) fn abandon<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
-        if self.linger.is_none() {
-            self.proto.close(CloseReason::DrainDeadline);
-            self.report(shared, CloseReason::DrainDeadline);
+    /// The drain deadline passed: the next turn tells the callers who still wait, and closes.
+    pub(crate) fn abandon(&mut self) {
+        self.proto.close(CloseReason::DrainDeadline);
+    }
+
+    /// Nobody may wait for the handlers any longer: their callers hear that (REQ-76), and they are dropped.
+    /// Answers whether anything is left to be heard.
+    #[cold]
+    fn finish_calls<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut Shared<I>,
+        ready: &mut Ready,
+    ) -> bool {
+        let status = Status::unavailable("the server closes; the call was stopped while it ran");
+        let parked = self.proto.finish_all(&status, &mut self.send);
+        let told = !self.send.is_empty();
+        for parked in parked {
+            self.end_call(shared, parked, Ended::Dropped);
         }
-        self.drop_calls(shared);
+        self.flush(shared, ready);
+        told
     }
 
     fn report<I: Io<Socket = S>>(&self, shared: &Shared<I>, reason: CloseReason) {
@@ -412,9 +430,11 @@ impl<S: 'static> ServerConn<S> {
         reason: CloseReason,
     ) -> (After, Option<Instant>) {
         self.report(shared, reason);
+        let told = reason == CloseReason::DrainDeadline && self.finish_calls(shared, ready);
         self.drop_calls(shared);
         self.recv = RecvBuffer::new();
-        let last_words = matches!(reason, CloseReason::PeerMisbehaved(_) | CloseReason::Drained);
+        let last_words =
+            told || matches!(reason, CloseReason::PeerMisbehaved(_) | CloseReason::Drained);
         if !last_words || ready.hangup {
             return (After::Drop, None);
         }

@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::backoff::random_seed;
 use crate::config::Reply;
 use crate::failure::{CallFailure, NotSent, check_metadata};
 use crate::transport::Outcome;
@@ -43,16 +44,15 @@ pub(crate) struct Session<T> {
     proto: ClientConnection<T>,
     pub(crate) recv: RecvBuffer,
     pub(crate) out: SendBuffer,
-    /// Whether it has brought a reply: its server works.
-    proven: bool,
     own: Limits,
 }
 
 impl<T> Session<T> {
     pub(crate) fn new(config: &Arc<ClientConfig>, now: Instant) -> Self {
         let mut out = SendBuffer::new();
-        let proto = ClientConnection::new(Arc::clone(config), &mut out, now);
-        Self { proto, recv: RecvBuffer::new(), out, proven: false, own: config.limits }
+        // A number of its own, so that no two connections have the same jitter.
+        let proto = ClientConnection::new(Arc::clone(config), random_seed(), &mut out, now);
+        Self { proto, recv: RecvBuffer::new(), out, own: config.limits }
     }
 
     /// Whether the server's hello came; its limits are not known before.
@@ -65,7 +65,7 @@ impl<T> Session<T> {
     }
 
     pub(crate) fn is_proven(&self) -> bool {
-        self.proven
+        self.proto.is_proven()
     }
 
     pub(crate) fn has_slot(&self) -> bool {
@@ -74,7 +74,7 @@ impl<T> Session<T> {
 
     /// Why the connection is over, if it is; a drained one ends here.
     pub(crate) fn close_reason(&mut self) -> Option<CloseReason> {
-        if self.proto.is_drained() {
+        if self.proto.is_drained() && self.out.is_empty() {
             self.proto.close(CloseReason::Drained);
         }
         self.proto.close_reason()
@@ -224,12 +224,10 @@ impl<T> Session<T> {
                     }
                 }
                 ClientInput::StreamEnd { work, code, payload } => {
-                    self.proven = true;
                     events.end(work, code, &payload);
                 }
                 ClientInput::Writable { call } => events.writable(call),
                 ClientInput::Reply { work, head, payload } => {
-                    self.proven = true;
                     events.done(work, Ok(Reply::new(head, payload)));
                 }
                 ClientInput::GoAway => {
@@ -261,6 +259,11 @@ impl<T> Session<T> {
 
     pub(crate) fn handle_error(&mut self, error: &io::Error) {
         self.proto.handle_error(error.kind());
+    }
+
+    /// Tells the server that no more calls come.
+    pub(crate) fn leave(&mut self) {
+        self.proto.leave(&mut self.out);
     }
 
     /// Ends the connection from this side.

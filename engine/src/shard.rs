@@ -7,6 +7,9 @@ use std::time::Duration;
 #[cfg(feature = "shard")]
 use corewire_proto::ServerConfig;
 
+#[cfg(feature = "shard")]
+use crate::budgets::Budgets;
+
 /// A shard's number in its server, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardId(pub u16);
@@ -61,39 +64,6 @@ impl FromStr for Spin {
                 Ok(micros) if micros <= 1_000_000 => Ok(Self::For(Duration::from_micros(micros))),
                 _ => Err("give off, always, or microseconds up to 1000000".into()),
             },
-        }
-    }
-}
-
-/// How much one connection may do before another has its turn, and how much it may hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budgets {
-    /// Frames handled per connection and turn. Default 128.
-    pub frames_per_turn: usize,
-    /// Receive operations per connection and turn. Default 4.
-    pub receives_per_turn: usize,
-    /// Bytes that one receive takes at most, and the size of the shard's shared receive buffers.
-    /// Default 132 KiB: bodies of 64 and 128 KiB are usual, and two of the one or one of the other
-    /// fit with their headers.
-    pub receive_bytes: usize,
-    /// Unsent bytes of a connection above which nothing more is read from it. Default 1 MiB. One
-    /// reply more than this may be held, since a reply is written whole.
-    pub unsent_bytes_max: usize,
-    /// Bytes sent per connection and turn. Default 528 KiB, as much as may be received.
-    pub send_bytes_per_turn: usize,
-    /// Connections accepted per turn. Default 64.
-    pub accepts_per_turn: usize,
-}
-
-impl Default for Budgets {
-    fn default() -> Self {
-        Self {
-            frames_per_turn: 128,
-            receives_per_turn: 4,
-            receive_bytes: 132 * 1024,
-            unsent_bytes_max: 1024 * 1024,
-            send_bytes_per_turn: 4 * 132 * 1024,
-            accepts_per_turn: 64,
         }
     }
 }

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corewire_codec::Limits;
-use corewire_proto::{ServerConfig, Timeouts};
+use corewire_proto::{ServerConfig, StreamAccounts, Timeouts};
 
 use crate::address::Address;
+use crate::budgets::Budgets;
 use crate::channel::Channel;
 use crate::config::ChannelConfig;
 use crate::counters::ShardCounters;
@@ -22,7 +23,7 @@ use crate::driver::Driver;
 use crate::failure::NotSent;
 use crate::io::Io;
 use crate::local::{Local, set_clock};
-use crate::shard::{Budgets, DriverConfig, ShardInfo};
+use crate::shard::{DriverConfig, ShardInfo};
 
 /// What a simulated shard is told.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +38,10 @@ pub struct SimConfig {
     pub budgets: Budgets,
     /// The first connection id of this shard, and the step to the next one.
     pub connection_ids: (u64, u64),
+    /// Whether its server takes streams.
+    pub streams: bool,
+    /// How many one-way calls of a connection its server lets pend.
+    pub one_way_pending_max: u16,
 }
 
 /// What a shard holds at one moment.
@@ -62,8 +67,29 @@ pub struct Census {
     pub unsent_max: usize,
     /// Received bytes that wait in the connection that has most of them.
     pub unread_max: usize,
+    /// Bytes and pending calls that count against the shard's budgets.
+    pub held: (usize, usize),
     /// The ids of connections that are paused over their budget of unsent bytes.
     pub paused: Vec<u64>,
+    /// Stream bytes that were delivered and not consumed, of the server's connection that has most.
+    pub held_max: u32,
+    /// One-way calls that pend, of the server's connection that has most.
+    pub one_way_max: usize,
+    /// What the server's connections know of their streams.
+    pub streams: Vec<StreamCensus>,
+    /// Received bytes that wait in the client's connection that has most of them.
+    pub client_unread_max: usize,
+}
+
+/// What one side of a connection knows of its streams at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamCensus {
+    /// The connection, by the server's id.
+    pub connection: u64,
+    /// Streams whose slots are taken.
+    pub open: usize,
+    /// The credit that they share; `None` if there never was a stream.
+    pub accounts: Option<StreamAccounts>,
 }
 
 /// What a channel holds at one moment.
@@ -83,6 +109,12 @@ pub struct ChannelCensus {
     pub waiting: usize,
     /// Bytes that wait to be sent.
     pub unsent: usize,
+    /// One-way calls that wait for bytes to leave.
+    pub room: usize,
+    /// Stream bytes that were delivered and not consumed.
+    pub held: u32,
+    /// What it knows of its streams, once the server has said who it is.
+    pub streams: Option<StreamCensus>,
 }
 
 /// A new doorbell.
@@ -159,7 +191,8 @@ impl<I: Io> SimShard<I> {
             shard: config.info.id.0,
             shards: config.info.count,
             jitter_seed: config.connection_ids.0,
-            ..ServerConfig::default()
+            streams: config.streams,
+            one_way_pending_max: config.one_way_pending_max,
         };
         let config = DriverConfig {
             info: config.info,

@@ -22,6 +22,10 @@ use crate::local::{Local, LocalWaker};
 /// Set in the keys of tasks; the other keys are those of parked calls.
 pub(crate) const TASK: u32 = 1 << 31;
 
+/// So many tasks are polled with the same time. Deadlines of the calls that they make count from it, and
+/// thousands may be ready at once.
+const POLLS_PER_LOOK: usize = 32;
+
 /// The tasks of one shard.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
@@ -85,7 +89,10 @@ impl Local {
     /// Polls each task that is ready now, once; answers whether there was any.
     pub(crate) fn run_tasks(&self) -> bool {
         let ready = self.tasks.ready.borrow().len();
-        for _ in 0..ready {
+        for number in 1..=ready {
+            if number % POLLS_PER_LOOK == 0 {
+                self.look_at_clock();
+            }
             let key = self.tasks.ready.borrow_mut().pop_front();
             if let Some(key) = key {
                 self.poll_task(key);
@@ -273,5 +280,32 @@ where
         Some(local) => local.spawn(future),
         #[allow(clippy::panic, reason = "a mistake in the program, documented")]
         None => panic!("corewire tasks run on shards; run this code with corewire::block_on_shard"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::doorbell::Doorbell;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn thousands_of_tasks_do_not_all_run_at_one_time() {
+        let local = Local::new(Arc::new(Doorbell::new().unwrap()));
+        let _entered = local.enter();
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        for _ in 0..2 * POLLS_PER_LOOK {
+            let (here, seen) = (Rc::clone(&local), Rc::clone(&seen));
+            local.spawn(async move { seen.borrow_mut().push(here.now()) }).detach();
+        }
+        // A turn that began long ago.
+        let turn = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+        local.set_now(Some(turn));
+        assert!(local.run_tasks());
+        let seen = seen.borrow();
+        let old = seen.iter().filter(|now| **now == turn).count();
+        assert_eq!((seen.len(), old), (2 * POLLS_PER_LOOK, POLLS_PER_LOOK - 1));
     }
 }

@@ -29,6 +29,8 @@ use crate::mailbox::{Bell, Control, Inbox, Mailbox};
 use crate::session::{RECEIVE_BYTES, SEND_BYTES_MAX, SLICES_MAX, Session};
 use crate::shared::{Command, Completion, SharedChannel};
 
+mod ending;
+
 /// How long a connection that takes nothing more may go on to bring something: what the server said
 /// before it left tells which calls it has not run.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -63,6 +65,8 @@ impl SharedChannel {
             waiting: Line::default(),
             calls: HashMap::new(),
             streams: Streams::default(),
+            retired: Vec::new(),
+            is_retired: false,
             timer: None,
             connection: Arc::new(config.connection),
             config,
@@ -170,6 +174,10 @@ struct Driver {
     calls: HashMap<u64, u32>,
     /// The calls that stream, also those that are over and not read to their end.
     streams: Streams,
+    /// Tells the tasks that finish the calls of connections whose servers went away.
+    retired: Vec<Mailbox>,
+    /// Whether this is such a task: it makes no connection of its own.
+    is_retired: bool,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -195,6 +203,10 @@ impl Driver {
                 continue;
             }
             if closed && self.is_over() {
+                self.leave(context, now);
+                return Poll::Ready(());
+            }
+            if self.is_retired && matches!(self.link, Link::Down { .. }) {
                 return Poll::Ready(());
             }
             if self.poll_timer(context).is_pending() {
@@ -232,7 +244,12 @@ impl Driver {
         while let Ok(control) = self.inbox.control.try_recv() {
             match control {
                 Control::Cancel(id) => self.cancel(id),
-                Control::Stream(id) => self.streams.settle(id, session(&mut self.link)),
+                Control::Stream(id) if self.streams.has(id) => {
+                    self.streams.settle(id, session(&mut self.link));
+                }
+                Control::Stream(id) => {
+                    self.retired.iter().for_each(|retired| retired.control(Control::Stream(id)));
+                }
                 Control::Spawn(future) => drop(tokio::spawn(future.0)),
                 #[cfg(feature = "shard")]
                 Control::Open { .. } | Control::Close(_) => {}
@@ -266,6 +283,7 @@ impl Driver {
             }
         } else {
             self.waiting.handle_cancel();
+            self.retired.iter().for_each(|retired| retired.control(Control::Cancel(id)));
         }
     }
 
@@ -445,10 +463,7 @@ impl Driver {
     fn end_if_over(&mut self, now: Instant) -> bool {
         let Link::Up { session, .. } = &mut self.link else { return false };
         let Some(reason) = session.close_reason() else {
-            if session.is_draining() {
-                self.fail_waiting("the server is shutting down; its calls are finished first");
-            }
-            return false;
+            return session.is_draining() && self.retire(now);
         };
         let proven = session.is_proven();
         self.handle_down(reason, proven, now);

@@ -1,15 +1,17 @@
 //! What a connection's turn works with, whichever end of calls it is.
 
-use corewire_codec::{RecvBuffer, SendBuffer};
+use corewire_codec::{RecvBuffer, SendBuffer, Status};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::calls::ParkedCalls;
 use crate::counters::ShardCounters;
 use crate::dispatch::Dispatch;
+use crate::holdings::Holdings;
 use crate::io::Io;
+use crate::queue_delay::DelayWatch;
 use crate::recv_pool::RecvPool;
 use crate::shard::DriverConfig;
 use crate::timers::Timers;
@@ -26,7 +28,13 @@ pub(crate) struct Shared<I: Io> {
     pub(crate) recv: RecvPool,
     pub(crate) send: SendBuffer,
     pub(crate) now: Instant,
-    /// While the shard drains: by when all connections must be gone.
+    /// Frames until the clock is read again within a turn.
+    pub(crate) clock_in: u32,
+    /// What all connections of the server hold.
+    pub(crate) holdings: Holdings,
+    /// How long requests wait, if some are to be shed for it.
+    pub(crate) delay: Option<DelayWatch>,
+    /// While the shard drains: by when all calls must have ended.
     pub(crate) drain_by: Option<Instant>,
 }
 
@@ -54,7 +62,56 @@ pub(crate) struct Written {
     pub(crate) more: bool,
 }
 
+/// Frames that are handled on one reading of the clock. A reading costs some 25 ns.
+const FRAMES_PER_CLOCK: u32 = 16;
+
 impl<I: Io> Shared<I> {
+    /// Reads the clock, for what follows in this turn.
+    pub(crate) fn read_clock(&mut self) {
+        self.clock_in = FRAMES_PER_CLOCK;
+        self.now = self.io.now();
+        self.calls.local().set_now(Some(self.now));
+    }
+
+    /// A frame was handled; after some of them, the time is not what it was.
+    #[inline]
+    pub(crate) fn note_frame(&mut self) {
+        self.clock_in -= 1;
+        if self.clock_in == 0 {
+            self.read_clock();
+        }
+    }
+
+    /// Why a call is not run that waited for so long for its turn, if it is not.
+    #[inline]
+    pub(crate) fn judge_wait(
+        &mut self,
+        priority: u8,
+        waited: Duration,
+        deadline: Option<Instant>,
+    ) -> Option<Status> {
+        if deadline.is_some_and(|by| by <= self.now) {
+            return Some(self.expired());
+        }
+        let now = self.now;
+        let sheds = self.delay.as_mut().is_some_and(|delay| delay.sheds(priority, waited, now));
+        sheds.then(|| self.shed(waited))
+    }
+
+    #[cold]
+    fn expired(&self) -> Status {
+        self.counters.calls_expired.add(1);
+        Status::deadline_exceeded("the call's time was over when its turn came")
+    }
+
+    #[cold]
+    fn shed(&self, waited: Duration) -> Status {
+        self.counters.calls_shed.add(1);
+        let retry_after = self.delay.as_ref().map_or(Duration::ZERO, DelayWatch::retry_after);
+        let text = format!("the server is overloaded: this call waited {waited:?} for its turn");
+        Status::resource_exhausted(text).with_retry_after(retry_after)
+    }
+
     /// Receives once into `buffer`, or one with more room that it is changed for, and notes in `ready`
     /// what that tells.
     #[inline]
@@ -141,6 +198,8 @@ pub(crate) struct Ready {
     pub(crate) due: bool,
     /// Set by the turn: something was received.
     pub(crate) received: bool,
+    /// Since when what is to be read waits, as far as the shard can know.
+    pub(crate) since: Instant,
 }
 
 /// Unsent bytes of a connection above which its streams write nothing more: a part of what it may hold,

@@ -110,7 +110,7 @@ pub fn end(server: Option<Running>) -> Result<(), String> {
 )]
 pub fn serve(builder: ServerBuilder) -> ExitCode {
     log();
-    let running = match builder.start() {
+    let running = match builder.drain_on_signal().start() {
         Ok(running) => running,
         Err(error) => {
             eprintln!("error: {error}");
@@ -120,14 +120,10 @@ pub fn serve(builder: ServerBuilder) -> ExitCode {
     for address in running.addresses() {
         println!("listening {address}");
     }
-    match running.wait_for_signal() {
-        Ok(ended) if ended.shards_lost == 0 => ExitCode::SUCCESS,
-        Ok(ended) => {
-            eprintln!("error: {} shards were lost; the log says why", ended.shards_lost);
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("error: cannot listen for signals: {error}");
+    match running.wait().shards_lost {
+        0 => ExitCode::SUCCESS,
+        lost => {
+            eprintln!("error: {lost} shards were lost; the log says why");
             ExitCode::FAILURE
         }
     }

@@ -149,7 +149,7 @@ pub use corewire_codec::{
 pub use corewire_engine::SharedChannel;
 pub use corewire_engine::{
     Address, Budgets, ChannelConfig, ConnectError, IntoAddress, MethodName, NotSent, Peer, Pending,
-    ShardId, ShardInfo, Spin, StartError, Transport,
+    QueueDelay, ShardId, ShardInfo, Spin, StartError, Transport,
 };
 pub use corewire_engine::{ClientConfig, CloseReason, Timeouts};
 pub use corewire_macros::service;

@@ -154,6 +154,15 @@ impl ServerBuilder {
         self
     }
 
+    /// SIGTERM and SIGINT drain, from before the first connection is accepted until the server has ended;
+    /// a second signal ends the process at once. [`run`](Self::run) does so in any case. A server that is
+    /// started without this leaves signals alone, so that one ends the process and its calls.
+    #[must_use]
+    pub fn drain_on_signal(mut self) -> Self {
+        self.config.drain_on_signal = true;
+        self
+    }
+
     /// How long an awake shard may go without a turn before its listener is taken out of service.
     /// Default 5 s, at least 100 ms.
     #[must_use]
@@ -196,9 +205,6 @@ impl ServerBuilder {
     ///
     /// What keeps it from starting, with the remedy.
     pub fn run(self) -> Result<Ended, StartError> {
-        let running = self.start()?;
-        running
-            .wait_for_signal()
-            .map_err(|error| StartError::Io { what: "listen for signals", error })
+        Ok(self.drain_on_signal().start()?.wait())
     }
 }

@@ -5,14 +5,15 @@
 
 mod support;
 
-use corewire::{Bytes, CallError, spawn};
+use corewire::{Bytes, CallError, StatusCode, spawn};
+use futures_lite::future::poll_once;
 use rustix::process::Signal;
 use std::cell::{Cell, RefCell};
 use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use support::child::{ServerChild, role, serve};
+use support::child::{ServerChild, announce, role, serve};
 use support::peer::{Peer, Said, hello, request};
 use support::service::SubjectClient;
 use support::{builder, client, until};
@@ -24,11 +25,23 @@ const TIGHT: Duration = Duration::from_millis(700);
 #[test]
 fn child() {
     let Some(role) = role() else { return };
+    if role == "busy" {
+        return serve_and_do_something_else();
+    }
     let (shards, within) = match &*role {
         "roomy" => (2, ROOMY),
         _ => (1, TIGHT),
     };
-    serve(builder(shards).drain_within(within).start().unwrap())
+    serve(builder(shards).drain_within(within))
+}
+
+/// A `main` that comes to wait for its server only when that has stopped listening.
+fn serve_and_do_something_else() {
+    let server = builder(1).drain_within(TIGHT).drain_on_signal().start().unwrap();
+    announce(&server);
+    let address = support::address(&server);
+    until("the server drains", || TcpStream::connect(address).is_err());
+    std::process::exit(i32::from(server.wait().shards_lost != 0))
 }
 
 /// How the calls of a load ended.
@@ -116,7 +129,8 @@ fn a_draining_server_refuses_new_connections() {
     peer.send(&request(2, "echo", b"first"));
     assert_eq!(peer.reply().0.call, 2);
     server.signal(Signal::TERM);
-    let Said::GoAway(go_away, _) = peer.said() else { panic!("a go-away was to come") };
+    let said = peer.said();
+    let Said::GoAway(go_away, _) = said else { panic!("a go-away was to come, not {said:?}") };
     assert_eq!((go_away.rule, go_away.accepted), (0, 2));
     let address = server.address();
     until("the listener refuses", || match TcpStream::connect(address) {
@@ -133,6 +147,20 @@ fn a_draining_server_refuses_new_connections() {
     assert_eq!(status.code(), Some(0));
 }
 
+/// Signals are watched for from before the first connection: whoever learns the address may send one
+/// at once, whatever the process does meanwhile.
+#[test]
+fn a_signal_drains_before_anybody_waits_for_it() {
+    let server = ServerChild::start("child", "busy");
+    let mut peer = Peer::polite(server.address());
+    server.signal(Signal::TERM);
+    let said = peer.said();
+    assert!(matches!(said, Said::GoAway(..)), "a go-away was to come, not {said:?}");
+    drop(peer);
+    let (status, _) = server.end(ROOMY);
+    assert_eq!(status.code(), Some(0));
+}
+
 /// REQ-61: a connection that has said nothing yet learns that nothing of it was taken.
 #[test]
 fn req_61_a_client_without_hello_is_told() {
@@ -142,7 +170,8 @@ fn req_61_a_client_without_hello_is_told() {
     polite.assert_serves(1);
     server.signal(Signal::TERM);
     silent.hello();
-    let Said::GoAway(go_away, _) = silent.said() else { panic!("a go-away was to come") };
+    let said = silent.said();
+    let Said::GoAway(go_away, _) = said else { panic!("a go-away was to come, not {said:?}") };
     assert_eq!((go_away.rule, go_away.accepted), (0, 0));
     silent.send(&hello());
     drop((silent, polite));
@@ -157,38 +186,86 @@ fn a_handler_that_never_returns_is_dropped_at_the_deadline() {
     let to = server.address();
     let (server, outcome, sent) = client(move || async move {
         let client = SubjectClient::connect(to).await.unwrap();
-        let call = spawn({
-            let client = client.clone();
-            async move { client.never().await }
-        });
-        // Calls are handled in order: this answer says that the other call is in its handler.
+        let mut call = Box::pin(client.never());
+        assert!(poll_once(&mut call).await.is_none(), "it waits for its reply");
+        // Calls are sent and handled in order: this answer says that the other call is in its handler.
         client.add(1, 1).await.unwrap();
         let sent = Instant::now();
         server.signal(Signal::TERM);
         (server, call.await, sent)
     });
-    assert!(matches!(outcome, Err(CallError::Unknown(_))), "{outcome:?}");
-    assert!(outcome.unwrap_err().may_have_run());
+    // REQ-76: its caller is told, and no connection simply ends.
+    let Err(CallError::Status(told)) = &outcome else { panic!("{outcome:?}") };
+    assert_eq!(told.code(), StatusCode::Unavailable);
     let (status, _) = server.end(ROOMY);
     let took = sent.elapsed();
     assert_eq!(status.code(), Some(0));
     assert!(took >= TIGHT && took < TIGHT + Duration::from_secs(1), "{took:?}");
 }
 
+/// REQ-76: every call that is left gets its one reply, and then the connection ends in good order.
+#[test]
+fn at_the_deadline_every_call_gets_a_status() {
+    let server = ServerChild::start("child", "tight");
+    let mut peer = Peer::polite(server.address());
+    let calls = 1..=200;
+    calls.clone().for_each(|call| peer.send(&request(call, "never", b"")));
+    peer.assert_serves(201);
+    server.signal(Signal::TERM);
+    let Said::GoAway(go_away, _) = peer.said() else { panic!("a go-away was to come") };
+    assert_eq!((go_away.rule, go_away.accepted), (0, 201));
+    let mut told: Vec<u32> = calls
+        .clone()
+        .map(|_| {
+            let (head, status) = peer.failure();
+            // They ran: nothing says that it is safe to try them again.
+            assert_eq!((head.code, head.flags), (StatusCode::Unavailable, 0), "{status}");
+            head.call
+        })
+        .collect();
+    told.sort_unstable();
+    assert!(told.into_iter().eq(calls));
+    assert!(matches!(peer.said(), Said::End));
+    drop(peer);
+    let (status, took) = server.end(ROOMY);
+    assert_eq!(status.code(), Some(0));
+    assert!(took < TIGHT + Duration::from_secs(1), "{took:?}");
+}
+
+/// REQ-76: who reads nothing is not told, and holds up the end for a second only.
+#[test]
+fn a_peer_that_reads_nothing_does_not_hold_the_drain() {
+    let server = ServerChild::start("child", "tight");
+    let mut greedy = Peer::polite(server.address());
+    for call in 1..=8 {
+        greedy.send(&request(call, "blob", &(8u32 << 20).to_le_bytes()));
+    }
+    greedy.send(&request(9, "never", b""));
+    let mut polite = Peer::polite(server.address());
+    polite.assert_serves(1);
+    server.signal(Signal::TERM);
+    let (status, took) = server.end(ROOMY);
+    assert_eq!(status.code(), Some(0));
+    assert!(took < TIGHT + Duration::from_millis(1800), "{took:?}");
+    drop((greedy, polite));
+}
+
 /// A handler that keeps its thread cannot be dropped: its shard is given up two seconds after the
 /// deadline, the exit code says so, and its caller does not wait for ever.
 #[test]
 fn a_handler_that_keeps_its_thread_is_given_up() {
-    let server = ServerChild::start("child", "tight");
+    let mut server = ServerChild::start("child", "tight");
     let to = server.address();
     let (server, outcome) = client(move || async move {
         let client = SubjectClient::connect(to).await.unwrap();
-        let call = spawn({
-            let client = client.clone();
-            async move { client.block().await }
-        });
-        // The request has left when the shard's turn is over, which a yield to a timer shows.
-        corewire::sleep(Duration::from_millis(50)).await;
+        client.add(1, 1).await.unwrap();
+        let before = server.counters()["bytes_received"];
+        let mut call = Box::pin(client.block());
+        assert!(poll_once(&mut call).await.is_none(), "it waits for its reply");
+        // In the turn that receives the request, its handler gets the thread and keeps it.
+        while server.counters()["bytes_received"] == before {
+            corewire::sleep(Duration::from_millis(1)).await;
+        }
         server.signal(Signal::TERM);
         (server, call.await)
     });

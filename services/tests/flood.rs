@@ -32,14 +32,7 @@ fn child() {
     let short = Duration::from_millis(500);
     let timeouts = Timeouts { hello: short, frame: short, write: short, ..Timeouts::default() };
     let builder = builder(2).timeouts(timeouts);
-    serve(
-        builder
-            .address("127.0.0.2:0")
-            .address("127.0.0.3:0")
-            .address("127.0.0.4:0")
-            .start()
-            .unwrap(),
-    )
+    serve(builder.address("127.0.0.2:0").address("127.0.0.3:0").address("127.0.0.4:0"))
 }
 
 /// A session as a good client would have it.

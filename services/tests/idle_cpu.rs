@@ -17,7 +17,7 @@ const WATCH: Duration = Duration::from_secs(2);
 #[test]
 fn child() {
     if let Some(spin) = role() {
-        serve(builder(1).spin(spin.parse::<Spin>().unwrap()).start().unwrap())
+        serve(builder(1).spin(spin.parse::<Spin>().unwrap()))
     }
 }
 

@@ -28,7 +28,7 @@ fn descriptors() -> u64 {
 fn child() {
     if role().is_some() {
         descriptors();
-        serve(builder(1).start().unwrap())
+        serve(builder(1))
     }
 }
 

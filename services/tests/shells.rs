@@ -6,7 +6,7 @@ mod support;
 
 use corewire::{
     Address, Bytes, CallError, ChannelConfig, ClientShard, ClientThread, Limits, NotSent,
-    Placement, Server, SharedChannel, StatusCode, Transport, blocking,
+    Placement, Server, SharedChannel, StartError, StatusCode, Transport, blocking,
 };
 use futures_lite::future::{block_on, or, poll_fn, yield_now};
 use std::future::Future;
@@ -22,8 +22,9 @@ use support::{PATIENCE, end, until};
 
 table! {
     SubjectClient, Limits::default() =>
-    values statuses deadlines a_dropped_call a_server_that_is_gone an_outcome_that_is_unknown
-    a_server_that_comes_back a_thousand_calls_at_once ways_to_wait one_way_calls
+    a_large_first_call values statuses deadlines a_dropped_call a_server_that_is_gone
+    the_end_of_a_drain a_server_that_drains a_server_that_comes_back a_thousand_calls_at_once
+    ways_to_wait one_way_calls
 }
 
 /// All outcomes, of futures that run at once.
@@ -141,20 +142,70 @@ async fn a_server_that_is_gone<C: Transport>(client: SubjectClient<C>, mut world
     }
 }
 
-async fn an_outcome_that_is_unknown<C: Transport>(client: SubjectClient<C>, mut world: World) {
+/// REQ-76: the drain's end stops the handler, and its caller is told.
+async fn the_end_of_a_drain<C: Transport>(client: SubjectClient<C>, mut world: World) {
     assert_eq!(client.add(1, 2).await, Ok(3));
     let server = world.server.take().unwrap();
     let habits = world.habits.clone();
     let stopper = std::thread::spawn(move || {
         until("the handler runs", || habits.begun() == 1);
-        // The drain's end drops the handler, and the connection with it.
         server.stop();
         let _ = server.wait();
     });
     let error = client.with_timeout(PATIENCE).never().await.unwrap_err();
     assert!(error.may_have_run(), "{error}");
-    assert!(matches!(error, CallError::Unknown(_)), "{error:?}");
+    assert!(matches!(&error, CallError::Status(_)), "{error:?}");
+    assert_eq!(error.code(), StatusCode::Unavailable);
     stopper.join().unwrap();
+}
+
+/// REQ-77: while a server finishes what it took, new calls go to the one that took its place.
+async fn a_server_that_drains<C: Transport>(client: SubjectClient<C>, mut world: World) {
+    world.stop();
+    let first = world.serve_until(PATIENCE);
+    let client = client.with_timeout(PATIENCE);
+    eventually_answers(&client).await;
+    let alone = world.shell == Shell::Blocking;
+    let mut held = Box::pin(client.gate(7));
+    if !alone {
+        let habits = world.habits.clone();
+        poll_fn(|context| {
+            assert!(held.as_mut().poll(context).is_pending());
+            context.waker().wake_by_ref();
+            if habits.at_gate() == 1 { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+    first.stop();
+    let second = Habits::default();
+    world.server = Some(world.serve_when_free(&second));
+    eventually_answers(&client).await;
+    client.touch(5).await.unwrap();
+    eventually("the second server has it", || second.touched.load(Ordering::SeqCst) == 5).await;
+    world.habits.open();
+    if alone {
+        // It is made when it is awaited.
+        second.open();
+    }
+    assert_eq!(held.await, Ok(7), "the first server answers what it took");
+    assert_eq!(first.wait().shards_lost, 0);
+    assert_eq!(client.add(1, 2).await, Ok(3));
+}
+
+/// Makes calls until one is answered; the others have not run.
+async fn eventually_answers<C: Transport>(client: &SubjectClient<C>) {
+    let start = Instant::now();
+    while let Err(error) = client.add(1, 2).await {
+        assert!(!error.may_have_run(), "{error}");
+        assert!(start.elapsed() < PATIENCE);
+        yield_now().await;
+    }
+}
+
+/// REQ-7: only the server's hello says whether it takes a large request, and the first call awaits it.
+async fn a_large_first_call<C: Transport>(client: SubjectClient<C>, _world: World) {
+    let body = Bytes::from(vec![7; 5 << 20]);
+    assert!(client.echo(body.clone()).await.unwrap() == body);
 }
 
 async fn a_server_that_comes_back<C: Transport>(client: SubjectClient<C>, mut world: World) {
@@ -332,7 +383,7 @@ fn stale_socket_files_are_replaced_and_live_ones_kept() {
         .placement(Placement::Unpinned(1))
         .service(|_| SubjectServer::new(Target::default()))
         .start();
-    assert!(matches!(second, Err(corewire::StartError::AddressInUse { .. })), "{second:?}");
+    assert!(matches!(second, Err(StartError::AddressInUse { .. })), "{second:?}");
     let client = SubjectClient::new(blocking::Channel::connect(&address).unwrap());
     assert_eq!(client.add(1, 2).wait(), Ok(3));
     end(server);
@@ -343,7 +394,7 @@ fn stale_socket_files_are_replaced_and_live_ones_kept() {
         .placement(Placement::Unpinned(1))
         .service(|_| SubjectServer::new(Target::default()))
         .start();
-    assert!(matches!(third, Err(corewire::StartError::Listen { .. })), "{third:?}");
+    assert!(matches!(third, Err(StartError::Listen { .. })), "{third:?}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "no socket");
 }
 

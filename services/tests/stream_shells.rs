@@ -13,7 +13,7 @@ use futures_lite::{StreamExt, stream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use support::shells::{World, eventually};
+use support::shells::{Shell, World, eventually};
 use support::streams::FeedClient;
 
 /// The least windows that there are.
@@ -28,7 +28,7 @@ fn small() -> Limits {
 table! {
     FeedClient, Limits::default() =>
     all_kinds turns early_ends early_answers dropped_streams slow_readers slow_handlers
-    stalled_streams a_server_that_stops deadlines large_messages what_a_call_carries
+    stalled_streams a_server_that_stops a_server_that_drains deadlines large_messages what_a_call_carries
 }
 
 table! {
@@ -288,6 +288,62 @@ async fn a_server_that_stops<C: StreamTransport>(feed: FeedClient<C>, mut world:
         futures_lite::future::yield_now().await;
     }
     assert_eq!(collect(feed.count(3).await.unwrap()).await, [0, 1, 2]);
+}
+
+/// While a server finishes its streams, new calls go to the one that took its place. A blocking channel has
+/// one connection at a time, and finishes first.
+async fn a_server_that_drains<C: StreamTransport>(feed: FeedClient<C>, mut world: World) {
+    world.stop();
+    let first = world.serve_until(support::PATIENCE);
+    let feed = feed.with_timeout(support::PATIENCE);
+    eventually_answers(&feed).await;
+    let (mut sender, numbers) = C::channel();
+    let mut answers = feed.double(0, numbers).await.unwrap();
+    let mut counted = feed.count(100_000).await.unwrap();
+    first.stop();
+    world.server = Some(world.serve_when_free(&world.habits));
+    if world.shell == Shell::Blocking {
+        let refused = eventually_refused(&feed).await;
+        assert!(!refused.may_have_run(), "{refused}");
+    } else {
+        eventually_answers(&feed).await;
+        assert_eq!(collect(feed.count(3).await.unwrap()).await, [0, 1, 2]);
+    }
+    for number in 0..12 {
+        sender.send(number).await.unwrap();
+        assert_eq!(answers.next().await, Some(Ok(2 * number)));
+    }
+    drop(sender);
+    assert_eq!(answers.next().await, None);
+    let mut count = 0;
+    while let Some(number) = counted.next().await {
+        assert_eq!(number, Ok(count));
+        count += 1;
+    }
+    assert_eq!(count, 100_000);
+    eventually_answers(&feed).await;
+    drop((answers, counted));
+    assert_eq!(first.wait().shards_lost, 0);
+}
+
+/// Makes calls until one is answered; the others have not run.
+async fn eventually_answers<C: StreamTransport>(feed: &FeedClient<C>) {
+    let start = Instant::now();
+    while let Err(error) = feed.add(1, 2).await {
+        assert!(!error.may_have_run(), "{error}");
+        assert!(start.elapsed() < support::PATIENCE);
+        futures_lite::future::yield_now().await;
+    }
+}
+
+async fn eventually_refused<C: StreamTransport>(feed: &FeedClient<C>) -> CallError {
+    let start = Instant::now();
+    loop {
+        if let Err(error) = feed.add(1, 2).await {
+            return error;
+        }
+        assert!(start.elapsed() < support::PATIENCE);
+    }
 }
 
 async fn deadlines<C: StreamTransport>(feed: FeedClient<C>, world: World) {

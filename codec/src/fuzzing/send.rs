@@ -13,7 +13,7 @@ pub fn send_buffer(data: &[u8]) {
     let mut source = Source::new(data);
     let mut out = SendBuffer::new();
     let mut model: Vec<u8> = Vec::new();
-    let mut left = 96;
+    let mut left = 40;
     while !source.is_empty() && left > 0 {
         left -= 1;
         match source.below(8) {

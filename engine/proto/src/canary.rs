@@ -16,12 +16,31 @@ pub enum Bug {
     LateDeadline,
     /// A caller that is dropped between its wake and its turn keeps the turn to itself.
     LostTurn,
+    /// What a stream's message cost is not given back to the connection when its call is over by then.
+    LostCredit,
+    /// A message that finds no credit goes behind those that wait.
+    OvertakenMessage,
+    /// A reader that waits is not woken when its stream's end comes.
+    LostEnd,
+    /// A unary call that its caller gives up is forgotten, and the server is not told.
+    SilentCancel,
+    /// A one-way call for which there is no room is not counted.
+    UncountedOneWay,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 4] =
-        [Self::GoAwayByOne, Self::EarlySlot, Self::LateDeadline, Self::LostTurn];
+    pub const ALL: [Self; 9] = [
+        Self::GoAwayByOne,
+        Self::EarlySlot,
+        Self::LateDeadline,
+        Self::LostTurn,
+        Self::LostCredit,
+        Self::OvertakenMessage,
+        Self::LostEnd,
+        Self::SilentCancel,
+        Self::UncountedOneWay,
+    ];
 }
 
 thread_local! {

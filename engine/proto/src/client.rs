@@ -1,9 +1,9 @@
 //! The client's side of a connection.
 
+mod ending;
 mod input;
 mod streams;
 
-use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,8 +26,10 @@ enum Phase {
     /// Calls may be made within [`Limits::EARLY`](corewire_codec::Limits::EARLY).
     Hello,
     Open,
-    /// The server sent a go-away.
+    /// One of the sides sent a go-away: calls in flight go on.
     Draining,
+    /// This side sent a go-away, and the server's hello is not here yet.
+    LeavingEarly,
     Closed(CloseReason),
 }
 
@@ -59,6 +61,8 @@ pub struct ClientConnection<T> {
     phase: Phase,
     /// Whether the server's hello came.
     ready: bool,
+    /// Whether the server was seen to take calls.
+    proven: bool,
     link: Link,
     slots: Vec<Slot<T>>,
     /// Free slots, the one freed last on top: it is the one most likely in the cache.
@@ -81,17 +85,19 @@ pub struct ClientConnection<T> {
 }
 
 impl<T> ClientConnection<T> {
-    /// A connection that was just made; its hello is appended to `out`.
+    /// A connection that was just made; its hello is appended to `out`. The `id` tells it from the other
+    /// connections with the same seed: the jitter of its times is made from both.
     #[must_use]
-    pub fn new(config: Arc<ClientConfig>, out: &mut SendBuffer, now: Instant) -> Self {
+    pub fn new(config: Arc<ClientConfig>, id: u64, out: &mut SendBuffer, now: Instant) -> Self {
         let own = records(&config.limits, &config.timeouts);
         out.hello(&Hello { version: VERSION, role: Role::Client, records: own });
-        let random = mix(config.jitter_seed, 0);
+        let random = mix(config.jitter_seed, id);
         Self {
             link: Link::new(&config.timeouts, random, now),
             config,
             phase: Phase::Hello,
             ready: false,
+            proven: false,
             slots: Vec::new(),
             free: Vec::new(),
             waiting: 0,
@@ -129,21 +135,6 @@ impl<T> ClientConnection<T> {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.ready
-    }
-
-    /// Whether the server takes no new calls.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.phase == Phase::Draining
-    }
-
-    /// Why the connection is over, if it is.
-    #[must_use]
-    pub fn close_reason(&self) -> Option<CloseReason> {
-        match self.phase {
-            Phase::Closed(reason) => Some(reason),
-            _ => None,
-        }
     }
 
     /// Takes a slot for a call and answers its id; the caller then appends the request with exactly
@@ -200,7 +191,7 @@ impl<T> ClientConnection<T> {
                 let unused = self.peer.limits.in_flight.get() as usize;
                 self.free.len() + unused.saturating_sub(self.slots.len())
             }
-            Phase::Draining | Phase::Closed(_) => 0,
+            Phase::Draining | Phase::LeavingEarly | Phase::Closed(_) => 0,
         }
     }
 
@@ -257,6 +248,13 @@ impl<T> ClientConnection<T> {
         self.leave_stream(call);
         // Nothing may follow the last go-away.
         if !matches!(self.phase, Phase::Closed(_)) {
+            #[cfg(feature = "canary")]
+            if self.streams.as_ref().is_none_or(|streams| streams.get(call).is_none())
+                && reason == CancelReason::Dropped
+                && crate::canary::is_planted(crate::canary::Bug::SilentCancel)
+            {
+                return Some(work);
+            }
             out.cancel(call, reason);
         }
         #[cfg(feature = "canary")]
@@ -279,7 +277,7 @@ impl<T> ClientConnection<T> {
     ) -> ClientInput<'a, T> {
         match self.phase {
             Phase::Open | Phase::Draining => {}
-            Phase::Hello => return self.handle_hello(recv, out, now),
+            Phase::Hello | Phase::LeavingEarly => return self.handle_hello(recv, out, now),
             Phase::Closed(reason) => return ClientInput::Closed(reason),
         }
         let limits = &self.config.limits;
@@ -314,7 +312,7 @@ impl<T> ClientConnection<T> {
         };
         match frame.head {
             Head::Ping(opaque) => {
-                out.pong(opaque);
+                self.link.handle_ping(opaque, out);
                 ClientInput::Handled
             }
             Head::Pong(opaque) => match self.link.handle_pong(opaque) {
@@ -359,7 +357,10 @@ impl<T> ClientConnection<T> {
                 self.raise_credit(&hello.records);
                 self.peer = hello.records;
                 self.link.handle_hello(now);
-                self.phase = Phase::Open;
+                self.phase = match self.phase {
+                    Phase::LeavingEarly => Phase::Draining,
+                    _ => Phase::Open,
+                };
                 self.ready = true;
                 ClientInput::Ready
             }
@@ -380,6 +381,7 @@ impl<T> ClientConnection<T> {
                 self.end_stream_call(head.call, out);
             }
             self.release(head.call);
+            self.proven = true;
             return ClientInput::Reply { work, head, payload };
         }
         self.handle_late_reply(head.call, out)
@@ -400,22 +402,6 @@ impl<T> ClientConnection<T> {
         }
     }
 
-    fn handle_go_away<'a>(&mut self, go_away: GoAway) -> ClientInput<'a, T> {
-        self.accepted = Some(go_away.accepted);
-        #[cfg(feature = "canary")]
-        if crate::canary::is_planted(crate::canary::Bug::GoAwayByOne) {
-            self.accepted = Some(go_away.accepted.saturating_sub(1));
-        }
-        self.refused_from = 0;
-        if go_away.rule == 0 {
-            self.phase = Phase::Draining;
-            return ClientInput::GoAway;
-        }
-        let reason = CloseReason::BlamedByPeer(Rule::from_number(go_away.rule));
-        self.close(reason);
-        ClientInput::Closed(reason)
-    }
-
     #[cold]
     fn misbehaved<'a>(&mut self, rule: Rule, out: &mut SendBuffer) -> ClientInput<'a, T> {
         out.go_away(&GoAway { accepted: 0, rule: rule.number() }, rule.text());
@@ -424,40 +410,16 @@ impl<T> ClientConnection<T> {
         ClientInput::Closed(reason)
     }
 
-    /// Ends the connection without a word; the first reason given stays.
-    pub fn close(&mut self, reason: CloseReason) {
-        if !matches!(self.phase, Phase::Closed(_)) {
-            self.phase = Phase::Closed(reason);
-        }
-    }
-
     /// No whole frame is left in `recv`; starts or stops the clock of a partial one.
     #[inline]
     pub fn handle_rest(&mut self, recv: &RecvBuffer, now: Instant) {
         self.link.handle_rest(recv, &self.config.timeouts, now);
     }
 
-    /// The server closed its side.
-    pub fn handle_eof(&mut self) {
-        let drained = self.is_draining() && self.waiting == 0;
-        self.close(if drained { CloseReason::Drained } else { CloseReason::PeerLeft });
-    }
-
-    /// The transport failed.
-    pub fn handle_error(&mut self, kind: io::ErrorKind) {
-        self.close(CloseReason::Transport(kind));
-    }
-
     /// Tells how a write went: whether bytes left, and whether some are left over.
     #[inline]
     pub fn handle_write(&mut self, progress: bool, blocked: bool, now: Instant) {
         self.link.handle_write(progress, blocked, now);
-    }
-
-    /// Whether the server is going away and everything is answered: time to close.
-    #[must_use]
-    pub fn is_drained(&self) -> bool {
-        self.phase == Phase::Draining && self.taken == 0
     }
 
     /// Whether the connection is open and nothing but replies is awaited. From one such moment to the
@@ -547,42 +509,6 @@ impl<T> ClientConnection<T> {
             self.earliest = earliest;
         }
     }
-
-    /// Takes out a call that the server said in its go-away it will not run.
-    pub fn poll_refused(&mut self) -> Option<T> {
-        let accepted = self.accepted?;
-        // No call begins after a go-away, so what was passed over once need not be looked at again.
-        for index in self.refused_from..self.slots.len() {
-            let place = &self.slots[index];
-            if matches!(place.state, SlotState::InFlight { order, .. } if is_after(order, accepted))
-            {
-                self.refused_from = index + 1;
-                // The server answers these too, with a refusal; the slot waits for that.
-                let call = call_id(index, place.generation);
-                self.stop_receiving(call);
-                return self.take(call);
-            }
-        }
-        self.refused_from = self.slots.len();
-        None
-    }
-
-    /// Takes out all calls; for a connection that is over.
-    pub fn fail_all(&mut self) -> impl Iterator<Item = CallsFailed<T>> + use<T> {
-        let accepted = self.accepted;
-        self.waiting = 0;
-        self.taken = 0;
-        self.free.clear();
-        self.expired.clear();
-        self.streams = None;
-        core::mem::take(&mut self.slots).into_iter().filter_map(move |place| match place.state {
-            SlotState::InFlight { work, order, .. } => {
-                let may_have_run = accepted.is_none_or(|accepted| !is_after(order, accepted));
-                Some(CallsFailed { work, may_have_run })
-            }
-            SlotState::Free | SlotState::Abandoned => None,
-        })
-    }
 }
 
 fn call_id(index: usize, generation: u16) -> u32 {
@@ -593,10 +519,4 @@ fn call_id(index: usize, generation: u16) -> u32 {
     )]
     let index = index as u32;
     index | (u32::from(generation) << 16)
-}
-
-/// Whether the request with this number (counted from 0) is not among the first `accepted`, modulo
-/// 2³²: fewer than 2³¹ requests are ever between the two.
-fn is_after(order: u32, accepted: u32) -> bool {
-    order.wrapping_sub(accepted) < 1 << 31
 }

@@ -87,7 +87,7 @@ pub struct ClientConfig {
     pub limits: Limits,
     /// How long silence may last.
     pub timeouts: Timeouts,
-    /// What the connection's jitter is made from. Give each connection another one.
+    /// What the jitter of each connection is made from, together with its id.
     pub jitter_seed: u64,
 }
 

@@ -18,10 +18,8 @@ pub use world::pair;
 
 use std::time::Instant;
 
-use corewire_codec::{ConnectionCredit, InFlight, Limits, StreamCredit};
-
-/// A fuzz body.
-pub type Target = fn(&[u8]);
+use corewire_codec::fuzzing::Target;
+use corewire_codec::{ConnectionCredit, FrameBytes, InFlight, Limits, MetadataBytes, StreamCredit};
 
 /// Every target by the name of its file in `fuzz/fuzz_targets` and its folder in `fuzz/corpus`.
 pub const TARGETS: [(&str, Target); 3] = [("server", server), ("client", client), ("pair", pair)];
@@ -32,7 +30,8 @@ fn limits() -> Limits {
         in_flight: InFlight::MIN,
         stream_credit: StreamCredit::MIN,
         connection_credit: ConnectionCredit::MIN,
-        ..Limits::default()
+        metadata_bytes: MetadataBytes::MIN,
+        frame_bytes: FrameBytes::MIN,
     }
 }
 

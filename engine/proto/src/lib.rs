@@ -50,4 +50,4 @@ pub use client::{CallsFailed, ClientConnection, ClientInput, NoSlot};
 pub use close::CloseReason;
 pub use config::{ClientConfig, ServerConfig, ServerIdentity, Timeouts};
 pub use server::{OneWayDropped, ServerConnection, ServerInput, is_one_way_id};
-pub use streams::{MessageWriter, NotSent, StreamKind};
+pub use streams::{MessageWriter, NotSent, StreamAccounts, StreamKind};

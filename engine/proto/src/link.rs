@@ -7,6 +7,10 @@ use corewire_codec::{RecvBuffer, Rule, SendBuffer};
 use crate::Timeouts;
 use crate::jitter::lead;
 
+/// Pongs that may wait to be sent; pings that come meanwhile are not answered. Who keeps to REQ-57 never
+/// has that many pings outstanding, and who reads nothing must not fill our memory with answers.
+const PONGS_MAX: u8 = 16;
+
 /// The clocks of one connection. Each is `None` while nothing of its kind is awaited.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -20,6 +24,8 @@ pub(crate) struct Link {
     said_hello: bool,
     /// Whether the connection reached its age; `age_by` is then the end of its grace.
     aged: bool,
+    /// Pings that were answered since everything was last written.
+    pongs: u8,
     /// By how many ms this connection pings earlier than others.
     ping_lead_ms: u32,
     /// Until the hello came: it must be there by then. Afterwards: the frame whose first bytes are
@@ -55,6 +61,7 @@ impl Link {
             call_ended: false,
             said_hello: false,
             aged: false,
+            pongs: 0,
             ping_lead_ms: u32::try_from(ping_lead.as_millis()).unwrap_or(u32::MAX),
             whole_by: now.checked_add(timeouts.hello),
             ping: None,
@@ -129,6 +136,14 @@ impl Link {
         }
     }
 
+    /// A ping came; answers it, unless too many answers wait already.
+    pub(crate) fn handle_ping(&mut self, opaque: u64, out: &mut SendBuffer) {
+        if self.pongs < PONGS_MAX {
+            self.pongs += 1;
+            out.pong(opaque);
+        }
+    }
+
     pub(crate) fn handle_pong(&mut self, opaque: u64) -> Result<(), Rule> {
         match self.ping.take() {
             Some(_) if u64::from(self.pings) == opaque => Ok(()),
@@ -148,6 +163,7 @@ impl Link {
         self.handle_now(now);
         if !blocked {
             self.blocked = None;
+            self.pongs = 0;
         } else if progress || self.blocked.is_none() {
             self.blocked = Some(now);
             // Its silence counts from when it has caught up.

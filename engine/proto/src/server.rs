@@ -117,6 +117,8 @@ pub struct ServerConnection<T> {
     peer_frame_bytes_max: u32,
     peer_codecs: u16,
     peer_metadata_bytes_max: u16,
+    /// The client said that it makes no more calls.
+    client_leaves: bool,
     peer_stream_credit: u32,
     peer_connection_credit: u32,
     /// What only connections with streams or with one-way calls that pend pay for.
@@ -147,6 +149,7 @@ impl<T> ServerConnection<T> {
             peer_frame_bytes_max: 0,
             peer_codecs: 0,
             peer_metadata_bytes_max: 0,
+            client_leaves: false,
             peer_stream_credit: 0,
             peer_connection_credit: 0,
             beside: None,
@@ -201,6 +204,13 @@ impl<T> ServerConnection<T> {
     #[must_use]
     pub fn accepted(&self) -> u32 {
         self.accepted
+    }
+
+    /// Whether both sides have said hello and none has ended the connection.
+    #[must_use]
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Draining)
     }
 
     /// Whether a go-away was sent and calls are being finished.
@@ -265,7 +275,7 @@ impl<T> ServerConnection<T> {
         match frame.head {
             Head::Cancel { call, .. } => self.handle_cancel(call, out),
             Head::Ping(opaque) => {
-                out.pong(opaque);
+                self.link.handle_ping(opaque, out);
                 ServerInput::Handled
             }
             Head::Pong(opaque) => match self.link.handle_pong(opaque) {
@@ -273,7 +283,10 @@ impl<T> ServerConnection<T> {
                 Err(rule) => self.misbehaved(rule, out),
             },
             // A client that goes away will send no more requests; what is in flight goes on.
-            Head::GoAway(go_away) if go_away.rule == 0 => ServerInput::Handled,
+            Head::GoAway(go_away) if go_away.rule == 0 => {
+                self.client_leaves = true;
+                ServerInput::Handled
+            }
             Head::GoAway(go_away) => {
                 let reason = CloseReason::BlamedByPeer(Rule::from_number(go_away.rule));
                 self.close(reason);
@@ -391,6 +404,28 @@ impl<T> ServerConnection<T> {
         None
     }
 
+    /// Refuses the unary request that `recv` begins with and of which only a part is here, so that its
+    /// body needs no room. Answers how many bytes belong to it, from the first unread one on; drop them
+    /// as they come. `None` if the frame is another one, which must be received to be judged.
+    pub fn refuse_partial(
+        &mut self,
+        recv: &RecvBuffer,
+        status: &Status,
+        out: &mut SendBuffer,
+        now: Instant,
+    ) -> Option<usize> {
+        let header = recv.peek_header()?;
+        let unary = header.kind == FrameKind::Request && header.flags & (STREAM | ONE_WAY) == 0;
+        if !unary || self.phase != Phase::Open || self.check_slot(header.call).is_err() {
+            return None;
+        }
+        self.link.handle_frame(now);
+        self.link.handle_activity(now);
+        self.accepted = self.accepted.wrapping_add(1);
+        self.refuse(header.call, status, out);
+        Some(recv.len().saturating_add(recv.lacking()))
+    }
+
     /// Answers a call that never ran.
     pub fn refuse(&self, call: u32, status: &Status, out: &mut SendBuffer) {
         let head = ReplyHead { flags: reply_flags::REFUSED, ..ReplyHead::ok(call) };
@@ -437,13 +472,20 @@ impl<T> ServerConnection<T> {
 
     /// The client closed its sending side: it has gone, and its calls with it.
     pub fn handle_eof(&mut self) {
-        let drained = self.is_draining() && self.is_idle();
+        let drained = self.is_draining() && self.is_idle() || self.is_left();
         self.close(if drained { CloseReason::Drained } else { CloseReason::PeerLeft });
     }
 
-    /// The transport failed.
+    /// The transport failed. After a client's go-away, when everything is answered, that is no fault: who
+    /// closes with something unread, a ping say, resets the connection.
     pub fn handle_error(&mut self, kind: io::ErrorKind) {
-        self.close(CloseReason::Transport(kind));
+        let left = self.is_left();
+        self.close(if left { CloseReason::Drained } else { CloseReason::Transport(kind) });
+    }
+
+    /// Whether the client said that it makes no more calls, and waits for none.
+    fn is_left(&self) -> bool {
+        self.client_leaves && self.in_flight.is_empty()
     }
 
     /// Tells how a write went: whether bytes left, and whether some are left over.

@@ -91,6 +91,19 @@ pub(crate) enum Receiving {
     Ended,
 }
 
+/// What one side of a connection knows of the credit that all its streams share, for checks: what one
+/// side may send, and what the other holds and has not granted again, make up the other's connection
+/// credit when nothing is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamAccounts {
+    /// Bytes that this side may send; none when the credit is overdrawn.
+    pub available: u32,
+    /// Bytes that were delivered here and not consumed.
+    pub held: u32,
+    /// Bytes that were consumed here and not granted again yet.
+    pub ungranted: u32,
+}
+
 /// Both halves of one stream, as one side sees them.
 #[derive(Debug)]
 pub(crate) struct Stream {
@@ -225,6 +238,10 @@ impl StreamTable {
     /// A message was consumed. Its stream may be over; the connection gets its bytes back all the
     /// same.
     pub(crate) fn consume(&mut self, call: u32, cost: u32, own: &Limits, out: &mut SendBuffer) {
+        #[cfg(feature = "canary")]
+        if self.get(call).is_none() && crate::canary::is_planted(crate::canary::Bug::LostCredit) {
+            return;
+        }
         if let Some(stream) = self.get_mut(call)
             && stream.is_receiving()
             && !stream.over
@@ -322,9 +339,13 @@ impl StreamTable {
         self.window.held()
     }
 
-    /// The shared accounts, for checks: what may be sent, what is held, and what is to be granted.
-    pub(crate) fn accounts(&self) -> (u32, u32, u32) {
-        (self.credit.available(), self.window.held(), self.window.ungranted())
+    /// The shared accounts, for checks.
+    pub(crate) fn accounts(&self) -> StreamAccounts {
+        StreamAccounts {
+            available: self.credit.available(),
+            held: self.window.held(),
+            ungranted: self.window.ungranted(),
+        }
     }
 
     /// Streams whose slots are taken, also those of calls that are over on this side.

@@ -1,13 +1,16 @@
 //! The rules that concern the whole: after each turn, whenever everything is quiet, and at the end.
 
 use std::rc::Rc;
+use std::task::Waker;
 
 use corewire_codec::StatusCode;
-use corewire_engine::sim;
+use corewire_engine::sim::{self, StreamCensus};
+use corewire_proto::StreamAccounts;
 
 use crate::core::Core;
-use crate::host::Host;
-use crate::ledger::{End, Ledger, State};
+use crate::host::{Host, Kind};
+use crate::ledger::{Call, End, Ledger, State};
+use crate::message::CallKind;
 use crate::net::Net;
 use crate::plan::MS;
 use crate::trace::{Note, Violated};
@@ -34,15 +37,27 @@ pub(crate) fn has_succeeded(ledger: &Ledger, id: u64) -> bool {
     ledger.calls.borrow().get(&id).is_some_and(|call| call.state == State::Ended(ok))
 }
 
+/// What is done for a call whose caller has gone must end within a bounded time, and nothing may
+/// begin for it; `call` is the one that a handler works on.
+pub(crate) fn cascade(core: &Core, id: u64, call: &Call) {
+    let Some(over_at) = call.over_at.filter(|_| call.kind != CallKind::OneWay) else { return };
+    if core.now() > over_at.saturating_add(core.cascade_within()) {
+        core.violated(Violated::Cascade, || {
+            format!("call {id} is over since {over_at} ns, and a server works on it: {call:?}")
+        });
+    }
+}
+
 /// After a host's turn: handlers of connections that it let go of are gone, and what it holds is
 /// within its bounds.
 pub(crate) fn after_turn(world: &World, number: usize) {
     let host = &world.hosts[number];
     let Some(shard) = &host.shard else { return };
+    let core = &world.core;
     if !host.is_server() {
+        client_bounds(core, host);
         return;
     }
-    let core = &world.core;
     for id in std::mem::take(&mut host.accepted.borrow_mut().closed) {
         let works = world.ledger.works.borrow();
         if let Some((work, _)) = works.iter().find(|(_, work)| work.connection == id) {
@@ -57,6 +72,9 @@ pub(crate) fn after_turn(world: &World, number: usize) {
     let frame = plan.limits.frame_bytes.get() as usize;
     // One reply may go over the budget, and each call in flight may be told that it ended.
     let unsent = plan.budgets.unsent_bytes_max + frame + 512 + in_flight * 128;
+    let one_way = usize::from(plan.one_way_pending_max);
+    // The last message may overdraw the credit.
+    let held = plan.limits.connection_credit.get() as usize + frame + 16;
     let bounds = [
         ("unsent bytes", census.unsent_max, unsent),
         (
@@ -64,17 +82,51 @@ pub(crate) fn after_turn(world: &World, number: usize) {
             census.unread_max,
             2 * (frame + 32) + 2 * plan.budgets.receive_bytes + 65_536,
         ),
-        ("calls in flight", census.in_flight_max, in_flight),
-        ("wakes", census.woken_max, 2 * in_flight + 16),
+        ("calls in flight", census.in_flight_max, in_flight + one_way),
+        ("one-way calls", census.one_way_max, one_way),
+        ("held bytes of streams", census.held_max as usize, held),
+        ("wakes", census.woken_max, 2 * (in_flight + one_way) + 16),
         ("timers", census.timers, 2 * census.connections + 1024 + 64),
+        // One request goes over it, and what handlers answer then.
+        ("held calls", census.held.1, plan.budgets.shard_calls_max),
         ("run queue", census.run_queue, census.connections + 64),
     ];
     for (what, value, most) in bounds {
-        if value > most {
-            core.violated(Violated::Memory, || {
-                format!("{what} of host {number}: {value}, at most {most} are allowed")
-            });
-        }
+        bounded(core, number, what, value, most);
+    }
+}
+
+/// What a client holds is bounded, whatever its servers say and however little they take.
+fn client_bounds(core: &Core, host: &Host) {
+    let Some(shard) = &host.shard else { return };
+    let plan = &core.plan;
+    let frame = plan.limits.frame_bytes.get() as usize;
+    let calls = usize::try_from(plan.calls).unwrap_or(usize::MAX / 4);
+    let census = shard.census();
+    let unread = 2 * (frame + 32) + 2 * plan.budgets.receive_bytes + 65_536;
+    bounded(core, host.number, "receive memory", census.client_unread_max, unread);
+    for channel in &host.channels {
+        let census = sim::channel_census(channel);
+        let in_flight = census.in_flight;
+        // Requests and their cancels, what streams may have unsent, and a pong now and then: nothing
+        // that a server decides.
+        let request = if plan.habits.large > 0 { frame } else { 256 };
+        let streams = plan.budgets.unsent_bytes_max / 4 + 256 * 1024 + frame;
+        let streams = if plan.habits.stream > 0 || plan.held > 0 { streams } else { 0 };
+        let unsent = calls * (request + 64) + streams + 64 * 1024;
+        let held = plan.limits.connection_credit.get() as usize + frame + 16;
+        bounded(core, host.number, "calls of a channel", in_flight.max(census.calls), calls + 64);
+        bounded(core, host.number, "unsent bytes of a channel", census.unsent, unsent);
+        bounded(core, host.number, "held bytes of a channel", census.held as usize, held);
+        bounded(core, host.number, "callers that wait for room", census.room, 4 * calls + 64);
+    }
+}
+
+fn bounded(core: &Core, host: usize, what: &str, value: usize, most: usize) {
+    if value > most {
+        core.violated(Violated::Memory, || {
+            format!("{what} of host {host}: {value}, at most {most} are allowed")
+        });
     }
 }
 
@@ -83,7 +135,8 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
     let core = Rc::clone(&world.core);
     let now = core.now();
     for (id, call) in world.ledger.calls.borrow().iter() {
-        if call.state == State::Open && call.deadline.is_some_and(|deadline| deadline <= now) {
+        let late = call.deadline.is_some_and(|deadline| deadline <= now);
+        if call.state == State::Open && late && call.attended {
             core.violated(Violated::Deadline, || {
                 format!("call {id} outlives its deadline: {call:?}")
             });
@@ -104,6 +157,11 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
         .flat_map(|shard| shard.census().paused)
         .collect();
     for (number, work) in world.ledger.works.borrow().iter() {
+        if let Some((id, call)) =
+            work.call.and_then(|id| Some((id, world.ledger.calls.borrow().get(&id)?.clone())))
+        {
+            cascade(&core, id, &call);
+        }
         if work.deadline.is_some_and(|deadline| deadline <= now) {
             core.violated(Violated::Deadline, || format!("handler {number} outlives its deadline"));
         }
@@ -135,6 +193,9 @@ fn nudge(world: &mut World) {
             }
         }
     }
+    let works = world.ledger.works.borrow();
+    works.values().filter_map(|work| work.waker.as_ref()).for_each(Waker::wake_by_ref);
+    drop(works);
     let calm = core.calm.replace(true);
     world.run_all_now();
     core.calm.set(calm);
@@ -145,13 +206,64 @@ fn nudge(world: &mut World) {
     }
 }
 
+/// What does not balance when everything has ended, though it may still be on its way.
+pub(crate) fn amiss(world: &World) -> Option<(Violated, String)> {
+    let credit = credit(world).map(|what| (Violated::Credit, what));
+    credit.or_else(|| one_way(world).map(|what| (Violated::Once, what)))
+}
+
+/// Whether all credit is where it belongs: with nobody, when nothing is on its way. Answers what is
+/// amiss, which may still be on its way.
+fn credit(world: &World) -> Option<String> {
+    let census = |host: &Host| host.shard.as_ref().map(|shard| shard.census().streams);
+    let servers: Vec<StreamCensus> = world.hosts.iter().filter_map(census).flatten().collect();
+    let window = world.core.plan.limits.connection_credit.get();
+    let whole = StreamAccounts { available: window, held: 0, ungranted: 0 };
+    // A changed byte may be one of a grant.
+    for host in world.hosts.iter().filter(|host| host.kind != Kind::Client { mutating: true }) {
+        for channel in host.channels.iter().take(world.core.plan.channels) {
+            let Some(client) = sim::channel_census(channel).streams else { continue };
+            let server = servers.iter().find(|server| server.connection == client.connection);
+            let Some(server) = server else { continue };
+            if client.open + server.open > 0 {
+                return Some(format!("streams are open: {client:?}, {server:?}"));
+            }
+            let near = client.accounts.unwrap_or(whole);
+            let far = server.accounts.unwrap_or(whole);
+            let up = near.available + far.held + far.ungranted;
+            let down = far.available + near.held + near.ungranted;
+            if (up, down, near.held + far.held) != (window, window, 0) {
+                return Some(format!("credit of {window}: {client:?}, {server:?}"));
+            }
+        }
+    }
+    None
+}
+
+/// One-way calls are never run twice, and none is lost without being counted, unless it went with its
+/// connection.
+fn one_way(world: &World) -> Option<String> {
+    let core = &world.core;
+    if core.plan.hostile + core.plan.impostors > 0 || core.plan.mutating {
+        return None;
+    }
+    let (written, begun) = world.ledger.one_way();
+    let shards = world.hosts.iter().filter_map(|host| host.shard.as_ref());
+    let live: u64 = shards.map(|shard| shard.counters().one_way_dropped.value()).sum();
+    let dropped = live + *world.ledger.one_way_dropped.borrow();
+    let wrong = begun + dropped > written || !world.net.has_lost() && begun + dropped < written;
+    wrong
+        .then(|| format!("{written} one-way calls: {begun} ran, {dropped} were counted as dropped"))
+}
+
 /// Whether the channels hold nothing when every call has ended.
 pub(crate) fn channels_are_empty(world: &World) {
     let core = &world.core;
     for host in &world.hosts {
         for (number, channel) in host.channels.iter().enumerate() {
             let census = sim::channel_census(channel);
-            if census.calls + census.waiting + census.in_flight > 0 {
+            // What the other end has not ended is judged with its other end.
+            if census.calls + census.waiting + census.in_flight + census.room > 0 {
                 core.violated(Violated::Leftover, || {
                     format!("channel {number} of host {}: {census:?}", host.number)
                 });
@@ -165,9 +277,11 @@ pub(crate) fn drained(host: &Host, core: &Core, net: &Net, ledger: &Ledger) {
     let Some(shard) = &host.shard else { return };
     let census = shard.census();
     let open = shard.counters().connections_open.value();
-    let ends = net.open_ends(host.set);
+    // Its handlers' channels keep their connections until it ends.
+    let own = census.connections - census.server_connections;
+    let ends = net.open_ends(host.set).saturating_sub(own);
     let works = ledger.works.borrow().values().filter(|work| work.host == host.number).count();
-    let left = census.connections + census.in_flight + ends + works;
+    let left = census.server_connections + census.in_flight + ends + works + census.held.1;
     if left > 0 || open > 0 || census.parked {
         core.violated(Violated::Leftover, || {
             format!(
@@ -186,7 +300,8 @@ pub(crate) fn nothing_is_left(world: &World) {
         let census = shard.census();
         let ends = world.net.open_ends(host.set);
         let tasks = host.tasks.len();
-        if census.connections + census.run_queue + ends + tasks > 0 {
+        let held = census.held.0 + census.held.1;
+        if census.connections + census.run_queue + ends + tasks + held > 0 {
             core.violated(Violated::Leftover, || {
                 format!(
                     "host {} at the end: {tasks} tasks, {ends} sockets, {census:?}",
@@ -216,7 +331,7 @@ pub(crate) fn unfinished(world: &World, phase: &str) -> String {
     let hosts: String = hosts.collect();
     format!(
         "the phase '{phase}' does not end: {} calls are open{}{hosts}",
-        world.ledger.open(),
+        world.ledger.open(true),
         world.open_calls()
     )
 }

@@ -1,4 +1,4 @@
-//! The clients' part: calls as tasks, and the judgement of how each ended.
+//! The clients' part: calls as tasks.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -6,34 +6,41 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use corewire_codec::{FrameWriter, MethodId, RequestHead, Rule, StatusCode, reply_flags};
-use corewire_engine::{CallFailure, CloseReason, NotSent, Reply};
+use corewire_codec::{FrameWriter, MethodId, RequestHead, request_flags};
+use corewire_engine::StreamKind;
 
 use crate::core::{Core, Event};
 use crate::host::{Host, Kind};
-use crate::ledger::{Call, End, Ledger, State};
-use crate::message::{Ask, BEHAVIOURS, Behaviour, CallKind, is_answer};
+use crate::judge::{ended, given_up};
+use crate::ledger::{Call, Ledger, State};
+use crate::message::{Ask, BEHAVIOURS, Behaviour, CallKind};
 use crate::plan::{MS, SECOND};
-use crate::service::explains;
-use crate::trace::{Note, Violated};
+use crate::script::Script;
+use crate::stream_call::stream_call;
+use crate::trace::Note;
 
 /// What is drawn for one call.
 #[derive(Clone, Copy, Debug)]
-struct Wish {
-    ask: Ask,
+pub(crate) struct Wish {
+    pub(crate) kind: CallKind,
+    pub(crate) ask: Ask,
     /// Bytes of the request behind its fixed part.
-    more: usize,
-    timeout: Option<Duration>,
+    pub(crate) more: usize,
+    pub(crate) timeout: Option<Duration>,
     /// When the caller's task is dropped, in ns.
-    give_up: Option<u64>,
+    pub(crate) give_up: Option<u64>,
     /// When the task itself lets go of the call.
-    patience: Option<Duration>,
-    unsendable: Option<Unsendable>,
+    pub(crate) patience: Option<Duration>,
+    pub(crate) unsendable: Option<Unsendable>,
+    /// It stalls on purpose until the others have ended.
+    pub(crate) held: bool,
+    /// The caller gives up at this poll of its task, before it looks.
+    pub(crate) tired_at: Option<u32>,
 }
 
 /// Why a request cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unsendable {
+pub(crate) enum Unsendable {
     Fails,
     Panics,
     TooLarge,
@@ -50,9 +57,37 @@ fn behaviour(core: &Core) -> Behaviour {
     Behaviour::Echo
 }
 
-fn wish(core: &Core, id: u64, mutating: bool) -> Wish {
+fn kind(core: &Core) -> CallKind {
+    let habits = &core.plan.habits;
+    if core.dice.chance(habits.one_way) {
+        return CallKind::OneWay;
+    }
+    if core.dice.chance(habits.stream) {
+        let kinds = [StreamKind::Client, StreamKind::Server, StreamKind::Bidirectional];
+        return CallKind::Stream(kinds[core.dice.below(3)]);
+    }
+    CallKind::Unary
+}
+
+/// What this call is to be; `unreliable` ones may never be answered.
+fn wish(core: &Core, id: u64, unreliable: bool) -> Wish {
     let (dice, habits) = (&core.dice, &core.plan.habits);
-    let behaviour = behaviour(core);
+    if id < core.plan.held && !unreliable {
+        let kind = if dice.chance(500_000) { StreamKind::Client } else { StreamKind::Server };
+        let ask = Ask { script: Script::held(kind), ..Ask::plain(id) };
+        return Wish { kind: CallKind::Stream(kind), ask, held: true, ..calm_wish(id) };
+    }
+    let kind = kind(core);
+    let script =
+        if let CallKind::Stream(_) = kind { Script::draw(core) } else { Script::default() };
+    let behaviour = match kind {
+        // Most streams are to follow their script.
+        CallKind::Stream(_) if dice.chance(900_000) => Behaviour::Echo,
+        CallKind::Stream(_) => [Behaviour::Fail, Behaviour::Panic, Behaviour::Mute][dice.below(3)],
+        _ => behaviour(core),
+    };
+    let hops =
+        if kind == CallKind::Unary && dice.chance(habits.hops) { 1 + dice.below(2) } else { 0 };
     let large = dice.chance(habits.large);
     let bytes = |most| if large { dice.spread(1, most) } else { dice.between(0, 64) };
     let reply_bytes = match behaviour {
@@ -62,20 +97,27 @@ fn wish(core: &Core, id: u64, mutating: bool) -> Wish {
     let unsendable = dice
         .chance(habits.unsendable)
         .then(|| [Unsendable::Fails, Unsendable::Panics, Unsendable::TooLarge][dice.below(3)]);
-    let endless = matches!(behaviour, Behaviour::Never | Behaviour::PanicOnDrop);
-    let timeout = dice
-        .chance(habits.deadline)
+    let endless = match kind {
+        CallKind::Stream(kind) => script.is_endless(kind),
+        CallKind::OneWay => false,
+        CallKind::Unary => behaviour.is_endless(),
+    };
+    // A one-way call cannot be given up, and would hold its part of the server's budgets for ever.
+    let timed = kind == CallKind::OneWay && behaviour.is_endless();
+    let timeout = (timed || dice.chance(habits.deadline))
         .then(|| Duration::from_micros(dice.spread(1, 5_000_000) - dice.between(0, 1)));
-    // A changed byte can make a request one that nobody answers.
-    let needed = (endless || mutating) && timeout.is_none();
+    let needed = (endless || unreliable) && timeout.is_none();
     let give_up = (dice.chance(habits.give_up) || needed).then(|| dice.spread(1_000, 2 * SECOND));
     let own = dice.chance(500_000);
     Wish {
+        kind,
         ask: Ask {
             id,
             behaviour,
+            hops: u8::try_from(hops).unwrap_or(0),
             delay_us: u32::try_from(dice.spread(1, 200_000)).unwrap_or(1),
             reply_bytes: u32::try_from(reply_bytes).unwrap_or(0),
+            script,
         },
         more: if unsendable == Some(Unsendable::TooLarge) {
             70_000
@@ -86,6 +128,23 @@ fn wish(core: &Core, id: u64, mutating: bool) -> Wish {
         patience: own.then_some(give_up).flatten().map(Duration::from_nanos),
         give_up: if own { None } else { give_up },
         unsendable,
+        held: false,
+        tired_at: None,
+    }
+}
+
+/// A calm call that must succeed.
+pub(crate) fn calm_wish(id: u64) -> Wish {
+    Wish {
+        kind: CallKind::Unary,
+        ask: Ask::plain(id),
+        more: 0,
+        timeout: None,
+        give_up: None,
+        patience: None,
+        unsendable: None,
+        held: false,
+        tired_at: None,
     }
 }
 
@@ -97,27 +156,22 @@ pub(crate) fn begin(
     id: u64,
     probe: Option<usize>,
 ) {
-    let tainted = host.kind == Kind::Client { mutating: true };
-    let mut wish = wish(core, id, tainted);
-    if probe.is_some() {
-        let ask = Ask { id, behaviour: Behaviour::Echo, delay_us: 1, reply_bytes: 8 };
-        wish =
-            Wish { ask, more: 0, timeout: None, give_up: None, patience: None, unsendable: None };
-    }
     let drawn = core.dice.below(host.channels.len());
-    let Some(channel) = host.channels.get(probe.unwrap_or(drawn)).cloned() else { return };
-    let call = Call {
-        kind: CallKind::Unary,
-        host: host.number,
-        behaviour: wish.ask.behaviour,
-        state: State::Open,
-        deadline: None,
-        encoded: false,
-        begun: false,
-        answered: false,
-        tainted,
+    let place = probe.unwrap_or(drawn);
+    let Some(channel) = host.channels.get(place).cloned() else { return };
+    // Peers that follow no protocol cannot be held to anything, nor lines that change bytes.
+    let tainted = host.kind == Kind::Client { mutating: true } || place >= core.plan.channels;
+    let written = core.wishes.borrow_mut().remove(&id);
+    let wish = match written {
+        Some(wish) => wish,
+        None if probe.is_some() => calm_wish(id),
+        None => wish(core, id, tainted),
     };
-    ledger.calls.borrow_mut().insert(id, call);
+    let call = Call::new(wish.kind, host.number, &wish.ask);
+    ledger.calls.borrow_mut().insert(id, Call { tainted, held: wish.held, ..call });
+    if let CallKind::Stream(_) = wish.kind {
+        ledger.asks.borrow_mut().insert(id, wish.ask);
+    }
     if let Some(after) = wish.give_up {
         core.after(after, Event::GiveUp { call: id });
     }
@@ -131,32 +185,65 @@ pub(crate) fn begin(
             let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
             call.deadline = Some(core.now().saturating_add(timeout));
         }
-        let head = RequestHead::new(0, MethodId(1));
+        let mut head = RequestHead::new(0, MethodId(1));
         let encode = |body: &mut FrameWriter<'_>| encode(&core, &ledger, &wish, body);
-        let mut call = channel.call(head, wish.timeout, encode);
-        let mut patience = wish.patience.map(corewire_engine::sleep);
-        let mut polls = 0u32;
-        let outcome = poll_fn(|context| {
-            ledger.wakers.borrow_mut().insert(id, context.waker().clone());
-            polls += 1;
-            // The worst moment to give up is between the wake and the poll.
-            let woken = polls > 1 && !core.calm.get();
-            let tired = woken && core.dice.chance(core.plan.habits.give_up_woken);
-            let mut late =
-                || patience.as_mut().is_some_and(|sleep| Pin::new(sleep).poll(context).is_ready());
-            if tired || late() {
-                return Poll::Ready(None);
+        let outcome = match wish.kind {
+            CallKind::Stream(kind) => {
+                let opening = channel.stream(kind, head, wish.timeout, encode);
+                let call = stream_call(&core, &ledger, &wish.ask, kind, tainted, opening);
+                let outcome = attend(&core, &ledger, &wish, call).await;
+                if let Some(None) = outcome {
+                    // It let go of the stream, as its script says.
+                    given_up(&core, &ledger, id);
+                }
+                outcome.flatten()
             }
-            Pin::new(&mut call).poll(context).map(Some)
-        })
-        .await;
-        // Nobody waits any more before the call is dropped, as when its task is.
-        match outcome {
-            Some(outcome) => ended(&core, &ledger, id, Some(outcome)),
-            None => given_up(&core, &ledger, id),
+            kind => {
+                if kind == CallKind::OneWay {
+                    head.flags |= request_flags::ONE_WAY;
+                }
+                let call = channel.call(head, wish.timeout, encode);
+                attend(&core, &ledger, &wish, call).await
+            }
+        };
+        if let Some(outcome) = outcome {
+            ended(&core, &ledger, id, Some(outcome));
         }
     });
     host.tasks.insert(id, task);
+}
+
+/// Awaits a call as its caller does; `None` when the caller gives it up. Nobody waits any more before
+/// the call is dropped, as when its task is.
+async fn attend<T>(
+    core: &Rc<Core>,
+    ledger: &Rc<Ledger>,
+    wish: &Wish,
+    call: impl Future<Output = T>,
+) -> Option<T> {
+    let id = wish.ask.id;
+    let mut call = std::pin::pin!(call);
+    let mut patience = wish.patience.map(corewire_engine::sleep);
+    let mut polls = 0u32;
+    let outcome = poll_fn(|context| {
+        ledger.wakers.borrow_mut().insert(id, context.waker().clone());
+        polls += 1;
+        // The worst moment to give up is between the wake and the poll.
+        let woken = polls > 1 && !core.calm.get() && !wish.held;
+        let tired = woken && core.dice.chance(core.plan.habits.give_up_woken)
+            || wish.tired_at == Some(polls);
+        let mut late =
+            || patience.as_mut().is_some_and(|sleep| Pin::new(sleep).poll(context).is_ready());
+        if tired || late() {
+            return Poll::Ready(None);
+        }
+        call.as_mut().poll(context).map(Some)
+    })
+    .await;
+    if outcome.is_none() {
+        given_up(core, ledger, id);
+    }
+    outcome
 }
 
 fn encode(
@@ -203,121 +290,6 @@ pub(crate) fn give_up(host: &mut Host, core: &Core, ledger: &Ledger, id: u64) {
         given_up(core, ledger, id);
     }
     drop(task);
-}
-
-fn given_up(core: &Core, ledger: &Ledger, id: u64) {
-    if let Some(call) = ledger.calls.borrow_mut().get_mut(&id) {
-        core.note(Note::GivenUp { call: id, sent: call.encoded });
-        call.state = State::GivenUp;
-    }
-    ledger.step();
-}
-
-/// Judges how a call ended; no outcome is a panic of the caller's own code.
-fn ended(core: &Core, ledger: &Ledger, id: u64, outcome: Option<Result<Reply, CallFailure>>) {
-    ledger.step();
-    let mut calls = ledger.calls.borrow_mut();
-    let Some(call) = calls.get_mut(&id) else { return };
-    let end = match &outcome {
-        None => End::Panicked,
-        Some(Ok(reply)) => {
-            let refused = reply.head.flags & reply_flags::REFUSED != 0;
-            End::Reply {
-                code: reply.head.code,
-                refused: refused && reply.head.code != StatusCode::Ok,
-            }
-        }
-        Some(Err(CallFailure::NotSent(_))) => End::NotSent,
-        Some(Err(CallFailure::Refused)) => End::Refused,
-        Some(Err(CallFailure::Unknown(_))) => End::Unknown,
-        Some(Err(CallFailure::DeadlineExceeded { sent })) => End::Expired { sent: *sent },
-    };
-    core.note(Note::Ended { call: id, end });
-    if call.state != State::Open {
-        core.violated(Violated::Once, || format!("call {id} ended again: {end:?}"));
-    }
-    call.state = State::Ended(end);
-    if end == End::NotSent && call.encoded && !call.tainted {
-        core.violated(Violated::Truth, || format!("call {id} was sent and is called not sent"));
-    }
-    if call.tainted {
-        return;
-    }
-    if end.promises_not_run() && call.begun {
-        core.violated(Violated::Truth, || {
-            format!("call {id} ran, and its caller was told {end:?}")
-        });
-    }
-    match &outcome {
-        Some(Ok(reply)) => judge_reply(core, call, id, reply),
-        Some(Err(failure)) => judge_failure(core, call, id, failure),
-        None => {}
-    }
-}
-
-/// Whether the call's time is over, to the resolution of the wire.
-fn is_over(core: &Core, call: &Call) -> bool {
-    call.deadline.is_some_and(|deadline| deadline <= core.now() + 1_000)
-}
-
-fn judge_reply(core: &Core, call: &Call, id: u64, reply: &Reply) {
-    let (code, refused) = (reply.head.code, reply.head.flags & reply_flags::REFUSED != 0);
-    if code == StatusCode::Ok {
-        let own = Ask::read_answer_bytes(&reply.body)
-            .is_some_and(|bytes| is_answer(&reply.body, id, bytes));
-        if !own || !call.answered {
-            core.violated(Violated::Echo, || format!("call {id} got another one's answer"));
-        }
-    }
-    let explained = match code {
-        StatusCode::DeadlineExceeded => is_over(core, call),
-        StatusCode::Unavailable => refused,
-        code => explains(call.behaviour, code) && call.begun && !refused,
-    };
-    if !explained {
-        core.violated(Violated::Status, || {
-            format!("call {id} to {:?} got {code:?}", call.behaviour)
-        });
-    }
-}
-
-fn judge_failure(core: &Core, call: &Call, id: u64, failure: &CallFailure) {
-    match failure {
-        CallFailure::DeadlineExceeded { sent } => {
-            if !is_over(core, call) {
-                core.violated(Violated::Deadline, || format!("call {id} expired before its time"));
-            }
-            if *sent != call.encoded {
-                core.violated(Violated::Truth, || {
-                    format!("call {id}: sent is {sent}, which is not so")
-                });
-            }
-        }
-        CallFailure::Unknown(reason) => judge_reason(core, id, *reason),
-        CallFailure::NotSent(NotSent::NoConnection(why)) => {
-            // The reason of the last connection's end is in the text.
-            let broken = why.split("rule ").nth(1).and_then(|rest| rest.split(':').next());
-            let rule = broken.and_then(|number| number.parse().ok()).and_then(Rule::from_number);
-            judge_rule(core, id, rule);
-        }
-        CallFailure::NotSent(_) | CallFailure::Refused => {}
-    }
-}
-
-fn judge_reason(core: &Core, id: u64, reason: CloseReason) {
-    match reason {
-        CloseReason::PeerMisbehaved(rule) => judge_rule(core, id, Some(rule)),
-        CloseReason::BlamedByPeer(rule) => judge_rule(core, id, rule),
-        _ => {}
-    }
-}
-
-/// Both sides are well behaved; only the time may be held against them.
-fn judge_rule(core: &Core, id: u64, rule: Option<Rule>) {
-    let slow = [Rule::HelloTimeout, Rule::FrameTimeout, Rule::IdleTimeout, Rule::WriteTimeout];
-    if let Some(rule) = rule.filter(|rule| !slow.contains(rule)) {
-        core.violated(Violated::Blame, || format!("the connection of call {id} broke {rule}"));
-    }
 }
 
 /// Plans the calls of a run: spread evenly, or in bursts.

@@ -3,11 +3,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::plan::Plan;
+use crate::client::Wish;
+use crate::plan::{Plan, SECOND};
 use crate::trace::{Note, Trace, Violated};
 
 /// Virtual time, in ns since the simulation's start.
@@ -125,6 +126,8 @@ pub(crate) enum Event {
     Jump { ns: u64 },
     /// A peer that follows no protocol does something.
     Hostile { peer: usize },
+    /// A server that follows no protocol does something.
+    Impostor { peer: usize },
     /// A client's channel is let go of and made anew.
     Renew { host: usize, channel: usize },
     /// No new faults from here on.
@@ -184,28 +187,60 @@ pub(crate) struct Core {
     pub(crate) agenda: Agenda,
     pub(crate) trace: Trace,
     pub(crate) plan: Plan,
+    /// Calls that are not drawn, by their ids.
+    pub(crate) wishes: RefCell<BTreeMap<u64, Wish>>,
     /// Whether faults happen still.
     pub(crate) faulty: Cell<bool>,
     /// Whether callers are patient.
     pub(crate) calm: Cell<bool>,
+    /// Whether streams that are stalled on purpose go on.
+    pub(crate) released: Cell<bool>,
+    /// Whether any fault has happened so far.
+    pub(crate) disturbed: Cell<bool>,
     /// Whether the simulation is being taken down: nothing is judged any more.
     pub(crate) over: Cell<bool>,
+    /// When the first server began to drain.
+    pub(crate) drained_since: Cell<Option<u64>>,
 }
 
 impl Core {
     pub(crate) fn new(seed: u64, trace: Trace) -> Rc<Self> {
         let dice = Dice::new(seed);
         let plan = Plan::draw(&dice);
+        Self::with(dice, plan, trace)
+    }
+
+    /// The same with a plan that is not drawn.
+    pub(crate) fn with(dice: Dice, plan: Plan, trace: Trace) -> Rc<Self> {
         Rc::new(Self {
             clock: Clock::new(),
             dice,
             agenda: Agenda::default(),
             trace,
             plan,
+            wishes: RefCell::default(),
             faulty: Cell::new(true),
             calm: Cell::new(false),
+            released: Cell::new(false),
+            disturbed: Cell::new(false),
             over: Cell::new(false),
+            drained_since: Cell::new(None),
         })
+    }
+
+    /// Notes that a server begins to drain.
+    pub(crate) fn note_drain(&self) {
+        let since = self.drained_since.get().unwrap_or_else(|| self.now());
+        self.drained_since.set(Some(since));
+    }
+
+    /// Whether a server may have stopped handlers by now, because its drain or the grace of a connection was over.
+    pub(crate) fn may_stop_handlers(&self) -> bool {
+        let drained =
+            self.drained_since.get().is_some_and(|at| at + self.plan.drain_within <= self.now());
+        let timeouts = &self.plan.timeouts;
+        let aged = timeouts.age.is_some() && timeouts.age_grace <= Duration::from_nanos(self.now());
+        drained || aged
     }
 
     pub(crate) fn now(&self) -> u64 {
@@ -214,7 +249,23 @@ impl Core {
 
     /// Whether a fault of this likelihood happens now.
     pub(crate) fn fault(&self, millionths: u32) -> bool {
-        self.faulty.get() && self.dice.chance(millionths)
+        let happens = self.faulty.get() && self.dice.chance(millionths);
+        if happens {
+            self.disturbed.set(true);
+        }
+        happens
+    }
+
+    /// How long after its caller has gone a handler may live, in ns: as long as a lost connection may go
+    /// unnoticed; if nothing ever went wrong and nothing is in the way, no longer than a few turns.
+    pub(crate) fn cascade_within(&self) -> u64 {
+        let plan = &self.plan;
+        let clear = plan.habits.large == 0 && plan.habits.stream == 0 && plan.pipe >= 32 * 1024;
+        if clear && !self.disturbed.get() {
+            return 2 * SECOND + 6 * plan.latency.1.max(plan.latency.0);
+        }
+        // A frozen host, a stalled line and a jump of the clock come on top.
+        plan.settle_within() + 300 * SECOND
     }
 
     /// Plans an event for so many ns from now.

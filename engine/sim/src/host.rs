@@ -8,6 +8,7 @@ use std::sync::Arc;
 use corewire_engine::sim::{self, SimConfig, SimShard};
 use corewire_engine::{Channel, Dispatch, Doorbell, ShardId, ShardInfo, Task};
 
+use crate::chain::Channels;
 use crate::core::Core;
 use crate::io::{Accepted, SimIo};
 use crate::ledger::Ledger;
@@ -124,9 +125,15 @@ impl Host {
             timeouts: plan.timeouts,
             budgets: plan.budgets,
             connection_ids: (first, 3),
+            streams: plan.streams,
+            one_way_pending_max: plan.one_way_pending_max,
         };
-        let service =
-            Service { core: Rc::clone(core), ledger: Rc::clone(ledger), host: self.number };
+        let service = Service {
+            core: Rc::clone(core),
+            ledger: Rc::clone(ledger),
+            host: self.number,
+            channels: Channels::default(),
+        };
         let service: Rc<dyn Dispatch> = Rc::new(service);
         match SimShard::new(io, config, Arc::clone(&self.doorbell), listeners, service) {
             Ok(shard) => self.shard = Some(shard),
@@ -152,7 +159,11 @@ impl Host {
     /// Makes the channel with this number of a client host, in place of the one that is there; to be
     /// called as code of its shard.
     pub(crate) fn make_channel(&mut self, core: &Core, number: usize) {
-        let to = core.dice.below(core.plan.servers);
+        self.make_channel_to(core, number, core.dice.below(core.plan.servers));
+    }
+
+    /// The same, to the server at this address.
+    pub(crate) fn make_channel_to(&mut self, core: &Core, number: usize, to: usize) {
         let (config, jitter) = (core.plan.channel.clone(), core.dice.word());
         match sim::channel(crate::io::address(to), config, jitter) {
             Ok(channel) if number < self.channels.len() => self.channels[number] = channel,

@@ -11,6 +11,7 @@ use crate::core::{Core, Event};
 use crate::message::{Ask, BEHAVIOURS};
 use crate::net::Net;
 use crate::plan::MS;
+use crate::script::Script;
 
 /// Ids of calls that no client of ours made begin here.
 const STRANGE_IDS: u64 = 1 << 40;
@@ -95,10 +96,11 @@ fn hello(out: &mut SendBuffer, core: &Core) {
 fn request(out: &mut SendBuffer, core: &Core, call: u32, id: u64) {
     let dice = &core.dice;
     let ask = Ask {
-        id,
         behaviour: BEHAVIOURS[dice.below(BEHAVIOURS.len())],
         delay_us: u32::try_from(dice.spread(1, 500_000)).unwrap_or(1),
         reply_bytes: u32::try_from(dice.spread(1, 60_000)).unwrap_or(1),
+        script: Script::draw(core),
+        ..Ask::plain(id)
     };
     let mut head = RequestHead::new(call, MethodId(1));
     if dice.chance(300_000) {

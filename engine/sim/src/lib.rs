@@ -18,17 +18,25 @@
 //! that it is held to all the while are [`Violated`].
 #![forbid(unsafe_code)]
 
+mod cases;
+mod chain;
 mod check;
 mod client;
 mod core;
 mod host;
 mod hostile;
+mod impostor;
 mod io;
+mod judge;
+mod lane;
 mod ledger;
 mod message;
 mod net;
 mod plan;
+mod script;
+mod serve;
 mod service;
+mod stream_call;
 mod trace;
 mod world;
 
@@ -41,6 +49,7 @@ use crate::ledger::State;
 use crate::trace::Trace;
 use crate::world::World;
 
+pub use crate::cases::Case;
 pub use crate::trace::{Violated, Violation};
 
 /// What one seed's run came to.
@@ -67,7 +76,17 @@ pub struct Report {
 /// Runs one seed; `print` gets each line of its trace.
 #[must_use]
 pub fn run(seed: u64, print: Option<fn(&str)>) -> Report {
-    let core = Core::new(seed, Trace::new(print));
+    run_core(seed, Core::new(seed, Trace::new(print)))
+}
+
+/// Runs one of the cases that are written down; `print` gets each line of its trace.
+#[must_use]
+pub fn run_case(case: Case, print: Option<fn(&str)>) -> Report {
+    run_core(0, cases::core(case, Trace::new(print)))
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it is the run's own")]
+fn run_core(seed: u64, core: Rc<Core>) -> Report {
     let ran = catch_unwind(AssertUnwindSafe(|| {
         let mut world = World::new(Rc::clone(&core));
         world.run();

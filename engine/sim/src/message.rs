@@ -1,16 +1,24 @@
 //! What clients send and servers answer: bodies that tell whose they are, and what is to be done.
 
-/// What kind of call it is. Streams and one-way calls will be others.
+use corewire_engine::StreamKind;
+
+use crate::script::{SCRIPT_BYTES, Script};
+
+/// What kind of call it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum CallKind {
     /// One request, one reply.
     Unary,
+    /// One request, and nothing comes back.
+    OneWay,
+    /// One side streams, or both do.
+    Stream(StreamKind),
 }
 
 /// What the handler is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Behaviour {
-    /// Answer at once.
+    /// Answer at once; of a stream, follow the script.
     Echo,
     /// Answer when a timer has fired.
     Wait,
@@ -52,28 +60,55 @@ pub(crate) const BEHAVIOURS: [Behaviour; 12] = [
     Behaviour::TooMuch,
 ];
 
+impl Behaviour {
+    /// Whether its handler ends only when somebody ends it.
+    pub(crate) fn is_endless(self) -> bool {
+        matches!(self, Self::Never | Self::PanicOnDrop)
+    }
+}
+
 /// The fixed part of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ask {
     pub(crate) id: u64,
     pub(crate) behaviour: Behaviour,
+    /// How many servers more the call goes to: each calls the next one, and the last one behaves.
+    pub(crate) hops: u8,
     /// How long timers take, in µs.
     pub(crate) delay_us: u32,
     /// How many bytes the answer carries besides the id.
     pub(crate) reply_bytes: u32,
+    /// What the two ends of a stream do.
+    pub(crate) script: Script,
 }
 
-const ASK_BYTES: usize = 25;
+const HEAD_BYTES: usize = 18;
+const SUM_AT: usize = HEAD_BYTES + SCRIPT_BYTES;
+const ASK_BYTES: usize = SUM_AT + 8;
 
 impl Ask {
+    /// To answer at once with a few bytes.
+    pub(crate) fn plain(id: u64) -> Self {
+        Self {
+            id,
+            behaviour: Behaviour::Echo,
+            hops: 0,
+            delay_us: 1,
+            reply_bytes: 8,
+            script: Script::default(),
+        }
+    }
+
     /// The body, with so many more bytes behind the fixed part.
     pub(crate) fn body(&self, more: usize) -> Vec<u8> {
         let mut body = Vec::with_capacity(ASK_BYTES + more);
         body.extend_from_slice(&self.id.to_le_bytes());
         let number = BEHAVIOURS.iter().position(|other| *other == self.behaviour).unwrap_or(0);
         body.push(u8::try_from(number).unwrap_or(0));
+        body.push(self.hops);
         body.extend_from_slice(&self.delay_us.to_le_bytes());
         body.extend_from_slice(&self.reply_bytes.to_le_bytes());
+        body.extend_from_slice(&self.script.bytes());
         let sum = sum(&body);
         body.extend_from_slice(&sum.to_le_bytes());
         fill(&mut body, self.id, more);
@@ -83,15 +118,17 @@ impl Ask {
     /// Reads a body; `None` if it is not one that [`body`](Self::body) made.
     pub(crate) fn read(body: &[u8]) -> Option<Self> {
         let (fixed, more) = body.split_at_checked(ASK_BYTES)?;
-        let (head, stated) = fixed.split_at_checked(17)?;
+        let (head, stated) = fixed.split_at_checked(SUM_AT)?;
         if sum(head).to_le_bytes() != stated {
             return None;
         }
         let id = u64::from_le_bytes(*head.first_chunk()?);
         let behaviour = *BEHAVIOURS.get(usize::from(*head.get(8)?))?;
-        let delay_us = u32::from_le_bytes(*head.get(9..)?.first_chunk()?);
-        let reply_bytes = u32::from_le_bytes(*head.get(13..)?.first_chunk()?);
-        is_filled(more, id).then_some(Self { id, behaviour, delay_us, reply_bytes })
+        let hops = *head.get(9)?;
+        let delay_us = u32::from_le_bytes(*head.get(10..)?.first_chunk()?);
+        let reply_bytes = u32::from_le_bytes(*head.get(14..)?.first_chunk()?);
+        let script = Script::read(head.get(HEAD_BYTES..)?.first_chunk()?)?;
+        is_filled(more, id).then_some(Self { id, behaviour, hops, delay_us, reply_bytes, script })
     }
 
     /// How many bytes an answer has besides the id.
@@ -116,6 +153,27 @@ pub(crate) fn is_answer(body: &[u8], id: u64, reply_bytes: u32) -> bool {
     })
 }
 
+/// A message of a stream: whose it is, which way it goes, its number, and so many bytes more.
+pub(crate) fn message(id: u64, up: bool, number: u32, more: usize) -> Vec<u8> {
+    let mut body = Vec::with_capacity(13 + more);
+    body.extend_from_slice(&id.to_le_bytes());
+    body.push(u8::from(up));
+    body.extend_from_slice(&number.to_le_bytes());
+    fill(&mut body, id ^ u64::from(number), more);
+    body
+}
+
+/// Whether a body is exactly this message.
+pub(crate) fn is_message(body: &[u8], id: u64, up: bool, number: u32, more: usize) -> bool {
+    body.split_at_checked(13).is_some_and(|(head, rest)| {
+        head[..8] == id.to_le_bytes()
+            && head[8] == u8::from(up)
+            && head[9..] == number.to_le_bytes()
+            && rest.len() == more
+            && is_filled(rest, id ^ u64::from(number))
+    })
+}
+
 fn filler(id: u64) -> impl Iterator<Item = u8> {
     let [a, b, ..] = id.to_le_bytes();
     (0u64..).map(move |at| {
@@ -133,7 +191,7 @@ fn is_filled(rest: &[u8], id: u64) -> bool {
 }
 
 /// FNV-1a of 64 bits: a mutated body must not be taken for another one.
-fn sum(bytes: &[u8]) -> u64 {
+pub(crate) fn sum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
         (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
@@ -145,7 +203,13 @@ mod tests {
 
     #[test]
     fn a_body_is_read_as_it_was_written_and_no_changed_one_is() {
-        let ask = Ask { id: 77, behaviour: Behaviour::Wait, delay_us: 12, reply_bytes: 9 };
+        let ask = Ask {
+            behaviour: Behaviour::Wait,
+            delay_us: 12,
+            reply_bytes: 9,
+            hops: 2,
+            ..Ask::plain(77)
+        };
         let body = ask.body(40);
         assert_eq!(Ask::read(&body), Some(ask));
         for at in 0..body.len() {
@@ -154,5 +218,8 @@ mod tests {
             assert_eq!(Ask::read(&changed), None, "byte {at}");
         }
         assert!(is_answer(&ask.answer(), 77, 9) && !is_answer(&ask.answer(), 78, 9));
+        let body = message(77, true, 3, 20);
+        assert!(is_message(&body, 77, true, 3, 20));
+        assert!(!is_message(&body, 77, false, 3, 20) && !is_message(&body, 77, true, 4, 20));
     }
 }

@@ -57,6 +57,15 @@ impl Net {
         self.state.borrow_mut().nudged[set] = true;
     }
 
+    /// Whether any connection that carried something is over, or carries nothing any more.
+    pub(crate) fn has_lost(&self) -> bool {
+        let state = self.state.borrow();
+        let is_lost = |wire: &Wire| {
+            wire.silent || wire.ends.iter().any(|end| end.closed || end.broken || end.ended)
+        };
+        state.wires.iter().any(is_lost)
+    }
+
     /// Ends that somebody holds open.
     pub(crate) fn open_ends(&self, set: usize) -> usize {
         let state = self.state.borrow();

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use corewire_codec::{FrameBytes, InFlight, Limits};
-use corewire_engine::{Budgets, ChannelConfig, ClientConfig, Timeouts};
+use corewire_codec::{ConnectionCredit, FrameBytes, InFlight, Limits, StreamCredit};
+use corewire_engine::{Budgets, ChannelConfig, ClientConfig, QueueDelay, Timeouts};
 
 use crate::core::{Dice, SURE};
 
@@ -39,7 +39,7 @@ pub(crate) struct Rates {
 }
 
 /// How often clients do what, in millionths of their calls.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Habits {
     pub(crate) deadline: u32,
     pub(crate) give_up: u32,
@@ -54,6 +54,12 @@ pub(crate) struct Habits {
     pub(crate) foreign: u32,
     /// A call that cannot be encoded.
     pub(crate) unsendable: u32,
+    /// A call that nobody answers.
+    pub(crate) one_way: u32,
+    /// A call that streams.
+    pub(crate) stream: u32,
+    /// A call whose handler calls another server.
+    pub(crate) hops: u32,
 }
 
 /// The drawn plan of one run.
@@ -90,6 +96,13 @@ pub(crate) struct Plan {
     pub(crate) renewals: u64,
     /// The first of the clients has lines that mutate bytes.
     pub(crate) mutating: bool,
+    /// Calls with ids below this one are streams that stall on purpose, if they can.
+    pub(crate) held: u64,
+    /// Servers take streams.
+    pub(crate) streams: bool,
+    pub(crate) one_way_pending_max: u16,
+    /// Servers that follow no protocol.
+    pub(crate) impostors: usize,
 }
 
 /// A rate for this kind of trouble in this seed: mostly none.
@@ -113,8 +126,11 @@ impl Plan {
         let limits = Limits {
             in_flight: in_flight(dice),
             frame_bytes: FrameBytes::MIN,
+            stream_credit: stream_credit(dice),
+            connection_credit: connection_credit(dice),
             ..Limits::default()
         };
+        let held = if dice.chance(300_000) { dice.between(1, 2) } else { 0 };
         Self {
             servers: if dice.chance(300_000) { 2 } else { 1 },
             shards: 1 + dice.below(3),
@@ -124,7 +140,7 @@ impl Plan {
             span,
             limits,
             timeouts,
-            budgets: budgets(dice),
+            budgets: if held > 0 { roomy(budgets(dice, &limits)) } else { budgets(dice, &limits) },
             channel: channel(dice, limits, timeouts),
             drain_within: dice.spread(5 * MS, 30 * SECOND),
             rates: rates(dice, trouble),
@@ -141,6 +157,51 @@ impl Plan {
             hostile: usize::try_from(count(dice, trouble, 4)).unwrap_or(0),
             renewals: count(dice, trouble / 2, 4),
             mutating: dice.chance(trouble / 4),
+            held,
+            streams: !dice.chance(50_000),
+            one_way_pending_max: u16::try_from(dice.spread(1, 16) - 1).unwrap_or(0),
+            impostors: usize::try_from(count(dice, trouble / 3, 2)).unwrap_or(0),
+        }
+    }
+
+    /// A small world in which nothing goes wrong, for what is written down.
+    pub(crate) fn calm() -> Self {
+        let limits =
+            Limits { in_flight: InFlight::MIN, frame_bytes: FrameBytes::MIN, ..Limits::default() };
+        let timeouts = Timeouts { jitter_percent: 0, ..Timeouts::default() };
+        Self {
+            servers: 1,
+            shards: 1,
+            clients: 1,
+            channels: 1,
+            calls: 0,
+            span: SECOND,
+            limits,
+            timeouts,
+            budgets: Budgets::default(),
+            channel: ChannelConfig {
+                connection: ClientConfig { limits, timeouts, jitter_seed: 1 },
+                ..ChannelConfig::default()
+            },
+            drain_within: SECOND,
+            rates: Rates::default(),
+            habits: Habits::default(),
+            pipe: 256 * 1024,
+            latency: (MS, MS),
+            turn: (1_000, 1_000),
+            shuffle: false,
+            spin: false,
+            drains: 0,
+            troubles: 0,
+            freezes: 0,
+            jumps: 0,
+            hostile: 0,
+            renewals: 0,
+            mutating: false,
+            held: 0,
+            streams: true,
+            one_way_pending_max: 4,
+            impostors: 0,
         }
     }
 
@@ -168,6 +229,16 @@ fn in_flight(dice: &Dice) -> InFlight {
     InFlight::new(u32::try_from(calls).unwrap_or(16)).unwrap_or(InFlight::MIN)
 }
 
+fn stream_credit(dice: &Dice) -> StreamCredit {
+    let bytes = dice.spread(StreamCredit::MIN.get().into(), 128 * 1024);
+    StreamCredit::new(u32::try_from(bytes).unwrap_or(0)).unwrap_or(StreamCredit::MIN)
+}
+
+fn connection_credit(dice: &Dice) -> ConnectionCredit {
+    let bytes = dice.spread(ConnectionCredit::MIN.get().into(), 1024 * 1024);
+    ConnectionCredit::new(u32::try_from(bytes).unwrap_or(0)).unwrap_or(ConnectionCredit::MIN)
+}
+
 fn timeouts(dice: &Dice) -> Timeouts {
     let ms = |least, most| Duration::from_millis(dice.spread(least, most));
     Timeouts {
@@ -183,7 +254,7 @@ fn timeouts(dice: &Dice) -> Timeouts {
     }
 }
 
-fn budgets(dice: &Dice) -> Budgets {
+fn budgets(dice: &Dice, limits: &Limits) -> Budgets {
     if dice.chance(300_000) {
         return Budgets::default();
     }
@@ -194,6 +265,25 @@ fn budgets(dice: &Dice) -> Budgets {
         unsent_bytes_max: dice.size(64, 1 << 20),
         send_bytes_per_turn: dice.size(64, 1 << 20),
         accepts_per_turn: dice.size(1, 64),
+        call_bytes: dice.size(1, 4096),
+        connection_bytes_max: dice.size(1, 1 << 20),
+        shard_bytes_max: limits.frame_bytes.get() as usize + dice.size(64, 1 << 20),
+        shard_calls_max: dice.size(1, 1024),
+        patience: Duration::from_millis(dice.spread(1, 500)),
+        queue_delay: dice.chance(300_000).then(|| {
+            let target = Duration::from_micros(dice.spread(100, 20_000));
+            QueueDelay { target, interval: target * u32::try_from(1 + dice.below(20)).unwrap_or(1) }
+        }),
+    }
+}
+
+/// Budgets under which a few calls that stall leave room for others.
+fn roomy(budgets: Budgets) -> Budgets {
+    Budgets {
+        connection_bytes_max: budgets.connection_bytes_max.max(1 << 20),
+        shard_bytes_max: budgets.shard_bytes_max.max(2 << 20),
+        shard_calls_max: budgets.shard_calls_max.max(64),
+        ..budgets
     }
 }
 
@@ -233,5 +323,8 @@ fn habits(dice: &Dice, trouble: u32) -> Habits {
         troubled: rate(dice, trouble, 300_000),
         foreign: rate(dice, 500_000, SURE.into()),
         unsendable: rate(dice, trouble, 50_000),
+        one_way: rate(dice, 500_000, 500_000),
+        stream: rate(dice, 600_000, 700_000),
+        hops: rate(dice, 300_000, 700_000),
     }
 }

@@ -10,10 +10,13 @@ use bytes::Bytes;
 use corewire_codec::{Raw, Status, StatusCode};
 use corewire_engine::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot};
 
+use crate::chain::{Channels, Hop};
+use crate::check;
 use crate::core::{Core, Event};
 use crate::ledger::{Ledger, State, Work};
 use crate::message::{Ask, Behaviour};
 use crate::plan::MS;
+use crate::serve::StreamHandler;
 use crate::trace::{Note, Violated};
 
 /// How often a handler that wakes itself does so before it answers.
@@ -25,10 +28,11 @@ pub(crate) struct Service {
     pub(crate) core: Rc<Core>,
     pub(crate) ledger: Rc<Ledger>,
     pub(crate) host: usize,
+    pub(crate) channels: Channels,
 }
 
 /// A panic that the engine must bear. It passes by the hook that would print it.
-fn planned_panic() -> ! {
+pub(crate) fn planned_panic() -> ! {
     std::panic::resume_unwind(Box::new("planned"))
 }
 
@@ -48,12 +52,41 @@ impl Dispatch for Service {
         let number = self.ledger.next_work();
         let connection = call.connection_id;
         self.core.note(Note::Handling { call: ask.id, work: number, connection });
+        let record = || {
+            let work = Work {
+                call: own.then_some(ask.id),
+                host: self.host,
+                connection,
+                deadline,
+                waker: Some(context.waker().clone()),
+                fired: false,
+                woken: false,
+                sleeps_until: None,
+            };
+            Record::new(&self.core, &self.ledger, number, work)
+        };
         match ask.behaviour {
-            Behaviour::Echo => self.answer(&ask, reply),
-            Behaviour::TooMuch => reply.send::<Raw, _>(Bytes::from(ask.answer())),
             Behaviour::Fail => reply.status(&Status::not_found("as asked")),
             Behaviour::Mute => {}
             Behaviour::Panic => planned_panic(),
+            Behaviour::Echo if call.streams.is_some() => {
+                let Some(ends) = call.streams.take() else { return Dispatched::Replied };
+                let mut handler =
+                    StreamHandler::new(record(), &self.core, &self.ledger, &ask, ends);
+                if handler.go_on(context, reply).is_pending() {
+                    return Dispatched::Pending(Box::pin(handler));
+                }
+            }
+            _ if ask.hops > 0 => {
+                let (core, ledger, channels) = (&self.core, &self.ledger, &self.channels);
+                let hop = Hop::new(record(), core, ledger, channels, &ask, deadline);
+                let Some(mut hop) = hop else { return Dispatched::Replied };
+                if hop.go_on(context, reply).is_pending() {
+                    return Dispatched::Pending(Box::pin(hop));
+                }
+            }
+            Behaviour::Echo => self.answer(&ask, reply),
+            Behaviour::TooMuch => reply.send::<Raw, _>(Bytes::from(ask.answer())),
             Behaviour::WakeLate => {
                 let delay = u64::from(ask.delay_us) * 1_000;
                 self.ledger.stale.borrow_mut().insert(number, context.waker().clone());
@@ -61,25 +94,14 @@ impl Dispatch for Service {
                 self.answer(&ask, reply);
             }
             _ => {
-                let record = Work {
-                    call: own.then_some(ask.id),
-                    host: self.host,
-                    connection,
-                    deadline,
-                    waker: Some(context.waker().clone()),
-                    fired: false,
-                    woken: false,
-                    sleeps_until: None,
-                };
-                self.ledger.works.borrow_mut().insert(number, record);
                 let mut handler = Handler {
+                    record: record(),
                     core: Rc::clone(&self.core),
                     ledger: Rc::clone(&self.ledger),
                     number,
                     ask,
                     polls: 0,
                     sleep: None,
-                    answered: false,
                 };
                 handler.start(context);
                 return Dispatched::Pending(Box::pin(handler));
@@ -115,6 +137,7 @@ impl Service {
                 format!("call {} began after its caller was told {end:?}", ask.id)
             });
         }
+        check::cascade(core, ask.id, call);
         true
     }
 
@@ -123,16 +146,70 @@ impl Service {
     }
 }
 
-fn answer(ledger: &Ledger, ask: &Ask, reply: &mut ReplySlot<'_>) {
+pub(crate) fn answer(ledger: &Ledger, ask: &Ask, reply: &mut ReplySlot<'_>) {
     reply.send::<Raw, _>(Bytes::from(ask.answer()));
     if let Some(call) = ledger.calls.borrow_mut().get_mut(&ask.id) {
         call.answered = true;
     }
 }
 
-/// A handler that pends.
+/// A handler that pends, in the ledger from its beginning to its drop.
+#[derive(Debug)]
+pub(crate) struct Record {
+    core: Rc<Core>,
+    ledger: Rc<Ledger>,
+    number: u64,
+    pub(crate) host: usize,
+}
+
+impl Record {
+    fn new(core: &Rc<Core>, ledger: &Rc<Ledger>, number: u64, work: Work) -> Self {
+        let host = work.host;
+        ledger.works.borrow_mut().insert(number, work);
+        Self { core: Rc::clone(core), ledger: Rc::clone(ledger), number, host }
+    }
+
+    /// Notes that the handler is polled, which its deadline must allow.
+    pub(crate) fn look(&self, context: &Context<'_>) {
+        let now = self.core.now();
+        self.core.note(Note::Polled { work: self.number });
+        let mut works = self.ledger.works.borrow_mut();
+        let Some(work) = works.get_mut(&self.number) else { return };
+        work.woken = false;
+        work.waker = Some(context.waker().clone());
+        // A shard that spins looks at its timers only every fourth time.
+        let late = work.deadline.is_some_and(|deadline| deadline <= now);
+        if late && !self.core.plan.spin {
+            self.core.violated(Violated::Deadline, || {
+                format!("handler {} was polled after its deadline", self.number)
+            });
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.core.note(Note::Dropped { work: self.number });
+        self.ledger.step();
+        let work = self.ledger.works.borrow_mut().remove(&self.number);
+        if self.core.over.get() {
+            return;
+        }
+        // Some wakers outlive their handlers, and are used.
+        if let Some(waker) = work.and_then(|work| work.waker)
+            && self.core.dice.chance(100_000)
+        {
+            self.ledger.stale.borrow_mut().insert(self.number, waker);
+            let delay = self.core.dice.spread(1_000, 10 * MS);
+            self.core.after(delay, Event::Wake { work: self.number, foreign: true });
+        }
+    }
+}
+
+/// A handler that waits for time to pass.
 #[derive(Debug)]
 struct Handler {
+    record: Record,
     core: Rc<Core>,
     ledger: Rc<Ledger>,
     number: u64,
@@ -140,7 +217,6 @@ struct Handler {
     polls: u32,
     /// The engine's own timer, if that is what it waits for.
     sleep: Option<corewire_engine::Sleep>,
-    answered: bool,
 }
 
 impl Handler {
@@ -178,18 +254,10 @@ impl Handler {
 
     /// Notes the poll; answers whether the timer has fired.
     fn look(&mut self, context: &mut Context<'_>) -> bool {
+        self.record.look(context);
         let now = self.core.now();
         let mut works = self.ledger.works.borrow_mut();
         let Some(work) = works.get_mut(&self.number) else { return false };
-        work.woken = false;
-        work.waker = Some(context.waker().clone());
-        // A shard that spins looks at its timers only every fourth time.
-        let late = work.deadline.is_some_and(|deadline| deadline <= now);
-        if late && !self.core.plan.spin {
-            self.core.violated(Violated::Deadline, || {
-                format!("handler {} was polled after its deadline", self.number)
-            });
-        }
         if let Some(sleep) = &mut self.sleep
             && Pin::new(sleep).poll(context).is_ready()
         {
@@ -212,7 +280,6 @@ impl PendingCall for Handler {
         context: &mut Context<'_>,
         reply: &mut ReplySlot<'_>,
     ) -> Poll<()> {
-        self.core.note(Note::Polled { work: self.number });
         if !self.look(context) {
             return Poll::Pending;
         }
@@ -232,7 +299,6 @@ impl PendingCall for Handler {
             _ => {}
         }
         answer(&self.ledger, &self.ask, reply);
-        self.answered = true;
         Poll::Ready(())
     }
 
@@ -241,21 +307,7 @@ impl PendingCall for Handler {
 
 impl Drop for Handler {
     fn drop(&mut self) {
-        self.core.note(Note::Dropped { work: self.number, answered: self.answered });
-        self.ledger.step();
-        let work = self.ledger.works.borrow_mut().remove(&self.number);
-        if self.core.over.get() {
-            return;
-        }
-        // Some wakers outlive their handlers, and are used.
-        if let Some(waker) = work.and_then(|work| work.waker)
-            && self.core.dice.chance(100_000)
-        {
-            self.ledger.stale.borrow_mut().insert(self.number, waker);
-            let delay = self.core.dice.spread(1_000, 10 * MS);
-            self.core.after(delay, Event::Wake { work: self.number, foreign: true });
-        }
-        if self.ask.behaviour == Behaviour::PanicOnDrop {
+        if self.ask.behaviour == Behaviour::PanicOnDrop && !self.core.over.get() {
             planned_panic();
         }
     }

@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::core::Event;
 use crate::ledger::End;
+use crate::script::Finish;
 
 /// How many of the last notes are kept for a report.
 const KEPT: usize = 120;
@@ -52,8 +53,16 @@ pub(crate) enum Note {
     Handling { call: u64, work: u64, connection: u64 },
     /// The handler of a call was polled again.
     Polled { work: u64 },
-    /// The handler was dropped; whether it had answered.
-    Dropped { work: u64, answered: bool },
+    /// The handler was dropped.
+    Dropped { work: u64 },
+    /// One end of a stream gave it a message.
+    Sends { call: u64, up: bool, number: u32 },
+    /// The other end took it.
+    Gets { call: u64, up: bool, number: u32 },
+    /// One end of a stream ended it so.
+    Finishes { call: u64, up: bool, finish: Finish },
+    /// The other end heard of its end.
+    SeesEnd { call: u64, up: bool },
     /// A server host began its life of this number.
     Started { host: usize, life: u64 },
     /// A server host was drained and ended.
@@ -73,6 +82,14 @@ pub enum Violated {
     Truth,
     /// A reply is the answer to its call.
     Echo,
+    /// Messages of a stream come in order, unchanged, each once.
+    Order,
+    /// A stream has one end, behind its last message, for its sender's reason.
+    End,
+    /// Credit is neither lost nor made.
+    Credit,
+    /// When a caller goes, what was done for it ends, however many servers away.
+    Cascade,
     /// A call ends with a status that its handler, its deadline or the drain explains.
     Status,
     /// A deadline ends a call at its time, not earlier and not later, at the caller and at the server.
@@ -103,6 +120,12 @@ impl fmt::Display for Violated {
             Self::Once => "once: a call has exactly one outcome and runs at most once",
             Self::Truth => "truth: a call that is said not to have run must not run",
             Self::Echo => "echo: a reply must answer its own call",
+            Self::Order => "order: a stream's messages must come in order, unchanged, each once",
+            Self::End => {
+                "end: a stream must end once, behind its last message, for its sender's reason"
+            }
+            Self::Credit => "credit: it must neither be lost nor made",
+            Self::Cascade => "cascade: what is done for a caller that is gone must end",
             Self::Status => "status: a call's status must have a reason",
             Self::Deadline => "deadline: it must be kept, on both sides",
             Self::Orphan => "orphan: a connection's handlers must go with it",

@@ -1,6 +1,7 @@
 //! The world: hosts, network, clock. It takes one step after the other until the run is over.
 
 use std::rc::Rc;
+use std::task::Waker;
 
 use corewire_engine::sim;
 
@@ -9,6 +10,7 @@ use crate::client;
 use crate::core::{Core, Event};
 use crate::host::{Action, Host, Kind};
 use crate::hostile::Hostile;
+use crate::impostor::Impostor;
 use crate::ledger::{Ledger, State};
 use crate::net::Net;
 use crate::plan::{MS, SECOND};
@@ -29,6 +31,7 @@ pub(crate) struct World {
     pub(crate) ledger: Rc<Ledger>,
     pub(crate) hosts: Vec<Host>,
     hostile: Vec<Hostile>,
+    impostors: Vec<Impostor>,
     steps_at_once: u32,
     pub(crate) nudges_left: u32,
     probes: u64,
@@ -43,6 +46,7 @@ impl World {
             ledger: Rc::default(),
             hosts: Vec::new(),
             hostile: Vec::new(),
+            impostors: Vec::new(),
             steps_at_once: 0,
             nudges_left: 4,
             probes: 0,
@@ -70,6 +74,10 @@ impl World {
             if !host.is_server() {
                 host.enter(&core, |host| {
                     (0..plan.channels).for_each(|channel| host.make_channel(&core, channel));
+                    for impostor in 0..plan.impostors {
+                        let to = plan.servers + impostor;
+                        host.make_channel_to(&core, plan.channels + impostor, to);
+                    }
                 });
             }
             self.hosts.push(host);
@@ -99,6 +107,11 @@ impl World {
             self.hostile.push(Hostile::default());
             core.agenda.plan(at(), Event::Hostile { peer });
         }
+        for peer in 0..plan.impostors {
+            let impostor = Impostor::new(&self.net, plan.servers + peer);
+            self.impostors.push(impostor);
+            core.agenda.plan(0, Event::Impostor { peer });
+        }
         core.agenda.plan(plan.span, Event::Heal);
     }
 
@@ -111,6 +124,9 @@ impl World {
         self.phase("settle", settle, Self::is_settled);
         self.probe();
         self.phase("rest", settle, Self::is_settled);
+        self.release();
+        self.phase("held", settle, |world| world.ledger.open(true) == 0);
+        self.phase("balance", settle, |world| check::amiss(world).is_none());
         check::channels_are_empty(self);
         for host in self.hosts.iter_mut().filter(|host| !host.is_server()) {
             host.actions.push_back(Action::Release);
@@ -133,7 +149,22 @@ impl World {
     /// Every call ended, every server host lives, nothing of the trouble is left.
     fn is_settled(&mut self) -> bool {
         let up = |host: &Host| host.shard.is_some() && !host.draining && host.actions.is_empty();
-        self.ledger.open() == 0 && self.hosts.iter().all(up)
+        // A burst of calls may begin a little behind the end of the trouble.
+        let all_begun = self.core.now() > self.core.plan.span + 2 * MS;
+        all_begun && self.ledger.open(false) == 0 && self.hosts.iter().all(up)
+    }
+
+    /// Streams that were stalled on purpose may go on.
+    fn release(&mut self) {
+        self.core.released.set(true);
+        let calls = self.ledger.calls.borrow();
+        for (id, waker) in self.ledger.wakers.borrow().iter() {
+            if calls.get(id).is_some_and(|call| call.held) {
+                waker.wake_by_ref();
+            }
+        }
+        let works = self.ledger.works.borrow();
+        works.values().filter_map(|work| work.waker.as_ref()).for_each(Waker::wake_by_ref);
     }
 
     /// A calm call on each channel must succeed, after some tries if its connection was lost.
@@ -157,7 +188,7 @@ impl World {
                     let id = PROBE_IDS + self.probes;
                     self.hosts[host].actions.push_back(Action::Probe(id, channel));
                     self.phase("probe", settle, |world| {
-                        world.ledger.open() == 0 && world.hosts[host].actions.is_empty()
+                        world.ledger.open(false) == 0 && world.hosts[host].actions.is_empty()
                     });
                     succeeded = check::has_succeeded(&self.ledger, id);
                     if succeeded {
@@ -189,7 +220,10 @@ impl World {
             // Hosts sleep until their timers: a turn at least now and then shows the time's end.
             self.step(until);
             if core.now() >= until && !core.trace.is_violated() && !done(self) {
-                core.violated(Violated::Unfinished, || check::unfinished(self, name));
+                match check::amiss(self).filter(|_| name == "balance") {
+                    Some((rule, what)) => core.violated(rule, || what),
+                    None => core.violated(Violated::Unfinished, || check::unfinished(self, name)),
+                }
             }
         }
     }
@@ -238,6 +272,11 @@ impl World {
 
     fn handle(&mut self, event: Event) {
         let core = Rc::clone(&self.core);
+        let harmful = matches!(
+            event,
+            Event::Drain { .. } | Event::Trouble | Event::Freeze { .. } | Event::Jump { .. }
+        );
+        core.disturbed.set(core.disturbed.get() || harmful);
         match event {
             Event::Connect { wire } => self.net.handle_connect(wire),
             Event::Deliver { wire, to } => self.net.handle_deliver(wire, to),
@@ -261,6 +300,7 @@ impl World {
             Event::Freeze { host, ns } => self.hosts[host].busy_until = core.now() + ns,
             Event::Jump { ns } => core.clock.advance_to(core.now() + ns),
             Event::Hostile { peer } => self.hostile[peer].act(peer, &core, &self.net),
+            Event::Impostor { peer } => self.impostors[peer].act(peer, &core, &self.net),
             Event::Renew { host, channel } => {
                 self.hosts[host].actions.push_back(Action::Renew(channel));
             }
@@ -340,7 +380,9 @@ impl World {
         }
         core.note(Note::Drained { host: number });
         check::drained(host, &core, &self.net, &self.ledger);
-        host.shard = None;
+        if let Some(shard) = host.shard.take() {
+            *self.ledger.one_way_dropped.borrow_mut() += shard.counters().one_way_dropped.value();
+        }
         host.draining = false;
         if self.restarts {
             core.after(core.dice.spread(MS, SECOND), Event::Restart { host: number });
@@ -376,6 +418,7 @@ fn drain(host: &mut Host, core: &Core) {
         && !host.draining
     {
         host.draining = true;
+        core.note_drain();
         shard.drain(std::time::Duration::from_nanos(core.plan.drain_within));
     }
 }

@@ -400,15 +400,11 @@ impl Client {
 
     /// See [`Channel::turn`].
     fn turn(&mut self) {
-        self.move_on(|link, scratch| {
-            if !link.session.out.is_empty() {
-                push_while_receiving(link, scratch)?;
-            }
-            match link.session.out.is_empty() {
-                // Only a call of another kind puts something there, and none is in flight.
-                true => Self::step(link, None, scratch, &mut None),
-                false => Ok(()),
-            }
+        // Whatever was taken in is looked at before this thread sleeps for more.
+        self.move_on(|link, scratch| match link.session.out.is_empty() {
+            // Only a call of another kind puts something there, and none is in flight.
+            true => Self::step(link, None, scratch, &mut None),
+            false => push_while_receiving(link, scratch),
         });
     }
 

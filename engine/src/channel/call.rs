@@ -7,7 +7,7 @@
 //!    └────────▶ in the line ─┘
 //! ```
 
-use corewire_codec::{CancelReason, FrameWriter, Limits, RequestHead, request_flags};
+use corewire_codec::{FrameWriter, Limits, RequestHead, request_flags};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -15,10 +15,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::state::{Begin, CallState, Link};
-use super::{Channel, ChannelCore, ChannelState, Ticket};
+use super::send::{Kind, Request};
+use super::state::{Begin, CallState};
+use super::{Channel, Ticket};
 use crate::config::Reply;
-use crate::failure::{CallFailure, NotSent};
+use crate::failure::CallFailure;
+use crate::local::clock;
 
 /// What every server takes before its hello was read (REQ-7).
 pub(super) const METADATA_BYTES_EARLY: u16 = 1024;
@@ -30,8 +32,7 @@ pub struct Call<F> {
     pub(super) head: RequestHead,
     pub(super) timeout: Option<Duration>,
     pub(super) deadline: Option<Instant>,
-    /// `None` once the request is written.
-    pub(super) encode: Option<F>,
+    pub(super) request: Request<F>,
     /// The call's place in the line while it waits for a slot.
     pub(super) ticket: Ticket,
     /// The call's entry in the channel's table while it is in flight.
@@ -60,7 +61,7 @@ impl<F> Call<F> {
         encode: F,
     ) -> Self {
         let ticket = Ticket { channel, id: None };
-        Self { head, timeout, deadline: None, encode: Some(encode), ticket, key: None }
+        Self { head, timeout, deadline: None, request: Request::New(encode), ticket, key: None }
     }
 }
 
@@ -74,31 +75,37 @@ where
     fn begin(&mut self, context: &Context<'_>) -> Poll<Result<Reply, CallFailure>> {
         let channel = self.ticket.channel.clone();
         let core = channel.core();
-        let state = &mut *core.state.borrow_mut();
+        let mut state = core.state.borrow_mut();
         let waited = self.ticket.id.is_some();
         if !waited {
             self.deadline = self.timeout.and_then(|timeout| core.local.now().checked_add(timeout));
         }
-        if self.head.metadata_bytes > METADATA_BYTES_EARLY
-            && let Some(outcome) = self.await_hello(state, context)
-        {
-            return outcome;
+        if !state.is_ready() {
+            drop(state);
+            if let Some(outcome) = self.begin_early(context) {
+                return outcome;
+            }
+            state = core.state.borrow_mut();
         }
         if self.head.flags & request_flags::ONE_WAY != 0 {
             return self.begin_one_way(state, context);
         }
         match state.try_begin(core, &mut self.ticket, self.deadline, context) {
             Begin::Slot(key) => {
-                // The closure is there: only this arm takes it, and it is reached once.
-                let Some(encode) = self.encode.take() else { return Poll::Pending };
                 // What was spent in the line is no longer the server's.
                 let left = match self.deadline {
-                    Some(deadline) if waited => {
-                        Some(deadline.saturating_duration_since(crate::local::clock()))
-                    }
+                    Some(deadline) if waited => Some(deadline.saturating_duration_since(clock())),
                     _ => self.timeout,
                 };
-                match state.send(core, key, &mut self.head, left, encode) {
+                let kind = Kind::Call(key);
+                let outgoing = match state.begin_request(kind, &mut self.head, left) {
+                    Ok(outgoing) => outgoing,
+                    Err(failure) => return Poll::Ready(Err(failure)),
+                };
+                // The caller's code comes next, and may do anything.
+                drop(state);
+                let request = core::mem::replace(&mut self.request, Request::Gone);
+                match outgoing.write(core, kind, &self.head, request) {
                     Ok(()) => {
                         core.local.note_known_wait();
                         self.key = Some(key);
@@ -109,33 +116,41 @@ where
             }
             Begin::Wait => self
                 .ticket
-                .wait(state, context, self.deadline)
+                .wait(&mut state, context, self.deadline)
                 .map(|failure| Err(CallFailure::NotSent(failure))),
             Begin::Failed(failure) => Poll::Ready(Err(failure)),
         }
     }
-}
 
-impl<F> Call<F> {
-    /// Only the server's hello says whether it takes that much metadata: waits for it in the line.
+    /// Only the server's hello says whether it takes a large request, or much metadata: such a call waits
+    /// for it in the line. Others may begin without.
     #[cold]
-    fn await_hello(
-        &mut self,
-        state: &mut ChannelState,
-        context: &Context<'_>,
-    ) -> Option<Poll<Result<Reply, CallFailure>>> {
-        if matches!(&state.link, Link::Up { proto, .. } if proto.is_ready()) {
-            return None;
-        }
-        let now = crate::local::clock();
-        if self.deadline.is_some_and(|deadline| deadline <= now) {
+    fn begin_early(&mut self, context: &Context<'_>) -> Option<Poll<Result<Reply, CallFailure>>> {
+        let channel = self.ticket.channel.clone();
+        if self.deadline.is_some_and(|deadline| deadline <= clock()) {
             return Some(Poll::Ready(Err(CallFailure::DeadlineExceeded { sent: false })));
         }
-        let waiting = match state.want_connection(self.ticket.channel.core(), now) {
-            Ok(()) => self.ticket.wait(state, context, self.deadline),
-            Err(why) => Poll::Ready(NotSent::NoConnection(why)),
-        };
-        Some(waiting.map(|failure| Err(CallFailure::NotSent(failure))))
+        let is_next = channel.core().state.borrow().is_next(&self.ticket);
+        let waits = self.head.metadata_bytes > METADATA_BYTES_EARLY
+            // What waits in the line anyway need not be encoded yet.
+            || is_next
+                && match self.request.encode_early() {
+                    Ok(is_large) => is_large,
+                    Err(failure) => {
+                        return Some(Poll::Ready(Err(CallFailure::NotSent(failure))));
+                    }
+                };
+        if !waits {
+            return None;
+        }
+        let state = &mut *channel.core().state.borrow_mut();
+        Some(match state.await_hello(channel.core(), self.deadline) {
+            Begin::Failed(failure) => Poll::Ready(Err(failure)),
+            Begin::Slot(_) | Begin::Wait => {
+                let waiting = self.ticket.wait(state, context, self.deadline);
+                waiting.map(|failure| Err(CallFailure::NotSent(failure)))
+            }
+        })
     }
 }
 
@@ -175,18 +190,8 @@ impl<F> Drop for Call<F> {
     #[inline]
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            abandon(self.ticket.channel.core(), key);
+            let core = self.ticket.channel.core();
+            core.state.borrow_mut().abandon(core, key);
         }
-    }
-}
-
-/// Nobody waits for this call any more.
-#[cold]
-fn abandon(core: &ChannelCore, key: usize) {
-    let state = &mut *core.state.borrow_mut();
-    let Some(CallState::Waiting { call, .. }) = state.calls.try_remove(key) else { return };
-    if let Link::Up { token, proto } = &mut state.link {
-        proto.abandon(call, CancelReason::Dropped, &mut state.out);
-        core.local.mark_dirty(*token);
     }
 }

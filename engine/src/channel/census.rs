@@ -1,14 +1,22 @@
 //! What a channel holds, counted for the simulator.
 
 use super::{Channel, Link};
-use crate::sim::ChannelCensus;
+use crate::sim::{ChannelCensus, StreamCensus};
 
 impl Channel {
     pub(crate) fn census(&self) -> ChannelCensus {
         let state = self.core().state.borrow();
-        let (up, in_flight, slots) = match &state.link {
-            Link::Up { proto, .. } => (true, proto.in_flight(), proto.free_slots()),
-            Link::Down { .. } | Link::Connecting { .. } => (false, 0, 0),
+        let (up, in_flight, slots, held, streams) = match &state.link {
+            Link::Up { proto, .. } => {
+                let streams = proto.peer().connection_id.map(|connection| StreamCensus {
+                    connection,
+                    open: proto.streams(),
+                    accounts: proto.stream_accounts(),
+                });
+                let held = proto.held_stream_bytes();
+                (true, proto.in_flight(), proto.free_slots(), held, streams)
+            }
+            Link::Down { .. } | Link::Connecting { .. } => (false, 0, 0, 0, None),
         };
         ChannelCensus {
             up,
@@ -18,6 +26,9 @@ impl Channel {
             calls: state.calls.len(),
             waiting: state.waiting.len(),
             unsent: state.out.len(),
+            room: state.room.len(),
+            held,
+            streams,
         }
     }
 }

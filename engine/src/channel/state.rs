@@ -1,17 +1,18 @@
 //! The state that a channel's callers and its connection share.
 
-use corewire_codec::{FrameWriter, RequestHead, SendBuffer};
-use corewire_proto::{ClientConnection, CloseReason, StreamKind};
+use corewire_codec::SendBuffer;
+use corewire_proto::{ClientConnection, StreamKind};
 use slab::Slab;
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::ending::Retired;
+use super::send::Writing;
 use super::{ChannelCore, Ticket};
 use crate::config::Reply;
-use crate::failure::{CallFailure, NotSent, check_metadata};
+use crate::failure::{CallFailure, NotSent};
 use crate::io::Token;
 use crate::local::clock;
 use crate::stream::{Side, StreamCell};
@@ -29,7 +30,7 @@ pub(crate) enum CallState {
 
 impl CallState {
     /// The id of a call without an outcome.
-    fn call(&self) -> Option<u32> {
+    pub(super) fn call(&self) -> Option<u32> {
         match self {
             Self::Waiting { call, .. } => Some(*call),
             Self::Stream(stream) => Some(stream.call),
@@ -45,7 +46,7 @@ pub(crate) enum Link {
     Down { retry_at: Option<Instant>, why: String },
     /// The driver was asked for one; it has a token as soon as the driver has begun.
     Connecting { token: Option<Token> },
-    /// There is one.
+    /// There is one that takes calls, unless it drains and could not be retired.
     Up { token: Token, proto: Box<ClientConnection<usize>> },
 }
 
@@ -60,14 +61,22 @@ pub(super) struct Waiting {
 pub(crate) struct ChannelState {
     pub(crate) link: Link,
     pub(crate) out: SendBuffer,
+    /// Whether a caller's code is writing into what is `out` otherwise.
+    pub(super) writing: Writing,
+    /// Calls that were given up by code that was writing; their cancels are still to be appended.
+    pub(super) given_up: Vec<u32>,
+    /// Connections whose servers went away, until their calls in flight have ended.
+    pub(super) retired: Vec<Retired>,
+    /// No call begins any more.
+    pub(super) closed: bool,
+    /// Those who wait until every connection of a closed channel is gone.
+    pub(super) closing: Vec<Waker>,
     pub(crate) calls: Slab<CallState>,
     pub(super) waiting: VecDeque<Waiting>,
     waiting_ids: u64,
     waiting_earliest: Option<Instant>,
     /// Those who wait to write a one-way call until more has left.
     pub(crate) room: Vec<Waker>,
-    /// Whether the connection has brought a reply: its server works.
-    proven: bool,
     /// The shard that the server's hello named.
     pub(super) server_shard: Option<(u16, u16)>,
     pub(super) connection_id: Option<u64>,
@@ -85,12 +94,16 @@ impl ChannelState {
         Self {
             link: Link::Down { retry_at: None, why: String::new() },
             out: SendBuffer::new(),
+            writing: Writing::No,
+            given_up: Vec::new(),
+            retired: Vec::new(),
+            closed: false,
+            closing: Vec::new(),
             calls: Slab::new(),
             waiting: VecDeque::new(),
             waiting_ids: 0,
             waiting_earliest: None,
             room: Vec::new(),
-            proven: false,
             server_shard: None,
             connection_id: None,
         }
@@ -107,6 +120,7 @@ impl ChannelState {
     ) -> Begin {
         if ticket.id.is_none()
             && self.waiting.is_empty()
+            && self.writing == Writing::No
             && let Link::Up { token, proto } = &mut self.link
         {
             let entry = self.calls.vacant_entry();
@@ -134,9 +148,12 @@ impl ChannelState {
         if !first && deadline.is_some_and(|deadline| deadline <= clock()) {
             return Begin::Failed(CallFailure::DeadlineExceeded { sent: false });
         }
+        if self.is_writing() {
+            return Begin::Wait;
+        }
         if let Link::Up { proto, .. } = &mut self.link {
             if proto.is_draining() {
-                return Begin::Failed(CallFailure::going_away(&core.address));
+                return Begin::Failed(self.going_away(core));
             }
             // Those who wait already come first, unless this is one of them and it was woken.
             let turn =
@@ -152,7 +169,25 @@ impl ChannelState {
         }
         match self.want_connection(core, clock()) {
             Ok(()) => Begin::Wait,
-            Err(why) => Begin::Failed(CallFailure::NotSent(NotSent::NoConnection(why))),
+            Err(why) => Begin::Failed(CallFailure::NotSent(why)),
+        }
+    }
+
+    /// For a call that must not be sent before the server's hello is here: that it waits, or why it
+    /// cannot.
+    #[cold]
+    pub(super) fn await_hello(
+        &mut self,
+        core: &Rc<ChannelCore>,
+        deadline: Option<Instant>,
+    ) -> Begin {
+        let now = clock();
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Begin::Failed(CallFailure::DeadlineExceeded { sent: false });
+        }
+        match self.want_connection(core, now) {
+            Ok(()) => Begin::Wait,
+            Err(why) => Begin::Failed(CallFailure::NotSent(why)),
         }
     }
 
@@ -194,7 +229,6 @@ impl ChannelState {
 
     /// Takes out a stream whose call is over.
     pub(crate) fn take_stream(&mut self, key: usize) -> Option<Rc<StreamCell>> {
-        self.proven = true;
         self.stream(Some(key))?;
         match self.calls.remove(key) {
             CallState::Stream(stream) => Some(stream),
@@ -204,10 +238,51 @@ impl ChannelState {
 
     /// Gives back what a message cost that nobody reads.
     #[cold]
-    pub(crate) fn consume(&mut self, call: u32, cost: u32) {
-        if let Link::Up { proto, .. } = &mut self.link {
-            proto.consume(call, cost, &mut self.out);
+    pub(crate) fn consume(&mut self, of: Token, call: u32, cost: u32) {
+        if let Some((proto, out)) = self.connection(of) {
+            proto.consume(call, cost, out);
         }
+    }
+
+    /// The connection with this token, and what waits to be sent on it.
+    #[inline]
+    pub(crate) fn connection(
+        &mut self,
+        of: Token,
+    ) -> Option<(&mut ClientConnection<usize>, &mut SendBuffer)> {
+        match &mut self.link {
+            Link::Up { token, proto } if *token == of => Some((proto, &mut self.out)),
+            _ => Retired::find(&mut self.retired, of),
+        }
+    }
+
+    /// Whether the channel's calls go to the connection with this token, or will.
+    #[inline]
+    pub(crate) fn is_current(&self, of: Token) -> bool {
+        match self.link {
+            Link::Up { token, .. } | Link::Connecting { token: Some(token) } => token == of,
+            Link::Connecting { token: None } | Link::Down { .. } => false,
+        }
+    }
+
+    /// Whether there is a connection whose server has said hello.
+    #[inline]
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(&self.link, Link::Up { proto, .. } if proto.is_ready())
+    }
+
+    /// Whether the call with this ticket could take a slot now.
+    pub(super) fn is_next(&self, ticket: &Ticket) -> bool {
+        let is_turn = match ticket.id {
+            None => self.waiting.is_empty(),
+            Some(_) => ticket.place(&self.waiting).is_none(),
+        };
+        is_turn && matches!(&self.link, Link::Up { proto, .. } if proto.has_slot())
+    }
+
+    /// Whether no connection is there nor being made.
+    pub(crate) fn is_down(&self) -> bool {
+        matches!(self.link, Link::Down { .. })
     }
 
     /// Asks the driver for a connection, unless a failed one is too recent.
@@ -215,14 +290,17 @@ impl ChannelState {
         &mut self,
         core: &Rc<ChannelCore>,
         now: Instant,
-    ) -> Result<(), String> {
+    ) -> Result<(), NotSent> {
+        if self.closed {
+            return Err(NotSent::Closed);
+        }
         if let Link::Down { retry_at, why } = &self.link {
             if let Some(retry_at) = retry_at.filter(|&at| at > now) {
                 let wait = retry_at - now;
-                return Err(format!(
+                return Err(NotSent::NoConnection(format!(
                     "no connection to {}: {why}; the next try is in {wait:.0?}",
                     core.address
-                ));
+                )));
             }
             self.link = Link::Connecting { token: None };
             core.local.connect(Rc::clone(core));
@@ -230,72 +308,9 @@ impl ChannelState {
         Ok(())
     }
 
-    /// Appends the request of a call that has its slot.
-    #[inline]
-    pub(super) fn send<E: std::fmt::Display>(
-        &mut self,
-        core: &Rc<ChannelCore>,
-        key: usize,
-        head: &mut RequestHead,
-        timeout: Option<Duration>,
-        encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
-    ) -> Result<(), CallFailure> {
-        let (Link::Up { token, proto }, Some(call)) =
-            (&mut self.link, self.calls.get(key).and_then(CallState::call))
-        else {
-            let why = "the connection ended before the call was sent".to_owned();
-            return Err(CallFailure::NotSent(NotSent::NoConnection(why)));
-        };
-        head.call = call;
-        head.timeout_us =
-            timeout.map(|timeout| u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX));
-        if let Err(failure) = check_metadata(head, &proto.peer().limits) {
-            proto.unsend(head.call);
-            self.calls.remove(key);
-            self.wake_waiting(1);
-            return Err(CallFailure::NotSent(failure));
-        }
-        let was_empty = self.out.is_empty();
-        let mut frame = self.out.request(head, None);
-        // The caller's code may panic; the slot that was taken for it must not stay taken.
-        let encoded = catch_unwind(AssertUnwindSafe(|| encode(&mut frame)));
-        let encoded = match encoded {
-            Ok(encoded) => encoded,
-            Err(panic) => {
-                drop(frame);
-                proto.unsend(head.call);
-                self.calls.remove(key);
-                // Whoever waits may have the slot.
-                self.wake_waiting(1);
-                resume_unwind(panic);
-            }
-        };
-        let failure = match encoded {
-            Ok(()) => match frame.finish(proto.peer_frame_bytes_max()) {
-                Ok(()) => {
-                    if was_empty {
-                        core.local.mark_dirty(*token);
-                    }
-                    return Ok(());
-                }
-                Err(error) => NotSent::TooLarge(error),
-            },
-            Err(error) => {
-                drop(frame);
-                NotSent::Encode(error.to_string())
-            }
-        };
-        proto.unsend(head.call);
-        self.calls.remove(key);
-        // The slot is free again: whoever waits may have it.
-        self.wake_waiting(1);
-        Err(CallFailure::NotSent(failure))
-    }
-
     /// The connection is there: calls may begin.
     pub(crate) fn handle_connected(&mut self, token: Token, proto: Box<ClientConnection<usize>>) {
         self.link = Link::Up { token, proto };
-        self.proven = false;
         self.wake_waiting(usize::MAX);
     }
 
@@ -312,7 +327,6 @@ impl ChannelState {
     #[inline]
     pub(crate) fn complete(&mut self, key: usize, outcome: Result<Reply, CallFailure>) {
         if let Some(state) = self.calls.get_mut(key) {
-            self.proven |= outcome.is_ok();
             if let CallState::Stream(_) = state {
                 return self.complete_stream(key, outcome);
             }
@@ -326,11 +340,9 @@ impl ChannelState {
 
     #[cold]
     fn complete_stream(&mut self, key: usize, outcome: Result<Reply, CallFailure>) {
-        let proven = self.proven;
         if let Some(stream) = self.take_stream(key) {
             stream.finish(Some(outcome));
         }
-        self.proven = proven;
     }
 
     /// Lets up to `count` of those who wait try again.
@@ -388,27 +400,6 @@ impl ChannelState {
             true
         });
         self.waiting_earliest = earliest;
-    }
-
-    /// The connection ended, or could not be made. Calls in flight fail; the next call connects
-    /// again, after the back-off if this connection brought no reply.
-    pub(crate) fn handle_down(&mut self, core: &ChannelCore, reason: CloseReason, now: Instant) {
-        let link = core::mem::replace(&mut self.link, Link::Connecting { token: None });
-        if let Link::Up { mut proto, .. } = link {
-            for failed in proto.fail_all() {
-                let failure = match failed.may_have_run {
-                    true => CallFailure::Unknown(reason),
-                    false => CallFailure::Refused,
-                };
-                self.complete(failed.work, Err(failure));
-            }
-        }
-        self.out.clear();
-        let proven = core::mem::take(&mut self.proven);
-        let retry_at = core.backoff.borrow_mut().handle_end(proven, &core.config, now);
-        self.link = Link::Down { retry_at, why: reason.to_string() };
-        self.wake_waiting(usize::MAX);
-        self.room.drain(..).for_each(Waker::wake);
     }
 }
 

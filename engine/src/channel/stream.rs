@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::call::METADATA_BYTES_EARLY;
+use super::send::{Kind, Request};
 use super::state::{Begin, Link};
 use super::{Channel, Ticket};
 use crate::failure::{CallFailure, NotSent};
@@ -33,17 +34,34 @@ impl Channel {
         E: std::fmt::Display,
         F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
     {
-        if head.metadata_bytes > METADATA_BYTES_EARLY {
-            // Only the server's hello says whether it takes as much.
-            self.ready().await.map_err(CallFailure::NotSent)?;
-        }
         let core = self.core();
+        let mut request = Request::New(encode);
+        // Only the server's hello says whether it takes as much.
+        let mut is_held = head.metadata_bytes > METADATA_BYTES_EARLY;
         let mut ticket = Ticket { channel: self.clone(), id: None };
         let deadline = timeout.and_then(|timeout| core.local.now().checked_add(timeout));
         head.flags |= kind.request_flags();
         let key = poll_fn(|context| {
+            let is_early = {
+                let state = core.state.borrow();
+                !state.is_ready() && state.is_next(&ticket)
+            };
+            if is_early && deadline.is_some_and(|deadline| deadline <= clock()) {
+                return Poll::Ready(Err(CallFailure::DeadlineExceeded { sent: false }));
+            }
+            if is_early {
+                match request.encode_early() {
+                    Ok(is_large) => is_held |= is_large,
+                    Err(failure) => return Poll::Ready(Err(CallFailure::NotSent(failure))),
+                }
+            }
             let state = &mut *core.state.borrow_mut();
-            match state.try_again(core, &mut ticket, Some(kind), deadline, context) {
+            let begin = if is_held && !state.is_ready() {
+                state.await_hello(core, deadline)
+            } else {
+                state.try_again(core, &mut ticket, Some(kind), deadline, context)
+            };
+            match begin {
                 Begin::Slot(key) => Poll::Ready(Ok(key)),
                 Begin::Wait => ticket
                     .wait(state, context, deadline)
@@ -52,10 +70,13 @@ impl Channel {
             }
         })
         .await?;
-        let state = &mut *core.state.borrow_mut();
         let left = deadline.map(|by| by.saturating_duration_since(clock()));
-        let stream = state.stream(Some(key)).cloned();
-        state.send(core, key, &mut head, left, encode)?;
+        let kind_of = Kind::Call(key);
+        let (stream, outgoing) = {
+            let state = &mut *core.state.borrow_mut();
+            (state.stream(Some(key)).cloned(), state.begin_request(kind_of, &mut head, left)?)
+        };
+        outgoing.write(core, kind_of, &head, request)?;
         match stream {
             Some(stream) => Ok(StreamCall::new(kind, stream)),
             None => {

@@ -12,11 +12,18 @@ impl<I: Io> Driver<I> {
             run_queue: self.run.len(),
             timers: self.shared.timers.len(),
             parked: self.shared.calls.has_parked(),
+            held: (self.shared.holdings.bytes(), self.shared.holdings.calls()),
             ..Census::default()
         };
         for (_, entry) in &self.conns {
-            if let Some(Conn::Server(conn)) = &entry.conn {
-                conn.count_in(&mut census, self.shared.config.budgets.unsent_bytes_max);
+            match &entry.conn {
+                Some(Conn::Server(conn)) => {
+                    conn.count_in(&mut census, self.shared.config.budgets.unsent_bytes_max);
+                }
+                Some(Conn::Client(conn)) => {
+                    census.client_unread_max = census.client_unread_max.max(conn.unread());
+                }
+                None => {}
             }
         }
         census

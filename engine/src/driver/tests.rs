@@ -2,17 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod budgets;
+
 use super::*;
 use crate::address::{Address, Peer};
-use crate::dispatch::{Dispatched, Incoming, ReplySlot};
-use crate::shard::{Budgets, ShardId, ShardInfo};
+use crate::budgets::Budgets;
+use crate::dispatch::{Dispatched, Incoming, PendingCall, ReplySlot};
+use crate::shard::{ShardId, ShardInfo};
 use bytes::{Bytes, BytesMut};
 use corewire_codec::{
     Head, Hello, HelloRecords, Limits, MethodId, Raw, RecvBuffer, RequestHead, Role, VERSION,
 };
 use std::cell::RefCell;
 use std::io::IoSlice;
-use std::task::Context;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 /// One end of a connection whose other end is the test.
 #[derive(Default)]
@@ -26,8 +30,8 @@ struct Fake {
     sends: Vec<usize>,
 }
 
-#[derive(Default)]
 struct Net {
+    now: Instant,
     waiting: VecDeque<usize>,
     ends: Vec<Fake>,
 }
@@ -40,7 +44,7 @@ impl Io for FakeIo {
     type Listener = ();
 
     fn now(&self) -> Instant {
-        Instant::now()
+        self.0.borrow().now
     }
 
     fn poll(&mut self, news: &mut Vec<Readiness>, _: Duration) -> io::Result<()> {
@@ -103,15 +107,49 @@ impl Io for FakeIo {
     fn shutdown_write(&mut self, _: &usize) {}
 }
 
-struct Echo;
+/// Gives the body back.
+const ECHO: MethodId = MethodId(1);
+/// Pends until it is dropped, or woken.
+const PEND: MethodId = MethodId(2);
+/// Burns a millisecond first, on the test's clock.
+const BURN: MethodId = MethodId(3);
 
-impl Dispatch for Echo {
+/// The service; it keeps the wakers of what pends, in the order in which it began.
+struct Subject {
+    net: Rc<RefCell<Net>>,
+    pending: Rc<RefCell<VecDeque<std::task::Waker>>>,
+}
+
+/// Pends at its first poll.
+struct Pends(bool);
+
+impl PendingCall for Pends {
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>, reply: &mut ReplySlot<'_>) -> Poll<()> {
+        if !std::mem::replace(&mut self.0, true) {
+            return Poll::Pending;
+        }
+        reply.send::<Raw, Bytes>(Bytes::new());
+        Poll::Ready(())
+    }
+
+    fn recycle(self: Pin<Box<Self>>) {}
+}
+
+impl Dispatch for Subject {
     fn dispatch(
         &self,
         call: &mut Incoming<'_>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
         reply: &mut ReplySlot<'_>,
     ) -> Dispatched {
+        match call.request.method {
+            PEND => {
+                self.pending.borrow_mut().push_back(context.waker().clone());
+                return Dispatched::Pending(Box::pin(Pends(true)));
+            }
+            BURN => self.net.borrow_mut().now += Duration::from_millis(1),
+            _ => {}
+        }
         let body = call.payload.take().unwrap().into_body();
         reply.send::<Raw, Bytes>(body);
         Dispatched::Replied
@@ -122,12 +160,19 @@ impl Dispatch for Echo {
 struct Bench {
     driver: Driver<FakeIo>,
     net: Rc<RefCell<Net>>,
+    pending: Rc<RefCell<VecDeque<std::task::Waker>>>,
+    _entered: crate::local::Entered,
     replies: Vec<RecvBuffer>,
 }
 
 impl Bench {
     fn new(conns: usize) -> Self {
-        let net = Rc::new(RefCell::new(Net::default()));
+        Self::with(conns, Budgets::default())
+    }
+
+    fn with(conns: usize, budgets: Budgets) -> Self {
+        let net = Net { now: Instant::now(), waiting: VecDeque::new(), ends: Vec::new() };
+        let net = Rc::new(RefCell::new(net));
         let config = DriverConfig {
             info: ShardInfo { id: ShardId(0), count: 1, cpu: None },
             server: ServerConfig {
@@ -137,14 +182,17 @@ impl Bench {
                 shards: 1,
                 ..ServerConfig::default()
             },
-            budgets: Budgets::default(),
+            budgets,
             connection_ids: (0, 1),
         };
         let local = Local::new(Arc::new(crate::doorbell::Doorbell::new().unwrap()));
         let counters = Arc::new(ShardCounters::default());
         let io = FakeIo(Rc::clone(&net));
-        let driver = Driver::new(io, config, local, vec![()], Rc::new(Echo), counters).unwrap();
-        let mut bench = Self { driver, net, replies: Vec::new() };
+        let _entered = local.enter();
+        let pending = Rc::default();
+        let subject = Subject { net: Rc::clone(&net), pending: Rc::clone(&pending) };
+        let driver = Driver::new(io, config, local, vec![()], Rc::new(subject), counters).unwrap();
+        let mut bench = Self { driver, net, pending, _entered, replies: Vec::new() };
         for index in 0..conns {
             let mut fake = Fake::default();
             let records =
@@ -168,8 +216,13 @@ impl Bench {
 
     /// Puts a call into the connection's input.
     fn call(&self, end: usize, call: u32, bytes: usize) {
+        self.request(end, &RequestHead::new(call, ECHO), bytes);
+    }
+
+    fn request(&self, end: usize, head: &RequestHead, bytes: usize) {
         let mut out = SendBuffer::new();
-        let mut frame = out.request(&RequestHead::new(call, MethodId(1)), None);
+        let call = head.call;
+        let mut frame = out.request(head, None);
         frame.put_slice(&vec![u8::try_from(call % 251).unwrap(); bytes]);
         frame.finish(u32::MAX).unwrap();
         let end = &mut self.net.borrow_mut().ends[end];

@@ -1,7 +1,7 @@
 //! What a connection holds, counted for the simulator.
 
 use super::ServerConn;
-use crate::sim::Census;
+use crate::sim::{Census, StreamCensus};
 
 impl<S: 'static> ServerConn<S> {
     pub(crate) fn count_in(&self, census: &mut Census, unsent_bytes_max: usize) {
@@ -10,6 +10,13 @@ impl<S: 'static> ServerConn<S> {
         census.woken_max = census.woken_max.max(self.woken.len());
         census.unsent_max = census.unsent_max.max(self.send.len());
         census.unread_max = census.unread_max.max(self.recv.len());
+        census.held_max = census.held_max.max(self.proto.held_stream_bytes());
+        census.one_way_max = census.one_way_max.max(self.proto.one_way_pending());
+        census.streams.push(StreamCensus {
+            connection: self.proto.connection_id(),
+            open: self.proto.streams(),
+            accounts: self.proto.stream_accounts(),
+        });
         if self.send.len() > unsent_bytes_max {
             census.paused.push(self.proto.connection_id());
         }

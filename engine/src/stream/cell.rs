@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 use super::{
     CONSUMED_BYTES, Closed, Message, OUTBOX_BYTES, Opening, StreamFailure, end_status, opening,
 };
+use crate::holdings::Held;
 use crate::io::Token;
 use crate::local::Local;
 use crate::transport::Outcome;
@@ -55,7 +56,7 @@ pub(super) enum Sending {
 
 #[derive(Debug)]
 pub(super) struct State {
-    inbox: VecDeque<(Message, u32)>,
+    inbox: VecDeque<(Message, u32, Held)>,
     incoming: Incoming,
     /// Cost of messages that were taken out and that the connection has not heard of.
     pub(super) consumed: u32,
@@ -69,7 +70,7 @@ pub(super) struct State {
     opening: Opening,
     /// How the call ended, until somebody takes it; at the client only.
     outcome: Option<Outcome>,
-    pub(super) outbox: VecDeque<(Encoding, EncodedBody)>,
+    pub(super) outbox: VecDeque<(Encoding, EncodedBody, Held)>,
     pub(super) outbox_bytes: usize,
     /// An opening is wanted, unless a message says the same.
     pub(super) accept: bool,
@@ -165,7 +166,8 @@ impl StreamCell {
             if state.reader_gone {
                 state.consumed = state.consumed.saturating_add(cost);
             } else {
-                state.inbox.push_back((Message::received(encoding, payload), cost));
+                let held = self.local.stream_bytes.hold(cost as usize);
+                state.inbox.push_back((Message::received(encoding, payload), cost, held));
             }
         }
         if self.state.borrow().reader_gone { self.mark() } else { self.wake_reader() }
@@ -180,6 +182,10 @@ impl StreamCell {
             if let Incoming::Open = state.incoming {
                 state.incoming = Incoming::Ended(failure);
             }
+        }
+        #[cfg(feature = "canary")]
+        if corewire_proto::canary::is_planted(corewire_proto::canary::Bug::LostEnd) {
+            return;
         }
         self.wake_reader();
     }
@@ -230,7 +236,7 @@ impl StreamCell {
             state.sending = Sending::Ended;
             state.outbox.clear();
             state.outbox_bytes = 0;
-            let unread: u32 = state.inbox.drain(..).map(|(_, cost)| cost).sum();
+            let unread: u32 = state.inbox.drain(..).map(|(_, cost, _)| cost).sum();
             state.consumed = state.consumed.saturating_add(unread);
             if let Incoming::Open = state.incoming {
                 let status = Status::cancelled("the call that this stream belongs to is over");
@@ -272,8 +278,8 @@ impl StreamCell {
         context: &Context<'_>,
     ) -> Poll<Option<Result<(Message, u32), StreamFailure>>> {
         let state = &mut *self.state.borrow_mut();
-        if let Some(message) = state.inbox.pop_front() {
-            return Poll::Ready(Some(Ok(message)));
+        if let Some((message, cost, _)) = state.inbox.pop_front() {
+            return Poll::Ready(Some(Ok((message, cost))));
         }
         if let Incoming::Ended(failure) = &mut state.incoming {
             return Poll::Ready(failure.take().map(|status| Err(StreamFailure::Status(status))));
@@ -334,7 +340,7 @@ impl StreamCell {
     pub(super) fn drop_reader(self: &Rc<Self>) {
         {
             let state = &mut *self.state.borrow_mut();
-            let unread: u32 = state.inbox.drain(..).map(|(_, cost)| cost).sum();
+            let unread: u32 = state.inbox.drain(..).map(|(_, cost, _)| cost).sum();
             state.consumed = state.consumed.saturating_add(unread);
             state.reader = None;
             state.stop = !state.reader_gone && !state.over;
@@ -409,8 +415,9 @@ impl StreamCell {
                 return;
             }
             // Empty messages count, too, or they would have no bound.
-            state.outbox_bytes += body.len() + 16;
-            state.outbox.push_back((encoding, body));
+            let bytes = body.len() + 16;
+            state.outbox_bytes += bytes;
+            state.outbox.push_back((encoding, body, self.local.stream_bytes.hold(bytes)));
         }
         self.mark();
     }

@@ -152,8 +152,9 @@ impl StreamHandle for StreamCall {
 
 impl Drop for StreamCall {
     fn drop(&mut self) {
+        // Messages may have come before anybody asked for them: their credit goes back, too.
         if let Some(cell) = &self.0 {
-            cell.abandon();
+            cell.drop_reader();
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The streams of one connection that want something of it, and the order in which they write.
 
 use corewire_codec::{Encoding, MetadataBuilder, SendBuffer, Status};
+#[cfg(feature = "canary")]
+use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{ClientConnection, MessageWriter, NotSent, ServerConnection};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -215,7 +217,7 @@ fn write(cell: &StreamCell, proto: &mut impl StreamProto, out: &mut SendBuffer) 
         accept = false;
     }
     let mut left = QUANTUM;
-    while let Some((encoding, body)) = state.outbox.pop_front() {
+    while let Some((encoding, body, held)) = state.outbox.pop_front() {
         let bytes = body.len() + 16;
         let blocked = match proto.begin_message(cell.call, encoding, out) {
             Ok(mut message) => {
@@ -231,8 +233,13 @@ fn write(cell: &StreamCell, proto: &mut impl StreamProto, out: &mut SendBuffer) 
                 }
                 false
             }
+            #[cfg(feature = "canary")]
+            Err(NotSent::NoCredit) if is_planted(Bug::OvertakenMessage) => {
+                state.outbox.push_back((encoding, body, held));
+                return Wrote::Blocked;
+            }
             Err(NotSent::NoCredit) => {
-                state.outbox.push_front((encoding, body));
+                state.outbox.push_front((encoding, body, held));
                 true
             }
             Err(NotSent::Ended) => {

@@ -22,7 +22,7 @@ impl World {
     fn new() -> Self {
         let mut out = SendBuffer::new();
         let proto =
-            ClientConnection::new(Arc::new(ClientConfig::default()), &mut out, Instant::now());
+            ClientConnection::new(Arc::new(ClientConfig::default()), 0, &mut out, Instant::now());
         out.clear();
         let local = Local::new(Arc::new(Doorbell::new().unwrap()));
         Self { local, proto, out, queue: StreamQueue::default() }

@@ -54,6 +54,11 @@ impl Streams {
         self.entries.is_empty()
     }
 
+    /// Whether this is the name of one of them.
+    pub(super) fn has(&self, id: u64) -> bool {
+        self.entries.contains_key(&id)
+    }
+
     /// A call was sent.
     pub(super) fn open(&mut self, id: u64, call: u32, port: Port) {
         self.entries.insert(id, Entry { port, call, held: 0, place: Place::Idle, over: false });

@@ -25,9 +25,6 @@ pub(crate) const WARM_UP: Duration = Duration::from_millis(500);
 /// The wait after a failed call, so that a dead server is not called in a tight loop.
 const FAILURE_PAUSE: Duration = Duration::from_millis(1);
 
-/// How long one call may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
 /// What `corewire bench` is told.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BenchFlags {
@@ -68,6 +65,18 @@ pub(crate) struct BenchFlags {
     /// With --rate: sleep until the next call is due, and be late by what waking up takes
     #[arg(long, requires = "rate", conflicts_with = "spin")]
     park: bool,
+
+    /// With --rate: of a hundred calls, how many have the highest priority, 7; their figures are told apart
+    #[arg(long, value_name = "PERCENT", requires = "rate", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=99))]
+    pub(crate) high: u8,
+
+    /// How long a call may take, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=600_000))]
+    timeout: u32,
+
+    /// Calls may fail: they are counted, and the exit code is 0 all the same
+    #[arg(long)]
+    failures: bool,
 
     /// Also make calls with this many bytes meanwhile, one after the other; they are counted apart
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=16_777_208))]
@@ -217,7 +226,7 @@ struct Seen {
 pub(crate) fn run(flags: BenchFlags) -> Result<bool, String> {
     let server = flags.server_pid.map(Process::other).transpose()?;
     let shard = flags.shard();
-    let json = flags.json;
+    let (json, failures) = (flags.json, flags.failures);
     let report = match flags.rate {
         Some(rate) => block_on_shard(shard, move || open::load(flags, rate, server)),
         None => block_on_shard(shard, move || load(flags, server)),
@@ -229,7 +238,7 @@ pub(crate) fn run(flags: BenchFlags) -> Result<bool, String> {
     } else {
         print!("{}", report.table());
     }
-    Ok(report.errors == 0 && report.calls > 0)
+    Ok(failures || (report.errors == 0 && report.calls > 0))
 }
 
 /// One client per connection.
@@ -241,7 +250,8 @@ pub(crate) async fn connect(flags: &BenchFlags) -> Result<Vec<EchoClient>, Strin
     for _ in 0..flags.conns + u32::from(own_beside) {
         let channel = Channel::connect_with(flags.addr.as_str(), config.clone()).await;
         let channel = channel.map_err(|error| error.to_string())?;
-        clients.push(EchoClient::new(channel).with_timeout(TIMEOUT));
+        let timeout = Duration::from_millis(flags.timeout.into());
+        clients.push(EchoClient::new(channel).with_timeout(timeout));
     }
     Ok(clients)
 }
@@ -307,6 +317,7 @@ async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, Stri
         server_cpu_s: clocks.server_s.map(|server_s| server_s * secs / clocks.secs),
         server_rss_mb: server.map(Process::peak_rss_mib).transpose()?,
         open: None,
+        high: None,
         connections: flags.per_connection.then(|| Spread::of(&mut run.by_connection.borrow_mut())),
         beside: beside.map(|(payload, seen)| Beside {
             payload,

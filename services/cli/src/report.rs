@@ -27,6 +27,10 @@ pub(crate) struct Report {
     /// What an open loop says beyond the rest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) open: Option<Figures>,
+    /// The calls of the highest priority, if there were some; the figures above are then of the others,
+    /// but for the rate and the failures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) high: Option<High>,
     /// How evenly the connections were served, if that was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) connections: Option<Spread>,
@@ -69,6 +73,16 @@ impl Spread {
             calls_max: calls().max().unwrap_or(0),
         }
     }
+}
+
+/// Calls of the highest priority among others.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct High {
+    pub(crate) calls: u64,
+    pub(crate) errors: u64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) max_us: f64,
 }
 
 /// Calls beside those that are measured.
@@ -145,6 +159,13 @@ impl Report {
             let errors = open.errors_by_status.iter();
             lines.extend(errors.map(|(status, count)| ("failed", format!("{count} {status}"))));
         }
+        if let Some(high) = &self.high {
+            let High { calls, errors, p50_us, p99_us, max_us } = high;
+            let text = format!(
+                "{calls} calls ({errors} failed), p50 {p50_us:.1} µs, p99 {p99_us:.1} µs, max {max_us:.1} µs"
+            );
+            lines.push(("high priority", text));
+        }
         if let Some(spread) = &self.connections {
             let Spread { p99_us_median, p99_us_max, calls_min, calls_mean, calls_max } = spread;
             let text = format!(
@@ -188,6 +209,7 @@ mod tests {
             server_cpu_s: None,
             server_rss_mb: None,
             open: None,
+            high: None,
             connections: None,
             beside: Some(Beside { payload: 4096, calls: 3, p50_us: 6.0, p99_us: 7.0 }),
             first_error: Some("refused".into()),

@@ -75,7 +75,10 @@ impl<T> Streaming<T> {
 
     /// The next message, to be awaited or waited for; `None` behind the last. Cancel-safe: dropping the
     /// future loses nothing.
-    #[allow(clippy::should_implement_trait, reason = "that of streams on a shard is called so, too")]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "that of streams on a shard is called so, too"
+    )]
     pub fn next(&mut self) -> Next<'_, T> {
         Next { stream: self }
     }

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use corewire::Running;
+use corewire::{Running, ServerBuilder};
 
 /// Says which child this process is to be.
 const ROLE: &str = "COREWIRE_TEST_CHILD";
@@ -27,7 +27,7 @@ pub fn role() -> Option<String> {
 /// Tells the parent where the child listens, and from then on what its shards count whenever the
 /// parent writes a line.
 #[allow(clippy::print_stdout, reason = "it is how parent and child talk")]
-fn announce(server: &Running) {
+pub fn announce(server: &Running) {
     let addresses: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
     // The harness writes to the same stream; a line of its own keeps the two apart.
     println!("\n{LISTENING}{}", addresses.join(" "));
@@ -45,10 +45,12 @@ fn announce(server: &Running) {
     });
 }
 
-/// Serves until a signal, and ends the process as a server's `main` would.
-pub fn serve(server: Running) -> ! {
+/// Serves until a signal, and ends the process as a server's `main` would. Who reads the address may
+/// send the signal at once, so it is watched for from before.
+pub fn serve(builder: ServerBuilder) -> ! {
+    let server = builder.drain_on_signal().start().unwrap();
     announce(&server);
-    let lost = server.wait_for_signal().unwrap().shards_lost;
+    let lost = server.wait().shards_lost;
     std::process::exit(i32::from(lost != 0))
 }
 

@@ -7,6 +7,7 @@
 )]
 
 pub mod child;
+pub mod fake;
 pub mod peer;
 pub mod service;
 pub mod shells;

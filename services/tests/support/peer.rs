@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use corewire_codec::{
-    GoAway, HEADER_BYTES, Head, Hello, HelloRecords, Limits, MethodId, RecvBuffer, ReplyHead,
-    RequestHead, Role, Rule, SendBuffer, Status, VERSION,
+    CodecId, ConnectionCredit, Credit, Encoding, GoAway, HEADER_BYTES, Head, Hello, HelloRecords,
+    InFlight, Limits, MetadataBuilder, MetadataBytes, MethodId, RecvBuffer, ReplyHead, RequestHead,
+    Role, Rule, SendBuffer, Status, StreamCredit, StreamData, VERSION,
 };
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -25,15 +26,58 @@ pub fn bytes_of(fill: impl FnOnce(&mut SendBuffer)) -> Vec<u8> {
 
 /// A client's hello with the recommended limits.
 pub fn hello() -> Vec<u8> {
-    let records = HelloRecords { limits: Limits::default(), codecs: 3, ..HelloRecords::default() };
-    bytes_of(|out| out.hello(&Hello { version: VERSION, role: Role::Client, records }))
+    hello_of(Role::Client, Limits::default())
+}
+
+/// A hello with these limits.
+pub fn hello_of(role: Role, limits: Limits) -> Vec<u8> {
+    let records = HelloRecords { limits, codecs: 3, ..HelloRecords::default() };
+    bytes_of(|out| out.hello(&Hello { version: VERSION, role, records }))
+}
+
+/// The least windows and the fewest calls, so that every bound is near.
+pub fn least_limits() -> Limits {
+    Limits {
+        in_flight: InFlight::MIN,
+        stream_credit: StreamCredit::MIN,
+        connection_credit: ConnectionCredit::MIN,
+        metadata_bytes: MetadataBytes::MIN,
+        ..Limits::default()
+    }
+}
+
+/// One message of a stream, raw.
+pub fn data(call: u32, body: &[u8], end: bool) -> Vec<u8> {
+    bytes_of(|out| {
+        let mut frame = out.stream_data(&StreamData { call, encoding: Encoding::RAW, end });
+        frame.put_slice(body);
+        frame.finish(u32::MAX).unwrap();
+    })
+}
+
+/// The end of a half of a stream, and what it carries.
+pub fn stream_end(call: u32, metadata: Option<&MetadataBuilder>) -> Vec<u8> {
+    bytes_of(|out| out.stream_end(call, None, metadata, u32::MAX, u32::MAX))
+}
+
+/// A grant, to one stream or to all.
+pub fn credit(call: Option<u32>, bytes: u32) -> Vec<u8> {
+    bytes_of(|out| out.credit(&Credit { call, bytes }))
+}
+
+/// A metadata block of this many bytes.
+pub fn metadata(bytes: usize) -> MetadataBuilder {
+    let mut block = MetadataBuilder::new();
+    block.insert("key", &vec![b'v'; bytes - 6]).unwrap();
+    assert_eq!(block.as_bytes().len(), bytes);
+    block
 }
 
 /// A raw request of the subject.
 pub fn request(call: u32, method: &str, body: &[u8]) -> Vec<u8> {
     let mut head = RequestHead::new(call, MethodId::of("Subject", method));
     if method != "echo" {
-        head.encoding = corewire_codec::Encoding::plain(corewire_codec::CodecId::SPEEDY);
+        head.encoding = Encoding::plain(CodecId::SPEEDY);
     }
     request_with(&head, body)
 }
@@ -69,7 +113,11 @@ pub enum Said {
 impl Peer {
     /// A connection that has said nothing.
     pub fn silent(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::over(TcpStream::connect(address).unwrap())
+    }
+
+    /// The end of a connection that was made, or accepted.
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -78,8 +126,13 @@ impl Peer {
 
     /// A connection with both hellos said.
     pub fn polite(address: SocketAddr) -> Self {
+        Self::limited(address, Limits::default())
+    }
+
+    /// A connection of a client with these limits, with both hellos said.
+    pub fn limited(address: SocketAddr, limits: Limits) -> Self {
         let mut peer = Self::silent(address);
-        peer.send(&hello());
+        peer.send(&hello_of(Role::Client, limits));
         peer.hello();
         peer
     }

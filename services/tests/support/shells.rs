@@ -5,7 +5,7 @@ use super::streams::{FeedServer, Seen, Source};
 use super::{PATIENCE, end};
 use corewire::{
     Address, Channel, ChannelConfig, ClientShard, ClientThread, Limits, Placement, Running, Server,
-    SharedChannel, blocking,
+    SharedChannel, StartError, blocking,
 };
 use futures_lite::future::{block_on, yield_now};
 use std::future::Future;
@@ -43,16 +43,25 @@ pub struct World {
 
 /// A server with both services of the tests.
 pub fn serve(address: &Address, limits: Limits, habits: &Habits, seen: &Seen) -> Running {
+    try_to_serve(address, limits, habits, seen, Duration::from_millis(100)).unwrap()
+}
+
+fn try_to_serve(
+    address: &Address,
+    limits: Limits,
+    habits: &Habits,
+    seen: &Seen,
+    drain_within: Duration,
+) -> Result<Running, StartError> {
     let (habits, seen) = (habits.clone(), seen.clone());
     Server::builder()
         .address(address)
         .placement(Placement::Unpinned(1))
-        .drain_within(Duration::from_millis(100))
+        .drain_within(drain_within)
         .limits(limits)
         .service(move |_| SubjectServer::new(Target::new(habits.clone())))
         .service(move |_| FeedServer::new(Source { seen: seen.clone() }))
         .start()
-        .unwrap()
 }
 
 impl World {
@@ -71,6 +80,23 @@ impl World {
     /// A new server at the same address.
     pub fn serve_again(&self) -> Running {
         serve(&self.address, self.limits, &self.habits, &self.seen)
+    }
+
+    /// The same, with so much time to drain.
+    pub fn serve_until(&self, drain_within: Duration) -> Running {
+        try_to_serve(&self.address, self.limits, &self.habits, &self.seen, drain_within).unwrap()
+    }
+
+    /// Another one, with these habits, as soon as the one before has left the address.
+    pub fn serve_when_free(&self, habits: &Habits) -> Running {
+        let (start, drain) = (Instant::now(), Duration::from_millis(100));
+        loop {
+            match try_to_serve(&self.address, self.limits, habits, &self.seen, drain) {
+                Ok(server) => break server,
+                Err(error) => assert!(start.elapsed() < PATIENCE, "{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// What the scenario's channel is told.
@@ -103,8 +129,6 @@ pub fn on_shard<F>(
     let world = World::new(Shell::Shard, family, limits);
     super::client(move || async move {
         let channel = Channel::new(world.address.clone(), world.config()).unwrap();
-        // Its first requests go out behind the hello, and are then bound by what every server takes.
-        channel.ready().await.unwrap();
         scenario(channel, world).await;
     });
 }

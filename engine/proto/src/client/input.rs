@@ -11,7 +11,8 @@ pub enum ClientInput<'a, T> {
     NeedBytes,
     /// A frame was dealt with; ask again.
     Handled,
-    /// The server's hello came: its limits are known, more calls may be made.
+    /// The server's hello came: its limits are known, more calls may be made, and streams that used up
+    /// the credit that was assumed before may write again.
     Ready,
     /// A call is answered.
     Reply {

@@ -8,7 +8,9 @@ use corewire_codec::{
 };
 
 use super::{ClientConnection, ClientInput, NoSlot, Phase};
-use crate::streams::{Delivery, MessageWriter, NotSent, StreamKind, StreamTable, message};
+use crate::streams::{
+    Delivery, MessageWriter, NotSent, StreamAccounts, StreamKind, StreamTable, message,
+};
 
 impl<T> ClientConnection<T> {
     fn stream_table(&mut self) -> &mut StreamTable {
@@ -76,8 +78,9 @@ impl<T> ClientConnection<T> {
         self.streams.as_ref().map_or(0, |streams| streams.held_bytes())
     }
 
-    /// The accounts of the credit that streams share, for checks.
-    pub(crate) fn accounts(&self) -> Option<(u32, u32, u32)> {
+    /// The accounts of the credit that streams share, for checks; `None` before the first stream.
+    #[must_use]
+    pub fn stream_accounts(&self) -> Option<StreamAccounts> {
         self.streams.as_ref().map(|streams| streams.accounts())
     }
 
@@ -248,7 +251,10 @@ impl<T> ClientConnection<T> {
         self.end_stream_call(end.call, out);
         self.release(end.call);
         match work {
-            Some(work) => ClientInput::StreamEnd { work, code: end.code, payload },
+            Some(work) => {
+                self.proven = true;
+                ClientInput::StreamEnd { work, code: end.code, payload }
+            }
             None => ClientInput::Handled,
         }
     }

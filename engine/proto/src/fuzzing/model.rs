@@ -17,6 +17,8 @@ pub(super) struct Way {
     pub(super) end_seen: bool,
     /// Whether the receiver no longer wants it.
     pub(super) stopped: bool,
+    /// Whether the sender was told that it has no credit, and nothing since.
+    pub(super) blocked: bool,
 }
 
 impl Way {
@@ -28,6 +30,15 @@ impl Way {
         self.received += 1;
         assert!(self.received <= self.sent);
         self.held.push_back(cost);
+    }
+
+    /// What holds of a way that both sides still have to do with, when all that was sent has arrived
+    /// and is consumed.
+    fn check_quiet(&self) {
+        assert!(self.ended || !self.blocked, "there is credit, and the sender was not told");
+        if !self.stopped {
+            assert_eq!(self.received, self.sent, "all that was sent arrives");
+        }
     }
 }
 
@@ -53,6 +64,8 @@ pub(super) struct Call {
     pub(super) abandoned: bool,
     /// Whether the server works on it.
     pub(super) running: bool,
+    /// Whether it ever did.
+    pub(super) ran: bool,
     pub(super) opened: bool,
 }
 
@@ -66,6 +79,7 @@ impl Call {
             outcome: None,
             abandoned: false,
             running: false,
+            ran: false,
             opened: false,
         }
     }
@@ -78,7 +92,17 @@ impl Call {
     pub(super) fn end(&mut self, outcome: Outcome) {
         assert!(!self.abandoned, "nobody waits for it");
         assert_eq!(self.outcome, None, "a call ends once");
+        assert!(outcome != Outcome::Refused || !self.ran, "it is said not to have run");
         self.outcome = Some(outcome);
+    }
+
+    /// What holds when nothing is on its way and all readers have read.
+    pub(super) fn check_quiet(&self) {
+        if self.running && self.is_waiting() {
+            self.up.check_quiet();
+            self.down.check_quiet();
+            assert!(!self.up.ended || self.up.end_seen || self.up.stopped, "an end arrives");
+        }
     }
 
     /// What holds when everything has arrived.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use corewire_codec::fuzzing::Source;
 use corewire_codec::{
-    CancelReason, Encoding, MethodId, RecvBuffer, ReplyHead, RequestHead, SendBuffer, Status,
-    request_flags,
+    CancelReason, Encoding, MetadataBuilder, MethodId, RecvBuffer, ReplyHead, RequestHead,
+    SendBuffer, Status, request_flags,
 };
 
 use super::model::{Call, Outcome};
@@ -65,7 +65,7 @@ impl World {
             ServerConfig { limits, streams: true, one_way_pending_max: 4, ..Default::default() };
         let identity = ServerIdentity { connection_id: 1 };
         Self {
-            client: ClientConnection::new(std::sync::Arc::new(client), &mut up, now),
+            client: ClientConnection::new(std::sync::Arc::new(client), 0, &mut up, now),
             server: ServerConnection::new(Rc::new(server), identity, now),
             up,
             down: SendBuffer::new(),
@@ -100,7 +100,7 @@ impl World {
             7..=10 => self.carry_up(usize::from(amount)),
             11..=14 => self.carry_down(usize::from(amount)),
             _ => match amount % 8 {
-                0 if pick == 255 => self.drain(),
+                0 if pick > 240 => self.drain(),
                 0..=3 => self.wait(Duration::from_millis(u64::from(amount))),
                 4 => self.accept(pick),
                 5 => self.stop(pick, true),
@@ -139,7 +139,7 @@ impl World {
     }
 
     fn request(&mut self, head: RequestHead, number: u32) {
-        let mut frame = self.up.request(&head, None);
+        let mut frame = self.up.request(&head, tag(number, 0).as_ref());
         frame.put_slice(&number.to_le_bytes());
         frame.finish(u32::MAX).unwrap();
     }
@@ -149,6 +149,7 @@ impl World {
         let call = &mut self.calls[number];
         let end = amount.is_multiple_of(16);
         let begun = self.client.begin_message(call.id, Encoding::RAW, end, &mut self.up);
+        call.up.blocked |= call.is_waiting() && matches!(begun, Err(NotSent::NoCredit));
         let Ok(mut message) = begun else { return };
         assert!(call.kind.is_some_and(StreamKind::client_sends) && !call.up.ended);
         message.put_slice(&body(number, call.up.sent, amount));
@@ -171,7 +172,10 @@ impl World {
                 message.finish().unwrap();
                 call.down.sent += 1;
             }
-            Err(NotSent::NoCredit) => assert!(credit == 0 && call.running),
+            Err(NotSent::NoCredit) => {
+                assert!(credit == 0 && call.running);
+                call.down.blocked = true;
+            }
             // Its id may be that of a later call, which does not stream.
             Err(NotSent::Ended) => assert_eq!(credit, 0),
         }
@@ -181,7 +185,8 @@ impl World {
         let number = pick % self.calls.len();
         let call = &mut self.calls[number];
         let failure = (amount.is_multiple_of(2)).then(|| Status::aborted("stopped"));
-        if self.client.end_stream(call.id, failure.as_ref(), None, &mut self.up).is_ok() {
+        let tag = tag(u32::try_from(number).unwrap(), amount);
+        if self.client.end_stream(call.id, failure.as_ref(), tag.as_ref(), &mut self.up).is_ok() {
             assert!(!call.up.ended);
             call.up.ended = true;
         }
@@ -195,13 +200,15 @@ impl World {
         }
         let failure = (amount.is_multiple_of(2)).then(|| Status::internal("broken"));
         let streams = call.kind.is_some_and(StreamKind::server_sends);
+        let tag = tag(u32::try_from(number).unwrap(), amount);
         if streams && !amount.is_multiple_of(3) {
             let (id, failure) = (call.id, failure.as_ref());
-            self.server.end_stream(id, failure, None, &mut self.down).unwrap();
+            self.server.end_stream(id, failure, tag.as_ref(), &mut self.down).unwrap();
         } else if let Some(status) = failure.or_else(|| streams.then(|| Status::internal("no"))) {
             self.down.status(&ReplyHead::ok(call.id), &status, u32::MAX);
         } else {
-            self.down.reply(&ReplyHead::ok(call.id), None).finish(u32::MAX).unwrap();
+            let tag = tag.filter(|tag| tag.as_bytes().len() < 1024);
+            self.down.reply(&ReplyHead::ok(call.id), tag.as_ref()).finish(u32::MAX).unwrap();
         }
         call.down.ended = true;
         call.running = false;
@@ -236,8 +243,10 @@ impl World {
     }
 
     fn accept(&mut self, pick: usize) {
-        let Some(call) = pick_mut(&mut self.calls, pick) else { return };
-        if self.server.accept_stream(call.id, None, &mut self.down).is_ok() {
+        let number = pick % self.calls.len().max(1);
+        let Some(call) = self.calls.get_mut(number) else { return };
+        let tag = tag(u32::try_from(number).unwrap(), 0);
+        if self.server.accept_stream(call.id, tag.as_ref(), &mut self.down).is_ok() {
             assert!(call.running && !call.opened);
             call.opened = true;
         }
@@ -291,6 +300,17 @@ const BODY_BYTES_MAX: u32 = 8 + 40_000;
 
 fn head(call: u32) -> RequestHead {
     RequestHead::new(call, MethodId(1))
+}
+
+/// What a frame of this call carries as metadata, if it does: its number, now and then in a block that
+/// is over the bound and is left out.
+fn tag(number: u32, amount: u16) -> Option<MetadataBuilder> {
+    let large: &[u8] = if amount & 0x70 == 0x70 { &[0; 1_200] } else { &[] };
+    number.is_multiple_of(3).then(|| {
+        let mut block = MetadataBuilder::new();
+        block.insert("tag-bin", &[&number.to_le_bytes(), large].concat()).unwrap();
+        block
+    })
 }
 
 /// A message: its call, its place in the stream, and some bytes more.

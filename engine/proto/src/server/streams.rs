@@ -8,7 +8,10 @@ use corewire_codec::{
 };
 
 use super::{Beside, OneWayTable, Phase, ServerConnection, ServerInput};
-use crate::streams::{Delivery, MessageWriter, NotSent, StreamKind, StreamTable, message};
+use crate::CloseReason;
+use crate::streams::{
+    Delivery, MessageWriter, NotSent, StreamAccounts, StreamKind, StreamTable, message,
+};
 
 /// Kept out of the way of calls on connections that never streamed.
 #[cold]
@@ -164,8 +167,9 @@ impl<T> ServerConnection<T> {
         self.beside.as_ref().map_or(0, |beside| beside.streams.held_bytes())
     }
 
-    /// The accounts of the credit that streams share, for checks.
-    pub(crate) fn accounts(&self) -> Option<(u32, u32, u32)> {
+    /// The accounts of the credit that streams share, for checks; `None` before the first stream.
+    #[must_use]
+    pub fn stream_accounts(&self) -> Option<StreamAccounts> {
         self.beside.as_ref().map(|beside| beside.streams.accounts())
     }
 
@@ -265,11 +269,11 @@ impl<T> ServerConnection<T> {
         }
     }
 
-    /// Ends all parked calls with one status, for a drain whose deadline has passed. Drop the works,
-    /// write what is left, and close.
+    /// Ends all parked calls with one status, for a drain whose deadline has passed, or a grace that has
+    /// (REQ-76). Drop the works, write what is left, and close.
     pub fn finish_all(&mut self, status: &Status, out: &mut SendBuffer) -> Vec<T> {
         let mut works = Vec::with_capacity(self.in_flight());
-        if matches!(self.phase, Phase::Closed(_)) {
+        if matches!(self.phase, Phase::Closed(reason) if reason != CloseReason::DrainDeadline) {
             return works;
         }
         for (call, work) in self.in_flight.drain() {

@@ -41,18 +41,26 @@ fn a_connection_that_reaches_its_age() {
     assert!(pair.client.conn.is_drained());
 }
 
-/// REQ-62: a call that does not end within the grace is given up with the connection.
+/// REQ-62, REQ-76: a call that does not end within the grace is told so, and given up.
 #[test]
 fn the_grace_is_over() {
     let mut pair = Pair::with(aging(), client_config());
     pair.settle();
     pair.stream(StreamKind::Server, 1);
+    pair.call(2);
     pair.drive(secs(610) - Duration::from_nanos(1));
     assert_eq!(pair.server.conn.close_reason(), None);
     pair.drive(Duration::from_nanos(1));
     assert_eq!(pair.server.conn.close_reason(), Some(CloseReason::DrainDeadline));
     assert_eq!(pair.server.conn.poll_timeout(), None);
-    assert_eq!(pair.server.conn.unpark_all().count(), 1);
+    let status = corewire_codec::Status::unavailable("the grace is over");
+    let mut works = pair.server.conn.finish_all(&status, &mut pair.server.out);
+    works.sort_unstable();
+    assert_eq!(works, [1, 2]);
+    assert_eq!(pair.server.conn.unpark_all().count(), 0);
+    pair.settle();
+    assert_eq!((pair.status(1).1, pair.status(2).1), (status.clone(), status));
+    assert!(pair.client.conn.is_drained());
 }
 
 /// REQ-61, REQ-62: a server that shuts down has a deadline of its own; age no longer matters.
@@ -68,7 +76,7 @@ fn age_while_draining() {
     assert_eq!(pair.server.conn.in_flight(), 1);
 }
 
-/// REQ-61: a drain leaves open streams their time: they go on in both directions, and those that are
+/// REQ-61, REQ-76: a drain leaves open streams their time: they go on in both directions, and those that are
 /// still open at its deadline get a status instead of silence.
 #[test]
 fn a_drain_with_streams_open() {
@@ -107,7 +115,7 @@ fn times(seed: u64, id: u64) -> (Duration, Duration) {
     let identity = ServerIdentity { connection_id: id };
     server.conn = ServerConnection::new(Rc::new(config), identity, now);
     let mut hello = SendBuffer::new();
-    let _ = ClientConnection::<()>::new(Arc::default(), &mut hello, now);
+    let _ = ClientConnection::<()>::new(Arc::default(), 0, &mut hello, now);
     server.feed(hello.first_chunk(), now);
     let ping = server.conn.poll_timeout().unwrap();
     // Kept busy, it pings no more until its age.
@@ -136,11 +144,11 @@ fn jitter_spreads_pings_and_ages() {
     assert!(pings.len() > 45 && ages.len() > 25, "{} and {}", pings.len(), ages.len());
     assert_eq!(times(7, 11), all[11]);
     assert_ne!(times(8, 11), all[11]);
-    // A client's follows from its own seed.
-    let ping = |jitter_seed| {
+    // A client's follow from its own seed, and differ from connection to connection.
+    let ping = |jitter_seed, id| {
         let config = ClientConfig { jitter_seed, ..client_config() };
         let (mut out, now) = (SendBuffer::new(), Instant::now());
-        let mut client = ClientConnection::<()>::new(Arc::new(config), &mut out, now);
+        let mut client = ClientConnection::<()>::new(Arc::new(config), id, &mut out, now);
         let mut recv = corewire_codec::RecvBuffer::new();
         let mut server = super::pair::ServerSide::new(server_config(), now);
         server.feed(out.first_chunk(), now);
@@ -148,9 +156,11 @@ fn jitter_spreads_pings_and_ages() {
         let _ = client.handle_frame(&mut recv, &mut out, now);
         client.poll_timeout().unwrap() - now
     };
-    assert_eq!(ping(1), ping(1));
-    assert_ne!(ping(1), ping(2));
-    assert!(ping(3) > secs(54) && ping(3) <= secs(60));
+    assert_eq!(ping(1, 0), ping(1, 0));
+    assert_ne!(ping(1, 0), ping(2, 0));
+    let pings: std::collections::BTreeSet<_> = (0..50).map(|id| ping(0, id)).collect();
+    assert!(pings.len() > 45, "{}", pings.len());
+    assert!(pings.iter().all(|ping| (secs(54)..=secs(60)).contains(ping)));
 }
 
 /// Idle connections are many: what streams and one-way calls need is made when the first one comes.

@@ -138,19 +138,80 @@ fn nothing_follows_a_blaming_go_away() {
     assert_eq!(pair.server.conn.unpark_all().count(), 1);
 }
 
-/// REQ-60: a client that goes away has its calls finished.
+/// REQ-75: a client that goes away says so once, begins nothing more, and has its calls finished; the
+/// server takes its end for the orderly one that it is, also when the socket is reset.
 #[test]
 fn a_client_that_goes_away_gets_its_answers() {
+    for reset in [false, true] {
+        let mut pair = Pair::ready();
+        let call = pair.call(1);
+        pair.client.conn.leave(&mut pair.client.out);
+        pair.client.conn.leave(&mut pair.client.out);
+        let go_away = Head::GoAway(GoAway { accepted: 0, rule: 0 });
+        assert_eq!(said_later(&pair.client.out)[1..], [go_away]);
+        assert_eq!(pair.client.conn.begin_call(2, None), Err(NoSlot::Closed));
+        assert!(!pair.client.conn.has_slot() && !pair.client.conn.is_drained());
+        pair.settle();
+        assert_eq!(pair.server.conn.close_reason(), None);
+        pair.answer(call);
+        pair.settle();
+        assert!(pair.echoed(1) && pair.client.conn.is_drained());
+        match reset {
+            true => pair.server.conn.handle_error(ErrorKind::ConnectionReset),
+            false => pair.server.conn.handle_eof(),
+        }
+        assert_eq!(pair.server.conn.close_reason(), Some(CloseReason::Drained));
+    }
+}
+
+/// REQ-75: before the server's hello the same holds for the early calls.
+#[test]
+fn a_client_that_goes_away_before_the_hello() {
+    let mut pair = Pair::new();
+    pair.server.serve = Serve::Echo;
+    pair.call(1);
+    pair.client.conn.leave(&mut pair.client.out);
+    assert_eq!(pair.client.conn.begin_call(2, None), Err(NoSlot::Closed));
+    assert!(!pair.client.conn.has_slot() && !pair.client.conn.is_drained());
+    pair.settle();
+    assert!(pair.echoed(1) && pair.client.conn.is_ready() && pair.client.conn.is_drained());
+    assert_eq!(pair.client.conn.begin_call(2, None), Err(NoSlot::Closed));
+    pair.client.conn.handle_eof();
+    assert_eq!(pair.client.conn.close_reason(), Some(CloseReason::Drained));
+}
+
+/// REQ-75: who breaks off with calls in flight has not left in good order, whatever it said.
+#[test]
+fn a_client_that_goes_away_and_breaks_off() {
     let mut pair = Pair::ready();
-    let call = pair.call(1);
-    pair.client.out.go_away(&GoAway { accepted: 0, rule: 0 }, "bye");
+    pair.call(1);
+    pair.client.conn.leave(&mut pair.client.out);
     pair.settle();
-    assert_eq!(pair.server.conn.close_reason(), None);
-    pair.answer(call);
+    pair.server.conn.handle_error(ErrorKind::ConnectionReset);
+    let reason = pair.server.conn.close_reason();
+    assert_eq!(reason, Some(CloseReason::Transport(ErrorKind::ConnectionReset)));
+}
+
+/// A server that was seen to work is come back to at once; one that only greets is not.
+#[test]
+fn what_proves_a_server() {
+    let mut pair = Pair::ready();
+    assert!(!pair.client.conn.is_proven());
+    pair.server.conn.drain(&mut pair.server.out);
     pair.settle();
-    assert!(pair.echoed(1));
-    pair.server.conn.handle_eof();
-    assert_eq!(pair.server.conn.close_reason(), Some(CloseReason::PeerLeft));
+    assert!(!pair.client.conn.is_proven(), "it took nothing");
+    let mut pair = Pair::ready();
+    pair.call(1);
+    pair.settle();
+    assert!(!pair.client.conn.is_proven());
+    pair.server.conn.drain(&mut pair.server.out);
+    pair.settle();
+    assert!(pair.client.conn.is_proven(), "it took a call");
+    let mut pair = Pair::ready();
+    pair.server.serve = Serve::Echo;
+    pair.call(1);
+    pair.settle();
+    assert!(pair.client.conn.is_proven(), "it answered one");
 }
 
 /// REQ-60: blamed by the peer, with a rule that is known and one that is not.

@@ -96,7 +96,7 @@ impl Pair {
         client.timeouts.jitter_percent = 0;
         let now = Instant::now();
         let mut out = SendBuffer::new();
-        let conn = ClientConnection::new(std::sync::Arc::new(client), &mut out, now);
+        let conn = ClientConnection::new(std::sync::Arc::new(client), 0, &mut out, now);
         let (recv, outcomes, events) = (RecvBuffer::new(), BTreeMap::new(), Vec::new());
         let client = ClientSide { conn, recv, out, outcomes, events };
         Self { start: now, now, server: ServerSide::new(server, now), client }

@@ -33,6 +33,27 @@ fn pings_are_answered_with_their_value() {
     assert_eq!(said_later(&pair.client.out), pongs);
 }
 
+/// REQ-56: a peer that pings and reads nothing cannot have more answers held for it than a few.
+#[test]
+fn pings_of_a_peer_that_reads_nothing_are_not_all_answered() {
+    let mut pair = Pair::ready();
+    pair.settle();
+    let pings = bytes(|out| (0..1_000).for_each(|value| out.ping(value)));
+    pair.server.feed(&pings, pair.now);
+    pair.client.feed(&pings, pair.now);
+    assert_eq!((pair.server.out.len(), pair.client.out.len()), (16 * 16, 16 * 16));
+    // Everything leaves: the next ping is answered.
+    pair.server.out.clear();
+    pair.client.out.clear();
+    pair.server.conn.handle_write(true, false, pair.now);
+    pair.client.conn.handle_write(true, false, pair.now);
+    let ping = bytes(|out| out.ping(7));
+    pair.server.feed(&ping, pair.now);
+    pair.client.feed(&ping, pair.now);
+    assert_eq!((pair.server.out.len(), pair.client.out.len()), (16, 16));
+    assert_eq!(pair.client.conn.close_reason(), None);
+}
+
 /// REQ-58, rule 30: a peer that answers no ping is given up, at the time and not before.
 #[test]
 fn no_pong_ends_the_connection() {

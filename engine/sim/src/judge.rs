@@ -1,0 +1,144 @@
+//! The judgement of how calls ended.
+
+use corewire_codec::{Rule, StatusCode, reply_flags};
+use corewire_engine::{CallFailure, CloseReason, NotSent, Outcome, Reply};
+
+use crate::core::Core;
+use crate::ledger::{Call, End, Ledger, State};
+use crate::message::{Ask, Behaviour, CallKind, is_answer};
+use crate::serve;
+use crate::service::explains;
+use crate::trace::{Note, Violated};
+
+/// The caller gave up.
+pub(crate) fn given_up(core: &Core, ledger: &Ledger, id: u64) {
+    if let Some(call) = ledger.calls.borrow_mut().get_mut(&id) {
+        core.note(Note::GivenUp { call: id, sent: call.encoded });
+        call.state = State::GivenUp;
+        call.over_at = Some(core.now());
+    }
+    ledger.step();
+}
+
+/// Judges how a call ended; no outcome is a panic of the caller's own code.
+pub(crate) fn ended(core: &Core, ledger: &Ledger, id: u64, outcome: Option<Outcome>) {
+    ledger.step();
+    let mut calls = ledger.calls.borrow_mut();
+    let Some(call) = calls.get_mut(&id) else { return };
+    let end = match &outcome {
+        None => End::Panicked,
+        Some(Ok(_)) if call.kind == CallKind::OneWay => End::Written,
+        Some(Ok(reply)) => {
+            let refused = reply.head.flags & reply_flags::REFUSED != 0;
+            End::Reply {
+                code: reply.head.code,
+                refused: refused && reply.head.code != StatusCode::Ok,
+            }
+        }
+        Some(Err(CallFailure::NotSent(_))) => End::NotSent,
+        Some(Err(CallFailure::Refused)) => End::Refused,
+        Some(Err(CallFailure::Unknown(_))) => End::Unknown,
+        Some(Err(CallFailure::DeadlineExceeded { sent })) => End::Expired { sent: *sent },
+    };
+    core.note(Note::Ended { call: id, end });
+    if call.state != State::Open {
+        core.violated(Violated::Once, || format!("call {id} ended again: {end:?}"));
+    }
+    call.state = State::Ended(end);
+    call.over_at = Some(core.now());
+    if call.tainted {
+        return;
+    }
+    if end.promises_not_run() && call.begun {
+        core.violated(Violated::Truth, || {
+            format!("call {id} ran, and its caller was told {end:?}")
+        });
+    }
+    match &outcome {
+        Some(Ok(_)) if call.kind == CallKind::OneWay => {}
+        Some(Ok(reply)) => judge_reply(core, ledger, call, id, reply),
+        Some(Err(failure)) => judge_failure(core, call, id, failure),
+        None => {}
+    }
+}
+
+/// Whether the call's time is over, to the resolution of the wire.
+fn is_over(core: &Core, call: &Call) -> bool {
+    call.deadline.is_some_and(|deadline| deadline <= core.now() + 1_000)
+}
+
+fn judge_reply(core: &Core, ledger: &Ledger, call: &Call, id: u64, reply: &Reply) {
+    let (code, refused) = (reply.head.code, reply.head.flags & reply_flags::REFUSED != 0);
+    if code == StatusCode::Ok {
+        let own = Ask::read_answer_bytes(&reply.body)
+            .is_some_and(|bytes| is_answer(&reply.body, id, bytes));
+        if !own || !call.answered {
+            core.violated(Violated::Echo, || format!("call {id} got another one's answer"));
+        }
+    }
+    let streams = matches!(call.kind, CallKind::Stream(_));
+    let of_script = || {
+        let asks = ledger.asks.borrow();
+        asks.get(&id).is_some_and(|ask| serve::explains(ask, code))
+    };
+    // What a server passes on has its reason at another one.
+    let passed_on = call.hops > 0
+        && [StatusCode::Aborted, StatusCode::Unavailable, StatusCode::ResourceExhausted]
+            .contains(&code);
+    let explained = match code {
+        StatusCode::DeadlineExceeded => is_over(core, call),
+        StatusCode::Unavailable => refused || passed_on || call.begun && core.may_stop_handlers(),
+        // For want of room, or because it waited for too long.
+        StatusCode::ResourceExhausted if refused => !call.begun,
+        StatusCode::Unimplemented => refused && streams && !core.plan.streams,
+        _ if !call.begun || refused => false,
+        _ if streams && call.behaviour == Behaviour::Echo => of_script(),
+        code => explains(call.behaviour, code) || passed_on,
+    };
+    if !explained {
+        core.violated(Violated::Status, || {
+            format!("call {id} to {:?} got {code:?}", call.behaviour)
+        });
+    }
+}
+
+fn judge_failure(core: &Core, call: &Call, id: u64, failure: &CallFailure) {
+    match failure {
+        CallFailure::DeadlineExceeded { sent } => {
+            if !is_over(core, call) {
+                core.violated(Violated::Deadline, || format!("call {id} expired before its time"));
+            }
+            // One that is called not sent may be encoded: a channel asks how large a call is before it
+            // knows what its server takes.
+            if *sent && !call.encoded {
+                core.violated(Violated::Truth, || {
+                    format!("call {id}: sent is {sent}, which is not so")
+                });
+            }
+        }
+        CallFailure::Unknown(reason) => judge_reason(core, id, *reason),
+        CallFailure::NotSent(NotSent::NoConnection(why)) => {
+            // The reason of the last connection's end is in the text.
+            let broken = why.split("rule ").nth(1).and_then(|rest| rest.split(':').next());
+            let rule = broken.and_then(|number| number.parse().ok()).and_then(Rule::from_number);
+            judge_rule(core, id, rule);
+        }
+        CallFailure::NotSent(_) | CallFailure::Refused => {}
+    }
+}
+
+fn judge_reason(core: &Core, id: u64, reason: CloseReason) {
+    match reason {
+        CloseReason::PeerMisbehaved(rule) => judge_rule(core, id, Some(rule)),
+        CloseReason::BlamedByPeer(rule) => judge_rule(core, id, rule),
+        _ => {}
+    }
+}
+
+/// Both sides are well behaved; only the time may be held against them.
+fn judge_rule(core: &Core, id: u64, rule: Option<Rule>) {
+    let slow = [Rule::HelloTimeout, Rule::FrameTimeout, Rule::IdleTimeout, Rule::WriteTimeout];
+    if let Some(rule) = rule.filter(|rule| !slow.contains(rule)) {
+        core.violated(Violated::Blame, || format!("the connection of call {id} broke {rule}"));
+    }
+}

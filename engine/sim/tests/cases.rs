@@ -1,0 +1,12 @@
+//! What seeds have found stays found: each as the few calls that show it.
+
+use corewire_sim::{Case, run_case};
+
+#[test]
+fn every_case_that_is_written_down_holds() {
+    for case in Case::ALL {
+        let report = run_case(case, None);
+        assert_eq!(report.violation, None, "{case:?}, last: {:#?}", report.last);
+        assert!(report.notes > 20, "{case:?} does something: {} events", report.notes);
+    }
+}

@@ -1,0 +1,196 @@
+//! How much a connection may do at a time, and how much it and its shard may hold.
+
+use std::time::Duration;
+
+/// How much one connection may do before another has its turn, and how much it and its shard may hold.
+///
+/// What is held is counted in bytes by a formula, not by asking the allocator:
+///
+/// - a call whose handler pends: [`call_bytes`](Self::call_bytes) and the bytes of its request, until
+///   its handler is dropped or done. A handler that is ready at once holds nothing;
+/// - a request of more than [`receive_bytes`](Self::receive_bytes): all its bytes, from when its length is
+///   known until it is handled;
+/// - messages of streams that came and that nobody has taken out;
+/// - what is written and not sent.
+///
+/// A connection that reaches its bound, and every connection that wants something while the shard has
+/// reached its own, is not read from for up to [`patience`](Self::patience): its client is slowed down by
+/// its own socket. If that is not enough, its requests are read and refused with `ResourceExhausted`, as
+/// not run and with a hint when to try again, until there is room. So a bound is exceeded by one request
+/// and by what handlers that run already answer. All of it is counted; see
+/// [`ShardCounters`](crate::ShardCounters).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budgets {
+    /// Frames handled per connection and turn. Default 128.
+    pub frames_per_turn: usize,
+    /// Receive operations per connection and turn. Default 4.
+    pub receives_per_turn: usize,
+    /// Bytes that one receive takes at most, and the size of the shard's shared receive buffers.
+    /// Default 132 KiB: bodies of 64 and 128 KiB are usual, and two of the one or one of the other
+    /// fit with their headers.
+    pub receive_bytes: usize,
+    /// Unsent bytes of a connection above which nothing more is read from it. Default 1 MiB. One
+    /// reply more than this may be held, since a reply is written whole.
+    pub unsent_bytes_max: usize,
+    /// Bytes sent per connection and turn. Default 528 KiB, as much as may be received.
+    pub send_bytes_per_turn: usize,
+    /// Connections accepted per turn. Default 64.
+    pub accepts_per_turn: usize,
+    /// What a call whose handler pends is counted with, beside the bytes of its request. Default 1 KiB.
+    pub call_bytes: usize,
+    /// Bytes that the pending calls of one connection may hold. Default 32 MiB.
+    pub connection_bytes_max: usize,
+    /// Bytes that all connections of a shard may hold together. Default 256 MiB; at least as many as the
+    /// largest frame has that the server accepts.
+    pub shard_bytes_max: usize,
+    /// Calls that may pend on a shard at once. Default 65,536.
+    pub shard_calls_max: usize,
+    /// How long a connection is not read from before its requests are refused. Default 20 ms; at most 10 s.
+    pub patience: Duration,
+    /// When to turn requests away because they waited too long for their shard. Default `None`: never.
+    pub queue_delay: Option<QueueDelay>,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self {
+            frames_per_turn: 128,
+            receives_per_turn: 4,
+            receive_bytes: 132 * 1024,
+            unsent_bytes_max: 1024 * 1024,
+            send_bytes_per_turn: 4 * 132 * 1024,
+            accepts_per_turn: 64,
+            call_bytes: 1024,
+            connection_bytes_max: 32 * 1024 * 1024,
+            shard_bytes_max: 256 * 1024 * 1024,
+            shard_calls_max: 65_536,
+            patience: Duration::from_millis(20),
+            queue_delay: None,
+        }
+    }
+}
+
+/// When a shard sheds load: how long requests may wait, and for how long they may wait longer.
+///
+/// A request of usual priority (3) that waited for more than `target` is refused with
+/// `ResourceExhausted`, as not run, if the shard has had no turn without such waiting for the length of
+/// `interval`. A burst is served, however long its last request waits; a queue that stands is cut down to
+/// what can be answered in time. Each priority below the usual one halves the target, each above
+/// doubles it: as the queue grows, the lowest are turned away first, and once that keeps the queue
+/// short the higher ones are not touched at all.
+///
+/// The wait is counted from when the shard saw that the connection had something to read. What a
+/// request waited before, in the network or behind a connection's bound, is not known here.
+///
+/// The rule is that of *controlled delay* (Nichols and Jacobson, "Controlling Queue Delay", ACM Queue
+/// 2012) in the form that suits servers: a request that waited too long is turned away at once, since
+/// its caller, unlike a flow of packets, does not slow down for the loss of one in many.
+///
+/// Handlers that take longer than the target themselves keep others waiting longer than it: choose a
+/// target that is many times as long as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueDelay {
+    /// How long a request of usual priority may wait. Default 5 ms; 100 µs to 10 s.
+    pub target: Duration,
+    /// How long the queue must have stood. Default 100 ms; at least the target, at most 60 s.
+    pub interval: Duration,
+}
+
+impl Default for QueueDelay {
+    fn default() -> Self {
+        Self { target: Duration::from_millis(5), interval: Duration::from_millis(100) }
+    }
+}
+
+impl Budgets {
+    /// What is wrong with them, if something is; `frame_bytes` is the largest frame that is accepted.
+    pub(crate) fn check(&self, frame_bytes: usize) -> Result<(), String> {
+        let counts = [
+            ("frames_per_turn", self.frames_per_turn),
+            ("receives_per_turn", self.receives_per_turn),
+            ("send_bytes_per_turn", self.send_bytes_per_turn),
+            ("accepts_per_turn", self.accepts_per_turn),
+        ];
+        for (name, value) in counts {
+            if value == 0 {
+                return Err(format!(
+                    "budgets.{name} is 0; it must be at least 1, or the shard does nothing"
+                ));
+            }
+        }
+        if !(4096..=16 << 20).contains(&self.receive_bytes) {
+            let value = self.receive_bytes;
+            return Err(format!(
+                "budgets.receive_bytes is {value}; it must be between 4096 and 16777216"
+            ));
+        }
+        let bounds = [
+            ("connection_bytes_max", self.connection_bytes_max, 1),
+            ("shard_bytes_max", self.shard_bytes_max, frame_bytes),
+            ("shard_calls_max", self.shard_calls_max, 1),
+        ];
+        for (name, value, least) in bounds {
+            if value < least {
+                return Err(format!(
+                    "budgets.{name} is {value}; it must be at least {least}, or nothing could be answered"
+                ));
+            }
+        }
+        if self.patience > PATIENCE_MAX {
+            let value = self.patience;
+            return Err(format!(
+                "budgets.patience is {value:?}; it must be at most {PATIENCE_MAX:?}"
+            ));
+        }
+        self.queue_delay.map_or(Ok(()), |delay| delay.check())
+    }
+}
+
+impl QueueDelay {
+    fn check(&self) -> Result<(), String> {
+        let Self { target, interval } = *self;
+        if !(Duration::from_micros(100)..=Duration::from_secs(10)).contains(&target) {
+            return Err(format!(
+                "budgets.queue_delay.target is {target:?}; it must be between 100 µs and 10 s"
+            ));
+        }
+        if !(target..=Duration::from_secs(60)).contains(&interval) {
+            return Err(format!(
+                "budgets.queue_delay.interval is {interval:?}; it must be between the target ({target:?}) and 60 s"
+            ));
+        }
+        Ok(())
+    }
+}
+
+const PATIENCE_MAX: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_out_of_range_is_named_with_its_range() {
+        let frame = 16 << 20;
+        assert_eq!(Budgets::default().check(frame), Ok(()));
+        let shedding = |target, interval| Budgets {
+            queue_delay: Some(QueueDelay { target, interval }),
+            ..Budgets::default()
+        };
+        let ms = Duration::from_millis;
+        let wrong = [
+            ("frames_per_turn", Budgets { frames_per_turn: 0, ..Budgets::default() }),
+            ("receive_bytes", Budgets { receive_bytes: 4095, ..Budgets::default() }),
+            ("connection_bytes_max", Budgets { connection_bytes_max: 0, ..Budgets::default() }),
+            ("shard_bytes_max", Budgets { shard_bytes_max: frame - 1, ..Budgets::default() }),
+            ("shard_calls_max", Budgets { shard_calls_max: 0, ..Budgets::default() }),
+            ("patience", Budgets { patience: Duration::from_secs(11), ..Budgets::default() }),
+            ("queue_delay.target", shedding(Duration::ZERO, ms(100))),
+            ("queue_delay.interval", shedding(ms(5), ms(4))),
+        ];
+        for (name, budgets) in wrong {
+            let text = budgets.check(frame).expect_err(name);
+            assert!(text.starts_with(&format!("budgets.{name} is ")), "{text}");
+        }
+    }
+}

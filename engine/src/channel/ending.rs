@@ -1,0 +1,192 @@
+//! How a channel's connections end: with their server's go-away, with the channel, or by themselves.
+
+use corewire_codec::{CancelReason, SendBuffer};
+use corewire_proto::{ClientConnection, CloseReason};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use super::state::{ChannelState, Link};
+use super::{Channel, ChannelCore};
+use crate::failure::{CallFailure, NotSent};
+use crate::io::Token;
+
+/// How many connections of a channel may wait for the last of their calls. While there are as many, the
+/// next server that goes away is waited for.
+const RETIRED_MAX: usize = 16;
+
+/// A connection whose server has gone away, with calls in flight that it will still answer.
+#[derive(Debug)]
+pub(crate) struct Retired {
+    token: Token,
+    proto: Box<ClientConnection<usize>>,
+    out: SendBuffer,
+}
+
+impl Retired {
+    #[cold]
+    pub(super) fn find(
+        all: &mut [Self],
+        token: Token,
+    ) -> Option<(&mut ClientConnection<usize>, &mut SendBuffer)> {
+        let retired = all.iter_mut().find(|retired| retired.token == token)?;
+        Some((&mut retired.proto, &mut retired.out))
+    }
+
+    /// Nobody waits any more for the call with this id and key, if it is one of this connection's.
+    pub(super) fn abandon(&mut self, core: &ChannelCore, call: u32, key: usize) {
+        if self.proto.work_mut(call).copied() == Some(key) {
+            self.proto.abandon(call, CancelReason::Dropped, &mut self.out);
+            core.local.mark_dirty(self.token);
+        }
+    }
+}
+
+impl ChannelState {
+    /// The server of this connection takes no new calls. Those that it refused are told so; if others are
+    /// in flight, they are left to it, and the next ones get another connection at once.
+    pub(crate) fn handle_go_away(&mut self, core: &Rc<ChannelCore>, of: Token, now: Instant) {
+        while let Some((proto, _)) = self.connection(of)
+            && let Some(key) = proto.poll_refused()
+        {
+            self.complete(key, Err(CallFailure::Refused));
+        }
+        if !matches!(self.link, Link::Up { token, .. } if token == of) {
+            return;
+        }
+        self.retire(core, now);
+        // Those in the line have their turn on the next connection.
+        self.wake_waiting(usize::MAX);
+        self.room.drain(..).for_each(Waker::wake);
+    }
+
+    fn retire(&mut self, core: &Rc<ChannelCore>, now: Instant) {
+        let is_needed = matches!(&self.link, Link::Up { proto, .. } if !proto.is_drained());
+        if !is_needed || self.closed || self.retired.len() >= RETIRED_MAX {
+            return;
+        }
+        let link = core::mem::replace(&mut self.link, Link::Connecting { token: None });
+        if let Link::Up { token, proto } = link {
+            let retry_at =
+                core.backoff.borrow_mut().handle_end(proto.is_proven(), &core.config, now);
+            let why = "the server is shutting down".to_owned();
+            self.link = Link::Down { retry_at, why };
+            let out = core::mem::take(&mut self.out);
+            self.retired.push(Retired { token, proto, out });
+        }
+        if !core.released.get() {
+            // After a failure the calls themselves try again, when the back-off lets them.
+            let _ = self.want_connection(core, now);
+        }
+    }
+
+    /// Why no call begins on a connection that drains.
+    #[cold]
+    pub(super) fn going_away(&self, core: &ChannelCore) -> CallFailure {
+        match self.closed {
+            true => CallFailure::NotSent(NotSent::Closed),
+            false => CallFailure::going_away(&core.address),
+        }
+    }
+
+    /// A connection ended, or could not be made. Its calls in flight fail.
+    pub(crate) fn handle_end(
+        &mut self,
+        core: &ChannelCore,
+        of: Token,
+        reason: CloseReason,
+        now: Instant,
+    ) {
+        if self.is_current(of) {
+            return self.handle_down(core, reason, now);
+        }
+        if let Some(index) = self.retired.iter().position(|retired| retired.token == of) {
+            let retired = self.retired.swap_remove(index);
+            self.fail_calls(*retired.proto, reason);
+            self.wake_closing();
+        }
+    }
+
+    fn fail_calls(&mut self, mut proto: ClientConnection<usize>, reason: CloseReason) {
+        for failed in proto.fail_all() {
+            let failure = match failed.may_have_run {
+                true => CallFailure::Unknown(reason),
+                false => CallFailure::Refused,
+            };
+            self.complete(failed.work, Err(failure));
+        }
+    }
+
+    /// The channel's connection ended, or could not be made. The next call connects again, after the
+    /// back-off if the server was not seen to work.
+    pub(crate) fn handle_down(&mut self, core: &ChannelCore, reason: CloseReason, now: Instant) {
+        let link = core::mem::replace(&mut self.link, Link::Connecting { token: None });
+        let mut proven = false;
+        if let Link::Up { proto, .. } = link {
+            proven = proto.is_proven();
+            self.fail_calls(*proto, reason);
+        }
+        self.out.clear();
+        let retry_at = core.backoff.borrow_mut().handle_end(proven, &core.config, now);
+        self.link = Link::Down { retry_at, why: reason.to_string() };
+        self.wake_waiting(usize::MAX);
+        self.room.drain(..).for_each(Waker::wake);
+        self.wake_closing();
+    }
+
+    fn is_gone(&self) -> bool {
+        self.is_down() && self.retired.is_empty()
+    }
+
+    fn wake_closing(&mut self) {
+        if self.is_gone() {
+            self.closing.drain(..).for_each(Waker::wake);
+        }
+    }
+
+    /// No call begins any more; those in flight are finished.
+    fn close(&mut self, core: &ChannelCore) {
+        self.closed = true;
+        // Who waits for a slot or for the connection learns that there will be none.
+        self.wake_waiting(usize::MAX);
+        self.room.drain(..).for_each(Waker::wake);
+        if self.is_writing() {
+            // A caller's code closes the channel while it writes a request, which goes first.
+            return;
+        }
+        match &mut self.link {
+            Link::Up { token, proto } => {
+                proto.leave(&mut self.out);
+                core.local.mark_dirty(*token);
+            }
+            Link::Connecting { token: Some(token) } => core.local.mark_dirty(*token),
+            Link::Connecting { token: None } | Link::Down { .. } => {}
+        }
+    }
+}
+
+impl Channel {
+    /// Closes the channel, for all its clones: tells the server that no more calls come, lets those in
+    /// flight finish, and waits until they have and the connection is gone.
+    ///
+    /// Calls that have not been sent, and those that are made from now on, fail with
+    /// [`NotSent::Closed`]. Dropping the future does not stop the closing. A call without a deadline may
+    /// keep it waiting for ever; whoever cannot wait bounds it, and drops the calls.
+    ///
+    /// A channel whose last handle is dropped says the same to its server and does not wait.
+    pub async fn close(&self) {
+        self.core().state.borrow_mut().close(self.core());
+        poll_fn(|context| {
+            let state = &mut *self.core().state.borrow_mut();
+            if state.is_gone() {
+                return Poll::Ready(());
+            }
+            self.core().local.note_known_wait();
+            state.closing.retain(|waker| !waker.will_wake(context.waker()));
+            state.closing.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}

@@ -1,0 +1,132 @@
+//! How a call begins: whether it does, and what becomes of it then.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use corewire_codec::{Payload, RequestHead, Status, request_flags};
+use corewire_proto::StreamKind;
+
+use super::{STREAM, ServerConn, Times};
+use crate::calls::Polled;
+use crate::dispatch::{Incoming, ReplySlot};
+use crate::io::Io;
+use crate::stream::{Side, StreamCell, StreamEnds};
+use crate::turn::Shared;
+
+impl<S: 'static> ServerConn<S> {
+    /// Gives a call to its handler, unless it must be turned away.
+    #[inline]
+    pub(super) fn begin_call<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut Shared<I>,
+        request: RequestHead,
+        payload: Payload<'_>,
+        mut deadline: Option<Instant>,
+        times: Times,
+    ) {
+        let waited = shared.now.saturating_duration_since(times.came);
+        if times.received < shared.now {
+            let known = shared.now.saturating_duration_since(times.received);
+            deadline = deadline.and_then(|by| by.checked_sub(known));
+        }
+        if let Some(status) = self.turn_away(shared, &request, waited, deadline) {
+            self.refuse(shared, &request, &status);
+            return;
+        }
+        let held = shared.config.budgets.call_bytes.saturating_add(payload.len());
+        let stream = match request.flags & STREAM {
+            0 => None,
+            _ => self.open_stream(shared, &request),
+        };
+        let mut incoming = Incoming {
+            request,
+            payload: Some(payload),
+            deadline,
+            peer: self.peer,
+            shard: shared.config.info.id,
+            connection_id: self.proto.connection_id(),
+            streams: stream.as_ref().map(|(kind, cell)| StreamEnds::new(*kind, cell)),
+            metadata_bytes_max: self.proto.peer_metadata_bytes_max(),
+        };
+        let frame_bytes_max = self.proto.peer_frame_bytes_max();
+        let mut reply = ReplySlot::new(&mut self.send, request.call, frame_bytes_max);
+        let polled = shared.calls.begin(
+            &*shared.dispatch,
+            &mut incoming,
+            self.token,
+            &mut reply,
+            &shared.counters,
+        );
+        if request.flags & request_flags::ONE_WAY != 0 && reply.is_refused() {
+            shared.counters.one_way_dropped.add(1);
+        }
+        let stream = stream.map(|(_, cell)| cell);
+        match polled {
+            Polled::Parked(mut parked) => {
+                parked.stream = stream;
+                parked.held = held;
+                self.held = self.held.saturating_add(held);
+                shared.holdings.begin_call(held);
+                // A layer may have moved it.
+                self.proto.park(request.call, incoming.deadline, parked);
+            }
+            Polled::Done => {
+                if let Some(stream) = stream {
+                    stream.close();
+                    self.proto.finish_stream(request.call);
+                }
+            }
+        }
+    }
+
+    /// The ends of a call's streams.
+    #[cold]
+    fn open_stream<I: Io<Socket = S>>(
+        &mut self,
+        shared: &Shared<I>,
+        request: &RequestHead,
+    ) -> Option<(StreamKind, Rc<StreamCell>)> {
+        let kind = StreamKind::from_request_flags(request.flags)?;
+        self.streams.get_or_insert_default();
+        let halves = (kind.client_sends(), kind.server_sends());
+        let local = Rc::clone(shared.calls.local());
+        Some((kind, StreamCell::new(local, self.token, request.call, Side::Server, halves)))
+    }
+
+    /// Why a call is not even given to its handler, if it is not.
+    #[inline]
+    fn turn_away<I: Io<Socket = S>>(
+        &self,
+        shared: &mut Shared<I>,
+        request: &RequestHead,
+        waited: Duration,
+        deadline: Option<Instant>,
+    ) -> Option<Status> {
+        if self.lacks_room(shared) {
+            shared.counters.calls_refused.add(1);
+            return Some(self.no_room(shared));
+        }
+        if waited.is_zero() {
+            return None;
+        }
+        shared.judge_wait(request.priority, waited, deadline)
+    }
+
+    /// Answers a call that is not run.
+    #[cold]
+    fn refuse<I: Io<Socket = S>>(
+        &mut self,
+        shared: &Shared<I>,
+        request: &RequestHead,
+        status: &Status,
+    ) {
+        if request.flags & request_flags::ONE_WAY != 0 {
+            shared.counters.one_way_dropped.add(1);
+            return;
+        }
+        self.proto.refuse(request.call, status, &mut self.send);
+        if request.flags & STREAM != 0 {
+            self.proto.finish_stream(request.call);
+        }
+    }
+}
