@@ -69,7 +69,7 @@
 //! - **On tokio** (feature `tokio`): `SharedChannel::on_tokio`. The same handle; the connection is a
 //!   task of the runtime, and there is no further thread.
 //! - **On one thread that may block** (feature `blocking`): `blocking::Channel`. No thread, no
-//!   queue and no executor; one call at a time, and three further system calls before each.
+//!   queue and no executor; one call at a time beside its streams, and three further system calls before each.
 //!
 //! What these cost in time was not measured yet.
 //!
@@ -105,8 +105,10 @@
 //! }
 //! ```
 //!
-//! [`Streaming`] says what a stream costs, how it ends, and who waits for whom. Streams are carried by a
-//! [`Channel`], on a shard; one-way calls by channels of every kind.
+//! [`Streaming`] says what a stream costs, how it ends, and who waits for whom. Channels of every kind carry
+//! both. Off a shard the streams have the same name in another module: `shared::Streaming`, which is `Send`,
+//! for a `SharedChannel` (`stream.next().await`, or `.wait()` on a plain thread), and `blocking::Streaming`, an
+//! iterator, for a blocking channel. [`StreamTransport`] is for code that is generic over them.
 //!
 //! # Where next
 //!
