@@ -400,7 +400,7 @@ async fn what_a_call_carries<C: StreamTransport>(feed: FeedClient<C>, _world: Wo
     let loaded = feed.with(options);
     let opened = loaded.describe().with_response().await.unwrap();
     assert_eq!(opened.metadata().text("answer"), Some("opened"));
-    assert_eq!(collect(opened.value).await, [expected.clone()]);
+    assert_eq!(collect(opened.value).await, std::slice::from_ref(&expected));
     let replied = loaded.report(numbers::<C>(5)).with_response().await.unwrap();
     assert_eq!(replied.value, (10, expected.clone()));
     assert_eq!(replied.metadata().text("answer"), Some("replied"));
