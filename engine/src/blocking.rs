@@ -1,6 +1,10 @@
 //! A channel that its caller's thread drives, on std alone: no other thread, no executor.
 
-use corewire_codec::{FrameWriter, RequestHead, Status, request_flags};
+mod stream;
+
+use corewire_codec::{
+    Encoding, FrameWriter, Payload, RequestHead, Status, StatusCode, request_flags,
+};
 use corewire_proto::{ClientConfig, CloseReason};
 use std::cell::RefCell;
 use std::fmt;
@@ -21,10 +25,18 @@ use crate::address::{Address, IntoAddress};
 use crate::backoff::{Backoff, random_seed};
 use crate::config::{ChannelConfig, Reply};
 use crate::failure::{CallFailure, ConnectError, NotSent};
-use crate::session::{RECEIVE_BYTES, SEND_BYTES_MAX, SLICES_MAX, Session};
+use crate::session::{Events, RECEIVE_BYTES, SEND_BYTES_MAX, SLICES_MAX, Session};
 use crate::transport::{Outcome, Pending, Transport};
 
-/// One connection that carries one call at a time, each on the thread that makes it.
+use self::stream::Cell;
+pub use self::stream::{StreamCall, StreamReader, StreamWriter};
+
+/// One connection that carries one call at a time, each on the thread that makes it, and beside it any
+/// number of calls that stream.
+///
+/// Nothing moves but while this thread waits for something of the channel: for a reply, a message, or
+/// for credit. Whatever it waits for, it takes in what comes for all calls. So a stream that nobody reads
+/// holds up no other call: what came for it waits here, up to its window.
 ///
 /// It connects when the first call needs it, and again after the connection was lost, with the same
 /// back-off as the other channels. Clones share the connection and stay on their thread; a second
@@ -56,6 +68,7 @@ impl Channel {
             link: None,
             retry_at: None,
             why: String::new(),
+            links: 0,
             backoff: Backoff::new(random_seed()),
             scratch: Vec::new(),
         };
@@ -225,11 +238,53 @@ impl Stream {
     }
 }
 
+/// What is kept for a call in flight.
+#[derive(Debug)]
+enum Work {
+    /// The one that this thread waits for.
+    Unary,
+    Stream(Rc<Cell>),
+}
+
+/// What a connection brings: the outcome of the unary call is put down, the rest goes into the streams'
+/// cells.
+struct Deliver<'a>(&'a mut Option<Outcome>);
+
+impl Events<Work> for Deliver<'_> {
+    fn done(&mut self, work: Work, outcome: Outcome) {
+        match work {
+            Work::Unary => *self.0 = Some(outcome),
+            Work::Stream(cell) => cell.finish(outcome),
+        }
+    }
+
+    fn opened(&mut self, work: &mut Work, payload: Payload<'_>) {
+        if let Work::Stream(cell) = work {
+            cell.open(payload);
+        }
+    }
+
+    fn message(&mut self, work: &mut Work, encoding: Encoding, cost: u32, payload: Payload<'_>) {
+        if let Work::Stream(cell) = work {
+            cell.push(encoding, cost, payload);
+        }
+    }
+
+    fn end(&mut self, work: Work, code: StatusCode, payload: &Payload<'_>) {
+        if let Work::Stream(cell) = work {
+            cell.end(code, payload);
+        }
+    }
+
+    /// Senders ask for credit whenever something came.
+    fn writable(&mut self, _: Option<u32>) {}
+}
+
 /// A connection and the time-out that its socket has.
 #[derive(Debug)]
 struct Link {
     stream: Stream,
-    session: Session<()>,
+    session: Session<Work>,
     /// `None` before the first is set.
     timeout: Option<Option<Duration>>,
 }
@@ -256,7 +311,7 @@ impl Link {
             Ok(0) => self.session.handle_eof(),
             Ok(count) => {
                 self.session.recv.extend_from_slice(scratch.get(..count).unwrap_or(&[]));
-                self.session.handle_received(Instant::now(), |(), outcome| *done = Some(outcome));
+                self.session.handle_received(Instant::now(), &mut Deliver(done));
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -302,6 +357,8 @@ struct Client {
     /// After a failure: not before then.
     retry_at: Option<Instant>,
     why: String,
+    /// How many connections there were: a stream belongs to one of them.
+    links: u64,
     backoff: Backoff,
     /// What is received into.
     scratch: Vec<u8>,
@@ -338,7 +395,7 @@ impl Client {
             let written = link.session.one_way(head, deadline, now, encode);
             return written.map_err(CallFailure::NotSent).and_then(|()| self.push(deadline));
         }
-        if let Err((_, failure)) = link.session.request(head, deadline, now, (), encode) {
+        if let Err((_, failure)) = link.session.request(head, deadline, now, Work::Unary, encode) {
             return Err(CallFailure::NotSent(failure));
         }
         self.run(deadline)
@@ -369,8 +426,7 @@ impl Client {
                 link.session.handle_error(&error);
             }
             if let Some(reason) = link.session.close_reason() {
-                link.session.fail_all(reason, |(), outcome| done = Some(outcome));
-                self.handle_down(reason);
+                self.handle_down_with(reason, &mut done);
                 // A reply that came together with the end of the connection was taken above.
                 return done.unwrap_or(Err(CallFailure::Unknown(reason)));
             }
@@ -393,7 +449,7 @@ impl Client {
             // What the server said before it left tells whether it has run the call.
             Err(error) => link.look(scratch, done).and(Err(error)),
         };
-        link.session.handle_timeout(Instant::now(), |(), outcome| *done = Some(outcome));
+        link.session.handle_timeout(Instant::now(), &mut Deliver(done));
         match moved {
             Err(error) if is_timeout(&error) => {
                 link.session.handle_write(0, Instant::now());
@@ -410,13 +466,14 @@ impl Client {
             if let Err(error) = link.look(&mut self.scratch, &mut None) {
                 link.session.handle_error(&error);
             }
-            // Nothing is in flight, so a server that goes away is left at once.
-            if link.session.is_draining() {
+            // When nothing is in flight, a server that goes away is left at once.
+            if link.session.is_draining() && link.session.in_flight() == 0 {
                 link.session.close();
             }
             match link.session.close_reason() {
                 Some(reason) => self.handle_down(reason),
                 None if link.session.has_slot() => return Ok(()),
+                None if link.session.is_draining() => return Err(self.going_away()),
                 // Each slot waits for the answer to a call that was given up.
                 None => return Err(CallFailure::NotSent(NotSent::QueueFull)),
             }
@@ -440,6 +497,7 @@ impl Client {
         match outcome {
             Ok(link) => {
                 tracing::debug!(server = %self.address, "connected");
+                self.links += 1;
                 self.link = Some(link);
                 Ok(())
             }
@@ -467,6 +525,14 @@ impl Client {
         Ok(())
     }
 
+    /// Its streams are finished before it is left.
+    fn going_away(&self) -> CallFailure {
+        CallFailure::NotSent(NotSent::NoConnection(format!(
+            "the server at {} is shutting down; its calls are finished first",
+            self.address
+        )))
+    }
+
     fn not_connected(&self) -> CallFailure {
         let wait = self.retry_at.map(|at| at.saturating_duration_since(Instant::now()));
         let wait = wait.map_or_else(String::new, |wait| format!("; the next try is in {wait:.0?}"));
@@ -475,7 +541,13 @@ impl Client {
     }
 
     fn handle_down(&mut self, reason: CloseReason) {
-        let Some(link) = self.link.take() else { return };
+        self.handle_down_with(reason, &mut None);
+    }
+
+    /// The connection is over, and with it all its calls.
+    fn handle_down_with(&mut self, reason: CloseReason, done: &mut Option<Outcome>) {
+        let Some(mut link) = self.link.take() else { return };
+        link.session.fail_all(reason, &mut Deliver(done));
         tracing::debug!(server = %self.address, %reason, "connection closed");
         self.down(link.session.is_proven(), reason.to_string());
     }

@@ -276,10 +276,10 @@ impl<S: 'static> ClientConn<S> {
             match proto.handle_frame(recv, out, shared.now) {
                 ClientInput::NeedBytes | ClientInput::Closed(_) => return true,
                 ClientInput::Handled => {}
-                ClientInput::Opened { call, .. } => {
+                ClientInput::Opened { call, payload } => {
                     let key = proto.work_mut(call).copied();
                     if let Some(stream) = state.stream(key) {
-                        stream.open();
+                        stream.open(payload);
                     }
                 }
                 ClientInput::StreamData { call, encoding, cost, payload } => {

@@ -1,5 +1,7 @@
 //! A thread that runs a shard without a server and makes the calls of other threads.
 
+mod bridge;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -9,6 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Instant;
+
+use corewire_proto::StreamKind;
 
 use crate::address::{Address, IntoAddress};
 use crate::channel::Channel;
@@ -150,6 +154,10 @@ impl Pump {
                 Control::Open { channel, address, config } => self.open(channel, address, *config),
                 // A call that is not here yet will be seen to be abandoned.
                 Control::Cancel(id) => drop(self.tasks.remove(id)),
+                // A stream's ends wake its task.
+                #[cfg(feature = "tokio")]
+                Control::Stream(_) => {}
+                Control::Spawn(future) => self.local.spawn(future.0).detach(),
                 Control::Close(channel) => self.closing.push(channel),
             }
         }
@@ -181,24 +189,32 @@ impl Pump {
         let (id, tasks) = (command.id, Rc::clone(&self.tasks));
         let task = self.local.spawn(async move {
             command.done.begun = true;
-            let outcome = carry(&channel, &mut command).await;
-            command.done.complete(outcome);
+            if let Some(outcome) = carry(&channel, &mut command).await {
+                command.done.complete(outcome);
+            }
             tasks.handle_end(id);
         });
         self.tasks.running.borrow_mut().insert(id, task);
     }
 }
 
-/// Makes one call. What the queue took is no longer its time.
-async fn carry(channel: &Channel, command: &mut Command) -> Outcome {
+/// Makes one call; answers how it ended, unless that was told already. What the queue took is no longer
+/// its time.
+async fn carry(channel: &Channel, command: &mut Command) -> Option<Outcome> {
     let body = core::mem::take(&mut command.body);
     let timeout = command.deadline.map(|by| by.saturating_duration_since(Instant::now()));
     if timeout.is_some_and(|timeout| timeout.is_zero()) {
-        return Err(CallFailure::DeadlineExceeded { sent: false });
+        return Some(Err(CallFailure::DeadlineExceeded { sent: false }));
+    }
+    if let (Some(kind), Some(port)) =
+        (StreamKind::from_request_flags(command.head.flags), command.done.take_port())
+    {
+        bridge::carry(channel, kind, command.head, command.deadline, body, port).await;
+        return None;
     }
     let encode = |frame: &mut corewire_codec::FrameWriter<'_>| {
         body.write_to(frame);
         Ok::<_, NotSent>(())
     };
-    channel.call(command.head, timeout, encode).await
+    Some(channel.call(command.head, timeout, encode).await)
 }

@@ -110,7 +110,6 @@ pub mod sim;
 mod sleep;
 #[cfg(feature = "shard")]
 mod spin;
-#[cfg(feature = "shard")]
 mod stream;
 #[cfg(feature = "shard")]
 mod supervisor;
@@ -130,8 +129,16 @@ pub use error::StartError;
 pub use failure::{CallFailure, ConnectError, NotSent};
 pub use shard::{ShardId, ShardInfo, Spin};
 #[cfg(any(feature = "shard", feature = "tokio"))]
-pub use shared::SharedChannel;
+pub use shared::{
+    QueueReceiver, QueueSender, SharedChannel, SharedStreamCall, SharedStreamReader,
+    SharedStreamWriter, queue,
+};
+pub use stream::{
+    Closed, Message, Opening, ReadMessages, StreamFailure, StreamHandle, WriteMessages,
+};
 pub use transport::{MethodName, Outcome, Pending, Transport};
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+pub use wait::{block_on, is_driver};
 
 #[cfg(feature = "shard")]
 pub use {
@@ -145,6 +152,6 @@ pub use {
         ClientShard, Ended, EngineConfig, MakeDispatch, Running, RunningShard, run_on_shard, start,
     },
     sleep::{Sleep, sleep},
-    stream::{Closed, Message, StreamCall, StreamEnds, StreamFailure, StreamReader, StreamWriter},
+    stream::{StreamCall, StreamEnds, StreamReader, StreamWriter},
     tasks::{Task, spawn},
 };

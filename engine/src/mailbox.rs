@@ -4,7 +4,7 @@
 use std::task::Waker;
 
 use crate::failure::{CallFailure, NotSent};
-use crate::shared::Command;
+use crate::shared::{Command, Spawned};
 #[cfg(feature = "shard")]
 use crate::{address::Address, config::ChannelConfig};
 
@@ -21,6 +21,11 @@ pub(crate) enum Control {
     Open { channel: u32, address: Address, config: Box<ChannelConfig> },
     /// Nobody waits for this call any more.
     Cancel(u64),
+    /// The caller's ends of this stream want something. At most one for each until the driver looks.
+    #[cfg(feature = "tokio")]
+    Stream(u64),
+    /// What sends a call's stream runs beside the connection; one for each call that streams.
+    Spawn(Spawned),
     /// No handle of this channel is left. Calls that were made before are still carried.
     #[cfg(feature = "shard")]
     Close(u32),
@@ -113,6 +118,19 @@ impl Mailbox {
             return false;
         }
         !crate::wait::is_shard()
+    }
+}
+
+impl Mailbox {
+    /// Whether each of the driver's calls is a task with a waker of its own.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn has_tasks(&self) -> bool {
+        match &self.bell {
+            #[cfg(feature = "shard")]
+            Bell::Shard(_) => true,
+            #[cfg(feature = "tokio")]
+            Bell::Tokio(_) => false,
+        }
     }
 }
 

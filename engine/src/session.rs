@@ -1,7 +1,12 @@
 //! One connection of a client, as drivers without shards use it: the state machine with its buffers.
 
-use corewire_codec::{FrameWriter, RecvBuffer, RequestHead, SendBuffer, Status};
-use corewire_proto::{ClientConfig, ClientConnection, ClientInput, CloseReason};
+use corewire_codec::{
+    CancelReason, EncodedBody, Encoding, FrameTooLarge, FrameWriter, Limits, Payload, RecvBuffer,
+    RequestHead, SendBuffer, Status, StatusCode,
+};
+use corewire_proto::{
+    ClientConfig, ClientConnection, ClientInput, CloseReason, NotSent as NoMessage, StreamKind,
+};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -19,12 +24,27 @@ pub(crate) const RECEIVE_BYTES: usize = 64 * 1024;
 pub(crate) const SLICES_MAX: usize = 32;
 pub(crate) const SEND_BYTES_MAX: usize = 1024 * 1024;
 
+/// Who hears of what a connection brings.
+pub(crate) trait Events<T> {
+    /// A call ended by a reply, or without one.
+    fn done(&mut self, work: T, outcome: Outcome);
+    /// The server's handler took a call that streams.
+    fn opened(&mut self, work: &mut T, payload: Payload<'_>);
+    /// A message of a server's stream; its cost is to be consumed.
+    fn message(&mut self, work: &mut T, encoding: Encoding, cost: u32, payload: Payload<'_>);
+    /// A call ended with its server's stream.
+    fn end(&mut self, work: T, code: StatusCode, payload: &Payload<'_>);
+    /// There is credit again for one stream, or for any.
+    fn writable(&mut self, call: Option<u32>);
+}
+
 /// One connection and what it carries. `T` is kept for each call in flight.
 #[derive(Debug)]
 pub(crate) struct Session<T> {
     proto: ClientConnection<T>,
     pub(crate) recv: RecvBuffer,
     pub(crate) out: SendBuffer,
+    own: Limits,
 }
 
 impl<T> Session<T> {
@@ -32,7 +52,7 @@ impl<T> Session<T> {
         let mut out = SendBuffer::new();
         // A number of its own, so that no two connections have the same jitter.
         let proto = ClientConnection::new(Arc::clone(config), random_seed(), &mut out, now);
-        Self { proto, recv: RecvBuffer::new(), out }
+        Self { proto, recv: RecvBuffer::new(), out, own: config.limits }
     }
 
     /// Whether the server's hello came; its limits are not known before.
@@ -76,7 +96,11 @@ impl<T> Session<T> {
         if let Err(failure) = check_metadata(&head, &self.proto.peer().limits) {
             return Err((Some(work), failure));
         }
-        let Ok(call) = self.proto.begin_call(work, deadline) else {
+        let begun = match StreamKind::from_request_flags(head.flags) {
+            None => self.proto.begin_call(work, deadline),
+            Some(kind) => self.proto.begin_stream(kind, work, deadline),
+        };
+        let Ok(call) = begun else {
             return Err((None, NotSent::QueueFull));
         };
         head.call = call;
@@ -126,30 +150,89 @@ impl<T> Session<T> {
     }
 
     /// Nobody waits for this call any more.
-    #[cfg(feature = "tokio")]
     pub(crate) fn cancel(&mut self, call: u32) -> Option<T> {
-        self.proto.abandon(call, corewire_codec::CancelReason::Dropped, &mut self.out)
+        self.proto.abandon(call, CancelReason::Dropped, &mut self.out)
     }
 
-    /// Handles what was received; `done` hears of each call that ends.
-    pub(crate) fn handle_received(&mut self, now: Instant, mut done: impl FnMut(T, Outcome)) {
+    /// The limits of this side, and the server's.
+    pub(crate) fn limits(&self) -> (&Limits, &Limits) {
+        (&self.own, &self.proto.peer().limits)
+    }
+
+    /// A reader has taken messages of this cost.
+    pub(crate) fn consume(&mut self, call: u32, cost: u32) {
+        self.proto.consume(call, cost, &mut self.out);
+    }
+
+    /// Whether a message of this stream may be sent now.
+    pub(crate) fn has_credit(&self, call: u32) -> bool {
+        self.proto.send_credit(call) != 0
+    }
+
+    /// Appends a message; there must be credit. One that the server does not accept is not sent, and ends
+    /// the stream.
+    pub(crate) fn message(
+        &mut self,
+        call: u32,
+        encoding: Encoding,
+        body: EncodedBody,
+    ) -> Result<(), FrameTooLarge> {
+        match self.proto.begin_message(call, encoding, false, &mut self.out) {
+            Ok(mut message) => {
+                body.write_to(message.frame());
+                message.finish()
+            }
+            // Its call is over, and so is whoever sent it.
+            Err(NoMessage::Ended | NoMessage::NoCredit) => Ok(()),
+        }
+    }
+
+    /// Ends this side's half of a stream.
+    pub(crate) fn end_stream(&mut self, call: u32, failure: Option<&Status>) {
+        // A call that is over has no half to end.
+        let _ = self.proto.end_stream(call, failure, None, &mut self.out);
+    }
+
+    /// Calls that somebody waits for.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn in_flight(&self) -> usize {
+        self.proto.in_flight()
+    }
+
+    /// Bytes of messages that were received and not consumed.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn held_bytes(&self) -> u32 {
+        self.proto.held_stream_bytes()
+    }
+
+    /// Handles what was received; `events` hears of it.
+    pub(crate) fn handle_received(&mut self, now: Instant, events: &mut impl Events<T>) {
         loop {
             match self.proto.handle_frame(&mut self.recv, &mut self.out, now) {
                 ClientInput::NeedBytes => break self.proto.handle_rest(&self.recv, now),
                 ClientInput::Closed(_) => break,
-                // No call of a channel opens a stream.
-                ClientInput::Handled
-                | ClientInput::Ready
-                | ClientInput::Opened { .. }
-                | ClientInput::StreamData { .. }
-                | ClientInput::StreamEnd { .. }
-                | ClientInput::Writable { .. } => {}
+                ClientInput::Handled | ClientInput::Ready => {}
+                ClientInput::Opened { call, payload } => {
+                    if let Some(work) = self.proto.work_mut(call) {
+                        events.opened(work, payload);
+                    }
+                }
+                ClientInput::StreamData { call, encoding, cost, payload } => {
+                    match self.proto.work_mut(call) {
+                        Some(work) => events.message(work, encoding, cost, payload),
+                        None => self.proto.consume(call, cost, &mut self.out),
+                    }
+                }
+                ClientInput::StreamEnd { work, code, payload } => {
+                    events.end(work, code, &payload);
+                }
+                ClientInput::Writable { call } => events.writable(call),
                 ClientInput::Reply { work, head, payload } => {
-                    done(work, Ok(Reply::new(head, payload)));
+                    events.done(work, Ok(Reply::new(head, payload)));
                 }
                 ClientInput::GoAway => {
                     while let Some(work) = self.proto.poll_refused() {
-                        done(work, Err(CallFailure::Refused));
+                        events.done(work, Err(CallFailure::Refused));
                     }
                 }
             }
@@ -157,10 +240,10 @@ impl<T> Session<T> {
     }
 
     /// Does what its time has come for.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, mut done: impl FnMut(T, Outcome)) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, events: &mut impl Events<T>) {
         self.proto.handle_timeout(&mut self.out, now);
         while let Some(work) = self.proto.poll_expired(&mut self.out, now) {
-            done(work, Err(CallFailure::DeadlineExceeded { sent: true }));
+            events.done(work, Err(CallFailure::DeadlineExceeded { sent: true }));
         }
     }
 
@@ -190,13 +273,13 @@ impl<T> Session<T> {
     }
 
     /// Ends all calls of a connection that is over.
-    pub(crate) fn fail_all(&mut self, reason: CloseReason, mut done: impl FnMut(T, Outcome)) {
+    pub(crate) fn fail_all(&mut self, reason: CloseReason, events: &mut impl Events<T>) {
         for failed in self.proto.fail_all() {
             let failure = match failed.may_have_run {
                 true => CallFailure::Unknown(reason),
                 false => CallFailure::Refused,
             };
-            done(failed.work, Err(failure));
+            events.done(failed.work, Err(failure));
         }
     }
 }

@@ -8,7 +8,10 @@
 //! ```
 //!
 //! The request is encoded where the call is made, the reply is decoded where it is awaited; the
-//! driver moves bytes only.
+//! driver moves bytes only. A call that streams has a pipe of its own between the two, see `stream.rs`.
+
+mod queue;
+mod stream;
 
 use corewire_codec::{EncodedBody, FrameWriter, RequestHead, Status};
 use corewire_proto::CloseReason;
@@ -28,6 +31,10 @@ use crate::failure::{CallFailure, NotSent};
 use crate::mailbox::{Control, Mailbox};
 use crate::transport::{Outcome, Pending, Transport};
 use crate::wait::block_on;
+
+pub use queue::{QueueReceiver, QueueSender, queue};
+pub(crate) use stream::{Event, Outgoing, Port, Spawned};
+pub use stream::{SharedStreamCall, SharedStreamReader, SharedStreamWriter};
 
 /// A channel that any thread may use. Cheap to clone; clones share one connection.
 ///
@@ -110,6 +117,7 @@ pub(crate) struct Command {
 enum Sink {
     Future(oneshot::Sender<Outcome>),
     Callback(Box<dyn FnOnce(Outcome) + Send>),
+    Stream(Port),
 }
 
 /// Where a call's outcome goes, exactly once: a driver that ends with calls left says so.
@@ -128,7 +136,40 @@ impl fmt::Debug for Completion {
 impl Completion {
     /// Whether nobody waits any more.
     pub(crate) fn is_abandoned(&self) -> bool {
-        matches!(&self.sink, Some(Sink::Future(sender)) if sender.is_closed())
+        match &self.sink {
+            Some(Sink::Future(sender)) => sender.is_closed(),
+            Some(Sink::Stream(port)) => port.is_abandoned(),
+            Some(Sink::Callback(_)) | None => false,
+        }
+    }
+
+    /// The same, for a driver that tells it how the call ends.
+    #[cfg(feature = "shard")]
+    pub(crate) fn take_port(&mut self) -> Option<Port> {
+        match self.sink.take() {
+            Some(Sink::Stream(port)) => Some(port),
+            sink => {
+                self.sink = sink;
+                None
+            }
+        }
+    }
+
+    /// The driver's end of a call that streams.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn port(&self) -> Option<&Port> {
+        match &self.sink {
+            Some(Sink::Stream(port)) => Some(port),
+            _ => None,
+        }
+    }
+
+    /// The call ended with its server's stream.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn end_stream(mut self, failure: Option<Status>) {
+        if let Some(Sink::Stream(port)) = self.sink.take() {
+            port.finish(Event::End(failure));
+        }
     }
 
     pub(crate) fn complete(mut self, outcome: Outcome) {
@@ -144,6 +185,7 @@ impl Completion {
                 let called = catch_unwind(AssertUnwindSafe(|| callback(outcome)));
                 called.unwrap_or_else(|_| tracing::error!("a callback of a call panicked"));
             }
+            Some(Sink::Stream(port)) => port.finish(Event::Outcome(outcome)),
             None => {}
         }
     }
@@ -198,7 +240,7 @@ impl Drop for Waiting {
 }
 
 /// Names calls that may be cancelled. One counter for the process: a name must not be used twice.
-static IDS: AtomicU64 = AtomicU64::new(0);
+static IDS: AtomicU64 = AtomicU64::new(1);
 
 impl Handle {
     /// Encodes a request and hands it to the driver. What goes wrong goes into `sink`, too.
@@ -212,24 +254,36 @@ impl Handle {
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
     {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let id = IDS.fetch_add(1, Ordering::Relaxed);
-        let done = Completion { sink: Some(sink), begun: false };
         match EncodedBody::encode(encode) {
-            Ok(body) => self.mailbox.call(Command {
-                #[cfg(feature = "shard")]
-                channel: self.channel,
-                id,
-                head,
-                deadline,
-                body,
-                done,
-            }),
+            Ok(body) => self.submit_encoded(head, timeout, body, sink),
             Err(status) => {
                 let failure = NotSent::Encode(status.to_string());
+                let done = Completion { sink: Some(sink), begun: false };
                 done.complete(Err(CallFailure::NotSent(failure)));
+                (0, None)
             }
         }
+    }
+
+    /// Hands a request to the driver; answers its name and its deadline.
+    fn submit_encoded(
+        &self,
+        head: RequestHead,
+        timeout: Option<Duration>,
+        body: EncodedBody,
+        sink: Sink,
+    ) -> (u64, Option<Instant>) {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        self.mailbox.call(Command {
+            #[cfg(feature = "shard")]
+            channel: self.channel,
+            id,
+            head,
+            deadline,
+            body,
+            done: Completion { sink: Some(sink), begun: false },
+        });
         (id, deadline)
     }
 }

@@ -1,4 +1,5 @@
-//! Streams of calls on a shard: their ends for the layer above, and their way through a connection.
+//! Streams of calls: what their ends are for the layer above, whoever drives the connection, and those of
+//! a shard with their way through a connection.
 //!
 //! ```text
 //!  reader ◀─ inbox ◀── frames ◀─┐              a StreamCell for each call, shared by both sides;
@@ -13,20 +14,48 @@
 //! are `Bytes` are not copied), and waits when 32 KiB are there. The connection moves messages on as
 //! credit and the unsent budget allow, 16 KiB of a stream at a time. What a reader takes out is granted
 //! again in the connection's next turn.
+//!
+//! Callers of the other channels have ends of their own, `shared/stream.rs` and `blocking/stream.rs`; all
+//! of them are [`ReadMessages`], [`WriteMessages`] and [`StreamHandle`].
 
+#[cfg(feature = "shard")]
 mod cell;
+#[cfg(feature = "shard")]
+mod ends;
+#[cfg(feature = "shard")]
 mod queue;
 
 use bytes::Bytes;
-use corewire_codec::{EncodedBody, Encoding, Status};
-use corewire_proto::StreamKind;
-use std::rc::Rc;
+use corewire_codec::{EncodedBody, Encoding, Extras, Status};
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+use corewire_codec::{Payload, StatusCode};
+use std::fmt;
 use std::task::{Context, Poll};
 
 use crate::transport::Outcome;
 
-pub(crate) use cell::{Side, StreamCell};
-pub(crate) use queue::StreamQueue;
+#[cfg(feature = "shard")]
+pub use ends::{StreamCall, StreamEnds, StreamReader, StreamWriter};
+#[cfg(feature = "shard")]
+pub(crate) use {
+    cell::{Side, StreamCell},
+    queue::StreamQueue,
+};
+
+/// Bytes that may wait for credit or for the socket in a stream's outbox; one message more may be
+/// added. Small, so that a thousand stalled streams hold megabytes and not gigabytes.
+#[cfg(any(feature = "shard", feature = "tokio"))]
+pub(crate) const OUTBOX_BYTES: usize = 32 * 1024;
+
+/// Messages below this are copied out of the shared receive buffer: a small one that waits must not
+/// keep 128 KiB alive.
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+const COPY_BELOW: usize = 16 * 1024;
+
+/// Consumed bytes that are told to the connection while more messages wait; the rest is told when
+/// none is left.
+#[cfg(any(feature = "shard", feature = "tokio"))]
+pub(crate) const CONSUMED_BYTES: u32 = 32 * 1024;
 
 /// One message of a stream, as it came.
 #[derive(Clone, Debug)]
@@ -50,144 +79,91 @@ pub enum StreamFailure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed;
 
-/// The end of a stream that messages are read from.
-///
-/// Dropping it says that nobody reads any more. A client's call is given up with it; a server's goes on,
-/// and what still comes for it is dropped.
-#[derive(Debug)]
-pub struct StreamReader(Rc<StreamCell>);
+/// What came with the opening of a server's stream: its metadata, if there was any.
+pub type Opening = Option<Box<Extras>>;
 
-impl StreamReader {
+/// The end of a stream that messages are read from. Dropping a client's gives the call up.
+pub trait ReadMessages: fmt::Debug + 'static {
     /// The next message, `None` behind the last. A failure is the last item. Cancel-safe: a message
     /// stays until it is answered.
-    pub fn poll_next(
+    fn poll_next(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Message, StreamFailure>>> {
-        self.0.poll_next(context)
-    }
+    ) -> Poll<Option<Result<Message, StreamFailure>>>;
 }
 
-impl Drop for StreamReader {
-    fn drop(&mut self) {
-        self.0.drop_reader();
-    }
-}
-
-/// The end of a stream that messages are written to.
-///
-/// Dropping it without [`end`](Self::end) ends the stream as cancelled.
-#[derive(Debug)]
-pub struct StreamWriter(Rc<StreamCell>);
-
-impl StreamWriter {
-    /// Waits until the stream takes another message: until its outbox has room, which credit and the
-    /// socket empty.
+/// The end of a stream that messages are written to. Dropping it without [`end`](Self::end) ends the
+/// stream as cancelled.
+pub trait WriteMessages: fmt::Debug + 'static {
+    /// Waits until the stream takes another message.
     ///
     /// # Errors
     ///
     /// Nothing more can be sent.
-    pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Closed>> {
-        self.0.poll_ready(context)
-    }
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Closed>>;
 
     /// Has the task woken when the stream takes no more messages, for one that waits elsewhere.
-    pub fn watch(&self, context: &mut Context<'_>) {
-        self.0.watch(context);
-    }
+    fn watch(&self, context: &mut Context<'_>);
 
     /// Gives the stream a message. It is taken also when there is no room, so ask before.
-    pub fn send(&mut self, encoding: Encoding, body: EncodedBody) {
-        self.0.send(encoding, body);
-    }
-
-    /// Says that the handler took the call, before its first message. Only a server does.
-    pub fn accept(&mut self) {
-        self.0.accept();
-    }
+    fn send(&mut self, encoding: Encoding, body: EncodedBody);
 
     /// Ends the stream behind its last message, with the status that stopped it if one did.
-    pub fn end(&mut self, failure: Option<Status>) {
-        self.0.end(failure);
-    }
+    fn end(&mut self, failure: Option<Status>);
 
     /// Waits until the end is written, or nothing more can be sent.
-    pub fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.0.poll_ended(context)
-    }
-}
-
-impl Drop for StreamWriter {
-    fn drop(&mut self) {
-        self.0.end(Some(Status::cancelled("the stream's sender was dropped before its end")));
-    }
-}
-
-/// A server's ends of a call's streams.
-#[derive(Debug)]
-pub struct StreamEnds {
-    /// What the client sends, if it sends a stream.
-    pub reader: Option<StreamReader>,
-    /// What the server sends, if it sends a stream.
-    pub writer: Option<StreamWriter>,
-}
-
-impl StreamEnds {
-    pub(crate) fn new(kind: StreamKind, cell: &Rc<StreamCell>) -> Self {
-        Self {
-            reader: kind.client_sends().then(|| StreamReader(Rc::clone(cell))),
-            writer: kind.server_sends().then(|| StreamWriter(Rc::clone(cell))),
-        }
-    }
+    fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<()>;
 }
 
 /// A client's call that streams. Dropping it gives the call up.
-#[derive(Debug)]
-pub struct StreamCall(Option<Rc<StreamCell>>);
-
-impl StreamCall {
-    /// The call, and the writer if the client sends.
-    pub(crate) fn new(kind: StreamKind, cell: Rc<StreamCell>) -> (Self, Option<StreamWriter>) {
-        let writer = kind.client_sends().then(|| StreamWriter(Rc::clone(&cell)));
-        (Self(Some(cell)), writer)
-    }
+pub trait StreamHandle: fmt::Debug + Unpin + 'static {
+    /// What the server's stream is read from.
+    type Reader: ReadMessages;
 
     /// Waits until the server's handler has answered with a stream: until its opening, its first
-    /// message or its end comes.
+    /// message or its end comes. Answers what came with the opening, once.
     ///
     /// # Errors
     ///
     /// How the call ended before.
-    pub fn poll_opened(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Outcome>> {
-        match &self.0 {
-            Some(cell) => cell.poll_opened(context),
-            None => Poll::Ready(Ok(())),
-        }
-    }
+    fn poll_opened(&mut self, context: &mut Context<'_>) -> Poll<Result<Opening, Outcome>>;
 
     /// Waits for the reply of a call of which only the client streams.
-    pub fn poll_outcome(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
-        match &self.0 {
-            Some(cell) => cell.poll_outcome(context),
-            None => Poll::Pending,
-        }
-    }
+    fn poll_outcome(&mut self, context: &mut Context<'_>) -> Poll<Outcome>;
 
     /// What the server sends.
-    #[must_use]
-    pub fn into_reader(mut self) -> Option<StreamReader> {
-        self.0.take().map(StreamReader)
+    fn into_reader(self) -> Option<Self::Reader>;
+}
+
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+impl Message {
+    /// A message that is to wait for its reader.
+    pub(crate) fn received(encoding: Encoding, payload: Payload<'_>) -> Self {
+        let body = if payload.body().len() < COPY_BELOW {
+            Bytes::copy_from_slice(payload.body())
+        } else {
+            payload.into_body()
+        };
+        Self { encoding, body }
     }
 }
 
-impl Drop for StreamCall {
-    fn drop(&mut self) {
-        // Messages may have come before anybody asked for them: their credit goes back, too.
-        if let Some(cell) = &self.0 {
-            cell.drop_reader();
-        }
+/// The status with which a peer ended its stream; `None` is the ordinary end. It is taken out of the
+/// buffer, for it may wait long.
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+pub(crate) fn end_status(code: StatusCode, payload: &Payload<'_>) -> Option<Status> {
+    match code {
+        StatusCode::Ok => None,
+        code => Some(Status::from_body(code, &Bytes::copy_from_slice(payload.body()))),
     }
 }
 
-#[cfg(test)]
+/// What came with an opening.
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+pub(crate) fn opening(payload: Payload<'_>) -> Opening {
+    let (_, extras) = payload.into_parts();
+    Some(Box::new(extras)).filter(|extras| !extras.is_empty())
+}
+
+#[cfg(all(test, feature = "shard"))]
 mod tests;

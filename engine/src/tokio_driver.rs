@@ -3,6 +3,9 @@
 //! The task is one future, polled for whatever happened: the bell, readiness, the timer. Everything
 //! between two polls is synchronous, as on a shard.
 
+mod streams;
+
+use self::streams::{Deliver, Streams};
 use corewire_proto::{ClientConfig, CloseReason};
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -25,7 +28,6 @@ use crate::line::Line;
 use crate::mailbox::{Bell, Control, Inbox, Mailbox};
 use crate::session::{RECEIVE_BYTES, SEND_BYTES_MAX, SLICES_MAX, Session};
 use crate::shared::{Command, Completion, SharedChannel};
-use crate::transport::Outcome;
 
 mod ending;
 
@@ -62,6 +64,7 @@ impl SharedChannel {
             write_failed: None,
             waiting: Line::default(),
             calls: HashMap::new(),
+            streams: Streams::default(),
             retired: Vec::new(),
             is_retired: false,
             timer: None,
@@ -145,6 +148,14 @@ struct InFlight {
     done: Completion,
 }
 
+/// The connection, if there is one.
+fn session(link: &mut Link) -> Option<&mut Session<InFlight>> {
+    match link {
+        Link::Up { session, .. } => Some(session),
+        Link::Down { .. } | Link::Connecting(_) => None,
+    }
+}
+
 struct Driver {
     address: Address,
     config: ChannelConfig,
@@ -161,6 +172,8 @@ struct Driver {
     waiting: Line,
     /// The ids on the wire of calls in flight, by their names.
     calls: HashMap<u64, u32>,
+    /// The calls that stream, also those that are over and not read to their end.
+    streams: Streams,
     /// Tells the tasks that finish the calls of connections whose servers went away.
     retired: Vec<Mailbox>,
     /// Whether this is such a task: it makes no connection of its own.
@@ -178,7 +191,12 @@ impl Driver {
             let mut again = self.poll_link(context, now);
             self.waiting.expire(now);
             let held = self.begin_waiting(now);
+            self.serve_streams();
             self.flush(context, now);
+            if self.streams.has_ready(self.unsent()) {
+                // Other tasks of the runtime have their turn in between.
+                context.waker().wake_by_ref();
+            }
             again |= held && self.unsent() <= ONE_WAY_UNSENT_MAX;
             again |= self.end_if_over(now);
             if again {
@@ -214,6 +232,7 @@ impl Driver {
     fn is_over(&self) -> bool {
         self.waiting.is_empty()
             && self.calls.is_empty()
+            && self.streams.is_empty()
             && !self.inbox.has_news()
             && self.unsent() == 0
     }
@@ -225,6 +244,13 @@ impl Driver {
         while let Ok(control) = self.inbox.control.try_recv() {
             match control {
                 Control::Cancel(id) => self.cancel(id),
+                Control::Stream(id) if self.streams.has(id) => {
+                    self.streams.settle(id, session(&mut self.link));
+                }
+                Control::Stream(id) => {
+                    self.retired.iter().for_each(|retired| retired.control(Control::Stream(id)));
+                }
+                Control::Spawn(future) => drop(tokio::spawn(future.0)),
                 #[cfg(feature = "shard")]
                 Control::Open { .. } | Control::Close(_) => {}
             }
@@ -250,6 +276,7 @@ impl Driver {
     }
 
     fn cancel(&mut self, id: u64) {
+        self.streams.forget(id, session(&mut self.link));
         if let Some(call) = self.calls.remove(&id) {
             if let Link::Up { session, .. } = &mut self.link {
                 drop(session.cancel(call));
@@ -317,11 +344,7 @@ impl Driver {
 
     fn receive(&mut self, context: &mut Context<'_>, now: Instant) {
         let Link::Up { stream, session } = &mut self.link else { return };
-        let calls = &mut self.calls;
-        let mut done = |call: InFlight, outcome: Outcome| {
-            calls.remove(&call.id);
-            call.done.complete(outcome);
-        };
+        let mut events = Deliver { calls: &mut self.calls, streams: &mut self.streams };
         for round in 0.. {
             if round == RECEIVES_PER_POLL {
                 context.waker().wake_by_ref();
@@ -335,7 +358,7 @@ impl Driver {
             let received = ready.and_then(|()| stream.try_read(session.recv.storage(room)));
             match received {
                 Ok(0) => session.handle_eof(),
-                Ok(_) => session.handle_received(now, &mut done),
+                Ok(_) => session.handle_received(now, &mut events),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => session.handle_error(&error),
             }
@@ -343,7 +366,9 @@ impl Driver {
                 break;
             }
         }
-        session.handle_timeout(now, &mut done);
+        session.handle_timeout(now, &mut events);
+        // Once for all that this turn brought.
+        self.streams.wake_readers();
     }
 
     /// Bytes that wait for the socket.
@@ -376,8 +401,16 @@ impl Driver {
                 done.complete(outcome);
                 continue;
             }
+            let port = done.port().cloned();
             match session.request(head, deadline, now, InFlight { id, done }, encode) {
-                Ok(call) => drop(self.calls.insert(id, call)),
+                Ok(call) => {
+                    self.calls.insert(id, call);
+                    if let Some(port) = port {
+                        let (own, peer) = session.limits();
+                        port.begin(own, peer.in_flight.get());
+                        self.streams.open(id, call, port);
+                    }
+                }
                 Err((Some(call), failure)) => {
                     call.done.complete(Err(CallFailure::NotSent(failure)))
                 }
@@ -385,6 +418,14 @@ impl Driver {
             }
         }
         false
+    }
+
+    fn serve_streams(&mut self) {
+        if let Link::Up { session, .. } = &mut self.link
+            && self.write_failed.is_none()
+        {
+            self.streams.serve(session);
+        }
     }
 
     /// Writes what there is, first and without asking.
@@ -441,7 +482,9 @@ impl Driver {
             tracing::debug!(%server, %reason, "connection closed");
         }
         if let Link::Up { mut session, .. } = link {
-            session.fail_all(reason, |call, outcome| call.done.complete(outcome));
+            let events = &mut Deliver { calls: &mut self.calls, streams: &mut self.streams };
+            session.fail_all(reason, events);
+            self.streams.handle_down();
             self.calls.clear();
         }
         if self.waiting.is_empty() {

@@ -1,7 +1,16 @@
 //! Blocking a plain thread until a future is ready, and which threads must not be blocked.
 
-#[cfg(any(feature = "shard", feature = "tokio"))]
-pub(crate) use parking::block_on;
+pub use parking::block_on;
+
+/// Whether this thread is a shard's or belongs to a tokio runtime, so that connections may need it.
+#[must_use]
+pub fn is_driver() -> bool {
+    #[cfg(feature = "tokio")]
+    if tokio::runtime::Handle::try_current().is_ok() {
+        return true;
+    }
+    is_shard()
+}
 
 /// Whether this thread runs a shard: nothing may block it.
 pub(crate) fn is_shard() -> bool {
@@ -11,7 +20,6 @@ pub(crate) fn is_shard() -> bool {
     false
 }
 
-#[cfg(any(feature = "shard", feature = "tokio"))]
 mod parking {
     use std::future::Future;
     use std::pin::pin;
@@ -29,7 +37,7 @@ mod parking {
     }
 
     /// Polls `future` on this thread until it is ready, or until `until`, and sleeps in between.
-    pub(crate) fn block_on<F: Future>(future: F, until: Option<Instant>) -> Option<F::Output> {
+    pub fn block_on<F: Future>(future: F, until: Option<Instant>) -> Option<F::Output> {
         let mut future = pin!(future);
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut context = Context::from_waker(&waker);

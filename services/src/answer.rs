@@ -8,12 +8,19 @@ pub trait Answer {
     /// What a success carries.
     type Value;
 
+    /// The outcome, and what goes beside it.
+    fn into_parts(self) -> (Result<Self::Value, Status>, Option<Box<Extras>>);
+
     /// Writes the reply.
     fn give<C: Encode<Self::Value>>(self, reply: &mut ReplySlot<'_>);
 }
 
 impl<R> Answer for Result<R, Status> {
     type Value = R;
+
+    fn into_parts(self) -> (Self, Option<Box<Extras>>) {
+        (self, None)
+    }
 
     #[inline]
     fn give<C: Encode<R>>(self, reply: &mut ReplySlot<'_>) {
@@ -33,6 +40,10 @@ pub struct Answered<R> {
 
 impl<R> Answer for Answered<R> {
     type Value = R;
+
+    fn into_parts(self) -> (Result<R, Status>, Option<Box<Extras>>) {
+        (self.outcome, self.extras)
+    }
 
     #[inline]
     fn give<C: Encode<R>>(self, reply: &mut ReplySlot<'_>) {

@@ -93,7 +93,6 @@ impl<C: Transport> Caller<C> {
         self.timeout
     }
 
-    #[cfg(feature = "shard")]
     pub(crate) fn stream_timeout(&self) -> Option<Duration> {
         self.stream_timeout
     }

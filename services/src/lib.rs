@@ -69,7 +69,7 @@
 //! - **On tokio** (feature `tokio`): `SharedChannel::on_tokio`. The same handle; the connection is a
 //!   task of the runtime, and there is no further thread.
 //! - **On one thread that may block** (feature `blocking`): `blocking::Channel`. No thread, no
-//!   queue and no executor; one call at a time, and three further system calls before each.
+//!   queue and no executor; one call at a time beside its streams, and three further system calls before each.
 //!
 //! What these cost in time was not measured yet.
 //!
@@ -105,8 +105,10 @@
 //! }
 //! ```
 //!
-//! [`Streaming`] says what a stream costs, how it ends, and who waits for whom. Streams are carried by a
-//! [`Channel`], on a shard; one-way calls by channels of every kind.
+//! [`Streaming`] says what a stream costs, how it ends, and who waits for whom. Channels of every kind carry
+//! both. Off a shard the streams have the same name in another module: `shared::Streaming`, which is `Send`,
+//! for a `SharedChannel` (`stream.next().await`, or `.wait()` on a plain thread), and `blocking::Streaming`, an
+//! iterator, for a blocking channel. [`StreamTransport`] is for code that is generic over them.
 //!
 //! # Where next
 //!
@@ -147,8 +149,6 @@ pub use corewire_codec::{
 };
 #[cfg(any(feature = "shard", feature = "tokio"))]
 pub use corewire_engine::SharedChannel;
-#[cfg(feature = "blocking")]
-pub use corewire_engine::blocking;
 pub use corewire_engine::{
     Address, Budgets, ChannelConfig, ConnectError, IntoAddress, MethodName, NotSent, Peer, Pending,
     QueueDelay, ShardId, ShardInfo, Spin, StartError, Transport,
@@ -158,7 +158,14 @@ pub use corewire_macros::service;
 pub use description::{ArgumentDescription, CallKind, MethodDescription, ServiceDescription};
 pub use options::CallOptions;
 pub use response::{Response, ResponseCall};
-pub use streaming::{SendError, StreamSender, Streaming};
+#[cfg(feature = "blocking")]
+pub use streaming::blocking;
+#[cfg(any(feature = "shard", feature = "tokio"))]
+pub use streaming::shared;
+pub use streaming::{
+    Beginning, Finish, SendError, SendStream, StreamSender, StreamTransport, Streaming,
+    StreamingCall, StreamingResponse,
+};
 
 #[cfg(feature = "shard")]
 pub use {
@@ -169,12 +176,12 @@ pub use {
     },
     server::{Server, ServerBuilder},
     service::{Arguments, IncomingCall, Methods, Service},
-    streaming::StreamTransport,
 };
 
 /// Payload codecs, and the limits that a hello carries.
 pub mod codec {
     pub use crate::one_way::Unanswered;
+    pub use crate::streaming::{Begun, BegunOn, Replied, Streamed, Watch, Watcher};
     pub use corewire_codec::{
         Codec, ConnectionCredit, Decode, DecodeError, Encode, EncodeError, FrameBytes, InFlight,
         MetadataBytes, Raw, Speedy, StreamCredit,

@@ -45,7 +45,12 @@ impl<R> Response<R> {
         (self.handler_us != 0).then(|| Duration::from_micros(self.handler_us.into()))
     }
 
-    fn read<D: Decode<R>>(mut outcome: Outcome) -> Result<Self, CallError> {
+    /// What came with the opening of a server's stream.
+    pub(crate) fn new(value: R, extras: Option<Box<Extras>>) -> Self {
+        Self { value, extras, handler_us: 0 }
+    }
+
+    pub(crate) fn read<D: Decode<R>>(mut outcome: Outcome) -> Result<Self, CallError> {
         let (extras, handler_us) = match &mut outcome {
             Ok(reply) => (reply.extras.take(), reply.head.handler_us),
             Err(_) => (None, 0),

@@ -1,18 +1,25 @@
 //! Streams of messages: what a method takes or returns in place of one value.
 
-#[cfg(feature = "shard")]
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod call;
 mod channel;
-#[cfg(feature = "shard")]
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
 mod pump;
 #[cfg(feature = "shard")]
 mod serve;
+#[cfg(feature = "shard")]
+mod shard;
+#[cfg(any(feature = "shard", feature = "tokio"))]
+pub mod shared;
+mod transport;
+mod watch;
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+mod wire;
 
 use corewire_codec::Status;
 #[cfg(feature = "shard")]
-use corewire_codec::{Decode, DecodeError, StatusCode};
-#[cfg(feature = "shard")]
-use corewire_engine::{Message, Outcome, StreamFailure, StreamReader};
+use corewire_engine::StreamReader;
 use futures_core::Stream;
 use std::fmt;
 use std::future::poll_fn;
@@ -22,18 +29,21 @@ use std::task::{Context, Poll};
 
 use self::channel::Queue;
 #[cfg(feature = "shard")]
-use crate::caller::{CallError, read_outcome};
+use self::wire::Wire;
 
-#[cfg(feature = "shard")]
-pub use call::StreamTransport;
+pub use call::{Beginning, Finish, Replied, Streamed, StreamingCall, StreamingResponse};
 pub use channel::{SendError, StreamSender};
+pub use transport::{Begun, BegunOn, SendStream, StreamTransport};
+pub use watch::{Watch, Watcher};
 
 /// A stream of messages of one call, to be read, or to be given away.
 ///
 /// As an argument of a method it is what the client sends; in `Result<Streaming<T>, Status>` it is what
 /// the server answers with. Whoever sends makes one with [`from_stream`](Self::from_stream) or
 /// [`channel`](Self::channel); whoever receives reads it with [`next`](Self::next), or as a
-/// [`Stream`]. It belongs to one shard.
+/// [`Stream`]. It belongs to one shard; callers elsewhere have streams of the same name and with the same
+/// rules, `shared::Streaming` for [`SharedChannel`](crate::SharedChannel) and `blocking::Streaming` for the
+/// blocking channel.
 ///
 /// # Items
 ///
@@ -65,15 +75,8 @@ enum Source<T> {
     Stream(BoxStream<T>),
     Queue(Rc<Queue<T>>),
     #[cfg(feature = "shard")]
-    Wire(Wire<T>),
+    Wire(Wire<T, StreamReader>),
     Over,
-}
-
-/// What comes over a connection.
-#[cfg(feature = "shard")]
-struct Wire<T> {
-    reader: StreamReader,
-    decode: fn(Message) -> Result<T, Status>,
 }
 
 impl<T> fmt::Debug for Streaming<T> {
@@ -147,42 +150,9 @@ impl<T> Drop for Streaming<T> {
 
 #[cfg(feature = "shard")]
 impl<T> Streaming<T> {
-    /// Messages in the codec `C` from a connection.
-    pub(crate) fn from_reader<C: Decode<T>>(reader: StreamReader) -> Self {
-        Self { source: Source::Wire(Wire { reader, decode: decode::<C, T> }) }
-    }
-}
-
-#[cfg(feature = "shard")]
-impl<T> Wire<T> {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, Status>>> {
-        self.reader.poll_next(context).map(|item| match item? {
-            Ok(message) => Some((self.decode)(message)),
-            Err(StreamFailure::Status(status)) => Some(Err(status)),
-            Err(StreamFailure::Call(outcome)) => {
-                failure(outcome).map(|error| Err(error.to_status()))
-            }
-        })
-    }
-}
-
-#[cfg(feature = "shard")]
-fn decode<C: Decode<T>, T>(message: Message) -> Result<T, Status> {
-    let codec = message.encoding.codec();
-    let value = if codec == C::ID {
-        C::decode(message.body)
-    } else {
-        Err(DecodeError::unexpected_codec(C::ID, codec))
-    };
-    value.map_err(|error| Status::invalid_argument(format!("a message of the stream: {error}")))
-}
-
-/// Why a call failed that was to bring a stream; `None` if it ended well.
-#[cfg(feature = "shard")]
-fn failure(outcome: Outcome) -> Option<CallError> {
-    match &outcome {
-        Ok(reply) if reply.head.code == StatusCode::Ok => None,
-        _ => read_outcome::<corewire_codec::Raw, bytes::Bytes>(outcome).err(),
+    /// Messages from a connection.
+    fn from_wire(wire: Wire<T, StreamReader>) -> Self {
+        Self { source: Source::Wire(wire) }
     }
 }
 

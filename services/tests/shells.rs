@@ -5,8 +5,8 @@
 mod support;
 
 use corewire::{
-    Address, Bytes, CallError, Channel, ChannelConfig, ClientShard, ClientThread, NotSent,
-    Placement, Running, Server, SharedChannel, StartError, StatusCode, Transport, blocking,
+    Address, Bytes, CallError, ChannelConfig, ClientShard, ClientThread, Limits, NotSent,
+    Placement, Server, SharedChannel, StartError, StatusCode, Transport, blocking,
 };
 use futures_lite::future::{block_on, or, poll_fn, yield_now};
 use std::future::Future;
@@ -16,194 +16,15 @@ use std::sync::mpsc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use support::service::{Habits, SubjectClient, SubjectServer, Target};
+use support::shells::{Family, Shell, World, eventually, serve};
+use support::streams::Seen;
 use support::{PATIENCE, end, until};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shell {
-    /// Code on a shard.
-    Shard,
-    /// A plain thread, whose calls a client thread carries.
-    Thread,
-    /// A task of tokio.
-    Tokio,
-    /// A thread that drives its connection itself.
-    Blocking,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
-    Tcp,
-    Unix,
-}
-
-/// A server and what the scenario knows of it.
-struct World {
-    shell: Shell,
-    family: Family,
-    address: Address,
-    habits: Habits,
-    server: Option<Running>,
-    _files: tempfile::TempDir,
-}
-
-fn serve(address: &Address, habits: &Habits) -> Running {
-    serve_until(address, habits, Duration::from_millis(100))
-}
-
-fn serve_until(address: &Address, habits: &Habits, drain_within: Duration) -> Running {
-    try_to_serve(address, habits, drain_within).unwrap()
-}
-
-fn try_to_serve(
-    address: &Address,
-    habits: &Habits,
-    drain_within: Duration,
-) -> Result<Running, StartError> {
-    let habits = habits.clone();
-    Server::builder()
-        .address(address)
-        .placement(Placement::Unpinned(1))
-        .drain_within(drain_within)
-        .service(move |_| SubjectServer::new(Target::new(habits.clone())))
-        .start()
-}
-
-/// Serves as soon as the one before has left the address.
-fn serve_when_free(address: &Address, habits: &Habits) -> Running {
-    let start = Instant::now();
-    loop {
-        match try_to_serve(address, habits, Duration::from_millis(100)) {
-            Ok(server) => break server,
-            Err(error) => assert!(start.elapsed() < PATIENCE, "{error}"),
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-impl World {
-    fn new(shell: Shell, family: Family) -> Self {
-        let files = tempfile::tempdir().unwrap();
-        let wanted = match family {
-            Family::Tcp => "127.0.0.1:0".parse().unwrap(),
-            Family::Unix => Address::Unix(files.path().join("subject.sock")),
-        };
-        let habits = Habits::default();
-        let server = serve(&wanted, &habits);
-        let address = server.addresses()[0].clone();
-        Self { shell, family, address, habits, server: Some(server), _files: files }
-    }
-
-    fn stop(&mut self) {
-        end(self.server.take().unwrap());
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        if let Some(server) = self.server.take().filter(|_| !std::thread::panicking()) {
-            end(server);
-        }
-    }
-}
-
-fn on_shard<F>(family: Family, scenario: impl FnOnce(SubjectClient<Channel>, World) -> F + 'static)
-where
-    F: Future<Output = ()> + 'static,
-{
-    let world = World::new(Shell::Shard, family);
-    support::client(move || async move {
-        let channel = Channel::new(world.address.clone(), ChannelConfig::default()).unwrap();
-        scenario(SubjectClient::new(channel), world).await;
-    });
-}
-
-fn on_thread<F>(family: Family, scenario: impl FnOnce(SubjectClient<SharedChannel>, World) -> F)
-where
-    F: Future<Output = ()>,
-{
-    let world = World::new(Shell::Thread, family);
-    let thread = ClientThread::start(ClientShard::default()).unwrap();
-    let channel = thread.channel(&world.address, ChannelConfig::default()).unwrap();
-    block_on(scenario(SubjectClient::new(channel), world));
-}
-
-fn on_tokio<F>(family: Family, scenario: impl FnOnce(SubjectClient<SharedChannel>, World) -> F)
-where
-    F: Future<Output = ()>,
-{
-    let world = World::new(Shell::Tokio, family);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async move {
-        let channel = SharedChannel::on_tokio(&world.address, ChannelConfig::default()).unwrap();
-        scenario(SubjectClient::new(channel), world).await;
-    });
-}
-
-fn on_blocking<F>(
-    family: Family,
-    scenario: impl FnOnce(SubjectClient<blocking::Channel>, World) -> F,
-) where
-    F: Future<Output = ()>,
-{
-    let world = World::new(Shell::Blocking, family);
-    let channel = blocking::Channel::new(&world.address, ChannelConfig::default()).unwrap();
-    block_on(scenario(SubjectClient::new(channel), world));
-}
-
-/// Each scenario in each shell over each family.
-macro_rules! table {
-    ($($scenario:ident)*) => { $(
-        mod $scenario {
-            use super::*;
-
-            #[test]
-            fn on_a_shard_over_tcp() {
-                on_shard(Family::Tcp, super::$scenario);
-            }
-            #[test]
-            fn on_a_shard_over_unix() {
-                on_shard(Family::Unix, super::$scenario);
-            }
-            #[test]
-            fn from_a_thread_over_tcp() {
-                on_thread(Family::Tcp, super::$scenario);
-            }
-            #[test]
-            fn from_a_thread_over_unix() {
-                on_thread(Family::Unix, super::$scenario);
-            }
-            #[test]
-            fn on_tokio_over_tcp() {
-                on_tokio(Family::Tcp, super::$scenario);
-            }
-            #[test]
-            fn on_tokio_over_unix() {
-                on_tokio(Family::Unix, super::$scenario);
-            }
-            #[test]
-            fn blocking_over_tcp() {
-                on_blocking(Family::Tcp, super::$scenario);
-            }
-            #[test]
-            fn blocking_over_unix() {
-                on_blocking(Family::Unix, super::$scenario);
-            }
-        }
-    )* };
-}
-
 table! {
+    SubjectClient, Limits::default() =>
     a_large_first_call values statuses deadlines a_dropped_call a_server_that_is_gone
-    the_end_of_a_drain a_server_that_drains a_server_that_comes_back a_thousand_calls_at_once ways_to_wait one_way_calls
-}
-
-/// Polls until `done`, and lets others run in between.
-async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        yield_now().await;
-    }
+    the_end_of_a_drain a_server_that_drains a_server_that_comes_back a_thousand_calls_at_once
+    ways_to_wait one_way_calls
 }
 
 /// All outcomes, of futures that run at once.
@@ -341,7 +162,7 @@ async fn the_end_of_a_drain<C: Transport>(client: SubjectClient<C>, mut world: W
 /// REQ-77: while a server finishes what it took, new calls go to the one that took its place.
 async fn a_server_that_drains<C: Transport>(client: SubjectClient<C>, mut world: World) {
     world.stop();
-    let first = serve_until(&world.address, &world.habits, PATIENCE);
+    let first = world.serve_until(PATIENCE);
     let client = client.with_timeout(PATIENCE);
     eventually_answers(&client).await;
     let alone = world.shell == Shell::Blocking;
@@ -357,7 +178,7 @@ async fn a_server_that_drains<C: Transport>(client: SubjectClient<C>, mut world:
     }
     first.stop();
     let second = Habits::default();
-    world.server = Some(serve_when_free(&world.address, &second));
+    world.server = Some(world.serve_when_free(&second));
     eventually_answers(&client).await;
     client.touch(5).await.unwrap();
     eventually("the second server has it", || second.touched.load(Ordering::SeqCst) == 5).await;
@@ -391,7 +212,7 @@ async fn a_server_that_comes_back<C: Transport>(client: SubjectClient<C>, mut wo
     assert_eq!(client.add(1, 2).await, Ok(3));
     world.stop();
     assert!(!client.add(1, 2).await.unwrap_err().may_have_run());
-    world.server = Some(serve(&world.address, &world.habits));
+    world.server = Some(world.serve_again());
     let start = Instant::now();
     loop {
         match client.add(1, 2).await {
@@ -441,7 +262,7 @@ async fn ways_to_wait<C: Transport>(client: SubjectClient<C>, world: World) {
 /// A thousand calls at once, by callbacks and by threads that block, over one handle.
 #[test]
 fn many_threads_share_one_channel() {
-    let world = World::new(Shell::Thread, Family::Tcp);
+    let world = World::new(Shell::Thread, Family::Tcp, Limits::default());
     let thread = ClientThread::start(ClientShard::default()).unwrap();
     let channel = thread.channel(&world.address, ChannelConfig::default()).unwrap();
     drop(thread);
@@ -474,10 +295,7 @@ fn a_queue_that_is_full_says_so() {
     const BOUND: usize = 4;
     const CALLS: usize = 100;
     let habits = Habits::default();
-    let limits = corewire::Limits {
-        in_flight: corewire::codec::InFlight::MIN,
-        ..corewire::Limits::default()
-    };
+    let limits = Limits { in_flight: corewire::codec::InFlight::MIN, ..Limits::default() };
     let shared = habits.clone();
     let server = Server::builder()
         .address("127.0.0.1:0")
@@ -522,7 +340,7 @@ fn a_queue_that_is_full_says_so() {
 /// A driver that takes nothing does not make its queue grow.
 #[test]
 fn a_queue_whose_driver_is_stuck_is_bounded() {
-    let world = World::new(Shell::Thread, Family::Tcp);
+    let world = World::new(Shell::Thread, Family::Tcp, Limits::default());
     let thread = ClientThread::start(ClientShard::default()).unwrap();
     let channel = thread.channel(&world.address, ChannelConfig::default()).unwrap();
     let client = SubjectClient::new(channel);
@@ -559,7 +377,7 @@ fn stale_socket_files_are_replaced_and_live_ones_kept() {
     assert!(path.exists(), "a socket's file outlives it");
     let address = Address::Unix(path.clone());
     let habits = Habits::default();
-    let server = serve(&address, &habits);
+    let server = serve(&address, Limits::default(), &habits, &Seen::default());
     let second = Server::builder()
         .address(&address)
         .placement(Placement::Unpinned(1))
@@ -639,7 +457,7 @@ fn an_argument_that_panics_harms_its_caller_only() {
             assert_eq!(client.add(1, 2).wait(), Ok(3));
         }
     }
-    let world = World::new(Shell::Thread, Family::Tcp);
+    let world = World::new(Shell::Thread, Family::Tcp, Limits::default());
     let thread = ClientThread::start(ClientShard::default()).unwrap();
     survives(thread.channel(&world.address, ChannelConfig::default()).unwrap());
     survives(blocking::Channel::connect(&world.address).unwrap());
@@ -649,7 +467,7 @@ fn an_argument_that_panics_harms_its_caller_only() {
 #[test]
 fn the_shared_client_and_its_calls_are_send() {
     fn is_send<T: Send>(_: &T) {}
-    let world = World::new(Shell::Thread, Family::Tcp);
+    let world = World::new(Shell::Thread, Family::Tcp, Limits::default());
     let thread = ClientThread::start(ClientShard::default()).unwrap();
     let channel = thread.channel(&world.address, ChannelConfig::default()).unwrap();
     let client = SubjectClient::new(channel);

@@ -97,6 +97,25 @@ fn bodies_of_all_sizes_come_back_as_they_were() {
     end(server);
 }
 
+/// A stream that begins before the server's hello is here has less credit at first, and goes on with all of
+/// it then.
+#[test]
+fn a_stream_may_begin_before_the_hello() {
+    let (server, _) = feed();
+    let to = address(&server);
+    client(move || async move {
+        for _ in 0..20 {
+            let channel = Channel::new(to, ChannelConfig::default()).unwrap();
+            let parts = (0..10).map(|_| Ok(Bytes::from(vec![1; 10_000])));
+            let measured = FeedClient::new(channel)
+                .with_timeout(Duration::from_secs(5))
+                .measure(Streaming::from_stream(stream::iter(parts)));
+            assert_eq!(measured.await, Ok((10, 100_000)));
+        }
+    });
+    end(server);
+}
+
 /// Chat: each message is sent when the answer to the one before has come.
 #[test]
 fn both_sides_talk_in_turns() {

@@ -8,7 +8,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use corewire_codec::{CodecId, EncodedBody, Encoding, Status, StatusCode};
-use corewire_engine::{Outcome, Sleep, StreamFailure, StreamReader, StreamWriter};
+use corewire_engine::{
+    Outcome, ReadMessages, Sleep, StreamFailure, StreamReader, StreamWriter, WriteMessages,
+};
 
 use crate::core::Core;
 use crate::ledger::{LaneBook, Ledger};

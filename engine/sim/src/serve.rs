@@ -47,7 +47,7 @@ impl StreamHandler {
         let replies = ends.writer.is_none();
         let outlet = ends.writer.map(|mut writer| {
             if core.dice.chance(500_000) {
-                writer.accept();
+                writer.accept(None);
             }
             Outlet::new(track(false), ask, writer)
         });

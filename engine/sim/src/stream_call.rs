@@ -6,7 +6,9 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use corewire_codec::{ReplyHead, StatusCode};
-use corewire_engine::{CallFailure, Outcome, Reply, StreamCall, StreamKind, StreamWriter};
+use corewire_engine::{
+    CallFailure, Outcome, Reply, StreamCall, StreamHandle, StreamKind, StreamWriter,
+};
 
 use crate::core::Core;
 use crate::lane::{Inlet, Outlet, Seen, Track};
@@ -55,7 +57,7 @@ pub(crate) async fn stream_call(
                     (poll, inlet.waits)
                 }
                 Some(Incoming::Call(call, true)) => match call.poll_opened(context) {
-                    Poll::Ready(Ok(())) => {
+                    Poll::Ready(Ok(_)) => {
                         if let Some(Incoming::Call(call, _)) = incoming.take() {
                             let inlet = |reader| Inlet::new(track(false), ask, reader);
                             incoming = call.into_reader().map(inlet).map(Incoming::Reading);

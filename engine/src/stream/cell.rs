@@ -4,30 +4,19 @@
 //! Both live on one shard and never run at the same time. Messages that came wait in the inbox, those
 //! that are to go in the outbox; the connection fills the one and empties the other in its turns.
 
-use bytes::Bytes;
-use corewire_codec::{EncodedBody, Encoding, Payload, Status, StatusCode};
+use corewire_codec::{EncodedBody, Encoding, MetadataBuilder, Payload, Status, StatusCode};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use super::{Closed, Message, StreamFailure};
+use super::{
+    CONSUMED_BYTES, Closed, Message, OUTBOX_BYTES, Opening, StreamFailure, end_status, opening,
+};
 use crate::holdings::Held;
 use crate::io::Token;
 use crate::local::Local;
 use crate::transport::Outcome;
-
-/// Bytes that may wait for credit or for the socket in a stream's outbox; one message more may be
-/// added. Small, so that a thousand stalled streams hold megabytes and not gigabytes.
-pub(super) const OUTBOX_BYTES: usize = 32 * 1024;
-
-/// Messages below this are copied out of the shared receive buffer: a small one that waits must not
-/// keep 128 KiB alive.
-const COPY_BELOW: usize = 16 * 1024;
-
-/// Consumed bytes that are told to the connection while more messages wait; the rest is told when the
-/// inbox is empty.
-const CONSUMED_BYTES: u32 = 32 * 1024;
 
 /// Which end of the connection a stream is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,12 +66,16 @@ pub(super) struct State {
     reader: Option<Waker>,
     /// The peer's handler has taken the call.
     opened: bool,
+    /// What came with its opening.
+    opening: Opening,
     /// How the call ended, until somebody takes it; at the client only.
     outcome: Option<Outcome>,
     pub(super) outbox: VecDeque<(Encoding, EncodedBody, Held)>,
     pub(super) outbox_bytes: usize,
     /// An opening is wanted, unless a message says the same.
     pub(super) accept: bool,
+    /// What goes with it; it is sent in any case then.
+    pub(super) accept_with: Option<Box<MetadataBuilder>>,
     pub(super) sending: Sending,
     writer: Option<Waker>,
     /// Nobody waits for the call any more; at the client only.
@@ -127,10 +120,12 @@ impl StreamCell {
                 stop: false,
                 reader: None,
                 opened: false,
+                opening: None,
                 outcome: None,
                 outbox: VecDeque::new(),
                 outbox_bytes: 0,
                 accept: false,
+                accept_with: None,
                 sending: if sends { Sending::Open } else { Sending::Ended },
                 writer: None,
                 abandoned: false,
@@ -171,13 +166,8 @@ impl StreamCell {
             if state.reader_gone {
                 state.consumed = state.consumed.saturating_add(cost);
             } else {
-                let body = if payload.body().len() < COPY_BELOW {
-                    Bytes::copy_from_slice(payload.body())
-                } else {
-                    payload.into_body()
-                };
                 let held = self.local.stream_bytes.hold(cost as usize);
-                state.inbox.push_back((Message { encoding, body }, cost, held));
+                state.inbox.push_back((Message::received(encoding, payload), cost, held));
             }
         }
         if self.state.borrow().reader_gone { self.mark() } else { self.wake_reader() }
@@ -185,11 +175,7 @@ impl StreamCell {
 
     /// The peer sends no more.
     pub(crate) fn end_incoming(&self, code: StatusCode, payload: &Payload<'_>) {
-        let failure = match code {
-            StatusCode::Ok => None,
-            // A status is taken out of the buffer, for it may wait long.
-            code => Some(Status::from_body(code, &Bytes::copy_from_slice(payload.body()))),
-        };
+        let failure = end_status(code, payload);
         {
             let state = &mut *self.state.borrow_mut();
             state.opened = true;
@@ -211,8 +197,12 @@ impl StreamCell {
     }
 
     /// The server's handler took the call.
-    pub(crate) fn open(&self) {
-        self.state.borrow_mut().opened = true;
+    pub(crate) fn open(&self, payload: Payload<'_>) {
+        {
+            let state = &mut *self.state.borrow_mut();
+            state.opened = true;
+            state.opening = opening(payload);
+        }
         self.wake_reader();
     }
 
@@ -282,17 +272,14 @@ impl StreamCell {
         }
     }
 
+    /// The next message, whose cost is to be consumed.
     pub(super) fn poll_next(
-        self: &Rc<Self>,
+        &self,
         context: &Context<'_>,
-    ) -> Poll<Option<Result<Message, StreamFailure>>> {
+    ) -> Poll<Option<Result<(Message, u32), StreamFailure>>> {
         let state = &mut *self.state.borrow_mut();
         if let Some((message, cost, _)) = state.inbox.pop_front() {
-            state.consumed = state.consumed.saturating_add(cost);
-            if state.inbox.is_empty() || state.consumed >= CONSUMED_BYTES {
-                self.mark();
-            }
-            return Poll::Ready(Some(Ok(message)));
+            return Poll::Ready(Some(Ok((message, cost))));
         }
         if let Incoming::Ended(failure) = &mut state.incoming {
             return Poll::Ready(failure.take().map(|status| Err(StreamFailure::Status(status))));
@@ -305,17 +292,36 @@ impl StreamCell {
         Poll::Pending
     }
 
+    /// A message of this cost was taken out.
+    pub(super) fn consume(self: &Rc<Self>, cost: u32) {
+        let tell = {
+            let state = &mut *self.state.borrow_mut();
+            state.consumed = state.consumed.saturating_add(cost);
+            state.inbox.is_empty() || state.consumed >= CONSUMED_BYTES
+        };
+        if tell {
+            self.mark();
+        }
+    }
+
+    /// Has the connection hear of what was consumed.
+    pub(super) fn tell(self: &Rc<Self>) {
+        if self.state.borrow().consumed > 0 {
+            self.mark();
+        }
+    }
+
     /// Waits until the server's handler has taken the call; answers how it ended if it did before.
-    pub(super) fn poll_opened(&self, context: &Context<'_>) -> Poll<Result<(), Outcome>> {
+    pub(super) fn poll_opened(&self, context: &Context<'_>) -> Poll<Result<Opening, Outcome>> {
         let state = &mut *self.state.borrow_mut();
         if state.opened {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Ok(state.opening.take()));
         }
         if let Some(outcome) = state.outcome.take() {
             return Poll::Ready(Err(outcome));
         }
         if state.over {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Ok(None));
         }
         self.wait(state, context);
         Poll::Pending
@@ -416,8 +422,12 @@ impl StreamCell {
         self.mark();
     }
 
-    pub(super) fn accept(self: &Rc<Self>) {
-        self.state.borrow_mut().accept = true;
+    pub(super) fn accept(self: &Rc<Self>, metadata: Option<MetadataBuilder>) {
+        {
+            let state = &mut *self.state.borrow_mut();
+            state.accept = true;
+            state.accept_with = metadata.map(Box::new);
+        }
         self.mark();
     }
 

@@ -1,13 +1,14 @@
 //! The streams of one connection that want something of it, and the order in which they write.
 
-use corewire_codec::{Encoding, SendBuffer, Status};
+use corewire_codec::{Encoding, MetadataBuilder, SendBuffer, Status};
 #[cfg(feature = "canary")]
 use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{ClientConnection, MessageWriter, NotSent, ServerConnection};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-use super::cell::{OUTBOX_BYTES, Place, Sending, StreamCell};
+use super::OUTBOX_BYTES;
+use super::cell::{Place, Sending, StreamCell};
 
 /// Bytes that a stream writes before the next one has its turn.
 const QUANTUM: usize = 16 * 1024;
@@ -24,7 +25,7 @@ pub(crate) trait StreamProto {
         out: &'a mut SendBuffer,
     ) -> Result<MessageWriter<'a>, NotSent>;
     /// Says that the call was taken, if that is for this side to say.
-    fn accept(&mut self, call: u32, out: &mut SendBuffer);
+    fn accept(&mut self, call: u32, metadata: Option<&MetadataBuilder>, out: &mut SendBuffer);
     /// Ends this side's half; answers whether the call is over with it.
     fn end(&mut self, call: u32, failure: Option<&Status>, out: &mut SendBuffer) -> bool;
     fn consume(&mut self, call: u32, cost: u32, out: &mut SendBuffer);
@@ -41,9 +42,9 @@ impl<T> StreamProto for ServerConnection<T> {
         Self::begin_message(self, call, encoding, out)
     }
 
-    fn accept(&mut self, call: u32, out: &mut SendBuffer) {
+    fn accept(&mut self, call: u32, metadata: Option<&MetadataBuilder>, out: &mut SendBuffer) {
         // A stream that is over needs no opening.
-        let _ = self.accept_stream(call, None, out);
+        let _ = self.accept_stream(call, metadata, out);
     }
 
     fn end(&mut self, call: u32, failure: Option<&Status>, out: &mut SendBuffer) -> bool {
@@ -69,7 +70,7 @@ impl<T> StreamProto for ClientConnection<T> {
         Self::begin_message(self, call, encoding, false, out)
     }
 
-    fn accept(&mut self, _: u32, _: &mut SendBuffer) {}
+    fn accept(&mut self, _: u32, _: Option<&MetadataBuilder>, _: &mut SendBuffer) {}
 
     fn end(&mut self, call: u32, failure: Option<&Status>, out: &mut SendBuffer) -> bool {
         // A call that is over has no half to end.
@@ -209,14 +210,18 @@ impl StreamQueue {
 /// Writes up to a quantum of one stream's messages, and its end behind the last.
 fn write(cell: &StreamCell, proto: &mut impl StreamProto, out: &mut SendBuffer) -> Wrote {
     let state = &mut *cell.state.borrow_mut();
-    if core::mem::take(&mut state.accept) && state.outbox.is_empty() {
-        proto.accept(cell.call, out);
+    let mut accept = core::mem::take(&mut state.accept);
+    let metadata = state.accept_with.take();
+    if accept && (metadata.is_some() || state.outbox.is_empty()) {
+        proto.accept(cell.call, metadata.as_deref(), out);
+        accept = false;
     }
     let mut left = QUANTUM;
     while let Some((encoding, body, held)) = state.outbox.pop_front() {
         let bytes = body.len() + 16;
-        match proto.begin_message(cell.call, encoding, out) {
+        let blocked = match proto.begin_message(cell.call, encoding, out) {
             Ok(mut message) => {
+                accept = false;
                 body.write_to(message.frame());
                 state.outbox_bytes = state.outbox_bytes.saturating_sub(bytes);
                 if let Err(error) = message.finish() {
@@ -226,6 +231,7 @@ fn write(cell: &StreamCell, proto: &mut impl StreamProto, out: &mut SendBuffer) 
                     state.sending = Sending::Ending(Some(status));
                     break;
                 }
+                false
             }
             #[cfg(feature = "canary")]
             Err(NotSent::NoCredit) if is_planted(Bug::OvertakenMessage) => {
@@ -234,7 +240,7 @@ fn write(cell: &StreamCell, proto: &mut impl StreamProto, out: &mut SendBuffer) 
             }
             Err(NotSent::NoCredit) => {
                 state.outbox.push_front((encoding, body, held));
-                return Wrote::Blocked;
+                true
             }
             Err(NotSent::Ended) => {
                 state.outbox.clear();
@@ -242,6 +248,13 @@ fn write(cell: &StreamCell, proto: &mut impl StreamProto, out: &mut SendBuffer) 
                 state.sending = Sending::Ended;
                 return Wrote::All;
             }
+        };
+        if blocked {
+            if accept {
+                // It needs no credit, and its client waits for it.
+                proto.accept(cell.call, None, out);
+            }
+            return Wrote::Blocked;
         }
         left = left.saturating_sub(bytes);
         if left == 0 && !state.outbox.is_empty() {

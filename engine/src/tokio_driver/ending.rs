@@ -41,6 +41,7 @@ impl Driver {
             write_failed: self.write_failed.take(),
             waiting: Line::default(),
             calls: core::mem::take(&mut self.calls),
+            streams: core::mem::take(&mut self.streams),
             retired: Vec::new(),
             is_retired: true,
             timer: None,

@@ -610,9 +610,16 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
     pub fn watch(
         &self,
         prefix: String,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<Streaming<Vec<u8>>, ::corewire::CallError>,
-    > + use<C>
+    ) -> ::corewire::StreamingCall<
+        C,
+        impl ::core::future::Future<
+            Output = ::core::result::Result<
+                ::corewire::codec::BegunOn<C>,
+                ::corewire::CallError,
+            >,
+        > + use<C>,
+        ::corewire::codec::Streamed<::corewire::codec::Speedy, Vec<u8>>,
+    >
     where
         C: ::corewire::StreamTransport,
     {
@@ -637,10 +644,17 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
     pub fn load(
         &self,
         name: String,
-        parts: Streaming<Bytes>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<u64, ::corewire::CallError>,
-    > + use<C>
+        parts: <C as ::corewire::StreamTransport>::Streaming<Bytes>,
+    ) -> ::corewire::StreamingCall<
+        C,
+        impl ::core::future::Future<
+            Output = ::core::result::Result<
+                ::corewire::codec::BegunOn<C>,
+                ::corewire::CallError,
+            >,
+        > + use<C>,
+        ::corewire::codec::Replied<::corewire::codec::Speedy, u64>,
+    >
     where
         C: ::corewire::StreamTransport,
     {
@@ -667,10 +681,17 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
     /// A [`CallError`](::corewire::CallError) says what went wrong and whether the call may have run.
     pub fn sync(
         &self,
-        edits: Streaming<u64>,
-    ) -> impl ::core::future::Future<
-        Output = ::core::result::Result<Streaming<Bytes>, ::corewire::CallError>,
-    > + use<C>
+        edits: <C as ::corewire::StreamTransport>::Streaming<u64>,
+    ) -> ::corewire::StreamingCall<
+        C,
+        impl ::core::future::Future<
+            Output = ::core::result::Result<
+                ::corewire::codec::BegunOn<C>,
+                ::corewire::CallError,
+            >,
+        > + use<C>,
+        ::corewire::codec::Streamed<::corewire::codec::Raw, Bytes>,
+    >
     where
         C: ::corewire::StreamTransport,
     {

@@ -66,8 +66,9 @@ use quote::ToTokens;
 /// `Streaming<M>` as the type of an argument is a stream from the client, as the `T` of `Result<T, Status>` one from the
 /// server; both together go at once. There is one in each direction at most, and it stands alone: not in an `Option`,
 /// say. Each message is an `M`, encoded with `speedy`, or raw if `M` is `Bytes`. Other arguments travel in the request.
-/// The client's method exists on channels that carry streams (`corewire::StreamTransport`), and answers a
-/// `Result<T, CallError>` as soon as the handler has.
+/// The client's method takes and answers the streams of its channel (`corewire::StreamTransport`): `corewire::Streaming` on a
+/// shard, `corewire::shared::Streaming`, which is `Send`, or `corewire::blocking::Streaming`. Await it or `wait()` for it; it
+/// answers a `Result<T, CallError>` as soon as the handler has.
 ///
 /// # One-way methods
 ///

@@ -1,7 +1,10 @@
 //! Layers at a client: a channel around a channel.
 
-use corewire_codec::{FrameWriter, RequestHead, Status};
-use corewire_engine::{CallFailure, MethodName, NotSent, Outcome, Pending, Transport};
+use corewire_codec::{Decode, Encode, FrameWriter, RequestHead, Status, StatusCode};
+use corewire_engine::{
+    CallFailure, MethodName, NotSent, Outcome, Pending, StreamHandle, StreamKind, Transport,
+};
+use futures_core::Stream;
 use pin_project_lite::pin_project;
 use std::future::Future;
 use std::pin::Pin;
@@ -11,6 +14,7 @@ use std::time::Duration;
 
 use super::{CallEnd, CallView, Guard, Layer};
 use crate::CallError;
+use crate::streaming::{BegunOn, StreamTransport, Watch, Watcher};
 
 /// A channel of any kind with a layer around its calls. Clones share the layer.
 ///
@@ -76,6 +80,92 @@ where
     }
 }
 
+/// Tells a guard how its call ended that streamed.
+impl<G: Guard + Send> Watcher for G {
+    fn end(self: Box<Self>, code: StatusCode) {
+        (*self).end(&mut CallEnd::new(code));
+    }
+}
+
+/// A layer is asked when a call that streams begins, and its guard lives until the last stream of the call
+/// has ended, or was dropped.
+impl<C, L> StreamTransport for LayeredChannel<C, L>
+where
+    C: StreamTransport,
+    L: Layer<Guard: Send>,
+{
+    type Streaming<T: 'static> = C::Streaming<T>;
+    type Sender<T: 'static> = C::Sender<T>;
+    type Call = C::Call;
+    type Writer = C::Writer;
+
+    fn from_stream<T: 'static>(
+        stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    ) -> C::Streaming<T> {
+        C::from_stream(stream)
+    }
+
+    fn channel<T: Send + 'static>() -> (C::Sender<T>, C::Streaming<T>) {
+        C::channel()
+    }
+
+    fn empty<T: 'static>() -> C::Streaming<T> {
+        C::empty()
+    }
+
+    fn stream<E>(
+        &self,
+        name: MethodName,
+        kind: StreamKind,
+        head: RequestHead,
+        timeout: Option<Duration>,
+        encode: E,
+    ) -> impl Future<Output = Result<BegunOn<Self>, CallFailure>> + use<C, L, E>
+    where
+        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
+    {
+        let (channel, layer) = (self.channel.clone(), Arc::clone(&self.layer));
+        async move {
+            let make = |head, timeout| channel.stream(name, kind, head, timeout, encode);
+            let (begun, guard) = NewCall { layer, name, head, timeout, make }.begin()?;
+            match begun.await {
+                Ok(mut begun) => {
+                    begun.watch.push(Box::new(guard));
+                    Ok(begun)
+                }
+                Err(failure) => {
+                    end(guard, &Err(failure.clone()));
+                    Err(failure)
+                }
+            }
+        }
+    }
+
+    fn send<I, T>(&self, stream: C::Streaming<T>, begun: &mut BegunOn<Self>)
+    where
+        I: Encode<T> + 'static,
+        T: 'static,
+    {
+        self.channel.send::<I, T>(stream, begun);
+    }
+
+    fn receive<D, R>(reader: <C::Call as StreamHandle>::Reader, watch: Watch) -> C::Streaming<R>
+    where
+        D: Decode<R>,
+        R: 'static,
+    {
+        C::receive::<D, R>(reader, watch)
+    }
+
+    fn turn(&self) -> bool {
+        self.channel.turn()
+    }
+
+    fn block_on<F: Future>(&self, future: F) -> Result<F::Output, NotSent> {
+        self.channel.block_on(future)
+    }
+}
+
 /// A call whose layer was not asked yet.
 struct NewCall<L, M> {
     layer: Arc<L>,
@@ -85,8 +175,9 @@ struct NewCall<L, M> {
     make: M,
 }
 
-impl<L: Layer, M, P> NewCall<L, M>
+impl<L, M, P> NewCall<L, M>
 where
+    L: Layer,
     M: FnOnce(RequestHead, Option<Duration>) -> P,
 {
     fn begin(mut self) -> Result<(P, L::Guard), CallFailure> {

@@ -1,60 +1,301 @@
 //! Calls that stream, as the generated clients make them.
 
-use corewire_codec::{Decode, Encode, FrameWriter, RequestHead, Status};
-use corewire_engine::{
-    CallFailure, Channel, StreamCall, StreamKind, StreamWriter, Transport, spawn,
-};
-use std::future::{Future, poll_fn};
-use std::time::Duration;
+use corewire_codec::{Decode, Encode, FrameWriter, Status, StatusCode};
+use corewire_engine::{MethodName, Outcome, StreamHandle, StreamKind};
+use pin_project_lite::pin_project;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use super::pump::Pump;
-use super::{Streaming, failure};
+use super::{BegunOn, StreamTransport};
 use crate::MethodDescription;
 use crate::caller::{CallError, Caller, read_outcome};
+use crate::response::Response;
 
-/// A call that streams, and its writer if the client sends.
-type Begun = Result<(StreamCall, Option<StreamWriter>), CallFailure>;
+/// What a call that streams ends with for its caller: a value, or a stream.
+pub trait Finish<C: StreamTransport> {
+    /// What the caller gets.
+    type Value;
 
-/// A channel that carries streams: [`Channel`], on a shard. The others carry unary and
-/// one-way calls.
-#[diagnostic::on_unimplemented(
-    message = "streams are carried by `corewire::Channel`, on a shard, and not by `{Self}`",
-    note = "run the code that streams with `corewire::block_on_shard`, or in a handler"
-)]
-pub trait StreamTransport: Transport {
-    /// Begins a call that streams; ready when its request is written.
-    fn stream<E>(
-        &self,
-        kind: StreamKind,
-        head: RequestHead,
-        timeout: Option<Duration>,
-        encode: E,
-    ) -> impl Future<Output = Begun> + use<Self, E>
-    where
-        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static;
+    /// Waits for it, and takes the call when it is there.
+    #[doc(hidden)]
+    fn poll(
+        call: &mut Option<BegunOn<C>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Response<Self::Value>, CallError>>;
 }
 
-impl StreamTransport for Channel {
-    fn stream<E>(
-        &self,
-        kind: StreamKind,
-        head: RequestHead,
-        timeout: Option<Duration>,
-        encode: E,
-    ) -> impl Future<Output = Begun> + use<E>
-    where
-        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
-    {
-        let channel = self.clone();
-        async move { Self::stream(&channel, kind, head, timeout, encode).await }
+/// A call of which only the client streams: it ends with one reply, of `R` in the codec `D`.
+pub struct Replied<D, R>(PhantomData<fn() -> (D, R)>);
+
+/// A call whose server streams: it ends, for now, with the stream, of `R` in the codec `D`.
+pub struct Streamed<D, R>(PhantomData<fn() -> (D, R)>);
+
+impl<D, R> fmt::Debug for Replied<D, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Replied")
     }
 }
 
-/// Sends a stream beside its call, as a task of the shard, which ends with the call.
-fn send<I: Encode<T> + 'static, T: 'static>(stream: Streaming<T>, writer: Option<StreamWriter>) {
-    if let Some(writer) = writer {
-        let mut pump = Pump::<I, T>::new(stream, writer);
-        spawn(poll_fn(move |context| pump.poll(context))).detach();
+impl<D, R> fmt::Debug for Streamed<D, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Streamed")
+    }
+}
+
+/// What a call answers that is polled after its end.
+fn over<T>() -> Poll<Result<Response<T>, CallError>> {
+    let why = "the call has ended already".to_owned();
+    Poll::Ready(Err(CallError::NotSent(corewire_engine::NotSent::NoConnection(why))))
+}
+
+/// The code of a call without a stream.
+pub(crate) fn code_of(outcome: &Outcome) -> StatusCode {
+    match outcome {
+        Ok(reply) => reply.head.code,
+        Err(failure) => CallError::from(failure.clone()).code(),
+    }
+}
+
+impl<C: StreamTransport, D: Decode<R>, R> Finish<C> for Replied<D, R> {
+    type Value = R;
+
+    fn poll(
+        call: &mut Option<BegunOn<C>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Response<R>, CallError>> {
+        let Some(begun) = call else { return over() };
+        let outcome = ready!(begun.handle.poll_outcome(context));
+        begun.watch.end(code_of(&outcome));
+        *call = None;
+        Poll::Ready(Response::read::<D>(outcome))
+    }
+}
+
+impl<C: StreamTransport, D: Decode<R>, R: 'static> Finish<C> for Streamed<D, R> {
+    type Value = C::Streaming<R>;
+
+    fn poll(
+        call: &mut Option<BegunOn<C>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Response<C::Streaming<R>>, CallError>> {
+        let Some(begun) = call else { return over() };
+        let opened = ready!(begun.handle.poll_opened(context));
+        let Some(mut begun) = call.take() else { return over() };
+        Poll::Ready(match opened {
+            Ok(extras) => {
+                let stream = match begun.handle.into_reader() {
+                    Some(reader) => C::receive::<D, R>(reader, begun.watch),
+                    None => C::empty(),
+                };
+                Ok(Response::new(stream, extras))
+            }
+            Err(outcome) => {
+                begun.watch.end(code_of(&outcome));
+                match read_outcome::<corewire_codec::Raw, bytes::Bytes>(outcome) {
+                    Ok(_) => Ok(Response::new(C::empty(), None)),
+                    Err(error) => Err(error),
+                }
+            }
+        })
+    }
+}
+
+pin_project! {
+    /// A call that streams and was prepared. It begins when it is awaited, waited for, or told to
+    /// [`begin`](Self::begin), and answers when the server has: with the value of a method of which only the
+    /// client streams, with the server's stream otherwise. Dropping it, or that stream, cancels the call.
+    #[must_use = "a call does nothing unless it is awaited, waited for, or begun"]
+    pub struct StreamingCall<C, B, K>
+    where
+        C: StreamTransport,
+    {
+        channel: C,
+        // `None` once it has begun.
+        #[pin]
+        begin: Option<B>,
+        call: Option<BegunOn<C>>,
+        kind: PhantomData<fn() -> K>,
+    }
+}
+
+impl<C: StreamTransport, B, K> fmt::Debug for StreamingCall<C, B, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let has_begun = self.call.is_some();
+        f.debug_struct("StreamingCall").field("has_begun", &has_begun).finish_non_exhaustive()
+    }
+}
+
+impl<C, B, K> StreamingCall<C, B, K>
+where
+    C: StreamTransport,
+    B: Future<Output = Result<BegunOn<C>, CallError>>,
+    K: Finish<C>,
+{
+    fn new(channel: C, begin: B) -> Self {
+        Self { channel, begin: Some(begin), call: None, kind: PhantomData }
+    }
+
+    /// Sends the request now, and what the client streams from then on, for a caller that fills its stream
+    /// before it waits for the result: `let call = call.begin().await?`, or `.begin().wait()?`.
+    pub fn begin(self) -> Beginning<C, B, K> {
+        Beginning { call: self }
+    }
+
+    /// The same call, whose outcome then has the metadata that came with the reply, or with the opening of the
+    /// server's stream.
+    pub fn with_response(self) -> StreamingResponse<C, B, K> {
+        StreamingResponse { call: self }
+    }
+
+    /// Blocks this thread until the server has answered; see [`Call::wait`](crate::Call::wait).
+    ///
+    /// # Errors
+    ///
+    /// Why there is no result; see [`CallError`].
+    pub fn wait(self) -> Result<K::Value, CallError> {
+        let channel = self.channel.clone();
+        channel.block_on(self).map_err(CallError::NotSent)?
+    }
+
+    /// Waits until the call has begun.
+    fn poll_begin(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        let mut this = self.project();
+        let Some(begin) = this.begin.as_mut().as_pin_mut() else { return Poll::Ready(Ok(())) };
+        let begun = ready!(begin.poll(context));
+        this.begin.set(None);
+        *this.call = Some(begun?);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_response(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Response<K::Value>, CallError>> {
+        ready!(self.as_mut().poll_begin(context))?;
+        let this = self.project();
+        loop {
+            let response = K::poll(this.call, context);
+            // A channel that this thread drives gets on by it.
+            if response.is_ready() || !this.channel.turn() {
+                return response;
+            }
+        }
+    }
+}
+
+impl<C, B, K> Future for StreamingCall<C, B, K>
+where
+    C: StreamTransport,
+    B: Future<Output = Result<BegunOn<C>, CallError>>,
+    K: Finish<C>,
+{
+    type Output = Result<K::Value, CallError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_response(context).map(|response| response.map(|response| response.value))
+    }
+}
+
+pin_project! {
+    /// A call that streams and that is to begin; it answers the call, in flight.
+    #[must_use = "a call does not begin unless this is awaited or waited for"]
+    pub struct Beginning<C, B, K>
+    where
+        C: StreamTransport,
+    {
+        #[pin]
+        call: StreamingCall<C, B, K>,
+    }
+}
+
+impl<C: StreamTransport, B, K> fmt::Debug for Beginning<C, B, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Beginning").finish_non_exhaustive()
+    }
+}
+
+impl<C, B, K> Beginning<C, B, K>
+where
+    C: StreamTransport,
+    B: Future<Output = Result<BegunOn<C>, CallError>>,
+    K: Finish<C>,
+{
+    /// Blocks this thread until the call has begun.
+    ///
+    /// # Errors
+    ///
+    /// Why it has not; see [`CallError`].
+    pub fn wait(self) -> Result<StreamingCall<C, B, K>, CallError> {
+        let channel = self.call.channel.clone();
+        channel.block_on(self).map_err(CallError::NotSent)?
+    }
+}
+
+impl<C, B, K> Future for Beginning<C, B, K>
+where
+    C: StreamTransport,
+    B: Future<Output = Result<BegunOn<C>, CallError>>,
+    K: Finish<C>,
+{
+    type Output = Result<StreamingCall<C, B, K>, CallError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut call = self.project().call;
+        ready!(call.as_mut().poll_begin(context))?;
+        let this = call.project();
+        let (channel, call) = (this.channel.clone(), this.call.take());
+        Poll::Ready(Ok(StreamingCall { channel, begin: None, call, kind: PhantomData }))
+    }
+}
+
+pin_project! {
+    /// A call that streams and whose outcome is a whole [`Response`].
+    #[must_use = "a call does nothing unless it is awaited or waited for"]
+    pub struct StreamingResponse<C, B, K>
+    where
+        C: StreamTransport,
+    {
+        #[pin]
+        call: StreamingCall<C, B, K>,
+    }
+}
+
+impl<C: StreamTransport, B, K> fmt::Debug for StreamingResponse<C, B, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamingResponse").finish_non_exhaustive()
+    }
+}
+
+impl<C, B, K> StreamingResponse<C, B, K>
+where
+    C: StreamTransport,
+    B: Future<Output = Result<BegunOn<C>, CallError>>,
+    K: Finish<C>,
+{
+    /// Blocks this thread until the server has answered; see [`Call::wait`](crate::Call::wait).
+    ///
+    /// # Errors
+    ///
+    /// Why there is no result; see [`CallError`].
+    pub fn wait(self) -> Result<Response<K::Value>, CallError> {
+        let channel = self.call.channel.clone();
+        channel.block_on(self).map_err(CallError::NotSent)?
+    }
+}
+
+impl<C, B, K> Future for StreamingResponse<C, B, K>
+where
+    C: StreamTransport,
+    B: Future<Output = Result<BegunOn<C>, CallError>>,
+    K: Finish<C>,
+{
+    type Output = Result<Response<K::Value>, CallError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().call.poll_response(context)
     }
 }
 
@@ -64,95 +305,99 @@ impl<C: StreamTransport> Caller<C> {
         kind: StreamKind,
         method: &'static MethodDescription,
         arguments: E,
-    ) -> impl Future<Output = Begun> + use<C, E>
+    ) -> impl Future<Output = Result<BegunOn<C>, CallError>> + use<C, E>
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
         let (head, timeout, encode) = self.prepare(method, self.stream_timeout(), arguments);
-        self.channel().stream(kind, head, timeout, encode)
+        let name = MethodName { service: method.service, method: method.name };
+        let begun = self.channel().stream(name, kind, head, timeout, encode);
+        async move { Ok(begun.await?) }
     }
 
-    /// A call of which the client streams: values of `T` in the codec `I`, for one reply of `R` in `D`.
-    /// Dropping the future cancels the call.
-    ///
-    /// # Errors
-    ///
-    /// The future answers why there is no result; see [`CallError`].
+    /// The same, with a stream that is sent.
+    fn begin_with<I, T, E>(
+        &self,
+        kind: StreamKind,
+        method: &'static MethodDescription,
+        stream: C::Streaming<T>,
+        arguments: E,
+    ) -> impl Future<Output = Result<BegunOn<C>, CallError>> + use<C, I, T, E>
+    where
+        I: Encode<T> + 'static,
+        T: 'static,
+        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
+    {
+        let (channel, begun) = (self.channel().clone(), self.begin(kind, method, arguments));
+        async move {
+            let mut begun = begun.await?;
+            channel.send::<I, T>(stream, &mut begun);
+            Ok(begun)
+        }
+    }
+
+    /// Prepares a call of which the client streams: values of `T` in the codec `I`, for one reply of `R` in
+    /// `D`.
     pub fn client_stream<I, T, D, R, E>(
         &self,
         method: &'static MethodDescription,
-        stream: Streaming<T>,
+        stream: C::Streaming<T>,
         arguments: E,
-    ) -> impl Future<Output = Result<R, CallError>> + use<C, I, T, D, R, E>
+    ) -> StreamingCall<
+        C,
+        impl Future<Output = Result<BegunOn<C>, CallError>> + use<C, I, T, D, R, E>,
+        Replied<D, R>,
+    >
     where
         I: Encode<T> + 'static,
         T: 'static,
         D: Decode<R>,
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
-        let begun = self.begin(StreamKind::Client, method, arguments);
-        async move {
-            let (mut call, writer) = begun.await?;
-            send::<I, T>(stream, writer);
-            read_outcome::<D, R>(poll_fn(|context| call.poll_outcome(context)).await)
-        }
+        let begin = self.begin_with::<I, T, E>(StreamKind::Client, method, stream, arguments);
+        StreamingCall::new(self.channel().clone(), begin)
     }
 
-    /// A call of which the server streams. It answers when the handler has, with its stream or its failure.
-    /// Dropping the future, or what it answers, cancels the call.
-    ///
-    /// # Errors
-    ///
-    /// The future answers why there is no result; see [`CallError`].
+    /// Prepares a call of which the server streams.
     pub fn server_stream<D, R, E>(
         &self,
         method: &'static MethodDescription,
         arguments: E,
-    ) -> impl Future<Output = Result<Streaming<R>, CallError>> + use<C, D, R, E>
+    ) -> StreamingCall<
+        C,
+        impl Future<Output = Result<BegunOn<C>, CallError>> + use<C, D, R, E>,
+        Streamed<D, R>,
+    >
     where
         D: Decode<R>,
+        R: 'static,
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
-        let begun = self.begin(StreamKind::Server, method, arguments);
-        async move {
-            let (call, _) = begun.await?;
-            read_stream::<D, R>(call).await
-        }
+        let begin = self.begin(StreamKind::Server, method, arguments);
+        StreamingCall::new(self.channel().clone(), begin)
     }
 
-    /// A call of which both sides stream. What the client streams is sent from the beginning on, also
+    /// Prepares a call of which both sides stream. What the client streams is sent from the beginning on, also
     /// while this waits for the handler's answer.
-    ///
-    /// # Errors
-    ///
-    /// The future answers why there is no result; see [`CallError`].
     pub fn bidirectional<I, T, D, R, E>(
         &self,
         method: &'static MethodDescription,
-        stream: Streaming<T>,
+        stream: C::Streaming<T>,
         arguments: E,
-    ) -> impl Future<Output = Result<Streaming<R>, CallError>> + use<C, I, T, D, R, E>
+    ) -> StreamingCall<
+        C,
+        impl Future<Output = Result<BegunOn<C>, CallError>> + use<C, I, T, D, R, E>,
+        Streamed<D, R>,
+    >
     where
         I: Encode<T> + 'static,
         T: 'static,
         D: Decode<R>,
+        R: 'static,
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
-        let begun = self.begin(StreamKind::Bidirectional, method, arguments);
-        async move {
-            let (call, writer) = begun.await?;
-            send::<I, T>(stream, writer);
-            read_stream::<D, R>(call).await
-        }
-    }
-}
-
-async fn read_stream<D: Decode<R>, R>(mut call: StreamCall) -> Result<Streaming<R>, CallError> {
-    match poll_fn(|context| call.poll_opened(context)).await {
-        Ok(()) => Ok(call.into_reader().map_or_else(Streaming::empty, Streaming::from_reader::<D>)),
-        Err(outcome) => match failure(outcome) {
-            Some(error) => Err(error),
-            None => Ok(Streaming::empty()),
-        },
+        let kind = StreamKind::Bidirectional;
+        let begin = self.begin_with::<I, T, E>(kind, method, stream, arguments);
+        StreamingCall::new(self.channel().clone(), begin)
     }
 }

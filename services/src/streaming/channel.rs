@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 /// Messages that may wait between a sender and its stream.
-const ITEMS_MAX: usize = 8;
+pub(super) const ITEMS_MAX: usize = 8;
 
 /// What a sender and its stream share.
 pub(super) struct Queue<T>(RefCell<State<T>>);
@@ -119,7 +119,7 @@ impl<T> StreamSender<T> {
                 }
                 let Some(message) = message.take() else { return Poll::Ready(Ok(())) };
                 if state.reader_gone {
-                    (Err(SendError(message)), None)
+                    (Err(SendError::Closed(message)), None)
                 } else {
                     state.items.push_back(Ok(message));
                     (Ok(()), state.reader.take())
@@ -166,19 +166,50 @@ impl<T> Drop for StreamSender<T> {
     }
 }
 
-/// Nobody reads the stream any more. It carries the message that was not sent.
+/// Why a message was not sent. It carries the message.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct SendError<T>(pub T);
+pub enum SendError<T> {
+    /// Nobody reads the stream any more.
+    Closed(T),
+    /// This thread would wait for itself. Only a blocking channel's sender says so: before its stream was
+    /// given to a call that has begun, when eight messages wait; and in a call that streams both ways, when
+    /// credit is used up while so much of what the server sent is unread that the server may be waiting for
+    /// that. Read some of it and send the message again.
+    Full(T),
+    /// This thread must not sleep: it drives connections. Await the sending instead.
+    WouldBlock(T),
+}
+
+impl<T> SendError<T> {
+    /// The message.
+    pub fn into_message(self) -> T {
+        match self {
+            Self::Closed(message) | Self::Full(message) | Self::WouldBlock(message) => message,
+        }
+    }
+
+    fn text(&self) -> &'static str {
+        match self {
+            Self::Closed(_) => "nobody reads the stream any more",
+            Self::Full(_) => "the stream takes no more before this thread reads what came",
+            Self::WouldBlock(_) => "wait() would block a thread that drives connections",
+        }
+    }
+}
 
 impl<T> fmt::Debug for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SendError(..)")
+        f.write_str(match self {
+            Self::Closed(_) => "Closed(..)",
+            Self::Full(_) => "Full(..)",
+            Self::WouldBlock(_) => "WouldBlock(..)",
+        })
     }
 }
 
 impl<T> fmt::Display for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nobody reads the stream any more")
+        f.write_str(self.text())
     }
 }
 
@@ -186,6 +217,10 @@ impl<T> std::error::Error for SendError<T> {}
 
 impl<T> From<SendError<T>> for Status {
     fn from(error: SendError<T>) -> Self {
-        Self::cancelled(error.to_string())
+        match &error {
+            SendError::Closed(_) => Self::cancelled(error.text()),
+            SendError::Full(_) => Self::resource_exhausted(error.text()),
+            SendError::WouldBlock(_) => Self::failed_precondition(error.text()),
+        }
     }
 }

@@ -1,22 +1,30 @@
 //! From a stream of values to messages of a call.
 
 use corewire_codec::{Encode, EncodedBody, Encoding, Status};
-use corewire_engine::StreamWriter;
+use corewire_engine::WriteMessages;
+use futures_core::Stream;
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::Streaming;
-
 /// Takes values out of a stream as the call's writer has room, and writes them in the codec `C`.
-pub(super) struct Pump<C, T> {
+pub(super) struct Pump<C, T, S, W> {
     /// `None` once it has ended.
-    source: Option<Streaming<T>>,
-    writer: StreamWriter,
-    codec: PhantomData<fn(C)>,
+    source: Option<S>,
+    pub(super) writer: W,
+    codec: PhantomData<fn(C) -> T>,
 }
 
-impl<C: Encode<T>, T> Pump<C, T> {
-    pub(super) fn new(source: Streaming<T>, writer: StreamWriter) -> Self {
+/// Neither the stream nor the writer is pinned in it.
+impl<C, T, S, W> Unpin for Pump<C, T, S, W> {}
+
+impl<C, T, S, W> Pump<C, T, S, W>
+where
+    C: Encode<T>,
+    S: Stream<Item = Result<T, Status>> + Unpin,
+    W: WriteMessages,
+{
+    pub(super) fn new(source: S, writer: W) -> Self {
         Self { source: Some(source), writer, codec: PhantomData }
     }
 
@@ -27,7 +35,7 @@ impl<C: Encode<T>, T> Pump<C, T> {
                 self.source = None;
                 break;
             }
-            let Poll::Ready(item) = source.poll(context) else {
+            let Poll::Ready(item) = Pin::new(source).poll_next(context) else {
                 // It learns of the call's end wherever it waits.
                 self.writer.watch(context);
                 return Poll::Pending;

@@ -8,13 +8,16 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::Streaming;
 use super::pump::Pump;
+use super::wire::Wire;
+use super::{Streaming, Watch};
 use crate::MethodDescription;
+use crate::answer::Answer;
 use crate::service::{IncomingCall, Method, Methods};
 
 impl Methods {
-    /// Adds a method whose results are a stream; the client may send one, too.
+    /// Adds a method whose results are a stream; the client may send one, too. What its handler adds to the
+    /// reply goes out with the opening of the stream.
     ///
     /// `begin` reads the arguments and answers the handler's future, or the status that the caller
     /// gets instead. Each call costs an allocation of its own; a method of which only the client streams
@@ -23,7 +26,7 @@ impl Methods {
     where
         C: Encode<T> + 'static,
         T: 'static,
-        F: Future<Output = Result<Streaming<T>, Status>> + 'static,
+        F: Future<Output: Answer<Value = Streaming<T>>> + 'static,
         B: Fn(&mut IncomingCall<'_, '_>) -> Result<F, Status> + 'static,
     {
         let codec = PhantomData::<fn(C, T)>;
@@ -35,7 +38,9 @@ impl IncomingCall<'_, '_> {
     /// What the client streams, in the codec `C`; nothing if it was taken before.
     pub fn stream<C: Decode<T>, T>(&mut self) -> Streaming<T> {
         let reader = self.incoming.streams.as_mut().and_then(|streams| streams.reader.take());
-        reader.map_or_else(Streaming::empty, Streaming::from_reader::<C>)
+        reader.map_or_else(Streaming::empty, |reader| {
+            Streaming::from_wire(Wire::new::<C>(reader, Watch::default()))
+        })
     }
 }
 
@@ -51,14 +56,14 @@ pin_project! {
         #[pin]
         handler: Option<F>,
         writer: Option<StreamWriter>,
-        pump: Option<Pump<C, T>>,
+        pump: Option<Pump<C, T, Streaming<T>, StreamWriter>>,
     }
 }
 
 impl<F, C, T> PendingCall for StreamingCall<F, C, T>
 where
     C: Encode<T>,
-    F: Future<Output = Result<Streaming<T>, Status>>,
+    F: Future<Output: Answer<Value = Streaming<T>>>,
 {
     fn poll(
         self: Pin<&mut Self>,
@@ -69,9 +74,11 @@ where
         if let Some(handler) = this.handler.as_mut().as_pin_mut() {
             let Poll::Ready(outcome) = handler.poll(context) else { return Poll::Pending };
             this.handler.set(None);
+            let (outcome, extras) = outcome.into_parts();
             match (outcome, this.writer.take()) {
                 (Ok(stream), Some(mut writer)) => {
-                    writer.accept();
+                    let metadata = extras.map(|extras| extras.metadata);
+                    writer.accept(metadata.filter(|metadata| !metadata.is_empty()));
                     *this.pump = Some(Pump::new(stream, writer));
                 }
                 (Err(status), _) => {
@@ -98,7 +105,7 @@ impl<B, F, C, T> Method for StreamMethod<B, C, T>
 where
     C: Encode<T> + 'static,
     T: 'static,
-    F: Future<Output = Result<Streaming<T>, Status>> + 'static,
+    F: Future<Output: Answer<Value = Streaming<T>>> + 'static,
     B: Fn(&mut IncomingCall<'_, '_>) -> Result<F, Status>,
 {
     fn description(&self) -> &'static MethodDescription {

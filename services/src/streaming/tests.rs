@@ -30,7 +30,7 @@ fn a_sender_waits_for_its_reader_and_ends_with_it() {
     assert_eq!(poll(&mut stream), Poll::Pending);
     drop(stream);
     assert!(sender.is_closed());
-    assert_eq!(block_on(sender.send(9)), Err(SendError(9)));
+    assert_eq!(block_on(sender.send(9)), Err(SendError::Closed(9)));
     block_on(sender.closed());
 }
 

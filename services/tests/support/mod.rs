@@ -10,6 +10,7 @@ pub mod child;
 pub mod fake;
 pub mod peer;
 pub mod service;
+pub mod shells;
 pub mod streams;
 
 use corewire::{ClientShard, Placement, Running, Server, ServerBuilder, ShardCounters};

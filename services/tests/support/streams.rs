@@ -45,6 +45,20 @@ pub trait Feed {
     async fn silent(&self) -> Result<Streaming<u64>, Status>;
     /// Never answers at all.
     async fn never(&self, numbers: Streaming<u64>) -> Result<u64, Status>;
+    /// Says what came with the call, and sends something with the opening.
+    async fn describe(&self, context: &Context) -> Result<Streaming<String>, Status>;
+    /// The same with the reply to a stream.
+    async fn report(
+        &self,
+        context: &Context,
+        numbers: Streaming<u64>,
+    ) -> Result<(u64, String), Status>;
+    /// The same in both directions.
+    async fn discuss(
+        &self,
+        context: &Context,
+        numbers: Streaming<u64>,
+    ) -> Result<Streaming<u64>, Status>;
 }
 
 /// What handlers and tests share.
@@ -105,6 +119,14 @@ async fn add_up(numbers: &mut Streaming<u64>, mut sum: u64, take: u64) -> Result
         }
     }
     Ok(sum)
+}
+
+/// Metadata, attachment and priority of a call, and whether it has a deadline.
+fn what_came(context: &Context) -> String {
+    let word = context.metadata().text("word").unwrap_or("no word").to_owned();
+    let beside = context.attachment().len();
+    let (priority, timed) = (context.priority(), context.deadline().is_some());
+    format!("{word} {beside} {priority} {timed}")
 }
 
 impl Feed for Source {
@@ -201,6 +223,32 @@ impl Feed for Source {
             let _alive = &guard;
             std::task::Poll::Pending
         })))
+    }
+
+    async fn describe(&self, context: &Context) -> Result<Streaming<String>, Status> {
+        context.add_reply_metadata("answer", b"opened")?;
+        let text = what_came(context);
+        Ok(Streaming::from_stream(stream::iter([Ok(text)])))
+    }
+
+    async fn report(
+        &self,
+        context: &Context,
+        mut numbers: Streaming<u64>,
+    ) -> Result<(u64, String), Status> {
+        context.add_reply_metadata("answer", b"replied")?;
+        context.set_reply_attachment(Bytes::from_static(b"beside"));
+        let sum = add_up(&mut numbers, 0, u64::MAX).await?;
+        Ok((sum, what_came(context)))
+    }
+
+    async fn discuss(
+        &self,
+        context: &Context,
+        numbers: Streaming<u64>,
+    ) -> Result<Streaming<u64>, Status> {
+        context.add_reply_metadata("answer", what_came(context).as_bytes())?;
+        Ok(numbers)
     }
 
     async fn never(&self, numbers: Streaming<u64>) -> Result<u64, Status> {

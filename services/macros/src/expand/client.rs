@@ -4,7 +4,7 @@ use super::{Expansion, codec_type, description, site_of};
 use crate::check::{Codec, Method};
 use crate::names;
 use proc_macro2::{Ident, Literal, Span, TokenStream};
-use quote::quote_spanned;
+use quote::{ToTokens, quote_spanned};
 use syn::{Attribute, Visibility};
 
 pub(super) fn tokens(expansion: &Expansion<'_>) -> TokenStream {
@@ -124,7 +124,14 @@ fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -
     let attributes = method.declaration.item.attrs.iter().filter(|it| is_kept(it));
     let docs = error_docs(&expansion.service.wire_name, method);
     let idents = method.arguments.iter().map(|it| it.ident);
-    let types = method.arguments.iter().map(|it| it.ty);
+    let stream = method.stream().map(|(argument, item)| (argument.ident, item));
+    let types = method.arguments.iter().map(|it| match stream {
+        // What is sent over a channel is a stream of that channel's.
+        Some((ident, item)) if ident == it.ident => quote_spanned! {Span::mixed_site()=>
+            <#channel as ::corewire::StreamTransport>::Streaming<#item>
+        },
+        _ => it.ty.to_token_stream(),
+    });
     let encode = encode(method);
     let signature = quote_spanned! {Span::mixed_site()=>
         #(#attributes)*
@@ -168,18 +175,24 @@ fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -
             server_stream::<#codec, _, _>(#description, #encode)
         },
     };
-    let streams = quote_spanned! {Span::mixed_site()=>
-        #signature -> impl ::core::future::Future<
-            Output = ::core::result::Result<#reply, ::corewire::CallError>
-        > + use<#channel>
+    let finish = match returned.item {
+        None => quote_spanned!(Span::mixed_site()=> Replied<#codec, #reply>),
+        Some(item) => quote_spanned!(Span::mixed_site()=> Streamed<#codec, #item>),
+    };
+    quote_spanned! {Span::mixed_site()=>
+        #signature -> ::corewire::StreamingCall<
+            #channel,
+            impl ::core::future::Future<
+                Output = ::core::result::Result<::corewire::codec::BegunOn<#channel>, ::corewire::CallError>
+            > + use<#channel>,
+            ::corewire::codec::#finish,
+        >
         where
             #channel: ::corewire::StreamTransport,
         {
             self.caller.#call
         }
-    };
-    // Without shards there is no channel that carries streams.
-    shard_only(streams).unwrap_or_default()
+    }
 }
 
 /// The closure that writes the arguments into the request's body.

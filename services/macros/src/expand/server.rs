@@ -120,12 +120,10 @@ fn registration(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) ->
             let reply = quote_spanned! {site_of(returned.status)=>
                 let reply: ::core::result::Result<_, ::corewire::Status> = #run;
             };
-            // A handler with a context may have added to its reply; a stream of replies takes nothing along.
+            // A handler with a context may have added to its reply, or to the opening of its stream.
             let answer = match method.context {
-                Some(_) if returned.item.is_none() => {
-                    quote_spanned!(Span::mixed_site()=> context.answer(reply))
-                }
-                _ => quote_spanned!(Span::mixed_site()=> reply),
+                Some(_) => quote_spanned!(Span::mixed_site()=> context.answer(reply)),
+                None => quote_spanned!(Span::mixed_site()=> reply),
             };
             (add, quote_spanned!(Span::mixed_site()=> #reply #answer))
         }

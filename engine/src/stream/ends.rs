@@ -1,0 +1,160 @@
+//! The ends of a shard's streams.
+
+use corewire_codec::{EncodedBody, Encoding, MetadataBuilder, Status};
+use corewire_proto::StreamKind;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::{
+    Closed, Message, Opening, ReadMessages, StreamCell, StreamFailure, StreamHandle, WriteMessages,
+};
+use crate::transport::Outcome;
+
+/// The end of a stream that messages are read from.
+///
+/// Dropping it says that nobody reads any more. A client's call is given up with it; a server's goes on,
+/// and what still comes for it is dropped.
+#[derive(Debug)]
+pub struct StreamReader(Rc<StreamCell>);
+
+impl ReadMessages for StreamReader {
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Message, StreamFailure>>> {
+        let Poll::Ready(item) = self.0.poll_next(context) else { return Poll::Pending };
+        Poll::Ready(item.map(|item| {
+            item.map(|(message, cost)| {
+                self.0.consume(cost);
+                message
+            })
+        }))
+    }
+}
+
+impl StreamReader {
+    /// The next message and what it costs, for whoever passes it on: its bytes are not granted again
+    /// before they are [consumed](Self::consume).
+    pub(crate) fn poll_next_held(
+        &self,
+        context: &Context<'_>,
+    ) -> Poll<Option<Result<(Message, u32), StreamFailure>>> {
+        self.0.poll_next(context)
+    }
+
+    /// Messages of this cost, which were held, were taken by their reader.
+    pub(crate) fn consume(&self, cost: u32) {
+        self.0.consume(cost);
+        self.0.tell();
+    }
+}
+
+impl Drop for StreamReader {
+    fn drop(&mut self) {
+        self.0.drop_reader();
+    }
+}
+
+/// The end of a stream that messages are written to.
+///
+/// Dropping it without [`end`](Self::end) ends the stream as cancelled.
+#[derive(Debug)]
+pub struct StreamWriter(Rc<StreamCell>);
+
+impl WriteMessages for StreamWriter {
+    /// Waits until the outbox has room, which credit and the socket empty.
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        self.0.poll_ready(context)
+    }
+
+    fn watch(&self, context: &mut Context<'_>) {
+        self.0.watch(context);
+    }
+
+    fn send(&mut self, encoding: Encoding, body: EncodedBody) {
+        self.0.send(encoding, body);
+    }
+
+    fn end(&mut self, failure: Option<Status>) {
+        self.0.end(failure);
+    }
+
+    fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_ended(context)
+    }
+}
+
+impl StreamWriter {
+    /// Says that the handler took the call, before its first message. Only a server does. Metadata
+    /// goes out at once and in any case, while the word alone may be left to a message that is there.
+    pub fn accept(&mut self, metadata: Option<MetadataBuilder>) {
+        self.0.accept(metadata);
+    }
+}
+
+impl Drop for StreamWriter {
+    fn drop(&mut self) {
+        self.0.end(Some(Status::cancelled("the stream's sender was dropped before its end")));
+    }
+}
+
+/// A server's ends of a call's streams.
+#[derive(Debug)]
+pub struct StreamEnds {
+    /// What the client sends, if it sends a stream.
+    pub reader: Option<StreamReader>,
+    /// What the server sends, if it sends a stream.
+    pub writer: Option<StreamWriter>,
+}
+
+impl StreamEnds {
+    pub(crate) fn new(kind: StreamKind, cell: &Rc<StreamCell>) -> Self {
+        Self {
+            reader: kind.client_sends().then(|| StreamReader(Rc::clone(cell))),
+            writer: kind.server_sends().then(|| StreamWriter(Rc::clone(cell))),
+        }
+    }
+}
+
+/// A client's call that streams. Dropping it gives the call up.
+#[derive(Debug)]
+pub struct StreamCall(Option<Rc<StreamCell>>);
+
+impl StreamCall {
+    /// The call, and the writer if the client sends.
+    pub(crate) fn new(kind: StreamKind, cell: Rc<StreamCell>) -> (Self, Option<StreamWriter>) {
+        let writer = kind.client_sends().then(|| StreamWriter(Rc::clone(&cell)));
+        (Self(Some(cell)), writer)
+    }
+}
+
+impl StreamHandle for StreamCall {
+    type Reader = StreamReader;
+
+    fn poll_opened(&mut self, context: &mut Context<'_>) -> Poll<Result<Opening, Outcome>> {
+        match &self.0 {
+            Some(cell) => cell.poll_opened(context),
+            None => Poll::Ready(Ok(None)),
+        }
+    }
+
+    fn poll_outcome(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        match &self.0 {
+            Some(cell) => cell.poll_outcome(context),
+            None => Poll::Pending,
+        }
+    }
+
+    fn into_reader(mut self) -> Option<StreamReader> {
+        self.0.take().map(StreamReader)
+    }
+}
+
+impl Drop for StreamCall {
+    fn drop(&mut self) {
+        // Messages may have come before anybody asked for them: their credit goes back, too.
+        if let Some(cell) = &self.0 {
+            cell.drop_reader();
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Streams over a shard's channel.
+
+use corewire_codec::{Decode, Encode, FrameWriter, RequestHead, Status};
+use corewire_engine::{
+    CallFailure, Channel, MethodName, NotSent, StreamCall, StreamKind, StreamReader, StreamWriter,
+    spawn,
+};
+use futures_core::Stream;
+use std::future::{Future, poll_fn};
+use std::time::Duration;
+
+use super::pump::Pump;
+use super::wire::Wire;
+use super::{
+    Begun, BegunOn, SendError, SendStream, StreamSender, StreamTransport, Streaming, Watch,
+};
+
+impl StreamTransport for Channel {
+    type Streaming<T: 'static> = Streaming<T>;
+    type Sender<T: 'static> = StreamSender<T>;
+    type Call = StreamCall;
+    type Writer = StreamWriter;
+
+    fn from_stream<T: 'static>(
+        stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    ) -> Streaming<T> {
+        Streaming::from_stream(stream)
+    }
+
+    fn channel<T: Send + 'static>() -> (StreamSender<T>, Streaming<T>) {
+        Streaming::channel()
+    }
+
+    fn empty<T: 'static>() -> Streaming<T> {
+        Streaming::empty()
+    }
+
+    fn stream<E>(
+        &self,
+        _: MethodName,
+        kind: StreamKind,
+        head: RequestHead,
+        timeout: Option<Duration>,
+        encode: E,
+    ) -> impl Future<Output = Result<BegunOn<Self>, CallFailure>> + use<E>
+    where
+        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
+    {
+        let channel = self.clone();
+        async move {
+            let (handle, writer) = Self::stream(&channel, kind, head, timeout, encode).await?;
+            Ok(Begun { handle, writer, watch: Watch::default() })
+        }
+    }
+
+    /// As a task of the shard beside the call, which ends with it.
+    fn send<I, T>(&self, stream: Streaming<T>, begun: &mut BegunOn<Self>)
+    where
+        I: Encode<T> + 'static,
+        T: 'static,
+    {
+        if let Some(writer) = begun.writer.take() {
+            let mut pump = Pump::<I, T, _, _>::new(stream, writer);
+            spawn(poll_fn(move |context| pump.poll(context))).detach();
+        }
+    }
+
+    fn receive<D, R>(reader: StreamReader, watch: Watch) -> Streaming<R>
+    where
+        D: Decode<R>,
+        R: 'static,
+    {
+        Streaming::from_wire(Wire::new::<D>(reader, watch))
+    }
+
+    fn block_on<F: Future>(&self, _: F) -> Result<F::Output, NotSent> {
+        Err(NotSent::WouldBlock)
+    }
+}
+
+impl<T> SendStream<T> for StreamSender<T> {
+    fn send(&mut self, message: T) -> impl Future<Output = Result<(), SendError<T>>> {
+        Self::send(self, message)
+    }
+
+    fn fail(self, status: Status) {
+        Self::fail(self, status);
+    }
+
+    fn is_closed(&self) -> bool {
+        Self::is_closed(self)
+    }
+}

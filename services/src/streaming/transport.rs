@@ -1,0 +1,121 @@
+//! What channels that carry streams have in common.
+
+use corewire_codec::{Decode, Encode, FrameWriter, RequestHead, Status};
+use corewire_engine::{CallFailure, MethodName, NotSent, StreamHandle, StreamKind, Transport};
+use futures_core::Stream;
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use super::{SendError, Watch};
+
+/// A channel that carries streams; all of this crate do. Code that is generic over it streams over any of
+/// them.
+///
+/// What is read and what is sent is a [`Streaming`](Self::Streaming): [`corewire::Streaming`](crate::Streaming)
+/// on a shard, `corewire::shared::Streaming` over a [`SharedChannel`](crate::SharedChannel), which goes from
+/// thread to thread, and `corewire::blocking::Streaming` over a blocking channel.
+#[diagnostic::on_unimplemented(message = "`{Self}` is no channel that carries streams")]
+pub trait StreamTransport: Transport + Clone {
+    /// A stream of values, that came or that is to be sent.
+    type Streaming<T: 'static>: Stream<Item = Result<T, Status>> + Unpin + fmt::Debug + 'static;
+
+    /// What fills a stream that is to be sent.
+    type Sender<T: 'static>: SendStream<T> + 'static;
+
+    /// A call that streams.
+    #[doc(hidden)]
+    type Call: StreamHandle;
+
+    /// What a call's own stream is written to.
+    #[doc(hidden)]
+    type Writer: fmt::Debug + 'static;
+
+    /// A stream to send: each item is a message, an `Err` ends it with that status.
+    fn from_stream<T: 'static>(
+        stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    ) -> Self::Streaming<T>;
+
+    /// A stream to send, and the sender that fills it.
+    fn channel<T: Send + 'static>() -> (Self::Sender<T>, Self::Streaming<T>);
+
+    /// A stream without messages.
+    fn empty<T: 'static>() -> Self::Streaming<T>;
+
+    /// Begins a call that streams; ready when its request was written or handed over.
+    #[doc(hidden)]
+    fn stream<E>(
+        &self,
+        name: MethodName,
+        kind: StreamKind,
+        head: RequestHead,
+        timeout: Option<Duration>,
+        encode: E,
+    ) -> impl Future<Output = Result<BegunOn<Self>, CallFailure>> + use<Self, E>
+    where
+        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static;
+
+    /// Has a call's stream sent, in the codec `I`, for as long as the call lives.
+    #[doc(hidden)]
+    fn send<I, T>(&self, stream: Self::Streaming<T>, begun: &mut BegunOn<Self>)
+    where
+        I: Encode<T> + 'static,
+        T: 'static;
+
+    /// What the server streams, in the codec `D`.
+    #[doc(hidden)]
+    fn receive<D, R>(
+        reader: <Self::Call as StreamHandle>::Reader,
+        watch: Watch,
+    ) -> Self::Streaming<R>
+    where
+        D: Decode<R>,
+        R: 'static;
+
+    /// Lets the connection get on if that takes this thread, which then sleeps; answers whether it does.
+    #[doc(hidden)]
+    #[inline]
+    fn turn(&self) -> bool {
+        false
+    }
+
+    /// Blocks this thread until a future of this channel's is ready.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSent::WouldBlock`] where that would keep it away.
+    #[doc(hidden)]
+    fn block_on<F: Future>(&self, future: F) -> Result<F::Output, NotSent>;
+}
+
+/// A call that was begun: its handle, the writer of what the client sends, and who watches.
+#[derive(Debug)]
+pub struct Begun<H, W> {
+    pub(crate) handle: H,
+    #[cfg_attr(
+        not(any(feature = "shard", feature = "tokio", feature = "blocking")),
+        expect(dead_code, reason = "without a channel nobody sends")
+    )]
+    pub(crate) writer: Option<W>,
+    pub(crate) watch: Watch,
+}
+
+/// A call that was begun on a channel.
+pub type BegunOn<C> = Begun<<C as StreamTransport>::Call, <C as StreamTransport>::Writer>;
+
+/// The sender of a stream, whatever the channel.
+pub trait SendStream<T>: fmt::Debug {
+    /// Sends a message; waits while the stream cannot take it.
+    ///
+    /// # Errors
+    ///
+    /// The message was not taken, and is given back.
+    fn send(&mut self, message: T) -> impl Future<Output = Result<(), SendError<T>>>;
+
+    /// Ends the stream with a status, behind what was sent.
+    fn fail(self, status: Status);
+
+    /// Whether nobody reads the stream any more.
+    #[must_use]
+    fn is_closed(&self) -> bool;
+}

@@ -1,0 +1,58 @@
+//! A stream that comes over a connection, of whichever channel.
+
+use corewire_codec::{Decode, DecodeError, Status, StatusCode};
+use corewire_engine::{Message, Outcome, ReadMessages, StreamFailure};
+use std::task::{Context, Poll};
+
+use super::watch::Watch;
+use crate::caller::{CallError, read_outcome};
+
+/// Messages and what makes values of them.
+pub(crate) struct Wire<T, R> {
+    pub(super) reader: R,
+    decode: fn(Message) -> Result<T, Status>,
+    watch: Watch,
+}
+
+impl<T, R: ReadMessages> Wire<T, R> {
+    /// Messages in the codec `C`. Whoever watches the call hears of its end.
+    pub(crate) fn new<C: Decode<T>>(reader: R, watch: Watch) -> Self {
+        Self { reader, decode: decode::<C, T>, watch }
+    }
+
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, Status>>> {
+        let Poll::Ready(item) = self.reader.poll_next(context) else { return Poll::Pending };
+        let item = match item {
+            Some(Ok(message)) => Some((self.decode)(message)),
+            Some(Err(StreamFailure::Status(status))) => Some(Err(status)),
+            Some(Err(StreamFailure::Call(outcome))) => {
+                failure(outcome).map(|error| Err(error.to_status()))
+            }
+            None => None,
+        };
+        match &item {
+            Some(Ok(_)) => {}
+            Some(Err(status)) => self.watch.end(status.code()),
+            None => self.watch.end(StatusCode::Ok),
+        }
+        Poll::Ready(item)
+    }
+}
+
+fn decode<C: Decode<T>, T>(message: Message) -> Result<T, Status> {
+    let codec = message.encoding.codec();
+    let value = if codec == C::ID {
+        C::decode(message.body)
+    } else {
+        Err(DecodeError::unexpected_codec(C::ID, codec))
+    };
+    value.map_err(|error| Status::invalid_argument(format!("a message of the stream: {error}")))
+}
+
+/// Why a call failed that was to bring a stream; `None` if it ended well.
+pub(crate) fn failure(outcome: Outcome) -> Option<CallError> {
+    match &outcome {
+        Ok(reply) if reply.head.code == StatusCode::Ok => None,
+        _ => read_outcome::<corewire_codec::Raw, bytes::Bytes>(outcome).err(),
+    }
+}
