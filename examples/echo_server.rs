@@ -9,7 +9,7 @@
 //! turned away once the queue stands: what a server does that is asked for more than it can.
 
 use clap::Parser;
-use corewire::echo::{Echo, EchoServer, Echoer};
+use corewire::echo::{Echo, EchoServer};
 use corewire::{Budgets, Bytes, QueueDelay, Status};
 use corewire_examples::{ServerFlags, serve};
 use std::process::ExitCode;
@@ -30,14 +30,16 @@ struct Flags {
     shed: Option<u32>,
 }
 
-/// Works before it answers.
-struct Worker(Duration);
+/// Works before it answers, if it is told to.
+struct Worker(Option<Duration>);
 
 impl Echo for Worker {
     async fn echo(&self, body: Bytes) -> Result<Bytes, Status> {
-        let begun = Instant::now();
-        while begun.elapsed() < self.0 {
-            std::hint::spin_loop();
+        if let Some(work) = self.0 {
+            let begun = Instant::now();
+            while begun.elapsed() < work {
+                std::hint::spin_loop();
+            }
         }
         Ok(body)
     }
@@ -52,8 +54,6 @@ fn main() -> ExitCode {
         QueueDelay { target, interval: usual.interval.max(target) }
     });
     let builder = flags.server.builder().budgets(Budgets { queue_delay, ..Budgets::default() });
-    match flags.work.map(micros) {
-        Some(work) => serve(builder.service(move |_shard| EchoServer::new(Worker(work)))),
-        None => serve(builder.service(|_shard| EchoServer::new(Echoer))),
-    }
+    let work = flags.work.map(micros);
+    serve(builder.service(move |_shard| EchoServer::new(Worker(work))))
 }

@@ -324,7 +324,8 @@ impl<S: 'static> ServerConn<S> {
                 return false;
             }
             self.paused = false;
-            match self.proto.handle_frame(buffer, &mut self.send, shared.now) {
+            // A call's time counts from when it was received, not from its turn.
+            match self.proto.handle_frame(buffer, &mut self.send, times.received) {
                 ServerInput::NeedBytes => return true,
                 ServerInput::Handled => {}
                 ServerInput::OneWayDropped(_) => shared.counters.one_way_dropped.add(1),
@@ -351,7 +352,7 @@ impl<S: 'static> ServerConn<S> {
                     }
                 }
                 ServerInput::Call { request, payload, deadline } => {
-                    self.begin_call(shared, request, payload, deadline, times);
+                    self.begin_call(shared, request, payload, deadline, times.came);
                 }
                 ServerInput::Cancelled { work, .. } => {
                     self.end_call(shared, work, Ended::Dropped);

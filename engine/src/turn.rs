@@ -82,19 +82,21 @@ impl<I: Io> Shared<I> {
         }
     }
 
-    /// Why a call is not run that waited for so long for its turn, if it is not.
+    /// Why a call is not run that waited for its turn since `came`, if it is not.
     #[inline]
     pub(crate) fn judge_wait(
         &mut self,
         priority: u8,
-        waited: Duration,
+        came: Instant,
         deadline: Option<Instant>,
     ) -> Option<Status> {
         if deadline.is_some_and(|by| by <= self.now) {
             return Some(self.expired());
         }
         let now = self.now;
-        let sheds = self.delay.as_mut().is_some_and(|delay| delay.sheds(priority, waited, now));
+        let delay = self.delay.as_mut()?;
+        let waited = now.saturating_duration_since(came);
+        let sheds = delay.sheds(priority, waited, now);
         sheds.then(|| self.shed(waited))
     }
 

@@ -104,8 +104,7 @@ where
                 };
                 // The caller's code comes next, and may do anything.
                 drop(state);
-                let request = core::mem::replace(&mut self.request, Request::Gone);
-                match outgoing.write(core, kind, &self.head, request) {
+                match outgoing.write(core, kind, &self.head, &mut self.request) {
                     Ok(()) => {
                         core.local.note_known_wait();
                         self.key = Some(key);

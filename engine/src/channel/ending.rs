@@ -21,7 +21,7 @@ const RETIRED_MAX: usize = 16;
 pub(crate) struct Retired {
     token: Token,
     proto: Box<ClientConnection<usize>>,
-    out: SendBuffer,
+    out: Box<SendBuffer>,
 }
 
 impl Retired {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::task::{Context, Poll};
 
 use super::call::Call;
-use super::send::{Kind, Request};
+use super::send::Kind;
 use super::state::{ChannelState, Link};
 use crate::config::{ONE_WAY_UNSENT_MAX, Reply};
 use crate::failure::CallFailure;
@@ -49,8 +49,7 @@ where
             };
             // The caller's code comes next, and may do anything.
             drop(state);
-            let request = core::mem::replace(&mut self.request, Request::Gone);
-            let written = outgoing.write(core, Kind::OneWay, &self.head, request);
+            let written = outgoing.write(core, Kind::OneWay, &self.head, &mut self.request);
             return Poll::Ready(written.map(|()| Reply::written()));
         }
         match state.want_connection(core, now) {

@@ -42,8 +42,9 @@ where
     E: fmt::Display,
     F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
 {
-    fn write(self, frame: &mut FrameWriter<'_>) -> Result<(), NotSent> {
-        match self {
+    #[inline]
+    fn write(&mut self, frame: &mut FrameWriter<'_>) -> Result<(), NotSent> {
+        match core::mem::replace(self, Self::Gone) {
             Self::New(encode) => encode(frame).map_err(|error| NotSent::Encode(error.to_string())),
             Self::Encoded(body) => {
                 body.write_to(frame);
@@ -58,8 +59,8 @@ where
     #[cold]
     pub(super) fn encode_early(&mut self) -> Result<bool, NotSent> {
         if let Self::New(_) = self {
-            let request = core::mem::replace(self, Self::Gone);
-            *self = Self::Encoded(Box::new(EncodedBody::encode(|frame| request.write(frame))?));
+            let body = EncodedBody::encode(|frame| self.write(frame))?;
+            *self = Self::Encoded(Box::new(body));
         }
         let Self::Encoded(body) = self else { return Ok(false) };
         let bytes = body.len().saturating_add(FIELDS_BYTES_MAX);
@@ -69,7 +70,7 @@ where
 
 /// The send buffer, taken out of the channel for a request.
 pub(super) struct Outgoing {
-    out: SendBuffer,
+    out: Box<SendBuffer>,
     token: Token,
     frame_bytes_max: u32,
     was_empty: bool,
@@ -83,7 +84,7 @@ impl Outgoing {
         core: &ChannelCore,
         kind: Kind,
         head: &RequestHead,
-        request: Request<F>,
+        request: &mut Request<F>,
     ) -> Result<(), CallFailure>
     where
         E: fmt::Display,
@@ -112,7 +113,7 @@ impl Outgoing {
     #[inline]
     fn end(self, core: &ChannelCore, kind: Kind, written: bool) {
         let state = &mut *core.state.borrow_mut();
-        state.out = self.out;
+        state.spare_out = Some(core::mem::replace(&mut state.out, self.out));
         let writing = core::mem::replace(&mut state.writing, Writing::No);
         if written {
             if let (Kind::OneWay, Link::Up { proto, .. }) = (kind, &mut state.link) {
@@ -168,7 +169,7 @@ impl ChannelState {
             token: *token,
             frame_bytes_max: proto.peer_frame_bytes_max(),
             was_empty: self.out.is_empty(),
-            out: core::mem::take(&mut self.out),
+            out: core::mem::replace(&mut self.out, self.spare_out.take().unwrap_or_default()),
         })
     }
 

@@ -60,7 +60,9 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 pub(crate) struct ChannelState {
     pub(crate) link: Link,
-    pub(crate) out: SendBuffer,
+    pub(crate) out: Box<SendBuffer>,
+    /// What stands in for it while a caller's code writes into it.
+    pub(super) spare_out: Option<Box<SendBuffer>>,
     /// Whether a caller's code is writing into what is `out` otherwise.
     pub(super) writing: Writing,
     /// Calls that were given up by code that was writing; their cancels are still to be appended.
@@ -93,7 +95,8 @@ impl ChannelState {
     pub(super) fn new() -> Self {
         Self {
             link: Link::Down { retry_at: None, why: String::new() },
-            out: SendBuffer::new(),
+            out: Box::default(),
+            spare_out: None,
             writing: Writing::No,
             given_up: Vec::new(),
             retired: Vec::new(),

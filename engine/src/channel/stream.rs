@@ -76,7 +76,7 @@ impl Channel {
             let state = &mut *core.state.borrow_mut();
             (state.stream(Some(key)).cloned(), state.begin_request(kind_of, &mut head, left)?)
         };
-        outgoing.write(core, kind_of, &head, request)?;
+        outgoing.write(core, kind_of, &head, &mut request)?;
         match stream {
             Some(stream) => Ok(StreamCall::new(kind, stream)),
             None => {

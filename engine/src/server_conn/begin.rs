@@ -1,12 +1,12 @@
 //! How a call begins: whether it does, and what becomes of it then.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use corewire_codec::{Payload, RequestHead, Status, request_flags};
 use corewire_proto::StreamKind;
 
-use super::{STREAM, ServerConn, Times};
+use super::{STREAM, ServerConn};
 use crate::calls::Polled;
 use crate::dispatch::{Incoming, ReplySlot};
 use crate::io::Io;
@@ -21,15 +21,10 @@ impl<S: 'static> ServerConn<S> {
         shared: &mut Shared<I>,
         request: RequestHead,
         payload: Payload<'_>,
-        mut deadline: Option<Instant>,
-        times: Times,
+        deadline: Option<Instant>,
+        came: Instant,
     ) {
-        let waited = shared.now.saturating_duration_since(times.came);
-        if times.received < shared.now {
-            let known = shared.now.saturating_duration_since(times.received);
-            deadline = deadline.and_then(|by| by.checked_sub(known));
-        }
-        if let Some(status) = self.turn_away(shared, &request, waited, deadline) {
+        if let Some(status) = self.turn_away(shared, &request, came, deadline) {
             self.refuse(shared, &request, &status);
             return;
         }
@@ -99,17 +94,14 @@ impl<S: 'static> ServerConn<S> {
         &self,
         shared: &mut Shared<I>,
         request: &RequestHead,
-        waited: Duration,
+        came: Instant,
         deadline: Option<Instant>,
     ) -> Option<Status> {
         if self.lacks_room(shared) {
             shared.counters.calls_refused.add(1);
             return Some(self.no_room(shared));
         }
-        if waited.is_zero() {
-            return None;
-        }
-        shared.judge_wait(request.priority, waited, deadline)
+        shared.judge_wait(request.priority, came, deadline)
     }
 
     /// Answers a call that is not run.
