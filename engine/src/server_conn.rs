@@ -58,11 +58,6 @@ pub(crate) struct ServerConn<S> {
     paused: bool,
     /// Whether the last turn ended with nothing awaited, and its timer armed.
     steady: bool,
-    /// While draining: since when nothing is in flight.
-    finished: Option<Instant>,
-    /// Set when the connection is over: by when it is dropped at the latest, and the bytes that were
-    /// forgotten since. Boxed, for hardly a connection has one, and idle ones shall be small.
-    linger: Option<Box<(Instant, usize)>>,
 }
 
 impl<S: 'static> ServerConn<S> {
@@ -87,8 +82,6 @@ impl<S: 'static> ServerConn<S> {
             strain: None,
             paused: false,
             steady: false,
-            finished: None,
-            linger: None,
         }
     }
 
@@ -108,7 +101,7 @@ impl<S: 'static> ServerConn<S> {
         shared: &mut Shared<I>,
         ready: &mut Ready,
     ) -> (After, Option<Instant>) {
-        if self.linger.is_some() {
+        if self.lingers() {
             return self.turn_lingering(shared, ready);
         }
         if self.send.is_empty() {
@@ -165,10 +158,13 @@ impl<S: 'static> ServerConn<S> {
     fn finish_by<I: Io<Socket = S>>(&mut self, shared: &Shared<I>) -> Option<Instant> {
         let idle = self.proto.is_draining() && self.proto.in_flight() == 0 && self.send.is_empty();
         if !idle {
-            self.finished = None;
+            if let Some(strain) = &mut self.strain {
+                strain.finished = None;
+            }
             return None;
         }
-        let by = *self.finished.get_or_insert(shared.now) + LINGER;
+        let strain = self.strain.get_or_insert_default();
+        let by = *strain.finished.get_or_insert(shared.now) + LINGER;
         if by <= shared.now {
             self.proto.close(CloseReason::Drained);
         }
@@ -439,7 +435,7 @@ impl<S: 'static> ServerConn<S> {
         if !last_words || ready.hangup {
             return (After::Drop, None);
         }
-        self.linger = Some(Box::new((shared.now + LINGER, 0)));
+        self.strain.get_or_insert_default().linger = Some((shared.now + LINGER, 0));
         if self.send.is_empty() {
             shared.io.shutdown_write(&self.socket);
         }
@@ -452,7 +448,8 @@ impl<S: 'static> ServerConn<S> {
         shared: &mut Shared<I>,
         ready: &mut Ready,
     ) -> (After, Option<Instant>) {
-        let Some((until, mut forgotten)) = self.linger.as_deref().copied() else {
+        let Some((until, mut forgotten)) = self.strain.as_ref().and_then(|strain| strain.linger)
+        else {
             return (After::Drop, None);
         };
         if until <= shared.now {
@@ -478,7 +475,7 @@ impl<S: 'static> ServerConn<S> {
             }
         }
         shared.recv.give_back(sink);
-        self.linger = Some(Box::new((until, forgotten)));
+        self.strain.get_or_insert_default().linger = Some((until, forgotten));
         (if more { After::Again } else { After::Wait }, Some(until))
     }
 }

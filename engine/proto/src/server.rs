@@ -294,7 +294,8 @@ impl<T> ServerConnection<T> {
         }
     }
 
-    #[inline]
+    #[allow(clippy::inline_always, reason = "it has one caller, and what it answers is large")]
+    #[inline(always)]
     fn handle_request<'a>(
         &mut self,
         request: RequestHead,

@@ -110,7 +110,11 @@ impl Outgoing {
     }
 
     /// Puts the buffer back, and does what the caller's code left to do.
-    #[inline]
+    #[allow(
+        clippy::inline_always,
+        reason = "on every call's path; out of line its arguments are copied"
+    )]
+    #[inline(always)]
     fn end(self, core: &ChannelCore, kind: Kind, written: bool) {
         let state = &mut *core.state.borrow_mut();
         state.spare_out = Some(core::mem::replace(&mut state.out, self.out));
@@ -142,7 +146,11 @@ pub(super) enum Kind {
 
 impl ChannelState {
     /// Completes a request's head and takes the send buffer out for it.
-    #[inline]
+    #[allow(
+        clippy::inline_always,
+        reason = "on every call's path; out of line its answer is copied"
+    )]
+    #[inline(always)]
     pub(super) fn begin_request(
         &mut self,
         kind: Kind,

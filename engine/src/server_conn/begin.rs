@@ -97,7 +97,7 @@ impl<S: 'static> ServerConn<S> {
         came: Instant,
         deadline: Option<Instant>,
     ) -> Option<Status> {
-        if self.lacks_room(shared) {
+        if self.is_out_of_patience() {
             shared.counters.calls_refused.add(1);
             return Some(self.no_room(shared));
         }

@@ -13,7 +13,8 @@ use super::ServerConn;
 use crate::io::Io;
 use crate::turn::Shared;
 
-/// Kept by connections that hold something unsent, receive a large request, or wait for room. Idle ones have none.
+/// Kept by connections that hold something unsent, receive a large request, wait for room, or come to
+/// their end. Idle ones have none, for they shall be small.
 #[derive(Debug, Default)]
 pub(super) struct Strain {
     /// What the shard's account knows of this connection, beside its calls.
@@ -25,9 +26,20 @@ pub(super) struct Strain {
     /// Since when it waits for room for its calls, and for a large request.
     since: Option<Instant>,
     large_since: Option<Instant>,
+    /// While draining: since when nothing is in flight.
+    pub(super) finished: Option<Instant>,
+    /// Set when the connection is over: by when it is dropped at the latest, and the bytes that were
+    /// forgotten since.
+    pub(super) linger: Option<(Instant, usize)>,
 }
 
 impl<S: 'static> ServerConn<S> {
+    /// Whether the connection is over, and kept only until its last words are read.
+    #[inline]
+    pub(super) fn lingers(&self) -> bool {
+        self.strain.as_ref().is_some_and(|strain| strain.linger.is_some())
+    }
+
     /// Whether another call would be one too many.
     #[inline]
     pub(super) fn lacks_room<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
@@ -44,6 +56,12 @@ impl<S: 'static> ServerConn<S> {
             strain.since = None;
         }
         false
+    }
+
+    /// Whether room was lacking when the frame that is being handled was begun, and for too long.
+    #[inline]
+    pub(super) fn is_out_of_patience(&self) -> bool {
+        self.strain.as_ref().is_some_and(|strain| strain.since.is_some())
     }
 
     #[cold]
@@ -151,7 +169,8 @@ impl<S: 'static> ServerConn<S> {
         shared.holdings.change(strain.counted, held);
         strain.counted = held;
         let waits = strain.since.is_some() || strain.large_since.is_some();
-        if held == 0 && !waits && strain.skip == 0 {
+        let ends = strain.finished.is_some() || strain.linger.is_some();
+        if held == 0 && !waits && !ends && strain.skip == 0 {
             self.strain = None;
         }
     }
