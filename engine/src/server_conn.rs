@@ -347,7 +347,7 @@ impl<S: 'static> ServerConn<S> {
                         streams.handle_writable(call);
                     }
                 }
-                ServerInput::Call { request, payload, deadline } => {
+                ServerInput::Call { ref request, payload, deadline } => {
                     self.begin_call(shared, request, payload, deadline, times.came);
                 }
                 ServerInput::Cancelled { work, .. } => {

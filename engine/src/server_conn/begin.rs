@@ -15,26 +15,27 @@ use crate::turn::Shared;
 
 impl<S: 'static> ServerConn<S> {
     /// Gives a call to its handler, unless it must be turned away.
-    #[inline]
+    #[allow(clippy::inline_always, reason = "it has one caller, and what it is given is large")]
+    #[inline(always)]
     pub(super) fn begin_call<I: Io<Socket = S>>(
         &mut self,
         shared: &mut Shared<I>,
-        request: RequestHead,
+        request: &RequestHead,
         payload: Payload<'_>,
         deadline: Option<Instant>,
         came: Instant,
     ) {
-        if let Some(status) = self.turn_away(shared, &request, came, deadline) {
-            self.refuse(shared, &request, &status);
+        if let Some(status) = self.turn_away(shared, request, came, deadline) {
+            self.refuse(shared, request, &status);
             return;
         }
         let held = shared.config.budgets.call_bytes.saturating_add(payload.len());
         let stream = match request.flags & STREAM {
             0 => None,
-            _ => self.open_stream(shared, &request),
+            _ => self.open_stream(shared, request),
         };
         let mut incoming = Incoming {
-            request,
+            request: *request,
             payload: Some(payload),
             deadline,
             peer: self.peer,
