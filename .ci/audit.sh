@@ -12,8 +12,9 @@ if found=$(rust | xargs grep -nE '\b(todo|unimplemented)!|\b(FIXME|XXX)\b'); the
     fail "left for later:"$'\n'"$found"
 fi
 
-# A file that grows past this has a second subject in it.
+# A file that grows past this has a second subject in it. What a macro writes is nobody's to split.
 while IFS= read -r file; do
+    case "$file" in */snapshots/*) continue ;; esac
     lines=$(wc -l <"$file")
     [ "$lines" -le 700 ] || fail "$file has $lines lines; split it where its second subject begins (700 at most)"
 done < <(rust)
