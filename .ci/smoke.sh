@@ -156,6 +156,14 @@ done
 stop kv_server
 [ ! -e "$work/kv.sock" ] || fail "kv_server leaves its socket's file behind"
 
+say "the examples that stream, and layers"
+for name in chat tail upload layers; do
+    timeout 60 "$bin/examples/$name" </dev/null >"$work/$name.out" 2>"$work/$name.err" || fail "$name failed"
+    [ -s "$work/$name.out" ] || fail "$name prints nothing"
+done
+grep -q 'line 19 of 20' "$work/tail.out" || fail "tail does not follow to the last line"
+grep -q '67108864 bytes' "$work/upload.out" || fail "upload does not say how much arrived"
+
 say "wrong flags"
 refuses 2 any "$bin/examples/echo_server" --spin never
 refuses 2 any "$bin/examples/kv_server" --cores 3-1
