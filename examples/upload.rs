@@ -1,4 +1,5 @@
-//! Sends a file in parts: a client stream, paced by its credit, whatever the file's size.
+//! Sends a file in parts: a client stream, paced by its credit, whatever the file's size. What its label says
+//! goes along as the call's attachment.
 //!
 //! ```text
 //! cargo run --release --example upload
@@ -8,7 +9,7 @@
 //! Without an address it starts a server of its own; without a file it sends 64 MiB that it makes up.
 
 use clap::Parser;
-use corewire::{Address, Bytes, ClientShard, Status, Streaming, block_on_shard};
+use corewire::{Address, Bytes, CallOptions, ClientShard, Status, Streaming, block_on_shard};
 use corewire_examples::room::{DepotClient, DepotServer, FNV, Scales, fnv};
 use corewire_examples::{end, keep};
 use std::cell::Cell;
@@ -36,6 +37,10 @@ struct Flags {
     /// The file; bytes that are made up if not given
     #[arg(long)]
     file: Option<PathBuf>,
+
+    /// What to put on the label
+    #[arg(long, default_value = "handle with care")]
+    label: String,
 }
 
 /// The next part, or `None` at the end.
@@ -53,14 +58,18 @@ fn part(source: &mut impl Read) -> Option<Result<Bytes, Status>> {
 }
 
 #[allow(clippy::print_stdout, reason = "the outcome is what the program is for")]
-async fn upload(address: Address, file: Option<PathBuf>) -> Result<(), Box<dyn Error>> {
+async fn upload(
+    address: Address,
+    file: Option<PathBuf>,
+    label: Bytes,
+) -> Result<(), Box<dyn Error>> {
     let mut source: Box<dyn Read> = match &file {
         Some(path) => Box::new(File::open(path)?),
         None => Box::new(repeat(0x5a).take(MADE_UP)),
     };
     let name = file.map_or_else(|| "made-up".to_owned(), |path| path.display().to_string());
     let depot = DepotClient::connect(&address).await?;
-    let hash = Rc::new(Cell::new(FNV));
+    let hash = Rc::new(Cell::new(fnv(FNV, &label)));
     let seen = Rc::clone(&hash);
     // A part is read when there is credit for it: a slow server makes for a slow reader.
     let parts = Streaming::from_stream(futures_lite::stream::iter(std::iter::from_fn(move || {
@@ -71,6 +80,7 @@ async fn upload(address: Address, file: Option<PathBuf>) -> Result<(), Box<dyn E
         Some(part)
     })));
     let start = Instant::now();
+    let depot = depot.with(CallOptions::new().attachment(label));
     let (bytes, sum) = depot.upload(name.clone(), parts).await?;
     if sum != hash.get() {
         return Err(format!("{name}: the server's sum is {sum:x}, not {:x}", hash.get()).into());
@@ -82,7 +92,8 @@ async fn upload(address: Address, file: Option<PathBuf>) -> Result<(), Box<dyn E
 fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
     let kept = keep(flags.addr, |_shard| DepotServer::new(Scales))?;
     let address = kept.address.clone();
-    block_on_shard(ClientShard::default(), move || upload(address, flags.file))??;
+    let label = Bytes::from(flags.label);
+    block_on_shard(ClientShard::default(), move || upload(address, flags.file, label))??;
     Ok(end(kept.server)?)
 }
 

@@ -1,6 +1,6 @@
 //! Services that stream: a room to talk in, a log to follow, and a place for files.
 
-use corewire::{Bytes, Status, StreamSender, Streaming, spawn};
+use corewire::{Bytes, Context, Status, StreamSender, Streaming, spawn};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -158,8 +158,14 @@ impl Journal for Lines {
 /// Takes files.
 #[corewire::service]
 pub trait Depot {
-    /// Takes the parts of a file; answers how many bytes came, and their sum (FNV-1a, 64 bits).
-    async fn upload(&self, name: String, parts: Streaming<Bytes>) -> Result<(u64, u64), Status>;
+    /// Takes the parts of a file, and its label as the call's attachment; answers how many bytes the
+    /// parts had, and the sum of the label and them (FNV-1a, 64 bits).
+    async fn upload(
+        &self,
+        context: &Context,
+        name: String,
+        parts: Streaming<Bytes>,
+    ) -> Result<(u64, u64), Status>;
 }
 
 /// One shard's depot. It keeps nothing.
@@ -178,13 +184,14 @@ pub const FNV: u64 = 0xcbf2_9ce4_8422_2325;
 impl Depot for Scales {
     async fn upload(
         &self,
+        context: &Context,
         name: String,
         mut parts: Streaming<Bytes>,
     ) -> Result<(u64, u64), Status> {
         if name.is_empty() {
             return Err(Status::invalid_argument("a file has a name"));
         }
-        let (mut bytes, mut hash) = (0, FNV);
+        let (mut bytes, mut hash) = (0, fnv(FNV, context.attachment()));
         while let Some(part) = parts.next().await {
             let part = part?;
             bytes += part.len() as u64;
