@@ -150,8 +150,8 @@ pub use corewire_codec::{
 #[cfg(any(feature = "shard", feature = "tokio"))]
 pub use corewire_engine::SharedChannel;
 pub use corewire_engine::{
-    Address, Budgets, ChannelConfig, ConnectError, IntoAddress, MethodName, NotSent, Peer, Pending,
-    QueueDelay, ShardId, ShardInfo, Spin, StartError, Transport,
+    Address, ChannelConfig, ConnectError, IntoAddress, MethodName, NotSent, Peer, Pending, ShardId,
+    ShardInfo, Spin, StartError, Transport,
 };
 pub use corewire_engine::{ClientConfig, CloseReason, Timeouts};
 pub use corewire_macros::service;
@@ -171,8 +171,9 @@ pub use streaming::{
 pub use {
     answer::{Answer, Answered},
     corewire_engine::{
-        Channel, ClientShard, ClientThread, Ended, Placement, Running, RunningShard, ShardCounters,
-        Task, allowed_cpus, parse_cpus, run_on_shard as block_on_shard, sleep, spawn,
+        Budgets, Channel, ClientShard, ClientThread, Ended, Placement, QueueDelay, Running,
+        RunningShard, ShardCounters, Task, allowed_cpus, parse_cpus,
+        run_on_shard as block_on_shard, sleep, spawn,
     },
     server::{Server, ServerBuilder},
     service::{Arguments, IncomingCall, Methods, Service},
