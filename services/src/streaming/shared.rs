@@ -1,4 +1,4 @@
-//! Streams of callers on any thread, over a [`SharedChannel`](crate::SharedChannel).
+//! Streams of callers on any thread, over a [`SharedChannel`].
 //!
 //! They are `Send` and otherwise what [`corewire::Streaming`](crate::Streaming) is on a shard. A thread that
 //! has no executor waits: `stream.next().wait()`, `sender.send(message).wait()`.
@@ -20,7 +20,7 @@ use super::pump::Pump;
 use super::wire::Wire;
 use super::{Begun, BegunOn, SendError, SendStream, StreamTransport, Watch};
 
-/// A stream of messages of one call over a [`SharedChannel`](crate::SharedChannel), to be read on any thread,
+/// A stream of messages of one call over a [`SharedChannel`], to be read on any thread,
 /// or to be given away. What [`corewire::Streaming`](crate::Streaming) says of items, bounds and giving up
 /// holds here, too.
 ///
