@@ -243,7 +243,7 @@ mod tests {
 
         fn server(&self, _: &Job) -> Command {
             let mut command = Command::new("sh");
-            command.args(["-c", "trap 'kill $nap; exit 0' TERM; sleep 60 & nap=$!; echo listening 127.0.0.1:9; wait"]);
+            command.args(["-c", crate::process::SERVES_UNTIL_TERM]);
             command
         }
 
