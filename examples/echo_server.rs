@@ -9,8 +9,9 @@
 //! turned away once the queue stands: what a server does that is asked for more than it can.
 
 use clap::Parser;
-use corewire::echo::{Echo, EchoServer};
-use corewire::{Budgets, Bytes, QueueDelay, Status};
+use corewire::echo::{EchoServer, Echoer};
+use corewire::layer::{CallView, Layer};
+use corewire::{Budgets, QueueDelay, Status};
 use corewire_examples::{ServerFlags, serve};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -30,18 +31,18 @@ struct Flags {
     shed: Option<u32>,
 }
 
-/// Works before it answers, if it is told to.
-struct Worker(Option<Duration>);
+/// Keeps the core busy before each call.
+struct Work(Duration);
 
-impl Echo for Worker {
-    async fn echo(&self, body: Bytes) -> Result<Bytes, Status> {
-        if let Some(work) = self.0 {
-            let begun = Instant::now();
-            while begun.elapsed() < work {
-                std::hint::spin_loop();
-            }
+impl Layer for Work {
+    type Guard = ();
+
+    fn begin(&self, _: &mut CallView<'_>) -> Result<(), Status> {
+        let begun = Instant::now();
+        while begun.elapsed() < self.0 {
+            std::hint::spin_loop();
         }
-        Ok(body)
+        Ok(())
     }
 }
 
@@ -54,6 +55,9 @@ fn main() -> ExitCode {
         QueueDelay { target, interval: usual.interval.max(target) }
     });
     let builder = flags.server.builder().budgets(Budgets { queue_delay, ..Budgets::default() });
-    let work = flags.work.map(micros);
-    serve(builder.service(move |_shard| EchoServer::new(Worker(work))))
+    let builder = builder.service(|_shard| EchoServer::new(Echoer));
+    serve(match flags.work.map(micros) {
+        Some(work) => builder.layer(move |_shard| Work(work)),
+        None => builder,
+    })
 }

@@ -148,9 +148,10 @@ impl ServerSide {
     /// When the bytes break the protocol, or a handler pends.
     pub fn serve(&mut self, bytes: &[u8]) -> Result<usize> {
         let mut served = 0;
+        let mut head = RequestHead::default();
         self.recv.extend_from_slice(bytes);
         loop {
-            match self.connection.handle_frame(&mut self.recv, &mut self.out, self.now) {
+            match self.connection.handle_frame(&mut self.recv, &mut head, &mut self.out, self.now) {
                 ServerInput::NeedBytes => break,
                 ServerInput::Handled => {}
                 ServerInput::Call { request, payload, deadline } => {

@@ -88,6 +88,13 @@ pub struct RequestHead {
     pub metadata_bytes: u16,
 }
 
+/// A place to read a request's fields into.
+impl Default for RequestHead {
+    fn default() -> Self {
+        Self::new(0, MethodId(0))
+    }
+}
+
 impl RequestHead {
     /// The priority of a call that says nothing about it.
     pub const PRIORITY_USUAL: u8 = 3;
@@ -361,8 +368,11 @@ pub fn decode_payload(
 ) -> Result<(Head, PayloadLayout), Rule> {
     let mut fields = Fields { reader: Reader::new(payload), total: payload.len() };
     match header.kind {
-        FrameKind::Request => request(header, payload, metadata_bytes_max)
-            .map(|(head, layout)| (Head::Request(head), layout)),
+        FrameKind::Request => {
+            let mut head = RequestHead::new(header.call, MethodId(header.aux));
+            request(header, payload, metadata_bytes_max, &mut head)
+                .map(|layout| (Head::Request(head), layout))
+        }
         FrameKind::Reply => reply(header, payload, metadata_bytes_max)
             .map(|(head, layout)| (Head::Reply(head), layout)),
         FrameKind::StreamData => {
@@ -423,19 +433,21 @@ fn control(header: Header, payload: &[u8]) -> Result<Head, Rule> {
     })
 }
 
-/// A request's fields. The usual ones, with a timeout and nothing else in front of the body, are read
-/// right here; the rest is kept out of the way of the callers that inline this.
+/// A request's fields, written to `head`: it is large, and to hand it on by value copies it each time. The
+/// usual ones, with a timeout and nothing else in front of the body, are read right here; the rest is kept
+/// out of the way of the callers that inline this.
 #[inline]
 pub(crate) fn request(
     header: Header,
     payload: &[u8],
     metadata_bytes_max: u32,
-) -> Result<(RequestHead, PayloadLayout), Rule> {
+    head: &mut RequestHead,
+) -> Result<PayloadLayout, Rule> {
     const RARE: u8 = request_flags::TRACE | request_flags::METADATA | request_flags::ATTACHMENT;
     if header.detail > RequestHead::PRIORITY_MAX {
         return Err(Rule::BadField);
     }
-    let mut head = RequestHead {
+    *head = RequestHead {
         call: header.call,
         method: MethodId(header.aux),
         encoding: header.encoding,
@@ -455,17 +467,18 @@ pub(crate) fn request(
     if header.flags & RARE != 0 {
         return request_with_fields(head, payload, metadata_bytes_max);
     }
-    Ok((head, PayloadLayout::of_body(start, header.payload_bytes)))
+    Ok(PayloadLayout::of_body(start, header.payload_bytes))
 }
 
 #[cold]
 fn request_with_fields(
-    mut head: RequestHead,
+    head: &mut RequestHead,
     payload: &[u8],
     metadata_bytes_max: u32,
-) -> Result<(RequestHead, PayloadLayout), Rule> {
+) -> Result<PayloadLayout, Rule> {
     let mut fields = Fields { reader: Reader::new(payload), total: payload.len() };
-    let has = |flag: u8| head.flags & flag != 0;
+    let flags = head.flags;
+    let has = |flag: u8| flags & flag != 0;
     if has(request_flags::TIMEOUT) {
         fields.reader.u64().ok_or(Rule::TruncatedPayload)?;
     }
@@ -476,7 +489,7 @@ fn request_with_fields(
     let attachment_bytes = fields.attachment_bytes(has(request_flags::ATTACHMENT))?;
     let metadata = fields.metadata(has(request_flags::METADATA), metadata_bytes_max)?;
     head.attachment_bytes = attachment_bytes;
-    fields.checked_layout(metadata, attachment_bytes).map(|layout| (head, layout))
+    fields.checked_layout(metadata, attachment_bytes)
 }
 
 /// A reply's fields; see [`request`].

@@ -85,6 +85,37 @@ impl FrameKind {
     }
 }
 
+/// The bits of a header that may be set in frames of one kind: looked up, which is quicker than to ask one
+/// question after the other of every frame.
+#[derive(Clone, Copy)]
+struct Allowed {
+    payload_bytes: u32,
+    flags: u8,
+    encoding: u8,
+}
+
+impl Allowed {
+    const fn of(kind: FrameKind) -> Self {
+        Self {
+            payload_bytes: if kind.has_payload() { u32::MAX } else { 0 },
+            flags: kind.flags(),
+            encoding: if kind.has_encoding() { u8::MAX } else { 0 },
+        }
+    }
+
+    /// By the byte on the wire; those of no kind allow nothing.
+    const TABLE: [Self; FrameKind::ALL.len() + 1] = {
+        let nothing = Self { payload_bytes: 0, flags: 0, encoding: 0 };
+        let mut table = [nothing; FrameKind::ALL.len() + 1];
+        let mut left = FrameKind::ALL.as_slice();
+        while let [kind, rest @ ..] = left {
+            table[*kind as usize] = Self::of(*kind);
+            left = rest;
+        }
+        table
+    };
+}
+
 /// The header, field by field. `detail` and `aux` belong to the kind; the files of
 /// [`frame`](crate::Frame) give them names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +146,9 @@ impl Header {
     #[inline]
     pub fn decode(bytes: [u8; HEADER_BYTES]) -> Result<Self, Rule> {
         let [p0, p1, p2, p3, kind, flags, encoding, detail, c0, c1, c2, c3, a0, a1, a2, a3] = bytes;
-        let Some(kind) = FrameKind::from_byte(kind) else {
+        let (Some(allowed), Some(kind)) =
+            (Allowed::TABLE.get(usize::from(kind)), FrameKind::from_byte(kind))
+        else {
             return Err(Rule::UnknownFrameKind);
         };
         let header = Self {
@@ -127,10 +160,10 @@ impl Header {
             call: u32::from_le_bytes([c0, c1, c2, c3]),
             aux: u32::from_le_bytes([a0, a1, a2, a3]),
         };
-        if flags & !kind.flags() != 0 || (!kind.has_encoding() && encoding != 0) {
+        if (flags & !allowed.flags) | (encoding & !allowed.encoding) != 0 {
             return Err(Rule::ReservedBits);
         }
-        if header.payload_bytes != 0 && !kind.has_payload() {
+        if header.payload_bytes & !allowed.payload_bytes != 0 {
             return Err(Rule::UnexpectedPayload);
         }
         Ok(header)

@@ -240,7 +240,8 @@ impl RecvBuffer {
         Ok(Frame { head, payload: Payload::new(FrontFrame { buffer: self }, layout) })
     }
 
-    /// The request whose header was just answered.
+    /// The request whose header was just answered. Its fields are written to `head`; after an error they
+    /// mean nothing.
     ///
     /// # Errors
     ///
@@ -250,11 +251,12 @@ impl RecvBuffer {
         &mut self,
         header: Header,
         metadata_bytes_max: u32,
-    ) -> Result<(RequestHead, Payload<'_>), Rule> {
+        head: &mut RequestHead,
+    ) -> Result<Payload<'_>, Rule> {
         debug_assert!(header.kind == FrameKind::Request, "the caller looked");
-        let read = request(header, self.front_payload(), metadata_bytes_max);
-        let (head, layout) = read.inspect_err(|_| self.yielded = 0)?;
-        Ok((head, Payload::new(FrontFrame { buffer: self }, layout)))
+        let read = request(header, self.front_payload(), metadata_bytes_max, head);
+        let layout = read.inspect_err(|_| self.yielded = 0)?;
+        Ok(Payload::new(FrontFrame { buffer: self }, layout))
     }
 
     /// The reply whose header was just answered.

@@ -48,7 +48,7 @@ impl InlineCalls {
     pub fn begin(
         &mut self,
         dispatch: &dyn Dispatch,
-        request: RequestHead,
+        request: &RequestHead,
         payload: Payload<'_>,
         deadline: Option<Instant>,
         out: &mut SendBuffer,

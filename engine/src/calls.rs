@@ -288,7 +288,7 @@ mod tests {
         let frame = recv.next_frame(1024).expect("well formed").expect("whole");
         let Head::Request(request) = frame.head else { panic!("a request was written") };
         let mut incoming = Incoming {
-            request,
+            request: &request,
             payload: Some(frame.payload),
             deadline: None,
             peer: crate::address::Peer::Unix,

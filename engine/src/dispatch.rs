@@ -17,7 +17,7 @@ use crate::stream::StreamEnds;
 #[derive(Debug)]
 pub struct Incoming<'a> {
     /// Its fields.
-    pub request: RequestHead,
+    pub request: &'a RequestHead,
     /// Its bytes, still in the receive buffer; `None` once somebody took them out.
     pub payload: Option<Payload<'a>>,
     /// When nobody waits for the answer any more.
@@ -28,8 +28,8 @@ pub struct Incoming<'a> {
     pub shard: ShardId,
     /// The connection's id in this process; with the call id it names the call globally.
     pub connection_id: u64,
-    /// Its streams, if it asks for any; `None` once somebody took them.
-    pub streams: Option<StreamEnds>,
+    /// Its streams, if it asks for any.
+    pub streams: Option<&'a mut StreamEnds>,
     /// The largest metadata block that the caller accepts with its reply, in bytes.
     pub metadata_bytes_max: u16,
 }

@@ -5,7 +5,7 @@ mod begin;
 mod census;
 mod strain;
 
-use corewire_codec::{RecvBuffer, SendBuffer, Status, request_flags};
+use corewire_codec::{RecvBuffer, RequestHead, SendBuffer, Status, request_flags};
 use corewire_proto::{CloseReason, ServerConfig, ServerConnection, ServerIdentity, ServerInput};
 use std::io;
 use std::rc::Rc;
@@ -309,19 +309,22 @@ impl<S: 'static> ServerConn<S> {
         frames_left: &mut usize,
         times: Times,
     ) -> bool {
+        let mut head = RequestHead::default();
+        let mut room_known = false;
         loop {
             if *frames_left == 0 {
                 return false;
             }
-            if self.is_held_up(shared) {
+            // A call that is answered at once takes no room: only after other frames is it looked for again.
+            if self.is_over_budget(shared) || (!room_known && self.waits_for_room(shared)) {
                 if !core::mem::replace(&mut self.paused, true) {
                     shared.counters.reads_paused.add(1);
                 }
                 return false;
             }
-            self.paused = false;
+            (self.paused, room_known) = (false, false);
             // A call's time counts from when it was received, not from its turn.
-            match self.proto.handle_frame(buffer, &mut self.send, times.received) {
+            match self.proto.handle_frame(buffer, &mut head, &mut self.send, times.received) {
                 ServerInput::NeedBytes => return true,
                 ServerInput::Handled => {}
                 ServerInput::OneWayDropped(_) => shared.counters.one_way_dropped.add(1),
@@ -347,8 +350,8 @@ impl<S: 'static> ServerConn<S> {
                         streams.handle_writable(call);
                     }
                 }
-                ServerInput::Call { ref request, payload, deadline } => {
-                    self.begin_call(shared, request, payload, deadline, times.came);
+                ServerInput::Call { request, payload, deadline } => {
+                    room_known = self.begin_call(shared, request, payload, deadline, times.came);
                 }
                 ServerInput::Cancelled { work, .. } => {
                     self.end_call(shared, work, Ended::Dropped);

@@ -42,7 +42,7 @@ pub enum ServerInput<'a, T> {
     /// that is not must be ended with [`finish_stream`](ServerConnection::finish_stream).
     Call {
         /// What is asked.
-        request: RequestHead,
+        request: &'a RequestHead,
         /// Its bytes.
         payload: Payload<'a>,
         /// When nobody waits for the answer any more.
@@ -217,11 +217,13 @@ impl<T> ServerConnection<T> {
     }
 
     /// Handles the next frame of `recv`, if a whole one is there. Answers to it are appended to
-    /// `out`.
+    /// `out`. If it is a request, its fields are read into `head`, and what is answered points there:
+    /// they would else be copied by all who hand them on.
     #[inline]
     pub fn handle_frame<'a>(
         &mut self,
         recv: &'a mut RecvBuffer,
+        head: &'a mut RequestHead,
         out: &mut SendBuffer,
         now: Instant,
     ) -> ServerInput<'a, T> {
@@ -240,10 +242,10 @@ impl<T> ServerConnection<T> {
         self.link.handle_frame(now);
         // Most frames are requests of unary calls: they take the short way, and the others stay out of it.
         if header.kind != FrameKind::Request || header.flags & (STREAM | ONE_WAY) != 0 {
-            return self.handle_other(header, recv, out, now);
+            return self.handle_other(header, recv, head, out, now);
         }
-        match recv.front_request(header, metadata_bytes_max) {
-            Ok((request, payload)) => self.handle_request(request, payload, out, now),
+        match recv.front_request(header, metadata_bytes_max, head) {
+            Ok(payload) => self.handle_request(head, payload, out, now),
             Err(rule) => self.misbehaved(rule, out),
         }
     }
@@ -253,6 +255,7 @@ impl<T> ServerConnection<T> {
         &mut self,
         header: Header,
         recv: &'a mut RecvBuffer,
+        head: &'a mut RequestHead,
         out: &mut SendBuffer,
         now: Instant,
     ) -> ServerInput<'a, T> {
@@ -280,10 +283,13 @@ impl<T> ServerConnection<T> {
                 self.close(reason);
                 ServerInput::Closed(reason)
             }
-            Head::Request(request) if request.flags & ONE_WAY != 0 => {
-                self.handle_one_way(request, frame.payload, now)
+            Head::Request(request) => {
+                *head = request;
+                if request.flags & ONE_WAY != 0 {
+                    return self.handle_one_way(head, frame.payload, now);
+                }
+                self.handle_stream_request(head, frame.payload, out, now)
             }
-            Head::Request(request) => self.handle_stream_request(request, frame.payload, out, now),
             Head::Reply(_) => self.misbehaved(Rule::WrongDirection, out),
             Head::StreamData(data) => {
                 self.link.handle_activity(now);
@@ -298,7 +304,7 @@ impl<T> ServerConnection<T> {
     #[inline(always)]
     fn handle_request<'a>(
         &mut self,
-        request: RequestHead,
+        request: &'a RequestHead,
         payload: Payload<'a>,
         out: &mut SendBuffer,
         now: Instant,
@@ -310,8 +316,8 @@ impl<T> ServerConnection<T> {
         if self.phase != Phase::Draining {
             self.accepted = self.accepted.wrapping_add(1);
         }
-        if self.is_unusual(&request)
-            && let Some(status) = self.refusal(&request)
+        if self.is_unusual(request)
+            && let Some(status) = self.refusal(request)
         {
             self.refuse(request.call, &status, out);
             return ServerInput::Handled;

@@ -13,8 +13,15 @@ use crate::io::Io;
 use crate::stream::{Side, StreamCell, StreamEnds};
 use crate::turn::Shared;
 
+/// The streams of a call that begins.
+struct OpenedStream {
+    ends: StreamEnds,
+    cell: Rc<StreamCell>,
+}
+
 impl<S: 'static> ServerConn<S> {
-    /// Gives a call to its handler, unless it must be turned away.
+    /// Gives a call to its handler, unless it must be turned away. Answers whether all is as it was: it was
+    /// answered at once, and nothing is held for it.
     #[allow(clippy::inline_always, reason = "it has one caller, and what it is given is large")]
     #[inline(always)]
     pub(super) fn begin_call<I: Io<Socket = S>>(
@@ -24,24 +31,24 @@ impl<S: 'static> ServerConn<S> {
         payload: Payload<'_>,
         deadline: Option<Instant>,
         came: Instant,
-    ) {
+    ) -> bool {
         if let Some(status) = self.turn_away(shared, request, came, deadline) {
             self.refuse(shared, request, &status);
-            return;
+            return false;
         }
-        let held = shared.config.budgets.call_bytes.saturating_add(payload.len());
-        let stream = match request.flags & STREAM {
+        let payload_bytes = payload.len();
+        let mut stream = match request.flags & STREAM {
             0 => None,
             _ => self.open_stream(shared, request),
         };
         let mut incoming = Incoming {
-            request: *request,
+            request,
             payload: Some(payload),
             deadline,
             peer: self.peer,
             shard: shared.config.info.id,
             connection_id: self.proto.connection_id(),
-            streams: stream.as_ref().map(|(kind, cell)| StreamEnds::new(*kind, cell)),
+            streams: stream.as_mut().map(|stream| &mut stream.ends),
             metadata_bytes_max: self.proto.peer_metadata_bytes_max(),
         };
         let frame_bytes_max = self.proto.peer_frame_bytes_max();
@@ -56,21 +63,26 @@ impl<S: 'static> ServerConn<S> {
         if request.flags & request_flags::ONE_WAY != 0 && reply.is_refused() {
             shared.counters.one_way_dropped.add(1);
         }
-        let stream = stream.map(|(_, cell)| cell);
+        // A layer may have moved it.
+        let deadline = incoming.deadline;
+        let stream = stream.map(|stream| stream.cell);
         match polled {
+            Polled::Done if stream.is_none() => true,
             Polled::Parked(mut parked) => {
+                let held = shared.config.budgets.call_bytes.saturating_add(payload_bytes);
                 parked.stream = stream;
                 parked.held = held;
                 self.held = self.held.saturating_add(held);
                 shared.holdings.begin_call(held);
-                // A layer may have moved it.
-                self.proto.park(request.call, incoming.deadline, parked);
+                self.proto.park(request.call, deadline, parked);
+                false
             }
             Polled::Done => {
                 if let Some(stream) = stream {
                     stream.close();
                     self.proto.finish_stream(request.call);
                 }
+                false
             }
         }
     }
@@ -81,12 +93,13 @@ impl<S: 'static> ServerConn<S> {
         &mut self,
         shared: &Shared<I>,
         request: &RequestHead,
-    ) -> Option<(StreamKind, Rc<StreamCell>)> {
+    ) -> Option<Box<OpenedStream>> {
         let kind = StreamKind::from_request_flags(request.flags)?;
         self.streams.get_or_insert_default();
         let halves = (kind.client_sends(), kind.server_sends());
         let local = Rc::clone(shared.calls.local());
-        Some((kind, StreamCell::new(local, self.token, request.call, Side::Server, halves)))
+        let cell = StreamCell::new(local, self.token, request.call, Side::Server, halves);
+        Some(Box::new(OpenedStream { ends: StreamEnds::new(kind, &cell), cell }))
     }
 
     /// Why a call is not even given to its handler, if it is not.

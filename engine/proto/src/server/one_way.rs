@@ -126,7 +126,7 @@ impl<T> ServerConnection<T> {
     #[cold]
     pub(super) fn handle_one_way<'a>(
         &mut self,
-        mut request: RequestHead,
+        request: &'a mut RequestHead,
         payload: Payload<'a>,
         now: Instant,
     ) -> ServerInput<'a, T> {

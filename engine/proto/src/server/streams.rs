@@ -39,7 +39,7 @@ impl<T> ServerConnection<T> {
     #[cold]
     pub(super) fn handle_stream_request<'a>(
         &mut self,
-        request: RequestHead,
+        request: &'a RequestHead,
         payload: Payload<'a>,
         out: &mut SendBuffer,
         now: Instant,

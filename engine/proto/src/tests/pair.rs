@@ -249,7 +249,12 @@ impl ServerSide {
 
     pub(super) fn handle(&mut self, now: Instant) {
         loop {
-            match self.conn.handle_frame(&mut self.recv, &mut self.out, now) {
+            match self.conn.handle_frame(
+                &mut self.recv,
+                &mut RequestHead::default(),
+                &mut self.out,
+                now,
+            ) {
                 ServerInput::NeedBytes => break,
                 ServerInput::Handled => {}
                 ServerInput::Call { request, payload, deadline } => {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use corewire_codec::fuzzing::Source;
 use corewire_codec::{
-    Encoding, Head, MetadataBuilder, RecvBuffer, ReplyHead, Role, SendBuffer, Status, reply_flags,
-    request_flags,
+    Encoding, Head, MetadataBuilder, RecvBuffer, ReplyHead, RequestHead, Role, SendBuffer, Status,
+    reply_flags, request_flags,
 };
 
 use super::{COST_MAX, Line, Windows, check, hello};
@@ -100,7 +100,12 @@ impl World {
     /// Lets the server handle one frame; answers whether there may be another.
     fn serve(&mut self, source: &mut Source<'_>) -> bool {
         let now = self.line.now;
-        match self.conn.handle_frame(&mut self.recv, &mut self.out, now) {
+        match self.conn.handle_frame(
+            &mut self.recv,
+            &mut RequestHead::default(),
+            &mut self.out,
+            now,
+        ) {
             ServerInput::NeedBytes | ServerInput::Closed(_) => return false,
             ServerInput::Call { request, payload, deadline } => {
                 check(&payload);

@@ -1,6 +1,6 @@
 //! What arrives, and what holds while it does and when it has.
 
-use corewire_codec::{Payload, Rule};
+use corewire_codec::{Payload, RequestHead, Rule};
 
 use super::{BODY_BYTES_MAX, ONE_WAY, World, limits};
 use crate::fuzzing::carry;
@@ -23,7 +23,12 @@ impl World {
     }
 
     fn server_step(&mut self) -> bool {
-        match self.server.handle_frame(&mut self.server_recv, &mut self.down, self.now) {
+        match self.server.handle_frame(
+            &mut self.server_recv,
+            &mut RequestHead::default(),
+            &mut self.down,
+            self.now,
+        ) {
             ServerInput::NeedBytes | ServerInput::Closed(_) => return false,
             ServerInput::Handled | ServerInput::OneWayDropped(_) => {}
             ServerInput::Call { request, payload, deadline } => {
