@@ -1,5 +1,5 @@
 //! Calls from a tokio program: the connection is a task of the runtime, the client goes into any
-//! number of tasks.
+//! number of tasks. One call's results come as a stream.
 //!
 //! ```text
 //! cargo run --release --example from_tokio
@@ -31,7 +31,8 @@ struct Flags {
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-async fn call(address: &Address, tasks: u32) -> Result<u32, Failure> {
+/// Answers how many values were read back, and how many keys the server then listed.
+async fn call(address: &Address, tasks: u32) -> Result<(u32, u32), Failure> {
     let channel = SharedChannel::on_tokio(address, ChannelConfig::default())?;
     let client = KeyValueClient::new(channel).with_timeout(Duration::from_secs(2));
     let mut running = JoinSet::new();
@@ -47,19 +48,31 @@ async fn call(address: &Address, tasks: u32) -> Result<u32, Failure> {
     while let Some(read) = running.join_next().await {
         found += u32::from(read??.is_some());
     }
+    // `next` is the stream's own; with `StreamExt` of whichever library come its adapters.
+    let mut keys = client.keys("tokio-".into()).await?;
+    let mut listed = 0;
+    while let Some(key) = keys.next().await {
+        // An error is the last item.
+        key?;
+        listed += 1;
+    }
     // An error says what happened, and whether the call may have run.
     match client.remove("no such key".into()).await {
-        Err(CallError::Status(status)) if status.code() == StatusCode::NotFound => Ok(found),
-        other => Err(format!("removing an absent key gave {other:?}").into()),
+        Err(CallError::Status(status)) if status.code() == StatusCode::NotFound => {}
+        other => return Err(format!("removing an absent key gave {other:?}").into()),
     }
+    // Calls in flight would be finished first; there are none.
+    client.channel().close().await;
+    Ok((found, listed))
 }
 
 #[allow(clippy::print_stdout, reason = "the program tells what it does")]
 fn run(flags: Flags) -> Result<(), Failure> {
     let Kept { address, server } = keep_server(flags.addr)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let found = runtime.block_on(call(&address, flags.tasks))?;
+    let (found, listed) = runtime.block_on(call(&address, flags.tasks))?;
     println!("{} tasks over one connection; {found} values read back", flags.tasks);
+    println!("{listed} keys listed by a stream");
     end(server)?;
     Ok(())
 }

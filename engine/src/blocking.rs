@@ -1,5 +1,6 @@
 //! A channel that its caller's thread drives, on std alone: no other thread, no executor.
 
+mod ending;
 mod stream;
 
 use corewire_codec::{
@@ -49,8 +50,15 @@ pub use self::stream::{StreamCall, StreamReader, StreamWriter};
 #[derive(Clone, Debug)]
 pub struct Channel {
     client: Rc<RefCell<Client>>,
-    /// Apart, so that an encoder may ask for it while its call has the client.
-    address: Rc<Address>,
+    apart: Rc<Apart>,
+}
+
+/// What an encoder may look at or set while its call has the client.
+#[derive(Debug)]
+struct Apart {
+    address: Address,
+    /// No call begins any more.
+    closed: std::cell::Cell<bool>,
 }
 
 impl Channel {
@@ -61,8 +69,9 @@ impl Channel {
     /// The address is none.
     pub fn new(address: impl IntoAddress, config: ChannelConfig) -> Result<Self, ConnectError> {
         let address = address.into_address().map_err(ConnectError::Address)?;
+        let apart = Rc::new(Apart { address, closed: std::cell::Cell::new(false) });
         let client = Client {
-            address: address.clone(),
+            apart: Rc::clone(&apart),
             connection: Arc::new(config.connection),
             config,
             link: None,
@@ -72,7 +81,7 @@ impl Channel {
             backoff: Backoff::new(random_seed()),
             scratch: Vec::new(),
         };
-        Ok(Self { client: Rc::new(RefCell::new(client)), address: Rc::new(address) })
+        Ok(Self { client: Rc::new(RefCell::new(client)), apart })
     }
 
     /// A channel with the default configuration, connected.
@@ -96,7 +105,7 @@ impl Channel {
     /// The server's address.
     #[must_use]
     pub fn address(&self) -> Address {
-        Address::clone(&self.address)
+        self.apart.address.clone()
     }
 }
 
@@ -134,7 +143,9 @@ where
         let Ok(mut client) = self.client.try_borrow_mut() else {
             return Err(CallFailure::NotSent(NotSent::QueueFull));
         };
-        client.call(self.head, self.timeout, self.encode)
+        let outcome = client.call(self.head, self.timeout, self.encode);
+        client.close_if_told();
+        outcome
     }
 }
 
@@ -350,7 +361,7 @@ impl Link {
 
 /// What the clones of a channel share.
 struct Client {
-    address: Address,
+    apart: Rc<Apart>,
     config: ChannelConfig,
     connection: Arc<ClientConfig>,
     link: Option<Box<Link>>,
@@ -364,20 +375,9 @@ struct Client {
     scratch: Vec<u8>,
 }
 
-/// Nobody can call any more, and nothing is in flight: the server is told, if the socket takes it.
-impl Drop for Client {
-    fn drop(&mut self) {
-        if let Some(link) = &mut self.link {
-            link.session.leave();
-            // What cannot be said now need not be: the end of the connection says as much.
-            let _ = link.stream.set_nonblocking(true).and_then(|()| link.flush());
-        }
-    }
-}
-
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Client").field("apart", &self.apart).finish_non_exhaustive()
     }
 }
 
@@ -445,22 +445,25 @@ impl Client {
         link.set_deadline(due)?;
         let moved = match link.flush() {
             Ok(()) => link.receive(scratch, done),
-            Err(error) if is_timeout(&error) => Err(error),
+            Err(error) if is_timeout(&error) => {
+                link.session.handle_write(0, Instant::now());
+                Ok(())
+            }
             // What the server said before it left tells whether it has run the call.
             Err(error) => link.look(scratch, done).and(Err(error)),
         };
         link.session.handle_timeout(Instant::now(), &mut Deliver(done));
         match moved {
-            Err(error) if is_timeout(&error) => {
-                link.session.handle_write(0, Instant::now());
-                Ok(())
-            }
+            Err(error) if is_timeout(&error) => Ok(()),
             moved => moved,
         }
     }
 
     /// Makes sure that there is a connection whose server has said hello.
     fn ensure_connected(&mut self, deadline: Option<Instant>) -> Result<(), CallFailure> {
+        if self.apart.closed.get() {
+            return Err(CallFailure::NotSent(NotSent::Closed));
+        }
         self.scratch.resize(RECEIVE_BYTES, 0);
         if let Some(link) = &mut self.link {
             if let Err(error) = link.look(&mut self.scratch, &mut None) {
@@ -488,7 +491,7 @@ impl Client {
         if within.is_zero() {
             return Err(CallFailure::DeadlineExceeded { sent: false });
         }
-        let outcome = Stream::connect(&self.address, within).and_then(|stream| {
+        let outcome = Stream::connect(&self.apart.address, within).and_then(|stream| {
             let session = Session::new(&self.connection, Instant::now());
             let mut link = Box::new(Link { stream, session, timeout: None });
             self.say_hello(&mut link, by)?;
@@ -496,7 +499,7 @@ impl Client {
         });
         match outcome {
             Ok(link) => {
-                tracing::debug!(server = %self.address, "connected");
+                tracing::debug!(server = %self.apart.address, "connected");
                 self.links += 1;
                 self.link = Some(link);
                 Ok(())
@@ -525,36 +528,11 @@ impl Client {
         Ok(())
     }
 
-    /// Its streams are finished before it is left.
-    fn going_away(&self) -> CallFailure {
-        CallFailure::NotSent(NotSent::NoConnection(format!(
-            "the server at {} is shutting down; its calls are finished first",
-            self.address
-        )))
-    }
-
     fn not_connected(&self) -> CallFailure {
         let wait = self.retry_at.map(|at| at.saturating_duration_since(Instant::now()));
         let wait = wait.map_or_else(String::new, |wait| format!("; the next try is in {wait:.0?}"));
-        let why = format!("no connection to {}: {}{wait}", self.address, self.why);
+        let why = format!("no connection to {}: {}{wait}", self.apart.address, self.why);
         CallFailure::NotSent(NotSent::NoConnection(why))
-    }
-
-    fn handle_down(&mut self, reason: CloseReason) {
-        self.handle_down_with(reason, &mut None);
-    }
-
-    /// The connection is over, and with it all its calls.
-    fn handle_down_with(&mut self, reason: CloseReason, done: &mut Option<Outcome>) {
-        let Some(mut link) = self.link.take() else { return };
-        link.session.fail_all(reason, &mut Deliver(done));
-        tracing::debug!(server = %self.address, %reason, "connection closed");
-        self.down(link.session.is_proven(), reason.to_string());
-    }
-
-    fn down(&mut self, proven: bool, why: String) {
-        self.retry_at = self.backoff.handle_end(proven, &self.config, Instant::now());
-        self.why = why;
     }
 }
 

@@ -20,7 +20,7 @@ use crate::config::ChannelConfig;
 use crate::error::StartError;
 use crate::failure::{CallFailure, ConnectError, NotSent};
 use crate::local::Local;
-use crate::mailbox::{Bell, Control, Inbox, Mailbox};
+use crate::mailbox::{Bell, Control, Hold, Inbox, Mailbox};
 use crate::server::{ClientShard, run_on_shard};
 use crate::shared::{Command, SharedChannel};
 use crate::tasks::Task;
@@ -113,8 +113,17 @@ struct Pump {
     inbox: Inbox,
     local: Rc<Local>,
     channels: HashMap<u32, Channel>,
-    closing: Vec<u32>,
+    endings: Vec<Ending>,
     tasks: Rc<Tasks>,
+}
+
+/// A channel that ends when the calls that were made before are taken.
+struct Ending {
+    channel: u32,
+    /// How many lay in the queue then.
+    calls_ahead: usize,
+    /// Whether somebody closes it; otherwise no handle is left.
+    hold: Option<Hold>,
 }
 
 impl Pump {
@@ -130,8 +139,8 @@ impl Pump {
         drop(ready);
         let tasks = Rc::new(Tasks::default());
         *tasks.pump.borrow_mut() = Some(waker);
-        let (channels, closing) = (HashMap::new(), Vec::new());
-        let mut pump = Self { inbox, local, channels, closing, tasks };
+        let (channels, endings) = (HashMap::new(), Vec::new());
+        let mut pump = Self { inbox, local, channels, endings, tasks };
         poll_fn(|context| pump.poll(context)).await;
     }
 
@@ -158,20 +167,40 @@ impl Pump {
                 #[cfg(feature = "tokio")]
                 Control::Stream(_) => {}
                 Control::Spawn(future) => self.local.spawn(future.0).detach(),
-                Control::Close(channel) => self.closing.push(channel),
+                Control::Close { channel, hold } => self.end(channel, Some(hold)),
+                Control::Release(channel) => self.end(channel, None),
             }
         }
-        for _ in 0..CALLS_PER_ROUND {
-            match self.inbox.calls.try_recv() {
-                Ok(command) => self.begin(command),
-                Err(_) => break,
+        let mut taken = 0;
+        while taken < CALLS_PER_ROUND
+            && let Ok(command) = self.inbox.calls.try_recv()
+        {
+            self.begin(command);
+            taken += 1;
+        }
+        for mut ending in core::mem::take(&mut self.endings) {
+            ending.calls_ahead = ending.calls_ahead.saturating_sub(taken);
+            match ending.hold {
+                _ if ending.calls_ahead > 0 => self.endings.push(ending),
+                Some(hold) => self.close(ending.channel, hold),
+                None => drop(self.channels.remove(&ending.channel)),
             }
         }
-        if self.inbox.calls.is_empty() {
-            for channel in self.closing.drain(..) {
-                self.channels.remove(&channel);
-            }
-        }
+    }
+
+    fn end(&mut self, channel: u32, hold: Option<Hold>) {
+        let calls_ahead = self.inbox.calls.len();
+        self.endings.push(Ending { channel, calls_ahead, hold });
+    }
+
+    /// Behind the calls that are tasks already: they have their turn first.
+    fn close(&self, channel: u32, hold: Hold) {
+        let Some(channel) = self.channels.get(&channel).cloned() else { return };
+        let closing = self.local.spawn(async move {
+            channel.close().await;
+            drop(hold);
+        });
+        closing.detach();
     }
 
     fn open(&mut self, channel: u32, address: Address, config: ChannelConfig) {

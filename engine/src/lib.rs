@@ -130,7 +130,7 @@ pub use failure::{CallFailure, ConnectError, NotSent};
 pub use shard::{ShardId, ShardInfo, Spin};
 #[cfg(any(feature = "shard", feature = "tokio"))]
 pub use shared::{
-    QueueReceiver, QueueSender, SharedChannel, SharedStreamCall, SharedStreamReader,
+    Closing, QueueReceiver, QueueSender, SharedChannel, SharedStreamCall, SharedStreamReader,
     SharedStreamWriter, queue,
 };
 pub use stream::{

@@ -1,5 +1,6 @@
 //! The queues between the callers of shared channels and what drives the connections.
 
+use std::sync::Arc;
 #[cfg(feature = "shard")]
 use std::task::Waker;
 
@@ -12,8 +13,12 @@ use crate::{address::Address, config::ChannelConfig};
 /// [`NotSent::QueueFull`].
 const CALLS_MAX: usize = 65_536;
 
-/// What else a driver is told. At most one for each channel and call, so the queue of these is
-/// bounded by what others bound.
+/// Kept by whoever has a connection of a channel that is being closed. Those who wait for that hear when
+/// the last of them has dropped it.
+pub(crate) type Hold = Arc<oneshot::Sender<()>>;
+
+/// What else a driver is told. At most one for each channel, call and waiting `close`, so the queue of
+/// these is bounded by what others bound.
 #[derive(Debug)]
 pub(crate) enum Control {
     /// A channel begins; its calls follow.
@@ -26,9 +31,15 @@ pub(crate) enum Control {
     Stream(u64),
     /// What sends a call's stream runs beside the connection; one for each call that streams.
     Spawn(Spawned),
+    /// No call begins on this channel any more, but those that were made before.
+    Close {
+        #[cfg(feature = "shard")]
+        channel: u32,
+        hold: Hold,
+    },
     /// No handle of this channel is left. Calls that were made before are still carried.
     #[cfg(feature = "shard")]
-    Close(u32),
+    Release(u32),
 }
 
 /// How a driver hears that there is something in its queues.

@@ -10,6 +10,7 @@
 //! The request is encoded where the call is made, the reply is decoded where it is awaited; the
 //! driver moves bytes only. A call that streams has a pipe of its own between the two, see `stream.rs`.
 
+mod ending;
 mod queue;
 mod stream;
 
@@ -22,7 +23,7 @@ use std::marker::PhantomPinned;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,7 @@ use crate::mailbox::{Control, Mailbox};
 use crate::transport::{Outcome, Pending, Transport};
 use crate::wait::block_on;
 
+pub use ending::Closing;
 pub use queue::{QueueReceiver, QueueSender, queue};
 pub(crate) use stream::{Event, Outgoing, Port, Spawned};
 pub use stream::{SharedStreamCall, SharedStreamReader, SharedStreamWriter};
@@ -56,12 +58,14 @@ struct Handle {
     #[cfg(feature = "shard")]
     channel: u32,
     address: Address,
+    /// No call is handed over any more.
+    closed: AtomicBool,
 }
 
 #[cfg(feature = "shard")]
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.mailbox.control(Control::Close(self.channel));
+        self.mailbox.control(Control::Release(self.channel));
     }
 }
 
@@ -74,6 +78,7 @@ impl SharedChannel {
             #[cfg(feature = "shard")]
             channel,
             address,
+            closed: AtomicBool::new(false),
         };
         Self { handle: Arc::new(handle) }
     }
@@ -256,13 +261,15 @@ impl Handle {
     {
         match EncodedBody::encode(encode) {
             Ok(body) => self.submit_encoded(head, timeout, body, sink),
-            Err(status) => {
-                let failure = NotSent::Encode(status.to_string());
-                let done = Completion { sink: Some(sink), begun: false };
-                done.complete(Err(CallFailure::NotSent(failure)));
-                (0, None)
-            }
+            Err(status) => Self::turn_away(sink, NotSent::Encode(status.to_string())),
         }
+    }
+
+    /// Ends a call of which no driver has heard; no call has the name that it answers.
+    fn turn_away(sink: Sink, why: NotSent) -> (u64, Option<Instant>) {
+        let done = Completion { sink: Some(sink), begun: false };
+        done.complete(Err(CallFailure::NotSent(why)));
+        (0, None)
     }
 
     /// Hands a request to the driver; answers its name and its deadline.
@@ -273,6 +280,9 @@ impl Handle {
         body: EncodedBody,
         sink: Sink,
     ) -> (u64, Option<Instant>) {
+        if self.closed.load(Ordering::Relaxed) {
+            return Self::turn_away(sink, NotSent::Closed);
+        }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let id = IDS.fetch_add(1, Ordering::Relaxed);
         self.mailbox.call(Command {

@@ -25,7 +25,7 @@ use crate::backoff::{Backoff, random_seed};
 use crate::config::{ChannelConfig, ONE_WAY_UNSENT_MAX, Reply};
 use crate::failure::{CallFailure, ConnectError, NotSent};
 use crate::line::Line;
-use crate::mailbox::{Bell, Control, Inbox, Mailbox};
+use crate::mailbox::{Bell, Control, Hold, Inbox, Mailbox};
 use crate::session::{RECEIVE_BYTES, SEND_BYTES_MAX, SLICES_MAX, Session};
 use crate::shared::{Command, Completion, SharedChannel};
 
@@ -67,6 +67,8 @@ impl SharedChannel {
             streams: Streams::default(),
             retired: Vec::new(),
             is_retired: false,
+            is_closed: false,
+            closing: Vec::new(),
             timer: None,
             connection: Arc::new(config.connection),
             config,
@@ -178,6 +180,10 @@ struct Driver {
     retired: Vec<Mailbox>,
     /// Whether this is such a task: it makes no connection of its own.
     is_retired: bool,
+    /// No call begins any more.
+    is_closed: bool,
+    /// Those who wait until the connections are gone.
+    closing: Vec<Hold>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -185,12 +191,13 @@ impl Driver {
     /// One turn; `Ready` when nobody can call any more and nothing is in flight.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
-            let closed = self.poll_bell(context);
+            let is_last = self.poll_bell(context);
             let now = Instant::now();
             self.take(now);
             let mut again = self.poll_link(context, now);
             self.waiting.expire(now);
             let held = self.begin_waiting(now);
+            self.close_if_told();
             self.serve_streams();
             self.flush(context, now);
             if self.streams.has_ready(self.unsent()) {
@@ -202,7 +209,7 @@ impl Driver {
             if again {
                 continue;
             }
-            if closed && self.is_over() {
+            if is_last && self.is_over() {
                 self.leave(context, now);
                 return Poll::Ready(());
             }
@@ -252,11 +259,16 @@ impl Driver {
                 }
                 Control::Spawn(future) => drop(tokio::spawn(future.0)),
                 #[cfg(feature = "shard")]
-                Control::Open { .. } | Control::Close(_) => {}
+                Control::Open { .. } | Control::Release(_) => {}
+                Control::Close { hold, .. } => self.tell_of_close(hold),
             }
         }
         while let Ok(command) = self.inbox.calls.try_recv() {
             if command.done.is_abandoned() {
+                continue;
+            }
+            if self.is_closed {
+                command.done.complete(Err(CallFailure::NotSent(NotSent::Closed)));
                 continue;
             }
             if self.waiting.len() >= self.config.waiting_max {
@@ -463,7 +475,7 @@ impl Driver {
     fn end_if_over(&mut self, now: Instant) -> bool {
         let Link::Up { session, .. } = &mut self.link else { return false };
         let Some(reason) = session.close_reason() else {
-            return session.is_draining() && self.retire(now);
+            return session.is_draining() && !self.is_closed && self.retire(now);
         };
         let proven = session.is_proven();
         self.handle_down(reason, proven, now);

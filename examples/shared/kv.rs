@@ -1,6 +1,7 @@
 //! A small key-value service: state per shard, no locks, nothing `Send`.
 
-use corewire::{Context, Status};
+use corewire::{Context, Status, Streaming};
+use futures_lite::stream;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -13,6 +14,8 @@ pub trait KeyValue {
     async fn put(&self, key: String, value: Vec<u8>) -> Result<Option<Vec<u8>>, Status>;
     /// Removes a key.
     async fn remove(&self, key: String) -> Result<(), Status>;
+    /// The keys that begin with this, in their order.
+    async fn keys(&self, prefix: String) -> Result<Streaming<String>, Status>;
     /// How many keys the shard that answers holds, and which shard it is.
     async fn size(&self, context: &Context) -> Result<(u16, u64), Status>;
 }
@@ -46,6 +49,15 @@ impl KeyValue for Store {
             Some(_) => Ok(()),
             None => Err(Status::not_found("the key is not here")),
         }
+    }
+
+    async fn keys(&self, prefix: String) -> Result<Streaming<String>, Status> {
+        let values = self.values.borrow();
+        let mut keys: Vec<_> =
+            values.keys().filter(|it| it.starts_with(&prefix)).cloned().collect();
+        keys.sort_unstable();
+        // It is sent as the caller reads.
+        Ok(Streaming::from_stream(stream::iter(keys.into_iter().map(Ok))))
     }
 
     async fn size(&self, context: &Context) -> Result<(u16, u64), Status> {

@@ -147,13 +147,13 @@ pub use corewire_codec::{
     CodecId, FrameWriter as BodyWriter, LimitOutOfRange, Limits, Metadata, MetadataBuilder,
     MetadataEntry, MetadataError, MethodId, Status, StatusCode, TraceContext, TraceParentError,
 };
-#[cfg(any(feature = "shard", feature = "tokio"))]
-pub use corewire_engine::SharedChannel;
 pub use corewire_engine::{
     Address, ChannelConfig, ConnectError, IntoAddress, MethodName, NotSent, Peer, Pending, ShardId,
     ShardInfo, Spin, StartError, Transport,
 };
 pub use corewire_engine::{ClientConfig, CloseReason, Timeouts};
+#[cfg(any(feature = "shard", feature = "tokio"))]
+pub use corewire_engine::{Closing, SharedChannel};
 pub use corewire_macros::service;
 pub use description::{ArgumentDescription, CallKind, MethodDescription, ServiceDescription};
 pub use options::CallOptions;

@@ -453,19 +453,52 @@ fn every_kind_of_client_turns_a_server_away() {
                 outcome
             })
         });
-        // Who drives a connection by its calls alone ends it with the call, and may do so without a word.
-        let hostile = serve(move |peer| {
-            let call = asked(peer);
-            peer.send(&frame(call));
+        turned_away_by(|hostile| {
+            let (to, config) = (hostile.address, ChannelConfig::default());
+            SubjectClient::new(blocking::Channel::new(to, config).unwrap()).add(1, 2).wait()
+        });
+    }
+}
+
+/// What breaks a rule between two calls is found by the second, and the server is told of it all the same.
+#[test]
+fn a_blocking_client_turns_a_server_away_between_calls() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let hostile = serve(move |peer| {
+        let call = asked(peer);
+        peer.send(&sum(call));
+        peer.send(&credit(None, u32::MAX));
+        tell.send(()).unwrap();
+        peer.assert_turned_away(Rule::BadCredit);
+    });
+    let channel = blocking::Channel::connect(hostile.address).unwrap();
+    let client = SubjectClient::new(channel);
+    assert_eq!(client.add(1, 2).wait(), Ok(3));
+    told.recv().unwrap();
+    // It connects anew, and nobody listens there any more.
+    let error = client.add(1, 2).wait().unwrap_err();
+    assert!(!error.may_have_run(), "{error}");
+    hostile.thread.join().unwrap();
+}
+
+/// A server that falls silent breaks a rule, too.
+#[test]
+fn a_blocking_client_turns_a_silent_server_away() {
+    let hostile = serve(|peer| {
+        asked(peer);
+        loop {
             match peer.said() {
-                Said::GoAway(go_away, _) => assert_eq!(go_away.rule, rule.number()),
-                Said::End | Said::Reset => {}
+                Said::Other(Head::Ping(_)) => {}
+                Said::GoAway(go_away, _) => break go_away.rule,
                 said => panic!("{said:?}"),
             }
-        });
-        let (to, config) = (hostile.address, ChannelConfig::default());
-        let client = SubjectClient::new(blocking::Channel::new(to, config).unwrap());
-        assert!(matches!(block_on(client.add(1, 2)), Err(CallError::Unknown(_))), "{rule}");
-        hostile.thread.join().unwrap();
-    }
+        }
+    });
+    let short = Duration::from_millis(100);
+    let mut config = ChannelConfig::default();
+    config.connection.timeouts = Timeouts { ping_after: short, ping: short, ..Timeouts::default() };
+    let client = SubjectClient::new(blocking::Channel::new(hostile.address, config).unwrap());
+    let error = client.add(1, 2).wait().unwrap_err();
+    assert!(matches!(error, CallError::Unknown(_)), "{error:?}");
+    assert_eq!(hostile.thread.join().unwrap(), Rule::IdleTimeout.number());
 }

@@ -348,7 +348,9 @@ impl Channel {
             let Ok(mut client) = self.client.try_borrow_mut() else {
                 return Err(CallFailure::NotSent(NotSent::QueueFull));
             };
-            client.begin_stream(kind, head, timeout, encode)?
+            let begun = client.begin_stream(kind, head, timeout, encode);
+            client.close_if_told();
+            begun?
         };
         let ends = Ends { client: Rc::clone(&self.client), cell, call, link };
         let writer = kind.client_sends().then(|| StreamWriter(ends.clone()));
@@ -419,7 +421,10 @@ impl Client {
     }
 
     /// Works with the connection, if there is one, and leaves it if it is over then.
-    fn move_on(&mut self, work: impl FnOnce(&mut super::Link, &mut [u8]) -> io::Result<()>) {
+    pub(super) fn move_on(
+        &mut self,
+        work: impl FnOnce(&mut super::Link, &mut [u8]) -> io::Result<()>,
+    ) {
         let Some(link) = &mut self.link else { return };
         if let Err(error) = work(link, &mut self.scratch) {
             link.session.handle_error(&error);
@@ -431,7 +436,7 @@ impl Client {
 }
 
 /// Writes for a while, and then takes in what came: a server may read nothing before it is read.
-fn push_while_receiving(link: &mut super::Link, scratch: &mut [u8]) -> io::Result<()> {
+pub(super) fn push_while_receiving(link: &mut super::Link, scratch: &mut [u8]) -> io::Result<()> {
     let by = Instant::now() + PUSH_FOR;
     let due = link.session.poll_timeout().map_or(by, |due| due.min(by));
     link.set_deadline(Some(due))?;

@@ -172,7 +172,10 @@ impl Channel {
     ///
     /// Calls that have not been sent, and those that are made from now on, fail with
     /// [`NotSent::Closed`]. Dropping the future does not stop the closing. A call without a deadline may
-    /// keep it waiting for ever; whoever cannot wait bounds it, and drops the calls.
+    /// keep it waiting for ever; whoever cannot wait bounds it, and drops the calls. Closing a channel
+    /// again is no error, and waits for the same.
+    ///
+    /// It costs a frame behind what is unsent; a channel that has no connection is closed at once.
     ///
     /// A channel whose last handle is dropped says the same to its server and does not wait.
     pub async fn close(&self) {

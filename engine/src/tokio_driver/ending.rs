@@ -8,8 +8,9 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use super::{Driver, Link};
+use crate::failure::{CallFailure, NotSent};
 use crate::line::Line;
-use crate::mailbox::{Bell, Mailbox};
+use crate::mailbox::{Bell, Control, Hold, Mailbox};
 
 /// How many connections may wait for the last of their calls. While there are as many, the next server
 /// that goes away is waited for.
@@ -44,6 +45,8 @@ impl Driver {
             streams: core::mem::take(&mut self.streams),
             retired: Vec::new(),
             is_retired: true,
+            is_closed: false,
+            closing: Vec::new(),
             timer: None,
         };
         self.retired.push(mailbox);
@@ -53,6 +56,33 @@ impl Driver {
             self.fail_waiting(&why);
         }
         true
+    }
+
+    /// Somebody closes the channel, and waits for all of its connections.
+    pub(super) fn tell_of_close(&mut self, hold: Hold) {
+        for retired in &self.retired {
+            retired.control(Control::Close {
+                #[cfg(feature = "shard")]
+                channel: 0,
+                hold: Hold::clone(&hold),
+            });
+        }
+        self.closing.push(hold);
+    }
+
+    /// No call begins any more if somebody closes the channel; those in flight are finished.
+    pub(super) fn close_if_told(&mut self) {
+        if self.closing.is_empty() {
+            return;
+        }
+        self.is_closed = true;
+        self.waiting.fail(&CallFailure::NotSent(NotSent::Closed));
+        match &mut self.link {
+            Link::Up { session, .. } => return session.leave(),
+            Link::Connecting(_) => self.link = Link::Down { retry_at: None, why: String::new() },
+            Link::Down { .. } => {}
+        }
+        self.closing.clear();
     }
 
     /// Nobody can call any more and nothing is in flight: the server is told, if the socket takes it.

@@ -221,7 +221,7 @@ impl<I: Encode<T>, T> Outgoing for RefCell<OutgoingPump<I, T>> {
     fn drive(&self) {
         // A stream that reads from its own call comes here from within.
         if let Ok(mut pump) = self.try_borrow_mut() {
-            let _ = pump.poll(&mut Context::from_waker(Waker::noop()));
+            let _ = Pin::new(&mut *pump).poll(&mut Context::from_waker(Waker::noop()));
             pump.writer.push();
         }
     }

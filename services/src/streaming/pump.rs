@@ -3,11 +3,13 @@
 use corewire_codec::{Encode, EncodedBody, Encoding, Status};
 use corewire_engine::WriteMessages;
 use futures_core::Stream;
+use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-/// Takes values out of a stream as the call's writer has room, and writes them in the codec `C`.
+/// Takes values out of a stream as the call's writer has room, and writes them in the codec `C`: a task
+/// beside the call, or polled by whoever polls that.
 pub(super) struct Pump<C, T, S, W> {
     /// `None` once it has ended.
     source: Option<S>,
@@ -18,32 +20,37 @@ pub(super) struct Pump<C, T, S, W> {
 /// Neither the stream nor the writer is pinned in it.
 impl<C, T, S, W> Unpin for Pump<C, T, S, W> {}
 
-impl<C, T, S, W> Pump<C, T, S, W>
+impl<C, T, S, W> Pump<C, T, S, W> {
+    pub(super) fn new(source: S, writer: W) -> Self {
+        Self { source: Some(source), writer, codec: PhantomData }
+    }
+}
+
+/// Ready when the stream's end is written, or when nothing more can be sent.
+impl<C, T, S, W> Future for Pump<C, T, S, W>
 where
     C: Encode<T>,
     S: Stream<Item = Result<T, Status>> + Unpin,
     W: WriteMessages,
 {
-    pub(super) fn new(source: S, writer: W) -> Self {
-        Self { source: Some(source), writer, codec: PhantomData }
-    }
+    type Output = ();
 
-    /// Ready when the stream's end is written, or when nothing more can be sent.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        while let Some(source) = &mut self.source {
-            if ready!(self.writer.poll_ready(context)).is_err() {
-                self.source = None;
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        while let Some(source) = &mut this.source {
+            if ready!(this.writer.poll_ready(context)).is_err() {
+                this.source = None;
                 break;
             }
             let Poll::Ready(item) = Pin::new(source).poll_next(context) else {
                 // It learns of the call's end wherever it waits.
-                self.writer.watch(context);
+                this.writer.watch(context);
                 return Poll::Pending;
             };
             let failure = match item {
                 Some(Ok(value)) => match EncodedBody::encode(|frame| C::encode(value, frame)) {
                     Ok(body) => {
-                        self.writer.send(Encoding::plain(C::ID), body);
+                        this.writer.send(Encoding::plain(C::ID), body);
                         continue;
                     }
                     Err(error) => Some(Status::internal(error.to_string())),
@@ -51,9 +58,9 @@ where
                 Some(Err(status)) => Some(status),
                 None => None,
             };
-            self.source = None;
-            self.writer.end(failure);
+            this.source = None;
+            this.writer.end(failure);
         }
-        self.writer.poll_ended(context)
+        this.writer.poll_ended(context)
     }
 }

@@ -93,7 +93,7 @@ where
         }
         if let Some(pump) = this.pump {
             // The connection ends the call when the last message is written.
-            let _ = pump.poll(context);
+            let _ = Pin::new(pump).poll(context);
         }
         Poll::Pending
     }

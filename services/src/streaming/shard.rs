@@ -6,7 +6,7 @@ use corewire_engine::{
     spawn,
 };
 use futures_core::Stream;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::time::Duration;
 
 use super::pump::Pump;
@@ -60,8 +60,7 @@ impl StreamTransport for Channel {
         T: 'static,
     {
         if let Some(writer) = begun.writer.take() {
-            let mut pump = Pump::<I, T, _, _>::new(stream, writer);
-            spawn(poll_fn(move |context| pump.poll(context))).detach();
+            spawn(Pump::<I, T, _, _>::new(stream, writer)).detach();
         }
     }
 

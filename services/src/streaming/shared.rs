@@ -320,8 +320,7 @@ impl StreamTransport for SharedChannel {
         T: 'static,
     {
         if let Some(writer) = begun.writer.take() {
-            let mut pump = Pump::<I, T, _, _>::new(stream, writer);
-            self.spawn(poll_fn(move |context| pump.poll(context)));
+            self.spawn(Pump::<I, T, _, _>::new(stream, writer));
         }
     }
 

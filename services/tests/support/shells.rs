@@ -5,7 +5,7 @@ use super::streams::{FeedServer, Seen, Source};
 use super::{PATIENCE, end};
 use corewire::{
     Address, Channel, ChannelConfig, ClientShard, ClientThread, Limits, Placement, Running, Server,
-    SharedChannel, StartError, blocking,
+    ShardCounters, SharedChannel, StartError, blocking,
 };
 use futures_lite::future::{block_on, yield_now};
 use std::future::Future;
@@ -99,6 +99,11 @@ impl World {
         }
     }
 
+    /// The sum of one counter of the server's.
+    pub fn count(&self, read: impl Fn(&ShardCounters) -> u64) -> u64 {
+        super::count(self.server.as_ref().unwrap(), read)
+    }
+
     /// What the scenario's channel is told.
     fn config(&self) -> ChannelConfig {
         let mut config = ChannelConfig::default();
@@ -168,6 +173,29 @@ pub fn on_blocking<F>(
     let world = World::new(Shell::Blocking, family, limits);
     let channel = blocking::Channel::new(&world.address, world.config()).unwrap();
     block_on(scenario(channel, world));
+}
+
+/// A channel that is closed, whatever drives it.
+pub trait Close {
+    fn close(&self) -> impl Future<Output = ()>;
+}
+
+impl Close for Channel {
+    fn close(&self) -> impl Future<Output = ()> {
+        Self::close(self)
+    }
+}
+
+impl Close for SharedChannel {
+    fn close(&self) -> impl Future<Output = ()> {
+        Self::close(self)
+    }
+}
+
+impl Close for blocking::Channel {
+    async fn close(&self) {
+        Self::close(self);
+    }
 }
 
 /// Each scenario in each shell over each family: with a client of this type, under these limits.
