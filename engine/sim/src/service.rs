@@ -70,7 +70,9 @@ impl Dispatch for Service {
             Behaviour::Mute => {}
             Behaviour::Panic => planned_panic(),
             Behaviour::Echo if call.streams.is_some() => {
-                let Some(ends) = call.streams.take() else { return Dispatched::Replied };
+                let Some(ends) = call.streams.take().map(core::mem::take) else {
+                    return Dispatched::Replied;
+                };
                 let mut handler =
                     StreamHandler::new(record(), &self.core, &self.ledger, &ask, ends);
                 if handler.go_on(context, reply).is_pending() {

@@ -99,7 +99,7 @@ impl Drop for StreamWriter {
 }
 
 /// A server's ends of a call's streams.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct StreamEnds {
     /// What the client sends, if it sends a stream.
     pub reader: Option<StreamReader>,
