@@ -149,6 +149,27 @@ impl Pump {
     }
 
     fn take(&mut self) {
+        self.take_control();
+        for _ in 0..CALLS_PER_ROUND {
+            match self.inbox.calls.try_recv() {
+                Ok(command) => {
+                    // Its channel may be newer than the look at the other queue.
+                    if !self.channels.contains_key(&command.channel) {
+                        self.take_control();
+                    }
+                    self.begin(command);
+                }
+                Err(_) => break,
+            }
+        }
+        if self.inbox.calls.is_empty() {
+            for channel in self.closing.drain(..) {
+                self.channels.remove(&channel);
+            }
+        }
+    }
+
+    fn take_control(&mut self) {
         while let Ok(control) = self.inbox.control.try_recv() {
             match control {
                 Control::Open { channel, address, config } => self.open(channel, address, *config),
@@ -159,17 +180,6 @@ impl Pump {
                 Control::Stream(_) => {}
                 Control::Spawn(future) => self.local.spawn(future.0).detach(),
                 Control::Close(channel) => self.closing.push(channel),
-            }
-        }
-        for _ in 0..CALLS_PER_ROUND {
-            match self.inbox.calls.try_recv() {
-                Ok(command) => self.begin(command),
-                Err(_) => break,
-            }
-        }
-        if self.inbox.calls.is_empty() {
-            for channel in self.closing.drain(..) {
-                self.channels.remove(&channel);
             }
         }
     }
@@ -217,4 +227,42 @@ async fn carry(channel: &Channel, command: &mut Command) -> Option<Outcome> {
         Ok::<_, NotSent>(())
     };
     Some(channel.call(command.head, timeout, encode).await)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::doorbell::Doorbell;
+    use crate::transport::{Pending, Transport};
+    use corewire_codec::{MethodId, RequestHead};
+
+    /// A channel that is opened, and called over, while the thread takes calls out of its queue. What a
+    /// second thread does in that moment is done by a callback that the thread itself runs then.
+    #[test]
+    fn a_channel_is_there_before_its_first_call() {
+        let local = Local::new(Arc::new(Doorbell::new().unwrap()));
+        let _entered = local.enter();
+        let (mailbox, inbox) = Mailbox::new(Bell::Shard(Waker::noop().clone()));
+        let mailbox = Arc::new(mailbox);
+        let thread = ClientThread { mailbox: Arc::clone(&mailbox), channels: Arc::default() };
+        let address = "127.0.0.1:1".into_address().unwrap();
+        let head = RequestHead::new(0, MethodId(1));
+        let never_opened = SharedChannel::new(mailbox, u32::MAX, address);
+        never_opened.call(head, None, |_| Ok(())).then(move |_| {
+            let channel = thread.channel("127.0.0.1:1", ChannelConfig::default()).unwrap();
+            channel.call(head, None, |_| Ok(())).then(|_| {});
+        });
+        let mut pump = Pump {
+            inbox,
+            local,
+            channels: HashMap::new(),
+            closing: Vec::new(),
+            tasks: Rc::default(),
+        };
+        pump.take();
+        let begun = pump.tasks.running.take();
+        assert_eq!(begun.len(), 1, "the call over the new channel was begun");
+    }
 }
