@@ -180,6 +180,36 @@ fn large_requests_are_received_while_there_is_room_for_all_of_them() {
     assert!(bench.is_empty());
 }
 
+/// A large request that comes right behind another has to find room like that one.
+#[test]
+fn a_large_request_behind_another_does_not_inherit_its_room() {
+    const LARGE: usize = 10 << 20;
+    let budgets = Budgets { shard_bytes_max: 17 << 20, ..Budgets::default() };
+    let mut bench = Bench::with(2, budgets);
+    for end in 0..2 {
+        bench.call(end, 0, 140 << 10);
+        bench.call(end, 1, LARGE);
+    }
+    let sent: usize = bench.net.borrow().ends.iter().map(|end| end.input.len()).sum();
+    let (mut done, mut answered) = (Vec::new(), 0);
+    for _ in 0..400 {
+        bench.turn();
+        let (mut left, mut written) = (0, 0);
+        for end in &bench.net.borrow().ends {
+            (left, written) = (left + end.input.len(), written + end.output.len());
+        }
+        answered += written;
+        let held = (sent - left).saturating_sub(answered);
+        assert!(held <= budgets.shard_bytes_max, "{held} bytes are held");
+        for end in 0..2 {
+            done.extend(bench.answers(end).into_iter().filter(|(call, _)| *call == 1));
+        }
+    }
+    assert_eq!(done, [(1, Answer::Ok), (1, Answer::Ok)]);
+    bench.turn();
+    assert!(bench.is_empty());
+}
+
 /// One millisecond of work for each call, and for some time two of them come in each millisecond.
 #[test]
 fn twice_as_much_as_can_be_done_is_cut_down_to_what_can_be() {
