@@ -80,13 +80,15 @@ impl<S: 'static> ClientConn<S> {
             if let Some(streams) = &mut self.streams {
                 serve_streams(state, self.token, streams, stream_bytes_max(shared));
             }
+            // A channel may be closed while it connects, when there is nobody to be told yet.
+            let is_unwanted = core.is_unwanted(state);
             let Some((proto, out)) = state.connection(self.token) else {
                 return (After::Drop, None);
             };
             if ready.due {
                 proto.handle_timeout(out, shared.now);
             }
-            if core.released.get() && proto.in_flight() == 0 {
+            if is_unwanted && proto.in_flight() == 0 {
                 proto.leave(out);
             }
             flush(shared, &self.socket, ready, proto, out)

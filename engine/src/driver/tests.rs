@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod budgets;
+mod channels;
 
 use super::*;
 use crate::address::{Address, Peer};
@@ -68,7 +69,9 @@ impl Io for FakeIo {
     }
 
     fn connect(&mut self, _: &Address) -> io::Result<usize> {
-        Err(io::ErrorKind::ConnectionRefused.into())
+        let ends = &mut self.0.borrow_mut().ends;
+        ends.push(Fake::default());
+        Ok(ends.len() - 1)
     }
 
     fn connected(&mut self, _: &usize) -> io::Result<()> {
