@@ -34,6 +34,8 @@ pub(crate) struct ClientConn<S> {
     steady: bool,
     /// The earliest deadline when a timer was armed last.
     deadline: Option<Instant>,
+    /// How many of those who wait for a slot were woken by what this turn received.
+    turns_given: usize,
 }
 
 impl<S: 'static> ClientConn<S> {
@@ -49,6 +51,7 @@ impl<S: 'static> ClientConn<S> {
             connect_by,
             steady: false,
             deadline: None,
+            turns_given: 0,
         }
     }
 
@@ -80,13 +83,15 @@ impl<S: 'static> ClientConn<S> {
             if let Some(streams) = &mut self.streams {
                 serve_streams(state, self.token, streams, stream_bytes_max(shared));
             }
+            // A channel may be closed while it connects, when there is nobody to be told yet.
+            let is_unwanted = core.is_unwanted(state);
             let Some((proto, out)) = state.connection(self.token) else {
                 return (After::Drop, None);
             };
             if ready.due {
                 proto.handle_timeout(out, shared.now);
             }
-            if core.released.get() && proto.in_flight() == 0 {
+            if is_unwanted && proto.in_flight() == 0 {
                 proto.leave(out);
             }
             flush(shared, &self.socket, ready, proto, out)
@@ -192,6 +197,16 @@ impl<S: 'static> ClientConn<S> {
         (After::Drop, None)
     }
 
+    /// A slot is free. Who waits for one is woken before the caller whose call has ended: if that one calls
+    /// again at once, it would take the slot each time, and the line never move.
+    #[cold]
+    fn give_turn(&mut self, state: &mut ChannelState) {
+        if state.is_current(self.token) && state.has_waiting() {
+            state.wake_waiting(1);
+            self.turns_given += 1;
+        }
+    }
+
     /// Receives and handles frames within the turn's bounds; answers whether work is left.
     fn receive<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) -> bool {
         let mut again = false;
@@ -209,6 +224,7 @@ impl<S: 'static> ClientConn<S> {
             // Before the hello no slot becomes free by what comes. Who waits for the hello itself would be
             // woken again and again: with a deadline it asks for another turn each time.
             let free = if proto.is_ready() { proto.free_slots() } else { 0 };
+            let free = free.saturating_sub(core::mem::take(&mut self.turns_given));
             if free > 0 && state.has_waiting() {
                 state.wake_waiting(free);
             }
@@ -290,6 +306,7 @@ impl<S: 'static> ClientConn<S> {
                     }
                 }
                 ClientInput::StreamEnd { work, code, payload } => {
+                    self.give_turn(state);
                     if let Some(stream) = state.take_stream(work) {
                         stream.end_incoming(code, &payload);
                         stream.finish(None);
@@ -308,6 +325,9 @@ impl<S: 'static> ClientConn<S> {
                     }
                 }
                 ClientInput::Reply { work, head, payload } => {
+                    if state.has_waiting() {
+                        self.give_turn(state);
+                    }
                     state.complete(work, Ok(Reply::new(head, payload)));
                 }
                 ClientInput::GoAway => state.handle_go_away(&core, self.token, shared.now),

@@ -114,14 +114,16 @@ struct Pump {
     local: Rc<Local>,
     channels: HashMap<u32, Channel>,
     endings: Vec<Ending>,
+    /// Calls that were taken out of the queue.
+    taken: u64,
     tasks: Rc<Tasks>,
 }
 
 /// A channel that ends when the calls that were made before are taken.
 struct Ending {
     channel: u32,
-    /// How many lay in the queue then.
-    calls_ahead: usize,
+    /// How many calls of all channels the thread will have taken then.
+    after: u64,
     /// Whether somebody closes it; otherwise no handle is left.
     hold: Option<Hold>,
 }
@@ -140,7 +142,7 @@ impl Pump {
         let tasks = Rc::new(Tasks::default());
         *tasks.pump.borrow_mut() = Some(waker);
         let (channels, endings) = (HashMap::new(), Vec::new());
-        let mut pump = Self { inbox, local, channels, endings, tasks };
+        let mut pump = Self { inbox, local, channels, endings, taken: 0, tasks };
         poll_fn(|context| pump.poll(context)).await;
     }
 
@@ -158,6 +160,30 @@ impl Pump {
     }
 
     fn take(&mut self) {
+        self.take_control();
+        for _ in 0..CALLS_PER_ROUND {
+            match self.inbox.calls.try_recv() {
+                Ok(command) => {
+                    self.taken += 1;
+                    // Its channel may be newer than the look at the other queue.
+                    if !self.channels.contains_key(&command.channel) {
+                        self.take_control();
+                    }
+                    self.begin(command);
+                }
+                Err(_) => break,
+            }
+        }
+        for ending in core::mem::take(&mut self.endings) {
+            match ending.hold {
+                _ if ending.after > self.taken => self.endings.push(ending),
+                Some(hold) => self.close(ending.channel, hold),
+                None => drop(self.channels.remove(&ending.channel)),
+            }
+        }
+    }
+
+    fn take_control(&mut self) {
         while let Ok(control) = self.inbox.control.try_recv() {
             match control {
                 Control::Open { channel, address, config } => self.open(channel, address, *config),
@@ -171,26 +197,11 @@ impl Pump {
                 Control::Release(channel) => self.end(channel, None),
             }
         }
-        let mut taken = 0;
-        while taken < CALLS_PER_ROUND
-            && let Ok(command) = self.inbox.calls.try_recv()
-        {
-            self.begin(command);
-            taken += 1;
-        }
-        for mut ending in core::mem::take(&mut self.endings) {
-            ending.calls_ahead = ending.calls_ahead.saturating_sub(taken);
-            match ending.hold {
-                _ if ending.calls_ahead > 0 => self.endings.push(ending),
-                Some(hold) => self.close(ending.channel, hold),
-                None => drop(self.channels.remove(&ending.channel)),
-            }
-        }
     }
 
     fn end(&mut self, channel: u32, hold: Option<Hold>) {
-        let calls_ahead = self.inbox.calls.len();
-        self.endings.push(Ending { channel, calls_ahead, hold });
+        let after = self.taken + self.inbox.calls.len() as u64;
+        self.endings.push(Ending { channel, after, hold });
     }
 
     /// Behind the calls that are tasks already: they have their turn first.
@@ -246,4 +257,43 @@ async fn carry(channel: &Channel, command: &mut Command) -> Option<Outcome> {
         Ok::<_, NotSent>(())
     };
     Some(channel.call(command.head, timeout, encode).await)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::doorbell::Doorbell;
+    use crate::transport::{Pending, Transport};
+    use corewire_codec::{MethodId, RequestHead};
+
+    /// A channel that is opened, and called over, while the thread takes calls out of its queue. What a
+    /// second thread does in that moment is done by a callback that the thread itself runs then.
+    #[test]
+    fn a_channel_is_there_before_its_first_call() {
+        let local = Local::new(Arc::new(Doorbell::new().unwrap()));
+        let _entered = local.enter();
+        let (mailbox, inbox) = Mailbox::new(Bell::Shard(Waker::noop().clone()));
+        let mailbox = Arc::new(mailbox);
+        let thread = ClientThread { mailbox: Arc::clone(&mailbox), channels: Arc::default() };
+        let address = "127.0.0.1:1".into_address().unwrap();
+        let head = RequestHead::new(0, MethodId(1));
+        let never_opened = SharedChannel::new(mailbox, u32::MAX, address);
+        never_opened.call(head, None, |_| Ok(())).then(move |_| {
+            let channel = thread.channel("127.0.0.1:1", ChannelConfig::default()).unwrap();
+            channel.call(head, None, |_| Ok(())).then(|_| {});
+        });
+        let mut pump = Pump {
+            inbox,
+            local,
+            channels: HashMap::new(),
+            endings: Vec::new(),
+            taken: 0,
+            tasks: Rc::default(),
+        };
+        pump.take();
+        let begun = pump.tasks.running.take();
+        assert_eq!(begun.len(), 1, "the call over the new channel was begun");
+    }
 }

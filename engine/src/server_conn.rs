@@ -106,6 +106,8 @@ impl<S: 'static> ServerConn<S> {
         }
         if self.send.is_empty() {
             core::mem::swap(&mut self.send, &mut shared.send);
+        } else if self.is_over_budget(shared) {
+            self.proto.handle_pause();
         }
         if ready.due {
             self.handle_timeout(shared);

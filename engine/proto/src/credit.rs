@@ -95,6 +95,13 @@ impl RecvWindow {
     /// wait for bytes that never come together.
     pub(crate) fn consume_shared(&mut self, cost: u32, window: u32) -> Option<NonZeroU32> {
         self.release(cost);
+        self.grant_shared(window)
+    }
+
+    /// What to grant now that a message came, for the window that all streams share: it took from what is
+    /// left to the others, and what was gathered may have become half of that. Whoever holds the message
+    /// need not consume anything any more, so nobody would ask again.
+    pub(crate) fn grant_shared(&mut self, window: u32) -> Option<NonZeroU32> {
         self.grant_from(window.saturating_sub(self.held) / 2)
     }
 
@@ -193,7 +200,11 @@ mod tests {
                         credit.charge(cost);
                         received.receive(cost, window).unwrap();
                         queue.push_back(cost);
+                        if shared && let Some(grant) = received.grant_shared(window) {
+                            credit.grant(grant.get()).unwrap();
+                        }
                     }
+                    prop_assert!(!shared || credit.is_open() == (received.held() < window));
                 } else {
                     // Nothing comes of consuming what is not there.
                     let cost = queue.pop_front().unwrap_or(bytes);

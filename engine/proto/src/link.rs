@@ -136,6 +136,13 @@ impl Link {
         }
     }
 
+    /// Nothing is read for a while, so a frame that is not whole may be here and not known to be.
+    pub(crate) fn handle_pause(&mut self) {
+        if self.said_hello {
+            self.whole_by = None;
+        }
+    }
+
     /// A ping came; answers it, unless too many answers wait already.
     pub(crate) fn handle_ping(&mut self, opaque: u64, out: &mut SendBuffer) {
         if self.pongs < PONGS_MAX {

@@ -429,6 +429,12 @@ impl<T> ServerConnection<T> {
         self.link.handle_rest(recv, &self.config.timeouts, now);
     }
 
+    /// Nothing is read from the client while it takes too little: what it has sent is not late. The clock
+    /// of a partial frame starts anew with [`handle_rest`](Self::handle_rest).
+    pub fn handle_pause(&mut self) {
+        self.link.handle_pause();
+    }
+
     /// The client closed its sending side: it has gone, and its calls with it.
     pub fn handle_eof(&mut self) {
         let drained = self.is_draining() && self.is_idle() || self.is_left();

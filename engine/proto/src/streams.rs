@@ -232,6 +232,9 @@ impl StreamTable {
             self.consume(call, cost, own, out);
             return Ok((Delivery::Discarded, cost));
         }
+        if let Some(bytes) = self.window.grant_shared(own.connection_credit.get()) {
+            out.credit(&Credit { call: None, bytes: bytes.get() });
+        }
         Ok((Delivery::Deliver, cost))
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod budgets;
+mod channels;
 
 use super::*;
 use crate::address::{Address, Peer};
@@ -25,6 +26,8 @@ struct Fake {
     news: bool,
     input: BytesMut,
     output: BytesMut,
+    /// How many bytes the peer takes still, if it is slow.
+    takes: Option<usize>,
     /// What was received and sent since the test looked, operation by operation.
     receives: Vec<usize>,
     sends: Vec<usize>,
@@ -36,7 +39,7 @@ struct Net {
     ends: Vec<Fake>,
 }
 
-/// Sockets are numbers; what is sent always finds room.
+/// Sockets are numbers; what is sent finds room, unless the peer is slow.
 struct FakeIo(Rc<RefCell<Net>>);
 
 impl Io for FakeIo {
@@ -68,7 +71,9 @@ impl Io for FakeIo {
     }
 
     fn connect(&mut self, _: &Address) -> io::Result<usize> {
-        Err(io::ErrorKind::ConnectionRefused.into())
+        let ends = &mut self.0.borrow_mut().ends;
+        ends.push(Fake::default());
+        Ok(ends.len() - 1)
     }
 
     fn connected(&mut self, _: &usize) -> io::Result<()> {
@@ -97,8 +102,12 @@ impl Io for FakeIo {
     fn send(&mut self, socket: &usize, from: &SendBuffer, max: usize) -> io::Result<usize> {
         let end = &mut self.0.borrow_mut().ends[*socket];
         let mut slices = [IoSlice::new(&[]); 8];
-        let filled = from.chunks(&mut slices, max);
-        let count = slices[..filled].iter().map(|slice| slice.len()).sum();
+        let filled = from.chunks(&mut slices, end.takes.map_or(max, |takes| takes.min(max)));
+        let count: usize = slices[..filled].iter().map(|slice| slice.len()).sum();
+        if count == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        end.takes = end.takes.map(|takes| takes - count);
         slices[..filled].iter().for_each(|slice| end.output.extend_from_slice(slice));
         end.sends.push(count);
         Ok(count)

@@ -122,9 +122,14 @@ impl<S: 'static> ServerConn<S> {
         frame: usize,
     ) -> bool {
         let strain = self.strain.get_or_insert_default();
-        if strain.large != 0 {
+        if strain.large == frame {
             return true;
         }
+        // Another one was handled in this very turn: its room is not this one's.
+        if core::mem::take(&mut strain.large) != 0 {
+            self.count(shared);
+        }
+        let strain = self.strain.get_or_insert_default();
         if shared.holdings.has_room(frame) {
             (strain.large, strain.large_since) = (frame, None);
             self.count(shared);

@@ -148,6 +148,30 @@ fn stalled_streams_and_the_others() {
     pair.client_sends(fifth, b"", true).unwrap();
 }
 
+/// REQ-71: what was consumed before others stalled is granted once they hold the rest: nothing that they
+/// hold is needed for it.
+#[test]
+fn what_was_consumed_is_granted_when_the_rest_is_held() {
+    let mut pair = Pair::streaming_ready();
+    let live = pair.stream(StreamKind::Client, 0);
+    pair.settle();
+    // Just too little to be granted at once.
+    for _ in 0..3 {
+        pair.client_sends(live, &[0; STREAM / 2 - FRAME], false).unwrap();
+        pair.settle();
+        assert_eq!(pair.server_takes(live).len(), 1);
+        pair.settle();
+    }
+    let stalled: Vec<u32> = (1..4).map(|n| pair.stream(StreamKind::Client, n)).collect();
+    for call in stalled {
+        while pair.client_sends(call, &[0; 1_000], false).is_ok() {}
+    }
+    pair.settle();
+    let held = pair.server.conn.held_stream_bytes() as usize;
+    assert!(held < CONNECTION, "{held} bytes are held by those that stall");
+    assert_eq!(pair.client_sends(live, b"", false), Ok(()));
+}
+
 /// REQ-52, rule 24: one message past the stream's credit, and one past the connection's. A message
 /// without bytes costs, too.
 #[test]

@@ -55,6 +55,12 @@ impl Bench {
         self.pending.borrow_mut().pop_front().unwrap().wake();
     }
 
+    /// The client takes so many bytes, or whatever there is.
+    fn take(&self, end: usize, bytes: Option<usize>) {
+        let end = &mut self.net.borrow_mut().ends[end];
+        (end.takes, end.news) = (bytes, true);
+    }
+
     fn pass(&self, time: Duration) {
         self.net.borrow_mut().now += time;
     }
@@ -176,6 +182,64 @@ fn large_requests_are_received_while_there_is_room_for_all_of_them() {
     }
     done.sort_unstable();
     assert_eq!((done, small), (vec![(0, true), (1, true)], 400));
+    bench.turn();
+    assert!(bench.is_empty());
+}
+
+/// A client that takes its replies slowly is not read from; what it has sent meanwhile is not late.
+#[test]
+fn a_frame_is_not_timed_while_nobody_reads() {
+    let timeouts = corewire_proto::Timeouts::default();
+    let mut bench = Bench::with(1, Budgets { unsent_bytes_max: 8, ..Budgets::default() });
+    bench.pend(0, 0, 0);
+    bench.call(0, 1, 64);
+    let rest = {
+        let end = &mut bench.net.borrow_mut().ends[0];
+        end.takes = Some(0);
+        end.input.split_off(end.input.len() - 40)
+    };
+    bench.turn();
+    bench.finish_one();
+    bench.turn();
+    bench.net.borrow_mut().ends[0].input.extend_from_slice(&rest);
+    let slowly = timeouts.write / 2;
+    for _ in 0..8 {
+        bench.pass(slowly);
+        bench.take(0, Some(1));
+        bench.turn();
+    }
+    assert!(slowly * 8 > timeouts.frame);
+    bench.take(0, None);
+    (0..3).for_each(|_| bench.turn());
+    assert_eq!(bench.answers(0), [(0, Answer::Ok), (1, Answer::Ok)]);
+}
+
+/// A large request that comes right behind another has to find room like that one.
+#[test]
+fn a_large_request_behind_another_does_not_inherit_its_room() {
+    const LARGE: usize = 10 << 20;
+    let budgets = Budgets { shard_bytes_max: 17 << 20, ..Budgets::default() };
+    let mut bench = Bench::with(2, budgets);
+    for end in 0..2 {
+        bench.call(end, 0, 140 << 10);
+        bench.call(end, 1, LARGE);
+    }
+    let sent: usize = bench.net.borrow().ends.iter().map(|end| end.input.len()).sum();
+    let (mut done, mut answered) = (Vec::new(), 0);
+    for _ in 0..400 {
+        bench.turn();
+        let (mut left, mut written) = (0, 0);
+        for end in &bench.net.borrow().ends {
+            (left, written) = (left + end.input.len(), written + end.output.len());
+        }
+        answered += written;
+        let held = (sent - left).saturating_sub(answered);
+        assert!(held <= budgets.shard_bytes_max, "{held} bytes are held");
+        for end in 0..2 {
+            done.extend(bench.answers(end).into_iter().filter(|(call, _)| *call == 1));
+        }
+    }
+    assert_eq!(done, [(1, Answer::Ok), (1, Answer::Ok)]);
     bench.turn();
     assert!(bench.is_empty());
 }

@@ -1,0 +1,104 @@
+//! Channels whose server is the test.
+
+use super::*;
+use crate::channel::Channel;
+use crate::config::ChannelConfig;
+use crate::tasks::Task;
+use corewire_codec::{InFlight, ReplyHead};
+use std::convert::Infallible;
+use std::pin::pin;
+use std::task::Waker;
+
+fn channel() -> Channel {
+    Channel::new(Address::Unix("test".into()), ChannelConfig::default()).unwrap()
+}
+
+impl Bench {
+    /// A turn and what follows it on a shard.
+    fn step(&mut self) {
+        self.driver.turn(Duration::ZERO).unwrap();
+        self.driver.local.run_tasks();
+        self.driver.settle();
+    }
+
+    /// The connection that a channel made says hello, as a server that takes so few calls at once as any.
+    fn say_hello(&mut self, end: usize) {
+        let limits = Limits { in_flight: InFlight::MIN, ..Limits::default() };
+        let records = HelloRecords { limits, codecs: 3, ..HelloRecords::default() };
+        let mut out = SendBuffer::new();
+        out.hello(&Hello { version: VERSION, role: Role::Server, records });
+        self.send(end, &out);
+        self.replies.resize_with(end + 1, RecvBuffer::new);
+        self.take_output(end);
+        assert!(self.replies[end].next_hello().unwrap().is_some());
+    }
+
+    fn send(&self, end: usize, out: &SendBuffer) {
+        let end = &mut self.net.borrow_mut().ends[end];
+        end.input.extend_from_slice(out.first_chunk());
+        end.news = true;
+    }
+
+    /// Answers all calls that were made; answers how many.
+    fn answer_all(&mut self, end: usize) -> usize {
+        self.take_output(end);
+        let mut out = SendBuffer::new();
+        let mut answered = 0;
+        while let Some(frame) = self.replies[end].next_frame(u32::MAX).unwrap() {
+            let Head::Request(request) = frame.head else { panic!("only calls are to come") };
+            out.reply(&ReplyHead::ok(request.call), None).finish(u32::MAX).unwrap();
+            answered += 1;
+        }
+        self.send(end, &out);
+        answered
+    }
+}
+
+/// A handler closes a channel in the very turn in which its connect is decided.
+#[test]
+fn a_channel_that_is_closed_while_it_connects_is_closed() {
+    let mut bench = Bench::new(0);
+    let channel = channel();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut ready = pin!(channel.ready());
+    assert!(ready.as_mut().poll(&mut context).is_pending());
+    bench.driver.turn(Duration::ZERO).unwrap();
+    let mut closed = pin!(channel.close());
+    assert!(closed.as_mut().poll(&mut context).is_pending());
+    assert!(bench.net.borrow().ends[0].news, "the next turn finds it connected");
+    (0..3).for_each(|_| bench.step());
+    assert!(closed.as_mut().poll(&mut context).is_ready());
+    assert!(ready.as_mut().poll(&mut context).is_ready(), "who waits for it is told");
+}
+
+/// One caller more than there are slots: all of them call again as soon as they are answered, and the one
+/// who waits must not wait for ever.
+#[test]
+fn who_waits_for_a_slot_comes_before_who_calls_again() {
+    const CALLERS: usize = InFlight::MIN.get() as usize + 1;
+    let mut bench = Bench::new(0);
+    let channel = channel();
+    let done: Rc<RefCell<[u32; CALLERS]>> = Rc::new(RefCell::new([0; CALLERS]));
+    let call_again = |caller: usize| {
+        let (channel, done) = (channel.clone(), Rc::clone(&done));
+        bench.driver.local.spawn(async move {
+            loop {
+                let head = RequestHead::new(0, ECHO);
+                channel.call(head, None, |_| Ok::<_, Infallible>(())).await.unwrap();
+                done.borrow_mut()[caller] += 1;
+            }
+        })
+    };
+    let _callers: Vec<Task<()>> = (0..CALLERS).map(call_again).collect();
+    (0..3).for_each(|_| bench.step());
+    bench.say_hello(0);
+    let mut calls = 0;
+    for _ in 0..200 {
+        bench.step();
+        calls += bench.answer_all(0);
+    }
+    let done = done.borrow();
+    assert!(calls > 1_000, "{calls} calls were made");
+    let (least, most) = (done.iter().min().unwrap(), done.iter().max().unwrap());
+    assert!(least * 2 > *most, "{done:?}");
+}
