@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use serde::Serialize;
 
 use crate::bars::{Level, PROMISES};
 use crate::host::Host;
@@ -46,12 +47,12 @@ pub fn spread(summary: Option<Summary>) -> String {
 
 /// An empty table: the same characters on a terminal and in a Markdown document. The first `words` columns hold words.
 #[must_use]
-pub fn table(header: &[String], words: usize) -> Table {
+pub fn table(header: &[impl ToString], words: usize) -> Table {
     let mut table = Table::new();
     table
         .load_preset(presets::ASCII_MARKDOWN)
         .set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(header);
+    table.set_header(header.iter().map(ToString::to_string));
     for (index, column) in table.column_iter_mut().enumerate() {
         if index >= words {
             column.set_cell_alignment(CellAlignment::Right);
@@ -111,9 +112,7 @@ pub fn advantage_table(results: &Results, of: &str, figure: Figure) -> Table {
             others.push(name);
         }
     }
-    let titles = ["workload", "waiting"].into_iter().chain(others.iter().copied());
-    let titles: Vec<String> = titles.map(str::to_owned).collect();
-    let mut table = table(&titles, 2);
+    let mut table = table(&[&["workload", "waiting"][..], &others].concat(), 2);
     for cell in results.cells() {
         let mut row = vec![cell.load(), cell.wait.to_string()];
         row.extend(others.iter().map(|name| spread(results.ratio_to(of, cell, name, figure))));
@@ -125,7 +124,7 @@ pub fn advantage_table(results: &Results, of: &str, figure: Figure) -> Table {
 /// The promises with what was measured; those whose cell was not asked for are left out.
 #[must_use]
 pub fn promises_table(results: &Results, contender: &str) -> Table {
-    let titles = ["promise", "measured", "unit", "first version", "bar", "aim"].map(str::to_owned);
+    let titles = ["promise", "measured", "unit", "first version", "bar", "aim"];
     let mut table = table(&titles, 1);
     for promise in &PROMISES {
         let Some(measured) = promise.measured(results, contender) else {
@@ -215,7 +214,16 @@ pub fn write_json(
             "runs": open.results.runs(),
         })),
     });
-    let text = serde_json::to_string_pretty(&document).context("the results are plain data")?;
+    write_document(path, &document)
+}
+
+/// Writes a JSON document for people and programs to read.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn write_document(path: &Path, document: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(document).context("the results are plain data")?;
     fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
 }
 
