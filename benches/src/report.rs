@@ -61,46 +61,39 @@ pub fn table(header: &[impl ToString], words: usize) -> Table {
     table
 }
 
-fn header(
-    words: &[&str],
+/// One row per cell and contender that `shown` takes, one column per figure.
+fn cells_table(
+    results: &Results,
     figures: &[Figure],
     unit: impl Fn(Figure) -> &'static str,
-) -> Vec<String> {
-    let words = words.iter().map(|&word| word.to_owned());
-    words.chain(figures.iter().map(|&figure| format!("{figure}, {}", unit(figure)))).collect()
+    shown: impl Fn(&str) -> bool,
+    value: impl Fn(Cell, &str, Figure) -> Option<Summary>,
+) -> Table {
+    let mut header = ["workload", "waiting", "who"].map(str::to_owned).to_vec();
+    header.extend(figures.iter().map(|&figure| format!("{figure}, {}", unit(figure))));
+    let mut table = table(&header, 3);
+    for cell in results.cells() {
+        for contender in results.contenders(cell).into_iter().filter(|name| shown(name)) {
+            let mut row = vec![cell.load(), cell.wait.to_string(), contender.to_owned()];
+            row.extend(figures.iter().map(|&figure| spread(value(cell, contender, figure))));
+            table.add_row(row);
+        }
+    }
+    table
 }
 
 /// The measured values: one row per cell and contender.
 #[must_use]
 pub fn figures_table(results: &Results, figures: &[Figure]) -> Table {
-    let mut table = table(&header(&["workload", "waiting", "who"], figures, Figure::unit), 3);
-    for cell in results.cells() {
-        for contender in results.contenders(cell) {
-            let mut row = vec![cell.load(), cell.wait.to_string(), contender.to_owned()];
-            row.extend(
-                figures.iter().map(|&figure| spread(results.summary(cell, contender, figure))),
-            );
-            table.add_row(row);
-        }
-    }
-    table
+    let value = |cell, contender: &str, figure| results.summary(cell, contender, figure);
+    cells_table(results, figures, Figure::unit, |_| true, value)
 }
 
 /// The ratios to the base: one row per cell and contender other than the base.
 #[must_use]
 pub fn ratios_table(results: &Results, figures: &[Figure]) -> Table {
-    let mut table = table(&header(&["workload", "waiting", "who"], figures, |_| "x"), 3);
-    for cell in results.cells() {
-        for contender in results.contenders(cell).into_iter().filter(|&name| name != results.base())
-        {
-            let mut row = vec![cell.load(), cell.wait.to_string(), contender.to_owned()];
-            row.extend(
-                figures.iter().map(|&figure| spread(results.ratio(cell, contender, figure))),
-            );
-            table.add_row(row);
-        }
-    }
-    table
+    let value = |cell, contender: &str, figure| results.ratio(cell, contender, figure);
+    cells_table(results, figures, |_| "x", |name| name != results.base(), value)
 }
 
 /// What the others need of a figure as a multiple of what `of` needs: one row per cell, one column per contender.
