@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::flags::Cores;
 use crate::instructions::{Load, Scenario, per_call};
-use crate::process::{Server, run_to_end};
+use crate::process::{self, Server, run_to_end};
 use crate::toolbox;
 
 /// How long one counted run may take. Most take a few seconds.
@@ -29,21 +30,18 @@ pub fn is_installed() -> Result<bool> {
     }
 }
 
-/// A counted command: the program runs inside valgrind, which writes its count into a file.
-fn counted(program: &Path, into: &Path) -> Command {
+/// The command inside valgrind, which writes its count into a file.
+fn counted(counted: &Command, into: &Path) -> Command {
     let mut option = OsStr::new("--callgrind-out-file=").to_owned();
     option.push(into);
     let mut command = Command::new("valgrind");
-    command.args(["--tool=callgrind", "--quiet"]).arg(option).arg(program);
+    command.args(["--tool=callgrind", "--quiet"]).arg(option);
+    command.arg(counted.get_program()).args(counted.get_args());
     command
 }
 
-/// The instructions of all threads, from what callgrind wrote.
-///
-/// # Errors
-///
-/// When it has no total, or one of something else.
-pub fn total(text: &str) -> Result<u64> {
+/// The instructions of all threads, from what callgrind wrote. An error when it has no total, or one of something else.
+fn total(text: &str) -> Result<u64> {
     let field = |name| text.lines().find_map(|line: &str| line.strip_prefix(name)).map(str::trim);
     // The order of events tells what the numbers are; by default it is instructions alone.
     match field("events:") {
@@ -66,14 +64,10 @@ fn read_total(path: &Path) -> Result<u64> {
 /// Where the counted programs are, and on which cores they run.
 #[derive(Clone, Debug)]
 pub struct Counter {
-    /// This program itself, which runs the scenarios without sockets.
-    pub own: PathBuf,
     /// The folder for callgrind's files; they stay there for `callgrind_annotate`.
     pub folder: PathBuf,
-    /// The server's core.
-    pub server_core: usize,
-    /// The client's core.
-    pub client_core: usize,
+    /// Where the server and the client run.
+    pub cores: Cores,
 }
 
 impl Counter {
@@ -100,9 +94,9 @@ impl Counter {
         }
         match scenario.load() {
             None => {
-                let mut command = counted(&self.own, &file);
-                command.args(["target", scenario.name()]).arg(calls.to_string());
-                run_to_end(scenario.name(), &mut command, PATIENCE)?;
+                let mut command = process::own()?;
+                command.args(["target", scenario.name(), &calls.to_string()]);
+                run_to_end(scenario.name(), &mut counted(&command, &file), PATIENCE)?;
             }
             Some(load) => self.run_sockets(load, calls, &file)?,
         }
@@ -110,18 +104,19 @@ impl Counter {
     }
 
     fn run_sockets(&self, load: Load, calls: u64, file: &Path) -> Result<()> {
-        let (server, client) =
-            (toolbox::release().join("examples/echo_server"), toolbox::release().join("corewire"));
-        let mut command = if load.server { counted(&server, file) } else { Command::new(&server) };
-        command.args(["--addr", "127.0.0.1:0", "--cores"]).arg(self.server_core.to_string());
+        let counted = |command, is_it| if is_it { counted(&command, file) } else { command };
+        let mut command = counted(toolbox::serve_echo(self.cores.server), load.server);
         let server = Server::start_within("echo_server", &mut command, PATIENCE)?;
-        let mut command = if load.server { Command::new(&client) } else { counted(&client, file) };
-        command.arg("bench").arg(server.address());
-        command.arg("--payload").arg(load.payload.to_string());
-        command.arg("--conns").arg(load.conns.to_string());
-        command.arg("--inflight").arg(load.inflight.to_string());
-        command.arg("--calls").arg(calls.to_string());
-        command.arg("--cpu").arg(self.client_core.to_string()).arg("--json");
+        let mut command = counted(toolbox::bench(server.address()), !load.server);
+        for (flag, value) in [
+            ("--payload", load.payload.to_string()),
+            ("--conns", load.conns.to_string()),
+            ("--inflight", load.inflight.to_string()),
+            ("--calls", calls.to_string()),
+            ("--cpu", self.cores.client.to_string()),
+        ] {
+            command.arg(flag).arg(value);
+        }
         run_to_end("corewire bench", &mut command, PATIENCE)?;
         server.stop()
     }

@@ -1,42 +1,38 @@
-//! The flags and the ending that the commands of this package share.
+//! The flags and the ending of the comparisons, `floor` and `compare`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
 use clap::{Args, ValueEnum as _};
 
 use crate::bars::{self, Level};
 use crate::contender::Contender;
+use crate::flags::{self, Cores, whole, within};
 use crate::runner::{Outcome, Plan};
-use crate::workload::{self, ALL, Cell, Workload};
+use crate::workload::{self, Cell, Workloads};
 
 /// What is measured, how often and where.
 #[derive(Debug, Clone, Args)]
 pub struct Measure {
     /// Rounds: how often each contender is measured with each workload
-    #[arg(long, default_value_t = 5, value_parser = rounds)]
+    #[arg(long, default_value_t = 5, value_parser = whole(1..=1000_usize))]
     pub rounds: usize,
 
     /// Measured seconds of each run, after half a second of warm-up [default: 2 for floor, 1.5 for compare]
-    #[arg(long, value_parser = seconds)]
+    #[arg(long, value_parser = within("seconds", 0.05..=600.0))]
     pub secs: Option<f64>,
 
     /// Workloads, by their letters
-    #[arg(long, value_name = "A,B,...")]
-    pub workloads: Option<String>,
+    #[arg(long, value_name = "A,B,...", value_parser = workload::parse_list)]
+    pub workloads: Option<Workloads>,
 
     /// One round of 0.3 seconds: shows that everything works, and measures nothing
     #[arg(long, conflicts_with_all = ["rounds", "secs"])]
     pub quick: bool,
 
-    /// The core that servers run on
-    #[arg(long, default_value_t = 0)]
-    pub server_core: usize,
-
-    /// The core that load generators run on
-    #[arg(long, default_value_t = 1)]
-    pub client_core: usize,
+    /// Where both sides run.
+    #[command(flatten)]
+    pub cores: Cores,
 
     /// Also write every run and every summary to this file
     #[arg(long, value_name = "PATH")]
@@ -51,50 +47,18 @@ pub struct Measure {
     pub enforce: Option<Level>,
 }
 
-fn rounds(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(rounds @ 1..=1000) => Ok(rounds),
-        _ => Err("give a whole number from 1 to 1000".to_owned()),
-    }
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if (0.05..=600.0).contains(&seconds) => Ok(seconds),
-        _ => Err("give seconds from 0.05 to 600".to_owned()),
-    }
-}
-
 fn level(text: &str) -> Result<Level, String> {
     Level::from_str(text, true).map_err(|_| "give first, bar or aim".to_owned())
 }
 
 impl Measure {
-    /// The workloads that were asked for, or all of them.
-    ///
-    /// # Errors
-    ///
-    /// One sentence about the letter that is wrong.
-    pub fn workloads(&self) -> Result<Vec<Workload>, String> {
-        self.workloads.as_deref().map_or_else(|| Ok(ALL.to_vec()), workload::parse_list)
-    }
-
     /// The plan for these contenders; `secs` are the measured seconds of a run if no others are asked for.
     #[must_use]
     pub fn plan(&self, cells: Vec<Cell>, contenders: Vec<Box<dyn Contender>>, secs: f64) -> Plan {
         let (rounds, secs) =
             if self.quick { (1, 0.3) } else { (self.rounds, self.secs.unwrap_or(secs)) };
-        let Self { server_core, client_core, .. } = *self;
-        Plan {
-            cells,
-            contenders,
-            peaks: Vec::new(),
-            rounds,
-            secs,
-            server_core,
-            client_core,
-            budget: None,
-        }
+        let cores = self.cores;
+        Plan { cells, contenders, peaks: Vec::new(), rounds, secs, cores, budget: None }
     }
 }
 
@@ -112,22 +76,16 @@ pub fn conclude(
     asked: &[Cell],
     enforce: Option<Level>,
 ) -> ExitCode {
-    for failure in &outcome.failures {
-        eprintln!("error: {failure}");
-    }
     if outcome.left_out > 0 {
         eprintln!("note: {} runs were left out, because the time was over", outcome.left_out);
     }
-    let broken =
-        enforce.map_or_else(Vec::new, |level| bars::broken(results, "corewire", asked, level));
-    for promise in &broken {
-        eprintln!("error: this promise is broken: {promise}");
+    let mut complaints = outcome.failures.clone();
+    if let Some(level) = enforce {
+        let broken = bars::broken(results, "corewire", asked, level);
+        complaints
+            .extend(broken.iter().map(|promise| format!("this promise is broken: {promise}")));
     }
-    if outcome.failures.is_empty() && broken.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    flags::broken(&complaints)
 }
 
 #[cfg(test)]
@@ -137,7 +95,7 @@ mod tests {
     use super::*;
     use crate::results::Results;
     use crate::results::tests::run;
-    use crate::workload::cells;
+    use crate::workload::{ALL, cells};
 
     #[derive(Debug, Parser)]
     struct Command {
@@ -159,6 +117,8 @@ mod tests {
             "--quick --rounds 3",
             "--enforce hope",
             "--rounds -1",
+            "--workloads A,Q",
+            "--server-core 1024",
         ] {
             assert!(parse(wrong).is_err(), "{wrong} was taken");
         }
@@ -169,8 +129,8 @@ mod tests {
         let plan = parse("--quick --workloads c")?.plan(cells(&ALL), Vec::new(), 2.0);
         assert_eq!((plan.rounds, plan.secs < 0.5), (1, true));
         let plan = parse("")?.plan(cells(&ALL), Vec::new(), 2.0);
-        assert_eq!((plan.rounds, plan.server_core, plan.client_core), (5, 0, 1));
-        assert_eq!(parse("--workloads c")?.workloads()?, [ALL[2]]);
+        assert_eq!((plan.rounds, plan.cores.server, plan.cores.client), (5, 0, 1));
+        assert_eq!(parse("--workloads c")?.workloads, Some(vec![ALL[2]]));
         Ok(())
     }
 

@@ -7,6 +7,8 @@ use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
+use crate::memory::Memory;
+
 /// All clocks at one moment.
 #[derive(Debug)]
 pub struct Clocks {
@@ -68,10 +70,7 @@ fn seconds_between(before: TimeSpec, after: TimeSpec) -> f64 {
 
 /// The peak of a process' resident memory in MiB.
 fn peak_memory(pid: i32) -> Option<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib / 1024.0)
+    Memory::of(pid).ok().map(|memory| memory.peak_kib / 1024.0)
 }
 
 #[cfg(test)]

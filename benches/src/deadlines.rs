@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use corewire::{
-    CallError, Channel, ClientShard, Placement, Server, ShardCounters, Spin, Status, StatusCode,
-    block_on_shard, sleep, spawn,
+    CallError, Channel, ClientShard, Running, ServerBuilder, ShardCounters, Spin, Status,
+    StatusCode, block_on_shard, sleep, spawn,
 };
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::memory::Memory;
+use crate::pair::Target;
 
 /// How long a handler sleeps.
 const WORK: Duration = Duration::from_secs(10);
@@ -52,39 +53,24 @@ impl Deadlines for Sleeper {
     }
 }
 
-/// Serves on one shard until SIGTERM, and says on standard output where.
+/// Starts a server of it.
 ///
 /// # Errors
 ///
-/// When the server cannot start, or ends badly.
-#[expect(clippy::print_stdout, reason = "every server here says where it listens")]
-pub fn serve(core: usize) -> Result<()> {
+/// When it cannot start.
+pub fn serve(builder: ServerBuilder) -> Result<Running> {
     let counters = Arc::<OnceLock<Arc<ShardCounters>>>::default();
     let shared = Arc::clone(&counters);
-    let running = Server::builder()
-        .address("127.0.0.1:0")
-        .placement(Placement::Cpus(vec![core]))
-        .spin(Spin::Off)
-        .service(move |_shard| {
-            DeadlinesServer::new(Sleeper { live: Rc::default(), counters: Arc::clone(&shared) })
-        })
-        .drain_on_signal()
-        .start()?;
+    let sleeper = move || Sleeper { live: Rc::default(), counters: Arc::clone(&shared) };
+    let running = builder.service(move |_shard| DeadlinesServer::new(sleeper())).start()?;
     let shard = running.shards().first().context("a server has a shard")?;
     ensure!(counters.set(Arc::clone(&shard.counters)).is_ok(), "they are set once");
-    for address in running.addresses() {
-        println!("listening {address}");
-    }
-    let ended = running.wait();
-    ensure!(ended.shards_lost == 0, "{} shards were lost", ended.shards_lost);
-    Ok(())
+    Ok(running)
 }
 
 /// What the client is asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Load {
-    /// The server.
-    pub addr: String,
     /// Calls of each round.
     pub calls: u64,
     /// Connections.
@@ -95,10 +81,6 @@ pub struct Load {
     pub timeout: Duration,
     /// Rounds, of which the first warms up.
     pub rounds: u32,
-    /// The core to run on.
-    pub core: usize,
-    /// The server's process id.
-    pub server_pid: i32,
 }
 
 /// How the calls of a round ended.
@@ -146,23 +128,23 @@ pub struct Round {
 /// # Errors
 ///
 /// When the server cannot be reached, or memory cannot be read.
-pub fn load(load: Load) -> Result<Vec<Round>> {
-    let shard = ClientShard { cpu: Some(load.core), spin: Spin::Off };
-    block_on_shard(shard, move || run(load))?
+pub fn load(target: Target, load: Load) -> Result<Vec<Round>> {
+    let shard = ClientShard { cpu: Some(target.core), spin: Spin::Off };
+    block_on_shard(shard, move || run(target, load))?
 }
 
-async fn run(load: Load) -> Result<Vec<Round>> {
+async fn run(target: Target, load: Load) -> Result<Vec<Round>> {
     let own = i32::try_from(std::process::id())?;
     // The connections that are loaded, and one to ask what is there.
     let mut clients = Vec::new();
     for _ in 0..load.conns {
-        let channel = Channel::connect(load.addr.as_str()).await?;
+        let channel = Channel::connect(target.addr.as_str()).await?;
         clients.push(DeadlinesClient::new(channel).with_timeout(load.timeout));
     }
-    let watch = DeadlinesClient::new(Channel::connect(load.addr.as_str()).await?);
+    let watch = DeadlinesClient::new(Channel::connect(target.addr.as_str()).await?);
     let mut rounds = Vec::new();
     for _ in 0..load.rounds {
-        let before = (Memory::of(load.server_pid)?, Memory::of(own)?);
+        let before = (Memory::of(target.server_pid)?, Memory::of(own)?);
         let begun = Instant::now();
         let tally = expire(&clients, &load).await?;
         let (secs, ended) = (begun.elapsed().as_secs_f64(), Instant::now());
@@ -172,7 +154,7 @@ async fn run(load: Load) -> Result<Vec<Round>> {
             sleep(Duration::from_micros(200)).await;
         }
         let gone_after_ms = ended.elapsed().as_secs_f64() * 1e3;
-        let after = (Memory::of(load.server_pid)?, Memory::of(own)?);
+        let after = (Memory::of(target.server_pid)?, Memory::of(own)?);
         let ms = |us: u64| us as f64 / 1e3;
         let took = &tally.took_us;
         rounds.push(Round {
@@ -243,15 +225,6 @@ impl Ends {
             Ok(()) | Err(_) => &mut self.otherwise,
         }
     }
-}
-
-/// Reads what the client process printed.
-///
-/// # Errors
-///
-/// When it is no list of rounds.
-pub fn parse(stdout: &str) -> Result<Vec<Round>> {
-    serde_json::from_str(stdout).context("the client printed no rounds")
 }
 
 #[cfg(test)]

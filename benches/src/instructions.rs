@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::report::write_document;
+
 /// How far above the base a count without sockets may be, as a part of the base. The same program gives the same count
 /// again within a thousandth.
 const IN_MEMORY_TOLERANCE: f64 = 0.02;
@@ -158,8 +160,7 @@ impl Base {
     pub fn write(&self, path: &Path) -> Result<()> {
         let mut rounded = self.clone();
         rounded.per_call.values_mut().for_each(|count| *count = (*count * 10.0).round() / 10.0);
-        let text = serde_json::to_string_pretty(&rounded)? + "\n";
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+        write_document(path, &rounded)
     }
 }
 

@@ -7,16 +7,19 @@
 
 pub mod bars;
 pub mod callgrind;
+pub mod calls;
 pub mod cli;
 pub mod clocks;
 pub mod contender;
 pub mod deadlines;
+pub mod flags;
 pub mod holder;
 pub mod host;
 pub mod in_memory;
 pub mod instructions;
 pub mod memory;
 pub mod mixed;
+pub mod pair;
 pub mod plot;
 pub mod process;
 pub mod report;

@@ -7,20 +7,18 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow};
-use corewire::{
-    Bytes, Channel, ChannelConfig, ClientShard, Placement, Server, Spin, Status, sleep,
-};
+use anyhow::Result;
+use corewire::{Bytes, Channel, ClientShard, Running, ServerBuilder, Spin, Status, sleep};
 use corewire_cli::open_loop::{OpenLoop, Outcome, Plan, Start};
 use corewire_cli::pace::{Arrivals, noise};
 use corewire_cli::shard::drive;
 use nix::time::ClockId;
+use serde::{Deserialize, Serialize};
 
+use crate::calls;
 use crate::clocks::Clocks;
+use crate::pair::Target;
 use crate::sample::{self, Sample};
-
-/// Not counted, as in every load generator here.
-const WARM_UP: Duration = Duration::from_millis(500);
 
 /// Bytes of each body.
 const BODY: usize = 64;
@@ -54,33 +52,18 @@ impl Mixed for Burner {
     }
 }
 
-/// Serves on one shard until SIGTERM, and says on standard output where.
+/// Starts a server of it.
 ///
 /// # Errors
 ///
-/// When the server cannot start, or ends badly.
-#[expect(clippy::print_stdout, reason = "every server here says where it listens")]
-pub fn serve(core: usize, spins: bool) -> Result<()> {
-    let running = Server::builder()
-        .address("127.0.0.1:0")
-        .placement(Placement::Cpus(vec![core]))
-        .spin(if spins { Spin::Always } else { Spin::Off })
-        .service(|_shard| MixedServer::new(Burner))
-        .drain_on_signal()
-        .start()?;
-    for address in running.addresses() {
-        println!("listening {address}");
-    }
-    let ended = running.wait();
-    anyhow::ensure!(ended.shards_lost == 0, "{} shards were lost", ended.shards_lost);
-    Ok(())
+/// When it cannot start.
+pub fn serve(builder: ServerBuilder) -> Result<Running> {
+    Ok(builder.service(|_shard| MixedServer::new(Burner)).start()?)
 }
 
 /// What the load generator is asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Load {
-    /// The server.
-    pub addr: String,
     /// Calls per second. A rate that nobody can answer makes a closed loop of it, for then a call is sent whenever
     /// there is room.
     pub rate: f64,
@@ -96,10 +79,6 @@ pub struct Load {
     pub seed: u64,
     /// Measured seconds.
     pub secs: f64,
-    /// The core to run on.
-    pub core: usize,
-    /// The server's process id.
-    pub server_pid: i32,
 }
 
 impl Load {
@@ -115,35 +94,29 @@ impl Load {
 /// # Errors
 ///
 /// When the server cannot be reached, or a clock cannot be read.
-pub fn load(load: Load) -> Result<Sample> {
-    let shard = ClientShard { cpu: Some(load.core), spin: Spin::Always };
-    corewire::block_on_shard(shard, move || run(load))?
+pub fn load(target: Target, load: Load) -> Result<Sample> {
+    let shard = ClientShard { cpu: Some(target.core), spin: Spin::Always };
+    corewire::block_on_shard(shard, move || run(target, load))?
 }
 
-async fn run(load: Load) -> Result<Sample> {
+async fn run(target: Target, load: Load) -> Result<Sample> {
     let mut clients = Vec::new();
     for _ in 0..load.conns {
-        let channel = Channel::connect_with(load.addr.as_str(), ChannelConfig::default()).await?;
+        let channel = Channel::connect(target.addr.as_str()).await?;
         clients.push(MixedClient::new(channel));
     }
-    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    let end = WARM_UP + Duration::from_secs_f64(load.secs);
-    let plan = Plan {
-        rate: load.rate,
-        arrivals: Arrivals::Poisson,
-        seed: load.seed,
-        conns: load.conns,
-        inflight: load.inflight,
-        begin_ns: nanos(WARM_UP),
-        end_ns: nanos(end),
-    };
+    let (begin_ns, end_ns) = calls::measured(load.secs);
+    let Load { rate, seed, conns, inflight, .. } = load;
+    let arrivals = Arrivals::Poisson;
+    let plan = Plan { rate, arrivals, seed, conns, inflight, begin_ns, end_ns };
     let open = Rc::new(RefCell::new(OpenLoop::new(plan)?));
     let begun = Instant::now();
-    let pid = Some(load.server_pid);
+    let pid = Some(target.server_pid);
     let clocks = corewire::spawn(async move {
-        sleep((begun + WARM_UP).saturating_duration_since(Instant::now())).await;
+        let until = |ns| Duration::from_nanos(ns).saturating_sub(begun.elapsed());
+        sleep(until(begin_ns)).await;
         let before = Clocks::read(pid)?;
-        sleep((begun + end).saturating_duration_since(Instant::now())).await;
+        sleep(until(end_ns)).await;
         anyhow::Ok((before, Clocks::read(pid)?))
     });
     let body = Bytes::from(vec![7; BODY]);
@@ -158,20 +131,14 @@ async fn run(load: Load) -> Result<Sample> {
                 }
                 None => (client.echo(body.clone()).await, Outcome::Answered),
             };
-            match reply {
-                Ok(reply) if reply == body => answered,
-                Ok(_) => Outcome::Failed("WrongReply".to_owned(), "a wrong reply".to_owned()),
-                Err(error) => Outcome::Failed(error.code().name().to_owned(), error.to_string()),
-            }
+            calls::echoed(reply, &body, answered)
         }
     };
     drive(&open, begun, true, call).await;
     let (before, after) = clocks.await?;
     let open = open.borrow();
-    if let Some(error) = open.first_error() {
-        return Err(anyhow!("{} calls failed, the first one with: {error}", open.errors()));
-    }
-    let asked = (BODY, load.conns, usize::try_from(load.inflight).context("a count")?);
+    calls::none_failed(&open)?;
+    let asked = (BODY, conns, usize::try_from(inflight)?);
     let used = after.since(&before, pid);
     let mut sample = sample::of(asked, open.answered(), open.errors(), open.latency_ns(), &used);
     sample.open = Some(open.figures());
@@ -183,18 +150,7 @@ mod tests {
     use super::*;
 
     fn load_of(burn_percent: u8) -> Load {
-        Load {
-            addr: String::new(),
-            rate: 1.0,
-            conns: 1,
-            inflight: 1,
-            burn_percent,
-            burn_us: 5000,
-            seed: 3,
-            secs: 1.0,
-            core: 1,
-            server_pid: 1,
-        }
+        Load { rate: 1.0, conns: 1, inflight: 1, burn_percent, burn_us: 5000, seed: 3, secs: 1.0 }
     }
 
     #[test]

@@ -4,8 +4,12 @@
 mod lines;
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
+use anyhow::{Context as _, Result};
 pub use lines::{Line, Panel, Point};
+
+use crate::toolbox;
 
 /// One chart; several are stacked in one picture.
 #[derive(Debug, Clone)]
@@ -73,6 +77,23 @@ pub fn svg(charts: &[Chart], panels: &[Panel]) -> String {
     }
     out.line("</svg>");
     out.0
+}
+
+/// Draws them into the file that was asked for, or else into `name` in cargo's target folder; answers which it was.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn write(
+    asked: Option<&Path>,
+    name: &str,
+    charts: &[Chart],
+    panels: &[Panel],
+) -> Result<PathBuf> {
+    let path = asked.map_or_else(|| toolbox::target().join(name), Path::to_path_buf);
+    std::fs::write(&path, svg(charts, panels))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
 }
 
 /// All names, in the order in which they first appear.

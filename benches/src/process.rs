@@ -57,6 +57,15 @@ pub fn kill_children_on_signal() -> Result<()> {
     Ok(())
 }
 
+/// This program itself, to be started once more.
+///
+/// # Errors
+///
+/// When the system does not tell where it is.
+pub fn own() -> Result<Command> {
+    std::env::current_exe().map(Command::new).context("cannot find this program")
+}
+
 /// A child that is killed and reaped when this is dropped.
 #[derive(Debug)]
 struct Guard {

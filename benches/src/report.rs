@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use serde::Serialize;
 
 use crate::bars::{Level, PROMISES};
 use crate::host::Host;
@@ -46,12 +47,12 @@ pub fn spread(summary: Option<Summary>) -> String {
 
 /// An empty table: the same characters on a terminal and in a Markdown document. The first `words` columns hold words.
 #[must_use]
-pub fn table(header: &[String], words: usize) -> Table {
+pub fn table(header: &[impl ToString], words: usize) -> Table {
     let mut table = Table::new();
     table
         .load_preset(presets::ASCII_MARKDOWN)
         .set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(header);
+    table.set_header(header.iter().map(ToString::to_string));
     for (index, column) in table.column_iter_mut().enumerate() {
         if index >= words {
             column.set_cell_alignment(CellAlignment::Right);
@@ -60,46 +61,39 @@ pub fn table(header: &[String], words: usize) -> Table {
     table
 }
 
-fn header(
-    words: &[&str],
+/// One row per cell and contender that `shown` takes, one column per figure.
+fn cells_table(
+    results: &Results,
     figures: &[Figure],
     unit: impl Fn(Figure) -> &'static str,
-) -> Vec<String> {
-    let words = words.iter().map(|&word| word.to_owned());
-    words.chain(figures.iter().map(|&figure| format!("{figure}, {}", unit(figure)))).collect()
+    shown: impl Fn(&str) -> bool,
+    value: impl Fn(Cell, &str, Figure) -> Option<Summary>,
+) -> Table {
+    let mut header = ["workload", "waiting", "who"].map(str::to_owned).to_vec();
+    header.extend(figures.iter().map(|&figure| format!("{figure}, {}", unit(figure))));
+    let mut table = table(&header, 3);
+    for cell in results.cells() {
+        for contender in results.contenders(cell).into_iter().filter(|name| shown(name)) {
+            let mut row = vec![cell.load(), cell.wait.to_string(), contender.to_owned()];
+            row.extend(figures.iter().map(|&figure| spread(value(cell, contender, figure))));
+            table.add_row(row);
+        }
+    }
+    table
 }
 
 /// The measured values: one row per cell and contender.
 #[must_use]
 pub fn figures_table(results: &Results, figures: &[Figure]) -> Table {
-    let mut table = table(&header(&["workload", "waiting", "who"], figures, Figure::unit), 3);
-    for cell in results.cells() {
-        for contender in results.contenders(cell) {
-            let mut row = vec![cell.load(), cell.wait.to_string(), contender.to_owned()];
-            row.extend(
-                figures.iter().map(|&figure| spread(results.summary(cell, contender, figure))),
-            );
-            table.add_row(row);
-        }
-    }
-    table
+    let value = |cell, contender: &str, figure| results.summary(cell, contender, figure);
+    cells_table(results, figures, Figure::unit, |_| true, value)
 }
 
 /// The ratios to the base: one row per cell and contender other than the base.
 #[must_use]
 pub fn ratios_table(results: &Results, figures: &[Figure]) -> Table {
-    let mut table = table(&header(&["workload", "waiting", "who"], figures, |_| "x"), 3);
-    for cell in results.cells() {
-        for contender in results.contenders(cell).into_iter().filter(|&name| name != results.base())
-        {
-            let mut row = vec![cell.load(), cell.wait.to_string(), contender.to_owned()];
-            row.extend(
-                figures.iter().map(|&figure| spread(results.ratio(cell, contender, figure))),
-            );
-            table.add_row(row);
-        }
-    }
-    table
+    let value = |cell, contender: &str, figure| results.ratio(cell, contender, figure);
+    cells_table(results, figures, |_| "x", |name| name != results.base(), value)
 }
 
 /// What the others need of a figure as a multiple of what `of` needs: one row per cell, one column per contender.
@@ -111,9 +105,7 @@ pub fn advantage_table(results: &Results, of: &str, figure: Figure) -> Table {
             others.push(name);
         }
     }
-    let titles = ["workload", "waiting"].into_iter().chain(others.iter().copied());
-    let titles: Vec<String> = titles.map(str::to_owned).collect();
-    let mut table = table(&titles, 2);
+    let mut table = table(&[&["workload", "waiting"][..], &others].concat(), 2);
     for cell in results.cells() {
         let mut row = vec![cell.load(), cell.wait.to_string()];
         row.extend(others.iter().map(|name| spread(results.ratio_to(of, cell, name, figure))));
@@ -125,7 +117,7 @@ pub fn advantage_table(results: &Results, of: &str, figure: Figure) -> Table {
 /// The promises with what was measured; those whose cell was not asked for are left out.
 #[must_use]
 pub fn promises_table(results: &Results, contender: &str) -> Table {
-    let titles = ["promise", "measured", "unit", "first version", "bar", "aim"].map(str::to_owned);
+    let titles = ["promise", "measured", "unit", "first version", "bar", "aim"];
     let mut table = table(&titles, 1);
     for promise in &PROMISES {
         let Some(measured) = promise.measured(results, contender) else {
@@ -215,7 +207,16 @@ pub fn write_json(
             "runs": open.results.runs(),
         })),
     });
-    let text = serde_json::to_string_pretty(&document).context("the results are plain data")?;
+    write_document(path, &document)
+}
+
+/// Writes a JSON document for people and programs to read.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn write_document(path: &Path, document: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(document).context("the results are plain data")?;
     fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
 }
 

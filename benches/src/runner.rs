@@ -3,21 +3,20 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use crate::calls::WARM_UP;
 use crate::contender::{Contender, Job};
+use crate::flags::Cores;
 use crate::host::{CpuTimes, foreign_seconds};
 use crate::process::{Server, run_to_end};
 use crate::sample::Sample;
 use crate::toolbox;
 use crate::workload::{Cell, Wait};
 
-/// The warm-up of every load generator, in seconds.
-const WARM_UP: f64 = 0.5;
-
-/// What starting and ending the two processes of a run takes, in seconds.
-const AROUND: f64 = 0.2;
+/// What starting and ending the two processes of a run takes.
+const AROUND: Duration = Duration::from_millis(200);
 
 /// How long a load generator may take beyond its seconds.
 const GRACE: Duration = Duration::from_secs(20);
@@ -35,10 +34,8 @@ pub struct Plan {
     pub rounds: usize,
     /// Measured seconds of each run.
     pub secs: f64,
-    /// The server's core.
-    pub server_core: usize,
-    /// The load generator's core.
-    pub client_core: usize,
+    /// Where both sides run.
+    pub cores: Cores,
     /// No run starts later than this after the first; what is missing then is missing in the last rounds.
     pub budget: Option<Duration>,
 }
@@ -87,12 +84,7 @@ impl Plan {
     ///
     /// One sentence about the first thing that is missing, with its remedy.
     pub fn check(&self) -> Result<()> {
-        if self.server_core == self.client_core {
-            bail!(
-                "--server-core and --client-core are both {}: choose two cores",
-                self.server_core
-            );
-        }
+        self.cores.check()?;
         let programs: Vec<(PathBuf, &str)> =
             self.contenders.iter().flat_map(|contender| contender.programs()).collect();
         toolbox::require(&programs)
@@ -136,7 +128,7 @@ impl Plan {
     /// How long a run takes.
     #[must_use]
     pub fn one_run(&self) -> Duration {
-        Duration::from_secs_f64(self.secs + WARM_UP + AROUND)
+        Duration::from_secs_f64(self.secs) + WARM_UP + AROUND
     }
 
     /// How many runs there are.
@@ -167,8 +159,7 @@ impl Plan {
                 wait: cell.wait,
                 rate: self.rate(cell, contender),
                 secs: self.secs,
-                server_core: self.server_core,
-                client_core: self.client_core,
+                cores: self.cores,
             };
             match run_once(contender, &job) {
                 Ok((sample, foreign_cores)) => {
@@ -197,7 +188,7 @@ fn run_once(contender: &dyn Contender, job: &Job) -> Result<(Sample, Option<f64>
     let mut client = contender.client(job, server.address(), server.pid());
     let before = CpuTimes::now();
     let begin = Instant::now();
-    let limit = Duration::from_secs_f64(job.secs + WARM_UP) + GRACE;
+    let limit = Duration::from_secs_f64(job.secs) + WARM_UP + GRACE;
     let stdout = run_to_end(&format!("the load generator of {name}"), &mut client, limit)?;
     let wall = begin.elapsed().as_secs_f64();
     let after = CpuTimes::now();
@@ -207,7 +198,8 @@ fn run_once(contender: &dyn Contender, job: &Job) -> Result<(Sample, Option<f64>
     let foreign = before.zip(after).map(|(before, after)| {
         // The sample counts the measured seconds alone; the warm-up used as much in its time.
         let counted = sample.client_cpu_s + sample.server_cpu_s.unwrap_or(0.0);
-        foreign_seconds(before, after, counted * (sample.secs + WARM_UP) / sample.secs) / wall
+        let used = counted * (sample.secs + WARM_UP.as_secs_f64()) / sample.secs;
+        foreign_seconds(before, after, used) / wall
     });
     Ok((sample, foreign))
 }
@@ -267,8 +259,7 @@ mod tests {
             peaks: Vec::new(),
             rounds: 2,
             secs: 0.1,
-            server_core: 0,
-            client_core: 1,
+            cores: Cores { server: 0, client: 1 },
             budget: None,
         }
     }
@@ -347,7 +338,7 @@ mod tests {
     fn one_core_is_not_enough() {
         let mut plan = plan(vec![good("good", false)]);
         assert!(plan.check().is_ok());
-        plan.client_core = 0;
+        plan.cores.client = 0;
         assert!(plan.check().is_err());
     }
 }

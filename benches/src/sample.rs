@@ -63,13 +63,22 @@ impl Sample {
         };
         let sample: Self =
             serde_json::from_str(line).with_context(|| format!("this is no sample: {line}"))?;
-        if sample.errors > 0 {
-            bail!("{} calls failed", sample.errors);
+        sample.checked()
+    }
+
+    /// The sample, if it proves anything about speed.
+    ///
+    /// # Errors
+    ///
+    /// When it speaks of no call or of failed ones.
+    pub fn checked(self) -> Result<Self> {
+        if self.errors > 0 {
+            bail!("{} calls failed", self.errors);
         }
-        if sample.calls == 0 || sample.secs <= 0.0 {
+        if self.calls == 0 || self.secs <= 0.0 {
             bail!("no call was answered in the measured seconds");
         }
-        Ok(sample)
+        Ok(self)
     }
 }
 

@@ -7,10 +7,10 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use corewire::{
-    Bytes, Channel, ClientShard, Placement, Server, Spin, Status, Streaming, block_on_shard, sleep,
-    spawn,
+    Bytes, Channel, ClientShard, Running, ServerBuilder, Spin, Status, Streaming, block_on_shard,
+    sleep, spawn,
 };
 use corewire_cli::open_loop::{OpenLoop, Outcome, Plan};
 use corewire_cli::pace::Arrivals;
@@ -18,10 +18,9 @@ use corewire_cli::shard::drive;
 use futures_lite::stream;
 use serde::{Deserialize, Serialize};
 
+use crate::calls;
 use crate::memory::{self, Memory};
-
-/// Not counted, as in every load generator here.
-const WARM_UP: Duration = Duration::from_millis(500);
+use crate::pair::Target;
 
 /// Bytes of each unary body.
 const BODY: usize = 64;
@@ -72,33 +71,18 @@ impl Slow for Source {
     }
 }
 
-/// Serves on one shard until SIGTERM, and says on standard output where.
+/// Starts a server of it.
 ///
 /// # Errors
 ///
-/// When the server cannot start, or ends badly.
-#[expect(clippy::print_stdout, reason = "every server here says where it listens")]
-pub fn serve(core: usize, spins: bool) -> Result<()> {
-    let running = Server::builder()
-        .address("127.0.0.1:0")
-        .placement(Placement::Cpus(vec![core]))
-        .spin(if spins { Spin::Always } else { Spin::Off })
-        .service(|_shard| SlowServer::new(Source::default()))
-        .drain_on_signal()
-        .start()?;
-    for address in running.addresses() {
-        println!("listening {address}");
-    }
-    let ended = running.wait();
-    ensure!(ended.shards_lost == 0, "{} shards were lost", ended.shards_lost);
-    Ok(())
+/// When it cannot start.
+pub fn serve(builder: ServerBuilder) -> Result<Running> {
+    Ok(builder.service(|_shard| SlowServer::new(Source::default())).start()?)
 }
 
 /// What the client is asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Load {
-    /// The server.
-    pub addr: String,
     /// Unary calls per second, at constant distances.
     pub rate: f64,
     /// Streams on the connection.
@@ -109,10 +93,6 @@ pub struct Load {
     pub rounds: u32,
     /// Measured seconds of each half of a round.
     pub secs: f64,
-    /// The core to run on.
-    pub core: usize,
-    /// The server's process id.
-    pub server_pid: i32,
 }
 
 /// The unary calls of one half of a round.
@@ -155,30 +135,30 @@ pub struct Round {
 /// # Errors
 ///
 /// When the server cannot be reached, a call or a stream fails, or the server's memory cannot be read.
-pub fn load(load: Load) -> Result<Vec<Round>> {
-    let shard = ClientShard { cpu: Some(load.core), spin: Spin::Always };
-    block_on_shard(shard, move || run(load))?
+pub fn load(target: Target, load: Load) -> Result<Vec<Round>> {
+    let shard = ClientShard { cpu: Some(target.core), spin: Spin::Always };
+    block_on_shard(shard, move || run(target, load))?
 }
 
-async fn run(load: Load) -> Result<Vec<Round>> {
-    let client = SlowClient::new(Channel::connect(load.addr.as_str()).await?);
+async fn run(target: Target, load: Load) -> Result<Vec<Round>> {
+    let client = SlowClient::new(Channel::connect(target.addr.as_str()).await?);
     let mut rounds = Vec::new();
     for _ in 0..load.rounds {
-        let alone = calls(&client, &load).await?;
+        let alone = call_for_a_while(&client, &load).await?;
         let (_, made_before) = client.census().await?;
-        memory::reset_peak(load.server_pid)?;
-        let before = Memory::of(load.server_pid)?;
+        memory::reset_peak(target.server_pid)?;
+        let before = Memory::of(target.server_pid)?;
         let begun = Instant::now();
         let mut readers = Vec::new();
         for _ in 0..load.streams {
             let stream = client.endless(u32::try_from(MESSAGE)?).await?;
             readers.push(Reader::start(stream, load.read_rate));
         }
-        let with = calls(&client, &load).await?;
+        let with = call_for_a_while(&client, &load).await?;
         let read: u64 = readers.iter().map(|reader| reader.bytes.get()).sum();
         let took = begun.elapsed().as_secs_f64();
         let (_, made) = client.census().await?;
-        let peak = Memory::of(load.server_pid)?.peak_kib;
+        let peak = Memory::of(target.server_pid)?.peak_kib;
         for reader in readers {
             reader.stop()?;
         }
@@ -241,37 +221,26 @@ impl Reader {
 }
 
 /// Unary calls in an open loop.
-async fn calls(client: &SlowClient<Channel>, load: &Load) -> Result<Calls> {
-    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+async fn call_for_a_while(client: &SlowClient<Channel>, load: &Load) -> Result<Calls> {
+    let (begin_ns, end_ns) = calls::measured(load.secs);
     let plan = Plan {
         rate: load.rate,
         arrivals: Arrivals::Constant,
         seed: 1,
         conns: 1,
         inflight: IN_FLIGHT,
-        begin_ns: nanos(WARM_UP),
-        end_ns: nanos(WARM_UP + Duration::from_secs_f64(load.secs)),
+        begin_ns,
+        end_ns,
     };
     let open = Rc::new(RefCell::new(OpenLoop::new(plan)?));
     let body = Bytes::from(vec![7; BODY]);
     let call = |_| {
         let (client, body) = (client.clone(), body.clone());
-        async move {
-            match client.echo(body.clone()).await {
-                Ok(reply) if reply == body => Outcome::Answered,
-                Ok(_) => Outcome::Failed("WrongReply".to_owned(), "a wrong reply".to_owned()),
-                Err(error) => Outcome::Failed(error.code().name().to_owned(), error.to_string()),
-            }
-        }
+        async move { calls::echoed(client.echo(body.clone()).await, &body, Outcome::Answered) }
     };
     drive(&open, Instant::now(), true, call).await;
     let open = open.borrow();
-    ensure!(
-        open.errors() == 0,
-        "{} calls failed, the first with: {}",
-        open.errors(),
-        open.first_error().unwrap_or_default()
-    );
+    calls::none_failed(&open)?;
     let (latency, figures) = (open.latency_ns(), open.figures());
     let us = |quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
     Ok(Calls {
@@ -282,13 +251,4 @@ async fn calls(client: &SlowClient<Channel>, load: &Load) -> Result<Calls> {
         offered: figures.offered,
         missed: figures.missed,
     })
-}
-
-/// Reads what the client process printed.
-///
-/// # Errors
-///
-/// When it is no list of rounds.
-pub fn parse(stdout: &str) -> Result<Vec<Round>> {
-    serde_json::from_str(stdout).context("the client printed no rounds")
 }

@@ -1,20 +1,20 @@
 //! What spinning costs and what it brings: the runs, the tables and the picture of the command `spin`.
 
 use std::hint;
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use corewire_cli::pace::Arrivals;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::Serialize;
 
 use crate::clocks::Clocks;
+use crate::flags::Cores;
 use crate::plot::{Line, Panel, Point};
-use crate::process::{Server, run_to_end};
+use crate::process::{self, Server, run_to_end};
 use crate::report::{spread, table};
 use crate::sample::Sample;
 use crate::stats::Summary;
@@ -24,7 +24,7 @@ use crate::toolbox;
 pub const POLICIES: [&str; 4] = ["off", "50", "200", "always"];
 
 /// Connections of the idle server.
-pub const IDLE: usize = 1000;
+const IDLE: usize = 1000;
 
 /// Before idleness is measured: until each connection's first timer, that of its hello, has been looked at.
 const SETTLE: Duration = Duration::from_secs(6);
@@ -44,12 +44,10 @@ pub fn name(policy: &str) -> String {
 /// Where the programs run.
 #[derive(Debug, Clone)]
 pub struct Bench {
-    /// The core of the server, and of its neighbour.
-    pub server_core: usize,
-    /// The core of the load generator.
-    pub client_core: usize,
-    /// How calls are spread over time: `constant` or `poisson`.
-    pub arrivals: String,
+    /// The core of the server and of its neighbour, and that of the load generator.
+    pub cores: Cores,
+    /// How calls are spread over time.
+    pub arrivals: Arrivals,
 }
 
 /// One load under one policy.
@@ -97,16 +95,15 @@ pub struct Idle {
     pub cpu: f64,
 }
 
+/// This program itself, as one of its roles.
+fn helper(words: &[&str]) -> Result<Server> {
+    Server::start_within("a helper", process::own()?.args(words), PATIENCE)
+}
+
 impl Bench {
     fn server(&self, policy: &str) -> Result<Server> {
-        let mut command = Command::new(toolbox::release().join("examples/echo_server"));
-        command.args(["--addr", "127.0.0.1:0", "--spin", policy]);
-        Server::start("echo_server", command.arg("--cores").arg(self.server_core.to_string()))
-    }
-
-    fn own(&self, words: &[&str]) -> Result<Server> {
-        let own = std::env::current_exe().context("this program has no path")?;
-        Server::start_within("a helper", Command::new(own).args(words), PATIENCE)
+        let mut command = toolbox::serve_echo(self.cores.server);
+        Server::start("echo_server", command.args(["--spin", policy]))
     }
 
     /// Offers a rate over so many connections for so many seconds; with a neighbour, another process that never
@@ -123,18 +120,18 @@ impl Bench {
         neighbour: bool,
     ) -> Result<Run> {
         let server = self.server(policy)?;
-        let core = self.server_core.to_string();
-        let beside = if neighbour { Some(self.own(&["neighbour", &core])?) } else { None };
+        let core = self.cores.server.to_string();
+        let beside = if neighbour { Some(helper(&["neighbour", &core])?) } else { None };
         let pid = beside.as_ref().map(Server::pid);
-        let mut command = Command::new(toolbox::release().join("corewire"));
-        command.args(["bench", server.address(), "--json", "--payload", "64"]);
+        let mut command = toolbox::bench(server.address());
+        command.args(["--payload", "64"]);
         for (flag, value) in [
             ("--conns", conns.to_string()),
             ("--rate", rate.to_string()),
-            ("--arrivals", self.arrivals.clone()),
+            ("--arrivals", self.arrivals.to_string()),
             ("--seed", (round + 1).to_string()),
             ("--secs", secs.to_string()),
-            ("--cpu", self.client_core.to_string()),
+            ("--cpu", self.cores.client.to_string()),
             ("--server-pid", server.pid().to_string()),
         ] {
             command.arg(flag).arg(value);
@@ -162,7 +159,7 @@ impl Bench {
         secs: f64,
     ) -> Result<Idle> {
         let server = self.server(policy)?;
-        let holder = self.own(&["hold", server.address(), &IDLE.to_string()])?;
+        let holder = helper(&["hold", server.address(), &IDLE.to_string()])?;
         if settle {
             sleep(SETTLE);
         }
@@ -236,7 +233,7 @@ impl Results {
     /// The tables, as Markdown.
     #[must_use]
     pub fn tables(&self) -> String {
-        let mut idle = table(&["spin".to_owned(), "server CPU, % of a core".to_owned()], 1);
+        let mut idle = table(&["spin", "server CPU, % of a core"], 1);
         for policy in POLICIES {
             let these = self.idle.iter().filter(|idle| idle.policy == policy);
             let summary = Summary::of(&these.map(|idle| idle.cpu).collect::<Vec<_>>());
@@ -256,7 +253,6 @@ impl Results {
     pub fn panels(&self) -> Vec<Panel> {
         let mut panels = Vec::new();
         let mut conns: Vec<usize> = self.alone.iter().map(|run| run.conns).collect();
-        conns.dedup();
         conns.sort_unstable();
         conns.dedup();
         for conns in conns {
@@ -288,7 +284,7 @@ impl Results {
 }
 
 fn loads_table(runs: &[Run], neighbour: bool) -> comfy_table::Table {
-    let words = [
+    let mut header = vec![
         "connections",
         "offered/s",
         "spin",
@@ -297,9 +293,8 @@ fn loads_table(runs: &[Run], neighbour: bool) -> comfy_table::Table {
         "p50, µs",
         "p99, µs",
     ];
-    let mut header: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
     if neighbour {
-        header.push("the neighbour's CPU, % of a core".to_owned());
+        header.push("the neighbour's CPU, % of a core");
     }
     let mut table = table(&header, 3);
     for load in loads(runs) {
@@ -320,12 +315,6 @@ fn loads_table(runs: &[Run], neighbour: bool) -> comfy_table::Table {
         }
     }
     table
-}
-
-/// The folder's picture, if no other path is given.
-#[must_use]
-pub fn picture() -> PathBuf {
-    toolbox::target().join("spin.svg")
 }
 
 #[cfg(test)]

@@ -48,6 +48,52 @@ pub fn release() -> PathBuf {
     target().join("release")
 }
 
+/// The echo server that Corewire is measured with.
+#[must_use]
+pub fn echo_server() -> PathBuf {
+    release().join("examples/echo_server")
+}
+
+/// Corewire's command, with the load generator.
+#[must_use]
+pub fn corewire() -> PathBuf {
+    release().join("corewire")
+}
+
+/// Corewire's two programs, each with the command that builds it.
+#[must_use]
+pub fn corewire_programs() -> Vec<(PathBuf, &'static str)> {
+    vec![(echo_server(), BUILD_COREWIRE), (corewire(), BUILD_COREWIRE)]
+}
+
+/// Builds Corewire's two programs, or takes those that are there.
+///
+/// # Errors
+///
+/// When they do not compile, or are not there.
+pub fn make_corewire(as_they_are: bool) -> Result<()> {
+    if !as_they_are {
+        build(BUILD_COREWIRE)?;
+    }
+    require(&corewire_programs())
+}
+
+/// The start of a command that runs the echo server on a core and a port of the system's choice.
+#[must_use]
+pub fn serve_echo(core: usize) -> Command {
+    let mut command = Command::new(echo_server());
+    command.args(["--addr", "127.0.0.1:0", "--cores", &core.to_string()]);
+    command
+}
+
+/// The start of a command that loads a server, and gives one line of JSON.
+#[must_use]
+pub fn bench(address: &str) -> Command {
+    let mut command = Command::new(corewire());
+    command.args(["bench", address, "--json"]);
+    command
+}
+
 /// Compiles the floor's two programs into a folder.
 ///
 /// # Errors

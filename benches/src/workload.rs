@@ -45,13 +45,16 @@ impl fmt::Display for Workload {
     }
 }
 
+/// Workloads in the order in which somebody asked for them.
+pub type Workloads = Vec<Workload>;
+
 /// Reads a list of letters, such as `A,C`; the order is kept.
 ///
 /// # Errors
 ///
 /// One sentence that names the letter which is no workload or which comes twice.
-pub fn parse_list(text: &str) -> Result<Vec<Workload>, String> {
-    let mut list: Vec<Workload> = Vec::new();
+pub fn parse_list(text: &str) -> Result<Workloads, String> {
+    let mut list = Workloads::new();
     for part in text.split(',').map(str::trim) {
         let mut letters = part.chars();
         let workload = match (letters.next(), letters.next()) {
@@ -64,7 +67,7 @@ pub fn parse_list(text: &str) -> Result<Vec<Workload>, String> {
             ));
         };
         if list.contains(&workload) {
-            return Err(format!("workload {} is given twice", workload.name));
+            return Err(format!("workload {} is given twice: give each once", workload.name));
         }
         list.push(workload);
     }

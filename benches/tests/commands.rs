@@ -1,5 +1,5 @@
-//! The commands `floor`, `mixed` and `spin` as a person meets it: its output, its exit codes, and what a Ctrl-C leaves behind. These runs are
-//! too short to measure anything.
+//! The commands as a person meets them: their output, their exit codes, and what a Ctrl-C leaves behind. These runs are too
+//! short to measure anything.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -9,8 +9,16 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
+const FLOOR: &str = env!("CARGO_BIN_EXE_floor");
+const MIXED: &str = env!("CARGO_BIN_EXE_mixed");
+const SPIN: &str = env!("CARGO_BIN_EXE_spin");
+const SLOW_READER: &str = env!("CARGO_BIN_EXE_slow_reader");
+const DEADLINES: &str = env!("CARGO_BIN_EXE_deadlines");
+const OVERLOAD: &str = env!("CARGO_BIN_EXE_overload");
+const MANY: &str = env!("CARGO_BIN_EXE_many");
+
 fn floor(flags: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_floor"));
+    let mut command = Command::new(FLOOR);
     command.args(flags.split_whitespace());
     command
 }
@@ -32,79 +40,64 @@ fn a_quick_run_prints_its_tables_and_writes_its_document() {
     assert!(document["runs"][0]["sample"]["calls"].as_u64() > Some(0), "{document}");
 }
 
+/// The command ends with this code, prints nothing, and its first line of error is a sentence with these words.
+fn refuses(program: &str, flags: &str, code: i32, words: &str) {
+    let output = Command::new(program).args(flags.split_whitespace()).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let first = stderr.lines().next().unwrap_or_default();
+    assert_eq!(output.status.code(), Some(code), "{program} {flags}: {stderr}");
+    assert!(first.starts_with("error: ") && first.contains(words), "{program} {flags}: {stderr}");
+    assert!(output.stdout.is_empty(), "{program} {flags}");
+}
+
 #[test]
-fn wrong_flags_end_with_code_2() {
-    for flags in [
-        "--workloads Q",
-        "--rounds 0",
-        "--enforce hope",
-        "--only-floors --enforce",
-        "--quick --rounds 2",
+fn wrong_flags_end_with_code_2_and_say_what_is_allowed() {
+    let quick = "'--quick' cannot be used with '--rounds <ROUNDS>'";
+    for (program, flags, words) in [
+        (FLOOR, "--workloads Q", "give letters from A to E"),
+        (FLOOR, "--workloads A,A", "give each once"),
+        (FLOOR, "--rounds 0", "give a whole number from 1 to 1000"),
+        (FLOOR, "--enforce hope", "give first, bar or aim"),
+        (FLOOR, "--only-floors --enforce", "cannot be used with"),
+        (FLOOR, "--quick --rounds 2", quick),
+        (MIXED, "--rounds 0", "give a whole number from 1 to 100"),
+        (MIXED, "--secs 0", "give seconds from 0.1 to 600"),
+        (MIXED, "--quick --rounds 2", quick),
+        (MIXED, "load", "required"),
+        (SPIN, "--rounds many", "give a whole number from 1 to 100"),
+        (SPIN, "--quick --rounds 2", quick),
+        (SPIN, "--arrivals bursts", "give constant or poisson"),
+        (SPIN, "hold", "required"),
+        (SLOW_READER, "--rate 1", "give calls per second from 100 to 1000000"),
+        (SLOW_READER, "--quick --rounds 2", quick),
+        (DEADLINES, "--inflight 5000", "give a whole number from 1 to 4096"),
+        (DEADLINES, "--quick --rounds 2", quick),
+        (OVERLOAD, "--server-core -1", "unexpected argument"),
+        (OVERLOAD, "--server-core 1024", "give a whole number from 0 to 1023"),
+        (MANY, "--idle 10,some", "give a whole number from 0 to 1000000"),
+        (MANY, "--secs 0", "give seconds from 0.05 to 600"),
     ] {
-        let output = floor(flags).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{flags}");
-        assert!(!output.stderr.is_empty(), "{flags}");
+        refuses(program, flags, 2, words);
     }
 }
 
 #[test]
-fn mixed_refuses_wrong_flags_and_one_core_for_both() {
-    let mixed = |flags: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mixed"));
-        command.args(flags.split_whitespace()).output().unwrap()
-    };
-    for flags in ["--rounds 0", "--secs 0", "--quick --rounds 2", "load"] {
-        assert_eq!(mixed(flags).status.code(), Some(2), "{flags}");
-    }
-    let output = mixed("--quick --server-core 1 --client-core 1");
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("choose two cores"));
-}
-
-#[test]
-fn spin_refuses_wrong_flags_and_one_core_for_both() {
-    let spin = |flags: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_spin"));
-        command.args(flags.split_whitespace()).output().unwrap()
-    };
-    for flags in ["--rounds 0", "--quick --rounds 2", "--arrivals bursts", "hold"] {
-        assert_eq!(spin(flags).status.code(), Some(2), "{flags}");
-    }
-    let output = spin("--quick --server-core 1 --client-core 1");
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("choose two cores"));
-}
-
-#[test]
-fn slow_reader_and_deadlines_refuse_wrong_flags_and_one_core_for_both() {
-    for program in [env!("CARGO_BIN_EXE_slow_reader"), env!("CARGO_BIN_EXE_deadlines")] {
-        let run =
-            |flags: &str| Command::new(program).args(flags.split_whitespace()).output().unwrap();
-        for flags in ["--rounds 0", "--rate 1", "--inflight 5000", "--quick --rounds 2", "load"] {
-            assert_eq!(run(flags).status.code(), Some(2), "{program} {flags}");
-        }
-        let output = run("--quick --server-core 1 --client-core 1");
-        assert_eq!(output.status.code(), Some(1));
-        assert!(String::from_utf8_lossy(&output.stderr).contains("choose two cores"));
+fn one_core_for_both_is_refused_before_anything_runs() {
+    let one = "--quick --server-core 1 --client-core 1";
+    refuses(FLOOR, &format!("{one} --only-floors"), 1, "choose two cores");
+    for program in [MIXED, SPIN, SLOW_READER, DEADLINES, OVERLOAD] {
+        refuses(program, one, 1, "choose two cores");
     }
 }
 
 #[test]
 fn deadlines_end_calls_and_leave_nothing_also_in_a_quick_run() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_deadlines"));
+    let mut command = Command::new(DEADLINES);
     let output = command.arg("--quick").output().unwrap();
     let (stdout, stderr) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stdout}{stderr}");
     assert_eq!(stdout.lines().filter(|line| line.starts_with("| 1 ")).count(), 1, "{stdout}");
-}
-
-#[test]
-fn one_core_for_both_is_refused_before_anything_runs() {
-    let output = floor("--quick --only-floors --server-core 1 --client-core 1").output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("choose two cores") && !stderr.contains("[1/"), "{stderr}");
 }
 
 /// The processes that a process has started.

@@ -3,7 +3,11 @@
 use std::net::SocketAddr;
 
 use clap::{Args, Subcommand};
+use corewire_benches::flags::{whole, within};
 use corewire_cli::pace::{Arrivals, parse_rate};
+
+/// The largest body, in bytes, as of the floor.
+pub const MAX_BODY: usize = 16 << 20;
 
 /// What a peer's program does.
 #[derive(Debug, Subcommand)]
@@ -31,16 +35,16 @@ pub struct Load {
     /// The server
     pub addr: SocketAddr,
     /// Bytes of each body
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = whole(0..=MAX_BODY))]
     pub payload: usize,
     /// Connections
-    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
+    #[arg(long, default_value_t = 1, value_parser = whole(1..=100_000_usize))]
     pub conns: usize,
     /// Calls in flight on each connection; with --rate, the most that may be
-    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
+    #[arg(long, default_value_t = 1, value_parser = whole(1..=100_000_usize))]
     pub inflight: usize,
     /// Measured seconds, after half a second of warm-up
-    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+    #[arg(long, default_value_t = 2.0, value_parser = within("seconds", 0.05..=3600.0))]
     pub secs: f64,
     /// The core to run on
     #[arg(long)]
@@ -60,18 +64,4 @@ pub struct Load {
     /// Print one line of JSON (the only form of output that there is)
     #[arg(long)]
     pub json: bool,
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(count @ 1..) => Ok(count),
-        _ => Err("give a whole number from 1".to_owned()),
-    }
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if (0.05..=3600.0).contains(&seconds) => Ok(seconds),
-        _ => Err("give seconds from 0.05 to 3600".to_owned()),
-    }
 }

@@ -11,7 +11,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
-pub use flags::{Command, Load, Serve};
+pub use flags::{Command, Load, MAX_BODY, Serve};
 pub use load::{Caller, run as run_load};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::net::{TcpListener, TcpStream};

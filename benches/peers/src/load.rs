@@ -8,15 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
+use corewire_benches::calls::{WARM_UP, measured};
 use corewire_benches::clocks::Clocks;
 use corewire_benches::sample::{self, Sample};
 use corewire_cli::open_loop::{OpenLoop, Outcome, Plan};
 use hdrhistogram::Histogram;
 
 use crate::flags::Load;
-
-/// Not counted: long enough for connections to be made and caches to be warm.
-const WARM_UP: Duration = Duration::from_millis(500);
 
 /// How long calls that are in flight at the end of an open loop may still take.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -110,8 +108,7 @@ async fn run_open<C: Caller>(
         callers.push(connect().await.context("cannot connect")?);
     }
     let bodies: Vec<Bytes> = (0..DIFFERENT_BODIES).map(|seed| body(load.payload, seed)).collect();
-    let end = WARM_UP + Duration::from_secs_f64(load.secs);
-    let (begin_ns, end_ns) = (nanos(WARM_UP), nanos(end));
+    let (begin_ns, end_ns) = measured(load.secs);
     let inflight = u32::try_from(load.inflight)?;
     let (arrivals, seed, conns) = (load.arrivals, load.seed, load.conns);
     let plan = Plan { rate, arrivals, seed, conns, inflight, begin_ns, end_ns };

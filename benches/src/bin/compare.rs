@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Parser;
 use corewire_benches::cli::{self, Measure};
 use corewire_benches::contender::{Contender, Corewire, Floor, Peer};
@@ -25,7 +25,7 @@ use corewire_benches::results::Results;
 use corewire_benches::runner::{Outcome, Plan};
 use corewire_benches::sample::Figure;
 use corewire_benches::workload::{Cell, OPEN, Wait, Workload};
-use corewire_benches::{plot, process, report, toolbox, workload};
+use corewire_benches::{flags, plot, process, report, toolbox, workload};
 
 const FIGURES: [Figure; 9] = [
     Figure::P50,
@@ -78,29 +78,21 @@ struct Arguments {
     #[arg(long, conflicts_with = "enforce")]
     only_peers: bool,
 
-    /// Where to put the picture
+    /// Where to draw the picture [default: target/compare.svg]
     #[arg(long, value_name = "PATH")]
     svg: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    run(&arguments).unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    flags::end(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
     let measure = &arguments.measure;
-    let workloads = match (&measure.workloads, measure.workloads()) {
-        (None, _) => ORDER.into_iter().filter_map(Workload::named).collect(),
-        (Some(_), Ok(workloads)) => workloads,
-        (Some(_), Err(wrong)) => {
-            eprintln!("error: --workloads: {wrong}");
-            return Ok(ExitCode::from(2));
-        }
-    };
+    let workloads = measure
+        .workloads
+        .clone()
+        .unwrap_or_else(|| ORDER.into_iter().filter_map(Workload::named).collect());
     let asked = workload::both_ways(&workloads);
     process::kill_children_on_signal()?;
     let mut plan = measure.plan(asked.clone(), contenders(arguments)?, SECS);
@@ -181,22 +173,19 @@ fn count(runs: usize) -> u32 {
 
 /// Builds what is not built yet, and lists who takes part.
 fn contenders(arguments: &Arguments) -> Result<Vec<Box<dyn Contender>>> {
-    let (folder, release) = (toolbox::floor_folder(), toolbox::release());
-    toolbox::build_floor(&folder)?;
+    toolbox::build_floor(&toolbox::floor_folder())?;
     if !arguments.measure.no_build {
         toolbox::build(toolbox::BUILD_PEERS)?;
-        if !arguments.only_peers {
-            toolbox::build(toolbox::BUILD_COREWIRE)?;
-        }
     }
     let mut contenders: Vec<Box<dyn Contender>> = vec![
-        Box::new(Floor::new("floor", folder.clone())),
-        Box::new(Peer::tokio(&release, folder)),
-        Box::new(Peer::tarpc(&release)),
-        Box::new(Peer::tonic(&release)),
+        Box::new(Floor { name: "floor" }),
+        Box::new(Peer::TOKIO),
+        Box::new(Peer::TARPC),
+        Box::new(Peer::TONIC),
     ];
     if !arguments.only_peers {
-        contenders.push(Box::new(Corewire::new(release)));
+        toolbox::make_corewire(arguments.measure.no_build)?;
+        contenders.push(Box::new(Corewire));
     }
     Ok(contenders)
 }
@@ -234,14 +223,12 @@ fn write_out(
     if let Some(open) = open {
         println!("Open loop: {}", report::disturbance(&open.results));
     }
-    let path = arguments.svg.clone().unwrap_or_else(|| toolbox::target().join("compare.svg"));
     let charts = [chart(results, Figure::ServerCpuPerCall), chart(results, Figure::P50)];
     let panels: Vec<plot::Panel> = open
         .iter()
         .flat_map(|open| [Figure::P50, Figure::P99].map(|figure| panel(&open.results, figure)))
         .collect();
-    std::fs::write(&path, plot::svg(&charts, &panels))
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    let path = plot::write(arguments.svg.as_deref(), "compare.svg", &charts, &panels)?;
     println!("The picture is {}.", path.display());
     if let Some(path) = &arguments.measure.json {
         report::write_json(path, host, asked, outcome, results, open)?;

@@ -11,15 +11,17 @@
 #![expect(clippy::print_stdout, reason = "this is a command, and its table is its output")]
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use clap::{Args, Parser, Subcommand};
+use anyhow::{Result, ensure};
+use clap::Parser;
 use corewire_benches::deadlines::{self, Load, Round};
+use corewire_benches::flags::{self, Cores, whole};
 use corewire_benches::host::Host;
-use corewire_benches::process::{self, Server, run_to_end};
-use corewire_benches::report::{short, table};
+use corewire_benches::pair::{self, Part};
+use corewire_benches::process;
+use corewire_benches::report::{self, short, table};
 
 /// What each call is given.
 const TIMEOUT_MS: u32 = 50;
@@ -35,125 +37,53 @@ struct Arguments {
     part: Option<Part>,
 
     /// Rounds, beside one that warms up
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, default_value_t = 3, value_parser = whole(1..=100_u32))]
     rounds: u32,
 
     /// Calls of each round
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    #[arg(long, default_value_t = 100_000, value_parser = whole(1..=100_000_000_u64))]
     calls: u64,
 
     /// Connections
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    conns: u32,
+    #[arg(long, default_value_t = 16, value_parser = whole(1..=1000_usize))]
+    conns: usize,
 
     /// Calls in flight on each connection
-    #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    inflight: u32,
+    #[arg(long, default_value_t = 250, value_parser = whole(1..=4096_usize))]
+    inflight: usize,
 
     /// One round of 10,000 calls, whose times are not judged: shows that everything works
     #[arg(long, conflicts_with_all = ["rounds", "calls"])]
     quick: bool,
 
-    /// The core that the server runs on
-    #[arg(long, default_value_t = 0)]
-    server_core: usize,
-
-    /// The core that the client runs on
-    #[arg(long, default_value_t = 1)]
-    client_core: usize,
+    #[command(flatten)]
+    cores: Cores,
 
     /// Also write every round to this file
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
 }
 
-/// The two processes, which this program starts by itself.
-#[derive(Debug, Subcommand)]
-enum Part {
-    #[command(hide = true)]
-    Serve {
-        #[arg(long)]
-        core: usize,
-    },
-    #[command(hide = true)]
-    Load(LoadFlags),
-}
-
-#[derive(Debug, Args)]
-struct LoadFlags {
-    addr: String,
-    #[arg(long)]
-    calls: u64,
-    #[arg(long)]
-    conns: usize,
-    #[arg(long)]
-    inflight: usize,
-    #[arg(long)]
-    rounds: u32,
-    #[arg(long)]
-    core: usize,
-    #[arg(long)]
-    server_pid: i32,
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let outcome = match &arguments.part {
-        Some(Part::Serve { core }) => deadlines::serve(*core).map(|()| ExitCode::SUCCESS),
-        Some(Part::Load(flags)) => load(flags).map(|()| ExitCode::SUCCESS),
+    flags::end(match &arguments.part {
+        Some(part) => part.play(deadlines::serve, deadlines::load),
         None => measure(&arguments),
-    };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
     })
 }
 
-fn load(flags: &LoadFlags) -> Result<()> {
-    let rounds = deadlines::load(Load {
-        addr: flags.addr.clone(),
-        calls: flags.calls,
-        conns: flags.conns,
-        inflight: flags.inflight,
-        timeout: Duration::from_millis(TIMEOUT_MS.into()),
-        rounds: flags.rounds,
-        core: flags.core,
-        server_pid: flags.server_pid,
-    })?;
-    println!("{}", serde_json::to_string(&rounds)?);
-    Ok(())
-}
-
 fn run(arguments: &Arguments, rounds: u32, calls: u64) -> Result<Vec<Round>> {
-    let own = || std::env::current_exe().map(Command::new).context("where is this program?");
-    let mut command = own()?;
-    command.args(["serve", "--core", &arguments.server_core.to_string()]);
-    let server = Server::start("the server", &mut command)?;
-    let mut command = own()?;
-    command.args(["load", server.address()]);
-    for (flag, value) in [
-        ("--calls", calls.to_string()),
-        ("--conns", arguments.conns.to_string()),
-        ("--inflight", arguments.inflight.to_string()),
-        ("--rounds", (rounds + 1).to_string()),
-        ("--core", arguments.client_core.to_string()),
-        ("--server-pid", server.pid().to_string()),
-    ] {
-        command.arg(flag).arg(value);
-    }
-    let slots = u64::from(arguments.conns * arguments.inflight);
-    let waves = calls.div_ceil(slots) * u64::from(rounds + 1);
+    let Arguments { conns, inflight, .. } = *arguments;
+    let timeout = Duration::from_millis(TIMEOUT_MS.into());
+    let load = Load { calls, conns, inflight, timeout, rounds: rounds + 1 };
+    let waves = calls.div_ceil((conns * inflight) as u64) * u64::from(rounds + 1);
     let limit = Duration::from_millis(waves * u64::from(TIMEOUT_MS) * 4) + Duration::from_secs(60);
-    let rounds = deadlines::parse(&run_to_end("the client", &mut command, limit)?)?;
-    server.stop()?;
-    Ok(rounds)
+    pair::run(arguments.cores, false, &load, limit)
 }
 
 fn measure(arguments: &Arguments) -> Result<ExitCode> {
-    let Arguments { server_core, client_core, conns, inflight, .. } = *arguments;
-    if server_core == client_core {
-        bail!("--server-core and --client-core are both {server_core}: choose two cores");
-    }
+    let Arguments { cores, conns, inflight, .. } = *arguments;
+    cores.check()?;
     let (rounds, calls) =
         if arguments.quick { (1, 10_000) } else { (arguments.rounds, arguments.calls) };
     process::kill_children_on_signal()?;
@@ -165,25 +95,23 @@ fn measure(arguments: &Arguments) -> Result<ExitCode> {
     print_table(&results);
     if let Some(path) = &arguments.json {
         let document = serde_json::json!({ "host": host, "rounds": results });
-        std::fs::write(path, serde_json::to_string_pretty(&document)? + "\n")
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        report::write_document(path, &document)?;
     }
-    let mut holds = true;
+    ensure!(results.len() > 1, "there is no round beside that which warms up");
     // The first round is judged as well, but for what it leaves in memory.
-    for (number, round) in results.iter().enumerate() {
-        for broken in broken(round, calls, number > 0, !arguments.quick) {
-            eprintln!("error: round {number}: {broken}");
-            holds = false;
-        }
-    }
-    if results.len() < 2 {
-        bail!("there is no round beside that which warms up");
-    }
-    if holds {
+    let complaints: Vec<String> = results
+        .iter()
+        .enumerate()
+        .flat_map(|(number, round)| {
+            let broken = broken(round, calls, number > 0, !arguments.quick);
+            broken.into_iter().map(move |broken| format!("round {number}: {broken}"))
+        })
+        .collect();
+    if complaints.is_empty() {
         let judged = if arguments.quick { "Every bound but that of time" } else { "Every bound" };
         println!("{judged} holds.");
     }
-    Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(flags::broken(&complaints))
 }
 
 fn print_table(rounds: &[Round]) {
@@ -204,7 +132,7 @@ fn print_table(rounds: &[Round]) {
         "server memory, KiB",
         "client memory, KiB",
     ];
-    let mut table = table(&header.map(ToOwned::to_owned), 1);
+    let mut table = table(&header, 1);
     for (number, round) in rounds.iter().enumerate() {
         let ends = round.ends;
         let calls = ends.by_client + ends.by_server + ends.not_sent + ends.otherwise;

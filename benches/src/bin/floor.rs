@@ -20,7 +20,8 @@ use corewire_benches::contender::{Contender, Corewire, CorewireServer, Floor};
 use corewire_benches::host::Host;
 use corewire_benches::results::Results;
 use corewire_benches::sample::Figure;
-use corewire_benches::{process, report, toolbox, workload};
+use corewire_benches::workload::{self, ALL};
+use corewire_benches::{flags, process, report, toolbox};
 
 const FIGURES: [Figure; 4] = [
     Figure::P50,
@@ -44,40 +45,22 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    run(&arguments).unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    flags::end(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
     let measure = &arguments.measure;
-    let asked = match measure.workloads() {
-        Ok(workloads) => workload::cells(&workloads),
-        Err(wrong) => {
-            eprintln!("error: --workloads: {wrong}");
-            return Ok(ExitCode::from(2));
-        }
-    };
+    let asked = workload::cells(measure.workloads.as_deref().unwrap_or(&ALL));
     process::kill_children_on_signal()?;
-    let folder = toolbox::floor_folder();
-    toolbox::build_floor(&folder)?;
-    let floor = Box::new(Floor::new("floor", folder.clone()));
-    let rivals: Vec<Box<dyn Contender>> = if arguments.only_floors {
-        vec![Box::new(Floor::new("floor again", folder))]
+    toolbox::build_floor(&toolbox::floor_folder())?;
+    let mut contenders: Vec<Box<dyn Contender>> = vec![Box::new(Floor { name: "floor" })];
+    if arguments.only_floors {
+        contenders.push(Box::new(Floor { name: "floor again" }));
     } else {
-        if !measure.no_build {
-            toolbox::build(toolbox::BUILD_COREWIRE)?;
-        }
-        let release = toolbox::release();
-        vec![
-            Box::new(Corewire::new(release.clone())),
-            Box::new(CorewireServer::new(release, folder)),
-        ]
-    };
-    let mut contenders: Vec<Box<dyn Contender>> = vec![floor];
-    contenders.extend(rivals);
+        toolbox::make_corewire(measure.no_build)?;
+        contenders.push(Box::new(Corewire));
+        contenders.push(Box::new(CorewireServer));
+    }
     let plan = measure.plan(asked.clone(), contenders, SECS);
     plan.check()?;
 

@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
 use corewire::Bytes;
 use corewire_benches::callgrind::{self, Counter};
+use corewire_benches::flags::{self, Cores};
 use corewire_benches::in_memory::{
     ClientSide, ServerSide, decode_all, echo_method, frames, put_reply, put_request,
 };
@@ -40,7 +41,7 @@ struct Arguments {
     #[arg(long, conflicts_with = "only")]
     save: bool,
 
-    /// Where the base is
+    /// Where the base is [default: benches/instructions.json]
     #[arg(long, value_name = "PATH")]
     base: Option<PathBuf>,
 
@@ -48,13 +49,8 @@ struct Arguments {
     #[arg(long)]
     no_build: bool,
 
-    /// The core that servers run on
-    #[arg(long, default_value_t = 0)]
-    server_core: usize,
-
-    /// The core that load generators run on
-    #[arg(long, default_value_t = 1)]
-    client_core: usize,
+    #[command(flatten)]
+    cores: Cores,
 }
 
 #[derive(Debug, Subcommand)]
@@ -70,15 +66,11 @@ enum Inner {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let outcome = match &arguments.inner {
+    flags::end(match &arguments.inner {
         Some(Inner::Target { scenario, calls }) => {
             target(*scenario, *calls).map(|()| ExitCode::SUCCESS)
         }
         None => run(&arguments),
-    };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
     })
 }
 
@@ -96,13 +88,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     let base = if arguments.save { None } else { Some(Base::read(&path)?) };
     process::kill_children_on_signal()?;
     if scenarios.iter().any(|scenario| scenario.load().is_some()) {
-        if !arguments.no_build {
-            toolbox::build(toolbox::BUILD_COREWIRE)?;
-        }
-        let programs = ["corewire", "examples/echo_server"];
-        toolbox::require(
-            &programs.map(|name| (toolbox::release().join(name), toolbox::BUILD_COREWIRE)),
-        )?;
+        toolbox::make_corewire(arguments.no_build)?;
     }
     let now = Base { rustc: rustc()?, per_call: count(arguments, &scenarios)? };
     match base {
@@ -122,9 +108,7 @@ fn count(arguments: &Arguments, scenarios: &[Scenario]) -> Result<Counts> {
     let folder = toolbox::target().join("instructions");
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    let own = std::env::current_exe().context("cannot find this program")?;
-    let Arguments { server_core, client_core, .. } = *arguments;
-    let counter = Counter { own, folder, server_core, client_core };
+    let counter = Counter { folder, cores: arguments.cores };
     let mut counts = Counts::new();
     for (number, scenario) in scenarios.iter().enumerate() {
         eprintln!("[{}/{}] {}", number + 1, scenarios.len(), scenario.name());

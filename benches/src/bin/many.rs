@@ -11,20 +11,25 @@
 
 #![expect(clippy::print_stdout, reason = "this is a command, and its lines are its output")]
 
-use std::fs;
 use std::net::SocketAddr;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
+use corewire_benches::clocks::Clocks;
+use corewire_benches::flags::{self, whole, within};
 use corewire_benches::host::Host;
+use corewire_benches::memory::Memory;
 use corewire_benches::process::{self, Server, run_to_end};
 use corewire_benches::{holder, toolbox};
 
 /// Connections per process: the usual hard limit on descriptors is 20,000 or more.
 const EACH_MAX: usize = 17_000;
+
+/// The most connections that can be asked for, far beyond what has been measured.
+const CONNECTIONS_MAX: usize = 1_000_000;
 
 /// How long a client may take to make its connections.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -45,15 +50,15 @@ struct Arguments {
     role: Option<Role>,
 
     /// Numbers of idle connections
-    #[arg(long, value_delimiter = ',', default_value = "1000,10000,100000")]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1000,10000,100000", value_parser = whole(0..=CONNECTIONS_MAX))]
     idle: Vec<usize>,
 
     /// The number of busy connections, all of which are called; 0 for none
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 10_000, value_parser = whole(0..=CONNECTIONS_MAX))]
     busy: usize,
 
     /// Seconds for which idle servers are watched, and busy ones measured
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 5.0, value_parser = within("seconds", 0.05..=600.0))]
     secs: f64,
 }
 
@@ -66,23 +71,14 @@ enum Role {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let outcome = match arguments.role {
+    flags::end(match arguments.role {
         Some(Role::Hold { address, connections }) => holder::hold(address, connections),
         None => run(&arguments),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    if !(0.05..=600.0).contains(&arguments.secs) {
-        bail!("--secs is {}; give seconds from 0.05 to 600", arguments.secs);
-    }
+    toolbox::make_corewire(true)?;
     process::kill_children_on_signal()?;
     let allowed = holder::raise_file_limit();
     let most = EACH_MAX.max(arguments.busy) as u64 + 100;
@@ -100,40 +96,23 @@ fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn server() -> Result<Server> {
-    let mut command = Command::new(toolbox::release().join("examples/echo_server"));
-    Server::start("echo_server", command.args(["--addr", "127.0.0.1:0", "--cores", "0"]))
+    Server::start("echo_server", &mut toolbox::serve_echo(0))
 }
 
 fn hold(address: &str, connections: usize) -> Result<Server> {
-    let own = std::env::current_exe().context("this program has no path")?;
-    let mut command = Command::new(own);
+    let mut command = process::own()?;
     command.args(["hold", address, &connections.to_string()]);
     Server::start_within("a client", &mut command, PATIENCE)
 }
 
 /// Memory in use by the servers, in bytes.
-fn memory(servers: &[Server]) -> Result<u64> {
-    let mut sum = 0;
-    for server in servers {
-        let text = fs::read_to_string(format!("/proc/{}/statm", server.pid()))?;
-        let pages = text.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok());
-        sum +=
-            pages.context("the kernel does not tell memory")? * rustix::param::page_size() as u64;
-    }
-    Ok(sum)
+fn memory(servers: &[Server]) -> Result<f64> {
+    servers.iter().map(|server| Ok(Memory::of(server.pid())?.now_kib * 1024.0)).sum()
 }
 
-/// CPU time of all the servers' threads, from the scheduler's own count in nanoseconds.
-fn cpu(servers: &[Server]) -> Result<Duration> {
-    let mut nanos = 0;
-    for server in servers {
-        for task in fs::read_dir(format!("/proc/{}/task", server.pid()))? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            let spent = text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok());
-            nanos += spent.context("the kernel does not tell CPU time")?;
-        }
-    }
-    Ok(Duration::from_nanos(nanos))
+/// CPU time of all the servers' threads so far.
+fn clocks(servers: &[Server]) -> Result<Vec<Clocks>> {
+    servers.iter().map(|server| Clocks::read(Some(server.pid()))).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "no machine has 2⁵³ bytes")]
@@ -151,10 +130,11 @@ fn idle(connections: usize, watch: Duration) -> Result<()> {
         clients.push(hold(server.address(), share)?);
     }
     sleep(SETTLE);
-    let each = memory(&servers)?.saturating_sub(before) as f64 / connections.max(1) as f64;
-    let (from, start) = (cpu(&servers)?, Instant::now());
+    let each = (memory(&servers)? - before).max(0.0) / connections.max(1) as f64;
+    let (from, start) = (clocks(&servers)?, Instant::now());
     sleep(watch);
-    let spent = cpu(&servers)?.saturating_sub(from).as_secs_f64();
+    let used = clocks(&servers)?.into_iter().zip(&from).map(|(now, from)| now.since(from, None));
+    let spent: f64 = used.filter_map(|used| used.server_cpu_s).sum();
     let share = 100.0 * spent / start.elapsed().as_secs_f64();
     let pings = if begun.elapsed() < PING_AFTER { "" } else { ", the first pings among it" };
     println!(
@@ -169,8 +149,8 @@ fn idle(connections: usize, watch: Duration) -> Result<()> {
 
 fn busy(connections: usize, secs: f64) -> Result<()> {
     let server = server()?;
-    let mut command = Command::new(toolbox::release().join("corewire"));
-    command.args(["bench", server.address(), "--json", "--per-connection", "--cpu", "1"]);
+    let mut command = toolbox::bench(server.address());
+    command.args(["--per-connection", "--cpu", "1"]);
     command.args(["--conns", &connections.to_string(), "--secs", &secs.to_string()]);
     command.args(["--server-pid", &server.pid().to_string()]);
     let text =

@@ -10,15 +10,17 @@
 #![expect(clippy::print_stdout, reason = "this is a command, and its tables are its output")]
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
-use clap::{Args, Parser, Subcommand};
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use corewire_benches::flags::{self, Cores, whole, within};
 use corewire_benches::host::Host;
 use corewire_benches::mixed::{self, Load};
-use corewire_benches::process::{self, Server, run_to_end};
-use corewire_benches::report::{short, spread, table};
+use corewire_benches::pair::{self, Part};
+use corewire_benches::process;
+use corewire_benches::report::{self, short, spread, table};
 use corewire_benches::sample::{Figure, Sample};
 use corewire_benches::stats::{Summary, paired_ratios};
 
@@ -42,11 +44,11 @@ struct Arguments {
     part: Option<Part>,
 
     /// Rounds of capacity, with and without
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, default_value_t = 3, value_parser = whole(1..=100_u32))]
     rounds: u32,
 
     /// Measured seconds of each run, after half a second of warm-up
-    #[arg(long, default_value_t = 4.0, value_parser = seconds)]
+    #[arg(long, default_value_t = 4.0, value_parser = within("seconds", 0.1..=600.0))]
     secs: f64,
 
     /// One round of 0.5 seconds: shows that everything works, and measures nothing
@@ -57,13 +59,8 @@ struct Arguments {
     #[arg(long)]
     spin: bool,
 
-    /// The core that the server runs on
-    #[arg(long, default_value_t = 0)]
-    server_core: usize,
-
-    /// The core that the load generator runs on
-    #[arg(long, default_value_t = 1)]
-    client_core: usize,
+    #[command(flatten)]
+    cores: Cores,
 
     /// Also write every run to this file
     #[arg(long, value_name = "PATH")]
@@ -74,74 +71,12 @@ struct Arguments {
     enforce: bool,
 }
 
-/// The two processes of a run, which this program starts by itself.
-#[derive(Debug, Subcommand)]
-enum Part {
-    #[command(hide = true)]
-    Serve {
-        #[arg(long)]
-        core: usize,
-        #[arg(long)]
-        spin: bool,
-    },
-    #[command(hide = true)]
-    Load(LoadFlags),
-}
-
-#[derive(Debug, Args)]
-struct LoadFlags {
-    addr: String,
-    #[arg(long)]
-    rate: f64,
-    #[arg(long)]
-    inflight: u32,
-    #[arg(long)]
-    burn_percent: u8,
-    #[arg(long)]
-    seed: u64,
-    #[arg(long)]
-    secs: f64,
-    #[arg(long)]
-    core: usize,
-    #[arg(long)]
-    server_pid: i32,
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if (0.1..=600.0).contains(&seconds) => Ok(seconds),
-        _ => Err("give seconds from 0.1 to 600".to_owned()),
-    }
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let outcome = match &arguments.part {
-        Some(Part::Serve { core, spin }) => mixed::serve(*core, *spin).map(|()| ExitCode::SUCCESS),
-        Some(Part::Load(flags)) => load(flags).map(|()| ExitCode::SUCCESS),
+    flags::end(match &arguments.part {
+        Some(part) => part.play(mixed::serve, mixed::load),
         None => measure(&arguments),
-    };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
     })
-}
-
-fn load(flags: &LoadFlags) -> Result<()> {
-    let sample = mixed::load(Load {
-        addr: flags.addr.clone(),
-        rate: flags.rate,
-        conns: CONNECTIONS,
-        inflight: flags.inflight,
-        burn_percent: flags.burn_percent,
-        burn_us: BURN_US,
-        seed: flags.seed,
-        secs: flags.secs,
-        core: flags.core,
-        server_pid: flags.server_pid,
-    })?;
-    println!("{}", serde_json::to_string(&sample)?);
-    Ok(())
 }
 
 /// The three runs of a round.
@@ -159,40 +94,14 @@ fn run_once(
     seed: u64,
     (rate, inflight, burn_percent): (f64, u32, u8),
 ) -> Result<Sample> {
-    let own = || std::env::current_exe().map(Command::new).context("where is this program?");
-    let mut command = own()?;
-    command.args(["serve", "--core", &arguments.server_core.to_string()]);
-    if arguments.spin {
-        command.arg("--spin");
-    }
-    let server = Server::start("the server", &mut command)?;
-    let mut command = own()?;
-    command.args(["load", server.address()]);
-    for (flag, value) in [
-        ("--rate", format!("{rate:.1}")),
-        ("--inflight", inflight.to_string()),
-        ("--burn-percent", burn_percent.to_string()),
-        ("--seed", seed.to_string()),
-        ("--secs", secs.to_string()),
-        ("--core", arguments.client_core.to_string()),
-        ("--server-pid", server.pid().to_string()),
-    ] {
-        command.arg(flag).arg(value);
-    }
+    let load =
+        Load { rate, conns: CONNECTIONS, inflight, burn_percent, burn_us: BURN_US, seed, secs };
     let limit = Duration::from_secs_f64(secs) + Duration::from_secs(20);
-    let stdout = run_to_end("the load generator", &mut command, limit)?;
-    let sample = Sample::parse(&stdout)?;
-    server.stop()?;
-    Ok(sample)
+    pair::run::<Sample>(arguments.cores, arguments.spin, &load, limit)?.checked()
 }
 
 fn measure(arguments: &Arguments) -> Result<ExitCode> {
-    if arguments.server_core == arguments.client_core {
-        bail!(
-            "--server-core and --client-core are both {}: choose two cores",
-            arguments.server_core
-        );
-    }
+    arguments.cores.check()?;
     let (count, secs) = if arguments.quick { (1, 0.5) } else { (arguments.rounds, arguments.secs) };
     process::kill_children_on_signal()?;
     let host = Host::look();
@@ -223,10 +132,9 @@ fn measure(arguments: &Arguments) -> Result<ExitCode> {
     );
     let ratio = write_out(&rounds);
     if let Some(path) = &arguments.json {
-        let document =
-            serde_json::json!({ "host": host, "spin": arguments.spin, "rounds": rounds });
-        std::fs::write(path, serde_json::to_string_pretty(&document)? + "\n")
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        let spin = arguments.spin;
+        let document = serde_json::json!({ "host": host, "spin": spin, "rounds": rounds });
+        report::write_document(path, &document)?;
     }
     let holds = ratio.is_some_and(|ratio| ratio.median <= BAR);
     Ok(if arguments.enforce && !holds { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -10,11 +10,12 @@
 
 #![expect(clippy::print_stdout, reason = "this is a command, and its tables are its output")]
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::Parser;
+use corewire_benches::flags::{self, Cores, whole, within};
 use corewire_benches::host::Host;
 use corewire_benches::process::{self, Server, run_to_end};
 use corewire_benches::report::{short, spread, table};
@@ -35,24 +36,19 @@ const AIM: f64 = 0.95;
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Rounds of the four runs
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, default_value_t = 5, value_parser = whole(1..=100_u32))]
     rounds: u32,
 
     /// Measured seconds of each run, after half a second of warm-up
-    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    #[arg(long, default_value_t = 3.0, value_parser = within("seconds", 0.1..=600.0))]
     secs: f64,
 
     /// One round of 0.5 seconds: shows that everything works, and measures nothing
     #[arg(long, conflicts_with_all = ["rounds", "secs"])]
     quick: bool,
 
-    /// The core that the server runs on
-    #[arg(long, default_value_t = 0)]
-    server_core: usize,
-
-    /// The core that the load generator runs on
-    #[arg(long, default_value_t = 1)]
-    client_core: usize,
+    #[command(flatten)]
+    cores: Cores,
 
     /// Use the release binaries as they are
     #[arg(long)]
@@ -61,13 +57,6 @@ struct Arguments {
     /// End with exit code 1 when the bar is missed
     #[arg(long)]
     enforce: bool,
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if (0.1..=600.0).contains(&seconds) => Ok(seconds),
-        _ => Err("give seconds from 0.1 to 600".to_owned()),
-    }
 }
 
 /// What is used of the load generator's JSON line.
@@ -98,25 +87,20 @@ struct Round {
 }
 
 fn main() -> ExitCode {
-    measure(&Arguments::parse()).unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    flags::end(measure(&Arguments::parse()))
 }
 
 /// One load on a fresh server.
 fn run(arguments: &Arguments, secs: f64, shed: bool, load: &[&str]) -> Result<Run> {
-    let release = toolbox::release();
-    let mut command = Command::new(release.join("examples/echo_server"));
-    let core = arguments.server_core.to_string();
-    command.args(["--addr", "127.0.0.1:0", "--cores", &core, "--work", WORK_US]);
+    let mut command = toolbox::serve_echo(arguments.cores.server);
+    command.args(["--work", WORK_US]);
     if shed {
         command.args(["--shed", SHED_US]);
     }
     let server = Server::start("the server", &mut command)?;
-    let mut command = Command::new(release.join("corewire"));
-    command.args(["bench", server.address(), "--conns", CONNECTIONS, "--json", "--failures"]);
-    command.args(["--cpu", &arguments.client_core.to_string(), "--secs", &secs.to_string()]);
+    let mut command = toolbox::bench(server.address());
+    command.args(["--conns", CONNECTIONS, "--failures"]);
+    command.args(["--cpu", &arguments.cores.client.to_string(), "--secs", &secs.to_string()]);
     command.args(["--timeout", DEADLINE_MS]).args(load);
     let limit = Duration::from_secs_f64(secs) + Duration::from_secs(20);
     // A server that answers nothing in time is a result, and not a failure of the load generator.
@@ -126,20 +110,10 @@ fn run(arguments: &Arguments, secs: f64, shed: bool, load: &[&str]) -> Result<Ru
 }
 
 fn measure(arguments: &Arguments) -> Result<ExitCode> {
-    if arguments.server_core == arguments.client_core {
-        let core = arguments.server_core;
-        bail!("--server-core and --client-core are both {core}: choose two cores");
-    }
+    arguments.cores.check()?;
     let (count, secs) = if arguments.quick { (1, 0.5) } else { (arguments.rounds, arguments.secs) };
     process::kill_children_on_signal()?;
-    if !arguments.no_build {
-        toolbox::build(toolbox::BUILD_COREWIRE)?;
-    }
-    let release = toolbox::release();
-    toolbox::require(&[
-        (release.join("examples/echo_server"), toolbox::BUILD_COREWIRE),
-        (release.join("corewire"), toolbox::BUILD_COREWIRE),
-    ])?;
+    toolbox::make_corewire(arguments.no_build)?;
     let (host, begun) = (Host::look(), Instant::now());
     let mut rounds = Vec::new();
     for number in 0..count {
@@ -180,7 +154,7 @@ fn write_out(rounds: &[Round]) -> Option<Summary> {
         "high: p50, µs",
         "high: p99, µs",
     ];
-    let mut table = table(&header.map(str::to_owned), 1);
+    let mut table = table(&header, 1);
     let mut row = |name: &str, of: &dyn Fn(&Round) -> Run| {
         let high = |read: &dyn Fn(High) -> f64| {
             let values = rounds.iter().filter_map(|round| of(round).high.map(read));

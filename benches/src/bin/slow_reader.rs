@@ -11,14 +11,16 @@
 #![expect(clippy::print_stdout, reason = "this is a command, and its table is its output")]
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
-use clap::{Args, Parser, Subcommand};
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use corewire_benches::flags::{self, Cores, whole, within};
 use corewire_benches::host::Host;
-use corewire_benches::process::{self, Server, run_to_end};
-use corewire_benches::report::{short, spread, table};
+use corewire_benches::pair::{self, Part};
+use corewire_benches::process;
+use corewire_benches::report::{self, short, spread, table};
 use corewire_benches::slow_reader::{self, Load, Round};
 use corewire_benches::stats::Summary;
 
@@ -57,15 +59,15 @@ struct Arguments {
     part: Option<Part>,
 
     /// Rounds of each variant
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, default_value_t = 3, value_parser = whole(1..=100_u32))]
     rounds: u32,
 
     /// Measured seconds of each half of a round, after half a second of warm-up
-    #[arg(long, default_value_t = 20.0, value_parser = seconds)]
+    #[arg(long, default_value_t = 20.0, value_parser = within("seconds", 0.1..=600.0))]
     secs: f64,
 
     /// Unary calls per second
-    #[arg(long, default_value_t = 2000.0, value_parser = rate)]
+    #[arg(long, default_value_t = 2000.0, value_parser = within("calls per second", 100.0..=1e6))]
     rate: f64,
 
     /// One round of a second, whose times are not judged: shows that everything works
@@ -76,129 +78,32 @@ struct Arguments {
     #[arg(long)]
     spin: bool,
 
-    /// The core that the server runs on
-    #[arg(long, default_value_t = 0)]
-    server_core: usize,
-
-    /// The core that the client runs on
-    #[arg(long, default_value_t = 1)]
-    client_core: usize,
+    #[command(flatten)]
+    cores: Cores,
 
     /// Also write every round to this file
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
 }
 
-/// The two processes of a variant, which this program starts by itself.
-#[derive(Debug, Subcommand)]
-enum Part {
-    #[command(hide = true)]
-    Serve {
-        #[arg(long)]
-        core: usize,
-        #[arg(long)]
-        spin: bool,
-    },
-    #[command(hide = true)]
-    Load(LoadFlags),
-}
-
-#[derive(Debug, Args)]
-struct LoadFlags {
-    addr: String,
-    #[arg(long)]
-    rate: f64,
-    #[arg(long)]
-    streams: usize,
-    #[arg(long)]
-    read_rate: f64,
-    #[arg(long)]
-    rounds: u32,
-    #[arg(long)]
-    secs: f64,
-    #[arg(long)]
-    core: usize,
-    #[arg(long)]
-    server_pid: i32,
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if (0.1..=600.0).contains(&seconds) => Ok(seconds),
-        _ => Err("give seconds from 0.1 to 600".to_owned()),
-    }
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(rate) if (100.0..=1e6).contains(&rate) => Ok(rate),
-        _ => Err("give calls per second from 100 to 1000000".to_owned()),
-    }
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let outcome = match &arguments.part {
-        Some(Part::Serve { core, spin }) => {
-            slow_reader::serve(*core, *spin).map(|()| ExitCode::SUCCESS)
-        }
-        Some(Part::Load(flags)) => load(flags).map(|()| ExitCode::SUCCESS),
+    flags::end(match &arguments.part {
+        Some(part) => part.play(slow_reader::serve, slow_reader::load),
         None => measure(&arguments),
-    };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
     })
-}
-
-fn load(flags: &LoadFlags) -> Result<()> {
-    let rounds = slow_reader::load(Load {
-        addr: flags.addr.clone(),
-        rate: flags.rate,
-        streams: flags.streams,
-        read_rate: flags.read_rate,
-        rounds: flags.rounds,
-        secs: flags.secs,
-        core: flags.core,
-        server_pid: flags.server_pid,
-    })?;
-    println!("{}", serde_json::to_string(&rounds)?);
-    Ok(())
 }
 
 /// All rounds of one variant, on a fresh server.
 fn run(arguments: &Arguments, variant: Variant, rounds: u32, secs: f64) -> Result<Vec<Round>> {
-    let own = || std::env::current_exe().map(Command::new).context("where is this program?");
-    let mut command = own()?;
-    command.args(["serve", "--core", &arguments.server_core.to_string()]);
-    if arguments.spin {
-        command.arg("--spin");
-    }
-    let server = Server::start("the server", &mut command)?;
-    let mut command = own()?;
-    command.args(["load", server.address()]);
-    for (flag, value) in [
-        ("--rate", arguments.rate.to_string()),
-        ("--streams", variant.streams.to_string()),
-        ("--read-rate", variant.read_rate.to_string()),
-        ("--rounds", rounds.to_string()),
-        ("--secs", secs.to_string()),
-        ("--core", arguments.client_core.to_string()),
-        ("--server-pid", server.pid().to_string()),
-    ] {
-        command.arg(flag).arg(value);
-    }
+    let Variant { streams, read_rate, .. } = variant;
+    let load = Load { rate: arguments.rate, streams, read_rate, rounds, secs };
     let limit = Duration::from_secs_f64(f64::from(rounds) * 2.0 * (secs + 1.0) + 20.0);
-    let rounds = slow_reader::parse(&run_to_end("the client", &mut command, limit)?)?;
-    server.stop()?;
-    Ok(rounds)
+    pair::run(arguments.cores, arguments.spin, &load, limit)
 }
 
 fn measure(arguments: &Arguments) -> Result<ExitCode> {
-    let Arguments { server_core, client_core, .. } = *arguments;
-    if server_core == client_core {
-        bail!("--server-core and --client-core are both {server_core}: choose two cores");
-    }
+    arguments.cores.check()?;
     let (rounds, secs) =
         if arguments.quick { (1, 1.0) } else { (arguments.rounds, arguments.secs) };
     process::kill_children_on_signal()?;
@@ -225,22 +130,21 @@ fn measure(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(path) = &arguments.json {
         let variants: Vec<_> = results.iter().map(|(it, rounds)| (it.name, rounds)).collect();
         let document = serde_json::json!({ "host": host, "variants": variants });
-        std::fs::write(path, serde_json::to_string_pretty(&document)? + "\n")
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        report::write_document(path, &document)?;
     }
-    let mut holds = true;
-    for (variant, rounds) in &results {
-        for broken in broken(*variant, rounds, !arguments.quick) {
-            eprintln!("error: {}: {broken}", variant.name);
-            holds = false;
-        }
-    }
-    if holds {
+    let complaints: Vec<String> = results
+        .iter()
+        .flat_map(|(variant, rounds)| {
+            let broken = broken(*variant, rounds, !arguments.quick);
+            broken.into_iter().map(|broken| format!("{}: {broken}", variant.name))
+        })
+        .collect();
+    if complaints.is_empty() {
         let judged =
-            if arguments.quick { "Every bound but that of the p99" } else { "Every bound" };
+            if arguments.quick { "Every bound but those of the calls" } else { "Every bound" };
         println!("{judged} holds.");
     }
-    Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(flags::broken(&complaints))
 }
 
 /// One figure over the rounds.
@@ -270,7 +174,7 @@ fn print_table(results: &[(Variant, Vec<Round>)]) {
         "read, MiB/s",
         "ahead of each reader, KiB",
     ];
-    let mut table = table(&header.map(ToOwned::to_owned), 1);
+    let mut table = table(&header, 1);
     for (variant, rounds) in results {
         let cell = |figure: fn(&Round) -> f64| spread(over(rounds, figure));
         table.add_row([

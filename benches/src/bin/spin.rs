@@ -11,11 +11,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
+use corewire_benches::flags::{self, Cores, whole};
 use corewire_benches::host::Host;
 use corewire_benches::spin::{self, Bench, POLICIES, Results};
-use corewire_benches::{holder, plot, process, toolbox};
+use corewire_benches::{holder, plot, process, report, toolbox};
+use corewire_cli::pace::Arrivals;
 
 const RATES: [f64; 6] = [100.0, 1_000.0, 5_000.0, 20_000.0, 50_000.0, 100_000.0];
 const CONNECTIONS: [usize; 2] = [1, 32];
@@ -36,24 +38,19 @@ struct Arguments {
     role: Option<Role>,
 
     /// Rounds of everything; each takes some three and a half minutes
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
-    rounds: u8,
+    #[arg(long, default_value_t = 1, value_parser = whole(1..=100_usize))]
+    rounds: usize,
 
     /// Everything once, briefly: shows that all of it works, and measures nothing
     #[arg(long, conflicts_with = "rounds")]
     quick: bool,
 
     /// How calls are spread over time: constant or poisson
-    #[arg(long, default_value = "poisson", value_parser = ["constant", "poisson"])]
-    arrivals: String,
+    #[arg(long, default_value = "poisson")]
+    arrivals: Arrivals,
 
-    /// The core that the server and its neighbour run on
-    #[arg(long, default_value_t = 0)]
-    server_core: usize,
-
-    /// The core that the load generator runs on
-    #[arg(long, default_value_t = 1)]
-    client_core: usize,
+    #[command(flatten)]
+    cores: Cores,
 
     /// Also write every run to this file
     #[arg(long, value_name = "PATH")]
@@ -79,39 +76,22 @@ enum Role {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let outcome = match arguments.role {
+    flags::end(match arguments.role {
         Some(Role::Hold { address, connections }) => holder::hold(address, connections),
         Some(Role::Neighbour { core }) => spin::keep_busy(core),
         None => run(&arguments),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let Arguments { server_core, client_core, .. } = *arguments;
-    if server_core == client_core {
-        bail!("--server-core and --client-core are both {server_core}: choose two cores");
-    }
+    arguments.cores.check()?;
     process::kill_children_on_signal()?;
     let _ = holder::raise_file_limit();
-    if !arguments.no_build {
-        toolbox::build(toolbox::BUILD_COREWIRE)?;
-    }
-    let release = toolbox::release();
-    toolbox::require(&[
-        (release.join("examples/echo_server"), toolbox::BUILD_COREWIRE),
-        (release.join("corewire"), toolbox::BUILD_COREWIRE),
-    ])?;
-    let bench = Bench { server_core, client_core, arrivals: arguments.arrivals.clone() };
+    toolbox::make_corewire(arguments.no_build)?;
+    let bench = Bench { cores: arguments.cores, arrivals: arguments.arrivals };
     let (host, begun) = (Host::look(), Instant::now());
     let mut results = Results::default();
-    for round in 0..usize::from(arguments.rounds) {
+    for round in 0..arguments.rounds {
         measure(&bench, round, arguments.quick, &mut results)?;
     }
     println!(
@@ -121,9 +101,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         begun.elapsed().as_secs_f64(),
         results.tables()
     );
-    let svg = arguments.svg.clone().unwrap_or_else(spin::picture);
-    std::fs::write(&svg, plot::svg(&[], &results.panels()))
-        .with_context(|| format!("cannot write {}", svg.display()))?;
+    let svg = plot::write(arguments.svg.as_deref(), "spin.svg", &[], &results.panels())?;
     println!("The picture is in {}.", svg.display());
     if let Some(path) = &arguments.json {
         let document = serde_json::json!({
@@ -131,8 +109,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             "arrivals": arguments.arrivals,
             "results": results,
         });
-        std::fs::write(path, serde_json::to_string_pretty(&document)? + "\n")
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        report::write_document(path, &document)?;
     }
     Ok(())
 }

@@ -4,15 +4,13 @@
 use anyhow::Result;
 use bytes::{Buf as _, BytesMut};
 use clap::Parser;
-use corewire_bench_peers::{Serve, accept_until_told, block_on_core, listen};
+use corewire_bench_peers::{MAX_BODY, Serve, accept_until_told, block_on_core, listen};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The largest body, as of the floor.
-const MAX_BODY: usize = 16 << 20;
 const PREFIX: usize = 4;
 /// Room for a few large frames, as in the floor's buffer.
 const READ: usize = 256 << 10;
