@@ -229,8 +229,6 @@ impl Ticket {
         let state = &mut *self.channel.core().state.borrow_mut();
         match self.place(&state.waiting) {
             Some(place) => drop(state.waiting.remove(place)),
-            #[cfg(feature = "canary")]
-            None if corewire_proto::canary::is_planted(corewire_proto::canary::Bug::LostTurn) => {}
             // It was woken for a turn that it will not use.
             None => state.wake_waiting(1),
         }

@@ -14,8 +14,6 @@ pub enum Bug {
     EarlySlot,
     /// A parked call with a sooner deadline than those before it is not timed.
     LateDeadline,
-    /// A caller that is dropped between its wake and its turn keeps the turn to itself.
-    LostTurn,
     /// What a stream's message cost is not given back to the connection when its call is over by then.
     LostCredit,
     /// A message that finds no credit goes behind those that wait.
@@ -30,11 +28,10 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::GoAwayByOne,
         Self::EarlySlot,
         Self::LateDeadline,
-        Self::LostTurn,
         Self::LostCredit,
         Self::OvertakenMessage,
         Self::LostEnd,
