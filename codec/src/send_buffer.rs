@@ -11,6 +11,9 @@
 
 mod amend;
 mod body;
+mod retract;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use core::fmt;
@@ -69,13 +72,15 @@ impl Woven {
 
 /// Frames that wait to be written.
 ///
-/// An empty new buffer owns no memory. Invariants: `sent <= inline.len()`; the places in `woven`
-/// ascend; no shared slice is empty.
+/// An empty new buffer owns no memory. Invariants: `sent <= whole_from <= inline.len()`; the places in
+/// `woven` ascend; no shared slice is empty.
 #[derive(Debug, Default)]
 pub struct SendBuffer {
     inline: Vec<u8>,
     /// Inline bytes that are written already.
     sent: usize,
+    /// Where in `inline` the first frame begins of which no byte was written.
+    whole_from: usize,
     /// Made by the first large body. Boxed because every idle connection has a send buffer.
     woven: Option<Box<Woven>>,
 }
@@ -167,6 +172,9 @@ impl SendBuffer {
     /// Drops the first `count` bytes: they are written. More than [`len`](Self::len) empties the
     /// buffer.
     pub fn advance(&mut self, mut count: usize) {
+        if count < self.len() {
+            self.pass_frames(count);
+        }
         while count > 0 {
             let woven = self.woven.as_deref_mut();
             let Some((woven, front)) = woven.and_then(Woven::front_mut) else {
@@ -204,6 +212,7 @@ impl SendBuffer {
         for shared in self.woven.iter_mut().flat_map(|woven| &mut woven.bodies) {
             shared.at = shared.at.saturating_sub(self.sent);
         }
+        self.whole_from = self.whole_from.saturating_sub(self.sent);
         self.sent = 0;
     }
 
@@ -216,6 +225,7 @@ impl SendBuffer {
     fn reset(&mut self) {
         self.inline.clear();
         self.sent = 0;
+        self.whole_from = 0;
         if self.inline.capacity() > KEEP_BYTES_MAX {
             self.inline.shrink_to(KEEP_BYTES_MAX);
         }
@@ -230,9 +240,11 @@ impl SendBuffer {
         }
     }
 
-    /// Appends a hello.
+    /// Appends a hello, which is the first of a connection's bytes.
     pub fn hello(&mut self, hello: &Hello) {
         hello.encode(&mut self.inline);
+        // It has no frame's header, and stays in any case.
+        self.whole_from = self.inline.len();
     }
 
     /// Begins a request; its body, its attachment behind the body, and its end are the writer's.
@@ -544,72 +556,5 @@ impl Drop for FrameWriter<'_> {
             woven.bodies.truncate(self.shared_before);
             woven.bytes = woven.bytes.saturating_sub(self.shared_bytes);
         }
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
-mod tests {
-    use super::*;
-
-    fn put(out: &mut SendBuffer, body: Bytes) {
-        let mut writer =
-            out.stream_data(&StreamData { call: 1, encoding: Encoding::RAW, end: false });
-        writer.put_bytes(body);
-        writer.finish(u32::MAX).unwrap();
-    }
-
-    /// A peer that always leaves something unread must not make the buffer remember what it took.
-    #[test]
-    fn a_buffer_that_never_runs_empty_does_not_grow() {
-        let mut out = SendBuffer::new();
-        let (small, large) = (Bytes::from(vec![7; 3000]), Bytes::from(vec![9; 5000]));
-        put(&mut out, small.clone());
-        for round in 0..2000 {
-            put(&mut out, if round % 3 == 0 { large.clone() } else { small.clone() });
-            out.advance(out.len() - 1500);
-            assert_eq!(out.len(), 1500);
-            assert!(out.inline.len() <= 2 * COMPACT_BYTES_MIN);
-        }
-        assert!(out.inline.capacity() <= 4 * COMPACT_BYTES_MIN);
-    }
-
-    /// Moving to the front keeps shared bodies at their places.
-    #[test]
-    fn compaction_keeps_the_order() {
-        let mut out = SendBuffer::new();
-        let mut model = Vec::new();
-        for round in 0u8..60 {
-            let bytes = if round % 2 == 0 { 3000 } else { 5000 };
-            let body = Bytes::from(vec![round; bytes]);
-            put(&mut out, body.clone());
-            model.extend_from_slice(&u32::try_from(bytes).unwrap().to_le_bytes());
-            model.extend_from_slice(&[3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
-            model.extend_from_slice(&body);
-        }
-        let mut written = 0;
-        while !out.is_empty() {
-            let chunk = out.first_chunk();
-            let count = chunk.len().min(1777);
-            assert!(count > 0);
-            assert_eq!(model.get(written..written + count), chunk.get(..count));
-            out.advance(count);
-            written += count;
-        }
-        assert_eq!(written, model.len());
-        assert!(out.inline.capacity() <= KEEP_BYTES_MAX);
-    }
-
-    #[test]
-    fn an_emptied_buffer_keeps_little_and_gives_it_back() {
-        let mut out = SendBuffer::new();
-        for _ in 0..200 {
-            put(&mut out, Bytes::from_static(&[0; 4000]));
-        }
-        let waiting = out.len();
-        out.advance(waiting);
-        assert!(out.is_empty() && out.inline.capacity() <= KEEP_BYTES_MAX);
-        out.shrink();
-        assert_eq!(out.inline.capacity(), 0);
     }
 }

@@ -4,7 +4,7 @@
 mod census;
 
 use corewire_codec::{CancelReason, RecvBuffer};
-use corewire_proto::{ClientConnection, ClientInput, CloseReason};
+use corewire_proto::{ClientConnection, ClientInput, CloseReason, Expired};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -341,6 +341,9 @@ impl<S: 'static> ClientConn<S> {
 #[cold]
 fn serve_streams(state: &mut ChannelState, token: Token, streams: &mut StreamQueue, max: usize) {
     let Some((proto, out)) = state.connection(token) else { return };
+    if proto.poll_writable() {
+        streams.handle_writable(None);
+    }
     streams.serve(proto, out, max);
     while let Some(call) = streams.pop_ended() {
         let Some((proto, out)) = state.connection(token) else { return };
@@ -348,14 +351,20 @@ fn serve_streams(state: &mut ChannelState, token: Token, streams: &mut StreamQue
             state.calls.try_remove(key);
         }
     }
+    // Those that were just given up may have left credit to the others, who have the next turn.
+    if let Some((proto, _)) = state.connection(token)
+        && proto.poll_writable()
+    {
+        streams.handle_writable(None);
+    }
 }
 
 /// Ends the calls whose deadline has passed.
 fn expire(state: &mut ChannelState, token: Token, now: Instant) {
     while let Some((proto, out)) = state.connection(token)
-        && let Some(key) = proto.poll_expired(out, now)
+        && let Some(Expired { work, sent }) = proto.poll_expired(out, now)
     {
-        state.complete(key, Err(CallFailure::DeadlineExceeded { sent: true }));
+        state.complete(work, Err(CallFailure::DeadlineExceeded { sent }));
     }
 }
 

@@ -5,7 +5,8 @@ use corewire_codec::{
     RequestHead, SendBuffer, Status, StatusCode,
 };
 use corewire_proto::{
-    ClientConfig, ClientConnection, ClientInput, CloseReason, NotSent as NoMessage, StreamKind,
+    ClientConfig, ClientConnection, ClientInput, CloseReason, Expired, NotSent as NoMessage,
+    StreamKind,
 };
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -242,8 +243,11 @@ impl<T> Session<T> {
     /// Does what its time has come for.
     pub(crate) fn handle_timeout(&mut self, now: Instant, events: &mut impl Events<T>) {
         self.proto.handle_timeout(&mut self.out, now);
-        while let Some(work) = self.proto.poll_expired(&mut self.out, now) {
-            events.done(work, Err(CallFailure::DeadlineExceeded { sent: true }));
+        while let Some(Expired { work, sent }) = self.proto.poll_expired(&mut self.out, now) {
+            events.done(work, Err(CallFailure::DeadlineExceeded { sent }));
+        }
+        if self.proto.poll_writable() {
+            events.writable(None);
         }
     }
 

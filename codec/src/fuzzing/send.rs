@@ -1,18 +1,47 @@
 //! The send buffer against a plain run of bytes.
 
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use super::EMPTY_REQUEST;
 use super::source::Source;
 use crate::{Encoding, FrameKind, FrameTooLarge, FrameWriter, Header, SendBuffer, StreamData};
 
-/// Frames of small and shared pieces, frames that are dropped or too large, partial writes of any
-/// size: what waits is always what one contiguous buffer would hold.
+/// A frame that was appended, and what of it waits.
+struct Appended {
+    header: Header,
+    waiting: Vec<u8>,
+    begun: bool,
+}
+
+impl Appended {
+    fn new(header: Header, body: &[u8]) -> Self {
+        let mut waiting = header.encode().to_vec();
+        waiting.extend_from_slice(body);
+        Self { header, waiting, begun: false }
+    }
+}
+
+/// The first `count` bytes are written.
+fn write(model: &mut VecDeque<Appended>, mut count: usize) {
+    while let Some(front) = model.front_mut().filter(|_| count > 0) {
+        let taken = count.min(front.waiting.len());
+        front.waiting.drain(..taken);
+        front.begun = true;
+        count -= taken;
+        if front.waiting.is_empty() {
+            model.pop_front();
+        }
+    }
+}
+
+/// Frames of small and shared pieces, frames that are dropped, too large or taken back, partial writes of
+/// any size: what waits is always what one contiguous buffer would hold.
 pub fn send_buffer(data: &[u8]) {
     let mut source = Source::new(data);
     let mut out = SendBuffer::new();
-    let mut model: Vec<u8> = Vec::new();
+    let mut model: VecDeque<Appended> = VecDeque::new();
     let mut left = 40;
     while !source.is_empty() && left > 0 {
         left -= 1;
@@ -21,8 +50,7 @@ pub fn send_buffer(data: &[u8]) {
                 let (data, body) = put_data(&mut source, &mut out, |writer, _| {
                     writer.finish(u32::MAX).expect("no limit applies");
                 });
-                model.extend_from_slice(&header(&data, body.len()));
-                model.extend_from_slice(&body);
+                model.push_back(Appended::new(header(&data, body.len()), &body));
             }
             3 => {
                 put_data(&mut source, &mut out, |writer, bytes| {
@@ -42,7 +70,23 @@ pub fn send_buffer(data: &[u8]) {
                 let [l, h] =
                     [opaque & 0xffff_ffff, opaque >> 32].map(|h| u32::try_from(h).unwrap());
                 let ping = Header { kind: FrameKind::Ping, call: l, aux: h, ..EMPTY_REQUEST };
-                model.extend_from_slice(&ping.encode());
+                model.push_back(Appended::new(ping, &[]));
+            }
+            5 if source.flag() => {
+                let picks = source.u8();
+                let is_unwanted = |header: &Header| {
+                    picks & (1 << ((header.call ^ header.payload_bytes ^ header.aux) % 8)) != 0
+                };
+                let before = out.len();
+                let mut asked = Vec::new();
+                let taken = out.retract(|header| {
+                    asked.push(*header);
+                    is_unwanted(header)
+                });
+                assert_eq!(before - taken, out.len());
+                let whole = model.iter().filter(|frame| !frame.begun).map(|frame| frame.header);
+                assert!(whole.eq(asked), "each frame of which nothing was written, in order");
+                model.retain(|frame| frame.begun || !is_unwanted(&frame.header));
             }
             7 if source.below(16) == 0 => {
                 out.clear();
@@ -56,13 +100,14 @@ pub fn send_buffer(data: &[u8]) {
                     _ => usize::from(source.u16()),
                 };
                 out.advance(count.min(whole));
-                model.drain(..count.min(model.len()));
+                write(&mut model, count);
             }
         }
         if source.flag() {
             out.shrink();
         }
-        check(&out, &model, 1 + source.below(6));
+        let waiting: Vec<u8> = model.iter().flat_map(|frame| &frame.waiting).copied().collect();
+        check(&out, &waiting, 1 + source.below(6));
     }
 }
 
@@ -92,7 +137,7 @@ fn put_data(
     (data, body)
 }
 
-fn header(data: &StreamData, body_bytes: usize) -> [u8; 16] {
+fn header(data: &StreamData, body_bytes: usize) -> Header {
     Header {
         payload_bytes: u32::try_from(body_bytes).unwrap(),
         kind: FrameKind::StreamData,
@@ -101,7 +146,6 @@ fn header(data: &StreamData, body_bytes: usize) -> [u8; 16] {
         call: data.call,
         ..EMPTY_REQUEST
     }
-    .encode()
 }
 
 fn check(out: &SendBuffer, model: &[u8], slots: usize) {

@@ -2,6 +2,7 @@
 
 mod ending;
 mod input;
+mod retract;
 mod streams;
 
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use crate::link::Link;
 use crate::streams::StreamTable;
 use crate::{ClientConfig, CloseReason};
 
-pub use self::input::{CallsFailed, ClientInput, NoSlot};
+pub use self::input::{CallsFailed, ClientInput, Expired, NoSlot};
+use self::retract::TakenBack;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -70,8 +72,12 @@ pub struct ClientConnection<T> {
     waiting: usize,
     /// Slots that are not free.
     taken: usize,
-    /// Requests sent so far, modulo 2³².
+    /// Requests sent so far, modulo 2³², with those that were taken back since the last renumbering.
     sent: u32,
+    /// How many of them are known to be written whole.
+    written: u32,
+    /// What is known of those that were taken back; made by the first.
+    taken_back: Option<Box<TakenBack<T>>>,
     /// How many of them the server says it took.
     accepted: Option<u32>,
     earliest: Option<Instant>,
@@ -103,6 +109,8 @@ impl<T> ClientConnection<T> {
             waiting: 0,
             taken: 0,
             sent: 0,
+            written: 0,
+            taken_back: None,
             accepted: None,
             earliest: None,
             expired: Vec::new(),
@@ -241,22 +249,38 @@ impl<T> ClientConnection<T> {
         self.free.push((call & 0xffff) as u16);
     }
 
-    /// Nobody waits for a call any more: appends a cancel. The slot stays taken until the server
-    /// answers.
+    /// Nobody waits for a call any more. If no byte of its request was written, the request is taken out of
+    /// `out` and the slot is free at once. Otherwise a cancel is appended, stream messages that wait are taken
+    /// out, and the slot stays taken until the server answers.
+    ///
+    /// It costs a look at each frame in `out` if the request may still be there.
     pub fn abandon(&mut self, call: u32, reason: CancelReason, out: &mut SendBuffer) -> Option<T> {
+        // Nothing may follow the last go-away.
+        if matches!(self.phase, Phase::Closed(_)) {
+            let work = self.take(call)?;
+            self.leave_stream(call);
+            return Some(work);
+        }
+        if !out.is_empty()
+            && let Some(work) = self.take_back(call, out)
+        {
+            return Some(work);
+        }
+        self.cancel(call, reason, out)
+    }
+
+    /// Gives up a call whose request was written, or a part of it.
+    fn cancel(&mut self, call: u32, reason: CancelReason, out: &mut SendBuffer) -> Option<T> {
         let work = self.take(call)?;
         self.leave_stream(call);
-        // Nothing may follow the last go-away.
-        if !matches!(self.phase, Phase::Closed(_)) {
-            #[cfg(feature = "canary")]
-            if self.streams.as_ref().is_none_or(|streams| streams.get(call).is_none())
-                && reason == CancelReason::Dropped
-                && crate::canary::is_planted(crate::canary::Bug::SilentCancel)
-            {
-                return Some(work);
-            }
-            out.cancel(call, reason);
+        #[cfg(feature = "canary")]
+        if self.streams.as_ref().is_none_or(|streams| streams.get(call).is_none())
+            && reason == CancelReason::Dropped
+            && crate::canary::is_planted(crate::canary::Bug::SilentCancel)
+        {
+            return Some(work);
         }
+        out.cancel(call, reason);
         #[cfg(feature = "canary")]
         if reason == CancelReason::Deadline
             && crate::canary::is_planted(crate::canary::Bug::EarlySlot)
@@ -419,6 +443,9 @@ impl<T> ClientConnection<T> {
     /// Tells how a write went: whether bytes left, and whether some are left over.
     #[inline]
     pub fn handle_write(&mut self, progress: bool, blocked: bool, now: Instant) {
+        if !blocked {
+            self.written = self.sent;
+        }
         self.link.handle_write(progress, blocked, now);
     }
 
@@ -457,25 +484,33 @@ impl<T> ClientConnection<T> {
         }
     }
 
-    /// Takes out a call whose deadline has passed; a cancel for it is appended. When the connection is
-    /// over nothing expires any more; what is left is [`fail_all`](Self::fail_all)'s.
-    pub fn poll_expired(&mut self, out: &mut SendBuffer, now: Instant) -> Option<T> {
+    /// Takes out a call whose deadline has passed. If a byte of its request was written, a cancel is appended;
+    /// otherwise the request is taken out of `out`. When the connection is over nothing expires any more; what
+    /// is left is [`fail_all`](Self::fail_all)'s.
+    pub fn poll_expired(&mut self, out: &mut SendBuffer, now: Instant) -> Option<Expired<T>> {
         if matches!(self.phase, Phase::Closed(_)) {
             return None;
         }
-        if self.waiting == 0 || self.earliest? > now {
-            return None;
-        }
         loop {
+            if let Some(work) = self.pop_never_sent() {
+                return Some(Expired { work, sent: false });
+            }
             while let Some(call) = self.expired.pop() {
-                // It may have been answered since the scan.
+                // It may have been answered since the scan, or taken back.
                 if self.deadline(call).is_some_and(|deadline| deadline <= now) {
-                    return self.abandon(call, CancelReason::Deadline, out);
+                    let work = self.cancel(call, CancelReason::Deadline, out);
+                    return work.map(|work| Expired { work, sent: true });
                 }
+            }
+            if self.waiting == 0 || self.earliest? > now {
+                return None;
             }
             self.scan(now);
             if self.expired.is_empty() {
                 return None;
+            }
+            if !out.is_empty() {
+                self.take_back_expired(out, now);
             }
         }
     }

@@ -46,7 +46,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-pub use client::{CallsFailed, ClientConnection, ClientInput, NoSlot};
+pub use client::{CallsFailed, ClientConnection, ClientInput, Expired, NoSlot};
 pub use close::CloseReason;
 pub use config::{ClientConfig, ServerConfig, ServerIdentity, Timeouts};
 pub use server::{OneWayDropped, ServerConnection, ServerInput, is_one_way_id};

@@ -178,6 +178,12 @@ impl Link {
         }
     }
 
+    /// What waited to be written was taken back, all of it.
+    pub(crate) fn handle_emptied(&mut self) {
+        self.blocked = None;
+        self.pongs = 0;
+    }
+
     /// When the connection has been idle for too long.
     fn idle_by(&self, timeouts: &Timeouts, busy: bool) -> Option<Instant> {
         timeouts.idle.filter(|_| !busy).and_then(|idle| self.active.checked_add(idle))

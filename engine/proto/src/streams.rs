@@ -150,6 +150,8 @@ pub(crate) struct StreamTable {
     count: usize,
     credit: SendCredit,
     window: RecvWindow,
+    /// Whether messages that were taken back gave the connection credit when it had none.
+    reopened: bool,
 }
 
 impl StreamTable {
@@ -160,6 +162,7 @@ impl StreamTable {
             count: 0,
             credit: SendCredit::new(connection_credit),
             window: RecvWindow::default(),
+            reopened: false,
         }
     }
 
@@ -298,6 +301,19 @@ impl StreamTable {
         stream.credit.grant(credit.bytes)?;
         let opens = !open && stream.credit.is_open() && stream.sending && connection_open;
         Ok(opens.then_some(Some(call)))
+    }
+
+    /// Messages that cost so much were taken back before anything of them was written. Their streams are over.
+    pub(crate) fn refund(&mut self, cost: u32) {
+        let open = self.credit.is_open();
+        // It was charged, so it fits, unless the peer granted what it never received.
+        let _ = self.credit.grant(cost);
+        self.reopened |= !open && self.credit.is_open();
+    }
+
+    /// Whether there is connection credit again because of a refund; answered once.
+    pub(crate) fn take_reopened(&mut self) -> bool {
+        core::mem::take(&mut self.reopened)
     }
 
     /// The peer's hello came, and with it more credit than was assumed.

@@ -13,5 +13,6 @@ mod model;
 mod one_way;
 mod pair;
 mod refusal;
+mod retract;
 mod silence;
 mod streams;

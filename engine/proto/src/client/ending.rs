@@ -87,6 +87,7 @@ impl<T> ClientConnection<T> {
     /// Takes out a call that the server said in its go-away it will not run.
     pub fn poll_refused(&mut self) -> Option<T> {
         let accepted = self.accepted?;
+        self.renumber();
         // No call begins after a go-away, so what was passed over once need not be looked at again.
         for index in self.refused_from..self.slots.len() {
             let place = &self.slots[index];
@@ -105,19 +106,24 @@ impl<T> ClientConnection<T> {
 
     /// Takes out all calls; for a connection that is over.
     pub fn fail_all(&mut self) -> impl Iterator<Item = CallsFailed<T>> + use<T> {
+        self.renumber();
         let accepted = self.accepted;
         self.waiting = 0;
         self.taken = 0;
         self.free.clear();
         self.expired.clear();
         self.streams = None;
-        core::mem::take(&mut self.slots).into_iter().filter_map(move |place| match place.state {
+        let never_sent = self.taken_back.take().map_or_else(Vec::new, |it| it.never_sent);
+        let never_sent =
+            never_sent.into_iter().map(|work| CallsFailed { work, may_have_run: false });
+        let slots = core::mem::take(&mut self.slots).into_iter();
+        never_sent.chain(slots.filter_map(move |place| match place.state {
             SlotState::InFlight { work, order, .. } => {
                 let may_have_run = accepted.is_none_or(|accepted| !is_after(order, accepted));
                 Some(CallsFailed { work, may_have_run })
             }
             SlotState::Free | SlotState::Abandoned => None,
-        })
+        }))
     }
 }
 

@@ -74,6 +74,15 @@ pub enum NoSlot {
     Closed,
 }
 
+/// A call whose deadline has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expired<T> {
+    /// What was kept for the call.
+    pub work: T,
+    /// Whether a byte of its request was written, so that the server may run it.
+    pub sent: bool,
+}
+
 /// A call that ended with its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallsFailed<T> {

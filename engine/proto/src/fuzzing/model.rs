@@ -49,6 +49,7 @@ pub(super) enum Outcome {
     StreamEnd,
     Refused,
     Expired,
+    NeverSent,
     Failed,
 }
 

@@ -15,8 +15,8 @@ use corewire_codec::{
 use super::model::{Call, Outcome};
 use super::{limits, start};
 use crate::{
-    ClientConfig, ClientConnection, NotSent, ServerConfig, ServerConnection, ServerIdentity,
-    StreamKind,
+    ClientConfig, ClientConnection, Expired, NotSent, ServerConfig, ServerConnection,
+    ServerIdentity, StreamKind,
 };
 
 /// What a one-way call carries in place of its number.
@@ -224,6 +224,14 @@ impl World {
         let work = self.client.abandon(call.id, CancelReason::Dropped, &mut self.up);
         assert_eq!(work, u32::try_from(number).ok());
         call.abandoned = true;
+        self.hear_of_credit();
+    }
+
+    /// Messages that were taken back may have given others credit.
+    fn hear_of_credit(&mut self) {
+        if self.client.poll_writable() {
+            self.calls.iter_mut().for_each(|call| call.up.blocked = false);
+        }
     }
 
     fn server_takes(&mut self, pick: usize, count: usize) {
@@ -289,9 +297,12 @@ impl World {
             }
         }
         self.client.handle_timeout(&mut self.up, self.now);
-        while let Some(number) = self.client.poll_expired(&mut self.up, self.now) {
-            self.calls[number as usize].end(Outcome::Expired);
+        while let Some(Expired { work, sent }) = self.client.poll_expired(&mut self.up, self.now) {
+            let call = &mut self.calls[work as usize];
+            assert!(sent || !call.ran, "it is said not to have been sent");
+            call.end(if sent { Outcome::Expired } else { Outcome::NeverSent });
         }
+        self.hear_of_credit();
     }
 }
 

@@ -16,7 +16,7 @@ use corewire_codec::{
 
 use crate::fuzzing::carry;
 use crate::{
-    ClientConfig, ClientConnection, ClientInput, CloseReason, OneWayDropped, ServerConfig,
+    ClientConfig, ClientConnection, ClientInput, CloseReason, Expired, OneWayDropped, ServerConfig,
     ServerConnection, ServerIdentity, ServerInput, Timeouts,
 };
 
@@ -36,7 +36,11 @@ pub(super) enum Outcome {
     StreamEnd(StatusCode, Bytes),
     Refused,
     Expired,
-    Failed { may_have_run: bool },
+    /// Its deadline passed before anything of it was written.
+    ExpiredUnsent,
+    Failed {
+        may_have_run: bool,
+    },
 }
 
 /// What streams did, in order.
@@ -57,6 +61,8 @@ pub(super) struct ServerSide {
     pub(super) serve: Serve,
     /// Calls that reached the handler, by id, in order.
     pub(super) ran: Vec<u32>,
+    /// The numbers in their bodies.
+    pub(super) numbers: Vec<u32>,
     pub(super) deadlines: Vec<Option<Instant>>,
     /// Parked calls that were cancelled or expired.
     pub(super) dropped: Vec<u32>,
@@ -235,6 +241,7 @@ impl ServerSide {
             out: SendBuffer::new(),
             serve: Serve::Park,
             ran: Vec::new(),
+            numbers: Vec::new(),
             deadlines: Vec::new(),
             dropped: Vec::new(),
             events: Vec::new(),
@@ -261,10 +268,11 @@ impl ServerSide {
                     let body = payload.into_body();
                     self.ran.push(request.call);
                     self.deadlines.push(deadline);
+                    let number = body.first_chunk().map_or(0, |b| u32::from_le_bytes(*b));
+                    self.numbers.push(number);
                     match self.serve {
                         Serve::Echo => put_reply(&mut self.out, request.call, &body),
                         Serve::Park => {
-                            let number = body.first_chunk().map_or(0, |b| u32::from_le_bytes(*b));
                             self.conn.park(request.call, deadline, number);
                         }
                     }
@@ -340,8 +348,8 @@ impl ClientSide {
 
     pub(super) fn fire(&mut self, now: Instant) {
         self.conn.handle_timeout(&mut self.out, now);
-        while let Some(work) = self.conn.poll_expired(&mut self.out, now) {
-            self.end(work, Outcome::Expired);
+        while let Some(Expired { work, sent }) = self.conn.poll_expired(&mut self.out, now) {
+            self.end(work, if sent { Outcome::Expired } else { Outcome::ExpiredUnsent });
         }
     }
 

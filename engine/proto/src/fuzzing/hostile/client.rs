@@ -215,8 +215,8 @@ impl World {
     fn fire(&mut self) {
         let now = self.line.now;
         self.conn.handle_timeout(&mut self.out, now);
-        while let Some(number) = self.conn.poll_expired(&mut self.out, now) {
-            self.end(number);
+        while let Some(expired) = self.conn.poll_expired(&mut self.out, now) {
+            self.end(expired.work);
         }
     }
 

@@ -41,6 +41,7 @@ impl World {
                     let call = &mut self.calls[number as usize];
                     assert!(!core::mem::replace(&mut call.ran, true), "a call runs once");
                     assert_ne!(call.outcome, Some(Outcome::Refused));
+                    assert_ne!(call.outcome, Some(Outcome::NeverSent));
                     call.running = true;
                 }
             }

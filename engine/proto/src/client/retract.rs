@@ -1,0 +1,159 @@
+//! Calls that end before a byte of their requests was written: they are taken out of the send buffer, and the
+//! server never hears of them.
+
+use std::time::Instant;
+
+use corewire_codec::{FrameKind, SendBuffer, request_flags};
+
+use super::{ClientConnection, Slot, SlotState, slot};
+use crate::credit::message_cost;
+
+/// What is known of requests that were taken back.
+#[derive(Debug)]
+pub(super) struct TakenBack<T> {
+    /// Their numbers, since the last renumbering.
+    orders: Vec<u32>,
+    /// Calls whose requests were just taken out; empty between two steps.
+    calls: Vec<u32>,
+    /// What was kept for calls that expired before anything of them was written.
+    pub(super) never_sent: Vec<T>,
+}
+
+/// How many numbers of requests that were taken back are kept at least, before the others are renumbered.
+const TAKEN_BACK_MIN: usize = 64;
+
+impl<T> ClientConnection<T> {
+    /// The number of a call's request among all requests, if somebody waits for the call.
+    fn order(&self, call: u32) -> Option<u32> {
+        let place = self.slots.get(slot(call))?;
+        match place.state {
+            SlotState::InFlight { order, .. } if u32::from(place.generation) == call >> 16 => {
+                Some(order)
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes back what was not written of a call in flight, which is about to be given up. Returns the work if
+    /// nothing was written: its slot is free then, and nothing is to be said to the server.
+    #[cold]
+    pub(super) fn take_back(&mut self, call: u32, out: &mut SendBuffer) -> Option<T> {
+        let order = self.order(call)?;
+        let is_written = order.wrapping_sub(self.written) >= 1 << 31;
+        let streams = self.streams.as_ref().is_some_and(|streams| streams.get(call).is_some());
+        // Most calls that are given up were written long ago: nothing of theirs waits.
+        if is_written && !streams {
+            return None;
+        }
+        self.retract(out, |_, other| other == call);
+        let unsent = self.pop_unsent()?;
+        self.free_unsent(unsent)
+    }
+
+    /// Takes back what was not written of all calls whose deadline has passed; those of which nothing was
+    /// written end here.
+    #[cold]
+    pub(super) fn take_back_expired(&mut self, out: &mut SendBuffer, now: Instant) {
+        self.retract(out, |slots: &[Slot<T>], call| {
+            let place = slots.get(slot(call));
+            place.is_some_and(|place| {
+                u32::from(place.generation) == call >> 16
+                    && matches!(
+                        place.state,
+                        SlotState::InFlight { deadline: Some(by), .. } if by <= now
+                    )
+            })
+        });
+        while let Some(call) = self.pop_unsent() {
+            if let (Some(work), Some(taken_back)) = (self.free_unsent(call), &mut self.taken_back) {
+                taken_back.never_sent.push(work);
+            }
+        }
+    }
+
+    fn pop_unsent(&mut self) -> Option<u32> {
+        self.taken_back.as_mut()?.calls.pop()
+    }
+
+    /// What was kept for a call that expired before anything of it was written.
+    pub(super) fn pop_never_sent(&mut self) -> Option<T> {
+        self.taken_back.as_mut()?.never_sent.pop()
+    }
+
+    /// Takes the frames of calls out of the send buffer that `is_over` picks, as far as nothing of them was
+    /// written, and notes the calls whose requests were among them.
+    fn retract(&mut self, out: &mut SendBuffer, is_over: impl Fn(&[Slot<T>], u32) -> bool) {
+        let Self { slots, taken_back, .. } = self;
+        let nothing =
+            || TakenBack { orders: Vec::new(), calls: Vec::new(), never_sent: Vec::new() };
+        let mut refund = 0u32;
+        let taken = out.retract(|header| match header.kind {
+            FrameKind::Request if header.flags & request_flags::ONE_WAY == 0 => {
+                let is_over = is_over(slots, header.call);
+                if is_over {
+                    let taken_back = taken_back.get_or_insert_with(|| Box::new(nothing()));
+                    taken_back.calls.push(header.call);
+                }
+                is_over
+            }
+            FrameKind::StreamData if is_over(slots, header.call) => {
+                refund = refund.saturating_add(message_cost(header.payload_bytes));
+                true
+            }
+            FrameKind::StreamEnd => is_over(slots, header.call),
+            _ => false,
+        });
+        if let Some(streams) = self.streams.as_mut().filter(|_| refund != 0) {
+            streams.refund(refund);
+        }
+        if taken != 0 && out.is_empty() {
+            self.link.handle_emptied();
+        }
+    }
+
+    /// Frees the slot of a call of which nothing was written.
+    fn free_unsent(&mut self, call: u32) -> Option<T> {
+        let order = self.order(call)?;
+        let work = self.take(call)?;
+        self.forget_stream(call);
+        self.release(call);
+        let orders = &mut self.taken_back.as_mut()?.orders;
+        orders.push(order);
+        if orders.len() >= self.slots.len().max(TAKEN_BACK_MIN) {
+            self.renumber();
+        }
+        Some(work)
+    }
+
+    /// Numbers the requests of the calls in flight as the server counts them: without those that were taken
+    /// back. It is put off until somebody asks, or many have come together.
+    pub(super) fn renumber(&mut self) {
+        let Some(TakenBack { orders, .. }) = self.taken_back.as_deref_mut() else { return };
+        if orders.is_empty() {
+            return;
+        }
+        let sent = self.sent;
+        // Numbers wrap around; how long ago they were given does not.
+        let age = |order: u32| sent.wrapping_sub(order);
+        orders.sort_unstable_by_key(|&order| age(order));
+        let without = |order: u32| {
+            let later = orders.partition_point(|&other| age(other) <= age(order));
+            let before = orders.len() - later;
+            order.wrapping_sub(u32::try_from(before).unwrap_or(u32::MAX))
+        };
+        for place in &mut self.slots {
+            if let SlotState::InFlight { order, .. } = &mut place.state {
+                *order = without(*order);
+            }
+        }
+        self.written = without(self.written);
+        self.sent = without(sent);
+        orders.clear();
+    }
+
+    /// Whether streams may write again that were told that there is no credit, because messages that had taken
+    /// it were taken back. It is answered once; ask after calls were given up or have expired.
+    pub fn poll_writable(&mut self) -> bool {
+        self.streams.as_mut().is_some_and(|streams| streams.take_reopened())
+    }
+}
