@@ -11,6 +11,7 @@ pub mod fake;
 pub mod peer;
 pub mod service;
 pub mod shells;
+pub mod slow;
 pub mod streams;
 
 use corewire::{ClientShard, Placement, Running, Server, ServerBuilder, ShardCounters};
