@@ -67,204 +67,244 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
     }
     fn register(self, methods: &mut ::corewire::Methods) {
         {
-            let service = ::core::clone::Clone::clone(&self.0);
-            methods
-                .unary::<
-                    ::corewire::codec::Speedy,
-                    _,
-                    _,
-                    _,
-                >(
-                    &KeyValueClient::DESCRIPTION.methods[0],
-                    move |call: &mut ::corewire::IncomingCall<'_, '_>| {
-                        let mut arguments = call.arguments();
-                        let key: String = arguments.read("key")?;
-                        arguments.finish()?;
-                        let service = ::core::clone::Clone::clone(&service);
-                        ::core::result::Result::Ok(async move {
-                            let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::get(
-                                    &*service,
-                                    key,
-                                )
-                                .await;
-                            reply
-                        })
-                    },
-                );
+            fn add<T: KeyValue>(
+                methods: &mut ::corewire::Methods,
+                service: ::std::rc::Rc<T>,
+            ) {
+                methods
+                    .unary::<
+                        ::corewire::codec::Speedy,
+                        _,
+                        _,
+                        _,
+                    >(
+                        &KeyValueClient::DESCRIPTION.methods[0],
+                        move |call: &mut ::corewire::IncomingCall<'_, '_>| {
+                            let mut arguments = call.arguments();
+                            let key: String = arguments.read("key")?;
+                            arguments.finish()?;
+                            let service = ::core::clone::Clone::clone(&service);
+                            ::core::result::Result::Ok(async move {
+                                let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::get(
+                                        &*service,
+                                        key,
+                                    )
+                                    .await;
+                                reply
+                            })
+                        },
+                    );
+            }
+            add(methods, ::core::clone::Clone::clone(&self.0));
         }
         {
-            let service = ::core::clone::Clone::clone(&self.0);
-            methods
-                .unary::<
-                    ::corewire::codec::Speedy,
-                    _,
-                    _,
-                    _,
-                >(
-                    &KeyValueClient::DESCRIPTION.methods[1],
-                    move |call: &mut ::corewire::IncomingCall<'_, '_>| {
-                        let mut arguments = call.arguments();
-                        let key: String = arguments.read("key")?;
-                        let value: Vec<u8> = arguments.read("value")?;
-                        arguments.finish()?;
-                        let context: ::corewire::Context = call.context();
-                        let service = ::core::clone::Clone::clone(&service);
-                        ::core::result::Result::Ok(async move {
-                            let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::put(
-                                    &*service,
-                                    &context,
-                                    key,
-                                    value,
-                                )
-                                .await;
-                            context.answer(reply)
-                        })
-                    },
-                );
+            fn add<T: KeyValue>(
+                methods: &mut ::corewire::Methods,
+                service: ::std::rc::Rc<T>,
+            ) {
+                methods
+                    .unary::<
+                        ::corewire::codec::Speedy,
+                        _,
+                        _,
+                        _,
+                    >(
+                        &KeyValueClient::DESCRIPTION.methods[1],
+                        move |call: &mut ::corewire::IncomingCall<'_, '_>| {
+                            let mut arguments = call.arguments();
+                            let key: String = arguments.read("key")?;
+                            let value: Vec<u8> = arguments.read("value")?;
+                            arguments.finish()?;
+                            let context: ::corewire::Context = call.context();
+                            let service = ::core::clone::Clone::clone(&service);
+                            ::core::result::Result::Ok(async move {
+                                let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::put(
+                                        &*service,
+                                        &context,
+                                        key,
+                                        value,
+                                    )
+                                    .await;
+                                context.answer(reply)
+                            })
+                        },
+                    );
+            }
+            add(methods, ::core::clone::Clone::clone(&self.0));
         }
         {
-            let service = ::core::clone::Clone::clone(&self.0);
-            methods
-                .unary::<
-                    ::corewire::codec::Raw,
-                    _,
-                    _,
-                    _,
-                >(
-                    &KeyValueClient::DESCRIPTION.methods[2],
-                    move |call: &mut ::corewire::IncomingCall<'_, '_>| {
-                        let payload: Bytes = call.raw_body();
-                        let service = ::core::clone::Clone::clone(&service);
-                        ::core::result::Result::Ok(async move {
-                            let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::say_again(
-                                    &*service,
-                                    payload,
-                                )
-                                .await;
-                            reply
-                        })
-                    },
-                );
+            fn add<T: KeyValue>(
+                methods: &mut ::corewire::Methods,
+                service: ::std::rc::Rc<T>,
+            ) {
+                methods
+                    .unary::<
+                        ::corewire::codec::Raw,
+                        _,
+                        _,
+                        _,
+                    >(
+                        &KeyValueClient::DESCRIPTION.methods[2],
+                        move |call: &mut ::corewire::IncomingCall<'_, '_>| {
+                            let payload: Bytes = call.raw_body();
+                            let service = ::core::clone::Clone::clone(&service);
+                            ::core::result::Result::Ok(async move {
+                                let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::say_again(
+                                        &*service,
+                                        payload,
+                                    )
+                                    .await;
+                                reply
+                            })
+                        },
+                    );
+            }
+            add(methods, ::core::clone::Clone::clone(&self.0));
         }
         {
-            let service = ::core::clone::Clone::clone(&self.0);
-            methods
-                .unary::<
-                    ::corewire::codec::Speedy,
-                    _,
-                    _,
-                    _,
-                >(
-                    &KeyValueClient::DESCRIPTION.methods[3],
-                    move |call: &mut ::corewire::IncomingCall<'_, '_>| {
-                        call.arguments().finish()?;
-                        let service = ::core::clone::Clone::clone(&service);
-                        ::core::result::Result::Ok(async move {
-                            let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::count(
-                                    &*service,
-                                )
-                                .await;
-                            reply
-                        })
-                    },
-                );
+            fn add<T: KeyValue>(
+                methods: &mut ::corewire::Methods,
+                service: ::std::rc::Rc<T>,
+            ) {
+                methods
+                    .unary::<
+                        ::corewire::codec::Speedy,
+                        _,
+                        _,
+                        _,
+                    >(
+                        &KeyValueClient::DESCRIPTION.methods[3],
+                        move |call: &mut ::corewire::IncomingCall<'_, '_>| {
+                            call.arguments().finish()?;
+                            let service = ::core::clone::Clone::clone(&service);
+                            ::core::result::Result::Ok(async move {
+                                let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::count(
+                                        &*service,
+                                    )
+                                    .await;
+                                reply
+                            })
+                        },
+                    );
+            }
+            add(methods, ::core::clone::Clone::clone(&self.0));
         }
         {
-            let service = ::core::clone::Clone::clone(&self.0);
-            methods
-                .one_way(
-                    &KeyValueClient::DESCRIPTION.methods[4],
-                    move |call: &mut ::corewire::IncomingCall<'_, '_>| {
-                        let mut arguments = call.arguments();
-                        let key: String = arguments.read("key")?;
-                        arguments.finish()?;
-                        let service = ::core::clone::Clone::clone(&service);
-                        ::core::result::Result::Ok(async move {
-                            <T as KeyValue>::touch(&*service, key).await;
-                        })
-                    },
-                );
+            fn add<T: KeyValue>(
+                methods: &mut ::corewire::Methods,
+                service: ::std::rc::Rc<T>,
+            ) {
+                methods
+                    .one_way(
+                        &KeyValueClient::DESCRIPTION.methods[4],
+                        move |call: &mut ::corewire::IncomingCall<'_, '_>| {
+                            let mut arguments = call.arguments();
+                            let key: String = arguments.read("key")?;
+                            arguments.finish()?;
+                            let service = ::core::clone::Clone::clone(&service);
+                            ::core::result::Result::Ok(async move {
+                                <T as KeyValue>::touch(&*service, key).await;
+                            })
+                        },
+                    );
+            }
+            add(methods, ::core::clone::Clone::clone(&self.0));
         }
         {
-            let service = ::core::clone::Clone::clone(&self.0);
-            methods
-                .streaming::<
-                    ::corewire::codec::Speedy,
-                    _,
-                    _,
-                    _,
-                >(
-                    &KeyValueClient::DESCRIPTION.methods[5],
-                    move |call: &mut ::corewire::IncomingCall<'_, '_>| {
-                        let mut arguments = call.arguments();
-                        let prefix: String = arguments.read("prefix")?;
-                        arguments.finish()?;
-                        let service = ::core::clone::Clone::clone(&service);
-                        ::core::result::Result::Ok(async move {
-                            let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::watch(
-                                    &*service,
-                                    prefix,
-                                )
-                                .await;
-                            reply
-                        })
-                    },
-                );
+            fn add<T: KeyValue>(
+                methods: &mut ::corewire::Methods,
+                service: ::std::rc::Rc<T>,
+            ) {
+                methods
+                    .streaming::<
+                        ::corewire::codec::Speedy,
+                        _,
+                        _,
+                        _,
+                    >(
+                        &KeyValueClient::DESCRIPTION.methods[5],
+                        move |call: &mut ::corewire::IncomingCall<'_, '_>| {
+                            let mut arguments = call.arguments();
+                            let prefix: String = arguments.read("prefix")?;
+                            arguments.finish()?;
+                            let service = ::core::clone::Clone::clone(&service);
+                            ::core::result::Result::Ok(async move {
+                                let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::watch(
+                                        &*service,
+                                        prefix,
+                                    )
+                                    .await;
+                                reply
+                            })
+                        },
+                    );
+            }
+            add(methods, ::core::clone::Clone::clone(&self.0));
         }
         {
-            let service = ::core::clone::Clone::clone(&self.0);
-            methods
-                .unary::<
-                    ::corewire::codec::Speedy,
-                    _,
-                    _,
-                    _,
-                >(
-                    &KeyValueClient::DESCRIPTION.methods[6],
-                    move |call: &mut ::corewire::IncomingCall<'_, '_>| {
-                        let mut arguments = call.arguments();
-                        let name: String = arguments.read("name")?;
-                        arguments.finish()?;
-                        let parts: Streaming<Bytes> = call
-                            .stream::<::corewire::codec::Raw, _>();
-                        let service = ::core::clone::Clone::clone(&service);
-                        ::core::result::Result::Ok(async move {
-                            let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::load(
-                                    &*service,
-                                    name,
-                                    parts,
-                                )
-                                .await;
-                            reply
-                        })
-                    },
-                );
+            fn add<T: KeyValue>(
+                methods: &mut ::corewire::Methods,
+                service: ::std::rc::Rc<T>,
+            ) {
+                methods
+                    .unary::<
+                        ::corewire::codec::Speedy,
+                        _,
+                        _,
+                        _,
+                    >(
+                        &KeyValueClient::DESCRIPTION.methods[6],
+                        move |call: &mut ::corewire::IncomingCall<'_, '_>| {
+                            let mut arguments = call.arguments();
+                            let name: String = arguments.read("name")?;
+                            arguments.finish()?;
+                            let parts: Streaming<Bytes> = call
+                                .stream::<::corewire::codec::Raw, _>();
+                            let service = ::core::clone::Clone::clone(&service);
+                            ::core::result::Result::Ok(async move {
+                                let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::load(
+                                        &*service,
+                                        name,
+                                        parts,
+                                    )
+                                    .await;
+                                reply
+                            })
+                        },
+                    );
+            }
+            add(methods, ::core::clone::Clone::clone(&self.0));
         }
         {
-            let service = ::core::clone::Clone::clone(&self.0);
-            methods
-                .streaming::<
-                    ::corewire::codec::Raw,
-                    _,
-                    _,
-                    _,
-                >(
-                    &KeyValueClient::DESCRIPTION.methods[7],
-                    move |call: &mut ::corewire::IncomingCall<'_, '_>| {
-                        call.arguments().finish()?;
-                        let edits: Streaming<u64> = call
-                            .stream::<::corewire::codec::Speedy, _>();
-                        let service = ::core::clone::Clone::clone(&service);
-                        ::core::result::Result::Ok(async move {
-                            let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::sync(
-                                    &*service,
-                                    edits,
-                                )
-                                .await;
-                            reply
-                        })
-                    },
-                );
+            fn add<T: KeyValue>(
+                methods: &mut ::corewire::Methods,
+                service: ::std::rc::Rc<T>,
+            ) {
+                methods
+                    .streaming::<
+                        ::corewire::codec::Raw,
+                        _,
+                        _,
+                        _,
+                    >(
+                        &KeyValueClient::DESCRIPTION.methods[7],
+                        move |call: &mut ::corewire::IncomingCall<'_, '_>| {
+                            call.arguments().finish()?;
+                            let edits: Streaming<u64> = call
+                                .stream::<::corewire::codec::Speedy, _>();
+                            let service = ::core::clone::Clone::clone(&service);
+                            ::core::result::Result::Ok(async move {
+                                let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::sync(
+                                        &*service,
+                                        edits,
+                                    )
+                                    .await;
+                                reply
+                            })
+                        },
+                    );
+            }
+            add(methods, ::core::clone::Clone::clone(&self.0));
         }
     }
 }
