@@ -51,6 +51,7 @@ mod limits;
 mod metadata;
 mod method;
 mod payload;
+mod range;
 mod recv_buffer;
 mod rule;
 mod send_buffer;
@@ -74,6 +75,7 @@ pub use method::MethodId;
 pub use payload::{
     Codec, Decode, DecodeError, Encode, EncodeError, Raw, Speedy, read_argument, write_argument,
 };
+pub use range::{OutOfRange, Range, Setting};
 pub use recv_buffer::RecvBuffer;
 pub use rule::Rule;
 pub use send_buffer::{EncodedBody, FrameTooLarge, FrameWriter, Mark, SHARE_BYTES_MIN, SendBuffer};

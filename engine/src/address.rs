@@ -1,7 +1,7 @@
 //! Addresses as people write them: of TCP and of Unix sockets.
 
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -11,23 +11,36 @@ const UNIX: &str = "unix:";
 /// The longest path of a Unix socket, in bytes: the kernel's 108, less the zero behind it.
 const PATH_BYTES_MAX: usize = 107;
 
-/// Where a server listens: written as `127.0.0.1:7000`, `[::1]:7000` or `unix:/run/store.sock`.
+/// The longest host name, in bytes (RFC 1035), and the longest of its parts.
+const HOST_BYTES_MAX: usize = 253;
+const LABEL_BYTES_MAX: usize = 63;
+
+/// Where a server listens: written as `127.0.0.1:7000`, `[::1]:7000`, `db.example:7000` or
+/// `unix:/run/store.sock`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// A host's address and a port.
     Tcp(SocketAddr),
+    /// A host's name and a port. It stays a name: a client looks it up anew each time it connects, and
+    /// tries all addresses that it finds; a server looks it up when it starts, and listens on the first.
+    Name {
+        /// The host, of at most 253 bytes.
+        host: String,
+        /// The port.
+        port: u16,
+    },
     /// A socket in the file system, by its path of at most 107 bytes. Only processes of this host
     /// reach it, and the file's permissions say which.
     Unix(PathBuf),
 }
 
 impl Address {
-    /// The address of a TCP socket, if it is one.
+    /// The address of a TCP socket, if it is one and not a name.
     #[must_use]
     pub fn tcp(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(address) => Some(*address),
-            Self::Unix(_) => None,
+            Self::Name { .. } | Self::Unix(_) => None,
         }
     }
 
@@ -35,7 +48,7 @@ impl Address {
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::Tcp(_) => None,
+            Self::Tcp(_) | Self::Name { .. } => None,
             Self::Unix(path) => Some(path),
         }
     }
@@ -45,6 +58,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
         }
     }
@@ -59,15 +73,42 @@ impl From<SocketAddr> for Address {
 impl FromStr for Address {
     type Err = String;
 
-    /// A numeric address and a path are read; a host name is looked up, which blocks the thread.
+    /// Reads it. Nothing is looked up, so a name that no host has is an address, too.
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix(UNIX) {
             return unix(path);
         }
-        let looked_up = text.parse().or_else(|_| first(text));
-        looked_up.map(Self::Tcp).map_err(|error| {
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Tcp(address));
+        }
+        named(text).map_err(|error| {
             format!("'{text}' is not an address ({error}); write host:port, as in 127.0.0.1:7000, or unix:/path")
         })
+    }
+}
+
+/// Reads a name and a port.
+fn named(text: &str) -> Result<Address, String> {
+    let (host, port) = text.rsplit_once(':').ok_or("it has no port")?;
+    let port = port.parse().map_err(|_| "the port is not a number from 0 to 65535")?;
+    name(host, port)
+}
+
+fn name(host: &str, port: u16) -> Result<Address, String> {
+    if let Ok(ip) = host.parse() {
+        return Ok(Address::Tcp(SocketAddr::new(ip, port)));
+    }
+    let is_label = |label: &str| {
+        let all = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+        (1..=LABEL_BYTES_MAX).contains(&label.len())
+            && label.bytes().all(all)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let labels = host.strip_suffix('.').unwrap_or(host);
+    match labels.len() <= HOST_BYTES_MAX && labels.split('.').all(is_label) {
+        true => Ok(Address::Name { host: host.to_owned(), port }),
+        false => Err("the host is neither a number nor a name".to_owned()),
     }
 }
 
@@ -150,15 +191,9 @@ impl IntoAddress for String {
 impl IntoAddress for (&str, u16) {
     fn into_address(self) -> Result<Address, String> {
         let (host, port) = self;
-        first(self)
-            .map(Address::Tcp)
+        name(host, port)
             .map_err(|error| format!("'{host}' port {port} is not an address ({error})"))
     }
-}
-
-fn first(name: impl ToSocketAddrs) -> Result<SocketAddr, String> {
-    let mut addresses = name.to_socket_addrs().map_err(|error| error.to_string())?;
-    addresses.next().ok_or_else(|| "the name has no address".to_owned())
 }
 
 #[cfg(test)]
@@ -168,12 +203,17 @@ mod tests {
 
     #[test]
     fn addresses_are_read_as_they_are_shown() {
-        for text in ["127.0.0.1:7000", "[::1]:1", "unix:/run/store.sock", "unix:relative"] {
+        let names = ["localhost:7000", "db-1.store_a.example.:0", "127.0.0.1.nip.io:1"];
+        let plain = ["127.0.0.1:7000", "[::1]:1", "unix:/run/store.sock", "unix:relative"];
+        for text in names.into_iter().chain(plain) {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
         let longest = format!("unix:/{}", "x".repeat(PATH_BYTES_MAX - 1));
         assert!(longest.parse::<Address>().is_ok());
-        for text in ["unix:", "nowhere", &format!("{longest}x")] {
+        let long = format!("{}:1", ["label"; 50].join("."));
+        let wrong =
+            ["nowhere", "host:", "host:65536", ":1", "a b:1", "a..b:1", "-a:1", "[::1:1", &long];
+        for text in wrong.into_iter().chain(["unix:", &format!("{longest}x")]) {
             assert!(text.parse::<Address>().is_err(), "{text}");
         }
     }

@@ -1,5 +1,6 @@
 //! How much a connection may do at a time, and how much it and its shard may hold.
 
+use corewire_codec::{OutOfRange, Range};
 use std::time::Duration;
 
 /// How much one connection may do before another has its turn, and how much it and its shard may hold.
@@ -21,31 +22,33 @@ use std::time::Duration;
 /// [`ShardCounters`](crate::ShardCounters).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budgets {
-    /// Frames handled per connection and turn. Default 128.
+    /// Frames handled per connection and turn. Default 128, 1 to 65,536.
     pub frames_per_turn: usize,
-    /// Receive operations per connection and turn. Default 4.
+    /// Receive operations per connection and turn. Default 4, 1 to 65,536.
     pub receives_per_turn: usize,
     /// Bytes that one receive takes at most, and the size of the shard's shared receive buffers.
     /// Default 132 KiB: bodies of 64 and 128 KiB are usual, and two of the one or one of the other
-    /// fit with their headers.
+    /// fit with their headers. 4 KiB to 16 MiB.
     pub receive_bytes: usize,
-    /// Unsent bytes of a connection above which nothing more is read from it. Default 1 MiB. One
+    /// Unsent bytes of a connection above which nothing more is read from it. Default 1 MiB, 0 to 1 GiB. One
     /// reply more than this may be held, since a reply is written whole.
     pub unsent_bytes_max: usize,
-    /// Bytes sent per connection and turn. Default 528 KiB, as much as may be received.
+    /// Bytes sent per connection and turn. Default 528 KiB, as much as may be received; 4 KiB to
+    /// 1 GiB.
     pub send_bytes_per_turn: usize,
-    /// Connections accepted per turn. Default 64.
+    /// Connections accepted per turn. Default 64, 1 to 65,536.
     pub accepts_per_turn: usize,
-    /// What a call whose handler pends is counted with, beside the bytes of its request. Default 1 KiB.
+    /// What a call whose handler pends is counted with, beside the bytes of its request. Default 1 KiB,
+    /// 0 to 1 MiB.
     pub call_bytes: usize,
-    /// Bytes that the pending calls of one connection may hold. Default 32 MiB.
+    /// Bytes that the pending calls of one connection may hold. Default 32 MiB, 1 byte to 1 TiB.
     pub connection_bytes_max: usize,
-    /// Bytes that all connections of a shard may hold together. Default 256 MiB; at least as many as the
-    /// largest frame has that the server accepts.
+    /// Bytes that all connections of a shard may hold together. Default 256 MiB; from the size of the
+    /// largest frame that the server accepts to 1 TiB.
     pub shard_bytes_max: usize,
-    /// Calls that may pend on a shard at once. Default 65,536.
+    /// Calls that may pend on a shard at once. Default 65,536, 1 to 16,777,216.
     pub shard_calls_max: usize,
-    /// How long a connection is not read from before its requests are refused. Default 20 ms; at most 10 s.
+    /// How long a connection is not read from before its requests are refused. Default 20 ms, 0 to 10 s.
     pub patience: Duration,
     /// When to turn requests away because they waited too long for their shard. Default `None`: never.
     pub queue_delay: Option<QueueDelay>,
@@ -104,66 +107,46 @@ impl Default for QueueDelay {
 
 impl Budgets {
     /// What is wrong with them, if something is; `frame_bytes` is the largest frame that is accepted.
-    pub(crate) fn check(&self, frame_bytes: usize) -> Result<(), String> {
-        let counts = [
-            ("frames_per_turn", self.frames_per_turn),
-            ("receives_per_turn", self.receives_per_turn),
-            ("send_bytes_per_turn", self.send_bytes_per_turn),
-            ("accepts_per_turn", self.accepts_per_turn),
+    pub(crate) fn check(&self, frame_bytes: usize) -> Result<(), OutOfRange> {
+        let sizes = [
+            ("frames_per_turn", self.frames_per_turn, COUNTS),
+            ("receives_per_turn", self.receives_per_turn, COUNTS),
+            ("receive_bytes", self.receive_bytes, RECEIVE_BYTES),
+            ("unsent_bytes_max", self.unsent_bytes_max, Range::new(0, GIB)),
+            ("send_bytes_per_turn", self.send_bytes_per_turn, SEND_BYTES),
+            ("accepts_per_turn", self.accepts_per_turn, COUNTS),
+            ("call_bytes", self.call_bytes, Range::new(0, MIB)),
+            ("connection_bytes_max", self.connection_bytes_max, Range::new(1, HELD_MAX)),
+            ("shard_bytes_max", self.shard_bytes_max, Range::new(frame_bytes, HELD_MAX)),
+            ("shard_calls_max", self.shard_calls_max, SHARD_CALLS),
         ];
-        for (name, value) in counts {
-            if value == 0 {
-                return Err(format!(
-                    "budgets.{name} is 0; it must be at least 1, or the shard does nothing"
-                ));
-            }
+        for (name, value, range) in sizes {
+            range.check(format_args!("budgets.{name}"), value)?;
         }
-        if !(4096..=16 << 20).contains(&self.receive_bytes) {
-            let value = self.receive_bytes;
-            return Err(format!(
-                "budgets.receive_bytes is {value}; it must be between 4096 and 16777216"
-            ));
-        }
-        let bounds = [
-            ("connection_bytes_max", self.connection_bytes_max, 1),
-            ("shard_bytes_max", self.shard_bytes_max, frame_bytes),
-            ("shard_calls_max", self.shard_calls_max, 1),
-        ];
-        for (name, value, least) in bounds {
-            if value < least {
-                return Err(format!(
-                    "budgets.{name} is {value}; it must be at least {least}, or nothing could be answered"
-                ));
-            }
-        }
-        if self.patience > PATIENCE_MAX {
-            let value = self.patience;
-            return Err(format!(
-                "budgets.patience is {value:?}; it must be at most {PATIENCE_MAX:?}"
-            ));
-        }
+        PATIENCE.check("budgets.patience", self.patience)?;
         self.queue_delay.map_or(Ok(()), |delay| delay.check())
     }
 }
 
 impl QueueDelay {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), OutOfRange> {
         let Self { target, interval } = *self;
-        if !(Duration::from_micros(100)..=Duration::from_secs(10)).contains(&target) {
-            return Err(format!(
-                "budgets.queue_delay.target is {target:?}; it must be between 100 µs and 10 s"
-            ));
-        }
-        if !(target..=Duration::from_secs(60)).contains(&interval) {
-            return Err(format!(
-                "budgets.queue_delay.interval is {interval:?}; it must be between the target ({target:?}) and 60 s"
-            ));
-        }
-        Ok(())
+        TARGET.check("budgets.queue_delay.target", target)?;
+        let intervals = Range::new(target, Duration::from_secs(60));
+        intervals.check("budgets.queue_delay.interval", interval)
     }
 }
 
-const PATIENCE_MAX: Duration = Duration::from_secs(10);
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+/// More than any machine has for one shard.
+const HELD_MAX: usize = 1 << 40;
+const COUNTS: Range<usize> = Range::new(1, 65_536);
+const RECEIVE_BYTES: Range<usize> = Range::new(4096, 16 * MIB);
+const SEND_BYTES: Range<usize> = Range::new(4096, GIB);
+const SHARD_CALLS: Range<usize> = Range::new(1, 1 << 24);
+const PATIENCE: Range<Duration> = Range::new(Duration::ZERO, Duration::from_secs(10));
+const TARGET: Range<Duration> = Range::new(Duration::from_micros(100), Duration::from_secs(10));
 
 #[cfg(test)]
 mod tests {
@@ -184,12 +167,15 @@ mod tests {
             ("connection_bytes_max", Budgets { connection_bytes_max: 0, ..Budgets::default() }),
             ("shard_bytes_max", Budgets { shard_bytes_max: frame - 1, ..Budgets::default() }),
             ("shard_calls_max", Budgets { shard_calls_max: 0, ..Budgets::default() }),
+            ("send_bytes_per_turn", Budgets { send_bytes_per_turn: 1, ..Budgets::default() }),
+            ("unsent_bytes_max", Budgets { unsent_bytes_max: usize::MAX, ..Budgets::default() }),
+            ("call_bytes", Budgets { call_bytes: usize::MAX, ..Budgets::default() }),
             ("patience", Budgets { patience: Duration::from_secs(11), ..Budgets::default() }),
             ("queue_delay.target", shedding(Duration::ZERO, ms(100))),
             ("queue_delay.interval", shedding(ms(5), ms(4))),
         ];
         for (name, budgets) in wrong {
-            let text = budgets.check(frame).expect_err(name);
+            let text = budgets.check(frame).expect_err(name).to_string();
             assert!(text.starts_with(&format!("budgets.{name} is ")), "{text}");
         }
     }

@@ -93,9 +93,12 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// [`NotSent::NotOnShard`] when the thread is not a shard's.
-    pub fn new(address: impl Into<Address>, config: ChannelConfig) -> Result<Self, NotSent> {
-        Self::with_jitter(address.into(), config, random_seed())
+    /// The address is none, a setting is outside its range, or the thread is not a shard's
+    /// ([`NotSent::NotOnShard`]).
+    pub fn new(address: impl IntoAddress, config: ChannelConfig) -> Result<Self, ConnectError> {
+        config.check()?;
+        let address = address.into_address().map_err(ConnectError::Address)?;
+        Self::with_jitter(address, config, random_seed()).map_err(ConnectError::NotConnected)
     }
 
     /// The same, with the seed of what its back-off and its connections' jitter are drawn from.
@@ -131,13 +134,12 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// The address is none, or there is no connection.
+    /// The address is none, a setting is outside its range, or there is no connection.
     pub async fn connect_with(
         address: impl IntoAddress,
         config: ChannelConfig,
     ) -> Result<Self, ConnectError> {
-        let address = address.into_address().map_err(ConnectError::Address)?;
-        let channel = Self::new(address, config).map_err(ConnectError::NotConnected)?;
+        let channel = Self::new(address, config)?;
         channel.ready().await.map_err(ConnectError::NotConnected)?;
         Ok(channel)
     }

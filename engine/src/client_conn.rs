@@ -4,7 +4,7 @@
 mod census;
 
 use corewire_codec::{CancelReason, RecvBuffer};
-use corewire_proto::{ClientConnection, ClientInput, CloseReason, Expired};
+use corewire_proto::{ClientConnection, ClientInput, CloseReason, Expired, TransportError};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -71,7 +71,7 @@ impl<S: 'static> ClientConn<S> {
                 return self.wait_for_connect(shared);
             }
             if let Err(error) = shared.io.connected(&self.socket) {
-                return self.down(shared, CloseReason::Transport(error.kind()));
+                return self.down(shared, CloseReason::Transport((&error).into()));
             }
             self.connected = true;
             self.up(shared);
@@ -140,12 +140,12 @@ impl<S: 'static> ClientConn<S> {
         &mut self,
         shared: &mut Shared<I>,
         ready: &mut Ready,
-        kind: std::io::ErrorKind,
+        error: TransportError,
     ) {
         ready.readable = true;
         self.receive(shared, ready);
         if let Some((proto, _)) = self.channel.state.borrow_mut().connection(self.token) {
-            proto.handle_error(kind);
+            proto.handle_error(error);
         }
     }
 
@@ -376,7 +376,7 @@ fn flush<I: Io>(
     ready: &mut Ready,
     proto: &mut ClientConnection<usize>,
     out: &mut corewire_codec::SendBuffer,
-) -> (bool, Option<std::io::ErrorKind>) {
+) -> (bool, Option<TransportError>) {
     if out.is_empty() {
         return (false, None);
     }

@@ -5,6 +5,7 @@ mod bridge;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -59,7 +60,8 @@ impl ClientThread {
             .name("corewire-client".into())
             .spawn(body)
             .map_err(|error| StartError::Io { what: "start a client's thread", error })?;
-        let gone = |_| StartError::Shard { shard: 0, reason: "its thread panicked".to_owned() };
+        let gone =
+            |_| StartError::Shard { shard: 0, error: io::Error::other("its thread panicked") };
         let mailbox = started.recv().map_err(gone)??;
         Ok(Self { mailbox: Arc::new(mailbox), channels: Arc::default() })
     }
@@ -69,12 +71,13 @@ impl ClientThread {
     ///
     /// # Errors
     ///
-    /// The address is none.
+    /// The address is none, or a setting is outside its range.
     pub fn channel(
         &self,
         address: impl IntoAddress,
         config: ChannelConfig,
     ) -> Result<SharedChannel, ConnectError> {
+        config.check()?;
         let address = address.into_address().map_err(ConnectError::Address)?;
         let channel = self.channels.fetch_add(1, Ordering::Relaxed);
         let config = Box::new(config);

@@ -1,24 +1,34 @@
 //! How a client's channel behaves, whoever drives it, and what its calls bring.
 
 use bytes::Bytes;
-#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
-use corewire_codec::Payload;
 use corewire_codec::{Extras, ReplyHead};
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+use corewire_codec::{OutOfRange, Payload, Range};
 use corewire_proto::ClientConfig;
 use std::time::Duration;
 
-/// How a channel behaves.
+use crate::resolver::Resolver;
+
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+use crate::failure::ConnectError;
+
+/// How a channel behaves. Each setting has a range, which is checked when a channel is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelConfig {
     /// Limits and timeouts of each connection.
     pub connection: ClientConfig,
-    /// From the start of a connect to its end. Default 3 s.
+    /// From the start of a connect to its end. Default 3 s, 1 ms to 24 h.
     pub connect_timeout: Duration,
-    /// The wait after the first failed connect; it doubles with each further one. Default 50 ms.
+    /// The wait after the first failed connect; it doubles with each further one. Default 50 ms,
+    /// 1 ms to 1 h.
     pub backoff_min: Duration,
-    /// The longest wait. Default 5 s. Each wait is drawn between half of it and all of it.
+    /// The longest wait. Default 5 s; at least `backoff_min` and 50 ms, at most 1 h. Each wait is drawn
+    /// between half of it and all of it.
     pub backoff_max: Duration,
-    /// Calls that may wait for a slot or for the connection. Default 65,536; one more fails at once.
+    /// What looks up the server's name, if its address is one. Default [`Resolver::system`].
+    pub resolver: Resolver,
+    /// Calls that may wait for a slot or for the connection. Default 65,536, 1 to
+    /// 16,777,216; one more fails at once.
     pub waiting_max: usize,
 }
 
@@ -29,10 +39,45 @@ impl Default for ChannelConfig {
             connect_timeout: Duration::from_secs(3),
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(5),
+            resolver: Resolver::system(),
             waiting_max: 65_536,
         }
     }
 }
+
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+impl ChannelConfig {
+    /// Checks the range of each setting.
+    pub(crate) fn check(&self) -> Result<(), ConnectError> {
+        self.in_range().map_err(|error| ConnectError::Setting(error.to_string()))
+    }
+
+    fn in_range(&self) -> Result<(), OutOfRange> {
+        self.connection.timeouts.check()?;
+        CONNECT_TIMEOUT.check("connect_timeout", self.connect_timeout)?;
+        BACKOFF_MIN.check("backoff_min", self.backoff_min)?;
+        let least = self.backoff_min.max(BACKOFF_MAX_LEAST);
+        Range::new(least, BACKOFF_LONGEST).check("backoff_max", self.backoff_max)?;
+        Range::new(1, WAITING_MAX).check("waiting_max", self.waiting_max)
+    }
+}
+
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+mod ranges {
+    use super::{Duration, Range};
+
+    pub(super) const CONNECT_TIMEOUT: Range<Duration> =
+        Range::new(Duration::from_millis(1), Duration::from_secs(24 * 3600));
+    pub(super) const BACKOFF_LONGEST: Duration = Duration::from_secs(3600);
+    pub(super) const BACKOFF_MIN: Range<Duration> =
+        Range::new(Duration::from_millis(1), BACKOFF_LONGEST);
+    /// What a channel waits in the long run between connects that fail is at least half of this: no
+    /// setting makes it dial more than 40 times a second.
+    pub(super) const BACKOFF_MAX_LEAST: Duration = Duration::from_millis(50);
+    pub(super) const WAITING_MAX: usize = 1 << 24;
+}
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+use ranges::{BACKOFF_LONGEST, BACKOFF_MAX_LEAST, BACKOFF_MIN, CONNECT_TIMEOUT, WAITING_MAX};
 
 /// Unsent bytes of a connection above which one-way calls wait: nothing else holds them up.
 #[cfg(any(feature = "shard", feature = "tokio"))]

@@ -14,6 +14,7 @@
 
 #[cfg(feature = "sim")]
 mod census;
+mod connecting;
 
 use corewire_codec::SendBuffer;
 use slab::Slab;
@@ -27,8 +28,8 @@ use corewire_proto::ServerConfig;
 
 use crate::address::Peer;
 use crate::calls::ParkedCalls;
-use crate::channel::{ChannelCore, Link};
 use crate::client_conn::ClientConn;
+use crate::client_dial::{ClientDial, Dialed};
 use crate::counters::ShardCounters;
 use crate::dispatch::Dispatch;
 use crate::doorbell::Order;
@@ -58,6 +59,8 @@ const DRAIN_ACCEPTS: usize = 256;
 enum Conn<I: Io> {
     Server(Box<ServerConn<I::Socket>>),
     Client(Box<ClientConn<I::Socket>>),
+    /// A client's that is not there yet.
+    Dial(Box<ClientDial>),
 }
 
 struct Entry<I: Io> {
@@ -331,6 +334,7 @@ impl<I: Io> Driver<I> {
                 match conn {
                     Conn::Server(conn) => conn.push_stream(stream),
                     Conn::Client(conn) => conn.push_stream(stream),
+                    Conn::Dial(_) => {}
                 }
             }
         }
@@ -457,25 +461,6 @@ impl<I: Io> Driver<I> {
         self.insert(token, Conn::Server(Box::new(conn)));
     }
 
-    fn connect(&mut self, channel: Rc<ChannelCore>) {
-        let token = self.next_token();
-        let socket = self.shared.io.connect(&channel.address).and_then(|socket| {
-            self.shared.io.watch(&socket, token)?;
-            Ok(socket)
-        });
-        match socket {
-            Ok(socket) => {
-                channel.state.borrow_mut().link = Link::Connecting { token: Some(token) };
-                let conn = ClientConn::new(socket, token, channel, self.shared.now);
-                self.insert(token, Conn::Client(Box::new(conn)));
-            }
-            Err(error) => {
-                let reason = corewire_proto::CloseReason::Transport(error.kind());
-                channel.state.borrow_mut().handle_down(&channel, reason, self.shared.now);
-            }
-        }
-    }
-
     /// Gives a connection its turn; answers whether it received something.
     fn run_connection(&mut self, token: Token, since: Instant) -> bool {
         let Some(entry) = self.conns.get_mut(token.index()).filter(|entry| entry.token == token)
@@ -496,6 +481,14 @@ impl<I: Io> Driver<I> {
         let (after, timer) = match &mut conn {
             Conn::Server(conn) => conn.turn(&mut self.shared, &mut ready),
             Conn::Client(conn) => conn.turn(&mut self.shared, &mut ready),
+            Conn::Dial(dial) => match dial.turn(&mut self.shared) {
+                Dialed::Waiting(timer) => (After::Wait, timer),
+                Dialed::Failed => (After::Drop, None),
+                Dialed::Connected(client) => {
+                    conn = Conn::Client(client);
+                    (After::Wait, None)
+                }
+            },
         };
         if after == After::Drop {
             self.conns.remove(token.index());

@@ -13,7 +13,7 @@ use rustix::net::{
     SocketFlags, SocketType, ipproto, sockopt,
 };
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -137,6 +137,8 @@ impl Io for Epoll {
                 let outcome = rustix::net::connect(&socket, address);
                 (socket, outcome)
             }
+            // The driver has names dialled elsewhere.
+            Address::Name { .. } => return Err(io::ErrorKind::Unsupported.into()),
             Address::Unix(path) => {
                 let socket = stream(AddressFamily::UNIX, None)?;
                 // It is decided at once; a full backlog is `WouldBlock`, and an error here.
@@ -148,6 +150,12 @@ impl Io for Epoll {
             Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn adopt(&mut self, stream: TcpStream) -> io::Result<Self::Socket> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        Ok(stream.into())
     }
 
     fn connected(&mut self, socket: &Self::Socket) -> io::Result<()> {

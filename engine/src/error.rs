@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use corewire_proto::TransportError;
+
 use crate::address::Address;
 
 /// Why something did not start.
@@ -54,6 +56,8 @@ pub enum StartError {
         /// What the operating system says.
         error: io::Error,
     },
+    /// The thread runs a shard already; it cannot run another one within it.
+    OnShard,
     /// A setting that makes no sense.
     Config(String),
     /// An operation of the operating system failed.
@@ -67,8 +71,8 @@ pub enum StartError {
     Shard {
         /// The shard.
         shard: u16,
-        /// What it said.
-        reason: String,
+        /// What it said, with the operating system's number if the error is of there.
+        error: io::Error,
     },
 }
 
@@ -105,19 +109,42 @@ impl fmt::Display for StartError {
                 "{address} is in use by another process; stop that one, or choose another port (0 lets the system choose), or another path"
             ),
             Self::Listen { address, error } => {
-                write!(f, "cannot listen on {address}: {error}; choose an address of this host")
+                write!(f, "cannot listen on {address}: {error}")?;
+                match error.kind() {
+                    io::ErrorKind::AddrNotAvailable => f.write_str("; choose an address of this host"),
+                    _ => tell_remedy(f, error),
+                }
             }
+            Self::OnShard => f.write_str(
+                "this thread runs a shard already, which would stand still meanwhile; await the work here, give it to corewire::spawn, or call block_on_shard on a thread of its own",
+            ),
             Self::Config(text) => f.write_str(text),
-            Self::Io { what, error } => write!(f, "cannot {what}: {error}"),
-            Self::Shard { shard, reason } => write!(f, "shard {shard} did not start: {reason}"),
+            Self::Io { what, error } => {
+                write!(f, "cannot {what}: {error}")?;
+                tell_remedy(f, error)
+            }
+            Self::Shard { shard, error } => {
+                write!(f, "shard {shard} did not start: {error}")?;
+                tell_remedy(f, error)
+            }
         }
+    }
+}
+
+/// What to do about an error of the operating system, where that is known.
+fn tell_remedy(f: &mut fmt::Formatter<'_>, error: &io::Error) -> fmt::Result {
+    match TransportError::from(error).remedy() {
+        Some(remedy) => write!(f, "; {remedy}"),
+        None => Ok(()),
     }
 }
 
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Listen { error, .. } | Self::Io { error, .. } => Some(error),
+            Self::Listen { error, .. } | Self::Io { error, .. } | Self::Shard { error, .. } => {
+                Some(error)
+            }
             _ => None,
         }
     }

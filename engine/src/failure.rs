@@ -19,10 +19,6 @@ pub enum CallFailure {
         /// Whether the request had been handed to the connection.
         sent: bool,
     },
-    /// A fault of the calling code: the call was polled again after it had ended, or waited for after it
-    /// had been polled. This says nothing about the call, which may have run; its outcome is the one that
-    /// was returned before.
-    Reused,
 }
 
 impl CallFailure {
@@ -32,6 +28,17 @@ impl CallFailure {
         Self::NotSent(NotSent::NoConnection(format!(
             "the server at {server} is shutting down; its calls are finished first"
         )))
+    }
+}
+
+/// Why a connect failed: an error that the operating system has a number for, or one of our own.
+#[cfg(any(feature = "shard", feature = "tokio"))]
+pub(crate) fn connect_failure(error: &std::io::Error) -> CloseReason {
+    match error.kind() {
+        _ if error.raw_os_error().is_some() => CloseReason::Transport(error.into()),
+        std::io::ErrorKind::TimedOut => CloseReason::ConnectTimeout,
+        std::io::ErrorKind::NotFound => CloseReason::NameUnknown,
+        _ => CloseReason::Transport(error.into()),
     }
 }
 
@@ -105,6 +112,8 @@ impl std::fmt::Display for NotSent {
 pub enum ConnectError {
     /// The address is none; the text says why.
     Address(String),
+    /// A setting is outside its range; the text says which, what it is, and what is allowed.
+    Setting(String),
     /// There is no connection.
     NotConnected(NotSent),
 }
@@ -112,7 +121,7 @@ pub enum ConnectError {
 impl std::fmt::Display for ConnectError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Address(why) => f.write_str(why),
+            Self::Address(why) | Self::Setting(why) => f.write_str(why),
             Self::NotConnected(why) => why.fmt(f),
         }
     }

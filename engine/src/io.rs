@@ -7,6 +7,7 @@
 use bytes::BytesMut;
 use corewire_codec::SendBuffer;
 use std::io;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::address::{Address, Peer};
@@ -97,6 +98,15 @@ pub trait Io: 'static {
     ///
     /// What the operating system says at once.
     fn connect(&mut self, address: &Address) -> io::Result<Self::Socket>;
+
+    /// Takes over a stream that was connected elsewhere. Only the real one can.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says; `Unsupported` where there are no real sockets.
+    fn adopt(&mut self, _stream: TcpStream) -> io::Result<Self::Socket> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// How a connect ended, once its socket is writable.
     ///

@@ -31,12 +31,15 @@ mod backoff;
 #[cfg(feature = "blocking")]
 pub mod blocking;
 mod config;
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+mod dial;
 mod error;
 mod failure;
 #[cfg(feature = "tokio")]
 mod line;
 #[cfg(any(feature = "shard", feature = "tokio"))]
 mod mailbox;
+mod resolver;
 #[cfg(any(feature = "tokio", feature = "blocking"))]
 mod session;
 mod shard;
@@ -61,6 +64,8 @@ mod calls;
 mod channel;
 #[cfg(feature = "shard")]
 mod client_conn;
+#[cfg(feature = "shard")]
+mod client_dial;
 #[cfg(feature = "shard")]
 mod client_thread;
 #[cfg(feature = "shard")]
@@ -124,9 +129,10 @@ pub use address::{Address, IntoAddress, Peer};
 #[cfg(feature = "shard")]
 pub use budgets::{Budgets, QueueDelay};
 pub use config::{ChannelConfig, Reply};
-pub use corewire_proto::{ClientConfig, CloseReason, StreamKind, Timeouts};
+pub use corewire_proto::{ClientConfig, CloseReason, StreamKind, Timeouts, TransportError};
 pub use error::StartError;
 pub use failure::{CallFailure, ConnectError, NotSent};
+pub use resolver::Resolver;
 pub use shard::{ShardId, ShardInfo, Spin};
 #[cfg(any(feature = "shard", feature = "tokio"))]
 pub use shared::{

@@ -87,10 +87,9 @@ impl Local {
         })
     }
 
-    /// Makes this the thread's mailbox until the guard is dropped.
+    /// Makes this the thread's mailbox until the guard is dropped; then the one before is again.
     pub(crate) fn enter(self: &Rc<Self>) -> Entered {
-        CURRENT.with(|current| current.replace(Some(Rc::clone(self))));
-        Entered
+        Entered { former: CURRENT.with(|current| current.replace(Some(Rc::clone(self)))) }
     }
 
     /// The thread's mailbox, if it is a shard's.
@@ -238,13 +237,16 @@ impl Local {
     }
 }
 
-/// Leaves the mailbox when dropped.
+/// Leaves the mailbox when dropped, and restores the thread's former one.
 #[derive(Debug)]
-pub(crate) struct Entered;
+pub(crate) struct Entered {
+    former: Option<Rc<Local>>,
+}
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let left = CURRENT.try_with(|current| current.replace(None)).ok().flatten();
+        let former = self.former.take();
+        let left = CURRENT.try_with(|current| current.replace(former)).ok().flatten();
         // Channels that still wait to be connected hold this mailbox, and so do streams: let go of them.
         drop(left.map(|local| (local.take_connects(), local.streams.take())));
     }

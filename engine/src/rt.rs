@@ -5,7 +5,7 @@
 //! `docs/ARCHITECTURE.md`).
 
 use glommio::io::{PollState, PollableFd};
-use glommio::{Latency, LocalExecutorBuilder, Placement, Shares};
+use glommio::{GlommioError, Latency, LocalExecutorBuilder, Placement, Shares};
 use rustix::fd::OwnedFd;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -57,8 +57,16 @@ pub(crate) fn run<T>(
         // Glommio ignores it on a thread that is not pinned; a visit then costs a short sleep.
         .spin_before_park(LOOK)
         .make()
-        .map_err(|error| io::Error::other(error.to_string()))?;
+        .map_err(system_error)?;
     Ok(executor.run(future))
+}
+
+/// The error with the system's number, if it has one: glommio's own conversion keeps the text alone.
+fn system_error<T>(error: GlommioError<T>) -> io::Error {
+    match error {
+        GlommioError::EnhancedIoError { source, .. } if source.raw_os_error().is_some() => source,
+        error => error.into(),
+    }
 }
 
 /// Lets the other tasks of the queue, and glommio when it is time, have their turn.
@@ -94,7 +102,7 @@ pub(crate) async fn run_driver<T: 'static>(
         "corewire",
     );
     let task = glommio::spawn_local_into(future, queue);
-    Ok(task.map_err(|error| io::Error::other(error.to_string()))?.await)
+    Ok(task.map_err(system_error)?.await)
 }
 
 /// Sleeps in glommio until the epoll set has news, the mailbox has, or it is time.
@@ -106,7 +114,7 @@ pub(crate) struct Parker {
 
 impl Parker {
     pub(crate) fn new(set: OwnedFd, local: Rc<Local>) -> io::Result<Self> {
-        let set = PollableFd::new(set).map_err(|error| io::Error::other(error.to_string()))?;
+        let set = PollableFd::new(set).map_err(system_error)?;
         Ok(Self { set, registration: PollState::new(), local })
     }
 
@@ -123,9 +131,7 @@ impl Parker {
                 return Poll::Ready(Ok(()));
             }
             match set.poll_readable(context, registration) {
-                Poll::Ready(outcome) => {
-                    Poll::Ready(outcome.map_err(|error| io::Error::other(error.to_string())))
-                }
+                Poll::Ready(outcome) => Poll::Ready(outcome.map_err(system_error)),
                 Poll::Pending => Poll::Pending,
             }
         })

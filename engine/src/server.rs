@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use corewire_codec::Limits;
+use corewire_codec::{Limits, OutOfRange, Range};
 use corewire_proto::{ServerConfig, Timeouts};
 
 use crate::address::Address;
@@ -25,6 +25,7 @@ use crate::doorbell::{Doorbell, Order};
 use crate::error::StartError;
 use crate::executor::{ShardParts, run_with_driver};
 use crate::placement::Placement;
+use crate::resolver::Resolver;
 use crate::shard::{DriverConfig, ShardId, ShardInfo, Spin};
 use crate::supervisor::{Event, Supervisor, Watched};
 use crate::{listener, preflight, signals};
@@ -32,8 +33,9 @@ use crate::{listener, preflight, signals};
 /// Makes a shard's dispatcher, on that shard's thread, or says in a sentence why it cannot.
 pub type MakeDispatch = Arc<dyn Fn(ShardInfo) -> Result<Rc<dyn Dispatch>, String> + Send + Sync>;
 
-/// The longest drain.
-const DRAIN_MAX: Duration = Duration::from_secs(24 * 3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const DRAIN_WITHIN: Range<Duration> = Range::new(Duration::ZERO, DAY);
+const STALL_AFTER: Range<Duration> = Range::new(Duration::from_millis(100), DAY).or_never();
 
 /// What a server is told.
 #[derive(Clone, Debug)]
@@ -57,9 +59,9 @@ pub struct EngineConfig {
     /// 32,768; 0 means that none are taken.
     pub one_way_pending_max: u16,
     /// How long a shard that is awake may go without a turn before its listener is taken out of
-    /// service. Default 5 s.
+    /// service. Default 5 s, 100 ms to 24 h, or [`Duration::MAX`] for never.
     pub stall_after: Duration,
-    /// How long a drain may take. Default 30 s, at most 24 h.
+    /// How long a drain may take. Default 30 s, 0 to 24 h.
     pub drain_within: Duration,
     /// Whether SIGTERM and SIGINT drain, from before the first connection is accepted until the server
     /// has ended; a second signal ends the process at once. Default no: signals are the process's, and
@@ -87,28 +89,20 @@ impl EngineConfig {
     }
 
     fn check(&self) -> Result<(), StartError> {
-        let bad = |text: String| Err(StartError::Config(text));
-        if self.addresses.is_empty() || self.addresses.len() > 1024 {
-            let count = self.addresses.len();
-            return bad(format!(
-                "addresses has {count} entries; give between 1 and 1024, such as 127.0.0.1:7000"
-            ));
-        }
-        if self.backlog == 0 {
-            return bad("backlog is 0; it must be between 1 and 65535".into());
-        }
-        if let Err(text) = self.budgets.check(self.limits.frame_bytes.get() as usize) {
-            return bad(text);
-        }
-        if self.drain_within > DRAIN_MAX {
-            let value = self.drain_within;
-            return bad(format!("drain_within is {value:?}; it must be at most {DRAIN_MAX:?}"));
-        }
-        if self.stall_after < Duration::from_millis(100) {
-            let value = self.stall_after;
-            return bad(format!("stall_after is {value:?}; it must be at least 100 ms"));
-        }
-        Ok(())
+        self.in_range().map_err(|error| StartError::Config(error.to_string()))
+    }
+
+    fn in_range(&self) -> Result<(), OutOfRange> {
+        Range::new(1, 1024)
+            .check("the number of addresses, such as 127.0.0.1:7000,", self.addresses.len())?;
+        Range::new(1, 65_535).check("backlog", self.backlog.into())?;
+        self.spin.check()?;
+        self.timeouts.check()?;
+        self.budgets.check(self.limits.frame_bytes.get() as usize)?;
+        let pending = self.one_way_pending_max.into();
+        Range::new(0, 32_768).check("one_way_pending_max", pending)?;
+        DRAIN_WITHIN.check("drain_within", self.drain_within)?;
+        STALL_AFTER.check("stall_after", self.stall_after)
     }
 }
 
@@ -203,6 +197,15 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
             Address::Tcp(address) => {
                 let (address, group) = listener::listen(*address, cpus.len(), backlog)?;
                 addresses.push(Address::Tcp(address));
+                listeners.iter_mut().zip(group).for_each(|(shard, it)| shard.own.push(it));
+            }
+            Address::Name { host, port } => {
+                let found = Resolver::system().look_up(host, *port);
+                let cannot = |error| StartError::Listen { address: address.clone(), error };
+                let first = found.map_err(cannot)?.into_iter().next();
+                let Some(found) = first else { continue };
+                let (bound, group) = listener::listen(found, cpus.len(), backlog)?;
+                addresses.push(Address::Tcp(bound));
                 listeners.iter_mut().zip(group).for_each(|(shard, it)| shard.own.push(it));
             }
             Address::Unix(path) => {
@@ -319,8 +322,8 @@ impl Drop for Farewell {
     fn drop(&mut self) {
         let reason = match self.outcome.take() {
             Some(Ok(())) => None,
-            Some(Err(error)) => Some(error.to_string()),
-            None => Some("its thread panicked".to_owned()),
+            Some(Err(error)) => Some(error),
+            None => Some(std::io::Error::other("its thread panicked")),
         };
         let _ = self.events.send(Event::Ended { shard: self.shard, reason });
     }
@@ -370,12 +373,17 @@ pub struct ClientShard {
 ///
 /// # Errors
 ///
-/// Why the shard cannot start, with the remedy.
+/// Why the shard cannot start, with the remedy. On a thread that runs a shard already, as in a handler,
+/// it is [`StartError::OnShard`], and that shard goes on.
 pub fn run_on_shard<F, T>(shard: ClientShard, main: impl FnOnce() -> F) -> Result<T, StartError>
 where
     F: Future<Output = T> + 'static,
     T: 'static,
 {
+    if crate::wait::is_shard() {
+        return Err(StartError::OnShard);
+    }
+    shard.spin.check().map_err(|error| StartError::Config(error.to_string()))?;
     if let Some(cpu) = shard.cpu {
         Placement::Cpus(vec![cpu]).cpus()?;
     }

@@ -5,6 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 #[cfg(feature = "shard")]
+use corewire_codec::{OutOfRange, Range};
+#[cfg(feature = "shard")]
 use corewire_proto::ServerConfig;
 
 #[cfg(feature = "shard")]
@@ -45,12 +47,25 @@ pub enum Spin {
     /// not at all on an idle shard, or while another thread wants the core.
     ///
     /// The limit says what a wake-up is worth: with 50 µs the shard rather spins for 50 µs than
-    /// sleeps. It saves next to nothing below 10 µs; more than 1 ms is taken as 1 ms. A shard whose
+    /// sleeps. 0 to 1 s; it saves next to nothing below 10 µs, and more than 1 ms is taken as 1 ms. A shard whose
     /// calls always come within the limit uses its whole core.
     For(Duration),
     /// Never sleep. For a core that nothing else ever runs on: the shard uses all of it even without
     /// a single connection, and shares it badly.
     Always,
+}
+
+#[cfg(feature = "shard")]
+impl Spin {
+    /// Checks the range of the limit.
+    pub(crate) fn check(self) -> Result<(), OutOfRange> {
+        match self {
+            Self::For(limit) => {
+                Range::new(Duration::ZERO, Duration::from_secs(1)).check("spin", limit)
+            }
+            Self::Off | Self::Always => Ok(()),
+        }
+    }
 }
 
 impl FromStr for Spin {

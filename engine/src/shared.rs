@@ -298,6 +298,11 @@ impl Handle {
     }
 }
 
+/// What a call answers that is polled after its end; a future need not bear it.
+fn over() -> CallFailure {
+    CallFailure::NotSent(NotSent::NoConnection("the call has ended already".to_owned()))
+}
+
 impl<E> Stage<E>
 where
     E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
@@ -314,7 +319,7 @@ where
         }
         match self {
             Self::Waiting(waiting) => Ok(waiting),
-            Self::New { .. } | Self::Done => Err(CallFailure::Reused),
+            Self::New { .. } | Self::Done => Err(over()),
         }
     }
 }
@@ -338,9 +343,7 @@ where
 
 impl Waiting {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
-        let Some(receiver) = &mut self.outcome else {
-            return Poll::Ready(Err(CallFailure::Reused));
-        };
+        let Some(receiver) = &mut self.outcome else { return Poll::Ready(Err(over())) };
         let received = ready!(Pin::new(receiver).poll(context));
         self.outcome = None;
         // A completion always gives something before it goes.
@@ -369,7 +372,7 @@ where
 
     fn then(self, done: impl FnOnce(Outcome) + Send + 'static) {
         let Stage::New { handle, head, timeout, encode } = self.stage else {
-            return done(Err(CallFailure::Reused));
+            return done(Err(over()));
         };
         handle.submit(head, timeout, encode, Sink::Callback(Box::new(done)));
     }

@@ -1,6 +1,7 @@
 //! The thread that watches the shards: one that dies or stops turning is reported, and its listener
 //! taken out of service, so that no new client hangs on it.
 
+use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ pub(crate) enum Event {
     /// A shard turns.
     Ready(ShardId),
     /// A shard's thread ended; `None` is a good end.
-    Ended { shard: ShardId, reason: Option<String> },
+    Ended { shard: ShardId, reason: Option<io::Error> },
     /// Drain within this time.
     Stop(Duration),
 }
@@ -160,13 +161,13 @@ impl Supervisor {
                 }
                 Ok(Event::Ended { shard, reason }) => {
                     self.handle_end(shard, None);
-                    let reason = reason.unwrap_or_else(|| "it ended at once".into());
-                    return Err(StartError::Shard { shard: shard.0, reason });
+                    let error = reason.unwrap_or_else(|| io::Error::other("it ended at once"));
+                    return Err(StartError::Shard { shard: shard.0, error });
                 }
                 Ok(Event::Stop(_)) => {}
                 Err(_) => {
-                    let reason = "it did not turn within 30 s".into();
-                    return Err(StartError::Shard { shard: 0, reason });
+                    let error = io::Error::other("it did not turn within 30 s");
+                    return Err(StartError::Shard { shard: 0, error });
                 }
             }
         }
@@ -206,7 +207,7 @@ impl Supervisor {
         }
     }
 
-    fn handle_end(&mut self, id: ShardId, reason: Option<String>) {
+    fn handle_end(&mut self, id: ShardId, reason: Option<io::Error>) {
         let stopping = self.give_up.is_some();
         let Some(shard) = self.shard(id) else { return };
         shard.ended = true;
@@ -214,10 +215,10 @@ impl Supervisor {
             // How it ended is in the event already.
             let _ = thread.join();
         }
-        if let Some(reason) = reason {
+        if let Some(error) = reason {
             shard.stop_listening();
             self.lost += 1;
-            tracing::error!(shard = %id, reason, "the shard died; its listener is closed");
+            tracing::error!(shard = %id, %error, "the shard died; its listener is closed");
         } else if !stopping {
             shard.stop_listening();
             tracing::warn!(shard = %id, "the shard ended without being asked; its listener is closed");

@@ -23,9 +23,11 @@ use tokio::time::Sleep;
 use crate::address::{Address, IntoAddress};
 use crate::backoff::{Backoff, random_seed};
 use crate::config::{ChannelConfig, ONE_WAY_UNSENT_MAX, Reply};
-use crate::failure::{CallFailure, ConnectError, NotSent};
+use crate::dial;
+use crate::failure::{CallFailure, ConnectError, NotSent, connect_failure};
 use crate::line::Line;
 use crate::mailbox::{Bell, Control, Hold, Inbox, Mailbox};
+use crate::resolver::Resolver;
 use crate::session::{RECEIVE_BYTES, SEND_BYTES_MAX, SLICES_MAX, Session};
 use crate::shared::{Command, Completion, SharedChannel};
 
@@ -44,11 +46,12 @@ impl SharedChannel {
     ///
     /// # Errors
     ///
-    /// The address is none, or there is no runtime here.
+    /// The address is none, a setting is outside its range, or there is no runtime here.
     pub fn on_tokio(
         address: impl IntoAddress,
         config: ChannelConfig,
     ) -> Result<Self, ConnectError> {
+        config.check()?;
         let address = address.into_address().map_err(ConnectError::Address)?;
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|_| ConnectError::NotConnected(NotSent::NoRuntime))?;
@@ -85,8 +88,17 @@ enum Stream {
 }
 
 impl Stream {
-    async fn connect(address: Address) -> io::Result<Self> {
+    async fn connect(address: Address, resolver: Resolver, within: Duration) -> io::Result<Self> {
         match address {
+            Address::Name { host, port } => {
+                let dialing = dial::start(&resolver, &host, port, within)?;
+                // The sender is gone without a word only if a resolver panicked.
+                let lost = |_| io::Error::other("the lookup of the server's name panicked");
+                let stream = dialing.await.map_err(lost)??;
+                stream.set_nonblocking(true)?;
+                stream.set_nodelay(true)?;
+                TcpStream::from_std(stream).map(Self::Tcp)
+            }
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
@@ -169,7 +181,7 @@ struct Driver {
     link: Link,
     backoff: Backoff,
     /// How a write failed, and until when the connection is still received from.
-    write_failed: Option<(io::ErrorKind, Instant)>,
+    write_failed: Option<(io::Error, Instant)>,
     /// Calls that wait for a slot or for the connection.
     waiting: Line,
     /// The ids on the wire of calls in flight, by their names.
@@ -310,8 +322,9 @@ impl Driver {
                 ))
             }
             Link::Down { .. } => {
-                let connect = Stream::connect(self.address.clone());
                 let limit = self.config.connect_timeout;
+                let resolver = self.config.resolver.clone();
+                let connect = Stream::connect(self.address.clone(), resolver, limit);
                 self.link = Link::Connecting(Box::pin(async move {
                     let elapsed = |_| io::Error::from(io::ErrorKind::TimedOut);
                     tokio::time::timeout(limit, connect).await.map_err(elapsed)?
@@ -339,11 +352,7 @@ impl Driver {
                     true
                 }
                 Poll::Ready(Err(error)) => {
-                    let reason = match error.kind() {
-                        io::ErrorKind::TimedOut => CloseReason::ConnectTimeout,
-                        kind => CloseReason::Transport(kind),
-                    };
-                    self.handle_down(reason, false, now);
+                    self.handle_down(connect_failure(&error), false, now);
                     true
                 }
             },
@@ -443,10 +452,10 @@ impl Driver {
     /// Writes what there is, first and without asking.
     fn flush(&mut self, context: &mut Context<'_>, now: Instant) {
         let Link::Up { stream, session } = &mut self.link else { return };
-        if let Some((kind, until)) = self.write_failed {
+        if let Some((error, until)) = &self.write_failed {
             session.out.clear();
-            if until <= now {
-                session.handle_error(&kind.into());
+            if *until <= now {
+                session.handle_error(error);
             }
             return;
         }
@@ -466,7 +475,7 @@ impl Driver {
                 }
                 Err(error) => error,
             };
-            self.write_failed = Some((failed.kind(), now + LAST_WORDS));
+            self.write_failed = Some((failed, now + LAST_WORDS));
             return;
         }
     }
@@ -518,7 +527,7 @@ impl Driver {
             Link::Up { session, .. } => session.poll_timeout(),
             _ => None,
         };
-        let last_words = self.write_failed.map(|(_, until)| until);
+        let last_words = self.write_failed.as_ref().map(|(_, until)| *until);
         let Some(at) = [link, self.waiting.deadline(), last_words].into_iter().flatten().min()
         else {
             self.timer = None;

@@ -1,6 +1,7 @@
 //! What a connection's turn works with, whichever end of calls it is.
 
 use corewire_codec::{RecvBuffer, SendBuffer, Status};
+use corewire_proto::TransportError;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -48,7 +49,7 @@ pub(crate) enum Received {
     /// The peer closed its side.
     End,
     /// The transport failed.
-    Failed(io::ErrorKind),
+    Failed(TransportError),
 }
 
 /// How writing went.
@@ -57,7 +58,7 @@ pub(crate) struct Written {
     /// Whether any byte left.
     pub(crate) progress: bool,
     /// How the transport failed; what waited is forgotten then.
-    pub(crate) failed: Option<io::ErrorKind>,
+    pub(crate) failed: Option<TransportError>,
     /// Whether it stopped at the bound of a turn: the socket may take more, and nobody will say so.
     pub(crate) more: bool,
 }
@@ -138,7 +139,7 @@ impl<I: Io> Shared<I> {
                 Received::Bytes
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
-            Err(error) => Received::Failed(error.kind()),
+            Err(error) => Received::Failed(TransportError::from(&error)),
         }
     }
 
@@ -171,7 +172,7 @@ impl<I: Io> Shared<I> {
                     break;
                 }
                 Err(error) => {
-                    written.failed = Some(error.kind());
+                    written.failed = Some(TransportError::from(&error));
                     out.clear();
                 }
             }

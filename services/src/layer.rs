@@ -83,6 +83,16 @@ pub trait Layer: 'static {
     /// What the caller gets in place of its result. At a server the status goes out marked as
     /// refused, at a client as not sent: the handler has not run.
     fn begin(&self, call: &mut CallView<'_>) -> Result<Self::Guard, Status>;
+
+    /// Whether the layer's settings are within their ranges. A server asks before it starts; at a client,
+    /// where nobody asks, a layer that cannot work turns each call away with the same text.
+    ///
+    /// # Errors
+    ///
+    /// One sentence: which setting, what it is, and what is allowed.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// What a [`Layer`] keeps for a call. Dropped without [`end`](Self::end), the call was cancelled, ran

@@ -148,8 +148,8 @@ pub use corewire_codec::{
     MetadataEntry, MetadataError, MethodId, Status, StatusCode, TraceContext, TraceParentError,
 };
 pub use corewire_engine::{
-    Address, ChannelConfig, ConnectError, IntoAddress, MethodName, NotSent, Peer, Pending, ShardId,
-    ShardInfo, Spin, StartError, Transport,
+    Address, ChannelConfig, ConnectError, IntoAddress, MethodName, NotSent, Peer, Pending,
+    Resolver, ShardId, ShardInfo, Spin, StartError, Transport, TransportError,
 };
 pub use corewire_engine::{ClientConfig, CloseReason, Timeouts};
 #[cfg(any(feature = "shard", feature = "tokio"))]

@@ -147,7 +147,7 @@ impl ServerBuilder {
         self
     }
 
-    /// How long a drain may take before what is left is dropped. Default 30 s.
+    /// How long a drain may take before what is left is dropped. Default 30 s, 0 to 24 h.
     #[must_use]
     pub fn drain_within(mut self, drain_within: Duration) -> Self {
         self.config.drain_within = drain_within;
@@ -164,7 +164,7 @@ impl ServerBuilder {
     }
 
     /// How long an awake shard may go without a turn before its listener is taken out of service.
-    /// Default 5 s, at least 100 ms.
+    /// Default 5 s, 100 ms to 24 h, or [`Duration::MAX`] for never.
     #[must_use]
     pub fn stall_after(mut self, stall_after: Duration) -> Self {
         self.config.stall_after = stall_after;

@@ -10,11 +10,11 @@ use corewire::{
 };
 use futures_lite::future::{block_on, poll_fn, yield_now};
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
-use support::fake::{Fake, Manner};
+use support::fake::{Fake, Manner, full_listener};
 use support::service::SubjectClient;
 use support::{PATIENCE, address, builder, until};
 
@@ -94,21 +94,6 @@ async fn nobody_listens<C: Transport>(connect: impl Fn(SocketAddr, ChannelConfig
     for _ in 0..2 {
         assert_not_connected(&client.add(1, 2).await);
     }
-}
-
-/// A listener whose queue is full lets further clients wait for an answer.
-fn full_listener() -> (TcpListener, TcpStream) {
-    let socket = rustix::net::socket(
-        rustix::net::AddressFamily::INET,
-        rustix::net::SocketType::STREAM,
-        None,
-    )
-    .unwrap();
-    rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    rustix::net::listen(&socket, 0).unwrap();
-    let listener = TcpListener::from(socket);
-    let first = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    (listener, first)
 }
 
 async fn a_connect_that_takes_too_long<C: Transport>(

@@ -1,9 +1,10 @@
 //! Why a connection ended.
 
 use core::fmt;
-use std::io;
 
 use corewire_codec::Rule;
+
+use crate::TransportError;
 
 /// Why a connection ended, by who caused it. A closed set, fit for counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,7 +17,9 @@ pub enum CloseReason {
     /// The peer closed its side.
     PeerLeft,
     /// The operating system reports an error of the transport.
-    Transport(io::ErrorKind),
+    Transport(TransportError),
+    /// The server's name has no address, or could not be looked up.
+    NameUnknown,
     /// No connection could be made, or no hello came back, in time.
     ConnectTimeout,
     /// A graceful end: everything was answered.
@@ -46,7 +49,10 @@ impl fmt::Display for CloseReason {
                 f.write_str("the peer says that this side broke a rule unknown here")
             }
             Self::PeerLeft => f.write_str("the peer closed the connection"),
-            Self::Transport(kind) => write!(f, "the transport failed: {kind}"),
+            Self::Transport(error) => write!(f, "the transport failed: {error}"),
+            Self::NameUnknown => {
+                f.write_str("the server's name could not be looked up, or has no address")
+            }
             Self::ConnectTimeout => f.write_str("no connection, or no hello, in time"),
             Self::Drained => f.write_str("drained: every call was answered"),
             Self::DrainDeadline => f.write_str("the drain deadline passed with calls left"),

@@ -2,35 +2,37 @@
 
 use core::time::Duration;
 
-use corewire_codec::{CodecId, HelloRecords, Limits, StreamCredit};
+use corewire_codec::{CodecId, HelloRecords, Limits, OutOfRange, Range, StreamCredit};
 
-/// How long each kind of silence may last. All have a resolution of the caller's timer;
-/// [`Duration::MAX`] means for ever.
+/// How long each kind of silence may last. All have a resolution of the caller's timer, and a
+/// range that is checked when a server starts or a channel is made; [`Duration::MAX`], which each of them
+/// may be, means for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From the connection's start to the peer's whole hello. Default 5 s. At the limit the
+    /// From the connection's start to the peer's whole hello. Default 5 s, 10 ms to 24 h. At the limit the
     /// connection closes with rule 5.
     pub hello: Duration,
-    /// From a frame's first byte to its last. Default 60 s. It bounds how long a peer that sends a
+    /// From a frame's first byte to its last. Default 60 s, 10 ms to 24 h. It bounds how long a peer that sends a
     /// byte at a time can hold a partial frame; a 16 MiB frame needs 280 KB/s to make it. Rule 17.
     pub frame: Duration,
-    /// Silence after which a ping asks whether the peer is there. Default 60 s.
+    /// Silence after which a ping asks whether the peer is there. Default 60 s, 10 ms to 24 h.
     pub ping_after: Duration,
-    /// How long the answer to a ping may take. Default 20 s. Rule 30.
+    /// How long the answer to a ping may take. Default 20 s, 10 ms to 24 h. Rule 30.
     pub ping: Duration,
     /// How long a connection may exist without any call in flight; `None` (the default) is for ever.
-    /// Rule 30.
+    /// 10 ms to 30 days. Rule 30.
     pub idle: Option<Duration>,
-    /// How long the peer may take nothing of what waits for it. Default 30 s. Rule 31.
+    /// How long the peer may take nothing of what waits for it. Default 30 s, 10 ms to 24 h. Rule 31.
     pub write: Duration,
-    /// How old a server lets a connection become; `None` (the default) is for ever. Then it sends a
+    /// How old a server lets a connection become; `None` (the default) is for ever.
+    /// 10 ms to 365 days. Then it sends a
     /// go-away, once, and the calls in flight are finished, so that clients spread over the servers
     /// that there are now. Clients disregard it.
     pub age: Option<Duration>,
-    /// How long the calls of a connection that reached its age may take to finish. Default 30 s. Then
+    /// How long the calls of a connection that reached its age may take to finish. Default 30 s, 0 to 24 h. Then
     /// the connection closes with [`CloseReason::DrainDeadline`](crate::CloseReason).
     pub age_grace: Duration,
-    /// By how much, in percent (0 to 100; default 10), the times of `ping_after` and `age` are
+    /// By how much, in percent (0 to 50; default 10), the times of `ping_after` and `age` are
     /// shortened at most, by another amount for each connection, so that connections that were made
     /// together do not act together. The amounts follow from the seed and the connection's id.
     pub jitter_percent: u8,
@@ -49,6 +51,36 @@ impl Default for Timeouts {
             age_grace: Duration::from_secs(30),
             jitter_percent: 10,
         }
+    }
+}
+
+/// The least time of each kind: shorter ones would keep a core busy with pings, or close connections
+/// whose peers do what they should.
+const SHORT: Duration = Duration::from_millis(10);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const USUAL: Range<Duration> = Range::new(SHORT, DAY).or_never();
+const IDLE: Range<Duration> = Range::new(SHORT, Duration::from_secs(30 * 24 * 3600)).or_never();
+const AGE: Range<Duration> = Range::new(SHORT, Duration::from_secs(365 * 24 * 3600)).or_never();
+const AGE_GRACE: Range<Duration> = Range::new(Duration::ZERO, DAY).or_never();
+/// More than half, and pings would follow each other without a pause.
+const JITTER: Range<usize> = Range::new(0, 50);
+
+impl Timeouts {
+    /// Checks the range of each.
+    ///
+    /// # Errors
+    ///
+    /// Which one is outside its range, what it is, and what is allowed.
+    pub fn check(&self) -> Result<(), OutOfRange> {
+        USUAL.check("timeouts.hello", self.hello)?;
+        USUAL.check("timeouts.frame", self.frame)?;
+        USUAL.check("timeouts.ping_after", self.ping_after)?;
+        USUAL.check("timeouts.ping", self.ping)?;
+        IDLE.check("timeouts.idle", self.idle.unwrap_or(Duration::MAX))?;
+        USUAL.check("timeouts.write", self.write)?;
+        AGE.check("timeouts.age", self.age.unwrap_or(Duration::MAX))?;
+        AGE_GRACE.check("timeouts.age_grace", self.age_grace)?;
+        JITTER.check("timeouts.jitter_percent", self.jitter_percent.into())
     }
 }
 

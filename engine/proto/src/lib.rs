@@ -45,9 +45,11 @@ mod server;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod transport_error;
 
 pub use client::{CallsFailed, ClientConnection, ClientInput, Expired, NoSlot};
 pub use close::CloseReason;
 pub use config::{ClientConfig, ServerConfig, ServerIdentity, Timeouts};
 pub use server::{OneWayDropped, ServerConnection, ServerInput, is_one_way_id};
 pub use streams::{MessageWriter, NotSent, StreamAccounts, StreamKind};
+pub use transport_error::TransportError;

@@ -4,7 +4,6 @@ mod hello;
 mod one_way;
 mod streams;
 
-use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,7 @@ use crate::in_flight::{InFlightTable, slot};
 use crate::jitter::mix;
 use crate::link::{Due, Link};
 use crate::streams::StreamTable;
-use crate::{CloseReason, ServerConfig, ServerIdentity};
+use crate::{CloseReason, ServerConfig, ServerIdentity, TransportError};
 
 pub use self::one_way::{OneWayDropped, is_one_way_id};
 
@@ -443,9 +442,9 @@ impl<T> ServerConnection<T> {
 
     /// The transport failed. After a client's go-away, when everything is answered, that is no fault: who
     /// closes with something unread, a ping say, resets the connection.
-    pub fn handle_error(&mut self, kind: io::ErrorKind) {
+    pub fn handle_error(&mut self, error: impl Into<TransportError>) {
         let left = self.is_left();
-        self.close(if left { CloseReason::Drained } else { CloseReason::Transport(kind) });
+        self.close(if left { CloseReason::Drained } else { CloseReason::Transport(error.into()) });
     }
 
     /// Whether the client said that it makes no more calls, and waits for none.

@@ -295,6 +295,7 @@ fn channel(dice: &Dice, limits: Limits, timeouts: Timeouts) -> ChannelConfig {
         backoff_min: ms(1, 50),
         backoff_max: ms(50, 5_000),
         waiting_max: if dice.chance(200_000) { dice.size(1, 16) } else { 65_536 },
+        ..ChannelConfig::default()
     }
 }
 

@@ -35,18 +35,8 @@ pub struct Call<F> {
     pub(super) request: Request<F>,
     /// The call's place in the line while it waits for a slot.
     pub(super) ticket: Ticket,
-    pub(super) stage: Stage,
-}
-
-/// How far a call is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// Nothing of it was sent.
-    New,
-    /// It is in flight, with this key in the channel's table.
-    Sent(usize),
-    /// Its outcome was returned.
-    Over,
+    /// The call's entry in the channel's table while it is in flight.
+    key: Option<usize>,
 }
 
 /// Nothing in it is pinned: it has no inner future.
@@ -57,7 +47,7 @@ impl<F> fmt::Debug for Call<F> {
         f.debug_struct("Call")
             .field("head", &self.head)
             .field("deadline", &self.deadline)
-            .field("stage", &self.stage)
+            .field("in_flight", &self.key.is_some())
             .finish_non_exhaustive()
     }
 }
@@ -71,8 +61,7 @@ impl<F> Call<F> {
         encode: F,
     ) -> Self {
         let ticket = Ticket { channel, id: None };
-        let request = Request::New(encode);
-        Self { head, timeout, deadline: None, request, ticket, stage: Stage::New }
+        Self { head, timeout, deadline: None, request: Request::New(encode), ticket, key: None }
     }
 }
 
@@ -118,7 +107,7 @@ where
                 match outgoing.write(core, kind, &self.head, &mut self.request) {
                     Ok(()) => {
                         core.local.note_known_wait();
-                        self.stage = Stage::Sent(key);
+                        self.key = Some(key);
                         Poll::Pending
                     }
                     Err(failure) => Poll::Ready(Err(failure)),
@@ -175,17 +164,7 @@ where
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let key = match this.stage {
-            Stage::Sent(key) => key,
-            Stage::New => {
-                let begun = this.begin(context);
-                if begun.is_ready() {
-                    this.stage = Stage::Over;
-                }
-                return begun;
-            }
-            Stage::Over => return Poll::Ready(Err(CallFailure::Reused)),
-        };
+        let Some(key) = this.key else { return this.begin(context) };
         let state = &mut *this.ticket.channel.core().state.borrow_mut();
         // The entry stays until this future takes its outcome or is dropped.
         match state.calls.get_mut(key) {
@@ -195,7 +174,7 @@ where
                 Poll::Pending
             }
             Some(CallState::Done(_)) => {
-                this.stage = Stage::Over;
+                this.key = None;
                 match state.calls.remove(key) {
                     CallState::Done(outcome) => Poll::Ready(outcome),
                     CallState::Waiting { .. } | CallState::Stream(_) => Poll::Pending,
@@ -210,7 +189,7 @@ where
 impl<F> Drop for Call<F> {
     #[inline]
     fn drop(&mut self) {
-        if let Stage::Sent(key) = self.stage {
+        if let Some(key) = self.key {
             let core = self.ticket.channel.core();
             core.state.borrow_mut().abandon(core, key);
         }

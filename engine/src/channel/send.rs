@@ -50,10 +50,7 @@ where
                 body.write_to(frame);
                 Ok(())
             }
-            // A call that was sent is not polled here again, so nothing of this one ever was.
-            Self::Gone => {
-                Err(NotSent::Encode("the code that writes the request panicked".to_owned()))
-            }
+            Self::Gone => Err(NotSent::Encode("the call has ended already".to_owned())),
         }
     }
 

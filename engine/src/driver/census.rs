@@ -23,7 +23,7 @@ impl<I: Io> Driver<I> {
                 Some(Conn::Client(conn)) => {
                     census.client_unread_max = census.client_unread_max.max(conn.unread());
                 }
-                None => {}
+                Some(Conn::Dial(_)) | None => {}
             }
         }
         census

@@ -1,6 +1,6 @@
 //! A bound on the calls that run at once, and which of them are turned away beyond it.
 
-use corewire_codec::{RequestHead, Status};
+use corewire_codec::{Range, RequestHead, Status};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub struct ConcurrencyLimit {
 }
 
 impl ConcurrencyLimit {
-    /// At most `max` calls at once; 0 turns all away. A clone shares the limit.
+    /// At most `max` calls at once, any number; 0 turns all away. A clone shares the limit.
     #[must_use]
     pub fn new(max: usize) -> Self {
         let retry_after = Duration::from_millis(50);
@@ -43,7 +43,8 @@ impl ConcurrencyLimit {
         self
     }
 
-    /// How long callers that are turned away are asked to wait. Default 50 ms.
+    /// How long callers that are turned away are asked to wait. Default 50 ms, 0 to 24 h; a server does
+    /// not start with more.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = wait;
@@ -79,7 +80,13 @@ impl Layer for ConcurrencyLimit {
             false => Err(self.shed(room)),
         }
     }
+
+    fn check(&self) -> Result<(), String> {
+        Ok(RETRY_AFTER.check("ConcurrencyLimit's retry_after", self.retry_after)?)
+    }
 }
+
+const RETRY_AFTER: Range<Duration> = Range::new(Duration::ZERO, Duration::from_secs(24 * 3600));
 
 /// Leave to run, for as long as it lives.
 #[derive(Debug)]

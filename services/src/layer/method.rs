@@ -45,6 +45,9 @@ impl<S: Service, L: Layer> Service for LayeredService<S, L> {
 impl Methods {
     /// Puts a layer around the methods from `from` on.
     pub(crate) fn wrap<L: Layer>(&mut self, from: usize, layer: L) {
+        if let Err(wrong) = layer.check() {
+            self.wrong.get_or_insert(wrong);
+        }
         let layer = Rc::new(layer);
         let spare = Rc::new(Spare::<L::Guard>::default());
         for method in self.list.iter_mut().skip(from) {

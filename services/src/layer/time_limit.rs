@@ -1,6 +1,6 @@
 //! Deadlines for calls whose callers state none, or too much.
 
-use corewire_codec::Status;
+use corewire_codec::{OutOfRange, Range, Status};
 use std::time::Duration;
 
 use super::{CallView, Layer};
@@ -14,19 +14,41 @@ use super::{CallView, Layer};
 pub struct TimeLimit {
     limit: Duration,
     default_only: bool,
+    in_range: bool,
 }
 
+/// A microsecond is the least that a request can say.
+const LIMIT: Range<Duration> =
+    Range::new(Duration::from_micros(1), Duration::from_secs(365 * 24 * 3600)).or_never();
+
 impl TimeLimit {
-    /// No call may take longer; callers may ask for less.
+    /// No call may take longer; callers may ask for less. 1 µs to 365 days, or [`Duration::MAX`] for no
+    /// limit; a server does not start with another value, and a client's calls are turned away.
     #[must_use]
     pub fn at_most(limit: Duration) -> Self {
-        Self { limit, default_only: false }
+        Self::new(limit, false)
     }
 
-    /// Calls without a timeout of their own may take this long; those with one take what it says.
+    /// Calls without a timeout of their own may take this long; those with one take what it says. The same
+    /// range.
     #[must_use]
     pub fn by_default(limit: Duration) -> Self {
-        Self { limit, default_only: true }
+        Self::new(limit, true)
+    }
+
+    fn new(limit: Duration, default_only: bool) -> Self {
+        let in_range = Self::check_limit(limit).is_ok();
+        Self { limit, default_only, in_range }
+    }
+
+    fn check_limit(limit: Duration) -> Result<(), OutOfRange> {
+        LIMIT.check("TimeLimit", limit)
+    }
+
+    #[cold]
+    fn refuse(&self) -> Result<(), Status> {
+        Self::check_limit(self.limit)
+            .map_err(|error| Status::failed_precondition(error.to_string()))
     }
 }
 
@@ -35,9 +57,16 @@ impl Layer for TimeLimit {
 
     #[inline]
     fn begin(&self, call: &mut CallView<'_>) -> Result<(), Status> {
+        if !self.in_range {
+            return self.refuse();
+        }
         if !(self.default_only && call.has_time_limit()) {
             call.limit_time(self.limit);
         }
         Ok(())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        Ok(Self::check_limit(self.limit)?)
     }
 }

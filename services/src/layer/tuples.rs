@@ -48,6 +48,12 @@ macro_rules! tuple {
                 $(let guard = chain(guard, &self.$place, call)?;)+
                 Ok(guard)
             }
+
+            fn check(&self) -> Result<(), String> {
+                self.0.check()?;
+                $(self.$place.check()?;)+
+                Ok(())
+            }
         }
     };
 }

@@ -155,3 +155,18 @@ fn respond(stream: &mut TcpStream, manner: Manner, request: &RequestHead) -> boo
     }
     !matches!(manner, Manner::Break | Manner::GoAwayAndBreak(_))
 }
+
+/// A listener whose queue is full lets further clients wait for an answer.
+pub fn full_listener() -> (TcpListener, TcpStream) {
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
+        None,
+    )
+    .unwrap();
+    rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    rustix::net::listen(&socket, 0).unwrap();
+    let listener = TcpListener::from(socket);
+    let first = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (listener, first)
+}

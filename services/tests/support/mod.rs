@@ -8,10 +8,10 @@
 
 pub mod child;
 pub mod fake;
+pub mod kinds;
 pub mod peer;
 pub mod service;
 pub mod shells;
-pub mod slow;
 pub mod streams;
 
 use corewire::{ClientShard, Placement, Running, Server, ServerBuilder, ShardCounters};

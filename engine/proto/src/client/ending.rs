@@ -1,11 +1,9 @@
 //! How a client's connection ends: go-aways of either side, and the calls that are left.
 
-use std::io;
-
 use corewire_codec::{GoAway, Rule, SendBuffer};
 
 use super::{CallsFailed, ClientConnection, ClientInput, Phase, SlotState, call_id};
-use crate::CloseReason;
+use crate::{CloseReason, TransportError};
 
 impl<T> ClientConnection<T> {
     /// Whether it takes no new calls, because the server or this side is going away.
@@ -73,8 +71,8 @@ impl<T> ClientConnection<T> {
     }
 
     /// The transport failed.
-    pub fn handle_error(&mut self, kind: io::ErrorKind) {
-        self.close(CloseReason::Transport(kind));
+    pub fn handle_error(&mut self, error: impl Into<TransportError>) {
+        self.close(CloseReason::Transport(error.into()));
     }
 
     /// Whether one of the sides is going away and everything is answered: time to close, once what was

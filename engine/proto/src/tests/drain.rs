@@ -87,7 +87,7 @@ fn without_warning_everything_may_have_run() {
     pair.abandon(abandoned);
     pair.client.conn.handle_error(ErrorKind::ConnectionReset);
     pair.client.conn.handle_eof();
-    let reason = CloseReason::Transport(ErrorKind::ConnectionReset);
+    let reason = CloseReason::Transport(ErrorKind::ConnectionReset.into());
     assert_eq!(pair.client.conn.close_reason(), Some(reason), "the first reason stays");
     pair.client.fail_all();
     assert_eq!(pair.outcome(1), Some(&Outcome::Failed { may_have_run: true }));
@@ -189,7 +189,7 @@ fn a_client_that_goes_away_and_breaks_off() {
     pair.settle();
     pair.server.conn.handle_error(ErrorKind::ConnectionReset);
     let reason = pair.server.conn.close_reason();
-    assert_eq!(reason, Some(CloseReason::Transport(ErrorKind::ConnectionReset)));
+    assert_eq!(reason, Some(CloseReason::Transport(ErrorKind::ConnectionReset.into())));
 }
 
 /// A server that was seen to work is come back to at once; one that only greets is not.

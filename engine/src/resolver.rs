@@ -1,0 +1,69 @@
+//! How names become addresses.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+type LookUp = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+/// Looks up the names of servers, anew for each connect. The default asks the operating system.
+///
+/// It runs on a thread of its own, one for each connect by name, so it may block; a connect that waits
+/// for it keeps its time-out all the same.
+#[derive(Clone, Default)]
+pub struct Resolver(Option<Arc<LookUp>>);
+
+impl Resolver {
+    /// Asks the operating system (`getaddrinfo`), which looks into `/etc/hosts` and asks name servers.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::default()
+    }
+
+    /// Asks `look_up` for the addresses of a host, with the port put in. They are tried in the order of
+    /// its answer, the families in turn.
+    #[must_use]
+    pub fn new(
+        look_up: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Some(Arc::new(look_up)))
+    }
+
+    /// All addresses of a name, the best ones first; at least one.
+    pub(crate) fn look_up(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let addresses = match &self.0 {
+            Some(look_up) => look_up(host, port),
+            None => (host, port).to_socket_addrs().map(Iterator::collect),
+        };
+        match addresses {
+            Ok(addresses) if addresses.is_empty() => Err(unknown(host, "it has no address")),
+            Err(error) => Err(unknown(host, &error.to_string())),
+            found => found,
+        }
+    }
+}
+
+fn unknown(host: &str, why: &str) -> io::Error {
+    let text = format!("the name {host} cannot be looked up: {why}");
+    io::Error::new(io::ErrorKind::NotFound, text)
+}
+
+/// Two are equal when they are clones of one, or both the system's.
+impl PartialEq for Resolver {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (None, None) => true,
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Resolver {}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Resolver::new" } else { "Resolver::system" })
+    }
+}
