@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::host::{Fault, FaultKind, Host};
-use crate::journal::{Applied, Journal, Record, applies};
+use crate::journal::{Applied, Journal, Record};
 use crate::plan::{Plan, Setting, Step};
 
 /// What an apply needs beside the plan.
@@ -61,6 +61,9 @@ impl std::error::Error for ApplyError {}
 
 /// Does a plan: each step is announced in the journal, written, and read back. At the first failure everything is taken back.
 ///
+/// `watch` is called with the apply's name once it is in the journal and before anything is written to the machine: it starts
+/// whoever takes the apply back when this program is ended or nobody confirms. If it fails nothing is written.
+///
 /// # Errors
 ///
 /// See [`ApplyError`].
@@ -69,8 +72,15 @@ pub fn apply(
     journal: &mut dyn Journal,
     plan: &Plan,
     options: &ApplyOptions,
+    watch: &mut dyn FnMut(&str) -> Result<(), Fault>,
 ) -> Result<Outcome, ApplyError> {
-    let reasons = objections(host, plan, options);
+    let journaled = journal.records().map_err(ApplyError::Journal)?;
+    let mut reasons = objections(host, plan, options);
+    reasons.extend(journaled.damage());
+    let applies = journaled.applies();
+    for applied in &applies {
+        reasons.extend(applied.is_open(&plan.boot_id).map(|why| format!("{} {why}", applied.id)));
+    }
     if !reasons.is_empty() {
         return Err(ApplyError::Refused(reasons));
     }
@@ -79,14 +89,20 @@ pub fn apply(
     if plan.steps.iter().all(is_there) {
         return Ok(Outcome { id: None, written: 0, already: plan.steps.len() });
     }
-    let count = applies(&journal.records().map_err(ApplyError::Journal)?).len();
-    let id = format!("apply-{}", count + 1);
+    let refuse = |fault: Fault| ApplyError::Refused(vec![fault.to_string()]);
+    journal.reserve(journal_bytes(plan)).map_err(refuse)?;
+    let id = format!("apply-{}", applies.len() + 1);
     let begin = Record::Begin {
         id: id.clone(),
         boot_id: plan.boot_id.clone(),
         unix_seconds: options.unix_seconds,
     };
-    journal.append(&begin).map_err(ApplyError::Journal)?;
+    journal.append(&begin).map_err(refuse)?;
+    if let Err(fault) = watch(&id) {
+        // Nothing is to be taken back; without this record the journal would say that something is.
+        let ended = journal.append(&Record::Ended { id });
+        return Err(ended.map_or_else(ApplyError::Journal, |()| refuse(fault)));
+    }
     let mut outcome = Outcome { id: Some(id.clone()), ..Outcome::default() };
     for (step, number) in plan.steps.iter().zip(0..) {
         match do_step(host, journal, &id, number, plan, step) {
@@ -99,6 +115,24 @@ pub fn apply(
         return Err(roll_back(host, journal, &id, cause));
     }
     Ok(outcome)
+}
+
+/// More than the records of an apply and of its undo take together.
+fn journal_bytes(plan: &Plan) -> u64 {
+    let text = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+    let steps = plan.steps.iter().map(|step| {
+        text(
+            step.setting.to_string().len()
+                + step.old.as_deref().unwrap_or("").len()
+                + step.new.len(),
+        ) * 2
+            + 1024
+    });
+    let kept = plan
+        .kept
+        .iter()
+        .map(|kept| text(kept.setting.to_string().len() + kept.old.len()) * 2 + 512);
+    steps.chain(kept).sum::<u64>() + 4096
 }
 
 fn roll_back(host: &dyn Host, journal: &mut dyn Journal, id: &str, cause: Fault) -> ApplyError {
@@ -120,9 +154,8 @@ fn objections(host: &dyn Host, plan: &Plan, options: &ApplyOptions) -> Vec<Strin
     }
     let moves_irqs = plan.steps.iter().any(|step| matches!(step.setting, Setting::Irq { .. }));
     let irqbalance = host.processes(&["irqbalance"]).unwrap_or_default();
-    if let (true, false, Some((pid, _))) =
-        (moves_irqs, options.irqbalance_is_banned, irqbalance.first())
-    {
+    let is_banned = options.irqbalance_is_banned || plan.irqbalance_is_banned;
+    if let (true, false, Some((pid, _))) = (moves_irqs, is_banned, irqbalance.first()) {
         reasons.push(format!("irqbalance (process {pid}) would move the interrupts again; ban the card and say --irqbalance-is-banned"));
     }
     for step in &plan.steps {
@@ -219,7 +252,8 @@ pub fn undo(
     id: &str,
     force: bool,
 ) -> Result<UndoReport, Fault> {
-    let all = applies(&journal.records()?);
+    let journaled = journal.records()?;
+    let all = journaled.applies();
     let Some(applied) = all.iter().rev().find(|applied| applied.id == id) else {
         return Err(Fault::new(format!("journal, {id}"), FaultKind::Missing));
     };
@@ -237,9 +271,28 @@ pub fn undo(
         }
     }
     if report.left.is_empty() {
-        journal.append(&Record::Ended { id: id.to_owned() })?;
+        note(journal, Record::Ended { id: id.to_owned() }, &mut report)?;
     }
+    report.left.extend(journaled.damage());
     Ok(report)
+}
+
+/// Writes a record of an undo. A journal that takes no more, on a full disk, must not keep values from being put back: that they
+/// are is seen by reading them, so that the undo can be run again.
+fn note(journal: &mut dyn Journal, record: Record, report: &mut UndoReport) -> Result<(), Fault> {
+    match journal.append(&record) {
+        Err(fault) if fault.kind == FaultKind::Killed => Err(fault),
+        Err(fault) => {
+            let line = format!(
+                "{fault}; the values were put back all the same, run `corewire-tune undo` again once there is room"
+            );
+            if !report.left.contains(&line) {
+                report.left.push(line);
+            }
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 fn undo_step(
@@ -254,9 +307,9 @@ fn undo_step(
     let now = match setting.read(host) {
         Ok(now) => now,
         Err(fault) if fault.kind == FaultKind::Killed => return Err(fault),
-        // A queue that is gone took the value with it.
+        // A queue or a card that is gone took the value with it.
         Err(fault) if fault.kind == FaultKind::Missing => {
-            return journal.append(&Record::Undone { id: id(), step: number });
+            return note(journal, Record::Undone { id: id(), step: number }, report);
         }
         Err(fault) => {
             report.left.push(fault.to_string());
@@ -270,7 +323,7 @@ fn undo_step(
         return Ok(());
     }
     if !is_old {
-        journal.append(&Record::Undoing { id: id(), step: number })?;
+        note(journal, Record::Undoing { id: id(), step: number }, report)?;
         if let Err(fault) = put_back(host, setting, old) {
             if fault.kind == FaultKind::Killed {
                 return Err(fault);
@@ -295,7 +348,7 @@ fn undo_step(
             return Ok(());
         }
     }
-    journal.append(&Record::Undone { id: id(), step: number })
+    note(journal, Record::Undone { id: id(), step: number }, report)
 }
 
 /// Puts a value back and reads it. Answers whether it had to be written.

@@ -15,7 +15,21 @@ pub fn capture(host: &dyn Host, scope: &Scope, comment: &str) -> Result<Archive,
     archive.comment = comment.to_owned();
     // Of the processor only the flags are looked at, and of the process only where it may run; the rest is nobody's business.
     keep_lines(&mut archive, "/proc/cpuinfo", "flags", 1);
-    keep_lines(&mut archive, "/proc/self/status", "Cpus_allowed_list", 1);
+    keep_lines(&mut archive, "/proc/modules", "nf_tables ", 1);
+    let statuses: Vec<String> = archive
+        .first
+        .files
+        .keys()
+        .filter(|path| {
+            path.starts_with("/proc/")
+                && path.ends_with("/status")
+                && path.matches('/').count() == 3
+        })
+        .cloned()
+        .collect();
+    for path in statuses {
+        keep_lines(&mut archive, &path, "Cpus_allowed_list", 1);
+    }
     // A boot's name is nobody's business either; without it no plan made from the capture can be applied anywhere.
     let boot_id = "/proc/sys/kernel/random/boot_id";
     if let Some(text) = archive.first.files.get_mut(boot_id) {

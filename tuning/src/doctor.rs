@@ -8,7 +8,7 @@ mod queues;
 mod system;
 mod text;
 
-pub use catalogue::{CATALOGUE, Entry, catalogue_markdown, entry};
+pub use catalogue::{Entry, catalogue, entry};
 pub(crate) use drops::counts_full_ring;
 pub use finding::{Evidence, Finding, Severity};
 pub use text::{card_line, report_text};
@@ -39,6 +39,31 @@ impl Report {
     pub fn has(&self, id: &str) -> bool {
         self.findings.iter().any(|finding| finding.id == id)
     }
+}
+
+/// The version of every JSON form that this program writes, except the plan file, which has its own.
+pub const JSON_VERSION: u32 = 1;
+
+/// The report as programs read it: findings with the machine and the cards that they are about.
+#[must_use]
+pub fn report_json(snapshot: &Snapshot, report: &Report) -> serde_json::Value {
+    let cards: Vec<serde_json::Value> = snapshot
+        .nics
+        .iter()
+        .map(|nic| {
+            serde_json::json!({
+                "iface": nic.name, "kind": nic.kind, "driver": nic.driver, "node": nic.node, "megabits": nic.speed,
+                "rx_queues": nic.rx.len(), "tx_queues": nic.tx.len(), "interrupts": nic.vectors.len(),
+                "interrupts_found_by": nic.vector_method, "device": nic.device,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "version": JSON_VERSION, "kernel": snapshot.kernel, "cpus_online": snapshot.cpus.online.to_string(),
+        "cpus_usable": snapshot.cpus.local(None).to_string(),
+        "seconds": snapshot.second.as_ref().map_or(0.0, |(period, _)| period.as_secs_f64()),
+        "cards": cards, "findings": report.findings, "not_readable": report.not_readable,
+    })
 }
 
 /// What a check sees, and where it puts what it finds.

@@ -1,8 +1,7 @@
-//! Everything the tool asks of a machine, behind one trait, so that the same code runs on a real host, on a copied tree of files
-//! and on a machine in memory that tests break on purpose.
+//! Everything the tool asks of a machine, behind one trait, so that the same code runs on a real host, on a copied tree of files,
+//! on a capture, and on the machines of the tests.
 
 mod archive;
-mod fake;
 mod fault;
 mod netlink;
 mod nic;
@@ -12,13 +11,15 @@ mod tree;
 
 use std::time::Duration;
 
-pub use archive::{Archive, ArchiveError, Moment};
-pub use fake::{FakeHost, Sabotage, settings_by_name};
+pub use archive::{Archive, ArchiveError, ArchiveHost, Moment};
 pub use fault::{Fault, FaultKind};
 pub use nic::{Knob, NicFacts};
 pub use real::RealHost;
 pub use recorder::Recorder;
 pub use tree::TreeHost;
+
+/// What is no file: the number of nftables rules, which [`Host::read`] gives under this name.
+pub const NFTABLES_RULES: &str = "/netlink/nftables/rules";
 
 /// A machine, or what stands for one.
 ///

@@ -3,16 +3,15 @@
 //! One JSON object a line in `journal.jsonl`, each flushed to the disk before the write that it announces. A program that is ended
 //! at any point therefore leaves at most one announced write that did not happen, and undo finds out by reading the value.
 
-use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::host::{Fault, FaultKind, Sabotage};
+use crate::host::{Fault, FaultKind};
 use crate::plan::Setting;
 
 /// One line of the journal.
@@ -99,12 +98,60 @@ pub trait Journal {
     /// When it cannot be stored. Then the write that it announces must not happen.
     fn append(&mut self, record: &Record) -> Result<(), Fault>;
 
-    /// All records so far. Lines that were cut off by the end of a program are left out: no write followed them.
+    /// Keeps so many bytes for records to come, so that a disk that fills up meanwhile cannot stop an undo.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room. Then nothing must be written to the machine.
+    fn reserve(&mut self, bytes: u64) -> Result<(), Fault>;
+
+    /// All records so far.
     ///
     /// # Errors
     ///
     /// When they cannot be read.
-    fn records(&self) -> Result<Vec<Record>, Fault>;
+    fn records(&self) -> Result<Journaled, Fault>;
+}
+
+/// What a journal holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Journaled {
+    /// The records, in order.
+    pub records: Vec<Record>,
+    /// Numbers of lines, from 1, that are no records. Something damaged them: what they announced is not known.
+    pub damaged: Vec<usize>,
+}
+
+impl Journaled {
+    /// Reads a journal's text. A last line without its end was cut off by the end of a program and is left out: the write that it
+    /// announces did not happen.
+    #[must_use]
+    pub fn from_text(text: &str) -> Self {
+        let mut journaled = Self::default();
+        let whole = text.rfind('\n').map_or(0, |at| at + 1);
+        for (line, number) in text[..whole].lines().zip(1..).filter(|(line, _)| !line.is_empty()) {
+            match serde_json::from_str(line) {
+                Ok(record) => journaled.records.push(record),
+                Err(_) => journaled.damaged.push(number),
+            }
+        }
+        journaled
+    }
+
+    /// The applies, in order.
+    #[must_use]
+    pub fn applies(&self) -> Vec<Applied> {
+        applies(&self.records)
+    }
+
+    /// What to say of damaged lines; `None` when there are none.
+    #[must_use]
+    pub fn damage(&self) -> Option<String> {
+        let lines: Vec<String> = self.damaged.iter().map(usize::to_string).collect();
+        (!lines.is_empty()).then(|| {
+            format!("journal.jsonl is damaged in line {}: what it says is not known and cannot be taken back by the tool", lines.join(", "))
+        })
+    }
 }
 
 /// The journal in a directory, locked against other runs of the program.
@@ -132,19 +179,15 @@ impl FileJournal {
             .write(true)
             .open(dir.join("lock"))
             .map_err(fail)?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-            Fault::new(
-                dir.join("lock").to_string_lossy(),
-                FaultKind::Refused("another run holds the lock".to_owned()),
-            )
-        })?;
+        lock_exclusively(&lock, &dir.join("lock"))?;
         let mut file =
             OpenOptions::new().create(true).append(true).read(true).open(&path).map_err(fail)?;
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(fail)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(fail)?;
         // A line that was cut off must not swallow the next one.
-        if !text.is_empty() && !text.ends_with('\n') {
-            file.write_all(b"\n").map_err(fail)?;
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        if whole < bytes.len() {
+            file.set_len(whole as u64).map_err(fail)?;
         }
         Ok(Self { path, file, _lock: lock })
     }
@@ -154,21 +197,37 @@ impl FileJournal {
     /// # Errors
     ///
     /// When the file is there and cannot be read.
-    pub fn peek(dir: &Path) -> Result<Vec<Record>, Fault> {
+    pub fn peek(dir: &Path) -> Result<Journaled, Fault> {
         let path = dir.join("journal.jsonl");
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(parse(&text)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Journaled::from_text(&String::from_utf8_lossy(&bytes))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Journaled::default()),
             Err(error) => Err(Fault::from_io(&path.to_string_lossy(), &error)),
         }
     }
 }
 
-fn parse(text: &str) -> Vec<Record> {
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+/// Takes the lock that a file stands for, until the file is closed.
+pub(crate) fn lock_exclusively(file: &File, path: &Path) -> Result<(), Fault> {
+    flock(file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| {
+        let shown = path.to_string_lossy();
+        if errno == Errno::WOULDBLOCK {
+            Fault::new(shown, FaultKind::Refused(HELD.to_owned()))
+        } else {
+            Fault::from_io(&shown, &errno.into())
+        }
+    })
 }
 
-fn line_of(record: &Record) -> Result<String, Fault> {
+/// What a fault says when somebody else holds a lock.
+pub(crate) const HELD: &str = "another run holds the lock";
+
+/// A record as one line of a journal.
+///
+/// # Errors
+///
+/// Never for a record of this program.
+pub fn line_of(record: &Record) -> Result<String, Fault> {
     let line = serde_json::to_string(record)
         .map_err(|error| Fault::format("journal", error.to_string()))?;
     Ok(line + "\n")
@@ -181,48 +240,20 @@ impl Journal for FileJournal {
         result.map_err(|error| Fault::from_io(&self.path.to_string_lossy(), &error))
     }
 
-    fn records(&self) -> Result<Vec<Record>, Fault> {
-        let text = fs::read_to_string(&self.path)
+    fn reserve(&mut self, bytes: u64) -> Result<(), Fault> {
+        let fail = |error: std::io::Error| Fault::from_io(&self.path.to_string_lossy(), &error);
+        let end = self.file.metadata().map_err(fail)?.len();
+        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, end, bytes) {
+            // Not every file system can promise room; there the promise is only that there was some.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+            Err(errno) => Err(fail(errno.into())),
+        }
+    }
+
+    fn records(&self) -> Result<Journaled, Fault> {
+        let bytes = fs::read(&self.path)
             .map_err(|error| Fault::from_io(&self.path.to_string_lossy(), &error))?;
-        Ok(parse(&text))
-    }
-}
-
-/// A journal in memory that can be ended in the middle of a line, for tests.
-#[derive(Debug, Clone, Default)]
-pub struct MemoryJournal {
-    text: Rc<RefCell<String>>,
-    sabotage: Sabotage,
-}
-
-impl MemoryJournal {
-    /// An empty journal that dies together with what else listens to `sabotage`.
-    #[must_use]
-    pub fn new(sabotage: Sabotage) -> Self {
-        Self { text: Rc::default(), sabotage }
-    }
-}
-
-impl Journal for MemoryJournal {
-    fn append(&mut self, record: &Record) -> Result<(), Fault> {
-        let line = line_of(record)?;
-        let mut text = self.text.borrow_mut();
-        if let Err(fault) = self.sabotage.step("journal") {
-            // What a real file would hold after the end: the beginning of the line, once.
-            if text.is_empty() || text.ends_with('\n') {
-                text.push_str(&line[..line.len() / 2]);
-            }
-            return Err(fault);
-        }
-        if !text.is_empty() && !text.ends_with('\n') {
-            text.push('\n');
-        }
-        text.push_str(&line);
-        Ok(())
-    }
-
-    fn records(&self) -> Result<Vec<Record>, Fault> {
-        Ok(parse(&self.text.borrow()))
+        Ok(Journaled::from_text(&String::from_utf8_lossy(&bytes)))
     }
 }
 
@@ -249,6 +280,20 @@ pub struct Applied {
     pub undone: Vec<u32>,
     /// Whether all of it is taken back.
     pub is_ended: bool,
+}
+
+impl Applied {
+    /// Why no other apply may begin before this one is settled; `None` when it is.
+    #[must_use]
+    pub fn is_open(&self, boot_id: &str) -> Option<&'static str> {
+        if self.is_ended || self.boot_id != boot_id || (self.is_complete && self.is_confirmed) {
+            None
+        } else if self.is_complete {
+            Some("waits for `corewire-tune confirm` or `corewire-tune undo`")
+        } else {
+            Some("was cut off; run `corewire-tune undo`")
+        }
+    }
 }
 
 /// All applies of a journal, in order.
@@ -315,7 +360,17 @@ mod tests {
         let mut journal = FileJournal::open(dir.path()).unwrap();
         let ended = Record::Ended { id: "a".to_owned() };
         journal.append(&ended).unwrap();
-        assert_eq!(journal.records().unwrap(), [Record::Complete { id: "a".to_owned() }, ended]);
+        let journaled = journal.records().unwrap();
+        assert_eq!(journaled.records, [Record::Complete { id: "a".to_owned() }, ended]);
+        assert_eq!(journaled.damage(), None);
+    }
+
+    #[test]
+    fn a_damaged_line_is_named() {
+        let text = "{\"record\":\"complete\",\"id\":\"a\"}\ngarbage\n{\"record\":\"confirmed\",\"id\":\"a\"}\n";
+        let journaled = Journaled::from_text(text);
+        assert_eq!((journaled.records.len(), journaled.damaged.as_slice()), (2, &[2][..]));
+        assert!(journaled.damage().unwrap().contains("line 2"));
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod cli;
 pub mod doctor;
 pub mod host;
 pub mod journal;
+pub mod lock;
 pub mod parse;
 pub mod placement;
 pub mod plan;

@@ -5,5 +5,7 @@ mod interrupts;
 mod small;
 
 pub use counters::{CpuTimes, SoftnetRow, Stat, netstat, softirqs, softnet, stat};
-pub use interrupts::{IrqLine, VectorName, VectorRole, interrupts, vector_name};
+pub use interrupts::{
+    IrqLine, QueueName, VectorName, VectorRole, interrupts, names_owner, vector_name,
+};
 pub use small::{bracketed, limit, number, thread_times};

@@ -1,7 +1,8 @@
 //! Which shard runs on which CPU and is fed by which queue of which card.
 //!
-//! The engine and the tuning tool must never disagree about placement, so both use this module: the tool writes a
-//! [`Placement`] as `placement.toml`, `doctor` reads it (the engine is to), and where there is no file both call [`derive()`] on the same facts.
+//! The engine and the tuning tool must not disagree about placement, so it is written down: the tool writes a
+//! [`Placement`] as `placement.toml` and judges a host against it, and [`derive()`] makes one where there is none. The engine is told its
+//! CPUs by `--cores` or `Placement::Cpus`.
 //! The module knows nothing else of the tool (no host, no doctor), so that it can become a crate of its own by moving the folder.
 //!
 //! ```
@@ -17,6 +18,6 @@ mod cpu_set;
 mod derive;
 mod file;
 
-pub use cpu_set::{CpuSet, CpuSetError};
+pub use cpu_set::{CpuOrder, CpuSet, CpuSetError};
 pub use derive::{CpuPlace, DeriveError, Layout, Options, QueueLimits, Topology, derive};
 pub use file::{Placement, PlacementError, QueueMap, Shard};

@@ -95,6 +95,8 @@ impl FromStr for Goal {
 pub struct PlanOptions {
     /// How to place shards, where no placement is given.
     pub derive: placement::Options,
+    /// Whether the operator named the interfaces. Without that there must be one card, or one bond.
+    pub is_named: bool,
     /// The placement to reach.
     pub given: Option<Placement>,
     /// Only these topics; all where empty.
@@ -157,6 +159,9 @@ pub struct Plan {
     pub kept: Vec<Kept>,
     /// What was left out, and why.
     pub left_out: Vec<String>,
+    /// Whether irqbalance was told to leave all interrupts of the plan alone.
+    #[serde(default)]
+    pub irqbalance_is_banned: bool,
     /// The placement that the engine should use.
     pub placement: Placement,
 }
@@ -168,6 +173,10 @@ pub enum PlanError {
     Placement(DeriveError),
     /// The given placement does not fit this machine.
     Misfit(String),
+    /// No card to plan for.
+    NoCard,
+    /// Several cards that are no parts of one bond: which one is the engine's?
+    SeveralCards(Vec<String>),
     /// A plan file that is not one.
     Form(String),
 }
@@ -177,6 +186,14 @@ impl fmt::Display for PlanError {
         match self {
             Self::Placement(error) => write!(f, "no placement: {error}"),
             Self::Misfit(why) => write!(f, "the placement does not fit this machine: {why}"),
+            Self::NoCard => f.write_str(
+                "no network card was selected, so there is nothing to plan; name one with --iface",
+            ),
+            Self::SeveralCards(cards) => write!(
+                f,
+                "several cards are up; name the engine's with --iface (it may be repeated):\n  {}",
+                cards.join("\n  ")
+            ),
             Self::Form(why) => write!(f, "not a plan: {why}"),
         }
     }
@@ -216,14 +233,24 @@ impl Plan {
 ///
 /// When no placement follows, or the given one uses CPUs that this machine does not have.
 pub fn make(snapshot: &Snapshot, options: &PlanOptions) -> Result<Plan, PlanError> {
+    if snapshot.cards().next().is_none() {
+        return Err(PlanError::NoCard);
+    }
+    if !options.is_named {
+        let cards: Vec<_> = snapshot.cards().collect();
+        let is_one = cards
+            .windows(2)
+            .all(|pair| pair[0].master.is_some() && pair[0].master == pair[1].master);
+        if !is_one && options.given.is_none() {
+            return Err(PlanError::SeveralCards(
+                cards.into_iter().map(doctor::card_line).collect(),
+            ));
+        }
+    }
     let placement = match &options.given {
         Some(given) => {
-            let outside = given.all_cpus().minus(&snapshot.cpus.online);
-            if !outside.is_empty() {
-                return Err(PlanError::Misfit(format!(
-                    "it uses CPUs {outside}, online are {}",
-                    snapshot.cpus.online
-                )));
+            if let Some(why) = snapshot.misfit(given) {
+                return Err(PlanError::Misfit(why));
             }
             given.clone()
         }
@@ -233,7 +260,7 @@ pub fn make(snapshot: &Snapshot, options: &PlanOptions) -> Result<Plan, PlanErro
                 // A number of queues that is asked for also holds for cards that would otherwise be left as they are.
                 for (limit, nic) in limits.iter_mut().zip(snapshot.cards()) {
                     if let Some((_, _, max)) = nic.channels() {
-                        limit.queues_max = max;
+                        limit.queues_max = max.min(nic.hash_limit().unwrap_or(max));
                         limit.fixed = false;
                     }
                 }
@@ -252,6 +279,9 @@ pub fn make(snapshot: &Snapshot, options: &PlanOptions) -> Result<Plan, PlanErro
         steps,
         kept,
         left_out,
+        irqbalance_is_banned: snapshot
+            .cards()
+            .all(|nic| !nic.has_vectors() || snapshot.irqbalance_leaves(nic)),
         placement,
     })
 }

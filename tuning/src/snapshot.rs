@@ -6,6 +6,7 @@ mod cpus;
 mod engine;
 mod reader;
 mod sampler;
+mod vectors;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,9 +17,10 @@ pub use counters::{Counters, Rate};
 pub use cpus::Cpus;
 pub use engine::{Engine, EngineThread};
 pub use sampler::Sampler;
+pub(crate) use vectors::action;
 
 use crate::host::{Fault, Host};
-use crate::placement::{QueueLimits, Topology};
+use crate::placement::{CpuSet, Placement, QueueLimits, Topology};
 use reader::Reader;
 
 /// What to read, and for how long to watch.
@@ -55,6 +57,8 @@ pub struct Snapshot {
     pub values: BTreeMap<String, String>,
     /// The process id of irqbalance, if it runs.
     pub irqbalance: Option<u32>,
+    /// What irqbalance was told to leave alone: its arguments, its configuration, and its policy script, as one text.
+    pub irqbalance_bans: String,
     /// `.link` files of udev that set interrupt affinity, by path.
     pub udev_irq_policies: Vec<String>,
     /// The engine's process, if it was asked for.
@@ -68,8 +72,11 @@ pub struct Snapshot {
 }
 
 /// Single files that the doctor looks at, where the kernel has them.
-pub(crate) const VALUES: [&str; 24] = [
+pub(crate) const VALUES: [&str; 27] = [
+    crate::host::NFTABLES_RULES,
+    "/proc/modules",
     "/proc/sys/kernel/io_uring_disabled",
+    "/proc/sys/kernel/io_uring_group",
     "/proc/sys/kernel/numa_balancing",
     "/proc/sys/net/core/busy_poll",
     "/proc/sys/net/core/busy_read",
@@ -119,16 +126,18 @@ impl Snapshot {
         });
         let names = card::select(&mut reader, &scope.ifaces)?;
         let mut first = Counters::read(&mut reader, &cpus)?;
-        let nics = names
+        let processes = host.processes(&["irqbalance", "ksoftirqd/", "napi/"]).unwrap_or_default();
+        let nics: Vec<Nic> = names
             .iter()
-            .map(|name| Nic::read(&mut reader, name, &first.interrupts))
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|name| Nic::read(&mut reader, name, &first.interrupts, &processes))
+            .collect();
         for nic in &nics {
             first.add_card(&mut reader, &nic.name, &nic.facts.stats);
         }
-        let processes = host.processes(&["irqbalance", "ksoftirqd/"]).unwrap_or_default();
         first.add_ksoftirqd(&mut reader, &processes);
-        let engine = scope.engine_pid.map(|pid| Engine::read(&mut reader, pid));
+        let engine = scope.engine_pid.map(|pid| Engine::read(&mut reader, pid)).transpose()?;
+        let irqbalance =
+            processes.iter().find(|(_, name)| name == "irqbalance").map(|(pid, _)| *pid);
         let udev_irq_policies = udev_policies(&mut reader);
         let second = if scope.sample.is_zero() {
             None
@@ -153,10 +162,10 @@ impl Snapshot {
             is_virtual,
             nics,
             values,
-            irqbalance: processes
-                .iter()
-                .find(|(_, name)| name == "irqbalance")
-                .map(|(pid, _)| *pid),
+            irqbalance_bans: irqbalance
+                .map(|pid| irqbalance_bans(&mut reader, pid))
+                .unwrap_or_default(),
+            irqbalance,
             udev_irq_policies,
             engine,
             first,
@@ -192,6 +201,44 @@ impl Snapshot {
         self.nics.iter().filter(|nic| nic.lowers.is_empty())
     }
 
+    /// Whether irqbalance was told to leave a card's interrupts alone: each by number, all by the driver, or by a policy script that
+    /// names the card's device.
+    #[must_use]
+    pub fn irqbalance_leaves(&self, nic: &Nic) -> bool {
+        let (arguments, scripts) =
+            self.irqbalance_bans.split_once('\n').unwrap_or((&self.irqbalance_bans, ""));
+        let has = |word: String| arguments.split_whitespace().any(|other| other == word);
+        let by_driver = nic.driver.as_ref().is_some_and(|driver| has(format!("--banmod={driver}")));
+        let by_number = nic.has_vectors()
+            && nic.vectors.iter().all(|vector| has(format!("--banirq={}", vector.irq)));
+        let address = nic
+            .device
+            .as_deref()
+            .and_then(|path| path.rsplit('/').find(|part| part.matches(':').count() == 2));
+        let by_script = address
+            .is_some_and(|address| scripts.contains(address) && scripts.contains("ban=true"));
+        by_driver || by_number || by_script
+    }
+
+    /// Why a placement cannot be used here: other CPUs, or CPUs that may not be used. `None` when it fits.
+    #[must_use]
+    pub fn misfit(&self, placement: &Placement) -> Option<String> {
+        let usable: CpuSet = self.cpus.topology.cpus.iter().map(|place| place.cpu).collect();
+        let outside = placement.all_cpus().minus(&usable);
+        if !outside.is_empty() {
+            return Some(format!(
+                "it uses CPUs {outside}, which are offline or not in this control group's cpuset; usable are {usable}"
+            ));
+        }
+        let digest = self.cpus.topology.digest();
+        (!placement.topology.is_empty() && placement.topology != digest).then(|| {
+            format!(
+                "it was written for other CPUs, cores or nodes (digest {}, here {digest}); write it anew with --emit-placement",
+                placement.topology
+            )
+        })
+    }
+
     /// What a placement needs to know of the CPUs: those that are online and allowed, without the isolated ones that nobody named.
     #[must_use]
     pub fn topology(&self) -> Topology {
@@ -201,8 +248,44 @@ impl Snapshot {
     /// What a placement needs to know of the cards.
     #[must_use]
     pub fn queue_limits(&self) -> Vec<QueueLimits> {
-        self.cards().map(Nic::queue_limits).collect()
+        let rate = self.rate();
+        let traffic = |irq: u32| rate.map_or(0, |rate| rate.interrupts(irq).values().sum());
+        self.cards().map(|nic| nic.queue_limits(&traffic)).collect()
     }
+}
+
+/// Everything that tells irqbalance what to leave alone. `--banirq=`, `--banmod=`, and the text of a policy script are looked for.
+fn irqbalance_bans(reader: &mut Reader<'_>, pid: u32) -> String {
+    let mut text = reader
+        .optional_quiet(&format!("/proc/{pid}/cmdline"))
+        .unwrap_or_default()
+        .replace('\0', " ");
+    for path in ["/etc/default/irqbalance", "/etc/sysconfig/irqbalance"] {
+        for line in reader.optional_quiet(path).unwrap_or_default().lines() {
+            if !line.trim_start().starts_with('#') {
+                text.push_str(&format!(" {}", line.replace(['"', '\''], " ")));
+            }
+        }
+    }
+    let scripts: Vec<String> = text
+        .split_whitespace()
+        .filter_map(|word| {
+            word.strip_prefix("--policyscript=").or_else(|| word.strip_prefix("-l="))
+        })
+        .map(str::to_owned)
+        .collect();
+    for script in scripts {
+        let names = reader.list(&script);
+        let files = if names.is_empty() {
+            vec![script]
+        } else {
+            names.iter().map(|name| format!("{script}/{name}")).collect()
+        };
+        for file in files {
+            text.push_str(&format!("\n{}", reader.optional_quiet(&file).unwrap_or_default()));
+        }
+    }
+    text
 }
 
 /// `.link` files that tell udev to move interrupts of network cards.

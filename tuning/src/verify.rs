@@ -3,12 +3,10 @@
 mod figures;
 mod report;
 mod strip;
-mod svg;
 
 pub use figures::{Spread, noise_threshold};
 pub use report::{Comparison, CpuFigures, Judgement, VerifyReport, compare, judge};
 pub use strip::heat_strip;
-pub use svg::svg;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -56,5 +54,7 @@ pub fn verify(
     let online = sampler.online().clone();
     let drivers: BTreeMap<String, String> = sampler.drivers().clone();
     let options = VerifyOptions { ifaces: sampler.ifaces().to_vec(), ..options.clone() };
-    Ok(judge(&samples, &online, &drivers, &options))
+    let mut report = judge(&samples, &online, &drivers, &options);
+    report.kernel = host.read("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
+    Ok(report)
 }

@@ -7,12 +7,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use common::fake::FakeHost;
 use common::{Machine, classes};
-use corewire_tune::host::{Archive, FakeHost, NicFacts};
+use corewire_tune::host::{Archive, NicFacts};
 use corewire_tune::placement::Placement;
-use corewire_tune::verify::{
-    Judgement, VerifyOptions, VerifyReport, compare, heat_strip, svg, verify,
-};
+use corewire_tune::verify::{Judgement, VerifyOptions, VerifyReport, compare, heat_strip, verify};
 
 fn watch(archive: Archive, targets: &str, flows: u64) -> VerifyReport {
     let options = VerifyOptions {
@@ -43,7 +42,6 @@ fn all_on_one_cpu_fails_and_evenly_spread_passes() {
     let both = compare(&before, &after);
     assert_eq!(both.verdict, (Judgement::Fail, Judgement::Pass));
     assert!(both.max_over_mean.0 > 15.0 && both.max_over_mean.1 < 1.01);
-    committed("verify-fail.svg", &svg(&before));
     committed("verify-fail.txt", &heat_strip(&before));
     committed("verify-pass.txt", &heat_strip(&after));
 }

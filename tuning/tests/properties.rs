@@ -5,9 +5,10 @@
 mod common;
 
 use common::classes;
-use corewire_tune::apply::{ApplyError, ApplyOptions, apply, undo};
-use corewire_tune::host::{FakeHost, FaultKind, Host as _, Sabotage, settings_by_name};
-use corewire_tune::journal::{Journal as _, MemoryJournal, applies};
+use common::fake::{FakeHost, MemoryJournal, Sabotage, settings_by_name};
+use corewire_tune::apply::{ApplyError, ApplyOptions, Outcome, undo};
+use corewire_tune::host::{FaultKind, Host as _};
+use corewire_tune::journal::{Journal as _, Record};
 use corewire_tune::placement;
 use corewire_tune::plan::{Goal, Plan, PlanOptions, Setting, make};
 use corewire_tune::snapshot::{Scope, Snapshot};
@@ -37,6 +38,7 @@ fn options() -> impl Strategy<Value = PlanOptions> {
     )
         .prop_map(|(shards, queues, goal, rps, smt)| PlanOptions {
             derive: placement::Options { shards, queues, smt, ..placement::Options::default() },
+            is_named: true,
             goal,
             rps,
             ..PlanOptions::default()
@@ -53,6 +55,22 @@ fn plan_for(host: &FakeHost, ifaces: &[String], options: &PlanOptions) -> Plan {
     let snapshot =
         Snapshot::take(host, &Scope { ifaces: ifaces.to_vec(), ..Scope::default() }).unwrap();
     make(&snapshot, options).unwrap()
+}
+
+/// An apply without a watcher.
+fn apply(
+    host: &FakeHost,
+    journal: &mut MemoryJournal,
+    plan: &Plan,
+    options: &ApplyOptions,
+) -> Result<Outcome, ApplyError> {
+    corewire_tune::apply::apply(host, journal, plan, options, &mut |_| Ok(()))
+}
+
+fn confirm(journal: &mut MemoryJournal, outcome: &Outcome) {
+    if let Some(id) = outcome.id.clone() {
+        journal.append(&Record::Confirmed { id }).unwrap();
+    }
 }
 
 fn banned() -> ApplyOptions {
@@ -82,7 +100,8 @@ proptest! {
         let (host, ifaces) = machine(CLASSES[class]);
         let plan = plan_for(&host, &ifaces, &options);
         let mut journal = MemoryJournal::default();
-        apply(&host, &mut journal, &plan, &banned()).unwrap();
+        let outcome = apply(&host, &mut journal, &plan, &banned()).unwrap();
+        confirm(&mut journal, &outcome);
         let (state, writes) = (settings_by_name(&host), host.write_count());
         let again = apply(&host, &mut journal, &plan, &banned()).unwrap();
         prop_assert_eq!(again.id, None);
@@ -110,7 +129,7 @@ proptest! {
             Err(ApplyError::RolledBack(cause)) => {
                 prop_assert_eq!(cause.kind, kind);
                 prop_assert_eq!(settings_by_name(&host), before);
-                prop_assert!(applies(&journal.records().unwrap()).iter().all(|applied| applied.is_ended));
+                prop_assert!(journal.records().unwrap().applies().iter().all(|applied| applied.is_ended));
             }
             Err(other) => prop_assert!(false, "{other}"),
         }
@@ -132,12 +151,12 @@ proptest! {
         host.sabotage().lift();
         undo_all(&host, &mut journal);
         prop_assert_eq!(settings_by_name(&host), before);
-        prop_assert!(applies(&journal.records().unwrap()).iter().all(|applied| applied.is_ended));
+        prop_assert!(journal.records().unwrap().applies().iter().all(|applied| applied.is_ended));
     }
 }
 
 fn undo_all(host: &FakeHost, journal: &mut MemoryJournal) {
-    for applied in applies(&journal.records().unwrap()) {
+    for applied in journal.records().unwrap().applies() {
         if let Ok(report) = undo(host, journal, &applied.id, false) {
             assert_eq!(report.left, Vec::<String>::new());
         }

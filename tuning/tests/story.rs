@@ -1,4 +1,4 @@
-//! Runs `tests/story.sh`, the whole story on a real kernel, when asked to:
+//! Runs `tests/story.sh`, the whole story on a real kernel, and `tests/namespaces.sh`, a table of what goes wrong, when asked to:
 //!
 //! ```text
 //! COREWIRE_TUNE_STORY=1 cargo test --release -p corewire-tune --test story -- --nocapture
@@ -16,13 +16,22 @@ const SKIPPED: i32 = 77;
 
 #[test]
 fn the_story_on_a_real_kernel() {
+    run("story.sh");
+}
+
+#[test]
+fn what_goes_wrong_on_a_real_kernel() {
+    run("namespaces.sh");
+}
+
+fn run(name: &str) {
     if std::env::var_os("COREWIRE_TUNE_STORY").is_none() {
-        eprintln!("SKIPPED: set COREWIRE_TUNE_STORY=1 to run tests/story.sh (root, ip)");
+        eprintln!("SKIPPED: set COREWIRE_TUNE_STORY=1 to run tests/{name} (root, ip)");
         return;
     }
     let tune = Path::new(env!("CARGO_BIN_EXE_corewire-tune"));
     let flood = tune.parent().unwrap().join("examples/flood");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/story.sh");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
     let status = Command::new("sh")
         .arg(script)
         .env("COREWIRE_TUNE", tune)
@@ -33,8 +42,8 @@ fn the_story_on_a_real_kernel() {
         Some(0) => {}
         // Who asked for the story must not be told that all is well when nothing was looked at.
         Some(SKIPPED) => {
-            panic!("the story was asked for, and this machine cannot run it; see the line above")
+            panic!("{name} was asked for, and this machine cannot run it; see the line above")
         }
-        code => panic!("the story ended with {code:?}"),
+        code => panic!("{name} ended with {code:?}"),
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-use crate::placement::{CpuSet, Layout};
+use crate::placement::{CpuOrder, CpuSet, Layout};
 use crate::plan::{Goal, Topic};
 
 /// Exit codes, shown at the end of the help.
@@ -103,9 +103,9 @@ pub(super) struct PlanArgs {
     /// `aligned`: queue i beside shard i. `split:N`: N CPUs for interrupts alone.
     #[arg(long, default_value = "aligned")]
     pub(super) layout: Layout,
-    /// Place shards on these CPUs, such as 0-3,8.
+    /// Place shards on these CPUs in this order, such as 8,0-3; isolated CPUs are used only when they are named here.
     #[arg(long, value_name = "LIST")]
-    pub(super) cpus: Option<CpuSet>,
+    pub(super) cpus: Option<CpuOrder>,
     /// So many shards; by default one for each core of the card's node.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8192))]
     pub(super) shards: Option<u32>,
@@ -209,9 +209,6 @@ pub(super) struct Verify {
     /// Write the report as JSON, also for --before and --after.
     #[arg(long)]
     pub(super) json: bool,
-    /// Draw what was seen into this file.
-    #[arg(long, value_name = "FILE")]
-    pub(super) svg: Option<PathBuf>,
     /// Compare two reports instead of watching.
     #[arg(long, value_name = "FILE", requires = "after")]
     pub(super) before: Option<PathBuf>,
@@ -227,6 +224,9 @@ pub(super) struct Verify {
 pub(super) struct Status {
     #[command(flatten)]
     pub(super) state: State,
+    /// Write it as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -246,9 +246,6 @@ pub(super) struct Explain {
     /// The finding, such as IRQ_PILE; without one all are listed.
     #[arg(value_name = "ID")]
     pub(super) id: Option<String>,
-    /// Everything about all findings, as the page docs/findings.md.
-    #[arg(long)]
-    pub(super) all: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -4,18 +4,17 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::apply::{self, ApplyError, ApplyOptions};
-use crate::doctor::{self as diagnosis, CATALOGUE, catalogue_markdown, entry};
-use crate::host::{Archive, FakeHost, Host, RealHost, TreeHost};
-use crate::journal::{FileJournal, Journal as _, Record, applies};
+use crate::doctor::{self as diagnosis, JSON_VERSION, catalogue, entry};
+use crate::host::{Archive, ArchiveHost, Host, RealHost, TreeHost};
+use crate::journal::{Applied, FileJournal, Journal as _, Record};
+use crate::lock::HostLock;
 use crate::placement::{self, Placement};
-use crate::plan::{self as planning, Plan, PlanOptions, plan_text, script};
+use crate::plan::{self as planning, Plan, PlanError, PlanOptions, plan_text, script};
 use crate::snapshot::{Scope, Snapshot};
-use crate::verify::{
-    self as proof, Judgement, VerifyOptions, VerifyReport, compare, heat_strip, svg,
-};
+use crate::verify::{self as proof, Judgement, VerifyOptions, VerifyReport, compare, heat_strip};
 
 use super::args::{self, Format};
 use super::{Exit, Failure, watch};
@@ -36,7 +35,7 @@ fn subject(look: &args::Look) -> Result<Box<dyn Host>, Failure> {
     };
     let archive = Archive::from_text(&read_file(path)?)
         .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", path.display())))?;
-    Ok(Box::new(FakeHost::new(archive)))
+    Ok(Box::new(ArchiveHost::new(archive)))
 }
 
 fn read_file(path: &Path) -> Result<String, Failure> {
@@ -84,7 +83,7 @@ pub(super) fn doctor(args: &args::Doctor, out: &mut Vec<u8>) -> Answer {
         Snapshot::take(host.as_ref(), &scope(&args.look, args.engine_pid)).map_err(unclear)?;
     let report = diagnosis::diagnose(&snapshot, given.as_ref());
     match args.format {
-        Format::Json => say_json(out, &report)?,
+        Format::Json => say_json(out, &diagnosis::report_json(&snapshot, &report))?,
         Format::Text => say(out, &diagnosis::report_text(&snapshot, &report)),
         Format::Sh => {
             return Err(Failure::new(
@@ -92,6 +91,10 @@ pub(super) fn doctor(args: &args::Doctor, out: &mut Vec<u8>) -> Answer {
                 "the doctor writes text or json; `plan --format sh` writes a script",
             ));
         }
+    }
+    if snapshot.nics.is_empty() {
+        let why = "no network card was looked at: none is up, or none is in the capture; name one with --iface";
+        return Err(Failure::new(Exit::Unclear, why));
     }
     Ok(if report.has_fault() { Exit::Bad } else { Exit::Good })
 }
@@ -107,13 +110,16 @@ pub(super) fn plan(args: &args::PlanArgs, out: &mut Vec<u8>) -> Answer {
             smt: args.smt,
             queues: args.queues,
         },
+        is_named: !args.look.iface.is_empty(),
         given: read_placement(args.look.placement.as_deref())?,
         only: args.only.iter().copied().collect(),
         goal: args.goal,
         rps: args.rps,
     };
-    let plan =
-        planning::make(&snapshot, &options).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let plan = planning::make(&snapshot, &options).map_err(|error| {
+        let exit = if error == PlanError::NoCard { Exit::Unclear } else { Exit::Usage };
+        Failure::new(exit, error)
+    })?;
     let text = match args.format {
         Format::Text => plan_text(&plan),
         Format::Json => plan.to_json().map_err(unclear)? + "\n",
@@ -129,26 +135,46 @@ pub(super) fn plan(args: &args::PlanArgs, out: &mut Vec<u8>) -> Answer {
     Ok(Exit::Good)
 }
 
-fn open_journal(state: &args::State) -> Result<FileJournal, Failure> {
-    FileJournal::open(&state.state_dir).map_err(|fault| Failure::new(Exit::Refused, fault))
+/// The host's lock and the journal. The watcher may look at them for a moment, so a held lock is asked for again.
+fn open_journal(state: &args::State) -> Result<(HostLock, FileJournal), Failure> {
+    let give_up = Instant::now() + Duration::from_secs(2);
+    loop {
+        match watch::open(state) {
+            Ok(both) => return Ok(both),
+            Err(fault) if watch::is_held(&fault) && Instant::now() < give_up => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(fault) => return Err(Failure::new(Exit::Refused, fault)),
+        }
+    }
 }
 
 pub(super) fn apply(args: &args::Apply, out: &mut Vec<u8>) -> Answer {
     let host = machine(&args.state.machine);
     let plan = Plan::from_json(&read_file(&args.plan)?)
         .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", args.plan.display())))?;
-    let mut journal = open_journal(&args.state)?;
+    let (lock, mut journal) = open_journal(&args.state)?;
+    if let Some(why) = lock.open_elsewhere(&args.state.state_dir, &plan.boot_id) {
+        return Err(Failure::new(Exit::Refused, format!("nothing was written:\n  {why}")));
+    }
     let unix_seconds =
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let options = ApplyOptions { irqbalance_is_banned: args.irqbalance_is_banned, unix_seconds };
-    let outcome = apply::apply(host.as_ref(), &mut journal, &plan, &options).map_err(|error| {
-        let exit = match &error {
-            ApplyError::Refused(_) => Exit::Refused,
-            ApplyError::RolledBack(_) => Exit::RolledBack,
-            ApplyError::Stuck { .. } | ApplyError::Journal(_) => Exit::Stuck,
-        };
-        Failure::new(exit, error)
-    })?;
+    // The watcher starts before the first write, or nobody would take back what this program does until it is ended.
+    let mut watch = |id: &str| {
+        lock.begin(&args.state.state_dir)?;
+        watch::start(&args.state, id, args.confirm_within)
+    };
+    let outcome = apply::apply(host.as_ref(), &mut journal, &plan, &options, &mut watch).map_err(
+        |error| {
+            let exit = match &error {
+                ApplyError::Refused(_) => Exit::Refused,
+                ApplyError::RolledBack(_) => Exit::RolledBack,
+                ApplyError::Stuck { .. } | ApplyError::Journal(_) => Exit::Stuck,
+            };
+            Failure::new(exit, error)
+        },
+    )?;
     let Some(id) = outcome.id else {
         say(out, "nothing to do: everything is as planned\n");
         return Ok(Exit::Good);
@@ -165,48 +191,48 @@ pub(super) fn apply(args: &args::Apply, out: &mut Vec<u8>) -> Answer {
             .append(&Record::Confirmed { id: id.clone() })
             .map_err(|fault| Failure::new(Exit::Stuck, fault))?;
         say(out, "confirmed; `corewire-tune undo` takes it back\n");
-        return Ok(Exit::Good);
+    } else {
+        let seconds = args.confirm_within;
+        say(
+            out,
+            &format!(
+                "run `corewire-tune confirm` within {seconds} s, or it is taken back by itself\n"
+            ),
+        );
     }
-    // The watcher must start before the lock is given up and this program ends, or nobody would take the change back.
-    if let Err(error) = watch::start(&args.state, &id, args.confirm_within) {
-        let report = apply::undo(host.as_ref(), &mut journal, &id, false)
-            .map_err(|fault| Failure::new(Exit::Stuck, fault))?;
-        let exit = if report.left.is_empty() { Exit::RolledBack } else { Exit::Stuck };
-        return Err(Failure::new(
-            exit,
-            format!("the watcher could not be started ({error}); taken back"),
-        ));
-    }
-    say(
-        out,
-        &format!(
-            "run `corewire-tune confirm` within {} s, or it is taken back by itself\n",
-            args.confirm_within
-        ),
-    );
     Ok(Exit::Good)
 }
 
 pub(super) fn confirm(args: &args::Confirm, out: &mut Vec<u8>) -> Answer {
-    let mut journal = open_journal(&args.state)?;
-    let all = applies(&journal.records().map_err(unclear)?);
-    let Some(last) = all.iter().rev().find(|applied| applied.is_complete && !applied.is_ended)
-    else {
-        return Err(Failure::new(Exit::Bad, "there is nothing to confirm: no apply holds"));
-    };
-    if !last.is_confirmed {
-        journal
-            .append(&Record::Confirmed { id: last.id.clone() })
-            .map_err(|fault| Failure::new(Exit::Stuck, fault))?;
+    let (_lock, mut journal) = open_journal(&args.state)?;
+    let all = journal.records().map_err(unclear)?.applies();
+    let open: Vec<_> = all
+        .iter()
+        .filter(|applied| applied.is_complete && !applied.is_ended && !applied.is_confirmed)
+        .collect();
+    if open.is_empty() {
+        return match all.iter().rev().find(|applied| applied.is_complete && !applied.is_ended) {
+            Some(last) => {
+                say(out, &format!("{} is confirmed\n", last.id));
+                Ok(Exit::Good)
+            }
+            None => Err(Failure::new(Exit::Bad, "there is nothing to confirm: no apply holds")),
+        };
     }
-    say(out, &format!("{} is confirmed\n", last.id));
+    for applied in open {
+        journal
+            .append(&Record::Confirmed { id: applied.id.clone() })
+            .map_err(|fault| Failure::new(Exit::Stuck, fault))?;
+        say(out, &format!("{} is confirmed\n", applied.id));
+    }
     Ok(Exit::Good)
 }
 
 pub(super) fn undo(args: &args::Undo, out: &mut Vec<u8>) -> Answer {
     let host = machine(&args.state.machine);
-    let mut journal = open_journal(&args.state)?;
-    let all = applies(&journal.records().map_err(unclear)?);
+    let (_lock, mut journal) = open_journal(&args.state)?;
+    let journaled = journal.records().map_err(unclear)?;
+    let all = journaled.applies();
     let ids: Vec<String> = match &args.id {
         Some(id) => vec![id.clone()],
         None => {
@@ -218,10 +244,14 @@ pub(super) fn undo(args: &args::Undo, out: &mut Vec<u8>) -> Answer {
             if args.all { holding.collect() } else { holding.take(1).collect() }
         }
     };
+    let mut exit = Exit::Good;
     if ids.is_empty() {
         say(out, "nothing to undo\n");
+        if let Some(damage) = journaled.damage() {
+            say(out, &format!("  left: {damage}\n"));
+            exit = Exit::Stuck;
+        }
     }
-    let mut exit = Exit::Good;
     for id in ids {
         let report = apply::undo(host.as_ref(), &mut journal, &id, args.force)
             .map_err(|fault| Failure::new(Exit::Stuck, fault))?;
@@ -234,16 +264,20 @@ pub(super) fn undo(args: &args::Undo, out: &mut Vec<u8>) -> Answer {
     Ok(exit)
 }
 
+/// One apply as `status` shows it.
+#[derive(serde::Serialize)]
+struct Standing {
+    id: String,
+    state: &'static str,
+    /// (the value and what was written, whether it holds); empty where nothing is to hold any more.
+    values: Vec<(String, bool)>,
+}
+
 pub(super) fn status(args: &args::Status, out: &mut Vec<u8>) -> Answer {
     let host = machine(&args.state.machine);
-    let records = FileJournal::peek(&args.state.state_dir).map_err(unclear)?;
+    let journaled = FileJournal::peek(&args.state.state_dir).map_err(unclear)?;
     let boot_id = host.read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let mut exit = Exit::Good;
-    let all = applies(&records);
-    if all.is_empty() {
-        say(out, "nothing was applied\n");
-    }
-    for applied in &all {
+    let stand = |applied: &Applied| {
         let state = match applied {
             applied if applied.is_ended => "taken back",
             applied if applied.boot_id != boot_id.trim() => "of an earlier boot, gone with it",
@@ -251,18 +285,41 @@ pub(super) fn status(args: &args::Status, out: &mut Vec<u8>) -> Answer {
             applied if applied.is_confirmed => "confirmed",
             _ => "waiting for `corewire-tune confirm`",
         };
-        say(out, &format!("{}: {} steps, {state}\n", applied.id, applied.steps.len()));
-        if applied.is_ended || applied.boot_id != boot_id.trim() {
-            continue;
+        let is_gone = applied.is_ended || applied.boot_id != boot_id.trim();
+        let values = if is_gone { Vec::new() } else { apply::drift(host.as_ref(), applied) };
+        Standing { id: applied.id.clone(), state, values }
+    };
+    let applies = journaled.applies();
+    let all: Vec<Standing> = applies.iter().map(stand).collect();
+    let damage = journaled.damage();
+    if args.json {
+        say_json(
+            out,
+            &serde_json::json!({ "version": JSON_VERSION, "applies": all, "damage": damage }),
+        )?;
+    } else {
+        if all.is_empty() {
+            say(out, "nothing was applied\n");
         }
-        for (line, holds) in apply::drift(host.as_ref(), applied) {
-            say(out, &format!("  {} {line}\n", if holds { "holds " } else { "DRIFT " }));
-            if !holds {
-                exit = Exit::Bad;
+        for (standing, applied) in all.iter().zip(&applies) {
+            say(
+                out,
+                &format!("{}: {} steps, {}\n", standing.id, applied.steps.len(), standing.state),
+            );
+            for (line, holds) in &standing.values {
+                say(out, &format!("  {} {line}\n", if *holds { "holds " } else { "DRIFT " }));
             }
         }
+        if let Some(damage) = &damage {
+            say(out, &format!("{damage}\n"));
+        }
     }
-    Ok(exit)
+    let holds = all.iter().flat_map(|standing| &standing.values).all(|(_, holds)| *holds);
+    Ok(match (damage, holds) {
+        (Some(_), _) => Exit::Stuck,
+        (None, true) => Exit::Good,
+        (None, false) => Exit::Bad,
+    })
 }
 
 pub(super) fn verify(args: &args::Verify, out: &mut Vec<u8>) -> Answer {
@@ -301,9 +358,6 @@ pub(super) fn verify(args: &args::Verify, out: &mut Vec<u8>) -> Answer {
     } else {
         say(out, &heat_strip(&report));
     }
-    if let Some(path) = &args.svg {
-        write_file(path, &svg(&report))?;
-    }
     Ok(match report.verdict {
         Judgement::Pass => Exit::Good,
         Judgement::Fail => Exit::Bad,
@@ -340,13 +394,9 @@ pub(super) fn capture(args: &args::Capture, out: &mut Vec<u8>) -> Answer {
 }
 
 pub(super) fn explain(args: &args::Explain, out: &mut Vec<u8>) -> Answer {
-    if args.all {
-        say(out, &catalogue_markdown());
-        return Ok(Exit::Good);
-    }
     let Some(id) = &args.id else {
-        for entry in CATALOGUE {
-            say(out, &format!("{:<20} {}\n", entry.id, entry.title));
+        for entry in catalogue() {
+            say(out, &format!("{:<20} {}\n", entry.id, entry.shows));
         }
         return Ok(Exit::Good);
     };
@@ -358,8 +408,8 @@ pub(super) fn explain(args: &args::Explain, out: &mut Vec<u8>) -> Answer {
     };
     let _ = writeln!(
         out,
-        "{}: {}\n\nshown by  {}\nwhy       {}\nrisk      {}\nbefore    {}",
-        entry.id, entry.title, entry.shows, entry.why, entry.risk, entry.detail
+        "{}\n\nshown by  {}\nwhy       {}\nrisk      {}\nbefore    {}",
+        entry.id, entry.shows, entry.why, entry.risk, entry.detail
     );
     Ok(Exit::Good)
 }

@@ -1,62 +1,87 @@
 //! The watcher that takes an apply back when nobody confirms it: a process of its own, because the shell that ran `apply` may be
 //! the very connection that the change cut.
 
-use std::io;
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::apply;
-use crate::host::FaultKind;
-use crate::journal::{FileJournal, applies};
+use crate::host::{Fault, FaultKind};
+use crate::journal::{Applied, FileJournal, HELD};
+use crate::lock::HostLock;
 
 use super::args;
 use super::commands::machine;
 use super::{Exit, Failure};
 
-/// Starts the watcher and leaves it alone.
-pub(super) fn start(state: &args::State, id: &str, seconds: u64) -> io::Result<()> {
-    let mut command = Command::new(std::env::current_exe()?);
+/// Starts the watcher, and returns once it is out of reach of what may end this program.
+pub(super) fn start(state: &args::State, id: &str, seconds: u64) -> Result<(), Fault> {
+    let fail = |error: io::Error| Fault::from_io("the watcher", &error);
+    let mut command = Command::new(std::env::current_exe().map_err(fail)?);
     command.arg("watch").arg("--id").arg(id).arg("--seconds").arg(seconds.to_string());
-    command.arg("--state-dir").arg(std::path::absolute(&state.state_dir)?);
+    command.arg("--state-dir").arg(std::path::absolute(&state.state_dir).map_err(fail)?);
     if let Some(root) = &state.machine.root {
-        command.arg("--root").arg(std::path::absolute(root)?);
+        command.arg("--root").arg(std::path::absolute(root).map_err(fail)?);
     }
-    let log = std::fs::File::create(state.state_dir.join("watch.log"))?;
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    command.spawn().map(|_| ())
+    let log = std::fs::File::create(state.state_dir.join("watch.log")).map_err(fail)?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+    let mut child = command.spawn().map_err(fail)?;
+    let mut line = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        BufReader::new(stdout).read_line(&mut line).map_err(fail)?;
+    }
+    if line.trim() == READY {
+        Ok(())
+    } else {
+        Err(Fault::format("the watcher", "it ended before it began to watch"))
+    }
 }
 
-/// Waits, then takes the apply back unless it was confirmed or taken back by hand.
+/// What the watcher says when it watches.
+const READY: &str = "ready";
+
+/// Waits until the apply is over, then for its confirmation. An apply that was ended in the middle is taken back at once, one that
+/// nobody confirms after the time that was given.
 pub(super) fn watch(args: &args::Watch) -> Result<Exit, Failure> {
     // Out of the session of the shell, so that its end does not end this process too. It fails only for a process that leads a
     // group already, and then there is nothing to leave.
     let _ = rustix::process::setsid();
-    let deadline = Instant::now() + Duration::from_secs(args.seconds);
-    let is_settled = || -> Result<bool, Failure> {
-        let records = FileJournal::peek(&args.state.state_dir)
-            .map_err(|fault| Failure::new(Exit::Stuck, fault))?;
-        let all = applies(&records);
-        let ours = all.iter().find(|applied| applied.id == args.id);
+    let mut out = io::stdout();
+    let _ = writeln!(out, "{READY}").and_then(|()| out.flush());
+    let stuck = |fault: Fault| Failure::new(Exit::Stuck, fault);
+    let look = || -> Result<Option<Applied>, Failure> {
+        let all = FileJournal::peek(&args.state.state_dir).map_err(stuck)?.applies();
         // A journal that is gone holds nothing to take back.
-        Ok(ours.is_none_or(|applied| applied.is_confirmed || applied.is_ended))
+        Ok(all
+            .into_iter()
+            .find(|applied| applied.id == args.id && !applied.is_confirmed && !applied.is_ended))
     };
-    while Instant::now() < deadline {
-        if is_settled()? {
-            return Ok(Exit::Good);
+    // As long as the apply runs it holds the locks.
+    let mut locks = Some(open_when_free(args, None)?);
+    let Some(applied) = look()? else { return Ok(Exit::Good) };
+    if applied.is_complete {
+        locks = None;
+        let deadline = Instant::now() + Duration::from_secs(args.seconds);
+        while Instant::now() < deadline {
+            if look()?.is_none() {
+                return Ok(Exit::Good);
+            }
+            thread::sleep(
+                Duration::from_millis(200).min(deadline.saturating_duration_since(Instant::now())),
+            );
         }
-        thread::sleep(
-            Duration::from_millis(200).min(deadline.saturating_duration_since(Instant::now())),
-        );
     }
-    let mut journal = open_when_free(args)?;
+    let (_host_lock, mut journal) = match locks {
+        Some(locks) => locks,
+        None => open_when_free(args, Some(Duration::from_secs(60)))?,
+    };
     // Somebody may have confirmed while the lock was waited for.
-    if is_settled()? {
+    if look()?.is_none() {
         return Ok(Exit::Good);
     }
     let host = machine(&args.state.machine);
-    let report = apply::undo(host.as_ref(), &mut journal, &args.id, false)
-        .map_err(|fault| Failure::new(Exit::Stuck, fault))?;
+    let report = apply::undo(host.as_ref(), &mut journal, &args.id, false).map_err(stuck)?;
     if report.left.is_empty() {
         Ok(Exit::RolledBack)
     } else {
@@ -64,18 +89,32 @@ pub(super) fn watch(args: &args::Watch) -> Result<Exit, Failure> {
     }
 }
 
-/// The journal, once whoever holds the lock lets go. Gives up after a minute: no other command holds it for longer.
-fn open_when_free(args: &args::Watch) -> Result<FileJournal, Failure> {
-    let give_up = Instant::now() + Duration::from_secs(60);
+/// The locks and the journal, once whoever holds them lets go. `patience` bounds the wait, where it is not for an apply that runs.
+fn open_when_free(
+    args: &args::Watch,
+    patience: Option<Duration>,
+) -> Result<(HostLock, FileJournal), Failure> {
+    let give_up = patience.map(|patience| Instant::now() + patience);
     loop {
-        match FileJournal::open(&args.state.state_dir) {
-            Ok(journal) => return Ok(journal),
+        match open(&args.state) {
+            Ok(both) => return Ok(both),
             Err(fault)
-                if matches!(fault.kind, FaultKind::Refused(_)) && Instant::now() < give_up =>
+                if is_held(&fault) && give_up.is_none_or(|give_up| Instant::now() < give_up) =>
             {
-                thread::sleep(Duration::from_millis(100));
+                thread::sleep(Duration::from_millis(50));
             }
             Err(fault) => return Err(Failure::new(Exit::Stuck, fault)),
         }
     }
+}
+
+/// Takes the host's lock and the journal's.
+pub(super) fn open(state: &args::State) -> Result<(HostLock, FileJournal), Fault> {
+    let lock = HostLock::take(state.machine.root.as_deref())?;
+    Ok((lock, FileJournal::open(&state.state_dir)?))
+}
+
+/// Whether the fault says that another run holds a lock.
+pub(super) fn is_held(fault: &Fault) -> bool {
+    matches!(&fault.kind, FaultKind::Refused(reason) if reason == HELD)
 }

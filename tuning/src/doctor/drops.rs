@@ -1,6 +1,9 @@
 //! Packets and connections that were lost while we watched, and CPUs that could not keep up.
 
+use std::collections::BTreeSet;
+
 use crate::host::Knob;
+use crate::placement::Layout;
 use crate::snapshot::{Nic, Rate};
 use crate::verify::{Spread, noise_threshold};
 
@@ -47,11 +50,31 @@ pub(crate) fn counts_full_ring(driver: &str, counter: &str) -> bool {
         "ixgbe" | "igb" => matches!(name, "rx_no_dma_resources" | "rx_missed_errors"),
         "i40e" => name == "port.rx_discards",
         "ice" => matches!(name, "rx_dropped.nic" | "rx_discards.nic"),
+        "iavf" => name == "rx_discards",
         "mlx5_core" => name == "rx_out_of_buffer",
         "ena" => matches!(name, "rx_drops" | "rx_overruns"),
         "bnxt_en" => name == "rx_total_discard_pkts",
         "virtio_net" => name.starts_with("rx") && name.ends_with("drops"),
-        _ => false,
+        "vmxnet3" => name == "pkts_rx_OOB",
+        "gve" => name.starts_with("rx_queue_drop_cnt") || name.starts_with("rx_no_buffers_posted"),
+        "r8169" => name == "rx_missed",
+        "tg3" | "bnx2x" => name == "rx_discards",
+        // What nearly all drivers call it.
+        _ => {
+            let name = name.to_ascii_lowercase();
+            let words = [
+                "no_buf",
+                "nobuf",
+                "no_desc",
+                "nodesc",
+                "no_dma",
+                "no_wqe",
+                "out_of_buffer",
+                "oob",
+                "missed",
+            ];
+            name.contains("rx") && words.iter().any(|word| name.contains(word))
+        }
     }
 }
 
@@ -92,7 +115,7 @@ fn ring_drops(case: &mut Case<'_>, rate: &Rate<'_>, nic: &Nic) {
         finding = finding.mended_by_plan(&nic.name, "queues,irq");
     }
     if let (true, Some(ring), Some(max)) = (can_grow, ring, max) {
-        let next = (ring * 2).min(max);
+        let next = ring.saturating_mul(2).min(max);
         finding = finding.mended_by(
             format!("ethtool -G {} rx {next}", nic.name),
             format!("ethtool -G {} rx {ring}", nic.name),
@@ -117,6 +140,13 @@ fn other_card_drops(case: &mut Case<'_>, rate: &Rate<'_>, nic: &Nic) {
             "the port itself dropped packets, before any ring",
         );
         case.add(with(finding, &port));
+    }
+    let pause = |name: &str| name.contains("pause") || name.contains("xoff");
+    if grown.keys().any(|name| pause(name)) {
+        let title =
+            "pause frames stop the sender, or are sent to it: somebody on this link is too slow";
+        let finding = Finding::new("PAUSE_FRAMES", Severity::Advice, &nic.name, title);
+        case.add(with(finding, &pause));
     }
     let cloud = |name: &str| name.ends_with("_allowance_exceeded");
     if grown.keys().any(|name| cloud(name)) {
@@ -147,7 +177,7 @@ fn backlog(case: &mut Case<'_>, rate: &Rate<'_>) {
     }
     if let Some(now) = case.snapshot.value_number("/proc/sys/net/core/netdev_max_backlog") {
         finding = finding.mended_by(
-            format!("sysctl -w net.core.netdev_max_backlog={}", now * 2),
+            format!("sysctl -w net.core.netdev_max_backlog={}", now.saturating_mul(2)),
             format!("sysctl -w net.core.netdev_max_backlog={now}"),
         );
     }
@@ -183,7 +213,7 @@ fn squeeze(case: &mut Case<'_>, rate: &Rate<'_>) {
     for name in ["netdev_budget", "netdev_budget_usecs"] {
         if let Some(now) = case.snapshot.value_number(&format!("/proc/sys/net/core/{name}")) {
             finding = finding.mended_by(
-                format!("sysctl -w net.core.{name}={}", now * 2),
+                format!("sysctl -w net.core.{name}={}", now.saturating_mul(2)),
                 format!("sysctl -w net.core.{name}={now}"),
             );
         }
@@ -191,12 +221,24 @@ fn squeeze(case: &mut Case<'_>, rate: &Rate<'_>) {
     case.add(finding);
 }
 
-/// The CPUs over which packets should spread: those that the placement gives to queues, or all usable ones.
+/// The CPUs over which packets should spread: those that the placement gives to queues, or all that are not kept quiet.
 fn targets(case: &Case<'_>) -> Vec<u32> {
     match case.placement {
-        Some(placement) if case.is_given => placement.all_cpus().iter().collect(),
-        _ => case.snapshot.cpus.topology.cpus.iter().map(|place| place.cpu).collect(),
+        Some(placement) if case.is_given && placement.layout == Layout::Aligned => {
+            placement.all_cpus().iter().collect()
+        }
+        // CPUs for interrupts alone take the packets up the stack alone, too.
+        Some(placement) if case.is_given => placement.irq_cpus.iter().collect(),
+        _ => case.snapshot.cpus.local(None).iter().collect(),
     }
+}
+
+/// How much of a card's traffic was seen: packets, or interrupts where its driver does not count packets.
+fn traffic(rate: &Rate<'_>, nic: &Nic) -> u64 {
+    let packets = rate.card(&nic.name).get("rx_packets").copied().unwrap_or(0);
+    let interrupts =
+        nic.vectors.iter().map(|vector| rate.interrupts(vector.irq).values().sum::<u64>()).sum();
+    packets.max(interrupts)
 }
 
 fn skew(case: &mut Case<'_>, rate: &Rate<'_>) {
@@ -205,16 +247,26 @@ fn skew(case: &mut Case<'_>, rate: &Rate<'_>) {
     let mut busiest: Vec<(u32, u64)> =
         cpus.iter().map(|cpu| (*cpu, packets.get(cpu).copied().unwrap_or(0))).collect();
     busiest.sort_by_key(|(cpu, count)| (std::cmp::Reverse(*count), *cpu));
-    // Packets can spread over as many CPUs as there are queues, or over all where RPS is on, and over no more.
+    // The counters are of CPUs and not of cards, so only the cards with the traffic can be meant.
+    let cards: Vec<(u64, &Nic)> =
+        case.snapshot.cards().map(|nic| (traffic(rate, nic), nic)).collect();
+    let most = cards.iter().map(|(traffic, _)| *traffic).max().unwrap_or(0);
+    let busy: Vec<&Nic> =
+        cards.iter().filter(|(traffic, _)| *traffic * 10 >= most).map(|(_, nic)| *nic).collect();
+    // Packets can spread over as many CPUs as there are queues, or over those that RPS names, and over no more. Where no card
+    // counts its traffic, any of them may have it all.
     let has_rps = |nic: &Nic| nic.rx.iter().any(|queue| !queue.rps.is_empty());
-    let is_open = case.is_given || case.snapshot.cards().any(has_rps);
-    let queues: usize = case.snapshot.cards().map(|nic| nic.rx.len()).sum();
-    let reach = if is_open { cpus.len() } else { queues.min(cpus.len()) };
+    let steered: BTreeSet<u32> =
+        busy.iter().flat_map(|nic| &nic.rx).flat_map(|queue| queue.rps.iter()).collect();
+    let queues = busy.iter().map(|nic| nic.rx.len());
+    let queues: usize = if most > 0 { queues.sum() } else { queues.min().unwrap_or(0) };
+    let reach = if case.is_given { cpus.len() } else { queues.max(steered.len()).min(cpus.len()) };
     let counts: Vec<u64> = busiest.iter().take(reach).map(|(_, count)| *count).collect();
     let total: u64 = counts.iter().sum();
     if total < PACKETS_MIN || reach < 2 {
         return;
     }
+    let ifaces: Vec<String> = busy.iter().map(|nic| nic.name.clone()).collect();
     let spread = Spread::of(&counts);
     let flows = case.snapshot.first.tcp_sockets;
     let noise = noise_threshold(reach, flows.max(64));
@@ -239,8 +291,24 @@ fn skew(case: &mut Case<'_>, rate: &Rate<'_>) {
             format!("+{count} packets (NET_RX ran {} times)", runs.get(&cpu).copied().unwrap_or(0)),
         );
     }
-    let iface = case.snapshot.cards().next().map(|nic| nic.name.clone()).unwrap_or_default();
-    case.add(finding.mended_by_plan(&iface, "queues,irq,rps"));
+    // Queues that are spread already get no better by a plan: then it is the flows, or what the card hashes them by.
+    let served: BTreeSet<u32> = busy
+        .iter()
+        .flat_map(|nic| &nic.vectors)
+        .flat_map(|vector| vector.served_on().iter())
+        .collect();
+    let is_spread = !busy.iter().any(|nic| has_rps(nic))
+        && busy.iter().all(|nic| nic.has_vectors())
+        && served.len() >= reach;
+    if is_spread {
+        finding = finding.seen(
+            "CPUs that serve the queues' interrupts",
+            format!("{}: spread already, so few flows have the traffic, or the hash leaves out the ports (ethtool -n IF rx-flow-hash tcp4)", served.len()),
+        );
+    } else {
+        finding = finding.mended_by_plan(&ifaces.join(" --iface "), "queues,irq,rps");
+    }
+    case.add(finding);
 }
 
 fn ksoftirqd(case: &mut Case<'_>, rate: &Rate<'_>) {
@@ -297,7 +365,7 @@ fn tcp(case: &mut Case<'_>, rate: &Rate<'_>) {
                 finding = finding.seen("/proc/sys/net/core/somaxconn", somaxconn.clone());
                 if let Ok(now) = somaxconn.parse::<u64>() {
                     finding = finding.mended_by(
-                        format!("sysctl -w net.core.somaxconn={} # and the server's own backlog: the smaller one holds", now * 2),
+                        format!("sysctl -w net.core.somaxconn={} # and the server's own backlog: the smaller one holds", now.saturating_mul(2)),
                         format!("sysctl -w net.core.somaxconn={now}"),
                     );
                 }
@@ -307,7 +375,7 @@ fn tcp(case: &mut Case<'_>, rate: &Rate<'_>) {
                     case.snapshot.value_number("/proc/sys/net/ipv4/tcp_max_syn_backlog")
                 {
                     finding = finding.mended_by(
-                        format!("sysctl -w net.ipv4.tcp_max_syn_backlog={}", now * 2),
+                        format!("sysctl -w net.ipv4.tcp_max_syn_backlog={}", now.saturating_mul(2)),
                         format!("sysctl -w net.ipv4.tcp_max_syn_backlog={now}"),
                     );
                 }

@@ -1,6 +1,6 @@
 //! Where the cards' interrupts are served.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::parse::VectorRole;
 use crate::placement::CpuSet;
@@ -11,19 +11,33 @@ use super::{Case, Finding, Severity};
 pub(super) fn check(case: &mut Case<'_>) {
     let cards: Vec<Nic> = case.snapshot.cards().filter(|nic| nic.has_vectors()).cloned().collect();
     for nic in &cards {
-        pile(case, nic);
+        // A placement that was given is the operator's choice: then only what differs from it is wrong.
+        if !case.is_given {
+            pile(case, nic);
+            smt_peer(case, nic);
+        }
         wide(case, nic);
         remote_node(case, nic);
-        smt_peer(case, nic);
         drift(case, nic);
+        on_isolated(case, nic);
+        ambiguous(case, nic);
     }
+    others_on_shards(case);
     if cards.is_empty() {
         return;
     }
-    if let Some(pid) = case.snapshot.irqbalance {
+    let fought: Vec<&Nic> =
+        cards.iter().filter(|nic| !case.snapshot.irqbalance_leaves(nic)).collect();
+    if let (Some(pid), false) = (case.snapshot.irqbalance, fought.is_empty()) {
         let severity = if case.is_given { Severity::Fault } else { Severity::Note };
-        let finding = Finding::new("IRQBALANCE_FIGHT", severity, "host", "irqbalance runs and moves interrupts every ten seconds")
+        let names: Vec<&str> = fought.iter().map(|nic| nic.name.as_str()).collect();
+        let title = format!(
+            "irqbalance runs, and nothing tells it to leave the interrupts of {} alone",
+            names.join(" and ")
+        );
+        let finding = Finding::new("IRQBALANCE_FIGHT", severity, "host", title)
             .seen(format!("/proc/{pid}/comm"), "irqbalance")
+            .seen(format!("/proc/{pid}/cmdline, /etc/default/irqbalance, policy scripts"), "no ban of it")
             .mended_by(
                 "install -m 755 tuning/irqbalance.d/corewire-ban.sh /etc/irqbalance.d/ && systemctl restart irqbalance # runs with --policyscript=/etc/irqbalance.d",
                 "rm /etc/irqbalance.d/corewire-ban.sh && systemctl restart irqbalance",
@@ -68,22 +82,23 @@ fn severity(case: &Case<'_>, vectors: &[&Vector]) -> Severity {
 fn pile(case: &mut Case<'_>, nic: &Nic) {
     let map = by_cpu(nic);
     let used: CpuSet = map.keys().copied().collect();
-    let local = |cpu: u32| nic.node.is_none() || case.snapshot.cpus.node(cpu) == nic.node;
-    let free: CpuSet = case
-        .snapshot
-        .cpus
-        .topology
-        .cpus
+    let cpus = &case.snapshot.cpus;
+    // One thread of each core: a queue on the sibling of a busy thread is no relief.
+    let core = |cpu: u32| cpus.topology.place(cpu).map(|place| place.core);
+    let used_cores: BTreeSet<u32> = used.iter().filter_map(core).collect();
+    let mut cores = used_cores.clone();
+    let free: CpuSet = cpus
+        .local(nic.node)
         .iter()
-        .map(|place| place.cpu)
-        .filter(|cpu| local(*cpu) && !used.contains(*cpu))
+        .filter(|cpu| core(*cpu).is_some_and(|core| cores.insert(core)))
         .collect();
     let Some((cpu, vectors)) =
         map.iter().max_by_key(|(cpu, vectors)| (vectors.len(), std::cmp::Reverse(**cpu)))
     else {
         return;
     };
-    let mean = map.values().map(Vec::len).sum::<usize>().div_ceil((used.len() + free.len()).max(1));
+    let all: usize = map.values().map(Vec::len).sum();
+    let mean = all.div_ceil(used_cores.len() + free.len());
     if vectors.len() < 2 || free.is_empty() || vectors.len() <= mean {
         return;
     }
@@ -135,19 +150,20 @@ fn wide(case: &mut Case<'_>, nic: &Nic) {
 }
 
 fn remote_node(case: &mut Case<'_>, nic: &Nic) {
-    let Some(node) = nic.node else { return };
-    let remote: Vec<&Vector> = nic
-        .vectors
-        .iter()
-        .filter(|vector| {
-            let cpus = vector.served_on();
-            cpus.len() == 1
-                && cpus
-                    .iter()
-                    .all(|cpu| case.snapshot.cpus.node(cpu).is_some_and(|other| other != node))
-        })
-        .collect();
+    // Where no CPU of the node may be used, every CPU is as good as any other.
+    let cpus = &case.snapshot.cpus;
+    let has_local =
+        |node: u32| cpus.local(Some(node)).iter().any(|cpu| cpus.node(cpu) == Some(node));
+    let is_remote = |vector: &&Vector| {
+        let cpu = vector.served_on().first().filter(|_| vector.served_on().len() == 1);
+        let (Some(node), Some(cpu)) = (vector.node, cpu) else { return false };
+        let is_chosen = case.is_given
+            && case.placement.and_then(|p| p.queue_cpu(&nic.name, vector.queue)) == Some(cpu);
+        cpus.node(cpu).is_some_and(|other| other != node) && has_local(node) && !is_chosen
+    };
+    let remote: Vec<&Vector> = nic.vectors.iter().filter(is_remote).collect();
     let Some(first) = remote.first() else { return };
+    let node = first.node.unwrap_or(0);
     let title = format!(
         "{} of {} interrupts are served on another NUMA node than the card's",
         remote.len(),
@@ -166,13 +182,12 @@ fn smt_peer(case: &mut Case<'_>, nic: &Nic) {
     let map = by_cpu(nic);
     let cpus = &case.snapshot.cpus;
     let used: CpuSet = map.keys().copied().collect();
-    let cores: std::collections::BTreeSet<u32> =
+    let cores: BTreeSet<u32> =
         used.iter().filter_map(|cpu| cpus.topology.place(cpu)).map(|place| place.core).collect();
-    let all: std::collections::BTreeSet<u32> = cpus
-        .topology
-        .cpus
+    let all: BTreeSet<u32> = cpus
+        .local(nic.node)
         .iter()
-        .filter(|place| nic.node.is_none() || place.node == nic.node)
+        .filter_map(|cpu| cpus.topology.place(cpu))
         .map(|place| place.core)
         .collect();
     let pair = used.iter().find_map(|cpu| {
@@ -195,6 +210,85 @@ fn smt_peer(case: &mut Case<'_>, nic: &Nic) {
         format!("{} of {}", cores.len(), all.len()),
     );
     case.add(finding.mended_by_plan(&nic.name, "irq"));
+}
+
+/// Interrupts on CPUs that are kept quiet, unless the placement that was given puts shards there.
+fn on_isolated(case: &mut Case<'_>, nic: &Nic) {
+    let cpus = &case.snapshot.cpus;
+    let given = case.placement.filter(|_| case.is_given).map(crate::placement::Placement::all_cpus);
+    let quiet = cpus.isolated.or(&cpus.nohz_full).minus(&given.unwrap_or_default());
+    let on: Vec<&Vector> = nic
+        .vectors
+        .iter()
+        .filter(|vector| !vector.served_on().is_empty() && vector.served_on().is_subset(&quiet))
+        .collect();
+    let Some(first) = on.first() else { return };
+    // With no CPU left but quiet ones there is nowhere else to go.
+    if cpus.local(None).is_empty() {
+        return;
+    }
+    let title = format!(
+        "{} of {} interrupts are served on CPUs that are kept quiet",
+        on.len(),
+        nic.vectors.len()
+    );
+    let finding = Finding::new("IRQ_ON_ISOLATED", severity(case, &on), &nic.name, title)
+        .seen("/sys/devices/system/cpu/isolated", cpus.isolated.to_string())
+        .seen("/sys/devices/system/cpu/nohz_full", cpus.nohz_full.to_string())
+        .seen(
+            format!("/proc/irq/{}/effective_affinity_list ({})", first.irq, first.name),
+            format!("{} (mask {})", first.served_on(), first.affinity),
+        );
+    case.add(finding.mended_by_plan(&nic.name, "irq"));
+}
+
+fn ambiguous(case: &mut Case<'_>, nic: &Nic) {
+    let Some(first) = nic.vectors.iter().find(|vector| vector.is_ambiguous) else { return };
+    let title = "several of its interrupts have one name, so the tool does not move them";
+    let irqs: Vec<String> = nic
+        .vectors
+        .iter()
+        .filter(|vector| vector.name == first.name)
+        .map(|vector| vector.irq.to_string())
+        .collect();
+    let finding = Finding::new("IRQ_AMBIGUOUS", Severity::Note, &nic.name, title).seen(
+        format!("/proc/interrupts, {}", first.name),
+        format!("interrupts {}", irqs.join(" ")),
+    );
+    case.add(finding);
+}
+
+/// Interrupts of disks and other devices that are busy on the shards' CPUs of a placement that was given.
+fn others_on_shards(case: &mut Case<'_>) {
+    let (Some(placement), true, Some(rate)) = (case.placement, case.is_given, case.rate) else {
+        return;
+    };
+    let shards = placement.shard_cpus();
+    let ours: BTreeSet<u32> = case
+        .snapshot
+        .nics
+        .iter()
+        .flat_map(|nic| nic.vectors.iter().map(|vector| vector.irq))
+        .collect();
+    let mut finding = Finding::new(
+        "IRQ_OTHERS_ON_SHARDS",
+        Severity::Advice,
+        "host",
+        "other devices interrupt the shards' CPUs more than a hundred times a second",
+    );
+    let least = 100.0 * rate.period.as_secs_f64();
+    for line in case.snapshot.first.interrupts.iter().filter(|line| !ours.contains(&line.irq)) {
+        let counts = rate.interrupts(line.irq);
+        let on: u64 =
+            counts.iter().filter(|(cpu, _)| shards.contains(**cpu)).map(|(_, count)| *count).sum();
+        if crate::snapshot::ratio(on, 1) > least {
+            finding = finding
+                .seen(format!("/proc/interrupts {} ({})", line.irq, line.name), format!("+{on}"));
+        }
+    }
+    if !finding.evidence.is_empty() {
+        case.add(finding);
+    }
 }
 
 fn drift(case: &mut Case<'_>, nic: &Nic) {

@@ -12,14 +12,27 @@ pub(super) fn check(case: &mut Case<'_>) {
         hash_table(case, nic);
         rps(case, nic);
         xps(case, nic);
-        if nic.threaded {
+        pcie(case, nic);
+        let is_pinned = !nic.napi_threads.is_empty()
+            && nic.napi_threads.iter().all(|(_, cpus)| cpus.len() == 1);
+        if nic.threaded && !is_pinned {
+            let free: Vec<&str> = nic
+                .napi_threads
+                .iter()
+                .filter(|(_, cpus)| cpus.len() != 1)
+                .map(|(name, _)| name.as_str())
+                .collect();
             let finding = Finding::new(
                 "THREADED_NAPI",
                 Severity::Advice,
                 &nic.name,
-                "polling runs in kernel threads that no one has pinned",
+                "polling runs in kernel threads, and not each of them is pinned to one CPU",
             )
             .seen(format!("/sys/class/net/{}/threaded", nic.name), "1")
+            .seen(
+                "threads without a CPU of their own",
+                if free.is_empty() { "not seen".to_owned() } else { free.join(" ") },
+            )
             .mended_by(
                 format!("echo 0 > /sys/class/net/{}/threaded", nic.name),
                 format!("echo 1 > /sys/class/net/{}/threaded", nic.name),
@@ -46,8 +59,29 @@ fn queue_count(case: &mut Case<'_>, nic: &Nic) {
     let (Some(placement), Some((knob, now, max))) = (case.placement, nic.channels()) else {
         return;
     };
-    let wanted = placement.queues.iter().filter(|map| map.iface == nic.name).count();
-    let wanted = u32::try_from(wanted).unwrap_or(u32::MAX).clamp(1, max);
+    let maps: Vec<u32> =
+        placement.queues.iter().filter(|map| map.iface == nic.name).map(|map| map.cpu).collect();
+    // A derived placement keeps queues beyond the shards; that there are more of them than CPUs is still worth a note.
+    let cpus: CpuSet = maps.iter().copied().collect();
+    let count = u32::try_from(maps.len()).unwrap_or(u32::MAX);
+    let wanted = if case.is_given || now < count {
+        count
+    } else {
+        u32::try_from(cpus.len()).unwrap_or(u32::MAX)
+    };
+    let wanted = wanted.clamp(1, max);
+    if let Some(limit) = nic
+        .hash_limit()
+        .filter(|limit| *limit < max && placement.fed_from(nic.node).len() > *limit as usize)
+    {
+        let title = format!(
+            "packets spread over {limit} queues at most, whatever number of channels the card offers"
+        );
+        let finding = Finding::new("RSS_LIMITED", Severity::Note, &nic.name, title)
+            .seen(format!("driver of {}", nic.name), nic.driver.clone().unwrap_or_default())
+            .seen(format!("ethtool -l {} ({knob})", nic.name), format!("{now} of at most {max}"));
+        case.add(finding);
+    }
     if now == wanted || !nic.has_vectors() {
         return;
     }
@@ -58,9 +92,31 @@ fn queue_count(case: &mut Case<'_>, nic: &Nic) {
     };
     // More queues than shards of a *derived* placement is how most drivers start: worth a note, no more.
     let severity = if now > wanted && !case.is_given { Severity::Note } else { case.if_given() };
-    let finding = Finding::new(id, severity, &nic.name, title)
-        .seen(format!("ethtool -l {} ({knob})", nic.name), format!("{now} of at most {max}"))
-        .mended_by(knob.command(&nic.name, wanted), knob.command(&nic.name, now));
+    let mut finding = Finding::new(id, severity, &nic.name, title)
+        .seen(format!("ethtool -l {} ({knob})", nic.name), format!("{now} of at most {max}"));
+    if severity != Severity::Note {
+        finding = finding.mended_by(knob.command(&nic.name, wanted), knob.command(&nic.name, now));
+    }
+    case.add(finding);
+}
+
+/// A PCIe link that runs below what the card could: the wrong slot, or a bad contact.
+fn pcie(case: &mut Case<'_>, nic: &Nic) {
+    let is_less = |(now, most): &&(String, String)| {
+        let number =
+            |text: &str| text.split_whitespace().next().and_then(|word| word.parse::<f64>().ok());
+        matches!((number(now), number(most)), (Some(now), Some(most)) if now > 0.0 && now < most)
+    };
+    let less: Vec<_> = nic.pcie.iter().filter(is_less).collect();
+    if less.is_empty() || case.snapshot.is_virtual {
+        return;
+    }
+    let title = "its PCIe link is narrower or slower than the card";
+    let mut finding = Finding::new("PCIE_BELOW_CARD", Severity::Advice, &nic.name, title);
+    for (now, most) in less {
+        finding = finding
+            .seen(format!("current_link and max_link of {}", nic.name), format!("{now} of {most}"));
+    }
     case.add(finding);
 }
 
@@ -94,26 +150,26 @@ fn rps(case: &mut Case<'_>, nic: &Nic) {
     let usable = case.snapshot.cpus.topology.cpus.len();
     let handed: u64 =
         case.rate.as_ref().map_or(0, |rate| rate.softnet(|row| row.received_rps).values().sum());
-    if nic.rx.len() > 1 && steered.len() == nic.rx.len() && union.len() == 1 && usable > 1 {
-        let cpu = union.first().unwrap_or(0);
-        let packets =
-            case.rate.as_ref().and_then(|rate| rate.packets().get(&cpu).copied()).unwrap_or(0);
-        let severity =
-            if handed > 100 || packets > 10_000 { Severity::Fault } else { Severity::Advice };
-        let title = format!("RPS steers all {} receive queues to CPU {union}", nic.rx.len());
+    if !nic.rx.is_empty() && steered.len() == nic.rx.len() && union.len() == 1 && usable > 1 {
+        // Harm needs packets that were handed over; a mask alone may be meant for another time.
+        let severity = if handed > 100 { Severity::Fault } else { Severity::Advice };
+        let title = match nic.rx.len() {
+            1 => format!("RPS steers the only receive queue to CPU {union} alone"),
+            queues => format!("RPS steers all {queues} receive queues to CPU {union}"),
+        };
         let mut finding = Finding::new("RPS_PILE", severity, &nic.name, title);
         for queue in steered.iter().take(8) {
             let path = format!("/sys/class/net/{}/queues/rx-{}/rps_cpus", nic.name, queue.index);
             finding = finding.seen(path, queue.rps.to_mask());
         }
-        finding = finding.seen(
-            "/proc/net/softnet_stat column 10 (handed over by RPS), all CPUs",
-            format!("+{handed}"),
-        );
+        if handed > 0 {
+            let source = "/proc/net/softnet_stat column 10 (handed over by RPS), all CPUs";
+            finding = finding.seen(source, format!("+{handed}"));
+        }
         case.add(finding.mended_by_plan(&nic.name, "rps"));
     } else if nic.has_vectors()
         && !steered.is_empty()
-        && case.placement.is_some_and(|p| nic.rx.len() >= p.shards.len())
+        && case.placement.is_some_and(|p| nic.rx.len() >= p.fed_from(nic.node).len())
     {
         let title = "RPS is on although there is a queue for every shard";
         let mut finding = Finding::new("RPS_REDUNDANT", Severity::Advice, &nic.name, title);
@@ -132,21 +188,24 @@ fn rps_missing(case: &mut Case<'_>, nic: &Nic) {
     let (Some(rate), Some(placement)) = (case.rate, case.placement) else {
         return;
     };
-    if nic.rx.len() >= placement.shards.len() {
+    let shards = placement.fed_from(nic.node).len();
+    if nic.rx.len() >= shards {
         return;
     }
-    let Some(cpu) = nic
-        .vectors
-        .iter()
-        .flat_map(|vector| vector.served_on().iter())
-        .find(|cpu| rate.softirq_share(*cpu) > 0.70)
-    else {
-        return;
+    let is_full = |cpu: &u32| rate.softirq_share(*cpu) > 0.70;
+    let packets = rate.packets();
+    let all: u64 = packets.values().sum();
+    // Without interrupts of its own, the card's packets are where most packets are.
+    let is_most = |cpu: &u32| packets.get(cpu).is_some_and(|count| count * 2 > all);
+    let cpu = if nic.has_vectors() {
+        nic.vectors.iter().flat_map(|vector| vector.served_on().iter()).find(is_full)
+    } else {
+        packets.keys().copied().find(|cpu| is_full(cpu) && is_most(cpu))
     };
+    let Some(cpu) = cpu else { return };
     let title = format!(
-        "{} receive queues feed {} shards, and CPU {cpu} is filled by softirqs",
-        nic.rx.len(),
-        placement.shards.len()
+        "{} receive queues feed {shards} shards, and CPU {cpu} is filled by softirqs",
+        nic.rx.len()
     );
     let finding = Finding::new("RPS_MISSING", Severity::Fault, &nic.name, title)
         .seen(
@@ -161,29 +220,26 @@ fn xps(case: &mut Case<'_>, nic: &Nic) {
     let (Some(placement), true) = (case.placement, case.is_given) else {
         return;
     };
+    let senders = placement.senders(&nic.name);
     let off: Vec<_> = nic
         .tx
         .iter()
-        .filter_map(|queue| {
-            Some((queue, queue.xps.as_ref()?, placement.queue_cpu(&nic.name, queue.index)?))
-        })
-        .filter(|(_, xps, cpu)| **xps != CpuSet::single(*cpu))
+        .filter_map(|queue| Some((queue, queue.xps.as_ref()?, senders.get(&queue.index)?)))
+        .filter(|(_, xps, cpus)| xps != cpus)
         .collect();
     if off.is_empty() || nic.tx.len() < 2 {
         return;
     }
     let title = format!(
-        "{} of {} transmit queues are not used by their shard's CPU alone",
+        "{} of {} transmit queues are not used by their shards' CPUs alone",
         off.len(),
         nic.tx.len()
     );
     let mut finding = Finding::new("XPS_MISALIGNED", Severity::Advice, &nic.name, title);
-    for (queue, xps, cpu) in off.iter().take(4) {
+    for (queue, xps, cpus) in off.iter().take(4) {
         let path = format!("/sys/class/net/{}/queues/tx-{}/xps_cpus", nic.name, queue.index);
-        finding = finding.seen(
-            path,
-            format!("{}, placement says {}", xps.to_mask(), CpuSet::single(*cpu).to_mask()),
-        );
+        finding =
+            finding.seen(path, format!("{}, placement says {}", xps.to_mask(), cpus.to_mask()));
     }
     case.add(finding.mended_by_plan(&nic.name, "xps"));
 }

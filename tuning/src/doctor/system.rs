@@ -1,5 +1,6 @@
 //! The rest of the host: power, clocks, memory, filters, limits, and the engine's process.
 
+use crate::host::NFTABLES_RULES;
 use crate::placement::CpuSet;
 use crate::snapshot::Engine;
 
@@ -156,7 +157,7 @@ fn filters(case: &mut Case<'_>) {
             .seen("/proc/sys/net/netfilter/nf_conntrack_max", max.to_string());
         if near {
             finding = finding.mended_by(
-                format!("sysctl -w net.netfilter.nf_conntrack_max={}", max * 2),
+                format!("sysctl -w net.netfilter.nf_conntrack_max={}", max.saturating_mul(2)),
                 format!("sysctl -w net.netfilter.nf_conntrack_max={max}"),
             );
         } else {
@@ -167,37 +168,78 @@ fn filters(case: &mut Case<'_>) {
         }
         case.add(finding);
     }
+    rules(case);
+}
+
+/// Rules of iptables by their tables; of nftables by their number (root), or by the modules in use.
+fn rules(case: &mut Case<'_>) {
+    let snapshot = case.snapshot;
     let tables: Vec<&str> = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"]
         .iter()
         .filter_map(|path| snapshot.value(path))
         .flat_map(str::split_whitespace)
         .collect();
+    let mut finding =
+        Finding::new("RULES_PRESENT", Severity::Note, "host", "packets pass the rules of a filter");
     if !tables.is_empty() {
-        let finding =
-            Finding::new("RULES_PRESENT", Severity::Note, "host", "packets pass iptables rules")
-                .seen("/proc/net/ip_tables_names, ip6_tables_names", tables.join(" "));
+        finding = finding.seen("/proc/net/ip_tables_names, ip6_tables_names", tables.join(" "));
+    }
+    let modules = snapshot.value("/proc/modules").unwrap_or_default();
+    let used_by = modules.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next() == Some("nf_tables"))
+            .then(|| (words.nth(1).unwrap_or("0"), words.next().unwrap_or("-")))
+    });
+    match (snapshot.value_number(NFTABLES_RULES), used_by) {
+        (Some(0), _) | (None, None | Some(("0", _))) => {}
+        (Some(rules), _) => finding = finding.seen("rules of nftables", rules.to_string()),
+        (None, Some((_, users))) => {
+            finding = finding.seen("/proc/modules, nf_tables is used by", users)
+        }
+    }
+    if !finding.evidence.is_empty() {
         case.add(finding);
     }
 }
 
-fn sockets(case: &mut Case<'_>) {
+/// Mode 2 forbids io_uring to all; mode 1 allows it to CAP_SYS_ADMIN and to one group, so that it harms only who is neither.
+fn io_uring(case: &mut Case<'_>) {
     let snapshot = case.snapshot;
-    if let Some(mode) =
-        snapshot.value_number("/proc/sys/kernel/io_uring_disabled").filter(|mode| *mode > 0)
-    {
-        let finding = Finding::new(
-            "IO_URING_OFF",
+    let path = "/proc/sys/kernel/io_uring_disabled";
+    let Some(mode) = snapshot.value_number(path).filter(|mode| *mode > 0) else { return };
+    let group = snapshot.value_number("/proc/sys/kernel/io_uring_group");
+    let allowed = snapshot
+        .engine
+        .as_ref()
+        .map(|engine| engine.is_admin || group.is_some_and(|group| engine.groups.contains(&group)));
+    let (severity, title) = match (mode, allowed) {
+        (1, Some(true)) => return,
+        (1, None) => (
+            Severity::Note,
+            "io_uring is only for CAP_SYS_ADMIN and one group; the engine must be in it (--engine-pid checks)",
+        ),
+        (1, Some(false)) => (
             Severity::Fault,
-            "host",
-            "io_uring is switched off, and the engine's executors need it",
-        )
-        .seen("/proc/sys/kernel/io_uring_disabled", mode.to_string())
-        .mended_by(
+            "io_uring is only for CAP_SYS_ADMIN and one group, and the engine is not in it",
+        ),
+        _ => (Severity::Fault, "io_uring is switched off, and the engine's executors need it"),
+    };
+    let group = group.map_or_else(|| "not set".to_owned(), |group| group.to_string());
+    let mut finding = Finding::new("IO_URING_OFF", severity, "host", title)
+        .seen(path, mode.to_string())
+        .seen("/proc/sys/kernel/io_uring_group", group);
+    if severity == Severity::Fault {
+        finding = finding.mended_by(
             "sysctl -w kernel.io_uring_disabled=0",
             format!("sysctl -w kernel.io_uring_disabled={mode}"),
         );
-        case.add(finding);
     }
+    case.add(finding);
+}
+
+fn sockets(case: &mut Case<'_>) {
+    let snapshot = case.snapshot;
+    io_uring(case);
     if let Some(now) =
         snapshot.value_number("/proc/sys/net/core/somaxconn").filter(|now| *now < 1024)
     {
@@ -231,18 +273,13 @@ fn sockets(case: &mut Case<'_>) {
 
 fn cpu_sets(case: &mut Case<'_>) {
     let cpus = &case.snapshot.cpus;
-    if let (Some(placement), true) = (case.placement, case.is_given) {
-        let usable: CpuSet = cpus.topology.cpus.iter().map(|place| place.cpu).collect();
-        let outside = placement.all_cpus().minus(&usable);
-        if !outside.is_empty() {
-            let title = format!(
-                "placement.toml uses CPUs {outside}, which are offline or not allowed here"
-            );
-            let finding = Finding::new("CPUSET_MISMATCH", Severity::Fault, "host", title)
-                .seen("/proc/self/status Cpus_allowed_list", cpus.allowed.to_string())
-                .seen("/sys/devices/system/cpu/online", cpus.online.to_string());
-            case.findings.push(finding);
-        }
+    let given = case.placement.filter(|_| case.is_given);
+    if let Some(why) = given.and_then(|placement| case.snapshot.misfit(placement)) {
+        let title = format!("placement.toml does not fit: {why}");
+        let finding = Finding::new("CPUSET_MISMATCH", Severity::Fault, "host", title)
+            .seen("cpuset of the control group", cpus.allowed.to_string())
+            .seen("/sys/devices/system/cpu/online", cpus.online.to_string());
+        case.findings.push(finding);
     }
     let quiet = cpus.isolated.or(&cpus.nohz_full).and(&cpus.online);
     if !quiet.is_empty() {

@@ -20,9 +20,16 @@ pub fn card_line(nic: &Nic) -> String {
         Some(node) => format!("node {node}"),
         None => "node not said".to_owned(),
     });
-    parts.push(match nic.vector_method {
-        "none" => "no interrupts of its own".to_owned(),
-        method => format!("{} interrupts (found by {method})", nic.vectors.len()),
+    if let Some(speed) = nic.speed.filter(|speed| *speed > 0) {
+        parts.push(format!("{speed} Mb/s"));
+    }
+    parts.push(match (nic.vector_method, nic.own_irqs) {
+        ("none", Some(count)) => {
+            format!("{count} interrupts by msi_irqs, none of them in use by a queue")
+        }
+        ("none", None) if nic.device.is_some() => "interrupts not shown here".to_owned(),
+        ("none", None) => "no interrupts of its own".to_owned(),
+        (method, _) => format!("{} interrupts (found by {method})", nic.vectors.len()),
     });
     format!("{}: {}", nic.name, parts.join(", "))
 }

@@ -14,8 +14,13 @@
 //!
 //! Plain text, because a person must be able to see what they are about to send, and because a fixture is reviewed by its diff.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
+
+use super::real::no_card;
+use super::{Fault, FaultKind, Host, Knob, NicFacts};
 
 /// The first line of every archive.
 const TITLE: &str = "corewire-tune capture 1";
@@ -126,6 +131,84 @@ impl Archive {
         Ok(archive)
     }
 
+    /// A file at the present moment.
+    ///
+    /// # Errors
+    ///
+    /// When it is not in the archive, or its reading was refused.
+    pub fn read(&self, path: &str) -> Result<String, Fault> {
+        if let Some(reason) = self.refused.get(path) {
+            let kind = if reason == "EACCES" {
+                FaultKind::Denied
+            } else {
+                FaultKind::Refused(reason.clone())
+            };
+            return Err(Fault::new(path, kind));
+        }
+        self.first.files.get(path).cloned().ok_or_else(|| Fault::new(path, FaultKind::Missing))
+    }
+
+    /// The names in a directory.
+    ///
+    /// # Errors
+    ///
+    /// When the archive has no such directory.
+    pub fn list(&self, path: &str) -> Result<Vec<String>, Fault> {
+        let base = format!("{}/", path.trim_end_matches('/'));
+        let below = |known: &String| {
+            known.strip_prefix(&base).and_then(|rest| rest.split('/').next()).map(str::to_owned)
+        };
+        let names: BTreeSet<String> = self
+            .dirs
+            .range(base.clone()..)
+            .take_while(|known| known.starts_with(&base))
+            .chain(
+                self.first
+                    .files
+                    .range(base.clone()..)
+                    .map(|(path, _)| path)
+                    .take_while(|known| known.starts_with(&base)),
+            )
+            .chain(
+                self.links
+                    .range(base.clone()..)
+                    .map(|(path, _)| path)
+                    .take_while(|known| known.starts_with(&base)),
+            )
+            .filter_map(below)
+            .collect();
+        if names.is_empty() && !self.dirs.contains(path) {
+            return Err(Fault::new(path, FaultKind::Missing));
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    /// The processes whose name starts with one of the prefixes.
+    #[must_use]
+    pub fn processes_named(&self, prefixes: &[&str]) -> Vec<(u32, String)> {
+        let is_named =
+            |(_, name): &&(u32, String)| prefixes.iter().any(|prefix| name.starts_with(prefix));
+        self.processes.iter().filter(is_named).cloned().collect()
+    }
+
+    /// What a card said of itself.
+    ///
+    /// # Errors
+    ///
+    /// When the archive has no such card, or its text is not of the form.
+    pub fn nic(&self, iface: &str) -> Result<NicFacts, Fault> {
+        let text = self.first.nics.get(iface).ok_or_else(|| no_card(iface))?;
+        NicFacts::from_text(text).map_err(|why| Fault::format(&format!("card {iface}"), why))
+    }
+
+    /// Goes on to the later moment.
+    pub fn advance(&mut self) {
+        if let Some((_, mut later)) = self.later.take() {
+            self.first.files.append(&mut later.files);
+            self.first.nics.append(&mut later.nics);
+        }
+    }
+
     fn entry(&mut self, word: &str, rest: &str, body: String) -> Result<(), String> {
         let name = rest.to_owned();
         let moment = match &mut self.later {
@@ -181,6 +264,52 @@ fn put(text: &mut String, kind: &str, name: &str, body: &str) {
     text.push_str(&format!("@{kind} {name}\n"));
     for line in body.lines() {
         text.push_str(&format!("|{line}\n"));
+    }
+}
+
+/// The machine that an archive was made of, for looking only.
+#[derive(Debug)]
+pub struct ArchiveHost(RefCell<Archive>);
+
+impl ArchiveHost {
+    /// The machine as it was at the first moment. A [`pause`](Host::pause) brings it to the later moment.
+    #[must_use]
+    pub fn new(archive: Archive) -> Self {
+        Self(RefCell::new(archive))
+    }
+}
+
+impl Host for ArchiveHost {
+    fn read(&self, path: &str) -> Result<String, Fault> {
+        self.0.borrow().read(path)
+    }
+
+    fn write(&self, path: &str, _value: &str) -> Result<(), Fault> {
+        Err(Fault::new(path, FaultKind::Denied))
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<String>, Fault> {
+        self.0.borrow().list(path)
+    }
+
+    fn link(&self, path: &str) -> Result<String, Fault> {
+        self.0.borrow().links.get(path).cloned().ok_or_else(|| Fault::new(path, FaultKind::Missing))
+    }
+
+    fn processes(&self, prefixes: &[&str]) -> Result<Vec<(u32, String)>, Fault> {
+        Ok(self.0.borrow().processes_named(prefixes))
+    }
+
+    fn nic(&self, iface: &str) -> Result<NicFacts, Fault> {
+        self.0.borrow().nic(iface)
+    }
+
+    fn nic_set(&self, iface: &str, knob: Knob, _value: u32) -> Result<(), Fault> {
+        Err(Fault::new(format!("{knob} of {iface}"), FaultKind::Denied))
+    }
+
+    fn pause(&self, _duration: Duration) {
+        self.0.borrow_mut().advance();
     }
 }
 

@@ -8,7 +8,10 @@ use super::{Fault, FaultKind, Knob, NicFacts};
 use wire::{Attrs, Connection, Message};
 
 const NETLINK_ROUTE: isize = 0;
+const NETLINK_NETFILTER: isize = 12;
 const NETLINK_GENERIC: isize = 16;
+/// Subsystem 10 (nftables), message 7 (get a rule).
+const NFT_GET_RULE: u16 = 10 << 8 | 7;
 const RTM_GETLINK: u16 = 18;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
@@ -63,6 +66,14 @@ const QSTATS: [(u16, &str); 6] = [
     (14, "qstats.rx-hw-drop-overruns"),
     (22, "qstats.tx-hw-drops"),
 ];
+
+/// How many rules nftables has in this network namespace. Needs CAP_NET_ADMIN.
+pub(super) fn nftables_rules() -> Result<usize, Fault> {
+    let what = "netlink nftables rules";
+    let mut connection = Connection::open(NETLINK_NETFILTER, what)?;
+    // The body of four zero bytes is that of a question about all families.
+    connection.dump(Message::generic(NFT_GET_RULE, 0, 0), what).map(|rules| rules.len())
+}
 
 /// Everything that netlink says of a card. What cannot be asked becomes a note.
 pub(super) fn facts(iface: &str, index: u32) -> NicFacts {

@@ -87,7 +87,11 @@ impl NicFacts {
                 let queue = queue.parse().map_err(|_| bad())?;
                 facts.queue_irqs.insert(queue, value.parse().map_err(|_| bad())?);
             } else if let Some(stat) = name.strip_prefix("stat.") {
-                facts.stats.insert(stat.to_owned(), value.parse().map_err(|_| bad())?);
+                super::real::add_statistic(
+                    &mut facts.stats,
+                    stat,
+                    value.parse().map_err(|_| bad())?,
+                );
             } else {
                 facts.settings.insert(name.to_owned(), value.parse().map_err(|_| bad())?);
             }

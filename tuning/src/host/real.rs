@@ -26,6 +26,11 @@ impl RealHost {
 
 impl Host for RealHost {
     fn read(&self, path: &str) -> Result<String, Fault> {
+        if path == super::NFTABLES_RULES {
+            // Asking would load the module where it is not in use.
+            fs::metadata("/sys/module/nf_tables").map_err(|error| Fault::from_io(path, &error))?;
+            return netlink::nftables_rules().map(|count| format!("{count}\n"));
+        }
         fs::read_to_string(path).map_err(|error| Fault::from_io(path, &error))
     }
 
@@ -109,12 +114,24 @@ fn driver_statistics(iface: &str) -> Result<BTreeMap<String, u64>, String> {
     Ok(parse_statistics(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// Reads `name: value` lines; anything else is skipped, since drivers put titles between them.
+/// Reads `name: value` lines; anything else is skipped, since drivers put titles between them. Drivers that print a block for each
+/// queue repeat the names in it: those are added up.
 fn parse_statistics(text: &str) -> BTreeMap<String, u64> {
-    text.lines()
-        .filter_map(|line| line.rsplit_once(':'))
-        .filter_map(|(name, value)| Some((name.trim().to_owned(), value.trim().parse().ok()?)))
-        .collect()
+    let mut stats = BTreeMap::new();
+    let lines = text.lines().filter_map(|line| line.rsplit_once(':'));
+    for (name, value) in
+        lines.filter_map(|(name, value)| Some((name, value.trim().parse::<u64>().ok()?)))
+    {
+        add_statistic(&mut stats, name, value);
+    }
+    stats
+}
+
+/// Adds a counter to others of the same name. Some drivers write spaces in names, which the form of captures has no room for.
+pub(super) fn add_statistic(stats: &mut BTreeMap<String, u64>, name: &str, value: u64) {
+    let name = name.trim().replace(char::is_whitespace, "_");
+    let sum = stats.entry(name).or_insert(0_u64);
+    *sum = sum.wrapping_add(value);
 }
 
 /// The fault of a machine that is only a copy of files and has no card to ask.
@@ -129,10 +146,11 @@ mod tests {
     #[test]
     fn counters_are_read_and_titles_skipped() {
         let stats = parse_statistics(
-            "NIC statistics:\n     rx_missed_errors: 7\n     rx queue 0: drops: 9\n x: -1\n",
+            "NIC statistics:\n     rx_missed_errors: 7\n     rx queue 0: drops: 9\n x: -1\n pkts rx OOB: 3\n pkts rx OOB: 4\n",
         );
+        assert_eq!(stats.get("pkts_rx_OOB"), Some(&7));
         assert_eq!(stats.get("rx_missed_errors"), Some(&7));
-        assert_eq!(stats.get("rx queue 0: drops"), Some(&9));
-        assert_eq!(stats.len(), 2);
+        assert_eq!(stats.get("rx_queue_0:_drops"), Some(&9));
+        assert_eq!(stats.len(), 3);
     }
 }

@@ -151,6 +151,39 @@ impl CpuSet {
     }
 }
 
+/// CPUs in the order in which they were named: `3,1,0-2` is CPU 3 first. None is named twice.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CpuOrder(pub Vec<u32>);
+
+impl CpuOrder {
+    /// The same CPUs without their order.
+    #[must_use]
+    pub fn set(&self) -> CpuSet {
+        self.0.iter().copied().collect()
+    }
+}
+
+impl FromStr for CpuOrder {
+    type Err = CpuSetError;
+
+    fn from_str(text: &str) -> Result<Self, CpuSetError> {
+        let mut order = Vec::new();
+        for part in text.split(',') {
+            let part: CpuSet = part.parse()?;
+            for cpu in part.iter() {
+                if order.contains(&cpu) {
+                    return Err(CpuSetError { text: clip(text), why: "a CPU is named twice" });
+                }
+                order.push(cpu);
+            }
+        }
+        if order.is_empty() {
+            return Err(CpuSetError { text: clip(text), why: "no CPU is named" });
+        }
+        Ok(Self(order))
+    }
+}
+
 impl FromIterator<u32> for CpuSet {
     fn from_iter<I: IntoIterator<Item = u32>>(cpus: I) -> Self {
         Self(cpus.into_iter().collect())
@@ -247,6 +280,14 @@ mod tests {
         assert_eq!(CpuSet::single(32).to_mask(), "1,00000000");
         assert_eq!("".parse::<CpuSet>().unwrap(), CpuSet::new());
         assert_eq!(CpuSet::new().to_mask(), "0");
+    }
+
+    #[test]
+    fn an_order_is_kept() {
+        assert_eq!("8,3,0-2".parse::<CpuOrder>().unwrap().0, [8, 3, 0, 1, 2]);
+        for bad in ["", "1,1", "0-2,1", "x"] {
+            assert!(bad.parse::<CpuOrder>().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `placement.toml`: the contract between the tool and the engine.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -120,6 +121,28 @@ impl Placement {
     #[must_use]
     pub fn queue_cpu(&self, iface: &str, queue: u32) -> Option<u32> {
         self.queues.iter().find(|map| map.iface == iface && map.queue == queue).map(|map| map.cpu)
+    }
+
+    /// The shards that a card of this node should feed: those of its node, or all where the node has none or is not known.
+    #[must_use]
+    pub fn fed_from(&self, node: Option<u32>) -> Vec<&Shard> {
+        let local: Vec<&Shard> =
+            self.shards.iter().filter(|shard| node.is_some() && shard.node == node).collect();
+        if local.is_empty() { self.shards.iter().collect() } else { local }
+    }
+
+    /// The CPUs that send by each transmit queue of an interface: a shard with a queue of its own sends by that one, the others
+    /// are dealt over the queues. In the split layout all are dealt, and the CPU that serves the queue sends by it, too.
+    #[must_use]
+    pub fn senders(&self, iface: &str) -> BTreeMap<u32, CpuSet> {
+        let maps: Vec<&QueueMap> = self.queues.iter().filter(|map| map.iface == iface).collect();
+        let mut senders: BTreeMap<u32, CpuSet> =
+            maps.iter().map(|map| (map.queue, CpuSet::single(map.cpu))).collect();
+        let others = self.shards.iter().filter(|shard| maps.iter().all(|map| map.cpu != shard.cpu));
+        for (shard, map) in others.zip(maps.iter().cycle()) {
+            senders.entry(map.queue).or_default().insert(shard.cpu);
+        }
+        senders
     }
 
     /// The form and the inner consistency.

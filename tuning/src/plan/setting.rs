@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::host::{Fault, FaultKind, Host, Knob};
 use crate::parse;
 use crate::placement::CpuSet;
+use crate::snapshot::action;
 
 /// A setting of the machine. Interrupts are named by their vector, never by their number, which does not survive a change of
 /// channels or a reboot.
@@ -29,6 +30,10 @@ pub enum Setting {
         iface: String,
         /// The vector's name in `/proc/interrupts`.
         vector: String,
+        /// The directory whose `msi_irqs` lists the interrupt; empty where there is none. Two cards may give the same name to
+        /// their vectors, so the name alone says nothing.
+        #[serde(default)]
+        device: String,
     },
     /// A setting of a card, as a number.
     Card {
@@ -48,8 +53,8 @@ impl Setting {
     pub fn read(&self, host: &dyn Host) -> Result<String, Fault> {
         match self {
             Self::File { path } | Self::Mask { path } => Ok(host.read(path)?.trim_end().to_owned()),
-            Self::Irq { vector, .. } => {
-                Ok(host.read(&irq_path(host, vector)?)?.trim_end().to_owned())
+            Self::Irq { vector, device, .. } => {
+                Ok(host.read(&irq_path(host, vector, device)?)?.trim_end().to_owned())
             }
             Self::Card { iface, knob } => match host.nic(iface)?.value(*knob) {
                 Some(value) => Ok(value.to_string()),
@@ -66,7 +71,7 @@ impl Setting {
     pub fn write(&self, host: &dyn Host, value: &str) -> Result<(), Fault> {
         match self {
             Self::File { path } | Self::Mask { path } => host.write(path, value),
-            Self::Irq { vector, .. } => host.write(&irq_path(host, vector)?, value),
+            Self::Irq { vector, device, .. } => host.write(&irq_path(host, vector, device)?, value),
             Self::Card { iface, knob } => {
                 let value = value.parse().map_err(|_| {
                     Fault::format(&self.to_string(), format!("`{value}` is not a number"))
@@ -94,21 +99,6 @@ impl Setting {
         }
     }
 
-    /// The command that a person would type to set it.
-    #[must_use]
-    pub fn command(&self, value: &str) -> String {
-        match self {
-            Self::File { path } | Self::Mask { path } => format!("echo {value} > {path}"),
-            Self::Irq { vector, .. } => {
-                format!("echo {value} > /proc/irq/$(irq_of {vector})/smp_affinity_list")
-            }
-            Self::Card { iface, knob } => match value.parse() {
-                Ok(number) => knob.command(iface, number),
-                Err(_) => format!("# {knob} of {iface}: `{value}` is not a number"),
-            },
-        }
-    }
-
     /// Whether setting it makes all queues of the card anew.
     #[must_use]
     pub fn remakes_queues(&self) -> bool {
@@ -120,17 +110,53 @@ impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path } | Self::Mask { path } => f.write_str(path),
-            Self::Irq { iface, vector } => write!(f, "interrupt {vector} of {iface}"),
+            Self::Irq { iface, vector, .. } => write!(f, "interrupt {vector} of {iface}"),
             Self::Card { iface, knob } => write!(f, "{knob} of {iface}"),
         }
     }
 }
 
-/// The file of the interrupt that has this vector's name now.
-fn irq_path(host: &dyn Host, vector: &str) -> Result<String, Fault> {
-    let path = "/proc/interrupts";
-    let table = parse::interrupts(&host.read(path)?).map_err(|why| Fault::format(path, why))?;
-    let line = table.iter().find(|line| line.name == vector);
-    line.map(|line| format!("/proc/irq/{}/smp_affinity_list", line.irq))
-        .ok_or_else(|| Fault::new(format!("{path}, vector {vector}"), FaultKind::Missing))
+/// The file of the interrupt of this device that has this vector's name now.
+fn irq_path(host: &dyn Host, vector: &str, device: &str) -> Result<String, Fault> {
+    let what = || {
+        format!(
+            "vector {vector} of {}",
+            if device.is_empty() { "/proc/interrupts" } else { device }
+        )
+    };
+    let own = own_irqs(host, device)?;
+    let by_kernel = own.iter().flatten().filter_map(|irq| {
+        let text = host.read(&format!("/sys/kernel/irq/{irq}/actions")).ok()?;
+        Some((*irq, action(&text)?))
+    });
+    let mut named: Vec<(u32, String)> = by_kernel.collect();
+    if named.is_empty() {
+        let path = "/proc/interrupts";
+        let table = parse::interrupts(&host.read(path)?).map_err(|why| Fault::format(path, why))?;
+        let is_own = |irq: &u32| own.as_ref().is_none_or(|own| own.contains(irq));
+        named = table
+            .into_iter()
+            .filter(|line| is_own(&line.irq))
+            .map(|line| (line.irq, line.name))
+            .collect();
+    }
+    let irqs: Vec<u32> =
+        named.into_iter().filter(|(_, name)| name == vector).map(|(irq, _)| irq).collect();
+    match irqs[..] {
+        [irq] => Ok(format!("/proc/irq/{irq}/smp_affinity_list")),
+        [] => Err(Fault::new(what(), FaultKind::Missing)),
+        _ => Err(Fault::new(
+            what(),
+            FaultKind::Refused(format!("an ambiguous name: interrupts {irqs:?} have it")),
+        )),
+    }
+}
+
+/// The interrupts of a device; `None` where no device is known and the name must be the only one on the machine.
+fn own_irqs(host: &dyn Host, device: &str) -> Result<Option<Vec<u32>>, Fault> {
+    if device.is_empty() {
+        return Ok(None);
+    }
+    let names = host.list(&format!("{device}/msi_irqs"))?;
+    Ok(Some(names.iter().filter_map(|name| name.parse().ok()).collect()))
 }

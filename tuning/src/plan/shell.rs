@@ -6,13 +6,19 @@ use super::{Plan, Setting};
 const PRELUDE: &str = r#"set -eu
 ROOT=${ROOT:-}
 
-# The number of the interrupt whose vector has this name: numbers change, names do not.
+# irq_of NAME DEVICE: the number of the device's interrupt with this name. Numbers change, names do not; two cards may give the
+# same names, so the device decides, and what is still ambiguous is refused.
 irq_of() {
+    found=
     while read -r number rest; do
-        case " $rest" in *" $1") echo "${number%:}"; return 0 ;; esac
+        case " $rest" in *" $1") ;; *) continue ;; esac
+        number=${number%:}
+        [ -z "$2" ] || [ -e "$ROOT$2/msi_irqs/$number" ] || continue
+        [ -z "$found" ] || { echo "interrupts $found and $number are both named $1" >&2; return 1; }
+        found=$number
     done < "$ROOT/proc/interrupts"
-    echo "no interrupt is named $1" >&2
-    return 1
+    [ -n "$found" ] || { echo "no interrupt of $2 is named $1" >&2; return 1; }
+    echo "$found"
 }
 
 # A mask without commas and leading zeros: the kernel prints masks wider than they were written.
@@ -103,8 +109,9 @@ fn place(setting: &Setting) -> Option<(&'static str, String)> {
     match setting {
         Setting::File { path } => Some(("value", quote(path))),
         Setting::Mask { path } => Some(("mask", quote(path))),
-        Setting::Irq { vector, .. } => {
-            Some(("value", format!("\"/proc/irq/$(irq_of {})/smp_affinity_list\"", quote(vector))))
+        Setting::Irq { vector, device, .. } => {
+            let irq = format!("$(irq_of {} {})", quote(vector), quote(device));
+            Some(("value", format!("\"/proc/irq/{irq}/smp_affinity_list\"")))
         }
         Setting::Card { .. } => None,
     }

@@ -3,13 +3,22 @@
 
 use crate::doctor::Report;
 use crate::host::Knob;
-use crate::placement::{CpuSet, Placement};
-use crate::snapshot::{Nic, Snapshot};
+use crate::parse::{VectorName, VectorRole};
+use crate::placement::{CpuSet, Layout, Placement, Shard};
+use crate::snapshot::{Nic, Snapshot, Vector};
 
 use super::{Goal, Kept, PlanOptions, Setting, Step, Topic};
 
 /// The fixed interrupt delay for latency, in microseconds: short beside a call's own time, long enough to batch a burst.
 const LATENCY_RX_USECS: u64 = 8;
+
+/// Findings that a move of interrupts mends, the weightiest first.
+const IRQ_FINDINGS: [&str; 5] =
+    ["IRQ_DRIFT", "IRQ_ON_ISOLATED", "IRQ_PILE", "IRQ_REMOTE_NODE", "IRQ_ON_SMT_PEER"];
+
+fn irq_setting(nic: &Nic, vector: &str, device: &str) -> Setting {
+    Setting::Irq { iface: nic.name.clone(), vector: vector.to_owned(), device: device.to_owned() }
+}
 
 /// A plan under construction.
 pub(super) struct Builder<'p> {
@@ -91,15 +100,15 @@ impl<'p> Builder<'p> {
     fn channels(&mut self, nic: &Nic) -> Option<u32> {
         let wanted = self.queues_wanted(nic);
         let (knob, now, max) = nic.channels()?;
-        let is_asked = self.options.derive.queues.is_some() || self.options.given.is_some();
-        if !self.options.wants(Topic::Queues)
-            || wanted == 0
-            || wanted.min(max) == now
-            || !(nic.has_vectors() || is_asked)
-        {
+        let is_asked = self.options.derive.queues.is_some()
+            || self.options.given.is_some()
+            || self.placement.layout != Layout::Aligned;
+        let wanted = wanted.min(max);
+        // Stopping all queues for a moment needs a reason: more of them for more shards, or that somebody asked.
+        let has_reason = is_asked || (nic.has_vectors() && wanted > now);
+        if !self.options.wants(Topic::Queues) || wanted == 0 || wanted == now || !has_reason {
             return None;
         }
-        let wanted = wanted.min(max);
         self.keep_queues(nic);
         let id = if now < wanted { "QUEUES_LT_SHARDS" } else { "QUEUES_GT_SHARDS" };
         let why = format!("{wanted} queues are placed, the card has {now}");
@@ -137,8 +146,8 @@ impl<'p> Builder<'p> {
                     .push(Kept { setting: Setting::Mask { path }, old: queue.xps_text.clone() });
             }
         }
-        for vector in &nic.vectors {
-            let setting = Setting::Irq { iface: nic.name.clone(), vector: vector.name.clone() };
+        for vector in nic.vectors.iter().filter(|vector| !vector.is_ambiguous) {
+            let setting = irq_setting(nic, &vector.name, &vector.device);
             self.kept.push(Kept { setting, old: vector.affinity.to_string() });
         }
     }
@@ -160,7 +169,7 @@ impl<'p> Builder<'p> {
         if let (Some(ring), Some(max)) =
             (nic.facts.value(Knob::RingRx), nic.facts.max(Knob::RingRx))
         {
-            let next = (ring * 2).min(max);
+            let next = ring.saturating_mul(2).min(max);
             let setting = Setting::Card { iface: nic.name.clone(), knob: Knob::RingRx };
             let why = format!("packets were dropped with {ring} descriptors; at most {max}");
             self.push("RING_DROPS", setting, Some(ring.to_string()), next.to_string(), why);
@@ -218,10 +227,10 @@ impl<'p> Builder<'p> {
         if !self.options.wants(Topic::Irq) || !nic.has_vectors() {
             return;
         }
-        let id = ["IRQ_DRIFT", "IRQ_PILE", "IRQ_REMOTE_NODE", "IRQ_ON_SMT_PEER"]
+        let id = IRQ_FINDINGS
             .into_iter()
             .find(|id| self.report.findings.iter().any(|f| f.id == *id && f.subject == nic.name))
-            .unwrap_or("IRQ_DRIFT");
+            .unwrap_or("IRQ_WIDE");
         let why = |queue: u32, cpu: u32| format!("queue {queue} belongs to CPU {cpu}");
         for vector in &nic.vectors {
             // A vector beyond the new number of queues will be gone.
@@ -231,35 +240,58 @@ impl<'p> Builder<'p> {
             let Some(cpu) = self.placement.queue_cpu(&nic.name, vector.queue) else {
                 continue;
             };
-            let setting = Setting::Irq { iface: nic.name.clone(), vector: vector.name.clone() };
+            if vector.is_ambiguous {
+                self.left_out.push(format!(
+                    "interrupt {} ({}) of {}: another interrupt has the same name, so it cannot be told which is meant",
+                    vector.irq, vector.name, nic.name
+                ));
+                continue;
+            }
             let old = remade.is_none().then(|| vector.affinity.to_string());
+            let setting = irq_setting(nic, &vector.name, &vector.device);
             self.push(id, setting, old, cpu.to_string(), why(vector.queue, cpu));
         }
         let Some(count) = remade else { return };
         let present = nic.vectors.iter().map(|vector| vector.queue + 1).max().unwrap_or(0);
-        let device = nic.device.as_deref();
-        let name = nic
-            .vectors
-            .first()
-            .and_then(|vector| crate::parse::vector_name(&vector.name, &nic.name, device));
-        let (Some(name), true) = (name, present < count) else {
+        if present >= count {
             return;
-        };
-        if nic.driver.as_deref() == Some("gve")
-            || nic.vectors.iter().any(|vector| vector.role == crate::parse::VectorRole::Transmit)
-        {
+        }
+        let Some((first, name)) = self.new_names(nic) else {
             self.left_out.push(format!(
                 "interrupts of the new queues of {}: plan again once they exist",
                 nic.name
             ));
             return;
-        }
+        };
         for queue in present..count {
             let Some(cpu) = self.placement.queue_cpu(&nic.name, queue) else {
                 continue;
             };
-            let setting = Setting::Irq { iface: nic.name.clone(), vector: name.named(queue) };
-            self.push(id, setting, None, cpu.to_string(), why(queue, cpu));
+            self.push(
+                id,
+                irq_setting(nic, &name.named(queue), &first.device),
+                None,
+                cpu.to_string(),
+                why(queue, cpu),
+            );
+        }
+    }
+
+    /// The pattern by which the driver will name the vectors of new queues, where there is one vector for each queue and its
+    /// number is the queue's.
+    fn new_names<'n>(&self, nic: &'n Nic) -> Option<(&'n Vector, crate::parse::QueueName)> {
+        let is_simple = nic.driver.as_deref() != Some("gve")
+            && nic.vector_method != "order"
+            && nic
+                .vectors
+                .iter()
+                .all(|vector| vector.role == VectorRole::Receive && !vector.is_ambiguous);
+        let first = nic.vectors.first().filter(|_| is_simple)?;
+        let own =
+            nic.device.as_deref().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+        match crate::parse::vector_name(&first.name, &[&nic.name, own]) {
+            VectorName::Queue(name) if name.number == first.queue => Some((first, name)),
+            _ => None,
         }
     }
 
@@ -267,39 +299,46 @@ impl<'p> Builder<'p> {
     fn rps_wanted(&self, nic: &Nic, queue_count: u32) -> Option<(&'static str, Vec<CpuSet>)> {
         let found =
             |id: &str| self.report.findings.iter().any(|f| f.id == id && f.subject == nic.name);
-        let shards = u32::try_from(self.placement.shards.len()).unwrap_or(u32::MAX);
-        let cpu_of = |queue| self.placement.queue_cpu(&nic.name, queue);
-        if !nic.has_vectors() {
+        let shards: Vec<&Shard> = self.placement.fed_from(nic.node);
+        let count = u32::try_from(shards.len()).unwrap_or(u32::MAX);
+        let is_asked = self.options.rps || found("RPS_MISSING") || found("RPS_PILE");
+        if nic.has_vectors() {
+            if queue_count >= count {
+                return Some(("RPS_REDUNDANT", vec![CpuSet::new(); queue_count as usize]));
+            }
+        } else if queue_count >= count {
             // Virtual pairs have no interrupt to place: RPS alone chooses the CPU.
             let id = if found("RPS_PILE") { "RPS_PILE" } else { "SOFTIRQ_SKEW" };
-            let wanted = found("RPS_PILE") || self.report.has("SOFTIRQ_SKEW") || self.options.rps;
+            let cpu_of = |queue| self.placement.queue_cpu(&nic.name, queue);
             let masks = (0..queue_count)
                 .map(|queue| cpu_of(queue).map(CpuSet::single).unwrap_or_default())
                 .collect();
-            return wanted.then_some((id, masks));
+            return (is_asked || self.report.has("SOFTIRQ_SKEW")).then_some((id, masks));
         }
-        if queue_count >= shards {
-            return Some(("RPS_REDUNDANT", vec![CpuSet::new(); queue_count as usize]));
-        }
-        if !(self.options.rps || found("RPS_MISSING") || found("RPS_PILE")) {
+        let id = ["RPS_PILE", "RPS_MISSING"]
+            .into_iter()
+            .find(|id| found(id))
+            .unwrap_or(if self.options.rps { "asked for by --rps" } else { "SOFTIRQ_SKEW" });
+        if !(is_asked || (!nic.has_vectors() && self.report.has("SOFTIRQ_SKEW"))) {
             return None;
         }
         let masks = (0..queue_count).map(|queue| {
-            // The shards are dealt over the queues; each queue feeds its own share.
-            let share: CpuSet = self
-                .placement
-                .shards
+            // The shards are dealt over the queues; each queue feeds its own share, the only queue feeds them all.
+            let share: CpuSet = shards
                 .iter()
-                .filter(|shard| shard.id % queue_count == queue)
-                .map(|shard| shard.cpu)
+                .zip(0..)
+                .filter(|(_, at)| at % queue_count == queue)
+                .map(|(shard, _)| shard.cpu)
                 .collect();
             // The interrupt's CPU already does the card's part, so a large share leaves it out.
-            match cpu_of(queue) {
-                Some(cpu) if share.len() >= 4 => share.minus(&CpuSet::single(cpu)),
+            match self.placement.queue_cpu(&nic.name, queue) {
+                Some(cpu) if nic.has_vectors() && share.len() >= 4 => {
+                    share.minus(&CpuSet::single(cpu))
+                }
                 _ => share,
             }
         });
-        Some(("RPS_MISSING", masks.collect()))
+        Some((id, masks.collect()))
     }
 
     fn receive_steering(&mut self, nic: &Nic, remade: Option<u32>) {
@@ -338,8 +377,9 @@ impl<'p> Builder<'p> {
         if count < 2 {
             return;
         }
+        let senders = self.placement.senders(&nic.name);
         for index in 0..count {
-            let Some(cpu) = self.placement.queue_cpu(&nic.name, index) else {
+            let Some(cpus) = senders.get(&index) else {
                 continue;
             };
             let now = nic.tx.iter().find(|queue| queue.index == index && queue.xps.is_some());
@@ -348,14 +388,8 @@ impl<'p> Builder<'p> {
             }
             let path = format!("/sys/class/net/{}/queues/tx-{index}/xps_cpus", nic.name);
             let old = if remade.is_some() { None } else { now.map(|queue| queue.xps_text.clone()) };
-            let why = format!("CPU {cpu} sends by queue {index}");
-            self.push(
-                "XPS_MISALIGNED",
-                Setting::Mask { path },
-                old,
-                CpuSet::single(cpu).to_mask(),
-                why,
-            );
+            let why = format!("CPU {cpus} sends by queue {index}");
+            self.push("XPS_MISALIGNED", Setting::Mask { path }, old, cpus.to_mask(), why);
         }
     }
 
@@ -376,11 +410,14 @@ impl<'p> Builder<'p> {
                 continue;
             };
             let setting = Setting::File { path: path.to_owned() };
+            // Not less than what SOMAXCONN_LOW would ask for next.
+            let least = if id == "LISTEN_OVERFLOW" { 4096.min(now.saturating_mul(32)) } else { 0 };
+            let next = now.saturating_mul(2).max(least);
             self.push(
                 id,
                 setting,
                 Some(now.to_string()),
-                (now * 2).to_string(),
+                next.to_string(),
                 "the counter of the finding grew",
             );
         }

@@ -1,8 +1,6 @@
 //! Network interfaces: their queues, their interrupts, and where they sit.
 
-use std::collections::BTreeSet;
-
-use crate::host::{Fault, Knob, NicFacts};
+use crate::host::{Fault, FaultKind, Knob, NicFacts};
 use crate::parse::{self, IrqLine, VectorRole};
 use crate::placement::{CpuSet, QueueLimits};
 
@@ -29,8 +27,19 @@ pub struct Nic {
     pub tx: Vec<TxQueue>,
     /// The interrupts of the queues.
     pub vectors: Vec<Vector>,
-    /// How the interrupts were matched to queues: `netdev` (the driver says), `names`, or `none`.
+    /// How the interrupts were matched to queues: `netdev` (the driver says), `names`, `order` (no name that is known, so by
+    /// number), or `none`.
     pub vector_method: &'static str,
+    /// How many interrupts the device has, queues' or not; `None` where that is not known.
+    pub own_irqs: Option<usize>,
+    /// The bond or bridge that the interface is part of.
+    pub master: Option<String>,
+    /// Megabits a second; `None` when the link does not say.
+    pub speed: Option<u32>,
+    /// (now, most) of the PCIe link's width and speed, as the kernel words them.
+    pub pcie: Vec<(String, String)>,
+    /// Its polling threads, where polling runs in threads: (name, CPUs that the thread may run on).
+    pub napi_threads: Vec<(String, CpuSet)>,
     /// What the card says of itself.
     pub facts: NicFacts,
     /// Whether its polling runs in kernel threads instead of softirqs.
@@ -68,6 +77,13 @@ pub struct TxQueue {
 pub struct Vector {
     /// Its name in `/proc/interrupts`; unlike its number it survives a change of channels.
     pub name: String,
+    /// The directory in `/sys/devices` whose `msi_irqs` lists it: two cards may give the same name to their vectors. Empty where
+    /// no such directory is known.
+    pub device: String,
+    /// Whether another interrupt of the same device has the same name, so that the name does not say which is meant.
+    pub is_ambiguous: bool,
+    /// The NUMA node of the device that raises it: the card's, unless several devices serve one port.
+    pub node: Option<u32>,
     /// Its number now.
     pub irq: u32,
     /// The queue that it serves.
@@ -94,11 +110,10 @@ pub(super) fn select(reader: &mut Reader<'_>, named: &[String]) -> Result<Vec<St
     if !named.is_empty() {
         let mut chosen = Vec::new();
         for name in named {
-            if !all.contains(name) {
-                return Err(Fault::new(
-                    format!("interface {name}"),
-                    crate::host::FaultKind::Missing,
-                ));
+            // A capture lists the interfaces that it did not look at, too.
+            let is_read = reader.optional(&format!("/sys/class/net/{name}/operstate")).is_some();
+            if !all.contains(name) || !is_read {
+                return Err(Fault::new(format!("interface {name}"), FaultKind::Missing));
             }
             push_with_lowers(reader, name, &mut chosen);
         }
@@ -125,19 +140,32 @@ fn push_with_lowers(reader: &mut Reader<'_>, name: &str, chosen: &mut Vec<String
         return;
     }
     chosen.push(name.to_owned());
-    for lower in lowers(reader, name) {
+    for lower in linked(reader, name, "lower_") {
         push_with_lowers(reader, &lower, chosen);
     }
 }
 
-fn lowers(reader: &mut Reader<'_>, name: &str) -> Vec<String> {
-    // A veth's peer can be its lower device too, but it is not below it: only stacked kinds have these links without `iflink`
-    // loops, and a loop ends at the names already chosen.
+/// The interfaces above or below this one. A veth's peer can be its lower device too, but it is not below it: a loop ends at the
+/// names already chosen.
+fn linked(reader: &mut Reader<'_>, name: &str, prefix: &str) -> Vec<String> {
     reader
         .list(&format!("/sys/class/net/{name}"))
         .into_iter()
-        .filter_map(|entry| entry.strip_prefix("lower_").map(str::to_owned))
+        .filter_map(|entry| entry.strip_prefix(prefix).map(str::to_owned))
         .collect()
+}
+
+/// Width and speed of the PCIe link, where the device has one.
+fn read_pcie(reader: &mut Reader<'_>, device: &str) -> Vec<(String, String)> {
+    let pair = |reader: &mut Reader<'_>, what: &str| {
+        let read = |reader: &mut Reader<'_>, which: &str| {
+            reader
+                .optional_quiet(&format!("{device}/{which}_link_{what}"))
+                .map(|text| text.trim().to_owned())
+        };
+        Some((read(reader, "current")?, read(reader, "max")?))
+    };
+    ["width", "speed"].iter().filter_map(|what| pair(reader, what)).collect()
 }
 
 impl Nic {
@@ -145,7 +173,8 @@ impl Nic {
         reader: &mut Reader<'_>,
         name: &str,
         interrupts: &[IrqLine],
-    ) -> Result<Self, Fault> {
+        processes: &[(u32, String)],
+    ) -> Self {
         let base = format!("/sys/class/net/{name}");
         let facts = reader.nic(name);
         let device = reader.link(&format!("{base}/device"));
@@ -162,7 +191,12 @@ impl Nic {
             kind,
             driver,
             node: device.as_deref().and_then(|device| read_node(reader, device)),
-            lowers: lowers(reader, name),
+            lowers: linked(reader, name, "lower_"),
+            master: linked(reader, name, "upper_").into_iter().next(),
+            speed: reader
+                .optional_quiet(&format!("{base}/speed"))
+                .and_then(|text| parse::number(&text)),
+            pcie: device.as_deref().map(|device| read_pcie(reader, device)).unwrap_or_default(),
             vector_method: "none",
             threaded: reader
                 .optional(&format!("{base}/threaded"))
@@ -176,8 +210,23 @@ impl Nic {
             ..Self::default()
         };
         nic.read_queues(reader, &base);
-        nic.read_vectors(reader, interrupts);
-        Ok(nic)
+        super::vectors::read(&mut nic, reader, interrupts);
+        nic.read_threads(reader, processes);
+        nic
+    }
+
+    fn read_threads(&mut self, reader: &mut Reader<'_>, processes: &[(u32, String)]) {
+        if !self.threaded {
+            return;
+        }
+        // The kernel keeps fifteen characters of a thread's name.
+        let prefix: String = format!("napi/{}-", self.name).chars().take(15).collect();
+        for (pid, name) in processes.iter().filter(|(_, name)| name.starts_with(&prefix)) {
+            let allowed = reader.optional(&format!("/proc/{pid}/status")).and_then(|text| {
+                text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.parse().ok()
+            });
+            self.napi_threads.extend(allowed.map(|allowed| (name.clone(), allowed)));
+        }
     }
 
     fn read_queues(&mut self, reader: &mut Reader<'_>, base: &str) {
@@ -212,70 +261,6 @@ impl Nic {
         }
     }
 
-    /// Finds the queues' interrupts: what the driver tells the kernel first, then drivers' naming habits.
-    fn read_vectors(&mut self, reader: &mut Reader<'_>, interrupts: &[IrqLine]) {
-        let mut found: Vec<(u32, u32, VectorRole, String)> = Vec::new();
-        for (queue, irq) in &self.facts.queue_irqs {
-            if let Some(line) = interrupts.iter().find(|line| line.irq == *irq) {
-                found.push((*queue, *irq, VectorRole::Receive, line.name.clone()));
-            }
-        }
-        if !found.is_empty() {
-            self.vector_method = "netdev";
-        } else if self.device.is_some() {
-            let own = self.own_irqs(reader);
-            for line in interrupts
-                .iter()
-                .filter(|line| own.as_ref().is_none_or(|own| own.contains(&line.irq)))
-            {
-                if let Some(name) =
-                    parse::vector_name(&line.name, &self.name, self.device.as_deref())
-                {
-                    found.push((name.queue, line.irq, name.role, line.name.clone()));
-                }
-            }
-            if !found.is_empty() {
-                self.vector_method = "names";
-            }
-            self.renumber_gve(&mut found);
-        }
-        found.sort_unstable();
-        for (queue, irq, role, name) in found {
-            let dir = format!("/proc/irq/{irq}");
-            let affinity = reader.parsed(&format!("{dir}/smp_affinity_list"), str::parse::<CpuSet>);
-            let effective =
-                reader.parsed(&format!("{dir}/effective_affinity_list"), str::parse::<CpuSet>);
-            if let Some(affinity) = affinity {
-                self.vectors.push(Vector { name, irq, queue, role, affinity, effective });
-            }
-        }
-    }
-
-    /// The gve driver numbers its notification blocks transmit queues first, so that receive queue 0 stands in the middle.
-    fn renumber_gve(&self, found: &mut [(u32, u32, VectorRole, String)]) {
-        if self.driver.as_deref() != Some("gve") {
-            return;
-        }
-        let half = u32::try_from(found.len() / 2).unwrap_or(0);
-        for (queue, _, role, _) in found {
-            if *queue < half {
-                *role = VectorRole::Transmit;
-            } else {
-                *queue -= half;
-            }
-        }
-    }
-
-    /// The interrupts of the device or, as with virtio, of its PCI parent.
-    fn own_irqs(&self, reader: &mut Reader<'_>) -> Option<BTreeSet<u32>> {
-        let device = self.device.as_deref()?;
-        let parent = device.rsplit_once('/').map(|(parent, _)| parent);
-        [Some(device), parent].into_iter().flatten().find_map(|dir| {
-            let names = reader.list(&format!("{dir}/msi_irqs"));
-            (!names.is_empty()).then(|| names.iter().filter_map(|name| name.parse().ok()).collect())
-        })
-    }
-
     /// The setting that counts this card's receive queues, and its value and limit; `None` when the card has none.
     #[must_use]
     pub fn channels(&self) -> Option<(Knob, u32, u32)> {
@@ -300,23 +285,56 @@ impl Nic {
         !self.vectors.is_empty()
     }
 
-    /// What a placement needs to know.
+    /// The most queues over which the card spreads packets, whatever number of channels it offers. From the drivers' sources.
     #[must_use]
-    pub fn queue_limits(&self) -> QueueLimits {
+    pub fn hash_limit(&self) -> Option<u32> {
+        match self.driver.as_deref()? {
+            "ixgbe" | "iavf" | "i40evf" => Some(16),
+            "ixgbevf" => Some(4),
+            "igb" => Some(8),
+            "i40e" => Some(64),
+            _ => None,
+        }
+    }
+
+    /// What a placement needs to know; `traffic` says how often an interrupt was served while it was watched.
+    #[must_use]
+    pub fn queue_limits(&self, traffic: &dyn Fn(u32) -> u64) -> QueueLimits {
         let present = u32::try_from(self.rx.len()).unwrap_or(u32::MAX).max(1);
         // The queues of virtual pairs cost nothing and need no interrupt, so they stay as many as there are.
         let changeable = self.channels().filter(|_| self.has_vectors());
+        let limit = self.hash_limit().unwrap_or(u32::MAX);
+        let served = (0..present).map(|queue| self.served(queue)).collect();
         QueueLimits {
             iface: self.name.clone(),
             node: self.node,
-            queues_max: changeable.map_or(present, |(_, _, max)| max),
+            queues: present,
+            queues_max: changeable.map_or(present, |(_, _, max)| max.min(limit)),
             fixed: changeable.is_none(),
+            power_of_two: self.driver.as_deref().is_some_and(|driver| driver.starts_with("mlx4")),
+            served,
+            traffic: (0..present)
+                .map(|queue| self.vector(queue).map_or(0, |vector| traffic(vector.irq)))
+                .collect(),
         }
+    }
+
+    /// The interrupt of a receive queue.
+    fn vector(&self, queue: u32) -> Option<&Vector> {
+        self.vectors
+            .iter()
+            .find(|vector| vector.queue == queue && vector.role == VectorRole::Receive)
+    }
+
+    /// The CPU that serves a receive queue now, where that is one CPU.
+    fn served(&self, queue: u32) -> Option<u32> {
+        let vector = self.vector(queue)?;
+        vector.served_on().first().filter(|_| vector.served_on().len() == 1)
     }
 }
 
 /// The node of the device or of its parent. `-1` means that the machine does not say.
-fn read_node(reader: &mut Reader<'_>, device: &str) -> Option<u32> {
+pub(super) fn read_node(reader: &mut Reader<'_>, device: &str) -> Option<u32> {
     let parent = device.rsplit_once('/').map(|(parent, _)| parent);
     [Some(device), parent]
         .into_iter()

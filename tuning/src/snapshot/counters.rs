@@ -57,7 +57,7 @@ impl Counters {
             line.split_whitespace().next()?.parse().ok()
         });
         Ok(Self {
-            interrupts: reader.needed("/proc/interrupts", parse::interrupts)?,
+            interrupts: reader.interrupts()?,
             softnet,
             net_rx_runs: cpus.possible.iter().zip(runs.unwrap_or_default()).collect(),
             stat: reader.needed("/proc/stat", parse::stat)?,
@@ -135,7 +135,7 @@ impl Rate<'_> {
     pub fn net_rx_runs(&self) -> BTreeMap<u32, u64> {
         let before = &self.before.net_rx_runs;
         let delta = |(cpu, after): (&u32, &u64)| {
-            (*cpu, after.saturating_sub(before.get(cpu).copied().unwrap_or(0)))
+            (*cpu, grown(before.get(cpu).copied().unwrap_or(0), *after))
         };
         self.after.net_rx_runs.iter().map(delta).collect()
     }
@@ -181,12 +181,12 @@ impl Rate<'_> {
             return BTreeMap::new();
         };
         let before = self.before.cards.get(iface);
-        let grown = |(name, after): (&String, &u64)| {
+        let more = |(name, after): (&String, &u64)| {
             let before = before.and_then(|counters| counters.get(name)).copied()?;
-            let delta = after.saturating_sub(before);
+            let delta = grown(before, *after);
             (delta > 0).then(|| (name.clone(), delta))
         };
-        after.iter().filter_map(grown).collect()
+        after.iter().filter_map(more).collect()
     }
 
     /// How often an interrupt was served on each CPU.
@@ -197,9 +197,8 @@ impl Rate<'_> {
             line.map(|line| line.counts.iter().copied().collect()).unwrap_or_default()
         };
         let before = find(self.before);
-        let delta = |(cpu, after): (u32, u64)| {
-            (cpu, after.saturating_sub(before.get(&cpu).copied().unwrap_or(0)))
-        };
+        let delta =
+            |(cpu, after): (u32, u64)| (cpu, grown(before.get(&cpu).copied().unwrap_or(0), after));
         find(self.after).into_iter().map(delta).collect()
     }
 
@@ -212,8 +211,33 @@ impl Rate<'_> {
     }
 }
 
+/// How much a counter grew. Many are 32 bits wide and wrap; one that is smaller for another reason began anew and says nothing.
+pub(crate) fn grown(before: u64, after: u64) -> u64 {
+    const WRAP: u64 = 1 << 32;
+    if after >= before {
+        after - before
+    } else if (WRAP / 4 * 3..WRAP).contains(&before) && after < WRAP / 4 {
+        after + WRAP - before
+    } else {
+        0
+    }
+}
+
 /// A quotient of counters; counters here stay far below the numbers that a float cannot hold.
 #[allow(clippy::cast_precision_loss, reason = "shares and means for people, not sums")]
 pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grown;
+
+    #[test]
+    fn counters_grow_wrap_or_begin_anew() {
+        assert_eq!(grown(5, 9), 4);
+        assert_eq!(grown(u64::from(u32::MAX) - 1, 3), 5);
+        assert_eq!(grown(900, 3), 0);
+        assert_eq!(grown(u64::MAX, 3), 0);
+    }
 }

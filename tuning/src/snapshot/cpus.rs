@@ -18,8 +18,11 @@ pub struct Cpus {
     pub isolated: CpuSet,
     /// CPUs without a tick (`nohz_full`).
     pub nohz_full: CpuSet,
-    /// The CPUs that this process may use: affinity and cpuset of the control group together.
+    /// The CPUs that the host or the container gives to programs: the cpuset of the control group. The affinity of this program
+    /// itself (`taskset`) says nothing about the engine's.
     pub allowed: CpuSet,
+    /// CPUs of a slower kind than others of this machine (E cores).
+    pub slow: CpuSet,
     /// The usable CPUs (online and allowed) with core and node.
     pub topology: Topology,
     /// The governor of each CPU that has one.
@@ -40,15 +43,11 @@ impl Cpus {
             reader.parsed(&format!("{base}/possible"), set).unwrap_or_else(|| online.clone());
         let isolated = reader.parsed(&format!("{base}/isolated"), set).unwrap_or_default();
         let nohz_full = reader.parsed(&format!("{base}/nohz_full"), set).unwrap_or_default();
-        // The process status has the intersection of everything that confines it: affinity, cpuset v1 and v2.
-        let allowed = reader
-            .parsed("/proc/self/status", |text| {
-                let line = text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-                line.ok_or_else(|| "no line `Cpus_allowed_list`".to_owned()).and_then(set)
-            })
-            .unwrap_or_else(|| online.clone());
+        let allowed = read_allowed(reader, &online, &isolated);
+        let slow = read_slow(reader, &online);
         let nodes = read_nodes(reader);
-        let mut topology = Topology::default();
+        let quiet = isolated.or(&nohz_full);
+        let mut topology = Topology { cpus: Vec::new(), quiet, slow: slow.clone() };
         let mut governors = BTreeMap::new();
         for cpu in online.and(&allowed).iter() {
             let dir = format!("{base}/cpu{cpu}");
@@ -69,10 +68,24 @@ impl Cpus {
             isolated,
             nohz_full,
             allowed,
+            slow,
             topology,
             governors,
             idle_states,
         })
+    }
+
+    /// The CPUs that may serve the network without being asked: online, allowed and not kept quiet, on this node. All nodes where
+    /// the node has none, or is not known.
+    #[must_use]
+    pub fn local(&self, node: Option<u32>) -> CpuSet {
+        let on = |wanted: Option<u32>| -> CpuSet {
+            let places =
+                self.topology.cpus.iter().filter(|place| wanted.is_none() || place.node == wanted);
+            places.map(|place| place.cpu).collect::<CpuSet>().minus(&self.topology.quiet)
+        };
+        let local = on(node);
+        if local.is_empty() { on(None) } else { local }
     }
 
     /// The CPUs that share the physical core of this one, itself included.
@@ -94,6 +107,67 @@ impl Cpus {
     pub fn node(&self, cpu: u32) -> Option<u32> {
         self.topology.place(cpu).and_then(|place| place.node)
     }
+}
+
+/// The CPUs of the control group's cpuset, of either version. Where no file says it, the affinity of the first process of the
+/// host or container; there isolated CPUs are missing because nothing is scheduled to them, not because they are forbidden.
+fn read_allowed(reader: &Reader<'_>, online: &CpuSet, isolated: &CpuSet) -> CpuSet {
+    let groups = reader.optional_quiet("/proc/self/cgroup").unwrap_or_default();
+    let mut places = Vec::new();
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(kinds), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let (root, name) = match kinds {
+            "" => ("/sys/fs/cgroup", "cpuset.cpus.effective"),
+            kinds if kinds.split(',').any(|kind| kind == "cpuset") => {
+                ("/sys/fs/cgroup/cpuset", "cpuset.effective_cpus")
+            }
+            _ => continue,
+        };
+        // A group without the file is confined by the next above it. Seen from within a container the path may lead nowhere.
+        let mut path = path.trim_end_matches('/');
+        loop {
+            places.push(format!("{root}{path}/{name}"));
+            match path.rsplit_once('/') {
+                Some((above, _)) => path = above,
+                None => break,
+            }
+        }
+        let found =
+            places.drain(..).find_map(|file| reader.optional_quiet(&file)?.parse::<CpuSet>().ok());
+        if let Some(cpus) = found.map(|cpus| cpus.and(online)).filter(|cpus| !cpus.is_empty()) {
+            return cpus;
+        }
+    }
+    let affinity = |reader: &Reader<'_>, path: &str| {
+        let text = reader.optional_quiet(path)?;
+        text.lines()
+            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?
+            .parse::<CpuSet>()
+            .ok()
+    };
+    affinity(reader, "/proc/1/status")
+        .or_else(|| affinity(reader, "/proc/self/status"))
+        .map_or_else(|| online.clone(), |cpus| cpus.or(isolated))
+}
+
+/// The CPUs of the slower kind, where a machine has two: by the names of the processor's counters (x86), or by capacity (arm64).
+fn read_slow(reader: &Reader<'_>, online: &CpuSet) -> CpuSet {
+    if let Some(cpus) =
+        reader.optional_quiet("/sys/devices/cpu_atom/cpus").and_then(|text| text.parse().ok())
+    {
+        return online.and(&cpus);
+    }
+    let capacity = |cpu: u32| {
+        let text =
+            reader.optional_quiet(&format!("/sys/devices/system/cpu/cpu{cpu}/cpu_capacity"))?;
+        text.trim().parse::<u32>().ok()
+    };
+    let Some(first) = online.first().and_then(capacity) else { return CpuSet::new() };
+    let all: Vec<(u32, u32)> =
+        online.iter().map(|cpu| (cpu, capacity(cpu).unwrap_or(first))).collect();
+    let most = all.iter().map(|(_, capacity)| *capacity).max().unwrap_or(first);
+    all.into_iter().filter(|(_, capacity)| *capacity < most).map(|(cpu, _)| cpu).collect()
 }
 
 /// The node of every CPU.

@@ -6,6 +6,9 @@ use crate::placement::CpuSet;
 
 use super::reader::Reader;
 
+/// The bit of this capability in `CapEff`.
+const CAP_SYS_ADMIN: u32 = 21;
+
 /// The engine's process.
 #[derive(Debug, Clone, Default)]
 pub struct Engine {
@@ -17,6 +20,10 @@ pub struct Engine {
     pub open_files: Option<u64>,
     /// Whether the limits could be read.
     pub limits_known: bool,
+    /// The groups that it is in.
+    pub groups: Vec<u64>,
+    /// Whether it has CAP_SYS_ADMIN.
+    pub is_admin: bool,
     /// Its threads.
     pub threads: Vec<EngineThread>,
 }
@@ -31,8 +38,22 @@ pub struct EngineThread {
 }
 
 impl Engine {
-    pub(super) fn read(reader: &mut Reader<'_>, pid: u32) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>, pid: u32) -> Result<Self, Fault> {
         let mut engine = Self { pid, ..Self::default() };
+        let status = reader
+            .optional(&format!("/proc/{pid}/status"))
+            .ok_or_else(|| Fault::new(format!("process {pid}"), FaultKind::Missing))?;
+        let own =
+            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        engine.groups = [own("Gid:"), own("Groups:")]
+            .into_iter()
+            .flatten()
+            .flat_map(str::split_whitespace)
+            .filter_map(|id| id.parse().ok())
+            .collect();
+        let capabilities =
+            own("CapEff:").and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or(0);
+        engine.is_admin = capabilities & (1 << CAP_SYS_ADMIN) != 0;
         match reader.optional(&format!("/proc/{pid}/limits")) {
             Some(text) => {
                 engine.limits_known = true;
@@ -53,6 +74,6 @@ impl Engine {
                 engine.threads.push(EngineThread { name: name.to_owned(), allowed });
             }
         }
-        engine
+        Ok(engine)
     }
 }

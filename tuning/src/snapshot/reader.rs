@@ -1,6 +1,7 @@
 //! Reads files of a host and remembers what could not be read.
 
 use crate::host::{Fault, FaultKind, Host, NicFacts};
+use crate::parse::{self, IrqLine};
 
 /// A host, and what it refused so far.
 pub(super) struct Reader<'h> {
@@ -36,6 +37,22 @@ impl<'h> Reader<'h> {
         parse(&text).map_err(|why| Fault::format(path, why))
     }
 
+    /// `/proc/interrupts`, or an empty table where a container hides it. A text that is not whole is an error.
+    pub(super) fn interrupts(&mut self) -> Result<Vec<IrqLine>, Fault> {
+        let path = "/proc/interrupts";
+        match self.host.read(path) {
+            Ok(text) if text.trim().is_empty() => {
+                self.note(Fault::format(path, "it is empty, so a container hides it; interrupts are judged by what else says them"));
+                Ok(Vec::new())
+            }
+            Ok(text) => parse::interrupts(&text).map_err(|why| Fault::format(path, why)),
+            Err(fault) => {
+                self.note(fault);
+                Ok(Vec::new())
+            }
+        }
+    }
+
     /// A file that not every kernel has. That it is absent says something; any other refusal is remembered.
     pub(super) fn optional(&mut self, path: &str) -> Option<String> {
         match self.host.read(path) {
@@ -47,6 +64,11 @@ impl<'h> Reader<'h> {
                 None
             }
         }
+    }
+
+    /// A file whose absence or refusal says nothing: a link that is down refuses to say its speed.
+    pub(super) fn optional_quiet(&self, path: &str) -> Option<String> {
+        self.host.read(path).ok()
     }
 
     /// A file that not every kernel has, and its meaning. A form that is not understood is remembered.

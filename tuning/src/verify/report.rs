@@ -71,6 +71,15 @@ pub struct CpuFigures {
 /// Everything that was watched, and the verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VerifyReport {
+    /// The version of this form.
+    #[serde(default)]
+    pub version: u32,
+    /// The kernel's release.
+    #[serde(default)]
+    pub kernel: String,
+    /// The interfaces whose drops were counted.
+    #[serde(default)]
+    pub ifaces: Vec<String>,
     /// The verdict.
     pub verdict: Judgement,
     /// Why.
@@ -125,6 +134,9 @@ pub fn judge(
     let losses = losses(&whole, &cpus, drivers, options);
 
     let mut doubts = Vec::new();
+    if options.ifaces.is_empty() {
+        doubts.push("no network card was watched, so lost packets could not be counted: none is up; name one with --iface".to_owned());
+    }
     if total < PACKETS_MIN {
         doubts.push(format!("{total} packets were processed, and fewer than {PACKETS_MIN} prove nothing: is the load running?"));
     }
@@ -151,6 +163,9 @@ pub fn judge(
         (true, true) => (Judgement::Pass, Vec::new()),
     };
     VerifyReport {
+        version: crate::doctor::JSON_VERSION,
+        kernel: String::new(),
+        ifaces: options.ifaces.clone(),
         verdict,
         reasons,
         seconds: whole.period.as_secs_f64(),

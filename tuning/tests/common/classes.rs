@@ -278,6 +278,8 @@ pub fn cgroup_limited() -> Archive {
     let mut machine = Machine::new(MADE, 1, 16, 1, &[]);
     machine.card(&card("eth0", "ixgbe", "eth0-TxRx-{}", 16, 63));
     machine.file("/proc/self/status", "Cpus_allowed_list:\t8-15");
+    machine.file("/proc/self/cgroup", "0::/kubepods/pod7");
+    machine.file("/sys/fs/cgroup/kubepods/cpuset.cpus.effective", "8-15");
     machine.archive
 }
 
@@ -323,10 +325,27 @@ pub fn neglected() -> Archive {
     machine.archive
 }
 
+/// Hosts by public reports and threads; the first lines of each say what of it is real. (name, file).
+pub const CASES: [(&str, &str); 13] = [
+    ("02-mlx4-and-single-queue", include_str!("../cases/02-mlx4-and-single-queue.txt")),
+    ("03-ena-eks", include_str!("../cases/03-ena-eks.txt")),
+    ("04-vmxnet3-isolcpus", include_str!("../cases/04-vmxnet3-isolcpus.txt")),
+    ("11-node-without-cpus", include_str!("../cases/11-node-without-cpus.txt")),
+    ("14-two-vfs-one-name", include_str!("../cases/14-two-vfs-one-name.txt")),
+    ("16-mgmt-node0-100g-node1", include_str!("../cases/16-mgmt-node0-100g-node1.txt")),
+    ("17-ixgbe-rss16", include_str!("../cases/17-ixgbe-rss16.txt")),
+    ("18-wrapped", include_str!("../cases/18-wrapped.txt")),
+    ("20-single-queue-full", include_str!("../cases/20-single-queue-full.txt")),
+    ("21-vmxnet3-oob", include_str!("../cases/21-vmxnet3-oob.txt")),
+    ("23-io-uring-group", include_str!("../cases/23-io-uring-group.txt")),
+    ("24-irqs-on-isolated", include_str!("../cases/24-irqs-on-isolated.txt")),
+    ("25-softnet-10-columns", include_str!("../cases/25-softnet-10-columns.txt")),
+];
+
 /// Every class: (name, machine, the interfaces to name).
 pub fn all() -> Vec<(&'static str, Archive, Vec<String>)> {
     let every = |name, archive| (name, archive, Vec::new());
-    vec![
+    let mut all = vec![
         every("firecracker-virtio", firecracker_virtio()),
         every("ixgbe-64-cpus", ixgbe_64()),
         every("i40e-tuned", i40e_tuned()),
@@ -345,5 +364,7 @@ pub fn all() -> Vec<(&'static str, Archive, Vec<String>)> {
         every("arm64-ena", arm64_ena()),
         every("cgroup-limited", cgroup_limited()),
         every("neglected", neglected()),
-    ]
+    ];
+    all.extend(CASES.iter().map(|(name, text)| every(*name, Archive::from_text(text).unwrap())));
+    all
 }

@@ -5,6 +5,8 @@
 #![allow(unreachable_pub, reason = "shared by test programs")]
 
 pub mod classes;
+pub mod fake;
+pub mod traffic;
 
 use std::fmt::Write as _;
 

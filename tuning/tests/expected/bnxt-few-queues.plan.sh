@@ -4,13 +4,19 @@
 set -eu
 ROOT=${ROOT:-}
 
-# The number of the interrupt whose vector has this name: numbers change, names do not.
+# irq_of NAME DEVICE: the number of the device's interrupt with this name. Numbers change, names do not; two cards may give the
+# same names, so the device decides, and what is still ambiguous is refused.
 irq_of() {
+    found=
     while read -r number rest; do
-        case " $rest" in *" $1") echo "${number%:}"; return 0 ;; esac
+        case " $rest" in *" $1") ;; *) continue ;; esac
+        number=${number%:}
+        [ -z "$2" ] || [ -e "$ROOT$2/msi_irqs/$number" ] || continue
+        [ -z "$found" ] || { echo "interrupts $found and $number are both named $1" >&2; return 1; }
+        found=$number
     done < "$ROOT/proc/interrupts"
-    echo "no interrupt is named $1" >&2
-    return 1
+    [ -n "$found" ] || { echo "no interrupt of $2 is named $1" >&2; return 1; }
+    echo "$found"
 }
 
 # A mask without commas and leading zeros: the kernel prints masks wider than they were written.
@@ -57,38 +63,38 @@ apply() {
     check_all
     # QUEUES_LT_SHARDS: 16 queues are placed, the card has 8
     run ethtool -L eth0 combined 16
-    # IRQ_DRIFT: queue 0 belongs to CPU 0
-    put value "/proc/irq/$(irq_of eth0-TxRx-0)/smp_affinity_list" 0
-    # IRQ_DRIFT: queue 1 belongs to CPU 1
-    put value "/proc/irq/$(irq_of eth0-TxRx-1)/smp_affinity_list" 1
-    # IRQ_DRIFT: queue 2 belongs to CPU 2
-    put value "/proc/irq/$(irq_of eth0-TxRx-2)/smp_affinity_list" 2
-    # IRQ_DRIFT: queue 3 belongs to CPU 3
-    put value "/proc/irq/$(irq_of eth0-TxRx-3)/smp_affinity_list" 3
-    # IRQ_DRIFT: queue 4 belongs to CPU 4
-    put value "/proc/irq/$(irq_of eth0-TxRx-4)/smp_affinity_list" 4
-    # IRQ_DRIFT: queue 5 belongs to CPU 5
-    put value "/proc/irq/$(irq_of eth0-TxRx-5)/smp_affinity_list" 5
-    # IRQ_DRIFT: queue 6 belongs to CPU 6
-    put value "/proc/irq/$(irq_of eth0-TxRx-6)/smp_affinity_list" 6
-    # IRQ_DRIFT: queue 7 belongs to CPU 7
-    put value "/proc/irq/$(irq_of eth0-TxRx-7)/smp_affinity_list" 7
-    # IRQ_DRIFT: queue 8 belongs to CPU 8
-    put value "/proc/irq/$(irq_of eth0-TxRx-8)/smp_affinity_list" 8
-    # IRQ_DRIFT: queue 9 belongs to CPU 9
-    put value "/proc/irq/$(irq_of eth0-TxRx-9)/smp_affinity_list" 9
-    # IRQ_DRIFT: queue 10 belongs to CPU 10
-    put value "/proc/irq/$(irq_of eth0-TxRx-10)/smp_affinity_list" 10
-    # IRQ_DRIFT: queue 11 belongs to CPU 11
-    put value "/proc/irq/$(irq_of eth0-TxRx-11)/smp_affinity_list" 11
-    # IRQ_DRIFT: queue 12 belongs to CPU 12
-    put value "/proc/irq/$(irq_of eth0-TxRx-12)/smp_affinity_list" 12
-    # IRQ_DRIFT: queue 13 belongs to CPU 13
-    put value "/proc/irq/$(irq_of eth0-TxRx-13)/smp_affinity_list" 13
-    # IRQ_DRIFT: queue 14 belongs to CPU 14
-    put value "/proc/irq/$(irq_of eth0-TxRx-14)/smp_affinity_list" 14
-    # IRQ_DRIFT: queue 15 belongs to CPU 15
-    put value "/proc/irq/$(irq_of eth0-TxRx-15)/smp_affinity_list" 15
+    # IRQ_WIDE: queue 0 belongs to CPU 0
+    put value "/proc/irq/$(irq_of eth0-TxRx-0 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 0
+    # IRQ_WIDE: queue 1 belongs to CPU 1
+    put value "/proc/irq/$(irq_of eth0-TxRx-1 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 1
+    # IRQ_WIDE: queue 2 belongs to CPU 2
+    put value "/proc/irq/$(irq_of eth0-TxRx-2 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 2
+    # IRQ_WIDE: queue 3 belongs to CPU 3
+    put value "/proc/irq/$(irq_of eth0-TxRx-3 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 3
+    # IRQ_WIDE: queue 4 belongs to CPU 4
+    put value "/proc/irq/$(irq_of eth0-TxRx-4 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 4
+    # IRQ_WIDE: queue 5 belongs to CPU 5
+    put value "/proc/irq/$(irq_of eth0-TxRx-5 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 5
+    # IRQ_WIDE: queue 6 belongs to CPU 6
+    put value "/proc/irq/$(irq_of eth0-TxRx-6 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 6
+    # IRQ_WIDE: queue 7 belongs to CPU 7
+    put value "/proc/irq/$(irq_of eth0-TxRx-7 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 7
+    # IRQ_WIDE: queue 8 belongs to CPU 8
+    put value "/proc/irq/$(irq_of eth0-TxRx-8 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 8
+    # IRQ_WIDE: queue 9 belongs to CPU 9
+    put value "/proc/irq/$(irq_of eth0-TxRx-9 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 9
+    # IRQ_WIDE: queue 10 belongs to CPU 10
+    put value "/proc/irq/$(irq_of eth0-TxRx-10 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 10
+    # IRQ_WIDE: queue 11 belongs to CPU 11
+    put value "/proc/irq/$(irq_of eth0-TxRx-11 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 11
+    # IRQ_WIDE: queue 12 belongs to CPU 12
+    put value "/proc/irq/$(irq_of eth0-TxRx-12 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 12
+    # IRQ_WIDE: queue 13 belongs to CPU 13
+    put value "/proc/irq/$(irq_of eth0-TxRx-13 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 13
+    # IRQ_WIDE: queue 14 belongs to CPU 14
+    put value "/proc/irq/$(irq_of eth0-TxRx-14 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 14
+    # IRQ_WIDE: queue 15 belongs to CPU 15
+    put value "/proc/irq/$(irq_of eth0-TxRx-15 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 15
     # XPS_MISALIGNED: CPU 0 sends by queue 0
     put mask /sys/class/net/eth0/queues/tx-0/xps_cpus 1
     # XPS_MISALIGNED: CPU 1 sends by queue 1
@@ -150,14 +156,14 @@ undo() {
     put mask /sys/class/net/eth0/queues/tx-5/xps_cpus 0000
     put mask /sys/class/net/eth0/queues/tx-6/xps_cpus 0000
     put mask /sys/class/net/eth0/queues/tx-7/xps_cpus 0000
-    put value "/proc/irq/$(irq_of eth0-TxRx-0)/smp_affinity_list" 0
-    put value "/proc/irq/$(irq_of eth0-TxRx-1)/smp_affinity_list" 1
-    put value "/proc/irq/$(irq_of eth0-TxRx-2)/smp_affinity_list" 2
-    put value "/proc/irq/$(irq_of eth0-TxRx-3)/smp_affinity_list" 3
-    put value "/proc/irq/$(irq_of eth0-TxRx-4)/smp_affinity_list" 4
-    put value "/proc/irq/$(irq_of eth0-TxRx-5)/smp_affinity_list" 5
-    put value "/proc/irq/$(irq_of eth0-TxRx-6)/smp_affinity_list" 6
-    put value "/proc/irq/$(irq_of eth0-TxRx-7)/smp_affinity_list" 7
+    put value "/proc/irq/$(irq_of eth0-TxRx-0 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 0
+    put value "/proc/irq/$(irq_of eth0-TxRx-1 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 1
+    put value "/proc/irq/$(irq_of eth0-TxRx-2 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 2
+    put value "/proc/irq/$(irq_of eth0-TxRx-3 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 3
+    put value "/proc/irq/$(irq_of eth0-TxRx-4 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 4
+    put value "/proc/irq/$(irq_of eth0-TxRx-5 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 5
+    put value "/proc/irq/$(irq_of eth0-TxRx-6 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 6
+    put value "/proc/irq/$(irq_of eth0-TxRx-7 /sys/devices/pci0000:40/0000:41:00.0)/smp_affinity_list" 7
     :
 }
 

@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::parse;
-use crate::placement::CpuSet;
-
-use super::real::no_card;
-use super::{Archive, Fault, FaultKind, Host, Knob, NicFacts};
+use corewire_tune::host::{Archive, Fault, FaultKind, Host, Knob, NicFacts};
+use corewire_tune::journal::{Journal, Journaled, Record, line_of};
+use corewire_tune::parse::{self, VectorName};
+use corewire_tune::placement::CpuSet;
 
 /// A machine in memory, made from an [`Archive`].
 ///
@@ -22,6 +21,7 @@ pub struct FakeHost {
     sabotage: Sabotage,
     managed: BTreeSet<u32>,
     writes: Cell<u32>,
+    traffic: RefCell<Option<(u64, Vec<String>)>>,
 }
 
 /// Breaks a fake machine at a chosen moment. Clones share their state, so that a journal and a host can die together.
@@ -52,7 +52,6 @@ impl Sabotage {
     }
 
     /// Whether the program has been ended.
-    #[must_use]
     pub fn is_killed(&self) -> bool {
         self.0.steps_to_live.get() == Some(0)
     }
@@ -89,37 +88,39 @@ impl Sabotage {
 
 impl FakeHost {
     /// A machine as it was at the first moment of the archive. A [`pause`](Host::pause) brings it to the later moment.
-    #[must_use]
     pub fn new(archive: Archive) -> Self {
         Self {
             state: RefCell::new(archive),
             sabotage: Sabotage::default(),
             managed: BTreeSet::new(),
             writes: Cell::new(0),
+            traffic: RefCell::new(None),
         }
     }
 
+    /// Lets so many packets pass these interfaces at every pause, each where the machine's settings lead it.
+    pub fn with_traffic(self, packets: u64, ifaces: &[String]) -> Self {
+        *self.traffic.borrow_mut() = Some((packets, ifaces.to_vec()));
+        self
+    }
+
     /// Makes interrupts refuse to move, as the kernel does with those that it manages itself.
-    #[must_use]
     pub fn with_managed_irqs(mut self, irqs: impl IntoIterator<Item = u32>) -> Self {
         self.managed.extend(irqs);
         self
     }
 
     /// The handle that breaks this machine.
-    #[must_use]
     pub fn sabotage(&self) -> Sabotage {
         self.sabotage.clone()
     }
 
     /// Everything on the machine as it is now.
-    #[must_use]
     pub fn contents(&self) -> Archive {
         self.state.borrow().clone()
     }
 
     /// How many writes reached the machine, refused ones included.
-    #[must_use]
     pub fn write_count(&self) -> u32 {
         self.writes.get()
     }
@@ -229,19 +230,28 @@ impl FakeHost {
         let Ok(table) = parse::interrupts(&text) else {
             return;
         };
-        let device = self.link(&format!("/sys/class/net/{iface}/device")).ok();
+        let device = self.link(&format!("/sys/class/net/{iface}/device")).unwrap_or_default();
+        let own_name = device.rsplit('/').next().unwrap_or_default().to_owned();
+        let parent = device.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let is_own = |irq: u32| {
+            let state = self.state.borrow();
+            [device.as_str(), parent]
+                .iter()
+                .any(|dir| state.dirs.contains(&format!("{dir}/msi_irqs/{irq}")))
+        };
         let vectors: Vec<_> = table
             .iter()
-            .filter_map(|line| {
-                let name = parse::vector_name(&line.name, iface, device.as_deref())?;
-                Some((line.irq, name))
+            .filter(|line| is_own(line.irq))
+            .filter_map(|line| match parse::vector_name(&line.name, &[iface, &own_name]) {
+                VectorName::Queue(name) => Some((line.irq, name)),
+                _ => None,
             })
             .collect();
         let old: BTreeSet<u32> = vectors.iter().map(|(irq, _)| *irq).collect();
         // One template for each direction that has interrupts of its own.
         let names = vectors
             .iter()
-            .filter(|(_, name)| name.queue == 0)
+            .filter(|(_, name)| name.number == 0)
             .flat_map(|(_, name)| (0..count).map(|queue| name.named(queue)).collect::<Vec<_>>());
         let first_fresh = table.iter().map(|line| line.irq).max().unwrap_or(0) + 1;
         let fresh: Vec<(u32, String)> = (first_fresh..).zip(names).collect();
@@ -258,7 +268,7 @@ impl FakeHost {
             self.put_irq_mask(*irq, &online, online.first().unwrap_or(0));
         }
         self.put("/proc/interrupts", text);
-        self.forget_irqs(&old, &fresh, device.as_deref().unwrap_or_default());
+        self.forget_irqs(&old, &fresh, &device);
     }
 
     /// Removes the files of old interrupts, and lists the fresh ones where the device or its parent lists its own.
@@ -283,16 +293,7 @@ impl FakeHost {
 
 impl Host for FakeHost {
     fn read(&self, path: &str) -> Result<String, Fault> {
-        let state = self.state.borrow();
-        if let Some(reason) = state.refused.get(path) {
-            let kind = if reason == "EACCES" {
-                FaultKind::Denied
-            } else {
-                FaultKind::Refused(reason.clone())
-            };
-            return Err(Fault::new(path, kind));
-        }
-        state.first.files.get(path).cloned().ok_or_else(|| Fault::new(path, FaultKind::Missing))
+        self.state.borrow().read(path)
     }
 
     fn write(&self, path: &str, value: &str) -> Result<(), Fault> {
@@ -316,21 +317,7 @@ impl Host for FakeHost {
     }
 
     fn list(&self, path: &str) -> Result<Vec<String>, Fault> {
-        let state = self.state.borrow();
-        let base = format!("{}/", path.trim_end_matches('/'));
-        let names: BTreeSet<String> = state
-            .dirs
-            .iter()
-            .chain(state.first.files.keys())
-            .chain(state.links.keys())
-            .filter_map(|known| known.strip_prefix(&base))
-            .filter_map(|rest| rest.split('/').next())
-            .map(str::to_owned)
-            .collect();
-        if names.is_empty() && !state.dirs.contains(path) {
-            return Err(Fault::new(path, FaultKind::Missing));
-        }
-        Ok(names.into_iter().collect())
+        self.state.borrow().list(path)
     }
 
     fn link(&self, path: &str) -> Result<String, Fault> {
@@ -343,17 +330,11 @@ impl Host for FakeHost {
     }
 
     fn processes(&self, prefixes: &[&str]) -> Result<Vec<(u32, String)>, Fault> {
-        let all = self.state.borrow().processes.clone();
-        Ok(all
-            .into_iter()
-            .filter(|(_, name)| prefixes.iter().any(|prefix| name.starts_with(prefix)))
-            .collect())
+        Ok(self.state.borrow().processes_named(prefixes))
     }
 
     fn nic(&self, iface: &str) -> Result<NicFacts, Fault> {
-        let state = self.state.borrow();
-        let text = state.first.nics.get(iface).ok_or_else(|| no_card(iface))?;
-        NicFacts::from_text(text).map_err(|why| Fault::format(&format!("card {iface}"), why))
+        self.state.borrow().nic(iface)
     }
 
     fn nic_set(&self, iface: &str, knob: Knob, value: u32) -> Result<(), Fault> {
@@ -389,12 +370,52 @@ impl Host for FakeHost {
     }
 
     fn pause(&self, _duration: Duration) {
-        let mut state = self.state.borrow_mut();
-        if let Some((_, later)) = state.later.take() {
-            let mut later = later;
-            state.first.files.append(&mut later.files);
-            state.first.nics.append(&mut later.nics);
+        if let Some((packets, ifaces)) = self.traffic.borrow().as_ref() {
+            // The traffic that was asked for, instead of what the archive saw.
+            self.state.borrow_mut().later = None;
+            let archive = self.contents();
+            super::traffic::pass(&mut self.state.borrow_mut().first, *packets, ifaces, &archive);
+        } else {
+            self.state.borrow_mut().advance();
         }
+    }
+}
+
+/// A journal in memory that can be ended in the middle of a line.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryJournal {
+    text: Rc<RefCell<String>>,
+    sabotage: Sabotage,
+}
+
+impl MemoryJournal {
+    /// An empty journal that dies together with what else listens to `sabotage`.
+    pub fn new(sabotage: Sabotage) -> Self {
+        Self { text: Rc::default(), sabotage }
+    }
+}
+
+impl Journal for MemoryJournal {
+    fn append(&mut self, record: &Record) -> Result<(), Fault> {
+        let line = line_of(record)?;
+        let mut text = self.text.borrow_mut();
+        // What a real file would hold after the end is cut off when it is opened again.
+        let whole = text.rfind('\n').map_or(0, |at| at + 1);
+        text.truncate(whole);
+        if let Err(fault) = self.sabotage.step("journal") {
+            text.push_str(&line[..line.len() / 2]);
+            return Err(fault);
+        }
+        text.push_str(&line);
+        Ok(())
+    }
+
+    fn reserve(&mut self, _bytes: u64) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn records(&self) -> Result<Journaled, Fault> {
+        Ok(Journaled::from_text(&self.text.borrow()))
     }
 }
 
