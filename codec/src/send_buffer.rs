@@ -240,6 +240,13 @@ impl SendBuffer {
         }
     }
 
+    /// Gives back the memory if nothing waits and it is more than this many bytes.
+    pub fn shrink_above(&mut self, bytes: usize) {
+        if self.inline.capacity() > bytes {
+            self.shrink();
+        }
+    }
+
     /// Appends a hello, which is the first of a connection's bytes.
     pub fn hello(&mut self, hello: &Hello) {
         hello.encode(&mut self.inline);

@@ -19,6 +19,10 @@ pub enum CallFailure {
         /// Whether the request had been handed to the connection.
         sent: bool,
     },
+    /// A fault of the calling code: the call was polled again after it had ended, or waited for after it
+    /// had been polled. This says nothing about the call, which may have run; its outcome is the one that
+    /// was returned before.
+    Reused,
 }
 
 impl CallFailure {

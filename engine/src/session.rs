@@ -21,8 +21,9 @@ use crate::transport::Outcome;
 /// How much is received at once.
 pub(crate) const RECEIVE_BYTES: usize = 64 * 1024;
 
-/// Slices of one gathered write, and the bytes that it takes at most.
+/// Slices of one gathered write, and the bytes that it takes at most where nobody waits in it.
 pub(crate) const SLICES_MAX: usize = 32;
+#[cfg(feature = "tokio")]
 pub(crate) const SEND_BYTES_MAX: usize = 1024 * 1024;
 
 /// Who hears of what a connection brings.
@@ -85,6 +86,12 @@ impl<T> Session<T> {
         self.proto.poll_timeout()
     }
 
+    /// Whether a ping waits for its answer and nothing was heard since it was sent.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn awaits_pong(&self) -> bool {
+        self.proto.awaits_pong()
+    }
+
     /// Appends a request; there must be a slot. Answers the call's id, or gives `work` back.
     pub(crate) fn request(
         &mut self,
@@ -138,6 +145,7 @@ impl<T> Session<T> {
         now: Instant,
         encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
     ) -> Result<(), NotSent> {
+        check_metadata(&head, &self.proto.peer().limits)?;
         head.call = 0;
         head.timeout_us = timeout_us(deadline, now);
         let mut frame = self.out.request(&head, None);

@@ -298,11 +298,6 @@ impl Handle {
     }
 }
 
-/// What a call answers that is polled after its end; a future need not bear it.
-fn over() -> CallFailure {
-    CallFailure::NotSent(NotSent::NoConnection("the call has ended already".to_owned()))
-}
-
 impl<E> Stage<E>
 where
     E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
@@ -319,7 +314,7 @@ where
         }
         match self {
             Self::Waiting(waiting) => Ok(waiting),
-            Self::New { .. } | Self::Done => Err(over()),
+            Self::New { .. } | Self::Done => Err(CallFailure::Reused),
         }
     }
 }
@@ -343,7 +338,9 @@ where
 
 impl Waiting {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
-        let Some(receiver) = &mut self.outcome else { return Poll::Ready(Err(over())) };
+        let Some(receiver) = &mut self.outcome else {
+            return Poll::Ready(Err(CallFailure::Reused));
+        };
         let received = ready!(Pin::new(receiver).poll(context));
         self.outcome = None;
         // A completion always gives something before it goes.
@@ -372,7 +369,7 @@ where
 
     fn then(self, done: impl FnOnce(Outcome) + Send + 'static) {
         let Stage::New { handle, head, timeout, encode } = self.stage else {
-            return done(Err(over()));
+            return done(Err(CallFailure::Reused));
         };
         handle.submit(head, timeout, encode, Sink::Callback(Box::new(done)));
     }

@@ -246,6 +246,10 @@ pub enum CallError {
         /// Whether the call was sent, and may have run.
         sent: bool,
     },
+    /// A fault of the calling code: the call was polled again after it had ended, or waited for after it
+    /// had been polled. This says nothing about the call, which may have run; its outcome is the one that
+    /// was returned before.
+    Reused,
     /// The server answered with a failure: the handler's own status, or that of a call whose arguments
     /// cannot be read, whose time was over, or whose handler panicked.
     Status(Status),
@@ -260,7 +264,7 @@ impl CallError {
     pub fn may_have_run(&self) -> bool {
         match self {
             Self::NotSent(_) | Self::Refused(_) | Self::DeadlineExceeded { sent: false } => false,
-            Self::Unknown(_) | Self::DeadlineExceeded { sent: true } => true,
+            Self::Unknown(_) | Self::DeadlineExceeded { sent: true } | Self::Reused => true,
             Self::Status(_) | Self::Decode(_) => true,
         }
     }
@@ -274,7 +278,9 @@ impl CallError {
             Self::NotSent(NotSent::QueueFull | NotSent::MetadataTooLarge { .. }) => {
                 Status::resource_exhausted(self.to_string())
             }
-            Self::NotSent(NotSent::WouldBlock) => Status::failed_precondition(self.to_string()),
+            Self::NotSent(NotSent::WouldBlock) | Self::Reused => {
+                Status::failed_precondition(self.to_string())
+            }
             Self::NotSent(_) | Self::Unknown(_) => Status::unavailable(self.to_string()),
             Self::DeadlineExceeded { .. } => Status::deadline_exceeded(self.to_string()),
             Self::Decode(_) => Status::internal(self.to_string()),
@@ -297,6 +303,7 @@ impl From<CallFailure> for CallError {
             }
             CallFailure::Unknown(reason) => Self::Unknown(reason.to_string()),
             CallFailure::DeadlineExceeded { sent } => Self::DeadlineExceeded { sent },
+            CallFailure::Reused => Self::Reused,
         }
     }
 }
@@ -319,6 +326,9 @@ impl fmt::Display for CallError {
             Self::DeadlineExceeded { sent: false } => {
                 f.write_str("the deadline passed before the call was sent")
             }
+            Self::Reused => f.write_str(
+                "the call was polled after its end, or waited for after it was polled; its outcome is the one returned before",
+            ),
             Self::Status(status) => status.fmt(f),
             Self::Decode(error) => write!(f, "the reply cannot be decoded: {error}"),
         }

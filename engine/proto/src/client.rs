@@ -145,6 +145,12 @@ impl<T> ClientConnection<T> {
         self.ready
     }
 
+    /// Whether a ping waits for its answer and nothing was heard since it was sent: the server may be gone.
+    #[must_use]
+    pub fn awaits_pong(&self) -> bool {
+        self.link.awaits_pong()
+    }
+
     /// Takes a slot for a call and answers its id; the caller then appends the request with exactly
     /// that id, or gives the slot back with [`unsend`](Self::unsend).
     ///

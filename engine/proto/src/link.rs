@@ -158,6 +158,11 @@ impl Link {
         }
     }
 
+    /// Whether a ping waits for its answer and nothing was heard since it was sent.
+    pub(crate) fn awaits_pong(&self) -> bool {
+        self.ping.is_some_and(|sent| self.heard <= sent)
+    }
+
     /// Whether no clock runs but those that every sign of life moves later.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {

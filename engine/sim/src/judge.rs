@@ -37,7 +37,7 @@ pub(crate) fn ended(core: &Core, ledger: &Ledger, id: u64, outcome: Option<Outco
         }
         Some(Err(CallFailure::NotSent(_))) => End::NotSent,
         Some(Err(CallFailure::Refused)) => End::Refused,
-        Some(Err(CallFailure::Unknown(_))) => End::Unknown,
+        Some(Err(CallFailure::Unknown(_) | CallFailure::Reused)) => End::Unknown,
         Some(Err(CallFailure::DeadlineExceeded { sent })) => End::Expired { sent: *sent },
     };
     core.note(Note::Ended { call: id, end });
@@ -123,6 +123,11 @@ fn judge_failure(core: &Core, call: &Call, id: u64, failure: &CallFailure) {
             let broken = why.split("rule ").nth(1).and_then(|rest| rest.split(':').next());
             let rule = broken.and_then(|number| number.parse().ok()).and_then(Rule::from_number);
             judge_rule(core, id, rule);
+        }
+        CallFailure::Reused => {
+            core.violated(Violated::Once, || {
+                format!("call {id} was polled once and called reused")
+            });
         }
         CallFailure::NotSent(_) | CallFailure::Refused => {}
     }

@@ -3,8 +3,7 @@
 use corewire_proto::CloseReason;
 use std::time::Instant;
 
-use super::stream::push_while_receiving;
-use super::{Channel, Client, Deliver, Link};
+use super::{Channel, Client, Deliver};
 use crate::failure::{CallFailure, NotSent};
 use crate::transport::Outcome;
 
@@ -46,7 +45,7 @@ impl Client {
             link.session.leave();
         }
         while self.link.as_ref().is_some_and(|link| !link.session.out.is_empty()) {
-            self.move_on(push_while_receiving);
+            self.move_on(&mut None, |link, scratch, done| link.push(None, scratch, done).map(drop));
         }
         if let Some(link) = &mut self.link
             && link.session.in_flight() == 0
@@ -88,13 +87,5 @@ impl Drop for Client {
         if let Some(link) = &mut self.link {
             link.session.leave();
         }
-    }
-}
-
-/// The last words of a connection, whoever ends it: that the client leaves, or which rule the server broke.
-impl Drop for Link {
-    fn drop(&mut self) {
-        // What cannot be said now need not be: the end of the connection says as much.
-        let _ = self.stream.set_nonblocking(true).and_then(|()| self.flush());
     }
 }

@@ -10,12 +10,11 @@ use corewire_proto::StreamKind;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::{Channel, Client, Deliver, Work, is_timeout};
+use super::{Channel, Client, Work};
 use crate::failure::{CallFailure, NotSent};
 use crate::stream::{
     Closed, Message, Opening, ReadMessages, StreamFailure, StreamHandle, WriteMessages, end_status,
@@ -31,9 +30,6 @@ const PUSH_ABOVE: usize = 32 * 1024;
 
 /// How long the drop of a stream may keep its thread to have its cancel written, behind what is unsent.
 const LAST_PUSH: Duration = Duration::from_millis(100);
-
-/// How long a full socket is waited for before what came is looked at.
-const PUSH_FOR: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 struct State {
@@ -143,6 +139,7 @@ impl Ends {
         });
         if !over && let Ok(mut client) = self.client.try_borrow_mut() {
             client.push_within(LAST_PUSH);
+            client.rest();
         }
     }
 
@@ -402,11 +399,11 @@ impl Client {
 
     /// See [`Channel::turn`].
     fn turn(&mut self) {
-        // Whatever was taken in is looked at before this thread sleeps for more.
-        self.move_on(|link, scratch| match link.session.out.is_empty() {
-            // Only a call of another kind puts something there, and none is in flight.
-            true => Self::step(link, None, scratch, &mut None),
-            false => push_while_receiving(link, scratch),
+        // Whatever was taken in is looked at before this thread sleeps for more. Only a call of another kind
+        // puts something into `done`, and none is in flight.
+        self.move_on(&mut None, |link, scratch, done| match link.session.out.is_empty() {
+            true => link.step(None, scratch, done),
+            false => link.push(None, scratch, done).map(drop),
         });
     }
 
@@ -416,56 +413,7 @@ impl Client {
         while self.link.as_ref().is_some_and(|link| !link.session.out.is_empty())
             && start.elapsed() < within
         {
-            self.move_on(push_while_receiving);
-        }
-    }
-
-    /// Works with the connection, if there is one, and leaves it if it is over then.
-    pub(super) fn move_on(
-        &mut self,
-        work: impl FnOnce(&mut super::Link, &mut [u8]) -> io::Result<()>,
-    ) {
-        let Some(link) = &mut self.link else { return };
-        if let Err(error) = work(link, &mut self.scratch) {
-            link.session.handle_error(&error);
-        }
-        if let Some(reason) = link.session.close_reason() {
-            self.handle_down(reason);
-        }
-    }
-}
-
-/// Writes for a while, and then takes in what came: a server may read nothing before it is read.
-pub(super) fn push_while_receiving(link: &mut super::Link, scratch: &mut [u8]) -> io::Result<()> {
-    let by = Instant::now() + PUSH_FOR;
-    let due = link.session.poll_timeout().map_or(by, |due| due.min(by));
-    link.set_deadline(Some(due))?;
-    let pushed = match link.flush() {
-        Err(error) if is_timeout(&error) => {
-            link.session.handle_write(0, Instant::now());
-            Ok(())
-        }
-        pushed => pushed,
-    };
-    // What the server said before it left is heard also when nothing can be written any more.
-    let heard = link.look(scratch, &mut None);
-    link.session.handle_timeout(Instant::now(), &mut Deliver(&mut None));
-    pushed.and(heard)
-}
-
-impl super::Link {
-    /// Writes what the socket takes without waiting; the rest goes with the next turn. An error shows
-    /// there, too.
-    fn push_now(&mut self) {
-        if self.session.out.is_empty() || self.stream.set_nonblocking(true).is_err() {
-            return;
-        }
-        let pushed = self.flush();
-        let blocking = self.stream.set_nonblocking(false);
-        if let Err(error) = pushed.and(blocking)
-            && !is_timeout(&error)
-        {
-            self.session.handle_error(&error);
+            self.move_on(&mut None, |link, scratch, done| link.push(None, scratch, done).map(drop));
         }
     }
 }

@@ -35,8 +35,18 @@ pub struct Call<F> {
     pub(super) request: Request<F>,
     /// The call's place in the line while it waits for a slot.
     pub(super) ticket: Ticket,
-    /// The call's entry in the channel's table while it is in flight.
-    key: Option<usize>,
+    pub(super) stage: Stage,
+}
+
+/// How far a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Nothing of it was sent.
+    New,
+    /// It is in flight, with this key in the channel's table.
+    Sent(usize),
+    /// Its outcome was returned.
+    Over,
 }
 
 /// Nothing in it is pinned: it has no inner future.
@@ -47,7 +57,7 @@ impl<F> fmt::Debug for Call<F> {
         f.debug_struct("Call")
             .field("head", &self.head)
             .field("deadline", &self.deadline)
-            .field("in_flight", &self.key.is_some())
+            .field("stage", &self.stage)
             .finish_non_exhaustive()
     }
 }
@@ -61,7 +71,8 @@ impl<F> Call<F> {
         encode: F,
     ) -> Self {
         let ticket = Ticket { channel, id: None };
-        Self { head, timeout, deadline: None, request: Request::New(encode), ticket, key: None }
+        let request = Request::New(encode);
+        Self { head, timeout, deadline: None, request, ticket, stage: Stage::New }
     }
 }
 
@@ -107,7 +118,7 @@ where
                 match outgoing.write(core, kind, &self.head, &mut self.request) {
                     Ok(()) => {
                         core.local.note_known_wait();
-                        self.key = Some(key);
+                        self.stage = Stage::Sent(key);
                         Poll::Pending
                     }
                     Err(failure) => Poll::Ready(Err(failure)),
@@ -164,7 +175,17 @@ where
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let Some(key) = this.key else { return this.begin(context) };
+        let key = match this.stage {
+            Stage::Sent(key) => key,
+            Stage::New => {
+                let begun = this.begin(context);
+                if begun.is_ready() {
+                    this.stage = Stage::Over;
+                }
+                return begun;
+            }
+            Stage::Over => return Poll::Ready(Err(CallFailure::Reused)),
+        };
         let state = &mut *this.ticket.channel.core().state.borrow_mut();
         // The entry stays until this future takes its outcome or is dropped.
         match state.calls.get_mut(key) {
@@ -174,7 +195,7 @@ where
                 Poll::Pending
             }
             Some(CallState::Done(_)) => {
-                this.key = None;
+                this.stage = Stage::Over;
                 match state.calls.remove(key) {
                     CallState::Done(outcome) => Poll::Ready(outcome),
                     CallState::Waiting { .. } | CallState::Stream(_) => Poll::Pending,
@@ -189,7 +210,7 @@ where
 impl<F> Drop for Call<F> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(key) = self.key {
+        if let Stage::Sent(key) = self.stage {
             let core = self.ticket.channel.core();
             core.state.borrow_mut().abandon(core, key);
         }

@@ -4,6 +4,7 @@ use corewire_codec::{FrameWriter, RequestHead, Status};
 use std::fmt;
 use std::time::Duration;
 
+use super::call::Stage;
 use super::{Call, Channel};
 use crate::failure::{CallFailure, NotSent};
 use crate::local::Local;
@@ -29,7 +30,11 @@ where
     F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E> + 'static,
 {
     fn wait(self) -> Outcome {
-        Err(CallFailure::NotSent(NotSent::WouldBlock))
+        match self.stage {
+            Stage::New => Err(CallFailure::NotSent(NotSent::WouldBlock)),
+            // Dropping it here cancels what was sent; that was not for want of a place to block.
+            Stage::Sent(_) | Stage::Over => Err(CallFailure::Reused),
+        }
     }
 
     fn then(self, done: impl FnOnce(Outcome) + Send + 'static) {

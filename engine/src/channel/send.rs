@@ -50,7 +50,10 @@ where
                 body.write_to(frame);
                 Ok(())
             }
-            Self::Gone => Err(NotSent::Encode("the call has ended already".to_owned())),
+            // A call that was sent is not polled here again, so nothing of this one ever was.
+            Self::Gone => {
+                Err(NotSent::Encode("the code that writes the request panicked".to_owned()))
+            }
         }
     }
 

@@ -198,12 +198,6 @@ fn end<G: Guard>(guard: G, outcome: &Outcome) {
     guard.end(&mut CallEnd::new(code));
 }
 
-/// What a call answers that is polled after its end.
-fn over() -> Outcome {
-    let why = "the call has ended already".to_owned();
-    Err(CallFailure::NotSent(NotSent::NoConnection(why)))
-}
-
 pin_project! {
     /// A call with its guard. The call goes first when both are dropped.
     #[project = Stage]
@@ -223,13 +217,15 @@ where
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
         if let Stage::New { call } = self.as_mut().project() {
-            let Some(call) = call.take() else { return Poll::Ready(over()) };
+            let Some(call) = call.take() else { return Poll::Ready(Err(CallFailure::Reused)) };
             match call.begin() {
                 Ok((call, guard)) => self.set(Self::Running { call, guard: Some(guard) }),
                 Err(failure) => return Poll::Ready(Err(failure)),
             }
         }
-        let Stage::Running { call, guard } = self.project() else { return Poll::Ready(over()) };
+        let Stage::Running { call, guard } = self.project() else {
+            return Poll::Ready(Err(CallFailure::Reused));
+        };
         let outcome = ready!(call.poll(context));
         if let Some(guard) = guard.take() {
             end(guard, &outcome);
@@ -245,7 +241,7 @@ where
     P: Pending,
 {
     fn wait(self) -> Outcome {
-        let Self::New { call: Some(call) } = self else { return over() };
+        let Self::New { call: Some(call) } = self else { return Err(CallFailure::Reused) };
         let (call, guard) = call.begin()?;
         let outcome = call.wait();
         end(guard, &outcome);
@@ -253,7 +249,7 @@ where
     }
 
     fn then(self, done: impl FnOnce(Outcome) + Send + 'static) {
-        let Self::New { call: Some(call) } = self else { return done(over()) };
+        let Self::New { call: Some(call) } = self else { return done(Err(CallFailure::Reused)) };
         match call.begin() {
             Ok((call, guard)) => call.then(move |outcome| {
                 end(guard, &outcome);

@@ -45,10 +45,9 @@ impl<D, R> fmt::Debug for Streamed<D, R> {
     }
 }
 
-/// What a call answers that is polled after its end.
+/// What a call returns that is polled after its end.
 fn over<T>() -> Poll<Result<Response<T>, CallError>> {
-    let why = "the call has ended already".to_owned();
-    Poll::Ready(Err(CallError::NotSent(corewire_engine::NotSent::NoConnection(why))))
+    Poll::Ready(Err(CallError::Reused))
 }
 
 /// The code of a call without a stream.

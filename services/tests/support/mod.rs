@@ -12,6 +12,7 @@ pub mod kinds;
 pub mod peer;
 pub mod service;
 pub mod shells;
+pub mod slow;
 pub mod streams;
 
 use corewire::{ClientShard, Placement, Running, Server, ServerBuilder, ShardCounters};

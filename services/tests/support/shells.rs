@@ -242,6 +242,46 @@ macro_rules! table {
     )* };
 }
 
+/// Each scenario in each shell, over servers of its own: it is given what makes a channel.
+#[macro_export]
+macro_rules! each_shell {
+    ($($scenario:ident)*) => { $(
+        mod $scenario {
+            use super::support::shells::Shell;
+            use super::*;
+
+            #[test]
+            fn on_a_shard() {
+                support::client(|| async {
+                    let connect = |to: Address, config| corewire::Channel::new(to, config).unwrap();
+                    super::$scenario(connect, Shell::Shard).await;
+                });
+            }
+            #[test]
+            fn from_a_thread() {
+                let thread = corewire::ClientThread::start(corewire::ClientShard::default()).unwrap();
+                let connect = |to: Address, config| thread.channel(&to, config).unwrap();
+                futures_lite::future::block_on(super::$scenario(connect, Shell::Thread));
+            }
+            #[test]
+            fn on_tokio() {
+                let mut runtime = tokio::runtime::Builder::new_current_thread();
+                runtime.enable_all().build().unwrap().block_on(async {
+                    let connect =
+                        |to: Address, config| corewire::SharedChannel::on_tokio(&to, config).unwrap();
+                    super::$scenario(connect, Shell::Tokio).await;
+                });
+            }
+            #[test]
+            fn blocking() {
+                let connect =
+                    |to: Address, config| corewire::blocking::Channel::new(&to, config).unwrap();
+                futures_lite::future::block_on(super::$scenario(connect, Shell::Blocking));
+            }
+        }
+    )* };
+}
+
 /// Polls until `done`, and lets others run in between.
 pub async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
