@@ -3,7 +3,8 @@
 # it, verify says FAIL under load, plan and apply mend it, verify says PASS, undo restores every byte. Then the same for a change of
 # the number of queues, which makes them anew, for an apply that nobody confirms, and for a value that the kernel refuses.
 #
-# Usage: sh tuning/tests/story.sh          (as root; builds the program if COREWIRE_TUNE and FLOOD do not name it)
+# Usage: sh tuning/tests/story.sh          (as root; builds the program if COREWIRE_TUNE and FLOOD do not name it; with ECHO_SERVER,
+#        the example of that name, also that the engine's shards are where the placement puts them)
 # Exit:  0 all as told, 1 something was not, 77 skipped: not root, no `ip`, no veth, or fewer than two CPUs.
 #
 # Everything happens in two network namespaces of its own, which are deleted at the end. The host's own cards are never touched.
@@ -30,7 +31,9 @@ client=cwt-c-$$
 work=$(mktemp -d)
 sink=
 sender=
+server_pid=
 cleanup() {
+    [ -z "$server_pid" ] || kill "$server_pid" 2>/dev/null || true
     [ -z "$sender" ] || kill "$sender" 2>/dev/null || true
     [ -z "$sink" ] || kill "$sink" 2>/dev/null || true
     ip netns del "$server" 2>/dev/null || true
@@ -171,6 +174,31 @@ grep -q 'rps_cpus: refused with' "$work/refused" || fail "the refusal does not n
 state > "$work/undone"
 cmp "$work/wrong" "$work/undone" || fail "the refused apply left something behind"
 echo "equal"
+
+if [ -n "${ECHO_SERVER:-}" ]; then
+    say "12. the engine on the CPUs of the same placement, and on others"
+    tune plan --iface vs --sample-ms 0 --shards 1 --emit-placement "$work/placement.toml" >/dev/null
+    ours=$(sed -n '/^\[\[shard\]\]/,/^\[\[queue\]\]/s/^cpu = //p' "$work/placement.toml" | paste -sd , -)
+    [ -n "$ours" ] || fail "placement.toml names no CPU of a shard"
+    for cores in "$ours" "$((1 - ours))"; do
+        ip netns exec "$server" "$ECHO_SERVER" --addr 198.18.0.1:0 --cores "$cores" >"$work/server" 2>&1 &
+        server_pid=$!
+        tries=0
+        until grep -q '^listening ' "$work/server"; do
+            tries=$((tries + 1))
+            [ "$tries" -le 100 ] || fail "the server does not listen: $(cat "$work/server")"
+            sleep 0.1
+        done
+        # The shell's child becomes the server: its id is the server's own.
+        code=0
+        tune doctor --iface vs --sample-ms 0 --placement "$work/placement.toml" --engine-pid "$server_pid" >"$work/doctor" || code=$?
+        kill "$server_pid" && wait "$server_pid" 2>/dev/null || true
+        off=$(grep -c SHARD_OFF_PLACEMENT "$work/doctor" || true)
+        echo "shards on CPUs $cores, placement says $ours: SHARD_OFF_PLACEMENT $off times"
+        if [ "$cores" = "$ours" ]; then wanted=0; else wanted=1; fi
+        [ "$off" = "$wanted" ] || fail "SHARD_OFF_PLACEMENT was said $off times: $(cat "$work/doctor")"
+    done
+fi
 
 echo
 echo "STORY PASSED"
