@@ -275,9 +275,13 @@ fn a_port_of_two_devices_has_interrupts_near_both() {
         5,
     );
     machine.file(&format!("{other}/numa_node"), "1");
-    for text in [machine.archive.first.files.get_mut("/proc/interrupts").unwrap()] {
-        *text = text.lines().map(|line| if line.contains("c1:00.0") { line.replace("PCI-MSI", "PCI-MSIX-0000:c1:00.0") } else { line.to_owned() } + "\n").collect();
-    }
+    let text = machine.archive.first.files.get_mut("/proc/interrupts").unwrap();
+    // The chip's name tells which device raises the interrupt.
+    let lines = text.lines().map(|line| match line.contains("c1:00.0") {
+        true => line.replace("PCI-MSI", "PCI-MSIX-0000:c1:00.0") + "\n",
+        false => format!("{line}\n"),
+    });
+    *text = lines.collect();
     machine
         .facts("eth0", |facts| facts.queue_irqs = [(0, 100), (1, 101), (2, 104), (3, 105)].into());
     let snapshot = look(&machine.archive, &[]);
