@@ -9,6 +9,7 @@ need cc gcc
 need make make
 need ip iproute2
 need git git
+need python3 python3
 
 if [ -n "$missing" ]; then
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then

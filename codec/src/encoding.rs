@@ -113,7 +113,56 @@ impl Encoding {
     pub const fn compression(self) -> CompressionId {
         CompressionId(self.0 >> 4)
     }
+
+    /// Checks that a body comes in the one encoding that its reader takes: this codec, without
+    /// compression. Whoever makes a value of a body, or hands it on, asks here first: requests, replies
+    /// and messages of streams alike. It costs one comparison.
+    ///
+    /// # Errors
+    ///
+    /// What the body is encoded as, and what it should be.
+    #[inline]
+    pub fn check(self, wanted: CodecId) -> Result<(), UnexpectedEncoding> {
+        if self.0 == wanted.0 { Ok(()) } else { Err(UnexpectedEncoding { wanted, got: self }) }
+    }
+
+    /// Checks that a body is not compressed, where its codec does not matter: no version of this crate
+    /// reads a compression yet.
+    ///
+    /// # Errors
+    ///
+    /// How the body is compressed.
+    #[inline]
+    pub fn check_compression(self) -> Result<(), UnexpectedEncoding> {
+        self.check(self.codec())
+    }
 }
+
+/// A body in another codec than its reader takes, or in a compression that is not offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnexpectedEncoding {
+    wanted: CodecId,
+    got: Encoding,
+}
+
+impl fmt::Display for UnexpectedEncoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (codec, compression) = (self.got.codec(), self.got.compression());
+        if codec != self.wanted {
+            write!(f, "the body is encoded as {codec}, not as {}", self.wanted)?;
+            if compression != CompressionId::NONE {
+                write!(f, ", and compressed as {compression}")?;
+            }
+            return Ok(());
+        }
+        write!(
+            f,
+            "the body is compressed as {compression}, which is not offered here; send it without compression"
+        )
+    }
+}
+
+impl core::error::Error for UnexpectedEncoding {}
 
 impl fmt::Debug for Encoding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

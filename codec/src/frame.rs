@@ -386,6 +386,9 @@ pub fn decode_payload(
             let code = StatusCode::from_number(header.detail).ok_or(Rule::BadField)?;
             let metadata =
                 fields.metadata(header.flags & stream_flags::METADATA != 0, metadata_bytes_max)?;
+            if code == StatusCode::Ok && !fields.reader.is_empty() {
+                return Err(Rule::UnexpectedPayload);
+            }
             let end = StreamEnd { call: header.call, code };
             Ok((Head::StreamEnd(end), fields.layout(metadata, 0)))
         }
@@ -425,7 +428,8 @@ fn control(header: Header, payload: &[u8]) -> Result<Head, Rule> {
         // Only go-away is left; the four kinds with bodies were told apart by the caller.
         _ => {
             zero(header.detail == 0)?;
-            if payload.len() > 1024 || core::str::from_utf8(payload).is_err() {
+            // Its length was checked with the header.
+            if core::str::from_utf8(payload).is_err() {
                 return Err(Rule::BadField);
             }
             Head::GoAway(GoAway { accepted: header.call, rule: header.aux })

@@ -78,18 +78,28 @@ impl FrameKind {
         matches!(self, Self::Request | Self::Reply | Self::StreamData)
     }
 
-    /// Whether bytes may follow the header.
+    /// How many bytes may follow the header at most, whatever the limits of the connection.
     #[inline]
-    const fn has_payload(self) -> bool {
-        !matches!(self, Self::Credit | Self::Cancel | Self::Ping | Self::Pong)
+    const fn payload_bytes_max(self) -> u32 {
+        match self {
+            Self::Credit | Self::Cancel | Self::Ping | Self::Pong => 0,
+            Self::GoAway => GO_AWAY_TEXT_BYTES_MAX,
+            Self::Request | Self::Reply | Self::StreamData | Self::StreamEnd => u32::MAX,
+        }
     }
 }
+
+/// The longest text of a go-away, in bytes (REQ-19).
+const GO_AWAY_TEXT_BYTES_MAX: u32 = 1024;
+
+/// The most that a stream end with code 0 may carry: its metadata and the length of it (REQ-51).
+const GOOD_END_BYTES_MAX: u32 = 2 + 65_535;
 
 /// The bits of a header that may be set in frames of one kind: looked up, which is quicker than to ask one
 /// question after the other of every frame.
 #[derive(Clone, Copy)]
 struct Allowed {
-    payload_bytes: u32,
+    payload_bytes_max: u32,
     flags: u8,
     encoding: u8,
 }
@@ -97,13 +107,13 @@ struct Allowed {
 impl Allowed {
     const fn of(kind: FrameKind) -> Self {
         Self {
-            payload_bytes: if kind.has_payload() { u32::MAX } else { 0 },
+            payload_bytes_max: kind.payload_bytes_max(),
             flags: kind.flags(),
             encoding: if kind.has_encoding() { u8::MAX } else { 0 },
         }
     }
 
-    const NOTHING: Self = Self { payload_bytes: 0, flags: 0, encoding: 0 };
+    const NOTHING: Self = Self { payload_bytes_max: 0, flags: 0, encoding: 0 };
 
     /// By the byte on the wire.
     const TABLE: [Self; 10] = [
@@ -141,8 +151,8 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads a header and checks everything that needs no state: the kind is known, reserved bits
-    /// and fields are zero, and kinds without payload have none.
+    /// Reads a header and checks everything that needs no state, in this order: the kind is known,
+    /// reserved bits are zero, and the payload is no longer than the kind's may be.
     ///
     /// # Errors
     ///
@@ -167,10 +177,30 @@ impl Header {
         if (flags & !allowed.flags) | (encoding & !allowed.encoding) != 0 {
             return Err(Rule::ReservedBits);
         }
-        if header.payload_bytes & !allowed.payload_bytes != 0 {
-            return Err(Rule::UnexpectedPayload);
+        if header.payload_bytes > allowed.payload_bytes_max {
+            return Err(header.too_long());
         }
         Ok(header)
+    }
+
+    /// The rule that a payload breaks which is longer than its kind's may be.
+    #[cold]
+    fn too_long(&self) -> Rule {
+        if self.kind == FrameKind::GoAway { Rule::BadField } else { Rule::UnexpectedPayload }
+    }
+
+    /// Checks what the header of a frame says that is still arriving, so that a frame which cannot be
+    /// right needs no room: a stream end with code 0 carries metadata at most.
+    ///
+    /// # Errors
+    ///
+    /// The rule that the frame breaks.
+    pub fn check_unfinished(&self) -> Result<(), Rule> {
+        let good_end = self.kind == FrameKind::StreamEnd && self.detail == 0;
+        if good_end && self.payload_bytes > GOOD_END_BYTES_MAX {
+            return Err(Rule::UnexpectedPayload);
+        }
+        Ok(())
     }
 
     /// The header's sixteen bytes.
@@ -197,7 +227,7 @@ mod tests {
             let allowed = Allowed::TABLE.get(usize::from(kind as u8)).unwrap();
             assert_eq!(allowed.flags, kind.flags(), "{kind:?}");
             assert_eq!(allowed.encoding != 0, kind.has_encoding(), "{kind:?}");
-            assert_eq!(allowed.payload_bytes != 0, kind.has_payload(), "{kind:?}");
+            assert_eq!(allowed.payload_bytes_max, kind.payload_bytes_max(), "{kind:?}");
         }
     }
 }

@@ -43,6 +43,7 @@
 
 mod encoding;
 mod extras;
+mod foreign;
 mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -59,8 +60,9 @@ mod status;
 mod trace;
 mod wire;
 
-pub use encoding::{CodecId, CompressionId, Encoding};
+pub use encoding::{CodecId, CompressionId, Encoding, UnexpectedEncoding};
 pub use extras::Extras;
+pub use foreign::Foreign;
 pub use frame::hello::{Feature, Hello, HelloRecords, MAGIC, PREAMBLE_BYTES, Role, VERSION};
 pub use frame::{
     CancelReason, Credit, Frame, GoAway, Head, Payload, PayloadLayout, ReplyHead, RequestHead,

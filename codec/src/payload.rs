@@ -4,7 +4,7 @@ use bytes::Bytes;
 use core::fmt;
 use speedy::{LittleEndian, Readable, Writable};
 
-use crate::{CodecId, FrameWriter, Status};
+use crate::{CodecId, FrameWriter, Status, UnexpectedEncoding};
 
 /// A way to serialise values, with its number on the wire.
 pub trait Codec {
@@ -166,11 +166,13 @@ impl DecodeError {
     pub fn left_over(bytes: usize) -> Self {
         Self { reason: format!("{bytes} bytes are left over behind the last value") }
     }
+}
 
-    /// The error for a body in another codec than the one that was agreed.
-    #[must_use]
-    pub fn unexpected_codec(wanted: CodecId, got: CodecId) -> Self {
-        Self { reason: format!("the body is encoded as {got}, not {wanted}") }
+/// A body in another encoding than the one that was agreed.
+impl From<UnexpectedEncoding> for DecodeError {
+    #[cold]
+    fn from(error: UnexpectedEncoding) -> Self {
+        Self { reason: error.to_string() }
     }
 }
 

@@ -16,7 +16,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use core::ops::Range;
 
 use crate::frame::{Frame, Payload, ReplyHead, RequestHead, decode_payload, reply, request};
-use crate::{FrameKind, HEADER_BYTES, Header, Hello, Rule};
+use crate::{Foreign, FrameKind, HEADER_BYTES, Header, Hello, Rule};
 
 /// Bytes that a buffer grows by at least when a frame is not complete.
 const GROW_BYTES_MIN: usize = 16 * 1024;
@@ -140,6 +140,12 @@ impl RecvBuffer {
     pub fn peek_header(&self) -> Option<Header> {
         let unread = self.bytes.get(self.yielded as usize..)?;
         Header::decode(*unread.first_chunk::<HEADER_BYTES>()?).ok()
+    }
+
+    /// The protocol that the unread bytes begin with, if it is known and another than this one.
+    #[must_use]
+    pub fn peek_foreign(&self) -> Option<Foreign> {
+        Foreign::recognise(self.bytes.get(self.yielded as usize..)?)
     }
 
     /// Forgets the first of the unread bytes, so many or all; answers how many.

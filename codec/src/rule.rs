@@ -62,8 +62,8 @@ rules! {
     ReservedBits = 11, "a reserved bit or field is not zero (REQ-15)";
     /// A frame is larger than the limit that this side stated.
     FrameTooLarge = 12, "a frame is larger than the limit stated in the hello (REQ-16)";
-    /// Bytes follow a header whose kind has no payload.
-    UnexpectedPayload = 13, "a frame without payload carries one (REQ-17)";
+    /// Bytes follow a header whose kind has no payload, or a stream's good end.
+    UnexpectedPayload = 13, "a frame carries bytes where its kind, or its code, has none (REQ-17)";
     /// A payload is shorter than its own fields.
     TruncatedPayload = 14, "a frame's payload is shorter than the fields it announces (REQ-18)";
     /// Metadata is malformed or over its bound.
@@ -88,10 +88,12 @@ rules! {
     UnknownStream = 26, "a stream frame names a stream that was never opened (REQ-54)";
     /// A pong that answers no ping.
     UnexpectedPong = 27, "a pong answers no ping (REQ-57)";
-    /// Nothing came for longer than the idle timeout, or no pong.
-    IdleTimeout = 30, "nothing came for longer than the idle timeout (REQ-58)";
+    /// No call was in flight for longer than the idle timeout that this side stated in its hello.
+    IdleTimeout = 30, "no call was in flight for longer than the idle timeout stated in the hello (REQ-58)";
     /// The peer does not take what was sent to it.
     WriteTimeout = 31, "the peer did not read what was sent to it in time (REQ-59)";
+    /// A ping got no pong, and nothing else was heard either.
+    PingTimeout = 32, "a ping got no pong in time, and nothing else was heard (REQ-58)";
 }
 
 impl fmt::Display for Rule {

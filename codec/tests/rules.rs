@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use corewire_codec::{
-    CodecId, CompressionId, Encoding, FrameKind, Head, Header, Hello, MethodId, RecvBuffer, Role,
-    Rule, StatusCode, VERSION, reply_flags, request_flags, stream_flags,
+    CodecId, CompressionId, Encoding, FrameKind, Head, Header, Hello, MethodId, RecvBuffer, Rule,
+    StatusCode, VERSION, reply_flags, request_flags, stream_flags,
 };
 
 const FRAME_BYTES_MAX: u32 = 1 << 16;
@@ -68,14 +68,18 @@ fn not_corewire() {
     }
 }
 
-/// REQ-2: a version that is not ours is read up to the preamble's end and no further.
+/// REQ-2, rule 2: a version that is not ours is judged as soon as its byte is there, and nothing behind
+/// it is read: neither the role nor the length of the records.
 #[test]
-fn another_version_is_recognised_by_its_preamble() {
-    let bytes = hello(2, 0, &[0xff; 40]);
-    let (read, used) = Hello::decode(&bytes).unwrap().unwrap();
-    assert_eq!((read.version, read.role, used), (2, Role::Client, 8));
-    // Nothing of its records is needed to say so.
-    assert!(Hello::decode(&bytes[..8]).unwrap().is_some());
+fn another_version_is_judged_before_its_role() {
+    for (version, role) in [(2, 0), (0, 1), (255, 7)] {
+        let bytes = hello(version, role, &[0xff; 40]);
+        for end in 5..bytes.len() {
+            assert_eq!(Hello::decode(&bytes[..end]), Err(Rule::UnknownVersion), "{end} bytes");
+        }
+        assert_eq!(Hello::decode(&bytes[..4]), Ok(None));
+    }
+    assert_eq!(Hello::decode(b"\xc7WRE\x02\x07\xff\xff"), Err(Rule::UnknownVersion));
 }
 
 /// REQ-3, REQ-4, rule 3: role, length and records of a hello.
@@ -83,6 +87,7 @@ fn another_version_is_recognised_by_its_preamble() {
 fn broken_hello() {
     let broken = |bytes: &[u8]| assert_eq!(Hello::decode(bytes), Err(Rule::BrokenHello));
     broken(&hello(VERSION, 2, &[]));
+    broken(&[0xc7, b'W', b'R', b'E', VERSION, 2]);
     broken(&hello(VERSION, 0, &vec![0; 4097]));
     // A record that ends in its number, in its length, in its data.
     broken(&hello(VERSION, 0, &[1]));
@@ -202,11 +207,43 @@ fn frame_too_large() {
     breaks(Rule::FrameTooLarge, &header);
 }
 
-/// REQ-17, rule 13: credit, cancel, ping and pong are headers only.
+/// REQ-17, rule 13: credit, cancel, ping and pong are headers only, whatever they announce.
 #[test]
 fn unexpected_payload() {
     for kind in 5..=8 {
         breaks(Rule::UnexpectedPayload, &raw(kind, 0, 0, 0, 0, 1, b"x"));
+        let mut header = raw(kind, 0, 0, 0, 0, 1, &[]);
+        header[..4].copy_from_slice(&u32::MAX.to_le_bytes());
+        breaks(Rule::UnexpectedPayload, &header);
+    }
+}
+
+/// REQ-17, REQ-51, rule 13: a stream that ends well says nothing but its metadata.
+#[test]
+fn unexpected_payload_of_a_good_end() {
+    breaks(Rule::UnexpectedPayload, &raw(4, 0, 0, 0, 0, 0, &[0]));
+    breaks(Rule::UnexpectedPayload, &raw(4, stream_flags::METADATA, 0, 0, 0, 0, &[0, 0, 9]));
+    good(&raw(4, stream_flags::METADATA, 0, 0, 0, 0, &[0, 0]));
+    good(&raw(4, 0, 0, 13, 0, 0, &[0]));
+    // An end that is still arriving is judged by its header.
+    let mut end = Header::decode(raw(4, 0, 0, 0, 0, 0, &[])[..16].try_into().unwrap()).unwrap();
+    end.payload_bytes = 65_537;
+    assert_eq!(end.check_unfinished(), Ok(()));
+    end.payload_bytes += 1;
+    assert_eq!(end.check_unfinished(), Err(Rule::UnexpectedPayload));
+    end.detail = 13;
+    assert_eq!(end.check_unfinished(), Ok(()), "details may be long");
+}
+
+/// REQ-19, rule 16: a go-away over its bound is judged by its header alone.
+#[test]
+fn a_long_go_away_is_not_waited_for() {
+    let mut header = raw(9, 0, 0, 0, 0, 0, &[]);
+    for (bytes, outcome) in
+        [(1024u32, Ok(None)), (1025, Err(Rule::BadField)), (u32::MAX, Err(Rule::BadField))]
+    {
+        header[..4].copy_from_slice(&bytes.to_le_bytes());
+        assert_eq!(decode(&header), outcome, "{bytes}");
     }
 }
 
@@ -339,7 +376,7 @@ fn rules_are_numbered() {
         assert_eq!(Rule::from_number(last), Some(*rule));
         assert!(rule.text().contains("REQ-"), "{rule}");
     }
-    for unknown in [0, 6, 9, 18, 32, u32::MAX] {
+    for unknown in [0, 6, 9, 18, 33, u32::MAX] {
         assert_eq!(Rule::from_number(unknown), None);
     }
 }

@@ -12,7 +12,8 @@ use corewire_codec::Status;
 use crate::counters::ShardCounters;
 use crate::dispatch::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot};
 use crate::io::Token;
-use crate::local::{Local, LocalWaker};
+use crate::local::{Local, LocalWaker, clock};
+use crate::log_limit::{LogLimit, Topic};
 use crate::stream::StreamCell;
 
 /// Wakers of calls that are over, kept for the next ones.
@@ -133,7 +134,7 @@ impl ParkedCalls {
                 Polled::Parked(Parked { work, key, held: 0, stream: None })
             }
             Err(_) => {
-                panicked(reply, counters);
+                panicked(reply, counters, &self.local.log);
                 Polled::Done
             }
         }
@@ -164,7 +165,7 @@ impl ParkedCalls {
                 Poll::Ready(Ended::Well)
             }
             Err(_) => {
-                panicked(reply, counters);
+                panicked(reply, counters, &self.local.log);
                 Poll::Ready(Ended::Panicked)
             }
         }
@@ -190,7 +191,9 @@ impl ParkedCalls {
         }));
         if dropped.is_err() {
             counters.panics.add(1);
-            tracing::error!("a handler panicked while it was dropped");
+            if self.local.log.admit(Topic::HANDLER_PANIC, clock()) {
+                tracing::error!("a handler panicked while it was dropped");
+            }
         }
         if ended == Ended::Dropped {
             counters.calls_dropped.add(1);
@@ -232,9 +235,11 @@ fn forgotten(reply: &mut ReplySlot<'_>) {
 }
 
 #[cold]
-fn panicked(reply: &mut ReplySlot<'_>, counters: &ShardCounters) {
+fn panicked(reply: &mut ReplySlot<'_>, counters: &ShardCounters, log: &LogLimit) {
     counters.panics.add(1);
-    tracing::error!("a handler panicked; its caller gets Internal");
+    if log.admit(Topic::HANDLER_PANIC, clock()) {
+        tracing::error!("a handler panicked; its caller gets Internal");
+    }
     reply.status(&Status::internal("the handler panicked"));
 }
 

@@ -14,6 +14,7 @@ use crate::channel::{ChannelCore, ChannelState};
 use crate::config::{ONE_WAY_UNSENT_MAX, Reply};
 use crate::failure::CallFailure;
 use crate::io::{Io, Token};
+use crate::log_limit::Topic;
 use crate::stream::{StreamCell, StreamQueue};
 use crate::turn::{After, Ready, Received, Shared, stream_bytes_max};
 
@@ -188,7 +189,8 @@ impl<S: 'static> ClientConn<S> {
         reason: CloseReason,
     ) -> (After, Option<Instant>) {
         let server = &self.channel.address;
-        if reason.is_fault() {
+        let log = &shared.calls.local().log;
+        if Topic::of_server(reason).is_some_and(|topic| log.admit(topic, shared.now)) {
             tracing::warn!(%server, %reason, "connection lost");
         } else {
             tracing::debug!(%server, %reason, "connection closed");

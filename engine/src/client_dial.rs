@@ -14,6 +14,7 @@ use crate::dial;
 use crate::failure::connect_failure;
 use crate::io::{Io, Token};
 use crate::local::Local;
+use crate::log_limit::Topic;
 use crate::tasks::Task;
 use crate::turn::Shared;
 
@@ -87,7 +88,8 @@ impl ClientDial {
             }
         };
         let server = &self.channel.address;
-        if reason.is_fault() {
+        let log = &shared.calls.local().log;
+        if reason.is_fault() && log.admit(Topic::CONNECT, shared.now) {
             tracing::warn!(%server, %reason, "cannot connect");
         }
         let state = &mut *self.channel.state.borrow_mut();

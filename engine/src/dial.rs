@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::resolver::Resolver;
+use crate::self_connect::refuse;
 
 /// How long an address has for itself before the next one is tried beside it (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -44,8 +45,13 @@ fn race(addresses: &[SocketAddr], by: Option<Instant>) -> io::Result<TcpStream> 
         if let Some(&address) = next {
             let (sender, within) = (sender.clone(), left(by));
             spawn("corewire-connect", move || {
+                let connected = TcpStream::connect_timeout(&address, within);
+                let connected = connected.and_then(|stream| {
+                    refuse(stream.local_addr().ok(), stream.peer_addr().ok())?;
+                    Ok(stream)
+                });
                 // Nobody listens when another one was first.
-                let _ = sender.send(TcpStream::connect_timeout(&address, within));
+                let _ = sender.send(connected);
             })?;
             running += 1;
         }

@@ -36,6 +36,7 @@ use crate::doorbell::Order;
 use crate::holdings::Holdings;
 use crate::io::{Io, Readiness, Token};
 use crate::local::Local;
+use crate::log_limit::Topic;
 use crate::queue_delay::DelayWatch;
 use crate::recv_pool::RecvPool;
 use crate::server_conn::ServerConn;
@@ -251,7 +252,9 @@ impl<I: Io> Driver<I> {
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         let sleep = self.local.sleepers.next();
         let drain_by = self.shared.drain_by.filter(|_| !self.drain_is_over);
-        [self.shared.timers.next(), self.accept_after, drain_by, sleep].into_iter().flatten().min()
+        let log = self.local.log.next();
+        let times = [self.shared.timers.next(), self.accept_after, drain_by, sleep, log];
+        times.into_iter().flatten().min()
     }
 
     /// Whether everything is over: the shard drained, and no connection of its server is left.
@@ -364,6 +367,7 @@ impl<I: Io> Driver<I> {
             };
             self.shared.timers.retain(live);
         }
+        self.local.log.write_due(self.shared.now);
         if !self.drain_is_over && self.shared.drain_by.is_some_and(|by| by <= self.shared.now) {
             self.drain_is_over = true;
             self.abandon_connections();
@@ -417,7 +421,9 @@ impl<I: Io> Driver<I> {
     fn pause_accepting(&mut self, error: &io::Error) {
         let shard = self.shared.config.info.id;
         self.shared.counters.accept_failures.add(1);
-        tracing::warn!(%shard, %error, "cannot accept; trying again in {ACCEPT_PAUSE:?}. If descriptors ran out, raise RLIMIT_NOFILE");
+        if self.local.log.admit(Topic::ACCEPT, self.shared.now) {
+            tracing::warn!(%shard, %error, "cannot accept; trying again in {ACCEPT_PAUSE:?}. If descriptors ran out, raise RLIMIT_NOFILE");
+        }
         self.accept_after = Some(self.shared.now + ACCEPT_PAUSE);
     }
 
@@ -446,7 +452,9 @@ impl<I: Io> Driver<I> {
         let token = self.next_token();
         if let Err(error) = self.shared.io.watch(&socket, token) {
             self.shared.counters.accept_failures.add(1);
-            tracing::warn!(%peer, %error, "cannot watch an accepted connection; it is closed");
+            if self.local.log.admit(Topic::ACCEPT, self.shared.now) {
+                tracing::warn!(%peer, %error, "cannot watch an accepted connection; it is closed");
+            }
             return;
         }
         let (first, step) = self.shared.config.connection_ids;

@@ -159,7 +159,12 @@ impl Io for Epoll {
     }
 
     fn connected(&mut self, socket: &Self::Socket) -> io::Result<()> {
-        Ok(sockopt::socket_error(socket)??)
+        sockopt::socket_error(socket)??;
+        // Unix sockets have no address of this kind, and cannot come back.
+        let own = rustix::net::getsockname(socket).ok();
+        let peer = rustix::net::getpeername(socket).ok().flatten();
+        let inet = |address| SocketAddr::try_from(address).ok();
+        crate::self_connect::refuse(own.and_then(inet), peer.and_then(inet))
     }
 
     fn watch(&mut self, socket: &Self::Socket, token: Token) -> io::Result<()> {

@@ -92,6 +92,8 @@ pub mod io;
 mod listener;
 #[cfg(feature = "shard")]
 mod local;
+#[cfg(any(feature = "shard", feature = "tokio"))]
+mod log_limit;
 #[cfg(feature = "shard")]
 mod placement;
 #[cfg(feature = "shard")]
@@ -102,6 +104,8 @@ mod queue_delay;
 mod recv_pool;
 #[cfg(feature = "shard")]
 mod rt;
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+mod self_connect;
 #[cfg(feature = "shard")]
 mod server;
 #[cfg(feature = "shard")]

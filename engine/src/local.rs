@@ -14,6 +14,7 @@ use crate::channel::ChannelCore;
 use crate::doorbell::{Doorbell, Order};
 use crate::holdings::StreamBytes;
 use crate::io::Token;
+use crate::log_limit::LogLimit;
 use crate::sleep::Sleepers;
 use crate::stream::StreamCell;
 use crate::tasks::{TASK, Tasks};
@@ -66,6 +67,8 @@ pub(crate) struct Local {
     known_waits: Cell<u64>,
     /// When somebody last began to wait for anything else.
     foreign_wait: Cell<Option<Instant>>,
+    /// What bounds the log lines that peers can cause.
+    pub(crate) log: LogLimit,
 }
 
 impl Local {
@@ -84,6 +87,7 @@ impl Local {
             stream_bytes: StreamBytes::default(),
             known_waits: Cell::new(0),
             foreign_wait: Cell::new(None),
+            log: LogLimit::new(),
         })
     }
 

@@ -17,6 +17,7 @@ use crate::address::Peer;
 use crate::calls::{Ended, Parked};
 use crate::dispatch::ReplySlot;
 use crate::io::{Io, Token};
+use crate::log_limit::Topic;
 use crate::stream::{StreamCell, StreamQueue};
 use crate::turn::{After, Ready, Received, Shared, stream_bytes_max};
 
@@ -156,8 +157,13 @@ impl<S: 'static> ServerConn<S> {
     }
 
     /// A draining connection without calls is left to its client, which closes it when it has its
-    /// answers. One that does not is closed a second later. Answers when that is.
+    /// answers. One that does not is closed a second later. Answers when that is. If it is the client that
+    /// goes away, nothing more can come of it, and the connection is closed at once.
     fn finish_by<I: Io<Socket = S>>(&mut self, shared: &Shared<I>) -> Option<Instant> {
+        if self.proto.is_finished() && self.send.is_empty() {
+            self.proto.close(CloseReason::Drained);
+            return None;
+        }
         let idle = self.proto.is_draining() && self.proto.in_flight() == 0 && self.send.is_empty();
         if !idle {
             if let Some(strain) = &mut self.strain {
@@ -412,11 +418,15 @@ impl<S: 'static> ServerConn<S> {
         let shard = shared.config.info.id;
         let connection = self.proto.connection_id();
         let (peer, calls) = (self.peer, self.proto.accepted());
-        if let CloseReason::PeerMisbehaved(rule) = reason {
+        let topic = Topic::of_client(reason);
+        let log = &shared.calls.local().log;
+        if topic.is_none_or(|topic| !log.admit(topic, shared.now)) {
+            tracing::debug!(%shard, %peer, connection, calls, %reason, "connection closed");
+        } else if let CloseReason::PeerMisbehaved(rule) = reason {
             let rule = rule.number();
             tracing::warn!(%shard, %peer, connection, calls, rule, %reason, "protocol fault; connection closed");
         } else {
-            tracing::debug!(%shard, %peer, connection, calls, %reason, "connection closed");
+            tracing::info!(%shard, %peer, %reason, "probed; connection closed");
         }
         if reason.is_fault() {
             shared.counters.connections_faulted.add(1);
@@ -435,8 +445,11 @@ impl<S: 'static> ServerConn<S> {
         let told = reason == CloseReason::DrainDeadline && self.finish_calls(shared, ready);
         self.drop_calls(shared);
         self.recv = RecvBuffer::new();
-        let last_words =
-            told || matches!(reason, CloseReason::PeerMisbehaved(_) | CloseReason::Drained);
+        let last_words = told
+            || matches!(
+                reason,
+                CloseReason::PeerMisbehaved(_) | CloseReason::Foreign(_) | CloseReason::Drained
+            );
         if !last_words || ready.hangup {
             return (After::Drop, None);
         }

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::failure::{CallFailure, NotSent};
+use crate::log_limit::{Topic, admit_here};
 use crate::mailbox::{Control, Mailbox};
 use crate::transport::{Outcome, Pending, Transport};
 use crate::wait::block_on;
@@ -188,7 +189,9 @@ impl Completion {
             Some(Sink::Callback(callback)) => {
                 // The driver has other calls; a callback's panic must not end them.
                 let called = catch_unwind(AssertUnwindSafe(|| callback(outcome)));
-                called.unwrap_or_else(|_| tracing::error!("a callback of a call panicked"));
+                if called.is_err() && admit_here(Topic::CALLBACK_PANIC, Instant::now()) {
+                    tracing::error!("a callback of a call panicked");
+                }
             }
             Some(Sink::Stream(port)) => port.finish(Event::Outcome(outcome)),
             None => {}

@@ -17,7 +17,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use crate::local::{Local, LocalWaker};
+use crate::local::{Local, LocalWaker, clock};
+use crate::log_limit::{Topic, admit_here};
 
 /// Set in the keys of tasks; the other keys are those of parked calls.
 pub(crate) const TASK: u32 = 1 << 31;
@@ -173,7 +174,7 @@ impl<T> Default for Join<T> {
 
 impl<T> Join<T> {
     fn finish(&self, outcome: Result<T, Box<dyn Any + Send>>) {
-        if outcome.is_err() && self.detached.get() {
+        if outcome.is_err() && self.detached.get() && admit_here(Topic::TASK_PANIC, clock()) {
             tracing::error!("a detached task panicked; its shard goes on");
         }
         self.outcome.set(Some(outcome));

@@ -26,6 +26,7 @@ use crate::config::{ChannelConfig, ONE_WAY_UNSENT_MAX, Reply};
 use crate::dial;
 use crate::failure::{CallFailure, ConnectError, NotSent, connect_failure};
 use crate::line::Line;
+use crate::log_limit::{Topic, admit_here};
 use crate::mailbox::{Bell, Control, Hold, Inbox, Mailbox};
 use crate::resolver::Resolver;
 use crate::session::{RECEIVE_BYTES, SEND_BYTES_MAX, SLICES_MAX, Session};
@@ -101,6 +102,7 @@ impl Stream {
             }
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
+                crate::self_connect::refuse(stream.local_addr().ok(), stream.peer_addr().ok())?;
                 stream.set_nodelay(true)?;
                 Ok(Self::Tcp(stream))
             }
@@ -497,7 +499,7 @@ impl Driver {
         let link = core::mem::replace(&mut self.link, down);
         self.write_failed = None;
         let server = &self.address;
-        if reason.is_fault() {
+        if Topic::of_server(reason).is_some_and(|topic| admit_here(topic, now)) {
             tracing::warn!(%server, %reason, "connection lost");
         } else {
             tracing::debug!(%server, %reason, "connection closed");

@@ -215,7 +215,13 @@ impl<P: Pending, D: Decode<R>, R> Future for Call<P, D, R> {
 pub(crate) fn read_outcome<D: Decode<R>, R>(outcome: Outcome) -> Result<R, CallError> {
     let Reply { head, body, .. } = outcome?;
     if head.code != StatusCode::Ok {
-        let mut status = Status::from_body(head.code, &body);
+        let mut status = match head.encoding.check_compression() {
+            Ok(()) => Status::from_body(head.code, &body),
+            // The code is in the header; the rest cannot be read.
+            Err(error) => {
+                Status::new(head.code, format!("what the server says cannot be read: {error}"))
+            }
+        };
         if let Some(ms) = head.retry_after_ms {
             status = status.with_retry_after(Duration::from_millis(ms.into()));
         }
@@ -224,10 +230,7 @@ pub(crate) fn read_outcome<D: Decode<R>, R>(outcome: Outcome) -> Result<R, CallE
             _ => CallError::Refused(status),
         });
     }
-    if head.encoding.codec() != D::ID {
-        let error = DecodeError::unexpected_codec(D::ID, head.encoding.codec());
-        return Err(CallError::Decode(error));
-    }
+    head.encoding.check(D::ID).map_err(|error| CallError::Decode(error.into()))?;
     D::decode(body).map_err(CallError::Decode)
 }
 

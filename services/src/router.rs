@@ -1,6 +1,6 @@
 //! From a method id to the method: one multiplication and one comparison, for nearly all of them.
 
-use corewire_codec::{CodecId, MethodId, Status, request_flags};
+use corewire_codec::{MethodId, Status, UnexpectedEncoding, request_flags};
 use corewire_engine::{Dispatch, Dispatched, Incoming, ReplySlot};
 use std::rc::Rc;
 use std::task::Context;
@@ -193,9 +193,8 @@ impl Dispatch for Router {
         if call.request.flags & KIND != description.kind.request_flags() {
             return refuse_kind(description, reply);
         }
-        let (got, wanted) = (call.request.encoding.codec(), description.request_codec);
-        if got != wanted {
-            return refuse_codec(wanted, got, reply);
+        if let Err(error) = call.request.encoding.check(description.request_codec) {
+            return refuse_encoding(error, reply);
         }
         method.call(call, context, reply)
     }
@@ -216,9 +215,8 @@ fn refuse_method(id: MethodId, reply: &mut ReplySlot<'_>) -> Dispatched {
 }
 
 #[cold]
-fn refuse_codec(wanted: CodecId, got: CodecId, reply: &mut ReplySlot<'_>) -> Dispatched {
-    let text = format!("this method's arguments are encoded as {wanted}, not {got}");
-    reply.refuse(&Status::unimplemented(text));
+fn refuse_encoding(error: UnexpectedEncoding, reply: &mut ReplySlot<'_>) -> Dispatched {
+    reply.refuse(&Status::unimplemented(format!("the arguments: {error}")));
     Dispatched::Replied
 }
 
@@ -227,6 +225,7 @@ mod tests {
     use super::*;
     use crate::codec::Raw;
     use bytes::Bytes;
+    use corewire_codec::CodecId;
 
     fn method(service: &'static str, name: &'static str) -> &'static MethodDescription {
         Box::leak(Box::new(MethodDescription {

@@ -260,7 +260,7 @@ fn keepalive_over_real_sockets() {
     let mut mute = Peer::polite(address(&pinging));
     mute.send(&request(1, "never", b""));
     assert!(matches!(mute.said(), Said::Other(Head::Ping(_))));
-    mute.assert_turned_away(Rule::IdleTimeout);
+    mute.assert_turned_away(Rule::PingTimeout);
     assert!(start.elapsed() >= Duration::from_millis(136), "{:?}", start.elapsed());
     // And a server of that kind, to which a call is in flight.
     let fake = Fake::start(Manner::Silent);

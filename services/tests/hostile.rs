@@ -8,7 +8,7 @@ mod support;
 
 use corewire::{Running, Timeouts};
 use corewire_codec::{
-    CancelReason, CodecId, CompressionId, Encoding, Limits, MethodId, RequestHead, Rule,
+    CancelReason, CodecId, CompressionId, Encoding, GoAway, Limits, MethodId, RequestHead, Rule,
     SendBuffer, StatusCode, reply_flags, request_flags,
 };
 use std::io::Write;
@@ -44,23 +44,47 @@ fn assert_rule(bytes: &[u8], rule: Rule) {
 /// Sends `bytes` in place of a hello.
 #[track_caller]
 fn assert_hello_rule(bytes: &[u8], rule: Rule) {
+    assert_turned_away_at_once(bytes, rule, 1);
+}
+
+/// The same, with so many faults of peers counted.
+#[track_caller]
+fn assert_turned_away_at_once(bytes: &[u8], rule: Rule, faults: u64) {
     beside_a_good_one(server(), |server| {
         let mut peer = Peer::silent(address(server));
         peer.send(bytes);
         assert_eq!(peer.hello().version, 1, "the server says what it speaks (REQ-8)");
         peer.assert_turned_away(rule);
-        assert_eq!(count(server, |it| it.connections_faulted.value()), 1);
+        assert_eq!(count(server, |it| it.connections_faulted.value()), faults);
     });
 }
 
 #[test]
 fn req_1_a_first_byte_that_is_not_ours() {
-    assert_hello_rule(b"G", Rule::NotCorewire);
+    assert_hello_rule(b"g", Rule::NotCorewire);
 }
 
+/// Probes get the same answer, and are no faults.
 #[test]
-fn req_1_another_protocol() {
-    assert_hello_rule(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", Rule::NotCorewire);
+fn req_8_another_protocol() {
+    let http = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    for first in [&b"G"[..], http, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01"] {
+        assert_turned_away_at_once(first, Rule::NotCorewire, 0);
+    }
+}
+
+/// Nor are those who look whether somebody listens, and leave, in order or by a reset.
+#[test]
+fn a_connection_that_says_nothing_and_leaves_is_no_fault() {
+    beside_a_good_one(server(), |server| {
+        drop(Peer::silent(address(server)));
+        Peer::silent(address(server)).reset();
+        let mut half = Peer::silent(address(server));
+        half.send(&hello()[..20]);
+        half.reset();
+        until("they are gone", || count(server, |it| it.connections_open.value()) == 1);
+        assert_eq!(count(server, |it| it.connections_faulted.value()), 0);
+    });
 }
 
 #[test]
@@ -72,6 +96,14 @@ fn req_1_magic_that_goes_wrong_in_its_last_byte() {
 fn req_2_an_unknown_version() {
     let mut bytes = hello();
     bytes[4] = 2;
+    assert_hello_rule(&bytes, Rule::UnknownVersion);
+}
+
+/// Its role is that version's matter.
+#[test]
+fn req_2_an_unknown_version_with_an_unknown_role() {
+    let mut bytes = hello();
+    bytes[4..6].copy_from_slice(&[2, 7]);
     assert_hello_rule(&bytes, Rule::UnknownVersion);
 }
 
@@ -190,6 +222,28 @@ fn req_19_a_priority_above_seven() {
     assert_rule(&bytes, Rule::BadField);
 }
 
+/// Of its sixteen megabytes none is waited for.
+#[test]
+fn req_19_a_go_away_of_16_mib() {
+    let mut bytes = header(Limits::default().frame_bytes.get());
+    bytes[4..16].copy_from_slice(&[9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_rule(&bytes, Rule::BadField);
+}
+
+/// Nor of frames that their headers show to be wrong.
+#[test]
+fn req_80_frames_that_are_wrong_by_their_headers() {
+    let mut reply = header(Limits::default().frame_bytes.get());
+    reply[4..8].copy_from_slice(&[2, 0, 0, 0]);
+    assert_rule(&reply, Rule::WrongDirection);
+    let mut message = header(Limits::default().frame_bytes.get());
+    message[4..16].copy_from_slice(&[3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    assert_rule(&message, Rule::UnknownStream);
+    let mut end = header(Limits::default().frame_bytes.get());
+    end[4..16].copy_from_slice(&[4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    assert_rule(&end, Rule::UnexpectedPayload);
+}
+
 #[test]
 fn req_21_metadata_that_is_malformed() {
     let mut bytes = header(5).to_vec();
@@ -285,7 +339,7 @@ fn req_60_nothing_is_read_behind_a_fault_and_calls_before_it_are_answered() {
 fn a_go_away_that_blames_the_server_ends_the_connection() {
     beside_a_good_one(server(), |server| {
         let mut peer = Peer::polite(address(server));
-        let blame = corewire_codec::GoAway { accepted: 0, rule: 12 };
+        let blame = GoAway { accepted: 0, rule: 12 };
         peer.send(&bytes_of(|out| out.go_away(&blame, "you did it")));
         assert!(matches!(peer.said(), Said::End));
     });
@@ -335,6 +389,25 @@ fn calls_that_cannot_be_made_get_a_status_and_the_connection_stays() {
         peer.send(&request_with(&head, b""));
         peer.send(&bytes_of(|out: &mut SendBuffer| out.cancel(77, CancelReason::Deadline)));
         peer.assert_serves(6);
+        assert_eq!(count(server, |it| it.connections_faulted.value()), 0);
+    });
+}
+
+/// REQ-75: a client that goes away and closes nothing is no fault, and does not keep its connection.
+#[test]
+fn req_75_a_client_that_goes_away_is_closed_when_it_has_its_answers() {
+    let go_away = bytes_of(|out| out.go_away(&GoAway { accepted: 0, rule: 0 }, "done"));
+    let habits = Habits::default();
+    beside_a_good_one(server_with(&habits), |server| {
+        let mut idle = Peer::polite(address(server));
+        idle.send(&go_away);
+        assert!(matches!(idle.said(), Said::End), "it has no calls");
+        let mut busy = Peer::polite(address(server));
+        busy.send(&[request(1, "gate", &[7, 0, 0, 0]), go_away].concat());
+        until("its call pends", || habits.at_gate() == 1);
+        habits.open();
+        assert_eq!(&busy.reply().1[..], [7, 0, 0, 0]);
+        assert!(matches!(busy.said(), Said::End), "its call is answered");
         assert_eq!(count(server, |it| it.connections_faulted.value()), 0);
     });
 }

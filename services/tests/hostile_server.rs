@@ -500,5 +500,5 @@ fn a_blocking_client_turns_a_silent_server_away() {
     let client = SubjectClient::new(blocking::Channel::new(hostile.address, config).unwrap());
     let error = client.add(1, 2).wait().unwrap_err();
     assert!(matches!(error, CallError::Unknown(_)), "{error:?}");
-    assert_eq!(hostile.thread.join().unwrap(), Rule::IdleTimeout.number());
+    assert_eq!(hostile.thread.join().unwrap(), Rule::PingTimeout.number());
 }

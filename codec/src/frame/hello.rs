@@ -58,7 +58,7 @@ pub enum Feature {
 /// What one side says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello {
-    /// The version that the sender speaks.
+    /// The version that the sender speaks; [`VERSION`] in every hello that was read.
     pub version: u8,
     /// Which side the sender is.
     pub role: Role,
@@ -123,30 +123,27 @@ const fn bit(number: u8) -> u16 {
 }
 
 impl Hello {
-    /// Reads a hello at the front of `bytes`; answers it with its whole length, or `None` when more
-    /// bytes are needed. A wrong first byte is found at once, without waiting for the rest.
+    /// Reads a hello at the front of `bytes`; returns it with its whole length, or `None` when more
+    /// bytes are needed. The fields are judged in the order in which they come, each as soon as it is
+    /// there: magic, version, role, length, records.
     ///
     /// # Errors
     ///
-    /// The rule that is broken. An unknown version is not an error here: its records may have any
-    /// layout, so they are left unread, and the caller decides what to say.
+    /// The rule that is broken. Behind an unknown version nothing is read: the role and the records may
+    /// mean anything there.
     pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, Rule> {
         if bytes.iter().zip(MAGIC).any(|(&byte, magic)| byte != magic) {
             return Err(Rule::NotCorewire);
         }
-        let Some(&[_, _, _, _, version, role, l0, l1]) = bytes.first_chunk::<PREAMBLE_BYTES>()
-        else {
-            return Ok(None);
-        };
-        let role = match role {
-            0 => Role::Client,
-            1 => Role::Server,
-            _ => return Err(Rule::BrokenHello),
-        };
-        if version != VERSION {
-            let hello = Self { version, role, records: HelloRecords::default() };
-            return Ok(Some((hello, PREAMBLE_BYTES)));
+        if bytes.get(MAGIC.len()).is_some_and(|&version| version != VERSION) {
+            return Err(Rule::UnknownVersion);
         }
+        let role = match bytes.get(5) {
+            None | Some(0) => Role::Client,
+            Some(1) => Role::Server,
+            Some(_) => return Err(Rule::BrokenHello),
+        };
+        let Some(&[.., l0, l1]) = bytes.first_chunk::<PREAMBLE_BYTES>() else { return Ok(None) };
         let records_bytes = u16::from_le_bytes([l0, l1]);
         if records_bytes > RECORDS_BYTES_MAX {
             return Err(Rule::BrokenHello);
@@ -156,7 +153,7 @@ impl Hello {
             return Ok(None);
         };
         let records = HelloRecords::decode(records)?;
-        Ok(Some((Self { version, role, records }, total)))
+        Ok(Some((Self { version: VERSION, role, records }, total)))
     }
 
     /// Appends the hello's bytes.

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use corewire_codec::{
     CancelReason, FrameKind, GoAway, Head, Header, Hello, HelloRecords, Payload, RecvBuffer,
-    ReplyHead, Role, Rule, SendBuffer, VERSION, reply_flags,
+    ReplyHead, Role, Rule, SendBuffer, VERSION, reply_flags, stream_flags,
 };
 
 use crate::config::records;
@@ -314,7 +314,8 @@ impl<T> ClientConnection<T> {
         let metadata_bytes_max = limits.metadata_bytes.get();
         let header = match recv.next_header(limits.frame_bytes.get()) {
             Ok(Some(header)) => header,
-            Ok(None) => return ClientInput::NeedBytes,
+            Ok(None) if recv.is_empty() => return ClientInput::NeedBytes,
+            Ok(None) => return self.handle_unfinished(recv, out),
             Err(rule) => return self.misbehaved(rule, out),
         };
         self.link.handle_frame(now);
@@ -326,6 +327,43 @@ impl<T> ClientConnection<T> {
             Ok((head, payload)) => self.handle_reply(head, payload, out, now),
             Err(rule) => self.misbehaved(rule, out),
         }
+    }
+
+    /// Part of a frame is here. One that its header shows to be wrong is not waited for: its payload would
+    /// take as much room as the largest reply.
+    #[cold]
+    fn handle_unfinished<'a>(
+        &mut self,
+        recv: &RecvBuffer,
+        out: &mut SendBuffer,
+    ) -> ClientInput<'a, T> {
+        match recv.peek_header().map_or(Ok(()), |header| self.check_unfinished(header)) {
+            Ok(()) => ClientInput::NeedBytes,
+            Err(rule) => self.misbehaved(rule, out),
+        }
+    }
+
+    fn check_unfinished(&self, header: Header) -> Result<(), Rule> {
+        header.check_unfinished()?;
+        match header.kind {
+            FrameKind::Request => Err(Rule::WrongDirection),
+            FrameKind::StreamData if header.flags & stream_flags::END != 0 => {
+                Err(Rule::ReservedBits)
+            }
+            FrameKind::StreamData | FrameKind::StreamEnd => {
+                crate::streams::check_receiving(self.streams.as_deref(), header.call)
+            }
+            FrameKind::Reply if self.is_slot_free(header.call) => Err(Rule::UnknownReply),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether no reply can come for this call: it was never made, or has ended.
+    fn is_slot_free(&self, call: u32) -> bool {
+        let place = self.slots.get(slot(call));
+        place.is_none_or(|place| {
+            matches!(place.state, SlotState::Free) || u32::from(place.generation) != call >> 16
+        })
     }
 
     #[inline(never)]
@@ -377,9 +415,6 @@ impl<T> ClientConnection<T> {
         match recv.next_hello() {
             Ok(None) => ClientInput::NeedBytes,
             Err(rule) => self.misbehaved(rule, out),
-            Ok(Some(hello)) if hello.version != VERSION => {
-                self.misbehaved(Rule::UnknownVersion, out)
-            }
             Ok(Some(hello)) if hello.role != Role::Server => {
                 self.misbehaved(Rule::BrokenHello, out)
             }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use corewire_codec::Rule;
+use corewire_codec::{Foreign, Rule};
 
 use crate::TransportError;
 
@@ -12,6 +12,9 @@ use crate::TransportError;
 pub enum CloseReason {
     /// The peer broke a rule of the protocol; it was told which.
     PeerMisbehaved(Rule),
+    /// The peer speaks another protocol: a probe, or a client that was given the wrong port. It was told
+    /// that this is Corewire (rule 1).
+    Foreign(Foreign),
     /// The peer says that this side broke a rule. `None` is a rule that this version does not know.
     BlamedByPeer(Option<Rule>),
     /// The peer closed its side.
@@ -34,7 +37,7 @@ impl CloseReason {
     /// Whether an operator should look at it.
     #[must_use]
     pub const fn is_fault(self) -> bool {
-        !matches!(self, Self::PeerLeft | Self::Drained | Self::LocallyClosed)
+        !matches!(self, Self::PeerLeft | Self::Foreign(_) | Self::Drained | Self::LocallyClosed)
     }
 }
 
@@ -42,6 +45,7 @@ impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PeerMisbehaved(rule) => write!(f, "the peer broke {rule}"),
+            Self::Foreign(foreign) => write!(f, "the peer speaks {foreign}, not Corewire"),
             Self::BlamedByPeer(Some(rule)) => {
                 write!(f, "the peer says that this side broke {rule}")
             }

@@ -17,7 +17,7 @@ pub struct Timeouts {
     pub frame: Duration,
     /// Silence after which a ping asks whether the peer is there. Default 60 s, 10 ms to 24 h.
     pub ping_after: Duration,
-    /// How long the answer to a ping may take. Default 20 s, 10 ms to 24 h. Rule 30.
+    /// How long the answer to a ping may take. Default 20 s, 10 ms to 24 h. Rule 32.
     pub ping: Duration,
     /// How long a connection may exist without any call in flight; `None` (the default) is for ever.
     /// 10 ms to 30 days. Rule 30.

@@ -261,7 +261,7 @@ impl Link {
         match self.ping {
             // Anything that was heard since the ping shows that the peer is there.
             Some(sent) if self.heard > sent => self.ping = Some(self.heard),
-            Some(_) => return Err(Rule::IdleTimeout),
+            Some(_) => return Err(Rule::PingTimeout),
             None => {
                 self.pings = self.pings.wrapping_add(1);
                 self.ping = Some(now);

@@ -3,13 +3,14 @@
 mod hello;
 mod one_way;
 mod streams;
+mod unfinished;
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use corewire_codec::{
-    CompressionId, Encoding, FrameKind, GoAway, Head, Header, HelloRecords, Payload, RecvBuffer,
-    ReplyHead, RequestHead, Rule, SendBuffer, Status, StatusCode, reply_flags, request_flags,
+    Encoding, FrameKind, GoAway, Head, Header, HelloRecords, Payload, RecvBuffer, ReplyHead,
+    RequestHead, Rule, SendBuffer, Status, StatusCode, reply_flags, request_flags,
 };
 
 use self::one_way::OneWayTable;
@@ -235,7 +236,8 @@ impl<T> ServerConnection<T> {
         let metadata_bytes_max = limits.metadata_bytes.get();
         let header = match recv.next_header(limits.frame_bytes.get()) {
             Ok(Some(header)) => header,
-            Ok(None) => return ServerInput::NeedBytes,
+            Ok(None) if recv.is_empty() => return ServerInput::NeedBytes,
+            Ok(None) => return self.handle_unfinished(recv, out),
             Err(rule) => return self.misbehaved(rule, out),
         };
         self.link.handle_frame(now);
@@ -342,7 +344,7 @@ impl<T> ServerConnection<T> {
     fn is_unusual(&self, request: &RequestHead) -> bool {
         self.phase == Phase::Draining
             || request.timeout_us == Some(0)
-            || request.encoding.compression() != CompressionId::NONE
+            || request.encoding.check_compression().is_err()
     }
 
     /// Why a request is not even given to its handler.
@@ -354,34 +356,8 @@ impl<T> ServerConnection<T> {
         if request.timeout_us == Some(0) {
             return Some(Status::deadline_exceeded("the call's time was over when it arrived"));
         }
-        if request.encoding.compression() != CompressionId::NONE {
-            let text =
-                format!("compression {} is not offered here", request.encoding.compression());
-            return Some(Status::unimplemented(text));
-        }
-        None
-    }
-
-    /// Refuses the unary request that `recv` begins with and of which only a part is here, so that its
-    /// body needs no room. Answers how many bytes belong to it, from the first unread one on; drop them
-    /// as they come. `None` if the frame is another one, which must be received to be judged.
-    pub fn refuse_partial(
-        &mut self,
-        recv: &RecvBuffer,
-        status: &Status,
-        out: &mut SendBuffer,
-        now: Instant,
-    ) -> Option<usize> {
-        let header = recv.peek_header()?;
-        let unary = header.kind == FrameKind::Request && header.flags & (STREAM | ONE_WAY) == 0;
-        if !unary || self.phase != Phase::Open || self.check_slot(header.call).is_err() {
-            return None;
-        }
-        self.link.handle_frame(now);
-        self.link.handle_activity(now);
-        self.accepted = self.accepted.wrapping_add(1);
-        self.refuse(header.call, status, out);
-        Some(recv.len().saturating_add(recv.lacking()))
+        let error = request.encoding.check_compression().err()?;
+        Some(Status::unimplemented(error.to_string()))
     }
 
     /// Answers a call that never ran.
@@ -406,11 +382,20 @@ impl<T> ServerConnection<T> {
 
     #[cold]
     fn misbehaved<'a>(&mut self, rule: Rule, out: &mut SendBuffer) -> ServerInput<'a, T> {
+        self.turn_away(rule, CloseReason::PeerMisbehaved(rule), out)
+    }
+
+    /// Ends the connection with a go-away that names this rule.
+    fn turn_away<'a>(
+        &mut self,
+        rule: Rule,
+        reason: CloseReason,
+        out: &mut SendBuffer,
+    ) -> ServerInput<'a, T> {
         if self.phase == Phase::Hello {
             self.say_hello(out);
         }
         out.go_away(&GoAway { accepted: self.accepted, rule: rule.number() }, rule.text());
-        let reason = CloseReason::PeerMisbehaved(rule);
         self.close(reason);
         ServerInput::Closed(reason)
     }
@@ -441,15 +426,27 @@ impl<T> ServerConnection<T> {
     }
 
     /// The transport failed. After a client's go-away, when everything is answered, that is no fault: who
-    /// closes with something unread, a ping say, resets the connection.
+    /// closes with something unread, a ping say, resets the connection. Nor is it one before the hello:
+    /// whoever looks whether a port is open connects and resets.
     pub fn handle_error(&mut self, error: impl Into<TransportError>) {
-        let left = self.is_left();
-        self.close(if left { CloseReason::Drained } else { CloseReason::Transport(error.into()) });
+        self.close(match self.phase {
+            Phase::Hello => CloseReason::PeerLeft,
+            _ if self.is_left() => CloseReason::Drained,
+            _ => CloseReason::Transport(error.into()),
+        });
     }
 
     /// Whether the client said that it makes no more calls, and waits for none.
     fn is_left(&self) -> bool {
         self.client_leaves && self.in_flight.is_empty()
+    }
+
+    /// Whether the client said that it makes no more calls, and none of its calls pends, one-way ones
+    /// included: time to close, once what was appended has left (REQ-75).
+    #[must_use]
+    #[inline]
+    pub fn is_finished(&self) -> bool {
+        self.client_leaves && self.is_idle()
     }
 
     /// Tells how a write went: whether bytes left, and whether some are left over.

@@ -380,6 +380,16 @@ impl StreamTable {
     }
 }
 
+/// Whether a message or an end may still come for this stream.
+///
+/// # Errors
+///
+/// The peer has ended its half, or there is no such stream.
+pub(crate) fn check_receiving(streams: Option<&StreamTable>, call: u32) -> Result<(), Rule> {
+    let stream = streams.and_then(|streams| streams.get(call));
+    if stream.is_some_and(Stream::is_receiving) { Ok(()) } else { Err(Rule::UnknownStream) }
+}
+
 /// One message of a stream under construction, straight in the send buffer. Dropped without
 /// [`finish`](Self::finish), it leaves no trace and costs no credit.
 #[derive(Debug)]

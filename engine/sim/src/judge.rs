@@ -143,7 +143,13 @@ fn judge_reason(core: &Core, id: u64, reason: CloseReason) {
 
 /// Both sides are well behaved; only the time may be held against them.
 fn judge_rule(core: &Core, id: u64, rule: Option<Rule>) {
-    let slow = [Rule::HelloTimeout, Rule::FrameTimeout, Rule::IdleTimeout, Rule::WriteTimeout];
+    let slow = [
+        Rule::HelloTimeout,
+        Rule::FrameTimeout,
+        Rule::IdleTimeout,
+        Rule::WriteTimeout,
+        Rule::PingTimeout,
+    ];
     if let Some(rule) = rule.filter(|rule| !slow.contains(rule)) {
         core.violated(Violated::Blame, || format!("the connection of call {id} broke {rule}"));
     }

@@ -53,6 +53,7 @@ impl Stream {
             }
             Address::Tcp(address) => {
                 let stream = TcpStream::connect_timeout(address, within)?;
+                crate::self_connect::refuse(stream.local_addr().ok(), stream.peer_addr().ok())?;
                 stream.set_nodelay(true)?;
                 Ok(Self::Tcp(stream))
             }

@@ -10,6 +10,7 @@ use crate::client_conn::ClientConn;
 use crate::client_dial::ClientDial;
 use crate::failure::connect_failure;
 use crate::io::Io;
+use crate::log_limit::Topic;
 
 impl<I: Io> Driver<I> {
     pub(super) fn connect(&mut self, channel: Rc<ChannelCore>) {
@@ -43,7 +44,9 @@ impl<I: Io> Driver<I> {
     #[cold]
     fn cannot_connect(&self, channel: &ChannelCore, error: &io::Error) {
         let reason = connect_failure(error);
-        tracing::warn!(server = %channel.address, %reason, "cannot connect");
+        if self.local.log.admit(Topic::CONNECT, self.shared.now) {
+            tracing::warn!(server = %channel.address, %reason, "cannot connect");
+        }
         channel.state.borrow_mut().handle_down(channel, reason, self.shared.now);
     }
 }

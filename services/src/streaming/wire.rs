@@ -1,6 +1,6 @@
 //! A stream that comes over a connection, of whichever channel.
 
-use corewire_codec::{Decode, DecodeError, Status, StatusCode};
+use corewire_codec::{Decode, Status, StatusCode};
 use corewire_engine::{Message, Outcome, ReadMessages, StreamFailure};
 use std::task::{Context, Poll};
 
@@ -40,13 +40,12 @@ impl<T, R: ReadMessages> Wire<T, R> {
 }
 
 fn decode<C: Decode<T>, T>(message: Message) -> Result<T, Status> {
-    let codec = message.encoding.codec();
-    let value = if codec == C::ID {
-        C::decode(message.body)
-    } else {
-        Err(DecodeError::unexpected_codec(C::ID, codec))
-    };
-    value.map_err(|error| Status::invalid_argument(format!("a message of the stream: {error}")))
+    message
+        .encoding
+        .check(C::ID)
+        .map_err(|error| Status::unimplemented(format!("a message of the stream: {error}")))?;
+    C::decode(message.body)
+        .map_err(|error| Status::invalid_argument(format!("a message of the stream: {error}")))
 }
 
 /// Why a call failed that was to bring a stream; `None` if it ended well.

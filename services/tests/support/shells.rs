@@ -290,3 +290,24 @@ pub async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
         yield_now().await;
     }
 }
+
+/// Gives `$scenario` a channel of each kind to `$address`, one after the other. Each `$address` is
+/// evaluated anew, so that it may start a server.
+#[macro_export]
+macro_rules! each_kind {
+    ($address:expr, $config:expr => $scenario:ident) => {{
+        let (address, config) = ($address, $config);
+        support::client(move || async move {
+            $scenario(corewire::Channel::new(address, config).unwrap()).await;
+        });
+        let thread = corewire::ClientThread::start(corewire::ClientShard::default()).unwrap();
+        let channel = thread.channel($address, $config).unwrap();
+        futures_lite::future::block_on($scenario(channel));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            $scenario(corewire::SharedChannel::on_tokio($address, $config).unwrap()).await;
+        });
+        let channel = corewire::blocking::Channel::new($address, $config).unwrap();
+        futures_lite::future::block_on($scenario(channel));
+    }};
+}

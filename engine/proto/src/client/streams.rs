@@ -217,14 +217,14 @@ impl<T> ClientConnection<T> {
         out: &mut SendBuffer,
     ) -> ClientInput<'a, T> {
         let limits = self.config.limits;
-        let Some(streams) = &mut self.streams else {
-            return self.misbehaved(Rule::UnknownStream, out);
-        };
         let StreamData { call, encoding, end } = data;
-        // A server ends with a status, in a frame of its own.
+        // A server ends with a status, in a frame of its own: it may not set the flag for any call.
         if end {
             return self.misbehaved(Rule::ReservedBits, out);
         }
+        let Some(streams) = &mut self.streams else {
+            return self.misbehaved(Rule::UnknownStream, out);
+        };
         match streams.receive(call, payload.body().len(), &limits, out) {
             Err(rule) => self.misbehaved(rule, out),
             Ok((Delivery::Discarded, _)) => ClientInput::Handled,

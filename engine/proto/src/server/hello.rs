@@ -5,6 +5,7 @@ use std::time::Instant;
 use corewire_codec::{Hello, HelloRecords, RecvBuffer, Role, Rule, SendBuffer, VERSION};
 
 use super::{Phase, ServerConnection, ServerInput};
+use crate::CloseReason;
 use crate::config::records;
 
 impl<T> ServerConnection<T> {
@@ -18,11 +19,15 @@ impl<T> ServerConnection<T> {
         let hello = match recv.next_hello() {
             Ok(Some(hello)) => hello,
             Ok(None) => return ServerInput::NeedBytes,
-            Err(rule) => return self.misbehaved(rule, out),
+            Err(rule) => {
+                // Probes of other protocols break no rule of this one, and get the same answer.
+                let reason = match recv.peek_foreign() {
+                    Some(foreign) if rule == Rule::NotCorewire => CloseReason::Foreign(foreign),
+                    _ => CloseReason::PeerMisbehaved(rule),
+                };
+                return self.turn_away(rule, reason, out);
+            }
         };
-        if hello.version != VERSION {
-            return self.misbehaved(Rule::UnknownVersion, out);
-        }
         if hello.role != Role::Client {
             return self.misbehaved(Rule::BrokenHello, out);
         }

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use corewire_codec::{CompressionId, Payload, RequestHead};
+use corewire_codec::{Payload, RequestHead};
 
 use super::{Phase, ServerConnection, ServerInput};
 use crate::in_flight::{InFlightTable, slot};
@@ -140,7 +140,7 @@ impl<T> ServerConnection<T> {
             Some(OneWayDropped::NotOffered)
         } else if request.timeout_us == Some(0) {
             Some(OneWayDropped::TimeOver)
-        } else if request.encoding.compression() != CompressionId::NONE {
+        } else if request.encoding.check_compression().is_err() {
             Some(OneWayDropped::Compression)
         } else if self.one_way_pending() >= max {
             #[cfg(feature = "canary")]

@@ -387,7 +387,7 @@ fn a_peer_that_grants_nothing() {
     while pair.server_sends(call, &[0; 1_000]).is_ok() {}
     pair.down(usize::MAX);
     pair.wait(timeouts.ping_after + timeouts.ping);
-    assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::IdleTimeout));
+    assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::PingTimeout));
 }
 
 /// REQ-32, REQ-63, REQ-74: a peer that opens streams for ever, and ends none, is bounded by the calls in flight,

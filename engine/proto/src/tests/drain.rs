@@ -7,7 +7,7 @@ use super::pair::{
 };
 use crate::{CloseReason, NoSlot};
 use corewire_codec::{
-    GoAway, Head, MethodId, ReplyHead, RequestHead, Rule, StatusCode, reply_flags,
+    GoAway, Head, MethodId, ReplyHead, RequestHead, Rule, Status, StatusCode, reply_flags,
 };
 
 /// REQ-60, REQ-61: what was accepted is finished, what comes later is refused and known not to
@@ -118,6 +118,57 @@ fn the_count_of_a_blaming_go_away() {
     assert_eq!(pair.outcome(3), Some(&Outcome::Failed { may_have_run: false }));
     assert_eq!(pair.outcome(4), Some(&Outcome::Failed { may_have_run: false }));
     assert_eq!(pair.server.conn.unpark_all().count(), 1);
+}
+
+/// REQ-82: a second go-away is no breach. Its count holds for the calls that still wait; those that were ruled
+/// out before stay so; and counts compare modulo 2³².
+#[test]
+fn a_second_go_away_has_the_last_word() {
+    let go_away = |accepted| bytes(|out| out.go_away(&GoAway { accepted, rule: 0 }, "again"));
+    let mut pair = Pair::ready();
+    let calls: Vec<u32> = (1..=4).map(|number| pair.call(number)).collect();
+    pair.client.feed(&go_away(3), pair.now);
+    assert_eq!(pair.outcome(4), Some(&Outcome::Refused));
+    assert_eq!(pair.outcome(3), None);
+    pair.client.feed(&go_away(1), pair.now);
+    assert_eq!(
+        (pair.outcome(2), pair.outcome(3)),
+        (Some(&Outcome::Refused), Some(&Outcome::Refused))
+    );
+    pair.client.feed(&go_away(4), pair.now);
+    assert_eq!(pair.outcome(1), None, "it waits");
+    // The refusals that follow are no second outcomes, and a rule may follow.
+    let refusal = ReplyHead { flags: reply_flags::REFUSED, ..ReplyHead::ok(calls[3]) };
+    let status = Status::unavailable("no");
+    pair.client.feed(&bytes(|out| out.status(&refusal, &status, u32::MAX)), pair.now);
+    let blame = bytes(|out| out.go_away(&GoAway { accepted: 0, rule: 12 }, "you did it"));
+    pair.client.feed(&blame, pair.now);
+    let blamed = CloseReason::BlamedByPeer(Some(Rule::FrameTooLarge));
+    assert_eq!(pair.client.conn.close_reason(), Some(blamed));
+    pair.client.fail_all();
+    assert_eq!(pair.outcome(1), Some(&Outcome::Failed { may_have_run: false }));
+    assert_eq!(pair.client.outcomes.len(), 4);
+    // A client's count means nothing, however often it is said.
+    let mut pair = Pair::ready();
+    let call = pair.call(1);
+    pair.settle();
+    pair.server.feed(&[go_away(77), go_away(0)].concat(), pair.now);
+    pair.answer(call);
+    pair.settle();
+    assert!(pair.echoed(1));
+    // What is fewer than 2³¹ requests ahead of a count, modulo 2³², is behind it.
+    let mut pair = Pair::ready();
+    pair.call(1);
+    pair.client.feed(&go_away(u32::MAX), pair.now);
+    assert_eq!(pair.outcome(1), Some(&Outcome::Refused), "0 is one more than 2³² - 1");
+    let mut pair = Pair::ready();
+    pair.call(1);
+    pair.client.feed(&go_away((1 << 31) + 1), pair.now);
+    assert_eq!(pair.outcome(1), Some(&Outcome::Refused));
+    let mut pair = Pair::ready();
+    pair.call(1);
+    pair.client.feed(&go_away(1 << 31), pair.now);
+    assert_eq!(pair.outcome(1), None);
 }
 
 /// REQ-60: a go-away that names a rule is a side's last frame, whatever timers pass after it.

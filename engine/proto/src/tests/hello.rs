@@ -3,7 +3,7 @@
 use super::pair::{Pair, Serve, bytes, in_flight, misbehaved, put_request, said, secs};
 use crate::{ClientConfig, CloseReason, NoSlot, ServerConfig, Timeouts};
 use corewire_codec::{
-    CodecId, FrameBytes, Hello, HelloRecords, MethodId, RequestHead, Role, Rule, VERSION,
+    CodecId, Foreign, FrameBytes, Hello, HelloRecords, MethodId, RequestHead, Role, Rule, VERSION,
 };
 
 fn hello_bytes(version: u8, role: Role) -> Vec<u8> {
@@ -90,15 +90,37 @@ fn hellos_and_calls_byte_by_byte() {
 /// REQ-1, REQ-8: whatever comes first, the server's first bytes are its hello, then why.
 #[test]
 fn other_protocols_are_told_who_is_here() {
-    for first in [&b"GET / HTTP/1.1\r\n"[..], b"PRI * HTTP/2.0\r\n", b"\x16\x03\x01\x02\x00", b"\0"]
-    {
+    let foreign = |protocol| Some(CloseReason::Foreign(protocol));
+    for (first, reason) in [
+        (&b"GET / HTTP/1.1\r\n"[..], foreign(Foreign::Http1)),
+        (b"PRI * HTTP/2.0\r\n", foreign(Foreign::Http2)),
+        (b"\x16\x03\x01\x02\x00", foreign(Foreign::Tls)),
+        (b"\0", misbehaved(Rule::NotCorewire)),
+        (b"\xc7WRX", misbehaved(Rule::NotCorewire)),
+    ] {
         let mut pair = Pair::new();
         pair.server.feed(first, pair.now);
-        assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::NotCorewire));
+        assert_eq!(pair.server.conn.close_reason(), reason);
+        assert_eq!(reason.is_some_and(CloseReason::is_fault), first[0] < 5 || first[0] > 0x7f);
         let (hello, frames) = said(&pair.server.out);
         assert_eq!((hello.version, hello.role), (VERSION, Role::Server));
         assert_eq!(frames, [super::pair::blame(0, Rule::NotCorewire)]);
     }
+}
+
+/// A peer that leaves before its hello is whole is no fault, whether it closes or resets; later, a reset is.
+#[test]
+fn whoever_leaves_before_its_hello_is_no_fault() {
+    let reset = std::io::ErrorKind::ConnectionReset;
+    for part in [&b""[..], b"\xc7WRE\x01\x00"] {
+        let mut pair = Pair::new();
+        pair.server.feed(part, pair.now);
+        pair.server.conn.handle_error(reset);
+        assert_eq!(pair.server.conn.close_reason(), Some(CloseReason::PeerLeft));
+    }
+    let mut pair = Pair::ready();
+    pair.server.conn.handle_error(reset);
+    assert_eq!(pair.server.conn.close_reason(), Some(CloseReason::Transport(reset.into())));
 }
 
 /// REQ-3, REQ-4, REQ-5, REQ-8: a real client can read why its hello was refused.
@@ -130,6 +152,11 @@ fn unknown_version() {
     let (hello, frames) = said(&pair.server.out);
     assert_eq!(hello.version, VERSION);
     assert_eq!(frames, [super::pair::blame(0, Rule::UnknownVersion)]);
+
+    // The role means what that version says.
+    let mut pair = Pair::new();
+    pair.server.feed(b"\xc7WRE\x09\x07", pair.now);
+    assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::UnknownVersion));
 
     let mut pair = Pair::new();
     pair.client.feed(&hello_bytes(9, Role::Server), pair.now);

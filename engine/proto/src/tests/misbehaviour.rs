@@ -47,7 +47,8 @@ fn broken_frames() {
         (header(0, 77, 0, 0), Rule::UnknownFrameKind),
         (header(0, 7, 1, 0), Rule::ReservedBits),
         (header(0, 8, 0, 1), Rule::ReservedBits),
-        (header(u32::MAX, 9, 0, 0), Rule::FrameTooLarge),
+        (header(1025, 9, 0, 0), Rule::BadField),
+        (header(u32::MAX, 4, 0, 1), Rule::FrameTooLarge),
         (header(16 * 1024 * 1024 + 1, 4, 0, 0), Rule::FrameTooLarge),
         (header(1, 7, 0, 0), Rule::UnexpectedPayload),
         (header(0, 4, 0x20, 0), Rule::TruncatedPayload),
@@ -73,6 +74,49 @@ fn wrong_direction() {
     let request = bytes(|out| put_request(out, &RequestHead::new(0, MethodId(1)), b""));
     server_sends(&request, Rule::WrongDirection);
     server_sends(&bytes(|out| out.cancel(0, CancelReason::Dropped)), Rule::WrongDirection);
+}
+
+/// REQ-80: a frame that its header shows to be wrong is not waited for, so that its payload, which may be
+/// as large as the largest request, needs no room.
+#[test]
+fn frames_that_are_wrong_by_their_headers() {
+    const LARGE: u32 = 16 * 1024 * 1024;
+    let with_call = |mut header: Vec<u8>, call: u32| {
+        header[8..12].copy_from_slice(&call.to_le_bytes());
+        header
+    };
+    client_sends(&header(LARGE, 2, 0, 0), Rule::WrongDirection);
+    client_sends(&header(LARGE, 3, 0, 0), Rule::UnknownStream);
+    client_sends(&header(LARGE, 3, 1, 0), Rule::UnknownStream);
+    client_sends(&header(LARGE, 4, 0, 13), Rule::UnknownStream);
+    client_sends(&header(LARGE, 4, 0, 0), Rule::UnexpectedPayload);
+    client_sends(&with_call(header(LARGE, 1, 0, 3), 0), Rule::CallIdInUse);
+    client_sends(&with_call(header(LARGE, 1, 0, 3), 0x7fff), Rule::CallSlot);
+    server_sends(&header(LARGE, 1, 0, 3), Rule::WrongDirection);
+    server_sends(&header(LARGE, 2, 0, 0), Rule::UnknownReply);
+    server_sends(&header(LARGE, 3, 0, 0), Rule::UnknownStream);
+    server_sends(&header(LARGE, 4, 0, 13), Rule::UnknownStream);
+    server_sends(&header(LARGE, 4, 0, 0), Rule::UnexpectedPayload);
+    // What may be right is waited for.
+    let mut pair = Pair::ready();
+    pair.call(1);
+    pair.settle();
+    pair.server.feed(&with_call(header(LARGE, 1, 0, 3), 1), pair.now);
+    pair.client.feed(&with_call(header(LARGE, 2, 0, 0), 0), pair.now);
+    assert_eq!((pair.server.conn.close_reason(), pair.client.conn.close_reason()), (None, None));
+}
+
+/// REQ-50, rule 11: END is a client's to say, whatever call a server says it for, and whether there ever
+/// was a stream.
+#[test]
+fn an_end_flag_from_a_server() {
+    server_sends(&header(0, 3, 1, 0), Rule::ReservedBits);
+    server_sends(&header(70_000, 3, 1, 0), Rule::ReservedBits);
+    server_sends(&header(0, 3, 0, 0), Rule::UnknownStream);
+    // From a client, for a unary call, it is the stream that is wrong and not the flag.
+    let mut end = header(0, 3, 1, 0);
+    end[8] = 0;
+    client_sends(&end, Rule::UnknownStream);
 }
 
 /// REQ-41, rule 23: a slot never used, another generation, and a second reply to the same call.

@@ -1,7 +1,7 @@
 //! Requests that are refused before all of them is there.
 
 use super::pair::{Pair, Serve, bytes, put_request};
-use corewire_codec::{MethodId, RequestHead, Status, StatusCode, reply_flags, request_flags};
+use corewire_codec::{MethodId, RequestHead, Rule, Status, StatusCode, reply_flags, request_flags};
 
 /// The first half of a request, on the server's side of the line.
 fn half_a_request(pair: &mut Pair, head: &RequestHead) -> (Vec<u8>, usize) {
@@ -40,15 +40,15 @@ fn a_request_is_refused_by_its_header() {
     assert_eq!((pair.client.conn.close_reason(), pair.server.conn.close_reason()), (None, None));
 }
 
-/// REQ-78 is for unary requests: what else is sent could not be judged without them.
+/// REQ-78 is for unary requests: what else is sent could not be judged without them. A slot that cannot be is
+/// judged by its header, before there is anything to refuse (REQ-80).
 #[test]
-fn streams_one_way_calls_and_slots_in_use_are_received_first() {
+fn streams_and_one_way_calls_are_received_first() {
     let stream = |flags| RequestHead { flags, ..RequestHead::new(0, MethodId(1)) };
     for head in [
         stream(request_flags::STREAM_IN),
         stream(request_flags::STREAM_OUT),
         stream(request_flags::ONE_WAY),
-        RequestHead::new(0x7fff, MethodId(1)),
     ] {
         let mut pair = Pair::ready();
         half_a_request(&mut pair, &head);
@@ -57,4 +57,11 @@ fn streams_one_way_calls_and_slots_in_use_are_received_first() {
         let refused = server.conn.refuse_partial(&server.recv, &status, &mut server.out, now);
         assert_eq!((refused, server.out.is_empty()), (None, true), "{head:?}");
     }
+    let mut pair = Pair::ready();
+    half_a_request(&mut pair, &RequestHead::new(0x7fff, MethodId(1)));
+    assert_eq!(pair.server.conn.close_reason(), super::pair::misbehaved(Rule::CallSlot));
+    let status = Status::resource_exhausted("no room");
+    let server = &mut pair.server;
+    let refused = server.conn.refuse_partial(&server.recv, &status, &mut server.out, pair.now);
+    assert_eq!(refused, None);
 }

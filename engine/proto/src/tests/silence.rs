@@ -54,7 +54,7 @@ fn pings_of_a_peer_that_reads_nothing_are_not_all_answered() {
     assert_eq!(pair.client.conn.close_reason(), None);
 }
 
-/// REQ-58, rule 30: a peer that answers no ping is given up, at the time and not before.
+/// REQ-58, rule 32: a peer that answers no ping is given up, at the time and not before.
 #[test]
 fn no_pong_ends_the_connection() {
     let mut pair = Pair::ready();
@@ -65,10 +65,10 @@ fn no_pong_ends_the_connection() {
     pair.wait(secs(20) - BEFORE);
     assert_eq!(pair.server.conn.close_reason(), None);
     pair.wait(BEFORE);
-    assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::IdleTimeout));
-    assert_eq!(pair.client.conn.close_reason(), misbehaved(Rule::IdleTimeout));
+    assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::PingTimeout));
+    assert_eq!(pair.client.conn.close_reason(), misbehaved(Rule::PingTimeout));
     let words = said_later(&pair.server.out);
-    assert_eq!(words, [Head::Ping(1), blame(0, Rule::IdleTimeout)]);
+    assert_eq!(words, [Head::Ping(1), blame(0, Rule::PingTimeout)]);
 }
 
 /// REQ-58: anything that is heard shows that the peer is there, even while the pong is missing.
@@ -82,7 +82,7 @@ fn anything_heard_counts_as_alive() {
     pair.wait(secs(19));
     assert_eq!(pair.server.conn.close_reason(), None);
     pair.wait(secs(1));
-    assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::IdleTimeout));
+    assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::PingTimeout));
 }
 
 /// REQ-57, rule 27: a pong without a ping, a wrong one, a second one.

@@ -106,8 +106,13 @@ impl World {
     /// What holds at any time: nobody is blamed for more than silence, and nobody holds more than a
     /// window and a message.
     pub(super) fn check(&self) {
-        let silence =
-            [Rule::IdleTimeout, Rule::HelloTimeout, Rule::WriteTimeout, Rule::FrameTimeout];
+        let silence = [
+            Rule::IdleTimeout,
+            Rule::HelloTimeout,
+            Rule::WriteTimeout,
+            Rule::FrameTimeout,
+            Rule::PingTimeout,
+        ];
         let reasons = [self.client.close_reason(), self.server.close_reason()];
         for reason in reasons.into_iter().flatten() {
             if let CloseReason::PeerMisbehaved(rule) | CloseReason::BlamedByPeer(Some(rule)) =

@@ -1,0 +1,58 @@
+//! Frames of which a part is here.
+
+use std::time::Instant;
+
+use corewire_codec::{FrameKind, Header, RecvBuffer, Rule, SendBuffer, Status};
+
+use super::{ONE_WAY, Phase, STREAM, ServerConnection, ServerInput};
+
+impl<T> ServerConnection<T> {
+    /// Part of a frame is here. One that its header shows to be wrong is not waited for: its payload would
+    /// take as much room as the largest request.
+    #[cold]
+    pub(super) fn handle_unfinished<'a>(
+        &mut self,
+        recv: &RecvBuffer,
+        out: &mut SendBuffer,
+    ) -> ServerInput<'a, T> {
+        match recv.peek_header().map_or(Ok(()), |header| self.check_unfinished(header)) {
+            Ok(()) => ServerInput::NeedBytes,
+            Err(rule) => self.misbehaved(rule, out),
+        }
+    }
+
+    fn check_unfinished(&self, header: Header) -> Result<(), Rule> {
+        header.check_unfinished()?;
+        match header.kind {
+            FrameKind::Reply => Err(Rule::WrongDirection),
+            FrameKind::Request if header.flags & ONE_WAY == 0 => self.check_slot(header.call),
+            FrameKind::StreamData | FrameKind::StreamEnd => {
+                let streams = self.beside.as_ref().map(|beside| &beside.streams);
+                crate::streams::check_receiving(streams, header.call)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses the unary request that `recv` begins with and of which only a part is here, so that its
+    /// body needs no room. Answers how many bytes belong to it, from the first unread one on; drop them
+    /// as they come. `None` if the frame is another one, which must be received to be judged.
+    pub fn refuse_partial(
+        &mut self,
+        recv: &RecvBuffer,
+        status: &Status,
+        out: &mut SendBuffer,
+        now: Instant,
+    ) -> Option<usize> {
+        let header = recv.peek_header()?;
+        let unary = header.kind == FrameKind::Request && header.flags & (STREAM | ONE_WAY) == 0;
+        if !unary || self.phase != Phase::Open || self.check_slot(header.call).is_err() {
+            return None;
+        }
+        self.link.handle_frame(now);
+        self.link.handle_activity(now);
+        self.accepted = self.accepted.wrapping_add(1);
+        self.refuse(header.call, status, out);
+        Some(recv.len().saturating_add(recv.lacking()))
+    }
+}
