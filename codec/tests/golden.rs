@@ -496,13 +496,14 @@ fn the_documents_stream_is_what_is_written() {
     let call = 0x0001_0008;
     let written = bytes(|out| {
         let head = RequestHead::new(call, MethodId::of("Feed", "watch"));
-        let head = RequestHead { flags: request_flags::STREAM_OUT, ..head };
+        let encoding = Encoding::plain(CodecId::SPEEDY);
+        let head = RequestHead { flags: request_flags::STREAM_OUT, encoding, ..head };
         out.request(&head, None).finish(1 << 16).unwrap();
         let mut data = out.stream_data(&StreamData { call, encoding: Encoding::RAW, end: false });
         data.put_slice(b"hi");
         data.finish(1 << 16).unwrap();
-        out.stream_end(call, None, None, 1 << 16, 1 << 10);
         out.credit(&Credit { call: Some(call), bytes: 196_608 / 2 });
+        out.stream_end(call, None, None, 1 << 16, 1 << 10);
     });
     assert_eq!(shown, written);
 }
