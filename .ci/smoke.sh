@@ -164,6 +164,23 @@ done
 grep -q 'line 19 of 20' "$work/tail.out" || fail "tail does not follow to the last line"
 grep -q '67108864 bytes' "$work/upload.out" || fail "upload does not say how much arrived"
 
+say "corewire-tune"
+code=0
+timeout 60 "$bin/corewire-tune" doctor --sample-ms 200 --format json >"$work/tune.out" 2>"$work/tune.err" || code=$?
+# Where no card is up that is said, and is no clean report.
+if [ "$code" -eq 2 ]; then
+    grep -q 'no network card' "$work/tune.err" || fail "corewire-tune doctor could not judge this machine"
+else
+    [ "$code" -le 1 ] || fail "corewire-tune doctor ended with exit code $code"
+fi
+grep -q '"version": 1' "$work/tune.out" || fail "corewire-tune doctor writes no version"
+code=0
+timeout 60 "$bin/corewire-tune" doctor --from tuning/tests/cases/18-wrapped.txt >"$work/tune.out" 2>"$work/tune.err" || code=$?
+[ "$code" -eq 2 ] || fail "corewire-tune takes a wrapped file for a whole one"
+timeout 60 "$bin/corewire-tune" plan --from tuning/tests/cases/14-two-vfs-one-name.txt --only irq >"$work/tune.out" 2>"$work/tune.err" ||
+    fail "corewire-tune plan failed"
+timeout 60 "$bin/examples/fuzz" 5 >"$work/tune.out" 2>"$work/tune.err" || fail "a damaged capture makes corewire-tune panic"
+
 say "wrong flags"
 refuses 2 any "$bin/examples/echo_server" --spin never
 refuses 2 any "$bin/examples/kv_server" --cores 3-1

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use card::{Nic, RxQueue, TxQueue, Vector};
-pub(crate) use counters::ratio;
 pub use counters::{Counters, Rate};
+pub(crate) use counters::{ratio, total};
 pub use cpus::Cpus;
 pub use engine::{Engine, EngineThread};
 pub use sampler::Sampler;
@@ -211,11 +211,8 @@ impl Snapshot {
         let by_driver = nic.driver.as_ref().is_some_and(|driver| has(format!("--banmod={driver}")));
         let by_number = nic.has_vectors()
             && nic.vectors.iter().all(|vector| has(format!("--banirq={}", vector.irq)));
-        let address = nic
-            .device
-            .as_deref()
-            .and_then(|path| path.rsplit('/').find(|part| part.matches(':').count() == 2));
-        let by_script = address
+        let by_script = nic
+            .address()
             .is_some_and(|address| scripts.contains(address) && scripts.contains("ban=true"));
         by_driver || by_number || by_script
     }
@@ -249,7 +246,7 @@ impl Snapshot {
     #[must_use]
     pub fn queue_limits(&self) -> Vec<QueueLimits> {
         let rate = self.rate();
-        let traffic = |irq: u32| rate.map_or(0, |rate| rate.interrupts(irq).values().sum());
+        let traffic = |irq: u32| rate.map_or(0, |rate| rate.served(irq));
         self.cards().map(|nic| nic.queue_limits(&traffic)).collect()
     }
 }

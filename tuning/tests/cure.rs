@@ -97,9 +97,13 @@ fn a_plan_cures_and_makes_no_new_trouble() {
         else {
             continue;
         };
-        let each = snapshot.cards().map(|nic| vec![nic.name.clone()]);
-        let every = std::iter::once(snapshot.cards().map(|nic| nic.name.clone()).collect());
-        for ifaces in each.chain(every) {
+        // Each card alone, and all of them together.
+        let names: Vec<String> = snapshot.cards().map(|nic| nic.name.clone()).collect();
+        let mut choices: Vec<Vec<String>> = names.iter().map(|name| vec![name.clone()]).collect();
+        if names.len() > 1 {
+            choices.push(names);
+        }
+        for ifaces in choices {
             let plain = PlanOptions { is_named: true, ..PlanOptions::default() };
             for (packets, options) in
                 [(0, &plain), (HEAVY, &plain), (0, &rps), (HEAVY, &rps), (0, &split)]

@@ -93,6 +93,21 @@ fn vectors_are_found_whatever_they_are_called() {
 }
 
 #[test]
+fn two_ports_of_one_device_are_told_apart() {
+    let mut machine = Machine::new("", 1, 8, 1, &[]);
+    machine.card(&card("eth0", "mlx4_core", "eth0-{}", 4));
+    let device = machine.archive.links["/sys/class/net/eth0/device"].clone();
+    machine.interface("eth0d1", 4, 4);
+    machine.archive.links.insert("/sys/class/net/eth0d1/device".to_owned(), device.clone());
+    for queue in 0..4 {
+        machine.irq(&device, &format!("eth0d1-{queue}"), "7", 7);
+    }
+    let nics = look(&machine.archive, &[]).nics;
+    let irqs = |at: usize| nics[at].vectors.iter().map(|vector| vector.irq).collect::<Vec<_>>();
+    assert_eq!((irqs(0), irqs(1)), (vec![100, 101, 102, 103], vec![104, 105, 106, 107]));
+}
+
+#[test]
 fn a_text_that_is_not_whole_is_no_clean_host() {
     let taken = Snapshot::take(&ArchiveHost::new(case("18")), &Scope::default());
     assert!(taken.unwrap_err().to_string().contains("not a whole file"));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::host::Knob;
 use crate::placement::Layout;
-use crate::snapshot::{Nic, Rate};
+use crate::snapshot::{Nic, Rate, total};
 use crate::verify::{Spread, noise_threshold};
 
 use super::{Case, Finding, Severity};
@@ -236,8 +236,7 @@ fn targets(case: &Case<'_>) -> Vec<u32> {
 /// How much of a card's traffic was seen: packets, or interrupts where its driver does not count packets.
 fn traffic(rate: &Rate<'_>, nic: &Nic) -> u64 {
     let packets = rate.card(&nic.name).get("rx_packets").copied().unwrap_or(0);
-    let interrupts =
-        nic.vectors.iter().map(|vector| rate.interrupts(vector.irq).values().sum::<u64>()).sum();
+    let interrupts = total(nic.vectors.iter().map(|vector| rate.served(vector.irq)));
     packets.max(interrupts)
 }
 
@@ -251,8 +250,11 @@ fn skew(case: &mut Case<'_>, rate: &Rate<'_>) {
     let cards: Vec<(u64, &Nic)> =
         case.snapshot.cards().map(|nic| (traffic(rate, nic), nic)).collect();
     let most = cards.iter().map(|(traffic, _)| *traffic).max().unwrap_or(0);
-    let busy: Vec<&Nic> =
-        cards.iter().filter(|(traffic, _)| *traffic * 10 >= most).map(|(_, nic)| *nic).collect();
+    let busy: Vec<&Nic> = cards
+        .iter()
+        .filter(|(traffic, _)| traffic.saturating_mul(10) >= most)
+        .map(|(_, nic)| *nic)
+        .collect();
     // Packets can spread over as many CPUs as there are queues, or over those that RPS names, and over no more. Where no card
     // counts its traffic, any of them may have it all.
     let has_rps = |nic: &Nic| nic.rx.iter().any(|queue| !queue.rps.is_empty());
@@ -262,8 +264,7 @@ fn skew(case: &mut Case<'_>, rate: &Rate<'_>) {
     let queues: usize = if most > 0 { queues.sum() } else { queues.min().unwrap_or(0) };
     let reach = if case.is_given { cpus.len() } else { queues.max(steered.len()).min(cpus.len()) };
     let counts: Vec<u64> = busiest.iter().take(reach).map(|(_, count)| *count).collect();
-    let total: u64 = counts.iter().sum();
-    if total < PACKETS_MIN || reach < 2 {
+    if counts.iter().sum::<u64>() < PACKETS_MIN || reach < 2 {
         return;
     }
     let ifaces: Vec<String> = busy.iter().map(|nic| nic.name.clone()).collect();

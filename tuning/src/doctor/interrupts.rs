@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::parse::VectorRole;
 use crate::placement::CpuSet;
-use crate::snapshot::{Nic, Vector};
+use crate::snapshot::{Nic, Vector, total};
 
 use super::{Case, Finding, Severity};
 
@@ -30,6 +30,7 @@ pub(super) fn check(case: &mut Case<'_>) {
         cards.iter().filter(|nic| !case.snapshot.irqbalance_leaves(nic)).collect();
     if let (Some(pid), false) = (case.snapshot.irqbalance, fought.is_empty()) {
         let severity = if case.is_given { Severity::Fault } else { Severity::Note };
+        let address = fought.iter().find_map(|nic| nic.address()).unwrap_or("ADDRESS").to_owned();
         let names: Vec<&str> = fought.iter().map(|nic| nic.name.as_str()).collect();
         let title = format!(
             "irqbalance runs, and nothing tells it to leave the interrupts of {} alone",
@@ -39,7 +40,9 @@ pub(super) fn check(case: &mut Case<'_>) {
             .seen(format!("/proc/{pid}/comm"), "irqbalance")
             .seen(format!("/proc/{pid}/cmdline, /etc/default/irqbalance, policy scripts"), "no ban of it")
             .mended_by(
-                "install -m 755 tuning/irqbalance.d/corewire-ban.sh /etc/irqbalance.d/ && systemctl restart irqbalance # runs with --policyscript=/etc/irqbalance.d",
+                format!(
+                    "sed s/0000:00:00.0/{address}/ tuning/irqbalance.d/corewire-ban.sh > /etc/irqbalance.d/corewire-ban.sh && chmod 755 /etc/irqbalance.d/corewire-ban.sh && systemctl restart irqbalance # started with --policyscript=/etc/irqbalance.d"
+                ),
                 "rm /etc/irqbalance.d/corewire-ban.sh && systemctl restart irqbalance",
             );
         case.add(finding);
@@ -68,7 +71,7 @@ fn by_cpu(nic: &Nic) -> BTreeMap<u32, Vec<&Vector>> {
 /// Interrupts of a vector while we watched, or since boot where there was one sample only.
 fn count(case: &Case<'_>, vector: &Vector) -> u64 {
     match &case.rate {
-        Some(rate) => rate.interrupts(vector.irq).values().sum(),
+        Some(rate) => rate.served(vector.irq),
         None => 0,
     }
 }
@@ -280,7 +283,7 @@ fn others_on_shards(case: &mut Case<'_>) {
     for line in case.snapshot.first.interrupts.iter().filter(|line| !ours.contains(&line.irq)) {
         let counts = rate.interrupts(line.irq);
         let on: u64 =
-            counts.iter().filter(|(cpu, _)| shards.contains(**cpu)).map(|(_, count)| *count).sum();
+            total(counts.iter().filter(|(cpu, _)| shards.contains(**cpu)).map(|(_, count)| *count));
         if crate::snapshot::ratio(on, 1) > least {
             finding = finding
                 .seen(format!("/proc/interrupts {} ({})", line.irq, line.name), format!("+{on}"));

@@ -25,7 +25,7 @@ pub fn card_line(nic: &Nic) -> String {
     }
     parts.push(match (nic.vector_method, nic.own_irqs) {
         ("none", Some(count)) => {
-            format!("{count} interrupts by msi_irqs, none of them in use by a queue")
+            format!("{count} interrupts by msi_irqs, none of them matched to a queue")
         }
         ("none", None) if nic.device.is_some() => "interrupts not shown here".to_owned(),
         ("none", None) => "no interrupts of its own".to_owned(),
@@ -42,7 +42,7 @@ pub fn report_text(snapshot: &Snapshot, report: &Report) -> String {
         "kernel {}, CPUs {} online, {} usable, watched for {watched:.1} s\n",
         snapshot.kernel,
         snapshot.cpus.online,
-        snapshot.cpus.topology.cpus.len()
+        snapshot.cpus.local(None).len()
     );
     for nic in &snapshot.nics {
         text.push_str(&card_line(nic));

@@ -231,6 +231,7 @@ impl<'p> Builder<'p> {
             .into_iter()
             .find(|id| self.report.findings.iter().any(|f| f.id == *id && f.subject == nic.name))
             .unwrap_or("IRQ_WIDE");
+        let id = if self.options.derive.cpus.is_some() { "asked for by --cpus" } else { id };
         let why = |queue: u32, cpu: u32| format!("queue {queue} belongs to CPU {cpu}");
         for vector in &nic.vectors {
             // A vector beyond the new number of queues will be gone.

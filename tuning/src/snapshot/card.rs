@@ -279,6 +279,12 @@ impl Nic {
         None
     }
 
+    /// The address of its device on the bus, for PCI devices and what is below them.
+    #[must_use]
+    pub fn address(&self) -> Option<&str> {
+        self.device.as_deref()?.rsplit('/').find(|part| part.matches(':').count() == 2)
+    }
+
     /// Whether packets come by interrupts of its own. Without them RPS is the only way to choose the CPU.
     #[must_use]
     pub fn has_vectors(&self) -> bool {

@@ -158,13 +158,13 @@ impl Rate<'_> {
     #[must_use]
     pub fn steal_share(&self) -> f64 {
         let sum = |counters: &Counters, ticks: fn(&parse::CpuTimes) -> u64| {
-            counters.stat.cpus.values().map(ticks).sum::<u64>()
+            total(counters.stat.cpus.values().map(ticks))
         };
         let steal = sum(self.after, |times| times.steal)
             .saturating_sub(sum(self.before, |times| times.steal));
-        let total = sum(self.after, |times| times.total)
+        let all = sum(self.after, |times| times.total)
             .saturating_sub(sum(self.before, |times| times.total));
-        if total == 0 { 0.0 } else { ratio(steal, total) }
+        ratio(steal, all)
     }
 
     /// How much a counter of the TCP stack grew.
@@ -202,6 +202,12 @@ impl Rate<'_> {
         find(self.after).into_iter().map(delta).collect()
     }
 
+    /// How often an interrupt was served, on all CPUs together.
+    #[must_use]
+    pub fn served(&self, irq: u32) -> u64 {
+        total(self.interrupts(irq).into_values())
+    }
+
     /// The share of a CPU's time that its ksoftirqd ran, by the kernel's tick of 100 a second.
     #[must_use]
     pub fn ksoftirqd_share(&self, cpu: u32) -> f64 {
@@ -221,6 +227,11 @@ pub(crate) fn grown(before: u64, after: u64) -> u64 {
     } else {
         0
     }
+}
+
+/// The sum of counters. A text may say anything, so it stops at the largest number there is.
+pub(crate) fn total(counts: impl IntoIterator<Item = u64>) -> u64 {
+    counts.into_iter().fold(0, u64::saturating_add)
 }
 
 /// A quotient of counters; counters here stay far below the numbers that a float cannot hold.

@@ -159,7 +159,10 @@ fn owners<'a>(nic: &'a Nic, device: &'a str) -> Vec<&'a str> {
 fn by_name(nic: &Nic, own: Vec<Own>, device: &str) -> (&'static str, Vec<(u32, VectorRole, Own)>) {
     let owners = owners(nic, device);
     let (mut queues, mut numbered, mut plain) = (Vec::new(), Vec::new(), Vec::new());
-    for own in own {
+    // Two ports of one device share its list, and then their interfaces' names tell them apart.
+    let is_named = |own: &Own| parse::names_owner(&own.name, &[&nic.name], None);
+    let has_named = own.iter().any(is_named);
+    for own in own.into_iter().filter(|own| !has_named || is_named(own)) {
         match parse::vector_name(&own.name, &owners) {
             VectorName::Queue(name) => queues.push((name, own)),
             VectorName::Numbered(name) => numbered.push((name, own)),

@@ -258,7 +258,7 @@ pub fn compare(before: &VerifyReport, after: &VerifyReport) -> Comparison {
     let pps = |report: &VerifyReport| {
         crate::snapshot::ratio(report.packets, 1) / report.seconds.max(0.001)
     };
-    let lost = |report: &VerifyReport| report.losses.values().sum();
+    let lost = |report: &VerifyReport| crate::snapshot::total(report.losses.values().copied());
     Comparison {
         jain: (before.jain, after.jain),
         max_over_mean: (before.max_over_mean, after.max_over_mean),
