@@ -285,7 +285,8 @@ impl Client {
         self.run(deadline)
     }
 
-    /// Writes a one-way call. What the socket does not take until the deadline goes with the next call.
+    /// Writes a one-way call. If the socket takes only a part of it until the deadline, the rest goes in front of
+    /// the next call.
     fn push(&mut self, deadline: Option<Instant>) -> Outcome {
         while self.link.as_ref().is_some_and(|link| !link.session.out.is_empty()) {
             let ended = self.move_on(&mut None, |link, scratch, done| {
@@ -294,9 +295,11 @@ impl Client {
             if let Some(reason) = ended {
                 return Err(CallFailure::Unknown(reason));
             }
-            let is_left = self.link.as_ref().is_some_and(|link| !link.session.out.is_empty());
-            if is_left && is_over(deadline) {
-                return Err(CallFailure::DeadlineExceeded { sent: true });
+            if is_over(deadline)
+                && let Some(link) = self.link.as_mut().filter(|link| !link.session.out.is_empty())
+            {
+                let sent = !link.session.take_back_one_way();
+                return Err(CallFailure::DeadlineExceeded { sent });
             }
         }
         Ok(Reply::written())

@@ -158,6 +158,13 @@ impl<T> Session<T> {
         Ok(())
     }
 
+    /// The time of the one-way call is over that was appended last. Takes it back and returns `true` if nothing
+    /// of it was written.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn take_back_one_way(&mut self) -> bool {
+        self.proto.take_back_one_way(&mut self.out)
+    }
+
     /// Nobody waits for this call any more.
     pub(crate) fn cancel(&mut self, call: u32) -> Option<T> {
         self.proto.abandon(call, CancelReason::Dropped, &mut self.out)

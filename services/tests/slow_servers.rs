@@ -192,6 +192,27 @@ async fn a_server_that_hangs_up<C: Transport + Clone>(
     assert_eq!(server.connections(), 1);
 }
 
+/// One-way calls to a server that takes nothing: the one for which there is no room in the socket is taken back
+/// when its time is over.
+#[test]
+fn a_one_way_call_of_which_nothing_was_written() {
+    let server = Slow::start(Family::Unix, Pace::Never);
+    let channel = blocking::Channel::new(&server.address, ChannelConfig::default()).unwrap();
+    let client = SubjectClient::new(channel).with_timeout(PATIENCE);
+    // The first waits for the hello.
+    client.touch(1).wait().unwrap();
+    let hasty = client.with_timeout(Duration::from_millis(100));
+    let start = Instant::now();
+    let error = loop {
+        if let Err(error) = hasty.touch(1).wait() {
+            break error;
+        }
+        assert!(start.elapsed() < PATIENCE);
+    };
+    assert_eq!(error, CallError::DeadlineExceeded { sent: false });
+    assert_eq!(hasty.touch(1).wait(), Err(CallError::DeadlineExceeded { sent: false }));
+}
+
 /// std cannot bound the wait for a Unix socket whose server accepts nobody; its caller's is bounded.
 #[test]
 fn a_unix_socket_that_accepts_nobody() {

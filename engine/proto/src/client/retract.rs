@@ -80,6 +80,24 @@ impl<T> ClientConnection<T> {
         self.taken_back.as_mut()?.never_sent.pop()
     }
 
+    /// Takes back the one-way calls of which nothing was written, and returns whether there were any. No other
+    /// request may have been begun behind them.
+    #[cold]
+    pub fn take_back_one_way(&mut self, out: &mut SendBuffer) -> bool {
+        let mut count = 0u32;
+        let taken = out.retract(|header| {
+            let is_one_way =
+                header.kind == FrameKind::Request && header.flags & request_flags::ONE_WAY != 0;
+            count = count.wrapping_add(is_one_way.into());
+            is_one_way
+        });
+        self.sent = self.sent.wrapping_sub(count);
+        if taken != 0 && out.is_empty() {
+            self.link.handle_emptied();
+        }
+        count != 0
+    }
+
     /// Takes the frames of calls out of the send buffer that `is_over` picks, as far as nothing of them was
     /// written, and notes the calls whose requests were among them.
     fn retract(&mut self, out: &mut SendBuffer, is_over: impl Fn(&[Slot<T>], u32) -> bool) {

@@ -105,6 +105,32 @@ fn what_cannot_run_is_dropped() {
     assert_eq!(pair.server.conn.accepted(), 1);
 }
 
+/// REQ-60: one of which nothing was written is taken back, and counts as little as if it had not been made.
+#[test]
+fn what_was_not_written_is_taken_back() {
+    let mut pair = Pair::streaming_ready();
+    pair.call(1);
+    pair.settle();
+    pair.client.conn.begin_one_way().unwrap();
+    put_request(&mut pair.client.out, &head(None), b"late");
+    assert!(pair.client.conn.take_back_one_way(&mut pair.client.out));
+    assert!(pair.client.out.is_empty());
+    assert!(!pair.client.conn.take_back_one_way(&mut pair.client.out));
+    // A part of the next one is written, so it stays.
+    pair.client.conn.begin_one_way().unwrap();
+    put_request(&mut pair.client.out, &head(None), b"partly");
+    pair.up(1);
+    assert!(!pair.client.conn.take_back_one_way(&mut pair.client.out));
+    pair.settle();
+    pair.call(2);
+    pair.server.conn.drain(&mut pair.server.out);
+    pair.down(usize::MAX);
+    // The server counts two: the first call and the second of these.
+    assert_eq!(pair.server.conn.accepted(), 2);
+    assert_eq!(pair.outcome(2), Some(&Outcome::Refused));
+    assert_eq!(pair.outcome(1), None);
+}
+
 /// REQ-34: a deadline ends one that pends, silently; until then the connection is not idle.
 #[test]
 fn the_deadline_passes() {
