@@ -60,24 +60,9 @@ impl Methods {
         F: Future<Output: Answer<Value = R>> + 'static,
         B: Fn(&mut IncomingCall<'_, '_>) -> Result<F, Status> + 'static,
     {
-        let begin = Rc::new(begin);
-        self.add_unary(
-            description,
-            Box::new(move |home| {
-                let (begin, codec) = (Rc::clone(&begin), PhantomData::<fn(C, R)>);
-                Box::pin(Slot {
-                    begin,
-                    future: None,
-                    parked: None,
-                    home: Rc::downgrade(home),
-                    codec,
-                })
-            }),
-        );
-    }
-
-    fn add_unary(&mut self, description: &'static MethodDescription, make: MakeSlot) {
-        self.list.push(Rc::new(Unary { description, make, spare: Rc::default() }));
+        let spare = Rc::new(Spare { last: Cell::default(), more: RefCell::default() });
+        let unary = Unary { description, begin, spare, codec: PhantomData::<fn(C, R)> };
+        self.list.push(Rc::new(unary));
     }
 }
 
@@ -186,70 +171,109 @@ fn bad_argument(name: &str, error: &DecodeError) -> Status {
     Status::invalid_argument(format!("argument `{name}`: {error}"))
 }
 
-/// Room for one handler, whatever its types are: what is made for each method of a trait is compiled for
-/// each of them, so all but this is done once for all (see [`Unary`]).
-trait Handle: PendingCall {
-    /// Reads the arguments, makes the handler's future and polls it.
-    fn begin(
-        self: Pin<&mut Self>,
-        incoming: &mut Incoming<'_>,
-        context: &mut task::Context<'_>,
-        reply: &mut ReplySlot<'_>,
-    ) -> Poll<()>;
-}
-
-type SlotBox = Pin<Box<dyn Handle>>;
-type MakeSlot = Box<dyn Fn(&Rc<Spare>) -> SlotBox>;
+type SlotBox<F, C, R> = Pin<Box<Slot<F, C, R>>>;
 
 /// Slots of calls that are over. The one that was used last has a place of its own, for a method
 /// whose handlers never pend needs no other.
-#[derive(Default)]
-struct Spare {
-    last: Cell<Option<SlotBox>>,
-    more: RefCell<Vec<SlotBox>>,
+struct Spare<F, C, R> {
+    last: Cell<Option<SlotBox<F, C, R>>>,
+    more: RefCell<Vec<SlotBox<F, C, R>>>,
 }
 
-impl Spare {
+impl<F, C, R> Spare<F, C, R> {
     #[inline]
-    fn take(&self) -> Option<SlotBox> {
+    fn take(&self) -> Option<SlotBox<F, C, R>> {
         self.last.take().or_else(|| self.more.borrow_mut().pop())
     }
 
     #[inline]
-    fn put_back(&self, slot: SlotBox) {
+    fn put_back(&self, slot: SlotBox<F, C, R>) {
         if let Some(other) = self.last.replace(Some(slot)) {
             self.put_aside(other);
         }
     }
 
     #[cold]
-    fn put_aside(&self, slot: SlotBox) {
+    fn put_aside(&self, slot: SlotBox<F, C, R>) {
         let mut more = self.more.borrow_mut();
         if more.len() < SPARE_SLOTS_MAX {
             more.push(slot);
         }
     }
+}
 
-    /// Takes back the slot of a handler that pended, if its method is still there.
-    fn recycle(home: Option<Rc<Self>>, slot: SlotBox) {
-        if let Some(home) = home {
-            home.put_back(slot);
+struct Unary<B, F, C, R> {
+    description: &'static MethodDescription,
+    begin: B,
+    spare: Rc<Spare<F, C, R>>,
+    codec: PhantomData<fn(C, R)>,
+}
+
+pin_project! {
+    /// Room for one handler's future. It is filled, polled and emptied in place, and goes back to
+    /// its method's spare ones: a method in steady state allocates nothing.
+    struct Slot<F, C, R> {
+        #[pin]
+        future: Option<F>,
+        // When the handler first pended; its time is measured from then.
+        parked: Option<Instant>,
+        home: Weak<Spare<F, C, R>>,
+        codec: PhantomData<fn(C, R)>,
+    }
+}
+
+impl<F, C, R> Slot<F, C, R>
+where
+    C: Encode<R>,
+    F: Future<Output: Answer<Value = R>>,
+{
+    #[inline]
+    fn step(
+        self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+        reply: &mut ReplySlot<'_>,
+    ) -> Poll<()> {
+        let mut this = self.project();
+        let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Ready(()) };
+        let Poll::Ready(outcome) = future.poll(context) else { return Poll::Pending };
+        this.future.set(None);
+        if let Some(parked) = this.parked.take() {
+            reply.set_handler_us(
+                u32::try_from(parked.elapsed().as_micros()).unwrap_or(u32::MAX).max(1),
+            );
+        }
+        outcome.give::<C>(reply);
+        Poll::Ready(())
+    }
+}
+
+impl<F, C, R> PendingCall for Slot<F, C, R>
+where
+    C: Encode<R>,
+    F: Future<Output: Answer<Value = R>>,
+{
+    fn poll(
+        self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+        reply: &mut ReplySlot<'_>,
+    ) -> Poll<()> {
+        self.step(context, reply)
+    }
+
+    fn recycle(self: Pin<Box<Self>>) {
+        if let Some(spare) = self.home.upgrade() {
+            spare.put_back(self);
         }
     }
-
-    fn find(home: &Weak<Self>) -> Option<Rc<Self>> {
-        home.upgrade()
-    }
 }
 
-/// A method with one request and one reply.
-struct Unary {
-    description: &'static MethodDescription,
-    make: MakeSlot,
-    spare: Rc<Spare>,
-}
-
-impl Method for Unary {
+impl<B, F, C, R> Method for Unary<B, F, C, R>
+where
+    C: Encode<R> + 'static,
+    R: 'static,
+    F: Future<Output: Answer<Value = R>> + 'static,
+    B: Fn(&mut IncomingCall<'_, '_>) -> Result<F, Status>,
+{
     fn description(&self) -> &'static MethodDescription {
         self.description
     }
@@ -260,94 +284,28 @@ impl Method for Unary {
         context: &mut task::Context<'_>,
         reply: &mut ReplySlot<'_>,
     ) -> Dispatched {
-        // It is nobody's while the handler runs: a handler may call this method again.
-        let mut slot = self.spare.take().unwrap_or_else(|| (self.make)(&self.spare));
-        match slot.as_mut().begin(incoming, context, reply) {
+        let future = match (self.begin)(&mut IncomingCall { incoming, extras: None }) {
+            Ok(future) => future,
+            Err(status) => {
+                reply.status(&status);
+                return Dispatched::Replied;
+            }
+        };
+        // The borrow ends before the handler runs: a handler may call this method again.
+        let mut slot = self.spare.take().unwrap_or_else(|| {
+            let home = Rc::downgrade(&self.spare);
+            Box::pin(Slot { future: None, parked: None, home, codec: PhantomData })
+        });
+        slot.as_mut().project().future.set(Some(future));
+        match slot.as_mut().step(context, reply) {
             Poll::Ready(()) => {
                 self.spare.put_back(slot);
                 Dispatched::Replied
             }
-            Poll::Pending => Dispatched::Pending(slot),
-        }
-    }
-}
-
-pin_project! {
-    /// Room for one handler's future. It is filled, polled and emptied in place, and goes back to
-    /// its method's spare ones: a method in steady state allocates nothing.
-    struct Slot<B, F, C, R> {
-        begin: Rc<B>,
-        #[pin]
-        future: Option<F>,
-        // When the handler first pended; its time is measured from then.
-        parked: Option<Instant>,
-        home: Weak<Spare>,
-        codec: PhantomData<fn(C, R)>,
-    }
-}
-
-/// Tells the caller how long its handler took that pended.
-fn tell_time(parked: &mut Option<Instant>, reply: &mut ReplySlot<'_>) {
-    if let Some(parked) = parked.take() {
-        let handler_us = u32::try_from(parked.elapsed().as_micros()).unwrap_or(u32::MAX);
-        reply.set_handler_us(handler_us.max(1));
-    }
-}
-
-impl<B, F, C, R> Handle for Slot<B, F, C, R>
-where
-    C: Encode<R> + 'static,
-    R: 'static,
-    F: Future<Output: Answer<Value = R>> + 'static,
-    B: Fn(&mut IncomingCall<'_, '_>) -> Result<F, Status> + 'static,
-{
-    fn begin(
-        mut self: Pin<&mut Self>,
-        incoming: &mut Incoming<'_>,
-        context: &mut task::Context<'_>,
-        reply: &mut ReplySlot<'_>,
-    ) -> Poll<()> {
-        let mut this = self.as_mut().project();
-        match (this.begin)(&mut IncomingCall { incoming, extras: None }) {
-            Ok(future) => this.future.set(Some(future)),
-            Err(status) => {
-                reply.status(&status);
-                return Poll::Ready(());
+            Poll::Pending => {
+                *slot.as_mut().project().parked = Some(Instant::now());
+                Dispatched::Pending(slot)
             }
         }
-        let polled = self.as_mut().poll(context, reply);
-        if polled.is_pending() {
-            *self.project().parked = Some(Instant::now());
-        }
-        polled
-    }
-}
-
-impl<B, F, C, R> PendingCall for Slot<B, F, C, R>
-where
-    C: Encode<R> + 'static,
-    R: 'static,
-    F: Future<Output: Answer<Value = R>> + 'static,
-    B: Fn(&mut IncomingCall<'_, '_>) -> Result<F, Status> + 'static,
-{
-    #[inline]
-    fn poll(
-        self: Pin<&mut Self>,
-        context: &mut task::Context<'_>,
-        reply: &mut ReplySlot<'_>,
-    ) -> Poll<()> {
-        let mut this = self.project();
-        let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Ready(()) };
-        let Poll::Ready(outcome) = future.poll(context) else { return Poll::Pending };
-        this.future.set(None);
-        if this.parked.is_some() {
-            tell_time(this.parked, reply);
-        }
-        outcome.give::<C>(reply);
-        Poll::Ready(())
-    }
-
-    fn recycle(self: Pin<Box<Self>>) {
-        Spare::recycle(Spare::find(&self.home), self);
     }
 }
