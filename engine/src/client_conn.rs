@@ -11,7 +11,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::channel::{ChannelCore, ChannelState};
-use crate::config::{ONE_WAY_UNSENT_MAX, Reply};
+use crate::config::Reply;
 use crate::failure::CallFailure;
 use crate::io::{Io, Token};
 use crate::log_limit::Topic;
@@ -102,9 +102,13 @@ impl<S: 'static> ClientConn<S> {
         }
         let state = &mut *core.state.borrow_mut();
         let is_current = state.is_current(self.token);
-        if is_current && state.out.len() <= ONE_WAY_UNSENT_MAX {
+        if is_current && state.out.len() <= core.config.unsent_max {
             state.room.drain(..).for_each(Waker::wake);
+            if state.has_waiting() {
+                self.let_go_on(state);
+            }
         }
+        self.turns_given = 0;
         let waiting = is_current && state.has_waiting();
         let waiting_by = state.waiting_deadline().filter(|_| waiting);
         let Some((proto, out)) = state.connection(self.token) else { return (After::Drop, None) };
@@ -182,6 +186,12 @@ impl<S: 'static> ClientConn<S> {
         self.down_with(shared, state, reason)
     }
 
+    /// The shard ends, and nobody drives this connection any more.
+    pub(crate) fn end(&self, now: Instant) {
+        let state = &mut *self.channel.state.borrow_mut();
+        state.handle_end(&self.channel, self.token, CloseReason::LocallyClosed, now);
+    }
+
     fn down_with<I: Io<Socket = S>>(
         &self,
         shared: &Shared<I>,
@@ -203,10 +213,22 @@ impl<S: 'static> ClientConn<S> {
     /// again at once, it would take the slot each time, and the line never move.
     #[cold]
     fn give_turn(&mut self, state: &mut ChannelState) {
-        if state.is_current(self.token) && state.has_waiting() {
+        let has_room = state.out.len() <= self.channel.config.unsent_max;
+        if has_room && state.is_current(self.token) && state.has_waiting() {
             state.wake_waiting(1);
             self.turns_given += 1;
         }
+    }
+
+    /// Little waits for the socket: those who wait for a slot, or for that, have their turn as far as there are
+    /// slots.
+    #[cold]
+    fn let_go_on(&self, state: &mut ChannelState) {
+        let Some((proto, _)) = state.connection(self.token) else { return };
+        // Before the hello no slot becomes free by what comes. Who waits for the hello itself would be
+        // woken again and again: with a deadline it asks for another turn each time.
+        let free = if proto.is_ready() { proto.free_slots() } else { 0 };
+        state.wake_waiting(free.saturating_sub(self.turns_given));
     }
 
     /// Receives and handles frames within the turn's bounds; answers whether work is left.
@@ -219,17 +241,8 @@ impl<S: 'static> ClientConn<S> {
             shared.recv.settle(&mut self.recv, buffer);
         }
         let state = &mut *self.channel.state.borrow_mut();
-        if let Some((proto, _)) = state.connection(self.token) {
-            if !again {
-                proto.handle_rest(&self.recv, shared.now);
-            }
-            // Before the hello no slot becomes free by what comes. Who waits for the hello itself would be
-            // woken again and again: with a deadline it asks for another turn each time.
-            let free = if proto.is_ready() { proto.free_slots() } else { 0 };
-            let free = free.saturating_sub(core::mem::take(&mut self.turns_given));
-            if free > 0 && state.has_waiting() {
-                state.wake_waiting(free);
-            }
+        if let Some((proto, _)) = state.connection(self.token).filter(|_| !again) {
+            proto.handle_rest(&self.recv, shared.now);
         }
         if state.has_waiting() {
             state.wake_expired(shared.now);
@@ -382,6 +395,7 @@ fn flush<I: Io>(
     if out.is_empty() {
         return (false, None);
     }
+    proto.prepare_write(out, shared.now);
     let written = shared.write(socket, out, ready);
     proto.handle_write(written.progress, !out.is_empty(), shared.now);
     (written.more, written.failed)

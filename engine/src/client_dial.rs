@@ -59,6 +59,12 @@ impl ClientDial {
         Ok(Self { channel, token, outcome, by: now.checked_add(limit), _waiter: waiter })
     }
 
+    /// The shard ends, and nobody waits here any more.
+    pub(crate) fn end(&self, now: Instant) {
+        let state = &mut *self.channel.state.borrow_mut();
+        state.handle_end(&self.channel, self.token, CloseReason::LocallyClosed, now);
+    }
+
     pub(crate) fn turn<I: Io>(&self, shared: &mut Shared<I>) -> Dialed<I::Socket> {
         let reason = match self.outcome.take() {
             Some(Ok(stream)) => {

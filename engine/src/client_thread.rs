@@ -80,9 +80,11 @@ impl ClientThread {
         config.check()?;
         let address = address.into_address().map_err(ConnectError::Address)?;
         let channel = self.channels.fetch_add(1, Ordering::Relaxed);
+        let shared =
+            SharedChannel::new(Arc::clone(&self.mailbox), channel, address.clone(), &config);
         let config = Box::new(config);
-        self.mailbox.control(Control::Open { channel, address: address.clone(), config });
-        Ok(SharedChannel::new(Arc::clone(&self.mailbox), channel, address))
+        self.mailbox.control(Control::Open { channel, address, config });
+        Ok(shared)
     }
 }
 
@@ -282,7 +284,8 @@ mod tests {
         let thread = ClientThread { mailbox: Arc::clone(&mailbox), channels: Arc::default() };
         let address = "127.0.0.1:1".into_address().unwrap();
         let head = RequestHead::new(0, MethodId(1));
-        let never_opened = SharedChannel::new(mailbox, u32::MAX, address);
+        let never_opened =
+            SharedChannel::new(mailbox, u32::MAX, address, &ChannelConfig::default());
         never_opened.call(head, None, |_| Ok(())).then(move |_| {
             let channel = thread.channel("127.0.0.1:1", ChannelConfig::default()).unwrap();
             channel.call(head, None, |_| Ok(())).then(|_| {});

@@ -30,6 +30,14 @@ pub struct ChannelConfig {
     /// Calls that may wait for a slot or for the connection. Default 65,536, 1 to
     /// 16,777,216; one more fails at once.
     pub waiting_max: usize,
+    /// Unsent bytes of a connection, above which no further call is written: it waits for its turn as if it
+    /// had no slot, and is not encoded yet on a shard. Default 1 MiB, 0 to 1 GiB. One request may be larger.
+    /// 0 writes one request at a time.
+    pub unsent_max: usize,
+    /// Bytes of requests that a `SharedChannel` holds for its driver, encoded and not written yet. Default
+    /// 32 MiB, 0 to 1 GiB; one more request fails at once with [`NotSent::QueueFull`](crate::NotSent), unless it is the
+    /// only one. Requests of less than 256 bytes do not count: `waiting_max` bounds them.
+    pub queued_max: usize,
 }
 
 impl Default for ChannelConfig {
@@ -41,6 +49,8 @@ impl Default for ChannelConfig {
             backoff_max: Duration::from_secs(5),
             resolver: Resolver::system(),
             waiting_max: 65_536,
+            unsent_max: 1024 * 1024,
+            queued_max: 32 * 1024 * 1024,
         }
     }
 }
@@ -58,7 +68,9 @@ impl ChannelConfig {
         BACKOFF_MIN.check("backoff_min", self.backoff_min)?;
         let least = self.backoff_min.max(BACKOFF_MAX_LEAST);
         Range::new(least, BACKOFF_LONGEST).check("backoff_max", self.backoff_max)?;
-        Range::new(1, WAITING_MAX).check("waiting_max", self.waiting_max)
+        Range::new(1, WAITING_MAX).check("waiting_max", self.waiting_max)?;
+        Range::new(0, BYTES_MAX).check("unsent_max", self.unsent_max)?;
+        Range::new(0, BYTES_MAX).check("queued_max", self.queued_max)
     }
 }
 
@@ -75,13 +87,12 @@ mod ranges {
     /// setting makes it dial more than 40 times a second.
     pub(super) const BACKOFF_MAX_LEAST: Duration = Duration::from_millis(50);
     pub(super) const WAITING_MAX: usize = 1 << 24;
+    pub(super) const BYTES_MAX: usize = 1 << 30;
 }
 #[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
-use ranges::{BACKOFF_LONGEST, BACKOFF_MAX_LEAST, BACKOFF_MIN, CONNECT_TIMEOUT, WAITING_MAX};
-
-/// Unsent bytes of a connection above which one-way calls wait: nothing else holds them up.
-#[cfg(any(feature = "shard", feature = "tokio"))]
-pub(crate) const ONE_WAY_UNSENT_MAX: usize = 1024 * 1024;
+use ranges::{
+    BACKOFF_LONGEST, BACKOFF_MAX_LEAST, BACKOFF_MIN, BYTES_MAX, CONNECT_TIMEOUT, WAITING_MAX,
+};
 
 /// A reply, whatever its status.
 #[derive(Clone, Debug)]

@@ -15,6 +15,7 @@
 #[cfg(feature = "sim")]
 mod census;
 mod connecting;
+mod ending;
 
 use corewire_codec::SendBuffer;
 use slab::Slab;

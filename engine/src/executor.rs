@@ -61,6 +61,7 @@ impl ShardTask {
         self.local.drop_tasks();
         // What was dropped with them may have last words for its server.
         self.driver.settle();
+        self.driver.end_channels();
         outcome
     }
 

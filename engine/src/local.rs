@@ -69,6 +69,8 @@ pub(crate) struct Local {
     foreign_wait: Cell<Option<Instant>>,
     /// What bounds the log lines that peers can cause.
     pub(crate) log: LogLimit,
+    /// Whether the shard has ended; channels may outlive it.
+    over: Cell<bool>,
 }
 
 impl Local {
@@ -88,6 +90,7 @@ impl Local {
             known_waits: Cell::new(0),
             foreign_wait: Cell::new(None),
             log: LogLimit::new(),
+            over: Cell::new(false),
         })
     }
 
@@ -169,6 +172,17 @@ impl Local {
     pub(crate) fn connect(&self, channel: Rc<ChannelCore>) {
         self.connects.borrow_mut().push(channel);
         self.knock();
+    }
+
+    /// Nobody drives connections here any more.
+    pub(crate) fn end(&self) {
+        self.over.set(true);
+        self.now.set(None);
+    }
+
+    /// Whether the shard has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.get()
     }
 
     /// Whether something waits for the driver; the question is answered once.

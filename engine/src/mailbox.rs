@@ -61,7 +61,11 @@ impl Bell {
             Self::Shard(task) => task.wake_by_ref(),
             // Full is rung already; closed is a driver that is gone.
             #[cfg(feature = "tokio")]
-            Self::Tokio(bell) => drop(bell.try_send(())),
+            Self::Tokio(bell) => {
+                if bell.try_send(()).is_ok() {
+                    crate::tokio_driver::watch::note_ring();
+                }
+            }
         }
     }
 }

@@ -82,6 +82,12 @@ impl<T> Session<T> {
         self.proto.close_reason()
     }
 
+    /// A time no later than the first deadline of the calls in flight.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn earliest_deadline(&self) -> Option<Instant> {
+        self.proto.earliest_deadline()
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.proto.poll_timeout()
     }
@@ -258,12 +264,23 @@ impl<T> Session<T> {
     /// Does what its time has come for.
     pub(crate) fn handle_timeout(&mut self, now: Instant, events: &mut impl Events<T>) {
         self.proto.handle_timeout(&mut self.out, now);
+        self.expire(now, events);
+    }
+
+    /// Ends the calls whose time is over.
+    pub(crate) fn expire(&mut self, now: Instant, events: &mut impl Events<T>) {
         while let Some(Expired { work, sent }) = self.proto.poll_expired(&mut self.out, now) {
             events.done(work, Err(CallFailure::DeadlineExceeded { sent }));
         }
         if self.proto.poll_writable() {
             events.writable(None);
         }
+    }
+
+    /// What waits is about to be written.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn prepare_write(&mut self, now: Instant) {
+        self.proto.prepare_write(&mut self.out, now);
     }
 
     /// How a write went: `count` bytes left.

@@ -10,6 +10,7 @@
 //! The request is encoded where the call is made, the reply is decoded where it is awaited; the
 //! driver moves bytes only. A call that streams has a pipe of its own between the two, see `stream.rs`.
 
+mod backlog;
 mod ending;
 mod queue;
 mod stream;
@@ -28,12 +29,15 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
+use crate::config::ChannelConfig;
 use crate::failure::{CallFailure, NotSent};
 use crate::log_limit::{Topic, admit_here};
 use crate::mailbox::{Control, Mailbox};
 use crate::transport::{Outcome, Pending, Transport};
 use crate::wait::block_on;
 
+use backlog::Backlog;
+pub(crate) use backlog::Body;
 pub use ending::Closing;
 pub use queue::{QueueReceiver, QueueSender, queue};
 pub(crate) use stream::{Event, Outgoing, Port, Spawned};
@@ -59,6 +63,7 @@ struct Handle {
     #[cfg(feature = "shard")]
     channel: u32,
     address: Address,
+    backlog: Arc<Backlog>,
     /// No call is handed over any more.
     closed: AtomicBool,
 }
@@ -73,12 +78,18 @@ impl Drop for Handle {
 impl SharedChannel {
     /// A handle on the mailbox's channel of this number.
     #[cfg_attr(not(feature = "shard"), expect(unused_variables, reason = "there is only one"))]
-    pub(crate) fn new(mailbox: Arc<Mailbox>, channel: u32, address: Address) -> Self {
+    pub(crate) fn new(
+        mailbox: Arc<Mailbox>,
+        channel: u32,
+        address: Address,
+        config: &ChannelConfig,
+    ) -> Self {
         let handle = Handle {
             mailbox,
             #[cfg(feature = "shard")]
             channel,
             address,
+            backlog: Backlog::new(config.queued_max),
             closed: AtomicBool::new(false),
         };
         Self { handle: Arc::new(handle) }
@@ -116,7 +127,7 @@ pub(crate) struct Command {
     pub(crate) id: u64,
     pub(crate) head: RequestHead,
     pub(crate) deadline: Option<Instant>,
-    pub(crate) body: EncodedBody,
+    pub(crate) body: Body,
     pub(crate) done: Completion,
 }
 
@@ -286,6 +297,9 @@ impl Handle {
         if self.closed.load(Ordering::Relaxed) {
             return Self::turn_away(sink, NotSent::Closed);
         }
+        let Some(body) = self.backlog.admit(body) else {
+            return Self::turn_away(sink, NotSent::QueueFull);
+        };
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let id = IDS.fetch_add(1, Ordering::Relaxed);
         self.mailbox.call(Command {

@@ -4,11 +4,12 @@
 //! between two polls is synchronous, as on a shard.
 
 mod streams;
+pub(crate) mod watch;
 
 use self::streams::{Deliver, Streams};
 use corewire_proto::{ClientConfig, CloseReason};
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use tokio::time::Sleep;
 
 use crate::address::{Address, IntoAddress};
 use crate::backoff::{Backoff, random_seed};
-use crate::config::{ChannelConfig, ONE_WAY_UNSENT_MAX, Reply};
+use crate::config::{ChannelConfig, Reply};
 use crate::dial;
 use crate::failure::{CallFailure, ConnectError, NotSent, connect_failure};
 use crate::line::Line;
@@ -57,8 +58,9 @@ impl SharedChannel {
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|_| ConnectError::NotConnected(NotSent::NoRuntime))?;
         let (bell, rings) = mpsc::channel(1);
+        let heard = bell.downgrade();
         let (mailbox, inbox) = Mailbox::new(Bell::Tokio(bell));
-        let mut driver = Driver {
+        let driver = Driver {
             address: address.clone(),
             inbox,
             rings,
@@ -77,8 +79,9 @@ impl SharedChannel {
             connection: Arc::new(config.connection),
             config,
         };
-        runtime.spawn(poll_fn(move |context| driver.poll(context)));
-        Ok(Self::new(Arc::new(mailbox), 0, address))
+        let channel = Self::new(Arc::new(mailbox), 0, address, &driver.config);
+        runtime.spawn(watch::watched(driver, heard));
+        Ok(channel)
     }
 }
 
@@ -218,7 +221,7 @@ impl Driver {
                 // Other tasks of the runtime have their turn in between.
                 context.waker().wake_by_ref();
             }
-            again |= held && self.unsent() <= ONE_WAY_UNSENT_MAX;
+            again |= held && self.unsent() <= self.config.unsent_max;
             again |= self.end_if_over(now);
             if again {
                 continue;
@@ -277,6 +280,10 @@ impl Driver {
                 Control::Close { hold, .. } => self.tell_of_close(hold),
             }
         }
+        self.take_calls(now);
+    }
+
+    fn take_calls(&mut self, now: Instant) {
         while let Ok(command) = self.inbox.calls.try_recv() {
             if command.done.is_abandoned() {
                 continue;
@@ -299,6 +306,26 @@ impl Driver {
             }
             self.waiting.push(command);
         }
+    }
+
+    /// Nobody polls the runtime: ends the calls whose time is over, and leaves everything else as it is.
+    fn expire(&mut self, now: Instant) {
+        self.take_calls(now);
+        if let Link::Up { session, .. } = &mut self.link {
+            let mut events = Deliver { calls: &mut self.calls, streams: &mut self.streams };
+            session.expire(now, &mut events);
+        }
+        self.streams.wake_readers();
+        self.waiting.expire(now);
+    }
+
+    /// A time no later than that at which the first of the calls is over.
+    fn first_deadline(&self) -> Option<Instant> {
+        let link = match &self.link {
+            Link::Up { session, .. } => session.earliest_deadline(),
+            Link::Down { .. } | Link::Connecting(_) => None,
+        };
+        [link, self.waiting.deadline()].into_iter().flatten().min()
     }
 
     fn cancel(&mut self, id: u64) {
@@ -403,12 +430,12 @@ impl Driver {
     }
 
     /// Sends the calls that wait, as many as there are slots; answers whether some are left because
-    /// too much waits for the socket, which only one-way calls bring about.
+    /// too much waits for the socket.
     fn begin_waiting(&mut self, now: Instant) -> bool {
         let Link::Up { session, .. } = &mut self.link else { return false };
         // Only the server's hello says how large a request may be.
         while session.is_ready() && session.has_slot() && self.write_failed.is_none() {
-            if session.out.len() > ONE_WAY_UNSENT_MAX {
+            if session.out.len() > self.config.unsent_max {
                 return !self.waiting.is_empty();
             }
             let Some(command) = self.waiting.pop() else { break };
@@ -461,6 +488,7 @@ impl Driver {
             }
             return;
         }
+        session.prepare_write(now);
         while !session.out.is_empty() {
             let failed = match stream.try_write(&session.out) {
                 Ok(count) => {

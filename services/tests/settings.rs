@@ -167,6 +167,10 @@ fn every_setting_of_a_channel_has_a_range_that_all_kinds_keep() {
         let value = size(&mut random);
         let config = ChannelConfig { waiting_max: value, ..ChannelConfig::default() };
         assert_channels(&config, "waiting_max", (1..=1 << 24).contains(&value), &thread);
+        let config = ChannelConfig { unsent_max: value, ..ChannelConfig::default() };
+        assert_channels(&config, "unsent_max", value <= 1 << 30, &thread);
+        let config = ChannelConfig { queued_max: value, ..ChannelConfig::default() };
+        assert_channels(&config, "queued_max", value <= 1 << 30, &thread);
     }
     let mut config = ChannelConfig::default();
     config.connection.timeouts.jitter_percent = 51;

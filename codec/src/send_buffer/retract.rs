@@ -1,4 +1,4 @@
-//! Taking frames back that wait to be written, because nobody wants them any more.
+//! Taking frames back that wait to be written, because nobody wants them any more, or changing them.
 //!
 //! The buffer keeps no list of its frames. It knows where the first one begins of which no byte was written,
 //! and walks from there by the lengths in the headers. Only a write that takes a part of the buffer, and
@@ -7,7 +7,8 @@
 use bytes::Bytes;
 
 use super::SendBuffer;
-use crate::{HEADER_BYTES, Header};
+use crate::frame::request_flags;
+use crate::{FrameKind, HEADER_BYTES, Header};
 
 /// Where a frame ends: the inline byte behind it, and how many large bodies are in front of that.
 #[derive(Clone, Copy)]
@@ -58,6 +59,26 @@ impl SendBuffer {
             self.reset();
         }
         waiting.saturating_sub(self.len())
+    }
+
+    /// States the timeouts anew of the requests of which no byte was written: `left_us` has what is left of a
+    /// call's time in µs, or `None` for one that keeps what its request says. One-way calls keep it.
+    #[cold]
+    pub fn restate_timeouts(&mut self, mut left_us: impl FnMut(u32) -> Option<u64>) {
+        let mut from = self.first_whole();
+        while let Some((header, to)) = self.frame_at_place(from) {
+            let flags = header.flags & (request_flags::TIMEOUT | request_flags::ONE_WAY);
+            if header.kind == FrameKind::Request
+                && flags == request_flags::TIMEOUT
+                && let Some(left) = left_us(header.call)
+                && let Some(fields) = self.inline.get_mut(from.inline..to.inline)
+                && let Some(field) =
+                    fields.get_mut(HEADER_BYTES..).and_then(|rest| rest.first_chunk_mut())
+            {
+                *field = left.to_le_bytes();
+            }
+            from = to;
+        }
     }
 
     /// The first `count` bytes are about to leave and others stay: finds the first frame that stays whole.

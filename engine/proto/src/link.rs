@@ -11,6 +11,9 @@ use crate::jitter::lead;
 /// has that many pings outstanding, and who reads nothing must not fill our memory with answers.
 const PONGS_MAX: u8 = 16;
 
+/// How long the peer may take nothing until the requests that wait are told anew how much time is left.
+const STALL: Duration = Duration::from_millis(1);
+
 /// The clocks of one connection. Each is `None` while nothing of its kind is awaited.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -181,6 +184,12 @@ impl Link {
             // Its silence counts from when it has caught up.
             self.heard = now;
         }
+    }
+
+    /// Whether the peer has taken nothing for long enough that what waits says too much of its time.
+    #[inline]
+    pub(crate) fn is_stalled(&self, now: Instant) -> bool {
+        self.blocked.is_some_and(|since| now.saturating_duration_since(since) >= STALL)
     }
 
     /// What waited to be written was taken back, all of it.

@@ -141,7 +141,8 @@ where
             return Some(Poll::Ready(Err(CallFailure::DeadlineExceeded { sent: false })));
         }
         let is_one_way = self.head.flags & request_flags::ONE_WAY != 0;
-        let is_next = channel.core().state.borrow().is_next(&self.ticket, is_one_way);
+        let core = channel.core();
+        let is_next = core.state.borrow().is_next(core, &self.ticket, is_one_way);
         let waits = self.head.metadata_bytes > METADATA_BYTES_EARLY
             // What waits in the line anyway need not be encoded yet.
             || is_next

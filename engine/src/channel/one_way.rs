@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use super::call::Call;
 use super::send::Kind;
 use super::state::{ChannelState, Link};
-use crate::config::{ONE_WAY_UNSENT_MAX, Reply};
+use crate::config::Reply;
 use crate::failure::CallFailure;
 use crate::local::clock;
 use crate::transport::Outcome;
@@ -36,7 +36,7 @@ where
             if proto.is_draining() {
                 return Poll::Ready(Err(state.going_away(core)));
             }
-            if state.out.len() > ONE_WAY_UNSENT_MAX {
+            if state.out.len() > core.config.unsent_max {
                 core.local.note_known_wait();
                 state.room.push(context.waker().clone());
                 return Poll::Pending;

@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::ending::Retired;
 use super::send::Writing;
 use super::{ChannelCore, Ticket};
-use crate::config::{ONE_WAY_UNSENT_MAX, Reply};
+use crate::config::Reply;
 use crate::failure::{CallFailure, NotSent};
 use crate::io::Token;
 use crate::local::clock;
@@ -124,6 +124,7 @@ impl ChannelState {
         if ticket.id.is_none()
             && self.waiting.is_empty()
             && self.writing == Writing::No
+            && self.out.len() <= core.config.unsent_max
             && let Link::Up { token, proto } = &mut self.link
         {
             let entry = self.calls.vacant_entry();
@@ -163,6 +164,7 @@ impl ChannelState {
                 if first { self.waiting.is_empty() } else { ticket.place(&self.waiting).is_none() };
             if turn
                 && proto.has_slot()
+                && self.out.len() <= core.config.unsent_max
                 && let Some(key) = self.take_slot(core, kind, deadline, context)
             {
                 ticket.id = None;
@@ -275,14 +277,17 @@ impl ChannelState {
     }
 
     /// Whether the call with this ticket could be written now.
-    pub(super) fn is_next(&self, ticket: &Ticket, is_one_way: bool) -> bool {
+    pub(super) fn is_next(&self, core: &ChannelCore, ticket: &Ticket, is_one_way: bool) -> bool {
+        if self.out.len() > core.config.unsent_max {
+            return false;
+        }
         let is_turn = match ticket.id {
             None => self.waiting.is_empty(),
             Some(_) => ticket.place(&self.waiting).is_none(),
         };
         match &self.link {
             // They take no slot, and do not wait for those who do.
-            Link::Up { .. } if is_one_way => self.out.len() <= ONE_WAY_UNSENT_MAX,
+            Link::Up { .. } if is_one_way => true,
             Link::Up { proto, .. } => is_turn && proto.has_slot(),
             Link::Down { .. } | Link::Connecting { .. } => false,
         }
@@ -301,6 +306,9 @@ impl ChannelState {
     ) -> Result<(), NotSent> {
         if self.closed {
             return Err(NotSent::Closed);
+        }
+        if core.local.is_over() {
+            return Err(NotSent::NotOnShard);
         }
         if let Link::Down { retry_at, why } = &self.link {
             if let Some(retry_at) = retry_at.filter(|&at| at > now) {

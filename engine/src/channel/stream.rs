@@ -44,7 +44,7 @@ impl Channel {
         let key = poll_fn(|context| {
             let is_early = {
                 let state = core.state.borrow();
-                !state.is_ready() && state.is_next(&ticket, false)
+                !state.is_ready() && state.is_next(core, &ticket, false)
             };
             if is_early && deadline.is_some_and(|deadline| deadline <= clock()) {
                 return Poll::Ready(Err(CallFailure::DeadlineExceeded { sent: false }));

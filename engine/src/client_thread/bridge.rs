@@ -1,6 +1,6 @@
 //! A stream call of another thread, on the shard that carries it: between its port and its cell.
 
-use corewire_codec::{EncodedBody, RequestHead};
+use corewire_codec::RequestHead;
 use corewire_proto::StreamKind;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::channel::Channel;
 use crate::failure::{CallFailure, NotSent};
-use crate::shared::{Event, Outgoing, Port};
+use crate::shared::{Body, Event, Outgoing, Port};
 use crate::stream::{
     StreamCall, StreamFailure, StreamHandle, StreamReader, StreamWriter, WriteMessages,
 };
@@ -19,7 +19,7 @@ pub(super) async fn carry(
     kind: StreamKind,
     head: RequestHead,
     deadline: Option<Instant>,
-    body: EncodedBody,
+    body: Body,
     port: Port,
 ) {
     let encode = |frame: &mut corewire_codec::FrameWriter<'_>| {

@@ -1,13 +1,12 @@
 //! How a tokio channel's connections end: with their server's go-away, or with the channel.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use super::{Driver, Link};
+use super::{Driver, Link, watch};
 use crate::failure::{CallFailure, NotSent};
 use crate::line::Line;
 use crate::mailbox::{Bell, Control, Hold, Mailbox};
@@ -29,8 +28,9 @@ impl Driver {
         let retry_at = self.backoff.handle_end(session.is_proven(), &self.config, now);
         let down = Link::Down { retry_at, why: "the server is shutting down".to_owned() };
         let (bell, rings) = mpsc::channel(1);
+        let heard = bell.downgrade();
         let (mailbox, inbox) = Mailbox::new(Bell::Tokio(bell));
-        let mut retired = Self {
+        let retired = Self {
             address: self.address.clone(),
             config: self.config.clone(),
             connection: Arc::clone(&self.connection),
@@ -51,7 +51,7 @@ impl Driver {
         };
         self.retired.push(mailbox);
         // This is a task of the runtime, so there is one.
-        tokio::spawn(poll_fn(move |context| retired.poll(context)));
+        tokio::spawn(watch::watched(retired, heard));
         if let Err(why) = self.want_connection(now) {
             self.fail_waiting(&why);
         }

@@ -169,6 +169,23 @@ impl<T> ClientConnection<T> {
         orders.clear();
     }
 
+    /// What waits in `out` is about to be written. If the socket took nothing for a while, the requests say
+    /// from now on what is left of their calls' time (REQ-34).
+    #[inline]
+    pub fn prepare_write(&mut self, out: &mut SendBuffer, now: Instant) {
+        if self.link.is_stalled(now) {
+            self.restate_timeouts(out, now);
+        }
+    }
+
+    #[cold]
+    fn restate_timeouts(&self, out: &mut SendBuffer, now: Instant) {
+        out.restate_timeouts(|call| {
+            let left = self.deadline(call)?.saturating_duration_since(now);
+            u64::try_from(left.as_micros()).ok()
+        });
+    }
+
     /// Whether streams may write again that were told that there is no credit, because messages that had taken
     /// it were taken back. It is answered once; ask after calls were given up or have expired.
     pub fn poll_writable(&mut self) -> bool {

@@ -163,3 +163,22 @@ fn messages_of_a_cancelled_stream_are_taken_back() {
         assert_eq!(accounts.available as usize, CONNECTION - FRAME - 3);
     }
 }
+
+/// REQ-34: a request that waited says what is left of its time when it is written.
+#[test]
+fn a_request_that_waited_states_the_time_that_is_left() {
+    let mut pair = Pair::ready();
+    pair.call_within(1, Some(secs(9)));
+    pair.call_within(2, Some(secs(9)));
+    pair.call(3);
+    pair.up(1);
+    pair.now += secs(4);
+    pair.client.conn.prepare_write(&mut pair.client.out, pair.now);
+    pair.up(usize::MAX);
+    let now = pair.now;
+    assert_eq!(
+        pair.server.deadlines,
+        [Some(now + secs(9)), Some(now + secs(5)), None],
+        "the first was on its way"
+    );
+}

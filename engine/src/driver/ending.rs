@@ -1,0 +1,26 @@
+//! The end of a driver: its channels learn that nobody drives their connections any more.
+
+use corewire_proto::CloseReason;
+
+use super::{Conn, Driver};
+use crate::io::Io;
+
+impl<I: Io> Driver<I> {
+    /// The shard ends. A channel may outlive it: its calls in flight end here, and those that are made later
+    /// fail at once.
+    pub(crate) fn end_channels(&mut self) {
+        self.local.end();
+        let now = self.now();
+        for (_, entry) in &mut self.conns {
+            match &mut entry.conn {
+                Some(Conn::Client(conn)) => conn.end(now),
+                Some(Conn::Dial(dial)) => dial.end(now),
+                Some(Conn::Server(_)) | None => {}
+            }
+        }
+        for channel in self.local.take_connects() {
+            let reason = CloseReason::LocallyClosed;
+            channel.state.borrow_mut().handle_down(&channel, reason, now);
+        }
+    }
+}
