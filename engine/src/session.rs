@@ -278,7 +278,6 @@ impl<T> Session<T> {
     }
 
     /// What waits is about to be written.
-    #[cfg(feature = "tokio")]
     pub(crate) fn prepare_write(&mut self, now: Instant) {
         self.proto.prepare_write(&mut self.out, now);
     }

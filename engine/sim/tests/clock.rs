@@ -27,6 +27,7 @@ const MAY: &[(&str, usize)] = &[
     ("src/client_thread/bridge.rs", 1),
     ("src/shared.rs", 2),
     ("src/tokio_driver.rs", 1),
+    ("src/tokio_driver/watch.rs", 2),
     ("src/wait.rs", 1),
     // Seeds of chance that the simulator replaces by its own.
     ("src/backoff.rs", 1),

@@ -197,6 +197,7 @@ impl Link {
             return Ok(true);
         }
         let now = Instant::now();
+        self.session.prepare_write(now);
         let longest = now + WRITE_FOR;
         let by = due.map_or(longest, |due| due.min(longest));
         let timeout = whole_millis(by.saturating_duration_since(now));
