@@ -64,12 +64,11 @@ fn a_tokio_channel_whose_runtime_stands_still() {
         // The runtime was never driven.
         let outcome = block_on(subject.add(1, 2));
         assert_eq!(outcome, Err(CallError::DeadlineExceeded { sent: false }));
-        let flying = runtime.block_on(async {
+        let mut flying = Box::pin(subject.never());
+        runtime.block_on(async {
             assert_eq!(subject.clone().with_timeout(PATIENCE).add(1, 2).await, Ok(3));
-            let mut flying = Box::pin(subject.never());
             assert!(poll_once(&mut flying).await.is_none());
             eventually("it runs", || habits.begun() == 1).await;
-            flying
         });
         // It was driven, and is not any more.
         let outcome = block_on(flying);
