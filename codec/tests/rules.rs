@@ -107,6 +107,15 @@ fn broken_hello() {
     broken(&hello(VERSION, 1, &record(8, &[0, 0, 0, 0])));
 }
 
+/// REQ-58: an idle timeout of 0 is well formed, and is not the same as none.
+#[test]
+fn an_idle_timeout_of_zero() {
+    let (read, _) = Hello::decode(&hello(VERSION, 1, &record(10, &[0; 4]))).unwrap().unwrap();
+    assert_eq!(read.records.idle_timeout_ms, Some(0));
+    let (read, _) = Hello::decode(&hello(VERSION, 1, &[])).unwrap().unwrap();
+    assert_eq!(read.records.idle_timeout_ms, None);
+}
+
 /// REQ-4, REQ-9: records that nobody knows yet are passed over, whatever they hold.
 #[test]
 fn unknown_records_are_ignored() {

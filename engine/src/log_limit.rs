@@ -222,7 +222,7 @@ pub(crate) fn admit_here(topic: Topic, now: Instant) -> bool {
     HERE.try_with(|limit| limit.admit(topic, now)).unwrap_or(true)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "shard"))]
 mod tests {
     use super::*;
 

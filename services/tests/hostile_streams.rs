@@ -104,6 +104,21 @@ fn req_52_empty_messages_without_end() {
     assert_rule(&whole, &data(0, b"", false), Rule::CreditOverdrawn);
 }
 
+/// A grant for a direction that the call does not have, or whose half has ended, is no fault and changes
+/// nothing, but it keeps to the bound of all grants.
+#[test]
+fn req_53_grants_that_nobody_can_use() {
+    beside_a_good_one(|server, _| {
+        let mut peer = Peer::polite(address(server));
+        peer.send(&[open(0, "ignore"), credit(Some(0), 1 << 20), credit(Some(9), 1)].concat());
+        assert_serves(&mut peer, 1);
+        peer.send(&[data(0, b"", true), credit(Some(0), 1)].concat());
+        assert_serves(&mut peer, 2);
+        peer.send(&credit(Some(0), 1 << 30));
+        peer.assert_turned_away(Rule::BadCredit);
+    });
+}
+
 #[test]
 fn req_53_grants_that_no_counter_holds() {
     for call in [None, Some(0)] {
