@@ -25,7 +25,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use corewire_proto::ServerConfig;
+use corewire_proto::{ServerConfig, TransportError};
 
 use crate::address::Peer;
 use crate::calls::ParkedCalls;
@@ -423,7 +423,8 @@ impl<I: Io> Driver<I> {
         let shard = self.shared.config.info.id;
         self.shared.counters.accept_failures.add(1);
         if self.local.log.admit(Topic::ACCEPT, self.shared.now) {
-            tracing::warn!(%shard, %error, "cannot accept; trying again in {ACCEPT_PAUSE:?}. If descriptors ran out, raise RLIMIT_NOFILE");
+            let error = TransportError::from(error);
+            tracing::warn!(%shard, %error, "cannot accept; trying again in {ACCEPT_PAUSE:?}");
         }
         self.accept_after = Some(self.shared.now + ACCEPT_PAUSE);
     }

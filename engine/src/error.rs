@@ -149,3 +149,34 @@ impl std::error::Error for StartError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use std::error::Error;
+
+    /// The remedy is that of the error, and the error itself is kept.
+    #[test]
+    fn a_start_error_names_what_the_system_lacks() {
+        let address: Address = "127.0.0.1:7000".parse().unwrap();
+        let error = |code| io::Error::from_raw_os_error(code);
+        let told = [
+            StartError::Listen { address: address.clone(), error: error(24) },
+            StartError::Io { what: "make a shard's eventfd", error: error(24) },
+            StartError::Shard { shard: 3, error: error(24) },
+        ];
+        for told in told {
+            let text = told.to_string();
+            assert!(text.contains("(os error 24); raise this process's limit"), "{text}");
+            assert!(text.contains("LimitNOFILE") && !text.contains("of this host"), "{text}");
+            let source = told.source().and_then(|it| it.downcast_ref::<io::Error>());
+            assert_eq!(source.and_then(io::Error::raw_os_error), Some(24));
+        }
+        let elsewhere = StartError::Listen { address, error: error(99) }.to_string();
+        assert!(
+            elsewhere.ends_with("(os error 99); choose an address of this host"),
+            "{elsewhere}"
+        );
+    }
+}
