@@ -6,6 +6,7 @@ mod support;
 
 use corewire::{
     Bytes, CallError, Channel, ChannelConfig, ClientShard, ClientThread, SharedChannel, Transport,
+    blocking,
 };
 use futures_lite::future::block_on;
 use rustix::process::Signal;
@@ -19,8 +20,9 @@ use support::child::{ServerChild, role, serve};
 use support::service::SubjectClient;
 use support::{PATIENCE, builder, client};
 
-/// Calls in all, and how many are made at once.
+/// Calls in all, and how many are made at once. A blocking channel makes them one after the other.
 const CALLS: usize = 96;
+const CALLS_BLOCKING: usize = 24;
 const AT_ONCE: usize = 8;
 const BODY: usize = 1024 * 1024;
 const TIMEOUT: Duration = Duration::from_millis(100);
@@ -77,10 +79,10 @@ async fn all(mut calls: Vec<Boxed<'_>>) -> Vec<Result<Bytes, CallError>> {
     ended
 }
 
-async fn call_in_vain<C: Transport + Clone>(client: &SubjectClient<C>) -> Ended {
+async fn call_in_vain<C: Transport + Clone>(client: &SubjectClient<C>, count: usize) -> Ended {
     let client = client.clone().with_timeout(TIMEOUT);
     let (before, mut ended) = (rss(), Ended::default());
-    for _ in 0..CALLS / AT_ONCE {
+    for _ in 0..count / AT_ONCE {
         let call = || -> Boxed<'_> { Box::pin(client.echo(Bytes::from(vec![7; BODY]))) };
         let outcomes = all((0..AT_ONCE).map(|_| call()).collect()).await;
         ended.grown = ended.grown.max(rss().saturating_sub(before));
@@ -96,6 +98,7 @@ async fn call_in_vain<C: Transport + Clone>(client: &SubjectClient<C>) -> Ended 
 }
 
 async fn stopped_and_continued<C: Transport + Clone>(
+    count: usize,
     connect: impl Fn(SocketAddr, ChannelConfig) -> C,
 ) {
     let mut server = ServerChild::start("child", "stopped");
@@ -104,11 +107,11 @@ async fn stopped_and_continued<C: Transport + Clone>(
     assert_eq!(client.add(1, 2).await, Ok(3));
     let before = server.counters()["calls"];
     server.signal(Signal::STOP);
-    let ended = call_in_vain(&client).await;
+    let ended = call_in_vain(&client, count).await;
     eprintln!("{ended:?}");
     assert!(ended.grown <= GROWTH_MAX, "{ended:?}");
     // What the kernel takes for a server that does not read, and the one that was cut.
-    assert!(ended.unsent >= CALLS as u64 / 2, "{ended:?}");
+    assert!(ended.unsent >= count as u64 / 2, "{ended:?}");
     server.signal(Signal::CONT);
     let start = Instant::now();
     assert_eq!(client.add(2, 3).await, Ok(5));
@@ -121,20 +124,29 @@ async fn stopped_and_continued<C: Transport + Clone>(
 #[test]
 fn on_a_shard() {
     let _turn = turn();
-    client(|| stopped_and_continued(|to, config| Channel::new(to, config).unwrap()));
+    client(|| stopped_and_continued(CALLS, |to, config| Channel::new(to, config).unwrap()));
 }
 
 #[test]
 fn from_a_thread() {
     let _turn = turn();
     let thread = ClientThread::start(ClientShard::default()).unwrap();
-    block_on(stopped_and_continued(|to, config| thread.channel(to, config).unwrap()));
+    block_on(stopped_and_continued(CALLS, |to, config| thread.channel(to, config).unwrap()));
 }
 
 #[test]
 fn on_tokio() {
     let _turn = turn();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime
-        .block_on(stopped_and_continued(|to, config| SharedChannel::on_tokio(to, config).unwrap()));
+    runtime.block_on(stopped_and_continued(CALLS, |to, config| {
+        SharedChannel::on_tokio(to, config).unwrap()
+    }));
+}
+
+#[test]
+fn blocking() {
+    let _turn = turn();
+    block_on(stopped_and_continued(CALLS_BLOCKING, |to, config| {
+        blocking::Channel::new(to, config).unwrap()
+    }));
 }
