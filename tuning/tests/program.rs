@@ -231,11 +231,7 @@ fn an_apply_that_nobody_confirms_takes_itself_back() {
     fs::write(tree.path("plan.json"), tree.plan(&["--format", "json"]).stdout).unwrap();
     let output = tree.with_state(&["apply", &tree.path("plan.json"), "--confirm-within", "1"]);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-    let give_up = Instant::now() + Duration::from_secs(60);
-    while tree.contents() != before {
-        assert!(Instant::now() < give_up, "it was not taken back");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    until("it is taken back", || tree.contents() == before);
 }
 
 #[test]
@@ -287,10 +283,6 @@ fn an_apply_that_is_killed_in_the_middle_is_taken_back_at_once() {
     fs::remove_file(&pipe).unwrap();
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let (root, state) = (tree.path("root"), tree.path("state"));
-    let feed = |text: &'static [u8]| {
-        let pipe = pipe.clone();
-        std::thread::spawn(move || fs::write(pipe, text))
-    };
     let child = Command::new(env!("CARGO_BIN_EXE_corewire-tune"))
         .args([
             "apply",
@@ -307,8 +299,8 @@ fn an_apply_that_is_killed_in_the_middle_is_taken_back_at_once() {
         .spawn()
         .unwrap();
     let mut child = Ended(child);
-    // The plan's precondition and the step's old value are read; then the write is waited for.
-    feed(b"0-63\n").join().unwrap().unwrap();
+    // The plan's precondition is read; then the step waits for its old value.
+    fs::write(&pipe, "0-63\n").unwrap();
     until("the first interrupt is written", || {
         fs::read(tree.path("root/proc/irq/103/smp_affinity_list")).unwrap() == b"3\n"
     });
