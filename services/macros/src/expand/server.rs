@@ -86,7 +86,7 @@ fn service_impl(expansion: &Expansion<'_>) -> TokenStream {
 }
 
 /// Registers one method: decode the arguments at once, then run the author's method as a future. Each is a function of
-/// its own, for rustc takes more than twice the time for a function of twice the length.
+/// its own, so that rustc never has all of them to look at at once.
 fn registration(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -> TokenStream {
     let index = Literal::usize_unsuffixed(index);
     let service = &expansion.declaration.item.ident;
