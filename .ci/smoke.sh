@@ -80,12 +80,12 @@ say "build"
 # and so compiles it again.
 cargo build --release --workspace --bins --examples
 
-say "300 seeds of the simulation, and the bugs that it must find"
-timeout 120 "$bin/corewire-sim" --seeds 300 >"$work/sim.out" 2>&1 || fail "a seed broke a rule"
+say "5,000 seeds of the simulation, and the bugs that it must find"
+timeout 600 "$bin/corewire-sim" --seeds 5000 --jobs "$(nproc)" >"$work/sim.out" 2>&1 || fail "a seed broke a rule"
 tail -n 1 "$work/sim.out"
 # The planted bugs are in a build of their own, which takes the place of the one that was run above.
 cargo build --release --quiet --workspace --bin corewire-sim --features corewire-sim/canary
-timeout 120 "$bin/corewire-sim" --canary --seeds 1000 || fail "a planted bug was not found"
+timeout 300 "$bin/corewire-sim" --canary --seeds 1000 || fail "a planted bug was not found"
 
 say "quickstart"
 timeout 60 "$bin/examples/quickstart" --secs 1 >"$work/quickstart.out" 2>"$work/quickstart.err" ||

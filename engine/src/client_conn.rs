@@ -4,6 +4,8 @@
 mod census;
 
 use corewire_codec::{CancelReason, RecvBuffer};
+#[cfg(feature = "canary")]
+use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{ClientConnection, ClientInput, CloseReason, Expired, TransportError};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -228,6 +230,8 @@ impl<S: 'static> ClientConn<S> {
         // Before the hello no slot becomes free by what comes. Who waits for the hello itself would be
         // woken again and again: with a deadline it asks for another turn each time.
         let free = if proto.is_ready() { proto.free_slots() } else { 0 };
+        #[cfg(feature = "canary")]
+        let free = if is_planted(Bug::LostTurn) { 0 } else { free };
         state.wake_waiting(free.saturating_sub(self.turns_given));
     }
 

@@ -25,6 +25,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "canary")]
+use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{ServerConfig, TransportError};
 
 use crate::address::Peer;
@@ -72,6 +74,8 @@ struct Entry<I: Io> {
     readable: bool,
     writable: bool,
     hangup: bool,
+    /// A send met a full socket, and nothing was reported since.
+    full: bool,
     /// The connection's earliest timer, and whether it is due.
     armed: Option<Instant>,
     due: bool,
@@ -230,7 +234,11 @@ impl<I: Io> Driver<I> {
     pub(crate) fn try_hot(&mut self) -> Option<bool> {
         self.hot_tries = (self.hot_tries + 1) % HOT_TRIES;
         let busy = !self.run.is_empty() || self.local.has_news() || self.local.tasks.has_ready();
-        if self.hot_tries == 0 || busy {
+        // The kernel told of who waits to be accepted once: whoever finds nothing here may go to sleep.
+        let is_acceptable = self.is_acceptable();
+        #[cfg(feature = "canary")]
+        let is_acceptable = is_acceptable && !is_planted(Bug::ForgottenAccept);
+        if self.hot_tries == 0 || busy || is_acceptable {
             return None;
         }
         let token = self.hot?;
@@ -290,6 +298,7 @@ impl<I: Io> Driver<I> {
                         entry.readable |= ready.readable;
                         entry.writable |= ready.writable;
                         entry.hangup |= ready.hangup;
+                        entry.full &= !(ready.writable || ready.hangup);
                     }
                 }
             }
@@ -443,6 +452,7 @@ impl<I: Io> Driver<I> {
             readable: false,
             writable: false,
             hangup: false,
+            full: false,
             armed: None,
             due: false,
             conn: Some(conn),
@@ -483,6 +493,7 @@ impl<I: Io> Driver<I> {
             readable: entry.readable,
             writable: entry.writable,
             hangup: entry.hangup,
+            full: entry.full,
             due: core::mem::take(&mut entry.due),
             received: false,
             since,
@@ -511,6 +522,7 @@ impl<I: Io> Driver<I> {
         if let Some(entry) = self.conns.get_mut(token.index()) {
             entry.readable = ready.readable;
             entry.writable = ready.writable;
+            entry.full = ready.full;
             entry.armed = armed;
             entry.conn = Some(conn);
         }

@@ -79,6 +79,10 @@ pub struct Census {
     pub streams: Vec<StreamCensus>,
     /// Received bytes that wait in the client's connection that has most of them.
     pub client_unread_max: usize,
+    /// Whether it takes clients that wait: not while the system lacks descriptors.
+    pub accepting: bool,
+    /// Received bytes that wait in all connections.
+    pub unread: usize,
 }
 
 /// What one side of a connection knows of its streams at one moment.

@@ -2,6 +2,8 @@
 
 use corewire_codec::{RecvBuffer, SendBuffer, Status};
 use corewire_proto::TransportError;
+#[cfg(feature = "canary")]
+use corewire_proto::canary::{Bug, is_planted};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -144,7 +146,9 @@ impl<I: Io> Shared<I> {
     }
 
     /// Writes what there is, first and without asking; stops at the first `WouldBlock`, or at the
-    /// bound of a turn. A connection that was never reported writable is still worth trying.
+    /// bound of a turn. A connection that was never reported writable is still worth trying, but not one
+    /// whose socket is known to be full: a turn may be about something else, and many of them follow each
+    /// other while a peer sends and does not read.
     #[inline]
     pub(crate) fn write(
         &mut self,
@@ -153,6 +157,13 @@ impl<I: Io> Shared<I> {
         ready: &mut Ready,
     ) -> Written {
         let mut written = Written { progress: false, failed: None, more: false };
+        #[cfg(feature = "canary")]
+        if !out.is_empty() && is_planted(Bug::FullSocketTurns) {
+            written.more = true;
+        }
+        if ready.full {
+            return written;
+        }
         let mut left = self.config.budgets.send_bytes_per_turn;
         while !out.is_empty() {
             if left == 0 {
@@ -169,6 +180,7 @@ impl<I: Io> Shared<I> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready.writable = false;
+                    ready.full = true;
                     break;
                 }
                 Err(error) => {
@@ -198,6 +210,8 @@ pub(crate) struct Ready {
     pub(crate) readable: bool,
     pub(crate) writable: bool,
     pub(crate) hangup: bool,
+    /// The socket took nothing more, and has not said since that it does.
+    pub(crate) full: bool,
     pub(crate) due: bool,
     /// Set by the turn: something was received.
     pub(crate) received: bool,

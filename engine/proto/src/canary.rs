@@ -24,11 +24,19 @@ pub enum Bug {
     SilentCancel,
     /// A one-way call for which there is no room is not counted.
     UncountedOneWay,
+    /// A slot that becomes free by a reply that nobody waits for is not given to who waits for a slot.
+    LostTurn,
+    /// A call that ends before a byte of it was written is not taken back.
+    DeadRequest,
+    /// A connection whose socket is full asks for the next turn, again and again.
+    FullSocketTurns,
+    /// A shard that looks at its busy connection forgets who waits to be accepted.
+    ForgottenAccept,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::GoAwayByOne,
         Self::EarlySlot,
         Self::LateDeadline,
@@ -37,6 +45,10 @@ impl Bug {
         Self::LostEnd,
         Self::SilentCancel,
         Self::UncountedOneWay,
+        Self::LostTurn,
+        Self::DeadRequest,
+        Self::FullSocketTurns,
+        Self::ForgottenAccept,
     ];
 }
 

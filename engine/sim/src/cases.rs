@@ -7,7 +7,7 @@ use std::time::Duration;
 use corewire_engine::{StreamKind, Timeouts};
 
 use crate::client::{Unsendable, Wish, calm_wish};
-use crate::core::{Core, Dice, Event};
+use crate::core::{Core, Dice, Event, SURE, Tamper};
 use crate::message::{Ask, Behaviour, CallKind};
 use crate::plan::{MS, Plan, SECOND};
 use crate::script::{Lane, Script};
@@ -34,6 +34,13 @@ pub enum Case {
     GivingUpPassesTheTurnOn,
     /// A large request with a deadline waits for the server's hello, and its shard sleeps meanwhile.
     LargeRequestBeforeTheHello,
+    /// Many small frames that come while the socket is full are handled a few in each turn, and the socket is
+    /// not asked for room in each of them.
+    FramesWhileTheSocketIsFull,
+    /// A call expires whose request lies behind a full socket: its slot is free, and goes to who waits for one.
+    SlotOfAnUnsentCall,
+    /// A handler whose caller's cancel was changed on its way calls until its connection is closed.
+    CancelThatIsChanged,
     /// When a caller gives up, handlers three servers away end.
     CascadeOfCancels,
     /// When a deadline passes, too.
@@ -42,7 +49,7 @@ pub enum Case {
 
 impl Case {
     /// Every case.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::CreditOfTheHello,
         Self::DroppedBeforeItsReader,
         Self::DeadlineBehindFullSocket,
@@ -51,6 +58,9 @@ impl Case {
         Self::PanicPassesTheSlotOn,
         Self::GivingUpPassesTheTurnOn,
         Self::LargeRequestBeforeTheHello,
+        Self::FramesWhileTheSocketIsFull,
+        Self::SlotOfAnUnsentCall,
+        Self::CancelThatIsChanged,
         Self::CascadeOfCancels,
         Self::CascadeOfDeadlines,
     ];
@@ -76,6 +86,9 @@ pub(crate) fn core(case: Case, trace: Trace) -> Rc<Core> {
         }
         Case::GivingUpPassesTheTurnOn => in_line(|first| Wish { tired_at: Some(2), ..first }),
         Case::LargeRequestBeforeTheHello => large_before_the_hello(),
+        Case::FramesWhileTheSocketIsFull => frames_while_full(),
+        Case::SlotOfAnUnsentCall => slot_of_an_unsent_call(),
+        Case::CancelThatIsChanged => changed_cancel(),
         Case::CascadeOfCancels => cascade(None, Some(300 * MS)),
         Case::CascadeOfDeadlines => cascade(Some(Duration::from_millis(300)), None),
     };
@@ -143,7 +156,7 @@ fn ended_connection() -> Written {
     let mut plan =
         Plan { pipe: 256, latency: (20 * MS, 20 * MS), span: 2 * SECOND, ..Plan::calm() };
     plan.timeouts = Timeouts { frame: Duration::from_millis(300), ..plan.timeouts };
-    plan.habits.foreign = crate::core::SURE;
+    plan.habits.foreign = SURE;
     let mut waits = behaving(1, Behaviour::Wait);
     waits.ask.delay_us = 400_000;
     waits.timeout = Some(Duration::from_millis(500));
@@ -167,6 +180,36 @@ fn in_line(change: impl FnOnce(Wish) -> Wish) -> Written {
     calls.push((60 * MS, change(calm_wish(17))));
     calls.push((70 * MS, calm_wish(18)));
     Written { plan: Plan::calm(), calls, events: Vec::new() }
+}
+
+/// The server does not read, and the client's line brings pings.
+fn frames_while_full() -> Written {
+    let mut plan = Plan { pipe: 512, mutating: true, ..Plan::calm() };
+    plan.budgets.frames_per_turn = 1;
+    let large = Wish { more: 50_000, give_up: Some(3 * SECOND), ..calm_wish(2) };
+    let pings = Event::Tamper { wire: 0, to: 0, how: Tamper::Pings(3_000) };
+    let events = vec![(59 * MS, Event::Freeze { host: 0, ns: 900 * MS }), (80 * MS, pings)];
+    Written { plan, calls: vec![(MS, calm_wish(1)), (60 * MS, large)], events }
+}
+
+/// The server does not read, and the slots are taken by calls that cannot leave.
+fn slot_of_an_unsent_call() -> Written {
+    let plan = Plan { pipe: 512, ..Plan::calm() };
+    let large = Wish { more: 50_000, give_up: Some(3 * SECOND), ..calm_wish(2) };
+    let timeout = Some(Duration::from_millis(100));
+    let mut calls = vec![(MS, calm_wish(1)), (60 * MS, large)];
+    calls.push((61 * MS, Wish { timeout, ..calm_wish(3) }));
+    calls.extend((4..30).map(|id| (70 * MS, calm_wish(id))));
+    Written { plan, calls, events: vec![(59 * MS, Event::Freeze { host: 0, ns: 900 * MS })] }
+}
+
+fn changed_cancel() -> Written {
+    let plan = Plan { servers: 2, mutating: true, ..Plan::calm() };
+    let mut wish = behaving(1, Behaviour::Never);
+    wish.ask.hops = 1;
+    let wish = Wish { give_up: Some(100 * MS), ..wish };
+    let tamper = Event::Tamper { wire: 0, to: 1, how: Tamper::OtherCall };
+    Written { plan, calls: vec![(MS, wish)], events: vec![(101 * MS + 500_000, tamper)] }
 }
 
 fn cascade(timeout: Option<Duration>, give_up: Option<u64>) -> Written {

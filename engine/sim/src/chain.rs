@@ -95,7 +95,7 @@ impl Hop {
         let tainted = ledger.calls.borrow().get(&ask.id).is_none_or(|call| call.tainted);
         let mut call = Call::new(CallKind::Unary, record.host, &child);
         call.deadline = deadline;
-        ledger.calls.borrow_mut().insert(next, Call { tainted, ..call });
+        ledger.begin(next, Call { tainted, unheard: tainted, ..call });
         core.note(Note::Began { call: next, host: record.host });
         let left = deadline.map(|at| Duration::from_nanos(at.saturating_sub(core.now())));
         let encode = {
@@ -104,8 +104,7 @@ impl Hop {
                 body.put_bytes(child.body(0).into());
                 core.note(Note::Encoded { call: child.id });
                 if let Some(call) = ledger.calls.borrow_mut().get_mut(&child.id) {
-                    call.encoded = true;
-                    call.early = !sim::channel_census(&channel).ready;
+                    call.encode(&core, !sim::channel_census(&channel).ready);
                 }
                 Ok::<(), Status>(())
             }

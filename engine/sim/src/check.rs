@@ -40,7 +40,9 @@ pub(crate) fn has_succeeded(ledger: &Ledger, id: u64) -> bool {
 /// What is done for a call whose caller has gone must end within a bounded time, and nothing may
 /// begin for it; `call` is the one that a handler works on.
 pub(crate) fn cascade(core: &Core, id: u64, call: &Call) {
-    let Some(over_at) = call.over_at.filter(|_| call.kind != CallKind::OneWay) else { return };
+    // A cancel whose bytes change is none.
+    let heard = call.kind != CallKind::OneWay && !call.tainted;
+    let Some(over_at) = call.over_at.filter(|_| heard) else { return };
     if core.now() > over_at.saturating_add(core.cascade_within()) {
         core.violated(Violated::Cascade, || {
             format!("call {id} is over since {over_at} ns, and a server works on it: {call:?}")
@@ -134,23 +136,36 @@ fn bounded(core: &Core, host: usize, what: &str, value: usize, most: usize) {
 pub(crate) fn quiet(world: &mut World, next: u64) {
     let core = Rc::clone(&world.core);
     let now = core.now();
-    for (id, call) in world.ledger.calls.borrow().iter() {
+    let calls = world.ledger.calls.borrow();
+    for (id, call) in world.ledger.open.borrow().iter().filter_map(|id| Some((id, calls.get(id)?)))
+    {
         let late = call.deadline.is_some_and(|deadline| deadline <= now);
-        if call.state == State::Open && late && call.attended {
+        if late && call.attended {
             core.violated(Violated::Deadline, || {
                 format!("call {id} outlives its deadline: {call:?}")
             });
         }
     }
+    drop(calls);
     for host in &world.hosts {
         for (number, channel) in host.channels.iter().enumerate() {
             let census = sim::channel_census(channel);
-            // Large requests wait for the hello, which says whether they may be sent.
-            if census.ready && census.waiting > 0 && census.free_slots > 0 {
+            // Large requests wait for the hello, which says whether they may be sent; and all wait while too
+            // much is unsent.
+            let may_write = census.ready && census.unsent <= core.plan.channel.unsent_max;
+            if may_write && census.waiting > 0 && census.free_slots > 0 {
                 core.violated(Violated::LostWake, || {
                     format!("calls wait on channel {number} of host {} while slots are free: {census:?}", host.number)
                 });
             }
+        }
+    }
+    for host in &world.hosts {
+        let takes = host.shard.as_ref().is_some_and(|shard| shard.census().accepting);
+        if takes && world.net.is_waited_for(host.set) {
+            core.violated(Violated::LostWake, || {
+                format!("clients wait to be accepted by host {}, which sleeps", host.number)
+            });
         }
     }
     let paused: Vec<u64> = (world.hosts.iter())
@@ -321,6 +336,12 @@ pub(crate) fn nothing_is_left(world: &World) {
                 )
             });
         }
+    }
+    let open = world.ledger.open.borrow().len();
+    if open > 0 {
+        core.violated(Violated::Leftover, || {
+            format!("{open} calls are open at the end{}", world.open_calls())
+        });
     }
     let works = world.ledger.works.borrow().len();
     if works > 0 {

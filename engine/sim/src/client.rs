@@ -168,7 +168,7 @@ pub(crate) fn begin(
         None => wish(core, id, tainted),
     };
     let call = Call::new(wish.kind, host.number, &wish.ask);
-    ledger.calls.borrow_mut().insert(id, Call { tainted, held: wish.held, ..call });
+    ledger.begin(id, Call { tainted, held: wish.held, ..call });
     if let CallKind::Stream(_) = wish.kind {
         ledger.asks.borrow_mut().insert(id, wish.ask);
     }
@@ -263,8 +263,7 @@ fn encode(
     }
     core.note(Note::Encoded { call: wish.ask.id });
     if let Some(call) = ledger.calls.borrow_mut().get_mut(&wish.ask.id) {
-        call.encoded = true;
-        call.early = !sim::channel_census(channel).ready;
+        call.encode(core, !sim::channel_census(channel).ready);
     }
     Ok(())
 }

@@ -120,6 +120,8 @@ pub(crate) enum Event {
     Restart { host: usize },
     /// A wire is cut, stalled or silenced.
     Trouble,
+    /// What is on its way to an end is changed in a way that is written down.
+    Tamper { wire: usize, to: usize, how: Tamper },
     /// A host does not run for a while.
     Freeze { host: usize, ns: u64 },
     /// Time jumps for everybody.
@@ -132,6 +134,15 @@ pub(crate) enum Event {
     Renew { host: usize, channel: usize },
     /// No new faults from here on.
     Heal,
+}
+
+/// What somebody in the middle of a wire does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Tamper {
+    /// The last frame that is on its way names another call.
+    OtherCall,
+    /// So many pings follow.
+    Pings(u16),
 }
 
 /// Things to come, by their time; those of one time in the order in which they were planned.
@@ -201,6 +212,8 @@ pub(crate) struct Core {
     pub(crate) over: Cell<bool>,
     /// When the first server began to drain.
     pub(crate) drained_since: Cell<Option<u64>>,
+    /// Bytes that each host's sockets have taken.
+    sent: RefCell<Vec<u64>>,
 }
 
 impl Core {
@@ -225,7 +238,22 @@ impl Core {
             disturbed: Cell::new(false),
             over: Cell::new(false),
             drained_since: Cell::new(None),
+            sent: RefCell::default(),
         })
+    }
+
+    /// Notes that a socket of this host took so many bytes.
+    pub(crate) fn note_sent(&self, host: usize, bytes: usize) {
+        let mut sent = self.sent.borrow_mut();
+        if sent.len() <= host {
+            sent.resize(host + 1, 0);
+        }
+        sent[host] += bytes as u64;
+    }
+
+    /// How many bytes this host's sockets have taken.
+    pub(crate) fn sent(&self, host: usize) -> u64 {
+        self.sent.borrow().get(host).copied().unwrap_or(0)
     }
 
     /// Notes that a server begins to drain.

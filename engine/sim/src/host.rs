@@ -53,7 +53,8 @@ pub(crate) struct Host {
     pub(crate) again: bool,
     /// Turns in a row that said they worked while nothing moved.
     pub(crate) idle_turns: u32,
-    pub(crate) moved: u64,
+    /// What had moved by then everywhere, and what it had still to handle.
+    pub(crate) moved: (u64, usize),
     pub(crate) draining: bool,
     pub(crate) lives: u64,
     pub(crate) actions: VecDeque<Action>,
@@ -84,7 +85,7 @@ impl Host {
             busy_until: 0,
             again: true,
             idle_turns: 0,
-            moved: 0,
+            moved: (0, 0),
             draining: false,
             lives: 0,
             actions: VecDeque::new(),

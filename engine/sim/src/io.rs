@@ -14,7 +14,7 @@ use corewire_engine::{Address, Doorbell, Peer};
 
 use crate::core::Core;
 use crate::net::Net;
-use crate::trace::Note;
+use crate::trace::{Note, Violated};
 
 /// Numbers of the system's errors that make a shard pause its accepting.
 const EXHAUSTED: [i32; 4] = [24, 23, 105, 12];
@@ -104,7 +104,7 @@ impl Io for SimIo {
         let wire = self.net.accept(*listener)?;
         let accepted = Some(Rc::clone(&self.accepted));
         let socket = SimSocket { net: self.net.clone(), wire, side: 1, accepted, id: None.into() };
-        if core.fault(core.plan.rates.accept / 4) {
+        if core.fault(core.plan.rates.abort) {
             // The client was gone before it was taken.
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
@@ -153,7 +153,15 @@ impl Io for SimIo {
     fn send(&mut self, socket: &SimSocket, from: &SendBuffer, max: usize) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); 32];
         let filled = from.chunks(&mut slices, max);
-        self.net.send(socket.wire, socket.side, &slices[..filled])
+        let sent = self.net.send(socket.wire, socket.side, &slices[..filled]);
+        if let Ok(bytes) = sent {
+            self.core.note_sent(self.host, bytes);
+        } else if self.net.asked_in_vain(socket.wire, socket.side) {
+            self.core.violated(Violated::Livelock, || {
+                format!("host {} asks for room on wire {}, which is full", self.host, socket.wire)
+            });
+        }
+        sent
     }
 
     fn shutdown_write(&mut self, socket: &SimSocket) {

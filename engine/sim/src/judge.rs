@@ -14,8 +14,8 @@ use crate::trace::{Note, Violated};
 pub(crate) fn given_up(core: &Core, ledger: &Ledger, id: u64) {
     if let Some(call) = ledger.calls.borrow_mut().get_mut(&id) {
         core.note(Note::GivenUp { call: id, sent: call.encoded });
-        call.state = State::GivenUp;
-        call.over_at = Some(core.now());
+        call.end(core, State::GivenUp);
+        ledger.open.borrow_mut().remove(&id);
     }
     ledger.step();
 }
@@ -44,8 +44,8 @@ pub(crate) fn ended(core: &Core, ledger: &Ledger, id: u64, outcome: Option<Outco
     if call.state != State::Open {
         core.violated(Violated::Once, || format!("call {id} ended again: {end:?}"));
     }
-    call.state = State::Ended(end);
-    call.over_at = Some(core.now());
+    call.end(core, State::Ended(end));
+    ledger.open.borrow_mut().remove(&id);
     if end == End::NotSent && call.encoded && !call.early && !call.tainted {
         core.violated(Violated::Truth, || format!("call {id} was sent and is called not sent"));
     }
@@ -112,7 +112,7 @@ fn judge_failure(core: &Core, call: &Call, id: u64, failure: &CallFailure) {
                 core.violated(Violated::Deadline, || format!("call {id} expired before its time"));
             }
             // What was written into the channel may be taken back, as long as nothing of it has left.
-            if *sent && !call.encoded {
+            if *sent && (!call.encoded || call.kept) {
                 core.violated(Violated::Truth, || {
                     format!("call {id}: sent is {sent}, which is not so")
                 });

@@ -1,11 +1,12 @@
 //! What is known of every call and every handler, and what may not be.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
 use corewire_codec::StatusCode;
 
+use crate::core::Core;
 use crate::message::{Ask, Behaviour, CallKind};
 use crate::script::Finish;
 
@@ -62,6 +63,10 @@ pub(crate) struct Call {
     pub(crate) encoded: bool,
     /// It was written before the server's hello, and may have waited for that in vain.
     pub(crate) early: bool,
+    /// What its host had sent when the request was written.
+    pub(crate) encoded_at: u64,
+    /// It ended, or was given up, before its host sent anything more: it must never run.
+    pub(crate) kept: bool,
     /// Its handler began.
     pub(crate) begun: bool,
     /// Its handler gave its own answer.
@@ -72,6 +77,9 @@ pub(crate) struct Call {
     pub(crate) hops: u8,
     /// It is stalled on purpose: nothing else waits for it.
     pub(crate) held: bool,
+    /// A handler made it for a caller whose cancel may be lost, because bytes of its line change: it may
+    /// go on until that line is closed.
+    pub(crate) unheard: bool,
     /// The caller is there to hear of its end; a slow one may be busy with what came before.
     pub(crate) attended: bool,
     /// Since when nobody waits for it any more, in ns.
@@ -79,6 +87,21 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// Its request is written into its channel, before the server's hello or after it.
+    pub(crate) fn encode(&mut self, core: &Core, early: bool) {
+        (self.encoded, self.early) = (true, early);
+        self.encoded_at = core.sent(self.host);
+    }
+
+    /// Nobody waits for it any more.
+    pub(crate) fn end(&mut self, core: &Core, state: State) {
+        self.state = state;
+        self.over_at = Some(core.now());
+        // Nobody takes back a one-way call: it is over when it is written.
+        let may_be_taken_back = self.encoded && self.kind != CallKind::OneWay;
+        self.kept = may_be_taken_back && self.encoded_at == core.sent(self.host);
+    }
+
     /// A call that begins.
     pub(crate) fn new(kind: CallKind, host: usize, ask: &Ask) -> Self {
         Self {
@@ -89,11 +112,14 @@ impl Call {
             deadline: None,
             encoded: false,
             early: false,
+            encoded_at: 0,
+            kept: false,
             begun: false,
             answered: false,
             tainted: false,
             hops: ask.hops,
             held: false,
+            unheard: false,
             attended: true,
             over_at: None,
         }
@@ -136,6 +162,8 @@ pub(crate) struct Work {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) calls: RefCell<BTreeMap<u64, Call>>,
+    /// Those of them that somebody waits for.
+    pub(crate) open: RefCell<BTreeSet<u64>>,
     pub(crate) works: RefCell<BTreeMap<u64, Work>>,
     /// Wakers of the tasks of calls that are not over.
     pub(crate) wakers: RefCell<BTreeMap<u64, Waker>>,
@@ -159,11 +187,18 @@ impl Ledger {
         *self.steps.borrow_mut() += 1;
     }
 
-    /// How many calls have a caller that waits; those that are stalled on purpose only if asked for.
+    /// A call begins.
+    pub(crate) fn begin(&self, id: u64, call: Call) {
+        self.open.borrow_mut().insert(id);
+        self.calls.borrow_mut().insert(id, call);
+    }
+
+    /// How many calls have a caller that waits and must come to an end; those that are stalled on purpose
+    /// only if asked for.
     pub(crate) fn open(&self, held: bool) -> usize {
-        let calls = self.calls.borrow();
-        let open = calls.values().filter(|call| call.state == State::Open);
-        open.filter(|call| held || !call.held).count()
+        let (calls, open) = (self.calls.borrow(), self.open.borrow());
+        let must_end = |call: &&Call| !call.unheard && (held || !call.held);
+        open.iter().filter_map(|id| calls.get(id)).filter(must_end).count()
     }
 
     /// One-way calls that were written into connections, and handlers of such calls that began.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use clap::Parser;
-use corewire_sim::Report;
+use corewire_sim::{Case, Report, Violation};
 
 /// Simulates Corewire's clients and servers over a faulty network, by seed.
 #[derive(Debug, Parser)]
@@ -20,16 +20,26 @@ struct Options {
     /// How many threads to run them on; each seed runs on one.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
+    /// Do not stop at the first seed that breaks a rule: run all of them, and list those that do.
+    #[arg(long)]
+    keep_going: bool,
     /// Run this seed alone, and say what it was about.
     #[arg(long)]
     seed: Option<u64>,
-    /// With --seed: print everything that happens.
+    /// Run the case of this name alone: one of those in `cases.rs`.
+    #[arg(long)]
+    case: Option<String>,
+    /// With --seed or --case: print everything that happens.
     #[arg(long)]
     trace: bool,
     /// Plant each of the bugs that must be found, and fail if one is not found within --seeds.
     #[cfg(feature = "canary")]
     #[arg(long)]
     canary: bool,
+    /// With --seed or --case: plant this one of them.
+    #[cfg(feature = "canary")]
+    #[arg(long)]
+    plant: Option<String>,
 }
 
 #[allow(clippy::print_stdout, reason = "this is what the program is for")]
@@ -43,8 +53,21 @@ fn main() -> ExitCode {
     if options.canary {
         return canary(&options);
     }
+    #[cfg(feature = "canary")]
+    if let Some(name) = &options.plant {
+        use corewire_proto::canary::{Bug, plant};
+        plant(Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == *name));
+    }
+    let print = options.trace.then_some(say as fn(&str));
+    if let Some(name) = &options.case {
+        let Some(case) = Case::ALL.into_iter().find(|case| format!("{case:?}") == *name) else {
+            say(&format!("there is no case {name}; there are {:?}", Case::ALL));
+            return ExitCode::FAILURE;
+        };
+        return tell(&corewire_sim::run_case(case, print));
+    }
     match options.seed {
-        Some(seed) => replay(seed, options.trace),
+        Some(seed) => tell(&corewire_sim::run(seed, print)),
         None => many(&options),
     }
 }
@@ -75,17 +98,18 @@ fn canary(options: &Options) -> ExitCode {
     code
 }
 
-fn replay(seed: u64, trace: bool) -> ExitCode {
-    let report = corewire_sim::run(seed, trace.then_some(say as fn(&str)));
+/// Says what one run was about, and what it came to.
+fn tell(report: &Report) -> ExitCode {
     say(&report.plan);
     say(&format!(
-        "seed {seed}: {} events, {} ms of virtual time, trace hash {:016x}",
+        "seed {}: {} events, {} ms of virtual time, trace hash {:016x}",
+        report.seed,
         report.notes,
         report.ns / 1_000_000,
         report.hash
     ));
     tell_ends(&report.ends);
-    tell_violation(&report)
+    tell_violation(report)
 }
 
 /// Says what was broken, with the last events and the way to have it again.
@@ -113,7 +137,10 @@ struct Sum {
     /// All hashes together, in any order.
     hash: u64,
     ends: BTreeMap<String, u64>,
+    /// The first seed that broke a rule.
     failed: Option<Report>,
+    /// All that did, with the rule and how it showed.
+    broken: BTreeMap<u64, Violation>,
 }
 
 impl Sum {
@@ -124,9 +151,40 @@ impl Sum {
         for (end, count) in &report.ends {
             *self.ends.entry(end.clone()).or_insert(0) += count;
         }
-        let earlier = self.failed.as_ref().is_none_or(|failed| report.seed < failed.seed);
-        if report.violation.is_some() && earlier {
+        let Some(violation) = &report.violation else { return };
+        self.broken.insert(report.seed, violation.clone());
+        self.keep_first(report);
+    }
+
+    fn keep_first(&mut self, report: Report) {
+        if self.failed.as_ref().is_none_or(|failed| report.seed < failed.seed) {
             self.failed = Some(report);
+        }
+    }
+
+    /// Adds what another thread has.
+    fn merge(&mut self, other: Self) {
+        self.seeds += other.seeds;
+        self.notes += other.notes;
+        self.hash = self.hash.wrapping_add(other.hash);
+        for (end, count) in other.ends {
+            *self.ends.entry(end).or_insert(0) += count;
+        }
+        self.broken.extend(other.broken);
+        if let Some(report) = other.failed {
+            self.keep_first(report);
+        }
+    }
+
+    /// Says which seeds broke which rule, and how many each of them.
+    fn tell_broken(&self) {
+        let mut rules = BTreeMap::new();
+        for (seed, violation) in &self.broken {
+            say(&format!("seed {seed} broke {}\n  how {}", violation.rule, violation.what));
+            *rules.entry(violation.rule).or_insert(0u64) += 1;
+        }
+        for (rule, count) in rules {
+            say(&format!("  {count:>9} seeds: {rule}"));
         }
     }
 }
@@ -150,7 +208,8 @@ fn many(options: &Options) -> ExitCode {
                         break;
                     }
                     let report = corewire_sim::run(seed, None);
-                    failed.fetch_or(report.violation.is_some(), Ordering::Relaxed);
+                    let stops = report.violation.is_some() && !options.keep_going;
+                    failed.fetch_or(stops, Ordering::Relaxed);
                     sum.add(report);
                 }
                 // The receiver outlives the threads.
@@ -160,21 +219,12 @@ fn many(options: &Options) -> ExitCode {
     });
     drop(sums);
     let mut all = Sum::default();
-    for sum in inbox.drain() {
-        all.seeds += sum.seeds;
-        all.notes += sum.notes;
-        all.hash = all.hash.wrapping_add(sum.hash);
-        for (end, count) in sum.ends {
-            *all.ends.entry(end).or_insert(0) += count;
-        }
-        let earliest =
-            |failed: &Report| all.failed.as_ref().is_none_or(|other| failed.seed < other.seed);
-        if sum.failed.as_ref().is_some_and(earliest) {
-            all.failed = sum.failed;
-        }
-    }
+    inbox.drain().for_each(|sum| all.merge(sum));
     let took = begun.elapsed().as_secs_f64();
     tell_ends(&all.ends);
+    if options.keep_going {
+        all.tell_broken();
+    }
     say(&format!(
         "{} seeds from {}: {} events ({} a seed), {took:.1} s, {:.0} seeds a second, hashes sum to {:016x}",
         all.seeds,

@@ -12,9 +12,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 
+use corewire_codec::SendBuffer;
 use corewire_engine::io::{Readiness, Token};
 
-use crate::core::{Core, Event};
+use crate::core::{Core, Event, Tamper};
 use crate::plan::{MS, SECOND};
 use crate::trace::Note;
 use state::{End, Listening, Phase, Ready, State, Tail, Wire, ends};
@@ -45,6 +46,15 @@ impl Net {
     pub(crate) fn has_news(&self, set: usize) -> bool {
         let state = self.state.borrow();
         !state.news[set].is_empty() || state.nudged[set]
+    }
+
+    /// Whether clients wait at a listener of this set.
+    pub(crate) fn is_waited_for(&self, set: usize) -> bool {
+        let state = self.state.borrow();
+        let waits = |listening: &Listening| {
+            listening.owner == set && listening.token.is_some() && !listening.waiting.is_empty()
+        };
+        state.listeners.iter().any(waits)
     }
 
     /// Bytes and connections that moved so far.
@@ -97,7 +107,11 @@ impl Net {
                 }
                 Some(Ready::End { wire, side }) => {
                     state.wires[wire].ends[side].news = false;
-                    news.extend(state.readiness(wire, side, self.core.plan.pipe));
+                    let ready = state.readiness(wire, side, self.core.plan.pipe);
+                    if ready.is_some_and(|ready| ready.writable || ready.hangup) {
+                        state.wires[wire].ends[side].knows_full = false;
+                    }
+                    news.extend(ready);
                 }
                 None => {}
             }
@@ -232,6 +246,7 @@ impl Net {
         let room = core.plan.pipe.saturating_sub(far.unacked);
         if room == 0 || phase == Phase::Connecting {
             near.blocked = true;
+            near.asked_in_vain |= std::mem::replace(&mut near.knows_full, true);
             core.note(Note::Blocked { wire, side });
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -250,6 +265,11 @@ impl Net {
         core.note(Note::Sent { wire, side, bytes: count });
         state.schedule(core, wire, 1 - side, latency);
         Ok(count)
+    }
+
+    /// Whether this end has ever asked again for room when it knew that there was none.
+    pub(crate) fn asked_in_vain(&self, wire: usize, side: usize) -> bool {
+        self.state.borrow().wires[wire].ends[side].asked_in_vain
     }
 
     pub(crate) fn shutdown_write(&self, wire: usize, side: usize) {
@@ -400,6 +420,31 @@ impl Net {
             _ => {
                 let to = core.dice.below(2);
                 state.cut(core, wire, to);
+            }
+        }
+    }
+
+    /// Somebody in the middle of the wire does this to what is on its way.
+    pub(crate) fn tamper(&self, wire: usize, to: usize, how: Tamper) {
+        let state = &mut *self.state.borrow_mut();
+        let Some(end) = state.wires.get_mut(wire).map(|line| &mut line.ends[to]) else { return };
+        match how {
+            Tamper::OtherCall => {
+                // The call's number stands in the second half of a frame without a body.
+                if let Some(at) = end.flight.len().checked_sub(8) {
+                    end.flight[at] ^= 0x40;
+                }
+            }
+            Tamper::Pings(count) => {
+                let mut frames = SendBuffer::new();
+                (0..count).for_each(|number| frames.ping(number.into()));
+                while !frames.is_empty() {
+                    let chunk = frames.first_chunk();
+                    let bytes = chunk.len();
+                    end.flight.extend(chunk);
+                    frames.advance(bytes);
+                }
+                state.schedule(&self.core, wire, to, 0);
             }
         }
     }

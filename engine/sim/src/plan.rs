@@ -32,6 +32,8 @@ pub(crate) struct Rates {
     pub(crate) mutate: u32,
     /// Accepting fails.
     pub(crate) accept: u32,
+    /// A client is gone when it is accepted.
+    pub(crate) abort: u32,
     /// A connection request is turned away or lost.
     pub(crate) connect: u32,
     /// A host is frozen after a turn.
@@ -86,8 +88,8 @@ pub(crate) struct Plan {
     pub(crate) turn: (u64, u64),
     /// Ready tasks and hosts are taken in any order, not in that of their readiness.
     pub(crate) shuffle: bool,
-    /// Hosts look at their busy connection before they ask for readiness.
-    pub(crate) spin: bool,
+    /// How often hosts look at their busy connection before they ask for readiness.
+    pub(crate) spin: u32,
     pub(crate) drains: u64,
     pub(crate) troubles: u64,
     pub(crate) freezes: u64,
@@ -149,7 +151,7 @@ impl Plan {
             latency: (dice.spread(1_000, MS), dice.spread(1_000, 50 * MS)),
             turn: (200, dice.spread(1_000, MS)),
             shuffle: dice.chance(500_000),
-            spin: dice.chance(300_000),
+            spin: if dice.chance(400_000) { 500_000 } else { 0 },
             drains: count(dice, trouble / 2 + 100_000, 4),
             troubles: count(dice, trouble, 6),
             freezes: count(dice, trouble / 2, 3),
@@ -190,7 +192,7 @@ impl Plan {
             latency: (MS, MS),
             turn: (1_000, 1_000),
             shuffle: false,
-            spin: false,
+            spin: 0,
             drains: 0,
             troubles: 0,
             freezes: 0,
@@ -264,7 +266,7 @@ fn budgets(dice: &Dice, limits: &Limits) -> Budgets {
         receive_bytes: dice.size(4096, 65_536),
         unsent_bytes_max: dice.size(64, 1 << 20),
         send_bytes_per_turn: dice.size(64, 1 << 20),
-        accepts_per_turn: dice.size(1, 64),
+        accepts_per_turn: if dice.chance(300_000) { 1 } else { dice.size(1, 64) },
         call_bytes: dice.size(1, 4096),
         connection_bytes_max: dice.size(1, 1 << 20),
         shard_bytes_max: limits.frame_bytes.get() as usize + dice.size(64, 1 << 20),
@@ -300,6 +302,7 @@ fn channel(dice: &Dice, limits: Limits, timeouts: Timeouts) -> ChannelConfig {
 }
 
 fn rates(dice: &Dice, trouble: u32) -> Rates {
+    let accept = rate(dice, trouble, 400_000);
     Rates {
         cut: rate(dice, trouble, 900_000),
         short_send: rate(dice, trouble, 500_000),
@@ -308,7 +311,9 @@ fn rates(dice: &Dice, trouble: u32) -> Rates {
         silence: rate(dice, trouble / 2, 10_000),
         slow: rate(dice, trouble, 300_000),
         mutate: rate(dice, SURE, 200_000),
-        accept: rate(dice, trouble, 400_000),
+        accept,
+        // Who waits for longer gives up more often.
+        abort: if dice.chance(500_000) { accept } else { rate(dice, trouble, 500_000) },
         connect: rate(dice, trouble, 300_000),
         freeze: rate(dice, trouble / 2, 10_000),
     }

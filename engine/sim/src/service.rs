@@ -131,6 +131,11 @@ impl Service {
         if !call.encoded {
             core.violated(Violated::Truth, || format!("call {} ran and was never sent", ask.id));
         }
+        if call.kept && !call.tainted {
+            core.violated(Violated::Truth, || {
+                format!("call {} ran, and nothing of it had left when its caller went", ask.id)
+            });
+        }
         if let State::Ended(end) = call.state
             && end.promises_not_run()
             && !call.tainted
@@ -181,7 +186,7 @@ impl Record {
         work.waker = Some(context.waker().clone());
         // A shard that spins looks at its timers only every fourth time.
         let late = work.deadline.is_some_and(|deadline| deadline <= now);
-        if late && !self.core.plan.spin {
+        if late && self.core.plan.spin == 0 {
             self.core.violated(Violated::Deadline, || {
                 format!("handler {} was polled after its deadline", self.number)
             });

@@ -20,7 +20,7 @@ use crate::trace::{Note, Violated};
 const STEPS_AT_ONCE_MAX: u32 = 20_000;
 
 /// Turns that say that they worked while nothing moved, in a row.
-const IDLE_TURNS_MAX: u32 = 2_000;
+const IDLE_TURNS_MAX: u32 = 64;
 
 /// Ids of the calls that are made when the trouble is over begin here.
 const PROBE_IDS: u64 = 1 << 32;
@@ -299,6 +299,7 @@ impl World {
             Event::Drain { host } => drain(&mut self.hosts[host], &core),
             Event::Restart { host } => self.hosts[host].start(&core, &self.net, &self.ledger),
             Event::Trouble => self.net.trouble(),
+            Event::Tamper { wire, to, how } => self.net.tamper(wire, to, how),
             Event::Freeze { host, ns } => self.hosts[host].busy_until = core.now() + ns,
             Event::Jump { ns } => core.clock.advance_to(core.now() + ns),
             Event::Hostile { peer } => self.hostile[peer].act(peer, &core, &self.net),
@@ -348,7 +349,7 @@ impl World {
         let core = Rc::clone(&self.core);
         let host = &mut self.hosts[number];
         let Some(shard) = &mut host.shard else { return };
-        let spins = core.plan.spin && core.dice.chance(500_000);
+        let spins = core.dice.chance(core.plan.spin);
         let worked = match shard.step(core.clock.instant(), spins) {
             Ok(worked) => worked,
             Err(error) => {
@@ -364,7 +365,9 @@ impl World {
         if core.fault(core.plan.rates.freeze) {
             host.busy_until += core.dice.spread(MS, 10 * SECOND);
         }
-        let moved = self.net.moved() + *self.ledger.steps.borrow();
+        // A turn may be spent on frames that came earlier, and of which nothing comes.
+        let unread = host.shard.as_ref().map_or(0, |shard| shard.census().unread);
+        let moved = (self.net.moved() + *self.ledger.steps.borrow(), unread);
         host.idle_turns = if worked && moved == host.moved { host.idle_turns + 1 } else { 0 };
         host.moved = moved;
         if host.idle_turns > IDLE_TURNS_MAX {

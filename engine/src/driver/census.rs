@@ -11,6 +11,7 @@ impl<I: Io> Driver<I> {
             server_connections: self.server_conns,
             run_queue: self.run.len(),
             timers: self.shared.timers.len(),
+            accepting: self.accept_after.is_none(),
             parked: self.shared.calls.has_parked(),
             held: (self.shared.holdings.bytes(), self.shared.holdings.calls()),
             ..Census::default()
@@ -22,6 +23,7 @@ impl<I: Io> Driver<I> {
                 }
                 Some(Conn::Client(conn)) => {
                     census.client_unread_max = census.client_unread_max.max(conn.unread());
+                    census.unread += conn.unread();
                 }
                 Some(Conn::Dial(_)) | None => {}
             }

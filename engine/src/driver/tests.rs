@@ -28,6 +28,8 @@ struct Fake {
     output: BytesMut,
     /// How many bytes the peer takes still, if it is slow.
     takes: Option<usize>,
+    /// How often it was asked to take something and took nothing.
+    refusals: usize,
     /// What was received and sent since the test looked, operation by operation.
     receives: Vec<usize>,
     sends: Vec<usize>,
@@ -38,6 +40,9 @@ struct Net {
     waiting: VecDeque<usize>,
     ends: Vec<Fake>,
 }
+
+/// The number of a client that is gone by the time it is accepted.
+const GONE: usize = usize::MAX;
 
 /// Sockets are numbers; what is sent finds room, unless the peer is slow.
 struct FakeIo(Rc<RefCell<Net>>);
@@ -53,7 +58,8 @@ impl Io for FakeIo {
     fn poll(&mut self, news: &mut Vec<Readiness>, _: Duration) -> io::Result<()> {
         for end in &mut self.0.borrow_mut().ends {
             if let Some(token) = end.token.filter(|_| std::mem::take(&mut end.news)) {
-                news.push(Readiness { token, readable: true, writable: true, hangup: false });
+                let writable = end.takes != Some(0);
+                news.push(Readiness { token, readable: true, writable, hangup: false });
             }
         }
         Ok(())
@@ -67,6 +73,9 @@ impl Io for FakeIo {
 
     fn accept(&mut self, (): &()) -> io::Result<(usize, Peer)> {
         let next = self.0.borrow_mut().waiting.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
+        if next == GONE {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         Ok((next, Peer::Unix))
     }
 
@@ -105,6 +114,7 @@ impl Io for FakeIo {
         let filled = from.chunks(&mut slices, end.takes.map_or(max, |takes| takes.min(max)));
         let count: usize = slices[..filled].iter().map(|slice| slice.len()).sum();
         if count == 0 {
+            end.refusals += 1;
             return Err(io::ErrorKind::WouldBlock.into());
         }
         end.takes = end.takes.map(|takes| takes - count);
@@ -322,4 +332,47 @@ fn small_calls_wait_for_those_before_them_on_one_connection() {
     let wanted: Vec<(u32, usize)> =
         (0..8).map(|call| (call, if call % 2 == 0 { BYTES } else { 64 })).collect();
     assert_eq!(replies, wanted);
+}
+
+/// A client that is gone by the time it is accepted uses up the turn's accepts. Others wait behind it, of whom
+/// the kernel has told: a shard that spins must not look at its busy connection alone, and then sleep.
+#[test]
+fn a_shard_that_spins_takes_who_waits_to_be_accepted() {
+    let mut bench = Bench::with(1, Budgets { accepts_per_turn: 1, ..Budgets::default() });
+    let waiting = {
+        let net = &mut *bench.net.borrow_mut();
+        net.ends.push(Fake::default());
+        net.waiting.extend([GONE, net.ends.len() - 1]);
+        net.ends.len() - 1
+    };
+    bench.driver.set_acceptable();
+    bench.call(0, 1, 64);
+    bench.turn();
+    assert!(bench.driver.hot.is_some(), "one connection was busy alone");
+    assert_eq!(bench.net.borrow().waiting, [waiting]);
+    for _ in 0..HOT_TRIES {
+        assert_eq!(bench.driver.try_hot(), None, "it has something else to do");
+    }
+    bench.turn();
+    assert!(bench.net.borrow().waiting.is_empty());
+}
+
+/// What comes while the socket is full is handled, and does not ask for room that the kernel will tell of.
+#[test]
+fn a_full_socket_is_not_asked_for_room_in_each_turn() {
+    let mut bench = Bench::new(1);
+    bench.net.borrow_mut().ends[0].takes = Some(0);
+    for call in 0..20 {
+        bench.call(0, call, 64);
+        bench.turn();
+    }
+    assert_eq!(bench.net.borrow().ends[0].refusals, 1);
+    assert_eq!(bench.reply(0), None);
+    {
+        let end = &mut bench.net.borrow_mut().ends[0];
+        (end.takes, end.news) = (None, true);
+    }
+    bench.turn();
+    let replies: Vec<(u32, usize)> = std::iter::from_fn(|| bench.reply(0)).collect();
+    assert_eq!(replies, (0..20).map(|call| (call, 64)).collect::<Vec<_>>());
 }

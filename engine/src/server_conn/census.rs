@@ -10,6 +10,7 @@ impl<S: 'static> ServerConn<S> {
         census.woken_max = census.woken_max.max(self.woken.len());
         census.unsent_max = census.unsent_max.max(self.send.len());
         census.unread_max = census.unread_max.max(self.recv.len());
+        census.unread += self.recv.len();
         census.held_max = census.held_max.max(self.proto.held_stream_bytes());
         census.one_way_max = census.one_way_max.max(self.proto.one_way_pending());
         census.streams.push(StreamCensus {

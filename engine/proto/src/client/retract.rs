@@ -104,6 +104,10 @@ impl<T> ClientConnection<T> {
         let Self { slots, taken_back, .. } = self;
         let nothing =
             || TakenBack { orders: Vec::new(), calls: Vec::new(), never_sent: Vec::new() };
+        #[cfg(feature = "canary")]
+        if crate::canary::is_planted(crate::canary::Bug::DeadRequest) {
+            return;
+        }
         let mut refund = 0u32;
         let taken = out.retract(|header| match header.kind {
             FrameKind::Request if header.flags & request_flags::ONE_WAY == 0 => {

@@ -34,6 +34,9 @@ pub(super) struct End {
     pub(super) news: bool,
     /// It was told that the other direction is full.
     pub(super) blocked: bool,
+    /// It was told so, and nothing of room since; and it asked again all the same.
+    pub(super) knows_full: bool,
+    pub(super) asked_in_vain: bool,
     /// Its owner ended its own direction, or closed it altogether.
     pub(super) finished: bool,
     pub(super) closed: bool,
@@ -54,6 +57,8 @@ impl End {
             watched: None,
             news: false,
             blocked: false,
+            knows_full: false,
+            asked_in_vain: false,
             finished: false,
             closed: false,
             error: None,
@@ -158,11 +163,12 @@ impl State {
     }
 
     /// Says of every end of a set that it is ready.
-    pub(super) fn nudge(&self, set: usize, news: &mut Vec<Readiness>) {
-        for line in self.wires.iter().filter(|line| line.phase == Phase::Open) {
-            for end in line.ends.iter().filter(|end| !end.closed) {
+    pub(super) fn nudge(&mut self, set: usize, news: &mut Vec<Readiness>) {
+        for line in self.wires.iter_mut().filter(|line| line.phase == Phase::Open) {
+            for end in line.ends.iter_mut().filter(|end| !end.closed) {
                 if let Some((_, token)) = end.watched.filter(|(owner, _)| *owner == set) {
                     let hangup = end.ended || end.broken;
+                    end.knows_full = false;
                     news.push(Readiness { token, readable: true, writable: true, hangup });
                 }
             }
