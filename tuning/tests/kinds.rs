@@ -435,6 +435,18 @@ fn cpusets_of_both_versions_confine() {
 }
 
 #[test]
+fn interrupts_beyond_the_cpuset_are_no_reason_to_panic() {
+    let mut machine = Machine::new("", 1, 8, 1, &[]);
+    machine.card(&Card {
+        serve: |_| ("7".to_owned(), 7),
+        ..card("eth0", "ice", "ice-eth0-TxRx-{}", 4)
+    });
+    machine.file("/proc/self/cgroup", "0::/").file("/sys/fs/cgroup/cpuset.cpus.effective", "0-1");
+    machine.file("/sys/devices/system/cpu/isolated", "0-1");
+    assert!(!report(&machine.archive).has("IRQ_PILE"));
+}
+
+#[test]
 fn a_very_large_machine_is_read_within_two_seconds() {
     let cpus = 512;
     let mut machine = Machine::new("", 8, 64, 1, &[]);

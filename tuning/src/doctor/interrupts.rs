@@ -101,7 +101,8 @@ fn pile(case: &mut Case<'_>, nic: &Nic) {
         return;
     };
     let all: usize = map.values().map(Vec::len).sum();
-    let mean = all.div_ceil(used_cores.len() + free.len());
+    // Interrupts may be served where this cpuset does not reach, and all CPUs that it reaches be kept quiet.
+    let mean = all.div_ceil((used_cores.len() + free.len()).max(1));
     if vectors.len() < 2 || free.is_empty() || vectors.len() <= mean {
         return;
     }
