@@ -13,12 +13,12 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::channel::{ChannelCore, ChannelState};
-use crate::config::Reply;
+use crate::config::{DEADLINE_TURNS, Reply};
 use crate::failure::CallFailure;
 use crate::io::{Io, Token};
 use crate::log_limit::Topic;
 use crate::stream::{StreamCell, StreamQueue};
-use crate::turn::{After, Ready, Received, Shared, stream_bytes_max};
+use crate::turn::{After, Ready, Received, Shared, Unacked, stream_bytes_max};
 
 /// A connection of a channel. Its state machine and send buffer live in the channel, where calls
 /// reach them; the socket and what was received live here.
@@ -37,6 +37,10 @@ pub(crate) struct ClientConn<S> {
     steady: bool,
     /// The earliest deadline when a timer was armed last.
     deadline: Option<Instant>,
+    /// What the server's side has not acknowledged of what was written.
+    unacked: Unacked,
+    /// How many turns in a row have put off the deadlines, because more had arrived than they read.
+    put_off: u8,
     /// How many of those who wait for a slot were woken by what this turn received.
     turns_given: usize,
 }
@@ -54,6 +58,8 @@ impl<S: 'static> ClientConn<S> {
             connect_by,
             steady: false,
             deadline: None,
+            unacked: Unacked::default(),
+            put_off: 0,
             turns_given: 0,
         }
     }
@@ -79,6 +85,8 @@ impl<S: 'static> ClientConn<S> {
             self.connected = true;
             self.up(shared);
         }
+        // Nobody is judged but by what has arrived until now.
+        ready.readable |= ready.due;
         let again = self.receive(shared, ready);
         let core = Rc::clone(&self.channel);
         let (more, failed) = {
@@ -92,6 +100,13 @@ impl<S: 'static> ClientConn<S> {
                 return (After::Drop, None);
             };
             if ready.due {
+                if again {
+                    proto.handle_unread();
+                }
+                // The socket takes nothing for a long while from which a slow reader takes all the time.
+                if proto.is_blocked() && self.unacked.falls(shared, &self.socket) {
+                    proto.handle_acknowledged(shared.now);
+                }
                 proto.handle_timeout(out, shared.now);
             }
             if is_unwanted && proto.in_flight() == 0 {
@@ -252,7 +267,12 @@ impl<S: 'static> ClientConn<S> {
             state.wake_expired(shared.now);
         }
         if ready.due {
-            expire(state, self.token, shared.now);
+            if again && self.put_off < DEADLINE_TURNS {
+                self.put_off += 1;
+            } else {
+                self.put_off = 0;
+                expire(state, self.token, shared.now);
+            }
         }
         again
     }

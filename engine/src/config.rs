@@ -94,6 +94,11 @@ use ranges::{
     BACKOFF_LONGEST, BACKOFF_MAX_LEAST, BACKOFF_MIN, BYTES_MAX, CONNECT_TIMEOUT, WAITING_MAX,
 };
 
+/// For how many turns in a row deadlines wait while what arrived is not read to its end: replies may be in
+/// it. A server that never stops sending does not put them off for longer.
+#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+pub(crate) const DEADLINE_TURNS: u8 = 64;
+
 /// A reply, whatever its status.
 #[derive(Clone, Debug)]
 pub struct Reply {

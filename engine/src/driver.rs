@@ -76,6 +76,8 @@ struct Entry<I: Io> {
     hangup: bool,
     /// A send met a full socket, and nothing was reported since.
     full: bool,
+    /// A receive that brings little proves nothing: the peer's end, or an urgent byte, may be behind it.
+    to_the_end: bool,
     /// The connection's earliest timer, and whether it is due.
     armed: Option<Instant>,
     due: bool,
@@ -299,6 +301,7 @@ impl<I: Io> Driver<I> {
                         entry.writable |= ready.writable;
                         entry.hangup |= ready.hangup;
                         entry.full &= !(ready.writable || ready.hangup);
+                        entry.to_the_end |= ready.hangup || ready.urgent;
                     }
                 }
             }
@@ -453,6 +456,7 @@ impl<I: Io> Driver<I> {
             writable: false,
             hangup: false,
             full: false,
+            to_the_end: false,
             armed: None,
             due: false,
             conn: Some(conn),
@@ -494,6 +498,7 @@ impl<I: Io> Driver<I> {
             writable: entry.writable,
             hangup: entry.hangup,
             full: entry.full,
+            to_the_end: entry.to_the_end,
             due: core::mem::take(&mut entry.due),
             received: false,
             since,

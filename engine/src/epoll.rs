@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use corewire_codec::SendBuffer;
 use rustix::event::{Timespec, epoll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrUnix,
     SocketFlags, SocketType, ipproto, sockopt,
@@ -23,6 +24,8 @@ use crate::io::{Io, Readiness, Token};
 
 /// Events taken from the kernel at once.
 const EVENTS_MAX: usize = 256;
+/// Asks a socket for the bytes that it has still to bring to its peer (`SIOCOUTQ`).
+const TIOCOUTQ: Opcode = 0x5411;
 /// Slices per gathered send.
 const SLICES_MAX: usize = 32;
 
@@ -49,6 +52,12 @@ impl Epoll {
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&set, doorbell, epoll::EventData::new_u64(Token::DOORBELL.0), flags)?;
         Ok(Self { set, events: Vec::with_capacity(EVENTS_MAX) })
+    }
+
+    fn wait(&mut self, wait: &Timespec) -> rustix::io::Result<()> {
+        self.events.clear();
+        let events = rustix::buffer::spare_capacity(&mut self.events);
+        epoll::wait(&self.set, events, Some(wait)).map(|_| ())
     }
 
     /// A second descriptor of the set, for whoever waits until something in it is ready.
@@ -81,11 +90,14 @@ impl Io for Epoll {
             tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: wait.subsec_nanos().into(),
         };
-        self.events.clear();
-        match epoll::wait(&self.set, rustix::buffer::spare_capacity(&mut self.events), Some(&wait))
-        {
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => return Ok(()),
+        match self.wait(&wait) {
+            // A process that was stopped goes on here, without news. What arrived meanwhile counts.
+            Err(rustix::io::Errno::INTR) => match self.wait(&Timespec { tv_sec: 0, tv_nsec: 0 }) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::INTR) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            },
+            Ok(()) => {}
             Err(error) => return Err(error.into()),
         }
         for event in &self.events {
@@ -96,6 +108,7 @@ impl Io for Epoll {
                 readable: flags.intersects(epoll::EventFlags::IN | hangup),
                 writable: flags.intersects(epoll::EventFlags::OUT | hangup),
                 hangup: flags.intersects(hangup),
+                urgent: flags.contains(epoll::EventFlags::PRI),
             });
         }
         Ok(())
@@ -170,6 +183,7 @@ impl Io for Epoll {
     fn watch(&mut self, socket: &Self::Socket, token: Token) -> io::Result<()> {
         let flags = epoll::EventFlags::IN
             | epoll::EventFlags::OUT
+            | epoll::EventFlags::PRI
             | epoll::EventFlags::RDHUP
             | epoll::EventFlags::ET;
         epoll::add(&self.set, socket, epoll::EventData::new_u64(token.0), flags)?;
@@ -207,6 +221,16 @@ impl Io for Epoll {
         let filled = from.chunks(&mut slices, max);
         let slices = slices.get(..filled).unwrap_or(&[]);
         Ok(rustix::net::sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags)?)
+    }
+
+    fn unacknowledged(&mut self, socket: &Self::Socket) -> Option<usize> {
+        type Queued = Getter<TIOCOUTQ, i32>;
+        // SAFETY: this request writes one `int` to where it is told, and nothing else, for every kind of
+        // descriptor that knows it.
+        let request = unsafe { Queued::new() };
+        // SAFETY: as above; for a descriptor that does not know the request it fails and writes nothing.
+        let queued = unsafe { ioctl(socket, request) };
+        usize::try_from(queued.ok()?).ok()
     }
 
     fn shutdown_write(&mut self, socket: &Self::Socket) {

@@ -55,6 +55,9 @@ pub struct Readiness {
     pub writable: bool,
     /// The peer closed, or the socket failed: receive until that shows.
     pub hangup: bool,
+    /// An urgent byte is among those that can be received. A receive stops in front of it, so one that
+    /// brings less than there was room for has not emptied the socket.
+    pub urgent: bool,
 }
 
 /// Non-blocking sockets with edge-triggered readiness.
@@ -139,6 +142,11 @@ pub trait Io: 'static {
     ///
     /// `WouldBlock` when it takes nothing; otherwise what the operating system says.
     fn send(&mut self, socket: &Self::Socket, from: &SendBuffer, max: usize) -> io::Result<usize>;
+
+    /// How many bytes were sent that the peer's side has not acknowledged: its kernel, for TCP, or its
+    /// owner. Bytes may be counted with what the system needs to keep them, so that only its change means
+    /// anything. `None` if the socket cannot tell.
+    fn unacknowledged(&mut self, socket: &Self::Socket) -> Option<usize>;
 
     /// Says that nothing more will be sent.
     fn shutdown_write(&mut self, socket: &Self::Socket);

@@ -3,6 +3,7 @@
 mod begin;
 #[cfg(feature = "sim")]
 mod census;
+mod finish;
 mod strain;
 
 use corewire_codec::{RecvBuffer, RequestHead, SendBuffer, Status, request_flags};
@@ -111,10 +112,12 @@ impl<S: 'static> ServerConn<S> {
             self.proto.handle_pause();
         }
         if ready.due {
-            self.handle_timeout(shared);
+            // The client is judged below, by what has arrived until now.
+            ready.readable = true;
+            self.expire_calls(shared);
         }
-        // A timeout may have ended the connection: then its handlers must not go on, and nothing may
-        // follow the last go-away.
+        // The drain's deadline may have ended the connection: then its handlers must not go on, and nothing
+        // may follow the last go-away.
         if self.proto.close_reason().is_none() {
             self.poll_woken(shared);
         }
@@ -128,12 +131,18 @@ impl<S: 'static> ServerConn<S> {
         if self.streams.is_some() {
             self.serve_streams(shared);
         }
+        if ready.due {
+            self.judge(shared, again);
+        }
         let more = self.flush(shared, ready);
         self.settle_account(shared);
         if self.send.is_empty() {
             core::mem::swap(&mut self.send, &mut shared.send);
             // What comes back may have memory of the time when another connection was slow.
             self.send.shrink();
+        }
+        if self.proto.is_half_closed() {
+            self.finish(shared);
         }
         let finish_by = self.finish_by(shared);
         if let Some(reason) = self.proto.close_reason() {
@@ -179,8 +188,24 @@ impl<S: 'static> ServerConn<S> {
         Some(by)
     }
 
-    fn handle_timeout<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
+    /// Does what its time has come for, now that what arrived was read. If it was not read to its end, the
+    /// client is not judged by what it owes.
+    #[cold]
+    fn judge<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, unread: bool) {
+        if unread {
+            self.proto.handle_unread();
+        }
+        // A socket takes nothing for a long while from which a slow reader takes something all the time.
+        if self.proto.is_blocked()
+            && self.strain.get_or_insert_default().unacked.falls(shared, &self.socket)
+        {
+            self.proto.handle_acknowledged(shared.now);
+        }
         self.proto.handle_timeout(&mut self.send, shared.now);
+    }
+
+    #[cold]
+    fn expire_calls<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
         while let Some((_, parked)) = self.proto.poll_expired(&mut self.send, shared.now) {
             self.end_call(shared, parked, Ended::Dropped);
         }
@@ -297,7 +322,7 @@ impl<S: 'static> ServerConn<S> {
                 }
                 Received::Nothing => return false,
                 Received::End => {
-                    self.proto.handle_eof();
+                    self.handle_end(shared, buffer);
                     return false;
                 }
                 Received::Failed(kind) => {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::backoff::random_seed;
-use crate::config::Reply;
+use crate::config::{DEADLINE_TURNS, Reply};
 use crate::failure::{CallFailure, NotSent, check_metadata};
 use crate::transport::Outcome;
 
@@ -261,9 +261,28 @@ impl<T> Session<T> {
         }
     }
 
-    /// Does what its time has come for.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, events: &mut impl Events<T>) {
+    /// Whether something is due.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_late(&self, now: Instant) -> bool {
+        self.proto.poll_timeout().is_some_and(|at| at <= now)
+    }
+
+    /// Whether something waits that the socket did not take.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.proto.is_blocked()
+    }
+
+    /// Does what its time has come for. What arrived must have been read before; `unread` says in how many
+    /// turns in a row that was not so. Replies may be in what was not read, and what the server owes.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, unread: u8, events: &mut impl Events<T>) {
+        if unread > 0 {
+            self.proto.handle_unread();
+        }
         self.proto.handle_timeout(&mut self.out, now);
+        if (1..DEADLINE_TURNS).contains(&unread) {
+            return;
+        }
         self.expire(now, events);
     }
 

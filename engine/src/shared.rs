@@ -367,6 +367,8 @@ impl Waiting {
 
 /// How long after its deadline a thread waits for the driver to say that it has passed.
 const GRACE: Duration = Duration::from_millis(100);
+/// And how long one that comes to see so much later than that.
+const GRACE_LATE: Duration = Duration::from_secs(1);
 
 impl<E> Pending for SharedCall<E>
 where
@@ -380,7 +382,13 @@ where
         }
         let waiting = self.stage.begin()?;
         let until = waiting.deadline.and_then(|deadline| deadline.checked_add(GRACE));
-        let outcome = block_on(poll_fn(|context| waiting.poll(context)), until);
+        let mut outcome = block_on(poll_fn(|context| waiting.poll(context)), until);
+        let late = until.map(|until| Instant::now().saturating_duration_since(until));
+        if outcome.is_none() && late > Some(GRACE) {
+            // The whole process was away. The driver is to see what has arrived meanwhile.
+            let until = Instant::now().checked_add(GRACE_LATE);
+            outcome = block_on(poll_fn(|context| waiting.poll(context)), until);
+        }
         outcome.unwrap_or(Err(CallFailure::DeadlineExceeded { sent: true }))
     }
 

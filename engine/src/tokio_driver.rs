@@ -34,6 +34,7 @@ use crate::session::{RECEIVE_BYTES, SEND_BYTES_MAX, SLICES_MAX, Session};
 use crate::shared::{Command, Completion, SharedChannel};
 
 mod ending;
+mod late;
 
 /// How long a connection that takes nothing more may go on to bring something: what the server said
 /// before it left tells which calls it has not run.
@@ -76,6 +77,7 @@ impl SharedChannel {
             is_closed: false,
             closing: Vec::new(),
             timer: None,
+            unread: 0,
             connection: Arc::new(config.connection),
             config,
         };
@@ -202,6 +204,8 @@ struct Driver {
     /// Those who wait until the connections are gone.
     closing: Vec<Hold>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// In how many turns in a row more may have arrived than was read.
+    unread: u8,
 }
 
 impl Driver {
@@ -233,7 +237,8 @@ impl Driver {
             if self.is_retired && matches!(self.link, Link::Down { .. }) {
                 return Poll::Ready(());
             }
-            if self.poll_timer(context).is_pending() {
+            // What is due waits until what arrived is read, for which this task was woken already.
+            if self.unread > 0 || self.poll_timer(context).is_pending() {
                 return Poll::Pending;
             }
         }
@@ -370,6 +375,7 @@ impl Driver {
 
     /// Connects or receives; answers whether there may be more to do.
     fn poll_link(&mut self, context: &mut Context<'_>, now: Instant) -> bool {
+        let unread = core::mem::take(&mut self.unread);
         match &mut self.link {
             Link::Down { .. } => false,
             Link::Connecting(connecting) => match connecting.as_mut().poll(context) {
@@ -386,18 +392,20 @@ impl Driver {
                 }
             },
             Link::Up { .. } => {
-                self.receive(context, now);
+                self.receive(context, now, unread);
                 false
             }
         }
     }
 
-    fn receive(&mut self, context: &mut Context<'_>, now: Instant) {
+    /// Receives, and does what is due. The turns before this one have left something unread.
+    fn receive(&mut self, context: &mut Context<'_>, now: Instant, turns: u8) {
         let Link::Up { stream, session } = &mut self.link else { return };
         let mut events = Deliver { calls: &mut self.calls, streams: &mut self.streams };
         for round in 0.. {
             if round == RECEIVES_PER_POLL {
                 context.waker().wake_by_ref();
+                self.unread = turns.saturating_add(1);
                 break;
             }
             let ready = match stream.poll_read_ready(context) {
@@ -416,7 +424,12 @@ impl Driver {
                 break;
             }
         }
-        session.handle_timeout(now, &mut events);
+        let is_late = self.unread == 0 && session.is_late(now);
+        if is_late && !late::look(stream, session, &mut events, now) {
+            context.waker().wake_by_ref();
+            self.unread = turns.saturating_add(1);
+        }
+        session.handle_timeout(now, self.unread, &mut events);
         // Once for all that this turn brought.
         self.streams.wake_readers();
     }

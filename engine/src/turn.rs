@@ -129,10 +129,10 @@ impl<I: Io> Shared<I> {
         let room = self.recv.make_room(buffer);
         self.counters.receives.add(1);
         let outcome = self.io.recv(socket, buffer.storage(0), room);
-        // A receive that did not fill its buffer has emptied the socket, unless the peer's end is
-        // behind it.
+        // A receive that did not fill its buffer has emptied the socket, unless the peer's end or an
+        // urgent byte is behind it.
         ready.readable =
-            matches!(outcome, Ok(count) if count > 0 && (count == room || ready.hangup));
+            matches!(outcome, Ok(count) if count > 0 && (count == room || ready.to_the_end));
         match outcome {
             Ok(0) => Received::End,
             Ok(count) => {
@@ -193,6 +193,18 @@ impl<I: Io> Shared<I> {
     }
 }
 
+/// Bytes that were sent and not acknowledged by the peer's side, when the socket was asked last.
+#[derive(Debug, Default)]
+pub(crate) struct Unacked(Option<usize>);
+
+impl Unacked {
+    /// Whether there are fewer than at the last look. What was sent in between is progress of its own.
+    pub(crate) fn falls<I: Io>(&mut self, shared: &mut Shared<I>, socket: &I::Socket) -> bool {
+        let before = core::mem::replace(&mut self.0, shared.io.unacknowledged(socket));
+        before.zip(self.0).is_some_and(|(before, now)| now < before)
+    }
+}
+
 /// What a connection wants after its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum After {
@@ -212,6 +224,8 @@ pub(crate) struct Ready {
     pub(crate) hangup: bool,
     /// The socket took nothing more, and has not said since that it does.
     pub(crate) full: bool,
+    /// Receive until nothing is there: a short receive does not say so.
+    pub(crate) to_the_end: bool,
     pub(crate) due: bool,
     /// Set by the turn: something was received.
     pub(crate) received: bool,

@@ -481,6 +481,24 @@ impl<T> ClientConnection<T> {
         self.link.handle_rest(recv, &self.config.timeouts, now);
     }
 
+    /// More arrived than was read. The next [`handle_timeout`](Self::handle_timeout) does not judge by what
+    /// the server owes: it may be in that.
+    pub fn handle_unread(&mut self) {
+        self.link.handle_unread();
+    }
+
+    /// Whether something waits to be written that the socket does not take.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.link.is_blocked()
+    }
+
+    /// The server's side has acknowledged bytes that were written before: it takes something, though not
+    /// enough yet for the socket to take more.
+    pub fn handle_acknowledged(&mut self, now: Instant) {
+        self.link.handle_acknowledged(now);
+    }
+
     /// Tells how a write went: whether bytes left, and whether some are left over.
     #[inline]
     pub fn handle_write(&mut self, progress: bool, blocked: bool, now: Instant) {
@@ -540,6 +558,7 @@ impl<T> ClientConnection<T> {
                 // It may have been answered since the scan, or taken back.
                 if self.deadline(call).is_some_and(|deadline| deadline <= now) {
                     let work = self.cancel(call, CancelReason::Deadline, out);
+                    self.link.handle_doubt(&self.config.timeouts, out, now);
                     return work.map(|work| Expired { work, sent: true });
                 }
             }

@@ -14,17 +14,38 @@ const PONGS_MAX: u8 = 16;
 /// How long the peer may take nothing until the requests that wait are told anew how much time is left.
 const STALL: Duration = Duration::from_millis(1);
 
+/// What is awaited from the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    Hello,
+    Frames,
+    /// It has ended its sending side.
+    Nothing,
+}
+
+/// How much of a peer's time passes between two looks at the connection, at most. Who looks later was
+/// away: stopped, or kept by a handler. What the peer did meanwhile could not be seen.
+const GLANCE_MAX: Duration = Duration::from_secs(1);
+const GLANCE_MIN: Duration = Duration::from_millis(1);
+
 /// The clocks of one connection. Each is `None` while nothing of its kind is awaited.
+///
+/// The clocks that run against the peer (`whole_by`, `ping`, `blocked`) are looked at every
+/// [`glance`] while one of them runs, so that an absence of this side shows, however long the
+/// time-outs are.
 #[derive(Debug)]
 pub(crate) struct Link {
+    /// When the clocks were looked at last, or the first of those that run began.
+    looked: Instant,
+    /// More arrived than was read: what the peer owes may be in it.
+    unread: bool,
     /// When the last byte came.
     heard: Instant,
     /// When the connection last did something other than ping.
     active: Instant,
     /// A call ended since the last time that was told: idleness begins at the next one.
     call_ended: bool,
-    /// Whether the peer's hello came.
-    said_hello: bool,
+    awaited: Awaited,
     /// Whether the connection reached its age; `age_by` is then the end of its grace.
     aged: bool,
     /// Pings that were answered since everything was last written.
@@ -32,9 +53,10 @@ pub(crate) struct Link {
     /// By how many ms this connection pings earlier than others.
     ping_lead_ms: u32,
     /// Until the hello came: it must be there by then. Afterwards: the frame whose first bytes are
-    /// here must be whole by then.
+    /// here must be whole by then. At the end: what is answered later is not waited for.
     whole_by: Option<Instant>,
-    /// When the ping was sent that waits for its pong; its value is `pings`.
+    /// Since when the ping waits for its pong; its value is `pings`. One that was sent early has some
+    /// more time: then this lies ahead.
     ping: Option<Instant>,
     pings: u32,
     /// Since when the peer takes nothing.
@@ -59,10 +81,12 @@ impl Link {
     pub(crate) fn new(timeouts: &Timeouts, random: u64, now: Instant) -> Self {
         let ping_lead = lead(timeouts.ping_after, timeouts.jitter_percent, random);
         Self {
+            looked: now,
+            unread: false,
             heard: now,
             active: now,
             call_ended: false,
-            said_hello: false,
+            awaited: Awaited::Hello,
             aged: false,
             pongs: 0,
             ping_lead_ms: u32::try_from(ping_lead.as_millis()).unwrap_or(u32::MAX),
@@ -91,7 +115,7 @@ impl Link {
 
     /// The peer's hello came. What is behind it starts a clock of its own.
     pub(crate) fn handle_hello(&mut self, now: Instant) {
-        self.said_hello = true;
+        self.awaited = Awaited::Frames;
         self.whole_by = None;
         self.heard = now;
         self.active = now;
@@ -131,17 +155,33 @@ impl Link {
             self.heard = now;
         }
         // Until the hello is there its own clock runs, whatever part of it came.
-        if self.said_hello {
-            self.whole_by = match recv.is_empty() {
-                true => None,
-                false => self.whole_by.or_else(|| now.checked_add(timeouts.frame)),
-            };
+        if self.awaited == Awaited::Frames {
+            if recv.is_empty() {
+                self.whole_by = None;
+            } else if self.whole_by.is_none() {
+                self.begin_clock(now);
+                self.whole_by = now.checked_add(timeouts.frame);
+            }
         }
+    }
+
+    /// A clock begins to run against the peer. If others run, the time of the last look is theirs.
+    #[inline]
+    fn begin_clock(&mut self, now: Instant) {
+        if self.is_quiet() {
+            self.looked = now;
+        }
+    }
+
+    /// More arrived than was read. The next [`handle_timeout`](Self::handle_timeout) leaves the clocks
+    /// alone that what is unread may stop.
+    pub(crate) fn handle_unread(&mut self) {
+        self.unread = true;
     }
 
     /// Nothing is read for a while, so a frame that is not whole may be here and not known to be.
     pub(crate) fn handle_pause(&mut self) {
-        if self.said_hello {
+        if self.awaited == Awaited::Frames {
             self.whole_by = None;
         }
     }
@@ -169,7 +209,67 @@ impl Link {
     /// Whether no clock runs but those that every sign of life moves later.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
-        self.said_hello && self.whole_by.is_none() && self.blocked.is_none() && self.ping.is_none()
+        self.awaited == Awaited::Frames
+            && self.whole_by.is_none()
+            && self.blocked.is_none()
+            && self.ping.is_none()
+    }
+
+    /// The peer has ended its sending side: nothing that it owes can come any more. It is to be answered
+    /// within the write timeout.
+    pub(crate) fn handle_finish(&mut self, timeouts: &Timeouts, now: Instant) {
+        self.begin_clock(now);
+        self.awaited = Awaited::Nothing;
+        self.ping = None;
+        self.whole_by = now.checked_add(timeouts.write);
+    }
+
+    #[inline]
+    pub(crate) fn is_half_closed(&self) -> bool {
+        self.awaited == Awaited::Nothing
+    }
+
+    /// Sends a ping that cannot be answered: a transport whose other end is gone says so then.
+    pub(crate) fn probe(&mut self, out: &mut SendBuffer) {
+        self.pings = self.pings.wrapping_add(1);
+        out.ping(u64::from(self.pings));
+    }
+
+    /// Whether the time after the end of the peer's side is over, just now.
+    pub(crate) fn poll_finish(&mut self, now: Instant) -> bool {
+        let over = self.is_half_closed() && self.whole_by.is_some_and(|by| by <= now);
+        if over {
+            self.whole_by = None;
+        }
+        over
+    }
+
+    /// A call was not answered in time. If nothing at all is heard, the peer may be gone: it is asked now,
+    /// and has half as long to answer as it would have to break its silence.
+    pub(crate) fn handle_doubt(&mut self, timeouts: &Timeouts, out: &mut SendBuffer, now: Instant) {
+        let silent = now.saturating_duration_since(self.heard) >= GLANCE_MAX;
+        let asks = silent && self.awaited == Awaited::Frames && self.ping.is_none();
+        if !asks || self.blocked.is_some() {
+            return;
+        }
+        let usual = self.heard.checked_add(timeouts.ping_after).unwrap_or(now);
+        let most = now.checked_add(timeouts.ping_after.saturating_sub(timeouts.ping) / 2);
+        self.begin_clock(now);
+        self.probe(out);
+        self.ping = Some(most.map_or(now, |most| most.min(usual.max(now))));
+    }
+
+    /// Whether something waits that the socket did not take.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked.is_some()
+    }
+
+    /// The peer's side has taken something of what the socket had taken before. That is progress, too.
+    pub(crate) fn handle_acknowledged(&mut self, now: Instant) {
+        if self.blocked.is_some() {
+            self.blocked = Some(now);
+            self.heard = now;
+        }
     }
 
     /// What was written, and whether something is left. Progress restarts the clock.
@@ -180,6 +280,7 @@ impl Link {
             self.blocked = None;
             self.pongs = 0;
         } else if progress || self.blocked.is_none() {
+            self.begin_clock(now);
             self.blocked = Some(now);
             // Its silence counts from when it has caught up.
             self.heard = now;
@@ -200,7 +301,10 @@ impl Link {
 
     /// When the connection has been idle for too long.
     fn idle_by(&self, timeouts: &Timeouts, busy: bool) -> Option<Instant> {
-        timeouts.idle.filter(|_| !busy).and_then(|idle| self.active.checked_add(idle))
+        timeouts
+            .idle
+            .filter(|_| !busy && self.awaited != Awaited::Nothing)
+            .and_then(|idle| self.active.checked_add(idle))
     }
 
     /// When the peer has taken nothing for too long.
@@ -211,12 +315,12 @@ impl Link {
     /// When to ping, or when the answer to a ping must be here. Nobody is pinged before its hello.
     fn ping_by(&self, timeouts: &Timeouts) -> Option<Instant> {
         // A peer that is busy taking what waits for it cannot answer yet; the write timeout watches.
-        if self.blocked.is_some() {
+        if self.blocked.is_some() || self.awaited == Awaited::Nothing {
             return None;
         }
         match self.ping {
             Some(sent) => sent.checked_add(timeouts.ping),
-            None if self.said_hello => {
+            None if self.awaited == Awaited::Frames => {
                 let lead = Duration::from_millis(u64::from(self.ping_lead_ms));
                 self.heard.checked_add(timeouts.ping_after).and_then(|by| by.checked_sub(lead))
             }
@@ -227,12 +331,62 @@ impl Link {
     /// The next time at which [`handle_timeout`](Self::handle_timeout) has something to do. A time
     /// past what the clock can say is never.
     pub(crate) fn poll_timeout(&self, timeouts: &Timeouts, busy: bool) -> Option<Instant> {
-        let idle_by = self.idle_by(timeouts, busy);
+        let glance = glance(timeouts);
+        // A look ahead of the end of idleness tells this side's absence from the peer's.
+        let idle_by = self
+            .idle_by(timeouts, busy)
+            .map(|by| by.checked_sub(glance).filter(|look| *look > self.looked).unwrap_or(by));
         let (write_by, ping_by) = (self.write_by(timeouts), self.ping_by(timeouts));
-        [self.whole_by, idle_by, write_by, ping_by, self.age_by].into_iter().flatten().min()
+        let first = [self.whole_by, idle_by, write_by, ping_by, self.age_by];
+        let first = first.into_iter().flatten().min()?;
+        if self.is_quiet() {
+            return Some(first);
+        }
+        let look = self.looked.checked_add(glance);
+        Some(look.map_or(first, |look| look.min(first)))
     }
 
-    /// Sends a ping when it is time, or answers the rule by which the connection must end.
+    /// This side has just looked at the connection. If it was away since the last look, the peer's time
+    /// stood still meanwhile.
+    fn handle_look(&mut self, timeouts: &Timeouts, busy: bool, now: Instant) {
+        let gap = now.saturating_duration_since(self.looked);
+        self.looked = now;
+        let glance = glance(timeouts);
+        if gap <= 2 * glance {
+            return;
+        }
+        if !self.is_quiet() {
+            self.handle_away(gap - glance, timeouts, now);
+        }
+        // Who was idle meanwhile, or was answered late by a handler that kept the thread, may still call.
+        if let Some(idle) = timeouts.idle
+            && self.idle_by(timeouts, busy).is_some_and(|by| by <= now)
+        {
+            self.active = (now + glance).checked_sub(idle).unwrap_or(now);
+        }
+    }
+
+    /// Gives the peer the time that this side was away.
+    #[cold]
+    fn handle_away(&mut self, by: Duration, timeouts: &Timeouts, now: Instant) {
+        // A clock that began meanwhile, when this side read what had come, has its whole time.
+        let shift = |since: Option<Instant>| {
+            let since = since?;
+            Some(since.checked_add(by).unwrap_or(now).min(now.max(since)))
+        };
+        (self.ping, self.blocked) = (shift(self.ping), shift(self.blocked));
+        let whole = match self.awaited {
+            Awaited::Hello => timeouts.hello,
+            Awaited::Frames => timeouts.frame,
+            Awaited::Nothing => timeouts.write,
+        };
+        let most = now.checked_add(whole);
+        self.whole_by =
+            self.whole_by.and_then(|at| [at.checked_add(by), most].into_iter().flatten().min());
+    }
+
+    /// Sends a ping when it is time, or answers the rule by which the connection must end. What arrived
+    /// must have been read before, or be [said](Self::handle_unread) to be unread.
     pub(crate) fn handle_timeout(
         &mut self,
         timeouts: &Timeouts,
@@ -241,18 +395,23 @@ impl Link {
         now: Instant,
     ) -> Result<Due, Rule> {
         self.handle_now(now);
+        self.handle_look(timeouts, busy, now);
         let over = |by: Option<Instant>| by.is_some_and(|by| by <= now);
-        if over(self.whole_by) {
-            return Err(if self.said_hello { Rule::FrameTimeout } else { Rule::HelloTimeout });
-        }
         if over(self.write_by(timeouts)) {
             return Err(Rule::WriteTimeout);
         }
-        if over(self.idle_by(timeouts, busy)) {
-            return Err(Rule::IdleTimeout);
-        }
-        if over(self.ping_by(timeouts)) {
-            self.handle_silence(out, now)?;
+        if !core::mem::take(&mut self.unread) {
+            match self.awaited {
+                Awaited::Hello if over(self.whole_by) => return Err(Rule::HelloTimeout),
+                Awaited::Frames if over(self.whole_by) => return Err(Rule::FrameTimeout),
+                Awaited::Hello | Awaited::Frames | Awaited::Nothing => {}
+            }
+            if over(self.idle_by(timeouts, busy)) {
+                return Err(Rule::IdleTimeout);
+            }
+            if over(self.ping_by(timeouts)) {
+                self.handle_silence(out, now)?;
+            }
         }
         if !over(self.age_by) {
             return Ok(Due::Nothing);
@@ -272,11 +431,17 @@ impl Link {
             Some(sent) if self.heard > sent => self.ping = Some(self.heard),
             Some(_) => return Err(Rule::PingTimeout),
             None => {
-                self.pings = self.pings.wrapping_add(1);
+                self.probe(out);
                 self.ping = Some(now);
-                out.ping(u64::from(self.pings));
             }
         }
         Ok(())
     }
+}
+
+/// How often the clocks are looked at that run against the peer.
+fn glance(timeouts: &Timeouts) -> Duration {
+    let Timeouts { hello, frame, ping, write, .. } = *timeouts;
+    let shortest = hello.min(frame).min(ping).min(write);
+    (shortest / 4).clamp(GLANCE_MIN, GLANCE_MAX)
 }

@@ -1,5 +1,6 @@
 //! The server's side of a connection.
 
+mod finish;
 mod hello;
 mod one_way;
 mod streams;
@@ -367,15 +368,9 @@ impl<T> ServerConnection<T> {
     }
 
     fn handle_cancel<'a>(&mut self, call: u32, out: &mut SendBuffer) -> ServerInput<'a, T> {
-        self.cancel_stream(call);
         // The reply may have crossed the cancel, so an unknown call is nobody's fault.
-        match self.in_flight.remove(call) {
-            Some(work) => {
-                self.link.handle_call_end();
-                let status = Status::cancelled("the caller cancelled the call");
-                out.status(&ReplyHead::ok(call), &status, self.peer_frame_bytes_max);
-                ServerInput::Cancelled { call, work }
-            }
+        match self.cancel(call, "the caller cancelled the call", out) {
+            Some(work) => ServerInput::Cancelled { call, work },
             None => ServerInput::Handled,
         }
     }
@@ -419,16 +414,13 @@ impl<T> ServerConnection<T> {
         self.link.handle_pause();
     }
 
-    /// The client closed its sending side: it has gone, and its calls with it.
-    pub fn handle_eof(&mut self) {
-        let drained = self.is_draining() && self.is_idle() || self.is_left();
-        self.close(if drained { CloseReason::Drained } else { CloseReason::PeerLeft });
-    }
-
     /// The transport failed. After a client's go-away, when everything is answered, that is no fault: who
     /// closes with something unread, a ping say, resets the connection. Nor is it one before the hello:
     /// whoever looks whether a port is open connects and resets.
     pub fn handle_error(&mut self, error: impl Into<TransportError>) {
+        if self.is_half_closed() {
+            return self.end();
+        }
         self.close(match self.phase {
             Phase::Hello => CloseReason::PeerLeft,
             _ if self.is_left() => CloseReason::Drained,
@@ -447,6 +439,24 @@ impl<T> ServerConnection<T> {
     #[inline]
     pub fn is_finished(&self) -> bool {
         self.client_leaves && self.is_idle()
+    }
+
+    /// More arrived than was read. The next [`handle_timeout`](Self::handle_timeout) does not judge by what
+    /// the client owes: it may be in that.
+    pub fn handle_unread(&mut self) {
+        self.link.handle_unread();
+    }
+
+    /// Whether something waits to be written that the socket does not take.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.link.is_blocked()
+    }
+
+    /// The client's side has acknowledged bytes that were written before: it takes something, though not
+    /// enough yet for the socket to take more.
+    pub fn handle_acknowledged(&mut self, now: Instant) {
+        self.link.handle_acknowledged(now);
     }
 
     /// Tells how a write went: whether bytes left, and whether some are left over.

@@ -269,6 +269,13 @@ impl StreamTable {
         }
     }
 
+    /// The calls whose peer is still to send messages that somebody waits for.
+    pub(crate) fn delivering(&self) -> Vec<u32> {
+        let streams = self.slots.iter().flatten();
+        let open = streams.filter(|it| !it.over && it.receiving == Receiving::Delivering);
+        open.map(|stream| stream.call).collect()
+    }
+
     /// The peer sends no more; answers whether its messages were still wanted.
     ///
     /// # Errors

@@ -3,9 +3,11 @@
 #![allow(clippy::disallowed_methods, reason = "a virtual clock must begin somewhere")]
 
 mod age;
+mod away;
 mod calls;
 mod credit;
 mod drain;
+mod finish;
 mod flow;
 mod hello;
 mod misbehaviour;

@@ -79,7 +79,13 @@ impl Io for SimIo {
     fn poll(&mut self, news: &mut Vec<Readiness>, _: Duration) -> io::Result<()> {
         if corewire_engine::sim::is_rung(&self.doorbell) {
             let token = Token::DOORBELL;
-            news.push(Readiness { token, readable: true, writable: false, hangup: false });
+            news.push(Readiness {
+                token,
+                readable: true,
+                writable: false,
+                hangup: false,
+                urgent: false,
+            });
         }
         self.net.poll(self.set, news);
         Ok(())
@@ -123,7 +129,7 @@ impl Io for SimIo {
     }
 
     fn connected(&mut self, socket: &SimSocket) -> io::Result<()> {
-        self.net.connected(socket.wire)
+        self.net.connected(socket.wire, socket.side)
     }
 
     fn watch(&mut self, socket: &SimSocket, token: Token) -> io::Result<()> {
@@ -162,6 +168,10 @@ impl Io for SimIo {
             });
         }
         sent
+    }
+
+    fn unacknowledged(&mut self, socket: &SimSocket) -> Option<usize> {
+        Some(self.net.unacknowledged(socket.wire, socket.side))
     }
 
     fn shutdown_write(&mut self, socket: &SimSocket) {

@@ -103,7 +103,13 @@ impl Net {
                     listening.news = false;
                     let Some(token) = listening.token else { continue };
                     let readable = !listening.waiting.is_empty();
-                    news.push(Readiness { token, readable, writable: false, hangup: false });
+                    news.push(Readiness {
+                        token,
+                        readable,
+                        writable: false,
+                        hangup: false,
+                        urgent: false,
+                    });
                 }
                 Some(Ready::End { wire, side }) => {
                     state.wires[wire].ends[side].news = false;
@@ -142,8 +148,8 @@ impl Net {
         wire
     }
 
-    pub(crate) fn connected(&self, wire: usize) -> io::Result<()> {
-        let error = self.state.borrow_mut().wires[wire].ends[0].error.take();
+    pub(crate) fn connected(&self, wire: usize, side: usize) -> io::Result<()> {
+        let error = self.state.borrow_mut().wires[wire].ends[side].error.take();
         error.map_or(Ok(()), |kind| Err(kind.into()))
     }
 
@@ -270,6 +276,11 @@ impl Net {
     /// Whether this end has ever asked again for room when it knew that there was none.
     pub(crate) fn asked_in_vain(&self, wire: usize, side: usize) -> bool {
         self.state.borrow().wires[wire].ends[side].asked_in_vain
+    }
+
+    /// Bytes that the other end has not heard to be taken.
+    pub(crate) fn unacknowledged(&self, wire: usize, side: usize) -> usize {
+        self.state.borrow().wires[wire].ends[1 - side].unacked
     }
 
     pub(crate) fn shutdown_write(&self, wire: usize, side: usize) {

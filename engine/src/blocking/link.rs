@@ -133,11 +133,13 @@ pub(super) struct Link {
     /// `None` before the first is set.
     read_timeout: Option<Option<Duration>>,
     write_timeout: Option<Duration>,
+    /// How many looks in a row have not taken in everything.
+    unread: u8,
 }
 
 impl Link {
     pub(super) fn new(stream: Stream, session: Session<Work>, since: Instant) -> Self {
-        Self { stream, session, since, read_timeout: None, write_timeout: None }
+        Self { stream, session, since, read_timeout: None, write_timeout: None, unread: 0 }
     }
 
     /// One turn: writes what waits and then sleeps until something comes, takes that in, and does what is due.
@@ -153,8 +155,8 @@ impl Link {
             return Ok(());
         }
         let waited = self.wait(self.due(until), scratch, done);
-        self.session.handle_timeout(Instant::now(), &mut Deliver(done));
-        waited
+        let judged = self.judge(scratch, done);
+        waited.and(judged)
     }
 
     /// Writes what waits, for a moment at most. When the socket is full, takes in what came and does what is
@@ -171,8 +173,7 @@ impl Link {
         }
         // Also when nothing can be written any more: what the server said before it left tells which calls it
         // has not run.
-        let heard = self.look(scratch, done);
-        self.session.handle_timeout(Instant::now(), &mut Deliver(done));
+        let heard = self.look_and_judge(scratch, done);
         heard.and(written)
     }
 
@@ -186,8 +187,36 @@ impl Link {
     pub(super) fn catch_up(&mut self, scratch: &mut Scratch) -> io::Result<()> {
         let heard = self.look(scratch, &mut None);
         self.push_now();
-        self.session.handle_timeout(Instant::now(), &mut Deliver(&mut None));
-        heard
+        self.handle_due(&heard, &mut None);
+        heard.map(drop)
+    }
+
+    /// Does what is due, if anything is. The thread may have been away while that time came: a process that
+    /// was stopped is woken without a look at the socket. So what arrived is taken in first.
+    fn judge(&mut self, scratch: &mut Scratch, done: &mut Option<Outcome>) -> io::Result<()> {
+        if self.session.poll_timeout().is_none_or(|at| at > Instant::now()) {
+            return Ok(());
+        }
+        self.look_and_judge(scratch, done)
+    }
+
+    fn look_and_judge(
+        &mut self,
+        scratch: &mut Scratch,
+        done: &mut Option<Outcome>,
+    ) -> io::Result<()> {
+        let heard = self.look(scratch, done);
+        self.handle_due(&heard, done);
+        heard.map(drop)
+    }
+
+    /// Does what is due after a look, which has taken in everything or not.
+    fn handle_due(&mut self, heard: &io::Result<bool>, done: &mut Option<Outcome>) {
+        self.unread = match heard {
+            Ok(false) => self.unread.saturating_add(1),
+            _ => 0,
+        };
+        self.session.handle_timeout(Instant::now(), self.unread, &mut Deliver(done));
     }
 
     /// Writes until everything has left or the socket is full, for a moment at most; returns whether
@@ -268,8 +297,8 @@ impl Link {
         Ok(())
     }
 
-    /// Takes in what came, without waiting: pings, a go-away, the end.
-    fn look(&mut self, scratch: &mut Scratch, done: &mut Option<Outcome>) -> io::Result<()> {
+    /// Takes in what came, without waiting: pings, a go-away, the end. Returns whether that was everything.
+    fn look(&mut self, scratch: &mut Scratch, done: &mut Option<Outcome>) -> io::Result<bool> {
         self.stream.set_nonblocking(true)?;
         let mut looked = Ok(());
         for _ in 0..RECEIVES_PER_LOOK {
@@ -281,7 +310,8 @@ impl Link {
         self.stream.set_nonblocking(false)?;
         match looked {
             Err(error) if !is_timeout(&error) => Err(error),
-            _ => Ok(()),
+            Err(_) => Ok(true),
+            Ok(()) => Ok(self.session.close_reason().is_some()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod away;
 mod budgets;
 mod channels;
 
@@ -30,6 +31,8 @@ struct Fake {
     takes: Option<usize>,
     /// How often it was asked to take something and took nothing.
     refusals: usize,
+    /// What the peer has not acknowledged, if that is to be known.
+    unacknowledged: Option<usize>,
     /// What was received and sent since the test looked, operation by operation.
     receives: Vec<usize>,
     sends: Vec<usize>,
@@ -59,7 +62,13 @@ impl Io for FakeIo {
         for end in &mut self.0.borrow_mut().ends {
             if let Some(token) = end.token.filter(|_| std::mem::take(&mut end.news)) {
                 let writable = end.takes != Some(0);
-                news.push(Readiness { token, readable: true, writable, hangup: false });
+                news.push(Readiness {
+                    token,
+                    readable: true,
+                    writable,
+                    hangup: false,
+                    urgent: false,
+                });
             }
         }
         Ok(())
@@ -121,6 +130,10 @@ impl Io for FakeIo {
         slices[..filled].iter().for_each(|slice| end.output.extend_from_slice(slice));
         end.sends.push(count);
         Ok(count)
+    }
+
+    fn unacknowledged(&mut self, socket: &usize) -> Option<usize> {
+        self.0.borrow().ends[*socket].unacknowledged
     }
 
     fn shutdown_write(&mut self, _: &usize) {}

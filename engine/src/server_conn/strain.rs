@@ -11,7 +11,7 @@ use corewire_codec::{RecvBuffer, Status};
 
 use super::ServerConn;
 use crate::io::Io;
-use crate::turn::Shared;
+use crate::turn::{Shared, Unacked};
 
 /// Kept by connections that hold something unsent, receive a large request, wait for room, or come to
 /// their end. Idle ones have none, for they shall be small.
@@ -23,6 +23,8 @@ pub(super) struct Strain {
     large: usize,
     /// Bytes of a refused request that are still to come, and to be dropped.
     skip: usize,
+    /// What the client's side has not acknowledged of what was written.
+    pub(super) unacked: Unacked,
     /// Since when it waits for room for its calls, and for a large request.
     since: Option<Instant>,
     large_since: Option<Instant>,

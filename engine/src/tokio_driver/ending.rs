@@ -48,6 +48,7 @@ impl Driver {
             is_closed: false,
             closing: Vec::new(),
             timer: None,
+            unread: 0,
         };
         self.retired.push(mailbox);
         // This is a task of the runtime, so there is one.

@@ -45,6 +45,12 @@ pub fn announce(server: &Running) {
     });
 }
 
+/// Tells the parent something that [`ServerChild::said`] waits for.
+#[allow(clippy::print_stdout, reason = "it is how parent and child talk")]
+pub fn say(label: &str, text: &str) {
+    println!("\n{label} {text}");
+}
+
 /// Serves until a signal, and ends the process as a server's `main` would. Who reads the address may
 /// send the signal at once, so it is watched for from before.
 pub fn serve(builder: ServerBuilder) -> ! {
@@ -65,6 +71,14 @@ pub struct ServerChild {
 impl ServerChild {
     /// Runs `test` of this binary in a process of its own, as `role`.
     pub fn start(test: &str, role: &str) -> Self {
+        let mut child = Self::start_silent(test, role);
+        let addresses = child.line(LISTENING);
+        child.addresses = addresses.split(' ').map(|text| text.parse().unwrap()).collect();
+        child
+    }
+
+    /// The same for one that is no server, or says nothing at once.
+    pub fn start_silent(test: &str, role: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", test, "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
@@ -78,10 +92,13 @@ impl ServerChild {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut child = Self { child, lines, addresses: Vec::new() };
-        let addresses = child.line(LISTENING);
-        child.addresses = addresses.split(' ').map(|text| text.parse().unwrap()).collect();
-        child
+        Self { child, lines, addresses: Vec::new() }
+    }
+
+    /// Waits until the child [says](say) this, or fails when it ends without.
+    #[track_caller]
+    pub fn said(&mut self, label: &str) -> String {
+        self.line(label)
     }
 
     /// The rest of the next line that begins with `label`.
@@ -102,7 +119,7 @@ impl ServerChild {
         self.addresses[0]
     }
 
-    fn pid(&self) -> Pid {
+    pub fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 

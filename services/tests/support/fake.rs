@@ -124,7 +124,7 @@ fn serve(mut stream: TcpStream, manner: Manner, requests: &AtomicUsize, tell: &S
     let _ = tell.send(heard);
 }
 
-fn greet(out: &mut SendBuffer) {
+pub fn greet(out: &mut SendBuffer) {
     let limits = Limits { in_flight: InFlight::MIN, ..Limits::default() };
     let records = HelloRecords { limits, codecs: 3, ..HelloRecords::default() };
     out.hello(&Hello { version: VERSION, role: Role::Server, records });

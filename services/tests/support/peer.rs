@@ -208,6 +208,18 @@ impl Peer {
         }
     }
 
+    /// The next reply; pings in front of it are answered.
+    #[track_caller]
+    pub fn answer(&mut self) -> (ReplyHead, Bytes) {
+        loop {
+            match self.said() {
+                Said::Reply(head, body) => return (head, body),
+                Said::Other(Head::Ping(value)) => self.send(&bytes_of(|out| out.pong(value))),
+                other => panic!("a reply was to come, not {other:?}"),
+            }
+        }
+    }
+
     /// The next frame, which is a reply that is not `Ok`.
     #[track_caller]
     pub fn failure(&mut self) -> (ReplyHead, Status) {

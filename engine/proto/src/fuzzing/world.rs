@@ -47,7 +47,8 @@ pub fn pair(data: &[u8]) {
         if source.below(200) == 199 {
             // The line is cut: what was on it is lost.
             world.client.handle_error(std::io::ErrorKind::ConnectionReset);
-            world.server.handle_eof();
+            world.server.handle_eof(&mut world.down, world.now);
+            world.server.close(crate::CloseReason::PeerLeft);
             break;
         }
         world.step(&mut source);

@@ -139,7 +139,7 @@ fn deadline_at_the_client() {
     pair.up(10);
     pair.wait(secs(2));
     assert_eq!(pair.outcome(1), Some(&Outcome::Expired));
-    assert_eq!(pair.client.conn.poll_timeout(), Some(pair.start + secs(9)));
+    assert_eq!(pair.client.conn.earliest_deadline(), Some(pair.start + secs(9)));
     pair.settle();
     assert_eq!(pair.server.dropped, [call]);
     pair.answer(slow);

@@ -43,7 +43,7 @@ fn drain_finishes_what_was_accepted() {
     assert!(pair.echoed(1) && pair.echoed(2));
     assert!(pair.client.conn.is_drained());
     pair.client.conn.handle_eof();
-    pair.server.conn.handle_eof();
+    pair.server.conn.handle_eof(&mut pair.server.out, pair.now);
     assert_eq!(pair.client.conn.close_reason(), Some(CloseReason::Drained));
     assert_eq!(pair.server.conn.close_reason(), Some(CloseReason::Drained));
     assert!(!CloseReason::Drained.is_fault());
@@ -209,7 +209,7 @@ fn a_client_that_goes_away_gets_its_answers() {
         assert!(pair.echoed(1) && pair.client.conn.is_drained());
         match reset {
             true => pair.server.conn.handle_error(ErrorKind::ConnectionReset),
-            false => pair.server.conn.handle_eof(),
+            false => pair.server.conn.handle_eof(&mut pair.server.out, pair.now),
         }
         assert_eq!(pair.server.conn.close_reason(), Some(CloseReason::Drained));
     }

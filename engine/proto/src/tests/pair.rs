@@ -301,6 +301,9 @@ impl ServerSide {
         while let Some((call, _)) = self.conn.poll_expired(&mut self.out, now) {
             self.dropped.push(call);
         }
+        if self.conn.poll_finish(now) {
+            self.dropped.extend(self.conn.unpark_all().map(|(call, _)| call));
+        }
     }
 }
 

@@ -249,3 +249,65 @@ fn slow_readers_are_not_dead() {
     pair.drive(secs(100));
     assert_eq!(pair.server.conn.close_reason(), None);
 }
+
+/// REQ-59: what the peer's side acknowledged of what the socket had taken is progress, too.
+#[test]
+fn acknowledged_bytes_are_progress() {
+    let mut pair = Pair::ready();
+    pair.server.serve = Serve::Echo;
+    pair.call(1);
+    pair.up(usize::MAX);
+    pair.down(0);
+    assert!(pair.server.conn.is_blocked());
+    for _ in 0..10 {
+        pair.wait(secs(29));
+        pair.server.conn.handle_acknowledged(pair.now);
+    }
+    pair.wait(secs(30) - BEFORE);
+    assert_eq!(pair.server.conn.close_reason(), None);
+    pair.wait(BEFORE);
+    assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::WriteTimeout));
+}
+
+/// REQ-58: a call that is not answered in time is a reason to ask sooner whether the server is there.
+#[test]
+fn a_call_that_times_out_in_silence_brings_the_ping_forward() {
+    let mut pair = Pair::ready();
+    pair.call_within(1, Some(secs(5)));
+    pair.up(usize::MAX);
+    pair.wait(secs(5));
+    assert!(said_later(&pair.client.out).contains(&Head::Ping(1)));
+    pair.wait(secs(40) - BEFORE);
+    assert_eq!(pair.client.conn.close_reason(), None);
+    pair.wait(BEFORE);
+    assert_eq!(pair.client.conn.close_reason(), misbehaved(Rule::PingTimeout));
+}
+
+/// REQ-58: such a ping is answered like any other, and further calls that time out send no further ones.
+#[test]
+fn a_ping_that_was_brought_forward_is_answered() {
+    let mut pair = Pair::ready();
+    for number in 1..=5 {
+        pair.call_within(number, Some(secs(number.into())));
+    }
+    pair.up(usize::MAX);
+    pair.wait(secs(6));
+    let pings = said_later(&pair.client.out);
+    assert_eq!(pings.iter().filter(|head| matches!(head, Head::Ping(_))).count(), 1);
+    pair.settle();
+    pair.drive(secs(300));
+    assert_eq!(pair.client.conn.close_reason(), None);
+}
+
+/// REQ-58: it never makes the end come later than the usual ping would have.
+#[test]
+fn a_ping_that_was_brought_forward_puts_nothing_off() {
+    let mut pair = Pair::ready();
+    pair.wait(secs(50));
+    pair.call_within(1, Some(secs(5)));
+    pair.up(usize::MAX);
+    pair.wait(secs(30) - BEFORE);
+    assert_eq!(pair.client.conn.close_reason(), None);
+    pair.wait(BEFORE);
+    assert_eq!(pair.client.conn.close_reason(), misbehaved(Rule::PingTimeout));
+}

@@ -339,7 +339,7 @@ fn the_connection_breaks() {
     for side in ["client", "server"] {
         match side {
             "client" => pair.client.conn.handle_error(std::io::ErrorKind::ConnectionReset),
-            _ => pair.server.conn.handle_eof(),
+            _ => pair.server.conn.handle_error(std::io::ErrorKind::BrokenPipe),
         }
     }
     pair.client.fail_all();

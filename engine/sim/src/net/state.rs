@@ -159,7 +159,13 @@ impl State {
         let hangup = near.ended || near.broken || near.error.is_some();
         let readable = hangup || !near.inbox.is_empty();
         let writable = hangup || far.unacked < pipe;
-        (readable || writable).then_some(Readiness { token, readable, writable, hangup })
+        (readable || writable).then_some(Readiness {
+            token,
+            readable,
+            writable,
+            hangup,
+            urgent: false,
+        })
     }
 
     /// Says of every end of a set that it is ready.
@@ -169,7 +175,13 @@ impl State {
                 if let Some((_, token)) = end.watched.filter(|(owner, _)| *owner == set) {
                     let hangup = end.ended || end.broken;
                     end.knows_full = false;
-                    news.push(Readiness { token, readable: true, writable: true, hangup });
+                    news.push(Readiness {
+                        token,
+                        readable: true,
+                        writable: true,
+                        hangup,
+                        urgent: false,
+                    });
                 }
             }
         }

@@ -15,14 +15,14 @@ fn channel() -> Channel {
 
 impl Bench {
     /// A turn and what follows it on a shard.
-    fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         self.driver.turn(Duration::ZERO).unwrap();
         self.driver.local.run_tasks();
         self.driver.settle();
     }
 
     /// The connection that a channel made says hello, as a server that takes so few calls at once as any.
-    fn say_hello(&mut self, end: usize) {
+    pub(super) fn say_hello(&mut self, end: usize) {
         let limits = Limits { in_flight: InFlight::MIN, ..Limits::default() };
         let records = HelloRecords { limits, codecs: 3, ..HelloRecords::default() };
         let mut out = SendBuffer::new();

@@ -223,7 +223,7 @@ impl World {
                 conn.consume(call, cost, out);
             }
             12 if pick > 240 => conn.drain(out),
-            13 if pick == 255 => conn.handle_eof(),
+            13 if pick == 255 => conn.handle_eof(out, self.line.now),
             14 if pick == 255 => conn.handle_error(std::io::ErrorKind::ConnectionReset),
             _ => {}
         }
