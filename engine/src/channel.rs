@@ -59,6 +59,16 @@ impl ChannelCore {
         self.next_id.replace(self.next_id.get().wrapping_add(1))
     }
 
+    /// Unsent bytes above which no further call is written.
+    #[inline]
+    fn unsent_max(&self) -> usize {
+        #[cfg(feature = "canary")]
+        if corewire_proto::canary::is_planted(corewire_proto::canary::Bug::UnboundedUnsent) {
+            return usize::MAX;
+        }
+        self.config.unsent_max
+    }
+
     /// Whether nobody wants a connection any more that is not there yet.
     pub(crate) fn is_unwanted(&self, state: &ChannelState) -> bool {
         self.released.get() || state.closed

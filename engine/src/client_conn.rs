@@ -9,7 +9,6 @@ use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{ClientConnection, ClientInput, CloseReason, Expired, TransportError};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Instant;
 
 use crate::channel::{ChannelCore, ChannelState};
@@ -120,14 +119,17 @@ impl<S: 'static> ClientConn<S> {
         let state = &mut *core.state.borrow_mut();
         let is_current = state.is_current(self.token);
         if is_current && state.out.len() <= core.config.unsent_max {
-            state.room.drain(..).for_each(Waker::wake);
+            state.wake_room();
             if state.has_waiting() {
                 self.let_go_on(state);
             }
+        } else if state.room_by.is_some_and(|by| by <= shared.now) {
+            state.wake_room();
         }
         self.turns_given = 0;
-        let waiting = is_current && state.has_waiting();
-        let waiting_by = state.waiting_deadline().filter(|_| waiting);
+        let waiting = is_current && (state.has_waiting() || state.room_by.is_some());
+        let waiting_by = [state.waiting_deadline(), state.room_by];
+        let waiting_by = waiting_by.into_iter().flatten().min().filter(|_| waiting);
         let Some((proto, out)) = state.connection(self.token) else { return (After::Drop, None) };
         let unsent_max = stream_bytes_max(shared);
         let streams = self.streams.as_ref();

@@ -28,6 +28,8 @@ pub enum Bug {
     LostTurn,
     /// A call that ends before a byte of it was written is not taken back.
     DeadRequest,
+    /// Calls are written however much waits for the socket.
+    UnboundedUnsent,
     /// A connection whose socket is full asks for the next turn, again and again.
     FullSocketTurns,
     /// A shard that looks at its busy connection forgets who waits to be accepted.
@@ -36,7 +38,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::GoAwayByOne,
         Self::EarlySlot,
         Self::LateDeadline,
@@ -47,6 +49,7 @@ impl Bug {
         Self::UncountedOneWay,
         Self::LostTurn,
         Self::DeadRequest,
+        Self::UnboundedUnsent,
         Self::FullSocketTurns,
         Self::ForgottenAccept,
     ];

@@ -39,6 +39,8 @@ pub enum Case {
     FramesWhileTheSocketIsFull,
     /// A call expires whose request lies behind a full socket: its slot is free, and goes to who waits for one.
     SlotOfAnUnsentCall,
+    /// The deadline of a one-way call holds that waits for room behind a full socket.
+    OneWayThatWaitsForRoom,
     /// A handler whose caller's cancel was changed on its way calls until its connection is closed.
     CancelThatIsChanged,
     /// When a caller gives up, handlers three servers away end.
@@ -49,7 +51,7 @@ pub enum Case {
 
 impl Case {
     /// Every case.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::CreditOfTheHello,
         Self::DroppedBeforeItsReader,
         Self::DeadlineBehindFullSocket,
@@ -60,6 +62,7 @@ impl Case {
         Self::LargeRequestBeforeTheHello,
         Self::FramesWhileTheSocketIsFull,
         Self::SlotOfAnUnsentCall,
+        Self::OneWayThatWaitsForRoom,
         Self::CancelThatIsChanged,
         Self::CascadeOfCancels,
         Self::CascadeOfDeadlines,
@@ -88,6 +91,7 @@ pub(crate) fn core(case: Case, trace: Trace) -> Rc<Core> {
         Case::LargeRequestBeforeTheHello => large_before_the_hello(),
         Case::FramesWhileTheSocketIsFull => frames_while_full(),
         Case::SlotOfAnUnsentCall => slot_of_an_unsent_call(),
+        Case::OneWayThatWaitsForRoom => one_way_that_waits(),
         Case::CancelThatIsChanged => changed_cancel(),
         Case::CascadeOfCancels => cascade(None, Some(300 * MS)),
         Case::CascadeOfDeadlines => cascade(Some(Duration::from_millis(300)), None),
@@ -200,6 +204,17 @@ fn slot_of_an_unsent_call() -> Written {
     let mut calls = vec![(MS, calm_wish(1)), (60 * MS, large)];
     calls.push((61 * MS, Wish { timeout, ..calm_wish(3) }));
     calls.extend((4..30).map(|id| (70 * MS, calm_wish(id))));
+    Written { plan, calls, events: vec![(59 * MS, Event::Freeze { host: 0, ns: 900 * MS })] }
+}
+
+/// The server does not read, and more is unsent than may be.
+fn one_way_that_waits() -> Written {
+    let mut plan = Plan { pipe: 512, ..Plan::calm() };
+    plan.channel.unsent_max = 1024;
+    let large = Wish { more: 50_000, give_up: Some(3 * SECOND), ..calm_wish(2) };
+    let timeout = Some(Duration::from_millis(100));
+    let one_way = Wish { kind: CallKind::OneWay, timeout, ..calm_wish(3) };
+    let calls = vec![(MS, calm_wish(1)), (60 * MS, large), (70 * MS, one_way)];
     Written { plan, calls, events: vec![(59 * MS, Event::Freeze { host: 0, ns: 900 * MS })] }
 }
 

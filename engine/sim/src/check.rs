@@ -110,12 +110,13 @@ fn client_bounds(core: &Core, host: &Host) {
     for channel in &host.channels {
         let census = sim::channel_census(channel);
         let in_flight = census.in_flight;
-        // Requests and their cancels, what streams may have unsent, and a pong now and then: nothing
-        // that a server decides.
-        let request = if plan.habits.large > 0 { frame } else { 256 };
+        // One request over the bound, a cancel for each slot, what streams may have unsent, and a pong now and
+        // then: nothing that a server decides, and nothing that grows with the calls.
+        let request = frame + 512;
         let streams = plan.budgets.unsent_bytes_max / 4 + 256 * 1024 + frame;
         let streams = if plan.habits.stream > 0 || plan.held > 0 { streams } else { 0 };
-        let unsent = calls * (request + 64) + streams + 64 * 1024;
+        let slots = plan.limits.in_flight.get() as usize;
+        let unsent = plan.channel.unsent_max + request + streams + slots * 64 + 4 * 1024;
         let held = plan.limits.connection_credit.get() as usize + frame + 16;
         bounded(core, host.number, "calls of a channel", in_flight.max(census.calls), calls + 64);
         bounded(core, host.number, "unsent bytes of a channel", census.unsent, unsent);

@@ -297,6 +297,7 @@ fn channel(dice: &Dice, limits: Limits, timeouts: Timeouts) -> ChannelConfig {
         backoff_min: ms(1, 50),
         backoff_max: ms(50, 5_000),
         waiting_max: if dice.chance(200_000) { dice.size(1, 16) } else { 65_536 },
+        unsent_max: if dice.chance(500_000) { dice.size(1, 65_536) - 1 } else { 1 << 20 },
         ..ChannelConfig::default()
     }
 }

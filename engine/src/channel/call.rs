@@ -88,7 +88,8 @@ where
         let core = channel.core();
         let mut state = core.state.borrow_mut();
         let waited = self.ticket.id.is_some();
-        if !waited {
+        // A one-way call may have waited for room, and not in the line.
+        if !waited && self.deadline.is_none() {
             self.deadline = self.timeout.and_then(|timeout| core.local.now().checked_add(timeout));
         }
         if !state.is_ready() {

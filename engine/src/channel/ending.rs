@@ -58,7 +58,7 @@ impl ChannelState {
         self.retire(core, now);
         // Those in the line have their turn on the next connection.
         self.wake_waiting(usize::MAX);
-        self.room.drain(..).for_each(Waker::wake);
+        self.wake_room();
     }
 
     fn retire(&mut self, core: &Rc<ChannelCore>, now: Instant) {
@@ -131,7 +131,7 @@ impl ChannelState {
         let retry_at = core.backoff.borrow_mut().handle_end(proven, &core.config, now);
         self.link = Link::Down { retry_at, why: reason.to_string() };
         self.wake_waiting(usize::MAX);
-        self.room.drain(..).for_each(Waker::wake);
+        self.wake_room();
         self.wake_closing();
     }
 
@@ -150,7 +150,7 @@ impl ChannelState {
         self.closed = true;
         // Who waits for a slot or for the connection learns that there will be none.
         self.wake_waiting(usize::MAX);
-        self.room.drain(..).for_each(Waker::wake);
+        self.wake_room();
         if self.is_writing() {
             // A caller's code closes the channel while it writes a request, which goes first.
             return;

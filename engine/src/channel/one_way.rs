@@ -39,6 +39,7 @@ where
             if state.out.len() > core.config.unsent_max {
                 core.local.note_known_wait();
                 state.room.push(context.waker().clone());
+                state.time_room(core, self.deadline);
                 return Poll::Pending;
             }
             self.ticket.id = None;

@@ -79,6 +79,8 @@ pub(crate) struct ChannelState {
     waiting_earliest: Option<Instant>,
     /// Those who wait to write a one-way call until more has left.
     pub(crate) room: Vec<Waker>,
+    /// A time no later than the first of their deadlines.
+    pub(crate) room_by: Option<Instant>,
     /// The shard that the server's hello named.
     pub(super) server_shard: Option<(u16, u16)>,
     pub(super) connection_id: Option<u64>,
@@ -107,6 +109,7 @@ impl ChannelState {
             waiting_ids: 0,
             waiting_earliest: None,
             room: Vec::new(),
+            room_by: None,
             server_shard: None,
             connection_id: None,
         }
@@ -124,7 +127,7 @@ impl ChannelState {
         if ticket.id.is_none()
             && self.waiting.is_empty()
             && self.writing == Writing::No
-            && self.out.len() <= core.config.unsent_max
+            && self.out.len() <= core.unsent_max()
             && let Link::Up { token, proto } = &mut self.link
         {
             let entry = self.calls.vacant_entry();
@@ -164,7 +167,7 @@ impl ChannelState {
                 if first { self.waiting.is_empty() } else { ticket.place(&self.waiting).is_none() };
             if turn
                 && proto.has_slot()
-                && self.out.len() <= core.config.unsent_max
+                && self.out.len() <= core.unsent_max()
                 && let Some(key) = self.take_slot(core, kind, deadline, context)
             {
                 ticket.id = None;
@@ -322,6 +325,25 @@ impl ChannelState {
             core.local.connect(Rc::clone(core));
         }
         Ok(())
+    }
+
+    /// A one-way call waits for room until this deadline. The socket may stay full for longer, so the driver's
+    /// timer must know.
+    #[cold]
+    pub(super) fn time_room(&mut self, core: &ChannelCore, deadline: Option<Instant>) {
+        let Some(by) = deadline.filter(|by| self.room_by.is_none_or(|first| *by < first)) else {
+            return;
+        };
+        self.room_by = Some(by);
+        if let Link::Up { token, .. } = &self.link {
+            core.local.mark_dirty(*token);
+        }
+    }
+
+    /// Lets those who wait for room look again: there is some, or a deadline of theirs may have passed.
+    pub(crate) fn wake_room(&mut self) {
+        self.room_by = None;
+        self.room.drain(..).for_each(Waker::wake);
     }
 
     /// The connection is there: calls may begin.
