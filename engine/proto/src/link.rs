@@ -39,6 +39,8 @@ pub(crate) struct Link {
     looked: Instant,
     /// More arrived than was read: what the peer owes may be in it.
     unread: bool,
+    /// It was so at the last look, which has therefore judged little.
+    put_off: bool,
     /// When the last byte came.
     heard: Instant,
     /// When the connection last did something other than ping.
@@ -83,6 +85,7 @@ impl Link {
         Self {
             looked: now,
             unread: false,
+            put_off: false,
             heard: now,
             active: now,
             call_ended: false,
@@ -337,12 +340,16 @@ impl Link {
             .idle_by(timeouts, busy)
             .map(|by| by.checked_sub(glance).filter(|look| *look > self.looked).unwrap_or(by));
         let (write_by, ping_by) = (self.write_by(timeouts), self.ping_by(timeouts));
-        let first = [self.whole_by, idle_by, write_by, ping_by, self.age_by];
-        let first = first.into_iter().flatten().min()?;
+        let look = self.looked.checked_add(glance);
+        let mut owed = [self.whole_by, idle_by, ping_by].into_iter().flatten().min();
+        if self.put_off {
+            // Not at once again: it may be this side that does not read.
+            owed = owed.max(look.filter(|_| owed.is_some()));
+        }
+        let first = [owed, write_by, self.age_by].into_iter().flatten().min()?;
         if self.is_quiet() {
             return Some(first);
         }
-        let look = self.looked.checked_add(glance);
         Some(look.map_or(first, |look| look.min(first)))
     }
 
@@ -400,7 +407,8 @@ impl Link {
         if over(self.write_by(timeouts)) {
             return Err(Rule::WriteTimeout);
         }
-        if !core::mem::take(&mut self.unread) {
+        self.put_off = core::mem::take(&mut self.unread);
+        if !self.put_off {
             match self.awaited {
                 Awaited::Hello if over(self.whole_by) => return Err(Rule::HelloTimeout),
                 Awaited::Frames if over(self.whole_by) => return Err(Rule::FrameTimeout),

@@ -25,14 +25,15 @@ const MAY: &[(&str, usize)] = &[
     ("src/client_thread.rs", 1),
     ("src/dial.rs", usize::MAX),
     ("src/client_thread/bridge.rs", 1),
-    ("src/shared.rs", 2),
+    ("src/shared.rs", 4),
     ("src/tokio_driver.rs", 1),
     ("src/tokio_driver/watch.rs", 2),
     ("src/wait.rs", 1),
     // Seeds of chance that the simulator replaces by its own.
     ("src/backoff.rs", 1),
     ("src/server.rs", 1),
-    // Tests of the protocol begin their virtual clocks so.
+    // Tests begin their virtual clocks so.
+    ("src/log_limit.rs", 3),
     ("proto/src/in_flight.rs", usize::MAX),
 ];
 

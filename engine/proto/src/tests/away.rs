@@ -152,7 +152,9 @@ fn what_is_unread_is_not_owed() {
     pair.fire();
     assert_eq!(pair.server.conn.close_reason(), None);
     assert_eq!(pair.client.conn.close_reason(), None);
-    // It holds for one look.
+    // Nor is it a reason to look again at once; but the next look judges.
+    assert!(pair.server.conn.poll_timeout() > Some(pair.now));
+    assert!(pair.client.conn.poll_timeout() > Some(pair.now));
     pair.fire();
     assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::IdleTimeout));
     assert_eq!(pair.client.conn.close_reason(), misbehaved(Rule::IdleTimeout));
