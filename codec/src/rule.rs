@@ -94,6 +94,8 @@ rules! {
     WriteTimeout = 31, "the peer did not read what was sent to it in time (REQ-59)";
     /// A ping got no pong, and nothing else was heard either.
     PingTimeout = 32, "a ping got no pong in time, and nothing else was heard (REQ-58)";
+    /// The receiver's memory is short, and this connection holds much of it without progress.
+    MemoryShort = 33, "the receiver's memory is short, and this connection holds much of it without progress (REQ-95)";
 }
 
 impl fmt::Display for Rule {

@@ -14,11 +14,22 @@ use std::time::Duration;
 /// - messages of streams that came and that nobody has taken out;
 /// - what is written and not sent.
 ///
-/// A connection that reaches its bound, and every connection that wants something while the shard has
-/// reached its own, is not read from for up to [`patience`](Self::patience): its client is slowed down by
-/// its own socket. If that is not enough, its requests are read and refused with `ResourceExhausted`, as
-/// not run and with a hint when to try again, until there is room. So a bound is exceeded by one request
-/// and by what handlers that run already answer. All of it is counted; see
+/// - a partial frame from an eighth of [`receive_bytes`](Self::receive_bytes) on: the whole buffer.
+///
+/// What a shard may hold is shared out: a connection may hold as much as seven eighths of the shard's bound
+/// have free, so one alone gets half of them, ten get an eleventh each, and each share shrinks as the shard
+/// fills. The last eighth is for connections that hold little: a sixty-fourth of what is free is open to
+/// each. Connections of one address (IPv6: of one /64) that hold more than four times what is free together
+/// have the last eighth alone.
+///
+/// A connection that reaches its bound or its share is not read from for up to [`patience`](Self::patience),
+/// counted anew whenever it gives something back: its client is slowed down by its own socket. If that is
+/// not enough, its requests are read and refused with `ResourceExhausted`, as not run and with a hint when
+/// to try again, until there is room; a message that comes for a stream then ends its call in the same way,
+/// if it is streams that hold the share. What its own streams send waits. While a shard holds more than three
+/// quarters of its bytes, those that keep most of it and give nothing back for
+/// [`stalled_for`](Self::stalled_for) are cut off with rule 33, and the log names them. So a bound is exceeded
+/// by one request and by what handlers that run already answer. All of it is counted; see
 /// [`ShardCounters`](crate::ShardCounters).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budgets {
@@ -36,6 +47,13 @@ pub struct Budgets {
     /// Bytes sent per connection and turn. Default 528 KiB, as much as may be received; 4 KiB to
     /// 1 GiB.
     pub send_bytes_per_turn: usize,
+    /// Bytes received and sent per turn of the shard, by all its connections together. Default 528 KiB; 4 KiB
+    /// to 1 GiB. When they are used up, the shard looks for new readiness before connections go on that have
+    /// much to do; those with little to do go first.
+    pub shard_bytes_per_turn: usize,
+    /// Frames handled per turn of the shard, for all its connections together, counted in sixteens.
+    /// Default 512, 1 to 65,536.
+    pub shard_frames_per_turn: usize,
     /// Connections accepted per turn. Default 64, 1 to 65,536.
     pub accepts_per_turn: usize,
     /// What a call whose handler pends is counted with, beside the bytes of its request. Default 1 KiB,
@@ -50,6 +68,9 @@ pub struct Budgets {
     pub shard_calls_max: usize,
     /// How long a connection is not read from before its requests are refused. Default 20 ms, 0 to 10 s.
     pub patience: Duration,
+    /// How long a connection may hold much of a shard whose memory is short without giving any of it back,
+    /// before it is cut off. Default 5 s; 10 ms to 5 min.
+    pub stalled_for: Duration,
     /// When to turn requests away because they waited too long for their shard. Default `None`: never.
     pub queue_delay: Option<QueueDelay>,
 }
@@ -62,12 +83,15 @@ impl Default for Budgets {
             receive_bytes: 132 * 1024,
             unsent_bytes_max: 1024 * 1024,
             send_bytes_per_turn: 4 * 132 * 1024,
+            shard_bytes_per_turn: 4 * 132 * 1024,
+            shard_frames_per_turn: 512,
             accepts_per_turn: 64,
             call_bytes: 1024,
             connection_bytes_max: 32 * 1024 * 1024,
             shard_bytes_max: 256 * 1024 * 1024,
             shard_calls_max: 65_536,
             patience: Duration::from_millis(20),
+            stalled_for: Duration::from_secs(5),
             queue_delay: None,
         }
     }
@@ -114,6 +138,8 @@ impl Budgets {
             ("receive_bytes", self.receive_bytes, RECEIVE_BYTES),
             ("unsent_bytes_max", self.unsent_bytes_max, Range::new(0, GIB)),
             ("send_bytes_per_turn", self.send_bytes_per_turn, SEND_BYTES),
+            ("shard_bytes_per_turn", self.shard_bytes_per_turn, SEND_BYTES),
+            ("shard_frames_per_turn", self.shard_frames_per_turn, COUNTS),
             ("accepts_per_turn", self.accepts_per_turn, COUNTS),
             ("call_bytes", self.call_bytes, Range::new(0, MIB)),
             ("connection_bytes_max", self.connection_bytes_max, Range::new(1, HELD_MAX)),
@@ -124,6 +150,7 @@ impl Budgets {
             range.check(format_args!("budgets.{name}"), value)?;
         }
         PATIENCE.check("budgets.patience", self.patience)?;
+        STALLED.check("budgets.stalled_for", self.stalled_for)?;
         self.queue_delay.map_or(Ok(()), |delay| delay.check())
     }
 }
@@ -145,6 +172,7 @@ const COUNTS: Range<usize> = Range::new(1, 65_536);
 const RECEIVE_BYTES: Range<usize> = Range::new(4096, 16 * MIB);
 const SEND_BYTES: Range<usize> = Range::new(4096, GIB);
 const SHARD_CALLS: Range<usize> = Range::new(1, 1 << 24);
+const STALLED: Range<Duration> = Range::new(Duration::from_millis(10), Duration::from_secs(300));
 const PATIENCE: Range<Duration> = Range::new(Duration::ZERO, Duration::from_secs(10));
 const TARGET: Range<Duration> = Range::new(Duration::from_micros(100), Duration::from_secs(10));
 
@@ -171,6 +199,8 @@ mod tests {
             ("unsent_bytes_max", Budgets { unsent_bytes_max: usize::MAX, ..Budgets::default() }),
             ("call_bytes", Budgets { call_bytes: usize::MAX, ..Budgets::default() }),
             ("patience", Budgets { patience: Duration::from_secs(11), ..Budgets::default() }),
+            ("stalled_for", Budgets { stalled_for: ms(1), ..Budgets::default() }),
+            ("shard_bytes_per_turn", Budgets { shard_bytes_per_turn: 1, ..Budgets::default() }),
             ("queue_delay.target", shedding(Duration::ZERO, ms(100))),
             ("queue_delay.interval", shedding(ms(5), ms(4))),
         ];

@@ -297,7 +297,7 @@ impl<S: 'static> ClientConn<S> {
             if proto.close_reason().is_some() || !ready.readable {
                 return false;
             }
-            if round >= budgets.receives_per_turn {
+            if round >= shared.receives_max() {
                 return true;
             }
             match shared.receive(&self.socket, buffer, ready) {

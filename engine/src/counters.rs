@@ -55,6 +55,9 @@ counters! {
     connections_open,
     /// Connections that ended by somebody's fault.
     connections_faulted,
+    /// Connections cut off because memory was short and they gave nothing back; see
+    /// [`Budgets::stalled_for`](crate::Budgets::stalled_for).
+    connections_cut_off,
     /// Requests given to a handler or refused by the dispatcher.
     calls,
     /// Handlers that pended at their first poll.
@@ -70,7 +73,8 @@ counters! {
     calls_pending,
     /// Bytes that connections hold now, as [`Budgets`](crate::Budgets) counts them.
     held_bytes,
-    /// Parked handlers dropped because their caller cancelled, left or ran out of time.
+    /// Parked handlers dropped because their caller cancelled, left or ran out of time, or their stream brought
+    /// more than there was room for.
     calls_dropped,
     /// One-way calls that did not run: not known, too many pending, out of time, or the server drains.
     one_way_dropped,

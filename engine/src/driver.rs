@@ -9,17 +9,18 @@
 //!  timers    ┘                handlers ─▶ one gathered send ─▶ arm its timer
 //! ```
 //!
-//! Fairness: each connection is bounded in frames and receives per turn; what is left over puts it
-//! at the end of the queue for the next turn.
+//! Fairness: each connection is bounded in frames, receives and bytes per turn, and so is the whole turn
+//! (`run_queue.rs`). What is left over waits behind those with little to do, for the next turn.
 
 #[cfg(feature = "sim")]
 mod census;
 mod connecting;
 mod ending;
+mod relief;
+mod run;
 
 use corewire_codec::SendBuffer;
 use slab::Slab;
-use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant};
 use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{ServerConfig, TransportError};
 
+use self::relief::Relief;
 use crate::address::Peer;
 use crate::calls::ParkedCalls;
 use crate::client_conn::ClientConn;
@@ -42,6 +44,7 @@ use crate::local::Local;
 use crate::log_limit::Topic;
 use crate::queue_delay::DelayWatch;
 use crate::recv_pool::RecvPool;
+use crate::run_queue::{RunQueue, TurnBudget};
 use crate::server_conn::ServerConn;
 use crate::shard::DriverConfig;
 use crate::stream::StreamCell;
@@ -57,6 +60,9 @@ const HOT_TRIES: u32 = 4;
 /// Timers of times that were moved, or of connections that are gone, that may lie in the heap.
 const STALE_TIMERS_MAX: usize = 1024;
 
+/// A connection that moves more than this share of a receive buffer in a turn has not little to do.
+const LITTLE: usize = 8;
+
 /// How many rounds of accepting a drain begins with.
 const DRAIN_ACCEPTS: usize = 256;
 
@@ -70,6 +76,8 @@ enum Conn<I: Io> {
 struct Entry<I: Io> {
     token: Token,
     queued: bool,
+    /// Whether its last turn moved much, or left work: it then waits in the second line.
+    heavy: bool,
     /// What was reported ready and not yet used up.
     readable: bool,
     writable: bool,
@@ -104,11 +112,12 @@ pub(crate) struct Driver<I: Io> {
     conns: Slab<Entry<I>>,
     generation: u32,
     server_conns: usize,
-    /// Who wants a turn, and since when.
-    run: VecDeque<(Token, Instant)>,
+    /// Who wants a turn.
+    run: RunQueue,
     /// The connection that received last, if it was the only one in its round.
     hot: Option<Token>,
     hot_tries: u32,
+    relief: Relief,
     news: Vec<Readiness>,
     keys: Vec<u32>,
     tokens: Vec<Token>,
@@ -136,7 +145,8 @@ impl<I: Io> Driver<I> {
             shared: Shared {
                 now,
                 clock_in: 1,
-                holdings: Holdings::new(budgets, local.stream_bytes.clone()),
+                turn: TurnBudget::new(budgets, 0),
+                holdings: Holdings::new(budgets, local.totals.clone()),
                 delay: budgets.queue_delay.map(|delay| DelayWatch::new(delay, now)),
                 io,
                 counters,
@@ -156,9 +166,10 @@ impl<I: Io> Driver<I> {
             conns: Slab::new(),
             generation: 0,
             server_conns: 0,
-            run: VecDeque::new(),
+            run: RunQueue::default(),
             hot: None,
             hot_tries: 0,
+            relief: Relief::default(),
             news: Vec::new(),
             keys: Vec::new(),
             tokens: Vec::new(),
@@ -188,18 +199,6 @@ impl<I: Io> Driver<I> {
         Ok(rounds > 0 || self.is_acceptable())
     }
 
-    /// Gives each connection in the queue one turn; answers how many there were.
-    fn run_queue(&mut self) -> usize {
-        let rounds = self.run.len();
-        for _ in 0..rounds {
-            let Some((token, since)) = self.run.pop_front() else { break };
-            let received = self.run_connection(token, since);
-            self.hot = (received && rounds == 1).then_some(token);
-        }
-        self.tell_holdings();
-        rounds
-    }
-
     /// Gives those a turn that wait for room when there may be some, and tells what is held.
     fn tell_holdings(&mut self) {
         if let Some(waiting) = self.shared.holdings.take_waiting() {
@@ -207,22 +206,13 @@ impl<I: Io> Driver<I> {
                 self.enqueue(token);
             }
         }
+        if self.shared.holdings.is_short() || self.relief.is_on() {
+            self.relieve();
+        }
+        self.trim_buffers();
         let Shared { counters, holdings, .. } = &self.shared;
         counters.calls_pending.set(holdings.calls() as u64);
         counters.held_bytes.set(holdings.bytes() as u64);
-    }
-
-    /// Takes what tasks and handlers have just left, and nothing else: their requests leave without
-    /// another look at the sockets.
-    pub(crate) fn settle(&mut self) {
-        if self.local.take_news() {
-            self.take_local();
-            for _ in 0..self.run.len() {
-                let Some((token, since)) = self.run.pop_front() else { break };
-                self.run_connection(token, since);
-            }
-            self.tell_holdings();
-        }
     }
 
     /// Whether connections have work left, so that the shard must not sleep.
@@ -251,6 +241,7 @@ impl<I: Io> Driver<I> {
         };
         entry.readable = true;
         self.shared.read_clock();
+        self.begin_budget(1);
         Some(self.run_connection(token, self.shared.now))
     }
 
@@ -264,8 +255,9 @@ impl<I: Io> Driver<I> {
         let sleep = self.local.sleepers.next();
         let drain_by = self.shared.drain_by.filter(|_| !self.drain_is_over);
         let log = self.local.log.next();
+        let [relief, trim] = self.relief.next();
         let times = [self.shared.timers.next(), self.accept_after, drain_by, sleep, log];
-        times.into_iter().flatten().min()
+        times.into_iter().chain([relief, trim]).flatten().min()
     }
 
     /// Whether everything is over: the shard drained, and no connection of its server is left.
@@ -281,7 +273,7 @@ impl<I: Io> Driver<I> {
         let entry = self.conns.get_mut(token.index()).filter(|entry| entry.token == token)?;
         if !entry.queued {
             entry.queued = true;
-            self.run.push_back((token, since));
+            self.run.push(token, since, entry.heavy);
         }
         Some(entry)
     }
@@ -452,6 +444,7 @@ impl<I: Io> Driver<I> {
         self.conns.insert(Entry {
             token,
             queued: false,
+            heavy: false,
             readable: false,
             writable: false,
             hangup: false,
@@ -504,6 +497,7 @@ impl<I: Io> Driver<I> {
             since,
         };
         let mut armed = entry.armed;
+        let bytes = self.shared.turn.bytes();
         let (after, timer) = match &mut conn {
             Conn::Server(conn) => conn.turn(&mut self.shared, &mut ready),
             Conn::Client(conn) => conn.turn(&mut self.shared, &mut ready),
@@ -530,6 +524,9 @@ impl<I: Io> Driver<I> {
             entry.full = ready.full;
             entry.armed = armed;
             entry.conn = Some(conn);
+            let moved = bytes - self.shared.turn.bytes();
+            entry.heavy =
+                after == After::Again || moved > self.shared.config.budgets.receive_bytes / LITTLE;
         }
         if after == After::Again {
             self.enqueue_since(token, ready.since);

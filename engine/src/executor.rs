@@ -60,7 +60,7 @@ impl ShardTask {
         let outcome = self.turns(until).await;
         self.local.drop_tasks();
         // What was dropped with them may have last words for its server.
-        self.driver.settle();
+        self.driver.settle_last();
         self.driver.end_channels();
         outcome
     }

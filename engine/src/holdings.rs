@@ -1,4 +1,11 @@
-//! What a shard holds for its connections, against its bounds.
+//! What a shard holds for its connections, against its bounds, and how much of it one connection may have.
+//!
+//! A connection may hold as much as is free, so its share shrinks as the shard fills: one connection
+//! gets half, ten get a tenth each, and there is room left for one that comes later. This is the dynamic
+//! threshold of buffers that the ports of a switch share (Choudhury and Hahne, "Dynamic Queue Length
+//! Thresholds for Shared-Memory Packet Switches", IEEE/ACM Transactions on Networking 1998), with a factor
+//! of 1. An eighth of each bound is kept for those that hold little ([`RESERVE_SHARES`]): in there, a
+//! connection may hold a sixty-fourth of what is free.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -6,44 +13,194 @@ use std::rc::Rc;
 use crate::budgets::Budgets;
 use crate::io::Token;
 
-/// Bytes of streams on one shard: they change hands where no driver is near, so all who hold some
-/// share one counter.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct StreamBytes(Rc<Cell<usize>>);
+/// The reserve for connections that hold little, as a share of the bound.
+const RESERVE_SHARES: usize = 8;
 
-impl StreamBytes {
-    /// So many bytes are held, until what this answers is dropped.
-    pub(crate) fn hold(&self, bytes: usize) -> Held {
-        self.0.set(self.0.get() + bytes);
-        Held { account: self.clone(), bytes }
+/// What a connection that holds little may have of what is free, as a share.
+const LITTLE_SHARES: usize = 64;
+
+/// What there must be room for before a stream's message is made or taken.
+const MESSAGE_BYTES: usize = 32 * 1024;
+
+/// One bound and what is held of it.
+#[derive(Debug)]
+struct Pool {
+    held: Cell<usize>,
+    max: Cell<usize>,
+    /// Up to here nobody can be over its share, since none holds more than all of them: half of what is
+    /// there for everybody.
+    calm: Cell<usize>,
+}
+
+impl Pool {
+    fn new() -> Self {
+        Self { held: Cell::new(0), max: Cell::new(usize::MAX), calm: Cell::new(usize::MAX) }
     }
 
-    fn get(&self) -> usize {
-        self.0.get()
+    fn set_max(&self, max: usize) {
+        self.max.set(max);
+        self.calm.set(self.common() / 2);
+    }
+
+    /// What is there for everybody.
+    fn common(&self) -> usize {
+        self.max.get() - self.max.get() / RESERVE_SHARES
+    }
+
+    /// Whether some connection may be over its share.
+    #[inline]
+    fn is_tight(&self) -> bool {
+        self.held.get() > self.calm.get()
+    }
+
+    /// What one connection may hold, without what it is `given` for good already.
+    fn share(&self, given: usize) -> usize {
+        let held = self.held.get().saturating_sub(given);
+        let little = self.max.get().saturating_sub(held) / LITTLE_SHARES;
+        self.common().saturating_sub(held).max(little)
+    }
+
+    /// What one connection may hold of those whose address has more than its share.
+    fn little(&self) -> usize {
+        self.max.get().saturating_sub(self.held.get()) / LITTLE_SHARES
+    }
+}
+
+/// What one shard holds, and its bounds. Bytes of streams change hands where no driver is near, so all who
+/// hold some share this.
+#[derive(Clone, Debug)]
+pub(crate) struct Totals(Rc<Pools>);
+
+#[derive(Debug)]
+struct Pools {
+    bytes: Pool,
+    calls: Pool,
+}
+
+impl Default for Totals {
+    /// Without bounds, until a driver sets them.
+    fn default() -> Self {
+        Self(Rc::new(Pools { bytes: Pool::new(), calls: Pool::new() }))
+    }
+}
+
+impl Totals {
+    fn set_bounds(&self, budgets: &Budgets) {
+        self.0.bytes.set_max(budgets.shard_bytes_max);
+        self.0.calls.set_max(budgets.shard_calls_max);
+    }
+
+    /// Whether any connection may be over its share of the bytes.
+    #[inline]
+    pub(crate) fn is_tight(&self) -> bool {
+        self.0.bytes.is_tight()
+    }
+}
+
+/// What the streams of one connection hold, of all that its shard does.
+#[derive(Debug)]
+pub(crate) struct StreamAccount {
+    totals: Totals,
+    bytes: Cell<usize>,
+    /// Bytes that were given back, modulo the word: progress.
+    released: Cell<usize>,
+    /// Whether its connection's address holds more than its share.
+    crowded: Cell<bool>,
+    /// Whether it has a share. Streams of clients do not.
+    shared: bool,
+}
+
+impl StreamAccount {
+    /// The account of a server's connection.
+    pub(crate) fn of_server(totals: Totals) -> Rc<Self> {
+        Self::new(totals, true)
+    }
+
+    /// The account of a client's connections: it is counted, and has no share.
+    pub(crate) fn of_clients(totals: Totals) -> Rc<Self> {
+        Self::new(totals, false)
+    }
+
+    fn new(totals: Totals, shared: bool) -> Rc<Self> {
+        let (bytes, released, crowded) = Default::default();
+        Rc::new(Self { totals, bytes, released, crowded, shared })
+    }
+
+    /// So many bytes are held, until what this returns is dropped.
+    pub(crate) fn hold(self: &Rc<Self>, bytes: usize) -> Held {
+        self.bytes.set(self.bytes.get() + bytes);
+        let held = &self.totals.0.bytes.held;
+        held.set(held.get() + bytes);
+        Held { account: Rc::clone(self), bytes }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.get()
+    }
+
+    pub(crate) fn released(&self) -> usize {
+        self.released.get()
+    }
+
+    pub(crate) fn set_crowded(&self, crowded: bool) {
+        self.crowded.set(crowded);
+    }
+
+    /// Whether memory is short, so that what waits should keep no more alive than its own bytes.
+    #[inline]
+    pub(crate) fn is_tight(&self) -> bool {
+        self.totals.is_tight()
+    }
+
+    /// Whether these streams hold all that they may.
+    #[inline]
+    pub(crate) fn is_over_share(&self) -> bool {
+        self.shared && self.totals.is_tight() && self.is_over_share_now()
+    }
+
+    #[cold]
+    fn is_over_share_now(&self) -> bool {
+        let pool = &self.totals.0.bytes;
+        let share = if self.crowded.get() { pool.little() } else { pool.share(0) };
+        // How large the next message is, nobody knows: many connections that get one too many each would
+        // use up the reserve.
+        let next = MESSAGE_BYTES.min(pool.max.get() / LITTLE_SHARES);
+        self.bytes.get().saturating_add(next) > share
     }
 }
 
 /// Bytes of a stream's message that lies somewhere.
 #[derive(Debug)]
 pub(crate) struct Held {
-    account: StreamBytes,
+    account: Rc<StreamAccount>,
     bytes: usize,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.account.0.set(self.account.0.get().saturating_sub(self.bytes));
+        let StreamAccount { totals, bytes, released, .. } = &*self.account;
+        bytes.set(bytes.get().saturating_sub(self.bytes));
+        released.set(released.get().wrapping_add(self.bytes));
+        let held = &totals.0.bytes.held;
+        held.set(held.get().saturating_sub(self.bytes));
     }
+}
+
+/// What a connection holds that asks for more.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Own {
+    pub(crate) bytes: usize,
+    /// Bytes that it has room for already, and that are not counted in `bytes`.
+    pub(crate) given: usize,
+    pub(crate) calls: usize,
+    /// Whether its address holds more than its share.
+    pub(crate) crowded: bool,
 }
 
 /// The account of one shard. Whoever adds to it takes the same away again.
 #[derive(Debug)]
 pub(crate) struct Holdings {
-    bytes: usize,
-    calls: usize,
-    streams: StreamBytes,
-    bytes_max: usize,
-    calls_max: usize,
+    totals: Totals,
     /// Connections that wait for room, in the order in which they began to.
     waiting: Vec<Token>,
     /// The most that was held when one of them found no room.
@@ -51,72 +208,126 @@ pub(crate) struct Holdings {
 }
 
 impl Holdings {
-    pub(crate) fn new(budgets: &Budgets, streams: StreamBytes) -> Self {
-        Self {
-            bytes: 0,
-            calls: 0,
-            streams,
-            bytes_max: budgets.shard_bytes_max,
-            calls_max: budgets.shard_calls_max,
-            waiting: Vec::new(),
-            tried_at: (0, 0),
-        }
+    pub(crate) fn new(budgets: &Budgets, totals: Totals) -> Self {
+        totals.set_bounds(budgets);
+        Self { totals, waiting: Vec::new(), tried_at: (0, 0) }
+    }
+
+    pub(crate) fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    fn pools(&self) -> &Pools {
+        &self.totals.0
     }
 
     /// Bytes held now.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes + self.streams.get()
+        self.pools().bytes.held.get()
     }
 
     /// Calls that pend now.
-    pub(crate) fn calls(&self) -> usize {
-        self.calls
-    }
-
-    /// Whether a bound is reached.
     #[inline]
-    pub(crate) fn is_full(&self) -> bool {
-        self.bytes() >= self.bytes_max || self.calls >= self.calls_max
+    pub(crate) fn calls(&self) -> usize {
+        self.pools().calls.held.get()
     }
 
-    /// Whether so many bytes more keep within the bound, or nothing is held at all.
-    pub(crate) fn has_room(&self, bytes: usize) -> bool {
-        let held = self.bytes();
-        held == 0 || held.saturating_add(bytes) <= self.bytes_max
+    /// Whether a connection may be over its share of anything.
+    #[inline]
+    pub(crate) fn is_tight(&self) -> bool {
+        self.pools().bytes.is_tight() || self.pools().calls.is_tight()
+    }
+
+    /// Whether so much is held that those that keep it without progress are cut off.
+    pub(crate) fn is_short(&self) -> bool {
+        let (bytes, calls) = self.enough();
+        self.bytes() > bytes || self.calls() > calls
+    }
+
+    /// Bytes and calls at which cutting off ends.
+    pub(crate) fn enough(&self) -> (usize, usize) {
+        let max = self.pools().bytes.max.get();
+        (max - max / 4, self.pools().calls.common())
+    }
+
+    /// Whether a connection has its share, or more; to be asked when the shard [is tight](Self::is_tight).
+    #[cold]
+    pub(crate) fn is_over_share(&self, own: Own) -> bool {
+        self.is_bytes_over_share(own) || own.calls >= self.pools().calls.share(0)
+    }
+
+    /// The same of bytes alone.
+    #[cold]
+    pub(crate) fn is_bytes_over_share(&self, own: Own) -> bool {
+        let pool = &self.pools().bytes;
+        own.bytes >= if own.crowded { pool.little() } else { pool.share(own.given) }
+    }
+
+    /// What one connection may hold, in bytes and in calls.
+    pub(crate) fn shares(&self) -> (usize, usize) {
+        (self.pools().bytes.share(0), self.pools().calls.share(0))
+    }
+
+    /// Whether one address holds more than four times what is free.
+    pub(crate) fn is_crowded(&self, bytes: usize) -> bool {
+        let pool = &self.pools().bytes;
+        bytes / 4 > pool.common().saturating_sub(pool.held.get())
+    }
+
+    /// Whether so many bytes more keep within a connection's share, or next to nothing is held at all and
+    /// they fit.
+    pub(crate) fn has_room(&self, own: Own, bytes: usize) -> bool {
+        let pool = &self.pools().bytes;
+        let held = pool.held.get();
+        let fits = held.saturating_add(bytes) <= pool.max.get();
+        if held == 0 || (fits && held <= pool.max.get() / RESERVE_SHARES / 2) {
+            return true;
+        }
+        let share = if own.crowded { pool.little() } else { pool.share(0) };
+        own.bytes.saturating_add(bytes) <= share
     }
 
     /// A call pends that holds so many bytes.
     #[inline]
-    pub(crate) fn begin_call(&mut self, bytes: usize) {
-        self.calls += 1;
-        self.bytes += bytes;
+    pub(crate) fn begin_call(&self, bytes: usize) {
+        let pools = self.pools();
+        pools.calls.held.set(pools.calls.held.get() + 1);
+        pools.bytes.held.set(pools.bytes.held.get() + bytes);
     }
 
     /// A call that pended is over.
     #[inline]
-    pub(crate) fn end_call(&mut self, bytes: usize) {
-        debug_assert!(self.calls > 0 && self.bytes >= bytes, "more ends than began");
-        self.calls = self.calls.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(bytes);
+    pub(crate) fn end_call(&self, bytes: usize) {
+        let pools = self.pools();
+        let (calls, held) = (pools.calls.held.get(), pools.bytes.held.get());
+        debug_assert!(calls > 0 && held >= bytes, "more ends than began");
+        pools.calls.held.set(calls.saturating_sub(1));
+        pools.bytes.held.set(held.saturating_sub(bytes));
     }
 
     /// What a connection holds beside its calls has changed.
     #[inline]
-    pub(crate) fn change(&mut self, from: usize, to: usize) {
-        debug_assert!(self.bytes >= from, "more is given back than was taken");
-        self.bytes = self.bytes.saturating_sub(from) + to;
+    pub(crate) fn change(&self, from: usize, to: usize) {
+        let held = &self.pools().bytes.held;
+        debug_assert!(held.get() >= from, "more is given back than was taken");
+        held.set(held.get().saturating_sub(from) + to);
     }
 
     /// Notes a connection that waits for room.
     pub(crate) fn wait(&mut self, token: Token) {
-        let now = (self.bytes(), self.calls);
+        let now = (self.bytes(), self.calls());
         // Something may have been given back since an earlier one tried, who may fit where this one does not.
         let tried = if self.waiting.is_empty() { now } else { self.tried_at };
         self.tried_at = (tried.0.max(now.0), tried.1.max(now.1));
         if !self.waiting.contains(&token) {
             self.waiting.push(token);
         }
+    }
+
+    /// Has all that wait try again: their shares may be others.
+    pub(crate) fn wake_waiting(&mut self) {
+        self.tried_at = (usize::MAX, usize::MAX);
     }
 
     /// Those that wait, if something was given back since; each waits anew if it still finds no room.
@@ -126,41 +337,10 @@ impl Holdings {
             return None;
         }
         let (bytes, calls) = self.tried_at;
-        let given_back = self.bytes() < bytes || self.calls < calls;
+        let given_back = self.bytes() < bytes || self.calls() < calls;
         given_back.then(|| core::mem::take(&mut self.waiting))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_who_wait_try_again_when_anything_was_given_back_since_one_of_them_tried() {
-        let budgets = Budgets { shard_bytes_max: 120, ..Budgets::default() };
-        let mut holdings = Holdings::new(&budgets, StreamBytes::default());
-        let [first, second] = [1, 2].map(|index| Token::connection(index, 1));
-        (0..4).for_each(|_| holdings.begin_call(25));
-        assert!(!holdings.has_room(40));
-        holdings.wait(first);
-        assert_eq!(holdings.take_waiting(), None, "nothing was given back");
-        holdings.end_call(25);
-        // What the second finds too little may do for the first.
-        assert!(!holdings.has_room(50) && holdings.has_room(40));
-        holdings.wait(second);
-        assert_eq!(holdings.take_waiting(), Some(vec![first, second]));
-        holdings.wait(second);
-        assert_eq!(holdings.take_waiting(), None, "it found nothing and nothing has changed");
-    }
-
-    #[test]
-    fn bytes_of_streams_count_until_they_are_dropped() {
-        let streams = StreamBytes::default();
-        let budgets = Budgets { shard_bytes_max: 100, ..Budgets::default() };
-        let holdings = Holdings::new(&budgets, streams.clone());
-        let held = [streams.hold(60), streams.hold(40)];
-        assert!(holdings.is_full());
-        drop(held);
-        assert_eq!((holdings.bytes(), holdings.is_full()), (0, false));
-    }
-}
+mod tests;

@@ -104,6 +104,8 @@ mod queue_delay;
 mod recv_pool;
 #[cfg(feature = "shard")]
 mod rt;
+#[cfg(feature = "shard")]
+mod run_queue;
 #[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
 mod self_connect;
 #[cfg(feature = "shard")]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::channel::ChannelCore;
 use crate::doorbell::{Doorbell, Order};
-use crate::holdings::StreamBytes;
+use crate::holdings::{StreamAccount, Totals};
 use crate::io::Token;
 use crate::log_limit::LogLimit;
 use crate::sleep::Sleepers;
@@ -61,8 +61,10 @@ pub(crate) struct Local {
     now: Cell<Option<Instant>>,
     pub(crate) tasks: Tasks,
     pub(crate) sleepers: Sleepers,
-    /// What the streams of this shard hold.
-    pub(crate) stream_bytes: StreamBytes,
+    /// What this shard holds.
+    pub(crate) totals: Totals,
+    /// What the streams of its clients hold of that.
+    pub(crate) client_streams: Rc<StreamAccount>,
     /// How often somebody began to wait for something that the driver brings.
     known_waits: Cell<u64>,
     /// When somebody last began to wait for anything else.
@@ -75,8 +77,11 @@ pub(crate) struct Local {
 
 impl Local {
     pub(crate) fn new(doorbell: Arc<Doorbell>) -> Rc<Self> {
+        let totals = Totals::default();
         Rc::new(Self {
             doorbell,
+            client_streams: StreamAccount::of_clients(totals.clone()),
+            totals,
             woken: RefCell::default(),
             dirty: RefCell::default(),
             streams: RefCell::default(),
@@ -86,7 +91,6 @@ impl Local {
             now: Cell::new(None),
             tasks: Tasks::default(),
             sleepers: Sleepers::default(),
-            stream_bytes: StreamBytes::default(),
             known_waits: Cell::new(0),
             foreign_wait: Cell::new(None),
             log: LogLimit::new(),

@@ -32,6 +32,8 @@ impl Topic {
     #[cfg(feature = "shard")]
     pub(crate) const ACCEPT: Self = Self::warning("cannot accept", 0);
     #[cfg(feature = "shard")]
+    pub(crate) const CUT_OFF: Self = Self::warning("memory is short", 0);
+    #[cfg(feature = "shard")]
     pub(crate) const CONNECT: Self = Self::warning("cannot connect", 0);
     #[cfg(feature = "shard")]
     pub(crate) const HANDLER_PANIC: Self = Self::warning("a handler panicked", 0);

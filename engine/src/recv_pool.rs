@@ -15,13 +15,16 @@ use std::collections::VecDeque;
 /// Buffers of the usual size that are kept at most; beyond this they go back to the allocator.
 const KEEP_MAX: usize = 64;
 
+/// Buffers of the usual size that stay when the pool is trimmed.
+const KEEP_IDLE: usize = 4;
+
 /// Bytes of large buffers that are kept at most, and how many buffers: four frames of the default
 /// limit on them, with their headers.
 const LARGE_BYTES_MAX: usize = 65 * 1024 * 1024;
 const LARGE_MAX: usize = 64;
 
 /// Unread bytes below this share of a buffer are copied into one of their own size.
-const COPY_SHARE: usize = 8;
+const COPY_SHARE: usize = crate::turn::PARTIAL_SHARE;
 
 /// How many waiting buffers are looked at before a new one is made.
 const TRIES: usize = 8;
@@ -34,11 +37,13 @@ pub(crate) struct RecvPool {
     /// By size, ascending.
     large: Vec<RecvBuffer>,
     bytes: usize,
+    /// Whether a large buffer was used, or many at once, since the pool was last trimmed.
+    busy: bool,
 }
 
 impl RecvPool {
     pub(crate) fn new(bytes: usize) -> Self {
-        Self { usual: VecDeque::new(), large: Vec::new(), bytes }
+        Self { usual: VecDeque::new(), large: Vec::new(), bytes, busy: false }
     }
 
     /// An empty buffer with at least half of the usual room. The one that was used last serves on
@@ -126,6 +131,7 @@ impl RecvPool {
         let first = self.large.partition_point(|buffer| buffer.made_with() < bytes);
         let end = self.large.partition_point(|buffer| buffer.made_with() / 2 <= bytes);
         let place = (first..end).find(|&place| self.large[place].try_room(bytes))?;
+        self.busy = true;
         Some(self.large.remove(place))
     }
 
@@ -165,8 +171,32 @@ impl RecvPool {
         }
     }
 
+    /// Whether it keeps more than a shard needs that has little to do.
+    #[inline]
+    pub(crate) fn keeps_much(&self) -> bool {
+        !self.large.is_empty() || self.usual.len() > KEEP_IDLE
+    }
+
+    /// Lets go of all large buffers.
+    pub(crate) fn trim_large(&mut self) {
+        self.large = Vec::new();
+    }
+
+    /// Lets go of what was not used since this was last called.
+    pub(crate) fn trim(&mut self) {
+        if core::mem::take(&mut self.busy) {
+            return;
+        }
+        self.trim_large();
+        // The ones used last are at the back.
+        let spare = self.usual.len().saturating_sub(KEEP_IDLE);
+        self.usual.drain(..spare);
+        self.usual.shrink_to_fit();
+    }
+
     #[cold]
     fn keep_large(&mut self, buffer: RecvBuffer) {
+        self.busy = true;
         let bytes = buffer.made_with();
         while !self.has_room_for_large(bytes) {
             // The smaller ones go first: they are what larger ones have grown from. Then those whose

@@ -6,7 +6,9 @@ mod census;
 mod finish;
 mod strain;
 
-use corewire_codec::{RecvBuffer, RequestHead, SendBuffer, Status, request_flags};
+pub(crate) use self::strain::Standing;
+
+use corewire_codec::{RecvBuffer, RequestHead, Rule, SendBuffer, Status, request_flags};
 use corewire_proto::{CloseReason, ServerConfig, ServerConnection, ServerIdentity, ServerInput};
 use std::io;
 use std::rc::Rc;
@@ -26,6 +28,9 @@ use crate::turn::{After, Ready, Received, Shared, stream_bytes_max};
 /// reset, and how many bytes it may still send meanwhile.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Unsent bytes in front of its last words that are kept for a connection that is cut off for what it holds.
+const LAST_BYTES_MAX: usize = 64 * 1024;
 
 /// The flags of requests that ask for streams.
 const STREAM: u8 = request_flags::STREAM_IN | request_flags::STREAM_OUT;
@@ -56,6 +61,11 @@ pub(crate) struct ServerConn<S> {
     streams: Option<Box<StreamQueue>>,
     /// Bytes that its pending calls hold.
     held: usize,
+    /// Its progress, modulo the word: bytes that ended calls gave back, how many of these there were, and
+    /// what was sent of unsent bytes or came of large requests.
+    released: usize,
+    ended: u32,
+    moved: usize,
     strain: Option<Box<Strain>>,
     paused: bool,
     /// Whether the last turn ended with nothing awaited, and its timer armed.
@@ -81,6 +91,9 @@ impl<S: 'static> ServerConn<S> {
             woken: Vec::new(),
             streams: None,
             held: 0,
+            released: 0,
+            ended: 0,
+            moved: 0,
             strain: None,
             paused: false,
             steady: false,
@@ -152,9 +165,7 @@ impl<S: 'static> ServerConn<S> {
         let again = more
             || (again && !self.is_held_up(shared))
             || (!self.woken.is_empty() && !self.is_over_budget(shared))
-            || self.streams.as_ref().is_some_and(|streams| {
-                streams.has_ready() && self.send.len() <= stream_bytes_max(shared)
-            });
+            || self.streams_want_a_turn(shared);
         let after = if again { After::Again } else { After::Wait };
         // Most turns leave every clock where it is or move it later; the timer that is armed serves.
         let was_steady = core::mem::replace(&mut self.steady, self.proto.is_steady());
@@ -219,6 +230,8 @@ impl<S: 'static> ServerConn<S> {
         ended: Ended,
     ) {
         self.held = self.held.saturating_sub(parked.held);
+        self.released = self.released.wrapping_add(parked.held);
+        self.ended = self.ended.wrapping_add(1);
         shared.holdings.end_call(parked.held);
         shared.calls.end(parked, ended, &shared.counters);
     }
@@ -265,8 +278,10 @@ impl<S: 'static> ServerConn<S> {
     }
 
     /// Whether as much is unsent as may be: nothing that would be answered is begun.
+    #[inline]
     fn is_over_budget<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
         self.send.len() > shared.config.budgets.unsent_bytes_max
+            || (shared.holdings.is_tight() && self.is_unsent_over_share(shared))
     }
 
     /// Receives and handles frames within the turn's bounds; answers whether work is left.
@@ -277,11 +292,14 @@ impl<S: 'static> ServerConn<S> {
         let budget = shared.config.budgets.receive_bytes;
         let mut buffer = shared.recv.begin(&mut self.recv);
         let again = self.receive_with(shared, ready, &mut buffer);
-        self.end_large(buffer.len().saturating_add(buffer.lacking()), budget);
+        self.end_large(buffer.len(), buffer.lacking(), budget);
         shared.recv.settle(&mut self.recv, buffer);
         // Whole frames that wait for the next turn are not late: only a partial one is timed.
         if !again {
             self.proto.handle_rest(&self.recv, shared.now);
+            if self.waits_for_large() {
+                self.proto.handle_pause();
+            }
         }
         again
     }
@@ -304,14 +322,15 @@ impl<S: 'static> ServerConn<S> {
             if self.proto.close_reason().is_some() || !ready.readable {
                 return false;
             }
-            if round >= budgets.receives_per_turn || self.is_held_up(shared) {
+            if round >= shared.receives_max() || self.is_held_up(shared) {
                 ready.since = shared.now;
                 return true;
             }
             if !buffer.is_empty() && !self.may_receive(shared, buffer) {
                 return false;
             }
-            match shared.receive(&self.socket, buffer, ready) {
+            let most = self.receive_bytes_max(shared, buffer);
+            match shared.receive_up_to(&self.socket, buffer, ready, most) {
                 Received::Bytes => {
                     self.skip(buffer);
                     times.received = shared.now;
@@ -361,6 +380,10 @@ impl<S: 'static> ServerConn<S> {
                 ServerInput::NeedBytes => return true,
                 ServerInput::Handled => {}
                 ServerInput::OneWayDropped(_) => shared.counters.one_way_dropped.add(1),
+                ServerInput::StreamData { call, cost, .. } if self.streams_are_over(shared) => {
+                    self.proto.consume(call, cost, &mut self.send);
+                    self.stop_call(shared, call);
+                }
                 ServerInput::StreamData { call, encoding, cost, end, payload } => {
                     match self.proto.parked_mut(call).and_then(|parked| parked.stream.as_ref()) {
                         Some(stream) => {
@@ -402,7 +425,9 @@ impl<S: 'static> ServerConn<S> {
         if self.send.is_empty() {
             return false;
         }
+        let before = self.strain.as_ref().map_or(0, |_| self.send.len());
         let written = shared.write(&self.socket, &mut self.send, ready);
+        self.moved = self.moved.wrapping_add(before.saturating_sub(self.send.len()));
         if let Some(kind) = written.failed {
             self.proto.handle_error(kind);
         }
@@ -470,6 +495,13 @@ impl<S: 'static> ServerConn<S> {
         let told = reason == CloseReason::DrainDeadline && self.finish_calls(shared, ready);
         self.drop_calls(shared);
         self.recv = RecvBuffer::new();
+        self.end_large(0, 0, 0);
+        self.settle_account(shared);
+        if reason == CloseReason::PeerMisbehaved(Rule::MemoryShort)
+            && self.send.len() > LAST_BYTES_MAX
+        {
+            return (After::Drop, None);
+        }
         let last_words = told
             || matches!(
                 reason,
@@ -506,19 +538,26 @@ impl<S: 'static> ServerConn<S> {
             }
         }
         let mut sink = shared.recv.lend();
-        while ready.readable {
+        for _ in 0..shared.receives_max() {
+            if !ready.readable {
+                break;
+            }
             let storage = sink.storage(0);
             let outcome =
                 shared.io.recv(&self.socket, storage, shared.config.budgets.receive_bytes);
             storage.clear();
             match outcome {
-                Ok(count) if count > 0 && forgotten < LINGER_BYTES_MAX => forgotten += count,
+                Ok(count) if count > 0 && forgotten < LINGER_BYTES_MAX => {
+                    forgotten += count;
+                    shared.turn.take_bytes(count);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.readable = false,
                 Ok(_) | Err(_) => return (After::Drop, None),
             }
         }
         shared.recv.give_back(sink);
         self.strain.get_or_insert_default().linger = Some((until, forgotten));
+        more |= ready.readable;
         (if more { After::Again } else { After::Wait }, Some(until))
     }
 }

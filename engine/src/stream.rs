@@ -49,8 +49,13 @@ pub(crate) const OUTBOX_BYTES: usize = 32 * 1024;
 
 /// Messages below this are copied out of the shared receive buffer: a small one that waits must not
 /// keep 128 KiB alive.
-#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+#[cfg(any(feature = "tokio", feature = "blocking"))]
 const COPY_BELOW: usize = 16 * 1024;
+
+/// The same for what waits in a shard's inbox, whose peer may be anybody: what waits there keeps at most
+/// twice as much alive as it counts.
+#[cfg(feature = "shard")]
+const INBOX_COPY_BELOW: usize = 64 * 1024;
 
 /// Consumed bytes that are told to the connection while more messages wait; the rest is told when
 /// none is left.
@@ -138,8 +143,18 @@ pub trait StreamHandle: fmt::Debug + Unpin + 'static {
 #[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
 impl Message {
     /// A message that is to wait for its reader.
+    #[cfg(any(feature = "tokio", feature = "blocking"))]
     pub(crate) fn received(encoding: Encoding, payload: Payload<'_>) -> Self {
-        let body = if payload.body().len() < COPY_BELOW {
+        Self::received_below(encoding, payload, COPY_BELOW)
+    }
+
+    /// A message that is to wait for its reader; it is copied if it has fewer bytes than `copy_below`.
+    pub(crate) fn received_below(
+        encoding: Encoding,
+        payload: Payload<'_>,
+        copy_below: usize,
+    ) -> Self {
+        let body = if payload.body().len() < copy_below {
             Bytes::copy_from_slice(payload.body())
         } else {
             payload.into_body()

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::budgets::Budgets;
 use crate::calls::ParkedCalls;
 use crate::counters::ShardCounters;
 use crate::dispatch::Dispatch;
@@ -16,6 +17,7 @@ use crate::holdings::Holdings;
 use crate::io::Io;
 use crate::queue_delay::DelayWatch;
 use crate::recv_pool::RecvPool;
+use crate::run_queue::TurnBudget;
 use crate::shard::DriverConfig;
 use crate::timers::Timers;
 
@@ -33,6 +35,8 @@ pub(crate) struct Shared<I: Io> {
     pub(crate) now: Instant,
     /// Frames until the clock is read again within a turn.
     pub(crate) clock_in: u32,
+    /// What this turn of the shard may still do.
+    pub(crate) turn: TurnBudget,
     /// What all connections of the server hold.
     pub(crate) holdings: Holdings,
     /// How long requests wait, if some are to be shed for it.
@@ -65,6 +69,9 @@ pub(crate) struct Written {
     pub(crate) more: bool,
 }
 
+/// A partial frame from this share of a receive buffer on keeps the buffer; a smaller one is copied.
+pub(crate) const PARTIAL_SHARE: usize = 8;
+
 /// Frames that are handled on one reading of the clock. A reading costs some 25 ns.
 const FRAMES_PER_CLOCK: u32 = 16;
 
@@ -81,6 +88,7 @@ impl<I: Io> Shared<I> {
     pub(crate) fn note_frame(&mut self) {
         self.clock_in -= 1;
         if self.clock_in == 0 {
+            self.turn.take_frames(FRAMES_PER_CLOCK as usize);
             self.read_clock();
         }
     }
@@ -117,6 +125,27 @@ impl<I: Io> Shared<I> {
         Status::resource_exhausted(text).with_retry_after(retry_after)
     }
 
+    /// From how many bytes on a request needs room of its own before it is received: as many as a receive
+    /// buffer has, or while memory is tight, as many as are copied out of it when they wait.
+    #[inline]
+    pub(crate) fn room_needed_from(&self) -> usize {
+        let usual = self.config.budgets.receive_bytes;
+        if self.holdings.is_tight() { usual / PARTIAL_SHARE } else { usual }
+    }
+
+    /// How often a connection may receive in its turn, of which others that wait have their shares.
+    #[inline]
+    pub(crate) fn receives_max(&self) -> usize {
+        self.turn.share(self.config.budgets.receives_per_turn, 1)
+    }
+
+    /// How much a connection may send in its turn: at least as much as one receive brings.
+    #[inline]
+    fn send_bytes_max(&self) -> usize {
+        let Budgets { send_bytes_per_turn, receive_bytes, .. } = self.config.budgets;
+        self.turn.share(send_bytes_per_turn, receive_bytes)
+    }
+
     /// Receives once into `buffer`, or one with more room that it is changed for, and notes in `ready`
     /// what that tells.
     #[inline]
@@ -126,7 +155,19 @@ impl<I: Io> Shared<I> {
         buffer: &mut RecvBuffer,
         ready: &mut Ready,
     ) -> Received {
-        let room = self.recv.make_room(buffer);
+        self.receive_up_to(socket, buffer, ready, usize::MAX)
+    }
+
+    /// The same, and takes no more than `most` bytes, which is not 0.
+    #[inline]
+    pub(crate) fn receive_up_to(
+        &mut self,
+        socket: &I::Socket,
+        buffer: &mut RecvBuffer,
+        ready: &mut Ready,
+        most: usize,
+    ) -> Received {
+        let room = self.recv.make_room(buffer).min(most);
         self.counters.receives.add(1);
         let outcome = self.io.recv(socket, buffer.storage(0), room);
         // A receive that did not fill its buffer has emptied the socket, unless the peer's end or an
@@ -138,6 +179,7 @@ impl<I: Io> Shared<I> {
             Ok(count) => {
                 ready.received = true;
                 self.counters.bytes_received.add(count as u64);
+                self.turn.take_bytes(count);
                 Received::Bytes
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
@@ -164,7 +206,7 @@ impl<I: Io> Shared<I> {
         if ready.full {
             return written;
         }
-        let mut left = self.config.budgets.send_bytes_per_turn;
+        let mut left = self.send_bytes_max();
         while !out.is_empty() {
             if left == 0 {
                 written.more = true;
@@ -175,6 +217,7 @@ impl<I: Io> Shared<I> {
                 Ok(count) => {
                     written.progress = true;
                     left = left.saturating_sub(count);
+                    self.turn.take_bytes(count);
                     self.counters.bytes_sent.add(count as u64);
                     out.advance(count);
                 }

@@ -121,7 +121,9 @@ fn press(budgets: Budgets, conns: usize, calls: usize, body: usize) -> (usize, u
 fn calls_that_pend_on_a_shard_are_bounded() {
     let budgets = Budgets { shard_calls_max: 10, ..Budgets::default() };
     let (done, refused, most) = press(budgets, 4, 20, 64);
-    assert_eq!((done, refused, most), (10, 70, 10));
+    // No connection gets all of them, and what one leaves may be too little for another.
+    assert!((7..=10).contains(&done), "{done} ran");
+    assert_eq!((done + refused, most), (80, done));
 }
 
 #[test]
@@ -138,8 +140,9 @@ fn bytes_that_a_shard_holds_are_bounded() {
     let (done, refused, most) = press(budgets, 6, 4, 2 << 20);
     assert_eq!(done + refused, 24);
     assert_eq!(most, done, "who runs is answered");
-    // Nine of them are over the bound; large ones that are being received count as well.
-    assert!((7..=9).contains(&done), "{done} ran");
+    // Nine of them are over the bound; large ones that are being received count as well, and a connection
+    // with one has its share when four have.
+    assert!((5..=9).contains(&done), "{done} ran");
 }
 
 #[test]

@@ -495,6 +495,22 @@ impl<T> ServerConnection<T> {
         Some(work)
     }
 
+    /// Ends a parked call from this side: `status` is its reply. Drop the work.
+    pub fn stop_call(&mut self, call: u32, status: &Status, out: &mut SendBuffer) -> Option<T> {
+        let work = self.unpark(call)?;
+        if !is_one_way_id(call) {
+            out.status(&ReplyHead::ok(call), status, self.peer_frame_bytes_max);
+        }
+        Some(work)
+    }
+
+    /// Ends the connection because this side's memory is short and it holds much of it (REQ-95).
+    pub fn cut_off(&mut self, out: &mut SendBuffer) {
+        if !matches!(self.phase, Phase::Closed(_)) {
+            drop(self.misbehaved(Rule::MemoryShort, out));
+        }
+    }
+
     /// Takes out all parked work; for a connection that is over.
     pub fn unpark_all(&mut self) -> impl Iterator<Item = (u32, T)> + use<T> {
         let beside = self.beside.take();

@@ -150,6 +150,7 @@ fn judge_rule(core: &Core, id: u64, rule: Option<Rule>) {
         Rule::IdleTimeout,
         Rule::WriteTimeout,
         Rule::PingTimeout,
+        Rule::MemoryShort,
     ];
     if let Some(rule) = rule.filter(|rule| !slow.contains(rule)) {
         core.violated(Violated::Blame, || format!("the connection of call {id} broke {rule}"));

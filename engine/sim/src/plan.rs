@@ -266,12 +266,15 @@ fn budgets(dice: &Dice, limits: &Limits) -> Budgets {
         receive_bytes: dice.size(4096, 65_536),
         unsent_bytes_max: dice.size(64, 1 << 20),
         send_bytes_per_turn: dice.size(64, 1 << 20),
+        shard_bytes_per_turn: dice.size(4096, 1 << 20),
+        shard_frames_per_turn: dice.size(1, 512),
         accepts_per_turn: if dice.chance(300_000) { 1 } else { dice.size(1, 64) },
         call_bytes: dice.size(1, 4096),
         connection_bytes_max: dice.size(1, 1 << 20),
         shard_bytes_max: limits.frame_bytes.get() as usize + dice.size(64, 1 << 20),
         shard_calls_max: dice.size(1, 1024),
         patience: Duration::from_millis(dice.spread(1, 500)),
+        stalled_for: Duration::from_millis(dice.spread(1_000, 60_000)),
         queue_delay: dice.chance(300_000).then(|| {
             let target = Duration::from_micros(dice.spread(100, 20_000));
             QueueDelay { target, interval: target * u32::try_from(1 + dice.below(20)).unwrap_or(1) }

@@ -5,6 +5,8 @@
 mod away;
 mod budgets;
 mod channels;
+mod shares;
+mod turns;
 
 use super::*;
 use crate::address::{Address, Peer};
@@ -16,6 +18,7 @@ use corewire_codec::{
     Head, Hello, HelloRecords, Limits, MethodId, Raw, RecvBuffer, RequestHead, Role, VERSION,
 };
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -277,24 +280,36 @@ impl Bench {
         Some((head.call, body.len()))
     }
 
-    /// One turn; asserts that no connection did more than its budgets allow.
-    fn turn(&mut self) {
+    /// One turn; asserts that no connection did more than its budgets allow. Returns the bytes that all of
+    /// them received and sent.
+    fn turn(&mut self) -> usize {
         self.driver.turn(Duration::ZERO).unwrap();
         let budgets = self.driver.shared.config.budgets;
+        let mut moved = 0;
         for end in &mut self.net.borrow_mut().ends {
             let (receives, sends) =
                 (std::mem::take(&mut end.receives), std::mem::take(&mut end.sends));
             assert!(receives.len() <= budgets.receives_per_turn, "{receives:?}");
             assert!(receives.iter().all(|&bytes| bytes <= budgets.receive_bytes), "{receives:?}");
             assert!(sends.iter().sum::<usize>() <= budgets.send_bytes_per_turn, "{sends:?}");
+            moved += receives.iter().chain(&sends).sum::<usize>();
+        }
+        moved
+    }
+}
+
+impl Bench {
+    fn turns(&mut self, count: usize) {
+        for _ in 0..count {
+            self.turn();
         }
     }
 }
 
-/// Turns in which so many bytes can come and go: each costs one turn for every share of it, and a
-/// few for the rests.
-fn turns_for(bytes: usize, budgets: &Budgets) -> usize {
-    2 * bytes.div_ceil(budgets.send_bytes_per_turn) + 8
+/// Turns in which so many bytes can come and go, with so many in a turn: each costs one turn for every
+/// share of it, and a few for the rests.
+fn turns_for(bytes: usize, in_a_turn: usize) -> usize {
+    2 * bytes.div_ceil(in_a_turn) + 8
 }
 
 /// A small call is answered in the very turn in which it comes, however much the other connections
@@ -322,7 +337,7 @@ fn small_calls_wait_one_turn_beside_large_ones() {
                     *left -= 1;
                 }
             }
-            let most = turns_for(bytes * CALLS as usize, &Budgets::default());
+            let most = turns_for(bytes * CALLS as usize, Budgets::default().receive_bytes);
             assert!(turns <= most, "{left:?} are left after {turns} turns");
         }
     }
@@ -338,7 +353,7 @@ fn small_calls_wait_for_those_before_them_on_one_connection() {
         bench.call(0, 2 * round + 1, 64);
     }
     let mut replies = Vec::new();
-    for _ in 0..turns_for(4 * BYTES, &Budgets::default()) {
+    for _ in 0..turns_for(4 * BYTES, Budgets::default().send_bytes_per_turn) {
         bench.turn();
         replies.extend(std::iter::from_fn(|| bench.reply(0)));
     }

@@ -95,10 +95,11 @@ impl<S: 'static> ServerConn<S> {
         request: &RequestHead,
     ) -> Option<Box<OpenedStream>> {
         let kind = StreamKind::from_request_flags(request.flags)?;
-        self.streams.get_or_insert_default();
+        let account = self.streams.get_or_insert_default().account(shared.holdings.totals());
         let halves = (kind.client_sends(), kind.server_sends());
         let local = Rc::clone(shared.calls.local());
-        let cell = StreamCell::new(local, self.token, request.call, Side::Server, halves);
+        let cell =
+            StreamCell::counted(local, account, self.token, request.call, Side::Server, halves);
         Some(Box::new(OpenedStream { ends: StreamEnds::new(kind, &cell), cell }))
     }
 

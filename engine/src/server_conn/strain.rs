@@ -4,14 +4,20 @@
 //! bound ([`Budgets`](crate::Budgets)). The connection is then not read from, and its client is held up
 //! by its own socket. But what it has sent may be the very thing that would make room: a cancel, or the
 //! message that a handler waits for. So patience ends: then frames are read again, and requests refused.
+//!
+//! The same holds for a connection that has its share of a shard that fills (`holdings.rs`). If it is its
+//! streams that hold the share, their next message ends its call: it would be held, too.
 
 use std::time::Instant;
 
 use corewire_codec::{RecvBuffer, Status};
 
 use super::ServerConn;
+use crate::address::Peer;
+use crate::calls::Ended;
+use crate::holdings::Own;
 use crate::io::Io;
-use crate::turn::{Shared, Unacked};
+use crate::turn::{PARTIAL_SHARE, Shared, Unacked, stream_bytes_max};
 
 /// Kept by connections that hold something unsent, receive a large request, wait for room, or come to
 /// their end. Idle ones have none, for they shall be small.
@@ -19,14 +25,22 @@ use crate::turn::{Shared, Unacked};
 pub(super) struct Strain {
     /// What the shard's account knows of this connection, beside its calls.
     counted: usize,
-    /// The whole length of the large request that is being received.
+    /// The whole length of the large request that is being received, and how much of it is here.
     large: usize,
+    large_here: usize,
+    /// Memory of a receive buffer that a partial frame keeps.
+    partial: usize,
+    /// Whether its address holds more than its share of the shard.
+    crowded: bool,
     /// Bytes of a refused request that are still to come, and to be dropped.
     skip: usize,
     /// What the client's side has not acknowledged of what was written.
     pub(super) unacked: Unacked,
-    /// Since when it waits for room for its calls, and for a large request.
+    /// Since when it waits for room for its calls without having given anything back, and for a large
+    /// request.
     since: Option<Instant>,
+    /// What it had given back by then.
+    released: usize,
     large_since: Option<Instant>,
     /// While draining: since when nothing is in flight.
     pub(super) finished: Option<Instant>,
@@ -35,7 +49,100 @@ pub(super) struct Strain {
     pub(super) linger: Option<(Instant, usize)>,
 }
 
+/// What a connection holds in all, and what it has given back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    pub(crate) bytes: usize,
+    pub(crate) calls: usize,
+    /// Bytes given back and pended calls ended, modulo the word.
+    pub(crate) released: usize,
+    pub(crate) ended: u32,
+}
+
 impl<S: 'static> ServerConn<S> {
+    /// What it holds, and what it has given back.
+    pub(crate) fn standing(&self) -> Standing {
+        let (bytes, released) = self.streams.as_ref().map_or((0, 0), |streams| streams.held());
+        let counted = self.strain.as_ref().map_or(0, |strain| strain.counted);
+        Standing {
+            bytes: self.held + counted + bytes,
+            calls: self.proto.in_flight(),
+            released: self.released.wrapping_add(self.moved).wrapping_add(released),
+            ended: self.ended,
+        }
+    }
+
+    pub(crate) fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// The connection's id in this process.
+    pub(crate) fn id(&self) -> u64 {
+        self.proto.connection_id()
+    }
+
+    /// Notes whether its address holds more than its share.
+    pub(crate) fn set_crowded(&mut self, crowded: bool) {
+        if let Some(strain) = &mut self.strain {
+            strain.crowded = crowded;
+        } else if crowded && (self.held > 0 || self.streams.is_some()) {
+            self.strain.get_or_insert_default().crowded = true;
+        }
+        if let Some(streams) = &self.streams {
+            streams.set_crowded(crowded);
+        }
+    }
+
+    /// Ends the connection, which holds too much; its next turn says so to its peer.
+    pub(crate) fn cut_off(&mut self) {
+        self.proto.cut_off(&mut self.send);
+    }
+
+    /// What counts against its share when it asks for more.
+    fn own(&self) -> Own {
+        let streams = self.streams.as_ref().map_or(0, |streams| streams.held().0);
+        let (partial, given, crowded) =
+            self.strain.as_ref().map_or((0, 0, false), |it| (it.partial, it.large, it.crowded));
+        let bytes = self.held + streams + partial + self.send.len();
+        Own { bytes, given, calls: self.proto.in_flight(), crowded }
+    }
+
+    /// Whether the unsent bytes alone are its share.
+    #[cold]
+    pub(super) fn is_unsent_over_share<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
+        let Own { given, crowded, .. } = self.own();
+        let unsent = Own { bytes: self.send.len(), given, calls: 0, crowded };
+        unsent.bytes > 0 && shared.holdings.is_bytes_over_share(unsent)
+    }
+
+    /// Whether its streams hold its share, and for longer than patience lasts.
+    #[inline]
+    pub(super) fn streams_are_over<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
+        shared.holdings.is_tight()
+            && self.is_out_of_patience()
+            && self.streams.as_ref().is_some_and(|streams| streams.is_over_share())
+    }
+
+    /// Ends a call whose stream brings more than there is room for.
+    #[cold]
+    pub(super) fn stop_call<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, call: u32) {
+        let status = self.no_room(shared);
+        if let Some(parked) = self.proto.stop_call(call, &status, &mut self.send) {
+            self.end_call(shared, parked, Ended::Dropped);
+        }
+    }
+
+    /// Whether streams have something to do that no event will tell of. Writers that wait for room are
+    /// noted with the shard.
+    pub(super) fn streams_want_a_turn<I: Io<Socket = S>>(&self, shared: &mut Shared<I>) -> bool {
+        let Some(streams) = &self.streams else { return false };
+        let (starves, has_room) = streams.starves();
+        if starves && !has_room {
+            shared.holdings.wait(self.token);
+        }
+        has_room || (streams.has_ready() && self.send.len() <= stream_bytes_max(shared))
+    }
+
     /// Whether the connection is over, and kept only until its last words are read.
     #[inline]
     pub(super) fn lingers(&self) -> bool {
@@ -45,7 +152,8 @@ impl<S: 'static> ServerConn<S> {
     /// Whether another call would be one too many.
     #[inline]
     pub(super) fn lacks_room<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
-        self.held >= shared.config.budgets.connection_bytes_max || shared.holdings.is_full()
+        self.held >= shared.config.budgets.connection_bytes_max
+            || (shared.holdings.is_tight() && shared.holdings.is_over_share(self.own()))
     }
 
     /// Whether nothing is read for want of room: while it lasts, but not for longer than patience does.
@@ -68,8 +176,15 @@ impl<S: 'static> ServerConn<S> {
 
     #[cold]
     fn wait_for_room<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) -> bool {
+        // What it gives back is progress; that its refusals are sent is none.
+        let released = self.streams.as_ref().map_or(0, |streams| streams.held().1);
+        let released = self.released.wrapping_add(released);
         let strain = self.strain.get_or_insert_default();
-        let since = *strain.since.get_or_insert(shared.now);
+        if strain.since.is_none() || strain.released != released {
+            // What it gives back is progress: it waits anew.
+            (strain.since, strain.released) = (Some(shared.now), released);
+        }
+        let since = strain.since.unwrap_or(shared.now);
         let waits = shared.now < since + shared.config.budgets.patience;
         if waits {
             shared.holdings.wait(self.token);
@@ -93,11 +208,34 @@ impl<S: 'static> ServerConn<S> {
             format!("the connection's pending calls hold {} bytes, and may hold no more", self.held)
         } else {
             let (calls, bytes) = (shared.holdings.calls(), shared.holdings.bytes());
+            let Own { bytes: own, calls: own_calls, .. } = self.own();
             format!(
-                "the server's shard holds {calls} pending calls and {bytes} bytes, and may hold no more"
+                "the connection has its share: {own_calls} pending calls and {own} bytes, of {calls} and {bytes} that the server's shard holds"
             )
         };
         Status::resource_exhausted(text).with_retry_after(RETRY_AFTER)
+    }
+
+    /// How much one receive takes. While memory is tight, no more than has room: what is behind it may have
+    /// to wait.
+    #[inline]
+    pub(super) fn receive_bytes_max<I: Io<Socket = S>>(
+        &self,
+        shared: &Shared<I>,
+        buffer: &RecvBuffer,
+    ) -> usize {
+        if !shared.holdings.is_tight() {
+            return usize::MAX;
+        }
+        let skip = self.strain.as_ref().map_or(0, |strain| strain.skip);
+        // What is left behind must be so little that it is copied, and keeps no buffer.
+        buffer.lacking().max(skip).max(shared.room_needed_from() - 1)
+    }
+
+    /// Whether it waits for room for a large request: it is not read from, so what it has sent is not late.
+    #[inline]
+    pub(super) fn waits_for_large(&self) -> bool {
+        self.strain.as_ref().is_some_and(|strain| strain.large_since.is_some())
     }
 
     /// Whether the rest of what `buffer` begins with may be received: a large request waits until the
@@ -110,7 +248,7 @@ impl<S: 'static> ServerConn<S> {
         buffer: &mut RecvBuffer,
     ) -> bool {
         let frame = buffer.len().saturating_add(buffer.lacking());
-        if frame <= shared.config.budgets.receive_bytes || !self.proto.is_open() {
+        if frame <= shared.room_needed_from() || !self.proto.is_open() {
             return true;
         }
         self.reserve(shared, buffer, frame)
@@ -131,8 +269,9 @@ impl<S: 'static> ServerConn<S> {
         if core::mem::take(&mut strain.large) != 0 {
             self.count(shared);
         }
+        let own = self.own();
         let strain = self.strain.get_or_insert_default();
-        if shared.holdings.has_room(frame) {
+        if shared.holdings.has_room(own, frame) {
             (strain.large, strain.large_since) = (frame, None);
             self.count(shared);
             return true;
@@ -163,16 +302,21 @@ impl<S: 'static> ServerConn<S> {
 
     /// Brings the shard's account up to date, at the end of a turn.
     #[inline]
-    pub(super) fn settle_account<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
-        if self.strain.is_some() || !self.send.is_empty() {
+    pub(super) fn settle_account<I: Io<Socket = S>>(&mut self, shared: &Shared<I>) {
+        let keeps_buffer = self.recv.len() >= shared.config.budgets.receive_bytes / PARTIAL_SHARE;
+        if self.strain.is_some() || !self.send.is_empty() || keeps_buffer {
             self.count(shared);
         }
     }
 
     #[cold]
-    fn count<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
+    fn count<I: Io<Socket = S>>(&mut self, shared: &Shared<I>) {
         let strain = self.strain.get_or_insert_default();
-        let held = self.send.len() + strain.large;
+        // A large request is counted whole, as its buffer may become.
+        let keeps_buffer = strain.large == 0
+            && self.recv.len() >= shared.config.budgets.receive_bytes / PARTIAL_SHARE;
+        strain.partial = if keeps_buffer { self.recv.made_with() } else { 0 };
+        let held = self.send.len() + strain.large + strain.partial;
         shared.holdings.change(strain.counted, held);
         strain.counted = held;
         let waits = strain.since.is_some() || strain.large_since.is_some();
@@ -182,13 +326,19 @@ impl<S: 'static> ServerConn<S> {
         }
     }
 
-    /// No large request is being received any more.
+    /// Notes how much of a large request is here, or that none is being received any more.
     #[inline]
-    pub(super) fn end_large(&mut self, rest: usize, usual: usize) {
-        if let Some(strain) = &mut self.strain
-            && rest <= usual
-        {
-            strain.large = 0;
+    pub(super) fn end_large(&mut self, here: usize, lacking: usize, usual: usize) {
+        let Some(strain) = &mut self.strain else { return };
+        let rest = here.saturating_add(lacking);
+        if rest <= usual && rest != strain.large {
+            (strain.large, strain.large_since) = (0, None);
+        }
+        // What comes of it is progress.
+        let came = here.saturating_sub(strain.large_here);
+        strain.large_here = if strain.large == 0 { 0 } else { here };
+        if strain.large > 0 {
+            self.moved = self.moved.wrapping_add(came);
         }
     }
 

@@ -11,9 +11,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::{
-    CONSUMED_BYTES, Closed, Message, OUTBOX_BYTES, Opening, StreamFailure, end_status, opening,
+    CONSUMED_BYTES, Closed, INBOX_COPY_BELOW, Message, OUTBOX_BYTES, Opening, StreamFailure,
+    end_status, opening,
 };
-use crate::holdings::Held;
+use crate::holdings::{Held, StreamAccount};
 use crate::io::Token;
 use crate::local::Local;
 use crate::transport::Outcome;
@@ -77,6 +78,8 @@ pub(super) struct State {
     /// What goes with it; it is sent in any case then.
     pub(super) accept_with: Option<Box<MetadataBuilder>>,
     pub(super) sending: Sending,
+    /// The writer waits because the connection's streams hold all that they may.
+    pub(super) starved: bool,
     writer: Option<Waker>,
     /// Nobody waits for the call any more; at the client only.
     pub(super) abandoned: bool,
@@ -88,18 +91,35 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(crate) struct StreamCell {
     local: Rc<Local>,
+    account: Rc<StreamAccount>,
     pub(crate) token: Token,
     pub(crate) call: u32,
     side: Side,
     /// Whether it lies in the mailbox.
     pub(super) queued: Cell<bool>,
     pub(super) place: Cell<Place>,
+    /// Whether it waits in its connection's line of starved writers.
+    pub(super) starves: Cell<bool>,
     pub(super) state: RefCell<State>,
 }
 
 impl StreamCell {
+    /// A stream that is counted with those of the shard's clients.
     pub(crate) fn new(
         local: Rc<Local>,
+        token: Token,
+        call: u32,
+        side: Side,
+        halves: (bool, bool),
+    ) -> Rc<Self> {
+        let account = Rc::clone(&local.client_streams);
+        Self::counted(local, account, token, call, side, halves)
+    }
+
+    /// A stream whose messages are counted in this account.
+    pub(crate) fn counted(
+        local: Rc<Local>,
+        account: Rc<StreamAccount>,
         token: Token,
         call: u32,
         side: Side,
@@ -107,11 +127,13 @@ impl StreamCell {
     ) -> Rc<Self> {
         Rc::new(Self {
             local,
+            account,
             token,
             call,
             side,
             queued: Cell::new(false),
             place: Cell::new(Place::Idle),
+            starves: Cell::new(false),
             state: RefCell::new(State {
                 inbox: VecDeque::new(),
                 incoming: if receives { Incoming::Open } else { Incoming::Ended(None) },
@@ -127,6 +149,7 @@ impl StreamCell {
                 accept: false,
                 accept_with: None,
                 sending: if sends { Sending::Open } else { Sending::Ended },
+                starved: false,
                 writer: None,
                 abandoned: false,
                 over: false,
@@ -166,8 +189,12 @@ impl StreamCell {
             if state.reader_gone {
                 state.consumed = state.consumed.saturating_add(cost);
             } else {
-                let held = self.local.stream_bytes.hold(cost as usize);
-                state.inbox.push_back((Message::received(encoding, payload), cost, held));
+                let held = self.account.hold(cost as usize);
+                // While memory is short, a message keeps no more of it alive than its own bytes.
+                let copy_below =
+                    if self.account.is_tight() { usize::MAX } else { INBOX_COPY_BELOW };
+                let message = Message::received_below(encoding, payload, copy_below);
+                state.inbox.push_back((message, cost, held));
             }
         }
         if self.state.borrow().reader_gone { self.mark() } else { self.wake_reader() }
@@ -376,16 +403,21 @@ impl StreamCell {
 /// The writer's side.
 impl StreamCell {
     /// Waits for room in the outbox.
-    pub(super) fn poll_ready(&self, context: &Context<'_>) -> Poll<Result<(), Closed>> {
+    pub(super) fn poll_ready(self: &Rc<Self>, context: &Context<'_>) -> Poll<Result<(), Closed>> {
         let state = &mut *self.state.borrow_mut();
         if !matches!(state.sending, Sending::Open) {
             return Poll::Ready(Err(Closed));
         }
-        if state.outbox_bytes < OUTBOX_BYTES {
+        let starved = self.account.is_over_share();
+        if state.outbox_bytes < OUTBOX_BYTES && !starved {
             return Poll::Ready(Ok(()));
         }
         self.local.note_known_wait();
         state.writer = Some(context.waker().clone());
+        if starved && !core::mem::replace(&mut state.starved, true) {
+            // The connection wakes it when there is room.
+            self.mark();
+        }
         Poll::Pending
     }
 
@@ -417,7 +449,7 @@ impl StreamCell {
             // Empty messages count, too, or they would have no bound.
             let bytes = body.len() + 16;
             state.outbox_bytes += bytes;
-            state.outbox.push_back((encoding, body, self.local.stream_bytes.hold(bytes)));
+            state.outbox.push_back((encoding, body, self.account.hold(bytes)));
         }
         self.mark();
     }

@@ -9,12 +9,16 @@ use std::rc::Rc;
 
 use super::OUTBOX_BYTES;
 use super::cell::{Place, Sending, StreamCell};
+use crate::holdings::{StreamAccount, Totals};
 
 /// Bytes that a stream writes before the next one has its turn.
 const QUANTUM: usize = 16 * 1024;
 
 /// Bytes that all streams of a connection write in one turn.
 const TURN_BYTES: usize = 256 * 1024;
+
+/// Writers that go on at once when there is room for a connection's streams.
+const FED_AT_ONCE: usize = 16;
 
 /// The connection's protocol, whichever side it is.
 pub(crate) trait StreamProto {
@@ -107,8 +111,12 @@ pub(crate) struct StreamQueue {
     arrived: Vec<Rc<StreamCell>>,
     ready: VecDeque<Rc<StreamCell>>,
     blocked: HashMap<u32, Rc<StreamCell>>,
+    /// Those whose writers wait for the connection to have room.
+    starved: VecDeque<Rc<StreamCell>>,
     /// Calls that are over by what was written, or that nobody waits for any more.
     ended: Vec<u32>,
+    /// What its streams hold; made with a server's first.
+    account: Option<Rc<StreamAccount>>,
 }
 
 impl StreamQueue {
@@ -128,6 +136,47 @@ impl StreamQueue {
         if let Some(cell) = self.blocked.remove(&call) {
             cell.place.set(Place::Ready);
             self.ready.push_back(cell);
+        }
+    }
+
+    /// The account of a server's streams.
+    pub(crate) fn account(&mut self, totals: &Totals) -> Rc<StreamAccount> {
+        let make = || StreamAccount::of_server(totals.clone());
+        Rc::clone(self.account.get_or_insert_with(make))
+    }
+
+    /// Bytes that its streams hold, and those that they have given back.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        self.account.as_ref().map_or((0, 0), |account| (account.bytes(), account.released()))
+    }
+
+    /// Whether its streams hold all that they may.
+    pub(crate) fn is_over_share(&self) -> bool {
+        self.account.as_ref().is_some_and(|account| account.is_over_share())
+    }
+
+    /// Notes whether the connection's address holds more than its share.
+    pub(crate) fn set_crowded(&self, crowded: bool) {
+        if let Some(account) = &self.account {
+            account.set_crowded(crowded);
+        }
+    }
+
+    /// Whether writers wait for the connection to have room, and whether there is some.
+    pub(crate) fn starves(&self) -> (bool, bool) {
+        let starves = !self.starved.is_empty();
+        (starves, starves && !self.is_over_share())
+    }
+
+    /// Lets some writers go on, if there is room: not all, for what they write is not known before.
+    fn feed(&mut self) {
+        let mut fed = 0;
+        while fed < FED_AT_ONCE && !self.starved.is_empty() && !self.is_over_share() {
+            let Some(cell) = self.starved.pop_front() else { return };
+            cell.starves.set(false);
+            cell.state.borrow_mut().starved = false;
+            fed += usize::from(!cell.is_over());
+            cell.wake_writer();
         }
     }
 
@@ -175,6 +224,9 @@ impl StreamQueue {
                 cell.wake_writer();
             }
         }
+        if !self.starved.is_empty() {
+            self.feed();
+        }
     }
 
     /// Does what a stream asks for but writing, and puts it into the line if it wants to write.
@@ -195,6 +247,9 @@ impl StreamQueue {
             self.ended.push(cell.call);
         } else if stop {
             proto.stop_receiving(cell.call);
+        }
+        if cell.state.borrow().starved && !cell.starves.replace(true) {
+            self.starved.push_back(Rc::clone(&cell));
         }
         if cell.is_over() && cell.place.get() == Place::Blocked {
             self.blocked.remove(&cell.call);

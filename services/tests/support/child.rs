@@ -72,21 +72,40 @@ impl ServerChild {
     /// Runs `test` of this binary in a process of its own, as `role`.
     pub fn start(test: &str, role: &str) -> Self {
         let mut child = Self::start_silent(test, role);
-        let addresses = child.line(LISTENING);
-        child.addresses = addresses.split(' ').map(|text| text.parse().unwrap()).collect();
+        child.hear();
+        child
+    }
+
+    /// The same with these variables of the environment, and none of its own.
+    pub fn start_with(test: &str, role: &str, variables: &[(&str, &str)]) -> Self {
+        let mut child = Self::spawn(test, role, variables);
+        child.hear();
         child
     }
 
     /// The same for one that is no server, or says nothing at once.
     pub fn start_silent(test: &str, role: &str) -> Self {
+        // What the server frees shall show: glibc gives it back at once, instead of keeping what its
+        // busiest moment needed.
+        let eager = [
+            ("MALLOC_ARENA_MAX", "1"),
+            ("MALLOC_TRIM_THRESHOLD_", "65536"),
+            ("MALLOC_MMAP_THRESHOLD_", "32768"),
+        ];
+        Self::spawn(test, role, &eager)
+    }
+
+    /// Waits until it says where it listens.
+    fn hear(&mut self) {
+        let addresses = self.line(LISTENING);
+        self.addresses = addresses.split(' ').map(|text| text.parse().unwrap()).collect();
+    }
+
+    fn spawn(test: &str, role: &str, variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", test, "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
-            // What the server frees shall show: glibc gives it back at once, instead of keeping what
-            // its busiest moment needed.
-            .env("MALLOC_ARENA_MAX", "1")
-            .env("MALLOC_TRIM_THRESHOLD_", "65536")
-            .env("MALLOC_MMAP_THRESHOLD_", "32768")
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

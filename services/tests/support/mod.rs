@@ -6,6 +6,7 @@
     reason = "tests; each of them uses a part of this"
 )]
 
+pub mod abuse;
 pub mod child;
 pub mod fake;
 pub mod kinds;

@@ -120,36 +120,38 @@ fn a_connection_over_its_bound_is_not_read_and_then_refused() {
 
 #[test]
 fn a_full_shard_stops_all_its_connections_and_lets_them_go_on() {
-    for budgets in [
-        Budgets { shard_calls_max: 4, ..Budgets::default() },
-        Budgets { shard_bytes_max: 4 * 1000, ..Budgets::default() },
-    ] {
-        let mut bench = Bench::with(3, budgets);
-        (0..4).for_each(|call| bench.pend(0, call, 64));
-        bench.turn();
-        assert_eq!(bench.pending.borrow().len(), 4);
-        bench.call(1, 7, 64);
-        bench.call(2, 8, 64);
-        bench.turn();
-        assert_eq!((bench.answers(1), bench.answers(2)), (vec![], vec![]), "there is no room");
-        bench.finish_one();
-        bench.turn();
-        bench.turn();
-        assert_eq!(
-            (bench.answers(1), bench.answers(2)),
-            (vec![(7, Answer::Ok)], vec![(8, Answer::Ok)])
-        );
-        (0..3).for_each(|_| bench.finish_one());
-        bench.turn();
-        assert!(bench.is_empty());
-    }
+    let mut bench = Bench::with(4, Budgets { shard_calls_max: 4, ..Budgets::default() });
+    (0..4).for_each(|call| bench.pend(0, call, 64));
+    bench.turn();
+    assert_eq!(bench.pending.borrow().len(), 3, "one connection does not get all");
+    bench.call(1, 6, 64);
+    bench.turn();
+    assert_eq!(bench.answers(1), [(6, Answer::Ok)], "there is room for the others");
+    bench.pend(3, 0, 64);
+    bench.turn();
+    assert_eq!(bench.pending.borrow().len(), 4);
+    bench.call(1, 7, 64);
+    bench.call(2, 8, 64);
+    bench.turn();
+    assert_eq!((bench.answers(1), bench.answers(2)), (vec![], vec![]), "there is no room");
+    bench.finish_one();
+    bench.turn();
+    bench.turn();
+    assert_eq!(
+        (bench.answers(1), bench.answers(2)),
+        (vec![(7, Answer::Ok)], vec![(8, Answer::Ok)])
+    );
+    bench.pass(bench.driver.shared.config.budgets.patience);
+    (0..3).for_each(|_| bench.finish_one());
+    bench.turns(3);
+    assert_eq!(bench.driver.shared.holdings.calls(), bench.pending.borrow().len());
 }
 
 #[test]
 fn what_a_connection_held_is_given_back_when_it_goes() {
     let mut bench = Bench::new(2);
     (0..8).for_each(|call| bench.pend(0, call, 1 << 20));
-    (0..40).for_each(|_| bench.turn());
+    bench.turns(40);
     assert_eq!(bench.pending.borrow().len(), 8);
     // Unlike a fault, the drain's end lets no word out: everything is dropped at once.
     bench.driver.drain(bench.driver.now());
@@ -210,7 +212,7 @@ fn a_frame_is_not_timed_while_nobody_reads() {
     }
     assert!(slowly * 8 > timeouts.frame);
     bench.take(0, None);
-    (0..3).for_each(|_| bench.turn());
+    bench.turns(3);
     assert_eq!(bench.answers(0), [(0, Answer::Ok), (1, Answer::Ok)]);
 }
 
@@ -317,11 +319,11 @@ fn a_large_request_that_finds_no_room_is_refused_before_it_is_received() {
     let budgets = Budgets { shard_bytes_max: 17 << 20, ..Budgets::default() };
     let mut bench = Bench::with(2, budgets);
     bench.pend(0, 0, 9 << 20);
-    (0..20).for_each(|_| bench.turn());
+    bench.turns(20);
     assert_eq!(bench.pending.borrow().len(), 1);
     bench.call(1, 1, 10 << 20);
     bench.call(1, 2, 64);
-    (0..20).for_each(|_| bench.turn());
+    bench.turns(20);
     assert_eq!(bench.answers(1), [], "patience lasts");
     bench.pass(budgets.patience);
     let mut answers = Vec::new();
@@ -336,6 +338,6 @@ fn a_large_request_that_finds_no_room_is_refused_before_it_is_received() {
     bench.turn();
     assert!(bench.is_empty());
     bench.call(1, 3, 10 << 20);
-    (0..40).for_each(|_| bench.turn());
+    bench.turns(40);
     assert_eq!(bench.answers(1), [(3, Answer::Ok)], "there is room again");
 }

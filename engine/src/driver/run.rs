@@ -1,0 +1,68 @@
+//! How the connections that want a turn get it.
+
+use super::Driver;
+use crate::io::Io;
+use crate::run_queue::TurnBudget;
+
+/// How many rounds a shard that ends has at most for what its tasks left.
+const LAST_ROUNDS: usize = 1024;
+
+impl<I: Io> Driver<I> {
+    /// Gives all connections that have little to do one turn each, and others while the budget of the
+    /// shard's turn lasts. Returns how many there were.
+    pub(super) fn run_queue(&mut self) -> usize {
+        let (light, heavy) = self.run.lines();
+        self.begin_budget(light + heavy);
+        let mut rounds = 0;
+        for _ in 0..light {
+            let Some((token, since)) = self.run.pop_light() else { break };
+            let received = self.run_connection(token, since);
+            rounds += 1;
+            self.hot = (received && light + heavy == 1).then_some(token);
+        }
+        if heavy > 0 {
+            rounds += self.run_heavy(heavy, light + heavy == 1);
+        }
+        self.tell_holdings();
+        rounds
+    }
+
+    /// The second line: one in any case, and others while the turn's budget lasts.
+    fn run_heavy(&mut self, count: usize, alone: bool) -> usize {
+        for round in 0..count {
+            if round > 0 && self.shared.turn.is_spent() {
+                return round;
+            }
+            let Some((token, since)) = self.run.pop_heavy() else { return round };
+            let received = self.run_connection(token, since);
+            self.hot = (received && alone).then_some(token);
+        }
+        count
+    }
+
+    /// A turn of the shard begins.
+    #[inline]
+    pub(super) fn begin_budget(&mut self, waiting: usize) {
+        self.shared.turn = TurnBudget::new(&self.shared.config.budgets, waiting);
+    }
+
+    /// Takes what tasks and handlers have just left, and nothing else: their requests leave without
+    /// another look at the sockets.
+    pub(crate) fn settle(&mut self) {
+        if self.local.take_news() {
+            self.take_local();
+            self.run_queue();
+        }
+    }
+
+    /// As [`settle`](Self::settle), when no other turn follows: whatever can leave, leaves.
+    pub(crate) fn settle_last(&mut self) {
+        self.settle();
+        for _ in 0..LAST_ROUNDS {
+            if self.run.is_empty() {
+                return;
+            }
+            self.run_queue();
+        }
+    }
+}

@@ -1,0 +1,104 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+
+fn holdings(bytes: usize, calls: usize) -> Holdings {
+    let budgets = Budgets { shard_bytes_max: bytes, shard_calls_max: calls, ..Budgets::default() };
+    Holdings::new(&budgets, Totals::default())
+}
+
+fn own(bytes: usize) -> Own {
+    Own { bytes, ..Own::default() }
+}
+
+#[test]
+fn all_who_wait_try_again_when_anything_was_given_back_since_one_of_them_tried() {
+    let mut holdings = holdings(160, 100);
+    let [first, second] = [1, 2].map(|index| Token::connection(index, 1));
+    (0..4).for_each(|_| holdings.begin_call(25));
+    assert!(!holdings.has_room(own(0), 50));
+    holdings.wait(first);
+    assert_eq!(holdings.take_waiting(), None, "nothing was given back");
+    holdings.end_call(25);
+    // What the second finds too little may do for the first.
+    assert!(!holdings.has_room(own(0), 70) && holdings.has_room(own(0), 50));
+    holdings.wait(second);
+    assert_eq!(holdings.take_waiting(), Some(vec![first, second]));
+    holdings.wait(second);
+    assert_eq!(holdings.take_waiting(), None, "it found nothing and nothing has changed");
+}
+
+#[test]
+fn bytes_of_streams_count_until_they_are_dropped() {
+    let holdings = holdings(800, 100);
+    let account = StreamAccount::of_server(holdings.totals().clone());
+    let held = [account.hold(300), account.hold(100)];
+    assert!(holdings.is_tight() && account.is_over_share());
+    assert_eq!((holdings.bytes(), account.bytes()), (400, 400));
+    drop(held);
+    assert_eq!((holdings.bytes(), account.bytes(), account.released()), (0, 0, 400));
+    assert!(!account.is_over_share());
+    let clients = StreamAccount::of_clients(holdings.totals().clone());
+    let _held = clients.hold(900);
+    assert!(!clients.is_over_share(), "what clients hold is counted and not bounded here");
+    assert!(account.is_over_share(), "a server's streams have no room then");
+}
+
+/// Connections that take whatever they get leave room for one more, however many they are.
+#[test]
+fn a_share_shrinks_as_the_shard_fills_and_leaves_room_for_those_that_hold_little() {
+    const MAX: usize = 256 << 20;
+    for greedy in [1, 16, 40, 400] {
+        let holdings = holdings(MAX, 65_536);
+        let mut all = vec![0; greedy];
+        for _ in 0..200 {
+            for bytes in &mut all {
+                for _ in 0..64 {
+                    if holdings.is_tight() && holdings.is_over_share(own(*bytes)) {
+                        break;
+                    }
+                    holdings.change(0, 16 << 10);
+                    *bytes += 16 << 10;
+                }
+            }
+        }
+        let held = holdings.bytes();
+        assert!(held <= MAX, "{greedy} of them hold {held}");
+        assert!(held >= MAX / 8 * 7 / 2, "{greedy} of them hold {held} only");
+        let (most, least) = (all.iter().max().unwrap(), all.iter().min().unwrap());
+        if greedy <= 40 {
+            assert!(most - least <= 8 << 20, "{greedy}: between {least} and {most}");
+        }
+        let free = holdings.shares().0;
+        assert!(free >= if greedy <= 40 { 256 << 10 } else { 1 }, "{greedy} leave {free}");
+        assert!(!holdings.is_over_share(own(0)), "who holds nothing has room beside {greedy}");
+    }
+}
+
+#[test]
+fn calls_are_shared_out_as_bytes_are() {
+    let holdings = holdings(usize::MAX / 2, 65_536);
+    let mut all = [0; 16];
+    for calls in &mut all {
+        while *calls < 4096
+            && !(holdings.is_tight()
+                && holdings.is_over_share(Own { calls: *calls, ..Own::default() }))
+        {
+            holdings.begin_call(0);
+            *calls += 1;
+        }
+    }
+    let few = Own { calls: 60, ..Own::default() };
+    assert!(!holdings.is_over_share(few), "{all:?} leave nothing for one with few calls");
+}
+
+#[test]
+fn an_address_that_holds_most_gets_little_more() {
+    let holdings = holdings(256 << 20, 65_536);
+    holdings.change(0, 200 << 20);
+    assert!(holdings.is_crowded(200 << 20) && !holdings.is_crowded(50 << 20));
+    let crowded = Own { bytes: 2 << 20, crowded: true, ..Own::default() };
+    assert!(holdings.is_over_share(crowded), "its connections have no more than a little");
+    assert!(!holdings.is_over_share(Own { crowded: false, ..crowded }));
+    assert!(!holdings.is_over_share(Own { bytes: 1000, ..crowded }), "but a little they have");
+}
