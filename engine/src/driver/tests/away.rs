@@ -93,7 +93,7 @@ fn what_is_owed_lies_behind_more_than_a_turn_reads() {
     bench.turn();
     bench.elapse(STOP);
     bench.net.borrow_mut().ends[0].input.extend_from_slice(&rest);
-    for _ in 0..turns_for(large, &budgets) {
+    for _ in 0..turns_for(large, budgets.receive_bytes) {
         bench.turn();
     }
     assert_eq!(bench.reply(0), Some((7, large)));
