@@ -164,8 +164,10 @@ impl<I: Io> Driver<I> {
             self.shared.recv.trim_large();
         }
         if at <= self.shared.now {
-            self.relief.trim_at = None;
             self.shared.recv.trim();
+            // What was used meanwhile is looked at once more.
+            let again = self.shared.recv.keeps_much();
+            self.relief.trim_at = again.then(|| self.shared.now + BUFFERS_FOR);
         }
     }
 }
