@@ -211,6 +211,8 @@ fn slot_of_an_unsent_call() -> Written {
 fn one_way_that_waits() -> Written {
     let mut plan = Plan { pipe: 512, ..Plan::calm() };
     plan.channel.unsent_max = 1024;
+    // Its request is large.
+    plan.habits.large = 1;
     let large = Wish { more: 50_000, give_up: Some(3 * SECOND), ..calm_wish(2) };
     let timeout = Some(Duration::from_millis(100));
     let one_way = Wish { kind: CallKind::OneWay, timeout, ..calm_wish(3) };

@@ -112,11 +112,11 @@ fn client_bounds(core: &Core, host: &Host) {
         let in_flight = census.in_flight;
         // One request over the bound, a cancel for each slot, what streams may have unsent, and a pong now and
         // then: nothing that a server decides, and nothing that grows with the calls.
-        let request = frame + 512;
+        let request = if plan.habits.large > 0 { frame + 512 } else { 1024 };
         let streams = plan.budgets.unsent_bytes_max / 4 + 256 * 1024 + frame;
         let streams = if plan.habits.stream > 0 || plan.held > 0 { streams } else { 0 };
         let slots = plan.limits.in_flight.get() as usize;
-        let unsent = plan.channel.unsent_max + request + streams + slots * 64 + 4 * 1024;
+        let unsent = plan.channel.unsent_max + request + streams + slots * 16 + 512;
         let held = plan.limits.connection_credit.get() as usize + frame + 16;
         bounded(core, host.number, "calls of a channel", in_flight.max(census.calls), calls + 64);
         bounded(core, host.number, "unsent bytes of a channel", census.unsent, unsent);

@@ -151,7 +151,7 @@ impl Plan {
             latency: (dice.spread(1_000, MS), dice.spread(1_000, 50 * MS)),
             turn: (200, dice.spread(1_000, MS)),
             shuffle: dice.chance(500_000),
-            spin: if dice.chance(400_000) { 500_000 } else { 0 },
+            spin: if dice.chance(500_000) { 800_000 } else { 0 },
             drains: count(dice, trouble / 2 + 100_000, 4),
             troubles: count(dice, trouble, 6),
             freezes: count(dice, trouble / 2, 3),
@@ -268,7 +268,7 @@ fn budgets(dice: &Dice, limits: &Limits) -> Budgets {
         send_bytes_per_turn: dice.size(64, 1 << 20),
         shard_bytes_per_turn: dice.size(4096, 1 << 20),
         shard_frames_per_turn: dice.size(1, 512),
-        accepts_per_turn: if dice.chance(300_000) { 1 } else { dice.size(1, 64) },
+        accepts_per_turn: if dice.chance(500_000) { 1 } else { dice.size(1, 64) },
         call_bytes: dice.size(1, 4096),
         connection_bytes_max: dice.size(1, 1 << 20),
         shard_bytes_max: limits.frame_bytes.get() as usize + dice.size(64, 1 << 20),
@@ -317,7 +317,7 @@ fn rates(dice: &Dice, trouble: u32) -> Rates {
         mutate: rate(dice, SURE, 200_000),
         accept,
         // Who waits for longer gives up more often.
-        abort: if dice.chance(500_000) { accept } else { rate(dice, trouble, 500_000) },
+        abort: accept.max(rate(dice, trouble, 600_000)),
         connect: rate(dice, trouble, 300_000),
         freeze: rate(dice, trouble / 2, 10_000),
     }
