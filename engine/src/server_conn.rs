@@ -164,7 +164,7 @@ impl<S: 'static> ServerConn<S> {
         // A paused connection is looked at again when its replies leave or its calls end.
         let again = more
             || (again && !self.is_held_up(shared))
-            || (!self.woken.is_empty() && !self.is_over_budget(shared))
+            || (!self.woken.is_empty() && !self.waits_to_answer(shared))
             || self.streams_want_a_turn(shared);
         let after = if again { After::Again } else { After::Wait };
         // Most turns leave every clock where it is or move it later; the timer that is armed serves.
@@ -282,6 +282,17 @@ impl<S: 'static> ServerConn<S> {
     fn is_over_budget<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
         self.send.len() > shared.config.budgets.unsent_bytes_max
             || (shared.holdings.is_tight() && self.is_unsent_over_share(shared))
+    }
+
+    /// Whether handlers that were woken wait: until unsent bytes leave, of which the socket tells, or until others
+    /// give something back to the shard, of which only the shard does.
+    #[cold]
+    fn waits_to_answer<I: Io<Socket = S>>(&self, shared: &mut Shared<I>) -> bool {
+        let waits = self.is_over_budget(shared);
+        if waits && self.send.len() <= shared.config.budgets.unsent_bytes_max {
+            shared.holdings.wait(self.token);
+        }
+        waits
     }
 
     /// Receives and handles frames within the turn's bounds; answers whether work is left.

@@ -19,7 +19,7 @@ impl<I: Io> Driver<I> {
         for (_, entry) in &self.conns {
             match &entry.conn {
                 Some(Conn::Server(conn)) => {
-                    conn.count_in(&mut census, self.shared.config.budgets.unsent_bytes_max);
+                    conn.count_in(&mut census, &self.shared);
                 }
                 Some(Conn::Client(conn)) => {
                     census.client_unread_max = census.client_unread_max.max(conn.unread());

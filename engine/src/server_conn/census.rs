@@ -1,10 +1,12 @@
 //! What a connection holds, counted for the simulator.
 
 use super::ServerConn;
+use crate::io::Io;
 use crate::sim::{Census, StreamCensus};
+use crate::turn::Shared;
 
 impl<S: 'static> ServerConn<S> {
-    pub(crate) fn count_in(&self, census: &mut Census, unsent_bytes_max: usize) {
+    pub(crate) fn count_in<I: Io<Socket = S>>(&self, census: &mut Census, shared: &Shared<I>) {
         census.in_flight += self.proto.in_flight();
         census.in_flight_max = census.in_flight_max.max(self.proto.in_flight());
         census.woken_max = census.woken_max.max(self.woken.len());
@@ -18,7 +20,7 @@ impl<S: 'static> ServerConn<S> {
             open: self.proto.streams(),
             accounts: self.proto.stream_accounts(),
         });
-        if self.send.len() > unsent_bytes_max {
+        if self.is_over_budget(shared) {
             census.paused.push(self.proto.connection_id());
         }
     }
