@@ -338,6 +338,7 @@ impl<S: 'static> ServerConn<S> {
                 return true;
             }
             if !buffer.is_empty() && !self.may_receive(shared, buffer) {
+                self.notice_end(shared, ready);
                 return false;
             }
             let most = self.receive_bytes_max(shared, buffer);

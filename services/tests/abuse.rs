@@ -175,7 +175,7 @@ fn run(server: &mut ServerChild, abuse: Abuse, conns: usize, secs: u64, later: D
     let (ends, abused) = (attackers.join().unwrap(), good.join().unwrap());
     let end = Instant::now() + PATIENCE;
     while server.counters()["connections_open"] > 0 {
-        assert!(Instant::now() < end, "connections stay open");
+        assert!(Instant::now() < end, "connections stay open: {:?}", server.counters());
         std::thread::sleep(Duration::from_millis(10));
     }
     std::thread::sleep(later);

@@ -149,5 +149,5 @@ fn bytes_that_a_shard_holds_are_bounded() {
 fn budgets_out_of_range_are_refused_when_the_server_starts() {
     let budgets = Budgets { shard_bytes_max: 1024, ..Budgets::default() };
     let error = builder(1).budgets(budgets).start().unwrap_err().to_string();
-    assert!(error.contains("budgets.shard_bytes_max is 1024; it must be at least"), "{error}");
+    assert!(error.contains("budgets.shard_bytes_max is 1024; it must be between"), "{error}");
 }

@@ -10,14 +10,15 @@
 
 use std::time::Instant;
 
-use corewire_codec::{RecvBuffer, Status};
+use corewire_codec::{FrameKind, RecvBuffer, Status};
+use corewire_proto::CloseReason;
 
 use super::ServerConn;
 use crate::address::Peer;
 use crate::calls::Ended;
 use crate::holdings::Own;
 use crate::io::Io;
-use crate::turn::{PARTIAL_SHARE, Shared, Unacked, stream_bytes_max};
+use crate::turn::{PARTIAL_SHARE, Ready, Shared, Unacked, stream_bytes_max};
 
 /// Kept by connections that hold something unsent, receive a large request, wait for room, or come to
 /// their end. Idle ones have none, for they shall be small.
@@ -42,6 +43,7 @@ pub(super) struct Strain {
     /// What it had given back by then.
     released: usize,
     large_since: Option<Instant>,
+    large_released: usize,
     /// While draining: since when nothing is in flight.
     pub(super) finished: Option<Instant>,
     /// Set when the connection is over: by when it is dropped at the latest, and the bytes that were
@@ -176,9 +178,7 @@ impl<S: 'static> ServerConn<S> {
 
     #[cold]
     fn wait_for_room<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) -> bool {
-        // What it gives back is progress; that its refusals are sent is none.
-        let released = self.streams.as_ref().map_or(0, |streams| streams.held().1);
-        let released = self.released.wrapping_add(released);
+        let released = self.given_back();
         let strain = self.strain.get_or_insert_default();
         if strain.since.is_none() || strain.released != released {
             // What it gives back is progress: it waits anew.
@@ -249,9 +249,29 @@ impl<S: 'static> ServerConn<S> {
     ) -> bool {
         let frame = buffer.len().saturating_add(buffer.lacking());
         if frame <= shared.room_needed_from() || !self.proto.is_open() {
+            if let Some(strain) = &mut self.strain {
+                strain.large_since = None;
+            }
             return true;
         }
         self.reserve(shared, buffer, frame)
+    }
+
+    /// What its calls and streams have given back: progress. That its refusals are sent is none.
+    fn given_back(&self) -> usize {
+        let released = self.streams.as_ref().map_or(0, |streams| streams.held().1);
+        self.released.wrapping_add(released)
+    }
+
+    /// Nothing is read, so nobody would see that the client has gone: it ends here, unless there was room
+    /// in time. What it still asks for could not be had.
+    #[cold]
+    pub(super) fn notice_end<I: Io<Socket = S>>(&mut self, shared: &Shared<I>, ready: &Ready) {
+        let since = self.strain.as_ref().and_then(|strain| strain.large_since);
+        let patience = shared.config.budgets.patience;
+        if ready.hangup && since.is_some_and(|since| since + patience <= shared.now) {
+            self.proto.close(CloseReason::PeerLeft);
+        }
     }
 
     #[cold]
@@ -276,20 +296,49 @@ impl<S: 'static> ServerConn<S> {
             self.count(shared);
             return true;
         }
-        let since = *strain.large_since.get_or_insert(shared.now);
-        if since + shared.config.budgets.patience <= shared.now {
-            let status = self.no_room(shared);
-            let refused = self.proto.refuse_partial(buffer, &status, &mut self.send, shared.now);
-            if let Some(frame) = refused {
-                shared.counters.calls_refused.add(1);
-                let strain = self.strain.get_or_insert_default();
-                strain.large_since = None;
-                strain.skip = frame - buffer.discard(frame);
-                return true;
-            }
+        let released = self.given_back();
+        let is_unwanted = self.is_unwanted_message(buffer);
+        let strain = self.strain.get_or_insert_default();
+        if strain.large_since.is_none() || strain.large_released != released {
+            // What it gives back is progress: it waits anew.
+            (strain.large_since, strain.large_released) = (Some(shared.now), released);
+        }
+        let since = strain.large_since.unwrap_or(shared.now);
+        if (is_unwanted || since + shared.config.budgets.patience <= shared.now)
+            && let Some(frame) = self.turn_away_partial(shared, buffer)
+        {
+            let strain = self.strain.get_or_insert_default();
+            strain.large_since = None;
+            strain.skip = frame - buffer.discard(frame);
+            return true;
         }
         shared.holdings.wait(self.token);
         false
+    }
+
+    /// Whether `buffer` begins with a message that nobody waits for.
+    fn is_unwanted_message(&mut self, buffer: &RecvBuffer) -> bool {
+        buffer.peek_header().is_some_and(|header| {
+            header.kind == FrameKind::StreamData && self.proto.parked_mut(header.call).is_none()
+        })
+    }
+
+    /// Refuses the request that `buffer` begins with a part of, or ends the call whose message it is. Returns
+    /// how many bytes belong to it, which are to be dropped; `None` if it must be received to be judged.
+    fn turn_away_partial<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut Shared<I>,
+        buffer: &RecvBuffer,
+    ) -> Option<usize> {
+        let header = buffer.peek_header()?;
+        if header.kind == FrameKind::StreamData {
+            self.stop_call(shared, header.call);
+            return self.proto.drop_message(buffer, &mut self.send, shared.now);
+        }
+        let status = self.no_room(shared);
+        let refused = self.proto.refuse_partial(buffer, &status, &mut self.send, shared.now)?;
+        shared.counters.calls_refused.add(1);
+        Some(refused)
     }
 
     /// Drops what came of a refused request.
@@ -332,7 +381,7 @@ impl<S: 'static> ServerConn<S> {
         let Some(strain) = &mut self.strain else { return };
         let rest = here.saturating_add(lacking);
         if rest <= usual && rest != strain.large {
-            (strain.large, strain.large_since) = (0, None);
+            strain.large = 0;
         }
         // What comes of it is progress.
         let came = here.saturating_sub(strain.large_here);

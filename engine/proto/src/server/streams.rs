@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use corewire_codec::{
-    Credit, Encoding, MetadataBuilder, Payload, ReplyHead, RequestHead, Rule, SendBuffer, Status,
-    StreamData, StreamEnd, reply_flags,
+    Credit, Encoding, FrameKind, MetadataBuilder, Payload, RecvBuffer, ReplyHead, RequestHead,
+    Rule, SendBuffer, Status, StreamData, StreamEnd, reply_flags, stream_flags,
 };
 
 use super::{Beside, OneWayTable, Phase, ServerConnection, ServerInput};
@@ -96,6 +96,42 @@ impl<T> ServerConnection<T> {
                 }
             }
         }
+    }
+
+    /// Takes the message that `recv` begins with and of which only a part is here for one that nobody reads:
+    /// its cost is granted again. Stop its call before. Returns how many bytes belong to it, from the first
+    /// unread one on; drop them as they come. `None` if it is no message, or breaks a rule, which ends the
+    /// connection.
+    #[cold]
+    pub fn drop_message(
+        &mut self,
+        recv: &RecvBuffer,
+        out: &mut SendBuffer,
+        now: Instant,
+    ) -> Option<usize> {
+        let header = recv.peek_header()?;
+        let is_message = header.kind == FrameKind::StreamData && self.is_open();
+        if !is_message || self.in_flight.get_mut(header.call).is_some() {
+            return None;
+        }
+        let limits = self.config.limits;
+        let streams = &mut self.beside.as_mut()?.streams;
+        let bytes = usize::try_from(header.payload_bytes).ok()?;
+        match streams.receive(header.call, bytes, &limits, out) {
+            Ok((Delivery::Deliver, cost)) => streams.consume(header.call, cost, &limits, out),
+            Ok((Delivery::Discarded, _)) => {}
+            Err(rule) => {
+                drop(self.misbehaved(rule, out));
+                return None;
+            }
+        }
+        if header.flags & stream_flags::END != 0 {
+            // It was there for the message, so it is there for its end.
+            let _ = self.end_client_half(header.call);
+        }
+        self.link.handle_frame(now);
+        self.link.handle_activity(now);
+        Some(recv.len().saturating_add(recv.lacking()))
     }
 
     #[cold]
