@@ -131,6 +131,7 @@ pub mod echo;
 pub mod layer;
 mod one_way;
 mod options;
+mod request;
 mod response;
 #[cfg(feature = "shard")]
 mod router;
@@ -182,6 +183,8 @@ pub use {
 /// Payload codecs, and the limits that a hello carries.
 pub mod codec {
     pub use crate::one_way::Unanswered;
+    #[doc(hidden)]
+    pub use crate::request::{Listed, Values, WriteValues, no_values, raw_value};
     pub use crate::streaming::{Begun, BegunOn, Replied, Streamed, Watch, Watcher};
     pub use corewire_codec::{
         Codec, ConnectionCredit, Decode, DecodeError, Encode, EncodeError, FrameBytes, InFlight,

@@ -234,3 +234,24 @@ fn the_macro_and_the_runtime_agree_on_method_ids() {
     let second = MethodId::of("Collide", "sum_find_first");
     assert!(first == second);
 }
+
+mod of_equal_types {
+    #[corewire::service]
+    pub(crate) trait Alike {
+        async fn first(&self, key: String, amount: u32) -> Result<u64, corewire::Status>;
+        async fn second(&self, name: String, count: u32) -> Result<u64, corewire::Status>;
+        async fn other(&self, name: String, count: u64) -> Result<u64, corewire::Status>;
+    }
+}
+
+/// What is generic over a call is compiled once for all methods that take and return the same types: a trait may have a
+/// thousand of them.
+#[test]
+fn methods_of_equal_types_make_calls_of_one_type() {
+    fn call<T, R>(_: impl Fn(&AlikeClient, String, T) -> R) -> &'static str {
+        std::any::type_name::<R>()
+    }
+    type AlikeClient = of_equal_types::AlikeClient;
+    assert_eq!(call(AlikeClient::first), call(AlikeClient::second));
+    assert_ne!(call(AlikeClient::first), call(AlikeClient::other));
+}

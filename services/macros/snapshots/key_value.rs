@@ -550,10 +550,9 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         self.caller
             .unary(
                 &KeyValueClient::DESCRIPTION.methods[0],
-                move |body: &mut ::corewire::BodyWriter<'_>| {
-                    body.argument("key", &key)?;
-                    ::core::result::Result::Ok(())
-                },
+                ::corewire::codec::Values::of(&KeyValueClient::DESCRIPTION.methods[0])
+                    .and::<0, _>(key)
+                    .writer(),
             )
     }
     /// Calls `put` of `kv.KeyValue`.
@@ -573,11 +572,10 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         self.caller
             .unary(
                 &KeyValueClient::DESCRIPTION.methods[1],
-                move |body: &mut ::corewire::BodyWriter<'_>| {
-                    body.argument("key", &key)?;
-                    body.argument("value", &value)?;
-                    ::core::result::Result::Ok(())
-                },
+                ::corewire::codec::Values::of(&KeyValueClient::DESCRIPTION.methods[1])
+                    .and::<0, _>(key)
+                    .and::<1, _>(value)
+                    .writer(),
             )
     }
     /// Calls `echo` of `kv.KeyValue`.
@@ -596,10 +594,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         self.caller
             .unary(
                 &KeyValueClient::DESCRIPTION.methods[2],
-                move |body: &mut ::corewire::BodyWriter<'_>| {
-                    body.raw(payload);
-                    ::core::result::Result::Ok(())
-                },
+                ::corewire::codec::raw_value(payload),
             )
     }
     /// Calls `count` of `kv.KeyValue`.
@@ -617,7 +612,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         self.caller
             .unary(
                 &KeyValueClient::DESCRIPTION.methods[3],
-                move |_: &mut ::corewire::BodyWriter<'_>| ::core::result::Result::Ok(()),
+                ::corewire::codec::no_values(),
             )
     }
     /// Calls `touch` of `kv.KeyValue`.
@@ -636,10 +631,9 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         self.caller
             .one_way(
                 &KeyValueClient::DESCRIPTION.methods[4],
-                move |body: &mut ::corewire::BodyWriter<'_>| {
-                    body.argument("key", &key)?;
-                    ::core::result::Result::Ok(())
-                },
+                ::corewire::codec::Values::of(&KeyValueClient::DESCRIPTION.methods[4])
+                    .and::<0, _>(key)
+                    .writer(),
             )
     }
     /// Calls `watch` of `kv.KeyValue`.
@@ -670,10 +664,9 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
                 _,
             >(
                 &KeyValueClient::DESCRIPTION.methods[5],
-                move |body: &mut ::corewire::BodyWriter<'_>| {
-                    body.argument("prefix", &prefix)?;
-                    ::core::result::Result::Ok(())
-                },
+                ::corewire::codec::Values::of(&KeyValueClient::DESCRIPTION.methods[5])
+                    .and::<0, _>(prefix)
+                    .writer(),
             )
     }
     /// Calls `load` of `kv.KeyValue`.
@@ -708,10 +701,9 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
             >(
                 &KeyValueClient::DESCRIPTION.methods[6],
                 parts,
-                move |body: &mut ::corewire::BodyWriter<'_>| {
-                    body.argument("name", &name)?;
-                    ::core::result::Result::Ok(())
-                },
+                ::corewire::codec::Values::of(&KeyValueClient::DESCRIPTION.methods[6])
+                    .and::<0, _>(name)
+                    .writer(),
             )
     }
     /// Calls `sync` of `kv.KeyValue`.
@@ -745,7 +737,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
             >(
                 &KeyValueClient::DESCRIPTION.methods[7],
                 edits,
-                move |_: &mut ::corewire::BodyWriter<'_>| ::core::result::Result::Ok(()),
+                ::corewire::codec::no_values(),
             )
     }
 }

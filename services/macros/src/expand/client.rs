@@ -2,7 +2,6 @@
 
 use super::{Expansion, codec_type, description, site_of};
 use crate::check::{Codec, Method};
-use crate::names;
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, quote_spanned};
 use syn::{Attribute, Visibility};
@@ -132,13 +131,13 @@ fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -
         },
         _ => it.ty.to_token_stream(),
     });
-    let encode = encode(method);
+    let description = quote_spanned!(Span::mixed_site()=> &#client::DESCRIPTION.methods[#index]);
+    let encode = encode(method, &description);
     let signature = quote_spanned! {Span::mixed_site()=>
         #(#attributes)*
         #(#[doc = #docs])*
         #visibility fn #name(&self, #(#idents: #types),*)
     };
-    let description = quote_spanned!(Span::mixed_site()=> &#client::DESCRIPTION.methods[#index]);
     let Some(returned) = &method.returned else {
         return quote_spanned! {Span::mixed_site()=>
             #signature -> ::corewire::Call<
@@ -195,34 +194,25 @@ fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -
     }
 }
 
-/// The closure that writes the arguments into the request's body.
-fn encode(method: &Method<'_>) -> TokenStream {
+/// What writes the arguments into the request's body. It has no closure of the method's own, so that methods which take
+/// the same types share the code of a call.
+fn encode(method: &Method<'_>, description: &TokenStream) -> TokenStream {
     if let (Codec::Raw, [argument]) =
         (method.request_codec, &method.values().collect::<Vec<_>>()[..])
     {
         let ident = argument.ident;
-        return quote_spanned! {Span::mixed_site()=>
-            move |body: &mut ::corewire::BodyWriter<'_>| {
-                body.raw(#ident);
-                ::core::result::Result::Ok(())
-            }
-        };
+        return quote_spanned!(Span::mixed_site()=> ::corewire::codec::raw_value(#ident));
     }
     if method.values().next().is_none() {
-        return quote_spanned! {Span::mixed_site()=>
-            move |_: &mut ::corewire::BodyWriter<'_>| ::core::result::Result::Ok(())
-        };
+        return quote_spanned!(Span::mixed_site()=> ::corewire::codec::no_values());
     }
-    let writes = method.values().map(|argument| {
-        let ident = argument.ident;
-        let name = names::plain(ident);
-        quote_spanned!(site_of(argument.ty)=> body.argument(#name, &#ident)?;)
+    let numbered = method.arguments.iter().enumerate().filter(|(_, it)| it.item.is_none());
+    let values = numbered.map(|(number, argument)| {
+        let (ident, number) = (argument.ident, Literal::usize_unsuffixed(number));
+        quote_spanned!(site_of(argument.ty)=> .and::<#number, _>(#ident))
     });
     quote_spanned! {Span::mixed_site()=>
-        move |body: &mut ::corewire::BodyWriter<'_>| {
-            #(#writes)*
-            ::core::result::Result::Ok(())
-        }
+        ::corewire::codec::Values::of(#description) #(#values)* .writer()
     }
 }
 
