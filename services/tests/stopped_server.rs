@@ -20,12 +20,21 @@ use support::child::{ServerChild, role, serve};
 use support::service::SubjectClient;
 use support::{PATIENCE, builder, client};
 
-/// Calls in all, and how many are made at once. A blocking channel makes them one after the other.
-const CALLS: usize = 96;
-const CALLS_BLOCKING: usize = 24;
-const AT_ONCE: usize = 8;
 const BODY: usize = 1024 * 1024;
-const TIMEOUT: Duration = Duration::from_millis(100);
+
+/// The calls that are made while the server is stopped. A blocking channel makes them one after the other.
+#[derive(Clone, Copy)]
+struct Load {
+    calls: usize,
+    at_once: usize,
+    timeout: Duration,
+}
+
+const SOME: Load = Load { calls: 96, at_once: 8, timeout: Duration::from_millis(100) };
+const SOME_BLOCKING: Load = Load { calls: 24, ..SOME };
+/// 100 calls a second for a minute.
+const A_MINUTE: Load = Load { calls: 6000, at_once: 20, timeout: Duration::from_millis(200) };
+const A_MINUTE_BLOCKING: Load = Load { calls: 300, ..A_MINUTE };
 
 /// What this process may grow by: bodies of the calls at once, what a channel holds, and some air for
 /// allocators. Before there was a bound it was all of the calls.
@@ -79,12 +88,12 @@ async fn all(mut calls: Vec<Boxed<'_>>) -> Vec<Result<Bytes, CallError>> {
     ended
 }
 
-async fn call_in_vain<C: Transport + Clone>(client: &SubjectClient<C>, count: usize) -> Ended {
-    let client = client.clone().with_timeout(TIMEOUT);
+async fn call_in_vain<C: Transport + Clone>(client: &SubjectClient<C>, load: Load) -> Ended {
+    let client = client.clone().with_timeout(load.timeout);
     let (before, mut ended) = (rss(), Ended::default());
-    for _ in 0..count / AT_ONCE {
+    for _ in 0..load.calls / load.at_once {
         let call = || -> Boxed<'_> { Box::pin(client.echo(Bytes::from(vec![7; BODY]))) };
-        let outcomes = all((0..AT_ONCE).map(|_| call()).collect()).await;
+        let outcomes = all((0..load.at_once).map(|_| call()).collect()).await;
         ended.grown = ended.grown.max(rss().saturating_sub(before));
         for outcome in outcomes {
             match outcome.unwrap_err() {
@@ -98,7 +107,7 @@ async fn call_in_vain<C: Transport + Clone>(client: &SubjectClient<C>, count: us
 }
 
 async fn stopped_and_continued<C: Transport + Clone>(
-    count: usize,
+    load: Load,
     connect: impl Fn(SocketAddr, ChannelConfig) -> C,
 ) {
     let mut server = ServerChild::start("child", "stopped");
@@ -107,46 +116,71 @@ async fn stopped_and_continued<C: Transport + Clone>(
     assert_eq!(client.add(1, 2).await, Ok(3));
     let before = server.counters()["calls"];
     server.signal(Signal::STOP);
-    let ended = call_in_vain(&client, count).await;
-    eprintln!("{ended:?}");
+    let ended = call_in_vain(&client, load).await;
     assert!(ended.grown <= GROWTH_MAX, "{ended:?}");
     // What the kernel takes for a server that does not read, and the one that was cut.
-    assert!(ended.unsent >= count as u64 / 2, "{ended:?}");
+    assert!(ended.unsent >= load.calls as u64 / 2, "{ended:?}");
     server.signal(Signal::CONT);
     let start = Instant::now();
     assert_eq!(client.add(2, 3).await, Ok(5));
     let first = start.elapsed();
     assert!(first < Duration::from_secs(2), "the first success took {first:?}");
     let ran = server.counters()["calls"] - before - 1;
+    eprintln!("{ended:?}, the first success after {first:?}, {ran} ran");
     assert!(ran <= ended.sent, "{ran} calls ran, {ended:?}");
 }
 
-#[test]
-fn on_a_shard() {
+fn on_a_shard_with(load: Load) {
     let _turn = turn();
-    client(|| stopped_and_continued(CALLS, |to, config| Channel::new(to, config).unwrap()));
+    client(move || stopped_and_continued(load, |to, config| Channel::new(to, config).unwrap()));
 }
 
-#[test]
-fn from_a_thread() {
+fn from_a_thread_with(load: Load) {
     let _turn = turn();
     let thread = ClientThread::start(ClientShard::default()).unwrap();
-    block_on(stopped_and_continued(CALLS, |to, config| thread.channel(to, config).unwrap()));
+    block_on(stopped_and_continued(load, |to, config| thread.channel(to, config).unwrap()));
 }
 
-#[test]
-fn on_tokio() {
+fn on_tokio_with(load: Load) {
     let _turn = turn();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(stopped_and_continued(CALLS, |to, config| {
+    runtime.block_on(stopped_and_continued(load, |to, config| {
         SharedChannel::on_tokio(to, config).unwrap()
     }));
 }
 
+fn blocking_with(load: Load) {
+    let _turn = turn();
+    block_on(stopped_and_continued(load, |to, config| blocking::Channel::new(to, config).unwrap()));
+}
+
+#[test]
+fn on_a_shard() {
+    on_a_shard_with(SOME);
+}
+
+#[test]
+fn from_a_thread() {
+    from_a_thread_with(SOME);
+}
+
+#[test]
+fn on_tokio() {
+    on_tokio_with(SOME);
+}
+
 #[test]
 fn blocking() {
-    let _turn = turn();
-    block_on(stopped_and_continued(CALLS_BLOCKING, |to, config| {
-        blocking::Channel::new(to, config).unwrap()
-    }));
+    blocking_with(SOME_BLOCKING);
+}
+
+/// `cargo test --release -p corewire --test stopped_server -- --ignored --nocapture` says what each kind of
+/// channel held.
+#[test]
+#[ignore = "takes four minutes"]
+fn a_minute_of_calls() {
+    on_a_shard_with(A_MINUTE);
+    from_a_thread_with(A_MINUTE);
+    on_tokio_with(A_MINUTE);
+    blocking_with(A_MINUTE_BLOCKING);
 }
