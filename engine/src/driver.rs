@@ -195,6 +195,10 @@ impl<I: Io> Driver<I> {
         self.take_due();
         self.accept();
         let rounds = self.run_queue();
+        #[cfg(feature = "canary")]
+        if is_planted(Bug::ForgottenAccept) {
+            return Ok(rounds > 0);
+        }
         // Somebody may wait to be accepted still, though nothing else is to be done.
         Ok(rounds > 0 || self.is_acceptable())
     }

@@ -32,7 +32,7 @@ pub enum Bug {
     UnboundedUnsent,
     /// A connection whose socket is full asks for the next turn, again and again.
     FullSocketTurns,
-    /// A shard that looks at its busy connection forgets who waits to be accepted.
+    /// A shard forgets who waits to be accepted when it looks at its busy connection, and when it goes to sleep.
     ForgottenAccept,
 }
 
