@@ -161,7 +161,8 @@ impl<S: 'static> ServerConn<S> {
         if let Some(reason) = self.proto.close_reason() {
             return self.close(shared, ready, reason);
         }
-        // A paused connection is looked at again when its replies leave or its calls end.
+        // A paused connection is looked at again when its replies leave or its calls end, or when its share has
+        // grown.
         let again = more
             || (again && !self.is_held_up(shared))
             || (!self.woken.is_empty() && !self.waits_to_answer(shared))
@@ -274,7 +275,7 @@ impl<S: 'static> ServerConn<S> {
     /// Whether nothing is read now: too much is unsent, or there is no room for calls.
     #[inline]
     fn is_held_up<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) -> bool {
-        self.is_over_budget(shared) || self.waits_for_room(shared)
+        self.waits_to_answer(shared) || self.waits_for_room(shared)
     }
 
     /// Whether as much is unsent as may be: nothing that would be answered is begun.
@@ -284,15 +285,22 @@ impl<S: 'static> ServerConn<S> {
             || (shared.holdings.is_tight() && self.is_unsent_over_share(shared))
     }
 
-    /// Whether handlers that were woken wait: until unsent bytes leave, of which the socket tells, or until others
-    /// give something back to the shard, of which only the shard does.
-    #[cold]
+    /// Whether frames and handlers that were woken wait: until unsent bytes leave, of which the socket tells, or
+    /// until others give something back to the shard, of which only the shard does.
+    #[inline]
     fn waits_to_answer<I: Io<Socket = S>>(&self, shared: &mut Shared<I>) -> bool {
         let waits = self.is_over_budget(shared);
-        if waits && self.send.len() <= shared.config.budgets.unsent_bytes_max {
-            shared.holdings.wait(self.token);
+        if waits {
+            self.wait_to_answer(shared);
         }
         waits
+    }
+
+    #[cold]
+    fn wait_to_answer<I: Io<Socket = S>>(&self, shared: &mut Shared<I>) {
+        if self.send.len() <= shared.config.budgets.unsent_bytes_max {
+            shared.holdings.wait(self.token);
+        }
     }
 
     /// Receives and handles frames within the turn's bounds; answers whether work is left.
