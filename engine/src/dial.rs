@@ -5,7 +5,7 @@
 //! and to Unix sockets need none of this.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +15,21 @@ use crate::self_connect::refuse;
 
 /// How long an address has for itself before the next one is tried beside it (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
+
+/// All addresses of a name, the best ones first; at least one. Blocks for as long as the resolver does.
+pub(crate) fn look_up(resolver: &Resolver, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let found = match &resolver.0 {
+        Some(look_up) => look_up(host, port),
+        None => (host, port).to_socket_addrs().map(Iterator::collect),
+    };
+    let why = match found {
+        Ok(addresses) if addresses.is_empty() => "it has no address".to_owned(),
+        Ok(addresses) => return Ok(addresses),
+        Err(error) => error.to_string(),
+    };
+    let text = format!("the name {host} cannot be looked up: {why}");
+    Err(io::Error::new(io::ErrorKind::NotFound, text))
+}
 
 /// Connects to a host by name. Blocks for at most `within`; the error is `TimedOut` then.
 pub(crate) fn connect(
@@ -28,7 +43,7 @@ pub(crate) fn connect(
     let (resolver, host) = (resolver.clone(), host.to_owned());
     spawn("corewire-names", move || {
         // Whoever asked may have given up.
-        let _ = sender.send(resolver.look_up(&host, port));
+        let _ = sender.send(look_up(&resolver, &host, port));
     })?;
     let addresses = receive(&found, by).unwrap_or_else(|| Err(timed_out()))?;
     race(&in_turn(addresses), by)

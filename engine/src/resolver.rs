@@ -2,17 +2,17 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-type LookUp = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+pub(crate) type LookUp = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// Looks up the names of servers, anew for each connect. The default asks the operating system.
 ///
 /// It runs on a thread of its own, one for each connect by name, so it may block; a connect that waits
 /// for it keeps its time-out all the same.
 #[derive(Clone, Default)]
-pub struct Resolver(Option<Arc<LookUp>>);
+pub struct Resolver(pub(crate) Option<Arc<LookUp>>);
 
 impl Resolver {
     /// Asks the operating system (`getaddrinfo`), which looks into `/etc/hosts` and asks name servers.
@@ -29,24 +29,6 @@ impl Resolver {
     ) -> Self {
         Self(Some(Arc::new(look_up)))
     }
-
-    /// All addresses of a name, the best ones first; at least one.
-    pub(crate) fn look_up(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        let addresses = match &self.0 {
-            Some(look_up) => look_up(host, port),
-            None => (host, port).to_socket_addrs().map(Iterator::collect),
-        };
-        match addresses {
-            Ok(addresses) if addresses.is_empty() => Err(unknown(host, "it has no address")),
-            Err(error) => Err(unknown(host, &error.to_string())),
-            found => found,
-        }
-    }
-}
-
-fn unknown(host: &str, why: &str) -> io::Error {
-    let text = format!("the name {host} cannot be looked up: {why}");
-    io::Error::new(io::ErrorKind::NotFound, text)
 }
 
 /// Two are equal when they are clones of one, or both the system's.

@@ -28,7 +28,7 @@ use crate::placement::Placement;
 use crate::resolver::Resolver;
 use crate::shard::{DriverConfig, ShardId, ShardInfo, Spin};
 use crate::supervisor::{Event, Supervisor, Watched};
-use crate::{listener, preflight, signals};
+use crate::{dial, listener, preflight, signals};
 
 /// Makes a shard's dispatcher, on that shard's thread, or says in a sentence why it cannot.
 pub type MakeDispatch = Arc<dyn Fn(ShardInfo) -> Result<Rc<dyn Dispatch>, String> + Send + Sync>;
@@ -200,7 +200,7 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
                 listeners.iter_mut().zip(group).for_each(|(shard, it)| shard.own.push(it));
             }
             Address::Name { host, port } => {
-                let found = Resolver::system().look_up(host, *port);
+                let found = dial::look_up(&Resolver::system(), host, *port);
                 let cannot = |error| StartError::Listen { address: address.clone(), error };
                 let first = found.map_err(cannot)?.into_iter().next();
                 let Some(found) = first else { continue };
