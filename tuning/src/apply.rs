@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::host::{Fault, FaultKind, Host};
 use crate::journal::{Applied, Journal, Record};
 use crate::plan::{Plan, Setting, Step};
@@ -16,7 +18,7 @@ pub struct ApplyOptions {
 }
 
 /// What an apply did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Outcome {
     /// Its name in the journal; `None` when there was nothing to do.
     pub id: Option<String>,
@@ -24,6 +26,8 @@ pub struct Outcome {
     pub written: usize,
     /// How many steps were already as planned.
     pub already: usize,
+    /// Steps that the kernel refused and that the plan can do without, each with the reason.
+    pub refused: Vec<String>,
 }
 
 /// Why an apply did not end as planned.
@@ -87,7 +91,7 @@ pub fn apply(
     let is_there =
         |step: &Step| step.setting.read(host).is_ok_and(|now| step.setting.same(&now, &step.new));
     if plan.steps.iter().all(is_there) {
-        return Ok(Outcome { id: None, written: 0, already: plan.steps.len() });
+        return Ok(Outcome { already: plan.steps.len(), ..Outcome::default() });
     }
     let refuse = |fault: Fault| ApplyError::Refused(vec![fault.to_string()]);
     journal.reserve(journal_bytes(plan)).map_err(refuse)?;
@@ -106,8 +110,9 @@ pub fn apply(
     let mut outcome = Outcome { id: Some(id.clone()), ..Outcome::default() };
     for (step, number) in plan.steps.iter().zip(0..) {
         match do_step(host, journal, &id, number, plan, step) {
-            Ok(true) => outcome.written += 1,
-            Ok(false) => outcome.already += 1,
+            Ok(Done::Written) => outcome.written += 1,
+            Ok(Done::Already) => outcome.already += 1,
+            Ok(Done::Refused(fault)) => outcome.refused.push(fault.to_string()),
             Err(cause) => return Err(roll_back(host, journal, &id, cause)),
         }
     }
@@ -153,10 +158,11 @@ fn objections(host: &dyn Host, plan: &Plan, options: &ApplyOptions) -> Vec<Strin
         return reasons;
     }
     let moves_irqs = plan.steps.iter().any(|step| matches!(step.setting, Setting::Irq { .. }));
+    let bans = plan.steps.iter().any(|step| matches!(step.setting, Setting::Irqbalance { .. }));
     let irqbalance = host.processes(&["irqbalance"]).unwrap_or_default();
-    let is_banned = options.irqbalance_is_banned || plan.irqbalance_is_banned;
+    let is_banned = options.irqbalance_is_banned || plan.irqbalance_is_banned || bans;
     if let (true, false, Some((pid, _))) = (moves_irqs, is_banned, irqbalance.first()) {
-        reasons.push(format!("irqbalance (process {pid}) would move the interrupts again; ban the card and say --irqbalance-is-banned"));
+        reasons.push(format!("irqbalance (process {pid}) would move the interrupts again; plan with --only irq,irqbalance, or ban the card and say --irqbalance-is-banned"));
     }
     for step in &plan.steps {
         let Some(old) = &step.old else { continue };
@@ -172,7 +178,14 @@ fn objections(host: &dyn Host, plan: &Plan, options: &ApplyOptions) -> Vec<Strin
     reasons
 }
 
-/// Does one step. Answers whether anything had to be written.
+/// What came of a step.
+enum Done {
+    Written,
+    Already,
+    Refused(Fault),
+}
+
+/// Does one step.
 fn do_step(
     host: &dyn Host,
     journal: &mut dyn Journal,
@@ -180,15 +193,15 @@ fn do_step(
     number: u32,
     plan: &Plan,
     step: &Step,
-) -> Result<bool, Fault> {
+) -> Result<Done, Fault> {
     let old = step.setting.read(host)?;
     if step.setting.same(&old, &step.new) {
-        return Ok(false);
+        return Ok(Done::Already);
     }
     if let Setting::Card { iface, .. } = &step.setting
         && step.setting.remakes_queues()
     {
-        for kept in plan.kept.iter().filter(|kept| is_of_card(&kept.setting, iface)) {
+        for kept in plan.kept.iter().filter(|kept| kept.setting.iface() == Some(iface)) {
             // What is gone or cannot be read now cannot be lost by this step either.
             if let Ok(old) = kept.setting.read(host) {
                 journal.append(&Record::Keep {
@@ -204,10 +217,21 @@ fn do_step(
         id: id.to_owned(),
         step: number,
         setting: step.setting.clone(),
-        old,
+        old: old.clone(),
         new: step.new.clone(),
     })?;
-    step.setting.write(host, &step.new)?;
+    if let Err(fault) = step.setting.write(host, &step.new) {
+        // Kernels before 6.11 say EIO for an interrupt that they manage themselves, later ones EPERM.
+        let is_managed = matches!(&fault.kind, FaultKind::Denied)
+            || matches!(&fault.kind, FaultKind::Refused(reason) if reason.starts_with("EIO"));
+        let is_as_before =
+            || step.setting.read(host).is_ok_and(|now| step.setting.same(&now, &old));
+        if step.may_refuse && is_managed && is_as_before() {
+            journal.append(&Record::Undone { id: id.to_owned(), step: number })?;
+            return Ok(Done::Refused(fault));
+        }
+        return Err(fault);
+    }
     let seen = step.setting.read(host)?;
     if !step.setting.same(&seen, &step.new) {
         return Err(Fault::format(
@@ -216,20 +240,11 @@ fn do_step(
         ));
     }
     journal.append(&Record::Done { id: id.to_owned(), step: number })?;
-    Ok(true)
-}
-
-fn is_of_card(setting: &Setting, iface: &str) -> bool {
-    match setting {
-        Setting::File { path } | Setting::Mask { path } => {
-            path.starts_with(&format!("/sys/class/net/{iface}/"))
-        }
-        Setting::Irq { iface: other, .. } | Setting::Card { iface: other, .. } => other == iface,
-    }
+    Ok(Done::Written)
 }
 
 /// What an undo did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct UndoReport {
     /// The apply that was taken back.
     pub id: String,
@@ -262,11 +277,10 @@ pub fn undo(
         return Ok(report);
     }
     let boot_id = host.read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    if boot_id.trim() == applied.boot_id {
-        for (number, setting, old, new) in applied.steps.iter().rev() {
-            if applied.undone.contains(number) {
-                continue;
-            }
+    for (number, setting, old, new) in applied.steps.iter().rev() {
+        // A restart of the machine took the other values with it.
+        let is_there = boot_id.trim() == applied.boot_id || setting.is_kept_on_disk();
+        if is_there && !applied.undone.contains(number) {
             undo_step(host, journal, applied, (*number, setting, old, new), force, &mut report)?;
         }
     }
@@ -365,13 +379,20 @@ fn put_back(host: &dyn Host, setting: &Setting, old: &str) -> Result<bool, Fault
     }
 }
 
-/// One line for each value of an apply: whether it is still as written.
+/// One line for each value of an apply that should still hold: whether it does.
 #[must_use]
 pub fn drift(host: &dyn Host, applied: &Applied) -> Vec<(String, bool)> {
+    let boot_id = host.read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let is_gone = boot_id.trim() != applied.boot_id;
     let line = |(_, setting, _, new): &(u32, Setting, String, String)| match setting.read(host) {
         Ok(now) if setting.same(&now, new) => (format!("{setting} = {now}"), true),
         Ok(now) => (format!("{setting} = {now}, {new} was written"), false),
         Err(fault) => (fault.to_string(), false),
     };
-    applied.steps.iter().map(line).collect()
+    let holds = |(number, setting, ..): &&(u32, Setting, String, String)| {
+        !applied.is_ended
+            && !applied.undone.contains(number)
+            && (!is_gone || setting.is_kept_on_disk())
+    };
+    applied.steps.iter().filter(holds).map(line).collect()
 }

@@ -9,6 +9,9 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use serde_json::Value;
+
+use crate::doctor::JSON_VERSION;
 
 use args::{Args, Command};
 
@@ -57,20 +60,61 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code as u8);
         }
     };
-    let mut out = Vec::new();
+    let mut out = Out { json: args.json, ..Out::default() };
     let result = run(&args, &mut out);
-    // A closed pipe (`| head`) is no reason to fail.
-    let _ = std::io::stdout().write_all(&out);
-    match result {
-        Ok(exit) => ExitCode::from(exit as u8),
+    let exit = match result {
+        Ok(exit) => exit,
         Err(failure) => {
             let _ = writeln!(std::io::stderr(), "corewire-tune: {}", failure.message);
-            ExitCode::from(failure.exit as u8)
+            out.set("error", &failure.message);
+            failure.exit
         }
+    };
+    // A closed pipe (`| head`) is no reason to fail.
+    let _ = std::io::stdout().write_all(out.finish(exit).as_bytes());
+    ExitCode::from(exit as u8)
+}
+
+/// What a command answers: text for people, or the same as facts for programs.
+#[derive(Debug, Default)]
+struct Out {
+    json: bool,
+    text: String,
+    facts: serde_json::Map<String, Value>,
+}
+
+impl Out {
+    /// Adds text, where people read it.
+    fn say(&mut self, text: &str) {
+        if !self.json {
+            self.text.push_str(text);
+        }
+    }
+
+    /// Adds a fact, where programs read it.
+    fn set(&mut self, name: &str, value: impl serde::Serialize) {
+        self.facts.insert(name.to_owned(), serde_json::to_value(value).unwrap_or_default());
+    }
+
+    /// Adds every field of a report.
+    fn set_all(&mut self, report: impl serde::Serialize) {
+        if let Ok(Value::Object(fields)) = serde_json::to_value(report) {
+            self.facts.extend(fields);
+        }
+    }
+
+    /// The text, or the facts with what every answer has.
+    fn finish(mut self, exit: Exit) -> String {
+        if !self.json || self.facts.is_empty() {
+            return self.text;
+        }
+        self.set("version", JSON_VERSION);
+        self.set("exit", exit as u8);
+        serde_json::to_string_pretty(&self.facts).unwrap_or_default() + "\n"
     }
 }
 
-fn run(args: &Args, out: &mut Vec<u8>) -> Result<Exit, Failure> {
+fn run(args: &Args, out: &mut Out) -> Result<Exit, Failure> {
     match &args.command {
         Command::Doctor(options) => commands::doctor(options, out),
         Command::Plan(options) => commands::plan(options, out),

@@ -109,6 +109,14 @@ pub fn diagnose(snapshot: &Snapshot, given: Option<&Placement>) -> Report {
     queues::check(&mut case);
     system::check(&mut case);
     let mut findings = case.findings;
+    if given.is_some() {
+        // What contradicts a placement is mended by a plan for that placement and not for one that is derived anew.
+        let plan = |mend: &mut String| {
+            *mend = mend
+                .replace("corewire-tune plan ", "corewire-tune plan --placement placement.toml ")
+        };
+        findings.iter_mut().flat_map(|finding| &mut finding.mend).for_each(plan);
+    }
     findings.sort_by_key(|finding| finding.severity);
     Report { findings, not_readable: snapshot.unread.iter().map(ToString::to_string).collect() }
 }

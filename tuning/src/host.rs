@@ -75,6 +75,13 @@ pub trait Host: std::fmt::Debug {
     /// When the driver does not offer it, refuses the value, or permission is missing.
     fn nic_set(&self, iface: &str, knob: Knob, value: u32) -> Result<(), Fault>;
 
+    /// Starts a service anew that runs, so that it reads its configuration. One that does not run stays stopped.
+    ///
+    /// # Errors
+    ///
+    /// When there is no systemd, or the service does not start.
+    fn restart(&self, service: &str) -> Result<(), Fault>;
+
     /// Lets the time between two samples pass.
     fn pause(&self, duration: Duration);
 }

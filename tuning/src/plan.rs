@@ -41,10 +41,14 @@ pub enum Topic {
     Sysctl,
     /// The CPUs' governor.
     Power,
+    /// Offloads that are off.
+    Offload,
+    /// The ban in irqbalance's configuration.
+    Irqbalance,
 }
 
 impl Topic {
-    const NAMES: [(&'static str, Self); 8] = [
+    const NAMES: [(&'static str, Self); 10] = [
         ("queues", Self::Queues),
         ("ring", Self::Ring),
         ("coalesce", Self::Coalesce),
@@ -53,6 +57,8 @@ impl Topic {
         ("xps", Self::Xps),
         ("sysctl", Self::Sysctl),
         ("power", Self::Power),
+        ("offload", Self::Offload),
+        ("irqbalance", Self::Irqbalance),
     ];
 }
 
@@ -131,8 +137,11 @@ pub struct Step {
     pub new: String,
     /// Why, in a line.
     pub why: String,
-    /// What it disturbs: `no` or `queue-reset`.
+    /// What it disturbs: `no`, `queue-reset` or `restart`.
     pub disturbs: String,
+    /// Whether the plan goes on when the kernel refuses it, as it does for interrupts that it manages itself.
+    #[serde(default)]
+    pub may_refuse: bool,
 }
 
 /// A setting that a change of channels destroys, and its value.
@@ -153,6 +162,12 @@ pub struct Plan {
     pub version: u32,
     /// The boot that it was made in; in another one it is void.
     pub boot_id: String,
+    /// The kernel's release.
+    #[serde(default)]
+    pub kernel: String,
+    /// The cards that it is for, each in a line.
+    #[serde(default)]
+    pub cards: Vec<String>,
     /// The steps, in the order in which they must be done.
     pub steps: Vec<Step>,
     /// What must be put back after the number of channels is.
@@ -276,12 +291,12 @@ pub fn make(snapshot: &Snapshot, options: &PlanOptions) -> Result<Plan, PlanErro
     Ok(Plan {
         version: PLAN_VERSION,
         boot_id: snapshot.boot_id.clone(),
+        kernel: snapshot.kernel.clone(),
+        cards: snapshot.cards().map(doctor::card_line).collect(),
         steps,
         kept,
         left_out,
-        irqbalance_is_banned: snapshot
-            .cards()
-            .all(|nic| !nic.has_vectors() || snapshot.irqbalance_leaves(nic)),
+        irqbalance_is_banned: snapshot.fought().is_empty(),
         placement,
     })
 }

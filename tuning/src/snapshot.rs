@@ -4,6 +4,8 @@ mod card;
 mod counters;
 mod cpus;
 mod engine;
+mod irqbalance;
+mod others;
 mod reader;
 mod sampler;
 mod vectors;
@@ -16,6 +18,10 @@ pub use counters::{Counters, Rate};
 pub(crate) use counters::{ratio, total};
 pub use cpus::Cpus;
 pub use engine::{Engine, EngineThread};
+pub use irqbalance::{Config, Irqbalance};
+pub(crate) use irqbalance::{modules_to_ban, setting_line, words};
+pub(crate) use others::BUSY_PER_SECOND;
+pub use others::Other;
 pub use sampler::Sampler;
 pub(crate) use vectors::action;
 
@@ -55,10 +61,10 @@ pub struct Snapshot {
     pub nics: Vec<Nic>,
     /// Values of single files (sysctls and the like), by path, trimmed. Absent files are absent.
     pub values: BTreeMap<String, String>,
-    /// The process id of irqbalance, if it runs.
-    pub irqbalance: Option<u32>,
-    /// What irqbalance was told to leave alone: its arguments, its configuration, and its policy script, as one text.
-    pub irqbalance_bans: String,
+    /// irqbalance, if it runs.
+    pub irqbalance: Option<Irqbalance>,
+    /// Busy interrupts of other devices than the interfaces'; none without a second sample.
+    pub others: Vec<Other>,
     /// `.link` files of udev that set interrupt affinity, by path.
     pub udev_irq_policies: Vec<String>,
     /// The engine's process, if it was asked for.
@@ -136,8 +142,8 @@ impl Snapshot {
         }
         first.add_ksoftirqd(&mut reader, &processes);
         let engine = scope.engine_pid.map(|pid| Engine::read(&mut reader, pid)).transpose()?;
-        let irqbalance =
-            processes.iter().find(|(_, name)| name == "irqbalance").map(|(pid, _)| *pid);
+        let irqbalance = processes.iter().find(|(_, name)| name == "irqbalance");
+        let irqbalance = irqbalance.map(|(pid, _)| Irqbalance::read(&mut reader, *pid));
         let udev_irq_policies = udev_policies(&mut reader);
         let second = if scope.sample.is_zero() {
             None
@@ -151,6 +157,9 @@ impl Snapshot {
             counters.add_ksoftirqd(&mut reader, &processes);
             Some((scope.sample, counters))
         };
+        let rate =
+            second.as_ref().map(|(period, after)| Rate { before: &first, after, period: *period });
+        let others = rate.map(|rate| others::read(&mut reader, &nics, &rate)).unwrap_or_default();
         Ok(Self {
             kernel: values.get("/proc/sys/kernel/osrelease").cloned().unwrap_or_default(),
             boot_id: reader
@@ -162,9 +171,7 @@ impl Snapshot {
             is_virtual,
             nics,
             values,
-            irqbalance_bans: irqbalance
-                .map(|pid| irqbalance_bans(&mut reader, pid))
-                .unwrap_or_default(),
+            others,
             irqbalance,
             udev_irq_policies,
             engine,
@@ -201,20 +208,11 @@ impl Snapshot {
         self.nics.iter().filter(|nic| nic.lowers.is_empty())
     }
 
-    /// Whether irqbalance was told to leave a card's interrupts alone: each by number, all by the driver, or by a policy script that
-    /// names the card's device.
+    /// The cards whose interrupts irqbalance would move again: it runs, and was not told to leave them alone.
     #[must_use]
-    pub fn irqbalance_leaves(&self, nic: &Nic) -> bool {
-        let (arguments, scripts) =
-            self.irqbalance_bans.split_once('\n').unwrap_or((&self.irqbalance_bans, ""));
-        let has = |word: String| arguments.split_whitespace().any(|other| other == word);
-        let by_driver = nic.driver.as_ref().is_some_and(|driver| has(format!("--banmod={driver}")));
-        let by_number = nic.has_vectors()
-            && nic.vectors.iter().all(|vector| has(format!("--banirq={}", vector.irq)));
-        let by_script = nic
-            .address()
-            .is_some_and(|address| scripts.contains(address) && scripts.contains("ban=true"));
-        by_driver || by_number || by_script
+    pub fn fought(&self) -> Vec<&Nic> {
+        let Some(irqbalance) = &self.irqbalance else { return Vec::new() };
+        self.cards().filter(|nic| nic.has_vectors() && !irqbalance.leaves(nic)).collect()
     }
 
     /// Why a placement cannot be used here: other CPUs, or CPUs that may not be used. `None` when it fits.
@@ -236,6 +234,15 @@ impl Snapshot {
         })
     }
 
+    /// The CPUs that may serve other devices beside a placement: those that it leaves alone or, where it uses all, those that it
+    /// gives to interrupts. Empty where every CPU has a shard.
+    #[must_use]
+    pub fn cpus_beside(&self, placement: &Placement) -> CpuSet {
+        let usable = self.cpus.local(None);
+        let free = usable.minus(&placement.all_cpus());
+        if free.is_empty() { usable.minus(&placement.shard_cpus()) } else { free }
+    }
+
     /// What a placement needs to know of the CPUs: those that are online and allowed, without the isolated ones that nobody named.
     #[must_use]
     pub fn topology(&self) -> Topology {
@@ -249,40 +256,6 @@ impl Snapshot {
         let traffic = |irq: u32| rate.map_or(0, |rate| rate.served(irq));
         self.cards().map(|nic| nic.queue_limits(&traffic)).collect()
     }
-}
-
-/// Everything that tells irqbalance what to leave alone. `--banirq=`, `--banmod=`, and the text of a policy script are looked for.
-fn irqbalance_bans(reader: &mut Reader<'_>, pid: u32) -> String {
-    let mut text = reader
-        .optional_quiet(&format!("/proc/{pid}/cmdline"))
-        .unwrap_or_default()
-        .replace('\0', " ");
-    for path in ["/etc/default/irqbalance", "/etc/sysconfig/irqbalance"] {
-        for line in reader.optional_quiet(path).unwrap_or_default().lines() {
-            if !line.trim_start().starts_with('#') {
-                text.push_str(&format!(" {}", line.replace(['"', '\''], " ")));
-            }
-        }
-    }
-    let scripts: Vec<String> = text
-        .split_whitespace()
-        .filter_map(|word| {
-            word.strip_prefix("--policyscript=").or_else(|| word.strip_prefix("-l="))
-        })
-        .map(str::to_owned)
-        .collect();
-    for script in scripts {
-        let names = reader.list(&script);
-        let files = if names.is_empty() {
-            vec![script]
-        } else {
-            names.iter().map(|name| format!("{script}/{name}")).collect()
-        };
-        for file in files {
-            text.push_str(&format!("\n{}", reader.optional_quiet(&file).unwrap_or_default()));
-        }
-    }
-    text
 }
 
 /// `.link` files that tell udev to move interrupts of network cards.

@@ -133,7 +133,9 @@ fn a_plan_for_a_placement_cures_what_contradicts_it() {
                 make(&Snapshot::take(&host, &one).unwrap(), &options).unwrap().placement;
             let given =
                 PlanOptions { given: Some(placement), is_named: true, ..PlanOptions::default() };
-            all.extend(wrong(name, &archive, &iface, 0, &given));
+            for packets in [0, HEAVY] {
+                all.extend(wrong(name, &archive, &iface, packets, &given));
+            }
         }
     }
     assert!(all.is_empty(), "{}", all.join("\n"));

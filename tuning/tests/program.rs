@@ -117,6 +117,50 @@ fn exit_codes_of_the_doctor() {
 }
 
 #[test]
+fn every_command_answers_in_json_with_its_version_and_the_kernel() {
+    let tree = Tree::new("ixgbe-64-cpus");
+    let (root, plan, out) = (tree.path("root"), tree.path("plan.json"), tree.path("capture"));
+    let (before, after) = (tree.path("before.json"), tree.path("after.json"));
+    let read = |output: &Output| -> serde_json::Value {
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{}", text(&output.stdout)))
+    };
+    let about = |arguments: &[&str]| {
+        let output = tune(&[arguments, &["--json", "--root", &root]].concat());
+        let answer = read(&output);
+        assert_eq!(answer["version"], 1, "{arguments:?}");
+        assert_eq!(answer["kernel"], "6.12.0", "{arguments:?}");
+        answer
+    };
+    let look = ["--sample-ms", "0", "--iface", "eth0"];
+    assert_eq!(about(&[&["doctor"][..], &look].concat())["cards"][0]["iface"], "eth0");
+    let planned = about(&[&["plan"][..], &look].concat());
+    assert!(planned["cards"][0].as_str().unwrap().starts_with("eth0: "), "{planned}");
+    fs::write(&plan, planned.to_string()).unwrap();
+    assert_eq!(about(&[&["capture", "--out", &out][..], &look].concat())["exit"], 0);
+    let report = about(&["verify", "--iface", "eth0", "--duration", "1"]);
+    assert_eq!((&report["verdict"], &report["exit"]), (&"INCONCLUSIVE".into(), &2.into()));
+    fs::write(&before, report.to_string()).unwrap();
+    fs::write(&after, report.to_string()).unwrap();
+    let both = read(&tune(&["verify", "--before", &before, "--after", &after]));
+    assert_eq!(both["version"], 1);
+    let state = tree.path("state");
+    let with_state = |arguments: &[&str]| about(&[arguments, &["--state-dir", &state]].concat());
+    let applied = with_state(&["apply", &plan, "--confirm-within", "600"]);
+    assert_eq!((&applied["id"], &applied["ifaces"][0]), (&"apply-1".into(), &"eth0".into()));
+    assert_eq!(with_state(&["confirm"])["confirmed"][0], "apply-1");
+    assert_eq!(with_state(&["status"])["applies"][0]["state"], "confirmed");
+    assert_eq!(with_state(&["undo"])["applies"][0]["left"], serde_json::json!([]));
+    let again = with_state(&["confirm"]);
+    assert_eq!((&again["exit"], again["error"].is_string()), (&1.into(), true));
+    let explained = read(&tune(&["explain", "--json", "irq_pile"]));
+    assert_eq!(
+        (&explained["version"], &explained["findings"][0]["id"]),
+        (&1.into(), &"IRQ_PILE".into())
+    );
+}
+
+#[test]
 fn files_that_are_missing_empty_foreign_or_unreadable_are_named() {
     let needed = ["/sys/devices/system/cpu/online", "/proc/net/softnet_stat", "/proc/stat"];
     for path in needed {

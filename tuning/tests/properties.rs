@@ -6,7 +6,7 @@ mod common;
 
 use common::classes;
 use common::fake::{FakeHost, MemoryJournal, Sabotage, settings_by_name};
-use corewire_tune::apply::{ApplyError, ApplyOptions, Outcome, undo};
+use corewire_tune::apply::{ApplyError, ApplyOptions, Outcome, drift, undo};
 use corewire_tune::host::{FaultKind, Host as _};
 use corewire_tune::journal::{Journal as _, Record};
 use corewire_tune::placement;
@@ -15,7 +15,7 @@ use corewire_tune::snapshot::{Scope, Snapshot};
 use proptest::prelude::*;
 
 /// The classes whose plans have steps of every kind: channels up and down, rings, moderation, interrupts, RPS, XPS, sysctl, power.
-const CLASSES: [&str; 9] = [
+const CLASSES: [&str; 10] = [
     "ixgbe-64-cpus",
     "ice-ring-drops",
     "mlx5-two-sockets",
@@ -25,6 +25,7 @@ const CLASSES: [&str; 9] = [
     "offline-hole-old-kernel",
     "isolated-cpus",
     "neglected",
+    "disks-and-irqbalance",
 ];
 
 fn options() -> impl Strategy<Value = PlanOptions> {
@@ -245,5 +246,87 @@ fn a_managed_interrupt_is_explained_and_everything_taken_back() {
         "{error}"
     );
     assert!(error.to_string().contains("IRQ_MANAGED"), "{error}");
+    assert_eq!(settings_by_name(&host), before);
+}
+
+/// The plan for a placement of the last four CPUs, on a host whose disks interrupt those.
+fn disks() -> (FakeHost, Plan) {
+    let host = FakeHost::new(classes::disks_and_irqbalance());
+    let ifaces = ["eth0".to_owned()];
+    let cpus = placement::CpuOrder(vec![4, 5, 6, 7]);
+    let derive = placement::Options { cpus: Some(cpus), ..placement::Options::default() };
+    let placed =
+        plan_for(&host, &ifaces, &PlanOptions { is_named: true, derive, ..PlanOptions::default() });
+    let host = host.with_traffic(1000, &ifaces);
+    let scope = Scope { ifaces: ifaces.to_vec(), ..Scope::default() };
+    let snapshot = Snapshot::take(&host, &scope).unwrap();
+    let given = PlanOptions { given: Some(placed.placement), ..PlanOptions::default() };
+    (host, make(&snapshot, &given).unwrap())
+}
+
+#[test]
+fn an_interrupt_of_a_disk_that_the_kernel_manages_stays_and_the_plan_goes_on() {
+    let (host, plan) = disks();
+    let irq = |host: &FakeHost, name: &str| {
+        let text = host.read("/proc/interrupts").unwrap();
+        let table = corewire_tune::parse::interrupts(&text).unwrap();
+        let irq = table.iter().find(|line| line.name == name).unwrap().irq;
+        (irq, host.read(&format!("/proc/irq/{irq}/smp_affinity_list")).unwrap())
+    };
+    assert!(plan.left_out.iter().any(|line| line.contains("nvme0q1")), "{:?}", plan.left_out);
+    let (managed, mask) = irq(&host, "megasas0-msix0");
+    let host = host.with_managed_irqs([managed]);
+    let before = settings_by_name(&host);
+    let mut journal = MemoryJournal::default();
+    let outcome = apply(&host, &mut journal, &plan, &ApplyOptions::default()).unwrap();
+    assert_eq!(outcome.refused.len(), 1, "{:?}", outcome.refused);
+    assert!(outcome.refused[0].contains("EIO"), "{:?}", outcome.refused);
+    assert_eq!(irq(&host, "megasas0-msix0").1, mask);
+    assert_eq!(irq(&host, "nvme0q0").1, "0-3\n", "the others are moved");
+    let applied = journal.records().unwrap().applies().remove(0);
+    assert!(drift(&host, &applied).iter().all(|(_, holds)| *holds), "{:?}", drift(&host, &applied));
+    let report = undo(&host, &mut journal, &applied.id, false).unwrap();
+    assert_eq!(report.left, Vec::<String>::new());
+    assert_eq!(settings_by_name(&host), before);
+}
+
+#[test]
+fn the_ban_is_written_before_interrupts_are_moved_and_outlasts_a_restart_of_the_machine() {
+    let (host, plan) = disks();
+    let config = "/etc/default/irqbalance";
+    let before = host.read(config).unwrap();
+    assert!(matches!(plan.steps[0].setting, Setting::Irqbalance { .. }), "{:?}", plan.steps[0]);
+    let mut journal = MemoryJournal::default();
+    let id = apply(&host, &mut journal, &plan, &ApplyOptions::default()).unwrap().id.unwrap();
+    let text = host.read(config).unwrap();
+    assert_eq!(
+        text,
+        "# arguments\nIRQBALANCE_ARGS=\"--foreground --banmod=ixgbe --banmod=eth0\"\n# end\n"
+    );
+    assert!(host.read("/proc/811/cmdline").unwrap().contains("\0--banmod=eth0\0"));
+    host.overwrite("/proc/sys/kernel/random/boot_id", "another\n");
+    let applied = journal.records().unwrap().applies().remove(0);
+    assert_eq!(drift(&host, &applied).len(), 1, "{:?}", drift(&host, &applied));
+    let report = undo(&host, &mut journal, &id, false).unwrap();
+    assert_eq!((report.restored, report.left.len()), (1, 0));
+    assert_eq!(host.read(config).unwrap(), before);
+}
+
+#[test]
+fn an_irqbalance_whose_unit_does_not_read_the_ban_takes_the_plan_back() {
+    let (host, mut plan) = disks();
+    let before = settings_by_name(&host);
+    // The fake's unit reads another variable.
+    let setting = Setting::Irqbalance {
+        path: "/etc/default/irqbalance".to_owned(),
+        name: "OPTIONS".to_owned(),
+    };
+    plan.steps[0].setting = setting;
+    plan.steps[0].old = Some(String::new());
+    plan.steps[0].new = "OPTIONS=\"--banmod=ixgbe\"".to_owned();
+    let mut journal = MemoryJournal::default();
+    let error = apply(&host, &mut journal, &plan, &ApplyOptions::default()).unwrap_err();
+    assert!(matches!(error, ApplyError::RolledBack(_)), "{error}");
+    assert!(error.to_string().contains("started without --banmod=ixgbe"), "{error}");
     assert_eq!(settings_by_name(&host), before);
 }

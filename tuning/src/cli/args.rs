@@ -21,6 +21,9 @@ const EXIT_CODES: &str = "Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "corewire-tune", version, after_help = EXIT_CODES)]
 pub(super) struct Args {
+    /// Write JSON with a version instead of text, for programs and fleets.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
     #[command(subcommand)]
     pub(super) command: Command,
 }
@@ -121,7 +124,7 @@ pub(super) struct PlanArgs {
     /// `latency` or `throughput`: also plan what helps one and hurts the other.
     #[arg(long)]
     pub(super) goal: Option<Goal>,
-    /// Only these topics: queues, ring, coalesce, irq, rps, xps, sysctl, power.
+    /// Only these topics: queues, ring, coalesce, offload, irq, irqbalance, rps, xps, sysctl, power.
     #[arg(long, value_delimiter = ',')]
     pub(super) only: Vec<Topic>,
     /// Text, json (what `apply` takes) or sh (a script to read and run).
@@ -206,9 +209,6 @@ pub(super) struct Verify {
     /// How many flows the load has; by default the TCP sockets in use.
     #[arg(long, value_name = "N")]
     pub(super) flows: Option<u64>,
-    /// Write the report as JSON, also for --before and --after.
-    #[arg(long)]
-    pub(super) json: bool,
     /// Compare two reports instead of watching.
     #[arg(long, value_name = "FILE", requires = "after")]
     pub(super) before: Option<PathBuf>,
@@ -224,9 +224,6 @@ pub(super) struct Verify {
 pub(super) struct Status {
     #[command(flatten)]
     pub(super) state: State,
-    /// Write it as JSON.
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -1,13 +1,13 @@
 //! The commands, each one call from the library to the text that people or programs read.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::apply::{self, ApplyError, ApplyOptions};
-use crate::doctor::{self as diagnosis, JSON_VERSION, catalogue, entry};
+use crate::doctor::{self as diagnosis, catalogue, entry};
 use crate::host::{Archive, ArchiveHost, Host, RealHost, TreeHost};
 use crate::journal::{Applied, FileJournal, Journal as _, Record};
 use crate::lock::HostLock;
@@ -17,7 +17,7 @@ use crate::snapshot::{Scope, Snapshot};
 use crate::verify::{self as proof, Judgement, VerifyOptions, VerifyReport, compare, heat_strip};
 
 use super::args::{self, Format};
-use super::{Exit, Failure, watch};
+use super::{Exit, Failure, Out, watch};
 
 type Answer = Result<Exit, Failure>;
 
@@ -60,38 +60,29 @@ fn scope(look: &args::Look, engine_pid: Option<u32>) -> Scope {
     Scope { ifaces: look.iface.clone(), sample: Duration::from_millis(look.sample_ms), engine_pid }
 }
 
-fn say(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(text.as_bytes());
-}
-
-fn say_json<T: serde::Serialize>(out: &mut Vec<u8>, value: &T) -> Result<(), Failure> {
-    let text =
-        serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Unclear, error))?;
-    say(out, &text);
-    say(out, "\n");
-    Ok(())
+/// Says which kernel the answer is about.
+fn about(out: &mut Out, host: &dyn Host) {
+    let kernel = host.read("/proc/sys/kernel/osrelease").unwrap_or_default();
+    out.set("kernel", kernel.trim());
 }
 
 fn unclear(fault: impl ToString) -> Failure {
     Failure::new(Exit::Unclear, fault)
 }
 
-pub(super) fn doctor(args: &args::Doctor, out: &mut Vec<u8>) -> Answer {
+pub(super) fn doctor(args: &args::Doctor, out: &mut Out) -> Answer {
     let host = subject(&args.look)?;
     let given = read_placement(args.look.placement.as_deref())?;
     let snapshot =
         Snapshot::take(host.as_ref(), &scope(&args.look, args.engine_pid)).map_err(unclear)?;
     let report = diagnosis::diagnose(&snapshot, given.as_ref());
-    match args.format {
-        Format::Json => say_json(out, &diagnosis::report_json(&snapshot, &report))?,
-        Format::Text => say(out, &diagnosis::report_text(&snapshot, &report)),
-        Format::Sh => {
-            return Err(Failure::new(
-                Exit::Usage,
-                "the doctor writes text or json; `plan --format sh` writes a script",
-            ));
-        }
+    if args.format == Format::Sh {
+        let why = "the doctor writes text or json; `plan --format sh` writes a script";
+        return Err(Failure::new(Exit::Usage, why));
     }
+    out.json |= args.format == Format::Json;
+    out.say(&diagnosis::report_text(&snapshot, &report));
+    out.set_all(diagnosis::report_json(&snapshot, &report));
     if snapshot.nics.is_empty() {
         let why = "no network card was looked at: none is up, or none is in the capture; name one with --iface";
         return Err(Failure::new(Exit::Unclear, why));
@@ -99,7 +90,7 @@ pub(super) fn doctor(args: &args::Doctor, out: &mut Vec<u8>) -> Answer {
     Ok(if report.has_fault() { Exit::Bad } else { Exit::Good })
 }
 
-pub(super) fn plan(args: &args::PlanArgs, out: &mut Vec<u8>) -> Answer {
+pub(super) fn plan(args: &args::PlanArgs, out: &mut Out) -> Answer {
     let host = subject(&args.look)?;
     let snapshot = Snapshot::take(host.as_ref(), &scope(&args.look, None)).map_err(unclear)?;
     let options = PlanOptions {
@@ -121,13 +112,14 @@ pub(super) fn plan(args: &args::PlanArgs, out: &mut Vec<u8>) -> Answer {
         Failure::new(exit, error)
     })?;
     let text = match args.format {
-        Format::Text => plan_text(&plan),
-        Format::Json => plan.to_json().map_err(unclear)? + "\n",
         Format::Sh => script(&plan),
+        Format::Text if !out.json => plan_text(&plan),
+        Format::Text | Format::Json => plan.to_json().map_err(unclear)? + "\n",
     };
     match &args.out {
         Some(path) => write_file(path, &text)?,
-        None => say(out, &text),
+        // The plan file is an answer with a version of its own.
+        None => out.text.push_str(&text),
     }
     if let Some(path) = &args.emit_placement {
         write_file(path, &plan.placement.to_toml().map_err(unclear)?)?;
@@ -149,10 +141,14 @@ fn open_journal(state: &args::State) -> Result<(HostLock, FileJournal), Failure>
     }
 }
 
-pub(super) fn apply(args: &args::Apply, out: &mut Vec<u8>) -> Answer {
+pub(super) fn apply(args: &args::Apply, out: &mut Out) -> Answer {
     let host = machine(&args.state.machine);
     let plan = Plan::from_json(&read_file(&args.plan)?)
         .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", args.plan.display())))?;
+    about(out, host.as_ref());
+    let ifaces: BTreeSet<&str> =
+        plan.steps.iter().filter_map(|step| step.setting.iface()).collect();
+    out.set("ifaces", ifaces);
     let (lock, mut journal) = open_journal(&args.state)?;
     if let Some(why) = lock.open_elsewhere(&args.state.state_dir, &plan.boot_id) {
         return Err(Failure::new(Exit::Refused, format!("nothing was written:\n  {why}")));
@@ -175,35 +171,35 @@ pub(super) fn apply(args: &args::Apply, out: &mut Vec<u8>) -> Answer {
             Failure::new(exit, error)
         },
     )?;
+    out.set_all(&outcome);
+    out.set("is_confirmed", args.confirm);
+    for line in &outcome.refused {
+        out.say(&format!("left as it is: {line}\n"));
+    }
     let Some(id) = outcome.id else {
-        say(out, "nothing to do: everything is as planned\n");
+        out.say("nothing to do: everything is as planned\n");
         return Ok(Exit::Good);
     };
-    say(
-        out,
-        &format!(
-            "{id}: {} written and read back, {} already as planned\n",
-            outcome.written, outcome.already
-        ),
-    );
+    out.say(&format!(
+        "{id}: {} written and read back, {} already as planned\n",
+        outcome.written, outcome.already
+    ));
     if args.confirm {
         journal
             .append(&Record::Confirmed { id: id.clone() })
             .map_err(|fault| Failure::new(Exit::Stuck, fault))?;
-        say(out, "confirmed; `corewire-tune undo` takes it back\n");
+        out.say("confirmed; `corewire-tune undo` takes it back\n");
     } else {
         let seconds = args.confirm_within;
-        say(
-            out,
-            &format!(
-                "run `corewire-tune confirm` within {seconds} s, or it is taken back by itself\n"
-            ),
-        );
+        out.say(&format!(
+            "run `corewire-tune confirm` within {seconds} s, or it is taken back by itself\n"
+        ));
     }
     Ok(Exit::Good)
 }
 
-pub(super) fn confirm(args: &args::Confirm, out: &mut Vec<u8>) -> Answer {
+pub(super) fn confirm(args: &args::Confirm, out: &mut Out) -> Answer {
+    about(out, machine(&args.state.machine).as_ref());
     let (_lock, mut journal) = open_journal(&args.state)?;
     let all = journal.records().map_err(unclear)?.applies();
     let open: Vec<_> = all
@@ -213,23 +209,26 @@ pub(super) fn confirm(args: &args::Confirm, out: &mut Vec<u8>) -> Answer {
     if open.is_empty() {
         return match all.iter().rev().find(|applied| applied.is_complete && !applied.is_ended) {
             Some(last) => {
-                say(out, &format!("{} is confirmed\n", last.id));
+                out.say(&format!("{} is confirmed\n", last.id));
+                out.set("confirmed", [&last.id]);
                 Ok(Exit::Good)
             }
             None => Err(Failure::new(Exit::Bad, "there is nothing to confirm: no apply holds")),
         };
     }
+    out.set("confirmed", open.iter().map(|applied| &applied.id).collect::<Vec<_>>());
     for applied in open {
         journal
             .append(&Record::Confirmed { id: applied.id.clone() })
             .map_err(|fault| Failure::new(Exit::Stuck, fault))?;
-        say(out, &format!("{} is confirmed\n", applied.id));
+        out.say(&format!("{} is confirmed\n", applied.id));
     }
     Ok(Exit::Good)
 }
 
-pub(super) fn undo(args: &args::Undo, out: &mut Vec<u8>) -> Answer {
+pub(super) fn undo(args: &args::Undo, out: &mut Out) -> Answer {
     let host = machine(&args.state.machine);
+    about(out, host.as_ref());
     let (_lock, mut journal) = open_journal(&args.state)?;
     let journaled = journal.records().map_err(unclear)?;
     let all = journaled.applies();
@@ -246,21 +245,25 @@ pub(super) fn undo(args: &args::Undo, out: &mut Vec<u8>) -> Answer {
     };
     let mut exit = Exit::Good;
     if ids.is_empty() {
-        say(out, "nothing to undo\n");
+        out.say("nothing to undo\n");
         if let Some(damage) = journaled.damage() {
-            say(out, &format!("  left: {damage}\n"));
+            out.say(&format!("  left: {damage}\n"));
+            out.set("damage", damage);
             exit = Exit::Stuck;
         }
     }
+    let mut reports = Vec::new();
     for id in ids {
         let report = apply::undo(host.as_ref(), &mut journal, &id, args.force)
             .map_err(|fault| Failure::new(Exit::Stuck, fault))?;
-        say(out, &format!("{id}: {} values put back\n", report.restored));
+        out.say(&format!("{id}: {} values put back\n", report.restored));
         for line in &report.left {
-            say(out, &format!("  left: {line}\n"));
+            out.say(&format!("  left: {line}\n"));
             exit = Exit::Stuck;
         }
+        reports.push(report);
     }
+    out.set("applies", reports);
     Ok(exit)
 }
 
@@ -273,46 +276,43 @@ struct Standing {
     values: Vec<(String, bool)>,
 }
 
-pub(super) fn status(args: &args::Status, out: &mut Vec<u8>) -> Answer {
+pub(super) fn status(args: &args::Status, out: &mut Out) -> Answer {
     let host = machine(&args.state.machine);
     let journaled = FileJournal::peek(&args.state.state_dir).map_err(unclear)?;
     let boot_id = host.read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let stand = |applied: &Applied| {
+        let values = apply::drift(host.as_ref(), applied);
         let state = match applied {
             applied if applied.is_ended => "taken back",
-            applied if applied.boot_id != boot_id.trim() => "of an earlier boot, gone with it",
+            applied if applied.boot_id != boot_id.trim() && values.is_empty() => {
+                "of an earlier boot, gone with it"
+            }
+            applied if applied.boot_id != boot_id.trim() => {
+                "of an earlier boot; of its values these outlast it"
+            }
             applied if !applied.is_complete => "cut off; run `corewire-tune undo`",
             applied if applied.is_confirmed => "confirmed",
             _ => "waiting for `corewire-tune confirm`",
         };
-        let is_gone = applied.is_ended || applied.boot_id != boot_id.trim();
-        let values = if is_gone { Vec::new() } else { apply::drift(host.as_ref(), applied) };
         Standing { id: applied.id.clone(), state, values }
     };
     let applies = journaled.applies();
     let all: Vec<Standing> = applies.iter().map(stand).collect();
     let damage = journaled.damage();
-    if args.json {
-        say_json(
-            out,
-            &serde_json::json!({ "version": JSON_VERSION, "applies": all, "damage": damage }),
-        )?;
-    } else {
-        if all.is_empty() {
-            say(out, "nothing was applied\n");
+    about(out, host.as_ref());
+    out.set("applies", &all);
+    out.set("damage", &damage);
+    if all.is_empty() {
+        out.say("nothing was applied\n");
+    }
+    for (standing, applied) in all.iter().zip(&applies) {
+        out.say(&format!("{}: {} steps, {}\n", standing.id, applied.steps.len(), standing.state));
+        for (line, holds) in &standing.values {
+            out.say(&format!("  {} {line}\n", if *holds { "holds " } else { "DRIFT " }));
         }
-        for (standing, applied) in all.iter().zip(&applies) {
-            say(
-                out,
-                &format!("{}: {} steps, {}\n", standing.id, applied.steps.len(), standing.state),
-            );
-            for (line, holds) in &standing.values {
-                say(out, &format!("  {} {line}\n", if *holds { "holds " } else { "DRIFT " }));
-            }
-        }
-        if let Some(damage) = &damage {
-            say(out, &format!("{damage}\n"));
-        }
+    }
+    if let Some(damage) = &damage {
+        out.say(&format!("{damage}\n"));
     }
     let holds = all.iter().flat_map(|standing| &standing.values).all(|(_, holds)| *holds);
     Ok(match (damage, holds) {
@@ -322,13 +322,15 @@ pub(super) fn status(args: &args::Status, out: &mut Vec<u8>) -> Answer {
     })
 }
 
-pub(super) fn verify(args: &args::Verify, out: &mut Vec<u8>) -> Answer {
+pub(super) fn verify(args: &args::Verify, out: &mut Out) -> Answer {
     if let (Some(before), Some(after)) = (&args.before, &args.after) {
         let read = |path: &Path| -> Result<VerifyReport, Failure> {
             serde_json::from_str(&read_file(path)?)
                 .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", path.display())))
         };
-        say_json(out, &compare(&read(before)?, &read(after)?))?;
+        let comparison = compare(&read(before)?, &read(after)?);
+        out.json = true;
+        out.set_all(comparison);
         return Ok(Exit::Good);
     }
     let host = machine(&args.machine);
@@ -353,11 +355,8 @@ pub(super) fn verify(args: &args::Verify, out: &mut Vec<u8>) -> Answer {
         let _ = child.wait();
     }
     let report = report.map_err(unclear)?;
-    if args.json {
-        say_json(out, &report)?;
-    } else {
-        say(out, &heat_strip(&report));
-    }
+    out.say(&heat_strip(&report));
+    out.set_all(&report);
     Ok(match report.verdict {
         Judgement::Pass => Exit::Good,
         Judgement::Fail => Exit::Bad,
@@ -377,26 +376,27 @@ fn start_load(words: &[String]) -> Result<Option<Child>, Failure> {
     child.map(Some).map_err(|error| Failure::new(Exit::Usage, format!("{program}: {error}")))
 }
 
-pub(super) fn capture(args: &args::Capture, out: &mut Vec<u8>) -> Answer {
+pub(super) fn capture(args: &args::Capture, out: &mut Out) -> Answer {
     let host = subject(&args.look)?;
     let archive = crate::capture::capture(host.as_ref(), &scope(&args.look, None), &args.comment)
         .map_err(unclear)?;
     write_file(&args.out, &archive.to_text())?;
-    say(
-        out,
-        &format!(
-            "{} files in {}; read it before you send it\n",
-            archive.first.files.len(),
-            args.out.display()
-        ),
-    );
+    about(out, host.as_ref());
+    out.set("files", archive.first.files.len());
+    out.set("out", &args.out);
+    out.say(&format!(
+        "{} files in {}; read it before you send it\n",
+        archive.first.files.len(),
+        args.out.display()
+    ));
     Ok(Exit::Good)
 }
 
-pub(super) fn explain(args: &args::Explain, out: &mut Vec<u8>) -> Answer {
+pub(super) fn explain(args: &args::Explain, out: &mut Out) -> Answer {
     let Some(id) = &args.id else {
+        out.set("findings", catalogue().collect::<Vec<_>>());
         for entry in catalogue() {
-            say(out, &format!("{:<20} {}\n", entry.id, entry.shows));
+            out.say(&format!("{:<20} {}\n", entry.id, entry.shows));
         }
         return Ok(Exit::Good);
     };
@@ -406,10 +406,10 @@ pub(super) fn explain(args: &args::Explain, out: &mut Vec<u8>) -> Answer {
             format!("no finding is called {id}; `corewire-tune explain` lists them"),
         ));
     };
-    let _ = writeln!(
-        out,
-        "{}\n\nshown by  {}\nwhy       {}\nrisk      {}\nbefore    {}",
+    out.set("findings", [entry]);
+    out.say(&format!(
+        "{}\n\nshown by  {}\nwhy       {}\nrisk      {}\nbefore    {}\n",
         entry.id, entry.shows, entry.why, entry.risk, entry.detail
-    );
+    ));
     Ok(Exit::Good)
 }

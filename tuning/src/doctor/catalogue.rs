@@ -4,7 +4,7 @@
 const PAGE: &str = include_str!("../../docs/findings.md");
 
 /// What is to be known about one finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Entry {
     /// Its name.
     pub id: &'static str,

@@ -146,6 +146,14 @@ fn other_card_drops(case: &mut Case<'_>, rate: &Rate<'_>, nic: &Nic) {
         let title =
             "pause frames stop the sender, or are sent to it: somebody on this link is too slow";
         let finding = Finding::new("PAUSE_FRAMES", Severity::Advice, &nic.name, title);
+        let on =
+            |name: &str| nic.facts.settings.get(name).map(|on| if *on == 0 { "off" } else { "on" });
+        let finding = match (on("pause.rx"), on("pause.tx")) {
+            (Some(rx), Some(tx)) => {
+                finding.seen(format!("ethtool -a {}", nic.name), format!("rx {rx}, tx {tx}"))
+            }
+            _ => finding,
+        };
         case.add(with(finding, &pause));
     }
     let cloud = |name: &str| name.ends_with("_allowance_exceeded");

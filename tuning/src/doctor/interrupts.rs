@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::parse::VectorRole;
 use crate::placement::CpuSet;
-use crate::snapshot::{Nic, Vector, total};
+use crate::snapshot::{BUSY_PER_SECOND, Nic, Vector, total};
 
 use super::{Case, Finding, Severity};
 
@@ -26,27 +26,7 @@ pub(super) fn check(case: &mut Case<'_>) {
     if cards.is_empty() {
         return;
     }
-    let fought: Vec<&Nic> =
-        cards.iter().filter(|nic| !case.snapshot.irqbalance_leaves(nic)).collect();
-    if let (Some(pid), false) = (case.snapshot.irqbalance, fought.is_empty()) {
-        let severity = if case.is_given { Severity::Fault } else { Severity::Note };
-        let address = fought.iter().find_map(|nic| nic.address()).unwrap_or("ADDRESS").to_owned();
-        let names: Vec<&str> = fought.iter().map(|nic| nic.name.as_str()).collect();
-        let title = format!(
-            "irqbalance runs, and nothing tells it to leave the interrupts of {} alone",
-            names.join(" and ")
-        );
-        let finding = Finding::new("IRQBALANCE_FIGHT", severity, "host", title)
-            .seen(format!("/proc/{pid}/comm"), "irqbalance")
-            .seen(format!("/proc/{pid}/cmdline, /etc/default/irqbalance, policy scripts"), "no ban of it")
-            .mended_by(
-                format!(
-                    "sed s/0000:00:00.0/{address}/ tuning/irqbalance.d/corewire-ban.sh > /etc/irqbalance.d/corewire-ban.sh && chmod 755 /etc/irqbalance.d/corewire-ban.sh && systemctl restart irqbalance # started with --policyscript=/etc/irqbalance.d"
-                ),
-                "rm /etc/irqbalance.d/corewire-ban.sh && systemctl restart irqbalance",
-            );
-        case.add(finding);
-    }
+    irqbalance(case);
     for path in case.snapshot.udev_irq_policies.clone() {
         let severity = if case.is_given { Severity::Fault } else { Severity::Note };
         let title = "udev places the interrupts of network cards by itself";
@@ -54,6 +34,37 @@ pub(super) fn check(case: &mut Case<'_>) {
             Finding::new("UDEV_IRQ_POLICY", severity, "host", title).seen(path, "sets IRQAffinity"),
         );
     }
+}
+
+fn irqbalance(case: &mut Case<'_>) {
+    let fought = case.snapshot.fought();
+    let (Some(irqbalance), Some(first)) = (&case.snapshot.irqbalance, fought.first()) else {
+        return;
+    };
+    let severity = if case.is_given { Severity::Fault } else { Severity::Note };
+    let names: Vec<&str> = fought.iter().map(|nic| nic.name.as_str()).collect();
+    let title = format!(
+        "irqbalance runs, and nothing tells it to leave the interrupts of {} alone",
+        names.join(" and ")
+    );
+    let finding = Finding::new("IRQBALANCE_FIGHT", severity, "host", title)
+        .seen(format!("/proc/{}/comm", irqbalance.pid), "irqbalance")
+        .seen(
+            format!("/proc/{}/cmdline, /etc/default/irqbalance, policy scripts", irqbalance.pid),
+            "no ban of it",
+        );
+    let finding = if irqbalance.config.is_some() {
+        finding.mended_by_plan(&names.join(" --iface "), "irqbalance")
+    } else {
+        let address = first.address().unwrap_or("ADDRESS");
+        finding.mended_by(
+            format!(
+                "sed s/0000:00:00.0/{address}/ tuning/irqbalance.d/corewire-ban.sh > /etc/irqbalance.d/corewire-ban.sh && chmod 755 /etc/irqbalance.d/corewire-ban.sh && systemctl restart irqbalance # started with --policyscript=/etc/irqbalance.d"
+            ),
+            "rm /etc/irqbalance.d/corewire-ban.sh && systemctl restart irqbalance",
+        )
+    };
+    case.add(finding);
 }
 
 /// The receive vectors that are served on each CPU.
@@ -268,30 +279,38 @@ fn others_on_shards(case: &mut Case<'_>) {
         return;
     };
     let shards = placement.shard_cpus();
-    let ours: BTreeSet<u32> = case
-        .snapshot
-        .nics
-        .iter()
-        .flat_map(|nic| nic.vectors.iter().map(|vector| vector.irq))
-        .collect();
-    let mut finding = Finding::new(
+    let finding = |id, title| Finding::new(id, Severity::Advice, "host", title);
+    let mut movable = finding(
         "IRQ_OTHERS_ON_SHARDS",
-        Severity::Advice,
-        "host",
         "other devices interrupt the shards' CPUs more than a hundred times a second",
     );
-    let least = 100.0 * rate.period.as_secs_f64();
-    for line in case.snapshot.first.interrupts.iter().filter(|line| !ours.contains(&line.irq)) {
-        let counts = rate.interrupts(line.irq);
-        let on: u64 =
-            total(counts.iter().filter(|(cpu, _)| shards.contains(**cpu)).map(|(_, count)| *count));
-        if crate::snapshot::ratio(on, 1) > least {
-            finding = finding
-                .seen(format!("/proc/interrupts {} ({})", line.irq, line.name), format!("+{on}"));
+    let mut fixed = finding(
+        "IRQ_MANAGED",
+        "other devices interrupt the shards' CPUs, and their interrupts cannot be moved",
+    );
+    for other in &case.snapshot.others {
+        let on_shards =
+            rate.interrupts(other.irq).into_iter().filter(|(cpu, _)| shards.contains(*cpu));
+        let on = total(on_shards.map(|(_, count)| count));
+        if crate::snapshot::ratio(on, 1) <= BUSY_PER_SECOND * rate.period.as_secs_f64() {
+            continue;
+        }
+        let source = format!("/proc/interrupts {} ({})", other.irq, other.name);
+        match other.fixed {
+            None => movable = movable.seen(source, format!("+{on}")),
+            Some(why) => fixed = fixed.seen(source, format!("+{on}; {why}")),
         }
     }
-    if !finding.evidence.is_empty() {
-        case.add(finding);
+    if !movable.evidence.is_empty() {
+        // Without a CPU that is free of shards there is nowhere else to go.
+        if !case.snapshot.cpus_beside(placement).is_empty() {
+            let cards: Vec<&str> = case.snapshot.cards().map(|nic| nic.name.as_str()).collect();
+            movable = movable.mended_by_plan(&cards.join(" --iface "), "irq");
+        }
+        case.add(movable);
+    }
+    if !fixed.evidence.is_empty() {
+        case.add(fixed);
     }
 }
 

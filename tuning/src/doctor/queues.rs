@@ -13,6 +13,7 @@ pub(super) fn check(case: &mut Case<'_>) {
         rps(case, nic);
         xps(case, nic);
         pcie(case, nic);
+        offloads(case, nic);
         let is_pinned = !nic.napi_threads.is_empty()
             && nic.napi_threads.iter().all(|(_, cpus)| cpus.len() == 1);
         if nic.threaded && !is_pinned {
@@ -118,6 +119,20 @@ fn pcie(case: &mut Case<'_>, nic: &Nic) {
             .seen(format!("current_link and max_link of {}", nic.name), format!("{now} of {most}"));
     }
     case.add(finding);
+}
+
+/// Offloads that are off though the card has them. A virtual pair is left alone: GRO there changes how it polls.
+fn offloads(case: &mut Case<'_>, nic: &Nic) {
+    let off = nic.offloads_off();
+    if off.is_empty() {
+        return;
+    }
+    let title = "the card can merge or split packets, and is told not to";
+    let mut finding = Finding::new("OFFLOAD_OFF", Severity::Advice, &nic.name, title);
+    for knob in off {
+        finding = finding.seen(format!("ethtool -k {} ({knob})", nic.name), "off");
+    }
+    case.add(finding.mended_by_plan(&nic.name, "offload"));
 }
 
 fn hash_table(case: &mut Case<'_>, nic: &Nic) {

@@ -308,6 +308,10 @@ impl Host for ArchiveHost {
         Err(Fault::new(format!("{knob} of {iface}"), FaultKind::Denied))
     }
 
+    fn restart(&self, service: &str) -> Result<(), Fault> {
+        Err(Fault::new(format!("service {service}"), FaultKind::Denied))
+    }
+
     fn pause(&self, _duration: Duration) {
         self.0.borrow_mut().advance();
     }

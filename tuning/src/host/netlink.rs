@@ -19,6 +19,12 @@ const IFLA_INFO_KIND: u16 = 1;
 const RINGS_GET: u8 = 15;
 const CHANNELS_GET: u8 = 17;
 const COALESCE_GET: u8 = 19;
+const PAUSE_GET: u8 = 21;
+const FEATURES_GET: u8 = 11;
+/// In an answer about features: those that can be changed, and those that are on. In a request, what is wanted.
+const FEATURES_CHANGEABLE: u16 = 2;
+const FEATURES_WANTED: u16 = 3;
+const FEATURES_ACTIVE: u16 = 4;
 const RSS_GET: u8 = 38;
 const RSS_INDIRECTION: u16 = 4;
 
@@ -32,7 +38,7 @@ struct Group {
     attributes: &'static [(u16, &'static str)],
 }
 
-const GROUPS: [Group; 3] = [
+const GROUPS: [Group; 4] = [
     Group {
         get: RINGS_GET,
         attributes: &[(2, "ring.rx.max"), (6, "ring.rx"), (5, "ring.tx.max"), (9, "ring.tx")],
@@ -56,7 +62,12 @@ const GROUPS: [Group; 3] = [
             (11, "coalesce.adaptive-rx"),
         ],
     },
+    Group { get: PAUSE_GET, attributes: &[(3, "pause.rx"), (4, "pause.tx")] },
 ];
+
+/// The kernel's names of the offloads that the tool knows.
+const OFFLOADS: [(Knob, &str); 2] =
+    [(Knob::OffloadGro, "rx-gro"), (Knob::OffloadTso, "tx-tcp-segmentation")];
 
 const QSTATS: [(u16, &str); 6] = [
     (8, "qstats.rx-packets"),
@@ -102,17 +113,45 @@ pub(super) fn set(iface: &str, knob: Knob, value: u32) -> Result<(), Fault> {
         Knob::ChannelsCombined => (CHANNELS_GET + 1, 9),
         Knob::CoalesceRxUsecs => (COALESCE_GET + 1, 2),
         Knob::CoalesceAdaptiveRx => (COALESCE_GET + 1, 11),
+        Knob::OffloadGro | Knob::OffloadTso => (FEATURES_GET + 1, FEATURES_WANTED),
     };
     let what = format!("netlink {knob} of {iface} = {value}");
     let mut connection = Connection::open(NETLINK_GENERIC, &what)?;
     let family = connection.family("ethtool", &what)?;
     let mut message = ethtool_request(family, set, iface);
-    if knob == Knob::CoalesceAdaptiveRx {
+    if let Some((_, name)) = OFFLOADS.iter().find(|(other, _)| *other == knob) {
+        message.put_nested(attribute, &one_bit(name, value != 0));
+    } else if knob == Knob::CoalesceAdaptiveRx {
         message.put(attribute, &[u8::from(value != 0)]);
     } else {
         message.put_u32(attribute, value);
     }
     connection.request(message, &what).map(|_| ())
+}
+
+/// A set of bits that says something of one bit only.
+fn one_bit(name: &str, is_on: bool) -> Message {
+    let (mut bit, mut bits, mut set) =
+        (Message::attributes(), Message::attributes(), Message::attributes());
+    bit.put_str(2, name);
+    if is_on {
+        bit.put(3, &[]);
+    }
+    bits.put_nested(1, &bit);
+    set.put_nested(3, &bits);
+    set
+}
+
+/// Whether a set of bits has the bit of this name.
+fn has_bit(set: &[u8], name: &str) -> bool {
+    let nested = |bytes: &[u8], number: u16| -> Vec<Vec<u8>> {
+        let own = Attrs::new(bytes).filter(|(attribute, _)| *attribute == number);
+        own.map(|(_, value)| value.to_vec()).collect()
+    };
+    let is_named = |bit: &Vec<u8>| {
+        nested(bit, 2).iter().any(|other| other.strip_suffix(&[0]) == Some(name.as_bytes()))
+    };
+    nested(set, 3).iter().flat_map(|bits| nested(bits, 1)).any(|bit| is_named(&bit))
 }
 
 fn ethtool_request(family: u16, command: u8, iface: &str) -> Message {
@@ -143,6 +182,18 @@ fn ethtool_facts(iface: &str, facts: &mut NicFacts) -> Result<(), Fault> {
             }
             Err(fault) if fault.kind == FaultKind::Unsupported => {}
             Err(fault) => facts.notes.push(fault.to_string()),
+        }
+    }
+    if let Ok(answers) = connection.request(ethtool_request(family, FEATURES_GET, iface), &what) {
+        for (attribute, set) in answers.iter().flat_map(|answer| Attrs::of_generic(answer)) {
+            for (knob, name) in OFFLOADS {
+                let bit = u64::from(has_bit(set, name));
+                match attribute {
+                    FEATURES_CHANGEABLE => facts.settings.insert(format!("{knob}.max"), bit),
+                    FEATURES_ACTIVE => facts.settings.insert(knob.to_string(), bit),
+                    _ => None,
+                };
+            }
         }
     }
     // The hash table came to netlink in 6.3; older kernels answer that they do not know the request.

@@ -115,17 +115,23 @@ pub enum Knob {
     CoalesceRxUsecs,
     /// Whether the driver picks that time by itself: 0 or 1.
     CoalesceAdaptiveRx,
+    /// Whether received packets are merged (GRO): 0 or 1.
+    OffloadGro,
+    /// Whether the card splits what TCP sends (TSO): 0 or 1.
+    OffloadTso,
 }
 
 impl Knob {
     /// All settings.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::ChannelsCombined,
         Self::ChannelsRx,
         Self::ChannelsTx,
         Self::RingRx,
         Self::CoalesceRxUsecs,
         Self::CoalesceAdaptiveRx,
+        Self::OffloadGro,
+        Self::OffloadTso,
     ];
 
     /// The name in files of this tool.
@@ -138,6 +144,8 @@ impl Knob {
             Self::RingRx => "ring.rx",
             Self::CoalesceRxUsecs => "coalesce.rx-usecs",
             Self::CoalesceAdaptiveRx => "coalesce.adaptive-rx",
+            Self::OffloadGro => "offload.gro",
+            Self::OffloadTso => "offload.tso",
         }
     }
 
@@ -150,15 +158,16 @@ impl Knob {
     /// The `ethtool` command line that sets it.
     #[must_use]
     pub fn command(self, iface: &str, value: u32) -> String {
+        let on = if value == 0 { "off" } else { "on" };
         match self {
             Self::ChannelsCombined => format!("ethtool -L {iface} combined {value}"),
             Self::ChannelsRx => format!("ethtool -L {iface} rx {value}"),
             Self::ChannelsTx => format!("ethtool -L {iface} tx {value}"),
             Self::RingRx => format!("ethtool -G {iface} rx {value}"),
             Self::CoalesceRxUsecs => format!("ethtool -C {iface} rx-usecs {value}"),
-            Self::CoalesceAdaptiveRx => {
-                format!("ethtool -C {iface} adaptive-rx {}", if value == 0 { "off" } else { "on" })
-            }
+            Self::CoalesceAdaptiveRx => format!("ethtool -C {iface} adaptive-rx {on}"),
+            Self::OffloadGro => format!("ethtool -K {iface} gro {on}"),
+            Self::OffloadTso => format!("ethtool -K {iface} tso {on}"),
         }
     }
 }

@@ -35,6 +35,9 @@ impl Host for RealHost {
     }
 
     fn write(&self, path: &str, value: &str) -> Result<(), Fault> {
+        if path.starts_with("/etc/") {
+            return replace(path, value);
+        }
         write_existing(path, path, value)
     }
 
@@ -79,6 +82,21 @@ impl Host for RealHost {
         netlink::set(iface, knob, value)
     }
 
+    fn restart(&self, service: &str) -> Result<(), Fault> {
+        let what = format!("systemctl try-restart {service}");
+        let output = Command::new("systemctl")
+            .args(["try-restart", service])
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| Fault::from_io(&what, &error))?;
+        if output.status.success() {
+            Ok(())
+        } else {
+            let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            Err(Fault::new(what, FaultKind::Refused(words)))
+        }
+    }
+
     fn pause(&self, duration: Duration) {
         thread::sleep(duration);
     }
@@ -89,6 +107,22 @@ pub(super) fn write_existing(real: &str, shown: &str, value: &str) -> Result<(),
     let fail = |error: std::io::Error| Fault::from_io(shown, &error);
     let mut file = fs::OpenOptions::new().write(true).truncate(true).open(real).map_err(fail)?;
     file.write_all(format!("{value}\n").as_bytes()).map_err(fail)
+}
+
+/// Puts another file in the place of one on a disk, so that a crash leaves the old content or the new.
+fn replace(path: &str, text: &str) -> Result<(), Fault> {
+    let fail = |error: std::io::Error| Fault::from_io(path, &error);
+    let real = fs::canonicalize(path).map_err(fail)?;
+    let fresh = real.with_extension("corewire-tune");
+    // The copy brings the permissions with it.
+    fs::copy(&real, &fresh).map_err(fail)?;
+    let written = write_existing(&fresh.to_string_lossy(), path, text)
+        .and_then(|()| fs::File::open(&fresh).and_then(|file| file.sync_all()).map_err(fail))
+        .and_then(|()| fs::rename(&fresh, &real).map_err(fail));
+    if written.is_err() {
+        let _ = fs::remove_file(&fresh);
+    }
+    written
 }
 
 /// The names in a directory, sorted.

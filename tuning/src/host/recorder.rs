@@ -99,6 +99,10 @@ impl Host for Recorder<'_> {
         Err(Fault::new(format!("{knob} of {iface}"), FaultKind::Denied))
     }
 
+    fn restart(&self, service: &str) -> Result<(), Fault> {
+        Err(Fault::new(format!("service {service}"), FaultKind::Denied))
+    }
+
     fn pause(&self, duration: Duration) {
         self.inner.pause(duration);
         let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);

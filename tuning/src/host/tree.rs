@@ -115,5 +115,9 @@ impl Host for TreeHost {
         fs::write(self.real(&path), facts.to_text()).map_err(|error| Fault::from_io(&path, &error))
     }
 
+    fn restart(&self, _service: &str) -> Result<(), Fault> {
+        Ok(())
+    }
+
     fn pause(&self, _duration: Duration) {}
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::host::{Fault, FaultKind, Host, Knob};
 use crate::parse;
 use crate::placement::CpuSet;
-use crate::snapshot::action;
+use crate::snapshot::{action, setting_line, words};
 
 /// A setting of the machine. Interrupts are named by their vector, never by their number, which does not survive a change of
 /// channels or a reboot.
@@ -35,6 +35,13 @@ pub enum Setting {
         #[serde(default)]
         device: String,
     },
+    /// The line of irqbalance's configuration that sets its arguments; empty where none does. Setting it restarts irqbalance.
+    Irqbalance {
+        /// The configuration.
+        path: String,
+        /// The variable.
+        name: String,
+    },
     /// A setting of a card, as a number.
     Card {
         /// The interface.
@@ -53,6 +60,9 @@ impl Setting {
     pub fn read(&self, host: &dyn Host) -> Result<String, Fault> {
         match self {
             Self::File { path } | Self::Mask { path } => Ok(host.read(path)?.trim_end().to_owned()),
+            Self::Irqbalance { path, name } => {
+                Ok(setting_line(&host.read(path)?, name).unwrap_or_default().to_owned())
+            }
             Self::Irq { vector, device, .. } => {
                 Ok(host.read(&irq_path(host, vector, device)?)?.trim_end().to_owned())
             }
@@ -71,6 +81,7 @@ impl Setting {
     pub fn write(&self, host: &dyn Host, value: &str) -> Result<(), Fault> {
         match self {
             Self::File { path } | Self::Mask { path } => host.write(path, value),
+            Self::Irqbalance { path, name } => configure_irqbalance(host, path, name, value),
             Self::Irq { vector, device, .. } => host.write(&irq_path(host, vector, device)?, value),
             Self::Card { iface, knob } => {
                 let value = value.parse().map_err(|_| {
@@ -95,8 +106,26 @@ impl Setting {
                 matches!((one.parse::<CpuSet>(), other.parse::<CpuSet>()), (Ok(one), Ok(other)) if one == other)
             }
             Self::File { .. } => parse::bracketed(one) == parse::bracketed(other),
-            Self::Card { .. } => false,
+            Self::Card { .. } | Self::Irqbalance { .. } => false,
         }
+    }
+
+    /// The interface that it is a setting of.
+    #[must_use]
+    pub fn iface(&self) -> Option<&str> {
+        match self {
+            Self::File { path } | Self::Mask { path } => {
+                path.strip_prefix("/sys/class/net/")?.split('/').next()
+            }
+            Self::Irq { iface, .. } | Self::Card { iface, .. } => Some(iface),
+            Self::Irqbalance { .. } => None,
+        }
+    }
+
+    /// Whether it outlasts a restart of the machine.
+    #[must_use]
+    pub fn is_kept_on_disk(&self) -> bool {
+        matches!(self, Self::Irqbalance { .. })
     }
 
     /// Whether setting it makes all queues of the card anew.
@@ -110,9 +139,43 @@ impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path } | Self::Mask { path } => f.write_str(path),
+            Self::Irqbalance { path, name } => write!(f, "{name} in {path}"),
             Self::Irq { iface, vector, .. } => write!(f, "interrupt {vector} of {iface}"),
             Self::Card { iface, knob } => write!(f, "{knob} of {iface}"),
         }
+    }
+}
+
+/// Replaces the line, restarts irqbalance, and looks whether it was started with the line's words.
+fn configure_irqbalance(host: &dyn Host, path: &str, name: &str, line: &str) -> Result<(), Fault> {
+    let text = host.read(path)?;
+    let old = setting_line(&text, name);
+    let mut lines: Vec<&str> = text.lines().collect();
+    let at = lines.iter().rposition(|other| Some(*other) == old);
+    match (at, line) {
+        (Some(at), "") => drop(lines.remove(at)),
+        (Some(at), _) => lines[at] = line,
+        (None, "") => {}
+        (None, _) => lines.push(line),
+    }
+    host.write(path, &lines.join("\n"))?;
+    host.restart("irqbalance.service")?;
+    let process =
+        host.processes(&["irqbalance"])?.into_iter().find(|(_, name)| name == "irqbalance");
+    let Some((pid, _)) = process else { return Ok(()) };
+    let started = host.read(&format!("/proc/{pid}/cmdline"))?;
+    let missing = words(line)
+        .unwrap_or_default()
+        .into_iter()
+        .find(|word| !started.split('\0').any(|other| other == *word));
+    match missing {
+        None => Ok(()),
+        Some(word) => Err(Fault::format(
+            path,
+            format!(
+                "irqbalance was started without {word}, so its unit does not read {name} from this file"
+            ),
+        )),
     }
 }
 

@@ -52,6 +52,15 @@ put() {
     same "$1" "$now" "$3" || { echo "$2 reads $now after writing $3; run this script with 'undo'" >&2; exit 4; }
 }
 
+# config FILE NAME LINE: LINE becomes the only one that sets NAME, and irqbalance is started anew to read it.
+config() {
+    echo "$1: $3"
+    [ "$MODE" = dry-run ] && return 0
+    rest=$(grep -v "^[[:space:]]*$2=" "$ROOT$1" || true)
+    { [ -z "$rest" ] || printf '%s\n' "$rest"; [ -z "$3" ] || printf '%s\n' "$3"; } > "$ROOT$1"
+    [ -n "$ROOT" ] || systemctl try-restart irqbalance.service || { echo "irqbalance does not start; run this script with 'undo'" >&2; exit 4; }
+}
+
 run() {
     echo "$*"
     [ "$MODE" = dry-run ] || "$@" || { echo "refused; run this script with 'undo'" >&2; exit 4; }
@@ -88,7 +97,13 @@ pub fn script(plan: &Plan) -> String {
     text.push_str("}\n\napply() {\n    check_all\n");
     for step in &plan.steps {
         text.push_str(&format!("    # {}: {}\n", step.finding, step.why));
-        text.push_str(&line(&step.setting, &step.new));
+        let line = line(&step.setting, &step.new);
+        // What the kernel may refuse is tried in a shell of its own, so that the script goes on.
+        text.push_str(&if step.may_refuse {
+            format!("    ({}) || true\n", line.trim())
+        } else {
+            line
+        });
     }
     text.push_str("    :\n}\n\nundo() {\n");
     for step in plan.steps.iter().rev() {
@@ -113,7 +128,7 @@ fn place(setting: &Setting) -> Option<(&'static str, String)> {
             let irq = format!("$(irq_of {} {})", quote(vector), quote(device));
             Some(("value", format!("\"/proc/irq/{irq}/smp_affinity_list\"")))
         }
-        Setting::Card { .. } => None,
+        Setting::Card { .. } | Setting::Irqbalance { .. } => None,
     }
 }
 
@@ -125,6 +140,9 @@ fn line(setting: &Setting, value: &str) -> String {
                 .parse()
                 .map_or_else(|_| "false".to_owned(), |number| knob.command(&quote(iface), number));
             format!("    run {command}\n")
+        }
+        (None, Setting::Irqbalance { path, name }) => {
+            format!("    config {} {name} {}\n", quote(path), quote(value))
         }
         (None, _) => String::new(),
     }

@@ -5,7 +5,7 @@ use crate::doctor::Report;
 use crate::host::Knob;
 use crate::parse::{VectorName, VectorRole};
 use crate::placement::{CpuSet, Layout, Placement, Shard};
-use crate::snapshot::{Nic, Snapshot, Vector};
+use crate::snapshot::{Nic, Snapshot, Vector, modules_to_ban, words};
 
 use super::{Goal, Kept, PlanOptions, Setting, Step, Topic};
 
@@ -55,10 +55,13 @@ impl<'p> Builder<'p> {
             let remade = self.channels(nic);
             self.ring(nic);
             self.coalesce(nic);
+            self.offloads(nic);
             self.interrupts(nic, remade);
             self.receive_steering(nic, remade);
             self.transmit_steering(nic, remade);
         }
+        self.others();
+        self.irqbalance();
         self.sysctls();
         self.power();
     }
@@ -77,6 +80,7 @@ impl<'p> Builder<'p> {
         }
         let disturbs = match &setting {
             Setting::Card { knob: Knob::RingRx, .. } => "queue-reset",
+            Setting::Irqbalance { .. } => "restart",
             setting if setting.remakes_queues() => "queue-reset",
             _ => "no",
         };
@@ -87,6 +91,7 @@ impl<'p> Builder<'p> {
             new,
             why: why.into(),
             disturbs: disturbs.to_owned(),
+            may_refuse: false,
         });
     }
 
@@ -220,6 +225,80 @@ impl<'p> Builder<'p> {
                     );
                 }
             }
+        }
+    }
+
+    fn offloads(&mut self, nic: &Nic) {
+        if !self.options.wants(Topic::Offload) {
+            return;
+        }
+        for knob in nic.offloads_off() {
+            let setting = Setting::Card { iface: nic.name.clone(), knob };
+            let why = "the card offers it, and it saves work for each packet";
+            self.push("OFFLOAD_OFF", setting, Some("0".to_owned()), "1", why);
+        }
+    }
+
+    /// Moves other devices' interrupts to CPUs without shards.
+    fn others(&mut self) {
+        if !self.options.wants(Topic::Irq) || !self.report.has("IRQ_OTHERS_ON_SHARDS") {
+            return;
+        }
+        let id = "IRQ_OTHERS_ON_SHARDS";
+        let (beside, shards) =
+            (self.snapshot.cpus_beside(self.placement), self.placement.shard_cpus());
+        for other in &self.snapshot.others {
+            let named = format!("interrupt {} ({})", other.irq, other.name);
+            if other.affinity.and(&shards).is_empty() {
+                continue;
+            }
+            if let Some(why) = other.fixed {
+                self.left_out.push(format!("{named}: {why}"));
+            } else if beside.is_empty() {
+                self.left_out.push(format!("{named}: there is no CPU without a shard"));
+            } else {
+                let setting = Setting::Irq {
+                    iface: "another device".to_owned(),
+                    vector: other.name.clone(),
+                    device: other.device.clone(),
+                };
+                let why = "it interrupts shards; if the kernel refuses, it stays";
+                self.push(id, setting, Some(other.affinity.to_string()), beside.to_string(), why);
+                self.steps.last_mut().into_iter().for_each(|step| step.may_refuse = true);
+            }
+        }
+    }
+
+    /// Writes the ban, before any interrupt is moved. Nobody is to find a daemon restarted for a plan that moves none.
+    fn irqbalance(&mut self) {
+        let fought = self.snapshot.fought();
+        let is_fought = |step: &Step| matches!(&step.setting, Setting::Irq { iface, .. } if fought.iter().any(|nic| nic.name == *iface));
+        let is_meant = self.options.names(Topic::Irqbalance)
+            || (self.options.wants(Topic::Irqbalance)
+                && (self.options.given.is_some() || self.steps.iter().any(is_fought)));
+        let config = self.snapshot.irqbalance.as_ref().and_then(|found| found.config.as_ref());
+        let (Some(config), false, true) = (config, fought.is_empty(), is_meant) else { return };
+        let Some(old) = words(&config.line) else {
+            let left =
+                "has quotes or escapes that the tool does not rewrite; write the ban by hand";
+            self.left_out.push(format!("{} in {}: it {left}", config.name, config.path));
+            return;
+        };
+        let mut new: Vec<String> = old.into_iter().map(str::to_owned).collect();
+        for ban in fought.iter().flat_map(|nic| modules_to_ban(nic)) {
+            let ban = format!("--banmod={ban}");
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:@=".contains(&byte);
+            if !new.contains(&ban) && ban.bytes().all(is_plain) {
+                new.push(ban);
+            }
+        }
+        let setting = Setting::Irqbalance { path: config.path.clone(), name: config.name.clone() };
+        let line = format!("{}=\"{}\"", config.name, new.join(" "));
+        let why = "it would move the interrupts again; it is restarted to read this";
+        let count = self.steps.len();
+        self.push("IRQBALANCE_FIGHT", setting, Some(config.line.clone()), line, why);
+        if self.steps.len() > count {
+            self.steps.rotate_right(1);
         }
     }
 

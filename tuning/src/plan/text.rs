@@ -28,6 +28,7 @@ pub fn plan_text(plan: &Plan) -> String {
             (Some(old), Setting::Mask { .. }) => {
                 CpuSet::from_mask(old).map_or_else(|_| old.clone(), |set| set.to_mask())
             }
+            (Some(old), _) if old.is_empty() => "(none)".to_owned(),
             (Some(old), _) => old.clone(),
             (None, _) => "(made anew by an earlier step)".to_owned(),
         };

@@ -279,6 +279,15 @@ impl Nic {
         None
     }
 
+    /// Its offloads that are off and can be switched on.
+    #[must_use]
+    pub fn offloads_off(&self) -> Vec<Knob> {
+        let is_off =
+            |knob: &Knob| self.facts.value(*knob) == Some(0) && self.facts.max(*knob) == Some(1);
+        let all = [Knob::OffloadGro, Knob::OffloadTso];
+        all.into_iter().filter(|knob| self.has_vectors() && is_off(knob)).collect()
+    }
+
     /// The address of its device on the bus, for PCI devices and what is below them.
     #[must_use]
     pub fn address(&self) -> Option<&str> {

@@ -325,6 +325,35 @@ pub fn neglected() -> Archive {
     machine.archive
 }
 
+/// Disks interrupt everywhere, irqbalance moves what it likes, and the card's offloads are off.
+pub fn disks_and_irqbalance() -> Archive {
+    let mut machine = Machine::new(MADE, 1, 8, 1, &[]);
+    let all = |_| ("0-7".to_owned(), 0);
+    machine.card(&Card { serve: all, ..card("eth0", "ixgbe", "eth0-TxRx-{}", 4, 63) });
+    machine.facts("eth0", |facts| {
+        for (name, value) in [
+            ("offload.gro", 0),
+            ("offload.gro.max", 1),
+            ("offload.tso", 0),
+            ("offload.tso.max", 0),
+            ("pause.rx", 1),
+            ("pause.tx", 1),
+        ] {
+            facts.settings.insert(name.to_owned(), value);
+        }
+    });
+    let disk = "/sys/devices/pci0000:00/0000:00:1f.0";
+    machine.irq(disk, "nvme0q0", "0-7", 7);
+    machine.irq(disk, "nvme0q1", "6", 6);
+    machine.irq(disk, "megasas0-msix0", "0-7", 6);
+    machine.archive.processes.push((811, "irqbalance".to_owned()));
+    machine.archive.dirs.insert("/run/systemd/system/irqbalance.service.d".to_owned());
+    let cmdline = "/usr/sbin/irqbalance\0--foreground\0".to_owned();
+    machine.archive.first.files.insert("/proc/811/cmdline".to_owned(), cmdline);
+    machine.file("/etc/default/irqbalance", "# arguments\nIRQBALANCE_ARGS=\"--foreground\"\n# end");
+    machine.archive
+}
+
 /// Hosts by public reports and threads; the first lines of each say what of it is real. (name, file).
 pub const CASES: [(&str, &str); 13] = [
     ("02-mlx4-and-single-queue", include_str!("../cases/02-mlx4-and-single-queue.txt")),
@@ -364,6 +393,7 @@ pub fn all() -> Vec<(&'static str, Archive, Vec<String>)> {
         every("arm64-ena", arm64_ena()),
         every("cgroup-limited", cgroup_limited()),
         every("neglected", neglected()),
+        every("disks-and-irqbalance", disks_and_irqbalance()),
     ];
     all.extend(CASES.iter().map(|(name, text)| every(*name, Archive::from_text(text).unwrap())));
     all

@@ -369,6 +369,16 @@ impl Host for FakeHost {
         Ok(())
     }
 
+    fn restart(&self, service: &str) -> Result<(), Fault> {
+        self.sabotage.before_write(service)?;
+        // As systemd does: the last line that sets the variable, without its quotes, in words.
+        let text = self.read("/etc/default/irqbalance")?;
+        let line = text.lines().rev().find_map(|line| line.strip_prefix("IRQBALANCE_ARGS="));
+        let words = line.unwrap_or_default().trim_matches('"').replace(' ', "\0");
+        self.put("/proc/811/cmdline", format!("/usr/sbin/irqbalance\0{words}\0"));
+        Ok(())
+    }
+
     fn pause(&self, _duration: Duration) {
         if let Some((packets, ifaces)) = self.traffic.borrow().as_ref() {
             // The traffic that was asked for, instead of what the archive saw.

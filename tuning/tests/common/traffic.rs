@@ -56,8 +56,22 @@ pub fn pass(moment: &mut Moment, packets: u64, ifaces: &[String], archive: &Arch
             }
         }
     }
+    others(&snapshot, moment, &mut fired);
     count(moment, &online, &processed, &handed, &served);
     interrupts(moment, &fired);
+}
+
+/// Disks are busy wherever their interrupts are served.
+fn others(snapshot: &Snapshot, moment: &Moment, fired: &mut BTreeMap<u32, (u32, u64)>) {
+    for line in &snapshot.first.interrupts {
+        let path = format!("/proc/irq/{}/effective_affinity_list", line.irq);
+        let cpu = moment.files.get(&path).and_then(|text| text.trim().parse().ok());
+        if let (Some(cpu), true) =
+            (cpu, ["nvme", "megasas"].iter().any(|disk| line.name.starts_with(disk)))
+        {
+            fired.insert(line.irq, (cpu, 5000));
+        }
+    }
 }
 
 fn count(

@@ -1,0 +1,84 @@
+//! Interrupts of other devices than the cards in question: disks, USB, cards that nobody named.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::parse::IrqLine;
+use crate::placement::CpuSet;
+
+use super::card::Nic;
+use super::counters::Rate;
+use super::reader::Reader;
+use super::{ratio, total};
+
+/// An interrupt of another device that was served often while we watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Other {
+    /// Its number now.
+    pub irq: u32,
+    /// Its name in `/proc/interrupts`.
+    pub name: String,
+    /// The directory whose `msi_irqs` lists it; empty where none is known.
+    pub device: String,
+    /// The CPUs that it may go to.
+    pub affinity: CpuSet,
+    /// Why the tool cannot move it; `None` where it can try.
+    pub fixed: Option<&'static str>,
+}
+
+/// More interrupts a second than this are often.
+pub(crate) const BUSY_PER_SECOND: f64 = 100.0;
+
+/// Reads the masks of the busy ones; thousands of idle interrupts are not asked about.
+pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic], rate: &Rate<'_>) -> Vec<Other> {
+    let ours: BTreeSet<u32> =
+        nics.iter().flat_map(|nic| nic.vectors.iter().map(|vector| vector.irq)).collect();
+    let lines = &rate.after.interrupts;
+    let sum = |line: &IrqLine| total(line.counts.iter().map(|(_, count)| *count));
+    let before: BTreeMap<u32, u64> =
+        rate.before.interrupts.iter().map(|line| (line.irq, sum(line))).collect();
+    let is_busy = |line: &&IrqLine| {
+        let served = sum(line).saturating_sub(before.get(&line.irq).copied().unwrap_or(0));
+        ratio(served, 1) > BUSY_PER_SECOND * rate.period.as_secs_f64()
+    };
+    let mut others = Vec::new();
+    for line in lines.iter().filter(|line| !ours.contains(&line.irq)).filter(is_busy) {
+        let path = format!("/proc/irq/{}/smp_affinity_list", line.irq);
+        let Some(affinity) = reader.parsed(&path, str::parse::<CpuSet>) else { continue };
+        let device = line.address.as_ref().map(|address| format!("/sys/bus/pci/devices/{address}"));
+        let listed = device.filter(|device| {
+            reader.list(&format!("{device}/msi_irqs")).contains(&line.irq.to_string())
+        });
+        let device = listed.unwrap_or_default();
+        let is_only = lines.iter().filter(|other| other.name == line.name).count() == 1;
+        let fixed = if is_managed(&line.name) {
+            Some("the kernel manages it and lets nobody move it")
+        } else if device.is_empty() && !is_only {
+            Some("another interrupt has the same name")
+        } else {
+            None
+        };
+        others.push(Other { irq: line.irq, name: line.name.clone(), device, affinity, fixed });
+    }
+    others
+}
+
+/// Whether the name is one of an NVMe I/O queue: the kernel spreads those itself. Only the first, queue 0, is for commands of
+/// administration, and can be moved. Other drivers let the kernel manage theirs, too; writing tells.
+fn is_managed(name: &str) -> bool {
+    let number = name
+        .strip_prefix("nvme")
+        .and_then(|rest| rest.split_once('q'))
+        .and_then(|(_, queue)| queue.parse::<u32>().ok());
+    number.is_some_and(|queue| queue > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_managed;
+
+    #[test]
+    fn queues_of_nvme_are_managed_and_its_first_is_not() {
+        assert!(is_managed("nvme0q1") && is_managed("nvme12q64"));
+        assert!(!is_managed("nvme0q0") && !is_managed("megasas0-msix3") && !is_managed("nvmeq"));
+    }
+}
