@@ -1,5 +1,6 @@
 //! Judging a snapshot: findings with evidence, the exact mend, its undo and its risk. Nothing is touched.
 
+mod case;
 mod catalogue;
 mod drops;
 mod finding;
@@ -16,7 +17,8 @@ pub use text::{card_line, report_text};
 use serde::Serialize;
 
 use crate::placement::Placement;
-use crate::snapshot::{Rate, Snapshot};
+use crate::snapshot::Snapshot;
+use case::Case;
 
 /// What the doctor found.
 #[derive(Debug, Clone, Serialize)]
@@ -66,28 +68,6 @@ pub fn report_json(snapshot: &Snapshot, report: &Report) -> serde_json::Value {
     })
 }
 
-/// What a check sees, and where it puts what it finds.
-struct Case<'s> {
-    snapshot: &'s Snapshot,
-    /// The placement to judge against.
-    placement: Option<&'s Placement>,
-    /// Whether the operator gave that placement. A derived one is only a proposal, and differing from it is no fault.
-    is_given: bool,
-    rate: Option<Rate<'s>>,
-    findings: Vec<Finding>,
-}
-
-impl Case<'_> {
-    /// A fault where a placement was given, advice where it is only derived.
-    fn if_given(&self) -> Severity {
-        if self.is_given { Severity::Fault } else { Severity::Advice }
-    }
-
-    fn add(&mut self, finding: Finding) {
-        self.findings.push(finding);
-    }
-}
-
 /// Judges a snapshot against the placement that the operator gave, or the one derived from the snapshot.
 #[must_use]
 pub fn diagnose(snapshot: &Snapshot, given: Option<&Placement>) -> Report {
@@ -109,13 +89,20 @@ pub fn diagnose(snapshot: &Snapshot, given: Option<&Placement>) -> Report {
     queues::check(&mut case);
     system::check(&mut case);
     let mut findings = case.findings;
-    if given.is_some() {
-        // What contradicts a placement is mended by a plan for that placement and not for one that is derived anew.
-        let plan = |mend: &mut String| {
+    let bans = snapshot.irqbalance.as_ref().is_some_and(|found| found.config.is_some())
+        && !snapshot.fought().is_empty();
+    for mend in findings.iter_mut().flat_map(|finding| &mut finding.mend) {
+        if given.is_some() {
+            // What contradicts a placement is mended by a plan for it and not for one that is derived anew.
             *mend = mend
-                .replace("corewire-tune plan ", "corewire-tune plan --placement placement.toml ")
-        };
-        findings.iter_mut().flat_map(|finding| &mut finding.mend).for_each(plan);
+                .replace("corewire-tune plan ", "corewire-tune plan --placement placement.toml ");
+        }
+        if bans {
+            // Without the ban the interrupts would not stay, and `apply` would refuse to move them.
+            *mend = mend
+                .replace("irq --format", "irq,irqbalance --format")
+                .replace("irq,rps", "irq,irqbalance,rps");
+        }
     }
     findings.sort_by_key(|finding| finding.severity);
     Report { findings, not_readable: snapshot.unread.iter().map(ToString::to_string).collect() }

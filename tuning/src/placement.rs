@@ -17,7 +17,9 @@
 mod cpu_set;
 mod derive;
 mod file;
+mod layout;
 
 pub use cpu_set::{CpuOrder, CpuSet, CpuSetError};
-pub use derive::{CpuPlace, DeriveError, Layout, Options, QueueLimits, Topology, derive};
+pub use derive::{CpuPlace, DeriveError, Options, QueueLimits, Topology, derive};
 pub use file::{Placement, PlacementError, QueueMap, Shard};
+pub use layout::Layout;

@@ -135,7 +135,11 @@ impl Snapshot {
         let processes = host.processes(&["irqbalance", "ksoftirqd/", "napi/"]).unwrap_or_default();
         let nics: Vec<Nic> = names
             .iter()
-            .map(|name| Nic::read(&mut reader, name, &first.interrupts, &processes))
+            .map(|name| {
+                let mut nic = Nic::read(&mut reader, name, &processes);
+                vectors::read(&mut nic, &mut reader, &first.interrupts);
+                nic
+            })
             .collect();
         for nic in &nics {
             first.add_card(&mut reader, &nic.name, &nic.facts.stats);

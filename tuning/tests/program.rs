@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use common::classes;
-use corewire_tune::host::{Archive, TreeHost};
+use corewire_tune::host::Archive;
 
 fn tune(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_corewire-tune")).args(arguments).output().unwrap()
@@ -38,7 +38,7 @@ struct Tree {
 impl Tree {
     fn new(name: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        TreeHost::unpack(&class(name), &dir.path().join("root")).unwrap();
+        unpack(&class(name), &dir.path().join("root")).unwrap();
         Self { dir }
     }
 
@@ -67,6 +67,41 @@ impl Tree {
         walk(&self.dir.path().join("root"), &mut files);
         files
     }
+}
+
+/// Writes the first moment of an archive out as a tree under `root`, which should be empty.
+fn unpack(archive: &Archive, root: &Path) -> std::io::Result<()> {
+    let make = |path: &str, text: &str| -> std::io::Result<()> {
+        let real = root.join(path.trim_start_matches('/'));
+        if let Some(parent) = real.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(real, text)
+    };
+    for (path, text) in &archive.first.files {
+        make(path, text)?;
+    }
+    for (iface, facts) in &archive.first.nics {
+        make(&format!("/nic/{iface}"), facts)?;
+    }
+    for path in &archive.dirs {
+        fs::create_dir_all(root.join(path.trim_start_matches('/')))?;
+    }
+    let processes: String =
+        archive.processes.iter().map(|(pid, name)| format!("{pid} {name}\n")).collect();
+    make("/processes", &processes)?;
+    for (path, target) in &archive.links {
+        let real = root.join(path.trim_start_matches('/'));
+        if let Some(parent) = real.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let target = root.join(target.trim_start_matches('/'));
+        fs::create_dir_all(&target)?;
+        if !real.exists() {
+            std::os::unix::fs::symlink(fs::canonicalize(target)?, real)?;
+        }
+    }
+    Ok(())
 }
 
 fn walk(dir: &Path, files: &mut BTreeMap<String, Vec<u8>>) {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::host::{Host, RealHost, TreeHost};
 use crate::placement::{CpuOrder, CpuSet, Layout};
 use crate::plan::{Goal, Topic};
 
@@ -59,6 +60,16 @@ pub(super) struct Machine {
     /// Use the files under this directory instead of the machine's.
     #[arg(long, value_name = "DIR")]
     pub(super) root: Option<PathBuf>,
+}
+
+impl Machine {
+    /// The machine that the command is about.
+    pub(super) fn host(&self) -> Box<dyn Host> {
+        match &self.root {
+            Some(root) => Box::new(TreeHost::new(root)),
+            None => Box::new(RealHost::new()),
+        }
+    }
 }
 
 /// Which interfaces to look at, and where to read.
@@ -121,11 +132,11 @@ pub(super) struct PlanArgs {
     /// Switch RPS on where there are fewer queues than shards, without waiting for evidence.
     #[arg(long)]
     pub(super) rps: bool,
-    /// `latency` or `throughput`: also plan what helps one and hurts the other.
-    #[arg(long)]
+    /// Also plan what helps one and hurts the other.
+    #[arg(long, value_enum)]
     pub(super) goal: Option<Goal>,
-    /// Only these topics: queues, ring, coalesce, offload, irq, irqbalance, rps, xps, sysctl, power.
-    #[arg(long, value_delimiter = ',')]
+    /// Only these topics, with commas between them.
+    #[arg(long, value_enum, value_delimiter = ',')]
     pub(super) only: Vec<Topic>,
     /// Text, json (what `apply` takes) or sh (a script to read and run).
     #[arg(long, value_enum, default_value = "text")]

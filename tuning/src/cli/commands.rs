@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::apply::{self, ApplyError, ApplyOptions};
 use crate::doctor::{self as diagnosis, catalogue, entry};
-use crate::host::{Archive, ArchiveHost, Host, RealHost, TreeHost};
+use crate::host::{Archive, ArchiveHost, Host};
 use crate::journal::{Applied, FileJournal, Journal as _, Record};
 use crate::lock::HostLock;
 use crate::placement::{self, Placement};
@@ -16,22 +16,15 @@ use crate::plan::{self as planning, Plan, PlanError, PlanOptions, plan_text, scr
 use crate::snapshot::{Scope, Snapshot};
 use crate::verify::{self as proof, Judgement, VerifyOptions, VerifyReport, compare, heat_strip};
 
+use super::answer::{Exit, Failure, Out};
 use super::args::{self, Format};
-use super::{Exit, Failure, Out, watch};
+use super::watch;
 
 type Answer = Result<Exit, Failure>;
 
-/// The machine that the command is about.
-pub(super) fn machine(args: &args::Machine) -> Box<dyn Host> {
-    match &args.root {
-        Some(root) => Box::new(TreeHost::new(root)),
-        None => Box::new(RealHost::new()),
-    }
-}
-
 fn subject(look: &args::Look) -> Result<Box<dyn Host>, Failure> {
     let Some(path) = &look.from else {
-        return Ok(machine(&look.machine));
+        return Ok(look.machine.host());
     };
     let archive = Archive::from_text(&read_file(path)?)
         .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", path.display())))?;
@@ -142,7 +135,7 @@ fn open_journal(state: &args::State) -> Result<(HostLock, FileJournal), Failure>
 }
 
 pub(super) fn apply(args: &args::Apply, out: &mut Out) -> Answer {
-    let host = machine(&args.state.machine);
+    let host = args.state.machine.host();
     let plan = Plan::from_json(&read_file(&args.plan)?)
         .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", args.plan.display())))?;
     about(out, host.as_ref());
@@ -199,7 +192,7 @@ pub(super) fn apply(args: &args::Apply, out: &mut Out) -> Answer {
 }
 
 pub(super) fn confirm(args: &args::Confirm, out: &mut Out) -> Answer {
-    about(out, machine(&args.state.machine).as_ref());
+    about(out, args.state.machine.host().as_ref());
     let (_lock, mut journal) = open_journal(&args.state)?;
     let all = journal.records().map_err(unclear)?.applies();
     let open: Vec<_> = all
@@ -227,7 +220,7 @@ pub(super) fn confirm(args: &args::Confirm, out: &mut Out) -> Answer {
 }
 
 pub(super) fn undo(args: &args::Undo, out: &mut Out) -> Answer {
-    let host = machine(&args.state.machine);
+    let host = args.state.machine.host();
     about(out, host.as_ref());
     let (_lock, mut journal) = open_journal(&args.state)?;
     let journaled = journal.records().map_err(unclear)?;
@@ -277,7 +270,7 @@ struct Standing {
 }
 
 pub(super) fn status(args: &args::Status, out: &mut Out) -> Answer {
-    let host = machine(&args.state.machine);
+    let host = args.state.machine.host();
     let journaled = FileJournal::peek(&args.state.state_dir).map_err(unclear)?;
     let boot_id = host.read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let stand = |applied: &Applied| {
@@ -333,7 +326,7 @@ pub(super) fn verify(args: &args::Verify, out: &mut Out) -> Answer {
         out.set_all(comparison);
         return Ok(Exit::Good);
     }
-    let host = machine(&args.machine);
+    let host = args.machine.host();
     let placement = read_placement(args.placement.as_deref())?;
     let options = VerifyOptions {
         ifaces: args.iface.clone(),

@@ -11,9 +11,8 @@ use crate::host::{Fault, FaultKind};
 use crate::journal::{Applied, FileJournal, HELD};
 use crate::lock::HostLock;
 
+use super::answer::{Exit, Failure};
 use super::args;
-use super::commands::machine;
-use super::{Exit, Failure};
 
 /// Starts the watcher, and returns once it is out of reach of what may end this program.
 pub(super) fn start(state: &args::State, id: &str, seconds: u64) -> Result<(), Fault> {
@@ -80,7 +79,7 @@ pub(super) fn watch(args: &args::Watch) -> Result<Exit, Failure> {
     if look()?.is_none() {
         return Ok(Exit::Good);
     }
-    let host = machine(&args.state.machine);
+    let host = args.state.machine.host();
     let report = apply::undo(host.as_ref(), &mut journal, &args.id, false).map_err(stuck)?;
     if report.left.is_empty() {
         Ok(Exit::RolledBack)

@@ -7,7 +7,8 @@ use crate::placement::Layout;
 use crate::snapshot::{Nic, Rate, total};
 use crate::verify::{Spread, noise_threshold};
 
-use super::{Case, Finding, Severity};
+use super::case::Case;
+use super::finding::{Finding, Severity};
 
 /// Below so many packets in the sample nothing is said about their spread.
 const PACKETS_MIN: u64 = 10_000;

@@ -6,7 +6,8 @@ use crate::parse::VectorRole;
 use crate::placement::CpuSet;
 use crate::snapshot::{BUSY_PER_SECOND, Nic, Vector, total};
 
-use super::{Case, Finding, Severity};
+use super::case::Case;
+use super::finding::{Finding, Severity};
 
 pub(super) fn check(case: &mut Case<'_>) {
     let cards: Vec<Nic> = case.snapshot.cards().filter(|nic| nic.has_vectors()).cloned().collect();

@@ -3,7 +3,8 @@
 use crate::placement::CpuSet;
 use crate::snapshot::Nic;
 
-use super::{Case, Finding, Severity};
+use super::case::Case;
+use super::finding::{Finding, Severity};
 
 pub(super) fn check(case: &mut Case<'_>) {
     let cards: Vec<Nic> = case.snapshot.cards().cloned().collect();

@@ -4,7 +4,8 @@ use crate::host::NFTABLES_RULES;
 use crate::placement::CpuSet;
 use crate::snapshot::Engine;
 
-use super::{Case, Finding, Severity};
+use super::case::Case;
+use super::finding::{Finding, Severity};
 
 /// glommio refuses to start an executor with less lockable memory than this.
 const MEMLOCK_PER_SHARD_BYTES: u64 = 512 * 1024;

@@ -87,17 +87,20 @@ impl NicFacts {
                 let queue = queue.parse().map_err(|_| bad())?;
                 facts.queue_irqs.insert(queue, value.parse().map_err(|_| bad())?);
             } else if let Some(stat) = name.strip_prefix("stat.") {
-                super::real::add_statistic(
-                    &mut facts.stats,
-                    stat,
-                    value.parse().map_err(|_| bad())?,
-                );
+                add_statistic(&mut facts.stats, stat, value.parse().map_err(|_| bad())?);
             } else {
                 facts.settings.insert(name.to_owned(), value.parse().map_err(|_| bad())?);
             }
         }
         Ok(facts)
     }
+}
+
+/// Adds a counter to others of the same name. Some drivers write spaces in names, which the form of captures has no room for.
+pub(super) fn add_statistic(stats: &mut BTreeMap<String, u64>, name: &str, value: u64) {
+    let name = name.trim().replace(char::is_whitespace, "_");
+    let sum = stats.entry(name).or_insert(0_u64);
+    *sum = sum.wrapping_add(value);
 }
 
 /// A setting of a card that the tool may change.

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use super::nic::add_statistic;
 use super::{Fault, FaultKind, Host, Knob, NicFacts, netlink};
 
 /// The machine that the program runs on: `/proc`, `/sys`, generic netlink, and `ethtool -S` for drivers' private counters.
@@ -159,13 +160,6 @@ fn parse_statistics(text: &str) -> BTreeMap<String, u64> {
         add_statistic(&mut stats, name, value);
     }
     stats
-}
-
-/// Adds a counter to others of the same name. Some drivers write spaces in names, which the form of captures has no room for.
-pub(super) fn add_statistic(stats: &mut BTreeMap<String, u64>, name: &str, value: u64) {
-    let name = name.trim().replace(char::is_whitespace, "_");
-    let sum = stats.entry(name).or_insert(0_u64);
-    *sum = sum.wrapping_add(value);
 }
 
 /// The fault of a machine that is only a copy of files and has no card to ask.

@@ -1,11 +1,11 @@
 //! A machine's files, copied under a directory: for fixtures, and for trying a plan where nothing can break.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::real::{list_sorted, no_card, write_existing};
-use super::{Archive, Fault, Host, Knob, NicFacts};
+use super::{Fault, Host, Knob, NicFacts};
 
 /// Files under a directory that stand for a machine's `/proc` and `/sys`.
 ///
@@ -21,46 +21,6 @@ impl TreeHost {
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
-    }
-
-    /// Writes the first moment of an archive out as a tree under `root`, which should be empty.
-    ///
-    /// # Errors
-    ///
-    /// When a file cannot be made.
-    pub fn unpack(archive: &Archive, root: &Path) -> std::io::Result<Self> {
-        let host = Self::new(root);
-        let make = |path: &str, text: &str| -> std::io::Result<()> {
-            let real = root.join(path.trim_start_matches('/'));
-            if let Some(parent) = real.parent() {
-                fs::create_dir_all(parent)?;
-            }
-            fs::write(real, text)
-        };
-        for (path, text) in &archive.first.files {
-            make(path, text)?;
-        }
-        for (iface, facts) in &archive.first.nics {
-            make(&format!("/nic/{iface}"), facts)?;
-        }
-        for path in &archive.dirs {
-            fs::create_dir_all(root.join(path.trim_start_matches('/')))?;
-        }
-        let processes: String =
-            archive.processes.iter().map(|(pid, name)| format!("{pid} {name}\n")).collect();
-        make("/processes", &processes)?;
-        for (path, target) in &archive.links {
-            let real = root.join(path.trim_start_matches('/'));
-            if let Some(parent) = real.parent() {
-                fs::create_dir_all(parent)?;
-            }
-            let target = root.join(target.trim_start_matches('/'));
-            fs::create_dir_all(&target)?;
-            if !real.exists() {
-                std::os::unix::fs::symlink(fs::canonicalize(target)?, real)?;
-            }
-        }
-        Ok(host)
     }
 
     fn real(&self, path: &str) -> String {

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use super::{CpuOrder, CpuSet, Placement, QueueMap, Shard};
+use super::cpu_set::{CpuOrder, CpuSet};
+use super::file::{Placement, QueueMap, Shard};
+use super::layout::Layout;
 
 /// What a placement needs to know of a host's CPUs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,51 +77,6 @@ pub struct QueueLimits {
     pub served: Vec<Option<u32>>,
     /// How much traffic each queue had while it was watched; empty or zero where that is not known.
     pub traffic: Vec<u64>,
-}
-
-/// How queues and shards share CPUs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Layout {
-    /// Queue `i` is served on the CPU of shard `i`: the best locality; the softirq's time comes out of the shard's.
-    #[default]
-    Aligned,
-    /// So many CPUs serve interrupts alone, and the shards have the others.
-    Split(u32),
-}
-
-impl fmt::Display for Layout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Aligned => f.write_str("aligned"),
-            Self::Split(count) => write!(f, "split:{count}"),
-        }
-    }
-}
-
-impl FromStr for Layout {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "aligned" {
-            return Ok(Self::Aligned);
-        }
-        match text.strip_prefix("split:").map(str::parse) {
-            Some(Ok(count)) if count > 0 => Ok(Self::Split(count)),
-            _ => Err(format!("`{text}` is neither `aligned` nor `split:N` with N of 1 or more")),
-        }
-    }
-}
-
-impl Serialize for Layout {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Layout {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
 }
 
 /// What the operator wishes.

@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CpuSet, Layout};
+use super::cpu_set::CpuSet;
+use super::layout::Layout;
 
 /// The version of the file's form. A reader refuses any other.
 const SCHEMA: u32 = 1;

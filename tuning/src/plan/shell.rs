@@ -1,6 +1,7 @@
 //! The plan as a POSIX shell script, for those who want to read every write before it happens.
 
-use super::{Plan, Setting};
+use super::form::Plan;
+use super::setting::Setting;
 
 /// What every script begins with. `ROOT` points the script at a copy of a machine's files instead of the machine.
 const PRELUDE: &str = r#"set -eu

@@ -7,7 +7,9 @@ use crate::parse::{VectorName, VectorRole};
 use crate::placement::{CpuSet, Layout, Placement, Shard};
 use crate::snapshot::{Nic, Snapshot, Vector, modules_to_ban, words};
 
-use super::{Goal, Kept, PlanOptions, Setting, Step, Topic};
+use super::form::{Kept, Step};
+use super::setting::Setting;
+use super::wishes::{Goal, PlanOptions, Topic};
 
 /// The fixed interrupt delay for latency, in microseconds: short beside a call's own time, long enough to batch a burst.
 const LATENCY_RX_USECS: u64 = 8;
@@ -95,6 +97,22 @@ impl<'p> Builder<'p> {
         });
     }
 
+    /// A step for a setting that the card has.
+    fn card(&mut self, finding: &str, nic: &Nic, knob: Knob, new: u64, why: &str) {
+        if let Some(old) = nic.facts.value(knob) {
+            let setting = Setting::Card { iface: nic.name.clone(), knob };
+            self.push(finding, setting, Some(old.to_string()), new.to_string(), why);
+        }
+    }
+
+    /// A step for a file with one number.
+    fn number(&mut self, finding: &str, path: &str, next: impl Fn(u64) -> u64, why: &str) {
+        if let Some(now) = self.snapshot.value_number(path).filter(|_| self.report.has(finding)) {
+            let setting = Setting::File { path: path.to_owned() };
+            self.push(finding, setting, Some(now.to_string()), next(now).to_string(), why);
+        }
+    }
+
     /// How many queues the placement gives to a card.
     fn queues_wanted(&self, nic: &Nic) -> u32 {
         let count = self.placement.queues.iter().filter(|map| map.iface == nic.name).count();
@@ -117,19 +135,11 @@ impl<'p> Builder<'p> {
         self.keep_queues(nic);
         let id = if now < wanted { "QUEUES_LT_SHARDS" } else { "QUEUES_GT_SHARDS" };
         let why = format!("{wanted} queues are placed, the card has {now}");
-        let card = |knob| Setting::Card { iface: nic.name.clone(), knob };
-        self.push(id, card(knob), Some(now.to_string()), wanted.to_string(), why.clone());
-        if knob == Knob::ChannelsRx
-            && let Some(tx) = nic.facts.value(Knob::ChannelsTx)
-        {
-            let most = nic.facts.max(Knob::ChannelsTx).unwrap_or(tx);
-            self.push(
-                id,
-                card(Knob::ChannelsTx),
-                Some(tx.to_string()),
-                u64::from(wanted).min(most).to_string(),
-                why,
-            );
+        self.card(id, nic, knob, u64::from(wanted), &why);
+        if knob == Knob::ChannelsRx {
+            let most =
+                nic.facts.max(Knob::ChannelsTx).or_else(|| nic.facts.value(Knob::ChannelsTx));
+            self.card(id, nic, Knob::ChannelsTx, u64::from(wanted).min(most.unwrap_or(0)), &why);
         }
         Some(wanted)
     }
@@ -174,10 +184,8 @@ impl<'p> Builder<'p> {
         if let (Some(ring), Some(max)) =
             (nic.facts.value(Knob::RingRx), nic.facts.max(Knob::RingRx))
         {
-            let next = ring.saturating_mul(2).min(max);
-            let setting = Setting::Card { iface: nic.name.clone(), knob: Knob::RingRx };
             let why = format!("packets were dropped with {ring} descriptors; at most {max}");
-            self.push("RING_DROPS", setting, Some(ring.to_string()), next.to_string(), why);
+            self.card("RING_DROPS", nic, Knob::RingRx, ring.saturating_mul(2).min(max), &why);
         }
     }
 
@@ -185,57 +193,25 @@ impl<'p> Builder<'p> {
         let (Some(goal), true) = (self.options.goal, self.options.wants(Topic::Coalesce)) else {
             return;
         };
-        let card = |knob| Setting::Card { iface: nic.name.clone(), knob };
-        let adaptive = nic.facts.value(Knob::CoalesceAdaptiveRx);
-        match goal {
-            Goal::Throughput => {
-                if adaptive == Some(0) {
-                    let why = "the driver chooses the delay by the load";
-                    self.push(
-                        "goal throughput",
-                        card(Knob::CoalesceAdaptiveRx),
-                        Some("0".to_owned()),
-                        "1",
-                        why,
-                    );
-                }
-            }
-            Goal::Latency => {
-                if adaptive == Some(1) {
-                    let why = "a delay that changes with the load is a latency that does";
-                    self.push(
-                        "goal latency",
-                        card(Knob::CoalesceAdaptiveRx),
-                        Some("1".to_owned()),
-                        "0",
-                        why,
-                    );
-                }
-                if let Some(now) =
-                    nic.facts.value(Knob::CoalesceRxUsecs).filter(|now| *now > LATENCY_RX_USECS)
-                {
-                    let why = format!("an interrupt may wait {now} µs before the packet is seen");
-                    let setting = card(Knob::CoalesceRxUsecs);
-                    self.push(
-                        "goal latency",
-                        setting,
-                        Some(now.to_string()),
-                        LATENCY_RX_USECS.to_string(),
-                        why,
-                    );
-                }
-            }
+        let adaptive = Knob::CoalesceAdaptiveRx;
+        if goal == Goal::Throughput {
+            let why = "the driver chooses the delay by the load";
+            self.card("goal throughput", nic, adaptive, 1, why);
+            return;
+        }
+        let why = "a delay that changes with the load is a latency that does";
+        self.card("goal latency", nic, adaptive, 0, why);
+        let usecs = nic.facts.value(Knob::CoalesceRxUsecs);
+        if let Some(now) = usecs.filter(|now| *now > LATENCY_RX_USECS) {
+            let why = format!("an interrupt may wait {now} µs before the packet is seen");
+            self.card("goal latency", nic, Knob::CoalesceRxUsecs, LATENCY_RX_USECS, &why);
         }
     }
 
     fn offloads(&mut self, nic: &Nic) {
-        if !self.options.wants(Topic::Offload) {
-            return;
-        }
-        for knob in nic.offloads_off() {
-            let setting = Setting::Card { iface: nic.name.clone(), knob };
+        for knob in nic.offloads_off().into_iter().filter(|_| self.options.wants(Topic::Offload)) {
             let why = "the card offers it, and it saves work for each packet";
-            self.push("OFFLOAD_OFF", setting, Some("0".to_owned()), "1", why);
+            self.card("OFFLOAD_OFF", nic, knob, 1, why);
         }
     }
 
@@ -486,35 +462,16 @@ impl<'p> Builder<'p> {
             ("SYN_DROP", "/proc/sys/net/ipv4/tcp_max_syn_backlog"),
         ];
         for (id, path) in doubled {
-            let Some(now) = self.snapshot.value_number(path).filter(|_| self.report.has(id)) else {
-                continue;
-            };
-            let setting = Setting::File { path: path.to_owned() };
             // Not less than what SOMAXCONN_LOW would ask for next.
-            let least = if id == "LISTEN_OVERFLOW" { 4096.min(now.saturating_mul(32)) } else { 0 };
-            let next = now.saturating_mul(2).max(least);
-            self.push(
-                id,
-                setting,
-                Some(now.to_string()),
-                next.to_string(),
-                "the counter of the finding grew",
-            );
+            let least = |now: u64| {
+                if id == "LISTEN_OVERFLOW" { 4096.min(now.saturating_mul(32)) } else { 0 }
+            };
+            let next = |now: u64| now.saturating_mul(2).max(least(now));
+            self.number(id, path, next, "the counter of the finding grew");
         }
-        let path = "/proc/sys/net/core/somaxconn";
-        if let (true, false, Some(now)) = (
-            self.report.has("SOMAXCONN_LOW"),
-            self.report.has("LISTEN_OVERFLOW"),
-            self.snapshot.value_number(path),
-        ) {
-            let setting = Setting::File { path: path.to_owned() };
-            self.push(
-                "SOMAXCONN_LOW",
-                setting,
-                Some(now.to_string()),
-                "4096",
-                "bursts of connections need room",
-            );
+        if !self.report.has("LISTEN_OVERFLOW") {
+            let why = "bursts of connections need room";
+            self.number("SOMAXCONN_LOW", "/proc/sys/net/core/somaxconn", |_| 4096, why);
         }
     }
 

@@ -2,7 +2,8 @@
 
 use crate::placement::CpuSet;
 
-use super::{Plan, Setting};
+use super::form::Plan;
+use super::setting::Setting;
 
 /// The whole plan.
 #[must_use]

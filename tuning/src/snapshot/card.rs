@@ -1,7 +1,7 @@
 //! Network interfaces: their queues, their interrupts, and where they sit.
 
 use crate::host::{Fault, FaultKind, Knob, NicFacts};
-use crate::parse::{self, IrqLine, VectorRole};
+use crate::parse::{self, VectorRole};
 use crate::placement::{CpuSet, QueueLimits};
 
 use super::reader::Reader;
@@ -169,12 +169,7 @@ fn read_pcie(reader: &mut Reader<'_>, device: &str) -> Vec<(String, String)> {
 }
 
 impl Nic {
-    pub(super) fn read(
-        reader: &mut Reader<'_>,
-        name: &str,
-        interrupts: &[IrqLine],
-        processes: &[(u32, String)],
-    ) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>, name: &str, processes: &[(u32, String)]) -> Self {
         let base = format!("/sys/class/net/{name}");
         let facts = reader.nic(name);
         let device = reader.link(&format!("{base}/device"));
@@ -210,7 +205,6 @@ impl Nic {
             ..Self::default()
         };
         nic.read_queues(reader, &base);
-        super::vectors::read(&mut nic, reader, interrupts);
         nic.read_threads(reader, processes);
         nic
     }

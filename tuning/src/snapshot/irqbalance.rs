@@ -65,7 +65,7 @@ impl Irqbalance {
             let name = NAMES.iter().find(|name| text.contains(&format!("{name}=")));
             let name = (*name.unwrap_or(&NAMES[0])).to_owned();
             let line = setting_line(&text, &name).unwrap_or_default().to_owned();
-            config = config.or(Some(Config { path: path.to_owned(), name, line }));
+            config.get_or_insert_with(|| Config { path: path.to_owned(), name, line });
         }
         let has_systemd = !reader.list("/run/systemd/system").is_empty();
         let mut irqbalance =

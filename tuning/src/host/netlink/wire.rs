@@ -8,7 +8,7 @@ use netlink_sys::{Socket, SocketAddr};
 use rustix::net::sockopt;
 use std::time::Duration;
 
-use super::{Fault, FaultKind};
+use crate::host::{Fault, FaultKind};
 
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
