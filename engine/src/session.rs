@@ -160,7 +160,7 @@ impl<T> Session<T> {
         }
         frame.finish(self.proto.peer_frame_bytes_max()).map_err(NotSent::TooLarge)?;
         // Whoever asks has seen that the connection takes calls.
-        let _ = self.proto.begin_one_way();
+        let _ = self.proto.begin_one_way(deadline, &mut self.out);
         Ok(())
     }
 

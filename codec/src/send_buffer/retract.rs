@@ -61,16 +61,15 @@ impl SendBuffer {
         waiting.saturating_sub(self.len())
     }
 
-    /// States the timeouts anew of the requests of which no byte was written: `left_us` has what is left of a
-    /// call's time in µs, or `None` for one that keeps what its request says. One-way calls keep it.
+    /// States the timeouts anew of the requests of which no byte was written and that have one: `left_us` has
+    /// what is left of a call's time in µs, or `None` for one that keeps what its request says.
     #[cold]
-    pub fn restate_timeouts(&mut self, mut left_us: impl FnMut(u32) -> Option<u64>) {
+    pub fn restate_timeouts(&mut self, mut left_us: impl FnMut(&Header) -> Option<u64>) {
         let mut from = self.first_whole();
         while let Some((header, to)) = self.frame_at_place(from) {
-            let flags = header.flags & (request_flags::TIMEOUT | request_flags::ONE_WAY);
             if header.kind == FrameKind::Request
-                && flags == request_flags::TIMEOUT
-                && let Some(left) = left_us(header.call)
+                && header.flags & request_flags::TIMEOUT != 0
+                && let Some(left) = left_us(&header)
                 && let Some(fields) = self.inline.get_mut(from.inline..to.inline)
                 && let Some(field) =
                     fields.get_mut(HEADER_BYTES..).and_then(|rest| rest.first_chunk_mut())

@@ -44,13 +44,14 @@ where
             }
             self.ticket.id = None;
             let left = self.deadline.map(|by| by.saturating_duration_since(now));
-            let outgoing = match state.begin_request(Kind::OneWay, &mut self.head, left) {
+            let kind = Kind::OneWay(self.deadline);
+            let outgoing = match state.begin_request(kind, &mut self.head, left) {
                 Ok(outgoing) => outgoing,
                 Err(failure) => return Poll::Ready(Err(failure)),
             };
             // The caller's code comes next, and may do anything.
             drop(state);
-            let written = outgoing.write(core, Kind::OneWay, &self.head, &mut self.request);
+            let written = outgoing.write(core, kind, &self.head, &mut self.request);
             return Poll::Ready(written.map(|()| Reply::written()));
         }
         match state.want_connection(core, now) {

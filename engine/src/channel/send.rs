@@ -7,7 +7,7 @@
 use corewire_codec::{EncodedBody, FrameWriter, Limits, RequestHead, SendBuffer};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corewire_codec::CancelReason;
 
@@ -123,9 +123,9 @@ impl Outgoing {
         state.spare_out = Some(core::mem::replace(&mut state.out, self.out));
         let writing = core::mem::replace(&mut state.writing, Writing::No);
         if written {
-            if let (Kind::OneWay, Link::Up { proto, .. }) = (kind, &mut state.link) {
+            if let (Kind::OneWay(deadline), Link::Up { proto, .. }) = (kind, &mut state.link) {
                 // Nothing begins while something is written, so this is its place among the requests.
-                let _ = proto.begin_one_way();
+                let _ = proto.begin_one_way(deadline, &mut state.out);
             }
             if self.was_empty {
                 core.local.mark_dirty(self.token);
@@ -144,7 +144,8 @@ impl Outgoing {
 pub(super) enum Kind {
     /// The call with this key, which has its slot.
     Call(usize),
-    OneWay,
+    /// A one-way call with this deadline.
+    OneWay(Option<Instant>),
 }
 
 impl ChannelState {
@@ -162,7 +163,7 @@ impl ChannelState {
     ) -> Result<Outgoing, CallFailure> {
         let call = match kind {
             Kind::Call(key) => self.calls.get(key).and_then(CallState::call),
-            Kind::OneWay => Some(0),
+            Kind::OneWay(_) => Some(0),
         };
         let (Link::Up { token, proto }, Some(call)) = (&mut self.link, call) else {
             let why = "the connection ended before the call was sent".to_owned();

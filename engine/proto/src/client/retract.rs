@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use corewire_codec::{FrameKind, SendBuffer, request_flags};
+use corewire_codec::{FrameKind, Header, SendBuffer, request_flags};
 
 use super::{ClientConnection, Slot, SlotState, slot};
 use crate::credit::message_cost;
@@ -15,8 +15,23 @@ pub(super) struct TakenBack<T> {
     orders: Vec<u32>,
     /// Calls whose requests were just taken out; empty between two steps.
     calls: Vec<u32>,
+    /// Numbers and deadlines of one-way calls, the last ones of them for those in the send buffer.
+    one_way: Vec<(u32, Instant)>,
     /// What was kept for calls that expired before anything of them was written.
     pub(super) never_sent: Vec<T>,
+}
+
+impl<T> TakenBack<T> {
+    fn new() -> Box<Self> {
+        let (orders, calls) = (Vec::new(), Vec::new());
+        Box::new(Self { orders, calls, one_way: Vec::new(), never_sent: Vec::new() })
+    }
+}
+
+/// Whether the request is a one-way call's that has a deadline.
+fn is_timed_one_way(header: &Header) -> bool {
+    let flags = request_flags::TIMEOUT | request_flags::ONE_WAY;
+    header.kind == FrameKind::Request && header.flags & flags == flags
 }
 
 /// How many numbers of requests that were taken back are kept at least, before the others are renumbered.
@@ -92,18 +107,53 @@ impl<T> ClientConnection<T> {
             is_one_way
         });
         self.sent = self.sent.wrapping_sub(count);
+        if let Some(taken_back) = self.taken_back.as_mut().filter(|_| count != 0) {
+            taken_back.one_way.clear();
+        }
         if taken != 0 && out.is_empty() {
             self.link.handle_emptied();
         }
         count != 0
     }
 
+    /// Keeps the deadline of a one-way call, which nobody waits for: the server is not told a time that has
+    /// passed meanwhile.
+    pub(super) fn note_one_way(&mut self, order: u32, by: Instant, out: &mut SendBuffer) {
+        let taken_back = self.taken_back.get_or_insert_with(TakenBack::new);
+        let kept = &mut taken_back.one_way;
+        // Room for more is only made when those that were written do not give enough.
+        if kept.len() == kept.capacity() {
+            drop_written(kept, out);
+        }
+        kept.push((order, by));
+    }
+
+    /// Takes the one-way calls out of the send buffer whose deadlines have passed.
+    fn take_back_late_one_way(&mut self, out: &mut SendBuffer, now: Instant) {
+        let Some(TakenBack { orders, one_way, .. }) = self.taken_back.as_deref_mut() else {
+            return;
+        };
+        drop_written(one_way, out);
+        if one_way.iter().all(|(_, by)| *by > now) {
+            return;
+        }
+        let mut place = one_way.iter();
+        let taken = out.retract(|header| {
+            is_timed_one_way(header) && place.next().is_some_and(|(_, by)| *by <= now)
+        });
+        orders.extend(one_way.extract_if(.., |(_, by)| *by <= now).map(|(order, _)| order));
+        if orders.len() >= self.slots.len().max(TAKEN_BACK_MIN) {
+            self.renumber();
+        }
+        if taken != 0 && out.is_empty() {
+            self.link.handle_emptied();
+        }
+    }
+
     /// Takes the frames of calls out of the send buffer that `is_over` picks, as far as nothing of them was
     /// written, and notes the calls whose requests were among them.
     fn retract(&mut self, out: &mut SendBuffer, is_over: impl Fn(&[Slot<T>], u32) -> bool) {
         let Self { slots, taken_back, .. } = self;
-        let nothing =
-            || TakenBack { orders: Vec::new(), calls: Vec::new(), never_sent: Vec::new() };
         #[cfg(feature = "canary")]
         if crate::canary::is_planted(crate::canary::Bug::DeadRequest) {
             return;
@@ -113,7 +163,7 @@ impl<T> ClientConnection<T> {
             FrameKind::Request if header.flags & request_flags::ONE_WAY == 0 => {
                 let is_over = is_over(slots, header.call);
                 if is_over {
-                    let taken_back = taken_back.get_or_insert_with(|| Box::new(nothing()));
+                    let taken_back = taken_back.get_or_insert_with(TakenBack::new);
                     taken_back.calls.push(header.call);
                 }
                 is_over
@@ -150,7 +200,9 @@ impl<T> ClientConnection<T> {
     /// Numbers the requests of the calls in flight as the server counts them: without those that were taken
     /// back. It is put off until somebody asks, or many have come together.
     pub(super) fn renumber(&mut self) {
-        let Some(TakenBack { orders, .. }) = self.taken_back.as_deref_mut() else { return };
+        let Some(TakenBack { orders, one_way, .. }) = self.taken_back.as_deref_mut() else {
+            return;
+        };
         if orders.is_empty() {
             return;
         }
@@ -168,6 +220,7 @@ impl<T> ClientConnection<T> {
                 *order = without(*order);
             }
         }
+        one_way.iter_mut().for_each(|(order, _)| *order = without(*order));
         self.written = without(self.written);
         self.sent = without(sent);
         orders.clear();
@@ -178,14 +231,21 @@ impl<T> ClientConnection<T> {
     #[inline]
     pub fn prepare_write(&mut self, out: &mut SendBuffer, now: Instant) {
         if self.link.is_stalled(now) {
+            self.take_back_late_one_way(out, now);
             self.restate_timeouts(out, now);
         }
     }
 
     #[cold]
     fn restate_timeouts(&self, out: &mut SendBuffer, now: Instant) {
-        out.restate_timeouts(|call| {
-            let left = self.deadline(call)?.saturating_duration_since(now);
+        let one_way = self.taken_back.as_ref().map(|taken_back| taken_back.one_way.iter());
+        let mut one_way = one_way.into_iter().flatten();
+        out.restate_timeouts(|header| {
+            let deadline = match is_timed_one_way(header) {
+                true => one_way.next().map(|(_, by)| *by),
+                false => self.deadline(header.call),
+            };
+            let left = deadline?.saturating_duration_since(now);
             u64::try_from(left.as_micros()).ok()
         });
     }
@@ -195,4 +255,16 @@ impl<T> ClientConnection<T> {
     pub fn poll_writable(&mut self) -> bool {
         self.streams.as_mut().is_some_and(|streams| streams.take_reopened())
     }
+}
+
+/// Drops what is kept of one-way calls that were written, or a part of them: those in front of the ones that
+/// wait whole.
+#[cold]
+fn drop_written(kept: &mut Vec<(u32, Instant)>, out: &mut SendBuffer) {
+    let mut whole = 0_usize;
+    out.retract(|header| {
+        whole += usize::from(is_timed_one_way(header));
+        false
+    });
+    kept.drain(..kept.len().saturating_sub(whole));
 }

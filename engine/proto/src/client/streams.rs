@@ -37,18 +37,27 @@ impl<T> ClientConnection<T> {
         Ok(call)
     }
 
-    /// Counts a one-way call, whose request the caller then appends, with call id 0 and
+    /// Counts a one-way call, whose request the caller appends to `out`, before or after this, with call id 0 and
     /// [`request_flags::ONE_WAY`](corewire_codec::request_flags). Nothing is ever heard of it: that
-    /// it was written is all there is to know.
+    /// it was written is all there is to know. If the socket takes nothing until the deadline, the request is
+    /// taken out of `out` again.
     ///
     /// # Errors
     ///
     /// The connection takes no more calls.
-    pub fn begin_one_way(&mut self) -> Result<(), NoSlot> {
+    pub fn begin_one_way(
+        &mut self,
+        deadline: Option<Instant>,
+        out: &mut SendBuffer,
+    ) -> Result<(), NoSlot> {
         if !matches!(self.phase, Phase::Hello | Phase::Open) {
             return Err(NoSlot::Closed);
         }
+        let order = self.sent;
         self.sent = self.sent.wrapping_add(1);
+        if let Some(by) = deadline {
+            self.note_one_way(order, by, out);
+        }
         Ok(())
     }
 

@@ -121,7 +121,7 @@ impl World {
             2 => Some(StreamKind::Server),
             3 => Some(StreamKind::Bidirectional),
             _ => {
-                if self.client.begin_one_way().is_ok() {
+                if self.client.begin_one_way(deadline, &mut self.up).is_ok() {
                     let flags = request_flags::ONE_WAY;
                     self.request(RequestHead { flags, timeout_us, ..head(0) }, ONE_WAY);
                 }

@@ -14,7 +14,7 @@ fn head(timeout_us: Option<u64>) -> RequestHead {
 }
 
 fn send(pair: &mut Pair, timeout_us: Option<u64>) {
-    pair.client.conn.begin_one_way().unwrap();
+    pair.client.conn.begin_one_way(None, &mut pair.client.out).unwrap();
     put_request(&mut pair.client.out, &head(timeout_us), b"");
     pair.settle();
 }
@@ -85,7 +85,7 @@ fn too_many_are_dropped() {
 fn what_cannot_run_is_dropped() {
     let mut pair = Pair::streaming_ready();
     send(&mut pair, Some(0));
-    pair.client.conn.begin_one_way().unwrap();
+    pair.client.conn.begin_one_way(None, &mut pair.client.out).unwrap();
     let mut encoding = Encoding::RAW.byte();
     encoding |= 1 << 4;
     let encoding = Encoding::from_byte(encoding);
@@ -98,7 +98,7 @@ fn what_cannot_run_is_dropped() {
     let reasons = [OneWayDropped::TimeOver, OneWayDropped::Compression, OneWayDropped::Draining];
     assert_eq!(dropped(&pair), reasons);
     assert!(pair.server.ran.is_empty());
-    assert_eq!(pair.client.conn.begin_one_way(), Err(NoSlot::Closed));
+    assert_eq!(pair.client.conn.begin_one_way(None, &mut pair.client.out), Err(NoSlot::Closed));
     let mut pair = Pair::with(ServerConfig::default(), ClientConfig::default());
     send(&mut pair, None);
     assert_eq!(dropped(&pair), [OneWayDropped::NotOffered]);
@@ -111,13 +111,13 @@ fn what_was_not_written_is_taken_back() {
     let mut pair = Pair::streaming_ready();
     pair.call(1);
     pair.settle();
-    pair.client.conn.begin_one_way().unwrap();
+    pair.client.conn.begin_one_way(None, &mut pair.client.out).unwrap();
     put_request(&mut pair.client.out, &head(None), b"late");
     assert!(pair.client.conn.take_back_one_way(&mut pair.client.out));
     assert!(pair.client.out.is_empty());
     assert!(!pair.client.conn.take_back_one_way(&mut pair.client.out));
     // A part of the next one is written, so it stays.
-    pair.client.conn.begin_one_way().unwrap();
+    pair.client.conn.begin_one_way(None, &mut pair.client.out).unwrap();
     put_request(&mut pair.client.out, &head(None), b"partly");
     pair.up(1);
     assert!(!pair.client.conn.take_back_one_way(&mut pair.client.out));
@@ -164,7 +164,7 @@ fn they_count_in_a_go_away() {
     pair.call(1);
     pair.settle();
     pair.server.conn.drain(&mut pair.server.out);
-    pair.client.conn.begin_one_way().unwrap();
+    pair.client.conn.begin_one_way(None, &mut pair.client.out).unwrap();
     put_request(&mut pair.client.out, &head(None), b"");
     pair.call(2);
     pair.settle();
@@ -190,4 +190,32 @@ fn a_cancel_does_not_reach_them() {
     pair.server.feed(&call, pair.now);
     let reason = pair.server.conn.close_reason();
     assert_eq!(reason, super::pair::misbehaved(Rule::CallSlot));
+}
+
+/// REQ-34: one that waited says what is left of its time when it is written; it is not written when nothing is.
+#[test]
+fn what_waited_states_the_time_that_is_left_or_goes() {
+    let mut pair = Pair::streaming_ready();
+    // The first is partly written; of the others one is over before the socket takes more.
+    for (number, timeout) in [9, 9, 3, 9, 3].into_iter().enumerate() {
+        if number == 3 {
+            pair.call_within(7, Some(secs(9)));
+        }
+        let deadline = Some(pair.now + secs(timeout));
+        put_request(&mut pair.client.out, &head(Some(timeout * 1_000_000)), b"x");
+        pair.client.conn.begin_one_way(deadline, &mut pair.client.out).unwrap();
+    }
+    pair.up(1);
+    pair.now += secs(4);
+    pair.client.conn.prepare_write(&mut pair.client.out, pair.now);
+    pair.up(usize::MAX);
+    let (now, of_the_first) = (pair.now, secs(9));
+    let left = Some(now + secs(5));
+    assert_eq!(pair.server.deadlines, [Some(now + of_the_first), left, left, left]);
+    // Those that went are not counted: what the server took last is what the client holds for it.
+    pair.call(8);
+    pair.server.conn.drain(&mut pair.server.out);
+    pair.settle();
+    assert_eq!(pair.server.conn.accepted(), 4);
+    assert_eq!((pair.outcome(7), pair.outcome(8)), (None, Some(&Outcome::Refused)));
 }

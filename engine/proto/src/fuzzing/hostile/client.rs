@@ -135,7 +135,7 @@ impl World {
         const KINDS: [StreamKind; 3] =
             [StreamKind::Client, StreamKind::Server, StreamKind::Bidirectional];
         if pick % 8 == 7 {
-            if self.conn.begin_one_way().is_ok() {
+            if self.conn.begin_one_way(None, &mut self.out).is_ok() {
                 let flags = request_flags::ONE_WAY;
                 let head = RequestHead { flags, ..RequestHead::new(0, MethodId(1)) };
                 self.out.request(&head, None).finish(u32::MAX).unwrap();

@@ -9,6 +9,7 @@ use crate::{ClientInput, CloseReason, ServerInput, StreamAccounts};
 
 impl World {
     pub(super) fn carry_up(&mut self, count: usize) {
+        self.client.prepare_write(&mut self.up, self.now);
         let moved = carry(&mut self.up, &mut self.server_recv, count);
         self.client.handle_write(moved > 0, !self.up.is_empty(), self.now);
         while self.server_step() {}
