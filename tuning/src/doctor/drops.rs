@@ -185,10 +185,8 @@ fn backlog(case: &mut Case<'_>, rate: &Rate<'_>) {
             .seen(format!("/proc/net/softnet_stat column 2, CPU {cpu}"), format!("+{delta}"));
     }
     if let Some(now) = case.snapshot.value_number("/proc/sys/net/core/netdev_max_backlog") {
-        finding = finding.mended_by(
-            format!("sysctl -w net.core.netdev_max_backlog={}", now.saturating_mul(2)),
-            format!("sysctl -w net.core.netdev_max_backlog={now}"),
-        );
+        finding =
+            finding.mended_by_sysctl("net.core.netdev_max_backlog", now, now.saturating_mul(2));
     }
     case.add(finding);
 }
@@ -221,10 +219,8 @@ fn squeeze(case: &mut Case<'_>, rate: &Rate<'_>) {
     }
     for name in ["netdev_budget", "netdev_budget_usecs"] {
         if let Some(now) = case.snapshot.value_number(&format!("/proc/sys/net/core/{name}")) {
-            finding = finding.mended_by(
-                format!("sysctl -w net.core.{name}={}", now.saturating_mul(2)),
-                format!("sysctl -w net.core.{name}={now}"),
-            );
+            finding =
+                finding.mended_by_sysctl(&format!("net.core.{name}"), now, now.saturating_mul(2));
         }
     }
     case.add(finding);
@@ -384,9 +380,10 @@ fn tcp(case: &mut Case<'_>, rate: &Rate<'_>) {
                 if let Some(now) =
                     case.snapshot.value_number("/proc/sys/net/ipv4/tcp_max_syn_backlog")
                 {
-                    finding = finding.mended_by(
-                        format!("sysctl -w net.ipv4.tcp_max_syn_backlog={}", now.saturating_mul(2)),
-                        format!("sysctl -w net.ipv4.tcp_max_syn_backlog={now}"),
+                    finding = finding.mended_by_sysctl(
+                        "net.ipv4.tcp_max_syn_backlog",
+                        now,
+                        now.saturating_mul(2),
                     );
                 }
             }

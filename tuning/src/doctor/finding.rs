@@ -98,6 +98,16 @@ impl Finding {
         self
     }
 
+    /// Adds another value of a sysctl as the mend.
+    pub(super) fn mended_by_sysctl(self, name: &str, now: u64, next: u64) -> Self {
+        self.mended_by(format!("sysctl -w {name}={next}"), format!("sysctl -w {name}={now}"))
+    }
+
+    /// Adds another value of a file as the mend.
+    pub(super) fn mended_by_echo(self, path: &str, now: &str, next: &str) -> Self {
+        self.mended_by(format!("echo {next} > {path}"), format!("echo {now} > {path}"))
+    }
+
     /// Adds the tool's own plan as the mend, for what takes more than a line.
     pub(super) fn mended_by_plan(self, iface: &str, only: &str) -> Self {
         self.mended_by(

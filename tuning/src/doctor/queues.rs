@@ -35,10 +35,7 @@ pub(super) fn check(case: &mut Case<'_>) {
                 "threads without a CPU of their own",
                 if free.is_empty() { "not seen".to_owned() } else { free.join(" ") },
             )
-            .mended_by(
-                format!("echo 0 > /sys/class/net/{}/threaded", nic.name),
-                format!("echo 1 > /sys/class/net/{}/threaded", nic.name),
-            );
+            .mended_by_echo(&format!("/sys/class/net/{}/threaded", nic.name), "1", "0");
             case.add(finding);
         }
     }

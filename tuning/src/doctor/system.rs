@@ -96,8 +96,7 @@ fn clock_and_memory(case: &mut Case<'_>) {
         .seen(path, clock)
         .seen("available_clocksource", offered);
         if offered.split_whitespace().any(|name| name == "tsc") {
-            finding =
-                finding.mended_by(format!("echo tsc > {path}"), format!("echo {clock} > {path}"));
+            finding = finding.mended_by_echo(path, clock, "tsc");
         }
         case.add(finding);
     }
@@ -116,7 +115,7 @@ fn clock_and_memory(case: &mut Case<'_>) {
             "/proc/sys/kernel/numa_balancing",
             snapshot.value("/proc/sys/kernel/numa_balancing").unwrap_or(""),
         )
-        .mended_by("sysctl -w kernel.numa_balancing=0", "sysctl -w kernel.numa_balancing=1");
+        .mended_by_sysctl("kernel.numa_balancing", 1, 0);
         case.add(finding);
     }
     let path = "/sys/kernel/mm/transparent_hugepage/enabled";
@@ -128,7 +127,7 @@ fn clock_and_memory(case: &mut Case<'_>) {
             "every program gets huge pages, wanted or not",
         )
         .seen(path, snapshot.value(path).unwrap_or(""))
-        .mended_by(format!("echo madvise > {path}"), format!("echo always > {path}"));
+        .mended_by_echo(path, "always", "madvise");
         case.add(finding);
     }
 }
@@ -157,9 +156,10 @@ fn filters(case: &mut Case<'_>) {
             .seen("/proc/sys/net/netfilter/nf_conntrack_count", count.to_string())
             .seen("/proc/sys/net/netfilter/nf_conntrack_max", max.to_string());
         if near {
-            finding = finding.mended_by(
-                format!("sysctl -w net.netfilter.nf_conntrack_max={}", max.saturating_mul(2)),
-                format!("sysctl -w net.netfilter.nf_conntrack_max={max}"),
+            finding = finding.mended_by_sysctl(
+                "net.netfilter.nf_conntrack_max",
+                max,
+                max.saturating_mul(2),
             );
         } else {
             finding = finding.mended_by(
@@ -230,10 +230,7 @@ fn io_uring(case: &mut Case<'_>) {
         .seen(path, mode.to_string())
         .seen("/proc/sys/kernel/io_uring_group", group);
     if severity == Severity::Fault {
-        finding = finding.mended_by(
-            "sysctl -w kernel.io_uring_disabled=0",
-            format!("sysctl -w kernel.io_uring_disabled={mode}"),
-        );
+        finding = finding.mended_by_sysctl("kernel.io_uring_disabled", mode, 0);
     }
     case.add(finding);
 }
@@ -251,10 +248,7 @@ fn sockets(case: &mut Case<'_>) {
             format!("no accept queue can be longer than {now}"),
         )
         .seen("/proc/sys/net/core/somaxconn", now.to_string())
-        .mended_by(
-            "sysctl -w net.core.somaxconn=4096",
-            format!("sysctl -w net.core.somaxconn={now}"),
-        );
+        .mended_by_sysctl("net.core.somaxconn", now, 4096);
         case.add(finding);
     }
     for name in ["busy_poll", "busy_read"] {
@@ -263,10 +257,7 @@ fn sockets(case: &mut Case<'_>) {
             let title = format!("{name} makes every program on this host spin for {now} µs");
             let finding = Finding::new("BUSY_POLL", Severity::Advice, "host", title)
                 .seen(path, now.to_string())
-                .mended_by(
-                    format!("sysctl -w net.core.{name}=0"),
-                    format!("sysctl -w net.core.{name}={now}"),
-                );
+                .mended_by_sysctl(&format!("net.core.{name}"), now, 0);
             case.add(finding);
         }
     }
@@ -294,6 +285,16 @@ fn cpu_sets(case: &mut Case<'_>) {
     }
 }
 
+/// The limits of the engine's unit as the mend.
+fn by_drop_in(finding: Finding, limit: &str) -> Finding {
+    let dir = "/etc/systemd/system/corewire.service.d";
+    let restart = "systemctl daemon-reload && systemctl restart corewire";
+    finding.mended_by(
+        format!("cp tuning/systemd/engine-drop-in.conf {dir}/ && {restart} # {limit}"),
+        format!("rm {dir}/engine-drop-in.conf && {restart}"),
+    )
+}
+
 fn engine_limits(case: &mut Case<'_>, engine: &Engine) {
     let shards = case.placement.map_or(1, |placement| placement.shards.len()).max(1) as u64;
     let subject = format!("process {}", engine.pid);
@@ -308,9 +309,8 @@ fn engine_limits(case: &mut Case<'_>, engine: &Engine) {
             MEMLOCK_PER_SHARD_BYTES * shards / 1024
         );
         let finding = Finding::new("MEMLOCK_LOW", severity, &subject, title)
-            .seen(format!("/proc/{}/limits, Max locked memory", engine.pid), bytes.to_string())
-            .mended_by("cp tuning/systemd/engine-drop-in.conf /etc/systemd/system/corewire.service.d/ && systemctl daemon-reload && systemctl restart corewire # LimitMEMLOCK=infinity", "rm /etc/systemd/system/corewire.service.d/engine-drop-in.conf && systemctl daemon-reload && systemctl restart corewire");
-        case.add(finding);
+            .seen(format!("/proc/{}/limits, Max locked memory", engine.pid), bytes.to_string());
+        case.add(by_drop_in(finding, "LimitMEMLOCK=infinity"));
     }
     if let Some(files) = engine.open_files.filter(|files| *files < 65_536) {
         let finding = Finding::new(
@@ -319,15 +319,8 @@ fn engine_limits(case: &mut Case<'_>, engine: &Engine) {
             &subject,
             format!("it may open {files} files, and each connection is one"),
         )
-        .seen(
-            format!("/proc/{}/limits, Max open files", engine.pid),
-            files.to_string(),
-        )
-        .mended_by(
-            "cp tuning/systemd/engine-drop-in.conf /etc/systemd/system/corewire.service.d/ && systemctl daemon-reload && systemctl restart corewire # LimitNOFILE=1048576",
-            "rm /etc/systemd/system/corewire.service.d/engine-drop-in.conf && systemctl daemon-reload && systemctl restart corewire",
-        );
-        case.add(finding);
+        .seen(format!("/proc/{}/limits, Max open files", engine.pid), files.to_string());
+        case.add(by_drop_in(finding, "LimitNOFILE=1048576"));
     }
 }
 

@@ -97,6 +97,9 @@ impl fmt::Display for Fault {
         write!(f, "{}: ", self.what)?;
         match &self.kind {
             FaultKind::Missing => f.write_str("not there"),
+            FaultKind::Denied if self.what.starts_with("/proc/irq/") => f.write_str(
+                "no permission (EPERM): not root, or the kernel manages this interrupt itself, IRQ_MANAGED, and nobody can move it",
+            ),
             FaultKind::Denied => {
                 f.write_str("no permission (EACCES or EPERM); root or CAP_NET_ADMIN is needed")
             }

@@ -292,6 +292,14 @@ mod tests {
         let facts = facts("lo", index);
         assert_eq!(facts.kind, None);
         assert!(facts.queue_irqs.is_empty());
+        assert!(facts.value(Knob::OffloadGro).is_some_and(|on| on <= 1), "{:?}", facts.settings);
+    }
+
+    #[test]
+    fn bits_are_found_by_name() {
+        let set = one_bit("rx-gro", true).body;
+        assert!(has_bit(&set, "rx-gro") && !has_bit(&set, "rx") && !has_bit(&set, "rx-gro-list"));
+        assert!(!has_bit(&[7, 0, 3, 0, 1], "rx-gro"));
     }
 
     #[test]

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 /// A card's answers. What the driver does not offer is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,39 +103,35 @@ pub(super) fn add_statistic(stats: &mut BTreeMap<String, u64>, name: &str, value
 }
 
 /// A setting of a card that the tool may change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Knob {
     /// Queue pairs.
+    #[serde(rename = "channels.combined")]
     ChannelsCombined,
     /// Receive queues, on drivers that count them apart.
+    #[serde(rename = "channels.rx")]
     ChannelsRx,
     /// Transmit queues, on drivers that count them apart.
+    #[serde(rename = "channels.tx")]
     ChannelsTx,
     /// Descriptors in each receive ring.
+    #[serde(rename = "ring.rx")]
     RingRx,
     /// Microseconds that a receive interrupt may wait.
+    #[serde(rename = "coalesce.rx-usecs")]
     CoalesceRxUsecs,
     /// Whether the driver picks that time by itself: 0 or 1.
+    #[serde(rename = "coalesce.adaptive-rx")]
     CoalesceAdaptiveRx,
     /// Whether received packets are merged (GRO): 0 or 1.
+    #[serde(rename = "offload.gro")]
     OffloadGro,
     /// Whether the card splits what TCP sends (TSO): 0 or 1.
+    #[serde(rename = "offload.tso")]
     OffloadTso,
 }
 
 impl Knob {
-    /// All settings.
-    pub const ALL: [Self; 8] = [
-        Self::ChannelsCombined,
-        Self::ChannelsRx,
-        Self::ChannelsTx,
-        Self::RingRx,
-        Self::CoalesceRxUsecs,
-        Self::CoalesceAdaptiveRx,
-        Self::OffloadGro,
-        Self::OffloadTso,
-    ];
-
     /// The name in files of this tool.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -178,28 +173,5 @@ impl Knob {
 impl fmt::Display for Knob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-impl FromStr for Knob {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|knob| knob.name() == text)
-            .ok_or_else(|| format!("`{text}` is not a card's setting"))
-    }
-}
-
-impl Serialize for Knob {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
-    }
-}
-
-impl<'de> Deserialize<'de> for Knob {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 /// The largest CPU number that is accepted, exclusive. Linux supports 8192 CPUs at most on any architecture; the bound keeps a
 /// hostile `0-4294967295` from asking for memory.
 const CPU_NUMBER_MAX: u32 = 8192;
 
 /// A set of CPU numbers, ordered, printed as a kernel CPU list.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct CpuSet(BTreeSet<u32>);
 
 /// Why a text is neither a CPU list nor a CPU mask.
@@ -246,15 +247,17 @@ impl fmt::Display for CpuSet {
     }
 }
 
-impl Serialize for CpuSet {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+impl TryFrom<String> for CpuSet {
+    type Error = CpuSetError;
+
+    fn try_from(text: String) -> Result<Self, CpuSetError> {
+        text.parse()
     }
 }
 
-impl<'de> Deserialize<'de> for CpuSet {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+impl From<CpuSet> for String {
+    fn from(set: CpuSet) -> Self {
+        set.to_string()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The one name that a setting keeps while queues and interrupts come and go.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -160,9 +161,19 @@ fn configure_irqbalance(host: &dyn Host, path: &str, name: &str, line: &str) -> 
     }
     host.write(path, &lines.join("\n"))?;
     host.restart("irqbalance.service")?;
-    let process =
-        host.processes(&["irqbalance"])?.into_iter().find(|(_, name)| name == "irqbalance");
-    let Some((pid, _)) = process else { return Ok(()) };
+    // A service manager is done before its service has become a process of that name.
+    let find = |_| {
+        let found = host
+            .processes(&["irqbalance"])
+            .ok()?
+            .into_iter()
+            .find(|(_, name)| name == "irqbalance");
+        found.or_else(|| {
+            host.pause(Duration::from_millis(100));
+            None
+        })
+    };
+    let Some((pid, _)) = (0..20).find_map(find) else { return Ok(()) };
     let started = host.read(&format!("/proc/{pid}/cmdline"))?;
     let missing = words(line)
         .unwrap_or_default()

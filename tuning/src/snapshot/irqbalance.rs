@@ -67,7 +67,7 @@ impl Irqbalance {
             let line = setting_line(&text, &name).unwrap_or_default().to_owned();
             config.get_or_insert_with(|| Config { path: path.to_owned(), name, line });
         }
-        let has_systemd = !reader.list("/run/systemd/system").is_empty();
+        let has_systemd = reader.list_needed("/run/systemd/system").is_ok();
         let mut irqbalance =
             Self { pid, scripts: String::new(), config: config.filter(|_| has_systemd), arguments };
         for script in irqbalance.values("policyscript", "l") {
@@ -103,17 +103,13 @@ impl Irqbalance {
     pub fn leaves(&self, nic: &Nic) -> bool {
         let modules = self.values("banmod", "m");
         let numbers = self.values("banirq", "i");
-        // Versions from 1.9.1 on compare the module with the PCI driver, older ones look for it in the interrupts' names.
-        let by_driver = modules.iter().any(|module| {
-            Some(module) == nic.driver.as_ref() || Some(module) == pci_driver(nic).as_ref()
-        });
-        let is_named = |name: &str| modules.iter().any(|module| name.contains(module.as_str()));
-        let by_name = nic.vectors.iter().all(|vector| is_named(&vector.name));
+        // A word that is only in the interrupts' names bans nothing from version 1.9.1 on.
+        let by_driver = pci_driver(nic).is_some_and(|driver| modules.contains(&driver));
         let by_number = nic.vectors.iter().all(|vector| numbers.contains(&vector.irq.to_string()));
         let by_script = nic.address().is_some_and(|address| {
             self.scripts.contains(address) && self.scripts.contains("ban=true")
         });
-        by_driver || by_script || (nic.has_vectors() && (by_name || by_number))
+        by_driver || by_script || (nic.has_vectors() && by_number)
     }
 }
 

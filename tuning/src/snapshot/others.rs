@@ -62,14 +62,14 @@ pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic], rate: &Rate<'_>) -> Ve
     others
 }
 
-/// Whether the name is one of an NVMe I/O queue: the kernel spreads those itself. Only the first, queue 0, is for commands of
-/// administration, and can be moved. Other drivers let the kernel manage theirs, too; writing tells.
+/// Whether the name is one of a disk's queue whose driver lets the kernel spread the interrupts: NVMe (its queue 0 is for commands
+/// of administration, and can be moved) and virtio. Other drivers do so for some devices, too; for them writing tells.
 fn is_managed(name: &str) -> bool {
-    let number = name
-        .strip_prefix("nvme")
-        .and_then(|rest| rest.split_once('q'))
-        .and_then(|(_, queue)| queue.parse::<u32>().ok());
-    number.is_some_and(|queue| queue > 0)
+    let number = |start: &str, before: &str| {
+        let (_, queue) = name.strip_prefix(start)?.split_once(before)?;
+        queue.parse::<u32>().ok()
+    };
+    number("nvme", "q").is_some_and(|queue| queue > 0) || number("virtio", "-req.").is_some()
 }
 
 #[cfg(test)]
@@ -77,8 +77,12 @@ mod tests {
     use super::is_managed;
 
     #[test]
-    fn queues_of_nvme_are_managed_and_its_first_is_not() {
-        assert!(is_managed("nvme0q1") && is_managed("nvme12q64"));
-        assert!(!is_managed("nvme0q0") && !is_managed("megasas0-msix3") && !is_managed("nvmeq"));
+    fn queues_of_disks_are_managed_and_what_is_no_queue_is_not() {
+        for name in ["nvme0q1", "nvme12q64", "virtio1-req.0"] {
+            assert!(is_managed(name), "{name}");
+        }
+        for name in ["nvme0q0", "megasas0-msix3", "nvmeq", "virtio1-config"] {
+            assert!(!is_managed(name), "{name}");
+        }
     }
 }

@@ -53,17 +53,21 @@ impl<'h> Reader<'h> {
         }
     }
 
-    /// A file that not every kernel has. That it is absent says something; any other refusal is remembered.
-    pub(super) fn optional(&mut self, path: &str) -> Option<String> {
-        match self.host.read(path) {
-            Ok(text) => Some(text),
-            Err(fault) => {
-                if fault.kind != FaultKind::Missing {
-                    self.unread.push(fault);
-                }
-                None
-            }
+    /// What not every kernel has. That it is absent says something; any other refusal is remembered.
+    fn known<T>(&mut self, answer: Result<T, Fault>) -> Option<T> {
+        let fault = match answer {
+            Ok(value) => return Some(value),
+            Err(fault) => fault,
+        };
+        if fault.kind != FaultKind::Missing {
+            self.unread.push(fault);
         }
+        None
+    }
+
+    /// A file that not every kernel has.
+    pub(super) fn optional(&mut self, path: &str) -> Option<String> {
+        self.known(self.host.read(path))
     }
 
     /// A file whose absence or refusal says nothing: a link that is down refuses to say its speed.
@@ -89,15 +93,7 @@ impl<'h> Reader<'h> {
 
     /// The names in a directory; none if it is absent.
     pub(super) fn list(&mut self, path: &str) -> Vec<String> {
-        match self.host.list(path) {
-            Ok(names) => names,
-            Err(fault) => {
-                if fault.kind != FaultKind::Missing {
-                    self.unread.push(fault);
-                }
-                Vec::new()
-            }
-        }
+        self.known(self.host.list(path)).unwrap_or_default()
     }
 
     /// The names in a directory without which nothing can be judged.
@@ -107,15 +103,7 @@ impl<'h> Reader<'h> {
 
     /// Where a link leads; `None` if it is absent.
     pub(super) fn link(&mut self, path: &str) -> Option<String> {
-        match self.host.link(path) {
-            Ok(target) => Some(target),
-            Err(fault) => {
-                if fault.kind != FaultKind::Missing {
-                    self.unread.push(fault);
-                }
-                None
-            }
-        }
+        self.known(self.host.link(path))
     }
 
     /// What a card says of itself. A card that cannot be asked is remembered and counts as silent.

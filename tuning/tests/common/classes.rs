@@ -347,7 +347,7 @@ pub fn disks_and_irqbalance() -> Archive {
     machine.irq(disk, "nvme0q1", "6", 6);
     machine.irq(disk, "megasas0-msix0", "0-7", 6);
     machine.archive.processes.push((811, "irqbalance".to_owned()));
-    machine.archive.dirs.insert("/run/systemd/system/irqbalance.service.d".to_owned());
+    machine.archive.dirs.insert("/run/systemd/system".to_owned());
     let cmdline = "/usr/sbin/irqbalance\0--foreground\0".to_owned();
     machine.archive.first.files.insert("/proc/811/cmdline".to_owned(), cmdline);
     machine.file("/etc/default/irqbalance", "# arguments\nIRQBALANCE_ARGS=\"--foreground\"\n# end");

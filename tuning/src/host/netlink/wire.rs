@@ -71,7 +71,7 @@ impl<'a> Iterator for Attrs<'a> {
 /// A request under construction, or a bare list of attributes.
 pub(super) struct Message {
     kind: u16,
-    body: Vec<u8>,
+    pub(super) body: Vec<u8>,
 }
 
 impl Message {
