@@ -4,7 +4,8 @@
 # the number of queues, which makes them anew, for an apply that nobody confirms, and for a value that the kernel refuses.
 #
 # Usage: sh tuning/tests/story.sh          (as root; builds the program if COREWIRE_TUNE and FLOOD do not name it; with ECHO_SERVER,
-#        the example of that name, also that the engine's shards are where the placement puts them)
+#        the example of that name, also that the engine's shards are where the placement puts them, and how many connections are
+#        read on the CPU of their packets)
 # Exit:  0 all as told, 1 something was not, 77 skipped: not root, no `ip`, no veth, or fewer than two CPUs.
 #
 # Everything happens in two network namespaces of its own, which are deleted at the end. The host's own cards are never touched.
@@ -20,11 +21,12 @@ command -v ip >/dev/null || skip "the program ip (iproute2) is missing"
 
 here=$(cd "$(dirname "$0")/../.." && pwd)
 if [ -z "${COREWIRE_TUNE:-}" ] || [ -z "${FLOOD:-}" ]; then
-    (cd "$here" && cargo build --quiet --release -p corewire-tune --bin corewire-tune --example flood)
+    (cd "$here" && cargo build --quiet --release -p corewire-tune --bin corewire-tune --example flood --example locality)
     target=${CARGO_TARGET_DIR:-$here/target}
     COREWIRE_TUNE=$target/release/corewire-tune
     FLOOD=$target/release/examples/flood
 fi
+LOCALITY=${LOCALITY:-$(dirname "$FLOOD")/locality}
 
 server=cwt-s-$$
 client=cwt-c-$$
@@ -175,20 +177,24 @@ state > "$work/undone"
 cmp "$work/wrong" "$work/undone" || fail "the refused apply left something behind"
 echo "equal"
 
+serve() { # cores
+    ip netns exec "$server" "$ECHO_SERVER" --addr 198.18.0.1:0 --cores "$1" >"$work/server" 2>&1 &
+    server_pid=$!
+    tries=0
+    until grep -q '^listening ' "$work/server"; do
+        tries=$((tries + 1))
+        [ "$tries" -le 100 ] || fail "the server does not listen: $(cat "$work/server")"
+        sleep 0.1
+    done
+}
+
 if [ -n "${ECHO_SERVER:-}" ]; then
     say "12. the engine on the CPUs of the same placement, and on others"
     tune plan --iface vs --sample-ms 0 --shards 1 --emit-placement "$work/placement.toml" >/dev/null
     ours=$(sed -n '/^\[\[shard\]\]/,/^\[\[queue\]\]/s/^cpu = //p' "$work/placement.toml" | paste -sd , -)
     [ -n "$ours" ] || fail "placement.toml names no CPU of a shard"
     for cores in "$ours" "$((1 - ours))"; do
-        ip netns exec "$server" "$ECHO_SERVER" --addr 198.18.0.1:0 --cores "$cores" >"$work/server" 2>&1 &
-        server_pid=$!
-        tries=0
-        until grep -q '^listening ' "$work/server"; do
-            tries=$((tries + 1))
-            [ "$tries" -le 100 ] || fail "the server does not listen: $(cat "$work/server")"
-            sleep 0.1
-        done
+        serve "$cores"
         # The shell's child becomes the server: its id is the server's own.
         code=0
         tune doctor --iface vs --sample-ms 0 --placement "$work/placement.toml" --engine-pid "$server_pid" >"$work/doctor" || code=$?
@@ -198,6 +204,17 @@ if [ -n "${ECHO_SERVER:-}" ]; then
         if [ "$cores" = "$ours" ]; then wanted=0; else wanted=1; fi
         [ "$off" = "$wanted" ] || fail "SHARD_OFF_PLACEMENT was said $off times: $(cat "$work/doctor")"
     done
+    server_pid=
+
+    say "13. how many connections are read on the CPU of their packets (the engine decides that, and the story only shows it)"
+    tune plan --iface vs --sample-ms 0 --rps --only rps --emit-placement "$work/placement.toml" --format json > "$work/plan.json"
+    tune apply "$work/plan.json" --confirm --state-dir "$work/state"
+    ours=$(sed -n '/^\[\[shard\]\]/,/^\[\[queue\]\]/s/^cpu = //p' "$work/placement.toml" | paste -sd , -)
+    serve "$ours"
+    ip netns exec "$client" "$LOCALITY" "$(sed -n 's/^listening //p' "$work/server")" "$server_pid" 64
+    kill "$server_pid" && wait "$server_pid" 2>/dev/null || true
+    server_pid=
+    tune undo --state-dir "$work/state"
 fi
 
 echo
