@@ -47,8 +47,7 @@ fn main() -> Result<(), Failure> {
         local += usize::from(socket_incoming_cpu(&socket)? == shard);
         kept.push((stream, socket));
     }
-    println!("local {local} of {count}");
-    Ok(())
+    Ok(writeln!(std::io::stdout(), "local {local} of {count}")?)
 }
 
 /// A copy of the server's end of a connection, once the server has accepted it.
