@@ -185,7 +185,11 @@ fn every_command_answers_in_json_with_its_version_and_the_kernel() {
     assert_eq!((&applied["id"], &applied["ifaces"][0]), (&"apply-1".into(), &"eth0".into()));
     assert_eq!(with_state(&["confirm"])["confirmed"][0], "apply-1");
     assert_eq!(with_state(&["status"])["applies"][0]["state"], "confirmed");
-    assert_eq!(with_state(&["undo"])["applies"][0]["left"], serde_json::json!([]));
+    let undone = with_state(&["undo"]);
+    assert_eq!(
+        (&undone["ifaces"][0], &undone["applies"][0]["left"]),
+        (&"eth0".into(), &serde_json::json!([]))
+    );
     let again = with_state(&["confirm"]);
     assert_eq!((&again["exit"], again["error"].is_string()), (&1.into(), true));
     let explained = read(&tune(&["explain", "--json", "irq_pile"]));
@@ -661,6 +665,25 @@ fn explain_knows_every_finding_and_capture_can_be_read_back() {
     let of_tree = tune(&["doctor", "--root", &root, "--sample-ms", "0"]);
     let of_capture = tune(&["doctor", "--from", &out, "--sample-ms", "0"]);
     assert_eq!(text(&of_tree.stdout), text(&of_capture.stdout));
+}
+
+#[test]
+fn the_script_writes_the_ban_and_takes_it_back_to_the_byte() {
+    let tree = Tree::new("disks-and-irqbalance");
+    let config = tree.path("root/etc/default/irqbalance");
+    let before = fs::read_to_string(&config).unwrap();
+    let script = tree.path("plan.sh");
+    fs::write(&script, tree.plan(&["--only", "irqbalance", "--format", "sh"]).stdout).unwrap();
+    let run = |word: &str| {
+        let root = tree.path("root");
+        let output = Command::new("sh").args([&script, word]).env("ROOT", root).output().unwrap();
+        assert_eq!(code(&output), 0, "{word}: {}", text(&output.stderr));
+        fs::read_to_string(&config).unwrap()
+    };
+    assert_eq!(run("dry-run"), before);
+    let banned = before.replace("--foreground", "--foreground --banmod=ixgbe --banmod=eth0");
+    assert_eq!(run("apply"), banned);
+    assert_eq!(run("undo"), before);
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod common;
 use common::classes;
 use common::fake::{FakeHost, MemoryJournal, Sabotage, settings_by_name};
 use corewire_tune::apply::{ApplyError, ApplyOptions, Outcome, drift, undo};
-use corewire_tune::host::{FaultKind, Host as _};
+use corewire_tune::host::{Archive, FaultKind, Host as _};
 use corewire_tune::journal::{Journal as _, Record};
 use corewire_tune::placement;
 use corewire_tune::plan::{Goal, Plan, PlanOptions, Setting, make};
@@ -251,7 +251,13 @@ fn a_managed_interrupt_is_explained_and_everything_taken_back() {
 
 /// The plan for a placement of the last four CPUs, on a host whose disks interrupt those.
 fn disks() -> (FakeHost, Plan) {
-    let host = FakeHost::new(classes::disks_and_irqbalance());
+    disks_with(|_| {})
+}
+
+fn disks_with(change: impl Fn(&mut Archive)) -> (FakeHost, Plan) {
+    let mut archive = classes::disks_and_irqbalance();
+    change(&mut archive);
+    let host = FakeHost::new(archive);
     let ifaces = ["eth0".to_owned()];
     let cpus = placement::CpuOrder(vec![4, 5, 6, 7]);
     let derive = placement::Options { cpus: Some(cpus), ..placement::Options::default() };
@@ -301,14 +307,15 @@ fn the_ban_is_written_before_interrupts_are_moved_and_outlasts_a_restart_of_the_
     let text = host.read(config).unwrap();
     assert_eq!(
         text,
-        "# arguments\nIRQBALANCE_ARGS=\"--foreground --banmod=ixgbe --banmod=eth0\"\n# end\n"
+        "# arguments\nIRQBALANCE_ARGS=\"--foreground --banmod=ixgbe --banmod=eth0\"\n# end\n\
+         IRQBALANCE_BANNED_CPULIST=\"4-7\"\n"
     );
     assert!(host.read("/proc/811/cmdline").unwrap().contains("\0--banmod=eth0\0"));
     host.overwrite("/proc/sys/kernel/random/boot_id", "another\n");
     let applied = journal.records().unwrap().applies().remove(0);
-    assert_eq!(drift(&host, &applied).len(), 1, "{:?}", drift(&host, &applied));
+    assert_eq!(drift(&host, &applied).len(), 2, "{:?}", drift(&host, &applied));
     let report = undo(&host, &mut journal, &id, false).unwrap();
-    assert_eq!((report.restored, report.left.len()), (1, 0));
+    assert_eq!((report.restored, report.left.len()), (2, 0));
     assert_eq!(host.read(config).unwrap(), before);
 }
 
@@ -329,4 +336,21 @@ fn an_irqbalance_whose_unit_does_not_read_the_ban_takes_the_plan_back() {
     assert!(matches!(error, ApplyError::RolledBack(_)), "{error}");
     assert!(error.to_string().contains("started without --banmod=ixgbe"), "{error}");
     assert_eq!(settings_by_name(&host), before);
+}
+
+#[test]
+fn disks_are_left_where_irqbalance_would_bring_them_back() {
+    for (path, text) in [
+        ("/etc/default/irqbalance", "IRQBALANCE_BANNED_CPUS=3\nIRQBALANCE_ARGS=\n"),
+        ("/etc/default/irqbalance", "IRQBALANCE_BANNED_CPULIST=x\nIRQBALANCE_ARGS=\n"),
+        ("/etc/default/other", ""),
+    ] {
+        let (host, plan) = disks_with(|archive| {
+            archive.first.files.remove("/etc/default/irqbalance");
+            archive.first.files.insert(path.to_owned(), text.to_owned());
+        });
+        let moves = |step: &&corewire_tune::plan::Step| step.finding == "IRQ_OTHERS_ON_SHARDS";
+        assert_eq!(plan.steps.iter().filter(moves).count(), 0, "{text} {:?}", host.write_count());
+        assert!(plan.left_out.iter().any(|line| line.contains("nvme0q0")), "{:?}", plan.left_out);
+    }
 }

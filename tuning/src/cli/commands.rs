@@ -12,7 +12,7 @@ use crate::host::{Archive, ArchiveHost, Host};
 use crate::journal::{Applied, FileJournal, Journal as _, Record};
 use crate::lock::HostLock;
 use crate::placement::{self, Placement};
-use crate::plan::{self as planning, Plan, PlanError, PlanOptions, plan_text, script};
+use crate::plan::{self as planning, Plan, PlanError, PlanOptions, Setting, plan_text, script};
 use crate::snapshot::{Scope, Snapshot};
 use crate::verify::{self as proof, Judgement, VerifyOptions, VerifyReport, compare, heat_strip};
 
@@ -57,6 +57,18 @@ fn scope(look: &args::Look, engine_pid: Option<u32>) -> Scope {
 fn about(out: &mut Out, host: &dyn Host) {
     let kernel = host.read("/proc/sys/kernel/osrelease").unwrap_or_default();
     out.set("kernel", kernel.trim());
+}
+
+/// Says which cards the answer is about.
+fn about_cards<'s>(out: &mut Out, settings: impl Iterator<Item = &'s Setting>) {
+    // No interface has a space in its name; other devices' interrupts are not of a card.
+    let ifaces = settings.filter_map(Setting::iface).filter(|iface| !iface.contains(' '));
+    out.set("ifaces", ifaces.collect::<BTreeSet<_>>());
+}
+
+/// The settings of applies.
+fn settings<'a>(applies: &'a [Applied]) -> impl Iterator<Item = &'a Setting> {
+    applies.iter().flat_map(|applied| applied.steps.iter().map(|(_, setting, ..)| setting))
 }
 
 fn unclear(fault: impl ToString) -> Failure {
@@ -139,9 +151,7 @@ pub(super) fn apply(args: &args::Apply, out: &mut Out) -> Answer {
     let plan = Plan::from_json(&read_file(&args.plan)?)
         .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", args.plan.display())))?;
     about(out, host.as_ref());
-    let ifaces: BTreeSet<&str> =
-        plan.steps.iter().filter_map(|step| step.setting.iface()).collect();
-    out.set("ifaces", ifaces);
+    about_cards(out, plan.steps.iter().map(|step| &step.setting));
     let (lock, mut journal) = open_journal(&args.state)?;
     if let Some(why) = lock.open_elsewhere(&args.state.state_dir, &plan.boot_id) {
         return Err(Failure::new(Exit::Refused, format!("nothing was written:\n  {why}")));
@@ -195,6 +205,7 @@ pub(super) fn confirm(args: &args::Confirm, out: &mut Out) -> Answer {
     about(out, args.state.machine.host().as_ref());
     let (_lock, mut journal) = open_journal(&args.state)?;
     let all = journal.records().map_err(unclear)?.applies();
+    about_cards(out, settings(&all));
     let open: Vec<_> = all
         .iter()
         .filter(|applied| applied.is_complete && !applied.is_ended && !applied.is_confirmed)
@@ -225,6 +236,7 @@ pub(super) fn undo(args: &args::Undo, out: &mut Out) -> Answer {
     let (_lock, mut journal) = open_journal(&args.state)?;
     let journaled = journal.records().map_err(unclear)?;
     let all = journaled.applies();
+    about_cards(out, settings(&all));
     let ids: Vec<String> = match &args.id {
         Some(id) => vec![id.clone()],
         None => {
@@ -293,6 +305,7 @@ pub(super) fn status(args: &args::Status, out: &mut Out) -> Answer {
     let all: Vec<Standing> = applies.iter().map(stand).collect();
     let damage = journaled.damage();
     about(out, host.as_ref());
+    about_cards(out, settings(&applies));
     out.set("applies", &all);
     out.set("damage", &damage);
     if all.is_empty() {

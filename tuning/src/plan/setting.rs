@@ -36,7 +36,7 @@ pub enum Setting {
         #[serde(default)]
         device: String,
     },
-    /// The line of irqbalance's configuration that sets its arguments; empty where none does. Setting it restarts irqbalance.
+    /// The line of irqbalance's configuration that sets a variable; empty where none does. Setting it restarts irqbalance.
     Irqbalance {
         /// The configuration.
         path: String,
@@ -174,12 +174,16 @@ fn configure_irqbalance(host: &dyn Host, path: &str, name: &str, line: &str) -> 
         })
     };
     let Some((pid, _)) = (0..20).find_map(find) else { return Ok(()) };
-    let started = host.read(&format!("/proc/{pid}/cmdline"))?;
-    let missing = words(line)
-        .unwrap_or_default()
-        .into_iter()
-        .find(|word| !started.split('\0').any(|other| other == *word));
-    match missing {
+    // Its arguments are one variable, in words; any other one is handed on as it is.
+    let words = words(line).unwrap_or_default();
+    let (file, wanted) = if name.starts_with("IRQBALANCE_BANNED") {
+        ("environ", words.iter().map(|word| format!("{name}={word}")).collect())
+    } else {
+        ("cmdline", words.into_iter().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let started = host.read(&format!("/proc/{pid}/{file}"))?;
+    let is_there = |word: &&String| started.split('\0').any(|other| other == *word);
+    match wanted.iter().find(|word| !is_there(word)) {
         None => Ok(()),
         Some(word) => Err(Fault::format(
             path,

@@ -53,12 +53,18 @@ put() {
     same "$1" "$now" "$3" || { echo "$2 reads $now after writing $3; run this script with 'undo'" >&2; exit 4; }
 }
 
-# config FILE NAME LINE: LINE becomes the only one that sets NAME, and irqbalance is started anew to read it.
+# config FILE NAME LINE: LINE takes the place of the last one that sets NAME, and irqbalance is started anew to read it.
 config() {
     echo "$1: $3"
     [ "$MODE" = dry-run ] && return 0
-    rest=$(grep -v "^[[:space:]]*$2=" "$ROOT$1" || true)
-    { [ -z "$rest" ] || printf '%s\n' "$rest"; [ -z "$3" ] || printf '%s\n' "$3"; } > "$ROOT$1"
+    text=$(NAME=$2= LINE=$3 awk '
+        { text[NR] = $0; sub(/^[ \t]*/, ""); if (index($0, ENVIRON["NAME"]) == 1) at = NR }
+        END {
+            if (!at) at = ++NR
+            text[at] = ENVIRON["LINE"]
+            for (i = 1; i <= NR; i++) if (i != at || text[i] != "") print text[i]
+        }' "$ROOT$1")
+    printf '%s\n' "$text" > "$ROOT$1"
     [ -n "$ROOT" ] || systemctl try-restart irqbalance.service || { echo "irqbalance does not start; run this script with 'undo'" >&2; exit 4; }
 }
 

@@ -5,7 +5,7 @@ use crate::doctor::Report;
 use crate::host::Knob;
 use crate::parse::{VectorName, VectorRole};
 use crate::placement::{CpuSet, Layout, Placement, Shard};
-use crate::snapshot::{Nic, Snapshot, Vector, modules_to_ban, words};
+use crate::snapshot::{Config, Nic, Snapshot, Vector, modules_to_ban, words};
 
 use super::form::{Kept, Step};
 use super::setting::Setting;
@@ -13,6 +13,9 @@ use super::wishes::{Goal, PlanOptions, Topic};
 
 /// The fixed interrupt delay for latency, in microseconds: short beside a call's own time, long enough to batch a burst.
 const LATENCY_RX_USECS: u64 = 8;
+
+/// The variable of irqbalance's configuration that names the CPUs it should not use.
+const BANNED_CPULIST: &str = "IRQBALANCE_BANNED_CPULIST";
 
 /// Findings that a move of interrupts mends, the weightiest first.
 const IRQ_FINDINGS: [&str; 5] =
@@ -223,12 +226,14 @@ impl<'p> Builder<'p> {
         let id = "IRQ_OTHERS_ON_SHARDS";
         let (beside, shards) =
             (self.snapshot.cpus_beside(self.placement), self.placement.shard_cpus());
+        let ban = self.banned_cpus();
+        let count = self.steps.len();
         for other in &self.snapshot.others {
             let named = format!("interrupt {} ({})", other.irq, other.name);
             if other.affinity.and(&shards).is_empty() {
                 continue;
             }
-            if let Some(why) = other.fixed {
+            if let Some(why) = other.fixed.or(ban.as_ref().err().copied()) {
                 self.left_out.push(format!("{named}: {why}"));
             } else if beside.is_empty() {
                 self.left_out.push(format!("{named}: there is no CPU without a shard"));
@@ -243,6 +248,10 @@ impl<'p> Builder<'p> {
                 self.steps.last_mut().into_iter().for_each(|step| step.may_refuse = true);
             }
         }
+        if let (Ok(Some((config, cpus))), true) = (ban, self.steps.len() > count) {
+            let why = "it would put them on shards again; it is restarted to read this";
+            self.configure(id, config, BANNED_CPULIST, &cpus.to_string(), why);
+        }
     }
 
     /// Writes the ban, before any interrupt is moved. Nobody is to find a daemon restarted for a plan that moves none.
@@ -254,7 +263,7 @@ impl<'p> Builder<'p> {
                 && (self.options.given.is_some() || self.steps.iter().any(is_fought)));
         let config = self.snapshot.irqbalance.as_ref().and_then(|found| found.config.as_ref());
         let (Some(config), false, true) = (config, fought.is_empty(), is_meant) else { return };
-        let Some(old) = words(&config.line) else {
+        let Some(old) = words(config.line(&config.name)) else {
             let left =
                 "has quotes or escapes that the tool does not rewrite; write the ban by hand";
             self.left_out.push(format!("{} in {}: it {left}", config.name, config.path));
@@ -268,14 +277,39 @@ impl<'p> Builder<'p> {
                 new.push(ban);
             }
         }
-        let setting = Setting::Irqbalance { path: config.path.clone(), name: config.name.clone() };
-        let line = format!("{}=\"{}\"", config.name, new.join(" "));
         let why = "it would move the interrupts again; it is restarted to read this";
+        self.configure("IRQBALANCE_FIGHT", config, &config.name, &new.join(" "), why);
+    }
+
+    /// A step for irqbalance's configuration, before all others.
+    fn configure(&mut self, finding: &str, config: &Config, name: &str, value: &str, why: &str) {
+        let setting = Setting::Irqbalance { path: config.path.clone(), name: name.to_owned() };
+        let old = Some(config.line(name).to_owned());
         let count = self.steps.len();
-        self.push("IRQBALANCE_FIGHT", setting, Some(config.line.clone()), line, why);
+        self.push(finding, setting, old, format!("{name}=\"{value}\""), why);
         if self.steps.len() > count {
             self.steps.rotate_right(1);
         }
+    }
+
+    /// The CPUs that irqbalance should not use, where it runs: else it would put other devices' interrupts on shards again.
+    /// `Err` says why its configuration cannot be changed.
+    fn banned_cpus(&self) -> Result<Option<(&'p Config, CpuSet)>, &'static str> {
+        let Some(irqbalance) = &self.snapshot.irqbalance else { return Ok(None) };
+        let config = irqbalance.config.as_ref().filter(|_| self.options.wants(Topic::Irqbalance));
+        let config =
+            config.ok_or("irqbalance would move it again, and the plan does not configure it")?;
+        if !config.line("IRQBALANCE_BANNED_CPUS").is_empty() {
+            return Err(
+                "IRQBALANCE_BANNED_CPUS is set, and the tool only writes IRQBALANCE_BANNED_CPULIST",
+            );
+        }
+        let old = words(config.line(BANNED_CPULIST)).and_then(|words| words.concat().parse().ok());
+        let old: CpuSet = old.ok_or("IRQBALANCE_BANNED_CPULIST is set to no list of CPUs")?;
+        // Without the list irqbalance leaves these alone by itself.
+        let quiet = self.snapshot.cpus.isolated.or(&self.snapshot.cpus.nohz_full);
+        let old = if old.is_empty() { quiet } else { old };
+        Ok(Some((config, old.or(&self.placement.shard_cpus()))))
     }
 
     fn interrupts(&mut self, nic: &Nic, remade: Option<u32>) {

@@ -16,15 +16,23 @@ pub struct Irqbalance {
     pub config: Option<Config>,
 }
 
-/// The line that sets irqbalance's arguments, in a file that its systemd unit reads.
+/// The file that irqbalance's systemd unit reads for its environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The file.
     pub path: String,
-    /// The variable.
+    /// The variable with its arguments.
     pub name: String,
-    /// The line that sets it now; empty where none does.
-    pub line: String,
+    /// What the file holds.
+    pub text: String,
+}
+
+impl Config {
+    /// The line that sets a variable now; empty where none does.
+    #[must_use]
+    pub fn line(&self, name: &str) -> &str {
+        setting_line(&self.text, name).unwrap_or_default()
+    }
 }
 
 /// The files of Debian and Red Hat, and the variables that their units hand to irqbalance.
@@ -64,8 +72,7 @@ impl Irqbalance {
             // Also a comment says which of the variables this version reads.
             let name = NAMES.iter().find(|name| text.contains(&format!("{name}=")));
             let name = (*name.unwrap_or(&NAMES[0])).to_owned();
-            let line = setting_line(&text, &name).unwrap_or_default().to_owned();
-            config.get_or_insert_with(|| Config { path: path.to_owned(), name, line });
+            config.get_or_insert_with(|| Config { path: path.to_owned(), name, text });
         }
         let has_systemd = reader.list_needed("/run/systemd/system").is_ok();
         let mut irqbalance =

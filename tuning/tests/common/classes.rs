@@ -350,6 +350,7 @@ pub fn disks_and_irqbalance() -> Archive {
     machine.archive.dirs.insert("/run/systemd/system".to_owned());
     let cmdline = "/usr/sbin/irqbalance\0--foreground\0".to_owned();
     machine.archive.first.files.insert("/proc/811/cmdline".to_owned(), cmdline);
+    machine.archive.first.files.insert("/proc/811/environ".to_owned(), "LANG=C\0".to_owned());
     machine.file("/etc/default/irqbalance", "# arguments\nIRQBALANCE_ARGS=\"--foreground\"\n# end");
     machine.archive
 }

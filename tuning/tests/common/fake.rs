@@ -376,6 +376,9 @@ impl Host for FakeHost {
         let line = text.lines().rev().find_map(|line| line.strip_prefix("IRQBALANCE_ARGS="));
         let words = line.unwrap_or_default().trim_matches('"').replace(' ', "\0");
         self.put("/proc/811/cmdline", format!("/usr/sbin/irqbalance\0{words}\0"));
+        let cpus = text.lines().rev().find(|line| line.starts_with("IRQBALANCE_BANNED_CPULIST="));
+        let cpus = cpus.map_or_else(String::new, |line| line.replace('"', "") + "\0");
+        self.put("/proc/811/environ", format!("LANG=C\0{cpus}"));
         Ok(())
     }
 
