@@ -86,6 +86,13 @@ impl<S: 'static> ClientConn<S> {
         }
         // Nobody is judged but by what has arrived until now.
         ready.readable |= ready.due;
+        #[cfg(feature = "canary")]
+        if ready.due
+            && is_planted(Bug::BlindClocks)
+            && let Some((proto, out)) = self.channel.state.borrow_mut().connection(self.token)
+        {
+            proto.handle_timeout(out, shared.now);
+        }
         let again = self.receive(shared, ready);
         let core = Rc::clone(&self.channel);
         let (more, failed) = {
@@ -217,6 +224,8 @@ impl<S: 'static> ClientConn<S> {
         state: &mut ChannelState,
         reason: CloseReason,
     ) -> (After, Option<Instant>) {
+        #[cfg(feature = "sim")]
+        shared.io.ending(&self.socket, reason);
         let server = &self.channel.address;
         let log = &shared.calls.local().log;
         if Topic::of_server(reason).is_some_and(|topic| log.admit(topic, shared.now)) {

@@ -5,6 +5,8 @@
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::io;
+#[cfg(feature = "sim")]
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// What another thread asks of a shard.
@@ -26,6 +28,9 @@ pub struct Doorbell {
     bell: OwnedFd,
     orders: flume::Sender<Order>,
     inbox: flume::Receiver<Order>,
+    /// Whether orders may wait: the simulator asks that at each of its steps.
+    #[cfg(feature = "sim")]
+    rung: AtomicBool,
 }
 
 impl Doorbell {
@@ -37,7 +42,13 @@ impl Doorbell {
     pub(crate) fn new() -> io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         let (orders, inbox) = flume::unbounded();
-        Ok(Self { bell, orders, inbox })
+        Ok(Self {
+            bell,
+            orders,
+            inbox,
+            #[cfg(feature = "sim")]
+            rung: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
@@ -46,6 +57,8 @@ impl Doorbell {
 
     /// Leaves an order and rings.
     pub(crate) fn ring(&self, order: Order) {
+        #[cfg(feature = "sim")]
+        self.rung.store(true, Ordering::Relaxed);
         // The receiver lives as long as the bell, so the queue is never closed.
         let _ = self.orders.send(order);
         // Any number but zero rings. A counter that is full has been rung enough.
@@ -60,11 +73,14 @@ impl Doorbell {
 
     #[cfg(feature = "sim")]
     pub(crate) fn has_orders(&self) -> bool {
-        !self.inbox.is_empty()
+        self.rung.load(Ordering::Relaxed)
     }
 
     /// Takes one order.
     pub(crate) fn take(&self) -> Option<Order> {
-        self.inbox.try_recv().ok()
+        let order = self.inbox.try_recv().ok();
+        #[cfg(feature = "sim")]
+        self.rung.store(!self.inbox.is_empty(), Ordering::Relaxed);
+        order
     }
 }

@@ -6,6 +6,8 @@
 
 use bytes::BytesMut;
 use corewire_codec::SendBuffer;
+#[cfg(feature = "sim")]
+use corewire_proto::CloseReason;
 use std::io;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -150,4 +152,8 @@ pub trait Io: 'static {
 
     /// Says that nothing more will be sent.
     fn shutdown_write(&mut self, socket: &Self::Socket);
+
+    /// A connection ends, and why: for a simulation, which judges that.
+    #[cfg(feature = "sim")]
+    fn ending(&self, _socket: &Self::Socket, _reason: CloseReason) {}
 }

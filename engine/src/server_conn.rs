@@ -9,6 +9,8 @@ mod strain;
 pub(crate) use self::strain::Standing;
 
 use corewire_codec::{RecvBuffer, RequestHead, Rule, SendBuffer, Status, request_flags};
+#[cfg(feature = "canary")]
+use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{CloseReason, ServerConfig, ServerConnection, ServerIdentity, ServerInput};
 use std::io;
 use std::rc::Rc;
@@ -128,6 +130,10 @@ impl<S: 'static> ServerConn<S> {
             // The client is judged below, by what has arrived until now.
             ready.readable = true;
             self.expire_calls(shared);
+            #[cfg(feature = "canary")]
+            if is_planted(Bug::BlindClocks) {
+                self.judge(shared, false);
+            }
         }
         // The drain's deadline may have ended the connection: then its handlers must not go on, and nothing
         // may follow the last go-away.
@@ -204,7 +210,8 @@ impl<S: 'static> ServerConn<S> {
     /// client is not judged by what it owes.
     #[cold]
     fn judge<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, unread: bool) {
-        if unread {
+        // While a large request waits for room, a pong or the next request may lie behind it.
+        if unread || self.waits_for_large() {
             self.proto.handle_unread();
         }
         // A socket takes nothing for a long while from which a slow reader takes something all the time.
@@ -352,7 +359,7 @@ impl<S: 'static> ServerConn<S> {
             let most = self.receive_bytes_max(shared, buffer);
             match shared.receive_up_to(&self.socket, buffer, ready, most) {
                 Received::Bytes => {
-                    self.skip(buffer);
+                    self.skip(buffer, shared.now);
                     times.received = shared.now;
                     // What came behind frames of this turn may have come just now.
                     if frames_left < budgets.frames_per_turn {
@@ -511,6 +518,8 @@ impl<S: 'static> ServerConn<S> {
         ready: &mut Ready,
         reason: CloseReason,
     ) -> (After, Option<Instant>) {
+        #[cfg(feature = "sim")]
+        shared.io.ending(&self.socket, reason);
         self.report(shared, reason);
         let told = reason == CloseReason::DrainDeadline && self.finish_calls(shared, ready);
         self.drop_calls(shared);

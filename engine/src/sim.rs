@@ -79,8 +79,6 @@ pub struct Census {
     pub streams: Vec<StreamCensus>,
     /// Received bytes that wait in the client's connection that has most of them.
     pub client_unread_max: usize,
-    /// Whether it takes clients that wait: not while the system lacks descriptors.
-    pub accepting: bool,
     /// Received bytes that wait in all connections.
     pub unread: usize,
 }
@@ -145,6 +143,12 @@ pub fn is_rung(doorbell: &Doorbell) -> bool {
 /// No shard is entered.
 pub fn channel(address: Address, config: ChannelConfig, jitter: u64) -> Result<Channel, NotSent> {
     Channel::with_jitter(address, config, jitter)
+}
+
+/// How many calls of a channel wait for a slot or for its connection.
+#[must_use]
+pub fn waiting_calls(channel: &Channel) -> usize {
+    channel.waiting_calls()
 }
 
 /// What a channel holds.
@@ -275,10 +279,22 @@ impl<I: Io> SimShard<I> {
         &self.counters
     }
 
+    /// Whether it takes clients that wait: not while the system lacks descriptors.
+    #[must_use]
+    pub fn is_accepting(&self) -> bool {
+        self.driver.is_accepting()
+    }
+
     /// What it holds.
     #[must_use]
     pub fn census(&self) -> Census {
         self.driver.census()
+    }
+
+    /// How much it holds: a census without its lists, for after each turn.
+    #[must_use]
+    pub fn tally(&self) -> Census {
+        self.driver.tally()
     }
 }
 

@@ -34,11 +34,15 @@ pub enum Bug {
     FullSocketTurns,
     /// A shard forgets who waits to be accepted when it looks at its busy connection, and when it goes to sleep.
     ForgottenAccept,
+    /// Time-outs are judged before the socket is read.
+    BlindClocks,
+    /// The time in which a shard was away counts against its peers.
+    CountedAbsence,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::GoAwayByOne,
         Self::EarlySlot,
         Self::LateDeadline,
@@ -52,6 +56,8 @@ impl Bug {
         Self::UnboundedUnsent,
         Self::FullSocketTurns,
         Self::ForgottenAccept,
+        Self::BlindClocks,
+        Self::CountedAbsence,
     ];
 }
 

@@ -131,6 +131,11 @@ impl Link {
         self.whole_by = None;
     }
 
+    /// Bytes came that are not looked at.
+    pub(crate) fn handle_alive(&mut self, now: Instant) {
+        self.heard = now;
+    }
+
     #[inline]
     pub(crate) fn handle_activity(&mut self, now: Instant) {
         self.active = now;
@@ -359,6 +364,10 @@ impl Link {
         let gap = now.saturating_duration_since(self.looked);
         self.looked = now;
         let glance = glance(timeouts);
+        #[cfg(feature = "canary")]
+        if crate::canary::is_planted(crate::canary::Bug::CountedAbsence) {
+            return;
+        }
         if gap <= 2 * glance {
             return;
         }

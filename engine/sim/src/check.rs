@@ -4,13 +4,13 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use corewire_codec::StatusCode;
-use corewire_engine::sim::{self, StreamCensus};
+use corewire_engine::sim::{self, Census, StreamCensus};
 use corewire_proto::StreamAccounts;
 
 use crate::core::Core;
 use crate::host::{Host, Kind};
 use crate::ledger::{Call, End, Ledger, State};
-use crate::message::CallKind;
+use crate::message::{CallKind, TOO_MUCH};
 use crate::net::Net;
 use crate::plan::MS;
 use crate::trace::{Note, Violated};
@@ -29,7 +29,7 @@ pub(crate) fn wake(ledger: &Ledger, work: u64) {
 }
 
 pub(crate) fn connections(host: &Host) -> usize {
-    host.shard.as_ref().map_or(0, |shard| shard.census().connections)
+    host.shard.as_ref().map_or(0, |shard| shard.tally().connections)
 }
 
 pub(crate) fn has_succeeded(ledger: &Ledger, id: u64) -> bool {
@@ -52,12 +52,11 @@ pub(crate) fn cascade(core: &Core, id: u64, call: &Call) {
 
 /// After a host's turn: handlers of connections that it let go of are gone, and what it holds is
 /// within its bounds.
-pub(crate) fn after_turn(world: &World, number: usize) {
+pub(crate) fn after_turn(world: &World, number: usize, census: &Census) {
     let host = &world.hosts[number];
-    let Some(shard) = &host.shard else { return };
     let core = &world.core;
     if !host.is_server() {
-        client_bounds(core, host);
+        client_bounds(core, host, census);
         return;
     }
     for id in std::mem::take(&mut host.accepted.borrow_mut().closed) {
@@ -68,12 +67,13 @@ pub(crate) fn after_turn(world: &World, number: usize) {
             });
         }
     }
-    let census = shard.census();
     let plan = &core.plan;
     let in_flight = plan.limits.in_flight.get() as usize;
     let frame = plan.limits.frame_bytes.get() as usize;
-    // One reply may go over the budget, and each call in flight may be told that it ended.
-    let unsent = plan.budgets.unsent_bytes_max + frame + 512 + in_flight * 128;
+    // One reply may go over the budget, and each call in flight may be told that it ended. A byte that changes
+    // in a client's hello may let it take the largest reply that a handler tries.
+    let reply = if plan.mutating { frame.max(TOO_MUCH) } else { frame };
+    let unsent = plan.budgets.unsent_bytes_max + reply + 512 + in_flight * 128;
     let one_way = usize::from(plan.one_way_pending_max);
     // The last message may overdraw the credit.
     let held = plan.limits.connection_credit.get() as usize + frame + 16;
@@ -99,12 +99,10 @@ pub(crate) fn after_turn(world: &World, number: usize) {
 }
 
 /// What a client holds is bounded, whatever its servers say and however little they take.
-fn client_bounds(core: &Core, host: &Host) {
-    let Some(shard) = &host.shard else { return };
+fn client_bounds(core: &Core, host: &Host, census: &Census) {
     let plan = &core.plan;
     let frame = plan.limits.frame_bytes.get() as usize;
     let calls = usize::try_from(plan.calls).unwrap_or(usize::MAX / 4);
-    let census = shard.census();
     let unread = 2 * (frame + 32) + 2 * plan.budgets.receive_bytes + 65_536;
     bounded(core, host.number, "receive memory", census.client_unread_max, unread);
     for channel in &host.channels {
@@ -133,28 +131,39 @@ fn bounded(core: &Core, host: usize, what: &str, value: usize, most: usize) {
     }
 }
 
-/// Nothing can happen before `next`: whatever should have happened by now is late.
-pub(crate) fn quiet(world: &mut World, next: u64) {
-    let core = Rc::clone(&world.core);
-    let now = core.now();
-    let calls = world.ledger.calls.borrow();
-    for (id, call) in world.ledger.open.borrow().iter().filter_map(|id| Some((id, calls.get(id)?)))
-    {
-        let late = call.deadline.is_some_and(|deadline| deadline <= now);
-        if late && call.attended {
+/// Whether a call that is open should have ended by now.
+fn deadlines(core: &Core, ledger: &Ledger) {
+    let (calls, now) = (ledger.calls.borrow(), core.now());
+    let mut first = u64::MAX;
+    for (id, call) in ledger.open.borrow().iter().filter_map(|id| Some((id, calls.get(id)?))) {
+        let Some(deadline) = call.deadline else { continue };
+        first = first.min(deadline);
+        if deadline <= now && call.attended {
             core.violated(Violated::Deadline, || {
                 format!("call {id} outlives its deadline: {call:?}")
             });
         }
     }
-    drop(calls);
+    ledger.no_deadline_before.set(first);
+}
+
+/// Nothing can happen before `next`: whatever should have happened by now is late.
+pub(crate) fn quiet(world: &mut World, next: u64) {
+    let core = Rc::clone(&world.core);
+    let now = core.now();
+    if world.ledger.no_deadline_before.get() <= now {
+        deadlines(&core, &world.ledger);
+    }
     for host in &world.hosts {
         for (number, channel) in host.channels.iter().enumerate() {
+            if sim::waiting_calls(channel) == 0 {
+                continue;
+            }
             let census = sim::channel_census(channel);
             // Large requests wait for the hello, which says whether they may be sent; and all wait while too
             // much is unsent.
             let may_write = census.ready && census.unsent <= core.plan.channel.unsent_max;
-            if may_write && census.waiting > 0 && census.free_slots > 0 {
+            if may_write && census.free_slots > 0 {
                 core.violated(Violated::LostWake, || {
                     format!("calls wait on channel {number} of host {} while slots are free: {census:?}", host.number)
                 });
@@ -162,33 +171,33 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
         }
     }
     for host in &world.hosts {
-        let takes = host.shard.as_ref().is_some_and(|shard| shard.census().accepting);
+        let takes = host.shard.as_ref().is_some_and(|shard| shard.is_accepting());
         if takes && world.net.is_waited_for(host.set) {
             core.violated(Violated::LostWake, || {
                 format!("clients wait to be accepted by host {}, which sleeps", host.number)
             });
         }
     }
-    let paused: Vec<u64> = (world.hosts.iter())
-        .filter_map(|host| host.shard.as_ref())
-        .flat_map(|shard| shard.census().paused)
-        .collect();
+    let is_paused = |connection| {
+        let mut shards = world.hosts.iter().filter_map(|host| host.shard.as_ref());
+        shards.any(|shard| shard.census().paused.contains(&connection))
+    };
+    let calls = world.ledger.calls.borrow();
     for (number, work) in world.ledger.works.borrow().iter() {
-        if let Some((id, call)) =
-            work.call.and_then(|id| Some((id, world.ledger.calls.borrow().get(&id)?.clone())))
-        {
-            cascade(&core, id, &call);
+        if let Some((id, call)) = work.call.and_then(|id| Some((id, calls.get(&id)?))) {
+            cascade(&core, id, call);
         }
         if work.deadline.is_some_and(|deadline| deadline <= now) {
             core.violated(Violated::Deadline, || format!("handler {number} outlives its deadline"));
         }
         let slept = work.sleeps_until.is_some_and(|until| until <= now);
-        if (work.woken || slept) && !paused.contains(&work.connection) {
+        if (work.woken || slept) && !is_paused(work.connection) {
             core.violated(Violated::LostWake, || {
                 format!("handler {number} was woken and is not polled: {work:?}")
             });
         }
     }
+    drop(calls);
     if next > now + MS
         && world.nudges_left > 0
         && core.dice.chance(30_000)
@@ -359,13 +368,13 @@ pub(crate) fn unfinished(world: &World, phase: &str) -> String {
             host.number,
             census.connections,
             host.draining,
-            host.shard.as_ref().is_some_and(sim::SimShard::is_drained),
+            host.shard.as_ref().is_some_and(|shard| shard.is_drained()),
         ))
     });
     let hosts: String = hosts.collect();
     format!(
         "the phase '{phase}' does not end: {} calls are open{}{hosts}",
-        world.ledger.open(true),
+        world.ledger.open.borrow().len(),
         world.open_calls()
     )
 }

@@ -13,7 +13,7 @@ use crate::core::{Core, Event};
 use crate::host::{Host, Kind};
 use crate::judge::{ended, given_up};
 use crate::ledger::{Call, Ledger, State};
-use crate::message::{Ask, BEHAVIOURS, Behaviour, CallKind};
+use crate::message::{Ask, BEHAVIOURS, Behaviour, CallKind, TOO_MUCH};
 use crate::plan::{MS, SECOND};
 use crate::script::Script;
 use crate::stream_call::stream_call;
@@ -91,7 +91,7 @@ fn wish(core: &Core, id: u64, unreliable: bool) -> Wish {
     let large = dice.chance(habits.large);
     let bytes = |most| if large { dice.spread(1, most) } else { dice.between(0, 64) };
     let reply_bytes = match behaviour {
-        Behaviour::TooMuch => 70_000,
+        Behaviour::TooMuch => TOO_MUCH as u64,
         _ => bytes(60_000),
     };
     let unsendable = dice
@@ -177,13 +177,16 @@ pub(crate) fn begin(
     }
     let (core, ledger) = (Rc::clone(core), Rc::clone(ledger));
     let number = host.number;
+    let over = Over { id, ledger: Rc::clone(&ledger) };
     let task = corewire_engine::spawn(async move {
+        let _over = over;
         // The first poll: from here the caller's time runs.
         core.note(Note::Began { call: id, host: number });
         if let (Some(timeout), Some(call)) = (wish.timeout, ledger.calls.borrow_mut().get_mut(&id))
         {
             let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
             call.deadline = Some(core.now().saturating_add(timeout));
+            ledger.note_deadline(call.deadline);
         }
         let mut head = RequestHead::new(0, MethodId(1));
         let encode = |body: &mut FrameWriter<'_>| encode(&core, &ledger, &channel, &wish, body);
@@ -268,12 +271,28 @@ fn encode(
     Ok(())
 }
 
+/// Says that a task is over, however it ended.
+struct Over {
+    id: u64,
+    ledger: Rc<Ledger>,
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.ledger.over.borrow_mut().push(self.id);
+    }
+}
+
 /// Looks which tasks are over. One that is over without an outcome has panicked, which is judged to be
 /// the call's.
 pub(crate) fn reap(host: &mut Host, core: &Core, ledger: &Ledger) {
-    let over: Vec<u64> =
-        host.tasks.iter().filter(|(_, task)| task.is_finished()).map(|(id, _)| *id).collect();
+    let mut over = ledger.over.take();
+    over.sort_unstable();
     for id in over {
+        // One that was given up is not there any more.
+        if host.tasks.get(&id).is_none_or(|task| !task.is_finished()) {
+            continue;
+        }
         host.tasks.remove(&id);
         ledger.wakers.borrow_mut().remove(&id);
         let open = ledger.calls.borrow().get(&id).is_some_and(|call| call.state == State::Open);

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::client::Wish;
+use crate::patience::Absences;
 use crate::plan::{Plan, SECOND};
 use crate::trace::{Note, Trace, Violated};
 
@@ -212,6 +213,8 @@ pub(crate) struct Core {
     pub(crate) over: Cell<bool>,
     /// When the first server began to drain.
     pub(crate) drained_since: Cell<Option<u64>>,
+    /// When hosts did not run though they would have.
+    pub(crate) absences: RefCell<Absences>,
     /// Bytes that each host's sockets have taken.
     sent: RefCell<Vec<u64>>,
 }
@@ -238,6 +241,7 @@ impl Core {
             disturbed: Cell::new(false),
             over: Cell::new(false),
             drained_since: Cell::new(None),
+            absences: RefCell::default(),
             sent: RefCell::default(),
         })
     }

@@ -43,12 +43,14 @@ pub(crate) struct Host {
     pub(crate) number: usize,
     pub(crate) kind: Kind,
     /// `None` between a server's lives.
-    pub(crate) shard: Option<SimShard<SimIo>>,
+    pub(crate) shard: Option<Box<SimShard<SimIo>>>,
     pub(crate) doorbell: Arc<Doorbell>,
     pub(crate) set: usize,
     pub(crate) accepted: Rc<RefCell<Accepted>>,
     /// It does nothing before this time.
     pub(crate) busy_until: u64,
+    /// When it must turn even if nothing happens, in ns: as its shard said after its last turn.
+    pub(crate) timer: Option<u64>,
     /// Its last turn left work.
     pub(crate) again: bool,
     /// Turns in a row that said they worked while nothing moved.
@@ -83,6 +85,7 @@ impl Host {
             set: 0,
             accepted: Rc::default(),
             busy_until: 0,
+            timer: None,
             again: true,
             idle_turns: 0,
             moved: (0, 0),
@@ -137,11 +140,12 @@ impl Host {
         };
         let service: Rc<dyn Dispatch> = Rc::new(service);
         match SimShard::new(io, config, Arc::clone(&self.doorbell), listeners, service) {
-            Ok(shard) => self.shard = Some(shard),
+            Ok(shard) => self.shard = Some(Box::new(shard)),
             Err(error) => core.violated(Violated::Panic, || format!("no shard: {error}")),
         }
         self.draining = false;
         self.again = true;
+        self.note_timer(core);
         core.note(Note::Started { host: self.number, life: self.lives });
     }
 
@@ -149,12 +153,23 @@ impl Host {
         matches!(self.kind, Kind::Server { .. })
     }
 
-    /// Runs `body` as code of the host's shard, which is put aside meanwhile.
+    /// Runs `body` as code of the host's shard, which is put aside meanwhile. A turn, or a look at its timer,
+    /// must follow.
     pub(crate) fn enter(&mut self, core: &Core, body: impl FnOnce(&mut Self)) {
         if let Some(shard) = self.shard.take() {
             shard.enter(core.clock.instant(), || body(self));
             self.shard = Some(shard);
         }
+    }
+
+    /// Asks the shard for its next timer. Only code of the shard moves it.
+    pub(crate) fn note_timer(&mut self, core: &Core) {
+        self.timer = self.asked_timer(core);
+    }
+
+    fn asked_timer(&self, core: &Core) -> Option<u64> {
+        let timer = self.shard.as_ref()?.next_timer()?;
+        Some(core.clock.of(timer))
     }
 
     /// Makes the channel with this number of a client host, in place of the one that is there; to be
@@ -176,13 +191,13 @@ impl Host {
     /// Whether it would do something if it ran now.
     pub(crate) fn has_work(&self, core: &Core, net: &Net) -> bool {
         let Some(shard) = &self.shard else { return false };
-        let due = |at| core.clock.of(at) <= core.now();
+        debug_assert_eq!(self.timer, self.asked_timer(core), "nothing else moves it");
         self.again
             || !self.actions.is_empty()
             || shard.has_news()
             || sim::is_rung(&self.doorbell)
             || net.has_news(self.set)
-            || shard.next_timer().is_some_and(due)
+            || self.timer.is_some_and(|at| at <= core.now())
     }
 }
 

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use corewire_codec::SendBuffer;
 use corewire_engine::io::{Io, Readiness, Token};
-use corewire_engine::{Address, Doorbell, Peer};
+use corewire_engine::{Address, CloseReason, Doorbell, Peer};
 
 use crate::core::Core;
 use crate::net::Net;
+use crate::patience;
 use crate::trace::{Note, Violated};
 
 /// Numbers of the system's errors that make a shard pause its accepting.
@@ -176,5 +177,10 @@ impl Io for SimIo {
 
     fn shutdown_write(&mut self, socket: &SimSocket) {
         self.net.shutdown_write(socket.wire, socket.side);
+    }
+
+    fn ending(&self, socket: &SimSocket, reason: CloseReason) {
+        let seen = self.net.seen(socket.wire, socket.side);
+        patience::judge(&self.core, self.host, socket.wire, &seen, reason);
     }
 }

@@ -144,7 +144,8 @@ fn judge_reason(core: &Core, id: u64, reason: CloseReason) {
     }
 }
 
-/// Both sides are well behaved; only the time may be held against them.
+/// Both sides are well behaved; only the time may be held against them, and whether it was is judged where
+/// that was done (`patience.rs`).
 fn judge_rule(core: &Core, id: u64, rule: Option<Rule>) {
     let slow = [
         Rule::HelloTimeout,

@@ -1,6 +1,6 @@
 //! What is known of every call and every handler, and what may not be.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
@@ -178,6 +178,10 @@ pub(crate) struct Ledger {
     pub(crate) hops_made: RefCell<u64>,
     /// One-way calls that servers counted as dropped, of shards that are over.
     pub(crate) one_way_dropped: RefCell<u64>,
+    /// Clients' tasks that are over, and not yet looked after.
+    pub(crate) over: RefCell<Vec<u64>>,
+    /// No call that somebody waits for has a deadline before this time, in ns.
+    pub(crate) no_deadline_before: Cell<u64>,
     /// What moves forward: used to see whether anything did.
     pub(crate) steps: RefCell<u64>,
 }
@@ -187,18 +191,25 @@ impl Ledger {
         *self.steps.borrow_mut() += 1;
     }
 
+    /// A call that is open has this deadline.
+    pub(crate) fn note_deadline(&self, deadline: Option<u64>) {
+        let first = self.no_deadline_before.get().min(deadline.unwrap_or(u64::MAX));
+        self.no_deadline_before.set(first);
+    }
+
     /// A call begins.
     pub(crate) fn begin(&self, id: u64, call: Call) {
+        self.note_deadline(call.deadline);
         self.open.borrow_mut().insert(id);
         self.calls.borrow_mut().insert(id, call);
     }
 
-    /// How many calls have a caller that waits and must come to an end; those that are stalled on purpose
+    /// Whether a call has a caller that waits and must come to an end; those that are stalled on purpose
     /// only if asked for.
-    pub(crate) fn open(&self, held: bool) -> usize {
+    pub(crate) fn is_open(&self, held: bool) -> bool {
         let (calls, open) = (self.calls.borrow(), self.open.borrow());
-        let must_end = |call: &&Call| !call.unheard && (held || !call.held);
-        open.iter().filter_map(|id| calls.get(id)).filter(must_end).count()
+        let must_end = |call: &Call| !call.unheard && (held || !call.held);
+        open.iter().filter_map(|id| calls.get(id)).any(must_end)
     }
 
     /// One-way calls that were written into connections, and handlers of such calls that began.

@@ -32,6 +32,7 @@ mod lane;
 mod ledger;
 mod message;
 mod net;
+mod patience;
 mod plan;
 mod script;
 mod serve;
@@ -46,6 +47,7 @@ use std::rc::Rc;
 
 use crate::core::Core;
 use crate::ledger::State;
+use crate::plan::Plan;
 use crate::trace::Trace;
 use crate::world::World;
 
@@ -69,8 +71,15 @@ pub struct Report {
     pub last: Vec<String>,
     /// How many calls ended how.
     pub ends: BTreeMap<String, u64>,
+    plan: Plan,
+}
+
+impl Report {
     /// What the seed was about, for people.
-    pub plan: String,
+    #[must_use]
+    pub fn plan(&self) -> String {
+        format!("{:#?}", self.plan)
+    }
 }
 
 /// Runs one seed; `print` gets each line of its trace.
@@ -114,7 +123,7 @@ fn run_core(seed: u64, core: Rc<Core>) -> Report {
         notes: core.trace.notes(),
         ns: core.now(),
         ends,
-        plan: format!("{:#?}", core.plan),
+        plan: core.plan.clone(),
     }
 }
 

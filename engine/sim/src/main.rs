@@ -100,7 +100,7 @@ fn canary(options: &Options) -> ExitCode {
 
 /// Says what one run was about, and what it came to.
 fn tell(report: &Report) -> ExitCode {
-    say(&report.plan);
+    say(&report.plan());
     say(&format!(
         "seed {}: {} events, {} ms of virtual time, trace hash {:016x}",
         report.seed,

@@ -4,6 +4,9 @@ use corewire_engine::StreamKind;
 
 use crate::script::{SCRIPT_BYTES, Script};
 
+/// The bytes of an answer that is more than a caller accepts.
+pub(crate) const TOO_MUCH: usize = 70_000;
+
 /// What kind of call it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum CallKind {

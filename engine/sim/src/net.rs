@@ -5,6 +5,7 @@
 //! is told after a send that met a full socket. Everything else is drawn: how the bytes are cut, how
 //! late they are, when nobody is told that the other side is gone.
 
+mod frames;
 mod state;
 
 use std::cell::RefCell;
@@ -16,6 +17,7 @@ use corewire_codec::SendBuffer;
 use corewire_engine::io::{Readiness, Token};
 
 use crate::core::{Core, Event, Tamper};
+use crate::patience::Seen;
 use crate::plan::{MS, SECOND};
 use crate::trace::Note;
 use state::{End, Listening, Phase, Ready, State, Tail, Wire, ends};
@@ -149,13 +151,19 @@ impl Net {
     }
 
     pub(crate) fn connected(&self, wire: usize, side: usize) -> io::Result<()> {
-        let error = self.state.borrow_mut().wires[wire].ends[side].error.take();
+        let end = &mut self.state.borrow_mut().wires[wire].ends[side];
+        // It is asked at the connection's end, too.
+        if end.begun == 0 {
+            end.begun = self.core.now();
+        }
+        let error = end.error.take();
         error.map_or(Ok(()), |kind| Err(kind.into()))
     }
 
     pub(crate) fn watch(&self, wire: usize, side: usize, set: usize, token: Token) {
         let state = &mut *self.state.borrow_mut();
-        state.wires[wire].ends[side].watched = Some((set, token));
+        let end = &mut state.wires[wire].ends[side];
+        (end.watched, end.begun) = (Some((set, token)), self.core.now());
         state.tell(wire, side);
     }
 
@@ -216,7 +224,14 @@ impl Net {
         let end = &mut state.wires[wire].ends[side];
         let bytes = end.inbox.len().min(room);
         if bytes > 0 {
-            into.extend(end.inbox.drain(..bytes));
+            let (front, back) = end.inbox.as_slices();
+            let first = bytes.min(front.len());
+            into.extend_from_slice(&front[..first]);
+            into.extend_from_slice(&back[..bytes - first]);
+            let now = self.core.now();
+            end.frames.take(&front[..first], now);
+            end.frames.take(&back[..bytes - first], now);
+            end.inbox.drain(..bytes);
             state.moved += bytes as u64;
             if !silent {
                 self.core.after(latency, Event::Ack { wire, side: 1 - side, bytes });
@@ -267,6 +282,7 @@ impl Net {
             left -= part;
         }
         far.unacked += count;
+        near.moved = core.now();
         state.moved += count as u64;
         core.note(Note::Sent { wire, side, bytes: count });
         state.schedule(core, wire, 1 - side, latency);
@@ -281,6 +297,22 @@ impl Net {
     /// Bytes that the other end has not heard to be taken.
     pub(crate) fn unacknowledged(&self, wire: usize, side: usize) -> usize {
         self.state.borrow().wires[wire].ends[1 - side].unacked
+    }
+
+    /// What is known of this end, to judge its owner by.
+    pub(crate) fn seen(&self, wire: usize, side: usize) -> Seen {
+        let state = self.state.borrow();
+        let line = &state.wires[wire];
+        let end = &line.ends[side];
+        Seen {
+            unread: end.inbox.len(),
+            connected: line.phase == Phase::Open,
+            begun: end.begun,
+            arrived: end.arrived,
+            moved: end.moved,
+            frames: end.frames.whole(),
+            partial_since: end.frames.partial_since(),
+        }
     }
 
     pub(crate) fn shutdown_write(&self, wire: usize, side: usize) {
@@ -397,6 +429,7 @@ impl Net {
         }
         let [near, far] = ends(&mut state.wires[wire], side);
         far.unacked = far.unacked.saturating_sub(bytes);
+        near.moved = self.core.now();
         if near.blocked {
             near.blocked = false;
             state.tell(wire, side);

@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
+
+use corewire_engine::CloseReason;
 
 use crate::core::Event;
 use crate::ledger::End;
@@ -27,6 +29,8 @@ pub(crate) enum Note {
     Blocked { wire: usize, side: usize },
     /// An end was closed; whether unread bytes made that a reset.
     Closed { wire: usize, side: usize, reset: bool },
+    /// A connection ended because its time was over.
+    Judged { host: usize, wire: usize, reason: CloseReason },
     /// One direction was ended by its sender.
     Finished { wire: usize, side: usize },
     /// A connection was taken, as the server's with this id.
@@ -100,6 +104,8 @@ pub enum Violated {
     LostWake,
     /// A well-behaved peer is never blamed.
     Blame,
+    /// Whoever ends a connection for a time-out has read what arrived, and was there for all that time.
+    Patience,
     /// Buffers, queues and heaps stay within their bounds.
     Memory,
     /// When faults have stopped, everything ends within a bounded time.
@@ -131,6 +137,9 @@ impl fmt::Display for Violated {
             Self::Orphan => "orphan: a connection's handlers must go with it",
             Self::LostWake => "lost wake: what can go on must be woken",
             Self::Blame => "blame: a well-behaved peer must not be blamed",
+            Self::Patience => {
+                "patience: a time-out must count our time only, and follow a look at what came"
+            }
             Self::Memory => "memory: buffers, queues and heaps must stay within their bounds",
             Self::Unfinished => "unfinished: without faults everything must end in bounded time",
             Self::Recovery => "recovery: without faults calls must succeed again",
@@ -152,9 +161,49 @@ pub struct Violation {
     pub at: u64,
 }
 
+/// A hash that costs little, for it is over everything that happens. Nobody chooses what happens so that two
+/// runs look the same.
+#[derive(Debug)]
+struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+
+    fn write_u8(&mut self, value: u8) {
+        self.write_u64(value.into());
+    }
+
+    fn write_u16(&mut self, value: u16) {
+        self.write_u64(value.into());
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(value.into());
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        // Two states that differ still differ when both have taken the same value.
+        self.0 = (self.0.rotate_left(23) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+
+    fn write_isize(&mut self, value: isize) {
+        self.write_usize(value.cast_unsigned());
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+}
+
 #[derive(Debug)]
 struct State {
-    hash: DefaultHasher,
+    hash: Mixer,
     last: VecDeque<(u64, Note)>,
     notes: u64,
     violation: Option<Violation>,
@@ -169,7 +218,7 @@ pub(crate) struct Trace(RefCell<State>);
 impl Trace {
     pub(crate) fn new(print: Option<fn(&str)>) -> Self {
         Self(RefCell::new(State {
-            hash: DefaultHasher::new(),
+            hash: Mixer(1),
             last: VecDeque::with_capacity(KEPT),
             notes: 0,
             violation: None,

@@ -3,8 +3,6 @@
 use std::rc::Rc;
 use std::task::Waker;
 
-use corewire_engine::sim;
-
 use crate::check;
 use crate::client;
 use crate::core::{Core, Event};
@@ -24,6 +22,15 @@ const IDLE_TURNS_MAX: u32 = 64;
 
 /// Ids of the calls that are made when the trouble is over begin here.
 const PROBE_IDS: u64 = 1 << 32;
+
+/// Which hosts would do something if they ran.
+#[derive(Clone, Copy, Debug)]
+struct Work {
+    /// Those that may now, a bit each.
+    ready: u64,
+    /// When the first of the others may.
+    next_busy: Option<u64>,
+}
 
 pub(crate) struct World {
     pub(crate) core: Rc<Core>,
@@ -79,6 +86,7 @@ impl World {
                         host.make_channel_to(&core, plan.channels + impostor, to);
                     }
                 });
+                host.note_timer(&core);
             }
             self.hosts.push(host);
         }
@@ -125,7 +133,7 @@ impl World {
         self.probe();
         self.phase("rest", settle, Self::is_settled);
         self.release();
-        self.phase("held", settle, |world| world.ledger.open(true) == 0);
+        self.phase("held", settle, |world| !world.ledger.is_open(true));
         self.phase("balance", settle, |world| check::amiss(world).is_none());
         check::channels_are_empty(self);
         for host in self.hosts.iter_mut().filter(|host| !host.is_server()) {
@@ -151,7 +159,7 @@ impl World {
         let up = |host: &Host| host.shard.is_some() && !host.draining && host.actions.is_empty();
         // A burst of calls may begin a little behind the end of the trouble.
         let all_begun = self.core.now() > self.core.plan.span + 2 * MS;
-        all_begun && self.ledger.open(false) == 0 && self.hosts.iter().all(up)
+        all_begun && !self.ledger.is_open(false) && self.hosts.iter().all(up)
     }
 
     /// Streams that were stalled on purpose may go on.
@@ -188,7 +196,7 @@ impl World {
                     let id = PROBE_IDS + self.probes;
                     self.hosts[host].actions.push_back(Action::Probe(id, channel));
                     self.phase("probe", settle, |world| {
-                        world.ledger.open(false) == 0 && world.hosts[host].actions.is_empty()
+                        !world.ledger.is_open(false) && world.hosts[host].actions.is_empty()
                     });
                     succeeded = check::has_succeeded(&self.ledger, id);
                     if succeeded {
@@ -234,35 +242,47 @@ impl World {
     fn step(&mut self, until: u64) {
         let core = Rc::clone(&self.core);
         let now = core.now();
-        let ready: Vec<usize> = (0..self.hosts.len())
-            .filter(|&host| self.hosts[host].busy_until <= now)
-            .filter(|&host| self.hosts[host].has_work(&core, &self.net))
-            .collect();
+        let Work { ready, next_busy } = self.work(now);
         let due = core.agenda.next().is_some_and(|at| at <= now);
         self.steps_at_once += 1;
         if self.steps_at_once > STEPS_AT_ONCE_MAX {
             core.violated(Violated::Livelock, || "time does not pass any more".to_owned());
-        } else if due && (ready.is_empty() || core.dice.chance(500_000)) {
+        } else if due && (ready == 0 || core.dice.chance(500_000)) {
             if let Some(event) = core.agenda.pop_due(now) {
                 core.note(Note::Event(event));
                 self.handle(event);
             }
-        } else if !ready.is_empty() {
-            let at = if core.plan.shuffle { core.dice.below(ready.len()) } else { 0 };
-            self.run_host(ready[at]);
+        } else if ready != 0 {
+            let count = ready.count_ones() as usize;
+            let at = if core.plan.shuffle { core.dice.below(count) } else { 0 };
+            // The lowest bits go until the one that was drawn is the lowest.
+            let drawn = (0..at).fold(ready, |ready, _| ready & (ready - 1));
+            self.run_host(drawn.trailing_zeros() as usize);
         } else {
-            self.pass_time(until);
+            self.pass_time(until, next_busy);
         }
     }
 
-    fn pass_time(&mut self, until: u64) {
+    /// Who would do something.
+    fn work(&self, now: u64) -> Work {
+        let mut work = Work { ready: 0, next_busy: None };
+        for (number, host) in self.hosts.iter().enumerate() {
+            if !host.has_work(&self.core, &self.net) {
+                continue;
+            }
+            if host.busy_until <= now {
+                work.ready |= 1 << number;
+            } else {
+                let sooner = work.next_busy.unwrap_or(u64::MAX).min(host.busy_until);
+                work.next_busy = Some(sooner);
+            }
+        }
+        work
+    }
+
+    fn pass_time(&mut self, until: u64, next_busy: Option<u64>) {
         let core = Rc::clone(&self.core);
-        let busy = |host: &Host| host.has_work(&core, &self.net).then_some(host.busy_until);
-        let next_busy = self.hosts.iter().filter_map(busy).min();
-        let timers = self.hosts.iter().filter_map(|host| {
-            let timer = host.shard.as_ref()?.next_timer()?;
-            Some(core.clock.of(timer).max(host.busy_until))
-        });
+        let timers = self.hosts.iter().filter_map(|host| Some(host.timer?.max(host.busy_until)));
         let next = [timers.min(), next_busy, core.agenda.next(), Some(until)];
         let next = next.into_iter().flatten().min().unwrap_or(until);
         if next_busy.is_none() {
@@ -300,8 +320,17 @@ impl World {
             Event::Restart { host } => self.hosts[host].start(&core, &self.net, &self.ledger),
             Event::Trouble => self.net.trouble(),
             Event::Tamper { wire, to, how } => self.net.tamper(wire, to, how),
-            Event::Freeze { host, ns } => self.hosts[host].busy_until = core.now() + ns,
-            Event::Jump { ns } => core.clock.advance_to(core.now() + ns),
+            Event::Freeze { host, ns } => {
+                let until = self.hosts[host].busy_until.max(core.now() + ns);
+                self.hosts[host].busy_until = until;
+                core.absences.borrow_mut().begin(host, core.now(), until);
+            }
+            Event::Jump { ns } => {
+                for host in 0..self.hosts.len() {
+                    core.absences.borrow_mut().begin(host, core.now(), core.now() + ns);
+                }
+                core.clock.advance_to(core.now() + ns);
+            }
             Event::Hostile { peer } => self.hostile[peer].act(peer, &core, &self.net),
             Event::Impostor { peer } => self.impostors[peer].act(peer, &core, &self.net),
             Event::Renew { host, channel } => {
@@ -312,6 +341,7 @@ impl World {
                 // Whoever was frozen goes on.
                 for host in &mut self.hosts {
                     host.busy_until = host.busy_until.min(core.now());
+                    core.absences.borrow_mut().end(host.number, core.now());
                 }
                 self.net.heal();
             }
@@ -337,6 +367,10 @@ impl World {
         let core = Rc::clone(&self.core);
         let ledger = Rc::clone(&self.ledger);
         let host = &mut self.hosts[number];
+        if host.actions.is_empty() {
+            self.turn(number);
+            return;
+        }
         host.enter(&core, |host| {
             while let Some(action) = host.actions.pop_front() {
                 act(host, &core, &ledger, action);
@@ -349,6 +383,10 @@ impl World {
         let core = Rc::clone(&self.core);
         let host = &mut self.hosts[number];
         let Some(shard) = &mut host.shard else { return };
+        if host.busy_until > core.now() {
+            // It was called before its time.
+            core.absences.borrow_mut().end(number, core.now());
+        }
         let spins = core.dice.chance(core.plan.spin);
         let worked = match shard.step(core.clock.instant(), spins) {
             Ok(worked) => worked,
@@ -360,32 +398,35 @@ impl World {
         core.note(Note::Turn { host: number, worked });
         host.again = worked;
         client::reap(host, &core, &self.ledger);
+        host.note_timer(&core);
         let (least, most) = core.plan.turn;
         host.busy_until = core.now() + core.dice.between(least, most);
         if core.fault(core.plan.rates.freeze) {
             host.busy_until += core.dice.spread(MS, 10 * SECOND);
+            core.absences.borrow_mut().begin(number, core.now(), host.busy_until);
         }
         // A turn may be spent on frames that came earlier, and of which nothing comes.
-        let unread = host.shard.as_ref().map_or(0, |shard| shard.census().unread);
-        let moved = (self.net.moved() + *self.ledger.steps.borrow(), unread);
+        let tally = host.shard.as_ref().map(|shard| shard.tally()).unwrap_or_default();
+        let moved = (self.net.moved() + *self.ledger.steps.borrow(), tally.unread);
         host.idle_turns = if worked && moved == host.moved { host.idle_turns + 1 } else { 0 };
         host.moved = moved;
         if host.idle_turns > IDLE_TURNS_MAX {
             core.violated(Violated::Livelock, || format!("host {number} turns without end"));
         }
-        check::after_turn(self, number);
+        check::after_turn(self, number, &tally);
         self.end_if_drained(number);
     }
 
     fn end_if_drained(&mut self, number: usize) {
         let core = Rc::clone(&self.core);
         let host = &mut self.hosts[number];
-        if !host.draining || !host.shard.as_ref().is_some_and(sim::SimShard::is_drained) {
+        if !host.draining || !host.shard.as_ref().is_some_and(|shard| shard.is_drained()) {
             return;
         }
         core.note(Note::Drained { host: number });
         check::drained(host, &core, &self.net, &self.ledger);
         if let Some(shard) = host.shard.take() {
+            host.timer = None;
             *self.ledger.one_way_dropped.borrow_mut() += shard.counters().one_way_dropped.value();
         }
         host.draining = false;

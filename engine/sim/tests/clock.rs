@@ -49,22 +49,50 @@ fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-#[test]
-fn only_the_far_side_of_the_seam_asks_the_system_for_the_time() {
+/// The product's source files, with their names below the engine's folder. The part with a file's own tests
+/// does not run in a simulation.
+fn products() -> Vec<(String, String)> {
     let engine = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the engine's folder");
     let mut files = Vec::new();
     for folder in ["src", "proto/src", "sim/src"] {
         sources(&engine.join(folder), &mut files);
     }
+    let name = |file: &Path| {
+        file.strip_prefix(engine).expect("it is inside").to_string_lossy().into_owned()
+    };
+    let named = files.iter().map(|file| (name(file), file));
+    named
+        .filter(|(name, _)| {
+            !name.contains("/tests/")
+                && !name.ends_with("tests.rs")
+                && !name.ends_with("fuzzing.rs")
+        })
+        .map(|(name, file)| {
+            let text = fs::read_to_string(file).expect("a source file");
+            let product = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or("").to_owned();
+            (name, product)
+        })
+        .collect()
+}
+
+/// Nothing that is simulated keeps a table whose order is chance: a seed would not be the same run again.
+#[test]
+fn no_table_that_is_simulated_has_an_order_of_chance() {
+    let hosts_no_shard = ["src/tokio_driver", "src/client_thread", "src/blocking", "src/shared"];
     let mut found = 0;
-    for file in files {
-        let name = file.strip_prefix(engine).expect("it is inside").to_string_lossy().into_owned();
-        if name.contains("/tests/") || name.ends_with("tests.rs") || name.ends_with("fuzzing.rs") {
-            continue;
-        }
-        let text = fs::read_to_string(&file).expect("a source file");
-        // The part with a file's own tests does not run in a simulation.
-        let product = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or("");
+    for (name, product) in products() {
+        let hashes = product.contains("HashMap") || product.contains("HashSet");
+        let may = hosts_no_shard.iter().any(|folder| name.starts_with(folder));
+        assert!(may || !hashes, "{name} has a HashMap or HashSet; take a BTreeMap or BTreeSet");
+        found += usize::from(hashes);
+    }
+    assert!(found > 0, "the search finds what is there");
+}
+
+#[test]
+fn only_the_far_side_of_the_seam_asks_the_system_for_the_time() {
+    let mut found = 0;
+    for (name, product) in products() {
         let count = ["Instant::now", "SystemTime::now", "RandomState::new"]
             .iter()
             .map(|name| product.matches(&format!("{name}()")).count())

@@ -4,6 +4,10 @@ use super::{Channel, Link};
 use crate::sim::{ChannelCensus, StreamCensus};
 
 impl Channel {
+    pub(crate) fn waiting_calls(&self) -> usize {
+        self.core().state.borrow().waiting.len()
+    }
+
     pub(crate) fn census(&self) -> ChannelCensus {
         let state = self.core().state.borrow();
         let (up, in_flight, slots, held, streams) = match &state.link {

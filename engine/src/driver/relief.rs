@@ -1,7 +1,7 @@
 //! What a shard does when its memory is short: it looks who keeps most of it, and cuts those off that give
 //! nothing back. And what it does when it is not: it lets go of buffers that nobody needs any more.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,10 @@ const BUFFERS_FOR: Duration = Duration::from_secs(5);
 pub(super) struct Relief {
     /// When to look at all connections again; `None` while there is room.
     look_at: Option<Instant>,
+    /// When that was done last.
+    looked: Option<Instant>,
     /// How each connection stood when its time began.
-    marks: HashMap<Token, (Instant, Standing)>,
+    marks: BTreeMap<Token, (Instant, Standing)>,
     /// When to let go of buffers that nobody used meanwhile.
     trim_at: Option<Instant>,
 }
@@ -41,6 +43,21 @@ impl Relief {
     }
 }
 
+impl Relief {
+    /// All connections are looked at now. Whoever looks much later than it would was away, and could not see
+    /// what its peers gave back: that time does not count.
+    fn handle_look(&mut self, now: Instant, short: bool) {
+        let before = core::mem::replace(&mut self.looked, short.then_some(now));
+        let gap = before.map_or(Duration::ZERO, |before| now.saturating_duration_since(before));
+        if gap <= 2 * LOOK_EVERY {
+            return;
+        }
+        for (since, _) in self.marks.values_mut() {
+            *since = (*since + (gap - LOOK_EVERY)).min(now);
+        }
+    }
+}
+
 /// Connection, bytes and calls that it keeps without progress.
 type Stalled = (Token, usize, usize);
 
@@ -53,6 +70,7 @@ impl<I: Io> Driver<I> {
             return;
         }
         let short = self.shared.holdings.is_short();
+        self.relief.handle_look(now, short);
         self.relief.look_at = short.then(|| now + LOOK_EVERY);
         if short {
             let crowded = self.crowded_addresses();
@@ -60,7 +78,7 @@ impl<I: Io> Driver<I> {
             let stalled = self.stalled();
             self.cut_off(stalled);
         } else {
-            self.relief.marks = HashMap::new();
+            self.relief.marks = BTreeMap::new();
             self.set_crowded(|_| false);
         }
     }
@@ -75,8 +93,8 @@ impl<I: Io> Driver<I> {
     }
 
     /// Addresses whose connections hold more than their share together, with what they hold.
-    fn crowded_addresses(&self) -> HashMap<IpAddr, usize> {
-        let mut held: HashMap<IpAddr, usize> = HashMap::new();
+    fn crowded_addresses(&self) -> BTreeMap<IpAddr, usize> {
+        let mut held: BTreeMap<IpAddr, usize> = BTreeMap::new();
         for (_, entry) in &self.conns {
             if let Some(Conn::Server(conn)) = &entry.conn
                 && let Some(address) = address(conn.peer())
@@ -94,7 +112,7 @@ impl<I: Io> Driver<I> {
         let within = self.shared.config.budgets.stalled_for;
         let (share, share_calls) = self.shared.holdings.shares();
         let mut stalled = Vec::new();
-        let mut marks = HashMap::with_capacity(self.conns.len());
+        let mut marks = BTreeMap::new();
         for (_, entry) in &self.conns {
             let Some(Conn::Server(conn)) = &entry.conn else { continue };
             let stands = conn.standing();

@@ -17,6 +17,7 @@ use bytes::{Bytes, BytesMut};
 use corewire_codec::{
     Head, Hello, HelloRecords, Limits, MethodId, Raw, RecvBuffer, RequestHead, Role, VERSION,
 };
+use corewire_proto::Timeouts;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -206,13 +207,17 @@ impl Bench {
     }
 
     fn with(conns: usize, budgets: Budgets) -> Self {
+        Self::timed(conns, budgets, Timeouts::default())
+    }
+
+    fn timed(conns: usize, budgets: Budgets, timeouts: Timeouts) -> Self {
         let net = Net { now: Instant::now(), waiting: VecDeque::new(), ends: Vec::new() };
         let net = Rc::new(RefCell::new(net));
         let config = DriverConfig {
             info: ShardInfo { id: ShardId(0), count: 1, cpu: None },
             server: ServerConfig {
                 limits: Limits::default(),
-                timeouts: corewire_proto::Timeouts::default(),
+                timeouts,
                 shard: 0,
                 shards: 1,
                 ..ServerConfig::default()

@@ -6,7 +6,8 @@ use crate::sim::{Census, StreamCensus};
 use crate::turn::Shared;
 
 impl<S: 'static> ServerConn<S> {
-    pub(crate) fn count_in<I: Io<Socket = S>>(&self, census: &mut Census, shared: &Shared<I>) {
+    /// Adds what is counted.
+    pub(crate) fn count_in(&self, census: &mut Census) {
         census.in_flight += self.proto.in_flight();
         census.in_flight_max = census.in_flight_max.max(self.proto.in_flight());
         census.woken_max = census.woken_max.max(self.woken.len());
@@ -15,6 +16,10 @@ impl<S: 'static> ServerConn<S> {
         census.unread += self.recv.len();
         census.held_max = census.held_max.max(self.proto.held_stream_bytes());
         census.one_way_max = census.one_way_max.max(self.proto.one_way_pending());
+    }
+
+    /// Adds what is listed.
+    pub(crate) fn list_in<I: Io<Socket = S>>(&self, census: &mut Census, shared: &Shared<I>) {
         census.streams.push(StreamCensus {
             connection: self.proto.connection_id(),
             open: self.proto.streams(),

@@ -341,11 +341,14 @@ impl<S: 'static> ServerConn<S> {
         Some(refused)
     }
 
-    /// Drops what came of a refused request.
+    /// Drops what came of a refused request. It is a sign of life all the same.
     #[inline]
-    pub(super) fn skip(&mut self, buffer: &mut RecvBuffer) {
-        if let Some(strain) = &mut self.strain {
+    pub(super) fn skip(&mut self, buffer: &mut RecvBuffer, now: Instant) {
+        if let Some(strain) = &mut self.strain
+            && strain.skip > 0
+        {
             strain.skip -= buffer.discard(strain.skip);
+            self.proto.handle_dropped(now);
         }
     }
 

@@ -4,7 +4,7 @@ use corewire_codec::{Encoding, MetadataBuilder, SendBuffer, Status};
 #[cfg(feature = "canary")]
 use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{ClientConnection, MessageWriter, NotSent, ServerConnection};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use super::OUTBOX_BYTES;
@@ -110,7 +110,10 @@ pub(crate) struct StreamQueue {
     /// Those that the mailbox brought.
     arrived: Vec<Rc<StreamCell>>,
     ready: VecDeque<Rc<StreamCell>>,
-    blocked: HashMap<u32, Rc<StreamCell>>,
+    /// By call: the order must not be chance, or a simulation could not be repeated.
+    blocked: BTreeMap<u32, Rc<StreamCell>>,
+    /// Who goes first of those that are blocked when there is credit again: each time the next one.
+    next_call: u32,
     /// Those whose writers wait for the connection to have room.
     starved: VecDeque<Rc<StreamCell>>,
     /// Calls that are over by what was written, or that nobody waits for any more.
@@ -127,7 +130,12 @@ impl StreamQueue {
     /// There is credit again: for one stream, or for any.
     pub(crate) fn handle_writable(&mut self, call: Option<u32>) {
         let Some(call) = call else {
-            for (_, cell) in self.blocked.drain() {
+            let later = self.blocked.split_off(&self.next_call);
+            let earlier = core::mem::take(&mut self.blocked);
+            for (place, (call, cell)) in later.into_iter().chain(earlier).enumerate() {
+                if place == 0 {
+                    self.next_call = call.wrapping_add(1);
+                }
                 cell.place.set(Place::Ready);
                 self.ready.push_back(cell);
             }

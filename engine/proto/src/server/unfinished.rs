@@ -55,4 +55,9 @@ impl<T> ServerConnection<T> {
         self.refuse(header.call, status, out);
         Some(recv.len().saturating_add(recv.lacking()))
     }
+
+    /// Something of a [refused](Self::refuse_partial) request came, and was dropped: its client is there.
+    pub fn handle_dropped(&mut self, now: Instant) {
+        self.link.handle_alive(now);
+    }
 }

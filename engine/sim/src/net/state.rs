@@ -5,6 +5,7 @@ use std::io;
 
 use corewire_engine::io::{Readiness, Token};
 
+use super::frames::Frames;
 use crate::core::{Core, Event};
 use crate::trace::Note;
 
@@ -21,6 +22,13 @@ pub(super) enum Tail {
 pub(super) struct End {
     pub(super) flight: VecDeque<u8>,
     pub(super) inbox: VecDeque<u8>,
+    /// When its owner began with it, when bytes arrived last, and when the other end took something last or
+    /// more was given to it, in ns.
+    pub(super) begun: u64,
+    pub(super) arrived: u64,
+    pub(super) moved: u64,
+    /// What its owner has taken.
+    pub(super) frames: Frames,
     /// Bytes that the other end sent and has not heard to be taken.
     pub(super) unacked: usize,
     pub(super) tail: Tail,
@@ -50,6 +58,10 @@ impl End {
         Self {
             flight: VecDeque::new(),
             inbox: VecDeque::new(),
+            begun: 0,
+            arrived: 0,
+            moved: 0,
+            frames: Frames::default(),
             unacked: 0,
             tail: Tail::Open,
             ended: false,
@@ -224,7 +236,18 @@ impl State {
             count = 1 + core.dice.below(count - 1);
         }
         let start = end.inbox.len();
-        end.inbox.extend(end.flight.drain(..count));
+        if count > 0 {
+            end.arrived = core.now();
+        }
+        if start == 0 && count == all {
+            std::mem::swap(&mut end.inbox, &mut end.flight);
+        } else {
+            let (front, back) = end.flight.as_slices();
+            let first = count.min(front.len());
+            end.inbox.extend(&front[..first]);
+            end.inbox.extend(&back[..count - first]);
+            end.flight.drain(..count);
+        }
         if mutating && count > 0 && core.fault(core.plan.rates.mutate) {
             let at = start + core.dice.below(count);
             end.inbox[at] ^= core.dice.byte() | 1;

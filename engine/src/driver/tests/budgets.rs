@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::budgets::QueueDelay;
-use corewire_codec::{Status, StatusCode, reply_flags};
+use corewire_codec::{Status, StatusCode, reply_flags, request_flags};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -191,7 +191,7 @@ fn large_requests_are_received_while_there_is_room_for_all_of_them() {
 /// A client that takes its replies slowly is not read from; what it has sent meanwhile is not late.
 #[test]
 fn a_frame_is_not_timed_while_nobody_reads() {
-    let timeouts = corewire_proto::Timeouts::default();
+    let timeouts = Timeouts::default();
     let mut bench = Bench::with(1, Budgets { unsent_bytes_max: 8, ..Budgets::default() });
     bench.pend(0, 0, 0);
     bench.call(0, 1, 64);
@@ -340,4 +340,58 @@ fn a_large_request_that_finds_no_room_is_refused_before_it_is_received() {
     bench.call(1, 3, 10 << 20);
     bench.turns(40);
     assert_eq!(bench.answers(1), [(3, Answer::Ok)], "there is room again");
+}
+
+/// A large request that must be received to be judged waits in the socket, and what is behind it with it:
+/// its client is neither idle nor silent.
+#[test]
+fn who_waits_for_room_is_not_blamed_for_what_is_not_read() {
+    let budgets = Budgets { shard_bytes_max: 17 << 20, ..Budgets::default() };
+    let timeouts = Timeouts { idle: Some(1000 * MS), ..Timeouts::default() };
+    let mut bench = Bench::timed(2, budgets, timeouts);
+    bench.pend(0, 0, 9 << 20);
+    bench.turns(20);
+    let head = RequestHead { flags: request_flags::ONE_WAY, ..RequestHead::new(0, ECHO) };
+    bench.request(1, &head, 10 << 20);
+    bench.call(1, 2, 64);
+    for _ in 0..100 {
+        bench.pass(100 * MS);
+        bench.turn();
+        assert_eq!(bench.answers(1), [], "it is not read, and not closed");
+    }
+    bench.finish_one();
+    bench.turns(40);
+    assert_eq!(bench.answers(1), [(2, Answer::Ok)]);
+}
+
+/// The bytes of a request that was refused already are a sign of life.
+#[test]
+fn who_sends_the_rest_of_a_refused_request_is_not_silent() {
+    let budgets = Budgets { shard_bytes_max: 17 << 20, ..Budgets::default() };
+    let timeouts = Timeouts { ping_after: 1000 * MS, ping: 1000 * MS, ..Timeouts::default() };
+    let mut bench = Bench::timed(2, budgets, timeouts);
+    bench.pend(0, 0, 9 << 20);
+    bench.turns(20);
+    bench.call(1, 1, 10 << 20);
+    let mut rest = bench.net.borrow_mut().ends[1].input.split_off(1 << 20);
+    bench.turns(20);
+    bench.pass(budgets.patience);
+    bench.turns(20);
+    let refused = Answer::Refused(StatusCode::ResourceExhausted, Some(50 * MS));
+    assert_eq!(bench.answers(1), [(1, refused)]);
+    for _ in 0..20 {
+        bench.pass(500 * MS);
+        let part = rest.split_to(1 << 16);
+        {
+            let end = &mut bench.net.borrow_mut().ends[1];
+            end.input.extend_from_slice(&part);
+            end.news = true;
+        }
+        bench.turns(20);
+        bench.take_output(1);
+        while let Some(frame) = bench.replies[1].next_frame(u32::MAX).unwrap() {
+            let is_ping = matches!(frame.head, Head::Ping(_));
+            assert!(is_ping, "a pong cannot come before the rest: {:?}", frame.head);
+        }
+    }
 }

@@ -113,6 +113,33 @@ fn who_keeps_most_and_gives_nothing_back_is_cut_off() {
     assert!(bench.came(GREEDY).gone.is_none(), "who holds little stays");
 }
 
+/// A shard that was away could not see what its clients would have given back.
+#[test]
+fn the_time_of_an_absence_cuts_nobody_off() {
+    const GREEDY: usize = 30;
+    let mut bench = Bench::with(GREEDY, budgets());
+    for end in 0..GREEDY {
+        (0..40).for_each(|call| bench.request(end, &RequestHead::new(call, PEND), MIB));
+    }
+    for _ in 0..1200 {
+        bench.net.borrow_mut().now += Duration::from_millis(1);
+        bench.turn();
+    }
+    assert!(bench.held() > 24 * MIB, "memory is short: {} bytes are held", bench.held());
+    for _ in 0..3 {
+        bench.net.borrow_mut().now += 10 * budgets().stalled_for;
+        bench.turn();
+        bench.turn();
+        assert!((0..GREEDY).all(|end| bench.came(end).gone.is_none()), "they have their time");
+    }
+    // Their time runs while the shard is there.
+    for _ in 0..100 {
+        bench.net.borrow_mut().now += budgets().stalled_for / 50;
+        bench.turn();
+    }
+    assert!((0..GREEDY).any(|end| bench.came(end).gone == Some(Rule::MemoryShort)));
+}
+
 /// A connection whose calls end is not cut off, however much it holds at any moment.
 #[test]
 fn who_gives_back_is_not_cut_off() {
