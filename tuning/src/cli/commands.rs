@@ -67,7 +67,7 @@ fn about_cards<'s>(out: &mut Out, settings: impl Iterator<Item = &'s Setting>) {
 }
 
 /// The settings of applies.
-fn settings<'a>(applies: &'a [Applied]) -> impl Iterator<Item = &'a Setting> {
+fn settings(applies: &[Applied]) -> impl Iterator<Item = &Setting> {
     applies.iter().flat_map(|applied| applied.steps.iter().map(|(_, setting, ..)| setting))
 }
 

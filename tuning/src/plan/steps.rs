@@ -233,7 +233,7 @@ impl<'p> Builder<'p> {
             if other.affinity.and(&shards).is_empty() {
                 continue;
             }
-            if let Some(why) = other.fixed.or(ban.as_ref().err().copied()) {
+            if let Some(why) = other.fixed.or_else(|| ban.as_ref().err().copied()) {
                 self.left_out.push(format!("{named}: {why}"));
             } else if beside.is_empty() {
                 self.left_out.push(format!("{named}: there is no CPU without a shard"));
