@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// The largest CPU number that is accepted, exclusive. Linux supports 8192 CPUs at most on any architecture; the bound keeps a
 /// hostile `0-4294967295` from asking for memory.
-const CPU_NUMBER_MAX: u32 = 8192;
+pub(super) const CPU_NUMBER_MAX: u32 = 8192;
 
 /// A set of CPU numbers, ordered, printed as a kernel CPU list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,10 +76,11 @@ impl CpuSet {
         Ok(Self(cpus))
     }
 
-    /// Writes the set as the kernel's mask, without leading empty groups. The empty set is `0`.
+    /// Writes the set as the kernel's mask, without leading empty groups. The empty set is `0`. A CPU of 8192 or above has no place
+    /// in a mask and is left out.
     #[must_use]
     pub fn to_mask(&self) -> String {
-        let Some(last) = self.0.last() else {
+        let Some(last) = self.0.range(..CPU_NUMBER_MAX).last() else {
             return "0".to_owned();
         };
         let group_count = last / 32 + 1;
@@ -233,7 +234,7 @@ impl fmt::Display for CpuSet {
         let mut separator = "";
         while let Some(low) = cpus.next() {
             let mut high = low;
-            while cpus.next_if_eq(&(high + 1)).is_some() {
+            while cpus.next_if(|cpu| Some(*cpu) == high.checked_add(1)).is_some() {
                 high += 1;
             }
             if low == high {
@@ -283,6 +284,13 @@ mod tests {
         assert_eq!(CpuSet::single(32).to_mask(), "1,00000000");
         assert_eq!("".parse::<CpuSet>().unwrap(), CpuSet::new());
         assert_eq!(CpuSet::new().to_mask(), "0");
+    }
+
+    #[test]
+    fn a_number_that_no_cpu_has_is_written_without_harm() {
+        let set: CpuSet = [3, u32::MAX - 1, u32::MAX].into_iter().collect();
+        assert_eq!(set.to_mask(), "8");
+        assert_eq!(set.to_string(), "3,4294967294-4294967295");
     }
 
     #[test]

@@ -532,6 +532,11 @@ mod tests {
                 .to_string()
                 .contains("two shards share a CPU")
         );
+        for number in ["8192", "4294967295"] {
+            let far = text.replacen("cpu = 3", &format!("cpu = {number}"), 2);
+            let error = Placement::from_toml(&far).unwrap_err().to_string();
+            assert!(error.contains(&format!("there is no CPU {number}")), "{error}");
+        }
         assert!(Placement::from_toml(&text.replacen("schema = 1", "schema = 9", 1)).is_err());
         assert!(Placement::from_toml("shard = 3").is_err());
     }

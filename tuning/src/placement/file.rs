@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::cpu_set::CpuSet;
+use super::cpu_set::{CPU_NUMBER_MAX, CpuSet};
 use super::layout::Layout;
 
 /// The version of the file's form. A reader refuses any other.
@@ -154,6 +154,11 @@ impl Placement {
         }
         if self.shards.is_empty() {
             return fail("there is no shard".to_owned());
+        }
+        let queues = self.queues.iter().map(|map| map.cpu);
+        let mut cpus = self.shards.iter().flat_map(|shard| [shard.cpu, shard.core]).chain(queues);
+        if let Some(cpu) = cpus.find(|cpu| *cpu >= CPU_NUMBER_MAX) {
+            return fail(format!("there is no CPU {cpu}: the numbers end before {CPU_NUMBER_MAX}"));
         }
         if self.shard_cpus().len() != self.shards.len() {
             return fail("two shards share a CPU".to_owned());
