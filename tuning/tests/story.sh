@@ -178,6 +178,8 @@ cmp "$work/wrong" "$work/undone" || fail "the refused apply left something behin
 echo "equal"
 
 serve() { # cores
+    # The background shell empties the file when it comes to it; what the last server said must be gone before.
+    : >"$work/server"
     ip netns exec "$server" "$ECHO_SERVER" --addr 198.18.0.1:0 --cores "$1" >"$work/server" 2>&1 &
     server_pid=$!
     tries=0

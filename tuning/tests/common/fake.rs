@@ -253,7 +253,8 @@ impl FakeHost {
             .iter()
             .filter(|(_, name)| name.number == 0)
             .flat_map(|(_, name)| (0..count).map(|queue| name.named(queue)).collect::<Vec<_>>());
-        let first_fresh = table.iter().map(|line| line.irq).max().unwrap_or(0) + 1;
+        // Numbers from a damaged table may be as high as a number can be.
+        let first_fresh = table.iter().map(|line| line.irq).max().unwrap_or(0).min(1 << 20) + 1;
         let fresh: Vec<(u32, String)> = (first_fresh..).zip(names).collect();
         let is_old = |line: &&str| {
             let irq = line.split_once(':').and_then(|(irq, _)| irq.trim().parse().ok());
