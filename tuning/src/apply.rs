@@ -336,9 +336,16 @@ fn undo_step(
         report.left.push(format!("{setting} is {now}; {new} was written, so somebody changed it since: left as it is (--force puts {old} back)"));
         return Ok(());
     }
-    if !is_old {
+    // An undo that was ended between a file and the restart of who reads it left the old value and the new effect.
+    let is_half_done = was_begun && setting.is_kept_on_disk();
+    if !is_old || is_half_done {
         note(journal, Record::Undoing { id: id(), step: number }, report)?;
-        if let Err(fault) = put_back(host, setting, old) {
+        let result = if is_half_done {
+            setting.write(host, old)
+        } else {
+            put_back(host, setting, old).map(|_| ())
+        };
+        if let Err(fault) = result {
             if fault.kind == FaultKind::Killed {
                 return Err(fault);
             }

@@ -354,3 +354,21 @@ fn disks_are_left_where_irqbalance_would_bring_them_back() {
         assert!(plan.left_out.iter().any(|line| line.contains("nvme0q0")), "{:?}", plan.left_out);
     }
 }
+
+#[test]
+fn an_undo_that_is_ended_before_irqbalance_is_restarted_is_finished_by_the_next() {
+    for steps in 0.. {
+        let (host, plan) = disks();
+        let before = settings_by_name(&host);
+        let mut journal = MemoryJournal::new(host.sabotage());
+        let id = apply(&host, &mut journal, &plan, &ApplyOptions::default()).unwrap().id.unwrap();
+        host.sabotage().kill_after(steps);
+        let first = undo(&host, &mut journal, &id, false);
+        host.sabotage().lift();
+        assert_eq!(undo(&host, &mut journal, &id, false).unwrap().left, Vec::<String>::new());
+        assert_eq!(settings_by_name(&host), before, "ended after {steps} steps");
+        if first.is_ok() {
+            return;
+        }
+    }
+}
