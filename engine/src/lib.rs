@@ -128,6 +128,9 @@ mod supervisor;
 mod tasks;
 #[cfg(feature = "shard")]
 mod timers;
+#[allow(unsafe_code, reason = "one call of the C library that takes no memory; proof in place")]
+#[cfg(feature = "shard")]
+mod trim;
 #[cfg(feature = "shard")]
 mod turn;
 

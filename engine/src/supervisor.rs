@@ -12,6 +12,7 @@ use crate::error::StartError;
 use crate::listener::{self, SocketFile};
 use crate::server::{Ended, SharedListener, order_drain};
 use crate::shard::{ShardId, ShardInfo};
+use crate::trim::{self, Trim};
 
 /// How often the shards are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -125,6 +126,8 @@ pub(crate) struct Supervisor {
     give_up: Option<Instant>,
     lost: usize,
     files: Vec<SocketFile>,
+    trim: Trim,
+    looked: Option<Instant>,
 }
 
 impl Supervisor {
@@ -135,7 +138,17 @@ impl Supervisor {
         backlog: i32,
         files: Vec<SocketFile>,
     ) -> Self {
-        Self { shards: Vec::new(), inbox, stall_after, backlog, give_up: None, lost: 0, files }
+        Self {
+            shards: Vec::new(),
+            inbox,
+            stall_after,
+            backlog,
+            give_up: None,
+            lost: 0,
+            files,
+            trim: Trim::default(),
+            looked: None,
+        }
     }
 
     /// Adds a shard whose thread was started.
@@ -204,6 +217,14 @@ impl Supervisor {
         let now = Instant::now();
         for shard in self.shards.iter_mut().filter(|shard| !shard.ended) {
             shard.look(self.stall_after, self.backlog, now);
+        }
+        // With a short `stall_after` it looks more often.
+        if self.looked.is_none_or(|at| now.duration_since(at) >= LOOK_EVERY) {
+            self.looked = Some(now);
+            let held = self.shards.iter().map(|shard| shard.counters.held_bytes.value()).sum();
+            if self.trim.note(held) {
+                trim::give_back();
+            }
         }
     }
 

@@ -230,8 +230,13 @@ fn the_whole_table() {
         "| abuse | connections | answered | p99 without | p99 | MiB held | MiB before | peak | after | ended |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
+    // "Tails 16" is that row alone.
+    let only = std::env::var("ABUSE_ONLY").ok();
     for abuse in Abuse::ALL {
         for conns in [1, 16, 40, 400] {
+            if only.as_ref().is_some_and(|only| *only != format!("{abuse:?} {conns}")) {
+                continue;
+            }
             let mut server = ServerChild::start_with("child", "large", &[]);
             let mut row = run(&mut server, abuse, conns, secs, Duration::from_secs(later));
             print(abuse, conns, &mut row);
