@@ -10,7 +10,9 @@
 mod support;
 
 use std::fmt;
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,7 +29,7 @@ use support::{address, builder, client, count, end, server_with, until};
 /// Up to here nobody may be given up: less than a ping is answered in, even if a call that timed out asked for
 /// one.
 const BRIEF: u64 = 31;
-/// Up to here nobody may be given up who is not doubted: a ping is sent after 60 s, and has 15 s.
+/// Up to here nobody may be given up who is not doubted: a ping is sent after 54 to 60 s, and has 20 s.
 const QUIET: u64 = 60;
 const STOPS: [u64; 4] = [5, BRIEF, QUIET, 120];
 const KINDS: [&str; 4] = ["shard", "thread", "tokio", "blocking"];
@@ -137,6 +139,7 @@ async fn call_a_stopped_server<C: Transport + Clone>(
         if hurried.add(1, 1).await.is_ok() {
             break begun.elapsed().saturating_sub(stop);
         }
+        pause(Duration::from_millis(1)).await;
     };
     let counters = server.counters();
     let (faulted, accepted) = (counters["connections_faulted"], counters["connections_accepted"]);
@@ -163,9 +166,29 @@ async fn hurry<C: Transport + Clone>(
         let failed = outcome.is_err();
         ended.note(outcome);
         if failed && before.elapsed() < HURRIED / 10 {
-            thread::sleep(HURRIED / 10);
+            pause(HURRIED / 10).await;
         }
     }
+}
+
+/// Waits, whatever drives this future.
+async fn pause(time: Duration) {
+    let end = Instant::now() + time;
+    let mut begun = false;
+    poll_fn(|context| {
+        if begun && Instant::now() >= end {
+            return Poll::Ready(());
+        }
+        if !std::mem::replace(&mut begun, true) {
+            let waker = context.waker().clone();
+            thread::spawn(move || {
+                thread::sleep(time);
+                waker.wake();
+            });
+        }
+        Poll::Pending
+    })
+    .await;
 }
 
 fn stop_a_server(kind: &str, seconds: u64, is_hurried: bool) {

@@ -165,8 +165,22 @@ impl ServerChild {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
+    /// Sends a signal. Returns after `STOP` when all threads have stopped: until then they go on.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
+        while signal == Signal::STOP && !self.is_stopped() {
+            std::thread::yield_now();
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        threads.map_while(Result::ok).all(|thread| {
+            // A thread that has ended meanwhile does not go on either.
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            // The name stands in brackets, and may have any character in it.
+            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+        })
     }
 
     /// Waits for its end, for at most `within`.
