@@ -220,6 +220,18 @@ impl Ledger {
         (written as u64, one_way().filter(|call| call.begun).count() as u64)
     }
 
+    /// One-way calls that were written and did not begin, and whose time is over: they may have been taken back.
+    pub(crate) fn one_way_lapsed(&self, now: u64) -> u64 {
+        let calls = self.calls.borrow();
+        let lapsed = calls.values().filter(|call| {
+            call.kind == CallKind::OneWay
+                && call.state == State::Ended(End::Written)
+                && !call.begun
+                && call.deadline.is_some_and(|deadline| deadline <= now)
+        });
+        lapsed.count() as u64
+    }
+
     pub(crate) fn next_work(&self) -> u64 {
         let mut made = self.works_made.borrow_mut();
         *made += 1;

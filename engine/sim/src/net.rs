@@ -302,11 +302,9 @@ impl Net {
     /// What is known of this end, to judge its owner by.
     pub(crate) fn seen(&self, wire: usize, side: usize) -> Seen {
         let state = self.state.borrow();
-        let line = &state.wires[wire];
-        let end = &line.ends[side];
+        let end = &state.wires[wire].ends[side];
         Seen {
             unread: end.inbox.len(),
-            connected: line.phase == Phase::Open,
             begun: end.begun,
             arrived: end.arrived,
             moved: end.moved,

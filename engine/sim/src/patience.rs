@@ -58,8 +58,6 @@ impl Absences {
 pub(crate) struct Seen {
     /// Bytes that have arrived and were not taken.
     pub(crate) unread: usize,
-    /// It is connected, and its owner may find that out.
-    pub(crate) connected: bool,
     /// When its owner began with it, in ns.
     pub(crate) begun: u64,
     /// When bytes arrived last.
@@ -97,7 +95,6 @@ pub(crate) fn judge(core: &Core, host: usize, wire: usize, seen: &Seen, reason: 
             Rule::IdleTimeout => (Some(seen.arrived.max(seen.begun)), Duration::ZERO),
             _ => return,
         },
-        CloseReason::ConnectTimeout if seen.connected => (None, Duration::ZERO),
         _ => return,
     };
     core.note(Note::Judged { host, wire, reason });
