@@ -104,8 +104,8 @@ impl SendBuffer {
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
-        let shared = self.woven.as_ref().map_or(0, |woven| woven.bytes);
-        self.inline.len().saturating_sub(self.sent).saturating_add(shared)
+        let inline = self.inline.len().wrapping_sub(self.sent);
+        self.woven.as_ref().map_or(inline, |woven| inline.saturating_add(woven.bytes))
     }
 
     /// Whether nothing waits.
@@ -171,7 +171,17 @@ impl SendBuffer {
 
     /// Drops the first `count` bytes: they are written. More than [`len`](Self::len) empties the
     /// buffer.
-    pub fn advance(&mut self, mut count: usize) {
+    #[inline]
+    pub fn advance(&mut self, count: usize) {
+        // Most writes take everything, and most buffers have no large body.
+        if self.is_contiguous() && count >= self.len() {
+            self.reset();
+        } else {
+            self.advance_by(count);
+        }
+    }
+
+    fn advance_by(&mut self, mut count: usize) {
         if count < self.len() {
             self.pass_frames(count);
         }

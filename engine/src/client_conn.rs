@@ -306,7 +306,7 @@ impl<S: 'static> ClientConn<S> {
             if proto.close_reason().is_some() || !ready.readable {
                 return false;
             }
-            if round >= shared.receives_max() {
+            if round >= shared.turn.receives_each() {
                 return true;
             }
             match shared.receive(&self.socket, buffer, ready) {
@@ -433,5 +433,5 @@ fn flush<I: Io>(
     proto.prepare_write(out, shared.now);
     let written = shared.write(socket, out, ready);
     proto.handle_write(written.progress, !out.is_empty(), shared.now);
-    (written.more, written.failed)
+    (written.more, written.failed.then_some(shared.failure))
 }

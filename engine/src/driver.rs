@@ -49,7 +49,7 @@ use crate::server_conn::ServerConn;
 use crate::shard::DriverConfig;
 use crate::stream::StreamCell;
 use crate::timers::Timers;
-use crate::turn::{After, Ready, Shared};
+use crate::turn::{After, Ready, Shared, SocketState};
 
 /// How long a shard leaves its listener alone after the system refused it a descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -78,14 +78,7 @@ struct Entry<I: Io> {
     queued: bool,
     /// Whether its last turn moved much, or left work: it then waits in the second line.
     heavy: bool,
-    /// What was reported ready and not yet used up.
-    readable: bool,
-    writable: bool,
-    hangup: bool,
-    /// A send met a full socket, and nothing was reported since.
-    full: bool,
-    /// A receive that brings little proves nothing: the peer's end, or an urgent byte, may be behind it.
-    to_the_end: bool,
+    socket: SocketState,
     /// The connection's earliest timer, and whether it is due.
     armed: Option<Instant>,
     due: bool,
@@ -144,6 +137,8 @@ impl<I: Io> Driver<I> {
             server: Rc::new(config.server),
             shared: Shared {
                 now,
+                token: Token::DOORBELL,
+                failure: io::ErrorKind::Other.into(),
                 clock_in: 1,
                 turn: TurnBudget::new(budgets, 0),
                 holdings: Holdings::new(budgets, local.totals.clone()),
@@ -210,7 +205,8 @@ impl<I: Io> Driver<I> {
                 self.enqueue(token);
             }
         }
-        if self.shared.holdings.is_short() || self.relief.is_on() {
+        // It is tight long before it is short.
+        if self.shared.holdings.is_tight() || self.relief.is_on() {
             self.relieve();
         }
         self.trim_buffers();
@@ -243,7 +239,7 @@ impl<I: Io> Driver<I> {
             self.hot = None;
             return None;
         };
-        entry.readable = true;
+        entry.socket.readable = true;
         self.shared.read_clock();
         self.begin_budget(1);
         Some(self.run_connection(token, self.shared.now))
@@ -252,16 +248,6 @@ impl<I: Io> Driver<I> {
     /// The time that the last turn worked with.
     pub(crate) fn now(&self) -> Instant {
         self.shared.now
-    }
-
-    /// When the driver must turn again even if nothing happens.
-    pub(crate) fn next_timer(&self) -> Option<Instant> {
-        let sleep = self.local.sleepers.next();
-        let drain_by = self.shared.drain_by.filter(|_| !self.drain_is_over);
-        let log = self.local.log.next();
-        let [relief, trim] = self.relief.next();
-        let times = [self.shared.timers.next(), self.accept_after, drain_by, sleep, log];
-        times.into_iter().chain([relief, trim]).flatten().min()
     }
 
     /// Whether everything is over: the shard drained, and no connection of its server is left.
@@ -293,11 +279,11 @@ impl<I: Io> Driver<I> {
                             listening.acceptable = true;
                         }
                     } else if let Some(entry) = self.enqueue(token) {
-                        entry.readable |= ready.readable;
-                        entry.writable |= ready.writable;
-                        entry.hangup |= ready.hangup;
-                        entry.full &= !(ready.writable || ready.hangup);
-                        entry.to_the_end |= ready.hangup || ready.urgent;
+                        entry.socket.readable |= ready.readable;
+                        entry.socket.writable |= ready.writable;
+                        entry.socket.hangup |= ready.hangup;
+                        entry.socket.full &= !(ready.writable || ready.hangup);
+                        entry.socket.to_the_end |= ready.hangup || ready.urgent;
                     }
                 }
             }
@@ -449,11 +435,7 @@ impl<I: Io> Driver<I> {
             token,
             queued: false,
             heavy: false,
-            readable: false,
-            writable: false,
-            hangup: false,
-            full: false,
-            to_the_end: false,
+            socket: SocketState::default(),
             armed: None,
             due: false,
             conn: Some(conn),
@@ -477,7 +459,7 @@ impl<I: Io> Driver<I> {
         self.server_conns += 1;
         self.shared.counters.connections_open.set(self.server_conns as u64);
         let config = Rc::clone(&self.server);
-        let conn = ServerConn::new(socket, token, peer, config, id, self.shared.now);
+        let conn = ServerConn::new(socket, peer, config, id, self.shared.now);
         tracing::debug!(shard = %self.shared.config.info.id, %peer, connection = id, "connection opened");
         self.insert(token, Conn::Server(Box::new(conn)));
     }
@@ -491,19 +473,17 @@ impl<I: Io> Driver<I> {
         entry.queued = false;
         let Some(mut conn) = entry.conn.take() else { return false };
         let mut ready = Ready {
-            readable: entry.readable,
-            writable: entry.writable,
-            hangup: entry.hangup,
-            full: entry.full,
-            to_the_end: entry.to_the_end,
+            socket: entry.socket,
             due: core::mem::take(&mut entry.due),
             received: false,
+            moved: 0,
             since,
         };
-        let mut armed = entry.armed;
-        let bytes = self.shared.turn.bytes();
         let (after, timer) = match &mut conn {
-            Conn::Server(conn) => conn.turn(&mut self.shared, &mut ready),
+            Conn::Server(conn) => {
+                self.shared.token = token;
+                conn.turn(&mut self.shared, &mut ready)
+            }
             Conn::Client(conn) => conn.turn(&mut self.shared, &mut ready),
             Conn::Dial(dial) => match dial.turn(&mut self.shared) {
                 Dialed::Waiting(timer) => (After::Wait, timer),
@@ -514,23 +494,20 @@ impl<I: Io> Driver<I> {
                 }
             },
         };
+        self.shared.turn.take_bytes(ready.moved);
         if after == After::Drop {
             self.conns.remove(token.index());
             self.forget(conn);
             return true;
         }
-        if let Some(at) = timer {
-            self.shared.timers.arm(token, at, &mut armed);
-        }
         if let Some(entry) = self.conns.get_mut(token.index()) {
-            entry.readable = ready.readable;
-            entry.writable = ready.writable;
-            entry.full = ready.full;
-            entry.armed = armed;
+            if let Some(at) = timer {
+                self.shared.timers.arm(token, at, &mut entry.armed);
+            }
+            entry.socket = ready.socket;
             entry.conn = Some(conn);
-            let moved = bytes - self.shared.turn.bytes();
-            entry.heavy =
-                after == After::Again || moved > self.shared.config.budgets.receive_bytes / LITTLE;
+            let little = self.shared.config.budgets.receive_bytes / LITTLE;
+            entry.heavy = after == After::Again || ready.moved > little;
         }
         if after == After::Again {
             self.enqueue_since(token, ready.since);

@@ -57,30 +57,36 @@ impl RunQueue {
 pub(crate) struct TurnBudget {
     bytes: usize,
     frames: usize,
-    /// How many connections share it.
-    waiting: usize,
+    /// How often each connection may receive, and how much it may send.
+    receives_each: usize,
+    send_bytes_each: usize,
 }
 
 impl TurnBudget {
     /// A turn in which so many connections want something.
     #[inline]
     pub(crate) fn new(budgets: &Budgets, waiting: usize) -> Self {
-        let Budgets { shard_bytes_per_turn, shard_frames_per_turn, .. } = *budgets;
-        Self { bytes: shard_bytes_per_turn, frames: shard_frames_per_turn, waiting }
+        Self {
+            bytes: budgets.shard_bytes_per_turn,
+            frames: budgets.shard_frames_per_turn,
+            receives_each: share(budgets.receives_per_turn, 1, waiting),
+            send_bytes_each: share(budgets.send_bytes_per_turn, budgets.receive_bytes, waiting),
+        }
     }
 
-    /// What one connection gets of `all`, but at least `least`.
+    /// How often a connection may receive in its turn, of which others that wait have their shares.
     #[inline]
-    pub(crate) fn share(&self, all: usize, least: usize) -> usize {
-        if self.waiting <= 1 { all } else { (all / self.waiting).max(least).min(all) }
+    pub(crate) fn receives_each(&self) -> usize {
+        self.receives_each
     }
 
-    /// Bytes that may still be received or sent.
+    /// How much a connection may send in its turn: at least as much as one receive brings.
     #[inline]
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    pub(crate) fn send_bytes_each(&self) -> usize {
+        self.send_bytes_each
     }
 
+    /// So many bytes were received or sent.
     #[inline]
     pub(crate) fn take_bytes(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_sub(bytes);
@@ -96,4 +102,10 @@ impl TurnBudget {
     pub(crate) fn is_spent(&self) -> bool {
         self.bytes == 0 || self.frames == 0
     }
+}
+
+/// What each of so many connections gets of `all`, but at least `least`.
+#[inline]
+fn share(all: usize, least: usize, waiting: usize) -> usize {
+    if waiting <= 1 { all } else { (all / waiting).max(least).min(all) }
 }

@@ -21,7 +21,7 @@ use self::strain::Strain;
 use crate::address::Peer;
 use crate::calls::{Ended, Parked};
 use crate::dispatch::ReplySlot;
-use crate::io::{Io, Token};
+use crate::io::Io;
 use crate::log_limit::Topic;
 use crate::stream::{StreamCell, StreamQueue};
 use crate::turn::{After, Ready, Received, Shared, stream_bytes_max};
@@ -50,11 +50,10 @@ struct Times {
 #[derive(Debug)]
 pub(crate) struct ServerConn<S> {
     socket: S,
-    token: Token,
     peer: Peer,
     proto: ServerConnection<Parked>,
-    /// Bytes of frames that are not handled yet; empty between turns of a well-behaved client.
-    recv: RecvBuffer,
+    /// Bytes of frames that are not handled yet, if there are any: between turns most connections have none.
+    recv: Option<Box<RecvBuffer>>,
     /// Bytes that the socket did not take.
     send: SendBuffer,
     /// Parked calls that want to be polled.
@@ -63,21 +62,24 @@ pub(crate) struct ServerConn<S> {
     streams: Option<Box<StreamQueue>>,
     /// Bytes that its pending calls hold.
     held: usize,
-    /// Its progress, modulo the word: bytes that ended calls gave back, how many of these there were, and
-    /// what was sent of unsent bytes or came of large requests.
-    released: usize,
+    /// Its progress, modulo the word: bytes that ended calls gave back, that were sent of unsent ones or that
+    /// came of large requests; and how many calls ended.
+    progress: usize,
     ended: u32,
-    moved: usize,
     strain: Option<Box<Strain>>,
     paused: bool,
     /// Whether the last turn ended with nothing awaited, and its timer armed.
     steady: bool,
 }
 
+/// What is idle shall hold 512 bytes at most: this with the allocator's word, 48 in the driver's table, and 24 of
+/// a timer.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<ServerConn<std::os::fd::OwnedFd>>() <= 408);
+
 impl<S: 'static> ServerConn<S> {
     pub(crate) fn new(
         socket: S,
-        token: Token,
         peer: Peer,
         config: Rc<ServerConfig>,
         connection_id: u64,
@@ -85,17 +87,15 @@ impl<S: 'static> ServerConn<S> {
     ) -> Self {
         Self {
             socket,
-            token,
             peer,
             proto: ServerConnection::new(config, ServerIdentity { connection_id }, now),
-            recv: RecvBuffer::new(),
+            recv: None,
             send: SendBuffer::new(),
             woken: Vec::new(),
             streams: None,
             held: 0,
-            released: 0,
+            progress: 0,
             ended: 0,
-            moved: 0,
             strain: None,
             paused: false,
             steady: false,
@@ -137,7 +137,7 @@ impl<S: 'static> ServerConn<S> {
         }
         // The drain's deadline may have ended the connection: then its handlers must not go on, and nothing
         // may follow the last go-away.
-        if self.proto.close_reason().is_none() {
+        if !self.woken.is_empty() && self.proto.close_reason().is_none() {
             self.poll_woken(shared);
         }
         if shared.drain_by.is_some() && !self.proto.is_draining() {
@@ -160,12 +160,15 @@ impl<S: 'static> ServerConn<S> {
             // What comes back may have memory of the time when another connection was slow.
             self.send.shrink();
         }
-        if self.proto.is_half_closed() {
-            self.finish(shared);
-        }
-        let finish_by = self.finish_by(shared);
-        if let Some(reason) = self.proto.close_reason() {
-            return self.close(shared, ready, reason);
+        let mut finish_by = None;
+        if !self.proto.goes_on() {
+            if self.proto.is_half_closed() {
+                self.finish(shared);
+            }
+            finish_by = self.finish_by(shared);
+            if let Some(reason) = self.proto.close_reason() {
+                return self.close(shared, ready, reason);
+            }
         }
         // A paused connection is looked at again when its replies leave or its calls end, or when its share has
         // grown.
@@ -238,7 +241,7 @@ impl<S: 'static> ServerConn<S> {
         ended: Ended,
     ) {
         self.held = self.held.saturating_sub(parked.held);
-        self.released = self.released.wrapping_add(parked.held);
+        self.progress = self.progress.wrapping_add(parked.held);
         self.ended = self.ended.wrapping_add(1);
         shared.holdings.end_call(parked.held);
         shared.calls.end(parked, ended, &shared.counters);
@@ -270,7 +273,7 @@ impl<S: 'static> ServerConn<S> {
     fn serve_streams<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
         let Some(streams) = &mut self.streams else { return };
         // What handlers wanted in this turn need not wait for the next one.
-        shared.calls.local().take_streams_of(self.token, |stream| streams.push(stream));
+        shared.calls.local().take_streams_of(shared.token, |stream| streams.push(stream));
         streams.serve(&mut self.proto, &mut self.send, stream_bytes_max(shared));
         while let Some(call) = self.streams.as_mut().and_then(|streams| streams.pop_ended()) {
             if let Some(parked) = self.proto.unpark(call) {
@@ -285,49 +288,38 @@ impl<S: 'static> ServerConn<S> {
         self.waits_to_answer(shared) || self.waits_for_room(shared)
     }
 
-    /// Whether as much is unsent as may be: nothing that would be answered is begun.
-    #[inline]
-    fn is_over_budget<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
-        self.send.len() > shared.config.budgets.unsent_bytes_max
-            || (shared.holdings.is_tight() && self.is_unsent_over_share(shared))
-    }
-
-    /// Whether frames and handlers that were woken wait: until unsent bytes leave, of which the socket tells, or
-    /// until others give something back to the shard, of which only the shard does.
-    #[inline]
-    fn waits_to_answer<I: Io<Socket = S>>(&self, shared: &mut Shared<I>) -> bool {
-        let waits = self.is_over_budget(shared);
-        if waits {
-            self.wait_to_answer(shared);
-        }
-        waits
-    }
-
-    #[cold]
-    fn wait_to_answer<I: Io<Socket = S>>(&self, shared: &mut Shared<I>) {
-        if self.send.len() <= shared.config.budgets.unsent_bytes_max {
-            shared.holdings.wait(self.token);
-        }
-    }
-
     /// Receives and handles frames within the turn's bounds; answers whether work is left.
     fn receive<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) -> bool {
-        if !ready.readable && self.recv.is_empty() {
-            return false;
-        }
-        let budget = shared.config.budgets.receive_bytes;
-        let mut buffer = shared.recv.begin(&mut self.recv);
+        let mut buffer = match self.recv.take() {
+            Some(unread) => *unread,
+            None if ready.readable => shared.recv.lend(),
+            None => return false,
+        };
         let again = self.receive_with(shared, ready, &mut buffer);
-        self.end_large(buffer.len(), buffer.lacking(), budget);
-        shared.recv.settle(&mut self.recv, buffer);
+        if self.strain.is_some() {
+            let budget = shared.config.budgets.receive_bytes;
+            self.end_large(buffer.len(), buffer.lacking(), budget);
+        }
         // Whole frames that wait for the next turn are not late: only a partial one is timed.
         if !again {
-            self.proto.handle_rest(&self.recv, shared.now);
+            self.proto.handle_rest(&buffer, shared.now);
             if self.waits_for_large() {
                 self.proto.handle_pause();
             }
         }
+        if buffer.is_empty() {
+            shared.recv.give_back(buffer);
+        } else {
+            self.keep_unread(shared, buffer);
+        }
         again
+    }
+
+    #[cold]
+    fn keep_unread<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, buffer: RecvBuffer) {
+        let mut unread = RecvBuffer::new();
+        shared.recv.settle(&mut unread, buffer);
+        self.recv = Some(Box::new(unread));
     }
 
     fn receive_with<I: Io<Socket = S>>(
@@ -348,7 +340,8 @@ impl<S: 'static> ServerConn<S> {
             if self.proto.close_reason().is_some() || !ready.readable {
                 return false;
             }
-            if round >= shared.receives_max() || self.is_held_up(shared) {
+            let strained = self.may_be_held_up(shared);
+            if round >= shared.turn.receives_each() || (strained && self.is_held_up(shared)) {
                 ready.since = shared.now;
                 return true;
             }
@@ -356,7 +349,7 @@ impl<S: 'static> ServerConn<S> {
                 self.notice_end(shared, ready);
                 return false;
             }
-            let most = self.receive_bytes_max(shared, buffer);
+            let most = if strained { self.receive_bytes_max(shared, buffer) } else { usize::MAX };
             match shared.receive_up_to(&self.socket, buffer, ready, most) {
                 Received::Bytes => {
                     self.skip(buffer, shared.now);
@@ -389,13 +382,21 @@ impl<S: 'static> ServerConn<S> {
         times: Times,
     ) -> bool {
         let mut head = RequestHead::default();
+        // Whether the last call was answered at once, and took no room.
         let mut room_known = false;
+        let (mut unsent_max, mut strained) = (0, false);
         loop {
             if *frames_left == 0 {
                 return false;
             }
-            // A call that is answered at once takes no room: only after other frames is it looked for again.
-            if self.is_over_budget(shared) || (!room_known && self.waits_for_room(shared)) {
+            // Only after other frames is room looked for again.
+            if !room_known {
+                strained = self.is_strained(shared);
+                unsent_max = if strained { 0 } else { shared.config.budgets.unsent_bytes_max };
+            }
+            if (self.send.len() > unsent_max && self.is_over_budget(shared))
+                || (strained && !room_known && self.waits_for_room(shared))
+            {
                 if !core::mem::replace(&mut self.paused, true) {
                     shared.counters.reads_paused.add(1);
                 }
@@ -454,9 +455,11 @@ impl<S: 'static> ServerConn<S> {
         }
         let before = self.strain.as_ref().map_or(0, |_| self.send.len());
         let written = shared.write(&self.socket, &mut self.send, ready);
-        self.moved = self.moved.wrapping_add(before.saturating_sub(self.send.len()));
-        if let Some(kind) = written.failed {
-            self.proto.handle_error(kind);
+        if before != 0 {
+            self.note_moved(before.saturating_sub(self.send.len()));
+        }
+        if written.failed {
+            self.proto.handle_error(shared.failure);
         }
         self.proto.handle_write(written.progress, !self.send.is_empty(), shared.now);
         written.more
@@ -523,7 +526,7 @@ impl<S: 'static> ServerConn<S> {
         self.report(shared, reason);
         let told = reason == CloseReason::DrainDeadline && self.finish_calls(shared, ready);
         self.drop_calls(shared);
-        self.recv = RecvBuffer::new();
+        self.recv = None;
         self.end_large(0, 0, 0);
         self.settle_account(shared);
         if reason == CloseReason::PeerMisbehaved(Rule::MemoryShort)
@@ -567,7 +570,7 @@ impl<S: 'static> ServerConn<S> {
             }
         }
         let mut sink = shared.recv.lend();
-        for _ in 0..shared.receives_max() {
+        for _ in 0..shared.turn.receives_each() {
             if !ready.readable {
                 break;
             }
@@ -578,7 +581,7 @@ impl<S: 'static> ServerConn<S> {
             match outcome {
                 Ok(count) if count > 0 && forgotten < LINGER_BYTES_MAX => {
                     forgotten += count;
-                    shared.turn.take_bytes(count);
+                    ready.moved += count;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.readable = false,
                 Ok(_) | Err(_) => return (After::Drop, None),

@@ -1,5 +1,6 @@
 //! What a connection's turn works with, whichever end of calls it is.
 
+use core::ops::{Deref, DerefMut};
 use corewire_codec::{RecvBuffer, SendBuffer, Status};
 use corewire_proto::TransportError;
 #[cfg(feature = "canary")]
@@ -9,12 +10,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::budgets::Budgets;
 use crate::calls::ParkedCalls;
 use crate::counters::ShardCounters;
 use crate::dispatch::Dispatch;
 use crate::holdings::Holdings;
-use crate::io::Io;
+use crate::io::{Io, Token};
 use crate::queue_delay::DelayWatch;
 use crate::recv_pool::RecvPool;
 use crate::run_queue::TurnBudget;
@@ -33,6 +33,10 @@ pub(crate) struct Shared<I: Io> {
     pub(crate) recv: RecvPool,
     pub(crate) send: SendBuffer,
     pub(crate) now: Instant,
+    /// The server's connection that has its turn.
+    pub(crate) token: Token,
+    /// How the last transport failed that did.
+    pub(crate) failure: TransportError,
     /// Frames until the clock is read again within a turn.
     pub(crate) clock_in: u32,
     /// What this turn of the shard may still do.
@@ -63,8 +67,8 @@ pub(crate) enum Received {
 pub(crate) struct Written {
     /// Whether any byte left.
     pub(crate) progress: bool,
-    /// How the transport failed; what waited is forgotten then.
-    pub(crate) failed: Option<TransportError>,
+    /// The transport failed, and what waited is forgotten; [`Shared::failure`] says how.
+    pub(crate) failed: bool,
     /// Whether it stopped at the bound of a turn: the socket may take more, and nobody will say so.
     pub(crate) more: bool,
 }
@@ -133,19 +137,6 @@ impl<I: Io> Shared<I> {
         if self.holdings.is_tight() { usual / PARTIAL_SHARE } else { usual }
     }
 
-    /// How often a connection may receive in its turn, of which others that wait have their shares.
-    #[inline]
-    pub(crate) fn receives_max(&self) -> usize {
-        self.turn.share(self.config.budgets.receives_per_turn, 1)
-    }
-
-    /// How much a connection may send in its turn: at least as much as one receive brings.
-    #[inline]
-    fn send_bytes_max(&self) -> usize {
-        let Budgets { send_bytes_per_turn, receive_bytes, .. } = self.config.budgets;
-        self.turn.share(send_bytes_per_turn, receive_bytes)
-    }
-
     /// Receives once into `buffer`, or one with more room that it is changed for, and notes in `ready`
     /// what that tells.
     #[inline]
@@ -178,8 +169,8 @@ impl<I: Io> Shared<I> {
             Ok(0) => Received::End,
             Ok(count) => {
                 ready.received = true;
+                ready.moved += count;
                 self.counters.bytes_received.add(count as u64);
-                self.turn.take_bytes(count);
                 Received::Bytes
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
@@ -198,7 +189,7 @@ impl<I: Io> Shared<I> {
         out: &mut SendBuffer,
         ready: &mut Ready,
     ) -> Written {
-        let mut written = Written { progress: false, failed: None, more: false };
+        let mut written = Written { progress: false, failed: false, more: false };
         #[cfg(feature = "canary")]
         if !out.is_empty() && is_planted(Bug::FullSocketTurns) {
             written.more = true;
@@ -206,7 +197,7 @@ impl<I: Io> Shared<I> {
         if ready.full {
             return written;
         }
-        let mut left = self.send_bytes_max();
+        let mut left = self.turn.send_bytes_each();
         while !out.is_empty() {
             if left == 0 {
                 written.more = true;
@@ -217,7 +208,7 @@ impl<I: Io> Shared<I> {
                 Ok(count) => {
                     written.progress = true;
                     left = left.saturating_sub(count);
-                    self.turn.take_bytes(count);
+                    ready.moved += count;
                     self.counters.bytes_sent.add(count as u64);
                     out.advance(count);
                 }
@@ -227,7 +218,8 @@ impl<I: Io> Shared<I> {
                     break;
                 }
                 Err(error) => {
-                    written.failed = Some(TransportError::from(&error));
+                    written.failed = true;
+                    self.failure = TransportError::from(&error);
                     out.clear();
                 }
             }
@@ -259,21 +251,46 @@ pub(crate) enum After {
     Drop,
 }
 
-/// A connection's readiness, for the length of its turn.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ready {
+/// What a connection's socket is ready for, as far as was reported and not used up. Five bytes in a row, for
+/// they are copied into each turn and back.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SocketState {
     pub(crate) readable: bool,
     pub(crate) writable: bool,
     pub(crate) hangup: bool,
-    /// The socket took nothing more, and has not said since that it does.
+    /// A send met a full socket, and nothing was reported since.
     pub(crate) full: bool,
-    /// Receive until nothing is there: a short receive does not say so.
+    /// A receive that brings little proves nothing: the peer's end, or an urgent byte, may be behind it.
     pub(crate) to_the_end: bool,
+}
+
+/// A connection's readiness, for the length of its turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ready {
+    pub(crate) socket: SocketState,
     pub(crate) due: bool,
     /// Set by the turn: something was received.
     pub(crate) received: bool,
+    /// Bytes that the turn received and sent.
+    pub(crate) moved: usize,
     /// Since when what is to be read waits, as far as the shard can know.
     pub(crate) since: Instant,
+}
+
+impl Deref for Ready {
+    type Target = SocketState;
+
+    #[inline]
+    fn deref(&self) -> &SocketState {
+        &self.socket
+    }
+}
+
+impl DerefMut for Ready {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut SocketState {
+        &mut self.socket
+    }
 }
 
 /// Unsent bytes of a connection above which its streams write nothing more: a part of what it may hold,

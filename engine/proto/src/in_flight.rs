@@ -19,6 +19,12 @@ struct Entry<T> {
     work: T,
 }
 
+/// Calls that were found expired and that were not taken out yet, if they still live.
+#[derive(Debug, Default)]
+struct Expired {
+    calls: Vec<u32>,
+}
+
 /// The calls that are being worked on, by slot.
 ///
 /// It grows to the highest slot that was in use at once and is emptied by [`shrink`](Self::shrink).
@@ -30,8 +36,8 @@ pub(crate) struct InFlightTable<T> {
     count: usize,
     /// No deadline is earlier; it may be that of a call long gone.
     earliest: Option<Instant>,
-    /// Calls that the last scan found expired and that were not taken out yet, if they still live.
-    expired: Vec<u32>,
+    /// What the last scan found; made by the first that finds something.
+    expired: Option<Box<Expired>>,
     #[cfg(test)]
     scans: usize,
 }
@@ -42,7 +48,7 @@ impl<T> InFlightTable<T> {
             slots: Vec::new(),
             count: 0,
             earliest: None,
-            expired: Vec::new(),
+            expired: None,
             #[cfg(test)]
             scans: 0,
         }
@@ -105,14 +111,13 @@ impl<T> InFlightTable<T> {
             return None;
         }
         loop {
-            while let Some(call) = self.expired.pop() {
+            while let Some(call) = self.expired.as_mut().and_then(|expired| expired.calls.pop()) {
                 // It may have ended since the scan, and its id been given to a later call.
                 if self.deadline(call).is_some_and(|deadline| deadline <= now) {
                     return self.remove(call).map(|work| (call, work));
                 }
             }
-            self.scan(now);
-            if self.expired.is_empty() {
+            if !self.scan(now) {
                 return None;
             }
         }
@@ -123,32 +128,35 @@ impl<T> InFlightTable<T> {
         entry.deadline.filter(|_| entry.call == call)
     }
 
-    /// Finds all calls whose deadline has passed, or the next deadline when there are none.
+    /// Finds all calls whose deadline has passed, or the next deadline when there are none. Returns whether
+    /// there are any.
     #[cold]
-    fn scan(&mut self, now: Instant) {
+    fn scan(&mut self, now: Instant) -> bool {
         #[cfg(test)]
         {
             self.scans += 1;
         }
+        let expired = &mut self.expired.get_or_insert_default().calls;
         let mut earliest: Option<Instant> = None;
         for entry in self.slots.iter().flatten() {
             let Some(deadline) = entry.deadline else { continue };
             if deadline <= now {
-                self.expired.push(entry.call);
+                expired.push(entry.call);
             } else {
                 earliest = Some(earliest.map_or(deadline, |earliest| earliest.min(deadline)));
             }
         }
-        if self.expired.is_empty() {
+        if expired.is_empty() {
             self.earliest = earliest;
         }
+        !expired.is_empty()
     }
 
     /// Takes out everything, in the order of slots.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (u32, T)> + use<T> {
         self.count = 0;
         self.earliest = None;
-        self.expired = Vec::new();
+        self.expired = None;
         core::mem::take(&mut self.slots).into_iter().flatten().map(|entry| (entry.call, entry.work))
     }
 
@@ -156,7 +164,7 @@ impl<T> InFlightTable<T> {
     pub(crate) fn shrink(&mut self) {
         if self.count == 0 {
             self.slots = Vec::new();
-            self.expired = Vec::new();
+            self.expired = None;
         }
     }
 }

@@ -66,6 +66,9 @@ impl<I: Io> Driver<I> {
     #[cold]
     pub(super) fn relieve(&mut self) {
         let now = self.shared.now;
+        if !self.shared.holdings.is_short() && !self.relief.is_on() {
+            return;
+        }
         if self.relief.look_at.is_some_and(|at| at > now) {
             return;
         }

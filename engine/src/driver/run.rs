@@ -1,4 +1,6 @@
-//! How the connections that want a turn get it.
+//! When the driver turns, and how the connections that want a turn get it.
+
+use std::time::Instant;
 
 use super::Driver;
 use crate::io::Io;
@@ -8,6 +10,16 @@ use crate::run_queue::TurnBudget;
 const LAST_ROUNDS: usize = 1024;
 
 impl<I: Io> Driver<I> {
+    /// When the driver must turn again even if nothing happens.
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
+        let sleep = self.local.sleepers.next();
+        let drain_by = self.shared.drain_by.filter(|_| !self.drain_is_over);
+        let log = self.local.log.next();
+        let [relief, trim] = self.relief.next();
+        let rare = [self.accept_after, drain_by, sleep, log, relief, trim];
+        rare.into_iter().fold(self.shared.timers.next(), earlier)
+    }
+
     /// Gives all connections that have little to do one turn each, and others while the budget of the
     /// shard's turn lasts. Returns how many there were.
     pub(super) fn run_queue(&mut self) -> usize {
@@ -64,5 +76,14 @@ impl<I: Io> Driver<I> {
             }
             self.run_queue();
         }
+    }
+}
+
+#[inline]
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, None) => one,
+        (None, other) => other,
     }
 }

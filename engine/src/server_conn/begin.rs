@@ -56,7 +56,7 @@ impl<S: 'static> ServerConn<S> {
         let polled = shared.calls.begin(
             &*shared.dispatch,
             &mut incoming,
-            self.token,
+            shared.token,
             &mut reply,
             &shared.counters,
         );
@@ -99,7 +99,7 @@ impl<S: 'static> ServerConn<S> {
         let halves = (kind.client_sends(), kind.server_sends());
         let local = Rc::clone(shared.calls.local());
         let cell =
-            StreamCell::counted(local, account, self.token, request.call, Side::Server, halves);
+            StreamCell::counted(local, account, shared.token, request.call, Side::Server, halves);
         Some(Box::new(OpenedStream { ends: StreamEnds::new(kind, &cell), cell }))
     }
 

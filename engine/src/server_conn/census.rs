@@ -12,8 +12,9 @@ impl<S: 'static> ServerConn<S> {
         census.in_flight_max = census.in_flight_max.max(self.proto.in_flight());
         census.woken_max = census.woken_max.max(self.woken.len());
         census.unsent_max = census.unsent_max.max(self.send.len());
-        census.unread_max = census.unread_max.max(self.recv.len());
-        census.unread += self.recv.len();
+        let unread = self.recv.as_ref().map_or(0, |unread| unread.len());
+        census.unread_max = census.unread_max.max(unread);
+        census.unread += unread;
         census.held_max = census.held_max.max(self.proto.held_stream_bytes());
         census.one_way_max = census.one_way_max.max(self.proto.one_way_pending());
     }

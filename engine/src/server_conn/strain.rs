@@ -31,6 +31,8 @@ pub(super) struct Strain {
     large_here: usize,
     /// Memory of a receive buffer that a partial frame keeps.
     partial: usize,
+    /// What of the connection's progress was not given back, but sent or received, since this was made.
+    moved: usize,
     /// Whether its address holds more than its share of the shard.
     crowded: bool,
     /// Bytes of a refused request that are still to come, and to be dropped.
@@ -69,7 +71,7 @@ impl<S: 'static> ServerConn<S> {
         Standing {
             bytes: self.held + counted + bytes,
             calls: self.proto.in_flight(),
-            released: self.released.wrapping_add(self.moved).wrapping_add(released),
+            released: self.progress.wrapping_add(released),
             ended: self.ended,
         }
     }
@@ -109,6 +111,45 @@ impl<S: 'static> ServerConn<S> {
         Own { bytes, given, calls: self.proto.in_flight(), crowded }
     }
 
+    /// Whether room may be lacking, here or on the shard. It is asked first, and all else only then.
+    #[inline]
+    pub(super) fn is_strained<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
+        self.strain.is_some()
+            || self.held >= shared.config.budgets.connection_bytes_max
+            || shared.holdings.is_tight()
+    }
+
+    /// Whether [`is_held_up`](Self::is_held_up) is worth asking.
+    #[inline]
+    pub(super) fn may_be_held_up<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
+        self.is_strained(shared) || self.send.len() > shared.config.budgets.unsent_bytes_max
+    }
+
+    /// Whether as much is unsent as may be: nothing that would be answered is begun.
+    #[inline]
+    pub(super) fn is_over_budget<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
+        self.send.len() > shared.config.budgets.unsent_bytes_max
+            || (shared.holdings.is_tight() && self.is_unsent_over_share(shared))
+    }
+
+    /// Whether frames and handlers that were woken wait: until unsent bytes leave, of which the socket tells, or
+    /// until others give something back to the shard, of which only the shard does.
+    #[inline]
+    pub(super) fn waits_to_answer<I: Io<Socket = S>>(&self, shared: &mut Shared<I>) -> bool {
+        let waits = self.is_over_budget(shared);
+        if waits {
+            self.wait_to_answer(shared);
+        }
+        waits
+    }
+
+    #[cold]
+    fn wait_to_answer<I: Io<Socket = S>>(&self, shared: &mut Shared<I>) {
+        if self.send.len() <= shared.config.budgets.unsent_bytes_max {
+            shared.holdings.wait(shared.token);
+        }
+    }
+
     /// Whether the unsent bytes alone are its share.
     #[cold]
     pub(super) fn is_unsent_over_share<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
@@ -140,7 +181,7 @@ impl<S: 'static> ServerConn<S> {
         let Some(streams) = &self.streams else { return false };
         let (starves, has_room) = streams.starves();
         if starves && !has_room {
-            shared.holdings.wait(self.token);
+            shared.holdings.wait(shared.token);
         }
         has_room || (streams.has_ready() && self.send.len() <= stream_bytes_max(shared))
     }
@@ -187,7 +228,7 @@ impl<S: 'static> ServerConn<S> {
         let since = strain.since.unwrap_or(shared.now);
         let waits = shared.now < since + shared.config.budgets.patience;
         if waits {
-            shared.holdings.wait(self.token);
+            shared.holdings.wait(shared.token);
         }
         waits
     }
@@ -257,10 +298,21 @@ impl<S: 'static> ServerConn<S> {
         self.reserve(shared, buffer, frame)
     }
 
-    /// What its calls and streams have given back: progress. That its refusals are sent is none.
+    /// What its calls and streams have given back: progress. That its refusals are sent is none. It compares
+    /// with what this returned while the same strain lasted.
     fn given_back(&self) -> usize {
         let released = self.streams.as_ref().map_or(0, |streams| streams.held().1);
-        self.released.wrapping_add(released)
+        let moved = self.strain.as_ref().map_or(0, |strain| strain.moved);
+        self.progress.wrapping_sub(moved).wrapping_add(released)
+    }
+
+    /// So many unsent bytes were sent, or came of a large request.
+    #[inline]
+    pub(super) fn note_moved(&mut self, bytes: usize) {
+        if let Some(strain) = &mut self.strain {
+            strain.moved = strain.moved.wrapping_add(bytes);
+            self.progress = self.progress.wrapping_add(bytes);
+        }
     }
 
     /// Nothing is read, so nobody would see that the client has gone: it ends here, unless there was room
@@ -312,7 +364,7 @@ impl<S: 'static> ServerConn<S> {
             strain.skip = frame - buffer.discard(frame);
             return true;
         }
-        shared.holdings.wait(self.token);
+        shared.holdings.wait(shared.token);
         false
     }
 
@@ -355,19 +407,31 @@ impl<S: 'static> ServerConn<S> {
     /// Brings the shard's account up to date, at the end of a turn.
     #[inline]
     pub(super) fn settle_account<I: Io<Socket = S>>(&mut self, shared: &Shared<I>) {
-        let keeps_buffer = self.recv.len() >= shared.config.budgets.receive_bytes / PARTIAL_SHARE;
-        if self.strain.is_some() || !self.send.is_empty() || keeps_buffer {
-            self.count(shared);
+        if self.strain.is_some() || self.recv.is_some() || !self.send.is_empty() {
+            self.settle_rest(shared);
         }
     }
 
     #[cold]
+    fn settle_rest<I: Io<Socket = S>>(&mut self, shared: &Shared<I>) {
+        if self.strain.is_some() || !self.send.is_empty() || self.kept_buffer(shared) != 0 {
+            self.count(shared);
+        }
+    }
+
+    /// Memory of the receive buffer that a partial frame keeps.
+    fn kept_buffer<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> usize {
+        let keeps_from = shared.config.budgets.receive_bytes / PARTIAL_SHARE;
+        let unread = self.recv.as_ref().filter(|unread| unread.len() >= keeps_from);
+        unread.map_or(0, |unread| unread.made_with())
+    }
+
+    #[cold]
     fn count<I: Io<Socket = S>>(&mut self, shared: &Shared<I>) {
+        let kept = self.kept_buffer(shared);
         let strain = self.strain.get_or_insert_default();
         // A large request is counted whole, as its buffer may become.
-        let keeps_buffer = strain.large == 0
-            && self.recv.len() >= shared.config.budgets.receive_bytes / PARTIAL_SHARE;
-        strain.partial = if keeps_buffer { self.recv.made_with() } else { 0 };
+        strain.partial = if strain.large == 0 { kept } else { 0 };
         let held = self.send.len() + strain.large + strain.partial;
         shared.holdings.change(strain.counted, held);
         strain.counted = held;
@@ -390,7 +454,7 @@ impl<S: 'static> ServerConn<S> {
         let came = here.saturating_sub(strain.large_here);
         strain.large_here = if strain.large == 0 { 0 } else { here };
         if strain.large > 0 {
-            self.moved = self.moved.wrapping_add(came);
+            self.note_moved(came);
         }
     }
 

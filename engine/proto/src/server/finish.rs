@@ -8,6 +8,13 @@ use super::{Phase, ServerConnection};
 use crate::CloseReason;
 
 impl<T> ServerConnection<T> {
+    /// Whether the connection is open and neither side has said or shown that it comes to its end.
+    #[must_use]
+    #[inline]
+    pub fn goes_on(&self) -> bool {
+        self.phase == Phase::Open && !self.client_leaves && !self.link.is_half_closed()
+    }
+
     /// The client closed its sending side. If nothing is to be answered, the connection is over. Else its
     /// calls go on for at most the write timeout, but for those that [`cut_streams`](Self::cut_streams)
     /// has. It may have closed its other side, too; a ping makes the transport say so.
