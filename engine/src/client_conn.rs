@@ -6,7 +6,7 @@ mod census;
 use corewire_codec::{CancelReason, RecvBuffer};
 #[cfg(feature = "canary")]
 use corewire_proto::canary::{Bug, is_planted};
-use corewire_proto::{ClientConnection, ClientInput, CloseReason, Expired, TransportError};
+use corewire_proto::{ClientConnection, ClientInput, CloseReason, Expired};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -120,13 +120,15 @@ impl<S: 'static> ClientConn<S> {
             }
             flush(shared, &self.socket, ready, proto, out)
         };
-        if let Some(kind) = failed {
-            self.hear_last_words(shared, ready, kind);
+        if failed {
+            self.hear_last_words(shared, ready);
         }
         let state = &mut *core.state.borrow_mut();
         let is_current = state.is_current(self.token);
         if is_current && state.out.len() <= core.config.unsent_max {
-            state.wake_room();
+            if state.has_room_waiters() {
+                state.wake_room();
+            }
             if state.has_waiting() {
                 self.let_go_on(state);
             }
@@ -135,8 +137,7 @@ impl<S: 'static> ClientConn<S> {
         }
         self.turns_given = 0;
         let waiting = is_current && (state.has_waiting() || state.room_by.is_some());
-        let waiting_by = [state.waiting_deadline(), state.room_by];
-        let waiting_by = waiting_by.into_iter().flatten().min().filter(|_| waiting);
+        let waiting_by = if waiting { state.first_waiting_deadline() } else { None };
         let Some((proto, out)) = state.connection(self.token) else { return (After::Drop, None) };
         let unsent_max = stream_bytes_max(shared);
         let streams = self.streams.as_ref();
@@ -167,12 +168,8 @@ impl<S: 'static> ClientConn<S> {
     /// The socket takes nothing more. What the server said before it left is still to be had, and
     /// tells which calls it has not run.
     #[cold]
-    fn hear_last_words<I: Io<Socket = S>>(
-        &mut self,
-        shared: &mut Shared<I>,
-        ready: &mut Ready,
-        error: TransportError,
-    ) {
+    fn hear_last_words<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) {
+        let error = shared.failure;
         ready.readable = true;
         self.receive(shared, ready);
         if let Some((proto, _)) = self.channel.state.borrow_mut().connection(self.token) {
@@ -419,19 +416,19 @@ fn expire(state: &mut ChannelState, token: Token, now: Instant) {
 }
 
 /// Writes what there is, first and without asking; stops at the first `WouldBlock`, or at the bound of
-/// a turn. Answers whether another turn is wanted, and how the socket failed, if it did.
+/// a turn. Answers whether another turn is wanted, and whether the socket failed.
 fn flush<I: Io>(
     shared: &mut Shared<I>,
     socket: &I::Socket,
     ready: &mut Ready,
     proto: &mut ClientConnection<usize>,
     out: &mut corewire_codec::SendBuffer,
-) -> (bool, Option<TransportError>) {
+) -> (bool, bool) {
     if out.is_empty() {
-        return (false, None);
+        return (false, false);
     }
     proto.prepare_write(out, shared.now);
     let written = shared.write(socket, out, ready);
     proto.handle_write(written.progress, !out.is_empty(), shared.now);
-    (written.more, written.failed.then_some(shared.failure))
+    (written.more, written.failed)
 }

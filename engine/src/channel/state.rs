@@ -340,7 +340,20 @@ impl ChannelState {
         }
     }
 
+    /// Whether somebody waits for room.
+    #[inline]
+    pub(crate) fn has_room_waiters(&self) -> bool {
+        !self.room.is_empty() || self.room_by.is_some()
+    }
+
+    /// A time no later than the first deadline of those who wait for a slot or for room.
+    #[cold]
+    pub(crate) fn first_waiting_deadline(&self) -> Option<Instant> {
+        [self.waiting_deadline(), self.room_by].into_iter().flatten().min()
+    }
+
     /// Lets those who wait for room look again: there is some, or a deadline of theirs may have passed.
+    #[cold]
     pub(crate) fn wake_room(&mut self) {
         self.room_by = None;
         self.room.drain(..).for_each(Waker::wake);
