@@ -5,7 +5,8 @@ pub use corewire_engine::Dispatch;
 pub use corewire_engine::bench_hooks::{InlineCalls, Outcome, TimerHeap};
 
 use crate::router::Router;
-use crate::service::{Methods, Service};
+use crate::service::Service;
+use crate::slot::Methods;
 
 /// The dispatcher of a shard that has this one service.
 ///

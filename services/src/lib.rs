@@ -128,6 +128,8 @@ mod caller;
 mod context;
 mod description;
 pub mod echo;
+#[cfg(feature = "shard")]
+mod incoming;
 pub mod layer;
 mod one_way;
 mod options;
@@ -139,6 +141,8 @@ mod router;
 mod server;
 #[cfg(feature = "shard")]
 mod service;
+#[cfg(feature = "shard")]
+mod slot;
 mod streaming;
 
 pub use bytes::Bytes;
@@ -176,8 +180,10 @@ pub use {
         RunningShard, ShardCounters, Task, allowed_cpus, parse_cpus,
         run_on_shard as block_on_shard, sleep, spawn,
     },
+    incoming::{Arguments, IncomingCall},
     server::{Server, ServerBuilder},
-    service::{Arguments, IncomingCall, Methods, Service},
+    service::Service,
+    slot::Methods,
 };
 
 /// Payload codecs, and the limits that a hello carries.
@@ -185,6 +191,9 @@ pub mod codec {
     pub use crate::one_way::Unanswered;
     #[doc(hidden)]
     pub use crate::request::{Listed, Values, WriteValues, no_values, raw_value};
+    #[cfg(feature = "shard")]
+    #[doc(hidden)]
+    pub use crate::slot::{Handler, MakeSlot, Room};
     pub use crate::streaming::{Begun, BegunOn, Replied, Streamed, Watch, Watcher};
     pub use corewire_codec::{
         Codec, ConnectionCredit, Decode, DecodeError, Encode, EncodeError, FrameBytes, InFlight,

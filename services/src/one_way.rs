@@ -5,13 +5,9 @@ use corewire_codec::{
     Codec, CodecId, Decode, DecodeError, Encode, EncodeError, FrameWriter, Status, request_flags,
 };
 use corewire_engine::{MethodName, Pending, Transport};
-#[cfg(feature = "shard")]
-use std::future::Future;
 
 use crate::MethodDescription;
 use crate::caller::{Call, Caller};
-#[cfg(feature = "shard")]
-use crate::service::{IncomingCall, Methods};
 
 /// The codec of the reply that a one-way call does not have.
 #[derive(Clone, Copy, Debug)]
@@ -49,23 +45,5 @@ impl<C: Transport> Caller<C> {
         head.flags |= request_flags::ONE_WAY;
         let name = MethodName { service: method.service, method: method.name };
         Call::new(self.channel().call_named(name, head, timeout, encode))
-    }
-}
-
-#[cfg(feature = "shard")]
-impl Methods {
-    /// Adds a method that is never answered. Its handlers are polled, kept and dropped like others.
-    pub fn one_way<F, B>(&mut self, description: &'static MethodDescription, begin: B)
-    where
-        F: Future<Output = ()> + 'static,
-        B: Fn(&mut IncomingCall<'_, '_>) -> Result<F, Status> + 'static,
-    {
-        self.unary::<Unanswered, (), _, _>(description, move |call| {
-            let handler = begin(call)?;
-            Ok(async move {
-                handler.await;
-                Ok(())
-            })
-        });
     }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::Context;
 
 use crate::MethodDescription;
-use crate::service::{Method, Methods};
+use crate::slot::{Method, Methods};
 
 /// The methods of one shard by id: a hash table whose collisions go to the next free place.
 ///
@@ -21,7 +21,7 @@ pub(crate) struct Router {
     shift: u32,
 }
 
-type Place = Option<(MethodId, Rc<dyn Method>)>;
+type Place = Option<(MethodId, Rc<Method>)>;
 
 /// The flags of a request that say what kind of call it is.
 const KIND: u8 = request_flags::ONE_WAY | request_flags::STREAM_IN | request_flags::STREAM_OUT;
@@ -47,20 +47,20 @@ impl Router {
             return Err(wrong);
         }
         let mut list = methods.list;
-        list.sort_by_key(|method| method.description().id.0);
+        list.sort_by_key(|method| method.description.id.0);
         for pair in list.windows(2) {
             if let [one, other] = pair
-                && one.description().id == other.description().id
+                && one.description.id == other.description.id
             {
-                return Err(clash(&**one, &**other));
+                return Err(clash(one, other));
             }
         }
-        let ids: Vec<u32> = list.iter().map(|method| method.description().id.0).collect();
+        let ids: Vec<u32> = list.iter().map(|method| method.description.id.0).collect();
         let hash = Hash::choose(&ids);
         let mut places: Vec<Place> = Vec::new();
         places.resize_with(hash.places(), || None);
         for method in list {
-            let id = method.description().id;
+            let id = method.description.id;
             let mut index = hash.of(id.0);
             while places.get(index).is_some_and(Option::is_some) {
                 index += 1;
@@ -77,7 +77,7 @@ impl Router {
     }
 
     #[inline]
-    fn find(&self, id: MethodId) -> Option<&dyn Method> {
+    fn find(&self, id: MethodId) -> Option<&Method> {
         let index = (id.0.wrapping_mul(self.multiplier) >> self.shift) as usize;
         match self.places.get(index) {
             Some(Some((found, method))) if *found == id => Some(&**method),
@@ -88,7 +88,7 @@ impl Router {
 
     /// Another method has the place: this one is behind it, before the next free place, if it is there.
     #[inline(never)]
-    fn find_behind(&self, index: usize, id: MethodId) -> Option<&dyn Method> {
+    fn find_behind(&self, index: usize, id: MethodId) -> Option<&Method> {
         let behind = self.places.get(index + 1..)?;
         let taken = behind.iter().map_while(Option::as_ref);
         taken.filter(|(found, _)| *found == id).map(|(_, method)| &**method).next()
@@ -164,8 +164,8 @@ impl Hash {
     }
 }
 
-fn clash(one: &dyn Method, other: &dyn Method) -> String {
-    let (one, other) = (one.description(), other.description());
+fn clash(one: &Method, other: &Method) -> String {
+    let (one, other) = (one.description, other.description);
     if (one.service, one.name) == (other.service, other.name) {
         let name = one.service;
         return format!(
@@ -189,7 +189,7 @@ impl Dispatch for Router {
         let Some(method) = self.find(call.request.method) else {
             return refuse_method(call.request.method, reply);
         };
-        let description = method.description();
+        let description = method.description;
         if call.request.flags & KIND != description.kind.request_flags() {
             return refuse_kind(description, reply);
         }
@@ -242,7 +242,9 @@ mod tests {
     }
 
     fn add(methods: &mut Methods, description: &'static MethodDescription) {
-        methods.unary::<Raw, Bytes, _, _>(description, |_| Ok(async { Ok(Bytes::new()) }));
+        methods.add(description, &Rc::new(()), |room| {
+            room.unary::<Raw, Bytes, _, _>(|_, _| Ok(async { Ok(Bytes::new()) }))
+        });
     }
 
     #[test]
@@ -251,7 +253,7 @@ mod tests {
             let (names, router) = with_methods(count);
             for name in names {
                 let found = router.find(MethodId::of("S", name)).expect("it was added");
-                assert_eq!(found.description().name, name);
+                assert_eq!(found.description.name, name);
             }
             for n in 0..1000 {
                 assert!(router.find(MethodId::of("T", &format!("m{n}"))).is_none());

@@ -13,7 +13,8 @@ use std::time::Duration;
 use crate::Timeouts;
 use crate::layer::Layer;
 use crate::router::Router;
-use crate::service::{Methods, Service};
+use crate::service::Service;
+use crate::slot::Methods;
 
 type AddService = Arc<dyn Fn(ShardInfo, &mut Methods) + Send + Sync>;
 type AddLayer = Arc<dyn Fn(ShardInfo, &mut Methods) + Send + Sync>;

@@ -66,246 +66,212 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
         KeyValueClient::DESCRIPTION
     }
     fn register(self, methods: &mut ::corewire::Methods) {
-        {
-            fn add<T: KeyValue>(
-                methods: &mut ::corewire::Methods,
-                service: ::std::rc::Rc<T>,
-            ) {
-                methods
-                    .unary::<
-                        ::corewire::codec::Speedy,
-                        _,
-                        _,
-                        _,
-                    >(
-                        &KeyValueClient::DESCRIPTION.methods[0],
-                        move |call: &mut ::corewire::IncomingCall<'_, '_>| {
-                            let mut arguments = call.arguments();
-                            let key: String = arguments.read("key")?;
-                            arguments.finish()?;
-                            let service = ::core::clone::Clone::clone(&service);
-                            ::core::result::Result::Ok(async move {
-                                let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::get(
-                                        &*service,
-                                        key,
-                                    )
-                                    .await;
-                                reply
-                            })
-                        },
-                    );
-            }
-            add(methods, ::core::clone::Clone::clone(&self.0));
+        fn make_0<T: KeyValue>(
+            room: ::corewire::codec::Room<'_, T>,
+        ) -> ::corewire::codec::Handler {
+            room.unary::<
+                    ::corewire::codec::Speedy,
+                    _,
+                    _,
+                    _,
+                >(|
+                service: &::std::rc::Rc<T>,
+                call: &mut ::corewire::IncomingCall<'_, '_>|
+            {
+                let mut arguments = call.arguments();
+                let key: String = arguments.read("key")?;
+                arguments.finish()?;
+                let service = ::core::clone::Clone::clone(service);
+                ::core::result::Result::Ok(async move {
+                    let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::get(
+                            &*service,
+                            key,
+                        )
+                        .await;
+                    reply
+                })
+            })
         }
-        {
-            fn add<T: KeyValue>(
-                methods: &mut ::corewire::Methods,
-                service: ::std::rc::Rc<T>,
-            ) {
-                methods
-                    .unary::<
-                        ::corewire::codec::Speedy,
-                        _,
-                        _,
-                        _,
-                    >(
-                        &KeyValueClient::DESCRIPTION.methods[1],
-                        move |call: &mut ::corewire::IncomingCall<'_, '_>| {
-                            let mut arguments = call.arguments();
-                            let key: String = arguments.read("key")?;
-                            let value: Vec<u8> = arguments.read("value")?;
-                            arguments.finish()?;
-                            let context: ::corewire::Context = call.context();
-                            let service = ::core::clone::Clone::clone(&service);
-                            ::core::result::Result::Ok(async move {
-                                let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::put(
-                                        &*service,
-                                        &context,
-                                        key,
-                                        value,
-                                    )
-                                    .await;
-                                context.answer(reply)
-                            })
-                        },
-                    );
-            }
-            add(methods, ::core::clone::Clone::clone(&self.0));
+        fn make_1<T: KeyValue>(
+            room: ::corewire::codec::Room<'_, T>,
+        ) -> ::corewire::codec::Handler {
+            room.unary::<
+                    ::corewire::codec::Speedy,
+                    _,
+                    _,
+                    _,
+                >(|
+                service: &::std::rc::Rc<T>,
+                call: &mut ::corewire::IncomingCall<'_, '_>|
+            {
+                let mut arguments = call.arguments();
+                let key: String = arguments.read("key")?;
+                let value: Vec<u8> = arguments.read("value")?;
+                arguments.finish()?;
+                let context: ::corewire::Context = call.context();
+                let service = ::core::clone::Clone::clone(service);
+                ::core::result::Result::Ok(async move {
+                    let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::put(
+                            &*service,
+                            &context,
+                            key,
+                            value,
+                        )
+                        .await;
+                    context.answer(reply)
+                })
+            })
         }
-        {
-            fn add<T: KeyValue>(
-                methods: &mut ::corewire::Methods,
-                service: ::std::rc::Rc<T>,
-            ) {
-                methods
-                    .unary::<
-                        ::corewire::codec::Raw,
-                        _,
-                        _,
-                        _,
-                    >(
-                        &KeyValueClient::DESCRIPTION.methods[2],
-                        move |call: &mut ::corewire::IncomingCall<'_, '_>| {
-                            let payload: Bytes = call.raw_body();
-                            let service = ::core::clone::Clone::clone(&service);
-                            ::core::result::Result::Ok(async move {
-                                let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::say_again(
-                                        &*service,
-                                        payload,
-                                    )
-                                    .await;
-                                reply
-                            })
-                        },
-                    );
-            }
-            add(methods, ::core::clone::Clone::clone(&self.0));
+        fn make_2<T: KeyValue>(
+            room: ::corewire::codec::Room<'_, T>,
+        ) -> ::corewire::codec::Handler {
+            room.unary::<
+                    ::corewire::codec::Raw,
+                    _,
+                    _,
+                    _,
+                >(|
+                service: &::std::rc::Rc<T>,
+                call: &mut ::corewire::IncomingCall<'_, '_>|
+            {
+                let payload: Bytes = call.raw_body();
+                let service = ::core::clone::Clone::clone(service);
+                ::core::result::Result::Ok(async move {
+                    let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::say_again(
+                            &*service,
+                            payload,
+                        )
+                        .await;
+                    reply
+                })
+            })
         }
-        {
-            fn add<T: KeyValue>(
-                methods: &mut ::corewire::Methods,
-                service: ::std::rc::Rc<T>,
-            ) {
-                methods
-                    .unary::<
-                        ::corewire::codec::Speedy,
-                        _,
-                        _,
-                        _,
-                    >(
-                        &KeyValueClient::DESCRIPTION.methods[3],
-                        move |call: &mut ::corewire::IncomingCall<'_, '_>| {
-                            call.arguments().finish()?;
-                            let service = ::core::clone::Clone::clone(&service);
-                            ::core::result::Result::Ok(async move {
-                                let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::count(
-                                        &*service,
-                                    )
-                                    .await;
-                                reply
-                            })
-                        },
-                    );
-            }
-            add(methods, ::core::clone::Clone::clone(&self.0));
+        fn make_3<T: KeyValue>(
+            room: ::corewire::codec::Room<'_, T>,
+        ) -> ::corewire::codec::Handler {
+            room.unary::<
+                    ::corewire::codec::Speedy,
+                    _,
+                    _,
+                    _,
+                >(|
+                service: &::std::rc::Rc<T>,
+                call: &mut ::corewire::IncomingCall<'_, '_>|
+            {
+                call.arguments().finish()?;
+                let service = ::core::clone::Clone::clone(service);
+                ::core::result::Result::Ok(async move {
+                    let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::count(
+                            &*service,
+                        )
+                        .await;
+                    reply
+                })
+            })
         }
-        {
-            fn add<T: KeyValue>(
-                methods: &mut ::corewire::Methods,
-                service: ::std::rc::Rc<T>,
-            ) {
-                methods
-                    .one_way(
-                        &KeyValueClient::DESCRIPTION.methods[4],
-                        move |call: &mut ::corewire::IncomingCall<'_, '_>| {
-                            let mut arguments = call.arguments();
-                            let key: String = arguments.read("key")?;
-                            arguments.finish()?;
-                            let service = ::core::clone::Clone::clone(&service);
-                            ::core::result::Result::Ok(async move {
-                                <T as KeyValue>::touch(&*service, key).await;
-                            })
-                        },
-                    );
-            }
-            add(methods, ::core::clone::Clone::clone(&self.0));
+        fn make_4<T: KeyValue>(
+            room: ::corewire::codec::Room<'_, T>,
+        ) -> ::corewire::codec::Handler {
+            room.one_way(|
+                service: &::std::rc::Rc<T>,
+                call: &mut ::corewire::IncomingCall<'_, '_>|
+            {
+                let mut arguments = call.arguments();
+                let key: String = arguments.read("key")?;
+                arguments.finish()?;
+                let service = ::core::clone::Clone::clone(service);
+                ::core::result::Result::Ok(async move {
+                    <T as KeyValue>::touch(&*service, key).await;
+                    ::core::result::Result::Ok(())
+                })
+            })
         }
-        {
-            fn add<T: KeyValue>(
-                methods: &mut ::corewire::Methods,
-                service: ::std::rc::Rc<T>,
-            ) {
-                methods
-                    .streaming::<
-                        ::corewire::codec::Speedy,
-                        _,
-                        _,
-                        _,
-                    >(
-                        &KeyValueClient::DESCRIPTION.methods[5],
-                        move |call: &mut ::corewire::IncomingCall<'_, '_>| {
-                            let mut arguments = call.arguments();
-                            let prefix: String = arguments.read("prefix")?;
-                            arguments.finish()?;
-                            let service = ::core::clone::Clone::clone(&service);
-                            ::core::result::Result::Ok(async move {
-                                let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::watch(
-                                        &*service,
-                                        prefix,
-                                    )
-                                    .await;
-                                reply
-                            })
-                        },
-                    );
-            }
-            add(methods, ::core::clone::Clone::clone(&self.0));
+        fn make_5<T: KeyValue>(
+            room: ::corewire::codec::Room<'_, T>,
+        ) -> ::corewire::codec::Handler {
+            room.streaming::<
+                    ::corewire::codec::Speedy,
+                    _,
+                    _,
+                    _,
+                >(|
+                service: &::std::rc::Rc<T>,
+                call: &mut ::corewire::IncomingCall<'_, '_>|
+            {
+                let mut arguments = call.arguments();
+                let prefix: String = arguments.read("prefix")?;
+                arguments.finish()?;
+                let service = ::core::clone::Clone::clone(service);
+                ::core::result::Result::Ok(async move {
+                    let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::watch(
+                            &*service,
+                            prefix,
+                        )
+                        .await;
+                    reply
+                })
+            })
         }
-        {
-            fn add<T: KeyValue>(
-                methods: &mut ::corewire::Methods,
-                service: ::std::rc::Rc<T>,
-            ) {
-                methods
-                    .unary::<
-                        ::corewire::codec::Speedy,
-                        _,
-                        _,
-                        _,
-                    >(
-                        &KeyValueClient::DESCRIPTION.methods[6],
-                        move |call: &mut ::corewire::IncomingCall<'_, '_>| {
-                            let mut arguments = call.arguments();
-                            let name: String = arguments.read("name")?;
-                            arguments.finish()?;
-                            let parts: Streaming<Bytes> = call
-                                .stream::<::corewire::codec::Raw, _>();
-                            let service = ::core::clone::Clone::clone(&service);
-                            ::core::result::Result::Ok(async move {
-                                let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::load(
-                                        &*service,
-                                        name,
-                                        parts,
-                                    )
-                                    .await;
-                                reply
-                            })
-                        },
-                    );
-            }
-            add(methods, ::core::clone::Clone::clone(&self.0));
+        fn make_6<T: KeyValue>(
+            room: ::corewire::codec::Room<'_, T>,
+        ) -> ::corewire::codec::Handler {
+            room.unary::<
+                    ::corewire::codec::Speedy,
+                    _,
+                    _,
+                    _,
+                >(|
+                service: &::std::rc::Rc<T>,
+                call: &mut ::corewire::IncomingCall<'_, '_>|
+            {
+                let mut arguments = call.arguments();
+                let name: String = arguments.read("name")?;
+                arguments.finish()?;
+                let parts: Streaming<Bytes> = call.stream::<::corewire::codec::Raw, _>();
+                let service = ::core::clone::Clone::clone(service);
+                ::core::result::Result::Ok(async move {
+                    let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::load(
+                            &*service,
+                            name,
+                            parts,
+                        )
+                        .await;
+                    reply
+                })
+            })
         }
-        {
-            fn add<T: KeyValue>(
-                methods: &mut ::corewire::Methods,
-                service: ::std::rc::Rc<T>,
-            ) {
-                methods
-                    .streaming::<
-                        ::corewire::codec::Raw,
-                        _,
-                        _,
-                        _,
-                    >(
-                        &KeyValueClient::DESCRIPTION.methods[7],
-                        move |call: &mut ::corewire::IncomingCall<'_, '_>| {
-                            call.arguments().finish()?;
-                            let edits: Streaming<u64> = call
-                                .stream::<::corewire::codec::Speedy, _>();
-                            let service = ::core::clone::Clone::clone(&service);
-                            ::core::result::Result::Ok(async move {
-                                let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::sync(
-                                        &*service,
-                                        edits,
-                                    )
-                                    .await;
-                                reply
-                            })
-                        },
-                    );
-            }
-            add(methods, ::core::clone::Clone::clone(&self.0));
+        fn make_7<T: KeyValue>(
+            room: ::corewire::codec::Room<'_, T>,
+        ) -> ::corewire::codec::Handler {
+            room.streaming::<
+                    ::corewire::codec::Raw,
+                    _,
+                    _,
+                    _,
+                >(|
+                service: &::std::rc::Rc<T>,
+                call: &mut ::corewire::IncomingCall<'_, '_>|
+            {
+                call.arguments().finish()?;
+                let edits: Streaming<u64> = call
+                    .stream::<::corewire::codec::Speedy, _>();
+                let service = ::core::clone::Clone::clone(service);
+                ::core::result::Result::Ok(async move {
+                    let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::sync(
+                            &*service,
+                            edits,
+                        )
+                        .await;
+                    reply
+                })
+            })
         }
+        methods
+            .serve(
+                KeyValueClient::DESCRIPTION,
+                &self.0,
+                &[make_0, make_1, make_2, make_3, make_4, make_5, make_6, make_7],
+            );
     }
 }
 /// Calls the service `kv.KeyValue`; see [`KeyValue`] for what each method does.

@@ -9,8 +9,9 @@ use std::rc::{Rc, Weak};
 use std::task::{self, Poll};
 
 use super::{CallEnd, CallView, Guard, Layer};
-use crate::service::{Method, Methods, SPARE_SLOTS_MAX, Service};
-use crate::{MethodDescription, ServiceDescription};
+use crate::ServiceDescription;
+use crate::service::Service;
+use crate::slot::{Method, Methods, SPARE_SLOTS_MAX, ServeCall};
 
 /// A service with a layer around its methods; made by [`Service::layer`].
 pub struct LayeredService<S, L> {
@@ -50,27 +51,24 @@ impl Methods {
         }
         let layer = Rc::new(layer);
         let spare = Rc::new(Spare::<L::Guard>::default());
-        for method in self.list.iter_mut().skip(from) {
-            let description = method.description();
+        let inner = self.list.split_off(from.min(self.list.len()));
+        for inner in inner {
+            let description = inner.description;
             let name = MethodName { service: description.service, method: description.name };
-            let (inner, layer, spare) = (Rc::clone(method), Rc::clone(&layer), Rc::clone(&spare));
-            *method = Rc::new(LayeredMethod { inner, layer, name, spare });
+            let (layer, spare) = (Rc::clone(&layer), Rc::clone(&spare));
+            self.add_other(description, Box::new(LayeredMethod { inner, layer, name, spare }));
         }
     }
 }
 
 struct LayeredMethod<L: Layer> {
-    inner: Rc<dyn Method>,
+    inner: Rc<Method>,
     layer: Rc<L>,
     name: MethodName,
     spare: Rc<Spare<L::Guard>>,
 }
 
-impl<L: Layer> Method for LayeredMethod<L> {
-    fn description(&self) -> &'static MethodDescription {
-        self.inner.description()
-    }
-
+impl<L: Layer> ServeCall for LayeredMethod<L> {
     fn call(
         &self,
         incoming: &mut Incoming<'_>,

@@ -1,36 +1,37 @@
 //! Methods that stream, on the server.
 
 use corewire_codec::{Decode, Encode, Status};
-use corewire_engine::{Dispatched, Incoming, PendingCall, ReplySlot, StreamWriter};
+use corewire_engine::{Incoming, PendingCall, ReplySlot, StreamWriter};
 use pin_project_lite::pin_project;
 use std::future::Future;
-use std::marker::PhantomData;
 use std::pin::Pin;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 
 use super::pump::Pump;
 use super::wire::Wire;
 use super::{Streaming, Watch};
-use crate::MethodDescription;
 use crate::answer::Answer;
-use crate::service::{IncomingCall, Method, Methods};
+use crate::incoming::IncomingCall;
+use crate::slot::{Handle, Handler, Method, Room, refuse_arguments};
 
-impl Methods {
-    /// Adds a method whose results are a stream; the client may send one, too. What its handler adds to the
+impl<S: 'static> Room<'_, S> {
+    /// Room for a method whose results are a stream; the client may send one, too. What its handler adds to the
     /// reply goes out with the opening of the stream.
     ///
-    /// `begin` reads the arguments and answers the handler's future, or the status that the caller
+    /// `begin` reads the arguments and returns the handler's future, or the status that the caller
     /// gets instead. Each call costs an allocation of its own; a method of which only the client streams
     /// is a [`unary`](Self::unary) one.
-    pub fn streaming<C, T, F, B>(&mut self, description: &'static MethodDescription, begin: B)
+    pub fn streaming<C, T, F, B>(self, begin: B) -> Handler
     where
         C: Encode<T> + 'static,
         T: 'static,
         F: Future<Output: Answer<Value = Streaming<T>>> + 'static,
-        B: Fn(&mut IncomingCall<'_, '_>) -> Result<F, Status> + 'static,
+        B: Fn(&Rc<S>, &mut IncomingCall<'_, '_>) -> Result<F, Status> + 'static,
     {
-        let codec = PhantomData::<fn(C, T)>;
-        self.list.push(std::rc::Rc::new(StreamMethod { description, begin, codec }));
+        let (service, home) = self.keep();
+        let results = Results::<C, T> { writer: None, pump: None };
+        Handler::new(StreamingCall { service, begin, handler: None, results, home })
     }
 }
 
@@ -44,26 +45,93 @@ impl IncomingCall<'_, '_> {
     }
 }
 
-struct StreamMethod<B, C, T> {
-    description: &'static MethodDescription,
-    begin: B,
-    codec: PhantomData<fn(C, T)>,
-}
-
 pin_project! {
-    /// A call whose results are a stream: first its handler, then what the handler answered.
-    struct StreamingCall<F, C, T> {
+    /// A call whose results are a stream: first its handler, then what the handler returned.
+    struct StreamingCall<S, B, F, C, T> {
+        service: Rc<S>,
+        begin: B,
         #[pin]
         handler: Option<F>,
-        writer: Option<StreamWriter>,
-        pump: Option<Pump<C, T, Streaming<T>, StreamWriter>>,
+        results: Results<C, T>,
+        home: Weak<Method>,
     }
 }
 
-impl<F, C, T> PendingCall for StreamingCall<F, C, T>
+/// The results of a call, whatever handler they are from.
+struct Results<C, T> {
+    writer: Option<StreamWriter>,
+    pump: Option<Pump<C, T, Streaming<T>, StreamWriter>>,
+}
+
+impl<C: Encode<T>, T> Results<C, T> {
+    /// The handler has returned; `Ready` when the reply was given, because there is no stream.
+    fn open<A>(&mut self, outcome: A, reply: &mut ReplySlot<'_>) -> Poll<()>
+    where
+        A: Answer<Value = Streaming<T>>,
+    {
+        let (outcome, extras) = outcome.into_parts();
+        match (outcome, self.writer.take()) {
+            (Ok(stream), Some(mut writer)) => {
+                let metadata = extras.map(|extras| extras.metadata);
+                writer.accept(metadata.filter(|metadata| !metadata.is_empty()));
+                self.pump = Some(Pump::new(stream, writer));
+                Poll::Pending
+            }
+            (Err(status), _) => {
+                reply.status(&status);
+                Poll::Ready(())
+            }
+            (Ok(_), None) => {
+                reply.status(&Status::internal("the call has no stream of results"));
+                Poll::Ready(())
+            }
+        }
+    }
+
+    /// Never `Ready`: the connection ends the call when the last message is written.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(pump) = &mut self.pump {
+            let _ = Pin::new(pump).poll(context);
+        }
+        Poll::Pending
+    }
+}
+
+impl<S, B, F, C, T> Handle for StreamingCall<S, B, F, C, T>
 where
-    C: Encode<T>,
-    F: Future<Output: Answer<Value = Streaming<T>>>,
+    C: Encode<T> + 'static,
+    T: 'static,
+    F: Future<Output: Answer<Value = Streaming<T>>> + 'static,
+    S: 'static,
+    B: Fn(&Rc<S>, &mut IncomingCall<'_, '_>) -> Result<F, Status> + 'static,
+{
+    fn begin(
+        mut self: Pin<&mut Self>,
+        incoming: &mut Incoming<'_>,
+        context: &mut Context<'_>,
+        reply: &mut ReplySlot<'_>,
+    ) -> Poll<()> {
+        let mut this = self.as_mut().project();
+        match (this.begin)(this.service, &mut IncomingCall { incoming, extras: None }) {
+            Ok(handler) => this.handler.set(Some(handler)),
+            Err(status) => return refuse_arguments(&status, reply),
+        }
+        this.results.writer = incoming.streams.as_mut().and_then(|streams| streams.writer.take());
+        PendingCall::poll(self, context, reply)
+    }
+
+    fn home(&self) -> &Weak<Method> {
+        &self.home
+    }
+}
+
+impl<S, B, F, C, T> PendingCall for StreamingCall<S, B, F, C, T>
+where
+    C: Encode<T> + 'static,
+    T: 'static,
+    F: Future<Output: Answer<Value = Streaming<T>>> + 'static,
+    S: 'static,
+    B: Fn(&Rc<S>, &mut IncomingCall<'_, '_>) -> Result<F, Status> + 'static,
 {
     fn poll(
         self: Pin<&mut Self>,
@@ -74,62 +142,12 @@ where
         if let Some(handler) = this.handler.as_mut().as_pin_mut() {
             let Poll::Ready(outcome) = handler.poll(context) else { return Poll::Pending };
             this.handler.set(None);
-            let (outcome, extras) = outcome.into_parts();
-            match (outcome, this.writer.take()) {
-                (Ok(stream), Some(mut writer)) => {
-                    let metadata = extras.map(|extras| extras.metadata);
-                    writer.accept(metadata.filter(|metadata| !metadata.is_empty()));
-                    *this.pump = Some(Pump::new(stream, writer));
-                }
-                (Err(status), _) => {
-                    reply.status(&status);
-                    return Poll::Ready(());
-                }
-                (Ok(_), None) => {
-                    reply.status(&Status::internal("the call has no stream of results"));
-                    return Poll::Ready(());
-                }
+            if this.results.open(outcome, reply).is_ready() {
+                return Poll::Ready(());
             }
         }
-        if let Some(pump) = this.pump {
-            // The connection ends the call when the last message is written.
-            let _ = Pin::new(pump).poll(context);
-        }
-        Poll::Pending
+        this.results.poll(context)
     }
 
     fn recycle(self: Pin<Box<Self>>) {}
-}
-
-impl<B, F, C, T> Method for StreamMethod<B, C, T>
-where
-    C: Encode<T> + 'static,
-    T: 'static,
-    F: Future<Output: Answer<Value = Streaming<T>>> + 'static,
-    B: Fn(&mut IncomingCall<'_, '_>) -> Result<F, Status>,
-{
-    fn description(&self) -> &'static MethodDescription {
-        self.description
-    }
-
-    fn call(
-        &self,
-        incoming: &mut Incoming<'_>,
-        context: &mut Context<'_>,
-        reply: &mut ReplySlot<'_>,
-    ) -> Dispatched {
-        let handler = match (self.begin)(&mut IncomingCall { incoming, extras: None }) {
-            Ok(handler) => Some(handler),
-            Err(status) => {
-                reply.status(&status);
-                return Dispatched::Replied;
-            }
-        };
-        let writer = incoming.streams.as_mut().and_then(|streams| streams.writer.take());
-        let mut call = Box::pin(StreamingCall::<F, C, T> { handler, writer, pump: None });
-        match call.as_mut().poll(context, reply) {
-            Poll::Ready(()) => Dispatched::Replied,
-            Poll::Pending => Dispatched::Pending(call),
-        }
-    }
 }

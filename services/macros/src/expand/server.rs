@@ -3,7 +3,7 @@
 use super::{Expansion, codec_type, site_of};
 use crate::check::{Codec, Method};
 use crate::names;
-use proc_macro2::{Literal, Span, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote_spanned;
 
 pub(super) fn tokens(expansion: &Expansion<'_>) -> TokenStream {
@@ -69,7 +69,8 @@ fn service_impl(expansion: &Expansion<'_>) -> TokenStream {
     let parameter = &expansion.parameter;
     let conditions = &expansion.conditions;
     let methods = expansion.service.methods.iter().enumerate();
-    let registrations = methods.map(|(index, method)| registration(expansion, index, method));
+    let (names, functions): (Vec<_>, Vec<_>) =
+        methods.map(|(index, method)| make_slot(expansion, index, method)).unzip();
     quote_spanned! {Span::mixed_site()=>
         #(#conditions)*
         #[allow(deprecated, unused_variables, reason = "old methods are still served; a service may have none")]
@@ -79,18 +80,20 @@ fn service_impl(expansion: &Expansion<'_>) -> TokenStream {
             }
 
             fn register(self, methods: &mut ::corewire::Methods) {
-                #(#registrations)*
+                #(#functions)*
+                methods.serve(#client::DESCRIPTION, &self.0, &[#(#names),*]);
             }
         }
     }
 }
 
-/// Registers one method: decode the arguments at once, then run the author's method as a future. Each is a function of
-/// its own, so that rustc never has all of them to look at at once.
-fn registration(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -> TokenStream {
-    let index = Literal::usize_unsuffixed(index);
+/// The function that makes room for the calls of one method, and its name: such a call decodes the arguments at once, then
+/// runs the author's method as a future. Each is a function of its own, so that rustc never has all of them to look at
+/// at once.
+fn make_slot(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -> (Ident, TokenStream) {
+    let make = Ident::new(&format!("make_{index}"), Span::mixed_site());
     let service = &expansion.declaration.item.ident;
-    let (client, parameter) = (&expansion.client, &expansion.parameter);
+    let parameter = &expansion.parameter;
     let name = &method.declaration.item.sig.ident;
     let decode = decode(method);
     let take_stream = method.stream().map(|(argument, item)| {
@@ -106,14 +109,14 @@ fn registration(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) ->
     let run = quote_spanned! {Span::mixed_site()=>
         <#parameter as #service>::#name(&*service, #pass_context #(#arguments),*).await
     };
-    let (add, reply) = match &method.returned {
+    let (kind, reply) = match &method.returned {
         None => (
             quote_spanned!(Span::mixed_site()=> one_way),
-            quote_spanned!(Span::mixed_site()=> #run;),
+            quote_spanned!(Span::mixed_site()=> #run; ::core::result::Result::Ok(())),
         ),
         Some(returned) => {
             let codec = codec_type(method.reply_codec(), returned.item.unwrap_or(returned.reply));
-            let add = match returned.item {
+            let kind = match returned.item {
                 None => quote_spanned!(Span::mixed_site()=> unary::<#codec, _, _, _>),
                 Some(_) => quote_spanned!(Span::mixed_site()=> streaming::<#codec, _, _, _>),
             };
@@ -126,31 +129,28 @@ fn registration(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) ->
                 Some(_) => quote_spanned!(Span::mixed_site()=> context.answer(reply)),
                 None => quote_spanned!(Span::mixed_site()=> reply),
             };
-            (add, quote_spanned!(Span::mixed_site()=> #reply #answer))
+            (kind, quote_spanned!(Span::mixed_site()=> #reply #answer))
         }
     };
-    quote_spanned! {Span::mixed_site()=>
-        {
-            fn add<#parameter: #service>(
-                methods: &mut ::corewire::Methods,
-                service: ::std::rc::Rc<#parameter>,
-            ) {
-                methods.#add(
-                    &#client::DESCRIPTION.methods[#index],
-                    move |call: &mut ::corewire::IncomingCall<'_, '_>| {
-                        #decode
-                        #take_stream
-                        #take_context
-                        let service = ::core::clone::Clone::clone(&service);
-                        ::core::result::Result::Ok(async move {
-                            #reply
-                        })
-                    },
-                );
-            }
-            add(methods, ::core::clone::Clone::clone(&self.0));
+    // The closure holds nothing, so that all methods share what holds the service.
+    let function = quote_spanned! {Span::mixed_site()=>
+        fn #make<#parameter: #service>(
+            room: ::corewire::codec::Room<'_, #parameter>,
+        ) -> ::corewire::codec::Handler {
+            room.#kind(
+                |service: &::std::rc::Rc<#parameter>, call: &mut ::corewire::IncomingCall<'_, '_>| {
+                    #decode
+                    #take_stream
+                    #take_context
+                    let service = ::core::clone::Clone::clone(service);
+                    ::core::result::Result::Ok(async move {
+                        #reply
+                    })
+                },
+            )
         }
-    }
+    };
+    (make, function)
 }
 
 /// Binds every argument that travels to its own name.
