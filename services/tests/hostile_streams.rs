@@ -72,8 +72,8 @@ fn beside_a_good_one(hostile: impl FnOnce(&Running, &Seen)) {
 fn assert_rule(before: &[u8], bytes: &[u8], rule: Rule) {
     beside_a_good_one(|server, _| {
         let mut peer = Peer::polite(address(server));
-        peer.send(before);
-        peer.send(bytes);
+        // Together: otherwise a stream's opening may be said before the rule is broken.
+        peer.send(&[before, bytes].concat());
         peer.assert_turned_away(rule);
         assert_eq!(count(server, |it| it.connections_faulted.value()), 1);
     });
@@ -146,8 +146,7 @@ fn req_54_streams_that_there_are_not() {
         {
             for frame in [data(call, b"x", false), stream_end(call, None)] {
                 let mut peer = Peer::polite(address(server));
-                peer.send(&open);
-                peer.send(&frame);
+                peer.send(&[&open[..], &frame[..]].concat());
                 peer.assert_turned_away(Rule::UnknownStream);
             }
         }
