@@ -124,7 +124,7 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// Never for a plan made by [`make`].
+    /// Never for a plan made by [`make`](crate::plan::make).
     pub fn to_json(&self) -> Result<String, PlanError> {
         serde_json::to_string_pretty(self).map_err(|error| PlanError::Form(error.to_string()))
     }
