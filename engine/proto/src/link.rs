@@ -385,6 +385,8 @@ impl Link {
     /// Gives the peer the time that this side was away.
     #[cold]
     fn handle_away(&mut self, by: Duration, timeouts: &Timeouts, now: Instant) {
+        // What was heard since the ping shows that the peer was there then.
+        self.ping = self.ping.map(|sent| sent.max(self.heard));
         // A clock that began meanwhile, when this side read what had come, has its whole time.
         let shift = |since: Option<Instant>| {
             let since = since?;

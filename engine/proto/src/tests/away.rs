@@ -45,6 +45,23 @@ fn a_dead_peer_is_noticed_after_an_absence() {
     assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::PingTimeout));
 }
 
+/// REQ-58: what was heard behind the ping, before the absence, counts as it does without one.
+#[test]
+fn a_sign_of_life_before_an_absence() {
+    let mut pair = Pair::ready();
+    pair.wait(secs(60));
+    pair.wait(secs(10));
+    let request = bytes(|out| put_request(out, &RequestHead::new(1, MethodId(1)), b"x"));
+    pair.server.feed(&request, pair.now);
+    pair.wait(secs(1));
+    pair.stop(secs(31));
+    // Ten seconds and one look had passed since the ping, but one and a look since the request.
+    pair.wait(secs(18) - BEFORE);
+    assert_eq!(pair.server.conn.close_reason(), None);
+    pair.wait(BEFORE);
+    assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::PingTimeout));
+}
+
 /// REQ-23: half of a frame has its time without the absence.
 #[test]
 fn half_a_frame_before_an_absence() {
