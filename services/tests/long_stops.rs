@@ -10,9 +10,7 @@
 mod support;
 
 use std::fmt;
-use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,7 +22,7 @@ use futures_lite::future::{block_on, zip};
 use rustix::process::Signal;
 use support::child::{ServerChild, role, say, serve};
 use support::service::{Habits, SubjectClient};
-use support::{address, builder, client, count, end, server_with, until};
+use support::{address, builder, client, count, end, pause, server_with, until};
 
 /// Up to here nobody may be given up: less than a ping is answered in, even if a call that timed out asked for
 /// one.
@@ -169,26 +167,6 @@ async fn hurry<C: Transport + Clone>(
             pause(HURRIED / 10).await;
         }
     }
-}
-
-/// Waits, whatever drives this future.
-async fn pause(time: Duration) {
-    let end = Instant::now() + time;
-    let mut begun = false;
-    poll_fn(|context| {
-        if begun && Instant::now() >= end {
-            return Poll::Ready(());
-        }
-        if !std::mem::replace(&mut begun, true) {
-            let waker = context.waker().clone();
-            thread::spawn(move || {
-                thread::sleep(time);
-                waker.wake();
-            });
-        }
-        Poll::Pending
-    })
-    .await;
 }
 
 fn stop_a_server(kind: &str, seconds: u64, is_hurried: bool) {

@@ -64,6 +64,26 @@ where
     corewire::block_on_shard(ClientShard::default(), main).unwrap()
 }
 
+/// Waits, whatever drives this future.
+pub async fn pause(time: Duration) {
+    let end = Instant::now() + time;
+    let mut begun = false;
+    std::future::poll_fn(|context| {
+        if begun && Instant::now() >= end {
+            return std::task::Poll::Ready(());
+        }
+        if !std::mem::replace(&mut begun, true) {
+            let waker = context.waker().clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(time);
+                waker.wake();
+            });
+        }
+        std::task::Poll::Pending
+    })
+    .await;
+}
+
 /// Looks until `done` holds; fails the test when it never does.
 #[track_caller]
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {
