@@ -88,7 +88,7 @@ pub struct Load {
 pub struct Ends {
     /// The client's own timer ended them.
     pub by_client: u64,
-    /// The server's reply said that their time was over.
+    /// The server's reply said that their time was over, before or while they ran.
     pub by_server: u64,
     /// They found no room on their connection in time.
     pub not_sent: u64,
@@ -219,7 +219,10 @@ impl Ends {
         match outcome {
             Err(CallError::DeadlineExceeded { sent: true }) => &mut self.by_client,
             Err(CallError::DeadlineExceeded { sent: false }) => &mut self.not_sent,
-            Err(CallError::Status(status)) if status.code() == StatusCode::DeadlineExceeded => {
+            // Refused is one whose time was over before its handler began.
+            Err(CallError::Status(status) | CallError::Refused(status))
+                if status.code() == StatusCode::DeadlineExceeded =>
+            {
                 &mut self.by_server
             }
             Ok(()) | Err(_) => &mut self.otherwise,
@@ -239,12 +242,14 @@ mod tests {
             Err(CallError::DeadlineExceeded { sent: true }),
             Err(CallError::DeadlineExceeded { sent: false }),
             status(Status::deadline_exceeded("over")),
+            Err(CallError::Refused(Status::deadline_exceeded("over before it ran"))),
+            Err(CallError::Refused(Status::resource_exhausted("too many"))),
             status(Status::internal("broken")),
             Ok(()),
         ] {
             *ends.of(&outcome) += 1;
         }
         let Ends { by_client, by_server, not_sent, otherwise } = ends;
-        assert_eq!((by_client, by_server, not_sent, otherwise), (1, 1, 1, 2));
+        assert_eq!((by_client, by_server, not_sent, otherwise), (1, 2, 1, 3));
     }
 }
