@@ -12,6 +12,7 @@ mod call;
 #[cfg(feature = "sim")]
 mod census;
 mod ending;
+mod line;
 mod one_way;
 mod pending;
 mod send;
@@ -21,7 +22,6 @@ mod stream;
 use corewire_codec::{FrameWriter, RequestHead};
 use corewire_proto::ClientConfig;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ use crate::failure::{ConnectError, NotSent};
 use crate::local::Local;
 
 pub use call::Call;
-use state::Waiting;
+use line::Line;
 pub(crate) use state::{ChannelState, Link};
 
 /// What channel and driver share.
@@ -224,29 +224,29 @@ impl Channel {
     }
 }
 
-/// A place in the line for a slot; leaving it unused passes the turn on.
+/// A place in one of the channel's lines; leaving it unused passes the turn on.
 struct Ticket {
     channel: Channel,
     id: Option<u64>,
 }
 
 impl Ticket {
-    /// Where in the line this is; nowhere once it was woken. Ids ascend along the line.
-    fn place(&self, line: &VecDeque<Waiting>) -> Option<usize> {
-        line.binary_search_by_key(&self.id?, |waiting| waiting.id).ok()
+    /// Whether this waits in that line; it does not once it was woken.
+    fn is_in(&self, line: &Line) -> bool {
+        self.id.is_some_and(|id| line.contains(id))
     }
 
     #[cold]
-    fn leave(&self) {
+    fn leave(&mut self) {
+        let Some(id) = self.id.take() else { return };
         let state = &mut *self.channel.core().state.borrow_mut();
-        match self.place(&state.waiting) {
-            Some(place) => drop(state.waiting.remove(place)),
+        if !state.waiting.remove(id) && !state.waiting_for_room.remove(id) {
             // It was woken for a turn that it will not use.
-            None => state.wake_waiting(1),
+            state.wake_waiting(1);
         }
     }
 
-    /// Gets into the line, or stays in it; `Ready` when the line is full.
+    /// Gets into the line for a slot or for the connection, or stays in it; `Ready` when the line is full.
     fn wait(
         &mut self,
         state: &mut ChannelState,
@@ -254,22 +254,59 @@ impl Ticket {
         deadline: Option<Instant>,
     ) -> Poll<NotSent> {
         self.channel.core().local.note_known_wait();
-        let place = self.place(&state.waiting);
-        if let Some(place) = place.and_then(|place| state.waiting.get_mut(place)) {
-            place.waker.clone_from(context.waker());
+        if state.waiting.stay(self.id, context) {
             return Poll::Pending;
         }
         if state.waiting.len() >= self.channel.core().config.waiting_max {
             return Poll::Ready(NotSent::QueueFull);
         }
-        self.id = Some(state.push_waiting(self.id, context.waker().clone(), deadline));
+        let id = self.number(state);
+        state.waiting_for_room.remove(id);
+        state.waiting.push(id, context, deadline);
+        self.tell_deadline(state, deadline);
+        Poll::Pending
+    }
+
+    /// Gets into the line for room in the send buffer, or stays in it.
+    #[cold]
+    fn wait_for_room(
+        &mut self,
+        state: &mut ChannelState,
+        context: &Context<'_>,
+        deadline: Option<Instant>,
+    ) {
+        self.channel.core().local.note_known_wait();
+        if state.waiting_for_room.stay(self.id, context) {
+            return;
+        }
+        let id = self.number(state);
+        state.waiting.remove(id);
+        state.waiting_for_room.push(id, context, deadline);
+        // The socket may stay full for longer.
+        self.tell_deadline(state, deadline);
+    }
+
+    /// It has its turn, and waits no longer.
+    #[inline]
+    fn leave_lines(&mut self, state: &mut ChannelState) {
+        if let Some(id) = self.id.take() {
+            state.waiting.remove(id);
+            state.waiting_for_room.remove(id);
+        }
+    }
+
+    /// The id that it waits with, which it keeps from one wait to the next.
+    fn number(&mut self, state: &mut ChannelState) -> u64 {
+        *self.id.get_or_insert_with(|| state.next_waiting_id())
+    }
+
+    /// The driver's timer must know the deadline.
+    fn tell_deadline(&self, state: &ChannelState, deadline: Option<Instant>) {
         if let (Link::Up { token, .. } | Link::Connecting { token: Some(token) }, Some(_)) =
             (&state.link, deadline)
         {
-            // The driver's timer must know the deadline.
             self.channel.core().local.mark_dirty(*token);
         }
-        Poll::Pending
     }
 }
 

@@ -132,11 +132,11 @@ impl<S: 'static> ClientConn<S> {
             if state.has_waiting() {
                 self.let_go_on(state);
             }
-        } else if state.room_by.is_some_and(|by| by <= shared.now) {
-            state.wake_room();
+        } else if state.has_room_waiters() {
+            state.wake_expired_for_room(shared.now);
         }
         self.turns_given = 0;
-        let waiting = is_current && (state.has_waiting() || state.room_by.is_some());
+        let waiting = is_current && (state.has_waiting() || state.has_room_waiters());
         let waiting_by = if waiting { state.first_waiting_deadline() } else { None };
         let Some((proto, out)) = state.connection(self.token) else { return (After::Drop, None) };
         let unsent_max = stream_bytes_max(shared);

@@ -60,6 +60,11 @@ impl Pool {
         self.common().saturating_sub(held).max(little)
     }
 
+    /// Up to here nobody is cut off.
+    fn ample(&self) -> usize {
+        self.max.get() - self.max.get() / 4
+    }
+
     /// What one connection may hold of those whose address has more than its share.
     fn little(&self) -> usize {
         self.max.get().saturating_sub(self.held.get()) / LITTLE_SHARES
@@ -102,6 +107,8 @@ impl Totals {
 pub(crate) struct StreamAccount {
     totals: Totals,
     bytes: Cell<usize>,
+    /// How many messages wait to be sent.
+    outgoing: Cell<usize>,
     /// Bytes that were given back, modulo the word: progress.
     released: Cell<usize>,
     /// Whether its connection's address holds more than its share.
@@ -122,16 +129,26 @@ impl StreamAccount {
     }
 
     fn new(totals: Totals, shared: bool) -> Rc<Self> {
-        let (bytes, released, crowded) = Default::default();
-        Rc::new(Self { totals, bytes, released, crowded, shared })
+        let (bytes, outgoing, released, crowded) = Default::default();
+        Rc::new(Self { totals, bytes, outgoing, released, crowded, shared })
     }
 
-    /// So many bytes are held, until what this returns is dropped.
-    pub(crate) fn hold(self: &Rc<Self>, bytes: usize) -> Held {
+    /// A message that came holds so many bytes, until what this returns is dropped.
+    pub(crate) fn hold_incoming(self: &Rc<Self>, bytes: usize) -> Held {
+        self.hold(bytes, false)
+    }
+
+    /// A message that waits to be sent holds so many bytes, until what this returns is dropped.
+    pub(crate) fn hold_outgoing(self: &Rc<Self>, bytes: usize) -> Held {
+        self.outgoing.set(self.outgoing.get() + 1);
+        self.hold(bytes, true)
+    }
+
+    fn hold(self: &Rc<Self>, bytes: usize, is_outgoing: bool) -> Held {
         self.bytes.set(self.bytes.get() + bytes);
         let held = &self.totals.0.bytes.held;
         held.set(held.get() + bytes);
-        Held { account: Rc::clone(self), bytes }
+        Held { account: Rc::clone(self), bytes, is_outgoing }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -158,6 +175,21 @@ impl StreamAccount {
         self.shared && self.totals.is_tight() && self.is_over_share_now()
     }
 
+    /// Whether a writer waits for room. What came may hold the whole share, and its handler take more of it only
+    /// when it may write: so one message at a time goes on, unless memory is so short that those are cut off
+    /// who do not.
+    #[inline]
+    pub(crate) fn is_writer_over_share(&self) -> bool {
+        self.is_over_share() && !self.may_write_one()
+    }
+
+    /// Whether a connection that has its share may write a message: nothing of it waits to be sent.
+    #[cold]
+    pub(crate) fn may_write_one(&self) -> bool {
+        let pool = &self.totals.0.bytes;
+        self.outgoing.get() == 0 && pool.held.get() <= pool.ample()
+    }
+
     #[cold]
     fn is_over_share_now(&self) -> bool {
         let pool = &self.totals.0.bytes;
@@ -174,11 +206,13 @@ impl StreamAccount {
 pub(crate) struct Held {
     account: Rc<StreamAccount>,
     bytes: usize,
+    is_outgoing: bool,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let StreamAccount { totals, bytes, released, .. } = &*self.account;
+        let StreamAccount { totals, bytes, outgoing, released, .. } = &*self.account;
+        outgoing.set(outgoing.get().saturating_sub(usize::from(self.is_outgoing)));
         bytes.set(bytes.get().saturating_sub(self.bytes));
         released.set(released.get().wrapping_add(self.bytes));
         let held = &totals.0.bytes.held;
@@ -247,8 +281,7 @@ impl Holdings {
 
     /// Bytes and calls at which cutting off ends.
     pub(crate) fn enough(&self) -> (usize, usize) {
-        let max = self.pools().bytes.max.get();
-        (max - max / 4, self.pools().calls.common())
+        (self.pools().bytes.ample(), self.pools().calls.common())
     }
 
     /// Whether a connection has its share, or more; to be asked when the shard [is tight](Self::is_tight).

@@ -347,7 +347,8 @@ impl Link {
         let (write_by, ping_by) = (self.write_by(timeouts), self.ping_by(timeouts));
         let look = self.looked.checked_add(glance);
         let mut owed = [self.whole_by, idle_by, ping_by].into_iter().flatten().min();
-        if self.put_off {
+        // Nothing that is unread can stop the time of a peer that has ended its side.
+        if self.put_off && self.awaited != Awaited::Nothing {
             // Not at once again: it may be this side that does not read.
             owed = owed.max(look.filter(|_| owed.is_some()));
         }

@@ -77,6 +77,9 @@ fn glance(timeouts: &Timeouts) -> u64 {
     (shortest / 4).clamp(MS, SECOND)
 }
 
+/// How often a shard whose memory is short looks at all its connections (`relief.rs`).
+const LOOK: u64 = 100 * MS;
+
 fn ns(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -114,7 +117,11 @@ pub(crate) fn judge(core: &Core, host: usize, wire: usize, seen: &Seen, reason: 
         });
         return;
     };
-    let counted = core.absences.borrow().counted(host, since, core.now(), glance(timeouts));
+    let look = match reason {
+        CloseReason::PeerMisbehaved(Rule::MemoryShort) => LOOK,
+        _ => glance(timeouts),
+    };
+    let counted = core.absences.borrow().counted(host, since, core.now(), look);
     if counted < ns(within) {
         core.violated(Violated::Patience, || {
             format!(

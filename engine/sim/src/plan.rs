@@ -120,6 +120,13 @@ fn count(dice: &Dice, trouble: u32, most: u64) -> u64 {
 }
 
 impl Plan {
+    /// Whether calls that never end may have taken all that a connection or a shard may hold: a changed byte
+    /// makes a call one-way, or takes its cancel away, and it keeps its place.
+    pub(crate) fn may_be_full(&self) -> bool {
+        let Budgets { shard_calls_max, connection_bytes_max, .. } = self.budgets;
+        self.mutating && (shard_calls_max < 256 || connection_bytes_max < 64 * 1024)
+    }
+
     pub(crate) fn draw(dice: &Dice) -> Self {
         // Some seeds are calm, some vicious, most have a few kinds of trouble.
         let trouble = [0, 150_000, 300_000, 300_000, 600_000, 900_000][dice.below(6)];

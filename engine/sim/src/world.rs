@@ -207,9 +207,7 @@ impl World {
                     let until = core.now() + wait;
                     self.phase("back-off", 2 * wait + SECOND, |world| world.core.now() >= until);
                 }
-                // A changed byte may make a call one-way that never ends, and it keeps its place.
-                let taken = core.plan.mutating && core.plan.budgets.shard_calls_max < 256;
-                if !succeeded && !taken {
+                if !succeeded && !core.plan.may_be_full() {
                     core.violated(Violated::Recovery, || {
                         format!("no call succeeds on channel {channel} of host {host}")
                     });

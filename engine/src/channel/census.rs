@@ -31,7 +31,7 @@ impl Channel {
             calls: state.calls.len(),
             waiting: state.waiting.len(),
             unsent: state.out.len(),
-            room: state.room.len(),
+            room: state.waiting_for_room.len(),
             held,
             streams,
         }

@@ -37,12 +37,10 @@ where
                 return Poll::Ready(Err(state.going_away(core)));
             }
             if state.out.len() > core.config.unsent_max {
-                core.local.note_known_wait();
-                state.room.push(context.waker().clone());
-                state.time_room(core, self.deadline);
+                self.ticket.wait_for_room(&mut state, context, self.deadline);
                 return Poll::Pending;
             }
-            self.ticket.id = None;
+            self.ticket.leave_lines(&mut state);
             let left = self.deadline.map(|by| by.saturating_duration_since(now));
             let kind = Kind::OneWay(self.deadline);
             let outgoing = match state.begin_request(kind, &mut self.head, left) {

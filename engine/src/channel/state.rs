@@ -3,12 +3,12 @@
 use corewire_codec::SendBuffer;
 use corewire_proto::{ClientConnection, StreamKind};
 use slab::Slab;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
 use super::ending::Retired;
+use super::line::Line;
 use super::send::Writing;
 use super::{ChannelCore, Ticket};
 use crate::config::Reply;
@@ -51,13 +51,6 @@ pub(crate) enum Link {
 }
 
 #[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) id: u64,
-    pub(super) waker: Waker,
-    pub(super) deadline: Option<Instant>,
-}
-
-#[derive(Debug)]
 pub(crate) struct ChannelState {
     pub(crate) link: Link,
     pub(crate) out: Box<SendBuffer>,
@@ -74,13 +67,12 @@ pub(crate) struct ChannelState {
     /// Those who wait until every connection of a closed channel is gone.
     pub(super) closing: Vec<Waker>,
     pub(crate) calls: Slab<CallState>,
-    pub(super) waiting: VecDeque<Waiting>,
-    waiting_ids: u64,
-    waiting_earliest: Option<Instant>,
+    /// Those who wait for a slot or for the connection.
+    pub(super) waiting: Line,
     /// Those who wait to write a one-way call until more has left.
-    pub(crate) room: Vec<Waker>,
-    /// A time no later than the first of their deadlines.
-    pub(crate) room_by: Option<Instant>,
+    pub(super) waiting_for_room: Line,
+    /// The last id of those who wait.
+    waiting_ids: u64,
     /// The shard that the server's hello named.
     pub(super) server_shard: Option<(u16, u16)>,
     pub(super) connection_id: Option<u64>,
@@ -105,11 +97,9 @@ impl ChannelState {
             closed: false,
             closing: Vec::new(),
             calls: Slab::new(),
-            waiting: VecDeque::new(),
+            waiting: Line::default(),
+            waiting_for_room: Line::default(),
             waiting_ids: 0,
-            waiting_earliest: None,
-            room: Vec::new(),
-            room_by: None,
             server_shard: None,
             connection_id: None,
         }
@@ -163,8 +153,7 @@ impl ChannelState {
                 return Begin::Failed(self.going_away(core));
             }
             // Those who wait already come first, unless this is one of them and it was woken.
-            let turn =
-                if first { self.waiting.is_empty() } else { ticket.place(&self.waiting).is_none() };
+            let turn = if first { self.waiting.is_empty() } else { !ticket.is_in(&self.waiting) };
             if turn
                 && proto.has_slot()
                 && self.out.len() <= core.unsent_max()
@@ -286,7 +275,7 @@ impl ChannelState {
         }
         let is_turn = match ticket.id {
             None => self.waiting.is_empty(),
-            Some(_) => ticket.place(&self.waiting).is_none(),
+            Some(_) => !ticket.is_in(&self.waiting),
         };
         match &self.link {
             // They take no slot, and do not wait for those who do.
@@ -327,36 +316,29 @@ impl ChannelState {
         Ok(())
     }
 
-    /// A one-way call waits for room until this deadline. The socket may stay full for longer, so the driver's
-    /// timer must know.
-    #[cold]
-    pub(super) fn time_room(&mut self, core: &ChannelCore, deadline: Option<Instant>) {
-        let Some(by) = deadline.filter(|by| self.room_by.is_none_or(|first| *by < first)) else {
-            return;
-        };
-        self.room_by = Some(by);
-        if let Link::Up { token, .. } = &self.link {
-            core.local.mark_dirty(*token);
-        }
-    }
-
     /// Whether somebody waits for room.
     #[inline]
     pub(crate) fn has_room_waiters(&self) -> bool {
-        !self.room.is_empty() || self.room_by.is_some()
+        !self.waiting_for_room.is_empty()
     }
 
     /// A time no later than the first deadline of those who wait for a slot or for room.
     #[cold]
     pub(crate) fn first_waiting_deadline(&self) -> Option<Instant> {
-        [self.waiting_deadline(), self.room_by].into_iter().flatten().min()
+        let (slot, room) = (self.waiting.deadline(), self.waiting_for_room.deadline());
+        [slot, room].into_iter().flatten().min()
     }
 
-    /// Lets those who wait for room look again: there is some, or a deadline of theirs may have passed.
+    /// Lets those who wait for room look again.
     #[cold]
     pub(crate) fn wake_room(&mut self) {
-        self.room_by = None;
-        self.room.drain(..).for_each(Waker::wake);
+        self.waiting_for_room.wake(usize::MAX);
+    }
+
+    /// Wakes those who wait for room and whose time is over.
+    #[cold]
+    pub(crate) fn wake_expired_for_room(&mut self, now: Instant) {
+        self.waiting_for_room.wake_expired(now);
     }
 
     /// The connection is there: calls may begin.
@@ -398,11 +380,7 @@ impl ChannelState {
 
     /// Lets up to `count` of those who wait try again.
     pub(crate) fn wake_waiting(&mut self, count: usize) {
-        for _ in 0..count.min(self.waiting.len()) {
-            if let Some(waiting) = self.waiting.pop_front() {
-                waiting.waker.wake();
-            }
-        }
+        self.waiting.wake(count);
     }
 
     pub(crate) fn has_waiting(&self) -> bool {
@@ -411,46 +389,18 @@ impl ChannelState {
 
     /// A time no later than that at which the first of those who wait gives up.
     pub(crate) fn waiting_deadline(&self) -> Option<Instant> {
-        self.waiting_earliest.filter(|_| !self.waiting.is_empty())
+        self.waiting.deadline()
     }
 
-    /// Takes a place in the line, or the one that was had before with this number; answers the
-    /// number. Numbers ascend along the line.
-    pub(super) fn push_waiting(
-        &mut self,
-        had: Option<u64>,
-        waker: Waker,
-        deadline: Option<Instant>,
-    ) -> u64 {
-        let id = had.unwrap_or_else(|| {
-            self.waiting_ids += 1;
-            self.waiting_ids
-        });
-        if let Some(deadline) = deadline {
-            let earliest = self.waiting_deadline();
-            self.waiting_earliest = Some(earliest.map_or(deadline, |at| at.min(deadline)));
-        }
-        let place = self.waiting.partition_point(|waiting| waiting.id < id);
-        self.waiting.insert(place, Waiting { id, waker, deadline });
-        id
+    /// An id for one more that waits.
+    pub(super) fn next_waiting_id(&mut self) -> u64 {
+        self.waiting_ids += 1;
+        self.waiting_ids
     }
 
     /// Wakes those whose time is over; they find out themselves.
     pub(crate) fn wake_expired(&mut self, now: Instant) {
-        if self.waiting_deadline().is_none_or(|deadline| deadline > now) {
-            return;
-        }
-        let mut earliest: Option<Instant> = None;
-        self.waiting.retain(|waiting| {
-            let Some(deadline) = waiting.deadline else { return true };
-            if deadline <= now {
-                waiting.waker.wake_by_ref();
-                return false;
-            }
-            earliest = Some(earliest.map_or(deadline, |at| at.min(deadline)));
-            true
-        });
-        self.waiting_earliest = earliest;
+        self.waiting.wake_expired(now);
     }
 }
 

@@ -32,16 +32,32 @@ fn all_who_wait_try_again_when_anything_was_given_back_since_one_of_them_tried()
 fn bytes_of_streams_count_until_they_are_dropped() {
     let holdings = holdings(800, 100);
     let account = StreamAccount::of_server(holdings.totals().clone());
-    let held = [account.hold(300), account.hold(100)];
+    let held = [account.hold_incoming(300), account.hold_incoming(100)];
     assert!(holdings.is_tight() && account.is_over_share());
     assert_eq!((holdings.bytes(), account.bytes()), (400, 400));
     drop(held);
     assert_eq!((holdings.bytes(), account.bytes(), account.released()), (0, 0, 400));
     assert!(!account.is_over_share());
     let clients = StreamAccount::of_clients(holdings.totals().clone());
-    let _held = clients.hold(900);
+    let _held = clients.hold_incoming(900);
     assert!(!clients.is_over_share(), "what clients hold is counted and not bounded here");
     assert!(account.is_over_share(), "a server's streams have no room then");
+}
+
+/// A handler that takes a message only when it may send one would keep all that came for ever.
+#[test]
+fn a_message_at_a_time_is_written_beside_what_came_while_memory_is_not_short() {
+    let holdings = holdings(800, 100);
+    let account = StreamAccount::of_server(holdings.totals().clone());
+    let _came = account.hold_incoming(400);
+    assert!(account.is_over_share() && !account.is_writer_over_share());
+    let sent = account.hold_outgoing(10);
+    assert!(account.is_writer_over_share(), "one of them waits to be sent");
+    drop(sent);
+    assert!(!account.is_writer_over_share());
+    let other = StreamAccount::of_server(holdings.totals().clone());
+    let _held = other.hold_incoming(201);
+    assert!(holdings.is_short() && account.is_writer_over_share());
 }
 
 /// Connections that take whatever they get leave room for one more, however many they are.

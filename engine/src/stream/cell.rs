@@ -189,7 +189,7 @@ impl StreamCell {
             if state.reader_gone {
                 state.consumed = state.consumed.saturating_add(cost);
             } else {
-                let held = self.account.hold(cost as usize);
+                let held = self.account.hold_incoming(cost as usize);
                 // While memory is short, a message keeps no more of it alive than its own bytes.
                 let copy_below =
                     if self.account.is_tight() { usize::MAX } else { INBOX_COPY_BELOW };
@@ -408,7 +408,7 @@ impl StreamCell {
         if !matches!(state.sending, Sending::Open) {
             return Poll::Ready(Err(Closed));
         }
-        let starved = self.account.is_over_share();
+        let starved = self.account.is_writer_over_share();
         if state.outbox_bytes < OUTBOX_BYTES && !starved {
             return Poll::Ready(Ok(()));
         }
@@ -449,7 +449,7 @@ impl StreamCell {
             // Empty messages count, too, or they would have no bound.
             let bytes = body.len() + 16;
             state.outbox_bytes += bytes;
-            state.outbox.push_back((encoding, body, self.account.hold(bytes)));
+            state.outbox.push_back((encoding, body, self.account.hold_outgoing(bytes)));
         }
         self.mark();
     }

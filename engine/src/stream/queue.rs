@@ -173,13 +173,22 @@ impl StreamQueue {
     /// Whether writers wait for the connection to have room, and whether there is some.
     pub(crate) fn starves(&self) -> (bool, bool) {
         let starves = !self.starved.is_empty();
-        (starves, starves && !self.is_over_share())
+        (starves, starves && self.may_feed(0))
+    }
+
+    /// Whether another writer may go on, beside so many.
+    fn may_feed(&self, fed: usize) -> bool {
+        let Some(account) = &self.account else { return true };
+        match account.is_over_share() {
+            false => fed < FED_AT_ONCE,
+            true => fed == 0 && account.may_write_one(),
+        }
     }
 
     /// Lets some writers go on, if there is room: not all, for what they write is not known before.
     fn feed(&mut self) {
         let mut fed = 0;
-        while fed < FED_AT_ONCE && !self.starved.is_empty() && !self.is_over_share() {
+        while !self.starved.is_empty() && self.may_feed(fed) {
             let Some(cell) = self.starved.pop_front() else { return };
             cell.starves.set(false);
             cell.state.borrow_mut().starved = false;

@@ -138,3 +138,26 @@ fn streams_behind_the_end() {
     assert!(matches!(pair.outcome(2), Some(Outcome::StreamEnd(StatusCode::Ok, _))));
     assert_eq!(pair.server.conn.close_reason(), Some(CloseReason::PeerLeft));
 }
+
+/// A server that reads nothing, for want of room, still ends the calls of such a client in time.
+#[test]
+fn what_is_unread_puts_the_end_of_the_time_off_by_nothing() {
+    let mut pair = Pair::ready();
+    pair.call(1);
+    pair.finish();
+    pair.down(usize::MAX);
+    let over = pair.now + secs(30);
+    // The looks are not to fall onto the end of it.
+    pair.wait(Duration::from_millis(700));
+    while pair.now < over {
+        pair.server.conn.handle_unread();
+        pair.server.conn.handle_timeout(&mut pair.server.out, pair.now);
+        let next = pair.server.conn.poll_timeout().expect("the time runs");
+        assert!(
+            next > pair.now && next <= over,
+            "{:?} too late",
+            next.checked_duration_since(over)
+        );
+        pair.wait(next - pair.now);
+    }
+}
