@@ -70,14 +70,14 @@ product() { git ls-files -co --exclude-standard -- "$@" | grep -E '\.rs$' | grep
 
 unsafe_code='\bunsafe[[:space:]]*(\{|fn\b|impl\b|extern\b)'
 if found=$(product '*.rs' | grep -vE '^engine/src/(epoll|rt|trim)\.rs$' | xargs grep -nE "$unsafe_code"); then
-    fail "unsafe outside engine/src/epoll.rs, engine/src/rt.rs and engine/src/trim.rs:"$'\n'"$found"
+    fail "unsafe outside engine/src/net/epoll.rs, engine/src/driver/runtime.rs and engine/src/host/trim.rs:"$'\n'"$found"
 fi
 # The check above can see: the block that is there is found by it.
-grep -qE "$unsafe_code" engine/src/epoll.rs || fail "the search for unsafe finds none in engine/src/epoll.rs; mend the search"
+grep -qE "$unsafe_code" engine/src/net/epoll.rs || fail "the search for unsafe finds none in engine/src/net/epoll.rs; mend the search"
 
 # One file knows the runtime by name. Comments may speak of it.
 if found=$(product '*.rs' | grep -v '^engine/src/rt\.rs$' | xargs grep -nE '(\bglommio::|use glommio\b)'); then
-    fail "glommio is named outside engine/src/rt.rs:"$'\n'"$found"
+    fail "glommio is named outside engine/src/driver/runtime.rs:"$'\n'"$found"
 fi
 if found=$(git ls-files -co --exclude-standard -- '*Cargo.toml' | grep -vE '^(Cargo|engine/Cargo)\.toml$' | xargs grep -n '^glommio'); then
     fail "glommio is a dependency outside engine/Cargo.toml:"$'\n'"$found"

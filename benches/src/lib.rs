@@ -5,29 +5,6 @@
 //! reduces the samples to medians and to ratios *within a round*, [`bars`] compares those with what Corewire promises,
 //! and [`report`] prints them. `benches/README.md` explains the method.
 
-pub mod bars;
-pub mod callgrind;
-pub mod calls;
-pub mod cli;
-pub mod clocks;
-pub mod contender;
-pub mod deadlines;
-pub mod flags;
-pub mod holder;
-pub mod host;
-pub mod in_memory;
-pub mod instructions;
-pub mod memory;
-pub mod mixed;
-pub mod pair;
-pub mod plot;
-pub mod process;
+pub mod load;
+pub mod measure;
 pub mod report;
-pub mod results;
-pub mod runner;
-pub mod sample;
-pub mod slow_reader;
-pub mod spin;
-pub mod stats;
-pub mod toolbox;
-pub mod workload;

@@ -1,5 +1,13 @@
 //! Tables for people, and one JSON document for programs.
 
+pub mod bars;
+pub mod callgrind;
+pub mod cli;
+pub mod instructions;
+pub mod plot;
+pub mod results;
+pub mod spin;
+
 use std::fs;
 use std::path::Path;
 
@@ -7,13 +15,13 @@ use anyhow::{Context as _, Result};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
-use crate::bars::{Level, PROMISES};
-use crate::host::Host;
-use crate::results::Results;
-use crate::runner::{Outcome, Peak};
-use crate::sample::Figure;
-use crate::stats::Summary;
-use crate::workload::Cell;
+use crate::load::host::Host;
+use crate::load::runner::{Outcome, Peak};
+use crate::load::workload::Cell;
+use crate::measure::sample::Figure;
+use crate::measure::stats::Summary;
+use crate::report::bars::{Level, PROMISES};
+use crate::report::results::Results;
 
 /// Other cores' worth of work above which a reader should be warned.
 const DISTURBED: f64 = 0.1;
@@ -223,7 +231,7 @@ pub fn write_document(path: &Path, document: &impl Serialize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::tests::run;
+    use crate::report::results::tests::run;
 
     #[test]
     fn numbers_keep_three_digits() {

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::MAGIC;
+use crate::wire::frame::hello::MAGIC;
 
 /// A protocol that is not Corewire, as far as its first bytes tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

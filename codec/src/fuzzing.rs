@@ -21,10 +21,14 @@ pub use replay::{assert_same_set, replay};
 pub use send::send_buffer;
 pub use source::Source;
 
-use crate::{
-    FrameBytes, FrameKind, HEADER_BYTES, Header, Hello, Metadata, MetadataBuilder, MetadataBytes,
-    PREAMBLE_BYTES, RecvBuffer, Rule, Status, StatusCode, VERSION, decode_payload,
-};
+use crate::buffer::recv::RecvBuffer;
+use crate::wire::frame::decode_payload;
+use crate::wire::frame::hello::{Hello, PREAMBLE_BYTES, VERSION};
+use crate::wire::header::{FrameKind, HEADER_BYTES, Header};
+use crate::wire::limits::{FrameBytes, MetadataBytes};
+use crate::wire::metadata::{Metadata, MetadataBuilder};
+use crate::wire::rule::Rule;
+use crate::wire::status::{Status, StatusCode};
 use bytes::Bytes;
 
 /// A fuzz body.
@@ -125,7 +129,7 @@ const EMPTY_REQUEST: Header = Header {
     payload_bytes: 0,
     kind: FrameKind::Request,
     flags: 0,
-    encoding: crate::Encoding::RAW,
+    encoding: crate::wire::encoding::Encoding::RAW,
     detail: 0,
     call: 0,
     aux: 0,
@@ -230,13 +234,13 @@ pub fn status(data: &[u8]) {
     let text = String::from_utf8_lossy(source.bytes(255)).repeat(1 + source.below(60));
     let details = Bytes::copy_from_slice(source.rest());
     let sent = Status::new(code, text).with_details(details);
-    let mut out = crate::SendBuffer::new();
-    out.status(&crate::ReplyHead::ok(9), &sent, FrameBytes::MIN.get());
+    let mut out = crate::buffer::send::SendBuffer::new();
+    out.status(&crate::wire::frame::ReplyHead::ok(9), &sent, FrameBytes::MIN.get());
     let wire = source::flatten(&out);
     let mut recv = RecvBuffer::new();
     recv.extend_from_slice(&wire);
     let frame = recv.next_frame(FrameBytes::MIN.get()).unwrap().unwrap();
-    let crate::Head::Reply(head) = frame.head else { panic!("a status is a reply") };
+    let crate::wire::frame::Head::Reply(head) = frame.head else { panic!("a status is a reply") };
     let read = Status::from_body(head.code, &frame.payload.into_body());
     assert_eq!(read.code(), sent.code());
     assert!(sent.message().starts_with(read.message()));

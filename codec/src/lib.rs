@@ -41,45 +41,36 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-mod encoding;
-mod extras;
+mod buffer;
 mod foreign;
-mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
-mod header;
-mod limits;
-mod metadata;
-mod method;
 mod payload;
 mod range;
-mod recv_buffer;
-mod rule;
-mod send_buffer;
-mod status;
-mod trace;
 mod wire;
 
-pub use encoding::{CodecId, CompressionId, Encoding, UnexpectedEncoding};
-pub use extras::Extras;
+pub use buffer::recv::RecvBuffer;
+pub use buffer::send::{
+    EncodedBody, FrameTooLarge, FrameWriter, Mark, SHARE_BYTES_MIN, SendBuffer,
+};
 pub use foreign::Foreign;
-pub use frame::hello::{Feature, Hello, HelloRecords, MAGIC, PREAMBLE_BYTES, Role, VERSION};
-pub use frame::{
-    CancelReason, Credit, Frame, GoAway, Head, Payload, PayloadLayout, ReplyHead, RequestHead,
-    StreamData, StreamEnd, TraceContext, decode_payload, reply_flags, request_flags, stream_flags,
-};
-pub use header::{FrameKind, HEADER_BYTES, Header};
-pub use limits::{
-    ConnectionCredit, FrameBytes, InFlight, LimitOutOfRange, Limits, MetadataBytes, StreamCredit,
-};
-pub use metadata::{Metadata, MetadataBuilder, MetadataEntry, MetadataError};
-pub use method::MethodId;
-pub use payload::{
+pub use payload::codec::{
     Codec, Decode, DecodeError, Encode, EncodeError, Raw, Speedy, read_argument, write_argument,
 };
 pub use range::{OutOfRange, Range, Setting};
-pub use recv_buffer::RecvBuffer;
-pub use rule::Rule;
-pub use send_buffer::{EncodedBody, FrameTooLarge, FrameWriter, Mark, SHARE_BYTES_MIN, SendBuffer};
-pub use status::{Status, StatusCode};
-pub use trace::TraceParentError;
+pub use wire::encoding::{CodecId, CompressionId, Encoding, UnexpectedEncoding};
+pub use wire::extras::Extras;
+pub use wire::frame::hello::{Feature, Hello, HelloRecords, MAGIC, PREAMBLE_BYTES, Role, VERSION};
+pub use wire::frame::{
+    CancelReason, Credit, Frame, GoAway, Head, Payload, PayloadLayout, ReplyHead, RequestHead,
+    StreamData, StreamEnd, TraceContext, decode_payload, reply_flags, request_flags, stream_flags,
+};
+pub use wire::header::{FrameKind, HEADER_BYTES, Header};
+pub use wire::limits::{
+    ConnectionCredit, FrameBytes, InFlight, LimitOutOfRange, Limits, MetadataBytes, StreamCredit,
+};
+pub use wire::metadata::{Metadata, MetadataBuilder, MetadataEntry, MetadataError};
+pub use wire::method::MethodId;
+pub use wire::rule::Rule;
+pub use wire::status::{Status, StatusCode};
+pub use wire::trace::TraceParentError;

@@ -28,11 +28,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::address::{Address, IntoAddress};
-use crate::backoff::{Backoff, random_seed};
-use crate::config::ChannelConfig;
-use crate::failure::{ConnectError, NotSent};
-use crate::local::Local;
+use crate::client::address::{Address, IntoAddress};
+use crate::client::config::ChannelConfig;
+use crate::client::failure::{ConnectError, NotSent};
+use crate::client::reconnect::{Backoff, random_seed};
+use crate::shard::context::Local;
 
 pub use call::Call;
 use line::Line;
@@ -191,7 +191,7 @@ impl Channel {
             {
                 return Poll::Ready(Ok(()));
             }
-            let now = crate::local::clock();
+            let now = crate::shard::context::clock();
             match state.want_connection(self.core(), now) {
                 Ok(()) => ticket.wait(&mut state, context, None).map(Err),
                 Err(why) => Poll::Ready(Err(why)),

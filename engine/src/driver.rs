@@ -12,6 +12,13 @@
 //! Fairness: each connection is bounded in frames, receives and bytes per turn, and so is the whole turn
 //! (`run_queue.rs`). What is left over waits behind those with little to do, for the next turn.
 
+#[cfg(feature = "shard")]
+pub(crate) mod executor;
+#[cfg(feature = "shard")]
+pub(crate) mod idle;
+#[cfg(feature = "shard")]
+pub(crate) mod runtime;
+
 #[cfg(feature = "sim")]
 mod census;
 mod connecting;
@@ -31,25 +38,25 @@ use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{ServerConfig, TransportError};
 
 use self::relief::Relief;
-use crate::address::Peer;
-use crate::calls::ParkedCalls;
-use crate::client_conn::ClientConn;
-use crate::client_dial::{ClientDial, Dialed};
-use crate::counters::ShardCounters;
-use crate::dispatch::Dispatch;
-use crate::doorbell::Order;
-use crate::holdings::Holdings;
-use crate::io::{Io, Readiness, Token};
-use crate::local::Local;
-use crate::log_limit::Topic;
-use crate::queue_delay::DelayWatch;
-use crate::recv_pool::RecvPool;
-use crate::run_queue::{RunQueue, TurnBudget};
-use crate::server_conn::ServerConn;
-use crate::shard::DriverConfig;
+use crate::calls::dispatch::Dispatch;
+use crate::calls::parked::ParkedCalls;
+use crate::calls::queue_delay::DelayWatch;
+use crate::client::address::Peer;
+use crate::client::log_limit::Topic;
+use crate::conn::client::ClientConn;
+use crate::conn::dial::{ClientDial, Dialed};
+use crate::conn::run_queue::{RunQueue, TurnBudget};
+use crate::conn::server::ServerConn;
+use crate::conn::turn::{After, Ready, Shared, SocketState};
+use crate::net::doorbell::Order;
+use crate::net::io::{Io, Readiness, Token};
+use crate::net::recv_pool::RecvPool;
+use crate::shard::account::Holdings;
+use crate::shard::context::Local;
+use crate::shard::counters::ShardCounters;
+use crate::shard::identity::DriverConfig;
+use crate::shard::timers::Timers;
 use crate::stream::StreamCell;
-use crate::timers::Timers;
-use crate::turn::{After, Ready, Shared, SocketState};
 
 /// How long a shard leaves its listener alone after the system refused it a descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,110 +1,15 @@
-//! What a shard is called, and what it is told.
-
-use std::fmt;
-use std::str::FromStr;
-use std::time::Duration;
+//! What code on a shard's thread can reach.
 
 #[cfg(feature = "shard")]
-use corewire_codec::{OutOfRange, Range};
+pub(crate) mod account;
 #[cfg(feature = "shard")]
-use corewire_proto::ServerConfig;
-
+pub(crate) mod context;
 #[cfg(feature = "shard")]
-use crate::budgets::Budgets;
-
-/// A shard's number in its server, from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ShardId(pub u16);
-
-impl fmt::Display for ShardId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// What a shard knows about itself when its services are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShardInfo {
-    /// Its number.
-    pub id: ShardId,
-    /// How many shards the server has.
-    pub count: u16,
-    /// The CPU it is pinned to, if it is.
-    pub cpu: Option<usize>,
-}
-
-/// Whether a shard with nothing to do looks for work before it sleeps.
-///
-/// Spinning answers the next call sooner by the time of a wake-up, and costs the core meanwhile.
-///
-/// As text, for flags and settings: `off`, `always`, or the limit in whole microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Spin {
-    /// Sleep at once.
-    #[default]
-    Off,
-    /// Look for up to this long where that pays: as long as work comes again within the limit, and
-    /// not at all on an idle shard, or while another thread wants the core.
-    ///
-    /// The limit says what a wake-up is worth: with 50 µs the shard rather spins for 50 µs than
-    /// sleeps. 0 to 1 s; it saves next to nothing below 10 µs, and more than 1 ms is taken as 1 ms. A shard whose
-    /// calls always come within the limit uses its whole core.
-    For(Duration),
-    /// Never sleep. For a core that nothing else ever runs on: the shard uses all of it even without
-    /// a single connection, and shares it badly.
-    Always,
-}
-
+pub(crate) mod counters;
+pub(crate) mod identity;
 #[cfg(feature = "shard")]
-impl Spin {
-    /// Checks the range of the limit.
-    pub(crate) fn check(self) -> Result<(), OutOfRange> {
-        match self {
-            Self::For(limit) => {
-                Range::new(Duration::ZERO, Duration::from_secs(1)).check("spin", limit)
-            }
-            Self::Off | Self::Always => Ok(()),
-        }
-    }
-}
-
-impl FromStr for Spin {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "off" => Ok(Self::Off),
-            "always" => Ok(Self::Always),
-            number => match number.parse::<u64>() {
-                Ok(micros) if micros <= 1_000_000 => Ok(Self::For(Duration::from_micros(micros))),
-                _ => Err("give off, always, or microseconds up to 1000000".into()),
-            },
-        }
-    }
-}
-
-/// Everything a shard's driver is told.
+pub(crate) mod sleep;
 #[cfg(feature = "shard")]
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DriverConfig {
-    pub(crate) info: ShardInfo,
-    pub(crate) server: ServerConfig,
-    pub(crate) budgets: Budgets,
-    /// The first connection id of this shard, and the step to the next one.
-    pub(crate) connection_ids: (u64, u64),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spinning_is_read_from_text() {
-        assert_eq!("off".parse(), Ok(Spin::Off));
-        assert_eq!("always".parse(), Ok(Spin::Always));
-        assert_eq!("50".parse(), Ok(Spin::For(Duration::from_micros(50))));
-        for wrong in ["", "on", "-1", "1000001", "50us"] {
-            assert!(wrong.parse::<Spin>().is_err(), "{wrong:?} was taken");
-        }
-    }
-}
+pub(crate) mod tasks;
+#[cfg(feature = "shard")]
+pub(crate) mod timers;

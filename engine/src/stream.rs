@@ -32,7 +32,7 @@ use corewire_codec::{Payload, StatusCode};
 use std::fmt;
 use std::task::{Context, Poll};
 
-use crate::transport::Outcome;
+use crate::client::transport::Outcome;
 
 #[cfg(feature = "shard")]
 pub use ends::{StreamCall, StreamEnds, StreamReader, StreamWriter};

@@ -4,9 +4,9 @@
 pub use corewire_engine::Dispatch;
 pub use corewire_engine::bench_hooks::{InlineCalls, Outcome, TimerHeap};
 
-use crate::router::Router;
-use crate::service::Service;
-use crate::slot::Methods;
+use crate::server::router::Router;
+use crate::server::service::Service;
+use crate::server::slot::Methods;
 
 /// The dispatcher of a shard that has this one service.
 ///

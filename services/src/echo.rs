@@ -1,6 +1,7 @@
 //! The echo service: what load generators call and what a new deployment answers first.
 
-use crate::{Bytes, Status};
+use crate::Bytes;
+use crate::Status;
 
 /// Gives back what it gets.
 #[crate::service(name = "corewire.Echo")]

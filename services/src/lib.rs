@@ -119,35 +119,20 @@
 // The macro's paths begin with `::corewire`, also inside this crate.
 extern crate self as corewire;
 
-#[cfg(feature = "shard")]
-mod answer;
 #[cfg(feature = "bench-hooks")]
 #[doc(hidden)]
 pub mod bench_hooks;
-mod caller;
-mod context;
-mod description;
+mod client;
 pub mod echo;
-#[cfg(feature = "shard")]
-mod incoming;
 pub mod layer;
-mod one_way;
-mod options;
-mod request;
-mod response;
-#[cfg(feature = "shard")]
-mod router;
 #[cfg(feature = "shard")]
 mod server;
-#[cfg(feature = "shard")]
-mod service;
-#[cfg(feature = "shard")]
-mod slot;
 mod streaming;
 
 pub use bytes::Bytes;
-pub use caller::{Call, CallError, Caller};
-pub use context::{CallId, Context};
+pub use client::caller::{Call, CallError, Caller};
+pub use client::options::CallOptions;
+pub use client::response::{Response, ResponseCall};
 pub use corewire_codec::{
     CodecId, FrameWriter as BodyWriter, LimitOutOfRange, Limits, Metadata, MetadataBuilder,
     MetadataEntry, MetadataError, MethodId, Status, StatusCode, TraceContext, TraceParentError,
@@ -160,9 +145,10 @@ pub use corewire_engine::{ClientConfig, CloseReason, Timeouts};
 #[cfg(any(feature = "shard", feature = "tokio"))]
 pub use corewire_engine::{Closing, SharedChannel};
 pub use corewire_macros::service;
-pub use description::{ArgumentDescription, CallKind, MethodDescription, ServiceDescription};
-pub use options::CallOptions;
-pub use response::{Response, ResponseCall};
+pub use server::context::{CallId, Context};
+pub use server::description::{
+    ArgumentDescription, CallKind, MethodDescription, ServiceDescription,
+};
 #[cfg(feature = "blocking")]
 pub use streaming::blocking;
 #[cfg(any(feature = "shard", feature = "tokio"))]
@@ -174,26 +160,26 @@ pub use streaming::{
 
 #[cfg(feature = "shard")]
 pub use {
-    answer::{Answer, Answered},
     corewire_engine::{
         Budgets, Channel, ClientShard, ClientThread, Ended, Placement, QueueDelay, Running,
         RunningShard, ShardCounters, Task, allowed_cpus, parse_cpus,
         run_on_shard as block_on_shard, sleep, spawn,
     },
-    incoming::{Arguments, IncomingCall},
+    server::answer::{Answer, Answered},
+    server::incoming::{Arguments, IncomingCall},
+    server::service::Service,
+    server::slot::Methods,
     server::{Server, ServerBuilder},
-    service::Service,
-    slot::Methods,
 };
 
 /// Payload codecs, and the limits that a hello carries.
 pub mod codec {
-    pub use crate::one_way::Unanswered;
+    pub use crate::client::one_way::Unanswered;
     #[doc(hidden)]
-    pub use crate::request::{Listed, Values, WriteValues, no_values, raw_value};
+    pub use crate::client::request::{Listed, Values, WriteValues, no_values, raw_value};
     #[cfg(feature = "shard")]
     #[doc(hidden)]
-    pub use crate::slot::{Handler, MakeSlot, Room};
+    pub use crate::server::slot::{Handler, MakeSlot, Room};
     pub use crate::streaming::{Begun, BegunOn, Replied, Streamed, Watch, Watcher};
     pub use corewire_codec::{
         Codec, ConnectionCredit, Decode, DecodeError, Encode, EncodeError, FrameBytes, InFlight,

@@ -1,5 +1,18 @@
 //! The server as its author builds it.
 
+#[cfg(feature = "shard")]
+pub(crate) mod answer;
+pub(crate) mod context;
+pub(crate) mod description;
+#[cfg(feature = "shard")]
+pub(crate) mod incoming;
+#[cfg(feature = "shard")]
+pub(crate) mod router;
+#[cfg(feature = "shard")]
+pub(crate) mod service;
+#[cfg(feature = "shard")]
+pub(crate) mod slot;
+
 use corewire_codec::Limits;
 use corewire_engine::{
     Budgets, Dispatch, Ended, EngineConfig, IntoAddress, MakeDispatch, Placement, Running,
@@ -12,9 +25,9 @@ use std::time::Duration;
 
 use crate::Timeouts;
 use crate::layer::Layer;
-use crate::router::Router;
-use crate::service::Service;
-use crate::slot::Methods;
+use crate::server::router::Router;
+use crate::server::service::Service;
+use crate::server::slot::Methods;
 
 type AddService = Arc<dyn Fn(ShardInfo, &mut Methods) + Send + Sync>;
 type AddLayer = Arc<dyn Fn(ShardInfo, &mut Methods) + Send + Sync>;

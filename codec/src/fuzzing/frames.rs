@@ -3,11 +3,17 @@
 use bytes::Bytes;
 
 use super::source::{Source, flatten};
-use crate::{
-    CancelReason, Credit, Encoding, FrameBytes, GoAway, Head, MetadataBuilder, MetadataBytes,
-    MethodId, RecvBuffer, ReplyHead, RequestHead, SendBuffer, StatusCode, StreamData, StreamEnd,
+use crate::buffer::recv::RecvBuffer;
+use crate::buffer::send::SendBuffer;
+use crate::wire::encoding::Encoding;
+use crate::wire::frame::{
+    CancelReason, Credit, GoAway, Head, ReplyHead, RequestHead, StreamData, StreamEnd,
     TraceContext, reply_flags, request_flags,
 };
+use crate::wire::limits::{FrameBytes, MetadataBytes};
+use crate::wire::metadata::MetadataBuilder;
+use crate::wire::method::MethodId;
+use crate::wire::status::StatusCode;
 
 /// What went into a frame and must come out of it.
 struct Sent {

@@ -6,7 +6,10 @@ use std::io::IoSlice;
 
 use super::EMPTY_REQUEST;
 use super::source::Source;
-use crate::{Encoding, FrameKind, FrameTooLarge, FrameWriter, Header, SendBuffer, StreamData};
+use crate::buffer::send::{FrameTooLarge, FrameWriter, SendBuffer};
+use crate::wire::encoding::Encoding;
+use crate::wire::frame::StreamData;
+use crate::wire::header::{FrameKind, Header};
 
 /// A frame that was appended, and what of it waits.
 struct Appended {

@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 
-use crate::SendBuffer;
+use crate::buffer::send::SendBuffer;
 
 /// Arbitrary bytes as choices.
 #[derive(Debug)]

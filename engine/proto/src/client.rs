@@ -13,12 +13,13 @@ use corewire_codec::{
     ReplyHead, Role, Rule, SendBuffer, VERSION, reply_flags, stream_flags,
 };
 
+use crate::close::CloseReason;
+use crate::config::ClientConfig;
 use crate::config::records;
 use crate::in_flight::slot;
 use crate::jitter::mix;
 use crate::link::Link;
-use crate::streams::StreamTable;
-use crate::{ClientConfig, CloseReason};
+use crate::streams::table::StreamTable;
 
 pub use self::input::{CallsFailed, ClientInput, Expired, NoSlot};
 use self::retract::TakenBack;
@@ -351,7 +352,7 @@ impl<T> ClientConnection<T> {
                 Err(Rule::ReservedBits)
             }
             FrameKind::StreamData | FrameKind::StreamEnd => {
-                crate::streams::check_receiving(self.streams.as_deref(), header.call)
+                crate::streams::table::check_receiving(self.streams.as_deref(), header.call)
             }
             FrameKind::Reply if self.is_slot_free(header.call) => Err(Rule::UnknownReply),
             _ => Ok(()),

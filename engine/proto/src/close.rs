@@ -4,7 +4,7 @@ use core::fmt;
 
 use corewire_codec::{Foreign, Rule};
 
-use crate::TransportError;
+use crate::transport_error::TransportError;
 
 /// Why a connection ended, by who caused it. A closed set, fit for counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

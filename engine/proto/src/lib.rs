@@ -36,7 +36,6 @@ pub mod canary;
 mod client;
 mod close;
 mod config;
-mod credit;
 #[doc(hidden)]
 pub mod fuzzing;
 mod in_flight;
@@ -52,5 +51,5 @@ pub use client::{CallsFailed, ClientConnection, ClientInput, Expired, NoSlot};
 pub use close::CloseReason;
 pub use config::{ClientConfig, ServerConfig, ServerIdentity, Timeouts};
 pub use server::{OneWayDropped, ServerConnection, ServerInput, is_one_way_id};
-pub use streams::{MessageWriter, NotSent, StreamAccounts, StreamKind};
+pub use streams::table::{MessageWriter, NotSent, StreamAccounts, StreamKind};
 pub use transport_error::TransportError;

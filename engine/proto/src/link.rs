@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use corewire_codec::{RecvBuffer, Rule, SendBuffer};
 
-use crate::Timeouts;
+use crate::config::Timeouts;
 use crate::jitter::lead;
 
 /// Pongs that may wait to be sent; pings that come meanwhile are not answered. Who keeps to REQ-57 never

@@ -15,11 +15,13 @@ use corewire_codec::{
 };
 
 use self::one_way::OneWayTable;
+use crate::close::CloseReason;
+use crate::config::{ServerConfig, ServerIdentity};
 use crate::in_flight::{InFlightTable, slot};
 use crate::jitter::mix;
 use crate::link::{Due, Link};
-use crate::streams::StreamTable;
-use crate::{CloseReason, ServerConfig, ServerIdentity, TransportError};
+use crate::streams::table::StreamTable;
+use crate::transport_error::TransportError;
 
 pub use self::one_way::{OneWayDropped, is_one_way_id};
 

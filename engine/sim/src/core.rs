@@ -1,16 +1,18 @@
 //! What every part of a simulation shares: the clock, the dice, the agenda of things to come, the
 //! trace, and the plan.
 
+pub(crate) mod trace;
+
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::client::Wish;
-use crate::patience::Absences;
+use crate::core::trace::{Note, Trace, Violated};
+use crate::hosts::client::Wish;
+use crate::judge::patience::Absences;
 use crate::plan::{Plan, SECOND};
-use crate::trace::{Note, Trace, Violated};
 
 /// Virtual time, in ns since the simulation's start.
 #[derive(Debug)]

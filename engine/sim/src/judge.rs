@@ -1,14 +1,17 @@
 //! The judgement of how calls ended.
 
+pub(crate) mod ledger;
+pub(crate) mod patience;
+
 use corewire_codec::{Rule, StatusCode, reply_flags};
 use corewire_engine::{CallFailure, CloseReason, NotSent, Outcome, Reply};
 
 use crate::core::Core;
-use crate::ledger::{Call, End, Ledger, State};
-use crate::message::{Ask, Behaviour, CallKind, is_answer};
-use crate::serve;
-use crate::service::explains;
-use crate::trace::{Note, Violated};
+use crate::core::trace::{Note, Violated};
+use crate::hosts::serve;
+use crate::hosts::service::explains;
+use crate::judge::ledger::{Call, End, Ledger, State};
+use crate::plan::message::{Ask, Behaviour, CallKind, is_answer};
 
 /// The caller gave up.
 pub(crate) fn given_up(core: &Core, ledger: &Ledger, id: u64) {

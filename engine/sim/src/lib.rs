@@ -18,41 +18,25 @@
 //! that it is held to all the while are [`Violated`].
 #![forbid(unsafe_code)]
 
-mod cases;
-mod chain;
-mod check;
-mod client;
 mod core;
-mod host;
-mod hostile;
-mod impostor;
-mod io;
+mod hosts;
 mod judge;
-mod lane;
-mod ledger;
-mod message;
 mod net;
-mod patience;
+mod peers;
 mod plan;
-mod script;
-mod serve;
-mod service;
-mod stream_call;
-mod trace;
 mod world;
-
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use crate::core::Core;
-use crate::ledger::State;
+use crate::core::trace::Trace;
+use crate::judge::ledger::State;
 use crate::plan::Plan;
-use crate::trace::Trace;
 use crate::world::World;
 
-pub use crate::cases::Case;
-pub use crate::trace::{Violated, Violation};
+pub use crate::core::trace::{Violated, Violation};
+pub use crate::world::cases::Case;
 
 /// What one seed's run came to.
 #[derive(Clone, Debug)]

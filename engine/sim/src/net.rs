@@ -5,6 +5,8 @@
 //! is told after a send that met a full socket. Everything else is drawn: how the bytes are cut, how
 //! late they are, when nobody is told that the other side is gone.
 
+pub(crate) mod io;
+
 mod frames;
 mod state;
 
@@ -16,10 +18,10 @@ use std::rc::Rc;
 use corewire_codec::SendBuffer;
 use corewire_engine::io::{Readiness, Token};
 
+use crate::core::trace::Note;
 use crate::core::{Core, Event, Tamper};
-use crate::patience::Seen;
+use crate::judge::patience::Seen;
 use crate::plan::{MS, SECOND};
-use crate::trace::Note;
 use state::{End, Listening, Phase, Ready, State, Tail, Wire, ends};
 
 /// The network, as everybody holds it.

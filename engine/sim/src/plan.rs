@@ -3,6 +3,9 @@
 //! Each seed draws its own rates, and leaves most kinds of trouble out: a run in which everything
 //! goes wrong at once seldom gets to where a single fault would have shown something.
 
+pub(crate) mod message;
+pub(crate) mod script;
+
 use std::time::Duration;
 
 use corewire_codec::{ConnectionCredit, FrameBytes, InFlight, Limits, StreamCredit};

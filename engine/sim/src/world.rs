@@ -1,18 +1,21 @@
 //! The world: hosts, network, clock. It takes one step after the other until the run is over.
 
+pub(crate) mod cases;
+pub(crate) mod check;
+
 use std::rc::Rc;
 use std::task::Waker;
 
-use crate::check;
-use crate::client;
+use crate::core::trace::{Note, Violated};
 use crate::core::{Core, Event};
-use crate::host::{Action, Host, Kind};
-use crate::hostile::Hostile;
-use crate::impostor::Impostor;
-use crate::ledger::{Ledger, State};
+use crate::hosts::client;
+use crate::hosts::host::{Action, Host, Kind};
+use crate::judge::ledger::{Ledger, State};
 use crate::net::Net;
+use crate::peers::hostile::Hostile;
+use crate::peers::impostor::Impostor;
 use crate::plan::{MS, SECOND};
-use crate::trace::{Note, Violated};
+use crate::world::check;
 
 /// Steps without time passing, above which it never will.
 const STEPS_AT_ONCE_MAX: u32 = 20_000;

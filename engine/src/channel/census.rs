@@ -1,7 +1,7 @@
 //! What a channel holds, counted for the simulator.
 
 use super::{Channel, Link};
-use crate::sim::{ChannelCensus, StreamCensus};
+use crate::testing::sim::{ChannelCensus, StreamCensus};
 
 impl Channel {
     pub(crate) fn waiting_calls(&self) -> usize {

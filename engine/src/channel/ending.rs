@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use super::state::{ChannelState, Link};
 use super::{Channel, ChannelCore};
-use crate::failure::{CallFailure, NotSent};
-use crate::io::Token;
+use crate::client::failure::{CallFailure, NotSent};
+use crate::net::io::Token;
 
 /// How many connections of a channel may wait for the last of their calls. While there are as many, the
 /// next server that goes away is waited for.

@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 use super::call::Call;
 use super::send::Kind;
 use super::state::{ChannelState, Link};
-use crate::config::Reply;
-use crate::failure::CallFailure;
-use crate::local::clock;
-use crate::transport::Outcome;
+use crate::client::config::Reply;
+use crate::client::failure::CallFailure;
+use crate::client::transport::Outcome;
+use crate::shard::context::clock;
 
 impl<E, F> Call<F>
 where

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::call::Stage;
 use super::{Call, Channel};
-use crate::failure::{CallFailure, NotSent};
-use crate::local::Local;
-use crate::transport::{Outcome, Pending, Transport};
+use crate::client::failure::{CallFailure, NotSent};
+use crate::client::transport::{Outcome, Pending, Transport};
+use crate::shard::context::Local;
 
 impl Transport for Channel {
     fn call<E>(

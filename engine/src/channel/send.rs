@@ -13,8 +13,8 @@ use corewire_codec::CancelReason;
 
 use super::ChannelCore;
 use super::state::{CallState, ChannelState, Link};
-use crate::failure::{CallFailure, NotSent, check_metadata};
-use crate::io::Token;
+use crate::client::failure::{CallFailure, NotSent, check_metadata};
+use crate::net::io::Token;
 
 /// Whether a caller's code is writing a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

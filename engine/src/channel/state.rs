@@ -11,10 +11,10 @@ use super::ending::Retired;
 use super::line::Line;
 use super::send::Writing;
 use super::{ChannelCore, Ticket};
-use crate::config::Reply;
-use crate::failure::{CallFailure, NotSent};
-use crate::io::Token;
-use crate::local::clock;
+use crate::client::config::Reply;
+use crate::client::failure::{CallFailure, NotSent};
+use crate::net::io::Token;
+use crate::shard::context::clock;
 use crate::stream::{Side, StreamCell};
 
 /// A call that was sent.

@@ -10,8 +10,8 @@ use super::call::METADATA_BYTES_EARLY;
 use super::send::{Kind, Request};
 use super::state::{Begin, Link};
 use super::{Channel, Ticket};
-use crate::failure::{CallFailure, NotSent};
-use crate::local::clock;
+use crate::client::failure::{CallFailure, NotSent};
+use crate::shard::context::clock;
 use crate::stream::{StreamCall, StreamWriter};
 
 impl Channel {

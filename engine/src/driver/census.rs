@@ -1,8 +1,8 @@
 //! What a driver holds, counted for the simulator.
 
 use super::{Conn, Driver};
-use crate::io::Io;
-use crate::sim::Census;
+use crate::net::io::Io;
+use crate::testing::sim::Census;
 
 impl<I: Io> Driver<I> {
     pub(crate) fn is_accepting(&self) -> bool {

@@ -4,13 +4,13 @@ use std::io;
 use std::rc::Rc;
 
 use super::{Conn, Driver};
-use crate::address::Address;
 use crate::channel::{ChannelCore, Link};
-use crate::client_conn::ClientConn;
-use crate::client_dial::ClientDial;
-use crate::failure::connect_failure;
-use crate::io::Io;
-use crate::log_limit::Topic;
+use crate::client::address::Address;
+use crate::client::failure::connect_failure;
+use crate::client::log_limit::Topic;
+use crate::conn::client::ClientConn;
+use crate::conn::dial::ClientDial;
+use crate::net::io::Io;
 
 impl<I: Io> Driver<I> {
     pub(super) fn connect(&mut self, channel: Rc<ChannelCore>) {

@@ -3,7 +3,7 @@
 use corewire_proto::CloseReason;
 
 use super::{Conn, Driver};
-use crate::io::Io;
+use crate::net::io::Io;
 
 impl<I: Io> Driver<I> {
     /// The shard ends. A channel may outlive it: its calls in flight end here, and those that are made later

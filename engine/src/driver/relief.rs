@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use super::{Conn, Driver};
-use crate::address::Peer;
-use crate::io::{Io, Token};
-use crate::log_limit::Topic;
-use crate::server_conn::Standing;
+use crate::client::address::Peer;
+use crate::client::log_limit::Topic;
+use crate::conn::server::Standing;
+use crate::net::io::{Io, Token};
 
 /// How often all connections are looked at while memory is short.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::Driver;
-use crate::io::Io;
-use crate::run_queue::TurnBudget;
+use crate::conn::run_queue::TurnBudget;
+use crate::net::io::Io;
 
 /// How many rounds a shard that ends has at most for what its tasks left.
 const LAST_ROUNDS: usize = 1024;

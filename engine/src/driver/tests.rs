@@ -9,10 +9,10 @@ mod shares;
 mod turns;
 
 use super::*;
-use crate::address::{Address, Peer};
-use crate::budgets::Budgets;
-use crate::dispatch::{Dispatched, Incoming, PendingCall, ReplySlot};
-use crate::shard::{ShardId, ShardInfo};
+use crate::calls::budgets::Budgets;
+use crate::calls::dispatch::{Dispatched, Incoming, PendingCall, ReplySlot};
+use crate::client::address::{Address, Peer};
+use crate::shard::identity::{ShardId, ShardInfo};
 use bytes::{Bytes, BytesMut};
 use corewire_codec::{
     Head, Hello, HelloRecords, Limits, MethodId, Raw, RecvBuffer, RequestHead, Role, VERSION,
@@ -197,7 +197,7 @@ struct Bench {
     driver: Driver<FakeIo>,
     net: Rc<RefCell<Net>>,
     pending: Rc<RefCell<VecDeque<std::task::Waker>>>,
-    _entered: crate::local::Entered,
+    _entered: crate::shard::context::Entered,
     replies: Vec<RecvBuffer>,
 }
 
@@ -225,7 +225,7 @@ impl Bench {
             budgets,
             connection_ids: (0, 1),
         };
-        let local = Local::new(Arc::new(crate::doorbell::Doorbell::new().unwrap()));
+        let local = Local::new(Arc::new(crate::net::doorbell::Doorbell::new().unwrap()));
         let counters = Arc::new(ShardCounters::default());
         let io = FakeIo(Rc::clone(&net));
         let _entered = local.enter();

@@ -14,10 +14,10 @@ use super::{
     CONSUMED_BYTES, Closed, INBOX_COPY_BELOW, Message, OUTBOX_BYTES, Opening, StreamFailure,
     end_status, opening,
 };
-use crate::holdings::{Held, StreamAccount};
-use crate::io::Token;
-use crate::local::Local;
-use crate::transport::Outcome;
+use crate::client::transport::Outcome;
+use crate::net::io::Token;
+use crate::shard::account::{Held, StreamAccount};
+use crate::shard::context::Local;
 
 /// Which end of the connection a stream is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

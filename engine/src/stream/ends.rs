@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use super::{
     Closed, Message, Opening, ReadMessages, StreamCell, StreamFailure, StreamHandle, WriteMessages,
 };
-use crate::transport::Outcome;
+use crate::client::transport::Outcome;
 
 /// The end of a stream that messages are read from.
 ///

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use super::OUTBOX_BYTES;
 use super::cell::{Place, Sending, StreamCell};
-use crate::holdings::{StreamAccount, Totals};
+use crate::shard::account::{StreamAccount, Totals};
 
 /// Bytes that a stream writes before the next one has its turn.
 const QUANTUM: usize = 16 * 1024;

@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::doorbell::Doorbell;
-use crate::io::Token;
-use crate::local::Local;
+use crate::net::doorbell::Doorbell;
+use crate::net::io::Token;
+use crate::shard::context::Local;
 use corewire_codec::{CodecId, FrameWriter, SendBuffer};
 use corewire_proto::StreamKind;
 use corewire_proto::{ClientConfig, ClientConnection};

@@ -9,9 +9,9 @@ use std::rc::{Rc, Weak};
 use std::task::{self, Poll};
 
 use super::{CallEnd, CallView, Guard, Layer};
-use crate::ServiceDescription;
-use crate::service::Service;
-use crate::slot::{Method, Methods, SPARE_SLOTS_MAX, ServeCall};
+use crate::server::description::ServiceDescription;
+use crate::server::service::Service;
+use crate::server::slot::{Method, Methods, SPARE_SLOTS_MAX, ServeCall};
 
 /// A service with a layer around its methods; made by [`Service::layer`].
 pub struct LayeredService<S, L> {

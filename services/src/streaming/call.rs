@@ -10,9 +10,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::{BegunOn, StreamTransport};
-use crate::MethodDescription;
-use crate::caller::{CallError, Caller, read_outcome};
-use crate::response::Response;
+use crate::client::caller::{CallError, Caller, read_outcome};
+use crate::client::response::Response;
+use crate::server::description::MethodDescription;
 
 /// What a call that streams ends with for its caller: a value, or a stream.
 pub trait Finish<C: StreamTransport> {

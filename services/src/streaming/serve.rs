@@ -11,9 +11,9 @@ use std::task::{Context, Poll};
 use super::pump::Pump;
 use super::wire::Wire;
 use super::{Streaming, Watch};
-use crate::answer::Answer;
-use crate::incoming::IncomingCall;
-use crate::slot::{Handle, Handler, Method, Room, refuse_arguments};
+use crate::server::answer::Answer;
+use crate::server::incoming::IncomingCall;
+use crate::server::slot::{Handle, Handler, Method, Room, refuse_arguments};
 
 impl<S: 'static> Room<'_, S> {
     /// Room for a method whose results are a stream; the client may send one, too. What its handler adds to the

@@ -3,7 +3,8 @@
 use corewire_codec::{GoAway, Rule, SendBuffer};
 
 use super::{CallsFailed, ClientConnection, ClientInput, Phase, SlotState, call_id};
-use crate::{CloseReason, TransportError};
+use crate::close::CloseReason;
+use crate::transport_error::TransportError;
 
 impl<T> ClientConnection<T> {
     /// Whether it takes no new calls, because the server or this side is going away.

@@ -2,7 +2,7 @@
 
 use corewire_codec::{Encoding, Payload, ReplyHead, StatusCode};
 
-use crate::CloseReason;
+use crate::close::CloseReason;
 
 /// What one step of [`ClientConnection::handle_frame`](crate::ClientConnection::handle_frame) found.
 #[derive(Debug)]

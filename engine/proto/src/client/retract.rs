@@ -6,7 +6,7 @@ use std::time::Instant;
 use corewire_codec::{FrameKind, Header, SendBuffer, request_flags};
 
 use super::{ClientConnection, Slot, SlotState, slot};
-use crate::credit::message_cost;
+use crate::streams::credit::message_cost;
 
 /// What is known of requests that were taken back.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use corewire_codec::{
 };
 
 use super::{ClientConnection, ClientInput, NoSlot, Phase};
-use crate::streams::{
+use crate::streams::table::{
     Delivery, MessageWriter, NotSent, StreamAccounts, StreamKind, StreamTable, message,
 };
 

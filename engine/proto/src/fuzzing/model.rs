@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::StreamKind;
+use crate::streams::table::StreamKind;
 
 /// The messages of one direction of one call.
 #[derive(Debug, Default)]

@@ -14,10 +14,10 @@ use corewire_codec::{
 
 use super::model::{Call, Outcome};
 use super::{limits, start};
-use crate::{
-    ClientConfig, ClientConnection, Expired, NotSent, ServerConfig, ServerConnection,
-    ServerIdentity, StreamKind,
-};
+use crate::client::{ClientConnection, Expired};
+use crate::config::{ClientConfig, ServerConfig, ServerIdentity};
+use crate::server::ServerConnection;
+use crate::streams::table::{NotSent, StreamKind};
 
 /// What a one-way call carries in place of its number.
 const ONE_WAY: u32 = u32::MAX;
@@ -48,7 +48,7 @@ pub fn pair(data: &[u8]) {
             // The line is cut: what was on it is lost.
             world.client.handle_error(std::io::ErrorKind::ConnectionReset);
             world.server.handle_eof(&mut world.down, world.now);
-            world.server.close(crate::CloseReason::PeerLeft);
+            world.server.close(crate::close::CloseReason::PeerLeft);
             break;
         }
         world.step(&mut source);

@@ -5,7 +5,7 @@ use std::time::Instant;
 use corewire_codec::{ReplyHead, SendBuffer, Status};
 
 use super::{Phase, ServerConnection};
-use crate::CloseReason;
+use crate::close::CloseReason;
 
 impl<T> ServerConnection<T> {
     /// Whether the connection is open and neither side has said or shown that it comes to its end.

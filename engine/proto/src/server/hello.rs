@@ -5,7 +5,7 @@ use std::time::Instant;
 use corewire_codec::{Hello, HelloRecords, RecvBuffer, Role, Rule, SendBuffer, VERSION};
 
 use super::{Phase, ServerConnection, ServerInput};
-use crate::CloseReason;
+use crate::close::CloseReason;
 use crate::config::records;
 
 impl<T> ServerConnection<T> {

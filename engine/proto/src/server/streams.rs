@@ -8,8 +8,8 @@ use corewire_codec::{
 };
 
 use super::{Beside, OneWayTable, Phase, ServerConnection, ServerInput};
-use crate::CloseReason;
-use crate::streams::{
+use crate::close::CloseReason;
+use crate::streams::table::{
     Delivery, MessageWriter, NotSent, StreamAccounts, StreamKind, StreamTable, message,
 };
 
@@ -154,7 +154,7 @@ impl<T> ServerConnection<T> {
     fn end_client_half(&mut self, call: u32) -> Result<Delivery, Rule> {
         let streams = &mut self.beside.as_mut().ok_or(Rule::UnknownStream)?.streams;
         let delivery = streams.end_receiving(call)?;
-        if streams.get(call).is_some_and(crate::streams::Stream::is_over) {
+        if streams.get(call).is_some_and(crate::streams::table::Stream::is_over) {
             streams.remove(call);
         }
         Ok(delivery)
@@ -278,7 +278,7 @@ impl<T> ServerConnection<T> {
     }
 
     /// The stream of a call whose sending half is open, while frames may be sent.
-    fn sending(&mut self, call: u32) -> Option<&mut crate::streams::Stream> {
+    fn sending(&mut self, call: u32) -> Option<&mut crate::streams::table::Stream> {
         if matches!(self.phase, Phase::Closed(_)) {
             return None;
         }

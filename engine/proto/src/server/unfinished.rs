@@ -28,7 +28,7 @@ impl<T> ServerConnection<T> {
             FrameKind::Request if header.flags & ONE_WAY == 0 => self.check_slot(header.call),
             FrameKind::StreamData | FrameKind::StreamEnd => {
                 let streams = self.beside.as_ref().map(|beside| &beside.streams);
-                crate::streams::check_receiving(streams, header.call)
+                crate::streams::table::check_receiving(streams, header.call)
             }
             _ => Ok(()),
         }

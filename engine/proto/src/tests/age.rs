@@ -8,10 +8,11 @@ use corewire_codec::{GoAway, Head, SendBuffer};
 
 use super::flow::{client_config, server_config};
 use super::pair::{Outcome, Pair, said_later, secs};
-use crate::{
-    ClientConfig, ClientConnection, CloseReason, ServerConfig, ServerConnection, ServerIdentity,
-    StreamKind,
-};
+use crate::client::ClientConnection;
+use crate::close::CloseReason;
+use crate::config::{ClientConfig, ServerConfig, ServerIdentity};
+use crate::server::ServerConnection;
+use crate::streams::table::StreamKind;
 
 fn aging() -> ServerConfig {
     let mut config = server_config();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::pair::{Pair, Serve, bytes, misbehaved, put_request, secs};
-use crate::{ClientConfig, ServerConfig, Timeouts};
+use crate::config::{ClientConfig, ServerConfig, Timeouts};
 use corewire_codec::{MethodId, RequestHead, Rule};
 
 const BEFORE: Duration = Duration::from_nanos(1);

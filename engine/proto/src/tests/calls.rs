@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::pair::{
     Outcome, Pair, Serve, blame, bytes, misbehaved, put_reply, put_request, said_later, secs,
 };
-use crate::Expired;
+use crate::client::Expired;
 use corewire_codec::{
     CodecId, CompressionId, Encoding, MethodId, ReplyHead, RequestHead, Rule, Status, StatusCode,
     reply_flags, request_flags,

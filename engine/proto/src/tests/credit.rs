@@ -8,7 +8,8 @@ use corewire_codec::{
 
 use super::flow::{CONNECTION, FRAME, STREAM, client_config, server_config};
 use super::pair::{Event, Pair, bytes, in_flight, misbehaved, put_request, said_later, secs};
-use crate::{NotSent, StreamKind, Timeouts};
+use crate::config::Timeouts;
+use crate::streams::table::{NotSent, StreamKind};
 
 fn data(call: u32, body: &[u8], end: bool) -> Vec<u8> {
     bytes(|out| put_data(out, call, body, end))
@@ -400,7 +401,7 @@ fn streams_without_end() {
         bytes(|out| put_request(out, &head, b""))
     };
     for offered in [true, false] {
-        let config = crate::ServerConfig { streams: offered, ..in_flight(16) };
+        let config = crate::config::ServerConfig { streams: offered, ..in_flight(16) };
         let mut pair = Pair::with(config, client_config());
         pair.settle();
         for call in 0..16 {

@@ -5,7 +5,8 @@ use std::io::ErrorKind;
 use super::pair::{
     Outcome, Pair, Serve, blame, bytes, misbehaved, put_request, said, said_later, secs,
 };
-use crate::{CloseReason, NoSlot};
+use crate::client::NoSlot;
+use crate::close::CloseReason;
 use corewire_codec::{
     GoAway, Head, MethodId, ReplyHead, RequestHead, Rule, Status, StatusCode, reply_flags,
 };

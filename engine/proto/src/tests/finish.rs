@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::pair::{Outcome, Pair, Serve, bytes, put_request, secs};
-use crate::{CloseReason, ServerConfig, StreamKind, Timeouts};
+use crate::close::CloseReason;
+use crate::config::{ServerConfig, Timeouts};
+use crate::streams::table::StreamKind;
 use corewire_codec::{Head, MethodId, RequestHead, StatusCode};
 
 const BEFORE: Duration = Duration::from_nanos(1);
@@ -104,7 +106,7 @@ fn nothing_is_owed_after_the_end() {
     let timeouts =
         Timeouts { idle: second, frame: secs(2), ping_after: secs(2), ..Timeouts::default() };
     let server = ServerConfig { timeouts, ..ServerConfig::default() };
-    let mut pair = Pair::with(server, crate::ClientConfig::default());
+    let mut pair = Pair::with(server, crate::config::ClientConfig::default());
     pair.settle();
     let call = pair.call(1);
     pair.up(usize::MAX);

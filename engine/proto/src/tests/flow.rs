@@ -8,7 +8,8 @@ use corewire_codec::{
 };
 
 use super::pair::{Event, Pair, put_request};
-use crate::{ClientConfig, NotSent, ServerConfig, StreamKind};
+use crate::config::{ClientConfig, ServerConfig};
+use crate::streams::table::{NotSent, StreamKind};
 
 /// The least windows: 16 KiB for a stream, 64 KiB for the connection.
 pub(super) const STREAM: usize = 16 * 1024;

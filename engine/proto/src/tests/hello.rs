@@ -1,7 +1,9 @@
 //! The hello and what is agreed in it.
 
 use super::pair::{Pair, Serve, bytes, in_flight, misbehaved, put_request, said, secs};
-use crate::{ClientConfig, CloseReason, NoSlot, ServerConfig, Timeouts};
+use crate::client::NoSlot;
+use crate::close::CloseReason;
+use crate::config::{ClientConfig, ServerConfig, Timeouts};
 use corewire_codec::{
     CodecId, Foreign, FrameBytes, Hello, HelloRecords, MethodId, RequestHead, Role, Rule, VERSION,
 };

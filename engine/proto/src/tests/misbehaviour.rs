@@ -137,9 +137,9 @@ fn unknown_reply() {
 /// REQ-16: a server's own limit holds, not the peer's; at the limit is fine.
 #[test]
 fn the_frame_limit_is_the_receivers() {
-    let mut config = crate::ServerConfig::default();
+    let mut config = crate::config::ServerConfig::default();
     config.limits.frame_bytes = corewire_codec::FrameBytes::MIN;
-    let mut pair = Pair::with(config, crate::ClientConfig::default());
+    let mut pair = Pair::with(config, crate::config::ClientConfig::default());
     pair.server.serve = Serve::Echo;
     pair.settle();
     let call = pair.client.conn.begin_call(1, None).unwrap();

@@ -6,7 +6,9 @@ use corewire_codec::{CompressionId, Encoding, MethodId, RequestHead, Rule, reque
 
 use super::flow::server_config;
 use super::pair::{Event, Outcome, Pair, Serve, bytes, put_request, secs};
-use crate::{ClientConfig, NoSlot, OneWayDropped, ServerConfig};
+use crate::client::NoSlot;
+use crate::config::{ClientConfig, ServerConfig};
+use crate::server::OneWayDropped;
 
 fn head(timeout_us: Option<u64>) -> RequestHead {
     let flags = request_flags::ONE_WAY;

@@ -14,11 +14,11 @@ use corewire_codec::{
     Rule, SendBuffer, Status, StatusCode,
 };
 
+use crate::client::{ClientConnection, ClientInput, Expired};
+use crate::close::CloseReason;
+use crate::config::{ClientConfig, ServerConfig, ServerIdentity, Timeouts};
 use crate::fuzzing::carry;
-use crate::{
-    ClientConfig, ClientConnection, ClientInput, CloseReason, Expired, OneWayDropped, ServerConfig,
-    ServerConnection, ServerIdentity, ServerInput, Timeouts,
-};
+use crate::server::{OneWayDropped, ServerConnection, ServerInput};
 
 /// What the server does with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

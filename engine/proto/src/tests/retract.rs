@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 
 use super::flow::{CONNECTION, FRAME, STREAM};
 use super::pair::{Outcome, Pair, Serve, said_later, secs};
-use crate::{NotSent, StreamKind};
+use crate::streams::table::{NotSent, StreamKind};
 
 /// The bytes of a request with a number in its body and nothing else.
 const REQUEST: usize = HEADER_BYTES + 4;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::pair::{Pair, Serve, blame, bytes, misbehaved, put_request, said_later, secs};
-use crate::{ClientConfig, ServerConfig, Timeouts};
+use crate::config::{ClientConfig, ServerConfig, Timeouts};
 use corewire_codec::{Head, MethodId, RequestHead, Rule};
 
 const BEFORE: Duration = Duration::from_nanos(1);

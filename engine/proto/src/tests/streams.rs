@@ -8,7 +8,8 @@ use corewire_codec::{
 
 use super::flow::{CONNECTION, FRAME, STREAM};
 use super::pair::{Event, Outcome, Pair, bytes, put_reply, put_request, said_later, secs};
-use crate::{NotSent, ServerConfig, StreamKind};
+use crate::config::ServerConfig;
+use crate::streams::table::{NotSent, StreamKind};
 
 const KINDS: [StreamKind; 3] = [StreamKind::Client, StreamKind::Server, StreamKind::Bidirectional];
 

@@ -6,8 +6,8 @@ use std::io;
 use corewire_engine::io::{Readiness, Token};
 
 use super::frames::Frames;
+use crate::core::trace::Note;
 use crate::core::{Core, Event};
-use crate::trace::Note;
 
 /// What follows the last byte of a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::channel::Channel;
-use crate::config::ChannelConfig;
-use crate::failure::CallFailure;
+use crate::client::config::ChannelConfig;
+use crate::client::failure::CallFailure;
 use corewire_codec::ReplyHead;
 use std::convert::Infallible;
 use std::pin::pin;

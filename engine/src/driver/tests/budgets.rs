@@ -1,7 +1,7 @@
 //! What a connection and its shard may hold, and what becomes of what finds no room.
 
 use super::*;
-use crate::budgets::QueueDelay;
+use crate::calls::budgets::QueueDelay;
 use corewire_codec::{Status, StatusCode, reply_flags, request_flags};
 
 const MS: Duration = Duration::from_millis(1);

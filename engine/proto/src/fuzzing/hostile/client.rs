@@ -11,8 +11,10 @@ use corewire_codec::{
 };
 
 use super::{COST_MAX, Line, Windows, check, hello};
+use crate::client::{ClientConnection, ClientInput};
+use crate::config::{ClientConfig, Timeouts};
 use crate::fuzzing::{limits, start};
-use crate::{ClientConfig, ClientConnection, ClientInput, StreamKind, Timeouts};
+use crate::streams::table::StreamKind;
 
 /// A call that was made.
 struct Made {

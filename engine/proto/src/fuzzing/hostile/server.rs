@@ -11,8 +11,10 @@ use corewire_codec::{
 };
 
 use super::{COST_MAX, Line, Windows, check, hello};
+use crate::config::{ServerConfig, ServerIdentity, Timeouts};
 use crate::fuzzing::{limits, start};
-use crate::{ServerConfig, ServerConnection, ServerIdentity, ServerInput, StreamKind, Timeouts};
+use crate::server::{ServerConnection, ServerInput};
+use crate::streams::table::StreamKind;
 
 const ONE_WAY_MAX: u16 = 3;
 

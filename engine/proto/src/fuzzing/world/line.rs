@@ -3,9 +3,12 @@
 use corewire_codec::{Payload, RequestHead, Rule};
 
 use super::{BODY_BYTES_MAX, ONE_WAY, World, limits};
+use crate::client::ClientInput;
+use crate::close::CloseReason;
 use crate::fuzzing::carry;
 use crate::fuzzing::model::{Call, Outcome, Way};
-use crate::{ClientInput, CloseReason, ServerInput, StreamAccounts};
+use crate::server::ServerInput;
+use crate::streams::table::StreamAccounts;
 
 impl World {
     pub(super) fn carry_up(&mut self, count: usize) {

@@ -1,0 +1,6 @@
+//! What is measured.
+
+pub mod clocks;
+pub mod memory;
+pub mod sample;
+pub mod stats;

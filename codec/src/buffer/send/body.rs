@@ -1,0 +1,84 @@
+//! A body that is encoded away from the connection that will send it.
+
+use super::{FrameWriter, SendBuffer, Shared};
+
+/// A request's body, encoded on the thread that makes the call, to be put into a frame on the thread
+/// that owns the connection. Large bodies stay the counted slices that they came as.
+#[derive(Debug, Default)]
+pub struct EncodedBody(SendBuffer);
+
+impl EncodedBody {
+    /// Encodes a body by what would write it into a frame.
+    ///
+    /// # Errors
+    ///
+    /// What `encode` answers.
+    pub fn encode<E>(
+        encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let mut buffer = SendBuffer::new();
+        // There is no header in front, and nothing to take back once the body is whole.
+        let mut writer =
+            FrameWriter { start: 0, shared_before: 0, shared_bytes: 0, buffer: &mut buffer };
+        encode(&mut writer)?;
+        core::mem::forget(writer);
+        Ok(Self(buffer))
+    }
+
+    /// Its size in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it has no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Appends it to a frame: small parts by copying them, large ones as they are.
+    pub fn write_to(self, frame: &mut FrameWriter<'_>) {
+        let SendBuffer { inline, woven, .. } = self.0;
+        let mut from = 0;
+        for Shared { at, bytes } in woven.map(|woven| woven.bodies).unwrap_or_default() {
+            frame.put_slice(inline.get(from..at).unwrap_or(&[]));
+            frame.put_bytes(bytes);
+            from = at;
+        }
+        frame.put_slice(inline.get(from..).unwrap_or(&[]));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::buffer::recv::RecvBuffer;
+    use crate::wire::frame::RequestHead;
+    use crate::wire::method::MethodId;
+    use bytes::Bytes;
+
+    #[test]
+    fn a_body_is_the_same_on_either_way() {
+        let parts: [Bytes; 4] =
+            [vec![1; 10].into(), vec![2; 5000].into(), vec![3; 7].into(), vec![4; 9000].into()];
+        let write = |frame: &mut FrameWriter<'_>| {
+            parts.iter().for_each(|part| frame.put_bytes(part.clone()));
+            Ok::<_, ()>(())
+        };
+        let body = EncodedBody::encode(write).unwrap();
+        assert_eq!(body.len(), 14_017);
+        let mut out = SendBuffer::new();
+        let mut frame = out.request(&RequestHead::new(1, MethodId(2)), None);
+        body.write_to(&mut frame);
+        frame.finish(1 << 20).unwrap();
+        let mut recv = RecvBuffer::new();
+        while !out.is_empty() {
+            recv.extend_from_slice(out.first_chunk());
+            out.advance(out.first_chunk().len());
+        }
+        let frame = recv.next_frame(1 << 20).unwrap().unwrap();
+        assert_eq!(frame.payload.body(), parts.concat());
+    }
+}

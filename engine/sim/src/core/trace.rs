@@ -1,0 +1,281 @@
+//! What happened: hashed always, kept for the last while, printed on demand.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use corewire_engine::CloseReason;
+
+use crate::core::Event;
+use crate::judge::ledger::End;
+use crate::plan::script::Finish;
+
+/// How many of the last notes are kept for a report.
+const KEPT: usize = 120;
+
+/// One thing that happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Note {
+    /// An event of the agenda.
+    Event(Event),
+    /// A host turned.
+    Turn { host: usize, worked: bool },
+    /// A host received so many bytes.
+    Received { wire: usize, side: usize, bytes: usize },
+    /// A host sent so many bytes.
+    Sent { wire: usize, side: usize, bytes: usize },
+    /// A send met a full socket.
+    Blocked { wire: usize, side: usize },
+    /// An end was closed; whether unread bytes made that a reset.
+    Closed { wire: usize, side: usize, reset: bool },
+    /// A connection ended because its time was over.
+    Judged { host: usize, wire: usize, reason: CloseReason },
+    /// One direction was ended by its sender.
+    Finished { wire: usize, side: usize },
+    /// A connection was taken, as the server's with this id.
+    Accepted { wire: usize, host: usize, id: u64 },
+    /// A connection request was turned away.
+    ConnectRefused { wire: usize },
+    /// Accepting failed with this number.
+    AcceptFailed { host: usize, errno: i32 },
+    /// A wire carries nothing any more, and nobody is told.
+    Silenced { wire: usize },
+    /// A wire carries nothing until then.
+    Stalled { wire: usize, until: u64 },
+    /// A byte changed on its way.
+    Mutated { wire: usize, to: usize },
+    /// A caller polled its call for the first time.
+    Began { call: u64, host: usize },
+    /// The request was written.
+    Encoded { call: u64 },
+    /// The call ended so.
+    Ended { call: u64, end: End },
+    /// The caller gave the call up.
+    GivenUp { call: u64, sent: bool },
+    /// The handler of a call began.
+    Handling { call: u64, work: u64, connection: u64 },
+    /// The handler of a call was polled again.
+    Polled { work: u64 },
+    /// The handler was dropped.
+    Dropped { work: u64 },
+    /// One end of a stream gave it a message.
+    Sends { call: u64, up: bool, number: u32 },
+    /// The other end took it.
+    Gets { call: u64, up: bool, number: u32 },
+    /// One end of a stream ended it so.
+    Finishes { call: u64, up: bool, finish: Finish },
+    /// The other end heard of its end.
+    SeesEnd { call: u64, up: bool },
+    /// A server host began its life of this number.
+    Started { host: usize, life: u64 },
+    /// A server host was drained and ended.
+    Drained { host: usize },
+    /// All hosts were told that everything may be ready, though nothing was.
+    Nudged,
+    /// A part of the run begins.
+    Phase(&'static str),
+}
+
+/// The rules that a run is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Violated {
+    /// A call has exactly one outcome, and its handler runs at most once.
+    Once,
+    /// A call that is said not to have run has not run, and does not run later.
+    Truth,
+    /// A reply is the answer to its call.
+    Echo,
+    /// Messages of a stream come in order, unchanged, each once.
+    Order,
+    /// A stream has one end, behind its last message, for its sender's reason.
+    End,
+    /// Credit is neither lost nor made.
+    Credit,
+    /// When a caller goes, what was done for it ends, however many servers away.
+    Cascade,
+    /// A call ends with a status that its handler, its deadline or the drain explains.
+    Status,
+    /// A deadline ends a call at its time, not earlier and not later, at the caller and at the server.
+    Deadline,
+    /// Handlers of connections that are gone are dropped in the same turn.
+    Orphan,
+    /// What waits and could go on is woken.
+    LostWake,
+    /// A well-behaved peer is never blamed.
+    Blame,
+    /// Whoever ends a connection for a time-out has read what arrived, and was there for all that time.
+    Patience,
+    /// Buffers, queues and heaps stay within their bounds.
+    Memory,
+    /// When faults have stopped, everything ends within a bounded time.
+    Unfinished,
+    /// When faults have stopped, calls succeed again.
+    Recovery,
+    /// Nothing is left at the end.
+    Leftover,
+    /// A shard does not turn for ever without time passing.
+    Livelock,
+    /// The engine does not panic.
+    Panic,
+}
+
+impl fmt::Display for Violated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Once => "once: a call has exactly one outcome and runs at most once",
+            Self::Truth => "truth: a call that is said not to have run must not run",
+            Self::Echo => "echo: a reply must answer its own call",
+            Self::Order => "order: a stream's messages must come in order, unchanged, each once",
+            Self::End => {
+                "end: a stream must end once, behind its last message, for its sender's reason"
+            }
+            Self::Credit => "credit: it must neither be lost nor made",
+            Self::Cascade => "cascade: what is done for a caller that is gone must end",
+            Self::Status => "status: a call's status must have a reason",
+            Self::Deadline => "deadline: it must be kept, on both sides",
+            Self::Orphan => "orphan: a connection's handlers must go with it",
+            Self::LostWake => "lost wake: what can go on must be woken",
+            Self::Blame => "blame: a well-behaved peer must not be blamed",
+            Self::Patience => {
+                "patience: a time-out must count our time only, and follow a look at what came"
+            }
+            Self::Memory => "memory: buffers, queues and heaps must stay within their bounds",
+            Self::Unfinished => "unfinished: without faults everything must end in bounded time",
+            Self::Recovery => "recovery: without faults calls must succeed again",
+            Self::Leftover => "leftover: nothing may be left at the end",
+            Self::Livelock => "livelock: time must pass",
+            Self::Panic => "panic: the engine must not panic",
+        })
+    }
+}
+
+/// A broken rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub rule: Violated,
+    /// How it shows.
+    pub what: String,
+    /// When, in ns of virtual time.
+    pub at: u64,
+}
+
+/// A hash that costs little, for it is over everything that happens. Nobody chooses what happens so that two
+/// runs look the same.
+#[derive(Debug)]
+struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+
+    fn write_u8(&mut self, value: u8) {
+        self.write_u64(value.into());
+    }
+
+    fn write_u16(&mut self, value: u16) {
+        self.write_u64(value.into());
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(value.into());
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        // Two states that differ still differ when both have taken the same value.
+        self.0 = (self.0.rotate_left(23) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+
+    fn write_isize(&mut self, value: isize) {
+        self.write_usize(value.cast_unsigned());
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    hash: Mixer,
+    last: VecDeque<(u64, Note)>,
+    notes: u64,
+    violation: Option<Violation>,
+    /// Where to print to, if anywhere.
+    print: Option<fn(&str)>,
+}
+
+/// The trace of one run.
+#[derive(Debug)]
+pub(crate) struct Trace(RefCell<State>);
+
+impl Trace {
+    pub(crate) fn new(print: Option<fn(&str)>) -> Self {
+        Self(RefCell::new(State {
+            hash: Mixer(1),
+            last: VecDeque::with_capacity(KEPT),
+            notes: 0,
+            violation: None,
+            print,
+        }))
+    }
+
+    pub(crate) fn note(&self, at: u64, note: Note) {
+        let state = &mut *self.0.borrow_mut();
+        (at, note).hash(&mut state.hash);
+        state.notes += 1;
+        if let Some(print) = state.print {
+            print(&line(at, &note));
+        }
+        if state.last.len() == KEPT {
+            state.last.pop_front();
+        }
+        state.last.push_back((at, note));
+    }
+
+    pub(crate) fn violated(&self, at: u64, rule: Violated, what: impl FnOnce() -> String) {
+        let state = &mut *self.0.borrow_mut();
+        if state.violation.is_none() {
+            let violation = Violation { rule, what: what(), at };
+            if let Some(print) = state.print {
+                print(&format!("{} VIOLATED {rule}: {}", time(at), violation.what));
+            }
+            state.violation = Some(violation);
+        }
+    }
+
+    pub(crate) fn is_violated(&self) -> bool {
+        self.0.borrow().violation.is_some()
+    }
+
+    pub(crate) fn violation(&self) -> Option<Violation> {
+        self.0.borrow().violation.clone()
+    }
+
+    pub(crate) fn hash(&self) -> u64 {
+        self.0.borrow().hash.finish()
+    }
+
+    pub(crate) fn notes(&self) -> u64 {
+        self.0.borrow().notes
+    }
+
+    /// The last notes, one a line.
+    pub(crate) fn last(&self) -> Vec<String> {
+        self.0.borrow().last.iter().map(|(at, note)| line(*at, note)).collect()
+    }
+}
+
+fn time(at: u64) -> String {
+    format!("{:>6}.{:06} ms", at / 1_000_000, at % 1_000_000)
+}
+
+fn line(at: u64, note: &Note) -> String {
+    format!("{} {note:?}", time(at))
+}

@@ -1,0 +1,9 @@
+//! Clients, servers, and the handlers between them.
+
+pub(crate) mod chain;
+pub(crate) mod client;
+pub(crate) mod host;
+pub(crate) mod lane;
+pub(crate) mod serve;
+pub(crate) mod service;
+pub(crate) mod stream_call;

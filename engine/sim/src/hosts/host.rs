@@ -1,0 +1,213 @@
+//! A host: one simulated thread with a shard of the engine, of a server or of clients.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use corewire_engine::sim::{self, SimConfig, SimShard};
+use corewire_engine::{Channel, Dispatch, Doorbell, ShardId, ShardInfo, Task};
+
+use crate::core::Core;
+use crate::core::trace::{Note, Violated};
+use crate::hosts::chain::Channels;
+use crate::hosts::service::Service;
+use crate::judge::ledger::Ledger;
+use crate::net::Net;
+use crate::net::io::{Accepted, SimIo};
+
+/// What a host does on its own thread before its next turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Make this call.
+    Call(u64),
+    /// Make this calm call on this channel.
+    Probe(u64, usize),
+    /// Drop the future of this call.
+    GiveUp(u64),
+    /// A timer of this handler fired here.
+    Wake(u64),
+    /// Let go of a channel and make a new one.
+    Renew(usize),
+    /// Let go of all channels.
+    Release,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Server { address: usize, index: usize },
+    Client { mutating: bool },
+}
+
+pub(crate) struct Host {
+    pub(crate) number: usize,
+    pub(crate) kind: Kind,
+    /// `None` between a server's lives.
+    pub(crate) shard: Option<Box<SimShard<SimIo>>>,
+    pub(crate) doorbell: Arc<Doorbell>,
+    pub(crate) set: usize,
+    pub(crate) accepted: Rc<RefCell<Accepted>>,
+    /// It does nothing before this time.
+    pub(crate) busy_until: u64,
+    /// When it must turn even if nothing happens, in ns: as its shard said after its last turn.
+    pub(crate) timer: Option<u64>,
+    /// Its last turn left work.
+    pub(crate) again: bool,
+    /// Turns in a row that said they worked while nothing moved.
+    pub(crate) idle_turns: u32,
+    /// What had moved by then everywhere, and what it had still to handle.
+    pub(crate) moved: (u64, usize),
+    pub(crate) draining: bool,
+    pub(crate) lives: u64,
+    pub(crate) actions: VecDeque<Action>,
+    /// The tasks of calls that are not over.
+    pub(crate) tasks: BTreeMap<u64, Task<()>>,
+    pub(crate) channels: Vec<Channel>,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host")
+            .field("number", &self.number)
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    pub(crate) fn new(number: usize, kind: Kind, core: &Core) -> Self {
+        let doorbell = new_doorbell(core);
+        Self {
+            number,
+            kind,
+            shard: None,
+            doorbell,
+            set: 0,
+            accepted: Rc::default(),
+            busy_until: 0,
+            timer: None,
+            again: true,
+            idle_turns: 0,
+            moved: (0, 0),
+            draining: false,
+            lives: 0,
+            actions: VecDeque::new(),
+            tasks: BTreeMap::new(),
+            channels: Vec::new(),
+        }
+    }
+
+    /// Begins a life of the host: a new shard, and for a server a new listener.
+    pub(crate) fn start(&mut self, core: &Rc<Core>, net: &Net, ledger: &Rc<Ledger>) {
+        self.lives += 1;
+        self.doorbell = new_doorbell(core);
+        self.set = net.add_set();
+        // Ids of connections are never given twice, so that a handler tells whose it is.
+        let first = (self.number as u64) << 32 | self.lives << 24;
+        self.accepted =
+            Rc::new(RefCell::new(Accepted { next: first, step: 3, closed: Vec::new() }));
+        let (id, mutating, listeners) = match self.kind {
+            Kind::Server { address, index } => (index, false, vec![net.listen(address, self.set)]),
+            Kind::Client { mutating } => (0, mutating, Vec::new()),
+        };
+        let io = SimIo {
+            core: Rc::clone(core),
+            net: net.clone(),
+            set: self.set,
+            host: self.number,
+            doorbell: Arc::clone(&self.doorbell),
+            accepted: Rc::clone(&self.accepted),
+            mutating,
+            scratch: Vec::new(),
+        };
+        let plan = &core.plan;
+        let id = ShardId(u16::try_from(id).unwrap_or(0));
+        let count = u16::try_from(plan.shards).unwrap_or(1);
+        let config = SimConfig {
+            info: ShardInfo { id, count, cpu: None },
+            limits: plan.limits,
+            timeouts: plan.timeouts,
+            budgets: plan.budgets,
+            connection_ids: (first, 3),
+            streams: plan.streams,
+            one_way_pending_max: plan.one_way_pending_max,
+        };
+        let service = Service {
+            core: Rc::clone(core),
+            ledger: Rc::clone(ledger),
+            host: self.number,
+            channels: Channels::default(),
+        };
+        let service: Rc<dyn Dispatch> = Rc::new(service);
+        match SimShard::new(io, config, Arc::clone(&self.doorbell), listeners, service) {
+            Ok(shard) => self.shard = Some(Box::new(shard)),
+            Err(error) => core.violated(Violated::Panic, || format!("no shard: {error}")),
+        }
+        self.draining = false;
+        self.again = true;
+        self.note_timer(core);
+        core.note(Note::Started { host: self.number, life: self.lives });
+    }
+
+    pub(crate) fn is_server(&self) -> bool {
+        matches!(self.kind, Kind::Server { .. })
+    }
+
+    /// Runs `body` as code of the host's shard, which is put aside meanwhile. A turn, or a look at its timer,
+    /// must follow.
+    pub(crate) fn enter(&mut self, core: &Core, body: impl FnOnce(&mut Self)) {
+        if let Some(shard) = self.shard.take() {
+            shard.enter(core.clock.instant(), || body(self));
+            self.shard = Some(shard);
+        }
+    }
+
+    /// Asks the shard for its next timer. Only code of the shard moves it.
+    pub(crate) fn note_timer(&mut self, core: &Core) {
+        self.timer = self.asked_timer(core);
+    }
+
+    fn asked_timer(&self, core: &Core) -> Option<u64> {
+        let timer = self.shard.as_ref()?.next_timer()?;
+        Some(core.clock.of(timer))
+    }
+
+    /// Makes the channel with this number of a client host, in place of the one that is there; to be
+    /// called as code of its shard.
+    pub(crate) fn make_channel(&mut self, core: &Core, number: usize) {
+        self.make_channel_to(core, number, core.dice.below(core.plan.servers));
+    }
+
+    /// The same, to the server at this address.
+    pub(crate) fn make_channel_to(&mut self, core: &Core, number: usize, to: usize) {
+        let (config, jitter) = (core.plan.channel.clone(), core.dice.word());
+        match sim::channel(crate::net::io::address(to), config, jitter) {
+            Ok(channel) if number < self.channels.len() => self.channels[number] = channel,
+            Ok(channel) => self.channels.push(channel),
+            Err(error) => core.violated(Violated::Panic, || format!("no channel: {error}")),
+        }
+    }
+
+    /// Whether it would do something if it ran now.
+    pub(crate) fn has_work(&self, core: &Core, net: &Net) -> bool {
+        let Some(shard) = &self.shard else { return false };
+        debug_assert_eq!(self.timer, self.asked_timer(core), "nothing else moves it");
+        self.again
+            || !self.actions.is_empty()
+            || shard.has_news()
+            || sim::is_rung(&self.doorbell)
+            || net.has_news(self.set)
+            || self.timer.is_some_and(|at| at <= core.now())
+    }
+}
+
+fn new_doorbell(core: &Core) -> Arc<Doorbell> {
+    match sim::doorbell() {
+        Ok(doorbell) => doorbell,
+        // Without one there is no shard: the run cannot say anything.
+        Err(error) => {
+            core.violated(Violated::Panic, || format!("no eventfd: {error}"));
+            std::panic::panic_any(format!("the system has no eventfd left: {error}"))
+        }
+    }
+}

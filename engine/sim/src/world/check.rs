@@ -1,0 +1,383 @@
+//! The rules that concern the whole: after each turn, whenever everything is quiet, and at the end.
+
+use std::rc::Rc;
+use std::task::Waker;
+
+use corewire_codec::StatusCode;
+use corewire_engine::sim::{self, Census, StreamCensus};
+use corewire_proto::StreamAccounts;
+
+use crate::core::Core;
+use crate::core::trace::{Note, Violated};
+use crate::hosts::host::{Host, Kind};
+use crate::judge::ledger::{Call, End, Ledger, State};
+use crate::net::Net;
+use crate::plan::MS;
+use crate::plan::message::{CallKind, TOO_MUCH};
+use crate::world::World;
+
+/// Wakes a handler whose timer fired.
+pub(crate) fn wake(ledger: &Ledger, work: u64) {
+    let waker = ledger.works.borrow_mut().get_mut(&work).and_then(|work| {
+        work.fired = true;
+        work.woken = true;
+        work.waker.clone()
+    });
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+pub(crate) fn connections(host: &Host) -> usize {
+    host.shard.as_ref().map_or(0, |shard| shard.tally().connections)
+}
+
+pub(crate) fn has_succeeded(ledger: &Ledger, id: u64) -> bool {
+    let ok = End::Reply { code: StatusCode::Ok, refused: false };
+    ledger.calls.borrow().get(&id).is_some_and(|call| call.state == State::Ended(ok))
+}
+
+/// What is done for a call whose caller has gone must end within a bounded time, and nothing may
+/// begin for it; `call` is the one that a handler works on.
+pub(crate) fn cascade(core: &Core, id: u64, call: &Call) {
+    // A cancel whose bytes change is none.
+    let heard = call.kind != CallKind::OneWay && !call.tainted;
+    let Some(over_at) = call.over_at.filter(|_| heard) else { return };
+    if core.now() > over_at.saturating_add(core.cascade_within()) {
+        core.violated(Violated::Cascade, || {
+            format!("call {id} is over since {over_at} ns, and a server works on it: {call:?}")
+        });
+    }
+}
+
+/// After a host's turn: handlers of connections that it let go of are gone, and what it holds is
+/// within its bounds.
+pub(crate) fn after_turn(world: &World, number: usize, census: &Census) {
+    let host = &world.hosts[number];
+    let core = &world.core;
+    if !host.is_server() {
+        client_bounds(core, host, census);
+        return;
+    }
+    for id in std::mem::take(&mut host.accepted.borrow_mut().closed) {
+        let works = world.ledger.works.borrow();
+        if let Some((work, _)) = works.iter().find(|(_, work)| work.connection == id) {
+            core.violated(Violated::Orphan, || {
+                format!("handler {work} lives, and its connection {id} is closed")
+            });
+        }
+    }
+    let plan = &core.plan;
+    let in_flight = plan.limits.in_flight.get() as usize;
+    let frame = plan.limits.frame_bytes.get() as usize;
+    // One reply may go over the budget, and each call in flight may be told that it ended. A byte that changes
+    // in a client's hello may let it take the largest reply that a handler tries.
+    let reply = if plan.mutating { frame.max(TOO_MUCH) } else { frame };
+    let unsent = plan.budgets.unsent_bytes_max + reply + 512 + in_flight * 128;
+    let one_way = usize::from(plan.one_way_pending_max);
+    // The last message may overdraw the credit.
+    let held = plan.limits.connection_credit.get() as usize + frame + 16;
+    let bounds = [
+        ("unsent bytes", census.unsent_max, unsent),
+        (
+            "receive memory",
+            census.unread_max,
+            2 * (frame + 32) + 2 * plan.budgets.receive_bytes + 65_536,
+        ),
+        ("calls in flight", census.in_flight_max, in_flight + one_way),
+        ("one-way calls", census.one_way_max, one_way),
+        ("held bytes of streams", census.held_max as usize, held),
+        ("wakes", census.woken_max, 2 * (in_flight + one_way) + 16),
+        ("timers", census.timers, 2 * census.connections + 1024 + 64),
+        // One request goes over it, and what handlers answer then.
+        ("held calls", census.held.1, plan.budgets.shard_calls_max),
+        ("run queue", census.run_queue, census.connections + 64),
+    ];
+    for (what, value, most) in bounds {
+        bounded(core, number, what, value, most);
+    }
+}
+
+/// What a client holds is bounded, whatever its servers say and however little they take.
+fn client_bounds(core: &Core, host: &Host, census: &Census) {
+    let plan = &core.plan;
+    let frame = plan.limits.frame_bytes.get() as usize;
+    let calls = usize::try_from(plan.calls).unwrap_or(usize::MAX / 4);
+    let unread = 2 * (frame + 32) + 2 * plan.budgets.receive_bytes + 65_536;
+    bounded(core, host.number, "receive memory", census.client_unread_max, unread);
+    for channel in &host.channels {
+        let census = sim::channel_census(channel);
+        let in_flight = census.in_flight;
+        // One request over the bound, a cancel for each slot, what streams may have unsent, and a pong now and
+        // then: nothing that a server decides, and nothing that grows with the calls.
+        let request = if plan.habits.large > 0 { frame + 512 } else { 1024 };
+        let streams = plan.budgets.unsent_bytes_max / 4 + 256 * 1024 + frame;
+        let streams = if plan.habits.stream > 0 || plan.held > 0 { streams } else { 0 };
+        let slots = plan.limits.in_flight.get() as usize;
+        let unsent = plan.channel.unsent_max + request + streams + slots * 16 + 512;
+        let held = plan.limits.connection_credit.get() as usize + frame + 16;
+        bounded(core, host.number, "calls of a channel", in_flight.max(census.calls), calls + 64);
+        bounded(core, host.number, "unsent bytes of a channel", census.unsent, unsent);
+        bounded(core, host.number, "held bytes of a channel", census.held as usize, held);
+        bounded(core, host.number, "callers that wait for room", census.room, 4 * calls + 64);
+    }
+}
+
+fn bounded(core: &Core, host: usize, what: &str, value: usize, most: usize) {
+    if value > most {
+        core.violated(Violated::Memory, || {
+            format!("{what} of host {host}: {value}, at most {most} are allowed")
+        });
+    }
+}
+
+/// Whether a call that is open should have ended by now.
+fn deadlines(core: &Core, ledger: &Ledger) {
+    let (calls, now) = (ledger.calls.borrow(), core.now());
+    let mut first = u64::MAX;
+    for (id, call) in ledger.open.borrow().iter().filter_map(|id| Some((id, calls.get(id)?))) {
+        let Some(deadline) = call.deadline else { continue };
+        first = first.min(deadline);
+        if deadline <= now && call.attended {
+            core.violated(Violated::Deadline, || {
+                format!("call {id} outlives its deadline: {call:?}")
+            });
+        }
+    }
+    ledger.no_deadline_before.set(first);
+}
+
+/// Nothing can happen before `next`: whatever should have happened by now is late.
+pub(crate) fn quiet(world: &mut World, next: u64) {
+    let core = Rc::clone(&world.core);
+    let now = core.now();
+    if world.ledger.no_deadline_before.get() <= now {
+        deadlines(&core, &world.ledger);
+    }
+    for host in &world.hosts {
+        for (number, channel) in host.channels.iter().enumerate() {
+            if sim::waiting_calls(channel) == 0 {
+                continue;
+            }
+            let census = sim::channel_census(channel);
+            // Large requests wait for the hello, which says whether they may be sent; and all wait while too
+            // much is unsent.
+            let may_write = census.ready && census.unsent <= core.plan.channel.unsent_max;
+            if may_write && census.free_slots > 0 {
+                core.violated(Violated::LostWake, || {
+                    format!("calls wait on channel {number} of host {} while slots are free: {census:?}", host.number)
+                });
+            }
+        }
+    }
+    for host in &world.hosts {
+        let takes = host.shard.as_ref().is_some_and(|shard| shard.is_accepting());
+        if takes && world.net.is_waited_for(host.set) {
+            core.violated(Violated::LostWake, || {
+                format!("clients wait to be accepted by host {}, which sleeps", host.number)
+            });
+        }
+    }
+    let is_paused = |connection| {
+        let mut shards = world.hosts.iter().filter_map(|host| host.shard.as_ref());
+        shards.any(|shard| shard.census().paused.contains(&connection))
+    };
+    let calls = world.ledger.calls.borrow();
+    for (number, work) in world.ledger.works.borrow().iter() {
+        if let Some((id, call)) = work.call.and_then(|id| Some((id, calls.get(&id)?))) {
+            cascade(&core, id, call);
+        }
+        if work.deadline.is_some_and(|deadline| deadline <= now) {
+            core.violated(Violated::Deadline, || format!("handler {number} outlives its deadline"));
+        }
+        let slept = work.sleeps_until.is_some_and(|until| until <= now);
+        if (work.woken || slept) && !is_paused(work.connection) {
+            core.violated(Violated::LostWake, || {
+                format!("handler {number} was woken and is not polled: {work:?}")
+            });
+        }
+    }
+    drop(calls);
+    if next > now + MS
+        && world.nudges_left > 0
+        && core.dice.chance(30_000)
+        && !hello_is_awaited(world)
+    {
+        world.nudges_left -= 1;
+        nudge(world);
+    }
+}
+
+/// Whether a large request waits for its server's hello. Smaller ones behind it wait with it, though
+/// they need not, and go on when their connection is told of anything at all.
+fn hello_is_awaited(world: &World) -> bool {
+    let mut channels = world.hosts.iter().flat_map(|host| &host.channels).map(sim::channel_census);
+    channels.any(|census| census.up && !census.ready && census.waiting > 0)
+}
+
+/// Tells every host that everything may be ready, and every caller to look again. Nothing may come of
+/// it: what could have gone on should have been woken before.
+fn nudge(world: &mut World) {
+    let core = Rc::clone(&world.core);
+    core.note(Note::Nudged);
+    let progress = |world: &World| world.net.moved() + *world.ledger.steps.borrow();
+    let before = progress(world);
+    for host in &mut world.hosts {
+        if host.shard.is_some() {
+            world.net.nudge(host.set);
+            for waker in world.ledger.wakers.borrow().values() {
+                waker.wake_by_ref();
+            }
+        }
+    }
+    let works = world.ledger.works.borrow();
+    works.values().filter_map(|work| work.waker.as_ref()).for_each(Waker::wake_by_ref);
+    drop(works);
+    let calm = core.calm.replace(true);
+    world.run_all_now();
+    core.calm.set(calm);
+    if progress(world) != before {
+        core.violated(Violated::LostWake, || {
+            "everything slept, and something went on when it was told to look again".to_owned()
+        });
+    }
+}
+
+/// What does not balance when everything has ended, though it may still be on its way.
+pub(crate) fn amiss(world: &World) -> Option<(Violated, String)> {
+    let credit = credit(world).map(|what| (Violated::Credit, what));
+    credit.or_else(|| one_way(world).map(|what| (Violated::Once, what)))
+}
+
+/// Whether all credit is where it belongs: with nobody, when nothing is on its way. Answers what is
+/// amiss, which may still be on its way.
+fn credit(world: &World) -> Option<String> {
+    let census = |host: &Host| host.shard.as_ref().map(|shard| shard.census().streams);
+    let servers: Vec<StreamCensus> = world.hosts.iter().filter_map(census).flatten().collect();
+    let window = world.core.plan.limits.connection_credit.get();
+    let whole = StreamAccounts { available: window, held: 0, ungranted: 0 };
+    // A changed byte may be one of a grant.
+    for host in world.hosts.iter().filter(|host| host.kind != Kind::Client { mutating: true }) {
+        for channel in host.channels.iter().take(world.core.plan.channels) {
+            let Some(client) = sim::channel_census(channel).streams else { continue };
+            let server = servers.iter().find(|server| server.connection == client.connection);
+            let Some(server) = server else { continue };
+            if client.open + server.open > 0 {
+                return Some(format!("streams are open: {client:?}, {server:?}"));
+            }
+            let near = client.accounts.unwrap_or(whole);
+            let far = server.accounts.unwrap_or(whole);
+            let up = near.available + far.held + far.ungranted;
+            let down = far.available + near.held + near.ungranted;
+            if (up, down, near.held + far.held) != (window, window, 0) {
+                return Some(format!("credit of {window}: {client:?}, {server:?}"));
+            }
+        }
+    }
+    None
+}
+
+/// One-way calls are never run twice, and none is lost without being counted, unless it went with its
+/// connection.
+fn one_way(world: &World) -> Option<String> {
+    let core = &world.core;
+    if core.plan.hostile + core.plan.impostors > 0 || core.plan.mutating {
+        return None;
+    }
+    let (written, begun) = world.ledger.one_way();
+    // One whose time is over before a byte of it has left is taken back.
+    let lapsed = world.ledger.one_way_lapsed(core.now());
+    let shards = world.hosts.iter().filter_map(|host| host.shard.as_ref());
+    let live: u64 = shards.map(|shard| shard.counters().one_way_dropped.value()).sum();
+    let dropped = live + *world.ledger.one_way_dropped.borrow();
+    let wrong =
+        begun + dropped > written || !world.net.has_lost() && begun + dropped + lapsed < written;
+    wrong
+        .then(|| format!("{written} one-way calls: {begun} ran, {dropped} were counted as dropped"))
+}
+
+/// Whether the channels hold nothing when every call has ended.
+pub(crate) fn channels_are_empty(world: &World) {
+    let core = &world.core;
+    for host in &world.hosts {
+        for (number, channel) in host.channels.iter().enumerate() {
+            let census = sim::channel_census(channel);
+            // What the other end has not ended is judged with its other end.
+            if census.calls + census.waiting + census.in_flight + census.room > 0 {
+                core.violated(Violated::Leftover, || {
+                    format!("channel {number} of host {}: {census:?}", host.number)
+                });
+            }
+        }
+    }
+}
+
+/// A server host that was drained holds nothing any more.
+pub(crate) fn drained(host: &Host, core: &Core, net: &Net, ledger: &Ledger) {
+    let Some(shard) = &host.shard else { return };
+    let census = shard.census();
+    let open = shard.counters().connections_open.value();
+    // Its handlers' channels keep their connections until it ends.
+    let own = census.connections - census.server_connections;
+    let ends = net.open_ends(host.set).saturating_sub(own);
+    let works = ledger.works.borrow().values().filter(|work| work.host == host.number).count();
+    let left = census.server_connections + census.in_flight + ends + works + census.held.1;
+    if left > 0 || open > 0 || census.parked {
+        core.violated(Violated::Leftover, || {
+            format!(
+                "host {} is drained, with {works} handlers, {ends} sockets, {open} connections by its counter: {census:?}",
+                host.number
+            )
+        });
+    }
+}
+
+/// The end of the run: tables, timers and buffers are as they were before it.
+pub(crate) fn nothing_is_left(world: &World) {
+    let core = &world.core;
+    for host in &world.hosts {
+        let Some(shard) = &host.shard else { continue };
+        let census = shard.census();
+        let ends = world.net.open_ends(host.set);
+        let tasks = host.tasks.len();
+        let held = census.held.0 + census.held.1;
+        if census.connections + census.run_queue + ends + tasks + held > 0 {
+            core.violated(Violated::Leftover, || {
+                format!(
+                    "host {} at the end: {tasks} tasks, {ends} sockets, {census:?}",
+                    host.number
+                )
+            });
+        }
+    }
+    let open = world.ledger.open.borrow().len();
+    if open > 0 {
+        core.violated(Violated::Leftover, || {
+            format!("{open} calls are open at the end{}", world.open_calls())
+        });
+    }
+    let works = world.ledger.works.borrow().len();
+    if works > 0 {
+        core.violated(Violated::Leftover, || format!("{works} handlers live at the end"));
+    }
+}
+
+/// What is left undone at the end of a phase.
+pub(crate) fn unfinished(world: &World, phase: &str) -> String {
+    let hosts = world.hosts.iter().filter_map(|host| {
+        let census = host.shard.as_ref().map(|shard| shard.census())?;
+        Some(format!(
+            "; host {}: {} connections, draining {}, drained {}",
+            host.number,
+            census.connections,
+            host.draining,
+            host.shard.as_ref().is_some_and(|shard| shard.is_drained()),
+        ))
+    });
+    let hosts: String = hosts.collect();
+    format!(
+        "the phase '{phase}' does not end: {} calls are open{}{hosts}",
+        world.ledger.open.borrow().len(),
+        world.open_calls()
+    )
+}

@@ -1,0 +1,197 @@
+//! What the engine asks of the layer above: make a call, answer it.
+
+use corewire_codec::{
+    Encode, Extras, Mark, Payload, ReplyHead, RequestHead, SendBuffer, Status, StatusCode,
+    reply_flags,
+};
+use corewire_proto::is_one_way_id;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use crate::client::address::Peer;
+use crate::shard::identity::ShardId;
+use crate::stream::StreamEnds;
+
+/// A call as it came in.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    /// Its fields.
+    pub request: &'a RequestHead,
+    /// Its bytes, still in the receive buffer; `None` once somebody took them out.
+    pub payload: Option<Payload<'a>>,
+    /// When nobody waits for the answer any more.
+    pub deadline: Option<Instant>,
+    /// Who calls.
+    pub peer: Peer,
+    /// The shard that runs the call.
+    pub shard: ShardId,
+    /// The connection's id in this process; with the call id it names the call globally.
+    pub connection_id: u64,
+    /// Its streams, if it asks for any.
+    pub streams: Option<&'a mut StreamEnds>,
+    /// The largest metadata block that the caller accepts with its reply, in bytes.
+    pub metadata_bytes_max: u16,
+}
+
+/// What a dispatcher did with a call.
+#[derive(Debug)]
+pub enum Dispatched {
+    /// The [`ReplySlot`] was used.
+    Replied,
+    /// The handler pends; poll it when its waker is woken.
+    Pending(Pin<Box<dyn PendingCall>>),
+}
+
+/// A set of methods on one shard. It is polled on that shard's thread only.
+pub trait Dispatch {
+    /// Makes a call: polls its handler once, with `context`, and answers through `reply` if it is
+    /// done. It may panic; the call then fails with `Internal`.
+    fn dispatch(
+        &self,
+        call: &mut Incoming<'_>,
+        context: &mut Context<'_>,
+        reply: &mut ReplySlot<'_>,
+    ) -> Dispatched;
+}
+
+/// A handler that was polled and pends. Dropping it cancels it.
+pub trait PendingCall {
+    /// Polls the handler; on `Ready` the reply was given. It may panic.
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>, reply: &mut ReplySlot<'_>)
+    -> Poll<()>;
+
+    /// The call is over: the memory may serve another one.
+    fn recycle(self: Pin<Box<Self>>);
+}
+
+impl std::fmt::Debug for dyn PendingCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PendingCall")
+    }
+}
+
+/// The place of one call's reply in its connection's send buffer. It takes one reply; further ones
+/// are ignored.
+#[derive(Debug)]
+pub struct ReplySlot<'a> {
+    out: &'a mut SendBuffer,
+    head: ReplyHead,
+    frame_bytes_max: u32,
+    done: bool,
+    refused: bool,
+}
+
+impl<'a> ReplySlot<'a> {
+    #[inline]
+    pub(crate) fn new(out: &'a mut SendBuffer, call: u32, frame_bytes_max: u32) -> Self {
+        // A one-way call is never answered: its reply is as good as given.
+        let done = is_one_way_id(call);
+        Self { out, head: ReplyHead::ok(call), frame_bytes_max, done, refused: false }
+    }
+
+    /// Whether a reply was given.
+    #[must_use]
+    #[inline]
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Whether the call was [refused](Self::refuse).
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// States how long the handler took, in µs.
+    pub fn set_handler_us(&mut self, handler_us: u32) {
+        self.head.handler_us = handler_us;
+    }
+
+    /// Answers with a value, written straight into the send buffer. A value that cannot be encoded
+    /// becomes `Internal`, one that is larger than the peer accepts `ResourceExhausted`.
+    #[inline]
+    pub fn send<C: Encode<T>, T>(&mut self, value: T) {
+        if self.done {
+            return;
+        }
+        self.head.encoding = corewire_codec::Encoding::plain(C::ID);
+        let mut frame = self.out.reply(&self.head, None);
+        let failure = match C::encode(value, &mut frame) {
+            Ok(()) => match frame.finish(self.frame_bytes_max) {
+                Ok(()) => {
+                    self.done = true;
+                    return;
+                }
+                Err(error) => Status::resource_exhausted(error.to_string()),
+            },
+            Err(error) => {
+                drop(frame);
+                Status::internal(error.to_string())
+            }
+        };
+        self.status(&failure);
+    }
+
+    /// Answers with a value, metadata and an attachment. Metadata of more than the caller accepts
+    /// ([`Incoming::metadata_bytes_max`]) would end the connection: whoever collects it keeps the bound.
+    #[cold]
+    pub fn send_with<C: Encode<T>, T>(&mut self, value: T, extras: &Extras) {
+        if self.done {
+            return;
+        }
+        self.head.encoding = corewire_codec::Encoding::plain(C::ID);
+        self.head.attachment_bytes = extras.attachment_bytes();
+        let mut frame = self.out.reply(&self.head, extras.metadata());
+        let failure = match C::encode(value, &mut frame) {
+            Ok(()) => {
+                extras.write_attachment(&mut frame);
+                match frame.finish(self.frame_bytes_max) {
+                    Ok(()) => {
+                        self.done = true;
+                        return;
+                    }
+                    Err(error) => Status::resource_exhausted(error.to_string()),
+                }
+            }
+            Err(error) => {
+                drop(frame);
+                Status::internal(error.to_string())
+            }
+        };
+        self.status(&failure);
+    }
+
+    /// Where the reply will begin; take it before the handler is polled.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.out.mark()
+    }
+
+    /// The code of the reply that was given behind `mark`.
+    #[must_use]
+    pub fn code_at(&mut self, mark: Mark) -> Option<StatusCode> {
+        if self.done { self.out.code_at(mark) } else { None }
+    }
+
+    /// States in the reply that was given behind `mark` how long the handler took, in µs.
+    pub fn set_handler_us_at(&mut self, mark: Mark, handler_us: u32) {
+        if self.done {
+            self.out.set_handler_us_at(mark, handler_us);
+        }
+    }
+
+    /// Answers with a failure.
+    pub fn status(&mut self, status: &Status) {
+        if !self.done {
+            self.done = true;
+            self.out.status(&self.head, status, self.frame_bytes_max);
+        }
+    }
+
+    /// Answers that the call was not run and may be tried again.
+    pub fn refuse(&mut self, status: &Status) {
+        self.refused = true;
+        self.head.flags |= reply_flags::REFUSED;
+        self.status(status);
+    }
+}

@@ -1,0 +1,42 @@
+//! A client that has ended its sending side, and what is still owed to it.
+
+use corewire_codec::RecvBuffer;
+
+use super::ServerConn;
+use crate::calls::parked::Ended;
+use crate::conn::turn::Shared;
+use crate::net::io::Io;
+
+impl<S: 'static> ServerConn<S> {
+    /// The client sends nothing more. When that is known already, something else woke this connection:
+    /// the socket may have failed since, which a receive no longer says.
+    #[cold]
+    pub(super) fn handle_end<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut Shared<I>,
+        buffer: &mut RecvBuffer,
+    ) {
+        // What is left of a frame will never be whole.
+        buffer.discard(buffer.len());
+        self.proto.handle_eof(&mut self.send, shared.now);
+        if self.proto.is_half_closed()
+            && let Err(error) = shared.io.connected(&self.socket)
+        {
+            return self.proto.handle_error(&error);
+        }
+        for parked in self.proto.cut_streams(&mut self.send) {
+            self.end_call(shared, parked, Ended::Dropped);
+        }
+    }
+
+    /// Ends the connection when its client has all that it is to have.
+    #[cold]
+    pub(super) fn finish<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
+        if self.proto.poll_finish(shared.now) {
+            self.drop_calls(shared);
+        }
+        if self.send.is_empty() {
+            self.proto.end_if_answered();
+        }
+    }
+}

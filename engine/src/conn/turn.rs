@@ -1,0 +1,300 @@
+//! What a connection's turn works with, whichever end of calls it is.
+
+use core::ops::{Deref, DerefMut};
+use corewire_codec::{RecvBuffer, SendBuffer, Status};
+use corewire_proto::TransportError;
+#[cfg(feature = "canary")]
+use corewire_proto::canary::{Bug, is_planted};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::calls::dispatch::Dispatch;
+use crate::calls::parked::ParkedCalls;
+use crate::calls::queue_delay::DelayWatch;
+use crate::conn::run_queue::TurnBudget;
+use crate::net::io::{Io, Token};
+use crate::net::recv_pool::RecvPool;
+use crate::shard::account::Holdings;
+use crate::shard::counters::ShardCounters;
+use crate::shard::identity::DriverConfig;
+use crate::shard::timers::Timers;
+
+/// What every connection needs while it has its turn.
+pub(crate) struct Shared<I: Io> {
+    pub(crate) io: I,
+    pub(crate) config: DriverConfig,
+    pub(crate) counters: Arc<ShardCounters>,
+    pub(crate) dispatch: Rc<dyn Dispatch>,
+    pub(crate) calls: ParkedCalls,
+    pub(crate) timers: Timers,
+    /// Lent to each connection for its turn, so that idle ones own no buffers.
+    pub(crate) recv: RecvPool,
+    pub(crate) send: SendBuffer,
+    pub(crate) now: Instant,
+    /// The server's connection that has its turn.
+    pub(crate) token: Token,
+    /// How the last transport failed that did.
+    pub(crate) failure: TransportError,
+    /// Frames until the clock is read again within a turn.
+    pub(crate) clock_in: u32,
+    /// What this turn of the shard may still do.
+    pub(crate) turn: TurnBudget,
+    /// What all connections of the server hold.
+    pub(crate) holdings: Holdings,
+    /// How long requests wait, if some are to be shed for it.
+    pub(crate) delay: Option<DelayWatch>,
+    /// While the shard drains: by when all calls must have ended.
+    pub(crate) drain_by: Option<Instant>,
+}
+
+/// How one receive went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Received {
+    /// Bytes came.
+    Bytes,
+    /// Nothing is there.
+    Nothing,
+    /// The peer closed its side.
+    End,
+    /// The transport failed.
+    Failed(TransportError),
+}
+
+/// How writing went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written {
+    /// Whether any byte left.
+    pub(crate) progress: bool,
+    /// The transport failed, and what waited is forgotten; [`Shared::failure`] says how.
+    pub(crate) failed: bool,
+    /// Whether it stopped at the bound of a turn: the socket may take more, and nobody will say so.
+    pub(crate) more: bool,
+}
+
+/// A partial frame from this share of a receive buffer on keeps the buffer; a smaller one is copied.
+pub(crate) const PARTIAL_SHARE: usize = 8;
+
+/// Frames that are handled on one reading of the clock. A reading costs some 25 ns.
+const FRAMES_PER_CLOCK: u32 = 16;
+
+impl<I: Io> Shared<I> {
+    /// Reads the clock, for what follows in this turn.
+    pub(crate) fn read_clock(&mut self) {
+        self.clock_in = FRAMES_PER_CLOCK;
+        self.now = self.io.now();
+        self.calls.local().set_now(Some(self.now));
+    }
+
+    /// A frame was handled; after some of them, the time is not what it was.
+    #[inline]
+    pub(crate) fn note_frame(&mut self) {
+        self.clock_in -= 1;
+        if self.clock_in == 0 {
+            self.turn.take_frames(FRAMES_PER_CLOCK as usize);
+            self.read_clock();
+        }
+    }
+
+    /// Why a call is not run that waited for its turn since `came`, if it is not.
+    #[inline]
+    pub(crate) fn judge_wait(
+        &mut self,
+        priority: u8,
+        came: Instant,
+        deadline: Option<Instant>,
+    ) -> Option<Status> {
+        if deadline.is_some_and(|by| by <= self.now) {
+            return Some(self.expired());
+        }
+        let now = self.now;
+        let delay = self.delay.as_mut()?;
+        let waited = now.saturating_duration_since(came);
+        let sheds = delay.sheds(priority, waited, now);
+        sheds.then(|| self.shed(waited))
+    }
+
+    #[cold]
+    fn expired(&self) -> Status {
+        self.counters.calls_expired.add(1);
+        Status::deadline_exceeded("the call's time was over when its turn came")
+    }
+
+    #[cold]
+    fn shed(&self, waited: Duration) -> Status {
+        self.counters.calls_shed.add(1);
+        let retry_after = self.delay.as_ref().map_or(Duration::ZERO, DelayWatch::retry_after);
+        let text = format!("the server is overloaded: this call waited {waited:?} for its turn");
+        Status::resource_exhausted(text).with_retry_after(retry_after)
+    }
+
+    /// From how many bytes on a request needs room of its own before it is received: as many as a receive
+    /// buffer has, or while memory is tight, as many as are copied out of it when they wait.
+    #[inline]
+    pub(crate) fn room_needed_from(&self) -> usize {
+        let usual = self.config.budgets.receive_bytes;
+        if self.holdings.is_tight() { usual / PARTIAL_SHARE } else { usual }
+    }
+
+    /// Receives once into `buffer`, or one with more room that it is changed for, and notes in `ready`
+    /// what that tells.
+    #[inline]
+    pub(crate) fn receive(
+        &mut self,
+        socket: &I::Socket,
+        buffer: &mut RecvBuffer,
+        ready: &mut Ready,
+    ) -> Received {
+        self.receive_up_to(socket, buffer, ready, usize::MAX)
+    }
+
+    /// The same, and takes no more than `most` bytes, which is not 0.
+    #[inline]
+    pub(crate) fn receive_up_to(
+        &mut self,
+        socket: &I::Socket,
+        buffer: &mut RecvBuffer,
+        ready: &mut Ready,
+        most: usize,
+    ) -> Received {
+        let room = self.recv.make_room(buffer).min(most);
+        self.counters.receives.add(1);
+        let outcome = self.io.recv(socket, buffer.storage(0), room);
+        // A receive that did not fill its buffer has emptied the socket, unless the peer's end or an
+        // urgent byte is behind it.
+        ready.readable =
+            matches!(outcome, Ok(count) if count > 0 && (count == room || ready.to_the_end));
+        match outcome {
+            Ok(0) => Received::End,
+            Ok(count) => {
+                ready.received = true;
+                ready.moved += count;
+                self.counters.bytes_received.add(count as u64);
+                Received::Bytes
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
+            Err(error) => Received::Failed(TransportError::from(&error)),
+        }
+    }
+
+    /// Writes what there is, first and without asking; stops at the first `WouldBlock`, or at the
+    /// bound of a turn. A connection that was never reported writable is still worth trying, but not one
+    /// whose socket is known to be full: a turn may be about something else, and many of them follow each
+    /// other while a peer sends and does not read.
+    #[inline]
+    pub(crate) fn write(
+        &mut self,
+        socket: &I::Socket,
+        out: &mut SendBuffer,
+        ready: &mut Ready,
+    ) -> Written {
+        let mut written = Written { progress: false, failed: false, more: false };
+        #[cfg(feature = "canary")]
+        if !out.is_empty() && is_planted(Bug::FullSocketTurns) {
+            written.more = true;
+        }
+        if ready.full {
+            return written;
+        }
+        let mut left = self.turn.send_bytes_each();
+        while !out.is_empty() {
+            if left == 0 {
+                written.more = true;
+                break;
+            }
+            self.counters.sends.add(1);
+            match self.io.send(socket, out, left) {
+                Ok(count) => {
+                    written.progress = true;
+                    left = left.saturating_sub(count);
+                    ready.moved += count;
+                    self.counters.bytes_sent.add(count as u64);
+                    out.advance(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready.writable = false;
+                    ready.full = true;
+                    break;
+                }
+                Err(error) => {
+                    written.failed = true;
+                    self.failure = TransportError::from(&error);
+                    out.clear();
+                }
+            }
+        }
+        written
+    }
+}
+
+/// Bytes that were sent and not acknowledged by the peer's side, when the socket was asked last.
+#[derive(Debug, Default)]
+pub(crate) struct Unacked(Option<usize>);
+
+impl Unacked {
+    /// Whether there are fewer than at the last look. What was sent in between is progress of its own.
+    pub(crate) fn falls<I: Io>(&mut self, shared: &mut Shared<I>, socket: &I::Socket) -> bool {
+        let before = core::mem::replace(&mut self.0, shared.io.unacknowledged(socket));
+        before.zip(self.0).is_some_and(|(before, now)| now < before)
+    }
+}
+
+/// What a connection wants after its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// To be left alone until something happens.
+    Wait,
+    /// Another turn: there is work left.
+    Again,
+    /// To be dropped.
+    Drop,
+}
+
+/// What a connection's socket is ready for, as far as was reported and not used up. Five bytes in a row, for
+/// they are copied into each turn and back.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SocketState {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    pub(crate) hangup: bool,
+    /// A send met a full socket, and nothing was reported since.
+    pub(crate) full: bool,
+    /// A receive that brings little proves nothing: the peer's end, or an urgent byte, may be behind it.
+    pub(crate) to_the_end: bool,
+}
+
+/// A connection's readiness, for the length of its turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ready {
+    pub(crate) socket: SocketState,
+    pub(crate) due: bool,
+    /// Set by the turn: something was received.
+    pub(crate) received: bool,
+    /// Bytes that the turn received and sent.
+    pub(crate) moved: usize,
+    /// Since when what is to be read waits, as far as the shard can know.
+    pub(crate) since: Instant,
+}
+
+impl Deref for Ready {
+    type Target = SocketState;
+
+    #[inline]
+    fn deref(&self) -> &SocketState {
+        &self.socket
+    }
+}
+
+impl DerefMut for Ready {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut SocketState {
+        &mut self.socket
+    }
+}
+
+/// Unsent bytes of a connection above which its streams write nothing more: a part of what it may hold,
+/// so that streams neither keep it from being read nor replies far from the socket.
+pub(crate) fn stream_bytes_max<I: Io>(shared: &Shared<I>) -> usize {
+    shared.config.budgets.unsent_bytes_max / 4
+}

@@ -1,0 +1,194 @@
+//! The shard's one task: turn, spin, sleep.
+
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::calls::dispatch::Dispatch;
+use crate::driver::Driver;
+use crate::driver::idle::{Rest, Rester};
+use crate::driver::runtime::{self, Parker};
+use crate::net::doorbell::Doorbell;
+use crate::net::epoll::Epoll;
+use crate::shard::context::Local;
+use crate::shard::counters::ShardCounters;
+use crate::shard::identity::{DriverConfig, Spin};
+
+/// Everything one shard needs to run.
+pub(crate) struct ShardParts {
+    pub(crate) config: DriverConfig,
+    pub(crate) spin: Spin,
+    pub(crate) doorbell: Arc<Doorbell>,
+    pub(crate) counters: Arc<ShardCounters>,
+    pub(crate) listeners: Vec<Arc<rustix::fd::OwnedFd>>,
+}
+
+/// The driver with what it needs to sleep.
+pub(crate) struct ShardTask {
+    driver: Driver<Epoll>,
+    parker: Parker,
+    local: Rc<Local>,
+    counters: Arc<ShardCounters>,
+    rester: Rester,
+}
+
+impl ShardTask {
+    /// To be called on the shard's executor, within its mailbox.
+    pub(crate) fn new(
+        parts: ShardParts,
+        local: Rc<Local>,
+        dispatch: Rc<dyn Dispatch>,
+    ) -> io::Result<Self> {
+        let io = Epoll::new(&parts.doorbell)?;
+        let parker = Parker::new(io.descriptor()?, Rc::clone(&local))?;
+        let counters = Arc::clone(&parts.counters);
+        let driver = Driver::new(
+            io,
+            parts.config,
+            Rc::clone(&local),
+            parts.listeners,
+            dispatch,
+            parts.counters,
+        )?;
+        Ok(Self { driver, parker, local, counters, rester: Rester::new(parts.spin) })
+    }
+
+    /// Turns until the shard is drained or `until` says so, and drops its tasks then.
+    pub(crate) async fn run(mut self, until: impl Fn() -> bool) -> io::Result<()> {
+        let outcome = self.turns(until).await;
+        self.local.drop_tasks();
+        // What was dropped with them may have last words for its server.
+        self.driver.settle_last();
+        self.driver.end_channels();
+        outcome
+    }
+
+    async fn turns(&mut self, until: impl Fn() -> bool) -> io::Result<()> {
+        let mut reactor_at = self.driver.now();
+        let mut yielded_at = reactor_at;
+        let mut wait = Duration::ZERO;
+        let mut visit = runtime::Visit::new();
+        let mut spinning = false;
+        loop {
+            let hot = if spinning { self.driver.try_hot() } else { None };
+            let worked = match hot {
+                Some(received) => received,
+                None => self.driver.turn(wait)?,
+            };
+            self.counters.turns.add(1);
+            let now = self.driver.now();
+            self.local.sleepers.wake_due(now);
+            let ran = self.local.run_tasks();
+            self.driver.settle();
+            if self.driver.is_drained() || until() {
+                return Ok(());
+            }
+            // Glommio and its tasks run now. A shard that spins lets them wait a little: going there
+            // and back costs more than a look at a socket.
+            if now.duration_since(reactor_at) >= runtime::REACTOR_EVERY {
+                (reactor_at, yielded_at) = (now, now);
+                self.local.set_now(None);
+                visit.pay().await;
+            } else if !spinning || now.duration_since(yielded_at) >= YIELD_EVERY {
+                yielded_at = now;
+                runtime::yield_now().await;
+            }
+            wait = Duration::ZERO;
+            // What tasks and sleeps brought about may have left work, too.
+            if worked || ran || self.local.has_news() || self.driver.has_queue() {
+                // The next turn may as well wait as it looks: one system call instead of two.
+                if self.rester.worked(now) == Rest::Doze && self.may_doze(now) {
+                    wait = self.doze(now);
+                }
+                spinning = self.rester.spins();
+                continue;
+            }
+            let rest = self.rester.idle(now, self.may_doze(now));
+            spinning = rest == Rest::Spin;
+            match rest {
+                Rest::Spin => {}
+                Rest::Doze => wait = self.doze(now),
+                Rest::Park => {
+                    self.park().await?;
+                    self.rester.parked();
+                    reactor_at = Instant::now();
+                }
+            }
+        }
+    }
+
+    /// Whether the thread may sleep where glommio cannot wake it: not while somebody has just begun
+    /// to wait for a file, say, which glommio would bring within microseconds.
+    fn may_doze(&self, now: Instant) -> bool {
+        !self.local.has_foreign_wait(now, PROMPT_FOR)
+    }
+
+    /// How long the next turn may wait in the kernel.
+    fn doze(&self, now: Instant) -> Duration {
+        let timer = self.driver.next_timer().map(|at| at.saturating_duration_since(now));
+        timer.map_or(runtime::REACTOR_EVERY, |timer| timer.min(runtime::REACTOR_EVERY))
+    }
+
+    async fn park(&mut self) -> io::Result<()> {
+        self.counters.parks.add(1);
+        self.counters.parked.set(1);
+        self.local.set_now(None);
+        let outcome = self.parker.park(self.driver.next_timer()).await;
+        self.counters.parked.set(0);
+        outcome
+    }
+}
+
+/// How long after somebody began to wait for something of glommio's the shard sleeps only in glommio.
+/// Later it may doze as well, and what glommio has to say waits for up to [`runtime::REACTOR_EVERY`].
+const PROMPT_FOR: Duration = Duration::from_millis(5);
+
+/// How long a spinning shard leaves glommio's own tasks alone.
+const YIELD_EVERY: Duration = Duration::from_micros(20);
+
+/// Runs a server's shard on this thread until it is drained; `ready` is called when it can turn.
+pub(crate) fn run_server(
+    parts: ShardParts,
+    dispatch: impl FnOnce() -> Result<Rc<dyn Dispatch>, String>,
+    ready: impl FnOnce() + 'static,
+) -> io::Result<()> {
+    let cpu = parts.config.info.cpu;
+    let local = Local::new(Arc::clone(&parts.doorbell));
+    let entered = local.enter();
+    let outcome = runtime::run("corewire", cpu, async move {
+        let dispatch = dispatch().map_err(io::Error::other)?;
+        let task = ShardTask::new(parts, local, dispatch)?;
+        ready();
+        runtime::run_driver(task.run(|| false)).await?
+    });
+    drop(entered);
+    outcome?
+}
+
+/// Runs `main` on this thread with a driver beside it, until `main` ends.
+pub(crate) fn run_with_driver<F, T>(
+    parts: ShardParts,
+    dispatch: impl FnOnce() -> Rc<dyn Dispatch>,
+    main: impl FnOnce() -> F,
+) -> io::Result<T>
+where
+    F: Future<Output = T> + 'static,
+    T: 'static,
+{
+    let cpu = parts.config.info.cpu;
+    let local = Local::new(Arc::clone(&parts.doorbell));
+    let entered = local.enter();
+    let outcome = runtime::run("corewire", cpu, async move {
+        let task = ShardTask::new(parts, Rc::clone(&local), dispatch())?;
+        let main = local.spawn(main());
+        runtime::run_driver(async move {
+            task.run(|| main.is_finished()).await?;
+            main.take().ok_or_else(|| io::Error::other("the driver ended before its work did"))
+        })
+        .await?
+    });
+    drop(entered);
+    outcome?
+}

@@ -1,0 +1,142 @@
+//! The only file that names glommio.
+//!
+//! Glommio hosts the shard: it owns the thread's loop, runs the driver as one task among others, and
+//! sleeps in the kernel when nobody has work. Socket I/O does not go through it (see
+//! `docs/ARCHITECTURE.md`).
+
+use glommio::io::{PollState, PollableFd};
+use glommio::{GlommioError, Latency, LocalExecutorBuilder, Placement, Shares};
+use rustix::fd::OwnedFd;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use crate::shard::context::Local;
+
+/// How long a busy driver may keep glommio from its own timers and files: the bound on how late they
+/// can be on a shard that always has work.
+pub(crate) const REACTOR_EVERY: Duration = Duration::from_millis(1);
+
+/// Glommio's preemption timer. It must not be short: when it fires between glommio's look at its
+/// rings and its run of the task queues, glommio-ng 0.12 takes the queues for empty and sleeps with
+/// runnable tasks in them. At 1 ms a neighbour on the same core brought that about within seconds;
+/// at 100 ms the thread would have to lose its core for that long at that very place. The driver
+/// visits the reactor by itself every [`REACTOR_EVERY`] instead.
+const PREEMPT: Duration = Duration::from_millis(100);
+
+/// The longest sleep, whatever the timers say: should the above happen all the same, it ends here.
+const SLEEP_MAX: Duration = Duration::from_secs(10);
+
+/// How long a visit to the reactor lasts at least, and how long glommio looks at its rings before it
+/// sleeps: long enough that the timer of a visit is due before glommio would go to sleep for it.
+const VISIT: Duration = Duration::from_micros(1);
+const LOOK: Duration = Duration::from_micros(10);
+
+/// Submission queue entries of each of glommio's rings.
+const RING_DEPTH: usize = 128;
+
+/// Locked memory that glommio needs for one executor, in bytes; its builder refuses less.
+pub(crate) const LOCKED_BYTES: u64 = 512 * 1024;
+
+/// Runs a future to its end on an executor on this thread, pinned to `cpu` if one is given.
+pub(crate) fn run<T>(
+    name: &str,
+    cpu: Option<usize>,
+    future: impl Future<Output = T>,
+) -> io::Result<T> {
+    let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
+    let executor = LocalExecutorBuilder::new(placement)
+        .name(name)
+        // No file I/O goes through registered buffers here: keep the least.
+        .io_memory(0)
+        .ring_depth(RING_DEPTH)
+        .preempt_timer(PREEMPT)
+        // Glommio ignores it on a thread that is not pinned; a visit then costs a short sleep.
+        .spin_before_park(LOOK)
+        .make()
+        .map_err(system_error)?;
+    Ok(executor.run(future))
+}
+
+/// The error with the system's number, if it has one: glommio's own conversion keeps the text alone.
+fn system_error<T>(error: GlommioError<T>) -> io::Error {
+    match error {
+        GlommioError::EnhancedIoError { source, .. } if source.raw_os_error().is_some() => source,
+        error => error.into(),
+    }
+}
+
+/// Lets the other tasks of the queue, and glommio when it is time, have their turn.
+pub(crate) async fn yield_now() {
+    glommio::executor().yield_now().await;
+}
+
+/// Lets glommio look after its timers, files and wakes. While the driver waits for the timer, the
+/// task queues run empty, which is what makes glommio turn to its reactor. A timer of zero would be
+/// ready at once and change nothing.
+#[derive(Debug)]
+pub(crate) struct Visit(glommio::timer::Timer);
+
+impl Visit {
+    pub(crate) fn new() -> Self {
+        Self(glommio::timer::Timer::new(VISIT))
+    }
+
+    pub(crate) async fn pay(&mut self) {
+        self.0.reset(VISIT);
+        (&mut self.0).await;
+    }
+}
+
+/// Runs the driver in a queue of its own.
+pub(crate) async fn run_driver<T: 'static>(
+    future: impl Future<Output = T> + 'static,
+) -> io::Result<T> {
+    let queue = glommio::executor().create_task_queue(
+        Shares::Static(1000),
+        // Not a latency queue: those shorten the preemption timer.
+        Latency::NotImportant,
+        "corewire",
+    );
+    let task = glommio::spawn_local_into(future, queue);
+    Ok(task.map_err(system_error)?.await)
+}
+
+/// Sleeps in glommio until the epoll set has news, the mailbox has, or it is time.
+pub(crate) struct Parker {
+    set: PollableFd<OwnedFd>,
+    registration: PollState,
+    local: Rc<Local>,
+}
+
+impl Parker {
+    pub(crate) fn new(set: OwnedFd, local: Rc<Local>) -> io::Result<Self> {
+        let set = PollableFd::new(set).map_err(system_error)?;
+        Ok(Self { set, registration: PollState::new(), local })
+    }
+
+    pub(crate) async fn park(&mut self, until: Option<Instant>) -> io::Result<()> {
+        let wait = until.map_or(SLEEP_MAX, |until| until.saturating_duration_since(Instant::now()));
+        let mut timer = pin!(glommio::timer::sleep(wait.min(SLEEP_MAX)));
+        let Self { set, registration, local } = self;
+        let outcome = poll_fn(|context| {
+            if local.has_news() || local.tasks.has_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            local.set_driver(Some(context.waker().clone()));
+            if timer.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            match set.poll_readable(context, registration) {
+                Poll::Ready(outcome) => Poll::Ready(outcome.map_err(system_error)),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+        local.set_driver(None);
+        outcome
+    }
+}

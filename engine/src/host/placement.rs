@@ -1,0 +1,156 @@
+//! Which CPUs the shards run on.
+
+use rustix::thread::{CpuSet, sched_getaffinity};
+use std::fs;
+use std::path::Path;
+
+use crate::host::error::StartError;
+
+/// Where a server's shards run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// One shard on each CPU that the process may use: its affinity mask, and no more shards than
+    /// its cgroup's CPU quota is worth.
+    #[default]
+    AllCpus,
+    /// One shard on each CPU of this list.
+    Cpus(Vec<usize>),
+    /// This many shards, not pinned; for tests and for machines shared with others.
+    Unpinned(u16),
+}
+
+impl Placement {
+    /// The CPU of each shard; `None` where it is not pinned.
+    ///
+    /// # Errors
+    ///
+    /// A CPU that is not allowed or named twice, an empty list, or more than 65,535 shards.
+    pub(crate) fn cpus(&self) -> Result<Vec<Option<usize>>, StartError> {
+        let allowed = allowed_cpus()?;
+        let cpus: Vec<Option<usize>> = match self {
+            Self::AllCpus => {
+                let quota = cgroup_cpus().unwrap_or(usize::MAX).max(1);
+                allowed.iter().take(quota).copied().map(Some).collect()
+            }
+            Self::Cpus(cpus) => {
+                for (index, &cpu) in cpus.iter().enumerate() {
+                    if !allowed.contains(&cpu) {
+                        return Err(StartError::CpuNotAllowed { cpu, allowed });
+                    }
+                    if cpus.iter().take(index).any(|&other| other == cpu) {
+                        return Err(StartError::CpuTwice { cpu });
+                    }
+                }
+                cpus.iter().copied().map(Some).collect()
+            }
+            Self::Unpinned(count) => vec![None; usize::from(*count)],
+        };
+        if cpus.is_empty() || cpus.len() > usize::from(u16::MAX) {
+            return Err(StartError::ShardCount { count: cpus.len() });
+        }
+        Ok(cpus)
+    }
+}
+
+/// The CPUs that the process's affinity mask allows, ascending. A cgroup's cpuset shows in it.
+///
+/// # Errors
+///
+/// What the operating system says.
+pub fn allowed_cpus() -> Result<Vec<usize>, StartError> {
+    let set = sched_getaffinity(None).map_err(|error| StartError::Io {
+        what: "read the process's CPU affinity",
+        error: error.into(),
+    })?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
+}
+
+/// How many CPUs the cgroup's quota is worth, rounded up; `None` without one.
+fn cgroup_cpus() -> Option<usize> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let mut least: Option<usize> = None;
+    // A quota of any ancestor binds as well.
+    let mut group = Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
+    while group.starts_with("/sys/fs/cgroup") {
+        if let Some(cpus) =
+            fs::read_to_string(group.join("cpu.max")).ok().and_then(|text| quota(&text))
+        {
+            least = Some(least.map_or(cpus, |least| least.min(cpus)));
+        }
+        if !group.pop() {
+            break;
+        }
+    }
+    least
+}
+
+/// Reads `cpu.max`: "quota period" in µs, or "max period".
+fn quota(text: &str) -> Option<usize> {
+    let mut words = text.split_whitespace();
+    let quota: usize = words.next()?.parse().ok()?;
+    let period: usize = words.next()?.parse().ok()?;
+    (period > 0).then(|| quota.div_ceil(period))
+}
+
+/// Reads a list of CPUs such as `0,2-5`, as in `/sys/devices/system/cpu/online`.
+///
+/// # Errors
+///
+/// One sentence with the part that is not a CPU or a range.
+pub fn parse_cpus(text: &str) -> Result<Vec<usize>, String> {
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let bounds = part.split_once('-').unwrap_or((part, part));
+        let parse = |number: &str| number.trim().parse::<usize>().ok();
+        match (parse(bounds.0), parse(bounds.1)) {
+            (Some(first), Some(last)) if first <= last && last < CpuSet::MAX_CPU => {
+                cpus.extend(first..=last);
+            }
+            _ => {
+                return Err(format!(
+                    "'{part}' is not a CPU; give numbers and ranges below {}, as in 0,2-5",
+                    CpuSet::MAX_CPU
+                ));
+            }
+        }
+    }
+    Ok(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_lists_are_read() {
+        assert_eq!(parse_cpus("0"), Ok(vec![0]));
+        assert_eq!(parse_cpus("0,2-4, 7"), Ok(vec![0, 2, 3, 4, 7]));
+        for bad in ["", "a", "3-1", "1-", "-1", "0,,1", "99999"] {
+            assert!(parse_cpus(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn quotas_are_rounded_up() {
+        assert_eq!(quota("max 100000\n"), None);
+        assert_eq!(quota("100000 100000\n"), Some(1));
+        assert_eq!(quota("150000 100000\n"), Some(2));
+        assert_eq!(quota("1 0"), None);
+    }
+
+    #[test]
+    fn forbidden_and_repeated_cpus_are_refused() {
+        let first = allowed_cpus().expect("Linux tells")[0];
+        assert!(matches!(
+            Placement::Cpus(vec![first, 1023]).cpus(),
+            Err(StartError::CpuNotAllowed { cpu: 1023, .. })
+        ));
+        assert!(matches!(
+            Placement::Cpus(vec![first, first]).cpus(),
+            Err(StartError::CpuTwice { .. })
+        ));
+        assert!(matches!(Placement::Cpus(vec![]).cpus(), Err(StartError::ShardCount { count: 0 })));
+        assert_eq!(Placement::Unpinned(3).cpus().expect("allowed"), vec![None; 3]);
+    }
+}

@@ -1,0 +1,431 @@
+//! A running server: its shards' threads, and the supervisor that watches them.
+//!
+//! ```text
+//!  main thread          supervisor thread                       shard threads
+//!  ───────────          ─────────────────                       ─────────────
+//!  listeners, checks ─▶ starts ────────────────────────────────▶ pin, executor, driver
+//!  wait()          ◀─── hears: a shard ended, or was asked to stop; looks every second whether
+//!                       each shard that is awake still turns
+//! ```
+
+use rustix::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use corewire_codec::{Limits, OutOfRange, Range};
+use corewire_proto::{ServerConfig, Timeouts};
+
+use crate::calls::budgets::Budgets;
+use crate::calls::dispatch::Dispatch;
+use crate::client::address::Address;
+use crate::client::dial;
+use crate::client::resolver::Resolver;
+use crate::driver::executor::{ShardParts, run_with_driver};
+use crate::host::error::StartError;
+use crate::host::placement::Placement;
+use crate::host::supervisor::{Event, Supervisor, Watched};
+use crate::host::{preflight, signals};
+use crate::net::doorbell::{Doorbell, Order};
+use crate::net::listener;
+use crate::shard::counters::ShardCounters;
+use crate::shard::identity::{DriverConfig, ShardId, ShardInfo, Spin};
+
+/// Makes a shard's dispatcher, on that shard's thread, or says in a sentence why it cannot.
+pub type MakeDispatch = Arc<dyn Fn(ShardInfo) -> Result<Rc<dyn Dispatch>, String> + Send + Sync>;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const DRAIN_WITHIN: Range<Duration> = Range::new(Duration::ZERO, DAY);
+const STALL_AFTER: Range<Duration> = Range::new(Duration::from_millis(100), DAY).or_never();
+
+/// What a server is told.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Where to listen: each shard on each address. At least one, at most 1,024.
+    pub addresses: Vec<Address>,
+    /// Where the shards run.
+    pub placement: Placement,
+    /// Whether an idle shard looks for work before it sleeps.
+    pub spin: Spin,
+    /// Connections that may wait to be accepted, per shard; the kernel caps it at
+    /// `net.core.somaxconn`. Default 4,096; 1 to 65,535.
+    pub backlog: u16,
+    /// What the server accepts from each connection.
+    pub limits: Limits,
+    /// How long silence may last.
+    pub timeouts: Timeouts,
+    /// How much one connection may do and hold.
+    pub budgets: Budgets,
+    /// One-way calls of a connection that may pend at once; one more is dropped. Default 1,024, at most
+    /// 32,768; 0 means that none are taken.
+    pub one_way_pending_max: u16,
+    /// How long a shard that is awake may go without a turn before its listener is taken out of
+    /// service. Default 5 s, 100 ms to 24 h, or [`Duration::MAX`] for never.
+    pub stall_after: Duration,
+    /// How long a drain may take. Default 30 s, 0 to 24 h.
+    pub drain_within: Duration,
+    /// Whether SIGTERM and SIGINT drain, from before the first connection is accepted until the server
+    /// has ended; a second signal ends the process at once. Default no: signals are the process's, and
+    /// a server that did not ask leaves them alone.
+    pub drain_on_signal: bool,
+}
+
+impl EngineConfig {
+    /// The defaults, for these addresses.
+    #[must_use]
+    pub fn new(addresses: Vec<Address>) -> Self {
+        Self {
+            addresses,
+            placement: Placement::default(),
+            spin: Spin::default(),
+            backlog: 4096,
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            budgets: Budgets::default(),
+            one_way_pending_max: 1024,
+            stall_after: Duration::from_secs(5),
+            drain_within: Duration::from_secs(30),
+            drain_on_signal: false,
+        }
+    }
+
+    fn check(&self) -> Result<(), StartError> {
+        self.in_range().map_err(|error| StartError::Config(error.to_string()))
+    }
+
+    fn in_range(&self) -> Result<(), OutOfRange> {
+        Range::new(1, 1024)
+            .check("the number of addresses, such as 127.0.0.1:7000,", self.addresses.len())?;
+        Range::new(1, 65_535).check("backlog", self.backlog.into())?;
+        self.spin.check()?;
+        self.timeouts.check()?;
+        self.budgets.check(self.limits.frame_bytes.get() as usize)?;
+        let pending = self.one_way_pending_max.into();
+        Range::new(0, 32_768).check("one_way_pending_max", pending)?;
+        DRAIN_WITHIN.check("drain_within", self.drain_within)?;
+        STALL_AFTER.check("stall_after", self.stall_after)
+    }
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Shards that died on the way; the server was not whole any more from then on.
+    pub shards_lost: usize,
+}
+
+/// A server that runs. Dropping the handle drains it and waits.
+#[derive(Debug)]
+pub struct Running {
+    addresses: Vec<Address>,
+    shards: Vec<RunningShard>,
+    events: flume::Sender<Event>,
+    supervisor: Option<thread::JoinHandle<Ended>>,
+    signals: Option<signals::Watching>,
+    drain_within: Duration,
+}
+
+/// One shard of a running server.
+#[derive(Clone, Debug)]
+pub struct RunningShard {
+    /// What it was told.
+    pub info: ShardInfo,
+    /// What it counts.
+    pub counters: Arc<ShardCounters>,
+}
+
+impl Running {
+    /// The addresses, with the ports that the system chose.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// The shards, in order.
+    #[must_use]
+    pub fn shards(&self) -> &[RunningShard] {
+        &self.shards
+    }
+
+    /// Asks for a drain within the configured time; returns at once.
+    pub fn stop(&self) {
+        // A supervisor that is gone has nothing left to stop.
+        let _ = self.events.send(Event::Stop(self.drain_within));
+    }
+
+    /// Waits for the end: after [`stop`](Self::stop), or after a signal where those drain
+    /// ([`EngineConfig::drain_on_signal`]).
+    #[must_use]
+    pub fn wait(mut self) -> Ended {
+        self.join()
+    }
+
+    fn join(&mut self) -> Ended {
+        let lost = Ended { shards_lost: self.shards.len() };
+        let ended = self.supervisor.take().map_or(lost, |it| it.join().unwrap_or(lost));
+        if let Some(signals) = self.signals.take() {
+            signals.end();
+        }
+        ended
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.supervisor.is_some() {
+            self.stop();
+            self.join();
+        }
+    }
+}
+
+/// Starts a server: checks the machine, makes the listeners, starts a thread per shard, and answers
+/// when every shard turns.
+///
+/// # Errors
+///
+/// What is wrong, with the remedy. Nothing is left running.
+pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, StartError> {
+    config.check()?;
+    let cpus = config.placement.cpus()?;
+    preflight::check(cpus.len())?;
+    let mut addresses = Vec::with_capacity(config.addresses.len());
+    let mut listeners = vec![Listeners::default(); cpus.len()];
+    let mut files = Vec::new();
+    for address in &config.addresses {
+        let backlog = i32::from(config.backlog);
+        match address {
+            Address::Tcp(address) => {
+                let (address, group) = listener::listen(*address, cpus.len(), backlog)?;
+                addresses.push(Address::Tcp(address));
+                listeners.iter_mut().zip(group).for_each(|(shard, it)| shard.own.push(it));
+            }
+            Address::Name { host, port } => {
+                let found = dial::look_up(&Resolver::system(), host, *port);
+                let cannot = |error| StartError::Listen { address: address.clone(), error };
+                let first = found.map_err(cannot)?.into_iter().next();
+                let Some(found) = first else { continue };
+                let (bound, group) = listener::listen(found, cpus.len(), backlog)?;
+                addresses.push(Address::Tcp(bound));
+                listeners.iter_mut().zip(group).for_each(|(shard, it)| shard.own.push(it));
+            }
+            Address::Unix(path) => {
+                let (listener, file) = listener::listen_unix(path, backlog)?;
+                addresses.push(address.clone());
+                files.push(file);
+                listeners.iter_mut().for_each(|shard| shard.shared.push(Arc::clone(&listener)));
+            }
+        }
+    }
+    // Caught before anybody is served, so that no call falls to a signal that came too early. What
+    // mostly keeps a server from starting has been looked at by now.
+    let caught = config.drain_on_signal.then(signals::Caught::new).transpose();
+    let caught = caught.map_err(|error| StartError::Io { what: "catch signals", error })?;
+    let (events, inbox) = flume::unbounded();
+    // Fewer than 65,536, as the placement checked.
+    let count = u16::try_from(cpus.len()).unwrap_or(u16::MAX);
+    let backlog = i32::from(config.backlog);
+    let mut supervisor = Supervisor::new(inbox, config.stall_after, backlog, files);
+    let mut shards = Vec::with_capacity(cpus.len());
+    let salt = process_salt();
+    for (id, (cpu, listeners)) in (0..count).zip(cpus.into_iter().zip(listeners)) {
+        let info = ShardInfo { id: ShardId(id), count, cpu };
+        let watched = start_shard(config, info, salt, listeners, make, &events);
+        match watched {
+            Ok(watched) => {
+                shards.push(RunningShard { info, counters: watched.counters() });
+                supervisor.watch(watched);
+            }
+            Err(error) => {
+                supervisor.end_all();
+                return Err(error);
+            }
+        }
+    }
+    if let Err(error) = supervisor.wait_until_ready() {
+        supervisor.end_all();
+        return Err(error);
+    }
+    let drain_within = config.drain_within;
+    let signals = caught.map(|caught| caught.drain(events.clone(), drain_within)).transpose();
+    let signals = match signals {
+        Ok(signals) => signals,
+        Err(error) => {
+            supervisor.end_all();
+            return Err(StartError::Io { what: "start the thread for signals", error });
+        }
+    };
+    tracing::info!(?addresses, shards = count, "serving");
+    let supervisor = thread::Builder::new()
+        .name("corewire-watch".into())
+        .spawn(move || supervisor.run())
+        .map_err(|error| StartError::Io { what: "start the supervisor's thread", error })?;
+    Ok(Running { addresses, shards, events, supervisor: Some(supervisor), signals, drain_within })
+}
+
+/// Where one shard accepts.
+#[derive(Clone, Debug, Default)]
+struct Listeners {
+    /// Its members of the groups; the supervisor takes them out of service when the shard stalls.
+    own: Vec<SharedListener>,
+    /// Unix sockets, which all shards watch: whoever is awake takes the next client.
+    shared: Vec<SharedListener>,
+}
+
+/// Starts the thread of one shard.
+fn start_shard(
+    config: &EngineConfig,
+    info: ShardInfo,
+    salt: u64,
+    listeners: Listeners,
+    make: &MakeDispatch,
+    events: &flume::Sender<Event>,
+) -> Result<Watched, StartError> {
+    let doorbell = Doorbell::new()
+        .map_err(|error| StartError::Io { what: "make a shard's eventfd", error })?;
+    let doorbell = Arc::new(doorbell);
+    let counters = Arc::new(ShardCounters::default());
+    let server = ServerConfig {
+        limits: config.limits,
+        timeouts: config.timeouts,
+        shard: info.id.0,
+        shards: info.count,
+        streams: true,
+        one_way_pending_max: config.one_way_pending_max,
+        ..ServerConfig::default()
+    };
+    let connection_ids = (salt.wrapping_add(u64::from(info.id.0)), u64::from(info.count));
+    let parts = ShardParts {
+        config: DriverConfig { info, server, budgets: config.budgets, connection_ids },
+        spin: config.spin,
+        doorbell: Arc::clone(&doorbell),
+        counters: Arc::clone(&counters),
+        listeners: listeners.own.iter().chain(&listeners.shared).cloned().collect(),
+    };
+    let thread = spawn_shard(parts, Arc::clone(make), events.clone())?;
+    Ok(Watched::new(info, doorbell, counters, listeners.own, thread))
+}
+
+/// A random start for connection ids, so that two lives of a server do not give the same ones.
+fn process_salt() -> u64 {
+    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8);
+    random & 0x0000_ffff_ffff_0000
+}
+
+/// Says how the thread ended, also when it panicked.
+struct Farewell {
+    shard: ShardId,
+    events: flume::Sender<Event>,
+    outcome: Option<std::io::Result<()>>,
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        let reason = match self.outcome.take() {
+            Some(Ok(())) => None,
+            Some(Err(error)) => Some(error),
+            None => Some(std::io::Error::other("its thread panicked")),
+        };
+        let _ = self.events.send(Event::Ended { shard: self.shard, reason });
+    }
+}
+
+fn spawn_shard(
+    parts: ShardParts,
+    make: MakeDispatch,
+    events: flume::Sender<Event>,
+) -> Result<thread::JoinHandle<()>, StartError> {
+    let info = parts.config.info;
+    let name = format!("corewire-{}", info.id);
+    let body = move || {
+        let mut farewell = Farewell { shard: info.id, events, outcome: None };
+        let events = farewell.events.clone();
+        let dispatch = || make(info);
+        farewell.outcome = Some(run_shard(parts, dispatch, events));
+    };
+    thread::Builder::new()
+        .name(name)
+        .spawn(body)
+        .map_err(|error| StartError::Io { what: "start a shard's thread", error })
+}
+
+fn run_shard(
+    parts: ShardParts,
+    dispatch: impl FnOnce() -> Result<Rc<dyn Dispatch>, String>,
+    events: flume::Sender<Event>,
+) -> std::io::Result<()> {
+    let shard = parts.config.info.id;
+    crate::driver::executor::run_server(parts, dispatch, move || {
+        let _ = events.send(Event::Ready(shard));
+    })
+}
+
+/// What [`run_on_shard`] is told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClientShard {
+    /// The CPU to pin the thread to.
+    pub cpu: Option<usize>,
+    /// Whether the shard looks for work before it sleeps.
+    pub spin: Spin,
+}
+
+/// Runs a future on this thread as a shard of its own without listener, so that it can use
+/// [`Channel`](crate::Channel)s. Returns when the future ends; tasks that it left are dropped.
+///
+/// # Errors
+///
+/// Why the shard cannot start, with the remedy. On a thread that runs a shard already, as in a handler,
+/// it is [`StartError::OnShard`], and that shard goes on.
+pub fn run_on_shard<F, T>(shard: ClientShard, main: impl FnOnce() -> F) -> Result<T, StartError>
+where
+    F: Future<Output = T> + 'static,
+    T: 'static,
+{
+    if crate::client::wait::is_shard() {
+        return Err(StartError::OnShard);
+    }
+    shard.spin.check().map_err(|error| StartError::Config(error.to_string()))?;
+    if let Some(cpu) = shard.cpu {
+        Placement::Cpus(vec![cpu]).cpus()?;
+    }
+    preflight::check(1)?;
+    let failed = |error| StartError::Io { what: "run a shard", error };
+    let info = ShardInfo { id: ShardId(0), count: 1, cpu: shard.cpu };
+    let parts = ShardParts {
+        config: DriverConfig {
+            info,
+            server: ServerConfig::default(),
+            budgets: Budgets::default(),
+            connection_ids: (0, 1),
+        },
+        spin: shard.spin,
+        doorbell: Arc::new(Doorbell::new().map_err(failed)?),
+        counters: Arc::new(ShardCounters::default()),
+        listeners: Vec::new(),
+    };
+    run_with_driver(parts, || Rc::new(NoService), main).map_err(failed)
+}
+
+/// A client's shard serves nothing.
+struct NoService;
+
+impl Dispatch for NoService {
+    fn dispatch(
+        &self,
+        _: &mut crate::calls::dispatch::Incoming<'_>,
+        _: &mut std::task::Context<'_>,
+        reply: &mut crate::calls::dispatch::ReplySlot<'_>,
+    ) -> crate::calls::dispatch::Dispatched {
+        reply.refuse(&corewire_codec::Status::unimplemented("no service is here"));
+        crate::calls::dispatch::Dispatched::Replied
+    }
+}
+
+/// Sends an order to a shard.
+pub(crate) fn order_drain(doorbell: &Doorbell, within: Duration) {
+    doorbell.ring(Order::Drain(within));
+}
+
+/// A listener that the supervisor can take out of service.
+pub(crate) type SharedListener = Arc<OwnedFd>;

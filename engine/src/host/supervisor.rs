@@ -1,0 +1,266 @@
+//! The thread that watches the shards: one that dies or stops turning is reported, and its listener
+//! taken out of service, so that no new client hangs on it.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::host::error::StartError;
+use crate::host::server::{Ended, SharedListener, order_drain};
+use crate::host::trim::{self, Trim};
+use crate::net::doorbell::{Doorbell, Order};
+use crate::net::listener::{self, SocketFile};
+use crate::shard::counters::ShardCounters;
+use crate::shard::identity::{ShardId, ShardInfo};
+
+/// How often the shards are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How much longer than the drain deadline a shard may take to end before it is given up.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What the supervisor hears.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A shard turns.
+    Ready(ShardId),
+    /// A shard's thread ended; `None` is a good end.
+    Ended { shard: ShardId, reason: Option<io::Error> },
+    /// Drain within this time.
+    Stop(Duration),
+}
+
+/// One shard, as the supervisor sees it.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    info: ShardInfo,
+    doorbell: Arc<Doorbell>,
+    counters: Arc<ShardCounters>,
+    listeners: Vec<SharedListener>,
+    thread: Option<thread::JoinHandle<()>>,
+    ready: bool,
+    ended: bool,
+    /// The turn that was seen last, and when it was seen first.
+    turn: (u64, Instant),
+    stalled: bool,
+    /// Whether it was asked for a turn since the last one that was seen.
+    knocked: bool,
+}
+
+impl Watched {
+    pub(crate) fn new(
+        info: ShardInfo,
+        doorbell: Arc<Doorbell>,
+        counters: Arc<ShardCounters>,
+        listeners: Vec<SharedListener>,
+        thread: thread::JoinHandle<()>,
+    ) -> Self {
+        let turn = (0, Instant::now());
+        Self {
+            info,
+            doorbell,
+            counters,
+            listeners,
+            thread: Some(thread),
+            ready: false,
+            ended: false,
+            turn,
+            stalled: false,
+            knocked: false,
+        }
+    }
+
+    fn stop_listening(&self) {
+        self.listeners.iter().for_each(|listener| listener::stop(listener));
+    }
+
+    pub(crate) fn counters(&self) -> Arc<ShardCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Looks at the shard's heartbeat. A shard may sleep; then it is asked for a turn in time.
+    fn look(&mut self, stall_after: Duration, backlog: i32, now: Instant) {
+        let turns = self.counters.turns.value();
+        if turns != self.turn.0 {
+            self.turn = (turns, now);
+            self.knocked = false;
+            if self.stalled {
+                self.stalled = false;
+                tracing::warn!(shard = %self.info.id, "the shard turns again; its listener is back");
+                for listener in &self.listeners {
+                    if let Err(error) = listener::resume(listener, backlog) {
+                        tracing::error!(shard = %self.info.id, %error, "its listener cannot be restored");
+                    }
+                }
+                self.doorbell.ring(Order::Listen);
+            }
+            return;
+        }
+        let silent = now.duration_since(self.turn.1);
+        if silent >= stall_after / 2 && !self.knocked {
+            self.knocked = true;
+            self.doorbell.ring(Order::Knock);
+        }
+        if silent >= stall_after && !self.stalled {
+            self.stalled = true;
+            self.stop_listening();
+            tracing::error!(
+                shard = %self.info.id,
+                cpu = self.info.cpu,
+                silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
+                "the shard does not turn: a handler blocks its thread; its listener is out of service until it does"
+            );
+        }
+    }
+}
+
+/// Watches until every shard has ended.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    shards: Vec<Watched>,
+    inbox: flume::Receiver<Event>,
+    stall_after: Duration,
+    backlog: i32,
+    /// Set by a stop: when shards that still run are given up.
+    give_up: Option<Instant>,
+    lost: usize,
+    files: Vec<SocketFile>,
+    trim: Trim,
+    looked: Option<Instant>,
+}
+
+impl Supervisor {
+    /// Removes `files`, those of Unix sockets, when the server has ended.
+    pub(crate) fn new(
+        inbox: flume::Receiver<Event>,
+        stall_after: Duration,
+        backlog: i32,
+        files: Vec<SocketFile>,
+    ) -> Self {
+        Self {
+            shards: Vec::new(),
+            inbox,
+            stall_after,
+            backlog,
+            give_up: None,
+            lost: 0,
+            files,
+            trim: Trim::default(),
+            looked: None,
+        }
+    }
+
+    /// Adds a shard whose thread was started.
+    pub(crate) fn watch(&mut self, shard: Watched) {
+        self.shards.push(shard);
+    }
+
+    /// Ends every shard at once; for a start that failed.
+    pub(crate) fn end_all(mut self) {
+        self.stop(Duration::ZERO);
+        self.run();
+    }
+
+    /// Waits for each shard's first turn.
+    pub(crate) fn wait_until_ready(&mut self) -> Result<(), StartError> {
+        while self.shards.iter().any(|shard| !shard.ready) {
+            match self.inbox.recv_timeout(Duration::from_secs(30)) {
+                Ok(Event::Ready(shard)) => {
+                    if let Some(watched) = self.shard(shard) {
+                        watched.ready = true;
+                        watched.turn.1 = Instant::now();
+                    }
+                }
+                Ok(Event::Ended { shard, reason }) => {
+                    self.handle_end(shard, None);
+                    let error = reason.unwrap_or_else(|| io::Error::other("it ended at once"));
+                    return Err(StartError::Shard { shard: shard.0, error });
+                }
+                Ok(Event::Stop(_)) => {}
+                Err(_) => {
+                    let error = io::Error::other("it did not turn within 30 s");
+                    return Err(StartError::Shard { shard: 0, error });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn shard(&mut self, id: ShardId) -> Option<&mut Watched> {
+        self.shards.get_mut(usize::from(id.0))
+    }
+
+    pub(crate) fn run(mut self) -> Ended {
+        while self.shards.iter().any(|shard| !shard.ended) {
+            match self.inbox.recv_timeout(LOOK_EVERY.min(self.stall_after / 4)) {
+                Ok(Event::Ended { shard, reason }) => self.handle_end(shard, reason),
+                Ok(Event::Stop(within)) => self.stop(within),
+                Ok(Event::Ready(_)) => {}
+                Err(_) => self.look(),
+            }
+            let now = Instant::now();
+            if self.give_up.is_some_and(|give_up| give_up <= now) {
+                self.give_up_shards();
+                break;
+            }
+        }
+        self.files.clear();
+        tracing::info!(shards_lost = self.lost, "the server has ended");
+        Ended { shards_lost: self.lost }
+    }
+
+    fn look(&mut self) {
+        if self.give_up.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        for shard in self.shards.iter_mut().filter(|shard| !shard.ended) {
+            shard.look(self.stall_after, self.backlog, now);
+        }
+        // With a short `stall_after` it looks more often.
+        if self.looked.is_none_or(|at| now.duration_since(at) >= LOOK_EVERY) {
+            self.looked = Some(now);
+            let held = self.shards.iter().map(|shard| shard.counters.held_bytes.value()).sum();
+            if self.trim.note(held) {
+                trim::give_back();
+            }
+        }
+    }
+
+    fn handle_end(&mut self, id: ShardId, reason: Option<io::Error>) {
+        let stopping = self.give_up.is_some();
+        let Some(shard) = self.shard(id) else { return };
+        shard.ended = true;
+        if let Some(thread) = shard.thread.take() {
+            // How it ended is in the event already.
+            let _ = thread.join();
+        }
+        if let Some(error) = reason {
+            shard.stop_listening();
+            self.lost += 1;
+            tracing::error!(shard = %id, %error, "the shard died; its listener is closed");
+        } else if !stopping {
+            shard.stop_listening();
+            tracing::warn!(shard = %id, "the shard ended without being asked; its listener is closed");
+        }
+    }
+
+    fn stop(&mut self, within: Duration) {
+        if self.give_up.is_none() {
+            self.give_up = Some(Instant::now() + within + GRACE);
+            for shard in self.shards.iter().filter(|shard| !shard.ended) {
+                order_drain(&shard.doorbell, within);
+            }
+        }
+    }
+
+    /// Shards that do not even answer a drain: their threads are left to the process's end.
+    fn give_up_shards(&mut self) {
+        for shard in self.shards.iter().filter(|shard| !shard.ended) {
+            self.lost += 1;
+            shard.stop_listening();
+            tracing::error!(shard = %shard.info.id, "the shard did not end within the drain deadline; it is given up");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The seam between the driver and the operating system.
+//!
+//! The driver (`driver.rs`) decides what to do with sockets; an [`Io`] does it. The one for
+//! production is [`Epoll`](crate::net::epoll::Epoll). A second one (another kernel interface, a simulated
+//! network) fills the same trait, and the driver does not change.
+
+use bytes::BytesMut;
+use corewire_codec::SendBuffer;
+#[cfg(feature = "sim")]
+use corewire_proto::CloseReason;
+use std::io;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::client::address::{Address, Peer};
+
+/// What a [`Readiness`] is about: an opaque number that was given when the thing was watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token(pub u64);
+
+impl Token {
+    /// The shard's doorbell.
+    pub const DOORBELL: Self = Self(u64::MAX);
+    /// The tokens from this one on are the shard's listeners; connections stay far below.
+    const LISTENERS: u64 = u64::MAX << 32;
+
+    /// The token of the shard's listener with this index.
+    pub(crate) fn listener(index: usize) -> Self {
+        Self(Self::LISTENERS | (index as u64 & 0xffff))
+    }
+
+    /// Which listener this is about, if it is about one.
+    pub(crate) fn as_listener(self) -> Option<usize> {
+        (self.0 >= Self::LISTENERS && self != Self::DOORBELL).then_some((self.0 & 0xffff) as usize)
+    }
+
+    /// The token of a connection: its place in the table, and how often the place was used before,
+    /// so that news about a connection that is gone reaches nobody.
+    pub(crate) fn connection(index: u32, generation: u32) -> Self {
+        Self(u64::from(index) | (u64::from(generation) << 32))
+    }
+
+    pub(crate) fn index(self) -> usize {
+        (self.0 & 0xffff_ffff) as usize
+    }
+}
+
+/// News about one watched thing. Edge-triggered: it is told once, and holds until the operation it
+/// is about answers `WouldBlock`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// What it is about.
+    pub token: Token,
+    /// Bytes, a connection, the peer's end or an error can be received.
+    pub readable: bool,
+    /// Bytes can be sent.
+    pub writable: bool,
+    /// The peer closed, or the socket failed: receive until that shows.
+    pub hangup: bool,
+    /// An urgent byte is among those that can be received. A receive stops in front of it, so one that
+    /// brings less than there was room for has not emptied the socket.
+    pub urgent: bool,
+}
+
+/// Non-blocking sockets with edge-triggered readiness.
+pub trait Io: 'static {
+    /// A connected, or connecting, stream. Dropping it closes it.
+    type Socket: 'static;
+    /// A listening socket. Dropping it does not close what it listens on.
+    type Listener: 'static;
+
+    /// The time, by the clock that the driver goes by.
+    fn now(&self) -> Instant;
+
+    /// Appends what became ready to `news`; waits for at most `wait` when nothing is.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says; the shard cannot go on.
+    fn poll(&mut self, news: &mut Vec<Readiness>, wait: Duration) -> io::Result<()>;
+
+    /// Watches a listener. Other sets may watch it, too; a client that comes wakes one of them that
+    /// sleeps, or else all of them.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    fn watch_listener(&mut self, listener: &Self::Listener, token: Token) -> io::Result<()>;
+
+    /// Watches no longer, and takes the listener out of service: clients are refused from now on.
+    fn retire_listener(&mut self, listener: &Self::Listener);
+
+    /// Takes one waiting connection.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when none waits; otherwise what the operating system says.
+    fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Socket, Peer)>;
+
+    /// Begins to connect; the socket becomes writable when it is decided.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says at once.
+    fn connect(&mut self, address: &Address) -> io::Result<Self::Socket>;
+
+    /// Takes over a stream that was connected elsewhere. Only the real one can.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says; `Unsupported` where there are no real sockets.
+    fn adopt(&mut self, _stream: TcpStream) -> io::Result<Self::Socket> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// How a connect ended, once its socket is writable.
+    ///
+    /// # Errors
+    ///
+    /// Why it failed.
+    fn connected(&mut self, socket: &Self::Socket) -> io::Result<()>;
+
+    /// Watches a stream in both directions. Writability is told after an `accept` or a `connect`,
+    /// and from then on only after a send that answered `WouldBlock`.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    fn watch(&mut self, socket: &Self::Socket, token: Token) -> io::Result<()>;
+
+    /// Receives at most `max` bytes into the free capacity of `into`, of which there must be some;
+    /// answers how many bytes, zero at the peer's end.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when nothing is there; otherwise what the operating system says.
+    fn recv(&mut self, socket: &Self::Socket, into: &mut BytesMut, max: usize)
+    -> io::Result<usize>;
+
+    /// Sends from the front of `from` as much as the socket takes in one operation, at most `max`
+    /// bytes.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when it takes nothing; otherwise what the operating system says.
+    fn send(&mut self, socket: &Self::Socket, from: &SendBuffer, max: usize) -> io::Result<usize>;
+
+    /// How many bytes were sent that the peer's side has not acknowledged: its kernel, for TCP, or its
+    /// owner. Bytes may be counted with what the system needs to keep them, so that only its change means
+    /// anything. `None` if the socket cannot tell.
+    fn unacknowledged(&mut self, socket: &Self::Socket) -> Option<usize>;
+
+    /// Says that nothing more will be sent.
+    fn shutdown_write(&mut self, socket: &Self::Socket);
+
+    /// A connection ends, and why: for a simulation, which judges that.
+    #[cfg(feature = "sim")]
+    fn ending(&self, _socket: &Self::Socket, _reason: CloseReason) {}
+}

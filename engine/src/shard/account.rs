@@ -1,0 +1,379 @@
+//! What a shard holds for its connections, against its bounds, and how much of it one connection may have.
+//!
+//! A connection may hold as much as is free, so its share shrinks as the shard fills: one connection
+//! gets half, ten get a tenth each, and there is room left for one that comes later. This is the dynamic
+//! threshold of buffers that the ports of a switch share (Choudhury and Hahne, "Dynamic Queue Length
+//! Thresholds for Shared-Memory Packet Switches", IEEE/ACM Transactions on Networking 1998), with a factor
+//! of 1. An eighth of each bound is kept for those that hold little ([`RESERVE_SHARES`]): in there, a
+//! connection may hold a sixty-fourth of what is free.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::calls::budgets::Budgets;
+use crate::net::io::Token;
+
+/// The reserve for connections that hold little, as a share of the bound.
+const RESERVE_SHARES: usize = 8;
+
+/// What a connection that holds little may have of what is free, as a share.
+const LITTLE_SHARES: usize = 64;
+
+/// What there must be room for before a stream's message is made or taken.
+const MESSAGE_BYTES: usize = 32 * 1024;
+
+/// One bound and what is held of it.
+#[derive(Debug)]
+struct Pool {
+    held: Cell<usize>,
+    max: Cell<usize>,
+    /// Up to here nobody can be over its share, since none holds more than all of them: half of what is
+    /// there for everybody.
+    calm: Cell<usize>,
+}
+
+impl Pool {
+    fn new() -> Self {
+        Self { held: Cell::new(0), max: Cell::new(usize::MAX), calm: Cell::new(usize::MAX) }
+    }
+
+    fn set_max(&self, max: usize) {
+        self.max.set(max);
+        self.calm.set(self.common() / 2);
+    }
+
+    /// What is there for everybody.
+    fn common(&self) -> usize {
+        self.max.get() - self.max.get() / RESERVE_SHARES
+    }
+
+    /// Whether some connection may be over its share.
+    #[inline]
+    fn is_tight(&self) -> bool {
+        self.held.get() > self.calm.get()
+    }
+
+    /// What one connection may hold, without what it is `given` for good already.
+    fn share(&self, given: usize) -> usize {
+        let held = self.held.get().saturating_sub(given);
+        let little = self.max.get().saturating_sub(held) / LITTLE_SHARES;
+        self.common().saturating_sub(held).max(little)
+    }
+
+    /// Up to here nobody is cut off.
+    fn ample(&self) -> usize {
+        self.max.get() - self.max.get() / 4
+    }
+
+    /// What one connection may hold of those whose address has more than its share.
+    fn little(&self) -> usize {
+        self.max.get().saturating_sub(self.held.get()) / LITTLE_SHARES
+    }
+}
+
+/// What one shard holds, and its bounds. Bytes of streams change hands where no driver is near, so all who
+/// hold some share this.
+#[derive(Clone, Debug)]
+pub(crate) struct Totals(Rc<Pools>);
+
+#[derive(Debug)]
+struct Pools {
+    bytes: Pool,
+    calls: Pool,
+}
+
+impl Default for Totals {
+    /// Without bounds, until a driver sets them.
+    fn default() -> Self {
+        Self(Rc::new(Pools { bytes: Pool::new(), calls: Pool::new() }))
+    }
+}
+
+impl Totals {
+    fn set_bounds(&self, budgets: &Budgets) {
+        self.0.bytes.set_max(budgets.shard_bytes_max);
+        self.0.calls.set_max(budgets.shard_calls_max);
+    }
+
+    /// Whether any connection may be over its share of the bytes.
+    #[inline]
+    pub(crate) fn is_tight(&self) -> bool {
+        self.0.bytes.is_tight()
+    }
+}
+
+/// What the streams of one connection hold, of all that its shard does.
+#[derive(Debug)]
+pub(crate) struct StreamAccount {
+    totals: Totals,
+    bytes: Cell<usize>,
+    /// How many messages wait to be sent.
+    outgoing: Cell<usize>,
+    /// Bytes that were given back, modulo the word: progress.
+    released: Cell<usize>,
+    /// Whether its connection's address holds more than its share.
+    crowded: Cell<bool>,
+    /// Whether it has a share. Streams of clients do not.
+    shared: bool,
+}
+
+impl StreamAccount {
+    /// The account of a server's connection.
+    pub(crate) fn of_server(totals: Totals) -> Rc<Self> {
+        Self::new(totals, true)
+    }
+
+    /// The account of a client's connections: it is counted, and has no share.
+    pub(crate) fn of_clients(totals: Totals) -> Rc<Self> {
+        Self::new(totals, false)
+    }
+
+    fn new(totals: Totals, shared: bool) -> Rc<Self> {
+        let (bytes, outgoing, released, crowded) = Default::default();
+        Rc::new(Self { totals, bytes, outgoing, released, crowded, shared })
+    }
+
+    /// A message that came holds so many bytes, until what this returns is dropped.
+    pub(crate) fn hold_incoming(self: &Rc<Self>, bytes: usize) -> Held {
+        self.hold(bytes, false)
+    }
+
+    /// A message that waits to be sent holds so many bytes, until what this returns is dropped.
+    pub(crate) fn hold_outgoing(self: &Rc<Self>, bytes: usize) -> Held {
+        self.outgoing.set(self.outgoing.get() + 1);
+        self.hold(bytes, true)
+    }
+
+    fn hold(self: &Rc<Self>, bytes: usize, is_outgoing: bool) -> Held {
+        self.bytes.set(self.bytes.get() + bytes);
+        let held = &self.totals.0.bytes.held;
+        held.set(held.get() + bytes);
+        Held { account: Rc::clone(self), bytes, is_outgoing }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.get()
+    }
+
+    pub(crate) fn released(&self) -> usize {
+        self.released.get()
+    }
+
+    pub(crate) fn set_crowded(&self, crowded: bool) {
+        self.crowded.set(crowded);
+    }
+
+    /// Whether memory is short, so that what waits should keep no more alive than its own bytes.
+    #[inline]
+    pub(crate) fn is_tight(&self) -> bool {
+        self.totals.is_tight()
+    }
+
+    /// Whether these streams hold all that they may.
+    #[inline]
+    pub(crate) fn is_over_share(&self) -> bool {
+        self.shared && self.totals.is_tight() && self.is_over_share_now()
+    }
+
+    /// Whether a writer waits for room. What came may hold the whole share, and its handler take more of it only
+    /// when it may write: so one message at a time goes on, unless memory is so short that those are cut off
+    /// who do not.
+    #[inline]
+    pub(crate) fn is_writer_over_share(&self) -> bool {
+        self.is_over_share() && !self.may_write_one()
+    }
+
+    /// Whether a connection that has its share may write a message: nothing of it waits to be sent.
+    #[cold]
+    pub(crate) fn may_write_one(&self) -> bool {
+        let pool = &self.totals.0.bytes;
+        self.outgoing.get() == 0 && pool.held.get() <= pool.ample()
+    }
+
+    #[cold]
+    fn is_over_share_now(&self) -> bool {
+        let pool = &self.totals.0.bytes;
+        let share = if self.crowded.get() { pool.little() } else { pool.share(0) };
+        // How large the next message is, nobody knows: many connections that get one too many each would
+        // use up the reserve.
+        let next = MESSAGE_BYTES.min(pool.max.get() / LITTLE_SHARES);
+        self.bytes.get().saturating_add(next) > share
+    }
+}
+
+/// Bytes of a stream's message that lies somewhere.
+#[derive(Debug)]
+pub(crate) struct Held {
+    account: Rc<StreamAccount>,
+    bytes: usize,
+    is_outgoing: bool,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let StreamAccount { totals, bytes, outgoing, released, .. } = &*self.account;
+        outgoing.set(outgoing.get().saturating_sub(usize::from(self.is_outgoing)));
+        bytes.set(bytes.get().saturating_sub(self.bytes));
+        released.set(released.get().wrapping_add(self.bytes));
+        let held = &totals.0.bytes.held;
+        held.set(held.get().saturating_sub(self.bytes));
+    }
+}
+
+/// What a connection holds that asks for more.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Own {
+    pub(crate) bytes: usize,
+    /// Bytes that it has room for already, and that are not counted in `bytes`.
+    pub(crate) given: usize,
+    pub(crate) calls: usize,
+    /// Whether its address holds more than its share.
+    pub(crate) crowded: bool,
+}
+
+/// The account of one shard. Whoever adds to it takes the same away again.
+#[derive(Debug)]
+pub(crate) struct Holdings {
+    totals: Totals,
+    /// Connections that wait for room, in the order in which they began to.
+    waiting: Vec<Token>,
+    /// The most that was held when one of them found no room.
+    tried_at: (usize, usize),
+}
+
+impl Holdings {
+    pub(crate) fn new(budgets: &Budgets, totals: Totals) -> Self {
+        totals.set_bounds(budgets);
+        Self { totals, waiting: Vec::new(), tried_at: (0, 0) }
+    }
+
+    pub(crate) fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    fn pools(&self) -> &Pools {
+        &self.totals.0
+    }
+
+    /// Bytes held now.
+    #[inline]
+    pub(crate) fn bytes(&self) -> usize {
+        self.pools().bytes.held.get()
+    }
+
+    /// Calls that pend now.
+    #[inline]
+    pub(crate) fn calls(&self) -> usize {
+        self.pools().calls.held.get()
+    }
+
+    /// Whether a connection may be over its share of anything.
+    #[inline]
+    pub(crate) fn is_tight(&self) -> bool {
+        self.pools().bytes.is_tight() || self.pools().calls.is_tight()
+    }
+
+    /// Whether so much is held that those that keep it without progress are cut off.
+    pub(crate) fn is_short(&self) -> bool {
+        let (bytes, calls) = self.enough();
+        self.bytes() > bytes || self.calls() > calls
+    }
+
+    /// Bytes and calls at which cutting off ends.
+    pub(crate) fn enough(&self) -> (usize, usize) {
+        (self.pools().bytes.ample(), self.pools().calls.common())
+    }
+
+    /// Whether a connection has its share, or more; to be asked when the shard [is tight](Self::is_tight).
+    #[cold]
+    pub(crate) fn is_over_share(&self, own: Own) -> bool {
+        self.is_bytes_over_share(own) || own.calls >= self.pools().calls.share(0)
+    }
+
+    /// The same of bytes alone.
+    #[cold]
+    pub(crate) fn is_bytes_over_share(&self, own: Own) -> bool {
+        let pool = &self.pools().bytes;
+        own.bytes >= if own.crowded { pool.little() } else { pool.share(own.given) }
+    }
+
+    /// What one connection may hold, in bytes and in calls.
+    pub(crate) fn shares(&self) -> (usize, usize) {
+        (self.pools().bytes.share(0), self.pools().calls.share(0))
+    }
+
+    /// Whether one address holds more than four times what is free.
+    pub(crate) fn is_crowded(&self, bytes: usize) -> bool {
+        let pool = &self.pools().bytes;
+        bytes / 4 > pool.common().saturating_sub(pool.held.get())
+    }
+
+    /// Whether so many bytes more keep within a connection's share, or next to nothing is held at all and
+    /// they fit.
+    pub(crate) fn has_room(&self, own: Own, bytes: usize) -> bool {
+        let pool = &self.pools().bytes;
+        let held = pool.held.get();
+        let fits = held.saturating_add(bytes) <= pool.max.get();
+        if held == 0 || (fits && held <= pool.max.get() / RESERVE_SHARES / 2) {
+            return true;
+        }
+        let share = if own.crowded { pool.little() } else { pool.share(0) };
+        own.bytes.saturating_add(bytes) <= share
+    }
+
+    /// A call pends that holds so many bytes.
+    #[inline]
+    pub(crate) fn begin_call(&self, bytes: usize) {
+        let pools = self.pools();
+        pools.calls.held.set(pools.calls.held.get() + 1);
+        pools.bytes.held.set(pools.bytes.held.get() + bytes);
+    }
+
+    /// A call that pended is over.
+    #[inline]
+    pub(crate) fn end_call(&self, bytes: usize) {
+        let pools = self.pools();
+        let (calls, held) = (pools.calls.held.get(), pools.bytes.held.get());
+        debug_assert!(calls > 0 && held >= bytes, "more ends than began");
+        pools.calls.held.set(calls.saturating_sub(1));
+        pools.bytes.held.set(held.saturating_sub(bytes));
+    }
+
+    /// What a connection holds beside its calls has changed.
+    #[inline]
+    pub(crate) fn change(&self, from: usize, to: usize) {
+        let held = &self.pools().bytes.held;
+        debug_assert!(held.get() >= from, "more is given back than was taken");
+        held.set(held.get().saturating_sub(from) + to);
+    }
+
+    /// Notes a connection that waits for room.
+    pub(crate) fn wait(&mut self, token: Token) {
+        let now = (self.bytes(), self.calls());
+        // Something may have been given back since an earlier one tried, who may fit where this one does not.
+        let tried = if self.waiting.is_empty() { now } else { self.tried_at };
+        self.tried_at = (tried.0.max(now.0), tried.1.max(now.1));
+        if !self.waiting.contains(&token) {
+            self.waiting.push(token);
+        }
+    }
+
+    /// Has all that wait try again: their shares may be others.
+    pub(crate) fn wake_waiting(&mut self) {
+        self.tried_at = (usize::MAX, usize::MAX);
+    }
+
+    /// Those that wait, if something was given back since; each waits anew if it still finds no room.
+    #[inline]
+    pub(crate) fn take_waiting(&mut self) -> Option<Vec<Token>> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let (bytes, calls) = self.tried_at;
+        let given_back = self.bytes() < bytes || self.calls() < calls;
+        given_back.then(|| core::mem::take(&mut self.waiting))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! Inner parts for the benchmarks of this repository, which have no other way to them. Not part of the public face: they
+//! are there with the feature `bench-hooks` only, and change without notice.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use corewire_codec::{Payload, RequestHead, SendBuffer};
+
+use crate::calls::dispatch::{Dispatch, Incoming, ReplySlot};
+use crate::calls::parked::{ParkedCalls, Polled};
+use crate::net::doorbell::Doorbell;
+use crate::net::io::Token;
+use crate::shard::context::Local;
+use crate::shard::counters::ShardCounters;
+use crate::shard::identity::ShardId;
+use crate::shard::timers::Timers;
+
+/// How a handler's first poll went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The reply is in the send buffer.
+    Replied,
+    /// The handler pended; it was dropped.
+    Pended,
+}
+
+/// The shard's making of calls, as the driver does it for each frame: a waker, the guard against panics, the counters.
+#[derive(Debug)]
+pub struct InlineCalls {
+    calls: ParkedCalls,
+    counters: ShardCounters,
+}
+
+impl InlineCalls {
+    /// Nothing is called yet.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no eventfd for the wakers.
+    pub fn new() -> io::Result<Self> {
+        let local = Local::new(Arc::new(Doorbell::new()?));
+        Ok(Self { calls: ParkedCalls::new(local), counters: ShardCounters::default() })
+    }
+
+    /// Makes a call and polls its handler once. `frame_bytes_max` is what the peer accepts, in bytes.
+    #[inline]
+    pub fn begin(
+        &mut self,
+        dispatch: &dyn Dispatch,
+        request: &RequestHead,
+        payload: Payload<'_>,
+        deadline: Option<Instant>,
+        out: &mut SendBuffer,
+        frame_bytes_max: u32,
+    ) -> Outcome {
+        let mut incoming = Incoming {
+            request,
+            payload: Some(payload),
+            deadline,
+            peer: crate::client::address::Peer::Tcp(([127, 0, 0, 1], 1).into()),
+            shard: ShardId(0),
+            connection_id: 1,
+            streams: None,
+            metadata_bytes_max: 1024,
+        };
+        let mut reply = ReplySlot::new(out, request.call, frame_bytes_max);
+        let (calls, token) = (&mut self.calls, Token::connection(0, 1));
+        match calls.begin(dispatch, &mut incoming, token, &mut reply, &self.counters) {
+            Polled::Done => Outcome::Replied,
+            Polled::Parked(parked) => {
+                self.calls.end(parked, crate::calls::parked::Ended::Dropped, &self.counters);
+                Outcome::Pended
+            }
+        }
+    }
+}
+
+/// The shard's timers.
+#[derive(Debug, Default)]
+pub struct TimerHeap(Timers);
+
+impl TimerHeap {
+    /// Makes sure that a connection is due at `at`; `armed` is its note of the earliest entry that it has.
+    #[inline]
+    pub fn arm(&mut self, connection: u32, at: Instant, armed: &mut Option<Instant>) {
+        self.0.arm(Token::connection(connection, 1), at, armed);
+    }
+
+    /// The earliest entry.
+    #[must_use]
+    pub fn next(&self) -> Option<Instant> {
+        self.0.next()
+    }
+
+    /// Takes an entry whose time has come; answers its time and its connection.
+    #[inline]
+    pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, usize)> {
+        self.0.pop_due(now).map(|(at, token)| (at, token.index()))
+    }
+}

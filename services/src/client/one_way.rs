@@ -1,0 +1,49 @@
+//! One-way calls: written, and then forgotten by both sides.
+
+use bytes::Bytes;
+use corewire_codec::{
+    Codec, CodecId, Decode, DecodeError, Encode, EncodeError, FrameWriter, Status, request_flags,
+};
+use corewire_engine::{MethodName, Pending, Transport};
+
+use crate::client::caller::{Call, Caller};
+use crate::server::description::MethodDescription;
+
+/// The codec of the reply that a one-way call does not have.
+#[derive(Clone, Copy, Debug)]
+pub struct Unanswered;
+
+impl Codec for Unanswered {
+    const ID: CodecId = CodecId::RAW;
+}
+
+impl Encode<()> for Unanswered {
+    fn encode((): (), _: &mut FrameWriter<'_>) -> Result<(), EncodeError> {
+        Ok(())
+    }
+}
+
+impl Decode<()> for Unanswered {
+    fn decode(_: Bytes) -> Result<(), DecodeError> {
+        Ok(())
+    }
+}
+
+impl<C: Transport> Caller<C> {
+    /// Prepares a one-way call. `Ok` says that it was written into the connection, and nothing more: it
+    /// may be lost with the connection, dropped by a server that has too many, or fail in its handler, and
+    /// nobody hears of it. The timeout goes along: a server drops a call that is late.
+    pub fn one_way<E>(
+        &self,
+        method: &'static MethodDescription,
+        arguments: E,
+    ) -> Call<impl Pending + use<C, E>, Unanswered, ()>
+    where
+        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
+    {
+        let (mut head, timeout, encode) = self.prepare(method, self.timeout(), arguments);
+        head.flags |= request_flags::ONE_WAY;
+        let name = MethodName { service: method.service, method: method.name };
+        Call::new(self.channel().call_named(name, head, timeout, encode))
+    }
+}

@@ -1,0 +1,159 @@
+//! What a caller may say about its calls beside their arguments.
+
+use bytes::Bytes;
+use corewire_codec::{Extras, FrameWriter, MetadataBuilder, RequestHead, Status, TraceContext};
+use std::time::{Duration, Instant};
+
+use crate::server::context::Context;
+
+/// Options of calls. A client made by its `with` says them with every call; one that has none pays
+/// nothing for there being any.
+///
+/// ```
+/// # use corewire::{CallOptions, Metadata, MetadataError};
+/// # use std::time::Duration;
+/// let options = CallOptions::new()
+///     .timeout(Duration::from_millis(50))
+///     .priority(5)
+///     .metadata("tenant", b"blue")?;
+/// # Ok::<(), MetadataError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct CallOptions {
+    timeout: Option<Duration>,
+    priority: Option<u8>,
+    trace: Option<TraceContext>,
+    extras: Extras,
+    /// Inherited: when the caller's own caller stops waiting.
+    deadline: Option<Instant>,
+}
+
+impl CallOptions {
+    /// No option.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long each call may take from its start to its reply. Zero lets the server answer
+    /// `DeadlineExceeded` without running it; what a clock cannot count is for ever here and the
+    /// greatest number (584,000 years) on the wire.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// How urgent each call is: 0 (lowest) to 7; more is 7. Without it, 3.
+    #[must_use]
+    pub fn priority(mut self, priority: u8) -> Self {
+        self.priority = Some(priority.min(RequestHead::PRIORITY_MAX));
+        self
+    }
+
+    /// The trace that the calls belong to, and the span that makes them. Read one from a
+    /// `traceparent` header by its `FromStr`.
+    #[must_use]
+    pub fn trace(mut self, trace: TraceContext) -> Self {
+        self.trace = Some(trace);
+        self
+    }
+
+    /// Adds a small named value. A call with more than its server accepts is not sent.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the key or the value, or that the block is full.
+    pub fn metadata(
+        mut self,
+        key: &str,
+        value: &[u8],
+    ) -> Result<Self, corewire_codec::MetadataError> {
+        self.extras.metadata.insert(key, value)?;
+        Ok(self)
+    }
+
+    /// Puts raw bytes beside the body; from 4 KiB on they are not copied. They count towards the
+    /// largest frame that the server accepts.
+    #[must_use]
+    pub fn attachment(mut self, attachment: Bytes) -> Self {
+        self.extras.attachment = attachment;
+        self
+    }
+
+    /// What a handler's own calls inherit: the time that is left, the priority, and the trace with a
+    /// new span.
+    pub(crate) fn of_context(context: &Context) -> Self {
+        Self {
+            deadline: context.deadline(),
+            priority: Some(context.priority()),
+            trace: context.trace().map(|trace| trace.with_span(new_span())),
+            ..Self::default()
+        }
+    }
+
+    /// These options where they say something, `base` where they do not.
+    pub(crate) fn over(mut self, base: &Self) -> Self {
+        if self.extras.metadata.is_empty() {
+            self.extras.metadata = base.extras.metadata.clone();
+        }
+        if self.extras.attachment.is_empty() {
+            self.extras.attachment = base.extras.attachment.clone();
+        }
+        Self {
+            timeout: self.timeout.or(base.timeout),
+            priority: self.priority.or(base.priority),
+            trace: self.trace.or(base.trace),
+            extras: self.extras,
+            deadline: [self.deadline, base.deadline].into_iter().flatten().min(),
+        }
+    }
+
+    /// The options of a further timeout.
+    pub(crate) fn with_own_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Whether the request carries more than its head says.
+    pub(crate) fn has_extras(&self) -> bool {
+        !self.extras.is_empty()
+    }
+
+    /// Writes what the head says; answers the call's timeout, given that of the client.
+    pub(crate) fn apply(
+        &self,
+        head: &mut RequestHead,
+        timeout: Option<Duration>,
+    ) -> Option<Duration> {
+        head.priority = self.priority.unwrap_or(head.priority);
+        head.trace = self.trace;
+        head.attachment_bytes = self.extras.attachment_bytes();
+        let metadata: &MetadataBuilder = &self.extras.metadata;
+        // A builder never holds more than a u16 can say.
+        head.metadata_bytes = u16::try_from(metadata.as_bytes().len()).unwrap_or(u16::MAX);
+        let inherited =
+            self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        [self.timeout.or(timeout), inherited].into_iter().flatten().min()
+    }
+
+    /// Writes metadata, body and attachment.
+    #[cold]
+    pub(crate) fn encode(
+        &self,
+        frame: &mut FrameWriter<'_>,
+        arguments: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
+    ) -> Result<(), Status> {
+        frame.put_slice(self.extras.metadata.as_bytes());
+        arguments(frame)?;
+        self.extras.write_attachment(frame);
+        Ok(())
+    }
+}
+
+/// A span id that no other span has, as far as 64 bits go: the keys of std's hashers begin at random in
+/// each thread and differ each time. Never zero.
+fn new_span() -> [u8; 8] {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0u8).max(1).to_le_bytes()
+}

@@ -1,0 +1,102 @@
+//! A reply with all that came with it.
+
+use bytes::Bytes;
+use corewire_codec::{Decode, Extras, Metadata};
+use corewire_engine::{Outcome, Pending};
+use pin_project_lite::pin_project;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use crate::client::caller::{CallError, read_outcome};
+
+/// A successful call's value, with what its handler sent beside it.
+#[derive(Clone, Debug)]
+pub struct Response<R> {
+    /// What the method returned.
+    pub value: R,
+    extras: Option<Box<Extras>>,
+    handler_us: u32,
+}
+
+impl<R> Response<R> {
+    /// The small named values that came with the reply.
+    #[must_use]
+    pub fn metadata(&self) -> Metadata<'_> {
+        self.extras.as_ref().map_or_else(Metadata::default, |extras| extras.metadata.view())
+    }
+
+    /// The raw bytes beside the reply's body; empty when there are none. They are a slice of the
+    /// receive buffer and keep it alive.
+    #[must_use]
+    pub fn attachment(&self) -> &Bytes {
+        static NONE: Bytes = Bytes::new();
+        self.extras.as_ref().map_or(&NONE, |extras| &extras.attachment)
+    }
+
+    /// How long the handler took, in whole µs; `None` when the server did not measure it. It
+    /// measures handlers that pend, and all of a service that has a [`Timing`](crate::layer::Timing)
+    /// layer.
+    #[must_use]
+    pub fn handler_time(&self) -> Option<Duration> {
+        (self.handler_us != 0).then(|| Duration::from_micros(self.handler_us.into()))
+    }
+
+    /// What came with the opening of a server's stream.
+    pub(crate) fn new(value: R, extras: Option<Box<Extras>>) -> Self {
+        Self { value, extras, handler_us: 0 }
+    }
+
+    pub(crate) fn read<D: Decode<R>>(mut outcome: Outcome) -> Result<Self, CallError> {
+        let (extras, handler_us) = match &mut outcome {
+            Ok(reply) => (reply.extras.take(), reply.head.handler_us),
+            Err(_) => (None, 0),
+        };
+        read_outcome::<D, R>(outcome).map(|value| Self { value, extras, handler_us })
+    }
+}
+
+pin_project! {
+    /// A call whose outcome is a whole [`Response`]. Dropping it cancels the call, as dropping a
+    /// [`Call`](crate::Call) does.
+    #[must_use = "a call does nothing unless it is awaited or waited for"]
+    pub struct ResponseCall<P, D, R> {
+        #[pin]
+        pending: P,
+        types: PhantomData<fn() -> (D, R)>,
+    }
+}
+
+impl<P, D, R> ResponseCall<P, D, R> {
+    pub(crate) fn new(pending: P) -> Self {
+        Self { pending, types: PhantomData }
+    }
+}
+
+impl<P, D, R> fmt::Debug for ResponseCall<P, D, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseCall").finish_non_exhaustive()
+    }
+}
+
+impl<P: Pending, D: Decode<R>, R> ResponseCall<P, D, R> {
+    /// Blocks this thread until the call ends; see [`Call::wait`](crate::Call::wait).
+    ///
+    /// # Errors
+    ///
+    /// Why there is no value; see [`CallError`].
+    pub fn wait(self) -> Result<Response<R>, CallError> {
+        Response::read::<D>(self.pending.wait())
+    }
+}
+
+impl<P: Pending, D: Decode<R>, R> Future for ResponseCall<P, D, R> {
+    type Output = Result<Response<R>, CallError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Response::read::<D>(ready!(self.project().pending.poll(context))))
+    }
+}

@@ -1,0 +1,155 @@
+//! What a handler may know about the call it serves, and what it may add to its reply.
+
+use bytes::Bytes;
+#[cfg(feature = "shard")]
+use corewire_codec::Status;
+use corewire_codec::{Extras, Metadata, MetadataBuilder, MetadataError, TraceContext};
+#[cfg(feature = "shard")]
+use corewire_engine::Incoming;
+use corewire_engine::{Peer, ShardId};
+use std::cell::RefCell;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+#[cfg(feature = "shard")]
+use crate::server::answer::Answered;
+
+/// A call's name in the whole server process: connection and call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CallId {
+    /// The connection's id, which the client knows from the hello.
+    pub connection: u64,
+    /// The call's id on that connection.
+    pub call: u32,
+}
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{:x}", self.connection, self.call)
+    }
+}
+
+/// One call, as its handler sees it. A method gets it by taking `&Context` as its first argument.
+///
+/// A context without metadata and attachment owns no memory. Each of the two costs an allocation of
+/// the call that has it, in the request as in the reply.
+#[derive(Debug)]
+pub struct Context {
+    peer: Peer,
+    shard: ShardId,
+    deadline: Option<Instant>,
+    id: CallId,
+    priority: u8,
+    trace: Option<TraceContext>,
+    request: Option<Box<Extras>>,
+    reply: RefCell<Option<Box<Extras>>>,
+    reply_metadata_bytes_max: u16,
+}
+
+impl Context {
+    #[cfg(feature = "shard")]
+    pub(crate) fn new(incoming: &Incoming<'_>, request: Option<Box<Extras>>) -> Self {
+        Self {
+            peer: incoming.peer,
+            shard: incoming.shard,
+            deadline: incoming.deadline,
+            id: CallId { connection: incoming.connection_id, call: incoming.request.call },
+            priority: incoming.request.priority,
+            trace: incoming.request.trace,
+            request,
+            reply: RefCell::new(None),
+            reply_metadata_bytes_max: incoming.metadata_bytes_max,
+        }
+    }
+
+    /// Who calls.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// The shard that runs the handler.
+    #[must_use]
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// When the caller stops waiting; the handler is dropped then. `None` when it waits for ever.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// How much of the caller's time is left, by a clock read now.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// The call's name, for logs.
+    #[must_use]
+    pub fn call_id(&self) -> CallId {
+        self.id
+    }
+
+    /// The caller's priority: 0 (lowest) to 7, 3 when it said nothing.
+    #[must_use]
+    pub fn priority(&self) -> u8 {
+        self.priority
+    }
+
+    /// The trace that the call belongs to, with the caller's span.
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.trace
+    }
+
+    /// The small named values that came with the request; at most as many bytes as
+    /// [`Limits::metadata_bytes`](crate::Limits::metadata_bytes) says.
+    #[must_use]
+    pub fn metadata(&self) -> Metadata<'_> {
+        self.request.as_ref().map_or_else(Metadata::default, |extras| extras.metadata.view())
+    }
+
+    /// The raw bytes beside the request's body; empty when there are none. They are a slice of the
+    /// receive buffer and keep it alive: copy what is to be kept for long.
+    #[must_use]
+    pub fn attachment(&self) -> &Bytes {
+        static NONE: Bytes = Bytes::new();
+        self.request.as_ref().map_or(&NONE, |extras| &extras.attachment)
+    }
+
+    /// Adds an entry to the reply's metadata. The caller reads it from
+    /// [`Call::with_response`](crate::Call::with_response); it is not sent with a failure.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the entry, or [`MetadataError::Full`] when the caller accepts no more; the
+    /// metadata stays as it was. As a [`Status`], `?` makes it the call's failure.
+    pub fn add_reply_metadata(&self, key: &str, value: &[u8]) -> Result<(), MetadataError> {
+        let mut reply = self.reply.borrow_mut();
+        self.reply_extras(&mut reply).metadata.insert(key, value)
+    }
+
+    /// Puts raw bytes beside the reply's body, in place of those that were there. From 4 KiB on they
+    /// are not copied. A reply that is larger than the caller accepts becomes `ResourceExhausted`.
+    pub fn set_reply_attachment(&self, attachment: Bytes) {
+        let mut reply = self.reply.borrow_mut();
+        self.reply_extras(&mut reply).attachment = attachment;
+    }
+
+    fn reply_extras<'a>(&self, reply: &'a mut Option<Box<Extras>>) -> &'a mut Extras {
+        reply.get_or_insert_with(|| {
+            let metadata = MetadataBuilder::bounded(self.reply_metadata_bytes_max);
+            Box::new(Extras { metadata, attachment: Bytes::new() })
+        })
+    }
+
+    /// A handler's outcome with what it has added to its reply. The macro's code calls it.
+    #[cfg(feature = "shard")]
+    #[doc(hidden)]
+    #[inline]
+    pub fn answer<R>(self, outcome: Result<R, Status>) -> Answered<R> {
+        Answered { outcome, extras: self.reply.into_inner() }
+    }
+}

@@ -1,0 +1,94 @@
+//! A call as it came to a server: what a generated server reads a handler's arguments from.
+
+use bytes::Bytes;
+use corewire_codec::{DecodeError, Extras, Payload, Status, read_argument};
+use corewire_engine::Incoming;
+use speedy::{LittleEndian, Readable};
+
+use crate::server::context::Context;
+
+/// A call whose arguments are to be read.
+#[derive(Debug)]
+pub struct IncomingCall<'a, 'b> {
+    pub(crate) incoming: &'a mut Incoming<'b>,
+    /// What came beside a body that was taken out.
+    pub(crate) extras: Option<Box<Extras>>,
+}
+
+impl IncomingCall<'_, '_> {
+    /// The arguments, to be read in order.
+    #[inline]
+    pub fn arguments(&mut self) -> Arguments<'_> {
+        Arguments { rest: self.incoming.payload.as_ref().map_or(&[], Payload::body) }
+    }
+
+    /// What the handler may know about the call. It takes metadata and attachment along, if there are
+    /// any, and the arguments must have been read by then.
+    #[must_use]
+    pub fn context(&mut self) -> Context {
+        if self.incoming.request.has_extras() {
+            drop(self.detach());
+        }
+        let extras = self.extras.take();
+        Context::new(self.incoming, extras)
+    }
+
+    /// Takes the request out of the receive buffer: its body, if it was not taken before. What is
+    /// beside it is kept for the context.
+    #[cold]
+    fn detach(&mut self) -> Bytes {
+        let Some(payload) = self.incoming.payload.take() else { return Bytes::new() };
+        let (body, extras) = payload.into_parts();
+        self.extras = Some(Box::new(extras));
+        body
+    }
+
+    /// The body as it came: a slice of what was received, not copied. It keeps one of the
+    /// shard's receive buffers (132 KiB unless configured otherwise) alive: copy what is to be kept for long.
+    #[inline]
+    pub fn raw_body(&mut self) -> Bytes {
+        if self.incoming.request.has_extras() {
+            return self.detach();
+        }
+        self.incoming.payload.take().map(Payload::into_body).unwrap_or_default()
+    }
+}
+
+/// The arguments of a call, speedy-encoded one after the other.
+#[derive(Debug)]
+pub struct Arguments<'a> {
+    rest: &'a [u8],
+}
+
+impl Arguments<'_> {
+    /// Reads the next argument.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` with the argument's name.
+    #[inline]
+    pub fn read<T>(&mut self, name: &str) -> Result<T, Status>
+    where
+        T: for<'b> Readable<'b, LittleEndian>,
+    {
+        read_argument(&mut self.rest).map_err(|error| bad_argument(name, &error))
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` when bytes are left: the caller's method takes other arguments.
+    #[inline]
+    pub fn finish(self) -> Result<(), Status> {
+        match self.rest.len() {
+            0 => Ok(()),
+            left => Err(bad_argument("arguments", &DecodeError::left_over(left))),
+        }
+    }
+}
+
+#[cold]
+fn bad_argument(name: &str, error: &DecodeError) -> Status {
+    Status::invalid_argument(format!("argument `{name}`: {error}"))
+}

@@ -1,0 +1,371 @@
+//! A method and the room for its calls' futures: what a trait with many methods has many of.
+//!
+//! What is generic over a method's future is compiled for each method, so it is kept to [`Slot`]: begin, poll, give back.
+//! All else is compiled once, or once for each service. A call makes one indirect call, to its slot, and allocates
+//! nothing where a former call's slot is free.
+
+use corewire_codec::{Encode, Status};
+use corewire_engine::{Dispatched, Incoming, PendingCall, ReplySlot};
+use pin_project_lite::pin_project;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{self, Poll};
+use std::time::Instant;
+
+use crate::client::one_way::Unanswered;
+use crate::server::answer::Answer;
+use crate::server::description::{MethodDescription, ServiceDescription};
+use crate::server::incoming::IncomingCall;
+
+/// Finished slots that a method keeps for its next calls. More calls than this may pend at once;
+/// their memory is then given back.
+pub(crate) const SPARE_SLOTS_MAX: usize = 1024;
+
+/// How a service of the type `S` makes room for a call of one of its methods.
+pub type MakeSlot<S> = fn(Room<'_, S>) -> Handler;
+
+/// The place for a call's handler that a method is to fill; see [`Methods::serve`].
+pub struct Room<'a, S> {
+    service: &'a Rc<S>,
+    home: &'a Weak<Method>,
+}
+
+/// Room for the handlers of a method, one at a time.
+pub struct Handler(Pin<Box<dyn Handle>>);
+
+impl<S> fmt::Debug for Room<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Room").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handler").finish_non_exhaustive()
+    }
+}
+
+/// The methods of one shard, as they are collected.
+#[derive(Debug, Default)]
+pub struct Methods {
+    pub(crate) list: Vec<Rc<Method>>,
+    /// What the first layer said whose settings are wrong.
+    pub(crate) wrong: Option<String>,
+}
+
+impl Methods {
+    /// Adds all methods of a service: for each of its description, in order, what makes room for a call. The macro's
+    /// code calls it.
+    #[doc(hidden)]
+    pub fn serve<S: 'static>(
+        &mut self,
+        description: &'static ServiceDescription,
+        service: &Rc<S>,
+        methods: &[MakeSlot<S>],
+    ) {
+        self.list.reserve(methods.len());
+        for (description, make) in description.methods.iter().zip(methods) {
+            self.add(description, service, *make);
+        }
+    }
+
+    /// Adds one method.
+    pub(crate) fn add<S: 'static>(
+        &mut self,
+        description: &'static MethodDescription,
+        service: &Rc<S>,
+        make: MakeSlot<S>,
+    ) {
+        self.add_handler(description, Box::new(Maker { service: Rc::clone(service), make }));
+    }
+
+    fn add_handler(&mut self, description: &'static MethodDescription, make: Box<dyn Make>) {
+        self.list.push(Rc::new_cyclic(|this| Method {
+            description,
+            serve: Serve::Handler(Handlers {
+                make,
+                this: Weak::clone(this),
+                last: Cell::default(),
+                more: RefCell::default(),
+            }),
+        }));
+    }
+
+    /// Adds a method that is served otherwise than by slots.
+    pub(crate) fn add_other(
+        &mut self,
+        description: &'static MethodDescription,
+        serve: Box<dyn ServeCall>,
+    ) {
+        self.list.push(Rc::new(Method { description, serve: Serve::Other(serve) }));
+    }
+}
+
+impl<S: 'static> Room<'_, S> {
+    /// Room for a method with one request and one reply.
+    ///
+    /// `begin` reads the arguments and returns the handler's future, or the status that the caller
+    /// gets instead. The future is polled once at once; most are ready then, and cost no allocation. `begin` holds
+    /// nothing: it is given the service.
+    pub fn unary<C, R, F, B>(self, begin: B) -> Handler
+    where
+        C: Encode<R> + 'static,
+        R: 'static,
+        F: Future<Output: Answer<Value = R>> + 'static,
+        B: Fn(&Rc<S>, &mut IncomingCall<'_, '_>) -> Result<F, Status> + 'static,
+    {
+        let (service, home) = self.keep();
+        let codec = PhantomData::<fn(C, R)>;
+        Handler::new(Slot { service, begin, future: None, parked: None, home, codec })
+    }
+
+    /// Room for a method that is never answered. Its handlers are polled, kept and dropped like others.
+    pub fn one_way<F, B>(self, begin: B) -> Handler
+    where
+        F: Future<Output = Result<(), Status>> + 'static,
+        B: Fn(&Rc<S>, &mut IncomingCall<'_, '_>) -> Result<F, Status> + 'static,
+    {
+        self.unary::<Unanswered, (), F, B>(begin)
+    }
+
+    pub(crate) fn keep(self) -> (Rc<S>, Weak<Method>) {
+        (Rc::clone(self.service), Weak::clone(self.home))
+    }
+}
+
+impl Handler {
+    pub(crate) fn new(handle: impl Handle + 'static) -> Self {
+        Self(Box::pin(handle))
+    }
+}
+
+/// Makes room for calls of one method.
+trait Make {
+    fn make(&self, home: &Weak<Method>) -> Handler;
+}
+
+struct Maker<S> {
+    service: Rc<S>,
+    make: MakeSlot<S>,
+}
+
+impl<S> Make for Maker<S> {
+    fn make(&self, home: &Weak<Method>) -> Handler {
+        (self.make)(Room { service: &self.service, home })
+    }
+}
+
+/// A method, whatever its types.
+pub(crate) struct Method {
+    pub(crate) description: &'static MethodDescription,
+    serve: Serve,
+}
+
+enum Serve {
+    Handler(Handlers),
+    Other(Box<dyn ServeCall>),
+}
+
+/// Another way to serve the calls of a method: a layer's.
+pub(crate) trait ServeCall {
+    fn call(
+        &self,
+        incoming: &mut Incoming<'_>,
+        context: &mut task::Context<'_>,
+        reply: &mut ReplySlot<'_>,
+    ) -> Dispatched;
+}
+
+impl Method {
+    #[inline]
+    pub(crate) fn call(
+        &self,
+        incoming: &mut Incoming<'_>,
+        context: &mut task::Context<'_>,
+        reply: &mut ReplySlot<'_>,
+    ) -> Dispatched {
+        match &self.serve {
+            Serve::Handler(handlers) => handlers.call(incoming, context, reply),
+            Serve::Other(other) => other.call(incoming, context, reply),
+        }
+    }
+}
+
+impl fmt::Debug for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.description.service, self.description.name)
+    }
+}
+
+/// Room for one handler, whatever its types are.
+pub(crate) trait Handle: PendingCall {
+    /// Reads the arguments, makes the handler's future and polls it. When it is ready, the room is free again.
+    fn begin(
+        self: Pin<&mut Self>,
+        incoming: &mut Incoming<'_>,
+        context: &mut task::Context<'_>,
+        reply: &mut ReplySlot<'_>,
+    ) -> Poll<()>;
+
+    /// The method that it belongs to.
+    fn home(&self) -> &Weak<Method>;
+}
+
+type SlotBox = Pin<Box<dyn Handle>>;
+
+/// The handlers of a method: how to make room for one, and the room of calls that are over. That which was used last
+/// has a place of its own, because a method whose handlers never pend needs no other.
+struct Handlers {
+    make: Box<dyn Make>,
+    this: Weak<Method>,
+    last: Cell<Option<SlotBox>>,
+    more: RefCell<Vec<SlotBox>>,
+}
+
+impl Handlers {
+    #[inline]
+    fn call(
+        &self,
+        incoming: &mut Incoming<'_>,
+        context: &mut task::Context<'_>,
+        reply: &mut ReplySlot<'_>,
+    ) -> Dispatched {
+        // It is nobody's while the handler runs: a handler may call this method again.
+        let mut slot = self.last.take().unwrap_or_else(|| self.further_slot());
+        match slot.as_mut().begin(incoming, context, reply) {
+            Poll::Ready(()) => {
+                self.put_back(slot);
+                Dispatched::Replied
+            }
+            Poll::Pending => Dispatched::Pending(slot),
+        }
+    }
+
+    #[inline(never)]
+    fn further_slot(&self) -> SlotBox {
+        let spare = self.more.borrow_mut().pop();
+        spare.unwrap_or_else(|| self.make.make(&self.this).0)
+    }
+
+    #[inline]
+    fn put_back(&self, slot: SlotBox) {
+        if let Some(other) = self.last.replace(Some(slot)) {
+            self.put_aside(other);
+        }
+    }
+
+    #[cold]
+    fn put_aside(&self, slot: SlotBox) {
+        let mut more = self.more.borrow_mut();
+        if more.len() < SPARE_SLOTS_MAX {
+            more.push(slot);
+        }
+    }
+}
+
+/// Takes back the slot of a handler that pended, if its method is still there.
+fn recycle(slot: SlotBox) {
+    if let Some(method) = slot.home().upgrade()
+        && let Serve::Handler(handlers) = &method.serve
+    {
+        handlers.put_back(slot);
+    }
+}
+
+pin_project! {
+    /// Room for one handler's future. It is filled, polled and emptied in place, and goes back to
+    /// its method's spare ones: a method in steady state allocates nothing.
+    struct Slot<S, B, F, C, R> {
+        service: Rc<S>,
+        begin: B,
+        #[pin]
+        future: Option<F>,
+        // When the handler first pended; its time is measured from then.
+        parked: Option<Instant>,
+        home: Weak<Method>,
+        codec: PhantomData<fn(C, R)>,
+    }
+}
+
+/// Tells the caller how long its handler took that pended.
+#[cold]
+fn tell_time(parked: &mut Option<Instant>, reply: &mut ReplySlot<'_>) {
+    if let Some(parked) = parked.take() {
+        let handler_us = u32::try_from(parked.elapsed().as_micros()).unwrap_or(u32::MAX);
+        reply.set_handler_us(handler_us.max(1));
+    }
+}
+
+#[cold]
+pub(crate) fn refuse_arguments(status: &Status, reply: &mut ReplySlot<'_>) -> Poll<()> {
+    reply.status(status);
+    Poll::Ready(())
+}
+
+/// A handler pends for the first time.
+fn park(parked: &mut Option<Instant>) -> Poll<()> {
+    *parked = Some(Instant::now());
+    Poll::Pending
+}
+
+impl<S, B, F, C, R> Handle for Slot<S, B, F, C, R>
+where
+    C: Encode<R> + 'static,
+    R: 'static,
+    F: Future<Output: Answer<Value = R>> + 'static,
+    S: 'static,
+    B: Fn(&Rc<S>, &mut IncomingCall<'_, '_>) -> Result<F, Status> + 'static,
+{
+    fn begin(
+        self: Pin<&mut Self>,
+        incoming: &mut Incoming<'_>,
+        context: &mut task::Context<'_>,
+        reply: &mut ReplySlot<'_>,
+    ) -> Poll<()> {
+        let mut this = self.project();
+        match (this.begin)(this.service, &mut IncomingCall { incoming, extras: None }) {
+            Ok(future) => this.future.set(Some(future)),
+            Err(status) => return refuse_arguments(&status, reply),
+        }
+        let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Ready(()) };
+        let Poll::Ready(outcome) = future.poll(context) else { return park(this.parked) };
+        this.future.set(None);
+        outcome.give::<C>(reply);
+        Poll::Ready(())
+    }
+
+    fn home(&self) -> &Weak<Method> {
+        &self.home
+    }
+}
+
+impl<S, B, F, C, R> PendingCall for Slot<S, B, F, C, R>
+where
+    C: Encode<R> + 'static,
+    R: 'static,
+    F: Future<Output: Answer<Value = R>> + 'static,
+    S: 'static,
+    B: Fn(&Rc<S>, &mut IncomingCall<'_, '_>) -> Result<F, Status> + 'static,
+{
+    fn poll(
+        self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+        reply: &mut ReplySlot<'_>,
+    ) -> Poll<()> {
+        let mut this = self.project();
+        let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Ready(()) };
+        let Poll::Ready(outcome) = future.poll(context) else { return Poll::Pending };
+        this.future.set(None);
+        tell_time(this.parked, reply);
+        outcome.give::<C>(reply);
+        Poll::Ready(())
+    }
+
+    fn recycle(self: Pin<Box<Self>>) {
+        recycle(self);
+    }
+}
