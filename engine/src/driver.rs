@@ -12,11 +12,8 @@
 //! Fairness: each connection is bounded in frames, receives and bytes per turn, and so is the whole turn
 //! (`run_queue.rs`). What is left over waits behind those with little to do, for the next turn.
 
-#[cfg(feature = "shard")]
 pub(crate) mod executor;
-#[cfg(feature = "shard")]
 pub(crate) mod idle;
-#[cfg(feature = "shard")]
 pub(crate) mod runtime;
 
 #[cfg(feature = "sim")]

@@ -22,55 +22,70 @@
 //! The clients that need no shard are features of their own, `tokio` and `blocking`; without the
 //! default feature `shard` nothing here depends on glommio.
 //!
-//! `unsafe` is allowed in one place, [`epoll`], where received bytes become initialised.
+//! `unsafe` is allowed in one place, `net::epoll`, where received bytes become initialised.
 #![deny(unsafe_code)]
 
-// What runs on glommio.
+// Bottom up: a room imports only from those above it.
+#[cfg(feature = "shard")]
 mod calls;
 #[cfg(feature = "shard")]
 mod channel;
-pub mod client;
+mod client;
+#[cfg(feature = "shard")]
 mod conn;
 #[cfg(feature = "shard")]
 mod driver;
+#[cfg(feature = "shard")]
 mod host;
-pub mod net;
+#[cfg(feature = "shard")]
+mod net;
+#[cfg(feature = "shard")]
 mod shard;
 mod stream;
-pub mod testing;
-
 #[cfg(feature = "shard")]
-pub use calls::budgets::{Budgets, QueueDelay};
-pub use client::address::{Address, IntoAddress, Peer};
-pub use client::config::{ChannelConfig, Reply};
-pub use client::failure::{CallFailure, ConnectError, NotSent};
+mod testing;
+
+#[cfg(feature = "blocking")]
+pub use client::blocking;
 #[cfg(any(feature = "shard", feature = "tokio"))]
 pub use client::remote::{
     Closing, QueueReceiver, QueueSender, SharedChannel, SharedStreamCall, SharedStreamReader,
     SharedStreamWriter, queue,
 };
-pub use client::resolver::Resolver;
-pub use client::transport::{MethodName, Outcome, Pending, Transport};
 #[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
 pub use client::wait::{block_on, is_driver};
+pub use client::{
+    address::{Address, IntoAddress, Peer},
+    config::{ChannelConfig, Reply},
+    failure::{CallFailure, ConnectError, NotSent},
+    resolver::Resolver,
+    transport::{MethodName, Outcome, Pending, Transport},
+};
 pub use corewire_proto::{ClientConfig, CloseReason, StreamKind, Timeouts, TransportError};
-pub use host::error::StartError;
-pub use shard::identity::{ShardId, ShardInfo, Spin};
 pub use stream::{
     Closed, Message, Opening, ReadMessages, StreamFailure, StreamHandle, WriteMessages,
 };
 
+#[cfg(feature = "bench-hooks")]
+#[doc(hidden)]
+pub use testing::bench_hooks;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub use testing::sim;
 #[cfg(feature = "shard")]
 pub use {
+    calls::budgets::{Budgets, QueueDelay},
     calls::dispatch::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot},
     channel::{Call, Channel},
     host::client_thread::ClientThread,
+    host::error::StartError,
     host::placement::{Placement, allowed_cpus, parse_cpus},
     host::server::{
         ClientShard, Ended, EngineConfig, MakeDispatch, Running, RunningShard, run_on_shard, start,
     },
     net::doorbell::Doorbell,
     shard::counters::{Counter, ShardCounters},
+    shard::identity::{ShardId, ShardInfo, Spin},
     shard::sleep::{Sleep, sleep},
     shard::tasks::{Task, spawn},
     stream::{StreamCall, StreamEnds, StreamReader, StreamWriter},

@@ -75,7 +75,7 @@ pub fn run(seed: u64, print: Option<fn(&str)>) -> Report {
 /// Runs one of the cases that are written down; `print` gets each line of its trace.
 #[must_use]
 pub fn run_case(case: Case, print: Option<fn(&str)>) -> Report {
-    run_core(0, cases::core(case, Trace::new(print)))
+    run_core(0, world::cases::core(case, Trace::new(print)))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "it is the run's own")]

@@ -5,8 +5,7 @@
 //! is told after a send that met a full socket. Everything else is drawn: how the bytes are cut, how
 //! late they are, when nobody is told that the other side is gone.
 
-pub(crate) mod io;
-
+pub(crate) mod endpoint;
 mod frames;
 mod state;
 
@@ -16,7 +15,7 @@ use std::io;
 use std::rc::Rc;
 
 use corewire_codec::SendBuffer;
-use corewire_engine::io::{Readiness, Token};
+use corewire_engine::sim::{Readiness, Token};
 
 use crate::core::trace::Note;
 use crate::core::{Core, Event, Tamper};

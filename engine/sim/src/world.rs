@@ -6,6 +6,8 @@ pub(crate) mod check;
 use std::rc::Rc;
 use std::task::Waker;
 
+use corewire_engine::sim;
+
 use crate::core::trace::{Note, Violated};
 use crate::core::{Core, Event};
 use crate::hosts::client;
@@ -15,7 +17,6 @@ use crate::net::Net;
 use crate::peers::hostile::Hostile;
 use crate::peers::impostor::Impostor;
 use crate::plan::{MS, SECOND};
-use crate::world::check;
 
 /// Steps without time passing, above which it never will.
 const STEPS_AT_ONCE_MAX: u32 = 20_000;

@@ -30,7 +30,7 @@ const TIOCOUTQ: Opcode = 0x5411;
 const SLICES_MAX: usize = 32;
 
 /// The production [`Io`].
-pub struct Epoll {
+pub(crate) struct Epoll {
     set: OwnedFd,
     events: Vec<epoll::Event>,
 }
@@ -47,7 +47,7 @@ impl Epoll {
     /// # Errors
     ///
     /// What the operating system says.
-    pub fn new(doorbell: &Doorbell) -> io::Result<Self> {
+    pub(crate) fn new(doorbell: &Doorbell) -> io::Result<Self> {
         let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&set, doorbell, epoll::EventData::new_u64(Token::DOORBELL.0), flags)?;
@@ -65,7 +65,7 @@ impl Epoll {
     /// # Errors
     ///
     /// What the operating system says.
-    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
         self.set.try_clone()
     }
 }

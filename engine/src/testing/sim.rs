@@ -12,15 +12,16 @@ use std::time::{Duration, Instant};
 use corewire_codec::Limits;
 use corewire_proto::{ServerConfig, StreamAccounts, Timeouts};
 
+use crate::client::address::Address;
+pub use crate::net::io::{Io, Readiness, Token};
+
 use crate::calls::budgets::Budgets;
 use crate::calls::dispatch::Dispatch;
 use crate::channel::Channel;
-use crate::client::address::Address;
 use crate::client::config::ChannelConfig;
 use crate::client::failure::NotSent;
 use crate::driver::Driver;
 use crate::net::doorbell::{Doorbell, Order};
-use crate::net::io::Io;
 use crate::shard::context::{Local, set_clock};
 use crate::shard::counters::ShardCounters;
 use crate::shard::identity::{DriverConfig, ShardInfo};

@@ -36,7 +36,7 @@ impl Channels {
             return Some(channel.clone());
         }
         let (config, jitter) = (core.plan.channel.clone(), core.dice.word());
-        match sim::channel(crate::net::io::address(server), config, jitter) {
+        match sim::channel(crate::net::endpoint::address(server), config, jitter) {
             Ok(channel) => {
                 channels.insert((server, hops), channel.clone());
                 Some(channel)

@@ -14,7 +14,7 @@ use crate::hosts::chain::Channels;
 use crate::hosts::service::Service;
 use crate::judge::ledger::Ledger;
 use crate::net::Net;
-use crate::net::io::{Accepted, SimIo};
+use crate::net::endpoint::{Accepted, SimIo};
 
 /// What a host does on its own thread before its next turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,7 +181,7 @@ impl Host {
     /// The same, to the server at this address.
     pub(crate) fn make_channel_to(&mut self, core: &Core, number: usize, to: usize) {
         let (config, jitter) = (core.plan.channel.clone(), core.dice.word());
-        match sim::channel(crate::net::io::address(to), config, jitter) {
+        match sim::channel(crate::net::endpoint::address(to), config, jitter) {
             Ok(channel) if number < self.channels.len() => self.channels[number] = channel,
             Ok(channel) => self.channels.push(channel),
             Err(error) => core.violated(Violated::Panic, || format!("no channel: {error}")),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use corewire_codec::SendBuffer;
-use corewire_engine::io::{Io, Readiness, Token};
+use corewire_engine::sim::{Io, Readiness, Token};
 use corewire_engine::{Address, CloseReason, Doorbell, Peer};
 
 use crate::core::Core;
