@@ -1,4 +1,6 @@
 //! Bytes that were received, and bytes that wait to be sent.
 
+pub(crate) mod extras;
+pub(crate) mod received;
 pub(crate) mod recv;
 pub(crate) mod send;

@@ -49,6 +49,8 @@ mod payload;
 mod range;
 mod wire;
 
+pub use buffer::extras::Extras;
+pub use buffer::received::{Frame, Payload};
 pub use buffer::recv::RecvBuffer;
 pub use buffer::send::{
     EncodedBody, FrameTooLarge, FrameWriter, Mark, SHARE_BYTES_MIN, SendBuffer,
@@ -59,11 +61,10 @@ pub use payload::codec::{
 };
 pub use range::{OutOfRange, Range, Setting};
 pub use wire::encoding::{CodecId, CompressionId, Encoding, UnexpectedEncoding};
-pub use wire::extras::Extras;
 pub use wire::frame::hello::{Feature, Hello, HelloRecords, MAGIC, PREAMBLE_BYTES, Role, VERSION};
 pub use wire::frame::{
-    CancelReason, Credit, Frame, GoAway, Head, Payload, PayloadLayout, ReplyHead, RequestHead,
-    StreamData, StreamEnd, TraceContext, decode_payload, reply_flags, request_flags, stream_flags,
+    CancelReason, Credit, GoAway, Head, PayloadLayout, ReplyHead, RequestHead, StreamData,
+    StreamEnd, TraceContext, decode_payload, reply_flags, request_flags, stream_flags,
 };
 pub use wire::header::{FrameKind, HEADER_BYTES, Header};
 pub use wire::limits::{

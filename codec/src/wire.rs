@@ -2,7 +2,6 @@
 
 pub(crate) mod cursor;
 pub(crate) mod encoding;
-pub(crate) mod extras;
 pub(crate) mod frame;
 pub(crate) mod header;
 pub(crate) mod limits;

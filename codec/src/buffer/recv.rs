@@ -17,8 +17,7 @@ use core::ops::Range;
 
 use crate::foreign::Foreign;
 use crate::wire::frame::hello::Hello;
-use crate::wire::frame::{Frame, Payload, ReplyHead, RequestHead, decode_payload, reply, request};
-use crate::wire::header::{FrameKind, HEADER_BYTES, Header};
+use crate::wire::header::{HEADER_BYTES, Header};
 use crate::wire::rule::Rule;
 
 /// Bytes that a buffer grows by at least when a frame is not complete.
@@ -186,33 +185,6 @@ impl RecvBuffer {
         }
     }
 
-    /// The next whole frame, or `None` when more bytes are needed. The frame yielded before is
-    /// dropped. `frame_bytes_max` and the least metadata limit apply; see
-    /// [`next_frame_within`](Self::next_frame_within).
-    ///
-    /// # Errors
-    ///
-    /// The rule that the bytes break. The error is final: the stream cannot be resynchronised, and
-    /// every later call answers an error again.
-    pub fn next_frame(&mut self, frame_bytes_max: u32) -> Result<Option<Frame<'_>>, Rule> {
-        self.next_frame_within(frame_bytes_max, u32::from(u16::MAX))
-    }
-
-    /// As [`next_frame`](Self::next_frame), with this side's limit on metadata.
-    ///
-    /// # Errors
-    ///
-    /// As [`next_frame`](Self::next_frame).
-    #[inline]
-    pub fn next_frame_within(
-        &mut self,
-        frame_bytes_max: u32,
-        metadata_bytes_max: u32,
-    ) -> Result<Option<Frame<'_>>, Rule> {
-        let Some(header) = self.next_header(frame_bytes_max)? else { return Ok(None) };
-        self.front(header, metadata_bytes_max).map(Some)
-    }
-
     /// The header of the next whole frame, or `None` when more bytes are needed. The frame is yielded
     /// with it: read it with [`front_request`](Self::front_request) when it is a request,
     /// [`front_reply`](Self::front_reply) when it is a reply, and [`front`](Self::front) in any case.
@@ -238,56 +210,33 @@ impl RecvBuffer {
         Ok(Some(header))
     }
 
-    /// The frame whose header was just answered. A frame that breaks a rule stays where it is.
-    ///
-    /// # Errors
-    ///
-    /// The rule that its payload breaks.
-    pub fn front(&mut self, header: Header, metadata_bytes_max: u32) -> Result<Frame<'_>, Rule> {
-        let read = decode_payload(header, self.front_payload(), metadata_bytes_max);
-        let (head, layout) = read.inspect_err(|_| self.yielded = 0)?;
-        Ok(Frame { head, payload: Payload::new(FrontFrame { buffer: self }, layout) })
-    }
-
-    /// The request whose header was just answered. Its fields are written to `head`; after an error they
-    /// mean nothing.
-    ///
-    /// # Errors
-    ///
-    /// The rule that its payload breaks.
+    /// The payload of the frame that was yielded.
     #[inline]
-    pub fn front_request(
-        &mut self,
-        header: Header,
-        metadata_bytes_max: u32,
-        head: &mut RequestHead,
-    ) -> Result<Payload<'_>, Rule> {
-        debug_assert!(header.kind == FrameKind::Request, "the caller looked");
-        let read = request(header, self.front_payload(), metadata_bytes_max, head);
-        let layout = read.inspect_err(|_| self.yielded = 0)?;
-        Ok(Payload::new(FrontFrame { buffer: self }, layout))
-    }
-
-    /// The reply whose header was just answered.
-    ///
-    /// # Errors
-    ///
-    /// The rule that its payload breaks.
-    #[inline]
-    pub fn front_reply(
-        &mut self,
-        header: Header,
-        metadata_bytes_max: u32,
-    ) -> Result<(ReplyHead, Payload<'_>), Rule> {
-        debug_assert!(header.kind == FrameKind::Reply, "the caller looked");
-        let read = reply(header, self.front_payload(), metadata_bytes_max);
-        let (head, layout) = read.inspect_err(|_| self.yielded = 0)?;
-        Ok((head, Payload::new(FrontFrame { buffer: self }, layout)))
-    }
-
-    #[inline]
-    fn front_payload(&self) -> &[u8] {
+    pub(super) fn front_payload(&self) -> &[u8] {
         self.bytes.get(HEADER_BYTES..self.yielded as usize).unwrap_or(&[])
+    }
+
+    /// The frame that was yielded breaks a rule: it stays where it is.
+    pub(super) fn keep_front(&mut self) {
+        self.yielded = 0;
+    }
+
+    /// Splits part of the yielded payload off the buffer as a counted slice; the rest of the frame is
+    /// gone.
+    #[inline]
+    pub(super) fn take_from_front(&mut self, part: Range<usize>) -> Bytes {
+        let total = (self.yielded as usize).min(self.bytes.len());
+        let end = part.end.saturating_add(HEADER_BYTES).min(total);
+        let start = part.start.saturating_add(HEADER_BYTES);
+        if start >= end {
+            return Bytes::new();
+        }
+        // Cut at both ends rather than sliced: that would count the slice up and the whole down.
+        let mut taken = self.bytes.split_to(end);
+        // No more than it was, which fits.
+        self.yielded = u32::try_from(total.saturating_sub(end)).unwrap_or(0);
+        taken.advance(start);
+        taken.freeze()
     }
 
     /// The hello at the front, or `None` when more bytes are needed.
@@ -302,36 +251,6 @@ impl RecvBuffer {
         };
         self.bytes.advance(length.min(self.bytes.len()));
         Ok(Some(hello))
-    }
-}
-
-/// The yielded frame's place in the buffer.
-#[derive(Debug)]
-pub(crate) struct FrontFrame<'a> {
-    buffer: &'a mut RecvBuffer,
-}
-
-impl FrontFrame<'_> {
-    #[inline]
-    pub(crate) fn payload(&self) -> &[u8] {
-        self.buffer.front_payload()
-    }
-
-    /// Splits part of the payload off the buffer as a counted slice; the rest of the frame is gone.
-    #[inline]
-    pub(crate) fn into_bytes(self, part: Range<usize>) -> Bytes {
-        let total = (self.buffer.yielded as usize).min(self.buffer.bytes.len());
-        let end = part.end.saturating_add(HEADER_BYTES).min(total);
-        let start = part.start.saturating_add(HEADER_BYTES);
-        if start >= end {
-            return Bytes::new();
-        }
-        // Cut at both ends rather than sliced: that would count the slice up and the whole down.
-        let mut taken = self.buffer.bytes.split_to(end);
-        // No more than it was, which fits.
-        self.buffer.yielded = u32::try_from(total.saturating_sub(end)).unwrap_or(0);
-        taken.advance(start);
-        taken.freeze()
     }
 }
 

@@ -2,13 +2,10 @@
 
 pub(crate) mod hello;
 
-use bytes::Bytes;
 use core::ops::Range;
 
-use crate::buffer::recv::FrontFrame;
 use crate::wire::cursor::Reader;
 use crate::wire::encoding::Encoding;
-use crate::wire::extras::Extras;
 use crate::wire::header::{FrameKind, Header};
 use crate::wire::metadata::Metadata;
 use crate::wire::method::MethodId;
@@ -283,78 +280,6 @@ impl PayloadLayout {
     #[inline]
     pub const fn attachment_start(&self) -> usize {
         self.body_end as usize
-    }
-}
-
-/// A whole frame at the front of a [`RecvBuffer`](crate::RecvBuffer).
-#[derive(Debug)]
-pub struct Frame<'a> {
-    /// What it says.
-    pub head: Head,
-    /// Its bytes.
-    pub payload: Payload<'a>,
-}
-
-/// The bytes of one frame, still in the receive buffer: read them in place, or take them out as
-/// counted slices. What is not taken is gone when the next frame is asked for.
-#[derive(Debug)]
-pub struct Payload<'a> {
-    front: FrontFrame<'a>,
-    layout: PayloadLayout,
-}
-
-impl<'a> Payload<'a> {
-    #[inline]
-    pub(crate) fn new(front: FrontFrame<'a>, layout: PayloadLayout) -> Self {
-        Self { front, layout }
-    }
-
-    /// The body, read in place.
-    #[must_use]
-    #[inline]
-    pub fn body(&self) -> &[u8] {
-        self.front.payload().get(self.layout.body()).unwrap_or(&[])
-    }
-
-    /// Bytes of the whole payload: fields, metadata, body and attachment.
-    #[must_use]
-    #[inline]
-    #[allow(clippy::len_without_is_empty, reason = "an empty payload is nothing special")]
-    pub fn len(&self) -> usize {
-        self.front.payload().len()
-    }
-
-    /// The attachment, read in place.
-    #[must_use]
-    pub fn attachment(&self) -> &[u8] {
-        self.front.payload().get(self.layout.attachment_start()..).unwrap_or(&[])
-    }
-
-    /// The metadata, read in place.
-    #[must_use]
-    pub fn metadata(&self) -> Metadata<'_> {
-        let block = self.front.payload().get(self.layout.metadata()).unwrap_or(&[]);
-        Metadata::parse(block).unwrap_or_default()
-    }
-
-    /// Takes the body out as a slice of what was received, without copying. The slice keeps the
-    /// receive buffer's whole allocation alive: copy what is to be stored for long.
-    #[must_use]
-    #[inline]
-    pub fn into_body(self) -> Bytes {
-        self.front.into_bytes(self.layout.body())
-    }
-
-    /// Takes body, metadata and attachment out. Body and attachment are slices of what was received,
-    /// as in [`into_body`](Self::into_body); the metadata is copied.
-    #[must_use]
-    #[cold]
-    pub fn into_parts(self) -> (Bytes, Extras) {
-        let metadata = self.metadata().to_builder();
-        let (body, end) = (self.layout.body(), self.front.payload().len());
-        let mut attachment = self.front.into_bytes(body.start..end);
-        let body = attachment.split_to(body.len().min(attachment.len()));
-        (body, Extras { metadata, attachment })
     }
 }
 
