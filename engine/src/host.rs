@@ -2,6 +2,7 @@
 
 pub(crate) mod client_thread;
 pub(crate) mod error;
+pub(crate) mod events;
 pub(crate) mod placement;
 pub(crate) mod preflight;
 pub(crate) mod server;

@@ -79,9 +79,10 @@ pub use {
     channel::{Call, Channel},
     host::client_thread::ClientThread,
     host::error::StartError,
+    host::events::Ended,
     host::placement::{Placement, allowed_cpus, parse_cpus},
     host::server::{
-        ClientShard, Ended, EngineConfig, MakeDispatch, Running, RunningShard, run_on_shard, start,
+        ClientShard, EngineConfig, MakeDispatch, Running, RunningShard, run_on_shard, start,
     },
     net::doorbell::Doorbell,
     shard::counters::{Counter, ShardCounters},

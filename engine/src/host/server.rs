@@ -25,7 +25,8 @@ use crate::client::resolver::Resolver;
 use crate::driver::executor::{ShardParts, run_with_driver};
 use crate::host::error::StartError;
 use crate::host::placement::Placement;
-use crate::host::supervisor::{Event, Supervisor, Watched};
+use crate::host::events::{Ended, Event};
+use crate::host::supervisor::{Supervisor, Watched};
 use crate::host::{preflight, signals};
 use crate::net::doorbell::{Doorbell, Order};
 use crate::net::listener;
@@ -106,13 +107,6 @@ impl EngineConfig {
         DRAIN_WITHIN.check("drain_within", self.drain_within)?;
         STALL_AFTER.check("stall_after", self.stall_after)
     }
-}
-
-/// How a server ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// Shards that died on the way; the server was not whole any more from then on.
-    pub shards_lost: usize,
 }
 
 /// A server that runs. Dropping the handle drains it and waits.
@@ -421,11 +415,3 @@ impl Dispatch for NoService {
         crate::calls::dispatch::Dispatched::Replied
     }
 }
-
-/// Sends an order to a shard.
-pub(crate) fn order_drain(doorbell: &Doorbell, within: Duration) {
-    doorbell.ring(Order::Drain(within));
-}
-
-/// A listener that the supervisor can take out of service.
-pub(crate) type SharedListener = Arc<OwnedFd>;

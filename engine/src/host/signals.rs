@@ -7,7 +7,7 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
-use crate::host::supervisor::Event;
+use crate::host::events::Event;
 
 /// Both signals are caught: one that comes now waits, instead of ending the process.
 #[derive(Debug)]

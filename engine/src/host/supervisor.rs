@@ -7,10 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::host::error::StartError;
-use crate::host::server::{Ended, SharedListener, order_drain};
+use crate::host::events::{Ended, Event};
 use crate::host::trim::{self, Trim};
 use crate::net::doorbell::{Doorbell, Order};
-use crate::net::listener::{self, SocketFile};
+use crate::net::listener::{self, SharedListener, SocketFile};
 use crate::shard::counters::ShardCounters;
 use crate::shard::identity::{ShardId, ShardInfo};
 
@@ -19,17 +19,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How much longer than the drain deadline a shard may take to end before it is given up.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// What the supervisor hears.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// A shard turns.
-    Ready(ShardId),
-    /// A shard's thread ended; `None` is a good end.
-    Ended { shard: ShardId, reason: Option<io::Error> },
-    /// Drain within this time.
-    Stop(Duration),
-}
 
 /// One shard, as the supervisor sees it.
 #[derive(Debug)]
@@ -250,7 +239,7 @@ impl Supervisor {
         if self.give_up.is_none() {
             self.give_up = Some(Instant::now() + within + GRACE);
             for shard in self.shards.iter().filter(|shard| !shard.ended) {
-                order_drain(&shard.doorbell, within);
+                shard.doorbell.ring(Order::Drain(within));
             }
         }
     }

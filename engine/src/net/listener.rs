@@ -18,6 +18,9 @@ use std::sync::Arc;
 use crate::client::address::Address;
 use crate::host::error::StartError;
 
+/// A listener that can be taken out of service by another thread than the one that accepts.
+pub(crate) type SharedListener = Arc<OwnedFd>;
+
 /// Makes `count` listeners on one address; answers them with the address they have.
 pub(crate) fn listen(
     address: SocketAddr,
