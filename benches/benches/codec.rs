@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::io::IoSlice;
 
 use corewire::Bytes;
-use corewire_benches::in_memory::{decode_all, echo_method, frames, put_reply, put_request};
+use corewire_benches::load::in_memory::{decode_all, echo_method, frames, put_reply, put_request};
 use corewire_codec::{RecvBuffer, SendBuffer};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 

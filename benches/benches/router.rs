@@ -3,7 +3,7 @@
 #![expect(missing_docs, reason = "criterion's macros make items without any")]
 
 use corewire::Bytes;
-use corewire_benches::in_memory::{ClientSide, ServerSide, frames};
+use corewire_benches::load::in_memory::{ClientSide, ServerSide, frames};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 /// Calls that come together.

@@ -11,9 +11,9 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
-use corewire_benches::process::{Server, run_to_end};
-use corewire_benches::sample::Sample;
-use corewire_benches::toolbox;
+use corewire_benches::load::process::{Server, run_to_end};
+use corewire_benches::load::toolbox;
+use corewire_benches::measure::sample::Sample;
 use corewire_cli::pace::{Arrivals, Schedule};
 
 const LIMIT: Duration = Duration::from_secs(60);

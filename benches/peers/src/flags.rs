@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::{Args, Subcommand};
-use corewire_benches::flags::{whole, within};
+use corewire_benches::load::flags::{whole, within};
 use corewire_cli::pace::{Arrivals, parse_rate};
 
 /// The largest body, in bytes, as of the floor.

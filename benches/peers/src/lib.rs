@@ -1,7 +1,7 @@
 //! What the peers share: their flags, one pinned thread with a tokio runtime, and closed-loop load.
 //!
 //! Each peer is one program with two commands, `serve` and `load`, that keep to the contract of
-//! [`corewire_benches::contender::Contender`]. All of them use mimalloc: glibc's allocator gives large blocks back to the
+//! [`corewire_benches::load::contender::Contender`]. All of them use mimalloc: glibc's allocator gives large blocks back to the
 //! kernel and faults them in again, which halves some peers' rate with large bodies.
 
 mod flags;

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
-use corewire_benches::calls::{WARM_UP, measured};
-use corewire_benches::clocks::Clocks;
-use corewire_benches::sample::{self, Sample};
+use corewire_benches::load::calls::{WARM_UP, measured};
+use corewire_benches::measure::clocks::Clocks;
+use corewire_benches::measure::sample::{self, Sample};
 use corewire_cli::open_loop::{OpenLoop, Outcome, Plan};
 use hdrhistogram::Histogram;
 

@@ -5,8 +5,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use corewire_benches::process::{Server, run_to_end};
-use corewire_benches::sample::Sample;
+use corewire_benches::load::process::{Server, run_to_end};
+use corewire_benches::measure::sample::Sample;
 
 const LIMIT: Duration = Duration::from_secs(60);
 

@@ -17,15 +17,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Parser;
-use corewire_benches::cli::{self, Measure};
-use corewire_benches::contender::{Contender, Corewire, Floor, Peer};
-use corewire_benches::host::Host;
+use corewire_benches::load::contender::{Contender, Corewire, Floor, Peer};
+use corewire_benches::load::host::Host;
+use corewire_benches::load::runner::{Outcome, Plan};
+use corewire_benches::load::workload::{Cell, OPEN, Wait, Workload};
+use corewire_benches::load::{flags, process, toolbox, workload};
+use corewire_benches::measure::sample::Figure;
+use corewire_benches::report;
 use corewire_benches::report::OpenPart;
-use corewire_benches::results::Results;
-use corewire_benches::runner::{Outcome, Plan};
-use corewire_benches::sample::Figure;
-use corewire_benches::workload::{Cell, OPEN, Wait, Workload};
-use corewire_benches::{flags, plot, process, report, toolbox, workload};
+use corewire_benches::report::cli::{self, Measure};
+use corewire_benches::report::plot;
+use corewire_benches::report::results::Results;
 
 const FIGURES: [Figure; 9] = [
     Figure::P50,

@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use corewire_benches::deadlines::{self, Load, Round};
-use corewire_benches::flags::{self, Cores, whole};
-use corewire_benches::host::Host;
-use corewire_benches::pair::{self, Part};
-use corewire_benches::process;
+use corewire_benches::load::deadlines::{self, Load, Round};
+use corewire_benches::load::flags::{self, Cores, whole};
+use corewire_benches::load::host::Host;
+use corewire_benches::load::pair::{self, Part};
+use corewire_benches::load::process;
 use corewire_benches::report::{self, short, table};
 
 /// What each call is given.
@@ -186,7 +186,7 @@ fn broken(round: &Round, calls: u64, warm: bool, percentiles: bool) -> Vec<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use corewire_benches::deadlines::Ends;
+    use corewire_benches::load::deadlines::Ends;
 
     #[test]
     fn each_bound_can_be_broken() {

@@ -15,13 +15,14 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use corewire_benches::cli::{self, Measure};
-use corewire_benches::contender::{Contender, Corewire, CorewireServer, Floor};
-use corewire_benches::host::Host;
-use corewire_benches::results::Results;
-use corewire_benches::sample::Figure;
-use corewire_benches::workload::{self, ALL};
-use corewire_benches::{flags, process, report, toolbox};
+use corewire_benches::load::contender::{Contender, Corewire, CorewireServer, Floor};
+use corewire_benches::load::host::Host;
+use corewire_benches::load::workload::{self, ALL};
+use corewire_benches::load::{flags, process, toolbox};
+use corewire_benches::measure::sample::Figure;
+use corewire_benches::report;
+use corewire_benches::report::cli::{self, Measure};
+use corewire_benches::report::results::Results;
 
 const FIGURES: [Figure; 4] = [
     Figure::P50,

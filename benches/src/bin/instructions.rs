@@ -15,13 +15,13 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
 use corewire::Bytes;
-use corewire_benches::callgrind::{self, Counter};
-use corewire_benches::flags::{self, Cores};
-use corewire_benches::in_memory::{
+use corewire_benches::load::flags::{self, Cores};
+use corewire_benches::load::in_memory::{
     ClientSide, ServerSide, decode_all, echo_method, frames, put_reply, put_request,
 };
-use corewire_benches::instructions::{Base, Comparison, Counts, HEADING, Scenario};
-use corewire_benches::{process, toolbox};
+use corewire_benches::load::{process, toolbox};
+use corewire_benches::report::callgrind::{self, Counter};
+use corewire_benches::report::instructions::{Base, Comparison, Counts, HEADING, Scenario};
 use corewire_codec::{RecvBuffer, SendBuffer};
 
 /// Calls that a scenario without sockets handles together, as a turn does in workload B.

@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
-use corewire_benches::clocks::Clocks;
-use corewire_benches::flags::{self, whole, within};
-use corewire_benches::host::Host;
-use corewire_benches::memory::Memory;
-use corewire_benches::process::{self, Server, run_to_end};
-use corewire_benches::{holder, toolbox};
+use corewire_benches::load::flags::{self, whole, within};
+use corewire_benches::load::host::Host;
+use corewire_benches::load::process::{self, Server, run_to_end};
+use corewire_benches::load::{holder, toolbox};
+use corewire_benches::measure::clocks::Clocks;
+use corewire_benches::measure::memory::Memory;
 
 /// Connections per process: the usual hard limit on descriptors is 20,000 or more.
 const EACH_MAX: usize = 17_000;

@@ -15,14 +15,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use corewire_benches::flags::{self, Cores, whole, within};
-use corewire_benches::host::Host;
-use corewire_benches::mixed::{self, Load};
-use corewire_benches::pair::{self, Part};
-use corewire_benches::process;
+use corewire_benches::load::flags::{self, Cores, whole, within};
+use corewire_benches::load::host::Host;
+use corewire_benches::load::mixed::{self, Load};
+use corewire_benches::load::pair::{self, Part};
+use corewire_benches::load::process;
+use corewire_benches::measure::sample::{Figure, Sample};
+use corewire_benches::measure::stats::{Summary, paired_ratios};
 use corewire_benches::report::{self, short, spread, table};
-use corewire_benches::sample::{Figure, Sample};
-use corewire_benches::stats::{Summary, paired_ratios};
 
 /// What no shard can answer: the load then is whatever finds room.
 const MORE_THAN_ANYONE: f64 = 1_000_000.0;

@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use corewire_benches::flags::{self, Cores, whole, within};
-use corewire_benches::host::Host;
-use corewire_benches::process::{self, Server, run_to_end};
+use corewire_benches::load::flags::{self, Cores, whole, within};
+use corewire_benches::load::host::Host;
+use corewire_benches::load::process::{self, Server, run_to_end};
+use corewire_benches::load::toolbox;
+use corewire_benches::measure::stats::Summary;
 use corewire_benches::report::{short, spread, table};
-use corewire_benches::stats::Summary;
-use corewire_benches::toolbox;
 use serde::Deserialize;
 
 const CONNECTIONS: &str = "32";

@@ -16,13 +16,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use corewire_benches::flags::{self, Cores, whole, within};
-use corewire_benches::host::Host;
-use corewire_benches::pair::{self, Part};
-use corewire_benches::process;
+use corewire_benches::load::flags::{self, Cores, whole, within};
+use corewire_benches::load::host::Host;
+use corewire_benches::load::pair::{self, Part};
+use corewire_benches::load::process;
+use corewire_benches::load::slow_reader::{self, Load, Round};
+use corewire_benches::measure::stats::Summary;
 use corewire_benches::report::{self, short, spread, table};
-use corewire_benches::slow_reader::{self, Load, Round};
-use corewire_benches::stats::Summary;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -236,7 +236,7 @@ fn broken(variant: Variant, rounds: &[Round], measured: bool) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use corewire_benches::slow_reader::Calls;
+    use corewire_benches::load::slow_reader::Calls;
 
     fn round(p99_us: f64) -> Round {
         let alone = Calls {

@@ -13,10 +13,12 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use corewire_benches::flags::{self, Cores, whole};
-use corewire_benches::host::Host;
-use corewire_benches::spin::{self, Bench, POLICIES, Results};
-use corewire_benches::{holder, plot, process, report, toolbox};
+use corewire_benches::load::flags::{self, Cores, whole};
+use corewire_benches::load::host::Host;
+use corewire_benches::load::{holder, process, toolbox};
+use corewire_benches::report;
+use corewire_benches::report::plot;
+use corewire_benches::report::spin::{self, Bench, POLICIES, Results};
 use corewire_cli::pace::Arrivals;
 
 const RATES: [f64; 6] = [100.0, 1_000.0, 5_000.0, 20_000.0, 50_000.0, 100_000.0];

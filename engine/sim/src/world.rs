@@ -6,8 +6,6 @@ pub(crate) mod check;
 use std::rc::Rc;
 use std::task::Waker;
 
-use corewire_engine::sim;
-
 use crate::core::trace::{Note, Violated};
 use crate::core::{Core, Event};
 use crate::hosts::client;

@@ -8,7 +8,6 @@
 //!                       each shard that is awake still turns
 //! ```
 
-use rustix::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -24,12 +23,12 @@ use crate::client::dial;
 use crate::client::resolver::Resolver;
 use crate::driver::executor::{ShardParts, run_with_driver};
 use crate::host::error::StartError;
-use crate::host::placement::Placement;
 use crate::host::events::{Ended, Event};
+use crate::host::placement::Placement;
 use crate::host::supervisor::{Supervisor, Watched};
 use crate::host::{preflight, signals};
-use crate::net::doorbell::{Doorbell, Order};
-use crate::net::listener;
+use crate::net::doorbell::Doorbell;
+use crate::net::listener::{self, SharedListener};
 use crate::shard::counters::ShardCounters;
 use crate::shard::identity::{DriverConfig, ShardId, ShardInfo, Spin};
 
