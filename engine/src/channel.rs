@@ -15,6 +15,7 @@ mod ending;
 mod line;
 mod one_way;
 mod pending;
+mod retired;
 mod send;
 mod state;
 mod stream;

@@ -21,6 +21,7 @@ mod census;
 mod connecting;
 mod ending;
 mod relief;
+mod relieve;
 mod run;
 
 use corewire_codec::SendBuffer;

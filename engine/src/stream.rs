@@ -4,7 +4,7 @@
 //! ```text
 //!  reader ◀─ inbox ◀── frames ◀─┐              a StreamCell for each call, shared by both sides;
 //!    │ consumed, stopped        │ connection's the connection's turn looks at those that the
-//!    ▼                          │ turn         mailbox (local.rs) says want something
+//!    ▼                          │ turn         mailbox (context.rs) says want something
 //!  mailbox ──▶ StreamQueue ─────┘
 //!    ▲ new messages, the end, given up
 //!  writer ─▶ outbox ─▶ in turns, by credit ─▶ send buffer

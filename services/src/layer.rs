@@ -58,13 +58,13 @@ mod time_limit;
 mod timing;
 mod tuples;
 
+#[cfg(feature = "shard")]
+pub use crate::server::service::LayeredService;
 pub use authorize::Authorize;
 pub use call::{CallEnd, CallView};
 pub use channel::LayeredChannel;
 pub use limit::{ConcurrencyLimit, Permit};
 pub use log::{Log, Logged};
-#[cfg(feature = "shard")]
-pub use method::LayeredService;
 pub use time_limit::TimeLimit;
 pub use timing::{Clocked, Timed, Timing};
 

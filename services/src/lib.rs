@@ -130,8 +130,9 @@ mod server;
 mod streaming;
 
 pub use bytes::Bytes;
-pub use client::caller::{Call, CallError, Caller};
+pub use client::caller::{Call, Caller};
 pub use client::options::CallOptions;
+pub use client::outcome::CallError;
 pub use client::response::{Response, ResponseCall};
 pub use corewire_codec::{
     CodecId, FrameWriter as BodyWriter, LimitOutOfRange, Limits, Metadata, MetadataBuilder,

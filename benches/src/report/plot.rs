@@ -1,15 +1,18 @@
 //! A comparison as a picture: groups of bars that rise from 1 or fall below it on a logarithmic axis, and lines over a
 //! load, written as SVG.
 
+mod drawing;
 mod lines;
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 pub use lines::{Line, Panel, Point};
 
 use crate::load::toolbox;
+use drawing::{
+    BOTTOM, CHART_HEIGHT, Drawing, LEFT, LEGEND_HEIGHT, RIGHT, TOP, WIDTH, colour, ticks_between,
+};
 
 /// One chart; several are stacked in one picture.
 #[derive(Debug, Clone)]
@@ -41,18 +44,6 @@ pub struct Bar {
     /// The highest value of all rounds.
     pub high: f64,
 }
-
-const WIDTH: f64 = 960.0;
-const CHART_HEIGHT: f64 = 300.0;
-const LEFT: f64 = 60.0;
-const RIGHT: f64 = 20.0;
-const TOP: f64 = 46.0;
-const BOTTOM: f64 = 34.0;
-const LEGEND_HEIGHT: f64 = 36.0;
-
-/// Colours that people with colour-blind eyes tell apart too; names take them in turn.
-const COLOURS: [&str; 8] =
-    ["#5b6770", "#56b4e9", "#e69f00", "#cc79a7", "#009e73", "#0072b2", "#d55e00", "#000000"];
 
 /// Draws the charts and then the panels below each other, with one legend for all.
 #[must_use]
@@ -109,48 +100,6 @@ fn names<'a>(charts: &'a [Chart], panels: &'a [Panel]) -> Vec<&'a str> {
     names
 }
 
-fn colour(names: &[&str], name: &str) -> &'static str {
-    let place = names.iter().position(|known| *known == name).unwrap_or(0);
-    COLOURS[place % COLOURS.len()]
-}
-
-/// The text of a picture, element by element.
-#[derive(Debug, Default)]
-struct Drawing(String);
-
-impl Drawing {
-    fn line(&mut self, element: &str) {
-        self.0.push_str(element);
-        self.0.push('\n');
-    }
-
-    fn text(&mut self, x: f64, y: f64, attributes: &str, text: &str) {
-        let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-        // Writing into a string cannot fail.
-        let _ = writeln!(self.0, r#"<text x="{x:.1}" y="{y:.1}" {attributes}>{text}</text>"#);
-    }
-
-    fn stroke(&mut self, from: (f64, f64), to: (f64, f64), colour: &str) {
-        let ((x1, y1), (x2, y2)) = (from, to);
-        let _ = writeln!(
-            self.0,
-            r#"<line x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}" stroke="{colour}"/>"#
-        );
-    }
-
-    fn circle(&mut self, (x, y): (f64, f64), radius: f64, colour: &str) {
-        let _ =
-            writeln!(self.0, r#"<circle cx="{x:.1}" cy="{y:.1}" r="{radius}" fill="{colour}"/>"#);
-    }
-
-    fn rect(&mut self, x: f64, y: f64, width: f64, height: f64, colour: &str) {
-        let _ = writeln!(
-            self.0,
-            r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" fill="{colour}"/>"#
-        );
-    }
-}
-
 fn legend(out: &mut Drawing, names: &[&str]) {
     let mut x = LEFT;
     for name in names {
@@ -167,14 +116,6 @@ fn axis(chart: &Chart) -> Vec<f64> {
     let low = drawn().map(|bar| bar.low.max(f64::MIN_POSITIVE)).fold(1.0, f64::min);
     let high = drawn().map(|bar| bar.high).fold(1.0, f64::max);
     ticks_between(low, high)
-}
-
-/// The powers of ten, and their doubles and fives, from the last one below `low` to the first one not below `high`.
-fn ticks_between(low: f64, high: f64) -> Vec<f64> {
-    let steps = || (-6..9).flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10_f64.powi(power)));
-    let first = steps().filter(|step| *step < low).fold(1e-6, f64::max);
-    let last = steps().filter(|step| *step >= high).fold(1e9, f64::min);
-    steps().filter(|step| (first..=last).contains(step)).collect()
 }
 
 fn draw(out: &mut Drawing, chart: &Chart, names: &[&str], top: f64) {

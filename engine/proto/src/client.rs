@@ -4,6 +4,7 @@ mod ending;
 mod input;
 mod retract;
 mod streams;
+mod taken_back;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,7 +23,7 @@ use crate::link::Link;
 use crate::streams::table::StreamTable;
 
 pub use self::input::{CallsFailed, ClientInput, Expired, NoSlot};
-use self::retract::TakenBack;
+use self::taken_back::TakenBack;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {

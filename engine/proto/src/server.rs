@@ -3,6 +3,7 @@
 mod finish;
 mod hello;
 mod one_way;
+mod one_way_calls;
 mod streams;
 mod unfinished;
 

@@ -6,34 +6,34 @@ use std::path::{Path, PathBuf};
 /// Where the system's clock may be asked: outside of the driver, or at the seam's far side.
 const MAY: &[(&str, usize)] = &[
     // The production side of the seam.
-    ("src/epoll.rs", 1),
+    ("src/net/epoll.rs", 1),
     // What hosts the driver in production, and is not simulated.
-    ("src/executor.rs", 1),
-    ("src/rt.rs", 1),
-    ("src/supervisor.rs", usize::MAX),
+    ("src/driver/executor.rs", 1),
+    ("src/driver/runtime.rs", 1),
+    ("src/host/supervisor.rs", usize::MAX),
     // The mailbox outside of a turn; a simulated host always tells it the time.
-    ("src/local.rs", 1),
+    ("src/shard/context.rs", 1),
     // The start of virtual time, and the time that a command took.
     ("sim/src/core.rs", 1),
     ("sim/src/main.rs", 1),
     // Clients that no shard drives.
-    ("src/blocking.rs", usize::MAX),
-    ("src/blocking/connect.rs", usize::MAX),
-    ("src/blocking/ending.rs", 1),
-    ("src/blocking/link.rs", usize::MAX),
-    ("src/blocking/stream.rs", usize::MAX),
-    ("src/client_thread.rs", 1),
-    ("src/dial.rs", usize::MAX),
-    ("src/client_thread/bridge.rs", 1),
-    ("src/shared.rs", 4),
-    ("src/tokio_driver.rs", 1),
-    ("src/tokio_driver/watch.rs", 2),
-    ("src/wait.rs", 1),
+    ("src/client/blocking.rs", usize::MAX),
+    ("src/client/blocking/connect.rs", usize::MAX),
+    ("src/client/blocking/ending.rs", 1),
+    ("src/client/blocking/link.rs", usize::MAX),
+    ("src/client/blocking/stream.rs", usize::MAX),
+    ("src/host/client_thread.rs", 1),
+    ("src/client/dial.rs", usize::MAX),
+    ("src/host/client_thread/bridge.rs", 1),
+    ("src/client/remote.rs", 4),
+    ("src/client/tokio.rs", 1),
+    ("src/client/tokio/watch.rs", 2),
+    ("src/client/wait.rs", 1),
     // Seeds of chance that the simulator replaces by its own.
-    ("src/backoff.rs", 1),
-    ("src/server.rs", 1),
+    ("src/client/reconnect.rs", 1),
+    ("src/host/server.rs", 1),
     // Tests begin their virtual clocks so.
-    ("src/log_limit.rs", 3),
+    ("src/client/log_limit.rs", 3),
     ("proto/src/in_flight.rs", usize::MAX),
 ];
 

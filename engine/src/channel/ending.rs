@@ -1,12 +1,12 @@
 //! How a channel's connections end: with their server's go-away, with the channel, or by themselves.
 
-use corewire_codec::{CancelReason, SendBuffer};
 use corewire_proto::{ClientConnection, CloseReason};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
+use super::retired::Retired;
 use super::state::{ChannelState, Link};
 use super::{Channel, ChannelCore};
 use crate::client::failure::{CallFailure, NotSent};
@@ -15,33 +15,6 @@ use crate::net::io::Token;
 /// How many connections of a channel may wait for the last of their calls. While there are as many, the
 /// next server that goes away is waited for.
 const RETIRED_MAX: usize = 16;
-
-/// A connection whose server has gone away, with calls in flight that it will still answer.
-#[derive(Debug)]
-pub(crate) struct Retired {
-    token: Token,
-    proto: Box<ClientConnection<usize>>,
-    out: Box<SendBuffer>,
-}
-
-impl Retired {
-    #[cold]
-    pub(super) fn find(
-        all: &mut [Self],
-        token: Token,
-    ) -> Option<(&mut ClientConnection<usize>, &mut SendBuffer)> {
-        let retired = all.iter_mut().find(|retired| retired.token == token)?;
-        Some((&mut retired.proto, &mut retired.out))
-    }
-
-    /// Nobody waits any more for the call with this id and key, if it is one of this connection's.
-    pub(super) fn abandon(&mut self, core: &ChannelCore, call: u32, key: usize) {
-        if self.proto.work_mut(call).copied() == Some(key) {
-            self.proto.abandon(call, CancelReason::Dropped, &mut self.out);
-            core.local.mark_dirty(self.token);
-        }
-    }
-}
 
 impl ChannelState {
     /// The server of this connection takes no new calls. Those that it refused are told so; if others are

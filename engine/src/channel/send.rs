@@ -12,18 +12,9 @@ use std::time::{Duration, Instant};
 use corewire_codec::CancelReason;
 
 use super::ChannelCore;
-use super::state::{CallState, ChannelState, Link};
+use super::state::{CallState, ChannelState, Link, Writing};
 use crate::client::failure::{CallFailure, NotSent, check_metadata};
 use crate::net::io::Token;
-
-/// Whether a caller's code is writing a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Writing {
-    No,
-    Yes,
-    /// It is, and it has used the channel meanwhile.
-    Disturbed,
-}
 
 /// Payload that stands in front of a body at most: timeout, trace, attachment's and metadata's length.
 const FIELDS_BYTES_MAX: usize = 8 + 25 + 4 + 2;

@@ -7,9 +7,8 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
-use super::ending::Retired;
 use super::line::Line;
-use super::send::Writing;
+use super::retired::Retired;
 use super::{ChannelCore, Ticket};
 use crate::client::config::Reply;
 use crate::client::failure::{CallFailure, NotSent};
@@ -48,6 +47,15 @@ pub(crate) enum Link {
     Connecting { token: Option<Token> },
     /// There is one that takes calls, unless it drains and could not be retired.
     Up { token: Token, proto: Box<ClientConnection<usize>> },
+}
+
+/// Whether a caller's code is writing a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writing {
+    No,
+    Yes,
+    /// It is, and it has used the channel meanwhile.
+    Disturbed,
 }
 
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! One accepted connection and its turn.
 
+mod admission;
 mod begin;
 #[cfg(feature = "sim")]
 mod census;

@@ -15,7 +15,7 @@ use crate::calls::parked::ParkedCalls;
 use crate::calls::queue_delay::DelayWatch;
 use crate::conn::run_queue::TurnBudget;
 use crate::net::io::{Io, Token};
-use crate::net::recv_pool::RecvPool;
+use crate::net::recv_pool::{PARTIAL_SHARE, RecvPool};
 use crate::shard::account::Holdings;
 use crate::shard::counters::ShardCounters;
 use crate::shard::identity::DriverConfig;
@@ -72,9 +72,6 @@ pub(crate) struct Written {
     /// Whether it stopped at the bound of a turn: the socket may take more, and nobody will say so.
     pub(crate) more: bool,
 }
-
-/// A partial frame from this share of a receive buffer on keeps the buffer; a smaller one is copied.
-pub(crate) const PARTIAL_SHARE: usize = 8;
 
 /// Frames that are handled on one reading of the clock. A reading costs some 25 ns.
 const FRAMES_PER_CLOCK: u32 = 16;

@@ -23,8 +23,11 @@ const KEEP_IDLE: usize = 4;
 const LARGE_BYTES_MAX: usize = 65 * 1024 * 1024;
 const LARGE_MAX: usize = 64;
 
+/// A partial frame from this share of a receive buffer on keeps the buffer; a smaller one is copied.
+pub(crate) const PARTIAL_SHARE: usize = 8;
+
 /// Unread bytes below this share of a buffer are copied into one of their own size.
-const COPY_SHARE: usize = crate::conn::turn::PARTIAL_SHARE;
+const COPY_SHARE: usize = PARTIAL_SHARE;
 
 /// How many waiting buffers are looked at before a new one is made.
 const TRIES: usize = 8;

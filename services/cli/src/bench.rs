@@ -4,9 +4,7 @@
 
 use clap::Args;
 use corewire::echo::EchoClient;
-use corewire::{
-    Bytes, Channel, ChannelConfig, ClientShard, Spin, Task, block_on_shard, sleep, spawn,
-};
+use corewire::{Bytes, Channel, ChannelConfig, ClientShard, Spin, Task, sleep, spawn};
 use corewire_cli::pace::{Arrivals, parse_rate};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,7 +13,6 @@ use std::io::IsTerminal;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::open;
 use crate::process::Process;
 use crate::report::{Beside, Report, Spread, micros, quantile_us};
 
@@ -76,7 +73,7 @@ pub(crate) struct BenchFlags {
 
     /// Calls may fail: they are counted, and the exit code is 0 all the same
     #[arg(long)]
-    failures: bool,
+    pub(crate) failures: bool,
 
     /// Also make calls with this many bytes meanwhile, one after the other; they are counted apart
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=16_777_208))]
@@ -109,11 +106,11 @@ pub(crate) struct BenchFlags {
 
     /// A server on this machine whose CPU time and memory are reported
     #[arg(long)]
-    server_pid: Option<i32>,
+    pub(crate) server_pid: Option<i32>,
 
     /// Print one line of JSON instead of a table
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 impl BenchFlags {
@@ -134,7 +131,7 @@ impl BenchFlags {
         self.rate.is_some() && !self.park
     }
 
-    fn shard(&self) -> ClientShard {
+    pub(crate) fn shard(&self) -> ClientShard {
         let spin = if self.paces_awake() { Spin::Always } else { self.spin.unwrap_or_default() };
         ClientShard { cpu: self.cpu, spin }
     }
@@ -222,25 +219,6 @@ struct Seen {
     first_error: Option<String>,
 }
 
-/// Runs the load and prints what it found; answers whether every call succeeded.
-pub(crate) fn run(flags: BenchFlags) -> Result<bool, String> {
-    let server = flags.server_pid.map(Process::other).transpose()?;
-    let shard = flags.shard();
-    let (json, failures) = (flags.json, flags.failures);
-    let report = match flags.rate {
-        Some(rate) => block_on_shard(shard, move || open::load(flags, rate, server)),
-        None => block_on_shard(shard, move || load(flags, server)),
-    };
-    let report = report.map_err(|error| error.to_string())??;
-    #[allow(clippy::print_stdout, reason = "the report is what the command is for")]
-    if json {
-        println!("{}", report.json());
-    } else {
-        print!("{}", report.table());
-    }
-    Ok(failures || (report.errors == 0 && report.calls > 0))
-}
-
 /// One client per connection.
 pub(crate) async fn connect(flags: &BenchFlags) -> Result<Vec<EchoClient>, String> {
     let mut config = ChannelConfig::default();
@@ -256,7 +234,8 @@ pub(crate) async fn connect(flags: &BenchFlags) -> Result<Vec<EchoClient>, Strin
     Ok(clients)
 }
 
-async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, String> {
+/// Makes the load of the closed loop and reports it.
+pub(crate) async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, String> {
     let mut clients = connect(&flags).await?;
     let own_beside = flags.own_beside();
     let besides = if own_beside { clients.pop() } else { clients.first().cloned() };

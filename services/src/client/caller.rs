@@ -1,8 +1,7 @@
 //! What a generated client calls through, and how its calls can fail.
 
-use corewire_codec::reply_flags;
-use corewire_codec::{Decode, DecodeError, Encoding, FrameWriter, RequestHead, Status, StatusCode};
-use corewire_engine::{CallFailure, MethodName, NotSent, Outcome, Pending, Reply, Transport};
+use corewire_codec::{Decode, Encoding, FrameWriter, RequestHead, Status};
+use corewire_engine::{MethodName, Pending, Transport};
 use pin_project_lite::pin_project;
 use std::fmt;
 use std::future::Future;
@@ -13,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::client::options::CallOptions;
+use crate::client::outcome::{CallError, read_outcome};
 use crate::client::response::ResponseCall;
 use crate::server::description::MethodDescription;
 
@@ -209,133 +209,3 @@ impl<P: Pending, D: Decode<R>, R> Future for Call<P, D, R> {
         self.project().pending.poll(context).map(read_outcome::<D, R>)
     }
 }
-
-/// The value that a reply carries, or why there is none.
-#[inline]
-pub(crate) fn read_outcome<D: Decode<R>, R>(outcome: Outcome) -> Result<R, CallError> {
-    let Reply { head, body, .. } = outcome?;
-    if head.code != StatusCode::Ok {
-        let mut status = match head.encoding.check_compression() {
-            Ok(()) => Status::from_body(head.code, &body),
-            // The code is in the header; the rest cannot be read.
-            Err(error) => {
-                Status::new(head.code, format!("what the server says cannot be read: {error}"))
-            }
-        };
-        if let Some(ms) = head.retry_after_ms {
-            status = status.with_retry_after(Duration::from_millis(ms.into()));
-        }
-        return Err(match head.flags & reply_flags::REFUSED {
-            0 => CallError::Status(status),
-            _ => CallError::Refused(status),
-        });
-    }
-    head.encoding.check(D::ID).map_err(|error| CallError::Decode(error.into()))?;
-    D::decode(body).map_err(CallError::Decode)
-}
-
-/// Why a call gave no value. [`may_have_run`](Self::may_have_run) tells whether it is safe to make
-/// it again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CallError {
-    /// Nothing of the call was sent.
-    NotSent(NotSent),
-    /// The server did not run it, and says why.
-    Refused(Status),
-    /// It was sent, and then the connection ended; nobody knows.
-    Unknown(String),
-    /// The caller's time is over.
-    DeadlineExceeded {
-        /// Whether the call was sent, and may have run.
-        sent: bool,
-    },
-    /// A fault of the calling code: the call was polled again after it had ended, or waited for after it
-    /// had been polled. This says nothing about the call, which may have run; its outcome is the one that
-    /// was returned before.
-    Reused,
-    /// The server answered with a failure: the handler's own status, or that of a call whose arguments
-    /// cannot be read, whose time was over, or whose handler panicked.
-    Status(Status),
-    /// It ran, and its reply is not of the expected type.
-    Decode(DecodeError),
-}
-
-impl CallError {
-    /// Whether the handler may have run, in part or whole. If not, making the call again cannot
-    /// make anything happen twice.
-    #[must_use]
-    pub fn may_have_run(&self) -> bool {
-        match self {
-            Self::NotSent(_) | Self::Refused(_) | Self::DeadlineExceeded { sent: false } => false,
-            Self::Unknown(_) | Self::DeadlineExceeded { sent: true } | Self::Reused => true,
-            Self::Status(_) | Self::Decode(_) => true,
-        }
-    }
-
-    /// The failure as a status, for a handler that passes it on to its own caller.
-    #[must_use]
-    pub fn to_status(&self) -> Status {
-        match self {
-            Self::Status(status) | Self::Refused(status) => status.clone(),
-            Self::NotSent(NotSent::TurnedAway(status)) => status.clone(),
-            Self::NotSent(NotSent::QueueFull | NotSent::MetadataTooLarge { .. }) => {
-                Status::resource_exhausted(self.to_string())
-            }
-            Self::NotSent(NotSent::WouldBlock) | Self::Reused => {
-                Status::failed_precondition(self.to_string())
-            }
-            Self::NotSent(_) | Self::Unknown(_) => Status::unavailable(self.to_string()),
-            Self::DeadlineExceeded { .. } => Status::deadline_exceeded(self.to_string()),
-            Self::Decode(_) => Status::internal(self.to_string()),
-        }
-    }
-
-    /// The status code that describes the failure.
-    #[must_use]
-    pub fn code(&self) -> StatusCode {
-        self.to_status().code()
-    }
-}
-
-impl From<CallFailure> for CallError {
-    fn from(failure: CallFailure) -> Self {
-        match failure {
-            CallFailure::NotSent(why) => Self::NotSent(why),
-            CallFailure::Refused => {
-                Self::Refused(Status::unavailable("the server went away before it ran the call"))
-            }
-            CallFailure::Unknown(reason) => Self::Unknown(reason.to_string()),
-            CallFailure::DeadlineExceeded { sent } => Self::DeadlineExceeded { sent },
-            CallFailure::Reused => Self::Reused,
-        }
-    }
-}
-
-impl From<CallError> for Status {
-    fn from(error: CallError) -> Self {
-        error.to_status()
-    }
-}
-
-impl fmt::Display for CallError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotSent(why) => write!(f, "not sent: {why}"),
-            Self::Refused(status) => write!(f, "refused before it ran: {status}"),
-            Self::Unknown(reason) => write!(f, "sent, but the outcome is unknown: {reason}"),
-            Self::DeadlineExceeded { sent: true } => {
-                f.write_str("the deadline passed before the reply came")
-            }
-            Self::DeadlineExceeded { sent: false } => {
-                f.write_str("the deadline passed before the call was sent")
-            }
-            Self::Reused => f.write_str(
-                "the call was polled after its end, or waited for after it was polled; its outcome is the one returned before",
-            ),
-            Self::Status(status) => status.fmt(f),
-            Self::Decode(error) => write!(f, "the reply cannot be decoded: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for CallError {}

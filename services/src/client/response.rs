@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use crate::client::caller::{CallError, read_outcome};
+use crate::client::outcome::{CallError, read_outcome};
 
 /// A successful call's value, with what its handler sent beside it.
 #[derive(Clone, Debug)]

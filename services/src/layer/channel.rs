@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::{CallEnd, CallView, Guard, Layer};
-use crate::client::caller::CallError;
+use crate::client::outcome::CallError;
 use crate::streaming::{BegunOn, StreamTransport, Watch, Watcher};
 
 /// A channel of any kind with a layer around its calls. Clones share the layer.

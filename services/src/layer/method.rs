@@ -3,33 +3,14 @@
 use corewire_codec::{Mark, StatusCode};
 use corewire_engine::{Dispatched, Incoming, MethodName, PendingCall, ReplySlot};
 use std::cell::RefCell;
-use std::fmt;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{self, Poll};
 
 use super::{CallEnd, CallView, Guard, Layer};
 use crate::server::description::ServiceDescription;
-use crate::server::service::Service;
+use crate::server::service::{LayeredService, Service};
 use crate::server::slot::{Method, Methods, SPARE_SLOTS_MAX, ServeCall};
-
-/// A service with a layer around its methods; made by [`Service::layer`].
-pub struct LayeredService<S, L> {
-    service: S,
-    layer: L,
-}
-
-impl<S, L> LayeredService<S, L> {
-    pub(crate) fn new(service: S, layer: L) -> Self {
-        Self { service, layer }
-    }
-}
-
-impl<S, L> fmt::Debug for LayeredService<S, L> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LayeredService").finish_non_exhaustive()
-    }
-}
 
 impl<S: Service, L: Layer> Service for LayeredService<S, L> {
     fn description(&self) -> &'static ServiceDescription {

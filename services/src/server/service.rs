@@ -1,6 +1,8 @@
 //! Something that serves calls on one shard.
 
-use crate::layer::{Layer, LayeredService};
+use std::fmt;
+
+use crate::layer::Layer;
 use crate::server::description::ServiceDescription;
 use crate::server::slot::Methods;
 
@@ -19,5 +21,23 @@ pub trait Service: 'static {
         Self: Sized,
     {
         LayeredService::new(self, layer)
+    }
+}
+
+/// A service with a layer around its methods; made by [`Service::layer`].
+pub struct LayeredService<S, L> {
+    pub(crate) service: S,
+    pub(crate) layer: L,
+}
+
+impl<S, L> LayeredService<S, L> {
+    fn new(service: S, layer: L) -> Self {
+        Self { service, layer }
+    }
+}
+
+impl<S, L> fmt::Debug for LayeredService<S, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LayeredService").finish_non_exhaustive()
     }
 }

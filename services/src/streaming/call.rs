@@ -10,7 +10,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::{BegunOn, StreamTransport};
-use crate::client::caller::{CallError, Caller, read_outcome};
+use crate::client::caller::Caller;
+use crate::client::outcome::{CallError, read_outcome};
 use crate::client::response::Response;
 use crate::server::description::MethodDescription;
 

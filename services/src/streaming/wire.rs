@@ -5,7 +5,7 @@ use corewire_engine::{Message, Outcome, ReadMessages, StreamFailure};
 use std::task::{Context, Poll};
 
 use super::watch::Watch;
-use crate::client::caller::{CallError, read_outcome};
+use crate::client::outcome::{CallError, read_outcome};
 
 /// Messages and what makes values of them.
 pub(crate) struct Wire<T, R> {

@@ -1,6 +1,8 @@
 //! Lines over a load: how long calls take when more of them come.
 
-use super::{BOTTOM, CHART_HEIGHT, Drawing, LEFT, RIGHT, TOP, WIDTH, colour, ticks_between};
+use super::drawing::{
+    BOTTOM, CHART_HEIGHT, Drawing, LEFT, RIGHT, TOP, WIDTH, colour, ticks_between,
+};
 
 /// A panel of lines; several are stacked below the charts.
 #[derive(Debug, Clone)]

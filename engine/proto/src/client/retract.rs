@@ -5,28 +5,9 @@ use std::time::Instant;
 
 use corewire_codec::{FrameKind, Header, SendBuffer, request_flags};
 
+use super::taken_back::TakenBack;
 use super::{ClientConnection, Slot, SlotState, slot};
 use crate::streams::credit::message_cost;
-
-/// What is known of requests that were taken back.
-#[derive(Debug)]
-pub(super) struct TakenBack<T> {
-    /// Their numbers, since the last renumbering.
-    orders: Vec<u32>,
-    /// Calls whose requests were just taken out; empty between two steps.
-    calls: Vec<u32>,
-    /// Numbers and deadlines of one-way calls, the last ones of them for those in the send buffer.
-    one_way: Vec<(u32, Instant)>,
-    /// What was kept for calls that expired before anything of them was written.
-    pub(super) never_sent: Vec<T>,
-}
-
-impl<T> TakenBack<T> {
-    fn new() -> Box<Self> {
-        let (orders, calls) = (Vec::new(), Vec::new());
-        Box::new(Self { orders, calls, one_way: Vec::new(), never_sent: Vec::new() })
-    }
-}
 
 /// Whether the request is a one-way call's that has a deadline.
 fn is_timed_one_way(header: &Header) -> bool {

@@ -1,6 +1,6 @@
 //! `…Client`: the same methods for a caller, and the service's description.
 
-use super::{Expansion, codec_type, description, site_of};
+use super::parts::{Expansion, codec_type, description, site_of};
 use crate::check::{Codec, Method};
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, quote_spanned};

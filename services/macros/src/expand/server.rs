@@ -1,6 +1,6 @@
 //! `…Server<T>`: decodes calls and hands them to the author's implementation.
 
-use super::{Expansion, codec_type, site_of};
+use super::parts::{Expansion, codec_type, site_of};
 use crate::check::{Codec, Method};
 use crate::names;
 use proc_macro2::{Ident, Span, TokenStream};

@@ -1,0 +1,430 @@
+//! What a connection holds beside its calls, and how it waits for room.
+//!
+//! Room is lacking when the connection's pending calls, or all that its shard holds, have reached their
+//! bound ([`Budgets`](crate::Budgets)). The connection is then not read from, and its client is held up
+//! by its own socket. But what it has sent may be the very thing that would make room: a cancel, or the
+//! message that a handler waits for. So patience ends: then frames are read again, and requests refused.
+//!
+//! The same holds for a connection that has its share of a shard that fills (`shard/account.rs`). If it is its
+//! streams that hold the share, their next message ends its call: it would be held, too.
+
+use std::time::Instant;
+
+use corewire_codec::{FrameKind, RecvBuffer, Status};
+use corewire_proto::CloseReason;
+
+use super::ServerConn;
+use super::strain::Standing;
+use crate::calls::parked::Ended;
+use crate::client::address::Peer;
+use crate::conn::turn::{Ready, Shared, stream_bytes_max};
+use crate::net::io::Io;
+use crate::net::recv_pool::PARTIAL_SHARE;
+use crate::shard::account::Own;
+
+impl<S: 'static> ServerConn<S> {
+    /// What it holds, and what it has given back.
+    pub(crate) fn standing(&self) -> Standing {
+        let (bytes, released) = self.streams.as_ref().map_or((0, 0), |streams| streams.held());
+        let counted = self.strain.as_ref().map_or(0, |strain| strain.counted);
+        Standing {
+            bytes: self.held + counted + bytes,
+            calls: self.proto.in_flight(),
+            released: self.progress.wrapping_add(released),
+            ended: self.ended,
+        }
+    }
+
+    pub(crate) fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// The connection's id in this process.
+    pub(crate) fn id(&self) -> u64 {
+        self.proto.connection_id()
+    }
+
+    /// Notes whether its address holds more than its share.
+    pub(crate) fn set_crowded(&mut self, crowded: bool) {
+        if let Some(strain) = &mut self.strain {
+            strain.crowded = crowded;
+        } else if crowded && (self.held > 0 || self.streams.is_some()) {
+            self.strain.get_or_insert_default().crowded = true;
+        }
+        if let Some(streams) = &self.streams {
+            streams.set_crowded(crowded);
+        }
+    }
+
+    /// Ends the connection, which holds too much; its next turn says so to its peer.
+    pub(crate) fn cut_off(&mut self) {
+        self.proto.cut_off(&mut self.send);
+    }
+
+    /// What counts against its share when it asks for more.
+    fn own(&self) -> Own {
+        let streams = self.streams.as_ref().map_or(0, |streams| streams.held().0);
+        let (partial, given, crowded) =
+            self.strain.as_ref().map_or((0, 0, false), |it| (it.partial, it.large, it.crowded));
+        let bytes = self.held + streams + partial + self.send.len();
+        Own { bytes, given, calls: self.proto.in_flight(), crowded }
+    }
+
+    /// Whether room may be lacking, here or on the shard. It is asked first, and all else only then.
+    #[inline]
+    pub(super) fn is_strained<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
+        self.strain.is_some()
+            || self.held >= shared.config.budgets.connection_bytes_max
+            || shared.holdings.is_tight()
+    }
+
+    /// Whether [`is_held_up`](Self::is_held_up) is worth asking.
+    #[inline]
+    pub(super) fn may_be_held_up<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
+        self.is_strained(shared) || self.send.len() > shared.config.budgets.unsent_bytes_max
+    }
+
+    /// Whether as much is unsent as may be: nothing that would be answered is begun.
+    #[inline]
+    pub(super) fn is_over_budget<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
+        self.send.len() > shared.config.budgets.unsent_bytes_max
+            || (shared.holdings.is_tight() && self.is_unsent_over_share(shared))
+    }
+
+    /// Whether frames and handlers that were woken wait: until unsent bytes leave, of which the socket tells, or
+    /// until others give something back to the shard, of which only the shard does.
+    #[inline]
+    pub(super) fn waits_to_answer<I: Io<Socket = S>>(&self, shared: &mut Shared<I>) -> bool {
+        let waits = self.is_over_budget(shared);
+        if waits {
+            self.wait_to_answer(shared);
+        }
+        waits
+    }
+
+    #[cold]
+    fn wait_to_answer<I: Io<Socket = S>>(&self, shared: &mut Shared<I>) {
+        if self.send.len() <= shared.config.budgets.unsent_bytes_max {
+            shared.holdings.wait(shared.token);
+        }
+    }
+
+    /// Whether the unsent bytes alone are its share.
+    #[cold]
+    pub(super) fn is_unsent_over_share<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
+        let Own { given, crowded, .. } = self.own();
+        let unsent = Own { bytes: self.send.len(), given, calls: 0, crowded };
+        unsent.bytes > 0 && shared.holdings.is_bytes_over_share(unsent)
+    }
+
+    /// Whether its streams hold its share, and for longer than patience lasts.
+    #[inline]
+    pub(super) fn streams_are_over<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
+        shared.holdings.is_tight()
+            && self.is_out_of_patience()
+            && self.streams.as_ref().is_some_and(|streams| streams.is_over_share())
+    }
+
+    /// Ends a call whose stream brings more than there is room for.
+    #[cold]
+    pub(super) fn stop_call<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, call: u32) {
+        let status = self.no_room(shared);
+        if let Some(parked) = self.proto.stop_call(call, &status, &mut self.send) {
+            self.end_call(shared, parked, Ended::Dropped);
+        }
+    }
+
+    /// Whether streams have something to do that no event will tell of. Writers that wait for room are
+    /// noted with the shard.
+    pub(super) fn streams_want_a_turn<I: Io<Socket = S>>(&self, shared: &mut Shared<I>) -> bool {
+        let Some(streams) = &self.streams else { return false };
+        let (starves, has_room) = streams.starves();
+        if starves && !has_room {
+            shared.holdings.wait(shared.token);
+        }
+        has_room || (streams.has_ready() && self.send.len() <= stream_bytes_max(shared))
+    }
+
+    /// Whether the connection is over, and kept only until its last words are read.
+    #[inline]
+    pub(super) fn lingers(&self) -> bool {
+        self.strain.as_ref().is_some_and(|strain| strain.linger.is_some())
+    }
+
+    /// Whether another call would be one too many.
+    #[inline]
+    pub(super) fn lacks_room<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
+        self.held >= shared.config.budgets.connection_bytes_max
+            || (shared.holdings.is_tight() && shared.holdings.is_over_share(self.own()))
+    }
+
+    /// Whether nothing is read for want of room: while it lasts, but not for longer than patience does.
+    #[inline]
+    pub(super) fn waits_for_room<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) -> bool {
+        if self.lacks_room(shared) {
+            return self.wait_for_room(shared);
+        }
+        if let Some(strain) = &mut self.strain {
+            strain.since = None;
+        }
+        false
+    }
+
+    /// Whether room was lacking when the frame that is being handled was begun, and for too long.
+    #[inline]
+    pub(super) fn is_out_of_patience(&self) -> bool {
+        self.strain.as_ref().is_some_and(|strain| strain.since.is_some())
+    }
+
+    #[cold]
+    fn wait_for_room<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) -> bool {
+        let released = self.given_back();
+        let strain = self.strain.get_or_insert_default();
+        if strain.since.is_none() || strain.released != released {
+            // What it gives back is progress: it waits anew.
+            (strain.since, strain.released) = (Some(shared.now), released);
+        }
+        let since = strain.since.unwrap_or(shared.now);
+        let waits = shared.now < since + shared.config.budgets.patience;
+        if waits {
+            shared.holdings.wait(shared.token);
+        }
+        waits
+    }
+
+    /// When patience ends, while the connection waits.
+    pub(super) fn patience_by<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> Option<Instant> {
+        let strain = self.strain.as_ref()?;
+        let patience = shared.config.budgets.patience;
+        let by = |since: Option<Instant>| Some(since? + patience).filter(|by| *by > shared.now);
+        [by(strain.since), by(strain.large_since)].into_iter().flatten().min()
+    }
+
+    /// What a call gets that came when patience was over.
+    #[cold]
+    pub(super) fn no_room<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> Status {
+        let budgets = &shared.config.budgets;
+        let text = if self.held >= budgets.connection_bytes_max {
+            format!("the connection's pending calls hold {} bytes, and may hold no more", self.held)
+        } else {
+            let (calls, bytes) = (shared.holdings.calls(), shared.holdings.bytes());
+            let Own { bytes: own, calls: own_calls, .. } = self.own();
+            format!(
+                "the connection has its share: {own_calls} pending calls and {own} bytes, of {calls} and {bytes} that the server's shard holds"
+            )
+        };
+        Status::resource_exhausted(text).with_retry_after(RETRY_AFTER)
+    }
+
+    /// How much one receive takes. While memory is tight, no more than has room: what is behind it may have
+    /// to wait.
+    #[inline]
+    pub(super) fn receive_bytes_max<I: Io<Socket = S>>(
+        &self,
+        shared: &Shared<I>,
+        buffer: &RecvBuffer,
+    ) -> usize {
+        if !shared.holdings.is_tight() {
+            return usize::MAX;
+        }
+        let skip = self.strain.as_ref().map_or(0, |strain| strain.skip);
+        // What is left behind must be so little that it is copied, and keeps no buffer.
+        buffer.lacking().max(skip).max(shared.room_needed_from() - 1)
+    }
+
+    /// Whether it waits for room for a large request: it is not read from, so what it has sent is not late.
+    #[inline]
+    pub(super) fn waits_for_large(&self) -> bool {
+        self.strain.as_ref().is_some_and(|strain| strain.large_since.is_some())
+    }
+
+    /// Whether the rest of what `buffer` begins with may be received: a large request waits until the
+    /// shard has room for all of it. It then has its room for good, so that whatever was begun ends. One
+    /// that finds none while patience lasts is refused, and what comes of it is dropped.
+    #[inline]
+    pub(super) fn may_receive<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut Shared<I>,
+        buffer: &mut RecvBuffer,
+    ) -> bool {
+        let frame = buffer.len().saturating_add(buffer.lacking());
+        if frame <= shared.room_needed_from() || !self.proto.is_open() {
+            if let Some(strain) = &mut self.strain {
+                strain.large_since = None;
+            }
+            return true;
+        }
+        self.reserve(shared, buffer, frame)
+    }
+
+    /// What its calls and streams have given back: progress. That its refusals are sent is none. It compares
+    /// with what this returned while the same strain lasted.
+    fn given_back(&self) -> usize {
+        let released = self.streams.as_ref().map_or(0, |streams| streams.held().1);
+        let moved = self.strain.as_ref().map_or(0, |strain| strain.moved);
+        self.progress.wrapping_sub(moved).wrapping_add(released)
+    }
+
+    /// So many unsent bytes were sent, or came of a large request.
+    #[inline]
+    pub(super) fn note_moved(&mut self, bytes: usize) {
+        if let Some(strain) = &mut self.strain {
+            strain.moved = strain.moved.wrapping_add(bytes);
+            self.progress = self.progress.wrapping_add(bytes);
+        }
+    }
+
+    /// Nothing is read, so nobody would see that the client has gone: it ends here, unless there was room
+    /// in time. What it still asks for could not be had.
+    #[cold]
+    pub(super) fn notice_end<I: Io<Socket = S>>(&mut self, shared: &Shared<I>, ready: &Ready) {
+        let since = self.strain.as_ref().and_then(|strain| strain.large_since);
+        let patience = shared.config.budgets.patience;
+        if ready.hangup && since.is_some_and(|since| since + patience <= shared.now) {
+            self.proto.close(CloseReason::PeerLeft);
+        }
+    }
+
+    #[cold]
+    fn reserve<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut Shared<I>,
+        buffer: &mut RecvBuffer,
+        frame: usize,
+    ) -> bool {
+        let strain = self.strain.get_or_insert_default();
+        if strain.large == frame {
+            return true;
+        }
+        // Another one was handled in this very turn: its room is not this one's.
+        if core::mem::take(&mut strain.large) != 0 {
+            self.count(shared);
+        }
+        let own = self.own();
+        let strain = self.strain.get_or_insert_default();
+        if shared.holdings.has_room(own, frame) {
+            (strain.large, strain.large_since) = (frame, None);
+            self.count(shared);
+            return true;
+        }
+        let released = self.given_back();
+        let is_unwanted = self.is_unwanted_message(buffer);
+        let strain = self.strain.get_or_insert_default();
+        if strain.large_since.is_none() || strain.large_released != released {
+            // What it gives back is progress: it waits anew.
+            (strain.large_since, strain.large_released) = (Some(shared.now), released);
+        }
+        let since = strain.large_since.unwrap_or(shared.now);
+        if (is_unwanted || since + shared.config.budgets.patience <= shared.now)
+            && let Some(frame) = self.turn_away_partial(shared, buffer)
+        {
+            let strain = self.strain.get_or_insert_default();
+            strain.large_since = None;
+            strain.skip = frame - buffer.discard(frame);
+            return true;
+        }
+        shared.holdings.wait(shared.token);
+        false
+    }
+
+    /// Whether `buffer` begins with a message that nobody waits for.
+    fn is_unwanted_message(&mut self, buffer: &RecvBuffer) -> bool {
+        buffer.peek_header().is_some_and(|header| {
+            header.kind == FrameKind::StreamData && self.proto.parked_mut(header.call).is_none()
+        })
+    }
+
+    /// Refuses the request that `buffer` begins with a part of, or ends the call whose message it is. Returns
+    /// how many bytes belong to it, which are to be dropped; `None` if it must be received to be judged.
+    fn turn_away_partial<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut Shared<I>,
+        buffer: &RecvBuffer,
+    ) -> Option<usize> {
+        let header = buffer.peek_header()?;
+        if header.kind == FrameKind::StreamData {
+            self.stop_call(shared, header.call);
+            return self.proto.drop_message(buffer, &mut self.send, shared.now);
+        }
+        let status = self.no_room(shared);
+        let refused = self.proto.refuse_partial(buffer, &status, &mut self.send, shared.now)?;
+        shared.counters.calls_refused.add(1);
+        Some(refused)
+    }
+
+    /// Drops what came of a refused request. It is a sign of life all the same.
+    #[inline]
+    pub(super) fn skip(&mut self, buffer: &mut RecvBuffer, now: Instant) {
+        if let Some(strain) = &mut self.strain
+            && strain.skip > 0
+        {
+            strain.skip -= buffer.discard(strain.skip);
+            self.proto.handle_dropped(now);
+        }
+    }
+
+    /// Brings the shard's account up to date, at the end of a turn.
+    #[inline]
+    pub(super) fn settle_account<I: Io<Socket = S>>(&mut self, shared: &Shared<I>) {
+        if self.strain.is_some() || self.recv.is_some() || !self.send.is_empty() {
+            self.settle_rest(shared);
+        }
+    }
+
+    #[cold]
+    fn settle_rest<I: Io<Socket = S>>(&mut self, shared: &Shared<I>) {
+        if self.strain.is_some() || !self.send.is_empty() || self.kept_buffer(shared) != 0 {
+            self.count(shared);
+        }
+    }
+
+    /// Memory of the receive buffer that a partial frame keeps.
+    fn kept_buffer<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> usize {
+        let keeps_from = shared.config.budgets.receive_bytes / PARTIAL_SHARE;
+        let unread = self.recv.as_ref().filter(|unread| unread.len() >= keeps_from);
+        unread.map_or(0, |unread| unread.made_with())
+    }
+
+    #[cold]
+    fn count<I: Io<Socket = S>>(&mut self, shared: &Shared<I>) {
+        let kept = self.kept_buffer(shared);
+        let strain = self.strain.get_or_insert_default();
+        // A large request is counted whole, as its buffer may become.
+        strain.partial = if strain.large == 0 { kept } else { 0 };
+        let held = self.send.len() + strain.large + strain.partial;
+        shared.holdings.change(strain.counted, held);
+        strain.counted = held;
+        let waits = strain.since.is_some() || strain.large_since.is_some();
+        let ends = strain.finished.is_some() || strain.linger.is_some();
+        if held == 0 && !waits && !ends && strain.skip == 0 {
+            self.strain = None;
+        }
+    }
+
+    /// Notes how much of a large request is here, or that none is being received any more.
+    #[inline]
+    pub(super) fn end_large(&mut self, here: usize, lacking: usize, usual: usize) {
+        let Some(strain) = &mut self.strain else { return };
+        let rest = here.saturating_add(lacking);
+        if rest <= usual && rest != strain.large {
+            strain.large = 0;
+        }
+        // What comes of it is progress.
+        let came = here.saturating_sub(strain.large_here);
+        strain.large_here = if strain.large == 0 { 0 } else { here };
+        if strain.large > 0 {
+            self.note_moved(came);
+        }
+    }
+
+    /// The connection is about to be dropped: gives back all that the shard counts for it.
+    pub(crate) fn leave<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
+        self.drop_calls(shared);
+        if let Some(strain) = self.strain.take() {
+            shared.holdings.change(strain.counted, 0);
+        }
+    }
+}
+
+/// When a caller whose call found no room is asked to come back.
+const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(50);
