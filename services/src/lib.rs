@@ -123,6 +123,8 @@ extern crate self as corewire;
 #[doc(hidden)]
 pub mod bench_hooks;
 mod client;
+mod context;
+mod description;
 pub mod echo;
 pub mod layer;
 #[cfg(feature = "shard")]
@@ -134,22 +136,20 @@ pub use client::caller::{Call, Caller};
 pub use client::options::CallOptions;
 pub use client::outcome::CallError;
 pub use client::response::{Response, ResponseCall};
+pub use context::{CallId, Context};
 pub use corewire_codec::{
     CodecId, FrameWriter as BodyWriter, LimitOutOfRange, Limits, Metadata, MetadataBuilder,
     MetadataEntry, MetadataError, MethodId, Status, StatusCode, TraceContext, TraceParentError,
 };
 pub use corewire_engine::{
     Address, ChannelConfig, ConnectError, IntoAddress, MethodName, NotSent, Peer, Pending,
-    Resolver, ShardId, ShardInfo, Spin, StartError, Transport, TransportError,
+    Resolver, Transport, TransportError,
 };
 pub use corewire_engine::{ClientConfig, CloseReason, Timeouts};
 #[cfg(any(feature = "shard", feature = "tokio"))]
 pub use corewire_engine::{Closing, SharedChannel};
 pub use corewire_macros::service;
-pub use server::context::{CallId, Context};
-pub use server::description::{
-    ArgumentDescription, CallKind, MethodDescription, ServiceDescription,
-};
+pub use description::{ArgumentDescription, CallKind, MethodDescription, ServiceDescription};
 #[cfg(feature = "blocking")]
 pub use streaming::blocking;
 #[cfg(any(feature = "shard", feature = "tokio"))]
@@ -163,8 +163,8 @@ pub use streaming::{
 pub use {
     corewire_engine::{
         Budgets, Channel, ClientShard, ClientThread, Ended, Placement, QueueDelay, Running,
-        RunningShard, ShardCounters, Task, allowed_cpus, parse_cpus,
-        run_on_shard as block_on_shard, sleep, spawn,
+        RunningShard, ShardCounters, ShardId, ShardInfo, Spin, StartError, Task, allowed_cpus,
+        parse_cpus, run_on_shard as block_on_shard, sleep, spawn,
     },
     server::answer::{Answer, Answered},
     server::incoming::{Arguments, IncomingCall},

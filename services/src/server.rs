@@ -1,16 +1,9 @@
 //! The server as its author builds it.
 
-#[cfg(feature = "shard")]
 pub(crate) mod answer;
-pub(crate) mod context;
-pub(crate) mod description;
-#[cfg(feature = "shard")]
 pub(crate) mod incoming;
-#[cfg(feature = "shard")]
 pub(crate) mod router;
-#[cfg(feature = "shard")]
 pub(crate) mod service;
-#[cfg(feature = "shard")]
 pub(crate) mod slot;
 
 use corewire_codec::Limits;

@@ -1,4 +1,5 @@
-//! Feeds everything that reads text with captures and files of the tool that were damaged by chance, and looks for a panic.
+//! Feeds everything that reads text with captures and files of the tool that were damaged by chance, and looks for a panic
+//! and for what does not end.
 //!
 //! ```text
 //! cargo run --release -p corewire-tune --example fuzz -- SECONDS [SEED]
@@ -7,11 +8,13 @@
 //! Every round takes one of the tests' hosts and damages it in a few places: bytes, words, numbers (to the limits of their types),
 //! lines and whole entries, which are also taken from other hosts. Then it goes the whole way: archive, snapshot, doctor, plan,
 //! script, apply and undo on a machine in memory, and verify. The files that this writes (plan, placement, journal, reports) are
-//! damaged in the same way and read back. A panic ends the program with the round's seed.
+//! damaged in the same way and read back. A panic, or a round of more than ten seconds, ends the program with the
+//! round's seed.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::classes;
@@ -264,7 +267,29 @@ fn round(text: &str, chance: &mut Chance) -> bool {
     true
 }
 
+/// The seed of the round that runs.
+static RUNNING: AtomicU64 = AtomicU64::new(0);
+
+/// What a round may take. Most take a hundredth of a second.
+const ROUND: Duration = Duration::from_secs(10);
+
+/// Ends the program when a round does not end.
+fn watch() {
+    let (mut seed, mut since) = (0, Instant::now());
+    loop {
+        std::thread::sleep(ROUND / 10);
+        let running = RUNNING.load(Ordering::Relaxed);
+        if running != seed {
+            (seed, since) = (running, Instant::now());
+        } else if since.elapsed() > ROUND {
+            eprintln!("seed {seed} takes more than {ROUND:?}");
+            std::process::exit(1);
+        }
+    }
+}
+
 fn main() {
+    std::thread::spawn(watch);
     let mut arguments = std::env::args().skip(1).filter_map(|word| word.parse::<u64>().ok());
     let seconds = arguments.next().unwrap_or(10);
     let mut seed = arguments.next().unwrap_or(1);
@@ -273,6 +298,7 @@ fn main() {
     let until = Instant::now() + Duration::from_secs(seconds);
     let (mut rounds, mut whole) = (0_u64, 0_u64);
     while Instant::now() < until {
+        RUNNING.store(seed, Ordering::Relaxed);
         let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let (one, other) = (chance.below(texts.len()), chance.below(texts.len()));
         let done = std::panic::catch_unwind(|| {
@@ -290,5 +316,5 @@ fn main() {
         rounds += 1;
         seed += 1;
     }
-    eprintln!("{rounds} rounds, {whole} of them to the plan; no panic");
+    eprintln!("{rounds} rounds, {whole} of them to the plan; none panics, none hangs");
 }

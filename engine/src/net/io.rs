@@ -3,6 +3,10 @@
 //! The driver (`driver.rs`) decides what to do with sockets; an [`Io`] does it. The one for
 //! production is [`Epoll`](crate::net::epoll::Epoll). A second one (another kernel interface, a simulated
 //! network) fills the same trait, and the driver does not change.
+#![cfg_attr(
+    not(feature = "sim"),
+    allow(unreachable_pub, reason = "public for the simulator alone")
+)]
 
 use bytes::BytesMut;
 use corewire_codec::SendBuffer;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::client::options::CallOptions;
 use crate::client::outcome::{CallError, read_outcome};
 use crate::client::response::ResponseCall;
-use crate::server::description::MethodDescription;
+use crate::description::MethodDescription;
 
 /// How long a call may take when its client says nothing.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -81,7 +81,7 @@ impl<C: Transport> Caller<C> {
     /// made (their own timeout may be shorter), its priority, and its trace with a new span, one for
     /// each `in_context`. When the handler is dropped, so are they, on every server further on.
     #[must_use]
-    pub fn in_context(&self, context: &crate::server::context::Context) -> Self
+    pub fn in_context(&self, context: &crate::context::Context) -> Self
     where
         C: Clone,
     {

@@ -7,7 +7,7 @@ use corewire_codec::{
 use corewire_engine::{MethodName, Pending, Transport};
 
 use crate::client::caller::{Call, Caller};
-use crate::server::description::MethodDescription;
+use crate::description::MethodDescription;
 
 /// The codec of the reply that a one-way call does not have.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use corewire_codec::{Extras, FrameWriter, MetadataBuilder, RequestHead, Status, TraceContext};
 use std::time::{Duration, Instant};
 
-use crate::server::context::Context;
+use crate::context::Context;
 
 /// Options of calls. A client made by its `with` says them with every call; one that has none pays
 /// nothing for there being any.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use corewire_codec::{FrameWriter, Status};
 use speedy::{LittleEndian, Writable};
 
-use crate::server::description::MethodDescription;
+use crate::description::MethodDescription;
 
 /// The arguments of a call, in order; the macro's code makes it.
 #[derive(Clone, Copy, Debug)]

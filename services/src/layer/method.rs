@@ -8,7 +8,7 @@ use std::rc::{Rc, Weak};
 use std::task::{self, Poll};
 
 use super::{CallEnd, CallView, Guard, Layer};
-use crate::server::description::ServiceDescription;
+use crate::description::ServiceDescription;
 use crate::server::service::{LayeredService, Service};
 use crate::server::slot::{Method, Methods, SPARE_SLOTS_MAX, ServeCall};
 

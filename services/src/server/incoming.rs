@@ -5,7 +5,7 @@ use corewire_codec::{DecodeError, Extras, Payload, Status, read_argument};
 use corewire_engine::Incoming;
 use speedy::{LittleEndian, Readable};
 
-use crate::server::context::Context;
+use crate::context::Context;
 
 /// A call whose arguments are to be read.
 #[derive(Debug)]

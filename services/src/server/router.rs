@@ -5,7 +5,7 @@ use corewire_engine::{Dispatch, Dispatched, Incoming, ReplySlot};
 use std::rc::Rc;
 use std::task::Context;
 
-use crate::server::description::MethodDescription;
+use crate::description::MethodDescription;
 use crate::server::slot::{Method, Methods};
 
 /// The methods of one shard by id: a hash table whose collisions go to the next free place.
@@ -233,7 +233,7 @@ mod tests {
             service,
             name,
             docs: "",
-            kind: crate::server::description::CallKind::Unary,
+            kind: crate::description::CallKind::Unary,
             arguments: &[],
             reply: "Bytes",
             request_codec: CodecId::RAW,

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use crate::description::ServiceDescription;
 use crate::layer::Layer;
-use crate::server::description::ServiceDescription;
 use crate::server::slot::Methods;
 
 /// Something that serves calls on one shard. `#[corewire::service]` makes one from a trait.

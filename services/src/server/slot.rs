@@ -17,8 +17,8 @@ use std::task::{self, Poll};
 use std::time::Instant;
 
 use crate::client::one_way::Unanswered;
+use crate::description::{MethodDescription, ServiceDescription};
 use crate::server::answer::Answer;
-use crate::server::description::{MethodDescription, ServiceDescription};
 use crate::server::incoming::IncomingCall;
 
 /// Finished slots that a method keeps for its next calls. More calls than this may pend at once;

@@ -13,7 +13,7 @@ use super::{BegunOn, StreamTransport};
 use crate::client::caller::Caller;
 use crate::client::outcome::{CallError, read_outcome};
 use crate::client::response::Response;
-use crate::server::description::MethodDescription;
+use crate::description::MethodDescription;
 
 /// What a call that streams ends with for its caller: a value, or a stream.
 pub trait Finish<C: StreamTransport> {
