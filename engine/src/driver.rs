@@ -46,13 +46,13 @@ use crate::conn::dial::{ClientDial, Dialed};
 use crate::conn::run_queue::{RunQueue, TurnBudget};
 use crate::conn::server::ServerConn;
 use crate::conn::turn::{After, Ready, Shared, SocketState};
+use crate::identity::DriverConfig;
 use crate::net::doorbell::Order;
 use crate::net::io::{Io, Readiness, Token};
 use crate::net::recv_pool::RecvPool;
 use crate::shard::account::Holdings;
 use crate::shard::context::Local;
 use crate::shard::counters::ShardCounters;
-use crate::shard::identity::DriverConfig;
 use crate::shard::timers::Timers;
 use crate::stream::StreamCell;
 

@@ -22,7 +22,8 @@
 //! The clients that need no shard are features of their own, `tokio` and `blocking`; without the
 //! default feature `shard` nothing here depends on glommio.
 //!
-//! `unsafe` is allowed in one place, `net::epoll`, where received bytes become initialised.
+//! `unsafe` is allowed in two places: `net::epoll`, where received bytes become initialised, and
+//! `host::trim`, which calls the C library.
 #![deny(unsafe_code)]
 
 // Bottom up: a room imports only from those above it.
@@ -37,6 +38,7 @@ mod conn;
 mod driver;
 #[cfg(feature = "shard")]
 mod host;
+mod identity;
 #[cfg(feature = "shard")]
 mod net;
 #[cfg(feature = "shard")]
@@ -62,6 +64,7 @@ pub use client::{
     transport::{MethodName, Outcome, Pending, Transport},
 };
 pub use corewire_proto::{ClientConfig, CloseReason, StreamKind, Timeouts, TransportError};
+pub use identity::{ShardId, ShardInfo, Spin};
 pub use stream::{
     Closed, Message, Opening, ReadMessages, StreamFailure, StreamHandle, WriteMessages,
 };
@@ -86,7 +89,6 @@ pub use {
     },
     net::doorbell::Doorbell,
     shard::counters::{Counter, ShardCounters},
-    shard::identity::{ShardId, ShardInfo, Spin},
     shard::sleep::{Sleep, sleep},
     shard::tasks::{Task, spawn},
     stream::{StreamCall, StreamEnds, StreamReader, StreamWriter},

@@ -3,7 +3,6 @@
 pub(crate) mod account;
 pub(crate) mod context;
 pub(crate) mod counters;
-pub(crate) mod identity;
 pub(crate) mod sleep;
 pub(crate) mod tasks;
 pub(crate) mod timers;

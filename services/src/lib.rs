@@ -143,7 +143,7 @@ pub use corewire_codec::{
 };
 pub use corewire_engine::{
     Address, ChannelConfig, ConnectError, IntoAddress, MethodName, NotSent, Peer, Pending,
-    Resolver, Transport, TransportError,
+    Resolver, ShardId, ShardInfo, Spin, Transport, TransportError,
 };
 pub use corewire_engine::{ClientConfig, CloseReason, Timeouts};
 #[cfg(any(feature = "shard", feature = "tokio"))]
@@ -163,8 +163,8 @@ pub use streaming::{
 pub use {
     corewire_engine::{
         Budgets, Channel, ClientShard, ClientThread, Ended, Placement, QueueDelay, Running,
-        RunningShard, ShardCounters, ShardId, ShardInfo, Spin, StartError, Task, allowed_cpus,
-        parse_cpus, run_on_shard as block_on_shard, sleep, spawn,
+        RunningShard, ShardCounters, StartError, Task, allowed_cpus, parse_cpus,
+        run_on_shard as block_on_shard, sleep, spawn,
     },
     server::answer::{Answer, Answered},
     server::incoming::{Arguments, IncomingCall},

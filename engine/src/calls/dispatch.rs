@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use crate::client::address::Peer;
-use crate::shard::identity::ShardId;
+use crate::identity::ShardId;
 use crate::stream::StreamEnds;
 
 /// A call as it came in.

@@ -246,8 +246,8 @@ fn panicked(reply: &mut ReplySlot<'_>, counters: &ShardCounters, log: &LogLimit)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::ShardId;
     use crate::net::doorbell::{Doorbell, Order};
-    use crate::shard::identity::ShardId;
     use corewire_codec::{Head, MethodId, Raw, RecvBuffer, RequestHead, SendBuffer};
     use std::cell::RefCell;
 

@@ -6,6 +6,7 @@ use std::task::Waker;
 
 #[cfg(feature = "shard")]
 use crate::client::address::Address;
+#[cfg(feature = "shard")]
 use crate::client::config::ChannelConfig;
 use crate::client::failure::{CallFailure, NotSent};
 use crate::client::remote::{Command, Spawned};

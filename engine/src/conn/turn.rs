@@ -14,11 +14,11 @@ use crate::calls::dispatch::Dispatch;
 use crate::calls::parked::ParkedCalls;
 use crate::calls::queue_delay::DelayWatch;
 use crate::conn::run_queue::TurnBudget;
+use crate::identity::DriverConfig;
 use crate::net::io::{Io, Token};
 use crate::net::recv_pool::{PARTIAL_SHARE, RecvPool};
 use crate::shard::account::Holdings;
 use crate::shard::counters::ShardCounters;
-use crate::shard::identity::DriverConfig;
 use crate::shard::timers::Timers;
 
 /// What every connection needs while it has its turn.

@@ -10,11 +10,11 @@ use crate::calls::dispatch::Dispatch;
 use crate::driver::Driver;
 use crate::driver::idle::{Rest, Rester};
 use crate::driver::runtime::{self, Parker};
+use crate::identity::{DriverConfig, Spin};
 use crate::net::doorbell::Doorbell;
 use crate::net::epoll::Epoll;
 use crate::shard::context::Local;
 use crate::shard::counters::ShardCounters;
-use crate::shard::identity::{DriverConfig, Spin};
 
 /// Everything one shard needs to run.
 pub(crate) struct ShardParts {

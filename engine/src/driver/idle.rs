@@ -24,7 +24,7 @@
 use std::time::{Duration, Instant};
 
 use crate::driver::runtime::REACTOR_EVERY;
-use crate::shard::identity::Spin;
+use crate::identity::Spin;
 
 /// The smallest window that is more than none.
 const WINDOW_MIN: Duration = Duration::from_micros(10);

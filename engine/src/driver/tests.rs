@@ -12,7 +12,7 @@ use super::*;
 use crate::calls::budgets::Budgets;
 use crate::calls::dispatch::{Dispatched, Incoming, PendingCall, ReplySlot};
 use crate::client::address::{Address, Peer};
-use crate::shard::identity::{ShardId, ShardInfo};
+use crate::identity::{ShardId, ShardInfo};
 use bytes::{Bytes, BytesMut};
 use corewire_codec::{
     Head, Hello, HelloRecords, Limits, MethodId, Raw, RecvBuffer, RequestHead, Role, VERSION,

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::shard::identity::ShardId;
+use crate::identity::ShardId;
 
 /// What the supervisor hears.
 #[derive(Debug)]

@@ -27,10 +27,10 @@ use crate::host::events::{Ended, Event};
 use crate::host::placement::Placement;
 use crate::host::supervisor::{Supervisor, Watched};
 use crate::host::{preflight, signals};
+use crate::identity::{DriverConfig, ShardId, ShardInfo, Spin};
 use crate::net::doorbell::Doorbell;
 use crate::net::listener::{self, SharedListener};
 use crate::shard::counters::ShardCounters;
-use crate::shard::identity::{DriverConfig, ShardId, ShardInfo, Spin};
 
 /// Makes a shard's dispatcher, on that shard's thread, or says in a sentence why it cannot.
 pub type MakeDispatch = Arc<dyn Fn(ShardInfo) -> Result<Rc<dyn Dispatch>, String> + Send + Sync>;

@@ -9,11 +9,11 @@ use corewire_codec::{Payload, RequestHead, SendBuffer};
 
 use crate::calls::dispatch::{Dispatch, Incoming, ReplySlot};
 use crate::calls::parked::{ParkedCalls, Polled};
+use crate::identity::ShardId;
 use crate::net::doorbell::Doorbell;
 use crate::net::io::Token;
 use crate::shard::context::Local;
 use crate::shard::counters::ShardCounters;
-use crate::shard::identity::ShardId;
 use crate::shard::timers::Timers;
 
 /// How a handler's first poll went.

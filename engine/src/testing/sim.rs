@@ -21,10 +21,10 @@ use crate::channel::Channel;
 use crate::client::config::ChannelConfig;
 use crate::client::failure::NotSent;
 use crate::driver::Driver;
+use crate::identity::{DriverConfig, ShardInfo};
 use crate::net::doorbell::{Doorbell, Order};
 use crate::shard::context::{Local, set_clock};
 use crate::shard::counters::ShardCounters;
-use crate::shard::identity::{DriverConfig, ShardInfo};
 
 /// What a simulated shard is told.
 #[derive(Clone, Copy, Debug)]
