@@ -65,6 +65,11 @@ impl Net {
         self.state.borrow().moved
     }
 
+    /// How often bytes arrived at an end.
+    pub(crate) fn arrivals(&self) -> u64 {
+        self.state.borrow().arrivals
+    }
+
     /// Reports every socket of a set as ready once, though it is not.
     pub(crate) fn nudge(&self, set: usize) {
         self.state.borrow_mut().nudged[set] = true;

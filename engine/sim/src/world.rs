@@ -407,7 +407,8 @@ impl World {
         }
         // A turn may be spent on frames that came earlier, and of which nothing comes.
         let tally = host.shard.as_ref().map(|shard| shard.tally()).unwrap_or_default();
-        let moved = (self.net.moved() + *self.ledger.steps.borrow(), tally.unread);
+        let moved = self.net.moved() + self.net.arrivals() + *self.ledger.steps.borrow();
+        let moved = (moved, tally.unread);
         host.idle_turns = if worked && moved == host.moved { host.idle_turns + 1 } else { 0 };
         host.moved = moved;
         if host.idle_turns > IDLE_TURNS_MAX {

@@ -78,7 +78,8 @@ fn products() -> Vec<(String, String)> {
 /// Nothing that is simulated keeps a table whose order is chance: a seed would not be the same run again.
 #[test]
 fn no_table_that_is_simulated_has_an_order_of_chance() {
-    let hosts_no_shard = ["src/tokio_driver", "src/client_thread", "src/blocking", "src/shared"];
+    let hosts_no_shard =
+        ["src/client/tokio", "src/host/client_thread", "src/client/blocking", "src/client/remote"];
     let mut found = 0;
     for (name, product) in products() {
         let hashes = product.contains("HashMap") || product.contains("HashSet");

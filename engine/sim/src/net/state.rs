@@ -124,6 +124,8 @@ pub(super) struct State {
     /// The sets whose sockets are all reported at the next look, ready or not.
     pub(super) nudged: Vec<bool>,
     pub(super) moved: u64,
+    /// How often bytes arrived: whoever watches an end is told each time, also one that reads nothing now.
+    pub(super) arrivals: u64,
 }
 
 /// The near and the far end, seen from `side`.
@@ -238,6 +240,7 @@ impl State {
         let start = end.inbox.len();
         if count > 0 {
             end.arrived = core.now();
+            self.arrivals += 1;
         }
         if start == 0 && count == all {
             std::mem::swap(&mut end.inbox, &mut end.flight);
