@@ -294,7 +294,10 @@ impl Core {
     /// unnoticed; if nothing ever went wrong and nothing is in the way, no longer than a few turns.
     pub(crate) fn cascade_within(&self) -> u64 {
         let plan = &self.plan;
-        let clear = plan.habits.large == 0 && plan.habits.stream == 0 && plan.pipe >= 32 * 1024;
+        let clear = plan.habits.large == 0
+            && plan.habits.stream == 0
+            && plan.pipe >= 32 * 1024
+            && !plan.has_little_room();
         if clear && !self.disturbed.get() {
             return 2 * SECOND + 6 * plan.latency.1.max(plan.latency.0);
         }

@@ -126,8 +126,13 @@ impl Plan {
     /// Whether calls that never end may have taken all that a connection or a shard may hold: a changed byte
     /// makes a call one-way, or takes its cancel away, and it keeps its place.
     pub(crate) fn may_be_full(&self) -> bool {
+        self.mutating && self.has_little_room()
+    }
+
+    /// Whether few calls fill a connection or a shard: then requests wait for their room, and the cancels behind them.
+    pub(crate) fn has_little_room(&self) -> bool {
         let Budgets { shard_calls_max, connection_bytes_max, .. } = self.budgets;
-        self.mutating && (shard_calls_max < 256 || connection_bytes_max < 64 * 1024)
+        shard_calls_max < 256 || connection_bytes_max < 64 * 1024
     }
 
     pub(crate) fn draw(dice: &Dice) -> Self {

@@ -80,12 +80,21 @@ pub(crate) struct Totals(Rc<Pools>);
 struct Pools {
     bytes: Pool,
     calls: Pool,
+    /// How often a call ended or a message was taken, modulo the word.
+    given_back: Cell<usize>,
 }
 
 impl Default for Totals {
     /// Without bounds, until a driver sets them.
     fn default() -> Self {
-        Self(Rc::new(Pools { bytes: Pool::new(), calls: Pool::new() }))
+        Self(Rc::new(Pools { bytes: Pool::new(), calls: Pool::new(), given_back: Cell::new(0) }))
+    }
+}
+
+impl Pools {
+    #[inline]
+    fn note_given_back(&self) {
+        self.given_back.set(self.given_back.get().wrapping_add(1));
     }
 }
 
@@ -217,6 +226,7 @@ impl Drop for Held {
         released.set(released.get().wrapping_add(self.bytes));
         let held = &totals.0.bytes.held;
         held.set(held.get().saturating_sub(self.bytes));
+        totals.0.note_given_back();
     }
 }
 
@@ -239,12 +249,15 @@ pub(crate) struct Holdings {
     waiting: Vec<Token>,
     /// The most that was held when one of them found no room.
     tried_at: (usize, usize),
+    /// What had been given back when the first of them found none: what another took meanwhile hides it in what is held,
+    /// and whoever gave it back may have room all the same.
+    given_back: usize,
 }
 
 impl Holdings {
     pub(crate) fn new(budgets: &Budgets, totals: Totals) -> Self {
         totals.set_bounds(budgets);
-        Self { totals, waiting: Vec::new(), tried_at: (0, 0) }
+        Self { totals, waiting: Vec::new(), tried_at: (0, 0), given_back: 0 }
     }
 
     pub(crate) fn totals(&self) -> &Totals {
@@ -337,6 +350,7 @@ impl Holdings {
         debug_assert!(calls > 0 && held >= bytes, "more ends than began");
         pools.calls.held.set(calls.saturating_sub(1));
         pools.bytes.held.set(held.saturating_sub(bytes));
+        pools.note_given_back();
     }
 
     /// What a connection holds beside its calls has changed.
@@ -352,6 +366,9 @@ impl Holdings {
         let now = (self.bytes(), self.calls());
         // Something may have been given back since an earlier one tried, who may fit where this one does not.
         let tried = if self.waiting.is_empty() { now } else { self.tried_at };
+        if self.waiting.is_empty() {
+            self.given_back = self.pools().given_back.get();
+        }
         self.tried_at = (tried.0.max(now.0), tried.1.max(now.1));
         if !self.waiting.contains(&token) {
             self.waiting.push(token);
@@ -370,7 +387,9 @@ impl Holdings {
             return None;
         }
         let (bytes, calls) = self.tried_at;
-        let given_back = self.bytes() < bytes || self.calls() < calls;
+        let given_back = self.bytes() < bytes
+            || self.calls() < calls
+            || self.pools().given_back.get() != self.given_back;
         given_back.then(|| core::mem::take(&mut self.waiting))
     }
 }

@@ -28,6 +28,23 @@ fn all_who_wait_try_again_when_anything_was_given_back_since_one_of_them_tried()
     assert_eq!(holdings.take_waiting(), None, "it found nothing and nothing has changed");
 }
 
+/// A connection's share depends on what it holds itself, not on the total alone.
+#[test]
+fn who_gave_something_back_tries_again_though_another_took_as_much() {
+    let mut holdings = holdings(800, 100);
+    let account = StreamAccount::of_server(holdings.totals().clone());
+    let other = StreamAccount::of_server(holdings.totals().clone());
+    let token = Token::connection(1, 1);
+    let mut held = vec![account.hold_incoming(300), account.hold_incoming(100)];
+    assert!(holdings.is_over_share(own(account.bytes())));
+    holdings.wait(token);
+    let _taken = other.hold_incoming(300);
+    drop(held.remove(0));
+    assert_eq!(holdings.bytes(), 400);
+    assert!(!holdings.is_over_share(own(account.bytes())));
+    assert_eq!(holdings.take_waiting(), Some(vec![token]));
+}
+
 #[test]
 fn bytes_of_streams_count_until_they_are_dropped() {
     let holdings = holdings(800, 100);
