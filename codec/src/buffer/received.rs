@@ -11,7 +11,7 @@ use crate::wire::header::{FrameKind, Header};
 use crate::wire::metadata::Metadata;
 use crate::wire::rule::Rule;
 
-/// A whole frame at the front of a [`RecvBuffer`](crate::RecvBuffer).
+/// A whole frame at the front of a [`RecvBuffer`].
 #[derive(Debug)]
 pub struct Frame<'a> {
     /// What it says.

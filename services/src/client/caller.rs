@@ -180,7 +180,7 @@ impl<P: Pending, D: Decode<R>, R> Call<P, D, R> {
     /// Blocks this thread until the call ends.
     ///
     /// A thread that drives connections must not sleep: on a shard, and for a channel of tokio within
-    /// a tokio runtime, the call is not made and the error is [`NotSent::WouldBlock`].
+    /// a tokio runtime, the call is not made and the error is [`NotSent::WouldBlock`](crate::NotSent::WouldBlock).
     ///
     /// # Errors
     ///
