@@ -275,10 +275,12 @@ impl FakeHost {
     /// Removes the files of old interrupts, and lists the fresh ones where the device or its parent lists its own.
     fn forget_irqs(&self, old: &BTreeSet<u32>, fresh: &[(u32, String)], device: &str) {
         let mut state = self.state.borrow_mut();
-        for irq in old {
-            let base = format!("/proc/irq/{irq}/");
-            state.first.files.retain(|path, _| !path.starts_with(&base));
-        }
+        let is_old = |path: &str| {
+            let irq = path.strip_prefix("/proc/irq/").and_then(|rest| rest.split_once('/'));
+            irq.and_then(|(irq, _)| irq.parse().ok()).is_some_and(|irq: u32| old.contains(&irq))
+        };
+        // All at once: a damaged capture may have tens of thousands of them.
+        state.first.files.retain(|path, _| !is_old(path));
         let parent = device.rsplit_once('/').map_or("", |(parent, _)| parent);
         for dir in [device, parent].map(|dir| format!("{dir}/msi_irqs")) {
             if !state.dirs.contains(&dir) {
