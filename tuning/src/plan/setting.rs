@@ -1,5 +1,6 @@
 //! The one name that a setting keeps while queues and interrupts come and go.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -231,7 +232,7 @@ fn irq_path(host: &dyn Host, vector: &str, device: &str) -> Result<String, Fault
 }
 
 /// The interrupts of a device; `None` where no device is known and the name must be the only one on the machine.
-fn own_irqs(host: &dyn Host, device: &str) -> Result<Option<Vec<u32>>, Fault> {
+fn own_irqs(host: &dyn Host, device: &str) -> Result<Option<BTreeSet<u32>>, Fault> {
     if device.is_empty() {
         return Ok(None);
     }
