@@ -218,7 +218,7 @@ def main():
     told = [line for folder in sys.argv[1:] for line in check(folder, allowed, seen)]
     for folder, members in allowed:
         if folder in sys.argv[1:] and (folder, members) not in seen:
-            told.append(f'{folder}: this circle is gone; take it out of {KNOWN}: {" ".join(sorted(members))}')
+            told.append(f'{folder}: this circle is gone; take it out of .ci/circles.txt: {" ".join(sorted(members))}')
     print('\n'.join(told) if told else f'arrows: no new circle; {len(allowed)} are left to cut')
     return 1 if told else 0
 

@@ -26,7 +26,7 @@
 //! `host::trim`, which calls the C library.
 #![deny(unsafe_code)]
 
-// Bottom up: a room imports only from those above it.
+// Each is a room with one idea; docs/ARCHITECTURE.md lists them.
 #[cfg(feature = "shard")]
 mod calls;
 #[cfg(feature = "shard")]

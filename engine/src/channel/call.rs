@@ -88,8 +88,7 @@ where
         let core = channel.core();
         let mut state = core.state.borrow_mut();
         let waited = self.ticket.id.is_some();
-        // A one-way call may have waited for room, and not in the line.
-        if !waited && self.deadline.is_none() {
+        if !waited {
             self.deadline = self.timeout.and_then(|timeout| core.local.now().checked_add(timeout));
         }
         if !state.is_ready() {
