@@ -26,16 +26,17 @@ may_not() {
     done
 }
 
-# Bytes know nothing but bytes; the protocol knows bytes; the engine knows the protocol.
-may_not corewire-codec corewire-proto corewire-engine corewire corewire-macros \
+# Bytes know nothing but bytes; the protocol knows bytes; clients know the protocol, and shards know both.
+may_not corewire-codec corewire-proto corewire-client corewire-engine corewire corewire-macros \
     glommio-ng glommio rustix nix tokio flume tracing
-may_not corewire-proto corewire-engine corewire corewire-macros \
+may_not corewire-proto corewire-client corewire-engine corewire corewire-macros \
     glommio-ng glommio rustix nix tokio flume tracing
+may_not corewire-client corewire-engine corewire corewire-macros glommio-ng glommio rustix tokio flume
 may_not corewire-engine corewire corewire-macros tokio
 may_not corewire-sim corewire corewire-macros tokio
 may_not corewire tokio
-may_not corewire-macros corewire-codec corewire-proto corewire-engine corewire glommio-ng
-may_not corewire-tune corewire-codec corewire-proto corewire-engine corewire glommio-ng
+may_not corewire-macros corewire-codec corewire-proto corewire-client corewire-engine corewire glommio-ng
+may_not corewire-tune corewire-codec corewire-proto corewire-client corewire-engine corewire glommio-ng
 
 # Nobody knows the simulator, and it alone opens the engine's door for it.
 if found=$(git ls-files -co --exclude-standard -- '*Cargo.toml' | grep -v '^engine/sim/' | xargs grep -n 'corewire-sim'); then
@@ -50,7 +51,7 @@ fi
 grep -qx glommio-ng <<<"$(reach corewire)" || fail "corewire reaches no glommio-ng; mend the search"
 for features in blocking tokio blocking,tokio; do
     reached=$(reach corewire --no-default-features --features "$features")
-    banned="glommio-ng rustix io-uring signal-hook"
+    banned="corewire-engine glommio-ng rustix io-uring signal-hook"
     [ "$features" = blocking ] && banned="$banned tokio flume oneshot"
     for name in $banned; do
         if grep -qx "$name" <<<"$reached"; then
@@ -60,7 +61,7 @@ for features in blocking tokio blocking,tokio; do
 done
 
 # Whoever can do without `unsafe` says so where nobody can overrule it.
-for root in codec/src/lib.rs engine/proto/src/lib.rs engine/sim/src/lib.rs services/src/lib.rs services/macros/src/lib.rs \
+for root in codec/src/lib.rs engine/proto/src/lib.rs engine/client/src/lib.rs engine/sim/src/lib.rs services/src/lib.rs services/macros/src/lib.rs \
     services/cli/src/main.rs examples/shared/lib.rs tuning/src/lib.rs; do
     grep -q '^#!\[forbid(unsafe_code)\]' "$root" || fail "$root lacks #![forbid(unsafe_code)]"
 done
@@ -98,7 +99,7 @@ for folder in codec engine/proto; do
 done
 
 # Inside the crates: no files import one another, but for those that are listed.
-python3 .ci/arrows.py codec/src engine/proto/src engine/src engine/sim/src services/src services/cli/src services/macros/src \
+python3 .ci/arrows.py codec/src engine/proto/src engine/client/src engine/src engine/sim/src services/src services/cli/src services/macros/src \
     benches/src tuning/src || failed=1
 
 [ "$failed" -eq 0 ] || exit 1

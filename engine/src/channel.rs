@@ -29,11 +29,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::client::address::{Address, IntoAddress};
-use crate::client::config::ChannelConfig;
-use crate::client::failure::{ConnectError, NotSent};
-use crate::client::reconnect::{Backoff, random_seed};
 use crate::shard::context::Local;
+use corewire_client::address::{Address, IntoAddress};
+use corewire_client::config::ChannelConfig;
+use corewire_client::failure::{ConnectError, NotSent};
+use corewire_client::reconnect::{Backoff, random_seed};
 
 pub use call::Call;
 use line::Line;
@@ -63,7 +63,6 @@ impl ChannelCore {
     /// Unsent bytes above which no further call is written.
     #[inline]
     fn unsent_max(&self) -> usize {
-        #[cfg(feature = "canary")]
         if corewire_proto::canary::is_planted(corewire_proto::canary::Bug::UnboundedUnsent) {
             return usize::MAX;
         }

@@ -25,22 +25,18 @@ mod relieve;
 mod run;
 
 use corewire_codec::SendBuffer;
+use corewire_proto::canary::{Bug, is_planted};
+use corewire_proto::{ServerConfig, TransportError};
 use slab::Slab;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-#[cfg(feature = "canary")]
-use corewire_proto::canary::{Bug, is_planted};
-use corewire_proto::{ServerConfig, TransportError};
-
 use self::relief::Relief;
 use crate::calls::dispatch::Dispatch;
 use crate::calls::parked::ParkedCalls;
 use crate::calls::queue_delay::DelayWatch;
-use crate::client::address::Peer;
-use crate::client::log_limit::Topic;
 use crate::conn::client::ClientConn;
 use crate::conn::dial::{ClientDial, Dialed};
 use crate::conn::run_queue::{RunQueue, TurnBudget};
@@ -55,6 +51,8 @@ use crate::shard::context::Local;
 use crate::shard::counters::ShardCounters;
 use crate::shard::timers::Timers;
 use crate::stream::StreamCell;
+use corewire_client::address::Peer;
+use corewire_client::log_limit::Topic;
 
 /// How long a shard leaves its listener alone after the system refused it a descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -195,7 +193,6 @@ impl<I: Io> Driver<I> {
         self.take_due();
         self.accept();
         let rounds = self.run_queue();
-        #[cfg(feature = "canary")]
         if is_planted(Bug::ForgottenAccept) {
             return Ok(rounds > 0);
         }
@@ -233,7 +230,6 @@ impl<I: Io> Driver<I> {
         let busy = !self.run.is_empty() || self.local.has_news() || self.local.tasks.has_ready();
         // The kernel told of who waits to be accepted once: whoever finds nothing here may go to sleep.
         let is_acceptable = self.is_acceptable();
-        #[cfg(feature = "canary")]
         let is_acceptable = is_acceptable && !is_planted(Bug::ForgottenAccept);
         if self.hot_tries == 0 || busy || is_acceptable {
             return None;

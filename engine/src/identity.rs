@@ -1,37 +1,10 @@
-//! What a shard is called, and what it is told.
+//! What a shard is told.
 
-use std::fmt;
+use crate::calls::budgets::Budgets;
+use corewire_codec::{OutOfRange, Range};
+use corewire_proto::{ServerConfig, ShardInfo};
 use std::str::FromStr;
 use std::time::Duration;
-
-#[cfg(feature = "shard")]
-use corewire_codec::{OutOfRange, Range};
-#[cfg(feature = "shard")]
-use corewire_proto::ServerConfig;
-
-#[cfg(feature = "shard")]
-use crate::calls::budgets::Budgets;
-
-/// A shard's number in its server, from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ShardId(pub u16);
-
-impl fmt::Display for ShardId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// What a shard knows about itself when its services are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShardInfo {
-    /// Its number.
-    pub id: ShardId,
-    /// How many shards the server has.
-    pub count: u16,
-    /// The CPU it is pinned to, if it is.
-    pub cpu: Option<usize>,
-}
 
 /// Whether a shard with nothing to do looks for work before it sleeps.
 ///
@@ -54,8 +27,6 @@ pub enum Spin {
     /// a single connection, and shares it badly.
     Always,
 }
-
-#[cfg(feature = "shard")]
 impl Spin {
     /// Checks the range of the limit.
     pub(crate) fn check(self) -> Result<(), OutOfRange> {
@@ -84,7 +55,6 @@ impl FromStr for Spin {
 }
 
 /// Everything a shard's driver is told.
-#[cfg(feature = "shard")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DriverConfig {
     pub(crate) info: ShardInfo,

@@ -1,11 +1,10 @@
-//! Streams of calls: what their ends are for the layer above, whoever drives the connection, and those of
-//! a shard with their way through a connection.
+//! The streams of a shard's calls, and their way through a connection.
 //!
 //! ```text
 //!  reader ◀─ inbox ◀── frames ◀─┐              a StreamCell for each call, shared by both sides;
 //!    │ consumed, stopped        │ connection's the connection's turn looks at those that the
-//!    ▼                          │ turn         mailbox (context.rs) says want something
-//!  mailbox ──▶ StreamQueue ─────┘
+//!    ▼                          │ turn         shard's context says want something
+//!  context ──▶ StreamQueue ─────┘
 //!    ▲ new messages, the end, given up
 //!  writer ─▶ outbox ─▶ in turns, by credit ─▶ send buffer
 //! ```
@@ -14,171 +13,19 @@
 //! are `Bytes` are not copied), and waits when 32 KiB are there. The connection moves messages on as
 //! credit and the unsent budget allow, 16 KiB of a stream at a time. What a reader takes out is granted
 //! again in the connection's next turn.
-//!
-//! Callers of the other channels have ends of their own, `shared/stream.rs` and `blocking/stream.rs`; all
-//! of them are [`ReadMessages`], [`WriteMessages`] and [`StreamHandle`].
 
-#[cfg(feature = "shard")]
 mod cell;
-#[cfg(feature = "shard")]
 mod ends;
-#[cfg(feature = "shard")]
 mod queue;
+#[cfg(test)]
+mod tests;
 
-use bytes::Bytes;
-use corewire_codec::{EncodedBody, Encoding, Extras, Status};
-#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
-use corewire_codec::{Payload, StatusCode};
-use std::fmt;
-use std::task::{Context, Poll};
-
-use crate::client::transport::Outcome;
-
-#[cfg(feature = "shard")]
 pub use ends::{StreamCall, StreamEnds, StreamReader, StreamWriter};
-#[cfg(feature = "shard")]
 pub(crate) use {
     cell::{Side, StreamCell},
     queue::StreamQueue,
 };
 
-/// Bytes that may wait for credit or for the socket in a stream's outbox; one message more may be
-/// added. Small, so that a thousand stalled streams hold megabytes and not gigabytes.
-#[cfg(any(feature = "shard", feature = "tokio"))]
-pub(crate) const OUTBOX_BYTES: usize = 32 * 1024;
-
-/// Messages below this are copied out of the shared receive buffer: a small one that waits must not
-/// keep 128 KiB alive.
-#[cfg(any(feature = "tokio", feature = "blocking"))]
-const COPY_BELOW: usize = 16 * 1024;
-
-/// The same for what waits in a shard's inbox, whose peer may be anybody: what waits there keeps at most
-/// twice as much alive as it counts.
-#[cfg(feature = "shard")]
+/// Messages below this are copied out of the shared receive buffer. The peer may be anybody, so what waits in an
+/// inbox keeps at most twice as much alive as it counts.
 const INBOX_COPY_BELOW: usize = 64 * 1024;
-
-/// Consumed bytes that are told to the connection while more messages wait; the rest is told when
-/// none is left.
-#[cfg(any(feature = "shard", feature = "tokio"))]
-pub(crate) const CONSUMED_BYTES: u32 = 32 * 1024;
-
-/// One message of a stream, as it came.
-#[derive(Clone, Debug)]
-pub struct Message {
-    /// How it is encoded.
-    pub encoding: Encoding,
-    /// Its bytes; from 16 KiB on a slice of what was received, which keeps a receive buffer alive.
-    pub body: Bytes,
-}
-
-/// Why a stream of messages ended early.
-#[derive(Debug)]
-pub enum StreamFailure {
-    /// The other end said why it stopped.
-    Status(Status),
-    /// The call ended in this way before its stream did.
-    Call(Outcome),
-}
-
-/// Nothing more can be sent: the call is over, or the stream was ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Closed;
-
-/// What came with the opening of a server's stream: its metadata, if there was any.
-pub type Opening = Option<Box<Extras>>;
-
-/// The end of a stream that messages are read from. Dropping a client's gives the call up.
-pub trait ReadMessages: fmt::Debug + 'static {
-    /// The next message, `None` behind the last. A failure is the last item. Cancel-safe: a message
-    /// stays until it is answered.
-    fn poll_next(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Message, StreamFailure>>>;
-}
-
-/// The end of a stream that messages are written to. Dropping it without [`end`](Self::end) ends the
-/// stream as cancelled.
-pub trait WriteMessages: fmt::Debug + 'static {
-    /// Waits until the stream takes another message.
-    ///
-    /// # Errors
-    ///
-    /// Nothing more can be sent.
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Closed>>;
-
-    /// Has the task woken when the stream takes no more messages, for one that waits elsewhere.
-    fn watch(&self, context: &mut Context<'_>);
-
-    /// Gives the stream a message. It is taken also when there is no room, so ask before.
-    fn send(&mut self, encoding: Encoding, body: EncodedBody);
-
-    /// Ends the stream behind its last message, with the status that stopped it if one did.
-    fn end(&mut self, failure: Option<Status>);
-
-    /// Waits until the end is written, or nothing more can be sent.
-    fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<()>;
-}
-
-/// A client's call that streams. Dropping it gives the call up.
-pub trait StreamHandle: fmt::Debug + Unpin + 'static {
-    /// What the server's stream is read from.
-    type Reader: ReadMessages;
-
-    /// Waits until the server's handler has answered with a stream: until its opening, its first
-    /// message or its end comes. Answers what came with the opening, once.
-    ///
-    /// # Errors
-    ///
-    /// How the call ended before.
-    fn poll_opened(&mut self, context: &mut Context<'_>) -> Poll<Result<Opening, Outcome>>;
-
-    /// Waits for the reply of a call of which only the client streams.
-    fn poll_outcome(&mut self, context: &mut Context<'_>) -> Poll<Outcome>;
-
-    /// What the server sends.
-    fn into_reader(self) -> Option<Self::Reader>;
-}
-
-#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
-impl Message {
-    /// A message that is to wait for its reader.
-    #[cfg(any(feature = "tokio", feature = "blocking"))]
-    pub(crate) fn received(encoding: Encoding, payload: Payload<'_>) -> Self {
-        Self::received_below(encoding, payload, COPY_BELOW)
-    }
-
-    /// A message that is to wait for its reader; it is copied if it has fewer bytes than `copy_below`.
-    pub(crate) fn received_below(
-        encoding: Encoding,
-        payload: Payload<'_>,
-        copy_below: usize,
-    ) -> Self {
-        let body = if payload.body().len() < copy_below {
-            Bytes::copy_from_slice(payload.body())
-        } else {
-            payload.into_body()
-        };
-        Self { encoding, body }
-    }
-}
-
-/// The status with which a peer ended its stream; `None` is the ordinary end. It is taken out of the
-/// buffer, for it may wait long.
-#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
-pub(crate) fn end_status(code: StatusCode, payload: &Payload<'_>) -> Option<Status> {
-    match code {
-        StatusCode::Ok => None,
-        code => Some(Status::from_body(code, &Bytes::copy_from_slice(payload.body()))),
-    }
-}
-
-/// What came with an opening.
-#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
-pub(crate) fn opening(payload: Payload<'_>) -> Opening {
-    let (_, extras) = payload.into_parts();
-    Some(Box::new(extras)).filter(|extras| !extras.is_empty())
-}
-
-#[cfg(all(test, feature = "shard"))]
-mod tests;

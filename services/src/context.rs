@@ -1,12 +1,13 @@
 //! What a handler may know about the call it serves, and what it may add to its reply.
 
 use bytes::Bytes;
+use corewire_client::Peer;
 #[cfg(feature = "shard")]
 use corewire_codec::Status;
 use corewire_codec::{Extras, Metadata, MetadataBuilder, MetadataError, TraceContext};
 #[cfg(feature = "shard")]
 use corewire_engine::Incoming;
-use corewire_engine::{Peer, ShardId};
+use corewire_proto::ShardId;
 use std::cell::RefCell;
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -137,18 +137,18 @@ pub use client::options::CallOptions;
 pub use client::outcome::CallError;
 pub use client::response::{Response, ResponseCall};
 pub use context::{CallId, Context};
+pub use corewire_client::{
+    Address, ChannelConfig, ConnectError, IntoAddress, MethodName, NotSent, Peer, Pending,
+    Resolver, Transport,
+};
+#[cfg(any(feature = "shard", feature = "tokio"))]
+pub use corewire_client::{Closing, SharedChannel};
 pub use corewire_codec::{
     CodecId, FrameWriter as BodyWriter, LimitOutOfRange, Limits, Metadata, MetadataBuilder,
     MetadataEntry, MetadataError, MethodId, Status, StatusCode, TraceContext, TraceParentError,
 };
-pub use corewire_engine::{
-    Address, ChannelConfig, ConnectError, IntoAddress, MethodName, NotSent, Peer, Pending,
-    Resolver, ShardId, ShardInfo, Spin, Transport, TransportError,
-};
-pub use corewire_engine::{ClientConfig, CloseReason, Timeouts};
-#[cfg(any(feature = "shard", feature = "tokio"))]
-pub use corewire_engine::{Closing, SharedChannel};
 pub use corewire_macros::service;
+pub use corewire_proto::{ClientConfig, CloseReason, ShardId, ShardInfo, Timeouts, TransportError};
 pub use description::{ArgumentDescription, CallKind, MethodDescription, ServiceDescription};
 #[cfg(feature = "blocking")]
 pub use streaming::blocking;
@@ -163,7 +163,7 @@ pub use streaming::{
 pub use {
     corewire_engine::{
         Budgets, Channel, ClientShard, ClientThread, Ended, Placement, QueueDelay, Running,
-        RunningShard, ShardCounters, StartError, Task, allowed_cpus, parse_cpus,
+        RunningShard, ShardCounters, Spin, StartError, Task, allowed_cpus, parse_cpus,
         run_on_shard as block_on_shard, sleep, spawn,
     },
     server::answer::{Answer, Answered},

@@ -6,11 +6,12 @@ pub(crate) mod router;
 pub(crate) mod service;
 pub(crate) mod slot;
 
+use corewire_client::IntoAddress;
 use corewire_codec::Limits;
 use corewire_engine::{
-    Budgets, Dispatch, Ended, EngineConfig, IntoAddress, MakeDispatch, Placement, Running,
-    ShardInfo, Spin, StartError,
+    Budgets, Dispatch, Ended, EngineConfig, MakeDispatch, Placement, Running, Spin, StartError,
 };
+use corewire_proto::ShardInfo;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;

@@ -9,8 +9,8 @@ use corewire::{
     Bytes, Channel, ChannelConfig, Limits, NotSent, Pending, Placement, Running, Server, Status,
     Transport, blocking, spawn,
 };
+use corewire_client::{CallFailure, Outcome};
 use corewire_codec::{CodecId, Encoding, FrameWriter, MethodId, RequestHead, request_flags};
-use corewire_engine::{CallFailure, Outcome};
 use futures_lite::FutureExt as _;
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;

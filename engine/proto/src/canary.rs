@@ -1,9 +1,7 @@
 //! Bugs to plant, one at a time, so that a checker can show that it finds them.
 //!
-//! They exist only in builds with the feature `canary`, and even there none is planted until
-//! [`plant`] is called, on the thread that is to have it.
-
-use std::cell::Cell;
+//! Only a build with the feature `canary` can plant one, on the thread that calls [`plant`]. In any other build
+//! [`is_planted`] is a constant `false`, and the compiler leaves the bug out.
 
 /// A bug that can be planted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,17 +59,35 @@ impl Bug {
     ];
 }
 
-thread_local! {
-    static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+#[cfg(feature = "canary")]
+pub use plants::{is_planted, plant};
+
+#[cfg(feature = "canary")]
+mod plants {
+    use super::Bug;
+    use std::cell::Cell;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Plants a bug on this thread, in place of the one that was there.
+    pub fn plant(bug: Option<Bug>) {
+        PLANTED.set(bug);
+    }
+
+    /// Whether this bug is planted on this thread.
+    #[must_use]
+    pub fn is_planted(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
 }
 
-/// Plants a bug on this thread, in place of the one that was there.
-pub fn plant(bug: Option<Bug>) {
-    PLANTED.set(bug);
-}
-
-/// Whether this bug is planted on this thread.
+/// Whether this bug is planted on this thread: never in this build.
+#[cfg(not(feature = "canary"))]
 #[must_use]
-pub fn is_planted(bug: Bug) -> bool {
-    PLANTED.get() == Some(bug)
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "a constant that must leave no trace")]
+pub const fn is_planted(_: Bug) -> bool {
+    false
 }

@@ -281,7 +281,6 @@ impl<T> ClientConnection<T> {
     fn cancel(&mut self, call: u32, reason: CancelReason, out: &mut SendBuffer) -> Option<T> {
         let work = self.take(call)?;
         self.leave_stream(call);
-        #[cfg(feature = "canary")]
         if self.streams.as_ref().is_none_or(|streams| streams.get(call).is_none())
             && reason == CancelReason::Dropped
             && crate::canary::is_planted(crate::canary::Bug::SilentCancel)
@@ -289,7 +288,6 @@ impl<T> ClientConnection<T> {
             return Some(work);
         }
         out.cancel(call, reason);
-        #[cfg(feature = "canary")]
         if reason == CancelReason::Deadline
             && crate::canary::is_planted(crate::canary::Bug::EarlySlot)
         {

@@ -78,7 +78,6 @@ impl<T> InFlightTable<T> {
         debug_assert!(self.slots[index].is_none(), "the slot was checked to be free");
         self.slots[index] = Some(Entry { call, deadline, work });
         self.count += 1;
-        #[cfg(feature = "canary")]
         if self.earliest.is_some() && crate::canary::is_planted(crate::canary::Bug::LateDeadline) {
             return;
         }

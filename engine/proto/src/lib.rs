@@ -29,8 +29,6 @@
 //! Time is always an argument. It must not go backwards between calls; if it does, timers fire
 //! late, and nothing else happens.
 #![forbid(unsafe_code)]
-
-#[cfg(feature = "canary")]
 #[doc(hidden)]
 pub mod canary;
 mod client;
@@ -38,6 +36,7 @@ mod close;
 mod config;
 #[doc(hidden)]
 pub mod fuzzing;
+mod identity;
 mod in_flight;
 mod jitter;
 mod link;
@@ -50,6 +49,7 @@ mod transport_error;
 pub use client::{CallsFailed, ClientConnection, ClientInput, Expired, NoSlot};
 pub use close::CloseReason;
 pub use config::{ClientConfig, ServerConfig, ServerIdentity, Timeouts};
+pub use identity::{ShardId, ShardInfo};
 pub use server::{OneWayDropped, ServerConnection, ServerInput, is_one_way_id};
 pub use streams::table::{MessageWriter, NotSent, StreamAccounts, StreamKind};
 pub use transport_error::TransportError;

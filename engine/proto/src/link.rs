@@ -365,7 +365,6 @@ impl Link {
         let gap = now.saturating_duration_since(self.looked);
         self.looked = now;
         let glance = glance(timeouts);
-        #[cfg(feature = "canary")]
         if crate::canary::is_planted(crate::canary::Bug::CountedAbsence) {
             return;
         }

@@ -3,8 +3,9 @@
 pub(crate) mod ledger;
 pub(crate) mod patience;
 
+use corewire_client::{CallFailure, NotSent, Outcome, Reply};
 use corewire_codec::{Rule, StatusCode, reply_flags};
-use corewire_engine::{CallFailure, CloseReason, NotSent, Outcome, Reply};
+use corewire_proto::CloseReason;
 
 use crate::core::Core;
 use crate::core::trace::{Note, Violated};

@@ -8,8 +8,10 @@ pub(crate) mod script;
 
 use std::time::Duration;
 
+use corewire_client::ChannelConfig;
 use corewire_codec::{ConnectionCredit, FrameBytes, InFlight, Limits, StreamCredit};
-use corewire_engine::{Budgets, ChannelConfig, ClientConfig, QueueDelay, Timeouts};
+use corewire_engine::{Budgets, QueueDelay};
+use corewire_proto::{ClientConfig, Timeouts};
 
 use crate::core::{Dice, SURE};
 

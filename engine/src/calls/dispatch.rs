@@ -9,9 +9,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use crate::client::address::Peer;
-use crate::identity::ShardId;
 use crate::stream::StreamEnds;
+use corewire_client::address::Peer;
+use corewire_proto::ShardId;
 
 /// A call as it came in.
 #[derive(Debug)]

@@ -10,11 +10,11 @@ use std::task::{Context, Poll, Waker};
 use corewire_codec::Status;
 
 use crate::calls::dispatch::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot};
-use crate::client::log_limit::{LogLimit, Topic};
 use crate::net::io::Token;
 use crate::shard::context::{Local, LocalWaker, clock};
 use crate::shard::counters::ShardCounters;
 use crate::stream::StreamCell;
+use corewire_client::log_limit::{LogLimit, Topic};
 
 /// Wakers of calls that are over, kept for the next ones.
 const SPARE_MAX: usize = 1024;
@@ -246,9 +246,9 @@ fn panicked(reply: &mut ReplySlot<'_>, counters: &ShardCounters, log: &LogLimit)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::ShardId;
     use crate::net::doorbell::{Doorbell, Order};
     use corewire_codec::{Head, MethodId, Raw, RecvBuffer, RequestHead, SendBuffer};
+    use corewire_proto::ShardId;
     use std::cell::RefCell;
 
     /// Wakes its own waker and answers at once if the call's id is even; else it pends.
@@ -296,7 +296,7 @@ mod tests {
             request: &request,
             payload: Some(frame.payload),
             deadline: None,
-            peer: crate::client::address::Peer::Unix,
+            peer: corewire_client::address::Peer::Unix,
             shard: ShardId(0),
             connection_id: 0,
             streams: None,

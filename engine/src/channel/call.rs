@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 use super::send::{Kind, Request};
 use super::state::{Begin, CallState};
 use super::{Channel, Ticket};
-use crate::client::config::Reply;
-use crate::client::failure::CallFailure;
 use crate::shard::context::clock;
+use corewire_client::config::Reply;
+use corewire_client::failure::CallFailure;
 
 /// What every server takes before its hello was read (REQ-7).
 pub(super) const METADATA_BYTES_EARLY: u16 = 1024;

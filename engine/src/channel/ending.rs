@@ -9,8 +9,8 @@ use std::time::Instant;
 use super::retired::Retired;
 use super::state::{ChannelState, Link};
 use super::{Channel, ChannelCore};
-use crate::client::failure::{CallFailure, NotSent};
 use crate::net::io::Token;
+use corewire_client::failure::{CallFailure, NotSent};
 
 /// How many connections of a channel may wait for the last of their calls. While there are as many, the
 /// next server that goes away is waited for.

@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 use super::call::Call;
 use super::send::Kind;
 use super::state::{ChannelState, Link};
-use crate::client::config::Reply;
-use crate::client::failure::CallFailure;
-use crate::client::transport::Outcome;
 use crate::shard::context::clock;
+use corewire_client::config::Reply;
+use corewire_client::failure::CallFailure;
+use corewire_client::transport::Outcome;
 
 impl<E, F> Call<F>
 where

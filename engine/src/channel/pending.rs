@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::call::Stage;
 use super::{Call, Channel};
-use crate::client::failure::{CallFailure, NotSent};
-use crate::client::transport::{Outcome, Pending, Transport};
 use crate::shard::context::Local;
+use corewire_client::failure::{CallFailure, NotSent};
+use corewire_client::transport::{Outcome, Pending, Transport};
 
 impl Transport for Channel {
     fn call<E>(

@@ -13,8 +13,8 @@ use corewire_codec::CancelReason;
 
 use super::ChannelCore;
 use super::state::{CallState, ChannelState, Link, Writing};
-use crate::client::failure::{CallFailure, NotSent, check_metadata};
 use crate::net::io::Token;
+use corewire_client::failure::{CallFailure, NotSent, check_metadata};
 
 /// Payload that stands in front of a body at most: timeout, trace, attachment's and metadata's length.
 const FIELDS_BYTES_MAX: usize = 8 + 25 + 4 + 2;

@@ -10,11 +10,11 @@ use std::time::Instant;
 use super::line::Line;
 use super::retired::Retired;
 use super::{ChannelCore, Ticket};
-use crate::client::config::Reply;
-use crate::client::failure::{CallFailure, NotSent};
 use crate::net::io::Token;
 use crate::shard::context::clock;
 use crate::stream::{Side, StreamCell};
+use corewire_client::config::Reply;
+use corewire_client::failure::{CallFailure, NotSent};
 
 /// A call that was sent.
 #[derive(Debug)]

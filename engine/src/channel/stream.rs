@@ -10,9 +10,9 @@ use super::call::METADATA_BYTES_EARLY;
 use super::send::{Kind, Request};
 use super::state::{Begin, Link};
 use super::{Channel, Ticket};
-use crate::client::failure::{CallFailure, NotSent};
 use crate::shard::context::clock;
 use crate::stream::{StreamCall, StreamWriter};
+use corewire_client::failure::{CallFailure, NotSent};
 
 impl Channel {
     /// Makes a call that streams; waits for the connection and for a slot, as [`call`](Self::call) does,

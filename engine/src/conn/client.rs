@@ -4,7 +4,6 @@
 mod census;
 
 use corewire_codec::{CancelReason, RecvBuffer};
-#[cfg(feature = "canary")]
 use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{ClientConnection, ClientInput, CloseReason, Expired};
 use std::rc::Rc;
@@ -12,12 +11,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::channel::{ChannelCore, ChannelState};
-use crate::client::config::{DEADLINE_TURNS, Reply};
-use crate::client::failure::CallFailure;
-use crate::client::log_limit::Topic;
 use crate::conn::turn::{After, Ready, Received, Shared, Unacked, stream_bytes_max};
 use crate::net::io::{Io, Token};
 use crate::stream::{StreamCell, StreamQueue};
+use corewire_client::config::{DEADLINE_TURNS, Reply};
+use corewire_client::failure::CallFailure;
+use corewire_client::log_limit::Topic;
 
 /// A connection of a channel. Its state machine and send buffer live in the channel, where calls
 /// reach them; the socket and what was received live here.
@@ -86,7 +85,6 @@ impl<S: 'static> ClientConn<S> {
         }
         // Nobody is judged but by what has arrived until now.
         ready.readable |= ready.due;
-        #[cfg(feature = "canary")]
         if ready.due
             && is_planted(Bug::BlindClocks)
             && let Some((proto, out)) = self.channel.state.borrow_mut().connection(self.token)
@@ -253,7 +251,6 @@ impl<S: 'static> ClientConn<S> {
         // Before the hello no slot becomes free by what comes. Who waits for the hello itself would be
         // woken again and again: with a deadline it asks for another turn each time.
         let free = if proto.is_ready() { proto.free_slots() } else { 0 };
-        #[cfg(feature = "canary")]
         let free = if is_planted(Bug::LostTurn) { 0 } else { free };
         state.wake_waiting(free.saturating_sub(self.turns_given));
     }

@@ -9,14 +9,14 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::channel::ChannelCore;
-use crate::client::dial;
-use crate::client::failure::connect_failure;
-use crate::client::log_limit::Topic;
 use crate::conn::client::ClientConn;
 use crate::conn::turn::Shared;
 use crate::net::io::{Io, Token};
 use crate::shard::context::Local;
 use crate::shard::tasks::Task;
+use corewire_client::failure::connect_failure;
+use corewire_client::log_limit::Topic;
+use corewire_client::remote::dial;
 
 /// One that is under way. It has a place among the driver's connections, which the connection takes over.
 pub(crate) struct ClientDial {
@@ -47,7 +47,7 @@ impl ClientDial {
         now: Instant,
     ) -> io::Result<Self> {
         let limit = channel.config.connect_timeout;
-        let dialing = dial::start(&channel.config.resolver, host, port, limit)?;
+        let dialing = dial(&channel.config.resolver, host, port, limit)?;
         let outcome = Rc::new(Cell::new(None));
         let (put, mailbox) = (Rc::clone(&outcome), Rc::clone(local));
         let waiter = local.spawn(async move {

@@ -10,7 +10,6 @@ mod strain;
 pub(crate) use self::strain::Standing;
 
 use corewire_codec::{RecvBuffer, RequestHead, Rule, SendBuffer, Status, request_flags};
-#[cfg(feature = "canary")]
 use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{CloseReason, ServerConfig, ServerConnection, ServerIdentity, ServerInput};
 use std::io;
@@ -21,11 +20,11 @@ use std::time::{Duration, Instant};
 use self::strain::Strain;
 use crate::calls::dispatch::ReplySlot;
 use crate::calls::parked::{Ended, Parked};
-use crate::client::address::Peer;
-use crate::client::log_limit::Topic;
 use crate::conn::turn::{After, Ready, Received, Shared, stream_bytes_max};
 use crate::net::io::Io;
 use crate::stream::{StreamCell, StreamQueue};
+use corewire_client::address::Peer;
+use corewire_client::log_limit::Topic;
 
 /// How long a connection that is over is kept so that its last words are read before the peer is
 /// reset, and how many bytes it may still send meanwhile.
@@ -131,7 +130,6 @@ impl<S: 'static> ServerConn<S> {
             // The client is judged below, by what has arrived until now.
             ready.readable = true;
             self.expire_calls(shared);
-            #[cfg(feature = "canary")]
             if is_planted(Bug::BlindClocks) {
                 self.judge(shared, false);
             }

@@ -3,7 +3,6 @@
 use core::ops::{Deref, DerefMut};
 use corewire_codec::{RecvBuffer, SendBuffer, Status};
 use corewire_proto::TransportError;
-#[cfg(feature = "canary")]
 use corewire_proto::canary::{Bug, is_planted};
 use std::io;
 use std::rc::Rc;
@@ -187,7 +186,6 @@ impl<I: Io> Shared<I> {
         ready: &mut Ready,
     ) -> Written {
         let mut written = Written { progress: false, failed: false, more: false };
-        #[cfg(feature = "canary")]
         if !out.is_empty() && is_planted(Bug::FullSocketTurns) {
             written.more = true;
         }

@@ -5,12 +5,12 @@ use std::rc::Rc;
 
 use super::{Conn, Driver};
 use crate::channel::{ChannelCore, Link};
-use crate::client::address::Address;
-use crate::client::failure::connect_failure;
-use crate::client::log_limit::Topic;
 use crate::conn::client::ClientConn;
 use crate::conn::dial::ClientDial;
 use crate::net::io::Io;
+use corewire_client::address::Address;
+use corewire_client::failure::connect_failure;
+use corewire_client::log_limit::Topic;
 
 impl<I: Io> Driver<I> {
     pub(super) fn connect(&mut self, channel: Rc<ChannelCore>) {

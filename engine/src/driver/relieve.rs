@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::relief::LOOK_EVERY;
 use super::{Conn, Driver};
-use crate::client::address::Peer;
-use crate::client::log_limit::Topic;
 use crate::net::io::{Io, Token};
+use corewire_client::address::Peer;
+use corewire_client::log_limit::Topic;
 
 /// How long large buffers are kept that nobody uses.
 const BUFFERS_FOR: Duration = Duration::from_secs(5);

@@ -11,13 +11,13 @@ mod turns;
 use super::*;
 use crate::calls::budgets::Budgets;
 use crate::calls::dispatch::{Dispatched, Incoming, PendingCall, ReplySlot};
-use crate::client::address::{Address, Peer};
-use crate::identity::{ShardId, ShardInfo};
 use bytes::{Bytes, BytesMut};
+use corewire_client::address::{Address, Peer};
 use corewire_codec::{
     Head, Hello, HelloRecords, Limits, MethodId, Raw, RecvBuffer, RequestHead, Role, VERSION,
 };
 use corewire_proto::Timeouts;
+use corewire_proto::{ShardId, ShardInfo};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::IoSlice;

@@ -16,16 +16,19 @@ use std::time::Instant;
 use corewire_proto::StreamKind;
 
 use crate::channel::Channel;
-use crate::client::address::{Address, IntoAddress};
-use crate::client::config::ChannelConfig;
-use crate::client::failure::{CallFailure, ConnectError, NotSent};
-use crate::client::mailbox::{Bell, Control, Hold, Inbox, Mailbox};
-use crate::client::remote::{Command, SharedChannel};
-use crate::client::transport::Outcome;
 use crate::host::error::StartError;
 use crate::host::server::{ClientShard, run_on_shard};
 use crate::shard::context::Local;
 use crate::shard::tasks::Task;
+use corewire_client::address::{Address, IntoAddress};
+use corewire_client::config::ChannelConfig;
+use corewire_client::failure::{CallFailure, ConnectError, NotSent};
+use corewire_client::remote::{SharedChannel, command::Command};
+use corewire_client::remote::{
+    command::{Control, Hold},
+    mailbox::{Inbox, Mailbox},
+};
+use corewire_client::transport::Outcome;
 
 /// Calls that are taken before the connections have their turn.
 const CALLS_PER_ROUND: usize = 256;
@@ -140,7 +143,7 @@ impl Pump {
         // This is a shard's thread: its task runs.
         let Some(local) = Local::current() else { return };
         let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
-        let (mailbox, inbox) = Mailbox::new(Bell::Shard(waker.clone()));
+        let (mailbox, inbox) = Mailbox::new(waker.clone());
         // Whoever asked for the thread may have gone; that shows in the inbox.
         let _ = ready.send(Ok(mailbox));
         drop(ready);
@@ -195,7 +198,6 @@ impl Pump {
                 // A call that is not here yet will be seen to be abandoned.
                 Control::Cancel(id) => drop(self.tasks.remove(id)),
                 // A stream's ends wake its task.
-                #[cfg(feature = "tokio")]
                 Control::Stream(_) => {}
                 Control::Spawn(future) => self.local.spawn(future.0).detach(),
                 Control::Close { channel, hold } => self.end(channel, Some(hold)),
@@ -269,8 +271,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::client::transport::{Pending, Transport};
     use crate::net::doorbell::Doorbell;
+    use corewire_client::transport::{Pending, Transport};
     use corewire_codec::{MethodId, RequestHead};
 
     /// A channel that is opened, and called over, while the thread takes calls out of its queue. What a
@@ -279,7 +281,7 @@ mod tests {
     fn a_channel_is_there_before_its_first_call() {
         let local = Local::new(Arc::new(Doorbell::new().unwrap()));
         let _entered = local.enter();
-        let (mailbox, inbox) = Mailbox::new(Bell::Shard(Waker::noop().clone()));
+        let (mailbox, inbox) = Mailbox::new(Waker::noop().clone());
         let mailbox = Arc::new(mailbox);
         let thread = ClientThread { mailbox: Arc::clone(&mailbox), channels: Arc::default() };
         let address = "127.0.0.1:1".into_address().unwrap();

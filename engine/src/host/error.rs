@@ -5,7 +5,7 @@ use std::io;
 
 use corewire_proto::TransportError;
 
-use crate::client::address::Address;
+use corewire_client::address::Address;
 
 /// Why something did not start.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::identity::ShardId;
+use corewire_proto::ShardId;
 
 /// What the supervisor hears.
 #[derive(Debug)]

@@ -14,23 +14,23 @@ use std::thread;
 use std::time::Duration;
 
 use corewire_codec::{Limits, OutOfRange, Range};
-use corewire_proto::{ServerConfig, Timeouts};
+use corewire_proto::{ServerConfig, ShardId, ShardInfo, Timeouts};
 
 use crate::calls::budgets::Budgets;
 use crate::calls::dispatch::Dispatch;
-use crate::client::address::Address;
-use crate::client::dial;
-use crate::client::resolver::Resolver;
 use crate::driver::executor::{ShardParts, run_with_driver};
 use crate::host::error::StartError;
 use crate::host::events::{Ended, Event};
 use crate::host::placement::Placement;
 use crate::host::supervisor::{Supervisor, Watched};
 use crate::host::{preflight, signals};
-use crate::identity::{DriverConfig, ShardId, ShardInfo, Spin};
+use crate::identity::{DriverConfig, Spin};
 use crate::net::doorbell::Doorbell;
 use crate::net::listener::{self, SharedListener};
 use crate::shard::counters::ShardCounters;
+use corewire_client::address::Address;
+use corewire_client::dial;
+use corewire_client::resolver::Resolver;
 
 /// Makes a shard's dispatcher, on that shard's thread, or says in a sentence why it cannot.
 pub type MakeDispatch = Arc<dyn Fn(ShardInfo) -> Result<Rc<dyn Dispatch>, String> + Send + Sync>;
@@ -375,7 +375,7 @@ where
     F: Future<Output = T> + 'static,
     T: 'static,
 {
-    if crate::client::wait::is_shard() {
+    if corewire_client::wait::is_shard() {
         return Err(StartError::OnShard);
     }
     shard.spin.check().map_err(|error| StartError::Config(error.to_string()))?;

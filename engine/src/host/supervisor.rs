@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use crate::host::error::StartError;
 use crate::host::events::{Ended, Event};
 use crate::host::trim::{self, Trim};
-use crate::identity::{ShardId, ShardInfo};
 use crate::net::doorbell::{Doorbell, Order};
 use crate::net::listener::{self, SharedListener, SocketFile};
 use crate::shard::counters::ShardCounters;
+use corewire_proto::{ShardId, ShardInfo};
 
 /// How often the shards are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

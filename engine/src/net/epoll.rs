@@ -18,9 +18,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::client::address::{Address, Peer};
 use crate::net::doorbell::Doorbell;
 use crate::net::io::{Io, Readiness, Token};
+use corewire_client::address::{Address, Peer};
 
 /// Events taken from the kernel at once.
 const EVENTS_MAX: usize = 256;
@@ -177,7 +177,7 @@ impl Io for Epoll {
         let own = rustix::net::getsockname(socket).ok();
         let peer = rustix::net::getpeername(socket).ok().flatten();
         let inet = |address| SocketAddr::try_from(address).ok();
-        crate::client::self_connect::refuse(own.and_then(inet), peer.and_then(inet))
+        corewire_client::self_connect::refuse(own.and_then(inet), peer.and_then(inet))
     }
 
     fn watch(&mut self, socket: &Self::Socket, token: Token) -> io::Result<()> {
@@ -236,5 +236,26 @@ impl Io for Epoll {
     fn shutdown_write(&mut self, socket: &Self::Socket) {
         // It fails when the peer is gone already, which is what it is to bring about.
         let _ = rustix::net::shutdown(socket, Shutdown::Write);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::net::doorbell::Doorbell;
+    use rustix::net::{AddressFamily, SocketType, bind, connect, getsockname, socket};
+    use std::net::SocketAddr;
+
+    /// A client that connects to a free port of its own host may be given that very port.
+    #[test]
+    fn a_connection_to_itself_is_refused() {
+        let own = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&own, &"127.0.0.1:0".parse::<SocketAddr>().unwrap()).unwrap();
+        let address = SocketAddr::try_from(getsockname(&own).unwrap()).unwrap();
+        connect(&own, &address).unwrap();
+        let mut epoll = Epoll::new(&Doorbell::new().unwrap()).unwrap();
+        let error = epoll.connected(&own).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -16,7 +16,7 @@ use std::io;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::client::address::{Address, Peer};
+use corewire_client::address::{Address, Peer};
 
 /// What a [`Readiness`] is about: an opaque number that was given when the thing was watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

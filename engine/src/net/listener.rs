@@ -15,8 +15,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::client::address::Address;
 use crate::host::error::StartError;
+use corewire_client::address::Address;
 
 /// A listener that can be taken out of service by another thread than the one that accepts.
 pub(crate) type SharedListener = Arc<OwnedFd>;

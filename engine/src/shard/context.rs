@@ -11,13 +11,14 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::channel::ChannelCore;
-use crate::client::log_limit::LogLimit;
 use crate::net::doorbell::{Doorbell, Order};
 use crate::net::io::Token;
 use crate::shard::account::{StreamAccount, Totals};
 use crate::shard::sleep::Sleepers;
 use crate::shard::tasks::{TASK, Tasks};
 use crate::stream::StreamCell;
+use corewire_client::log_limit::LogLimit;
+use corewire_client::wait::set_shard;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Local>>> = const { RefCell::new(None) };
@@ -100,7 +101,13 @@ impl Local {
 
     /// Makes this the thread's mailbox until the guard is dropped; then the one before is again.
     pub(crate) fn enter(self: &Rc<Self>) -> Entered {
-        Entered { former: CURRENT.with(|current| current.replace(Some(Rc::clone(self)))) }
+        Entered { former: Self::replace_current(Some(Rc::clone(self))) }
+    }
+
+    /// Other code of the thread asks the flag in `wait` whether it may block.
+    fn replace_current(local: Option<Rc<Self>>) -> Option<Rc<Self>> {
+        set_shard(local.is_some());
+        CURRENT.try_with(|current| current.replace(local)).ok().flatten()
     }
 
     /// The thread's mailbox, if it is a shard's.
@@ -112,7 +119,7 @@ impl Local {
     /// shards of many threads on one.
     #[cfg(feature = "sim")]
     pub(crate) fn swap_current(local: Option<Rc<Self>>) -> Option<Rc<Self>> {
-        CURRENT.with(|current| current.replace(local))
+        Self::replace_current(local)
     }
 
     /// Wakes the work with this key if the thread is that of the shard with this doorbell.
@@ -268,7 +275,7 @@ pub(crate) struct Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         let former = self.former.take();
-        let left = CURRENT.try_with(|current| current.replace(former)).ok().flatten();
+        let left = Local::replace_current(former);
         // Channels that still wait to be connected hold this mailbox, and so do streams: let go of them.
         drop(left.map(|local| (local.take_connects(), local.streams.take())));
     }

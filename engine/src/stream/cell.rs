@@ -10,11 +10,10 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use super::{
-    CONSUMED_BYTES, Closed, INBOX_COPY_BELOW, Message, OUTBOX_BYTES, Opening, StreamFailure,
-    end_status, opening,
-};
-use crate::client::transport::Outcome;
+use corewire_client::streams::{CONSUMED_BYTES, OUTBOX_BYTES, end_status, opening};
+use corewire_client::{Closed, Message, Opening, Outcome, StreamFailure};
+
+use super::INBOX_COPY_BELOW;
 use crate::net::io::Token;
 use crate::shard::account::{Held, StreamAccount};
 use crate::shard::context::Local;
@@ -210,7 +209,6 @@ impl StreamCell {
                 state.incoming = Incoming::Ended(failure);
             }
         }
-        #[cfg(feature = "canary")]
         if corewire_proto::canary::is_planted(corewire_proto::canary::Bug::LostEnd) {
             return;
         }

@@ -5,10 +5,11 @@ use corewire_proto::StreamKind;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::{
-    Closed, Message, Opening, ReadMessages, StreamCell, StreamFailure, StreamHandle, WriteMessages,
+use corewire_client::{
+    Closed, Message, Opening, Outcome, ReadMessages, StreamFailure, StreamHandle, WriteMessages,
 };
-use crate::client::transport::Outcome;
+
+use super::StreamCell;
 
 /// The end of a stream that messages are read from.
 ///

@@ -1,13 +1,12 @@
 //! The streams of one connection that want something of it, and the order in which they write.
 
+use corewire_client::streams::OUTBOX_BYTES;
 use corewire_codec::{Encoding, MetadataBuilder, SendBuffer, Status};
-#[cfg(feature = "canary")]
 use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{ClientConnection, MessageWriter, NotSent, ServerConnection};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use super::OUTBOX_BYTES;
 use super::cell::{Place, Sending, StreamCell};
 use crate::shard::account::{StreamAccount, Totals};
 
@@ -305,7 +304,6 @@ fn write(cell: &StreamCell, proto: &mut impl StreamProto, out: &mut SendBuffer) 
                 }
                 false
             }
-            #[cfg(feature = "canary")]
             Err(NotSent::NoCredit) if is_planted(Bug::OvertakenMessage) => {
                 state.outbox.push_back((encoding, body, held));
                 return Wrote::Blocked;

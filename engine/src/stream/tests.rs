@@ -5,12 +5,13 @@ use super::*;
 use crate::net::doorbell::Doorbell;
 use crate::net::io::Token;
 use crate::shard::context::Local;
-use corewire_codec::{CodecId, FrameWriter, SendBuffer};
+use corewire_client::WriteMessages;
+use corewire_codec::{CodecId, EncodedBody, Encoding, FrameWriter, SendBuffer};
 use corewire_proto::StreamKind;
 use corewire_proto::{ClientConfig, ClientConnection};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Context, Waker};
 use std::time::Instant;
 
 struct World {

@@ -9,12 +9,12 @@ use corewire_codec::{Payload, RequestHead, SendBuffer};
 
 use crate::calls::dispatch::{Dispatch, Incoming, ReplySlot};
 use crate::calls::parked::{ParkedCalls, Polled};
-use crate::identity::ShardId;
 use crate::net::doorbell::Doorbell;
 use crate::net::io::Token;
 use crate::shard::context::Local;
 use crate::shard::counters::ShardCounters;
 use crate::shard::timers::Timers;
+use corewire_proto::ShardId;
 
 /// How a handler's first poll went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl InlineCalls {
             request,
             payload: Some(payload),
             deadline,
-            peer: crate::client::address::Peer::Tcp(([127, 0, 0, 1], 1).into()),
+            peer: corewire_client::address::Peer::Tcp(([127, 0, 0, 1], 1).into()),
             shard: ShardId(0),
             connection_id: 1,
             streams: None,

@@ -12,19 +12,20 @@ use std::time::{Duration, Instant};
 use corewire_codec::Limits;
 use corewire_proto::{ServerConfig, StreamAccounts, Timeouts};
 
-use crate::client::address::Address;
 pub use crate::net::io::{Io, Readiness, Token};
+use corewire_client::address::Address;
 
 use crate::calls::budgets::Budgets;
 use crate::calls::dispatch::Dispatch;
 use crate::channel::Channel;
-use crate::client::config::ChannelConfig;
-use crate::client::failure::NotSent;
 use crate::driver::Driver;
-use crate::identity::{DriverConfig, ShardInfo};
+use crate::identity::DriverConfig;
 use crate::net::doorbell::{Doorbell, Order};
 use crate::shard::context::{Local, set_clock};
 use crate::shard::counters::ShardCounters;
+use corewire_client::config::ChannelConfig;
+use corewire_client::failure::NotSent;
+use corewire_proto::ShardInfo;
 
 /// What a simulated shard is told.
 #[derive(Clone, Copy, Debug)]

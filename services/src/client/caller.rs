@@ -1,7 +1,7 @@
 //! What a generated client calls through, and how its calls can fail.
 
+use corewire_client::{MethodName, Pending, Transport};
 use corewire_codec::{Decode, Encoding, FrameWriter, RequestHead, Status};
-use corewire_engine::{MethodName, Pending, Transport};
 use pin_project_lite::pin_project;
 use std::fmt;
 use std::future::Future;

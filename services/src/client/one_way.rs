@@ -1,10 +1,10 @@
 //! One-way calls: written, and then forgotten by both sides.
 
 use bytes::Bytes;
+use corewire_client::{MethodName, Pending, Transport};
 use corewire_codec::{
     Codec, CodecId, Decode, DecodeError, Encode, EncodeError, FrameWriter, Status, request_flags,
 };
-use corewire_engine::{MethodName, Pending, Transport};
 
 use crate::client::caller::{Call, Caller};
 use crate::description::MethodDescription;

@@ -1,7 +1,7 @@
 //! How a call ended, as its caller reads it.
 
+use corewire_client::{CallFailure, NotSent, Outcome, Reply};
 use corewire_codec::{Decode, DecodeError, Status, StatusCode, reply_flags};
-use corewire_engine::{CallFailure, NotSent, Outcome, Reply};
 use std::fmt;
 use std::time::Duration;
 

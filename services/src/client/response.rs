@@ -1,8 +1,8 @@
 //! A reply with all that came with it.
 
 use bytes::Bytes;
+use corewire_client::{Outcome, Pending};
 use corewire_codec::{Decode, Extras, Metadata};
-use corewire_engine::{Outcome, Pending};
 use pin_project_lite::pin_project;
 use std::fmt;
 use std::future::Future;

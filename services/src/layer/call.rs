@@ -1,11 +1,11 @@
 //! A call as layers see it, of either side.
 
+use corewire_client::{MethodName, Peer};
 #[cfg(feature = "shard")]
 use corewire_codec::Payload;
 use corewire_codec::{Metadata, MethodId, RequestHead, StatusCode, TraceContext};
 #[cfg(feature = "shard")]
 use corewire_engine::Incoming;
-use corewire_engine::{MethodName, Peer};
 use std::time::Duration;
 #[cfg(feature = "shard")]
 use std::time::Instant;

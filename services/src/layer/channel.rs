@@ -1,9 +1,10 @@
 //! Layers at a client: a channel around a channel.
 
-use corewire_codec::{Decode, Encode, FrameWriter, RequestHead, Status, StatusCode};
-use corewire_engine::{
-    CallFailure, MethodName, NotSent, Outcome, Pending, StreamHandle, StreamKind, Transport,
+use corewire_client::{
+    CallFailure, MethodName, NotSent, Outcome, Pending, StreamHandle, Transport,
 };
+use corewire_codec::{Decode, Encode, FrameWriter, RequestHead, Status, StatusCode};
+use corewire_proto::StreamKind;
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 use std::future::Future;

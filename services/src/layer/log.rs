@@ -1,7 +1,7 @@
 //! A line for each call.
 
+use corewire_client::{MethodName, Peer};
 use corewire_codec::{Status, StatusCode, TraceContext};
-use corewire_engine::{MethodName, Peer};
 use std::time::Instant;
 
 use super::{CallEnd, CallView, Guard, Layer};

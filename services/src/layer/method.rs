@@ -1,7 +1,8 @@
 //! Layers at a server: a method around a method.
 
+use corewire_client::MethodName;
 use corewire_codec::{Mark, StatusCode};
-use corewire_engine::{Dispatched, Incoming, MethodName, PendingCall, ReplySlot};
+use corewire_engine::{Dispatched, Incoming, PendingCall, ReplySlot};
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};

@@ -1,7 +1,7 @@
 //! How long calls take.
 
+use corewire_client::MethodName;
 use corewire_codec::{Status, StatusCode};
-use corewire_engine::MethodName;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

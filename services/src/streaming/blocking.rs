@@ -3,12 +3,13 @@
 //! Nothing moves while the thread does something else: what a stream sends goes out when it is sent, what
 //! comes is taken in whenever the thread waits for anything of its channel.
 
-use corewire_codec::{Decode, Encode, FrameWriter, RequestHead, Status};
-use corewire_engine::blocking::{StreamCall, StreamReader, StreamWriter};
-use corewire_engine::{
+use corewire_client::blocking::{StreamCall, StreamReader, StreamWriter};
+use corewire_client::{
     CallFailure, Closed, Message, MethodName, NotSent, Opening, Outcome, ReadMessages,
-    StreamFailure, StreamHandle, StreamKind, WriteMessages,
+    StreamFailure, StreamHandle, WriteMessages,
 };
+use corewire_codec::{Decode, Encode, FrameWriter, RequestHead, Status};
+use corewire_proto::StreamKind;
 use futures_core::Stream;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -24,7 +25,7 @@ use super::pump::Pump;
 use super::wire::Wire;
 use super::{Begun, BegunOn, SendError, SendStream, StreamTransport, Watch};
 
-pub use corewire_engine::blocking::Channel;
+pub use corewire_client::blocking::Channel;
 
 /// A stream of messages of one call over a blocking [`Channel`]: an iterator, which blocks. What
 /// [`corewire::Streaming`](crate::Streaming) says of items, bounds and giving up holds here, too.

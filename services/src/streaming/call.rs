@@ -1,7 +1,8 @@
 //! Calls that stream, as the generated clients make them.
 
+use corewire_client::{MethodName, Outcome, StreamHandle};
 use corewire_codec::{Decode, Encode, FrameWriter, Status, StatusCode};
-use corewire_engine::{MethodName, Outcome, StreamHandle, StreamKind};
+use corewire_proto::StreamKind;
 use pin_project_lite::pin_project;
 use std::fmt;
 use std::future::Future;

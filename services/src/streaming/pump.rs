@@ -1,7 +1,7 @@
 //! From a stream of values to messages of a call.
 
+use corewire_client::WriteMessages;
 use corewire_codec::{Encode, EncodedBody, Encoding, Status};
-use corewire_engine::WriteMessages;
 use futures_core::Stream;
 use std::future::Future;
 use std::marker::PhantomData;

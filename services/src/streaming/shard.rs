@@ -1,10 +1,9 @@
 //! Streams over a shard's channel.
 
+use corewire_client::{CallFailure, MethodName, NotSent};
 use corewire_codec::{Decode, Encode, FrameWriter, RequestHead, Status};
-use corewire_engine::{
-    CallFailure, Channel, MethodName, NotSent, StreamCall, StreamKind, StreamReader, StreamWriter,
-    spawn,
-};
+use corewire_engine::{Channel, StreamCall, StreamReader, StreamWriter, spawn};
+use corewire_proto::StreamKind;
 use futures_core::Stream;
 use std::future::Future;
 use std::time::Duration;

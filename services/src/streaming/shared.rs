@@ -3,11 +3,12 @@
 //! They are `Send` and otherwise what [`corewire::Streaming`](crate::Streaming) is on a shard. A thread that
 //! has no executor waits: `stream.next().wait()`, `sender.send(message).wait()`.
 
-use corewire_codec::{Decode, Encode, FrameWriter, RequestHead, Status};
-use corewire_engine::{
+use corewire_client::{
     CallFailure, MethodName, NotSent, QueueReceiver, QueueSender, SharedChannel, SharedStreamCall,
-    SharedStreamReader, SharedStreamWriter, StreamKind, queue,
+    SharedStreamReader, SharedStreamWriter, queue,
 };
+use corewire_codec::{Decode, Encode, FrameWriter, RequestHead, Status};
+use corewire_proto::StreamKind;
 use futures_core::Stream;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -128,13 +129,13 @@ impl<T> Next<'_, T> {
     pub fn wait(self) -> Option<Result<T, Status>> {
         let may_block = match &self.stream.source {
             Source::Wire(wire) => wire.reader.may_block(),
-            Source::Stream(_) | Source::Over => !corewire_engine::is_driver(),
+            Source::Stream(_) | Source::Over => !corewire_client::is_driver(),
         };
         if !may_block {
             return Some(Err(Status::failed_precondition(NotSent::WouldBlock.to_string())));
         }
         // Without a bound it answers when the item is there.
-        corewire_engine::block_on(self, None).flatten()
+        corewire_client::block_on(self, None).flatten()
     }
 }
 
@@ -253,11 +254,11 @@ impl<T> Sending<'_, T> {
     /// The message was not taken: nobody reads the stream any more, or this thread must not sleep, for it is
     /// a shard's or belongs to a tokio runtime ([`SendError::WouldBlock`]).
     pub fn wait(mut self) -> Result<(), SendError<T>> {
-        if corewire_engine::is_driver() {
+        if corewire_client::is_driver() {
             return self.message.take().map_or(Ok(()), |it| Err(SendError::WouldBlock(it)));
         }
         // Without a bound it answers when the message is taken.
-        corewire_engine::block_on(self, None).unwrap_or(Ok(()))
+        corewire_client::block_on(self, None).unwrap_or(Ok(()))
     }
 }
 

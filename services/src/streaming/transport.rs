@@ -1,7 +1,8 @@
 //! What channels that carry streams have in common.
 
+use corewire_client::{CallFailure, MethodName, NotSent, StreamHandle, Transport};
 use corewire_codec::{Decode, Encode, FrameWriter, RequestHead, Status};
-use corewire_engine::{CallFailure, MethodName, NotSent, StreamHandle, StreamKind, Transport};
+use corewire_proto::StreamKind;
 use futures_core::Stream;
 use std::fmt;
 use std::future::Future;

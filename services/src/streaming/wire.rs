@@ -1,7 +1,7 @@
 //! A stream that comes over a connection, of whichever channel.
 
+use corewire_client::{Message, Outcome, ReadMessages, StreamFailure};
 use corewire_codec::{Decode, Status, StatusCode};
-use corewire_engine::{Message, Outcome, ReadMessages, StreamFailure};
 use std::task::{Context, Poll};
 
 use super::watch::Watch;

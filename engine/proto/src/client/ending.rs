@@ -42,7 +42,6 @@ impl<T> ClientConnection<T> {
 
     pub(super) fn handle_go_away<'a>(&mut self, go_away: GoAway) -> ClientInput<'a, T> {
         self.accepted = Some(go_away.accepted);
-        #[cfg(feature = "canary")]
         if crate::canary::is_planted(crate::canary::Bug::GoAwayByOne) {
             self.accepted = Some(go_away.accepted.saturating_sub(1));
         }

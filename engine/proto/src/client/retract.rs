@@ -135,7 +135,6 @@ impl<T> ClientConnection<T> {
     /// written, and notes the calls whose requests were among them.
     fn retract(&mut self, out: &mut SendBuffer, is_over: impl Fn(&[Slot<T>], u32) -> bool) {
         let Self { slots, taken_back, .. } = self;
-        #[cfg(feature = "canary")]
         if crate::canary::is_planted(crate::canary::Bug::DeadRequest) {
             return;
         }

@@ -38,7 +38,6 @@ impl<T> ServerConnection<T> {
         } else if request.encoding.check_compression().is_err() {
             Some(OneWayDropped::Compression)
         } else if self.one_way_pending() >= max {
-            #[cfg(feature = "canary")]
             if crate::canary::is_planted(crate::canary::Bug::UncountedOneWay) {
                 return ServerInput::Handled;
             }

@@ -244,7 +244,6 @@ impl StreamTable {
     /// A message was consumed. Its stream may be over; the connection gets its bytes back all the
     /// same.
     pub(crate) fn consume(&mut self, call: u32, cost: u32, own: &Limits, out: &mut SendBuffer) {
-        #[cfg(feature = "canary")]
         if self.get(call).is_none() && crate::canary::is_planted(crate::canary::Bug::LostCredit) {
             return;
         }

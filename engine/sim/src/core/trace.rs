@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use corewire_engine::CloseReason;
+use corewire_proto::CloseReason;
 
 use crate::core::Event;
 use crate::judge::ledger::End;

@@ -10,8 +10,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use corewire_client::Outcome;
 use corewire_codec::{FrameWriter, MethodId, RequestHead, Status, StatusCode};
-use corewire_engine::{Channel, Outcome, PendingCall, ReplySlot, sim};
+use corewire_engine::{Channel, PendingCall, ReplySlot, sim};
 
 use crate::core::Core;
 use crate::core::trace::{Note, Violated};

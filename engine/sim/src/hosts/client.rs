@@ -7,7 +7,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use corewire_codec::{FrameWriter, MethodId, RequestHead, request_flags};
-use corewire_engine::{Channel, StreamKind, sim};
+use corewire_engine::{Channel, sim};
+use corewire_proto::StreamKind;
 
 use crate::core::trace::Note;
 use crate::core::{Core, Event};

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use corewire_engine::sim::{self, SimConfig, SimShard};
-use corewire_engine::{Channel, Dispatch, Doorbell, ShardId, ShardInfo, Task};
+use corewire_engine::{Channel, Dispatch, Doorbell, Task};
+use corewire_proto::{ShardId, ShardInfo};
 
 use crate::core::Core;
 use crate::core::trace::{Note, Violated};

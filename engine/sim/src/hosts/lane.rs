@@ -7,10 +7,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use corewire_client::{Outcome, ReadMessages, StreamFailure, WriteMessages};
 use corewire_codec::{CodecId, EncodedBody, Encoding, Status, StatusCode};
-use corewire_engine::{
-    Outcome, ReadMessages, Sleep, StreamFailure, StreamReader, StreamWriter, WriteMessages,
-};
+use corewire_engine::{Sleep, StreamReader, StreamWriter};
 
 use crate::core::Core;
 use crate::core::trace::{Note, Violated};
@@ -80,7 +79,7 @@ impl Outlet {
             }
             let Some(writer) = &mut self.writer else { return Poll::Ready(()) };
             let room = writer.poll_ready(context);
-            if room == Poll::Ready(Err(corewire_engine::Closed)) {
+            if room == Poll::Ready(Err(corewire_client::Closed)) {
                 return Poll::Ready(());
             }
             if self.next < u32::from(self.lane.count) {

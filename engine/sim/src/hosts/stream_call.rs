@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use corewire_client::{CallFailure, Outcome, Reply, StreamHandle};
 use corewire_codec::{ReplyHead, StatusCode};
-use corewire_engine::{
-    CallFailure, Outcome, Reply, StreamCall, StreamHandle, StreamKind, StreamWriter,
-};
+use corewire_engine::{StreamCall, StreamWriter};
+use corewire_proto::StreamKind;
 
 use crate::core::Core;
 use crate::hosts::lane::{Inlet, Outlet, Seen, Track};

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use corewire_codec::Rule;
-use corewire_engine::{CloseReason, Timeouts};
+use corewire_proto::{CloseReason, Timeouts};
 
 use crate::core::Core;
 use crate::core::trace::{Note, Violated};

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use corewire_client::{Address, Peer};
 use corewire_codec::SendBuffer;
+use corewire_engine::Doorbell;
 use corewire_engine::sim::{Io, Readiness, Token};
-use corewire_engine::{Address, CloseReason, Doorbell, Peer};
+use corewire_proto::CloseReason;
 
 use crate::core::Core;
 use crate::core::trace::{Note, Violated};

@@ -1,6 +1,6 @@
 //! What clients send and servers answer: bodies that tell whose they are, and what is to be done.
 
-use corewire_engine::StreamKind;
+use corewire_proto::StreamKind;
 
 use crate::plan::script::{SCRIPT_BYTES, Script};
 

@@ -1,6 +1,6 @@
 //! What the two ends of a stream do: how much they send, how they end it, how they read.
 
-use corewire_engine::StreamKind;
+use corewire_proto::StreamKind;
 
 use crate::core::Core;
 use crate::plan::message::sum;

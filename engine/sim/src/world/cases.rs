@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use corewire_engine::{StreamKind, Timeouts};
+use corewire_proto::{StreamKind, Timeouts};
 
 use crate::core::trace::Trace;
 use crate::core::{Core, Dice, Event, SURE, Tamper};

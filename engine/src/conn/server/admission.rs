@@ -16,11 +16,11 @@ use corewire_proto::CloseReason;
 use super::ServerConn;
 use super::strain::Standing;
 use crate::calls::parked::Ended;
-use crate::client::address::Peer;
 use crate::conn::turn::{Ready, Shared, stream_bytes_max};
 use crate::net::io::Io;
 use crate::net::recv_pool::PARTIAL_SHARE;
 use crate::shard::account::Own;
+use corewire_client::address::Peer;
 
 impl<S: 'static> ServerConn<S> {
     /// What it holds, and what it has given back.

@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::channel::Channel;
-use crate::client::config::ChannelConfig;
-use crate::client::failure::CallFailure;
+use corewire_client::config::ChannelConfig;
+use corewire_client::failure::CallFailure;
 use corewire_codec::ReplyHead;
 use std::convert::Infallible;
 use std::pin::pin;

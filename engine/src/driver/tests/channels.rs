@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::channel::Channel;
-use crate::client::config::ChannelConfig;
 use crate::shard::tasks::Task;
+use corewire_client::config::ChannelConfig;
 use corewire_codec::{InFlight, ReplyHead};
 use std::convert::Infallible;
 use std::pin::pin;

@@ -6,11 +6,14 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use corewire_client::{StreamFailure, StreamHandle, WriteMessages};
+
 use crate::channel::Channel;
-use crate::client::failure::{CallFailure, NotSent};
-use crate::client::remote::{Body, Event, Outgoing, Port};
-use crate::stream::{
-    StreamCall, StreamFailure, StreamHandle, StreamReader, StreamWriter, WriteMessages,
+use crate::stream::{StreamCall, StreamReader, StreamWriter};
+use corewire_client::failure::{CallFailure, NotSent};
+use corewire_client::remote::{
+    Body,
+    pipe::{Event, Outgoing, Port},
 };
 
 /// Carries one call that streams to its end. Dropping the future gives the call up.

@@ -1,0 +1,128 @@
+//! How a client's channel behaves, whoever drives it, and what its calls bring.
+
+use bytes::Bytes;
+use corewire_codec::{Extras, ReplyHead};
+use corewire_codec::{OutOfRange, Payload, Range};
+use corewire_proto::ClientConfig;
+use std::time::Duration;
+
+use crate::resolver::Resolver;
+
+use crate::failure::ConnectError;
+
+/// How a channel behaves. Each setting has a range, which is checked when a channel is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelConfig {
+    /// Limits and timeouts of each connection.
+    pub connection: ClientConfig,
+    /// From the start of a connect to its end. Default 3 s, 1 ms to 24 h.
+    pub connect_timeout: Duration,
+    /// The wait after the first failed connect; it doubles with each further one. Default 50 ms,
+    /// 1 ms to 1 h.
+    pub backoff_min: Duration,
+    /// The longest wait. Default 5 s; at least `backoff_min` and 50 ms, at most 1 h. Each wait is drawn
+    /// between half of it and all of it.
+    pub backoff_max: Duration,
+    /// What looks up the server's name, if its address is one. Default [`Resolver::system`].
+    pub resolver: Resolver,
+    /// Calls that may wait for a slot or for the connection. Default 65,536, 1 to
+    /// 16,777,216; one more fails at once.
+    pub waiting_max: usize,
+    /// Unsent bytes of a connection, above which no further call is written: it waits for its turn as if it
+    /// had no slot, and is not encoded yet on a shard. Default 1 MiB, 0 to 1 GiB. One request may be larger.
+    /// 0 writes one request at a time.
+    pub unsent_max: usize,
+    /// Bytes of requests that a `SharedChannel` holds for its driver, encoded and not written yet. Default
+    /// 32 MiB, 0 to 1 GiB; one more request fails at once with [`NotSent::QueueFull`](crate::NotSent), unless it is the
+    /// only one. Requests of less than 256 bytes do not count: `waiting_max` bounds them.
+    pub queued_max: usize,
+}
+
+impl Default for ChannelConfig {
+    fn default() -> Self {
+        Self {
+            connection: ClientConfig::default(),
+            connect_timeout: Duration::from_secs(3),
+            backoff_min: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(5),
+            resolver: Resolver::system(),
+            waiting_max: 65_536,
+            unsent_max: 1024 * 1024,
+            queued_max: 32 * 1024 * 1024,
+        }
+    }
+}
+
+impl ChannelConfig {
+    /// Checks the range of each setting.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that is outside its range, with what is allowed.
+    pub fn check(&self) -> Result<(), ConnectError> {
+        self.in_range().map_err(|error| ConnectError::Setting(error.to_string()))
+    }
+
+    fn in_range(&self) -> Result<(), OutOfRange> {
+        self.connection.timeouts.check()?;
+        CONNECT_TIMEOUT.check("connect_timeout", self.connect_timeout)?;
+        BACKOFF_MIN.check("backoff_min", self.backoff_min)?;
+        let least = self.backoff_min.max(BACKOFF_MAX_LEAST);
+        Range::new(least, BACKOFF_LONGEST).check("backoff_max", self.backoff_max)?;
+        Range::new(1, WAITING_MAX).check("waiting_max", self.waiting_max)?;
+        Range::new(0, BYTES_MAX).check("unsent_max", self.unsent_max)?;
+        Range::new(0, BYTES_MAX).check("queued_max", self.queued_max)
+    }
+}
+
+mod ranges {
+    use super::{Duration, Range};
+
+    pub(super) const CONNECT_TIMEOUT: Range<Duration> =
+        Range::new(Duration::from_millis(1), Duration::from_secs(24 * 3600));
+    pub(super) const BACKOFF_LONGEST: Duration = Duration::from_secs(3600);
+    pub(super) const BACKOFF_MIN: Range<Duration> =
+        Range::new(Duration::from_millis(1), BACKOFF_LONGEST);
+    /// What a channel waits in the long run between connects that fail is at least half of this: no
+    /// setting makes it dial more than 40 times a second.
+    pub(super) const BACKOFF_MAX_LEAST: Duration = Duration::from_millis(50);
+    pub(super) const WAITING_MAX: usize = 1 << 24;
+    pub(super) const BYTES_MAX: usize = 1 << 30;
+}
+use ranges::{
+    BACKOFF_LONGEST, BACKOFF_MAX_LEAST, BACKOFF_MIN, BYTES_MAX, CONNECT_TIMEOUT, WAITING_MAX,
+};
+
+/// For how many turns in a row deadlines wait while what arrived is not read to its end: replies may be in
+/// it. A server that never stops sending does not put them off for longer.
+pub const DEADLINE_TURNS: u8 = 64;
+
+/// A reply, whatever its status.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// Its fields.
+    pub head: ReplyHead,
+    /// Its body: a slice of what was received.
+    pub body: Bytes,
+    /// Its metadata and attachment; most replies have neither.
+    pub extras: Option<Box<Extras>>,
+}
+
+impl Reply {
+    /// A reply as it came.
+    #[inline]
+    pub fn new(head: ReplyHead, payload: Payload<'_>) -> Self {
+        if head.has_extras() {
+            let (body, extras) = payload.into_parts();
+            return Self { head, body, extras: Some(Box::new(extras)) };
+        }
+        Self { head, body: payload.into_body(), extras: None }
+    }
+}
+
+impl Reply {
+    /// What a one-way call answers that was written: there is no other reply.
+    pub fn written() -> Self {
+        Self { head: ReplyHead::ok(0), body: Bytes::new(), extras: None }
+    }
+}

@@ -1,0 +1,136 @@
+//! How calls and connects fail, and whether a call may have run.
+
+use corewire_codec::{FrameTooLarge, Status};
+use corewire_codec::{Limits, RequestHead};
+use corewire_proto::CloseReason;
+
+/// Why a call has no reply. Each variant says whether the call may have run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallFailure {
+    /// Nothing of it was sent. Always safe to try again.
+    NotSent(NotSent),
+    /// The server said that it did not run it. Always safe to try again.
+    Refused,
+    /// It was sent, and then the connection ended: it may have run.
+    Unknown(CloseReason),
+    /// The caller's time is over. `sent` tells whether it may have run.
+    DeadlineExceeded {
+        /// Whether the request had been handed to the connection.
+        sent: bool,
+    },
+    /// A fault of the calling code: the call was polled again after it had ended, or waited for after it
+    /// had been polled. This says nothing about the call, which may have run; its outcome is the one that
+    /// was returned before.
+    Reused,
+}
+
+impl CallFailure {
+    /// A connection whose server has said that it takes no more calls.
+    pub fn going_away(server: &crate::address::Address) -> Self {
+        Self::NotSent(NotSent::NoConnection(format!(
+            "the server at {server} is shutting down; its calls are finished first"
+        )))
+    }
+}
+
+/// Why a connect failed: an error that the operating system has a number for, or one of our own.
+pub fn connect_failure(error: &std::io::Error) -> CloseReason {
+    match error.kind() {
+        _ if error.raw_os_error().is_some() => CloseReason::Transport(error.into()),
+        std::io::ErrorKind::TimedOut => CloseReason::ConnectTimeout,
+        std::io::ErrorKind::NotFound => CloseReason::NameUnknown,
+        _ => CloseReason::Transport(error.into()),
+    }
+}
+
+/// Why nothing was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotSent {
+    /// There is no connection; the text says since when and why.
+    NoConnection(String),
+    /// Too many calls wait already.
+    QueueFull,
+    /// The request is larger than the server accepts.
+    TooLarge(FrameTooLarge),
+    /// The request's metadata block is larger than the server accepts.
+    MetadataTooLarge {
+        /// The block's size in bytes.
+        bytes: u16,
+        /// What the server accepts.
+        max: u32,
+    },
+    /// The arguments cannot be encoded.
+    Encode(String),
+    /// A layer of the client turned the call away, for this reason.
+    TurnedAway(Status),
+    /// The channel was closed.
+    Closed,
+    /// The code does not run on a shard of the engine.
+    NotOnShard,
+    /// The thread that was to block has to bring the reply itself, or serves others.
+    WouldBlock,
+    /// The code does not run within a tokio runtime.
+    NoRuntime,
+}
+
+/// Whether the server takes a request with that much metadata; it would end the connection over it.
+///
+/// # Errors
+///
+/// [`NotSent::MetadataTooLarge`], with what the server accepts.
+#[inline]
+pub fn check_metadata(head: &RequestHead, limits: &Limits) -> Result<(), NotSent> {
+    let (bytes, max) = (head.metadata_bytes, limits.metadata_bytes.get());
+    if u32::from(bytes) <= max { Ok(()) } else { Err(NotSent::MetadataTooLarge { bytes, max }) }
+}
+
+impl std::fmt::Display for NotSent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoConnection(why) => f.write_str(why),
+            Self::QueueFull => f.write_str("too many calls wait on this channel already"),
+            Self::TooLarge(error) => error.fmt(f),
+            Self::MetadataTooLarge { bytes, max } => {
+                write!(f, "the metadata has {bytes} bytes; the peer accepts at most {max}")
+            }
+            Self::Encode(why) => f.write_str(why),
+            Self::TurnedAway(status) => status.fmt(f),
+            Self::Closed => f.write_str("the channel was closed"),
+            Self::WouldBlock => f.write_str(
+                "wait() would block a thread that drives connections; await the call instead",
+            ),
+            Self::NoRuntime => f.write_str(
+                "a channel that tokio drives is made within a tokio runtime; none is here",
+            ),
+            Self::NotOnShard => f.write_str(
+                "channels work on the shard that made them; run this code with corewire::block_on_shard",
+            ),
+        }
+    }
+}
+
+/// Why a channel could not be made, or has no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The address is none; the text says why.
+    Address(String),
+    /// A setting is outside its range; the text says which, what it is, and what is allowed.
+    Setting(String),
+    /// There is no connection.
+    NotConnected(NotSent),
+}
+
+impl std::fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(why) | Self::Setting(why) => f.write_str(why),
+            Self::NotConnected(why) => why.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+impl std::error::Error for NotSent {}

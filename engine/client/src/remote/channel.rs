@@ -1,0 +1,277 @@
+//! The caller's handle on a connection that another thread, or a tokio task, drives.
+//!
+//! ```text
+//!  any thread, any executor                    one thread of a shard, or one task of tokio
+//!  ────────────────────────                    ───────────────────────────────────────────
+//!  encode ─▶ Command ─▶ bounded queue ─▶ bell ─▶ Inbox ─▶ connection
+//!            Outcome ◀─ one-shot or callback ◀────────── reply, failure
+//! ```
+//!
+//! The request is encoded where the call is made, the reply is decoded where it is awaited; the
+//! driver moves bytes only. A call that streams has a pipe of its own between the two, see `stream.rs`.
+
+use corewire_codec::{EncodedBody, FrameWriter, RequestHead, Status};
+use corewire_proto::CloseReason;
+use pin_project_lite::pin_project;
+use std::future::{Future, poll_fn};
+use std::marker::PhantomPinned;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use crate::address::Address;
+use crate::config::ChannelConfig;
+use crate::failure::{CallFailure, NotSent};
+use crate::remote::backlog::Backlog;
+use crate::remote::command::{Command, Completion, Control, Sink};
+use crate::remote::mailbox::Mailbox;
+use crate::transport::{Outcome, Pending, Transport};
+use crate::wait::block_on;
+
+/// A channel that any thread may use. Cheap to clone; clones share one connection.
+///
+/// It connects when the first call needs it, and again after the connection was lost, with the same
+/// back-off as `Channel`. Who drives the connection is chosen when it is made:
+/// `ClientThread::channel` has a thread for it, `SharedChannel::on_tokio` a task of tokio.
+///
+/// A call passes two queues and wakes a thread on either way, and its request is encoded into memory
+/// of its own: code that runs on a shard calls over a `Channel` instead.
+#[derive(Clone, Debug)]
+pub struct SharedChannel {
+    pub(super) handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+pub(super) struct Handle {
+    pub(super) mailbox: Arc<Mailbox>,
+    /// Which of the mailbox's channels this is; tokio's have a mailbox each.
+    pub(super) channel: u32,
+    pub(super) address: Address,
+    pub(super) backlog: Arc<Backlog>,
+    /// No call is handed over any more.
+    pub(super) closed: AtomicBool,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.mailbox.control(Control::Release(self.channel));
+    }
+}
+
+impl SharedChannel {
+    /// A handle on the mailbox's channel of this number.
+    pub fn new(
+        mailbox: Arc<Mailbox>,
+        channel: u32,
+        address: Address,
+        config: &ChannelConfig,
+    ) -> Self {
+        let handle = Handle {
+            mailbox,
+            channel,
+            address,
+            backlog: Backlog::new(config.queued_max),
+            closed: AtomicBool::new(false),
+        };
+        Self { handle: Arc::new(handle) }
+    }
+
+    /// The server's address.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.handle.address
+    }
+}
+
+impl Transport for SharedChannel {
+    fn call<E>(
+        &self,
+        head: RequestHead,
+        timeout: Option<Duration>,
+        encode: E,
+    ) -> impl Pending + use<E>
+    where
+        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
+    {
+        let handle = Arc::clone(&self.handle);
+        SharedCall { stage: Stage::New { handle, head, timeout, encode }, pinned: PhantomPinned }
+    }
+}
+
+pin_project! {
+    /// A call over a [`SharedChannel`]. Once polled it cannot be moved, so `wait` and `then` see it
+    /// new only.
+    struct SharedCall<E> {
+        stage: Stage<E>,
+        #[pin]
+        pinned: PhantomPinned,
+    }
+}
+
+enum Stage<E> {
+    New { handle: Arc<Handle>, head: RequestHead, timeout: Option<Duration>, encode: E },
+    Waiting(Waiting),
+    Done,
+}
+
+/// What the caller of a call in flight holds. Dropping it cancels the call.
+struct Waiting {
+    /// `None` once the outcome was taken, or when it is being dropped.
+    outcome: Option<oneshot::AsyncReceiver<Outcome>>,
+    handle: Arc<Handle>,
+    id: u64,
+    deadline: Option<Instant>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // First the receiver, then the word: a driver that takes the call between the two sees the
+        // former.
+        if self.outcome.take().is_some() {
+            self.handle.mailbox.control(Control::Cancel(self.id));
+        }
+    }
+}
+
+/// Names calls that may be cancelled. One counter for the process: a name must not be used twice.
+static IDS: AtomicU64 = AtomicU64::new(1);
+
+impl Handle {
+    /// Encodes a request and hands it to the driver. What goes wrong goes into `sink`, too.
+    pub(super) fn submit<E>(
+        &self,
+        head: RequestHead,
+        timeout: Option<Duration>,
+        encode: E,
+        sink: Sink,
+    ) -> (u64, Option<Instant>)
+    where
+        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
+    {
+        match EncodedBody::encode(encode) {
+            Ok(body) => self.submit_encoded(head, timeout, body, sink),
+            Err(status) => Self::turn_away(sink, NotSent::Encode(status.to_string())),
+        }
+    }
+
+    /// Ends a call of which no driver has heard; no call has the name that it answers.
+    pub(super) fn turn_away(sink: Sink, why: NotSent) -> (u64, Option<Instant>) {
+        let done = Completion { sink: Some(sink), begun: false };
+        done.complete(Err(CallFailure::NotSent(why)));
+        (0, None)
+    }
+
+    /// Hands a request to the driver; answers its name and its deadline.
+    pub(super) fn submit_encoded(
+        &self,
+        head: RequestHead,
+        timeout: Option<Duration>,
+        body: EncodedBody,
+        sink: Sink,
+    ) -> (u64, Option<Instant>) {
+        if self.closed.load(Ordering::Relaxed) {
+            return Self::turn_away(sink, NotSent::Closed);
+        }
+        let Some(body) = self.backlog.admit(body) else {
+            return Self::turn_away(sink, NotSent::QueueFull);
+        };
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        self.mailbox.call(Command {
+            channel: self.channel,
+            id,
+            head,
+            deadline,
+            body,
+            done: Completion { sink: Some(sink), begun: false },
+        });
+        (id, deadline)
+    }
+}
+
+impl<E> Stage<E>
+where
+    E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
+{
+    /// Submits the call if that is still to be done; answers what to wait for.
+    fn begin(&mut self) -> Result<&mut Waiting, CallFailure> {
+        if let Self::New { .. } = self
+            && let Self::New { handle, head, timeout, encode } =
+                core::mem::replace(self, Self::Done)
+        {
+            let (sender, receiver) = oneshot::async_channel();
+            let (id, deadline) = handle.submit(head, timeout, encode, Sink::Future(sender));
+            *self = Self::Waiting(Waiting { outcome: Some(receiver), handle, id, deadline });
+        }
+        match self {
+            Self::Waiting(waiting) => Ok(waiting),
+            Self::New { .. } | Self::Done => Err(CallFailure::Reused),
+        }
+    }
+}
+
+impl<E> Future for SharedCall<E>
+where
+    E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
+{
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        let stage = self.project().stage;
+        let outcome = match stage.begin() {
+            Ok(waiting) => ready!(waiting.poll(context)),
+            Err(failure) => Err(failure),
+        };
+        *stage = Stage::Done;
+        Poll::Ready(outcome)
+    }
+}
+
+impl Waiting {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        let Some(receiver) = &mut self.outcome else {
+            return Poll::Ready(Err(CallFailure::Reused));
+        };
+        let received = ready!(Pin::new(receiver).poll(context));
+        self.outcome = None;
+        // A completion always gives something before it goes.
+        Poll::Ready(received.unwrap_or(Err(CallFailure::Unknown(CloseReason::LocallyClosed))))
+    }
+}
+
+/// How long after its deadline a thread waits for the driver to say that it has passed.
+const GRACE: Duration = Duration::from_millis(100);
+/// And how long one that comes to see so much later than that.
+const GRACE_LATE: Duration = Duration::from_secs(1);
+
+impl<E> Pending for SharedCall<E>
+where
+    E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
+{
+    fn wait(mut self) -> Outcome {
+        if let Stage::New { handle, .. } = &self.stage
+            && !handle.mailbox.may_block()
+        {
+            return Err(CallFailure::NotSent(NotSent::WouldBlock));
+        }
+        let waiting = self.stage.begin()?;
+        let until = waiting.deadline.and_then(|deadline| deadline.checked_add(GRACE));
+        let mut outcome = block_on(poll_fn(|context| waiting.poll(context)), until);
+        let late = until.map(|until| Instant::now().saturating_duration_since(until));
+        if outcome.is_none() && late > Some(GRACE) {
+            // The whole process was away. The driver is to see what has arrived meanwhile.
+            let until = Instant::now().checked_add(GRACE_LATE);
+            outcome = block_on(poll_fn(|context| waiting.poll(context)), until);
+        }
+        outcome.unwrap_or(Err(CallFailure::DeadlineExceeded { sent: true }))
+    }
+
+    fn then(self, done: impl FnOnce(Outcome) + Send + 'static) {
+        let Stage::New { handle, head, timeout, encode } = self.stage else {
+            return done(Err(CallFailure::Reused));
+        };
+        handle.submit(head, timeout, encode, Sink::Callback(Box::new(done)));
+    }
+}

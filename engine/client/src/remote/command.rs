@@ -1,0 +1,168 @@
+//! What callers tell whoever drives their connection: calls, and what else there is to say of them.
+
+use corewire_codec::{RequestHead, Status};
+use corewire_proto::CloseReason;
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::address::Address;
+use crate::config::ChannelConfig;
+use crate::failure::{CallFailure, NotSent};
+use crate::log_limit::{Topic, admit_here};
+use crate::remote::backlog::Body;
+use crate::remote::pipe::{Event, Port};
+use crate::transport::Outcome;
+
+/// A call on its way to the driver.
+#[derive(Debug)]
+pub struct Command {
+    /// Its channel among those of the mailbox.
+    pub channel: u32,
+    /// Its name, should it be cancelled.
+    pub id: u64,
+    /// Its fields; the id and the time-out are filled in when it is written.
+    pub head: RequestHead,
+    /// When its caller gives up.
+    pub deadline: Option<Instant>,
+    /// Its encoded body.
+    pub body: Body,
+    /// Where its outcome goes.
+    pub done: Completion,
+}
+
+pub(super) enum Sink {
+    Future(oneshot::Sender<Outcome>),
+    Callback(Box<dyn FnOnce(Outcome) + Send>),
+    Stream(Port),
+}
+
+/// Where a call's outcome goes, exactly once: a driver that ends with calls left says so.
+pub struct Completion {
+    pub(super) sink: Option<Sink>,
+    /// Whether the driver has begun the call: it may have run.
+    pub begun: bool,
+}
+
+impl fmt::Debug for Completion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Completion").field("begun", &self.begun).finish_non_exhaustive()
+    }
+}
+
+impl Completion {
+    /// Whether nobody waits any more.
+    pub fn is_abandoned(&self) -> bool {
+        match &self.sink {
+            Some(Sink::Future(sender)) => sender.is_closed(),
+            Some(Sink::Stream(port)) => port.is_abandoned(),
+            Some(Sink::Callback(_)) | None => false,
+        }
+    }
+
+    /// The same, for a driver that tells it how the call ends.
+    pub fn take_port(&mut self) -> Option<Port> {
+        match self.sink.take() {
+            Some(Sink::Stream(port)) => Some(port),
+            sink => {
+                self.sink = sink;
+                None
+            }
+        }
+    }
+
+    /// The driver's end of a call that streams.
+    pub fn port(&self) -> Option<&Port> {
+        match &self.sink {
+            Some(Sink::Stream(port)) => Some(port),
+            _ => None,
+        }
+    }
+
+    /// The call ended with its server's stream.
+    pub fn end_stream(mut self, failure: Option<Status>) {
+        if let Some(Sink::Stream(port)) = self.sink.take() {
+            port.finish(Event::End(failure));
+        }
+    }
+
+    /// Tells the caller how the call ended.
+    pub fn complete(mut self, outcome: Outcome) {
+        self.give(outcome);
+    }
+
+    fn give(&mut self, outcome: Outcome) {
+        match self.sink.take() {
+            // It fails when the caller has gone, which is its right.
+            Some(Sink::Future(sender)) => drop(sender.send(outcome)),
+            Some(Sink::Callback(callback)) => {
+                // The driver has other calls; a callback's panic must not end them.
+                let called = catch_unwind(AssertUnwindSafe(|| callback(outcome)));
+                if called.is_err() && admit_here(Topic::CALLBACK_PANIC, Instant::now()) {
+                    tracing::error!("a callback of a call panicked");
+                }
+            }
+            Some(Sink::Stream(port)) => port.finish(Event::Outcome(outcome)),
+            None => {}
+        }
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        let failure = match self.begun {
+            true => CallFailure::Unknown(CloseReason::LocallyClosed),
+            false => {
+                let why = "what drives the channel has ended".to_owned();
+                CallFailure::NotSent(NotSent::NoConnection(why))
+            }
+        };
+        self.give(Err(failure));
+    }
+}
+
+/// Kept by whoever has a connection of a channel that is being closed. Those who wait for that hear when
+/// the last of them has dropped it.
+pub type Hold = Arc<oneshot::Sender<()>>;
+
+/// What else a driver is told. At most one for each channel, call and waiting `close`, so the queue of
+/// these is bounded by what others bound.
+#[derive(Debug)]
+pub enum Control {
+    /// A channel begins; its calls follow.
+    Open {
+        /// Its number among those of the mailbox.
+        channel: u32,
+        /// Where its server is.
+        address: Address,
+        /// How it behaves.
+        config: Box<ChannelConfig>,
+    },
+    /// Nobody waits for this call any more.
+    Cancel(u64),
+    /// The caller's ends of this stream want something. At most one for each until the driver looks.
+    Stream(u64),
+    /// What sends a call's stream runs beside the connection; one for each call that streams.
+    Spawn(Spawned),
+    /// No call begins on this channel any more, but those that were made before.
+    Close {
+        /// Its number among those of the mailbox.
+        channel: u32,
+        /// To be kept until its connections are gone.
+        hold: Hold,
+    },
+    /// No handle of this channel is left. Calls that were made before are still carried.
+    Release(u32),
+}
+
+/// A future on its way to whoever drives the connection.
+pub struct Spawned(pub Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl fmt::Debug for Spawned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spawned").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,26 @@
+//! A connect by name that somebody else waits for.
+
+use std::io;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::dial::{connect, spawn};
+use crate::resolver::Resolver;
+
+/// A connect by name on a thread of its own.
+pub type Dialing = oneshot::Receiver<io::Result<TcpStream>>;
+
+/// Begins one, within `within` at most. Dropping the receiver abandons it.
+///
+/// # Errors
+///
+/// No thread could be started.
+pub fn dial(resolver: &Resolver, host: &str, port: u16, within: Duration) -> io::Result<Dialing> {
+    let (sender, dialing) = oneshot::channel();
+    let (resolver, host) = (resolver.clone(), host.to_owned());
+    spawn("corewire-dial", move || {
+        // Whoever asked may have given up.
+        let _ = sender.send(connect(&resolver, &host, port, within));
+    })?;
+    Ok(dialing)
+}

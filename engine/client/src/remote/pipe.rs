@@ -1,0 +1,141 @@
+//! The pipe of one stream call, between its caller's ends and what drives the connection.
+
+use atomic_waker::AtomicWaker;
+use corewire_codec::{EncodedBody, Encoding, Limits, Status};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::task::Context;
+
+use crate::streams::{Message, OUTBOX_BYTES, Opening};
+use crate::transport::Outcome;
+
+/// What comes for a stream's caller, in this order.
+#[derive(Debug)]
+pub enum Event {
+    /// The server's handler took the call.
+    Opened(Opening),
+    /// A message, and what it costs.
+    Message(Message, u32),
+    /// The server's last, with the status that stopped it if one did. Nothing follows.
+    End(Option<Status>),
+    /// How the call ended, if not by the end of its stream. Nothing follows.
+    Outcome(Outcome),
+}
+
+/// What a caller's stream sends.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// A message.
+    Message(Encoding, EncodedBody),
+    /// The end of this side's half.
+    End(Option<Status>),
+}
+
+/// What both threads look at.
+#[derive(Debug, Default)]
+pub(super) struct Pipe {
+    pub(super) reader: AtomicWaker,
+    pub(super) writer: AtomicWaker,
+    /// The driver's task for this stream, where there is one.
+    pub(super) driver: AtomicWaker,
+    /// Cost of messages that were taken and of which the driver has not heard.
+    pub(super) consumed: AtomicU32,
+    /// So much must come together before a reader that has nothing left to read tells of it.
+    pub(super) grain: AtomicU32,
+    /// Bytes of messages that wait in the outbox, 16 more for each.
+    pub(super) outbox_bytes: AtomicUsize,
+    /// Nothing more is sent.
+    pub(super) closed: AtomicBool,
+    /// Whether the driver was told to look, and has not yet.
+    pub(super) knocked: AtomicBool,
+}
+
+/// The driver's end of one stream call.
+#[derive(Clone, Debug)]
+pub struct Port {
+    pub(super) pipe: Arc<Pipe>,
+    pub(super) events: flume::Sender<Event>,
+    pub(super) outbox: flume::Receiver<Outgoing>,
+}
+
+impl Port {
+    /// Whether nobody waits for the call any more.
+    pub fn is_abandoned(&self) -> bool {
+        self.events.is_disconnected()
+    }
+
+    /// The call begins, on a connection whose peer takes so many calls, and with these limits of this side.
+    pub fn begin(&self, own: &Limits, in_flight_max: u32) {
+        // All streams that there may be keep less than a quarter of their common window back.
+        let share = own.connection_credit.get() / in_flight_max.max(1) / 4;
+        let grain = share.min(own.stream_window() / 4);
+        self.pipe.grain.store(grain, Ordering::Relaxed);
+        self.answer_knock();
+    }
+
+    /// The next knock counts again. Whoever knocked before is looked at now.
+    pub fn answer_knock(&self) {
+        self.pipe.knocked.swap(false, Ordering::AcqRel);
+    }
+
+    /// Puts something into the queue; wake the reader when all of a turn is there.
+    pub fn push(&self, event: Event) {
+        // It fails when the reader has gone, which its cancel says as well.
+        let _ = self.events.send(event);
+    }
+
+    /// Wakes whoever reads, once for all that was pushed.
+    pub fn wake_reader(&self) {
+        self.pipe.reader.wake();
+    }
+
+    /// The call ended, and its reader hears how.
+    pub fn finish(&self, event: Event) {
+        self.push(event);
+        self.close();
+        self.wake_reader();
+    }
+
+    /// Nothing more is sent, and what waits is dropped.
+    pub fn close(&self) {
+        self.pipe.closed.store(true, Ordering::Release);
+        drop(self.outbox.drain());
+        self.pipe.writer.wake();
+    }
+
+    /// Cost of messages that were taken since this was asked last.
+    pub fn take_consumed(&self) -> u32 {
+        self.pipe.consumed.swap(0, Ordering::AcqRel)
+    }
+
+    /// Whether there is something to write.
+    pub fn has_outgoing(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Whether the end is all that is left to write: it needs no credit.
+    pub fn is_ending(&self) -> bool {
+        self.pipe.outbox_bytes.load(Ordering::Acquire) == 0
+    }
+
+    /// The next that is to be written.
+    pub fn pop(&self) -> Option<Outgoing> {
+        let outgoing = self.outbox.try_recv().ok()?;
+        if let Outgoing::Message(_, body) = &outgoing {
+            let bytes = body.len() + MESSAGE_BYTES;
+            let before = self.pipe.outbox_bytes.fetch_sub(bytes, Ordering::AcqRel);
+            if before >= OUTBOX_BYTES && before - bytes < OUTBOX_BYTES {
+                self.pipe.writer.wake();
+            }
+        }
+        Some(outgoing)
+    }
+
+    /// Has the task woken by the next knock.
+    pub fn register(&self, context: &Context<'_>) {
+        self.pipe.driver.register(context.waker());
+    }
+}
+
+/// What a message costs in the outbox beside its body: empty ones count, too, or they would have no bound.
+pub(super) const MESSAGE_BYTES: usize = 16;

@@ -1,0 +1,358 @@
+//! One connection of a client, as drivers without shards use it: the state machine with its buffers.
+
+use corewire_codec::{
+    CancelReason, EncodedBody, Encoding, FrameTooLarge, FrameWriter, Limits, Payload, RecvBuffer,
+    RequestHead, SendBuffer, Status, StatusCode,
+};
+use corewire_proto::{
+    ClientConfig, ClientConnection, ClientInput, CloseReason, Expired, NotSent as NoMessage,
+    StreamKind,
+};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config::{DEADLINE_TURNS, Reply};
+use crate::failure::{CallFailure, NotSent, check_metadata};
+use crate::reconnect::random_seed;
+use crate::transport::Outcome;
+
+/// How much is received at once.
+pub const RECEIVE_BYTES: usize = 64 * 1024;
+
+/// Slices of one gathered write, and the bytes that it takes at most where nobody waits in it.
+pub const SLICES_MAX: usize = 32;
+/// Bytes of one gathered write, where nobody waits in it.
+pub const SEND_BYTES_MAX: usize = 1024 * 1024;
+
+/// Who hears of what a connection brings.
+pub trait Events<T> {
+    /// A call ended by a reply, or without one.
+    fn done(&mut self, work: T, outcome: Outcome);
+    /// The server's handler took a call that streams.
+    fn opened(&mut self, work: &mut T, payload: Payload<'_>);
+    /// A message of a server's stream; its cost is to be consumed.
+    fn message(&mut self, work: &mut T, encoding: Encoding, cost: u32, payload: Payload<'_>);
+    /// A call ended with its server's stream.
+    fn end(&mut self, work: T, code: StatusCode, payload: &Payload<'_>);
+    /// There is credit again for one stream, or for any.
+    fn writable(&mut self, call: Option<u32>);
+}
+
+/// One connection and what it carries. `T` is kept for each call in flight.
+#[derive(Debug)]
+pub struct Session<T> {
+    proto: ClientConnection<T>,
+    /// What was received and not handled yet.
+    pub recv: RecvBuffer,
+    /// What is to be written.
+    pub out: SendBuffer,
+    own: Limits,
+}
+
+impl<T> Session<T> {
+    /// A connection that was just made; its hello waits to be written.
+    pub fn new(config: &Arc<ClientConfig>, now: Instant) -> Self {
+        let mut out = SendBuffer::new();
+        // A number of its own, so that no two connections have the same jitter.
+        let proto = ClientConnection::new(Arc::clone(config), random_seed(), &mut out, now);
+        Self { proto, recv: RecvBuffer::new(), out, own: config.limits }
+    }
+
+    /// Whether the server's hello came; its limits are not known before.
+    pub fn is_ready(&self) -> bool {
+        self.proto.is_ready()
+    }
+
+    /// Whether one of the sides said that no new calls come.
+    pub fn is_draining(&self) -> bool {
+        self.proto.is_draining()
+    }
+
+    /// Whether the server was seen to take calls.
+    pub fn is_proven(&self) -> bool {
+        self.proto.is_proven()
+    }
+
+    /// Whether a call can be made now.
+    pub fn has_slot(&self) -> bool {
+        self.proto.has_slot()
+    }
+
+    /// Why the connection is over, if it is; a drained one ends here.
+    pub fn close_reason(&mut self) -> Option<CloseReason> {
+        if self.proto.is_drained() && self.out.is_empty() {
+            self.proto.close(CloseReason::Drained);
+        }
+        self.proto.close_reason()
+    }
+
+    /// A time no later than the first deadline of the calls in flight.
+    pub fn earliest_deadline(&self) -> Option<Instant> {
+        self.proto.earliest_deadline()
+    }
+
+    /// When something is due next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.proto.poll_timeout()
+    }
+
+    /// Whether a ping waits for its answer and nothing was heard since it was sent.
+    pub fn awaits_pong(&self) -> bool {
+        self.proto.awaits_pong()
+    }
+
+    /// Appends a request; there must be a slot. Answers the call's id, or gives `work` back.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was sent; `work` comes back unless it was dropped with the slot.
+    pub fn request(
+        &mut self,
+        mut head: RequestHead,
+        deadline: Option<Instant>,
+        now: Instant,
+        work: T,
+        encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
+    ) -> Result<u32, (Option<T>, NotSent)> {
+        if let Err(failure) = check_metadata(&head, &self.proto.peer().limits) {
+            return Err((Some(work), failure));
+        }
+        let begun = match StreamKind::from_request_flags(head.flags) {
+            None => self.proto.begin_call(work, deadline),
+            Some(kind) => self.proto.begin_stream(kind, work, deadline),
+        };
+        let Ok(call) = begun else {
+            return Err((None, NotSent::QueueFull));
+        };
+        head.call = call;
+        head.timeout_us = timeout_us(deadline, now);
+        let mut frame = self.out.request(&head, None);
+        // The caller's code may panic; the slot that was taken for it must not stay taken.
+        let encoded = catch_unwind(AssertUnwindSafe(|| encode(&mut frame)));
+        let encoded = match encoded {
+            Ok(encoded) => encoded,
+            Err(panic) => {
+                drop(frame);
+                drop(self.proto.unsend(call));
+                resume_unwind(panic);
+            }
+        };
+        let failure = match encoded {
+            Ok(()) => match frame.finish(self.proto.peer_frame_bytes_max()) {
+                Ok(()) => return Ok(call),
+                Err(error) => NotSent::TooLarge(error),
+            },
+            Err(status) => {
+                drop(frame);
+                NotSent::Encode(status.to_string())
+            }
+        };
+        Err((self.proto.unsend(call), failure))
+    }
+
+    /// Appends the request of a one-way call.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was sent.
+    pub fn one_way(
+        &mut self,
+        mut head: RequestHead,
+        deadline: Option<Instant>,
+        now: Instant,
+        encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
+    ) -> Result<(), NotSent> {
+        check_metadata(&head, &self.proto.peer().limits)?;
+        head.call = 0;
+        head.timeout_us = timeout_us(deadline, now);
+        let mut frame = self.out.request(&head, None);
+        if let Err(status) = encode(&mut frame) {
+            return Err(NotSent::Encode(status.to_string()));
+        }
+        frame.finish(self.proto.peer_frame_bytes_max()).map_err(NotSent::TooLarge)?;
+        // Whoever asks has seen that the connection takes calls.
+        let _ = self.proto.begin_one_way(deadline, &mut self.out);
+        Ok(())
+    }
+
+    /// The time of the one-way call is over that was appended last. Takes it back and returns `true` if nothing
+    /// of it was written.
+    pub fn take_back_one_way(&mut self) -> bool {
+        self.proto.take_back_one_way(&mut self.out)
+    }
+
+    /// Nobody waits for this call any more.
+    pub fn cancel(&mut self, call: u32) -> Option<T> {
+        self.proto.abandon(call, CancelReason::Dropped, &mut self.out)
+    }
+
+    /// The limits of this side, and the server's.
+    pub fn limits(&self) -> (&Limits, &Limits) {
+        (&self.own, &self.proto.peer().limits)
+    }
+
+    /// A reader has taken messages of this cost.
+    pub fn consume(&mut self, call: u32, cost: u32) {
+        self.proto.consume(call, cost, &mut self.out);
+    }
+
+    /// Whether a message of this stream may be sent now.
+    pub fn has_credit(&self, call: u32) -> bool {
+        self.proto.send_credit(call) != 0
+    }
+
+    /// Appends a message; there must be credit. One that the server does not accept is not sent, and ends
+    /// the stream.
+    ///
+    /// # Errors
+    ///
+    /// The message is larger than the server accepts.
+    pub fn message(
+        &mut self,
+        call: u32,
+        encoding: Encoding,
+        body: EncodedBody,
+    ) -> Result<(), FrameTooLarge> {
+        match self.proto.begin_message(call, encoding, false, &mut self.out) {
+            Ok(mut message) => {
+                body.write_to(message.frame());
+                message.finish()
+            }
+            // Its call is over, and so is whoever sent it.
+            Err(NoMessage::Ended | NoMessage::NoCredit) => Ok(()),
+        }
+    }
+
+    /// Ends this side's half of a stream.
+    pub fn end_stream(&mut self, call: u32, failure: Option<&Status>) {
+        // A call that is over has no half to end.
+        let _ = self.proto.end_stream(call, failure, None, &mut self.out);
+    }
+
+    /// Calls that somebody waits for.
+    pub fn in_flight(&self) -> usize {
+        self.proto.in_flight()
+    }
+
+    /// Bytes of messages that were received and not consumed.
+    pub fn held_bytes(&self) -> u32 {
+        self.proto.held_stream_bytes()
+    }
+
+    /// Handles what was received; `events` hears of it.
+    pub fn handle_received(&mut self, now: Instant, events: &mut impl Events<T>) {
+        loop {
+            match self.proto.handle_frame(&mut self.recv, &mut self.out, now) {
+                ClientInput::NeedBytes => break self.proto.handle_rest(&self.recv, now),
+                ClientInput::Closed(_) => break,
+                ClientInput::Handled | ClientInput::Ready => {}
+                ClientInput::Opened { call, payload } => {
+                    if let Some(work) = self.proto.work_mut(call) {
+                        events.opened(work, payload);
+                    }
+                }
+                ClientInput::StreamData { call, encoding, cost, payload } => {
+                    match self.proto.work_mut(call) {
+                        Some(work) => events.message(work, encoding, cost, payload),
+                        None => self.proto.consume(call, cost, &mut self.out),
+                    }
+                }
+                ClientInput::StreamEnd { work, code, payload } => {
+                    events.end(work, code, &payload);
+                }
+                ClientInput::Writable { call } => events.writable(call),
+                ClientInput::Reply { work, head, payload } => {
+                    events.done(work, Ok(Reply::new(head, payload)));
+                }
+                ClientInput::GoAway => {
+                    while let Some(work) = self.proto.poll_refused() {
+                        events.done(work, Err(CallFailure::Refused));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether something is due.
+    pub fn is_late(&self, now: Instant) -> bool {
+        self.proto.poll_timeout().is_some_and(|at| at <= now)
+    }
+
+    /// Whether something waits that the socket did not take.
+    pub fn is_blocked(&self) -> bool {
+        self.proto.is_blocked()
+    }
+
+    /// Does what its time has come for. What arrived must have been read before; `unread` says in how many
+    /// turns in a row that was not so. Replies may be in what was not read, and what the server owes.
+    pub fn handle_timeout(&mut self, now: Instant, unread: u8, events: &mut impl Events<T>) {
+        if unread > 0 {
+            self.proto.handle_unread();
+        }
+        self.proto.handle_timeout(&mut self.out, now);
+        if (1..DEADLINE_TURNS).contains(&unread) {
+            return;
+        }
+        self.expire(now, events);
+    }
+
+    /// Ends the calls whose time is over.
+    pub fn expire(&mut self, now: Instant, events: &mut impl Events<T>) {
+        while let Some(Expired { work, sent }) = self.proto.poll_expired(&mut self.out, now) {
+            events.done(work, Err(CallFailure::DeadlineExceeded { sent }));
+        }
+        if self.proto.poll_writable() {
+            events.writable(None);
+        }
+    }
+
+    /// What waits is about to be written.
+    pub fn prepare_write(&mut self, now: Instant) {
+        self.proto.prepare_write(&mut self.out, now);
+    }
+
+    /// How a write went: `count` bytes left.
+    pub fn handle_write(&mut self, count: usize, now: Instant) {
+        self.out.advance(count);
+        self.proto.handle_write(count > 0, !self.out.is_empty(), now);
+    }
+
+    /// The server sends no more.
+    pub fn handle_eof(&mut self) {
+        self.proto.handle_eof();
+    }
+
+    /// The socket failed.
+    pub fn handle_error(&mut self, error: &io::Error) {
+        self.proto.handle_error(error);
+    }
+
+    /// Tells the server that no more calls come.
+    pub fn leave(&mut self) {
+        self.proto.leave(&mut self.out);
+    }
+
+    /// Ends the connection from this side.
+    pub fn close(&mut self) {
+        self.proto.close(CloseReason::LocallyClosed);
+    }
+
+    /// Ends all calls of a connection that is over.
+    pub fn fail_all(&mut self, reason: CloseReason, events: &mut impl Events<T>) {
+        for failed in self.proto.fail_all() {
+            let failure = match failed.may_have_run {
+                true => CallFailure::Unknown(reason),
+                false => CallFailure::Refused,
+            };
+            events.done(failed.work, Err(failure));
+        }
+    }
+}
+
+/// The time left, as a request states it.
+fn timeout_us(deadline: Option<Instant>, now: Instant) -> Option<u64> {
+    let left: Duration = deadline?.saturating_duration_since(now);
+    Some(u64::try_from(left.as_micros()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,259 @@
+//! The streams of a tokio channel's connection: what they want of it, and the order in which they write.
+
+use corewire_codec::{Encoding, Payload, Status, StatusCode};
+use std::collections::{HashMap, VecDeque};
+
+use super::driver::InFlight;
+use crate::remote::pipe::{Event, Outgoing, Port};
+use crate::session::{Events, Session};
+use crate::streams::{Message, end_status, opening};
+use crate::transport::Outcome;
+
+/// Bytes that a stream writes before the next one has its turn.
+const QUANTUM: usize = 16 * 1024;
+
+/// Bytes that all streams write before the socket has its turn.
+const TURN_BYTES: usize = 256 * 1024;
+
+/// Unsent bytes above which streams write nothing more, so that requests are never far behind.
+const UNSENT_MAX: usize = 256 * 1024;
+
+/// Where a stream is that has something to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Idle,
+    Ready,
+    Blocked,
+}
+
+#[derive(Debug)]
+struct Entry {
+    port: Port,
+    /// Its id on the wire.
+    call: u32,
+    /// Cost of messages that its reader has not taken.
+    held: u32,
+    place: Place,
+    /// The call is over: what is left is what its reader takes.
+    over: bool,
+}
+
+/// The streams by the names of their calls.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    entries: HashMap<u64, Entry>,
+    ready: VecDeque<u64>,
+    /// Those that wait for credit, by their calls.
+    blocked: HashMap<u32, u64>,
+    /// Those whose readers are to be woken.
+    touched: Vec<u64>,
+}
+
+impl Streams {
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether this is the name of one of them.
+    pub(super) fn has(&self, id: u64) -> bool {
+        self.entries.contains_key(&id)
+    }
+
+    /// A call was sent.
+    pub(super) fn open(&mut self, id: u64, call: u32, port: Port) {
+        self.entries.insert(id, Entry { port, call, held: 0, place: Place::Idle, over: false });
+        self.line_up(id);
+    }
+
+    /// The caller's ends want something.
+    pub(super) fn settle(&mut self, id: u64, session: Option<&mut Session<InFlight>>) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        entry.port.answer_knock();
+        let consumed = entry.port.take_consumed();
+        entry.held = entry.held.saturating_sub(consumed);
+        if let (Some(session), true) = (session, consumed > 0) {
+            session.consume(entry.call, consumed);
+        }
+        if entry.over && entry.held == 0 {
+            self.entries.remove(&id);
+        } else {
+            self.line_up(id);
+        }
+    }
+
+    /// Puts a stream into the line if it has something to write.
+    fn line_up(&mut self, id: u64) {
+        if let Some(entry) = self.entries.get_mut(&id)
+            && entry.place == Place::Idle
+            && !entry.over
+            && entry.port.has_outgoing()
+        {
+            entry.place = Place::Ready;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Nobody waits for the call any more; what its reader has not taken is taken back.
+    pub(super) fn forget(&mut self, id: u64, session: Option<&mut Session<InFlight>>) {
+        let Some(entry) = self.entries.remove(&id) else { return };
+        entry.port.close();
+        self.blocked.remove(&entry.call);
+        if let (Some(session), true) = (session, entry.held > 0) {
+            session.consume(entry.call, entry.held);
+        }
+    }
+
+    /// The call is over.
+    fn finish(&mut self, id: u64) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        entry.over = true;
+        self.blocked.remove(&entry.call);
+        if entry.held == 0 {
+            self.entries.remove(&id);
+        }
+    }
+
+    /// The connection is over, and with it all that was to be granted there.
+    pub(super) fn handle_down(&mut self) {
+        self.entries.clear();
+        self.ready.clear();
+        self.blocked.clear();
+    }
+
+    /// Wakes each reader that has news, once.
+    pub(super) fn wake_readers(&mut self) {
+        for id in self.touched.drain(..) {
+            if let Some(entry) = self.entries.get(&id) {
+                entry.port.wake_reader();
+            }
+        }
+    }
+
+    /// Whether some could write more, with so many bytes unsent.
+    pub(super) fn has_ready(&self, unsent: usize) -> bool {
+        !self.ready.is_empty() && unsent <= UNSENT_MAX
+    }
+
+    /// Writes what waits, in turns and by credit.
+    pub(super) fn serve(&mut self, session: &mut Session<InFlight>) {
+        let start = session.out.len();
+        while session.out.len() <= UNSENT_MAX && session.out.len() - start < TURN_BYTES {
+            let Some(id) = self.ready.pop_front() else { break };
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            entry.place = Place::Idle;
+            if entry.over {
+                continue;
+            }
+            let call = entry.call;
+            match write(&entry.port, call, session) {
+                Wrote::All => {}
+                Wrote::More => {
+                    entry.place = Place::Ready;
+                    self.ready.push_back(id);
+                }
+                Wrote::Blocked => {
+                    entry.place = Place::Blocked;
+                    self.blocked.insert(call, id);
+                }
+            }
+        }
+    }
+
+    fn unblock(&mut self, id: u64) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.place = Place::Ready;
+            self.ready.push_back(id);
+        }
+    }
+}
+
+/// How a stream's turn to write ended.
+enum Wrote {
+    All,
+    More,
+    Blocked,
+}
+
+/// Writes up to a quantum of one stream's messages, and its end behind the last.
+fn write(port: &Port, call: u32, session: &mut Session<InFlight>) -> Wrote {
+    let mut left = QUANTUM;
+    while port.has_outgoing() {
+        if left == 0 {
+            return Wrote::More;
+        }
+        // The end needs no credit, but it may only be found by taking what is in front.
+        if !session.has_credit(call) && !port.is_ending() {
+            return Wrote::Blocked;
+        }
+        match port.pop() {
+            Some(Outgoing::Message(encoding, body)) => {
+                left = left.saturating_sub(body.len() + 16);
+                if let Err(error) = session.message(call, encoding, body) {
+                    let status = Status::resource_exhausted(error.to_string());
+                    session.end_stream(call, Some(&status));
+                    port.close();
+                }
+            }
+            Some(Outgoing::End(failure)) => {
+                session.end_stream(call, failure.as_ref());
+                port.close();
+            }
+            None => break,
+        }
+    }
+    Wrote::All
+}
+
+/// What a connection brings, on its way to those who wait for it.
+pub(super) struct Deliver<'a> {
+    pub(super) calls: &'a mut HashMap<u64, u32>,
+    pub(super) streams: &'a mut Streams,
+}
+
+impl Events<InFlight> for Deliver<'_> {
+    fn done(&mut self, call: InFlight, outcome: Outcome) {
+        self.calls.remove(&call.id);
+        self.streams.finish(call.id);
+        call.done.complete(outcome);
+    }
+
+    fn opened(&mut self, call: &mut InFlight, payload: Payload<'_>) {
+        if let Some(port) = call.done.port() {
+            port.push(Event::Opened(opening(payload)));
+            self.streams.touched.push(call.id);
+        }
+    }
+
+    fn message(
+        &mut self,
+        call: &mut InFlight,
+        encoding: Encoding,
+        cost: u32,
+        payload: Payload<'_>,
+    ) {
+        let Some(entry) = self.streams.entries.get_mut(&call.id) else { return };
+        entry.held = entry.held.saturating_add(cost);
+        entry.port.push(Event::Message(Message::received(encoding, payload), cost));
+        if self.streams.touched.last() != Some(&call.id) {
+            self.streams.touched.push(call.id);
+        }
+    }
+
+    fn end(&mut self, call: InFlight, code: StatusCode, payload: &Payload<'_>) {
+        self.calls.remove(&call.id);
+        self.streams.finish(call.id);
+        call.done.end_stream(end_status(code, payload));
+    }
+
+    fn writable(&mut self, call: Option<u32>) {
+        let Some(call) = call else {
+            for (_, id) in core::mem::take(&mut self.streams.blocked) {
+                self.streams.unblock(id);
+            }
+            return;
+        };
+        if let Some(id) = self.streams.blocked.remove(&call) {
+            self.streams.unblock(id);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What the generated clients call through, whoever drives the connection.
+//!
+//! A [`Transport`] begins calls; a [`Pending`] is one that was begun, or will be. There are three,
+//! over one sans-io connection: `Channel` on a shard, `SharedChannel` for any thread, and
+//! `blocking::Channel` for a thread of its own.
+
+use corewire_codec::{FrameWriter, RequestHead, Status};
+use std::future::Future;
+use std::time::Duration;
+
+use crate::config::Reply;
+use crate::failure::CallFailure;
+
+/// How a call ended: with a reply of any status, or without one.
+pub type Outcome = Result<Reply, CallFailure>;
+
+/// What a method is called, for those who tell people of its calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MethodName {
+    /// Its service's name on the wire.
+    pub service: &'static str,
+    /// Its own.
+    pub method: &'static str,
+}
+
+impl std::fmt::Display for MethodName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.service, self.method)
+    }
+}
+
+/// Something that carries calls to a server.
+pub trait Transport: 'static {
+    /// A call with one request and one reply, to begin when the answer is polled, waited for, or
+    /// given a callback. `head.call` and `head.timeout_us` are filled in on the way; `timeout` counts
+    /// from the beginning; `encode` writes the body, once.
+    fn call<E>(
+        &self,
+        head: RequestHead,
+        timeout: Option<Duration>,
+        encode: E,
+    ) -> impl Pending + use<Self, E>
+    where
+        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static;
+
+    /// As [`call`](Self::call), with the method's name for those who look at calls on their way.
+    /// Channels have no use for it.
+    #[inline]
+    fn call_named<E>(
+        &self,
+        name: MethodName,
+        head: RequestHead,
+        timeout: Option<Duration>,
+        encode: E,
+    ) -> impl Pending + use<Self, E>
+    where
+        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
+    {
+        let _ = name;
+        self.call(head, timeout, encode)
+    }
+}
+
+/// A call whose outcome is to come. Dropping it cancels the call.
+pub trait Pending: Future<Output = Outcome> + Sized + 'static {
+    /// Blocks the thread until the call ends. Fails with
+    /// [`NotSent::WouldBlock`](crate::NotSent::WouldBlock) where that would keep the reply away.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no reply.
+    fn wait(self) -> Outcome;
+
+    /// Lets the call run on its own and calls `done` with its outcome, once, on the thread that
+    /// drives the connection.
+    fn then(self, done: impl FnOnce(Outcome) + Send + 'static);
+}

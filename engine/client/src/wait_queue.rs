@@ -1,0 +1,81 @@
+//! Calls of a tokio channel that wait for a slot or for the connection, in their order.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use crate::failure::CallFailure;
+use crate::remote::command::Command;
+
+/// The line. What it costs to keep deadlines and to forget abandoned calls is spread over many.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    commands: VecDeque<Command>,
+    /// No deadline in the line is earlier.
+    earliest: Option<Instant>,
+    /// How many may be abandoned and are still in the line.
+    abandoned: usize,
+}
+
+impl Line {
+    pub(crate) fn len(&self) -> usize {
+        self.commands.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, command: Command) {
+        self.earliest = [self.deadline(), command.deadline].into_iter().flatten().min();
+        self.commands.push_back(command);
+    }
+
+    /// The first that somebody still waits for.
+    pub(crate) fn pop(&mut self) -> Option<Command> {
+        loop {
+            let command = self.commands.pop_front()?;
+            if !command.done.is_abandoned() {
+                return Some(command);
+            }
+            self.abandoned = self.abandoned.saturating_sub(1);
+        }
+    }
+
+    /// A time no later than that at which the first of them gives up.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.earliest.filter(|_| !self.commands.is_empty())
+    }
+
+    /// One of them may be abandoned. When that holds for half of the line they are taken out.
+    pub(crate) fn handle_cancel(&mut self) {
+        self.abandoned += 1;
+        if self.abandoned * 2 > self.commands.len() {
+            self.abandoned = 0;
+            self.commands.retain(|command| !command.done.is_abandoned());
+        }
+    }
+
+    /// Ends the calls whose time is over.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        self.earliest = None;
+        for command in core::mem::take(&mut self.commands) {
+            if command.deadline.is_some_and(|deadline| deadline <= now) {
+                let failure = CallFailure::DeadlineExceeded { sent: false };
+                command.done.complete(Err(failure));
+            } else {
+                self.push(command);
+            }
+        }
+    }
+
+    /// Ends all calls.
+    pub(crate) fn fail(&mut self, failure: &CallFailure) {
+        self.abandoned = 0;
+        for command in core::mem::take(&mut self.commands) {
+            command.done.complete(Err(failure.clone()));
+        }
+    }
+}

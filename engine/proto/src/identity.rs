@@ -1,0 +1,24 @@
+//! What a shard is called.
+
+use std::fmt;
+
+/// A shard's number in its server, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(pub u16);
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a shard knows about itself when its services are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardInfo {
+    /// Its number.
+    pub id: ShardId,
+    /// How many shards the server has.
+    pub count: u16,
+    /// The CPU it is pinned to, if it is.
+    pub cpu: Option<usize>,
+}
