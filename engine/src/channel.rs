@@ -9,7 +9,6 @@
 //! while new ones go to the next connection.
 
 mod call;
-#[cfg(feature = "sim")]
 mod census;
 mod ending;
 mod line;
@@ -191,7 +190,7 @@ impl Channel {
             {
                 return Poll::Ready(Ok(()));
             }
-            let now = crate::shard::context::clock();
+            let now = crate::shard::clock::clock();
             match state.want_connection(self.core(), now) {
                 Ok(()) => ticket.wait(&mut state, context, None).map(Err),
                 Err(why) => Poll::Ready(Err(why)),

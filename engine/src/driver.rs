@@ -12,17 +12,15 @@
 //! Fairness: each connection is bounded in frames, receives and bytes per turn, and so is the whole turn
 //! (`run_queue.rs`). What is left over waits behind those with little to do, for the next turn.
 
-pub(crate) mod executor;
-pub(crate) mod idle;
-pub(crate) mod runtime;
-
-#[cfg(feature = "sim")]
 mod census;
 mod connecting;
 mod ending;
+pub(crate) mod executor;
+pub(crate) mod idle;
 mod relief;
 mod relieve;
 mod run;
+pub(crate) mod runtime;
 
 use corewire_codec::SendBuffer;
 use corewire_proto::canary::{Bug, is_planted};

@@ -35,14 +35,8 @@ mod identity;
 mod net;
 mod shard;
 mod stream;
-mod testing;
-
-#[cfg(feature = "bench-hooks")]
 #[doc(hidden)]
-pub use testing::bench_hooks;
-#[cfg(feature = "sim")]
-#[doc(hidden)]
-pub use testing::sim;
+pub mod testing;
 
 pub use calls::budgets::{Budgets, QueueDelay};
 pub use calls::dispatch::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot};

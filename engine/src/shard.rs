@@ -1,6 +1,7 @@
 //! What code on a shard's thread can reach.
 
 pub(crate) mod account;
+pub(crate) mod clock;
 pub(crate) mod context;
 pub(crate) mod counters;
 pub(crate) mod sleep;

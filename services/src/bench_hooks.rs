@@ -2,7 +2,7 @@
 //! there with the feature `bench-hooks` only, and changes without notice.
 
 pub use corewire_engine::Dispatch;
-pub use corewire_engine::bench_hooks::{InlineCalls, Outcome, TimerHeap};
+pub use corewire_engine::testing::bench_hooks::{InlineCalls, Outcome, TimerHeap};
 
 use crate::server::router::Router;
 use crate::server::service::Service;

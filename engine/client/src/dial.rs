@@ -17,6 +17,10 @@ use crate::self_connect::refuse;
 const STAGGER: Duration = Duration::from_millis(250);
 
 /// All addresses of a name, the best ones first; at least one. Blocks for as long as the resolver does.
+///
+/// # Errors
+///
+/// What the resolver says, or that it found no address.
 pub fn look_up(resolver: &Resolver, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let found = match &resolver.0 {
         Some(look_up) => look_up(host, port),

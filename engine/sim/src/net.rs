@@ -15,7 +15,7 @@ use std::io;
 use std::rc::Rc;
 
 use corewire_codec::SendBuffer;
-use corewire_engine::sim::{Readiness, Token};
+use corewire_engine::testing::sim::{Readiness, Token};
 
 use crate::core::trace::Note;
 use crate::core::{Core, Event, Tamper};

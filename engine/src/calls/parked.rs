@@ -11,7 +11,8 @@ use corewire_codec::Status;
 
 use crate::calls::dispatch::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot};
 use crate::net::io::Token;
-use crate::shard::context::{Local, LocalWaker, clock};
+use crate::shard::clock::clock;
+use crate::shard::context::{Local, LocalWaker};
 use crate::shard::counters::ShardCounters;
 use crate::stream::StreamCell;
 use corewire_client::log_limit::{LogLimit, Topic};
@@ -68,7 +69,6 @@ impl ParkedCalls {
     }
 
     /// Whether any handler pends.
-    #[cfg(feature = "sim")]
     pub(crate) fn has_parked(&self) -> bool {
         self.entries.len() > self.spare.len() + usize::from(self.stock.is_some())
     }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use super::send::{Kind, Request};
 use super::state::{Begin, CallState};
 use super::{Channel, Ticket};
-use crate::shard::context::clock;
+use crate::shard::clock::clock;
 use corewire_client::config::Reply;
 use corewire_client::failure::CallFailure;
 

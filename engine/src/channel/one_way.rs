@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use super::call::Call;
 use super::send::Kind;
 use super::state::{ChannelState, Link};
-use crate::shard::context::clock;
+use crate::shard::clock::clock;
 use corewire_client::config::Reply;
 use corewire_client::failure::CallFailure;
 use corewire_client::transport::Outcome;

@@ -11,7 +11,7 @@ use super::line::Line;
 use super::retired::Retired;
 use super::{ChannelCore, Ticket};
 use crate::net::io::Token;
-use crate::shard::context::clock;
+use crate::shard::clock::clock;
 use crate::stream::{Side, StreamCell};
 use corewire_client::config::Reply;
 use corewire_client::failure::{CallFailure, NotSent};

@@ -10,7 +10,7 @@ use super::call::METADATA_BYTES_EARLY;
 use super::send::{Kind, Request};
 use super::state::{Begin, Link};
 use super::{Channel, Ticket};
-use crate::shard::context::clock;
+use crate::shard::clock::clock;
 use crate::stream::{StreamCall, StreamWriter};
 use corewire_client::failure::{CallFailure, NotSent};
 

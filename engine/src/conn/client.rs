@@ -1,6 +1,4 @@
 //! One connection that a channel made, and its turn.
-
-#[cfg(feature = "sim")]
 mod census;
 
 use corewire_codec::{CancelReason, RecvBuffer};
@@ -219,7 +217,6 @@ impl<S: 'static> ClientConn<S> {
         state: &mut ChannelState,
         reason: CloseReason,
     ) -> (After, Option<Instant>) {
-        #[cfg(feature = "sim")]
         shared.io.ending(&self.socket, reason);
         let server = &self.channel.address;
         let log = &shared.calls.local().log;

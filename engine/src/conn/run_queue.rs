@@ -45,8 +45,6 @@ impl RunQueue {
     pub(crate) fn is_empty(&self) -> bool {
         self.light.is_empty() && self.heavy.is_empty()
     }
-
-    #[cfg(feature = "sim")]
     pub(crate) fn len(&self) -> usize {
         self.light.len() + self.heavy.len()
     }

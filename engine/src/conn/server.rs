@@ -2,7 +2,6 @@
 
 mod admission;
 mod begin;
-#[cfg(feature = "sim")]
 mod census;
 mod finish;
 mod strain;
@@ -520,7 +519,6 @@ impl<S: 'static> ServerConn<S> {
         ready: &mut Ready,
         reason: CloseReason,
     ) -> (After, Option<Instant>) {
-        #[cfg(feature = "sim")]
         shared.io.ending(&self.socket, reason);
         self.report(shared, reason);
         let told = reason == CloseReason::DrainDeadline && self.finish_calls(shared, ready);

@@ -5,7 +5,6 @@
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::io;
-#[cfg(feature = "sim")]
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -29,7 +28,6 @@ pub struct Doorbell {
     orders: flume::Sender<Order>,
     inbox: flume::Receiver<Order>,
     /// Whether orders may wait: the simulator asks that at each of its steps.
-    #[cfg(feature = "sim")]
     rung: AtomicBool,
 }
 
@@ -42,13 +40,7 @@ impl Doorbell {
     pub(crate) fn new() -> io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         let (orders, inbox) = flume::unbounded();
-        Ok(Self {
-            bell,
-            orders,
-            inbox,
-            #[cfg(feature = "sim")]
-            rung: AtomicBool::new(false),
-        })
+        Ok(Self { bell, orders, inbox, rung: AtomicBool::new(false) })
     }
 
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
@@ -57,7 +49,6 @@ impl Doorbell {
 
     /// Leaves an order and rings.
     pub(crate) fn ring(&self, order: Order) {
-        #[cfg(feature = "sim")]
         self.rung.store(true, Ordering::Relaxed);
         // The receiver lives as long as the bell, so the queue is never closed.
         let _ = self.orders.send(order);
@@ -70,8 +61,6 @@ impl Doorbell {
         let mut counter = [0; 8];
         let _ = rustix::io::read(&self.bell, &mut counter);
     }
-
-    #[cfg(feature = "sim")]
     pub(crate) fn has_orders(&self) -> bool {
         self.rung.load(Ordering::Relaxed)
     }
@@ -79,7 +68,6 @@ impl Doorbell {
     /// Takes one order.
     pub(crate) fn take(&self) -> Option<Order> {
         let order = self.inbox.try_recv().ok();
-        #[cfg(feature = "sim")]
         self.rung.store(!self.inbox.is_empty(), Ordering::Relaxed);
         order
     }

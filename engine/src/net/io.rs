@@ -3,14 +3,9 @@
 //! The driver (`driver.rs`) decides what to do with sockets; an [`Io`] does it. The one for
 //! production is [`Epoll`](crate::net::epoll::Epoll). A second one (another kernel interface, a simulated
 //! network) fills the same trait, and the driver does not change.
-#![cfg_attr(
-    not(feature = "sim"),
-    allow(unreachable_pub, reason = "public for the simulator alone")
-)]
 
 use bytes::BytesMut;
 use corewire_codec::SendBuffer;
-#[cfg(feature = "sim")]
 use corewire_proto::CloseReason;
 use std::io;
 use std::net::TcpStream;
@@ -158,6 +153,5 @@ pub trait Io: 'static {
     fn shutdown_write(&mut self, socket: &Self::Socket);
 
     /// A connection ends, and why: for a simulation, which judges that.
-    #[cfg(feature = "sim")]
     fn ending(&self, _socket: &Self::Socket, _reason: CloseReason) {}
 }

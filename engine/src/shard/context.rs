@@ -14,6 +14,7 @@ use crate::channel::ChannelCore;
 use crate::net::doorbell::{Doorbell, Order};
 use crate::net::io::Token;
 use crate::shard::account::{StreamAccount, Totals};
+use crate::shard::clock::clock;
 use crate::shard::sleep::Sleepers;
 use crate::shard::tasks::{TASK, Tasks};
 use crate::stream::StreamCell;
@@ -22,24 +23,6 @@ use corewire_client::wait::set_shard;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Local>>> = const { RefCell::new(None) };
-    #[cfg(feature = "sim")]
-    static VIRTUAL: Cell<Option<Instant>> = const { Cell::new(None) };
-}
-
-/// The time now, where that of the driver's turn is not exact enough. A simulated shard has its own.
-#[inline]
-pub(crate) fn clock() -> Instant {
-    #[cfg(feature = "sim")]
-    if let Some(now) = VIRTUAL.get() {
-        return now;
-    }
-    Instant::now()
-}
-
-/// Sets the time of this thread's simulation, or ends it; answers the one before.
-#[cfg(feature = "sim")]
-pub(crate) fn set_clock(now: Option<Instant>) -> Option<Instant> {
-    VIRTUAL.replace(now)
 }
 
 /// One shard's mailbox.
@@ -117,7 +100,6 @@ impl Local {
 
     /// Makes another mailbox the thread's, or none; answers the one before. A simulation has the
     /// shards of many threads on one.
-    #[cfg(feature = "sim")]
     pub(crate) fn swap_current(local: Option<Rc<Self>>) -> Option<Rc<Self>> {
         Self::replace_current(local)
     }

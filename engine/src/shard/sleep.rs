@@ -91,7 +91,7 @@ pub struct Sleep {
 /// When it is awaited on a thread that is no shard's.
 pub fn sleep(duration: Duration) -> Sleep {
     // A time past what the clock can say is never.
-    Sleep { local: None, until: crate::shard::context::clock().checked_add(duration), place: None }
+    Sleep { local: None, until: crate::shard::clock::clock().checked_add(duration), place: None }
 }
 
 impl Future for Sleep {
@@ -99,7 +99,7 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let Some(until) = self.until else { return Poll::Pending };
-        if until <= crate::shard::context::clock() {
+        if until <= crate::shard::clock::clock() {
             return Poll::Ready(());
         }
         let local = match &self.local {

@@ -17,7 +17,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use crate::shard::context::{Local, LocalWaker, clock};
+use crate::shard::clock::clock;
+use crate::shard::context::{Local, LocalWaker};
 use corewire_client::log_limit::{Topic, admit_here};
 
 /// Set in the keys of tasks; the other keys are those of parked calls.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use corewire_client::Outcome;
 use corewire_codec::{FrameWriter, MethodId, RequestHead, Status, StatusCode};
-use corewire_engine::{Channel, PendingCall, ReplySlot, sim};
+use corewire_engine::{Channel, PendingCall, ReplySlot, testing::sim};
 
 use crate::core::Core;
 use crate::core::trace::{Note, Violated};

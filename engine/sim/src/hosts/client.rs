@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use corewire_codec::{FrameWriter, MethodId, RequestHead, request_flags};
-use corewire_engine::{Channel, sim};
+use corewire_engine::{Channel, testing::sim};
 use corewire_proto::StreamKind;
 
 use crate::core::trace::Note;

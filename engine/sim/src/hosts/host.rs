@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use corewire_engine::sim::{self, SimConfig, SimShard};
+use corewire_engine::testing::sim::{self, SimConfig, SimShard};
 use corewire_engine::{Channel, Dispatch, Doorbell, Task};
 use corewire_proto::{ShardId, ShardInfo};
 

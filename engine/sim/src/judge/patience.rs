@@ -1,7 +1,7 @@
 //! The judgement of those who judge: whoever gives a peer up for a time-out must have looked at what had
 //! arrived, and must have been there for as long as the time-out lasts.
 //!
-//! The engine says of each connection why it ends ([`Io::ending`](corewire_engine::sim::Io::ending)). What is
+//! The engine says of each connection why it ends ([`Io::ending`](corewire_engine::testing::sim::Io::ending)). What is
 //! asked of it is known to the network alone: what lies unread, when something came last, and which frame
 //! is not whole. So this holds whoever the peer is, and nothing that happens to hosts or lines excuses it.
 

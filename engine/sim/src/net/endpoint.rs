@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use corewire_client::{Address, Peer};
 use corewire_codec::SendBuffer;
 use corewire_engine::Doorbell;
-use corewire_engine::sim::{Io, Readiness, Token};
+use corewire_engine::testing::sim::{Io, Readiness, Token};
 use corewire_proto::CloseReason;
 
 use crate::core::Core;
@@ -80,7 +80,7 @@ impl Io for SimIo {
     }
 
     fn poll(&mut self, news: &mut Vec<Readiness>, _: Duration) -> io::Result<()> {
-        if corewire_engine::sim::is_rung(&self.doorbell) {
+        if corewire_engine::testing::sim::is_rung(&self.doorbell) {
             let token = Token::DOORBELL;
             news.push(Readiness {
                 token,

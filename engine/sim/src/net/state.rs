@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 
-use corewire_engine::sim::{Readiness, Token};
+use corewire_engine::testing::sim::{Readiness, Token};
 
 use super::frames::Frames;
 use crate::core::trace::Note;

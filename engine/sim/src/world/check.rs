@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use corewire_codec::StatusCode;
-use corewire_engine::sim::{self, Census, StreamCensus};
+use corewire_engine::testing::sim::{self, Census, StreamCensus};
 use corewire_proto::StreamAccounts;
 
 use crate::core::Core;

@@ -1,0 +1,39 @@
+//! The time now, where that of the driver's turn is not exact enough.
+
+pub(crate) use here::{clock, set_clock};
+
+#[cfg(not(feature = "sim"))]
+mod here {
+    use std::time::Instant;
+
+    #[inline]
+    pub(crate) fn clock() -> Instant {
+        Instant::now()
+    }
+
+    /// Only a build for simulations can set it.
+    pub(crate) fn set_clock(_: Option<Instant>) -> Option<Instant> {
+        None
+    }
+}
+
+/// A simulated shard has a time of its own, and a simulation all its shards on one thread.
+#[cfg(feature = "sim")]
+mod here {
+    use std::cell::Cell;
+    use std::time::Instant;
+
+    thread_local! {
+        static VIRTUAL: Cell<Option<Instant>> = const { Cell::new(None) };
+    }
+
+    #[inline]
+    pub(crate) fn clock() -> Instant {
+        VIRTUAL.get().unwrap_or_else(Instant::now)
+    }
+
+    /// Sets the time of this thread's simulation, or ends it; returns the one before.
+    pub(crate) fn set_clock(now: Option<Instant>) -> Option<Instant> {
+        VIRTUAL.replace(now)
+    }
+}
