@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Without an address it starts a server of its own and says where it listens, so that others can join.
-//! Lines from standard input are said in the room; its end leaves.
+//! Lines from standard input are sent to the room; the end of the input leaves it.
 
 use clap::Parser;
 use corewire::{Address, ClientShard, Streaming, block_on_shard, spawn};

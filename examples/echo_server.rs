@@ -1,4 +1,4 @@
-//! The least server: it gives back what it gets, without copying it. Load generators call it.
+//! The smallest server: it sends back what it receives, without copying it. Load generators call it.
 //!
 //! ```text
 //! cargo run --release --example echo_server -- --addr 127.0.0.1:7000 --cores 0 --spin off
@@ -6,7 +6,7 @@
 //! ```
 //!
 //! With `--work 20` each call burns 20 µs of CPU first, and with `--shed 5000` calls that waited for more than 5 ms are
-//! turned away once the queue stands: what a server does that is asked for more than it can.
+//! turned away once a queue persists: this is how a server behaves that is asked for more than it can do.
 
 use clap::Parser;
 use corewire::echo::{EchoServer, Echoer};
@@ -26,7 +26,7 @@ struct Flags {
     #[arg(long, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     work: Option<u32>,
 
-    /// Turn calls away that waited for longer than this, once the queue stands
+    /// Turn calls away that waited for longer than this, once a queue persists
     #[arg(long, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
     shed: Option<u32>,
 }

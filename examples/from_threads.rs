@@ -1,5 +1,5 @@
-//! Calls from plain threads, in the two ways that need no executor: over a channel that a client
-//! thread drives and all threads share, and over a blocking one that each thread has for itself.
+//! Calls from plain threads, in two ways that need no executor: over a channel that a client thread
+//! drives and all threads share, and over a blocking one that each thread has for itself.
 //!
 //! ```text
 //! cargo run --release --example from_threads

@@ -31,7 +31,7 @@ struct Flags {
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Answers how many values were read back, and how many keys the server then listed.
+/// Returns how many values were read back, and how many keys the server then listed.
 async fn call(address: &Address, tasks: u32) -> Result<(u32, u32), Failure> {
     let channel = SharedChannel::on_tokio(address, ChannelConfig::default())?;
     let client = KeyValueClient::new(channel).with_timeout(Duration::from_secs(2));
@@ -48,7 +48,7 @@ async fn call(address: &Address, tasks: u32) -> Result<(u32, u32), Failure> {
     while let Some(read) = running.join_next().await {
         found += u32::from(read??.is_some());
     }
-    // `next` is the stream's own; with `StreamExt` of whichever library come its adapters.
+    // `next` is the stream's own method; any library's `StreamExt` adds adapters.
     let mut keys = client.keys("tokio-".into()).await?;
     let mut listed = 0;
     while let Some(key) = keys.next().await {

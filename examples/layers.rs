@@ -1,5 +1,5 @@
 //! Layers around a key-value server: who may call, how many at once, for how long, and what it took.
-//! Starts a server and a client in one process and says what happens.
+//! Starts a server and a client in one process and prints what happens.
 //!
 //! ```text
 //! cargo run --release --example layers
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// Reading is for everybody, writing for those who know the word.
+/// Everybody may read; only callers with the right token may write.
 fn may_call(call: &CallView<'_>) -> Result<(), Status> {
     match (call.method().method, call.metadata().text("token")) {
         ("get" | "size", _) | (_, Some("green")) => Ok(()),
@@ -36,7 +36,7 @@ fn timing() -> Timing<impl Fn(&Timed) + 'static> {
             *times = Histogram::new(3).ok();
         }
         if let Some(times) = &mut *times {
-            // A call of more than 584 years is not worth a place of its own.
+            // A call of more than 584 years is not worth a bucket of its own.
             let nanos = u64::try_from(timed.elapsed.as_nanos()).unwrap_or(u64::MAX);
             times.saturating_record(nanos);
             if times.len() == 1000 {

@@ -81,7 +81,7 @@ async fn client(
     }
     let mut tasks = Vec::new();
     for conn in 0..flags.conns as usize * shards {
-        // The kernel chose the shard; the hello told which one it is.
+        // The kernel chose the shard; the hello says which one it is.
         let client = KeyValueClient::connect(&server).await?;
         let (shard, _) = client.channel().server_shard().ok_or("the server names no shard")?;
         let shard = usize::from(shard);

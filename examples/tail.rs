@@ -16,7 +16,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Lines that are noted on a server of one's own.
+/// Lines that are noted on a server of its own.
 const LINES: u64 = 20;
 
 /// Follows a log on a server
@@ -31,7 +31,7 @@ struct Flags {
     from: u64,
 }
 
-/// Notes lines, one every 20 ms. That they were written into the connection is all it knows.
+/// Notes lines, one every 20 ms. All it knows is that they were written into the connection.
 async fn write(journal: JournalClient) -> Result<(), corewire::CallError> {
     for number in 0..LINES {
         journal.note(format!("line {number} of {LINES}")).await?;

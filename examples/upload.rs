@@ -1,5 +1,5 @@
-//! Sends a file in parts: a client stream, paced by its credit, whatever the file's size. What its label says
-//! goes along as the call's attachment.
+//! Sends a file in parts: a client stream, paced by its credit, whatever the file's size. Its label goes
+//! along as the call's attachment.
 //!
 //! ```text
 //! cargo run --release --example upload

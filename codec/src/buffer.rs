@@ -1,4 +1,4 @@
-//! Bytes that were received, and bytes that wait to be sent.
+//! Bytes that were received, and bytes waiting to be sent.
 
 pub(crate) mod extras;
 pub(crate) mod received;

@@ -1,4 +1,4 @@
-//! Other protocols, told by their first bytes (REQ-8).
+//! Other protocols, recognised by their first bytes (REQ-8).
 
 use core::fmt;
 
@@ -8,7 +8,7 @@ use crate::wire::frame::hello::MAGIC;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Foreign {
-    /// An upper-case ASCII letter: a request of HTTP/1, or an answer.
+    /// An upper-case ASCII letter: an HTTP/1 request or response.
     Http1,
     /// The connection preface of HTTP/2, with or without TLS before it.
     Http2,
@@ -17,8 +17,8 @@ pub enum Foreign {
 }
 
 impl Foreign {
-    /// What the first bytes of a connection belong to. `None` if they may be Corewire's, or belong to
-    /// nothing that is known here.
+    /// Which protocol the first bytes of a connection belong to. `None` if they may be Corewire's, or
+    /// belong to no protocol known here.
     #[must_use]
     pub fn recognise(first: &[u8]) -> Option<Self> {
         match first {

@@ -46,9 +46,9 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("status", status),
 ];
 
-/// The most memory that a receive buffer may own while `unread` bytes wait in it: what it asks for
-/// is as much again or 16 KiB, the allocator may double that, and a split buffer remembers up to
-/// 64 KiB of its first size.
+/// The most memory that a receive buffer may own while `unread` bytes wait in it: it asks for as
+/// much again or 16 KiB, the allocator may double that, and a split buffer remembers up to 64 KiB
+/// of its first size.
 fn capacity_bytes_max(unread: usize) -> usize {
     2 * (unread + unread.max(16 * 1024)) + 64 * 1024
 }
@@ -196,7 +196,7 @@ pub fn metadata(data: &[u8]) {
             full |= builder.insert(entry.key, entry.value).is_err();
             assert!(full || parsed.value(entry.key).is_some());
         }
-        // Only a block longer than any frame can carry is not taken.
+        // Only a block longer than any frame can carry is refused.
         assert!(full == (data.len() > usize::from(u16::MAX)));
         assert!(full || builder.as_bytes() == data);
         assert_eq!(parsed.is_empty(), data.is_empty());
@@ -220,8 +220,8 @@ pub fn metadata(data: &[u8]) {
     assert_eq!(read, model);
 }
 
-/// Any body of a failed reply gives a status, and any status comes back from the wire but for what
-/// it says it cuts.
+/// Any body of a failed reply gives a status, and any status comes back from the wire except for
+/// what it says it cuts.
 pub fn status(data: &[u8]) {
     let body = Bytes::copy_from_slice(data);
     for code in StatusCode::ALL {

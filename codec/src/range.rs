@@ -8,7 +8,7 @@ use core::time::Duration;
 pub struct Range<T> {
     min: T,
     max: T,
-    /// Whether [`Duration::MAX`] is allowed beside these, and means that the time never comes.
+    /// Whether [`Duration::MAX`] is allowed in addition to these, and means that the time never comes.
     never: bool,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Encoding a value must give the vector, decoding the vector must give the value. A change here is
 //! a change of the protocol: it needs a new version or a new feature record (`docs/PROTOCOL.md`,
-//! REQ-9). `UPDATE=1 cargo test -p corewire-codec --test golden` writes the files anew.
+//! REQ-9). `UPDATE=1 cargo test -p corewire-codec --test golden` rewrites the files.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 use std::collections::BTreeSet;

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 pub trait KeyValue {
     /// The value of a key.
     async fn get(&self, key: String) -> Result<Option<Vec<u8>>, Status>;
-    /// Sets a key; answers the value that it had before.
+    /// Sets a key; returns the value that it had before.
     async fn put(&self, key: String, value: Vec<u8>) -> Result<Option<Vec<u8>>, Status>;
     /// Removes a key.
     async fn remove(&self, key: String) -> Result<(), Status>;

@@ -1,4 +1,5 @@
-//! What the example programs share: their flags, their log, the key-value service, and those that stream.
+//! What the example programs share: their flags, their log, the key-value service, and the services that
+//! stream.
 #![forbid(unsafe_code)]
 
 use clap::Args;
@@ -21,8 +22,8 @@ pub struct ServerFlags {
     #[arg(long, value_parser = parse_cores)]
     pub cores: Option<Cores>,
 
-    /// Whether an idle shard looks for work before it sleeps: off, always, or microseconds, up to
-    /// which it does while that pays
+    /// Whether an idle shard looks for work before it sleeps: off, always, or for up to this many
+    /// microseconds while that pays
     #[arg(long, default_value = "off", value_name = "off|always|MICROSECONDS")]
     pub spin: Spin,
 }
@@ -58,7 +59,7 @@ pub struct Kept {
 ///
 /// # Errors
 ///
-/// What keeps the server from starting, with the remedy.
+/// What keeps the server from starting, and how to fix it.
 pub fn keep_server(address: Option<Address>) -> Result<Kept, StartError> {
     keep(address, |_shard| kv::KeyValueServer::new(kv::Store::default()))
 }
@@ -68,7 +69,7 @@ pub fn keep_server(address: Option<Address>) -> Result<Kept, StartError> {
 ///
 /// # Errors
 ///
-/// What keeps the server from starting, with the remedy.
+/// What keeps the server from starting, and how to fix it.
 pub fn keep<S: Service>(
     address: Option<Address>,
     make: impl Fn(ShardInfo) -> S + Send + Sync + 'static,

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-/// A room on each shard: who is connected to one shard hears those on the same one.
+/// A room on each shard: members hear those who are connected to the same shard.
 #[corewire::service]
 pub trait Room {
     /// Joins under a name: the caller's lines go to everybody, and everybody's come back.
@@ -16,10 +16,10 @@ pub trait Room {
     ) -> Result<Streaming<String>, Status>;
 }
 
-/// Lines that a member may be behind; who is further behind misses some.
+/// Lines that a member may be behind; a member further behind misses some.
 const BEHIND_MAX: usize = 256;
 
-/// One member: what is to be told to it, and the task that waits for that.
+/// One member: the lines waiting to be sent to it, and the task that waits for them.
 #[derive(Debug, Default)]
 struct Member {
     lines: VecDeque<String>,
@@ -49,7 +49,7 @@ fn tell(members: &Members, line: &str) {
     }
 }
 
-/// Sends a member what it is told, until it goes.
+/// Sends a member its lines, until it leaves.
 async fn follow(member: Rc<RefCell<Member>>, mut sender: StreamSender<String>) {
     loop {
         let line = std::future::poll_fn(|context| {
@@ -86,7 +86,8 @@ impl Room for Talk {
         spawn(follow(Rc::clone(&member), sender)).detach();
         let members = Rc::clone(&self.members);
         tell(&members, &format!("* {name} joins"));
-        // It lives as long as its caller streams: when the call ends, the stream does, and the task with it.
+        // The task lives as long as its caller streams: when the call ends, so does the stream, and with it
+        // the task.
         spawn(async move {
             while let Some(Ok(line)) = lines.next().await {
                 tell(&members, &format!("{name}: {line}"));
@@ -106,17 +107,17 @@ impl Room for Talk {
     }
 }
 
-/// Something that is followed.
+/// A log that clients follow.
 #[corewire::service]
 pub trait Journal {
-    /// Adds a line, and waits for nothing.
+    /// Adds a line; there is no reply.
     #[one_way]
     async fn note(&self, line: String);
     /// The lines from this number on, those to come as well, each with its number.
     async fn tail(&self, from: u64) -> Result<Streaming<(u64, String)>, Status>;
 }
 
-/// One shard's lines, and who waits for more.
+/// One shard's lines, and the readers waiting for more.
 #[derive(Debug, Default)]
 pub struct Lines {
     shared: Rc<RefCell<Written>>,
@@ -158,8 +159,8 @@ impl Journal for Lines {
 /// Takes files.
 #[corewire::service]
 pub trait Depot {
-    /// Takes the parts of a file, and its label as the call's attachment; answers how many bytes the
-    /// parts had, and the sum of the label and them (FNV-1a, 64 bits).
+    /// Takes the parts of a file, and its label as the call's attachment; returns how many bytes the
+    /// parts had, and the hash of label and parts (FNV-1a, 64 bits).
     async fn upload(
         &self,
         context: &Context,

@@ -1,5 +1,5 @@
-//! The router for the benchmarks of this repository, which have no other way to it. Not part of the public face: it is
-//! there with the feature `bench-hooks` only, and changes without notice.
+//! The router for the benchmarks of this repository, which have no other way to it. Not part of the public API: it
+//! exists only with the feature `bench-hooks`, and changes without notice.
 
 pub use corewire_engine::Dispatch;
 pub use corewire_engine::testing::bench_hooks::{InlineCalls, Outcome, TimerHeap};

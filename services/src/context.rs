@@ -112,8 +112,8 @@ impl Context {
         self.request.as_ref().map_or_else(Metadata::default, |extras| extras.metadata.view())
     }
 
-    /// The raw bytes beside the request's body; empty when there are none. They are a slice of the
-    /// receive buffer and keep it alive: copy what is to be kept for long.
+    /// The raw bytes that came with the request's body; empty when there are none. They are a slice
+    /// of the receive buffer and keep it alive: copy what is to be kept for long.
     #[must_use]
     pub fn attachment(&self) -> &Bytes {
         static NONE: Bytes = Bytes::new();
@@ -132,8 +132,8 @@ impl Context {
         self.reply_extras(&mut reply).metadata.insert(key, value)
     }
 
-    /// Puts raw bytes beside the reply's body, in place of those that were there. From 4 KiB on they
-    /// are not copied. A reply that is larger than the caller accepts becomes `ResourceExhausted`.
+    /// Attaches raw bytes to the reply, in place of any that were there. From 4 KiB on they are not
+    /// copied. A reply that is larger than the caller accepts becomes `ResourceExhausted`.
     pub fn set_reply_attachment(&self, attachment: Bytes) {
         let mut reply = self.reply.borrow_mut();
         self.reply_extras(&mut reply).attachment = attachment;

@@ -1,4 +1,4 @@
-//! What a service and its methods are called, and what they take: data made by the macro.
+//! The names of a service and its methods, and what they take: data made by the macro.
 
 #[cfg(feature = "shard")]
 use corewire_codec::request_flags;
@@ -62,7 +62,7 @@ pub struct MethodDescription {
     pub arguments: &'static [ArgumentDescription],
     /// The Rust type of a successful reply, as written; empty for a one-way method.
     pub reply: &'static str,
-    /// How the arguments of requests are encoded, but for a stream.
+    /// How the arguments of requests are encoded, except for a stream.
     pub request_codec: CodecId,
     /// How replies are encoded, and each message of a stream of replies.
     pub reply_codec: CodecId,

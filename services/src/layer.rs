@@ -1,9 +1,9 @@
-//! Layers: what stands around calls, of a server or of a client, whatever their methods are.
+//! Layers: code that runs around calls, at a server or at a client, whatever their methods are.
 //!
-//! A [`Layer`] is asked before each call and may turn it away with a status; what it answers, a
-//! [`Guard`], is kept for as long as the call lives. When the call ends, [`Guard::end`] hears with
-//! which code. When it is dropped before (its caller has gone, its time is over, its handler
-//! panicked), the guard is dropped alone: what it holds is given back in any case.
+//! A [`Layer`] is asked before each call and may turn it away with a status. Otherwise it returns a
+//! [`Guard`], which is kept for as long as the call lives. When the call ends, [`Guard::end`] is
+//! told the code. When the call is dropped before (its caller has gone, its time is over, its
+//! handler panicked), the guard is only dropped: what it holds is given back in any case.
 //!
 //! A layer sees a call before it is decoded, and does not change its arguments or its result. So one
 //! implementation serves both sides, every kind of method, and futures that are not `Send`; none is
@@ -42,9 +42,9 @@
 //!
 //! # What it costs
 //!
-//! A call without layers pays nothing for there being any. With them it pays one indirect call for
-//! each `layer(…)`, however many layers its tuple has, and what they do themselves. A handler that is
-//! ready at once allocates nothing; one that pends has its guard in memory that the method keeps for
+//! A call without layers pays nothing for them. With layers it pays one indirect call for each
+//! `layer(…)`, however many layers its tuple has, and what they do themselves. A handler that is
+//! ready at once allocates nothing; a pending one has its guard in memory that the method keeps for
 //! its next calls.
 
 mod authorize;
@@ -70,7 +70,7 @@ pub use timing::{Clocked, Timed, Timing};
 
 use corewire_codec::Status;
 
-/// Something around calls. See the [module](self).
+/// Code that runs around calls. See the [module](self).
 pub trait Layer: 'static {
     /// What it keeps for each call that it lets pass.
     type Guard: Guard;
@@ -84,8 +84,8 @@ pub trait Layer: 'static {
     /// refused, at a client as not sent: the handler has not run.
     fn begin(&self, call: &mut CallView<'_>) -> Result<Self::Guard, Status>;
 
-    /// Whether the layer's settings are within their ranges. A server asks before it starts; at a client,
-    /// where nobody asks, a layer that cannot work turns each call away with the same text.
+    /// Whether the layer's settings are within their ranges. A server checks before it starts; at a
+    /// client, where nothing checks, a layer that cannot work turns each call away with the same text.
     ///
     /// # Errors
     ///

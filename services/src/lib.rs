@@ -69,14 +69,15 @@
 //! - **On tokio** (feature `tokio`): `SharedChannel::on_tokio`. The same handle; the connection is a
 //!   task of the runtime, and there is no further thread.
 //! - **On one thread that may block** (feature `blocking`): `blocking::Channel`. No thread, no
-//!   queue and no executor; one call at a time beside its streams, and three further system calls before each.
+//!   queue and no executor; one call at a time in addition to its streams, and three further system calls
+//!   before each.
 //!
-//! What these cost in time was not measured yet.
+//! What these cost in time has not been measured yet.
 //!
 //! Without the default feature `shard` there are no servers, and nothing depends on glommio. A trait
 //! under [`macro@service`] compiles all the same, so that servers and callers can share it.
 //!
-//! There are three ways to have a [`Call`]'s result: await it, [`wait`](Call::wait) for it, or pass a
+//! There are three ways to get a [`Call`]'s result: await it, [`wait`](Call::wait) for it, or pass a
 //! callback to [`then`](Call::then).
 //!
 //! # Streams and one-way calls
@@ -105,15 +106,16 @@
 //! }
 //! ```
 //!
-//! [`Streaming`] says what a stream costs, how it ends, and who waits for whom. Channels of every kind carry
-//! both. Off a shard the streams have the same name in another module: `shared::Streaming`, which is `Send`,
-//! for a `SharedChannel` (`stream.next().await`, or `.wait()` on a plain thread), and `blocking::Streaming`, an
-//! iterator, for a blocking channel. [`StreamTransport`] is for code that is generic over them.
+//! [`Streaming`] says what a stream costs, how it ends, and which side waits for the other. Channels of every
+//! kind carry both. Off a shard the streams have the same name in another module: `shared::Streaming`, which is
+//! `Send`, for a `SharedChannel` (`stream.next().await`, or `.wait()` on a plain thread), and
+//! `blocking::Streaming`, an iterator, for a blocking channel. [`StreamTransport`] is for code that is generic
+//! over them.
 //!
 //! # Where next
 //!
 //! `examples/` in the repository holds whole programs; [`macro@service`] explains the macro;
-//! `ServerBuilder` lists what a server can be told.
+//! `ServerBuilder` lists the settings of a server.
 #![forbid(unsafe_code)]
 
 // The macro's paths begin with `::corewire`, also inside this crate.

@@ -50,7 +50,7 @@ pub struct ServerBuilder {
     services: Vec<AddService>,
     /// From the outermost inwards.
     layers: Vec<AddLayer>,
-    /// The first address that could not be read; told when the server starts.
+    /// The first address that could not be read; reported when the server starts.
     error: Option<String>,
 }
 
@@ -95,7 +95,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Adds a service. `make` is called once on each shard's own thread, so what it answers needs
+    /// Adds a service. `make` is called once on each shard's own thread, so what it returns needs
     /// neither `Send` nor locks; state that it makes belongs to that shard alone.
     #[must_use]
     pub fn service<S: Service>(
@@ -106,9 +106,9 @@ impl ServerBuilder {
         self
     }
 
-    /// Puts a layer around all methods of all services, those added later as well. The layer that is
-    /// added first is the outermost. `make` is called once on each shard's own thread, so a limit is
-    /// one for each shard. See [`layer`](crate::layer).
+    /// Puts a layer around all methods of all services, including those added later. The layer that
+    /// is added first is the outermost. `make` is called once on each shard's own thread, so a limit
+    /// is one for each shard. See [`layer`](crate::layer).
     #[must_use]
     pub fn layer<L: Layer>(
         mut self,
@@ -118,7 +118,7 @@ impl ServerBuilder {
         self
     }
 
-    /// What the server accepts from each connection; told to clients in the hello.
+    /// What the server accepts from each connection; announced to clients in the hello.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
@@ -147,8 +147,8 @@ impl ServerBuilder {
         self
     }
 
-    /// One-way calls of a connection that may pend at once; one more is dropped and counted. Default
-    /// 1,024, at most 32,768; 0 means that none are taken.
+    /// One-way calls of a connection that may be pending at once; one more is dropped and counted.
+    /// Default 1,024, at most 32,768; 0 means that none are taken.
     #[must_use]
     pub fn one_way_pending_max(mut self, one_way_pending_max: u16) -> Self {
         self.config.one_way_pending_max = one_way_pending_max;
@@ -179,11 +179,11 @@ impl ServerBuilder {
         self
     }
 
-    /// Starts the server and answers when every shard turns.
+    /// Starts the server and returns when every shard is running.
     ///
     /// # Errors
     ///
-    /// What is wrong, with the remedy. Nothing is left running.
+    /// What is wrong, and how to fix it. Nothing is left running.
     pub fn start(self) -> Result<Running, StartError> {
         if let Some(error) = self.error {
             return Err(StartError::Config(error));
@@ -211,7 +211,7 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// What keeps it from starting, with the remedy.
+    /// What keeps it from starting, and how to fix it.
     pub fn run(self) -> Result<Ended, StartError> {
         Ok(self.drain_on_signal().start()?.wait())
     }

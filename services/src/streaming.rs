@@ -36,21 +36,21 @@ pub use channel::{SendError, StreamSender};
 pub use transport::{Begun, BegunOn, SendStream, StreamTransport};
 pub use watch::{Watch, Watcher};
 
-/// A stream of messages of one call, to be read, or to be given away.
+/// A stream of messages of one call, to be read or to be sent.
 ///
-/// As an argument of a method it is what the client sends; in `Result<Streaming<T>, Status>` it is what
-/// the server answers with. Whoever sends makes one with [`from_stream`](Self::from_stream) or
-/// [`channel`](Self::channel); whoever receives reads it with [`next`](Self::next), or as a
-/// [`Stream`]. It belongs to one shard; callers elsewhere have streams of the same name and with the same
-/// rules, `shared::Streaming` for [`SharedChannel`](crate::SharedChannel) and `blocking::Streaming` for the
+/// As an argument of a method it is what the client sends; in `Result<Streaming<T>, Status>` it is what the
+/// server answers with. The sender makes one with [`from_stream`](Self::from_stream) or
+/// [`channel`](Self::channel); the receiver reads it with [`next`](Self::next), or as a [`Stream`]. It
+/// belongs to one shard; callers elsewhere have streams of the same name and with the same rules,
+/// `shared::Streaming` for [`SharedChannel`](crate::SharedChannel) and `blocking::Streaming` for the
 /// blocking channel.
 ///
 /// # Items
 ///
 /// `Ok` is a message. An `Err` is the last item: the status with which the sender ended its stream, or
 /// that of a call that ended otherwise: cancelled, out of time, or lost with its connection
-/// (`Unavailable`). `None` is the ordinary end. The client reads a [`Status`], too, and not a `CallError`:
-/// a call whose stream has begun has run, so there is nothing more to tell.
+/// (`Unavailable`). `None` is the ordinary end. The client, too, reads a [`Status`] and not a `CallError`:
+/// a call whose stream has begun has run, so there is nothing more to say.
 ///
 /// # Costs and bounds
 ///
@@ -64,7 +64,7 @@ pub use watch::{Watch, Watcher};
 ///
 /// Dropping a stream that is being read stops its sender: on the client the call is cancelled, and with
 /// it the handler; in a handler the call goes on, and what still comes is dropped. Dropping a stream that
-/// was made to be sent does nothing.
+/// was made for sending does nothing.
 pub struct Streaming<T> {
     source: Source<T>,
 }
@@ -124,7 +124,7 @@ impl<T> Streaming<T> {
             Source::Wire(wire) => wire.poll(context),
             Source::Over => return Poll::Ready(None),
         };
-        // An error is the last item, whoever made it.
+        // An error is the last item, whichever side made it.
         if let Poll::Ready(None | Some(Err(_))) = item {
             self.source = Source::Over;
         }

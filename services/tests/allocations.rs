@@ -181,7 +181,7 @@ fn measure(kind: Kind, connections: usize, in_flight: u32) -> (u64, u64, u64) {
 /// The calls of one test at a time, because the allowance below depends on how long they take.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Asserts how many allocations 10,000 calls make at most, beside those of glommio's reactor: the
+/// Asserts how many allocations 10,000 calls make at most, in addition to those of glommio's reactor: the
 /// driver lets it look at its rings once in a millisecond, whatever is called meanwhile, and three to six
 /// allocations a millisecond were seen. One allocation per call would be 10,000 more, which the allowance
 /// must stay below; on a machine that is busy otherwise it may not, and the calls are made again.

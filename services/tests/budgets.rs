@@ -58,7 +58,7 @@ impl Holder for Gate {
     }
 }
 
-/// Makes many more calls than the budgets allow, opens the gate when all others are refused, and answers
+/// Makes many more calls than the budgets allow, opens the gate when all others are refused, and returns
 /// how many were answered and how many refused.
 fn press(budgets: Budgets, conns: usize, calls: usize, body: usize) -> (usize, usize, usize) {
     let gate = Gate::default();

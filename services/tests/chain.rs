@@ -156,7 +156,7 @@ fn time_priority_and_trace_are_inherited() {
         assert!(traces.iter().all(|it| it.trace_id == trace.trace_id && it.flags == 1));
         assert_eq!(traces[2], trace, "the first hop sees its caller's span");
         assert!(traces[0].span_id != traces[1].span_id && traces[1].span_id != trace.span_id);
-        // Who says nothing passes on nothing but the usual.
+        // A caller that sets no options passes on only the defaults.
         let look = first.look().await.unwrap();
         assert!(look.iter().all(|hop| hop.1 == 3 && hop.2.is_none()));
     });

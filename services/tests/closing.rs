@@ -34,7 +34,7 @@ async fn assert_closed<C: Transport + Clone + Close>(client: &SubjectClient<C>, 
     client.channel().clone().close().await;
 }
 
-/// Polls all of them until so many handlers wait at the gate; none is to end before.
+/// Polls all of them until this many handlers wait at the gate; none may end before.
 async fn until_at_gate<F: Future>(calls: &mut [Pin<Box<F>>], habits: &Habits, handlers: usize) {
     poll_fn(|context| {
         for call in &mut *calls {
@@ -82,7 +82,7 @@ where
     let mut doubled = feed.double(1, numbers).await.unwrap();
     sender.send(2).await.unwrap();
     assert_eq!(doubled.next().await, Some(Ok(5)));
-    // Whoever drops it does not stop it. One that blocks would wait for itself, and does not.
+    // Dropping it does not stop it. A drop that blocks would wait for itself, so it does not block.
     let over = poll_once(channel.close()).await.is_some();
     assert_eq!(over, world.shell == Shell::Blocking);
     assert_eq!(feed.count(1).await.unwrap_err(), CLOSED);
@@ -97,13 +97,13 @@ where
     assert_closed(&client, &world).await;
 }
 
-/// Those who wait for a slot hear that there will be none, and the others end as if nothing had been said.
+/// Callers that wait for a slot are told that there will be none, and the others end as usual.
 async fn who_waits_is_sent_home<C>(client: SubjectClient<C>, world: World)
 where
     C: Transport + Clone + Close,
 {
     if world.shell == Shell::Blocking {
-        // It has nobody who waits.
+        // It has no waiting callers.
         return;
     }
     let slots = world.limits.in_flight.get();

@@ -1,4 +1,4 @@
-//! What calls carry beside their bodies: metadata, attachments, priority, trace and time.
+//! What calls carry in addition to their bodies: metadata, attachments, priority, trace and time.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod support;
@@ -111,7 +111,7 @@ fn everything_arrives_and_nothing_stays() {
                 assert!(response.value == attachment && response.attachment() == &body);
                 let length = body.len().to_string();
                 assert_eq!(response.metadata().text("length"), Some(&*length));
-                // A method that takes no context gets the body, and nothing of what is beside it.
+                // A method that takes no context gets the body, and nothing of what came with it.
                 assert!(full.plain(body.clone()).await.unwrap() == body);
             }
         }
@@ -210,7 +210,7 @@ fn no_time_and_a_thousand_years_are_timeouts_too() {
         assert!(with(Duration::MAX).left().await.is_ok());
         let over = with(Duration::ZERO).left().await.unwrap_err();
         assert_eq!(over.code(), StatusCode::DeadlineExceeded);
-        // The later word counts, whoever says it.
+        // The later setting counts, whoever makes it.
         let soon = with(Duration::ZERO).with_timeout(Duration::from_secs(5)).left().await;
         assert!(soon.unwrap().unwrap() <= 5_000_000);
         assert_eq!(client.left().await.unwrap().map(|left| left <= 10_000_000), Some(true));

@@ -147,8 +147,8 @@ fn a_draining_server_refuses_new_connections() {
     assert_eq!(status.code(), Some(0));
 }
 
-/// Signals are watched for from before the first connection: whoever learns the address may send one
-/// at once, whatever the process does meanwhile.
+/// Signals are watched for from before the first connection: a process that learns the address may
+/// send one at once, whatever the process does meanwhile.
 #[test]
 fn a_signal_drains_before_anybody_waits_for_it() {
     let server = ServerChild::start("child", "busy");
@@ -232,7 +232,7 @@ fn at_the_deadline_every_call_gets_a_status() {
     assert!(took < TIGHT + Duration::from_secs(1), "{took:?}");
 }
 
-/// REQ-76: who reads nothing is not told, and holds up the end for a second only.
+/// REQ-76: a client that reads nothing is not told, and holds up the end for a second only.
 #[test]
 fn a_peer_that_reads_nothing_does_not_hold_the_drain() {
     let server = ServerChild::start("child", "tight");

@@ -135,7 +135,7 @@ fn an_encoder_that_fills_the_line() {
             Ok(())
         });
         assert_echoed(outer.await, b"outer");
-        // Tasks, for each has a waker of its own.
+        // Tasks, because each has a waker of its own.
         let calls: Vec<_> = take.iter().map(spawn).collect();
         assert_eq!(calls.len(), 100);
         for call in calls {

@@ -48,7 +48,7 @@ fn a_channel_that_is_closed_lets_its_calls_finish() {
                 })
             })
             .collect();
-        // Whoever closed it, it is closed for all.
+        // It is closed for all, whichever handle closed it.
         while client.add(1, 2).await != Err(CallError::NotSent(NotSent::Closed)) {
             corewire::sleep(Duration::from_millis(1)).await;
         }
@@ -69,7 +69,7 @@ fn a_channel_that_is_closed_lets_its_calls_finish() {
     end(server);
 }
 
-/// Those who wait for a slot or for the connection hear that there will be none.
+/// Callers that wait for a slot or for the connection learn that there will be none.
 #[test]
 fn a_channel_that_is_closed_sends_home_who_waits() {
     let fake = Fake::start(Manner::Hang);
@@ -93,7 +93,7 @@ fn a_channel_that_is_closed_sends_home_who_waits() {
         for call in calls.split_off(16) {
             assert_eq!(call.await, Err(CallError::NotSent(NotSent::Closed)));
         }
-        // The others never end by themselves; whoever cannot wait drops them.
+        // The others never end by themselves; a caller that cannot wait drops them.
         drop(calls);
         drop(closing);
     });
@@ -124,7 +124,8 @@ fn assert_good_end(heard: &Heard) {
     assert!(heard.ended_well, "{heard:?}");
 }
 
-/// REQ-75: whoever drops the last handle of a channel says so, whatever drives it.
+/// REQ-75: dropping the last handle of a channel announces it to the server, whatever drives the
+/// channel.
 #[test]
 fn a_channel_that_is_dropped_says_so() {
     let fake = Fake::start(Manner::Answer);

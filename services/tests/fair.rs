@@ -28,7 +28,7 @@ async fn call_large(client: SubjectClient, rounds: usize, pattern: Bytes, large:
     }
 }
 
-/// Small calls until the large ones are over; answers how many.
+/// Small calls until the large ones are over; returns how many.
 async fn call_small(client: SubjectClient, over: Rc<Cell<bool>>) -> u32 {
     let mut calls = 0;
     while !over.get() {

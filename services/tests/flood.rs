@@ -183,7 +183,7 @@ fn attack_from_all_sides(to: &[SocketAddr], seed: u64, each: usize) {
     });
 }
 
-/// Calls until it is told to stop; answers how many calls it made, all of which were right.
+/// Calls until it is told to stop; returns how many calls it made, all of which were right.
 fn good_client(to: SocketAddr, stop: &'static AtomicBool) -> u32 {
     client(move || async move {
         let client = SubjectClient::connect(to).await.unwrap();

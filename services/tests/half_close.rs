@@ -44,7 +44,7 @@ fn a_large_reply_is_whole_behind_a_half_close() {
     end(server);
 }
 
-/// REQ-79: calls whose handlers pend are answered when these have ended.
+/// REQ-79: calls whose handlers are pending are answered when these have ended.
 #[test]
 fn pending_calls_are_answered_behind_a_half_close() {
     let habits = Habits::default();

@@ -47,7 +47,7 @@ fn assert_hello_rule(bytes: &[u8], rule: Rule) {
     assert_turned_away_at_once(bytes, rule, 1);
 }
 
-/// The same, with so many faults of peers counted.
+/// The same, with this many peer faults counted.
 #[track_caller]
 fn assert_turned_away_at_once(bytes: &[u8], rule: Rule, faults: u64) {
     beside_a_good_one(server(), |server| {
@@ -73,7 +73,7 @@ fn req_8_another_protocol() {
     }
 }
 
-/// Nor are those who look whether somebody listens, and leave, in order or by a reset.
+/// Nor are port scans, which connect and leave, in order or by a reset.
 #[test]
 fn a_connection_that_says_nothing_and_leaves_is_no_fault() {
     beside_a_good_one(server(), |server| {
@@ -482,7 +482,7 @@ fn req_59_replies_of_handlers_that_pended_stay_within_the_budget() {
         let made = habits.made() * BLOB;
         let sent = usize::try_from(count(server, |it| it.bytes_sent.value())).unwrap();
         assert!(made <= sent + (1 << 20) + 2 * BLOB, "{made} bytes made, {sent} sent");
-        // Whoever reads gets them all.
+        // A client that reads gets them all.
         for _ in 0..64 {
             assert_eq!(peer.reply().1.len(), BLOB);
         }

@@ -34,9 +34,9 @@ use support::{address, client, end, until};
 /// The least credit of a stream, and how many streams use up that of a connection.
 const STREAM: usize = 16 * 1024;
 const STREAMS: u32 = 4;
-/// What a message costs beside its body.
+/// What a message costs in addition to its body.
 const FRAME: usize = 16;
-/// What a sender makes ahead of its credit, beside one message.
+/// What a sender makes ahead of its credit, in addition to one message.
 const OUTBOX: usize = 32 * 1024;
 
 /// A hostile server.
@@ -102,8 +102,8 @@ async fn over(to: SocketAddr) -> FeedClient {
     FeedClient::new(Channel::connect_with(to, config).await.unwrap())
 }
 
-/// Runs `calls` with a client of the hostile server, beside a client of a good one; answers what the
-/// script gave.
+/// Runs `calls` with a client of the hostile server, alongside a client of a good one; returns what
+/// the script gave.
 #[track_caller]
 fn beside_a_good_one<F, T>(hostile: Hostile<T>, calls: impl FnOnce(FeedClient) -> F + 'static) -> T
 where
@@ -413,8 +413,7 @@ fn req_73_a_server_that_never_grants_and_falls_silent() {
     hostile.thread.join().unwrap();
 }
 
-/// Those who call from elsewhere than a shard have drivers of their own: each ends the call and the
-/// connection.
+/// Callers outside a shard have drivers of their own: each ends the call and the connection.
 #[test]
 fn every_kind_of_client_turns_a_server_away() {
     type Frame = fn(u32) -> Vec<u8>;
@@ -475,7 +474,7 @@ fn a_blocking_client_turns_a_server_away_between_calls() {
     let client = SubjectClient::new(channel);
     assert_eq!(client.add(1, 2).wait(), Ok(3));
     told.recv().unwrap();
-    // It connects anew, and nobody listens there any more.
+    // It connects again, and nobody listens there any more.
     let error = client.add(1, 2).wait().unwrap_err();
     assert!(!error.may_have_run(), "{error}");
     hostile.thread.join().unwrap();

@@ -20,9 +20,9 @@ use support::{address, count, end, until};
 /// The least credit of a stream, and how many streams use up that of a connection.
 const STREAM: usize = 16 * 1024;
 const STREAMS: u32 = 4;
-/// What a message costs beside its body.
+/// What a message costs in addition to its body.
 const FRAME: usize = 16;
-/// What a sender makes ahead of its credit, beside one message.
+/// What a sender makes ahead of its credit, in addition to one message.
 const OUTBOX: u64 = 32 * 1024;
 
 /// The head of a request of the service.

@@ -58,7 +58,7 @@ fn many_expired_calls_leave_nothing_behind() {
                         }
                     }));
                 }
-                // The connection serves others beside them.
+                // The connection serves others at the same time.
                 assert_eq!(plain.add(1, 2).await, Ok(3));
             }
             for slot in slots {
@@ -79,7 +79,7 @@ fn many_expired_calls_leave_nothing_behind() {
 }
 
 /// A reader that takes nothing: its sender is ahead by its window, what waits to be sent, and one message
-/// each; and its connection answers other calls meanwhile, as many as anybody wants.
+/// each; and its connection answers any number of other calls meanwhile.
 #[test]
 fn a_stream_that_nobody_reads_holds_its_window_and_no_call() {
     const BYTES: u32 = 8192;

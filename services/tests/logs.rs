@@ -66,7 +66,7 @@ impl Lines {
     }
 }
 
-/// All in one test, for the subscriber is that of the whole process.
+/// All in one test, because the subscriber is that of the whole process.
 #[test]
 fn peers_cannot_fill_the_log() {
     const MANY: u64 = 200;

@@ -104,8 +104,8 @@ impl fmt::Display for Ended {
     }
 }
 
-/// Calls at a server that is stopped for so long: one that waits for its outcome, and beside it, if the caller
-/// is hurried, others that do not.
+/// Calls at a server that is stopped for `seconds`: one that waits for its outcome, and alongside it, if the
+/// caller is hurried, others that do not.
 async fn call_a_stopped_server<C: Transport + Clone>(
     what: String,
     seconds: u64,

@@ -1,5 +1,5 @@
-//! Servers that are given by name: looked up anew for each connect, off the caller's thread, and every
-//! address is tried.
+//! Servers that are given by name: looked up again for each connect, off the caller's thread, and
+//! every address is tried.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod support;

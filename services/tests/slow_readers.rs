@@ -37,7 +37,7 @@ fn small_socket() -> rustix::fd::OwnedFd {
     socket
 }
 
-/// Reads what is there, at most so much; interrupts are none of its concern.
+/// Reads what is there into `bytes`, and retries after interrupts.
 fn read(stream: &mut TcpStream, bytes: &mut [u8]) -> usize {
     loop {
         match stream.read(bytes) {

@@ -217,8 +217,8 @@ fn a_handler_that_blocks_blames_nobody() {
     end(server);
 }
 
-/// What a client does that writes a byte out of band: it is none of the stream's, and the request behind it
-/// is answered like any other, though a receive stops in front of it.
+/// What a client does that writes a byte out of band: it is not part of the stream, and the request behind
+/// it is answered like any other, though a receive stops in front of it.
 #[test]
 fn an_urgent_byte_hides_no_request() {
     let habits = Habits::default();

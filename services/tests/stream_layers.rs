@@ -119,7 +119,7 @@ fn a_server_bounds_the_time_of_streams() {
     end(server);
 }
 
-/// What a layer of a client hears of calls that stream: each once, and how it ended.
+/// What a layer of a client learns of calls that stream: each once, and how it ended.
 async fn is_told<C: StreamTransport>(channel: C) {
     let notes = Notes::default();
     let limit = ConcurrencyLimit::new(1);

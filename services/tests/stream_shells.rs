@@ -235,7 +235,7 @@ async fn slow_handlers<C: StreamTransport>(feed: FeedClient<C>, world: World) {
     all_handlers_gone(&world).await;
 }
 
-/// Streams in all directions that nobody reads, beside calls and streams that flow.
+/// Streams in all directions that nobody reads, alongside calls and streams that flow.
 async fn stalled_streams<C: StreamTransport>(feed: FeedClient<C>, world: World) {
     let mut stalled = Vec::new();
     for _ in 0..3 {

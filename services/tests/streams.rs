@@ -242,7 +242,7 @@ fn a_slow_reader_bounds_its_sender() {
     end(server);
 }
 
-/// Three stalled streams beside unary calls and a stream that flows.
+/// Three stalled streams alongside unary calls and a stream that flows.
 #[test]
 fn stalled_streams_hold_up_nothing_else() {
     let (server, seen) = feed();

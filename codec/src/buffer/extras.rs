@@ -1,4 +1,4 @@
-//! What a request or a reply may carry beside its body.
+//! What a request or a reply may carry in addition to its body.
 
 use bytes::Bytes;
 
@@ -17,7 +17,7 @@ pub struct Extras {
 }
 
 impl Extras {
-    /// Whether there is nothing.
+    /// Whether there is neither metadata nor an attachment.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.metadata.is_empty() && self.attachment.is_empty()
@@ -29,15 +29,15 @@ impl Extras {
         Some(&self.metadata).filter(|metadata| !metadata.is_empty())
     }
 
-    /// The attachment's length as a head states it. One that no frame can hold is stated as the
-    /// greatest number, and the frame is then found too large.
+    /// The attachment's length as a head states it. A length that no frame can hold becomes the
+    /// greatest number, so that the frame is rejected as too large.
     #[must_use]
     pub fn attachment_bytes(&self) -> Option<u32> {
         let bytes = u32::try_from(self.attachment.len()).unwrap_or(u32::MAX);
         Some(bytes).filter(|&bytes| bytes != 0)
     }
 
-    /// Puts the attachment behind the body that was written.
+    /// Appends the attachment behind the body.
     pub fn write_attachment(&self, frame: &mut FrameWriter<'_>) {
         frame.put_bytes(self.attachment.clone());
     }

@@ -21,7 +21,7 @@ pub struct Frame<'a> {
 }
 
 /// The bytes of one frame, still in the receive buffer: read them in place, or take them out as
-/// counted slices. What is not taken is gone when the next frame is asked for.
+/// counted slices. What is not taken is gone when the next frame is requested.
 #[derive(Debug)]
 pub struct Payload<'a> {
     front: &'a mut RecvBuffer,
@@ -91,7 +91,7 @@ impl RecvBuffer {
     /// # Errors
     ///
     /// The rule that the bytes break. The error is final: the stream cannot be resynchronised, and
-    /// every later call answers an error again.
+    /// every later call returns an error again.
     pub fn next_frame(&mut self, frame_bytes_max: u32) -> Result<Option<Frame<'_>>, Rule> {
         self.next_frame_within(frame_bytes_max, u32::from(u16::MAX))
     }

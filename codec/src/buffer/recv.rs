@@ -30,13 +30,14 @@ const _: () = assert!(HEADER_BYTES_U32 as usize == HEADER_BYTES);
 ///
 /// An empty new buffer owns no memory. A partial frame makes the buffer grow with what has arrived,
 /// not with what was announced: it asks for as many bytes again as it already holds (or 16 KiB),
-/// which the allocator may round up to twice as much, so a peer cannot make it allocate by promises.
+/// which the allocator may round up to twice as much, so a peer cannot make it allocate by merely
+/// announcing a large frame.
 #[derive(Debug, Default)]
 pub struct RecvBuffer {
     bytes: BytesMut,
     /// At most a header and the largest payload, [`FrameBytes::MAX`](crate::FrameBytes::MAX).
     yielded: u32,
-    /// The size that the storage was made with, for whoever keeps buffers by their size.
+    /// The size that the storage was made with, for a pool that keeps buffers by size.
     made_with: u32,
 }
 
@@ -54,21 +55,21 @@ impl RecvBuffer {
         Self { bytes: BytesMut::with_capacity(bytes), yielded: 0, made_with }
     }
 
-    /// Unread bytes: all that were received and belong to no frame that was yielded.
+    /// Unread bytes: all received bytes that belong to no yielded frame.
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
         self.bytes.len().saturating_sub(self.yielded as usize)
     }
 
-    /// The room that [`with_capacity`](Self::with_capacity) was asked for, whatever became of the
-    /// storage since; 0 for a buffer that was made without.
+    /// The room that [`with_capacity`](Self::with_capacity) was asked for, whatever happened to the
+    /// storage since; 0 for a buffer made without it.
     #[must_use]
     pub fn made_with(&self) -> usize {
         self.made_with as usize
     }
 
-    /// Whether nothing is unread.
+    /// Whether there are no unread bytes.
     #[must_use]
     #[inline]
     pub fn is_empty(&self) -> bool {
@@ -136,21 +137,21 @@ impl RecvBuffer {
         self.lacking().min(self.len()).max(GROW_BYTES_MIN)
     }
 
-    /// The header that the unread bytes begin with, if all of it is here and well-formed. Whether its
-    /// frame is whole, and within a limit, is not looked at.
+    /// The header that the unread bytes begin with, if all of it is here and well-formed. Does not
+    /// check whether the frame is whole or within a limit.
     #[must_use]
     pub fn peek_header(&self) -> Option<Header> {
         let unread = self.bytes.get(self.yielded as usize..)?;
         Header::decode(*unread.first_chunk::<HEADER_BYTES>()?).ok()
     }
 
-    /// The protocol that the unread bytes begin with, if it is known and another than this one.
+    /// The protocol that the unread bytes begin with, if it is a known protocol other than this one.
     #[must_use]
     pub fn peek_foreign(&self) -> Option<Foreign> {
         Foreign::recognise(self.bytes.get(self.yielded as usize..)?)
     }
 
-    /// Forgets the first of the unread bytes, so many or all; answers how many.
+    /// Drops the first `bytes` of the unread bytes, or all if there are fewer; returns how many.
     pub fn discard(&mut self, bytes: usize) -> usize {
         self.release();
         let bytes = bytes.min(self.bytes.len());
@@ -159,7 +160,7 @@ impl RecvBuffer {
     }
 
     /// Moves the unread bytes into a buffer of exactly their size, so that this one can serve another
-    /// connection. Answers an empty buffer without memory when nothing is unread.
+    /// connection. Returns an empty buffer without memory when nothing is unread.
     #[must_use]
     pub fn take_unread(&mut self) -> Self {
         self.release();
@@ -231,7 +232,8 @@ impl RecvBuffer {
         if start >= end {
             return Bytes::new();
         }
-        // Cut at both ends rather than sliced: that would count the slice up and the whole down.
+        // Cut at both ends rather than sliced: slicing would add a reference for the slice and drop
+        // one of the whole.
         let mut taken = self.bytes.split_to(end);
         // No more than it was, which fits.
         self.yielded = u32::try_from(total.saturating_sub(end)).unwrap_or(0);

@@ -38,7 +38,7 @@ pub const SHARE_BYTES_MIN: usize = 4 * 1024;
 /// Memory that an emptied buffer keeps for its next frames.
 const KEEP_BYTES_MAX: usize = 256 * 1024;
 
-/// Written bytes in front of those that wait, from which on the latter are moved to the front.
+/// Once this many written bytes lie in front of the waiting ones, the waiting ones move to the front.
 const COMPACT_BYTES_MIN: usize = 64 * 1024;
 
 /// A frame was larger than the receiver accepts. Nothing of it was put into the buffer.
@@ -58,7 +58,7 @@ impl fmt::Display for FrameTooLarge {
 
 impl core::error::Error for FrameTooLarge {}
 
-/// A large body and its place: behind how many inline bytes it goes.
+/// A large body and its place: how many inline bytes go before it.
 #[derive(Debug)]
 struct Shared {
     at: usize,
@@ -72,7 +72,7 @@ impl Woven {
     }
 }
 
-/// Frames that wait to be written.
+/// Frames waiting to be written.
 ///
 /// An empty new buffer owns no memory. Invariants: `sent <= whole_from <= inline.len()`; the places in
 /// `woven` ascend; no shared slice is empty.
@@ -81,17 +81,17 @@ pub struct SendBuffer {
     inline: Vec<u8>,
     /// Inline bytes that are written already.
     sent: usize,
-    /// Where in `inline` the first frame begins of which no byte was written.
+    /// Where in `inline` the first frame begins that is still wholly unwritten.
     whole_from: usize,
     /// Made by the first large body. Boxed because every idle connection has a send buffer.
     woven: Option<Box<Woven>>,
 }
 
-/// The large bodies that wait.
+/// The large bodies waiting to be written.
 #[derive(Debug, Default)]
 struct Woven {
     bodies: VecDeque<Shared>,
-    /// Their bytes, added up.
+    /// The sum of their bytes.
     bytes: usize,
 }
 
@@ -102,7 +102,7 @@ impl SendBuffer {
         Self::default()
     }
 
-    /// Bytes that wait.
+    /// Bytes waiting to be written.
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
@@ -110,7 +110,7 @@ impl SendBuffer {
         self.woven.as_ref().map_or(inline, |woven| inline.saturating_add(woven.bytes))
     }
 
-    /// Whether nothing waits.
+    /// Whether nothing is waiting to be written.
     #[must_use]
     #[inline]
     pub fn is_empty(&self) -> bool {
@@ -142,7 +142,7 @@ impl SendBuffer {
         self.woven.iter().flat_map(|woven| &woven.bodies)
     }
 
-    /// Fills `slices` with what goes next, in order, up to `max` bytes; answers how many were filled.
+    /// Fills `slices` with what goes next, in order, up to `max` bytes; returns how many were filled.
     pub fn chunks<'a>(&'a self, slices: &mut [IoSlice<'a>], max: usize) -> usize {
         let mut filled = 0usize;
         let mut left = max;
@@ -171,8 +171,8 @@ impl SendBuffer {
         filled
     }
 
-    /// Drops the first `count` bytes: they are written. More than [`len`](Self::len) empties the
-    /// buffer.
+    /// Drops the first `count` bytes, which have been written. More than [`len`](Self::len) empties
+    /// the buffer.
     #[inline]
     pub fn advance(&mut self, count: usize) {
         // Most writes take everything, and most buffers have no large body.
@@ -216,9 +216,9 @@ impl SendBuffer {
         }
     }
 
-    /// Moves what waits to the front. A peer that reads slowly but steadily never lets the buffer
-    /// run empty; without this it would keep every byte that was ever written. At most as many bytes
-    /// are moved as were written since the last time.
+    /// Moves the waiting bytes to the front. A peer that reads slowly but steadily never lets the
+    /// buffer run empty; without this it would keep every byte that was ever written. At most as
+    /// many bytes are moved as were written since the last time.
     fn compact(&mut self) {
         self.inline.drain(..self.sent.min(self.inline.len()));
         for shared in self.woven.iter_mut().flat_map(|woven| &mut woven.bodies) {
@@ -228,7 +228,7 @@ impl SendBuffer {
         self.sent = 0;
     }
 
-    /// Forgets everything that waits; keeps some memory for later.
+    /// Drops everything that is waiting; keeps some memory for later.
     pub fn clear(&mut self) {
         self.woven = None;
         self.reset();
@@ -262,11 +262,12 @@ impl SendBuffer {
     /// Appends a hello, which is the first of a connection's bytes.
     pub fn hello(&mut self, hello: &Hello) {
         hello.encode(&mut self.inline);
-        // It has no frame's header, and stays in any case.
+        // A hello has no frame header and can never be taken back.
         self.whole_from = self.inline.len();
     }
 
-    /// Begins a request; its body, its attachment behind the body, and its end are the writer's.
+    /// Begins a request. Write its body, then any attachment, and finish it through the returned
+    /// writer.
     #[inline]
     pub fn request(
         &mut self,
@@ -307,7 +308,7 @@ impl SendBuffer {
         writer
     }
 
-    /// Begins a reply; its body, its attachment behind the body, and its end are the writer's.
+    /// Begins a reply. Write its body, then any attachment, and finish it through the returned writer.
     #[inline]
     pub fn reply(
         &mut self,
@@ -362,7 +363,7 @@ impl SendBuffer {
         }
     }
 
-    /// Begins a message of a stream; its body and end are the writer's.
+    /// Begins a message of a stream. Write its body and finish it through the returned writer.
     pub fn stream_data(&mut self, data: &StreamData) -> FrameWriter<'_> {
         self.begin(&Header {
             payload_bytes: 0,
@@ -562,7 +563,7 @@ impl FrameWriter<'_> {
         if let Some(field) = field {
             *field = length.to_le_bytes();
         }
-        // Nothing is to be undone.
+        // There is nothing to undo.
         core::mem::forget(self);
         Ok(())
     }

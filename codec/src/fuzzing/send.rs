@@ -11,7 +11,7 @@ use crate::wire::encoding::Encoding;
 use crate::wire::frame::StreamData;
 use crate::wire::header::{FrameKind, Header};
 
-/// A frame that was appended, and what of it waits.
+/// A frame that was appended, and what of it is still waiting.
 struct Appended {
     header: Header,
     waiting: Vec<u8>,
@@ -114,7 +114,7 @@ pub fn send_buffer(data: &[u8]) {
     }
 }
 
-/// Writes one frame of a few pieces; answers its head and its body.
+/// Writes one frame of a few pieces; returns its head and its body.
 fn put_data(
     source: &mut Source<'_>,
     out: &mut SendBuffer,

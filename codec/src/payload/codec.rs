@@ -59,10 +59,10 @@ impl Decode<Bytes> for Raw {
 
 /// The body is `speedy`'s encoding of the value, little-endian.
 ///
-/// speedy checks every length against the least that so many elements take on the wire. Two kinds of
-/// argument defeat that, so keep them out of services that strangers can reach: recursive types
-/// (there is no depth limit, and the stack overflows), and lists of elements that are nothing or
-/// little on the wire but large in memory, such as `Vec<()>` or `Vec<Option<[u8; 1024]>>`.
+/// speedy checks every length against the least that this many elements take on the wire. Two kinds
+/// of argument defeat that, so keep them out of services that strangers can reach: recursive types
+/// (there is no depth limit, and the stack overflows), and lists of elements that take little or
+/// nothing on the wire but much in memory, such as `Vec<()>` or `Vec<Option<[u8; 1024]>>`.
 #[derive(Clone, Copy, Debug)]
 pub struct Speedy;
 
@@ -170,7 +170,7 @@ impl DecodeError {
     }
 }
 
-/// A body in another encoding than the one that was agreed.
+/// A body in a different encoding than the agreed one.
 impl From<UnexpectedEncoding> for DecodeError {
     #[cold]
     fn from(error: UnexpectedEncoding) -> Self {

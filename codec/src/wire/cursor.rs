@@ -1,6 +1,6 @@
 //! A bounds-checked reader of little-endian fields.
 
-/// Reads fields from the front of a slice; every method answers `None` past the end.
+/// Reads fields from the front of a slice; every method returns `None` past the end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],

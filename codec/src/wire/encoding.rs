@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-/// A number of four bits on the wire, some of which have names; `$kind` is what it is otherwise.
+/// A four-bit number on the wire. Some values have names; the others show as `$kind` and the number.
 macro_rules! four_bit_number {
     (
         $(#[$doc:meta])*
@@ -115,7 +115,7 @@ impl Encoding {
     }
 
     /// Checks that a body comes in the one encoding that its reader takes: this codec, without
-    /// compression. Whoever makes a value of a body, or hands it on, asks here first: requests, replies
+    /// compression. Code that decodes a body, or passes it on, calls this first: for requests, replies
     /// and messages of streams alike. It costs one comparison.
     ///
     /// # Errors
@@ -138,7 +138,7 @@ impl Encoding {
     }
 }
 
-/// A body in another codec than its reader takes, or in a compression that is not offered.
+/// A body in a different codec than its reader takes, or in a compression that is not offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnexpectedEncoding {
     wanted: CodecId,

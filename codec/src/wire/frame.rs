@@ -85,7 +85,7 @@ pub struct RequestHead {
     /// How many bytes at the end of the payload are the attachment.
     pub attachment_bytes: Option<u32>,
     /// For encoding only: the length of a metadata block that the writer puts in front of the body
-    /// itself. Zero says that there is none, or that the encoder is given it.
+    /// itself. Zero says that there is none, or that the encoder gets it as an argument.
     pub metadata_bytes: u16,
 }
 
@@ -188,12 +188,12 @@ pub struct StreamEnd {
     pub code: StatusCode,
 }
 
-/// Leave to send more.
+/// Permission to send more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credit {
     /// The stream's call, or `None` for the whole connection.
     pub call: Option<u32>,
-    /// How many bytes more.
+    /// How many more bytes.
     pub bytes: u32,
 }
 
@@ -221,13 +221,13 @@ pub struct GoAway {
 pub enum Head {
     /// A client asks for a call.
     Request(RequestHead),
-    /// A server answers one.
+    /// A server answers a request.
     Reply(ReplyHead),
     /// A message of a stream.
     StreamData(StreamData),
     /// The end of a stream.
     StreamEnd(StreamEnd),
-    /// Leave to send more.
+    /// Permission to send more.
     Credit(Credit),
     /// A call is no longer wanted.
     Cancel {
@@ -236,16 +236,16 @@ pub enum Head {
         /// Why.
         reason: CancelReason,
     },
-    /// Are you there? With eight bytes to give back.
+    /// Asks whether the peer is still there, with eight bytes to send back.
     Ping(u64),
-    /// I am.
+    /// The reply to a ping.
     Pong(u64),
     /// No new calls. The payload's body is a text for people.
     GoAway(GoAway),
 }
 
 /// Where the parts of a payload lie, as offsets from its first byte. What is behind the body is the
-/// attachment. Four small numbers, because each call moves one.
+/// attachment. Four small numbers, because each call moves a layout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PayloadLayout {
     metadata_start: u32,
@@ -366,7 +366,7 @@ fn control(header: Header, payload: &[u8]) -> Result<Head, Rule> {
     })
 }
 
-/// A request's fields, written to `head`: it is large, and to hand it on by value copies it each time. The
+/// A request's fields, written to `head`: it is large, and passing it by value copies it each time. The
 /// usual ones, with a timeout and nothing else in front of the body, are read right here; the rest is kept
 /// out of the way of the callers that inline this.
 #[inline]

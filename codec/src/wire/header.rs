@@ -12,19 +12,19 @@ pub const HEADER_BYTES: usize = 16;
 pub enum FrameKind {
     /// A client asks for a call.
     Request = 1,
-    /// A server answers one, or opens its stream of results.
+    /// A server answers a request, or opens its stream of results.
     Reply = 2,
     /// One message of a call's stream, in either direction.
     StreamData = 3,
     /// The end of a stream with a status, by either side.
     StreamEnd = 4,
-    /// Leave to send more bytes on a stream or on the connection.
+    /// Permission to send more bytes on a stream or on the connection.
     Credit = 5,
     /// A client no longer wants a call.
     Cancel = 6,
-    /// Are you there?
+    /// Asks whether the peer is still there.
     Ping = 7,
-    /// I am.
+    /// The reply to a ping.
     Pong = 8,
     /// The sender takes no new calls; why, and how many it took.
     GoAway = 9,
@@ -96,8 +96,8 @@ const GO_AWAY_TEXT_BYTES_MAX: u32 = 1024;
 /// The most that a stream end with code 0 may carry: its metadata and the length of it (REQ-51).
 const GOOD_END_BYTES_MAX: u32 = 2 + 65_535;
 
-/// The bits of a header that may be set in frames of one kind: looked up, which is quicker than to ask one
-/// question after the other of every frame.
+/// The bits of a header that may be set in frames of one kind: a table, because looking them up is quicker
+/// than checking every frame step by step.
 #[derive(Clone, Copy)]
 struct Allowed {
     payload_bytes_max: u32,
@@ -153,7 +153,7 @@ pub struct Header {
 
 impl Header {
     /// Reads a header and checks everything that needs no state, in this order: the kind is known,
-    /// reserved bits are zero, and the payload is no longer than the kind's may be.
+    /// reserved bits are zero, and the payload is no longer than the kind allows.
     ///
     /// # Errors
     ///
@@ -184,14 +184,14 @@ impl Header {
         Ok(header)
     }
 
-    /// The rule that a payload breaks which is longer than its kind's may be.
+    /// The rule that is broken by a payload longer than its kind allows.
     #[cold]
     fn too_long(&self) -> Rule {
         if self.kind == FrameKind::GoAway { Rule::BadField } else { Rule::UnexpectedPayload }
     }
 
-    /// Checks what the header of a frame says that is still arriving, so that a frame which cannot be
-    /// right needs no room: a stream end with code 0 carries metadata at most.
+    /// Checks the header of a frame that is still arriving, so that no room is made for an invalid
+    /// frame: a stream end with code 0 carries metadata at most.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Metadata: small named values beside a body (REQ-20, REQ-21).
+//! Metadata: small named values sent along with a body (REQ-20, REQ-21).
 //!
 //! A block is a sequence of entries: one byte of key length, the key, two bytes of value length, the
 //! value. Keys are lower-case ASCII; a key that ends in `-bin` has a binary value, all others
@@ -113,7 +113,7 @@ impl fmt::Display for MetadataError {
 
 impl core::error::Error for MetadataError {}
 
-/// For handlers: an entry that is wrong is the handler's fault, one too many is one of size.
+/// For handlers: a wrong entry is the handler's fault, a full block exhausts a resource.
 impl From<MetadataError> for Status {
     fn from(error: MetadataError) -> Self {
         match error {
@@ -127,11 +127,11 @@ impl From<MetadataError> for Status {
 #[derive(Clone, Debug, Default)]
 pub struct MetadataBuilder {
     block: Vec<u8>,
-    /// A bound below that of the wire.
+    /// A limit below that of the wire.
     bytes_max: Option<u16>,
 }
 
-/// By their entries: the bound is not a part of the block.
+/// By their entries: the limit is not a part of the block.
 impl PartialEq for MetadataBuilder {
     fn eq(&self, other: &Self) -> bool {
         self.block == other.block

@@ -90,7 +90,7 @@ rules! {
     UnexpectedPong = 27, "a pong answers no ping (REQ-57)";
     /// No call was in flight for longer than the idle timeout that this side stated in its hello.
     IdleTimeout = 30, "no call was in flight for longer than the idle timeout stated in the hello (REQ-58)";
-    /// The peer does not take what was sent to it.
+    /// The peer does not read what was sent to it.
     WriteTimeout = 31, "the peer did not read what was sent to it in time (REQ-59)";
     /// A ping got no pong, and nothing else was heard either.
     PingTimeout = 32, "a ping got no pong in time, and nothing else was heard (REQ-58)";

@@ -59,13 +59,13 @@ codes! {
     Cancelled = 1, cancelled;
     /// An error of unknown kind.
     Unknown = 2, unknown;
-    /// The arguments are wrong whatever the state of the system.
+    /// The arguments are wrong, whatever the state of the system.
     InvalidArgument = 3, invalid_argument;
     /// The deadline passed before the call ended.
     DeadlineExceeded = 4, deadline_exceeded;
     /// What was asked for is not there.
     NotFound = 5, not_found;
-    /// What was to be made is there already.
+    /// What the call should create already exists.
     AlreadyExists = 6, already_exists;
     /// The caller is known but may not do this.
     PermissionDenied = 7, permission_denied;
@@ -75,11 +75,11 @@ codes! {
     FailedPrecondition = 9, failed_precondition;
     /// The call lost a race and may be tried from its start.
     Aborted = 10, aborted;
-    /// Past the valid range, in this state of the system.
+    /// Past the valid range in the system's current state.
     OutOfRange = 11, out_of_range;
-    /// The method is not known or not built.
+    /// The method is not known or not implemented.
     Unimplemented = 12, unimplemented;
-    /// A promise of the system is broken; also what a panicking handler's caller gets.
+    /// An invariant of the system is broken; also what a panicking handler's caller gets.
     Internal = 13, internal;
     /// The service cannot be used now; try again after a while.
     Unavailable = 14, unavailable;
@@ -99,7 +99,7 @@ impl fmt::Display for StatusCode {
 ///
 /// This is what a handler returns and what its caller gets back. A text longer than
 /// [`Status::MESSAGE_BYTES_MAX`] is cut on the wire. Put nothing into it that the caller must not
-/// see: internal causes belong into the log.
+/// see: internal causes belong in the log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Status {
     code: StatusCode,
@@ -146,7 +146,7 @@ impl Status {
         &self.message
     }
 
-    /// The bytes beside the text; empty when there are none.
+    /// The bytes that come with the text; empty when there are none.
     #[must_use]
     pub fn details(&self) -> &Bytes {
         &self.details

@@ -9,7 +9,7 @@ use crate::wire::frame::TraceContext;
 const TEXT_BYTES: usize = 55;
 
 impl TraceContext {
-    /// Whether a trace and a span are named: neither id may be all zeroes.
+    /// Whether both ids are set: neither may be all zeroes.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.trace_id != [0; 16] && self.span_id != [0; 8]
@@ -28,13 +28,13 @@ impl TraceContext {
     }
 }
 
-/// Why a text is no `traceparent`.
+/// Why a text is not a `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TraceParentError {
     /// It is not `version-trace-span-flags` of 2, 32, 16 and 2 lower-case hexadecimal digits.
     Layout,
-    /// Its version is `ff`, which there never is.
+    /// Its version is `ff`, which is never valid.
     Version,
     /// Its trace or its span is all zeroes.
     Zero,
@@ -54,7 +54,7 @@ impl fmt::Display for TraceParentError {
 
 impl core::error::Error for TraceParentError {}
 
-/// Reads a `traceparent`. Of versions after 0, what follows the four known fields is passed over.
+/// Reads a `traceparent`. In versions after 0, anything that follows the four known fields is ignored.
 impl FromStr for TraceContext {
     type Err = TraceParentError;
 
@@ -88,7 +88,7 @@ impl fmt::Display for TraceContext {
     }
 }
 
-/// Exactly `N` bytes, in lower-case digits.
+/// Exactly `N` bytes, from lower-case hexadecimal digits.
 fn hex<const N: usize>(text: &str) -> Result<[u8; N], TraceParentError> {
     let mut bytes = [0; N];
     let mut digits = text.bytes().map(|digit| match digit {

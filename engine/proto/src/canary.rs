@@ -6,11 +6,11 @@
 /// A bug that can be planted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
-    /// The last request that a go-away counts as taken is taken for one that will not run.
+    /// The last request that a go-away counts as taken is treated as one that will not run.
     GoAwayByOne,
     /// A call whose deadline passed gives its slot back before the server has answered.
     EarlySlot,
-    /// A parked call with a sooner deadline than those before it is not timed.
+    /// A parked call with an earlier deadline than those before it is not timed.
     LateDeadline,
     /// What a stream's message cost is not given back to the connection when its call is over by then.
     LostCredit,
@@ -22,17 +22,18 @@ pub enum Bug {
     SilentCancel,
     /// A one-way call for which there is no room is not counted.
     UncountedOneWay,
-    /// A slot that becomes free by a reply that nobody waits for is not given to who waits for a slot.
+    /// A slot that is freed by a reply that nobody waits for is not given to a call that waits for a slot.
     LostTurn,
     /// A call that ends before a byte of it was written is not taken back.
     DeadRequest,
-    /// Calls are written however much waits for the socket.
+    /// Calls are written no matter how much is waiting for the socket.
     UnboundedUnsent,
     /// A connection whose socket is full asks for the next turn, again and again.
     FullSocketTurns,
-    /// A shard forgets who waits to be accepted when it looks at its busy connection, and when it goes to sleep.
+    /// A shard forgets the connections waiting to be accepted when it looks at its busy connection, and when it
+    /// goes to sleep.
     ForgottenAccept,
-    /// Time-outs are judged before the socket is read.
+    /// Timeouts are judged before the socket is read.
     BlindClocks,
     /// The time in which a shard was away counts against its peers.
     CountedAbsence,

@@ -60,7 +60,7 @@ struct Slot<T> {
 /// See the [crate's page](crate) for how to drive it.
 #[derive(Debug)]
 pub struct ClientConnection<T> {
-    /// Counted across threads, so that a connection may go from one to the other.
+    /// Counted across threads, so that a connection may move from one thread to another.
     config: Arc<ClientConfig>,
     phase: Phase,
     /// Whether the server's hello came.
@@ -76,7 +76,7 @@ pub struct ClientConnection<T> {
     taken: usize,
     /// Requests sent so far, modulo 2³², with those that were taken back since the last renumbering.
     sent: u32,
-    /// How many of them are known to be written whole.
+    /// How many of them are known to be completely written.
     written: u32,
     /// What is known of those that were taken back; made by the first.
     taken_back: Option<Box<TakenBack<T>>>,
@@ -93,8 +93,8 @@ pub struct ClientConnection<T> {
 }
 
 impl<T> ClientConnection<T> {
-    /// A connection that was just made; its hello is appended to `out`. The `id` tells it from the other
-    /// connections with the same seed: the jitter of its times is made from both.
+    /// A connection that was just made; its hello is appended to `out`. The `id` distinguishes it from
+    /// the other connections with the same seed: the jitter of its times is made from both.
     #[must_use]
     pub fn new(config: Arc<ClientConfig>, id: u64, out: &mut SendBuffer, now: Instant) -> Self {
         let own = records(&config.limits, &config.timeouts);
@@ -147,13 +147,13 @@ impl<T> ClientConnection<T> {
         self.ready
     }
 
-    /// Whether a ping waits for its answer and nothing was heard since it was sent: the server may be gone.
+    /// Whether a ping waits for its pong and nothing was heard since it was sent: the server may be gone.
     #[must_use]
     pub fn awaits_pong(&self) -> bool {
         self.link.awaits_pong()
     }
 
-    /// Takes a slot for a call and answers its id; the caller then appends the request with exactly
+    /// Takes a slot for a call and returns its id; the caller then appends the request with exactly
     /// that id, or gives the slot back with [`unsend`](Self::unsend).
     ///
     /// # Errors
@@ -258,10 +258,10 @@ impl<T> ClientConnection<T> {
     }
 
     /// Nobody waits for a call any more. If no byte of its request was written, the request is taken out of
-    /// `out` and the slot is free at once. Otherwise a cancel is appended, stream messages that wait are taken
+    /// `out` and the slot is free at once. Otherwise a cancel is appended, waiting stream messages are taken
     /// out, and the slot stays taken until the server answers.
     ///
-    /// It costs a look at each frame in `out` if the request may still be there.
+    /// It looks at each frame in `out` if the request may still be there.
     pub fn abandon(&mut self, call: u32, reason: CancelReason, out: &mut SendBuffer) -> Option<T> {
         // Nothing may follow the last go-away.
         if matches!(self.phase, Phase::Closed(_)) {
@@ -277,7 +277,7 @@ impl<T> ClientConnection<T> {
         self.cancel(call, reason, out)
     }
 
-    /// Gives up a call whose request was written, or a part of it.
+    /// Gives up a call whose request was written, wholly or partly.
     fn cancel(&mut self, call: u32, reason: CancelReason, out: &mut SendBuffer) -> Option<T> {
         let work = self.take(call)?;
         self.leave_stream(call);
@@ -329,8 +329,8 @@ impl<T> ClientConnection<T> {
         }
     }
 
-    /// Part of a frame is here. One that its header shows to be wrong is not waited for: its payload would
-    /// take as much room as the largest reply.
+    /// Part of a frame is here. If its header shows it to be wrong, the rest is not waited for: its
+    /// payload would take as much room as the largest reply.
     #[cold]
     fn handle_unfinished<'a>(
         &mut self,
@@ -481,13 +481,13 @@ impl<T> ClientConnection<T> {
         self.link.handle_rest(recv, &self.config.timeouts, now);
     }
 
-    /// More arrived than was read. The next [`handle_timeout`](Self::handle_timeout) does not judge by what
-    /// the server owes: it may be in that.
+    /// More arrived than was read. The next [`handle_timeout`](Self::handle_timeout) does not hold overdue
+    /// frames against the server: they may be in the unread bytes.
     pub fn handle_unread(&mut self) {
         self.link.handle_unread();
     }
 
-    /// Whether something waits to be written that the socket does not take.
+    /// Whether bytes are waiting to be written that the socket does not take.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.link.is_blocked()
@@ -499,7 +499,7 @@ impl<T> ClientConnection<T> {
         self.link.handle_acknowledged(now);
     }
 
-    /// Tells how a write went: whether bytes left, and whether some are left over.
+    /// Reports how a write went: whether bytes were written, and whether some are left over.
     #[inline]
     pub fn handle_write(&mut self, progress: bool, blocked: bool, now: Instant) {
         if !blocked {
@@ -510,7 +510,7 @@ impl<T> ClientConnection<T> {
 
     /// Whether the connection is open and nothing but replies is awaited. From one such moment to the
     /// next, [`poll_timeout`](Self::poll_timeout) moves earlier only if
-    /// [`earliest_deadline`](Self::earliest_deadline) does, so it need not be asked otherwise.
+    /// [`earliest_deadline`](Self::earliest_deadline) does, so it need not be called otherwise.
     #[must_use]
     #[inline]
     pub fn is_steady(&self) -> bool {
@@ -528,8 +528,8 @@ impl<T> ClientConnection<T> {
         [link, self.earliest_deadline()].into_iter().flatten().min()
     }
 
-    /// Does what its time has come for, but for expired calls; those are
-    /// [`poll_expired`](Self::poll_expired)'s.
+    /// Does everything that is due, except for expired calls: [`poll_expired`](Self::poll_expired)
+    /// takes those out.
     pub fn handle_timeout(&mut self, out: &mut SendBuffer, now: Instant) {
         if matches!(self.phase, Phase::Closed(_)) {
             return;
@@ -544,8 +544,8 @@ impl<T> ClientConnection<T> {
     }
 
     /// Takes out a call whose deadline has passed. If a byte of its request was written, a cancel is appended;
-    /// otherwise the request is taken out of `out`. When the connection is over nothing expires any more; what
-    /// is left is [`fail_all`](Self::fail_all)'s.
+    /// otherwise the request is taken out of `out`. When the connection is over nothing expires any more;
+    /// [`fail_all`](Self::fail_all) takes out what is left.
     pub fn poll_expired(&mut self, out: &mut SendBuffer, now: Instant) -> Option<Expired<T>> {
         if matches!(self.phase, Phase::Closed(_)) {
             return None;
@@ -585,8 +585,8 @@ impl<T> ClientConnection<T> {
         }
     }
 
-    /// Finds all calls whose deadline has passed, or the next deadline when there are none. It costs
-    /// a look at each slot each time that any deadline has passed, however many.
+    /// Finds all calls whose deadline has passed, or the next deadline when there are none. It looks
+    /// at each slot once each time that any deadlines have passed, however many.
     #[cold]
     fn scan(&mut self, now: Instant) {
         let mut earliest: Option<Instant> = None;

@@ -1,12 +1,12 @@
-//! What a connection is told when it is made.
+//! The settings that a connection gets when it is made.
 
 use core::time::Duration;
 
 use corewire_codec::{CodecId, HelloRecords, Limits, OutOfRange, Range, StreamCredit};
 
-/// How long each kind of silence may last. All have a resolution of the caller's timer, and a
-/// range that is checked when a server starts or a channel is made; [`Duration::MAX`], which each of them
-/// may be, means for ever.
+/// How long each kind of silence may last. All have the resolution of the caller's timer, and a range
+/// that is checked when a server starts or a channel is made; [`Duration::MAX`], which is allowed for
+/// each of them, means for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// From the connection's start to the peer's whole hello. Default 5 s, 10 ms to 24 h. At the limit the
@@ -17,24 +17,24 @@ pub struct Timeouts {
     pub frame: Duration,
     /// Silence after which a ping asks whether the peer is there. Default 60 s, 10 ms to 24 h.
     pub ping_after: Duration,
-    /// How long the answer to a ping may take. Default 20 s, 10 ms to 24 h. Rule 32.
+    /// How long the pong to a ping may take. Default 20 s, 10 ms to 24 h. Rule 32.
     pub ping: Duration,
     /// How long a connection may exist without any call in flight; `None` (the default) is for ever.
     /// 10 ms to 30 days. Rule 30.
     pub idle: Option<Duration>,
-    /// How long the peer may take nothing of what waits for it. Default 30 s, 10 ms to 24 h. Rule 31.
+    /// How long the peer may read nothing of what is waiting for it. Default 30 s, 10 ms to 24 h. Rule 31.
     pub write: Duration,
     /// How old a server lets a connection become; `None` (the default) is for ever.
     /// 10 ms to 365 days. Then it sends a
     /// go-away, once, and the calls in flight are finished, so that clients spread over the servers
-    /// that there are now. Clients disregard it.
+    /// that there are now. Clients ignore this setting.
     pub age: Option<Duration>,
     /// How long the calls of a connection that reached its age may take to finish. Default 30 s, 0 to 24 h. Then
     /// the connection closes with [`CloseReason::DrainDeadline`](crate::CloseReason).
     pub age_grace: Duration,
     /// By how much, in percent (0 to 50; default 10), the times of `ping_after` and `age` are
-    /// shortened at most, by another amount for each connection, so that connections that were made
-    /// together do not act together. The amounts follow from the seed and the connection's id.
+    /// shortened at most, by a different amount for each connection, so that connections that were
+    /// made together do not act together. The amounts follow from the seed and the connection's id.
     pub jitter_percent: u8,
 }
 
@@ -55,7 +55,7 @@ impl Default for Timeouts {
 }
 
 /// The least time of each kind: shorter ones would keep a core busy with pings, or close connections
-/// whose peers do what they should.
+/// to well-behaved peers.
 const SHORT: Duration = Duration::from_millis(10);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const USUAL: Range<Duration> = Range::new(SHORT, DAY).or_never();
@@ -98,21 +98,22 @@ pub struct ServerConfig {
     /// Whether requests may ask for streams. If not (the default), such a request is answered
     /// `Unimplemented`, and what its client streams is dropped.
     pub streams: bool,
-    /// How many one-way calls of a connection may pend at once (at most 32,768 take effect); one more
-    /// is dropped. 0, the default, means that one-way calls are not offered and all are dropped.
+    /// How many one-way calls of a connection may be pending at once (at most 32,768 take effect);
+    /// one more is dropped. 0, the default, means that one-way calls are not offered and all are
+    /// dropped.
     pub one_way_pending_max: u16,
     /// What the jitter of each connection is made from, together with its id.
     pub jitter_seed: u64,
 }
 
-/// What makes one connection of a server different from all others.
+/// What distinguishes one connection of a server from all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerIdentity {
     /// The connection's id in this process; with a call id it names a call globally.
     pub connection_id: u64,
 }
 
-/// What a client's connection is told.
+/// The settings of a client's connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClientConfig {
     /// What this client accepts.

@@ -43,7 +43,7 @@ fn start() -> Instant {
     Instant::now()
 }
 
-/// Moves at most `count` bytes from one side's buffer to the other's; answers how many.
+/// Moves at most `count` bytes from one side's buffer to the other's; returns how many.
 pub(crate) fn carry(from: &mut SendBuffer, to: &mut RecvBuffer, count: usize) -> usize {
     let mut left = count.min(from.len());
     let moved = left;

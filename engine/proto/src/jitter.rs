@@ -1,4 +1,4 @@
-//! Spreads what would otherwise happen to thousands of connections at the same moment.
+//! Spreads out what would otherwise happen to thousands of connections at the same moment.
 
 use core::time::Duration;
 

@@ -18,12 +18,13 @@
 //! # How to drive one
 //!
 //! 1. Received bytes go into a [`RecvBuffer`](corewire_codec::RecvBuffer). Call `handle_frame` until
-//!    it answers `NeedBytes`; each call handles one frame, so the caller decides how much work one
+//!    it returns `NeedBytes`; each call handles one frame, so the caller decides how much work one
 //!    connection may do before another has its turn.
 //! 2. Whatever must go to the peer was appended to the `SendBuffer` that was passed along.
 //! 3. Ask `poll_timeout` after each round, and call `handle_timeout` and then `poll_expired` (until
-//!    it answers `None`) when that time has come. Early calls are harmless. Read what has arrived
-//!    first: a peer is judged by what was read. Call `handle_unread` before if more is left there.
+//!    it returns `None`) when that time has come. Early calls are harmless. Read what has arrived
+//!    first: a peer is judged by what was read. If more is left unread, call `handle_unread`
+//!    before.
 //! 4. After `Closed`, write what is left, and drop the connection.
 //!
 //! Time is always an argument. It must not go backwards between calls; if it does, timers fire

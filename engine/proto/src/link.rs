@@ -7,11 +7,13 @@ use corewire_codec::{RecvBuffer, Rule, SendBuffer};
 use crate::config::Timeouts;
 use crate::jitter::lead;
 
-/// Pongs that may wait to be sent; pings that come meanwhile are not answered. Who keeps to REQ-57 never
-/// has that many pings outstanding, and who reads nothing must not fill our memory with answers.
+/// Pongs that may wait to be sent; further pings are not answered meanwhile. A peer that keeps to REQ-57
+/// never has that many pings outstanding, and one that reads nothing must not fill our memory with
+/// pongs.
 const PONGS_MAX: u8 = 16;
 
-/// How long the peer may take nothing until the requests that wait are told anew how much time is left.
+/// Once the peer has taken nothing for this long, the waiting requests are updated with the time that is
+/// left.
 const STALL: Duration = Duration::from_millis(1);
 
 /// What is awaited from the peer.
@@ -23,8 +25,8 @@ enum Awaited {
     Nothing,
 }
 
-/// How much of a peer's time passes between two looks at the connection, at most. Who looks later was
-/// away: stopped, or kept by a handler. What the peer did meanwhile could not be seen.
+/// How much of a peer's time passes between two looks at the connection, at most. A side that looks
+/// later was away: stopped, or kept busy by a handler. What the peer did meanwhile could not be seen.
 const GLANCE_MAX: Duration = Duration::from_secs(1);
 const GLANCE_MIN: Duration = Duration::from_millis(1);
 
@@ -32,20 +34,20 @@ const GLANCE_MIN: Duration = Duration::from_millis(1);
 ///
 /// The clocks that run against the peer (`whole_by`, `ping`, `blocked`) are looked at every
 /// [`glance`] while one of them runs, so that an absence of this side shows, however long the
-/// time-outs are.
+/// timeouts are.
 #[derive(Debug)]
 pub(crate) struct Link {
     /// When the clocks were looked at last, or the first of those that run began.
     looked: Instant,
     /// More arrived than was read: what the peer owes may be in it.
     unread: bool,
-    /// It was so at the last look, which has therefore judged little.
+    /// `unread` was set at the last look, so few clocks were judged then.
     put_off: bool,
     /// When the last byte came.
     heard: Instant,
     /// When the connection last did something other than ping.
     active: Instant,
-    /// A call ended since the last time that was told: idleness begins at the next one.
+    /// A call ended since the last known time: idleness begins at the next known time.
     call_ended: bool,
     awaited: Awaited,
     /// Whether the connection reached its age; `age_by` is then the end of its grace.
@@ -55,22 +57,23 @@ pub(crate) struct Link {
     /// By how many ms this connection pings earlier than others.
     ping_lead_ms: u32,
     /// Until the hello came: it must be there by then. Afterwards: the frame whose first bytes are
-    /// here must be whole by then. At the end: what is answered later is not waited for.
+    /// here must be whole by then. After the peer has ended its side: later replies are not waited
+    /// for.
     whole_by: Option<Instant>,
-    /// Since when the ping waits for its pong; its value is `pings`. One that was sent early has some
-    /// more time: then this lies ahead.
+    /// Since when the ping waits for its pong; its value is `pings`. A ping that was sent early gets
+    /// some more time: then this lies in the future.
     ping: Option<Instant>,
     pings: u32,
-    /// Since when the peer takes nothing.
+    /// Since when the peer has taken nothing.
     blocked: Option<Instant>,
-    /// When the connection is as old as it may become; servers only.
+    /// When the connection reaches its maximum age; servers only.
     age_by: Option<Instant>,
 }
 
 /// What a timer asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// Nothing is to be done, or a ping was sent.
+    /// Nothing to do, or a ping was sent.
     Nothing,
     /// The connection reached its age: it goes away now.
     Aged,
@@ -116,7 +119,7 @@ impl Link {
         self.age_by = None;
     }
 
-    /// The peer's hello came. What is behind it starts a clock of its own.
+    /// The peer's hello came. What follows it starts a clock of its own.
     pub(crate) fn handle_hello(&mut self, now: Instant) {
         self.awaited = Awaited::Frames;
         self.whole_by = None;
@@ -141,7 +144,7 @@ impl Link {
         self.active = now;
     }
 
-    /// A call ended, at a time that was not told.
+    /// A call ended, at a time that is not given here.
     #[inline]
     pub(crate) fn handle_call_end(&mut self) {
         self.call_ended = true;
@@ -162,7 +165,7 @@ impl Link {
         if !recv.is_empty() {
             self.heard = now;
         }
-        // Until the hello is there its own clock runs, whatever part of it came.
+        // Until the hello is complete its own clock runs, whatever part of it came.
         if self.awaited == Awaited::Frames {
             if recv.is_empty() {
                 self.whole_by = None;
@@ -173,7 +176,8 @@ impl Link {
         }
     }
 
-    /// A clock begins to run against the peer. If others run, the time of the last look is theirs.
+    /// A clock begins to run against the peer. If others are running, they depend on the time of the last
+    /// look, which stays.
     #[inline]
     fn begin_clock(&mut self, now: Instant) {
         if self.is_quiet() {
@@ -181,13 +185,13 @@ impl Link {
         }
     }
 
-    /// More arrived than was read. The next [`handle_timeout`](Self::handle_timeout) leaves the clocks
-    /// alone that what is unread may stop.
+    /// More arrived than was read. The next [`handle_timeout`](Self::handle_timeout) does not judge
+    /// the clocks that the unread bytes may stop.
     pub(crate) fn handle_unread(&mut self) {
         self.unread = true;
     }
 
-    /// Nothing is read for a while, so a frame that is not whole may be here and not known to be.
+    /// Nothing is read for a while, so the rest of a partial frame may have arrived unnoticed.
     pub(crate) fn handle_pause(&mut self) {
         if self.awaited == Awaited::Frames {
             self.whole_by = None;
@@ -209,7 +213,7 @@ impl Link {
         }
     }
 
-    /// Whether a ping waits for its answer and nothing was heard since it was sent.
+    /// Whether a ping waits for its pong and nothing was heard since it was sent.
     pub(crate) fn awaits_pong(&self) -> bool {
         self.ping.is_some_and(|sent| self.heard <= sent)
     }
@@ -223,8 +227,8 @@ impl Link {
             && self.ping.is_none()
     }
 
-    /// The peer has ended its sending side: nothing that it owes can come any more. It is to be answered
-    /// within the write timeout.
+    /// The peer has ended its sending side: nothing that it owes can come any more. Its calls must be
+    /// answered within the write timeout.
     pub(crate) fn handle_finish(&mut self, timeouts: &Timeouts, now: Instant) {
         self.begin_clock(now);
         self.awaited = Awaited::Nothing;
@@ -237,13 +241,13 @@ impl Link {
         self.awaited == Awaited::Nothing
     }
 
-    /// Sends a ping that cannot be answered: a transport whose other end is gone says so then.
+    /// Sends a ping that cannot be answered: a transport whose other end is gone then reports it.
     pub(crate) fn probe(&mut self, out: &mut SendBuffer) {
         self.pings = self.pings.wrapping_add(1);
         out.ping(u64::from(self.pings));
     }
 
-    /// Whether the time after the end of the peer's side is over, just now.
+    /// Whether the time after the end of the peer's side has just run out; true once.
     pub(crate) fn poll_finish(&mut self, now: Instant) -> bool {
         let over = self.is_half_closed() && self.whole_by.is_some_and(|by| by <= now);
         if over {
@@ -252,8 +256,8 @@ impl Link {
         over
     }
 
-    /// A call was not answered in time. If nothing at all is heard, the peer may be gone: it is asked now,
-    /// and has half as long to answer as it would have to break its silence.
+    /// A call was not answered in time. If nothing at all is heard, the peer may be gone: it is pinged
+    /// now, and has half as long to answer as it would have to break its silence.
     pub(crate) fn handle_doubt(&mut self, timeouts: &Timeouts, out: &mut SendBuffer, now: Instant) {
         let silent = now.saturating_duration_since(self.heard) >= GLANCE_MAX;
         let asks = silent && self.awaited == Awaited::Frames && self.ping.is_none();
@@ -267,7 +271,7 @@ impl Link {
         self.ping = Some(most.map_or(now, |most| most.min(usual.max(now))));
     }
 
-    /// Whether something waits that the socket did not take.
+    /// Whether bytes are waiting that the socket did not take.
     pub(crate) fn is_blocked(&self) -> bool {
         self.blocked.is_some()
     }
@@ -295,13 +299,14 @@ impl Link {
         }
     }
 
-    /// Whether the peer has taken nothing for long enough that what waits says too much of its time.
+    /// Whether the peer has taken nothing for so long that the waiting requests overstate the time that is
+    /// left.
     #[inline]
     pub(crate) fn is_stalled(&self, now: Instant) -> bool {
         self.blocked.is_some_and(|since| now.saturating_duration_since(since) >= STALL)
     }
 
-    /// What waited to be written was taken back, all of it.
+    /// Everything that was waiting to be written was taken back.
     pub(crate) fn handle_emptied(&mut self) {
         self.blocked = None;
         self.pongs = 0;
@@ -320,9 +325,9 @@ impl Link {
         self.blocked.and_then(|since| since.checked_add(timeouts.write))
     }
 
-    /// When to ping, or when the answer to a ping must be here. Nobody is pinged before its hello.
+    /// When to ping, or when the pong to a ping must be here. Nobody is pinged before its hello.
     fn ping_by(&self, timeouts: &Timeouts) -> Option<Instant> {
-        // A peer that is busy taking what waits for it cannot answer yet; the write timeout watches.
+        // A peer that is busy reading what is waiting for it cannot answer yet; the write timeout watches.
         if self.blocked.is_some() || self.awaited == Awaited::Nothing {
             return None;
         }
@@ -337,19 +342,19 @@ impl Link {
     }
 
     /// The next time at which [`handle_timeout`](Self::handle_timeout) has something to do. A time
-    /// past what the clock can say is never.
+    /// beyond the clock's range is never.
     pub(crate) fn poll_timeout(&self, timeouts: &Timeouts, busy: bool) -> Option<Instant> {
         let glance = glance(timeouts);
-        // A look ahead of the end of idleness tells this side's absence from the peer's.
+        // A look shortly before the end of idleness distinguishes this side's absence from the peer's.
         let idle_by = self
             .idle_by(timeouts, busy)
             .map(|by| by.checked_sub(glance).filter(|look| *look > self.looked).unwrap_or(by));
         let (write_by, ping_by) = (self.write_by(timeouts), self.ping_by(timeouts));
         let look = self.looked.checked_add(glance);
         let mut owed = [self.whole_by, idle_by, ping_by].into_iter().flatten().min();
-        // Nothing that is unread can stop the time of a peer that has ended its side.
+        // Unread bytes cannot stop the clock of a peer that has ended its side.
         if self.put_off && self.awaited != Awaited::Nothing {
-            // Not at once again: it may be this side that does not read.
+            // Do not look again at once: it may be this side that does not read.
             owed = owed.max(look.filter(|_| owed.is_some()));
         }
         let first = [owed, write_by, self.age_by].into_iter().flatten().min()?;
@@ -374,7 +379,8 @@ impl Link {
         if !self.is_quiet() {
             self.handle_away(gap - glance, timeouts, now);
         }
-        // Who was idle meanwhile, or was answered late by a handler that kept the thread, may still call.
+        // A peer that was idle meanwhile, or was answered late because a handler kept the thread, may
+        // still call.
         if let Some(idle) = timeouts.idle
             && self.idle_by(timeouts, busy).is_some_and(|by| by <= now)
         {
@@ -382,12 +388,12 @@ impl Link {
         }
     }
 
-    /// Gives the peer the time that this side was away.
+    /// Gives the peer extra time for as long as this side was away.
     #[cold]
     fn handle_away(&mut self, by: Duration, timeouts: &Timeouts, now: Instant) {
         // What was heard since the ping shows that the peer was there then.
         self.ping = self.ping.map(|sent| sent.max(self.heard));
-        // A clock that began meanwhile, when this side read what had come, has its whole time.
+        // A clock that began meanwhile, when this side read what had come, gets its whole time.
         let shift = |since: Option<Instant>| {
             let since = since?;
             Some(since.checked_add(by).unwrap_or(now).min(now.max(since)))
@@ -403,7 +409,7 @@ impl Link {
             self.whole_by.and_then(|at| [at.checked_add(by), most].into_iter().flatten().min());
     }
 
-    /// Sends a ping when it is time, or answers the rule by which the connection must end. What arrived
+    /// Sends a ping when it is time, or returns the rule by which the connection must end. What arrived
     /// must have been read before, or be [said](Self::handle_unread) to be unread.
     pub(crate) fn handle_timeout(
         &mut self,
@@ -443,7 +449,7 @@ impl Link {
         Ok(Due::Aged)
     }
 
-    /// It is time to ping, or time for the answer to a ping.
+    /// It is time to ping, or time for the pong to a ping.
     fn handle_silence(&mut self, out: &mut SendBuffer, now: Instant) -> Result<(), Rule> {
         match self.ping {
             // Anything that was heard since the ping shows that the peer is there.
@@ -458,7 +464,7 @@ impl Link {
     }
 }
 
-/// How often the clocks are looked at that run against the peer.
+/// How often the clocks that run against the peer are looked at.
 fn glance(timeouts: &Timeouts) -> Duration {
     let Timeouts { hello, frame, ping, write, .. } = *timeouts;
     let shortest = hello.min(frame).min(ping).min(write);

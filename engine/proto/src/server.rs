@@ -35,7 +35,7 @@ const ONE_WAY: u8 = request_flags::ONE_WAY;
 pub enum ServerInput<'a, T> {
     /// No whole frame is there: receive more.
     NeedBytes,
-    /// A frame was dealt with; ask again.
+    /// A frame was handled; call again.
     Handled,
     /// A call is to be made. Answer it with [`SendBuffer::reply`] or [`SendBuffer::status`], now, or
     /// [`park`](ServerConnection::park) its work and answer later.
@@ -52,8 +52,8 @@ pub enum ServerInput<'a, T> {
         /// When nobody waits for the answer any more.
         deadline: Option<Instant>,
     },
-    /// A message of a parked call's stream. Tell when it is consumed, with
-    /// [`consume`](ServerConnection::consume), also when its call is over by then.
+    /// A message of a parked call's stream. When it is consumed, call
+    /// [`consume`](ServerConnection::consume), even if its call is over by then.
     StreamData {
         /// The call.
         call: u32,
@@ -76,8 +76,8 @@ pub enum ServerInput<'a, T> {
         /// Metadata, and the body of a status.
         payload: Payload<'a>,
     },
-    /// There is credit again, for one stream of which [`NotSent::NoCredit`](crate::NotSent) was said
-    /// or, with `None`, for any of them.
+    /// There is credit again, for one stream that got [`NotSent::NoCredit`](crate::NotSent) or, with
+    /// `None`, for any of them.
     Writable {
         /// The call, or `None` when the connection's credit was used up.
         call: Option<u32>,
@@ -105,7 +105,7 @@ enum Phase {
     Closed(CloseReason),
 }
 
-/// The server's side of one connection. `T` is what the caller keeps for a call that pends.
+/// The server's side of one connection. `T` is what the caller keeps for a pending call.
 ///
 /// See the [crate's page](crate) for how to drive it.
 #[derive(Debug)]
@@ -124,11 +124,11 @@ pub struct ServerConnection<T> {
     client_leaves: bool,
     peer_stream_credit: u32,
     peer_connection_credit: u32,
-    /// What only connections with streams or with one-way calls that pend pay for.
+    /// What only connections with streams or with pending one-way calls pay for.
     beside: Option<Box<Beside<T>>>,
 }
 
-/// What stands beside the calls of a connection.
+/// What a connection may need in addition to its table of calls.
 #[derive(Debug)]
 struct Beside<T> {
     streams: StreamTable,
@@ -221,8 +221,8 @@ impl<T> ServerConnection<T> {
     }
 
     /// Handles the next frame of `recv`, if a whole one is there. Answers to it are appended to
-    /// `out`. If it is a request, its fields are read into `head`, and what is answered points there:
-    /// they would else be copied by all who hand them on.
+    /// `out`. If it is a request, its fields are read into `head`, and the returned value borrows
+    /// them: passing them on by value would copy them each time.
     #[inline]
     pub fn handle_frame<'a>(
         &mut self,
@@ -398,7 +398,7 @@ impl<T> ServerConnection<T> {
         ServerInput::Closed(reason)
     }
 
-    /// Ends the connection without a word; the first reason given stays.
+    /// Ends the connection without sending anything; the first reason given stays.
     pub fn close(&mut self, reason: CloseReason) {
         if !matches!(self.phase, Phase::Closed(_)) {
             self.phase = Phase::Closed(reason);
@@ -412,14 +412,14 @@ impl<T> ServerConnection<T> {
     }
 
     /// Nothing is read from the client while it takes too little: what it has sent is not late. The clock
-    /// of a partial frame starts anew with [`handle_rest`](Self::handle_rest).
+    /// of a partial frame starts again with [`handle_rest`](Self::handle_rest).
     pub fn handle_pause(&mut self) {
         self.link.handle_pause();
     }
 
-    /// The transport failed. After a client's go-away, when everything is answered, that is no fault: who
-    /// closes with something unread, a ping say, resets the connection. Nor is it one before the hello:
-    /// whoever looks whether a port is open connects and resets.
+    /// The transport failed. After a client's go-away, when everything is answered, that is no fault: a
+    /// client that closes with something unread, such as a ping, resets the connection. Nor is it a fault
+    /// before the hello: a port scan connects and resets.
     pub fn handle_error(&mut self, error: impl Into<TransportError>) {
         if self.is_half_closed() {
             return self.end();
@@ -436,21 +436,21 @@ impl<T> ServerConnection<T> {
         self.client_leaves && self.in_flight.is_empty()
     }
 
-    /// Whether the client said that it makes no more calls, and none of its calls pends, one-way ones
-    /// included: time to close, once what was appended has left (REQ-75).
+    /// Whether the client said that it makes no more calls, and none of its calls is pending, one-way
+    /// ones included: time to close, once what was appended has been written (REQ-75).
     #[must_use]
     #[inline]
     pub fn is_finished(&self) -> bool {
         self.client_leaves && self.is_idle()
     }
 
-    /// More arrived than was read. The next [`handle_timeout`](Self::handle_timeout) does not judge by what
-    /// the client owes: it may be in that.
+    /// More arrived than was read. The next [`handle_timeout`](Self::handle_timeout) does not hold overdue
+    /// frames against the client: they may be in the unread bytes.
     pub fn handle_unread(&mut self) {
         self.link.handle_unread();
     }
 
-    /// Whether something waits to be written that the socket does not take.
+    /// Whether bytes are waiting to be written that the socket does not take.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.link.is_blocked()
@@ -462,13 +462,13 @@ impl<T> ServerConnection<T> {
         self.link.handle_acknowledged(now);
     }
 
-    /// Tells how a write went: whether bytes left, and whether some are left over.
+    /// Reports how a write went: whether bytes were written, and whether some are left over.
     #[inline]
     pub fn handle_write(&mut self, progress: bool, blocked: bool, now: Instant) {
         self.link.handle_write(progress, blocked, now);
     }
 
-    /// Keeps the work of a call that pends. Its id must be that of the last
+    /// Keeps the work of a pending call. Its id must be that of the last
     /// [`Call`](ServerInput::Call) and not be parked yet.
     pub fn park(&mut self, call: u32, deadline: Option<Instant>, work: T) {
         if is_one_way_id(call) {
@@ -522,7 +522,7 @@ impl<T> ServerConnection<T> {
     }
 
     /// Whether the connection is open and nothing is awaited. From one such moment to the next,
-    /// [`poll_timeout`](Self::poll_timeout) only moves later, so it need not be asked.
+    /// [`poll_timeout`](Self::poll_timeout) only moves later, so it need not be called.
     #[must_use]
     #[inline]
     pub fn is_steady(&self) -> bool {
@@ -540,8 +540,8 @@ impl<T> ServerConnection<T> {
         [link, self.in_flight.earliest_deadline(), one_way].into_iter().flatten().min()
     }
 
-    /// Does what its time has come for, but for expired calls; those are
-    /// [`poll_expired`](Self::poll_expired)'s.
+    /// Does everything that is due, except for expired calls: [`poll_expired`](Self::poll_expired)
+    /// takes those out.
     pub fn handle_timeout(&mut self, out: &mut SendBuffer, now: Instant) {
         if matches!(self.phase, Phase::Closed(_)) {
             return;
@@ -562,8 +562,8 @@ impl<T> ServerConnection<T> {
     }
 
     /// Takes out a parked call whose deadline has passed; its reply is written, unless it is one-way.
-    /// Drop the work. When
-    /// the connection is over nothing expires any more: nothing may follow the last go-away.
+    /// Drop the work. When the connection is over nothing expires any more: nothing may follow the
+    /// last go-away.
     pub fn poll_expired(&mut self, out: &mut SendBuffer, now: Instant) -> Option<(u32, T)> {
         if matches!(self.phase, Phase::Closed(_)) {
             return None;

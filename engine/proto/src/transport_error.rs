@@ -8,7 +8,7 @@ use std::io;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TransportError {
     kind: io::ErrorKind,
-    /// Linux's are below 4,096; a connection keeps this, and is to be small.
+    /// Linux's are below 4,096; a connection keeps this, and should be small.
     code: Option<NonZeroU16>,
 }
 
@@ -46,7 +46,8 @@ impl TransportError {
     }
 }
 
-// Linux's numbers on all architectures that std supports there but mips and sparc, where a remedy may be missing.
+// Linux's numbers on all architectures that std supports there except mips and sparc, where a remedy may be
+// missing.
 const EPERM: i32 = 1;
 const ENOMEM: i32 = 12;
 const EACCES: i32 = 13;

@@ -22,7 +22,7 @@ pub(crate) const WARM_UP: Duration = Duration::from_millis(500);
 /// The wait after a failed call, so that a dead server is not called in a tight loop.
 const FAILURE_PAUSE: Duration = Duration::from_millis(1);
 
-/// What `corewire bench` is told.
+/// The flags of `corewire bench`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BenchFlags {
     /// The server's address, host:port
@@ -63,7 +63,8 @@ pub(crate) struct BenchFlags {
     #[arg(long, requires = "rate", conflicts_with = "spin")]
     park: bool,
 
-    /// With --rate: of a hundred calls, how many have the highest priority, 7; their figures are told apart
+    /// With --rate: of a hundred calls, how many have the highest priority, 7; their figures are reported
+    /// separately
     #[arg(long, value_name = "PERCENT", requires = "rate", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=99))]
     pub(crate) high: u8,
 
@@ -71,19 +72,19 @@ pub(crate) struct BenchFlags {
     #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=600_000))]
     timeout: u32,
 
-    /// Calls may fail: they are counted, and the exit code is 0 all the same
+    /// Calls may fail: they are counted, and the exit code is still 0
     #[arg(long)]
     pub(crate) failures: bool,
 
-    /// Also make calls with this many bytes meanwhile, one after the other; they are counted apart
+    /// Also make calls with this many bytes meanwhile, one after the other; they are counted separately
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=16_777_208))]
     beside: Option<u32>,
 
-    /// Where the calls beside are made: on a connection of their own, or on the first of the others
+    /// Where the calls of --beside are made: on a connection of their own, or on the first of the others
     #[arg(long, value_enum, default_value_t = BesideOn::Own, requires = "beside")]
     beside_on: BesideOn,
 
-    /// Also tell how evenly the connections are served: the spread of their p99 and of their calls
+    /// Also report how evenly the connections are served: the spread of their p99 and of their calls
     #[arg(long)]
     per_connection: bool,
 
@@ -99,7 +100,7 @@ pub(crate) struct BenchFlags {
     #[arg(long)]
     cpu: Option<usize>,
 
-    /// Look for replies instead of sleeping: always if nothing is said, or for up to so many
+    /// Look for replies instead of sleeping: always if no value is given, or for up to this many
     /// microseconds where that pays. With --rate, the client looks all the time unless it parks
     #[arg(long, value_name = "off|always|MICROSECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
     spin: Option<Spin>,
@@ -114,18 +115,18 @@ pub(crate) struct BenchFlags {
 }
 
 impl BenchFlags {
-    /// Calls in flight on each connection: as many, or at most.
+    /// Calls in flight on each connection: exactly this many, or at most.
     pub(crate) fn inflight(&self) -> u32 {
         let default = if self.rate.is_some() { OPEN_IN_FLIGHT } else { 1 };
         self.inflight.unwrap_or(default)
     }
 
-    /// Whether calls beside the measured ones have a connection of their own.
+    /// Whether the calls of `--beside` have a connection of their own.
     fn own_beside(&self) -> bool {
         self.beside.is_some() && self.beside_on == BesideOn::Own
     }
 
-    /// Whether an open loop never sleeps, which is the rule: a client that sleeps wakes up late, and its
+    /// Whether an open loop never sleeps, which is usual: a client that sleeps wakes up late, and its
     /// calls are sent in bursts that no caller makes.
     pub(crate) fn paces_awake(&self) -> bool {
         self.rate.is_some() && !self.park
@@ -137,10 +138,10 @@ impl BenchFlags {
     }
 }
 
-/// The most calls in flight on a connection of an open loop, if nothing else is said.
+/// The most calls in flight on a connection of an open loop, unless another number is given.
 const OPEN_IN_FLIGHT: u32 = 256;
 
-/// Which connection carries the calls beside the measured ones.
+/// Which connection carries the calls of `--beside`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum BesideOn {
     Own,
@@ -182,7 +183,7 @@ impl Run {
         self.left.is_some() || (sent >= self.start && done <= self.end)
     }
 
-    /// Counts a failure, whenever it happens: a warm-up is no excuse for a wrong reply.
+    /// Counts a failure, whenever it happens: a wrong reply counts during the warm-up, too.
     fn fail(&self, failure: String) {
         let mut seen = self.seen.borrow_mut();
         seen.errors += 1;

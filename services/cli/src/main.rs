@@ -1,4 +1,4 @@
-//! The `corewire` command: Corewire in an operator's hands.
+//! The `corewire` command: Corewire's tools for operators.
 //!
 //! `corewire bench` loads an echo service and measures it. Wrong flags end in one sentence and exit
 //! code 2; a run in which a call failed ends with exit code 1.

@@ -45,7 +45,7 @@ pub(crate) async fn load(
     let clocks = spawn(read_clocks(start, end, server));
     let bar = show_progress(&flags, start, end);
     let call = |call: Start| {
-        // Another part of the pattern for each call, so that a reply of another call shows.
+        // Another part of the pattern for each call, so that a reply to another call is noticed.
         let offset = usize::try_from(call.number).unwrap_or(0) % PATTERN_EXTRA;
         let body = pattern.slice(offset..offset + payload);
         let is_high = draws_high(flags.seed, call.number, flags.high);
@@ -102,13 +102,14 @@ pub(crate) async fn load(
     })
 }
 
-/// Whether a call is one of those with the highest priority: by lot, the same for the same seed.
+/// Whether a call is one of those with the highest priority: picked at random, the same for the
+/// same seed.
 fn draws_high(seed: u64, number: u64, percent: u8) -> bool {
     let mut state = seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     noise(&mut state) % 100 < u64::from(percent)
 }
 
-/// The calls of the highest priority, counted apart.
+/// The calls of the highest priority, counted separately.
 struct HighLoop {
     latency_ns: Histogram<u64>,
     errors: u64,

@@ -1,9 +1,10 @@
-//! The accounting of an open loop: calls are sent when they are due, whatever became of earlier ones, and each is timed
-//! from when it was *due*.
+//! The accounting of an open loop: calls are sent when they are due, whatever happened to earlier ones, and each is
+//! timed from when it was *due*.
 //!
-//! A closed loop asks a stalled server less, and so hardly sees the stall. Here the calls that fell due meanwhile are sent
-//! late and their wait counts. Two things bound what that costs: at most so many calls are in flight on a connection, and
-//! a call that found no room until the end was never sent. Such calls are `missed`; they are in no percentile.
+//! A closed loop sends fewer calls to a stalled server, and so hardly sees the stall. Here the calls that fell due
+//! meanwhile are sent late and their wait counts. Two things limit what that costs: the calls in flight on a connection
+//! are limited, and a call that found no room until the end was never sent. Such calls are `missed`; they are in no
+//! percentile.
 
 use hdrhistogram::{CreationError, Histogram};
 use serde::{Deserialize, Serialize};
@@ -41,7 +42,7 @@ pub struct Start {
     pub due_ns: u64,
 }
 
-/// What became of a call.
+/// How a call ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Answered.
@@ -57,13 +58,13 @@ pub enum Outcome {
 pub enum Wait {
     /// Until this time, when the next call is due or the last one has passed.
     Until(u64),
-    /// Until a call ends, for there is no room for the one that is due; but not beyond this time.
+    /// Until a call ends, because there is no room for the one that is due; but not beyond this time.
     Room(u64),
     /// For nothing: all calls have been due.
     Over,
 }
 
-/// What an open loop says beyond what every load generator says; one object in its JSON line.
+/// What an open loop reports in addition to what every load generator reports; one object in its JSON line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     /// Calls per second that were asked for.
@@ -111,7 +112,7 @@ impl OpenLoop {
     ///
     /// # Errors
     ///
-    /// Never with the histograms' bounds as they are here.
+    /// Never, with the histograms' fixed bounds.
     pub fn new(plan: Plan) -> Result<Self, CreationError> {
         // Three digits, so an error of at most 0.1 %, up to a minute.
         let histogram = || Histogram::new_with_bounds(1, 60_000_000_000, 3);
@@ -143,8 +144,8 @@ impl OpenLoop {
         (0..conns).map(after).find(|conn| self.inflight[*conn] < self.plan.inflight)
     }
 
-    /// The next call to send now, if one is due and has room. Ask until there is none. A call that finds its
-    /// connection full goes to the next one that is not.
+    /// The next call to send now, if one is due and has room. Call it until there is none. A call that finds
+    /// its connection full goes to the next one that is not.
     pub fn start(&mut self, now_ns: u64) -> Option<Start> {
         let due_ns = self.schedule.next_at();
         // What is due and was not sent by the end is missed.
@@ -247,7 +248,7 @@ impl OpenLoop {
         &self.latency_ns
     }
 
-    /// What this loop says beyond what every load generator says. Call it after [`close`](Self::close).
+    /// What this loop reports in addition to what every load generator reports. Call it after [`close`](Self::close).
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "no run makes 2⁵³ calls or lasts for months")]
     pub fn figures(&self) -> Figures {

@@ -14,10 +14,10 @@ const SECOND: f64 = 1e9;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arrivals {
-    /// Every call as long after the one before it.
+    /// Every call equally long after the one before it.
     #[default]
     Constant,
-    /// Exponential distances, as of many callers that know nothing of each other.
+    /// Exponential distances, as from many independent callers.
     Poisson,
 }
 
@@ -90,20 +90,20 @@ impl Schedule {
         self.next as u64
     }
 
-    /// Takes the next call; answers when it is due.
+    /// Takes the next call; returns when it is due.
     #[allow(clippy::cast_precision_loss, reason = "no run makes 2⁵³ calls")]
     pub fn take(&mut self) -> u64 {
         let at = self.next_at();
         self.taken += 1;
         self.next = match self.arrivals {
-            // Multiplied and not added up: after a billion calls the last one is still on time.
+            // Multiplied instead of added up: after a billion calls the last one is still on time.
             Arrivals::Constant => self.taken as f64 * self.interval_ns,
             Arrivals::Poisson => self.next + self.exponential(),
         };
         at
     }
 
-    /// A distance between two calls that know nothing of each other.
+    /// A distance between two independent calls.
     #[allow(clippy::cast_precision_loss, reason = "53 bits are what a float holds")]
     fn exponential(&mut self) -> f64 {
         let unit = (noise(&mut self.noise) >> 11) as f64 / (1u64 << 53) as f64;
@@ -111,7 +111,7 @@ impl Schedule {
     }
 }
 
-/// The next number of a sequence that looks like chance and is the same for the same start (SplitMix64).
+/// The next number of a sequence that looks random and is the same for the same start (SplitMix64).
 pub fn noise(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *state;

@@ -27,7 +27,7 @@ impl Process {
             )
         };
         // The C library packs the id into a clock's number and does not notice when it does not fit,
-        // so that the clock of another process could answer.
+        // so that another process's clock could be read.
         if pid < 1 || !Path::new(&format!("/proc/{pid}")).exists() {
             return Err(absent(&"it is not in /proc"));
         }

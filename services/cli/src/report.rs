@@ -24,11 +24,11 @@ pub(crate) struct Report {
     pub(crate) server_cpu_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) server_rss_mb: Option<f64>,
-    /// What an open loop says beyond the rest.
+    /// What an open loop reports in addition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) open: Option<Figures>,
-    /// The calls of the highest priority, if there were some; the figures above are then of the others,
-    /// but for the rate and the failures.
+    /// The calls of the highest priority, if there were some; the figures above then cover only the
+    /// others, except for the rate and the failures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) high: Option<High>,
     /// How evenly the connections were served, if that was asked.
@@ -48,7 +48,7 @@ pub(crate) struct Spread {
     /// The median, and the greatest, of the connections' own p99.
     pub(crate) p99_us_median: u32,
     pub(crate) p99_us_max: u32,
-    /// Calls of the connection with the fewest, of all in the mean, and of the one with the most.
+    /// Calls of the connection with the fewest, the mean of all, and of the one with the most.
     pub(crate) calls_min: usize,
     pub(crate) calls_mean: f64,
     pub(crate) calls_max: usize,
@@ -85,7 +85,7 @@ pub(crate) struct High {
     pub(crate) max_us: f64,
 }
 
-/// Calls beside those that are measured.
+/// The calls of `--beside`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Beside {
     pub(crate) payload: usize,

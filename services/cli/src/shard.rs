@@ -2,7 +2,7 @@
 //!
 //! One task paces: at each of its turns it sends whatever is due, and no call has a timer of its own. Between turns it
 //! either *parks* until the next call is due, and is late by what a wake-up takes, or it *spins*: the shard polls it once
-//! after every turn of its driver. How late it was in either way is told by
+//! after every turn of its driver. How late it was in either way is reported by
 //! [`Figures::late_p99_us`](crate::open_loop::Figures::late_p99_us).
 
 use corewire::{sleep, spawn};
@@ -19,7 +19,7 @@ use crate::open_loop::{OpenLoop, Outcome, Start, Wait};
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Sends every call of the loop when it is due, waits for the replies, and closes the loop. `begun` is time 0 of the
-/// loop; `call` makes one call and says what became of it. For `spins`, the shard must spin, too.
+/// loop; `call` makes one call and returns how it ended. For `spins`, the shard must spin, too.
 pub async fn drive<F>(
     open: &Rc<RefCell<OpenLoop>>,
     begun: Instant,
@@ -88,7 +88,7 @@ async fn turn() {
     .await;
 }
 
-/// Something that happened, for one task that waits for it.
+/// An event that one task waits for.
 #[derive(Default)]
 struct Signal {
     raised: Cell<bool>,

@@ -16,7 +16,7 @@ use syn::{
 const CLIENT_METHODS: [&str; 7] =
     ["new", "connect", "with_timeout", "with", "in_context", "channel", "clone"];
 
-/// A service that keeps every rule. Methods that break one are left out of it.
+/// A service that keeps every rule. Methods that break a rule are left out of it.
 pub(crate) struct Service<'a> {
     pub(crate) wire_name: String,
     pub(crate) docs: String,
@@ -34,7 +34,7 @@ pub(crate) struct Method<'a> {
     pub(crate) arguments: Vec<Argument<'a>>,
     /// What it returns; nothing if it is one-way.
     pub(crate) returned: Option<Returned<'a>>,
-    /// The codec of what travels but streams.
+    /// The codec of what travels, except for streams.
     pub(crate) request_codec: Codec,
 }
 
@@ -309,7 +309,7 @@ fn context(typed: &PatType, reference: &TypeReference, index: usize, errors: &mu
     if let Some(token) = &reference.mutability {
         errors.on(token, "the context of a call is read-only; take `&Context`");
     }
-    // `_: &Context` is as good as a name: the context has none on the wire.
+    // `_: &Context` is allowed: the context has no name on the wire.
     if !matches!(&*typed.pat, Pat::Wild(_)) {
         argument_name(&typed.pat, errors);
     }
@@ -341,7 +341,8 @@ fn argument_name<'a>(pattern: &'a Pat, errors: &mut Errors) -> Option<&'a Ident>
     }
 }
 
-/// A lone `Bytes` is the body itself. Beside other arguments it would be copied into an encoding, which its name denies.
+/// A lone `Bytes` is the body itself. Together with other arguments it would be copied into an encoding, although
+/// `Bytes` means that there is none.
 fn request_codec(arguments: &[Argument<'_>], errors: &mut Errors) -> Codec {
     let values = || arguments.iter().filter(|it| it.item.is_none());
     if let (Some(only), 1) = (values().next(), values().count()) {
@@ -393,7 +394,7 @@ fn unique(service: &str, methods: &[Method<'_>], errors: &mut Errors) {
             by_id.insert(id, method);
             continue;
         };
-        // The complaint goes to the token that made the name: the option, or else the method's own name.
+        // The error goes to the token that made the name: the option, or else the method's own name.
         let place = method
             .declaration
             .name

@@ -37,7 +37,7 @@ pub(crate) fn service(declaration: &Declaration, service: &Service<'_>) -> Token
 
 /// The trait as written, without the macro's own attributes.
 ///
-/// It is written even when the declaration has faults, so that they do not come with a complaint at each use of it.
+/// It is written even when the declaration has faults, so that they do not cause a further error at each use of it.
 pub(crate) fn service_trait(declaration: &Declaration) -> TokenStream {
     let mut item = declaration.item.clone();
     item.attrs.push(parse_quote! {

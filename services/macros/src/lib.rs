@@ -43,7 +43,7 @@ use quote::ToTokens;
 /// - **`KeyValueServer<T>`** (with the feature `shard`), which implements `corewire::Service` for a `T: KeyValue`. `new` takes the implementation;
 ///   `from_rc` shares one that other parts of the shard hold, too.
 /// - **`KeyValueClient<C>`**, with `new`, `with_timeout`, `with`, `in_context`, `channel`, and each method of the trait under its own name. A
-///   method takes the same arguments, without the context, and answers a `corewire::Call`, to be awaited, waited for or
+///   method takes the same arguments, without the context, and returns a `corewire::Call`, to be awaited, waited for or
 ///   given a callback for its `Result<T, corewire::CallError>`. `C` is the channel: that of a shard if not given, for
 ///   which there is `connect`, too; a `corewire::SharedChannel` makes the client `Send`.
 /// - **`KeyValueClient::DESCRIPTION`**, a `corewire::ServiceDescription`: names, method ids, types as text and docs.
@@ -58,17 +58,18 @@ use quote::ToTokens;
 /// - **`&Context`** as the first parameter after `&self` receives the context of the call on the server. It does not
 ///   travel, and the client's method does not have it. Adding or removing it leaves the wire as it is.
 /// - **Codecs.** Arguments and replies are encoded with `speedy`. An *only* argument of type `Bytes` is the request's body
-///   without any encoding, and so is a reply of type `Bytes`; the type's last path segment decides. `Bytes` beside
-///   other arguments is refused.
+///   without any encoding, and so is a reply of type `Bytes`; the type's last path segment decides. `Bytes` together
+///   with other arguments is refused.
 ///
 /// # Streams
 ///
 /// `Streaming<M>` as the type of an argument is a stream from the client, as the `T` of `Result<T, Status>` one from the
-/// server; both together go at once. There is one in each direction at most, and it stands alone: not in an `Option`,
-/// say. Each message is an `M`, encoded with `speedy`, or raw if `M` is `Bytes`. Other arguments travel in the request.
-/// The client's method takes and answers the streams of its channel (`corewire::StreamTransport`): `corewire::Streaming` on a
-/// shard, `corewire::shared::Streaming`, which is `Send`, or `corewire::blocking::Streaming`. Await it or `wait()` for it; it
-/// answers a `Result<T, CallError>` as soon as the handler has.
+/// server; both may be used together. There is at most one in each direction, and it cannot be inside another type,
+/// such as an `Option`. Each message is an `M`, encoded with `speedy`, or raw if `M` is `Bytes`. Other arguments travel
+/// in the request. The client's method takes and returns the streams of its channel (`corewire::StreamTransport`):
+/// `corewire::Streaming` on a shard, `corewire::shared::Streaming`, which is `Send`, or
+/// `corewire::blocking::Streaming`. Await it or `wait()` for it; it returns a `Result<T, CallError>` as soon as the
+/// handler has answered.
 ///
 /// # One-way methods
 ///
@@ -102,13 +103,13 @@ fn expand_service(
 ) -> proc_macro2::TokenStream {
     let mut errors = Errors::default();
     let Some(declaration) = parse::declaration(options, item.clone(), &mut errors) else {
-        // Whatever it is, its other users should not be told that it is missing.
+        // The item is kept, whatever it is, so that its other uses are not reported as undefined.
         let mut tokens = errors.into_tokens();
         item.to_tokens(&mut tokens);
         return tokens;
     };
-    // Methods without faults are expanded even when others have some: the author then reads of the faults alone, and
-    // not of every use of a server and a client that would be missing.
+    // Methods without faults are expanded even when others have some: the author then sees only the faults, and not
+    // an error at every use of a server and a client that would be missing.
     let mut tokens = match check::service(&declaration, &mut errors) {
         Some(service) => expand::service(&declaration, &service),
         None => expand::service_trait(&declaration),

@@ -13,7 +13,7 @@ pub(crate) fn plain(ident: &Ident) -> String {
 /// Says what is wrong with `name` as a wire name, or `None` when nothing is.
 ///
 /// The slash joins service and method in the method's id and in every log line, so neither may hold one; white space
-/// and control characters would make names that look alike differ.
+/// and control characters would let names differ that look alike.
 pub(crate) fn wire_name_fault(name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("a wire name cannot be empty".to_owned());

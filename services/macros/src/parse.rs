@@ -15,7 +15,7 @@ pub(crate) struct Declaration {
     pub(crate) item: ItemTrait,
     /// The methods, in declaration order.
     pub(crate) methods: Vec<MethodDeclaration>,
-    /// Everything in the trait that is no method.
+    /// Everything in the trait that is not a method.
     pub(crate) others: Vec<TraitItem>,
 }
 

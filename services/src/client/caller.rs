@@ -24,9 +24,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Caller<C> {
     channel: C,
     timeout: Option<Duration>,
-    /// That of calls that stream: none unless it was asked for, for a stream may last.
+    /// The timeout of calls that stream: none unless it was asked for, because a stream may last long.
     stream_timeout: Option<Duration>,
-    /// What else its calls say; shared, for a clone is made for each call that says something.
+    /// Further options of its calls; shared, because a clone is made for each call that has some.
     options: Option<Arc<CallOptions>>,
 }
 
@@ -37,7 +37,7 @@ impl<C: Transport> Caller<C> {
         Self { channel, timeout: Some(TIMEOUT), stream_timeout: None, options: None }
     }
 
-    /// Calls that end after `timeout`, counted from when each is made, those that stream as well.
+    /// Calls that end after `timeout`, counted from when each is made. It applies to calls that stream, too.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.set_timeout(Some(timeout));
@@ -59,7 +59,7 @@ impl<C: Transport> Caller<C> {
         }
     }
 
-    /// Calls over the same channel that say more. What `options` leave open stays as it was.
+    /// Calls over the same channel with these options. What `options` leave open stays as it was.
     #[must_use]
     pub fn with(&self, options: CallOptions) -> Self
     where
@@ -79,7 +79,7 @@ impl<C: Transport> Caller<C> {
 
     /// Calls on behalf of a handler's own caller: they inherit what is left of its time when they are
     /// made (their own timeout may be shorter), its priority, and its trace with a new span, one for
-    /// each `in_context`. When the handler is dropped, so are they, on every server further on.
+    /// each `in_context`. When the handler is dropped, so are they, on every server further down.
     #[must_use]
     pub fn in_context(&self, context: &crate::context::Context) -> Self
     where
@@ -97,7 +97,7 @@ impl<C: Transport> Caller<C> {
         self.stream_timeout
     }
 
-    /// The head of a call, its timeout, and what writes its body with what stands around it.
+    /// The head of a call, its timeout, and a closure that writes metadata, body and attachment.
     #[inline]
     pub(crate) fn prepare<E>(
         &self,
@@ -150,7 +150,7 @@ impl<C: Transport> Caller<C> {
 
 pin_project! {
     /// A call that was prepared. It begins when it is awaited, waited for, or given a callback: these
-    /// are the three ways to have its result. Dropping it cancels it, on the server as well.
+    /// are the three ways to get its result. Dropping it cancels it, on the server as well.
     #[must_use = "a call does nothing unless it is awaited, waited for, or given a callback"]
     pub struct Call<P, D, R> {
         #[pin]
@@ -172,7 +172,7 @@ impl<P, D, R> Call<P, D, R> {
 }
 
 impl<P: Pending, D: Decode<R>, R> Call<P, D, R> {
-    /// The same call, whose outcome then has the reply's metadata, attachment and handler time, too.
+    /// The same call, but its outcome also has the reply's metadata, attachment and handler time.
     pub fn with_response(self) -> ResponseCall<P, D, R> {
         ResponseCall::new(self.pending)
     }

@@ -32,7 +32,7 @@ impl Decode<()> for Unanswered {
 impl<C: Transport> Caller<C> {
     /// Prepares a one-way call. `Ok` says that it was written into the connection, and nothing more: it
     /// may be lost with the connection, dropped by a server that has too many, or fail in its handler, and
-    /// nobody hears of it. The timeout goes along: a server drops a call that is late.
+    /// no error is reported. The timeout is sent along: a server drops a call that is late.
     pub fn one_way<E>(
         &self,
         method: &'static MethodDescription,

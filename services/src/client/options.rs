@@ -1,4 +1,4 @@
-//! What a caller may say about its calls beside their arguments.
+//! What a caller may say about its calls in addition to their arguments.
 
 use bytes::Bytes;
 use corewire_codec::{Extras, FrameWriter, MetadataBuilder, RequestHead, Status, TraceContext};
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::context::Context;
 
-/// Options of calls. A client made by its `with` says them with every call; one that has none pays
-/// nothing for there being any.
+/// Options of calls. A client made by its `with` sends them with every call; a client without
+/// options pays nothing for them.
 ///
 /// ```
 /// # use corewire::{CallOptions, Metadata, MetadataError};
@@ -36,8 +36,8 @@ impl CallOptions {
     }
 
     /// How long each call may take from its start to its reply. Zero lets the server answer
-    /// `DeadlineExceeded` without running it; what a clock cannot count is for ever here and the
-    /// greatest number (584,000 years) on the wire.
+    /// `DeadlineExceeded` without running it; a timeout beyond the clock's range is for ever here
+    /// and the greatest number (584,000 years) on the wire.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -73,7 +73,7 @@ impl CallOptions {
         Ok(self)
     }
 
-    /// Puts raw bytes beside the body; from 4 KiB on they are not copied. They count towards the
+    /// Attaches raw bytes to the request; from 4 KiB on they are not copied. They count towards the
     /// largest frame that the server accepts.
     #[must_use]
     pub fn attachment(mut self, attachment: Bytes) -> Self {
@@ -92,7 +92,7 @@ impl CallOptions {
         }
     }
 
-    /// These options where they say something, `base` where they do not.
+    /// These options where they are set, `base` where they are not.
     pub(crate) fn over(mut self, base: &Self) -> Self {
         if self.extras.metadata.is_empty() {
             self.extras.metadata = base.extras.metadata.clone();
@@ -109,7 +109,7 @@ impl CallOptions {
         }
     }
 
-    /// The options of a further timeout.
+    /// The same options with another timeout.
     pub(crate) fn with_own_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.timeout = timeout;
         self
@@ -120,7 +120,7 @@ impl CallOptions {
         !self.extras.is_empty()
     }
 
-    /// Writes what the head says; answers the call's timeout, given that of the client.
+    /// Writes the options that the head states; returns the call's timeout, given that of the client.
     pub(crate) fn apply(
         &self,
         head: &mut RequestHead,

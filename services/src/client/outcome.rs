@@ -37,7 +37,7 @@ pub enum CallError {
     NotSent(NotSent),
     /// The server did not run it, and says why.
     Refused(Status),
-    /// It was sent, and then the connection ended; nobody knows.
+    /// It was sent, and then the connection ended; whether it ran is unknown.
     Unknown(String),
     /// The caller's time is over.
     DeadlineExceeded {

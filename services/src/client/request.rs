@@ -1,7 +1,7 @@
 //! What a generated client writes into a request's body.
 //!
-//! A closure has a type of its own, and whatever takes it is compiled for it. So a client has no closures: methods that
-//! take arguments of the same types have the same type of [`Values`], and share the code of a call.
+//! A closure has a type of its own, and whatever takes it is compiled again for it. So a client has no closures:
+//! methods that take arguments of the same types have the same type of [`Values`], and share the code of a call.
 
 use bytes::Bytes;
 use corewire_codec::{FrameWriter, Status};
@@ -44,7 +44,7 @@ impl Values<()> {
 }
 
 impl<L: WriteValues + 'static> Values<L> {
-    /// These and one more: that with the number `AT` in the method's description.
+    /// These and one more: the one with the number `AT` in the method's description.
     #[inline]
     pub fn and<const AT: usize, T>(self, value: T) -> Values<Listed<L, T, AT>>
     where

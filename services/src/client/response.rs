@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::client::outcome::{CallError, read_outcome};
 
-/// A successful call's value, with what its handler sent beside it.
+/// A successful call's value, with what its handler sent along with it.
 #[derive(Clone, Debug)]
 pub struct Response<R> {
     /// What the method returned.
@@ -29,8 +29,8 @@ impl<R> Response<R> {
         self.extras.as_ref().map_or_else(Metadata::default, |extras| extras.metadata.view())
     }
 
-    /// The raw bytes beside the reply's body; empty when there are none. They are a slice of the
-    /// receive buffer and keep it alive.
+    /// The raw bytes that came with the reply's body; empty when there are none. They are a slice
+    /// of the receive buffer and keep it alive.
     #[must_use]
     pub fn attachment(&self) -> &Bytes {
         static NONE: Bytes = Bytes::new();
@@ -38,8 +38,8 @@ impl<R> Response<R> {
     }
 
     /// How long the handler took, in whole µs; `None` when the server did not measure it. It
-    /// measures handlers that pend, and all of a service that has a [`Timing`](crate::layer::Timing)
-    /// layer.
+    /// measures handlers that were pending, and all of a service that has a
+    /// [`Timing`](crate::layer::Timing) layer.
     #[must_use]
     pub fn handler_time(&self) -> Option<Duration> {
         (self.handler_us != 0).then(|| Duration::from_micros(self.handler_us.into()))

@@ -6,7 +6,7 @@ use std::fmt;
 use super::{CallView, Layer};
 
 /// Asks a function before each call: it sees the peer, the method and the metadata, and lets the call
-/// pass or answers the status that the caller gets, usually `Unauthenticated` or `PermissionDenied`.
+/// pass or returns the status that the caller gets, usually `Unauthenticated` or `PermissionDenied`.
 ///
 /// It is asked before the arguments are decoded, so that strangers reach no decoder. Nothing on the
 /// connection is encrypted: a token in metadata is for networks that are trusted not to listen.

@@ -57,7 +57,7 @@ impl<'a> CallView<'a> {
         Self { name, method: head.method, priority: head.priority, trace: head.trace, side }
     }
 
-    /// Whether a client asks, and not this side.
+    /// Whether a client makes the call, and not this side.
     #[must_use]
     pub fn is_incoming(&self) -> bool {
         !matches!(self.side, Side::Client { .. })
@@ -107,7 +107,7 @@ impl<'a> CallView<'a> {
         self.trace
     }
 
-    /// Whether somebody stops waiting for the call at some time.
+    /// Whether the caller stops waiting for the call at some time.
     #[must_use]
     pub fn has_time_limit(&self) -> bool {
         match &self.side {
@@ -145,7 +145,8 @@ impl CallEnd {
         Self { code, handler_us: None }
     }
 
-    /// The status code of its reply; at a client, that which describes why there is none.
+    /// The status code of its reply; at a client without a reply, the code that describes why there is
+    /// none.
     #[must_use]
     pub fn code(&self) -> StatusCode {
         self.code

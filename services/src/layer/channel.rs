@@ -20,7 +20,7 @@ use crate::streaming::{BegunOn, StreamTransport, Watch, Watcher};
 /// A channel of any kind with a layer around its calls. Clones share the layer.
 ///
 /// The layer is asked when a call begins, that is when it is first polled, waited for, or given a
-/// callback. Its guards must be `Send`, for a callback may run on another thread.
+/// callback. Its guards must be `Send`, because a callback may run on another thread.
 #[derive(Debug)]
 pub struct LayeredChannel<C, L> {
     channel: C,
@@ -81,7 +81,7 @@ where
     }
 }
 
-/// Tells a guard how its call ended that streamed.
+/// Tells a guard how its streaming call ended.
 impl<G: Guard + Send> Watcher for G {
     fn end(self: Box<Self>, code: StatusCode) {
         (*self).end(&mut CallEnd::new(code));
@@ -167,7 +167,7 @@ where
     }
 }
 
-/// A call whose layer was not asked yet.
+/// A call whose layer has not been asked yet.
 struct NewCall<L, M> {
     layer: Arc<L>,
     name: MethodName,

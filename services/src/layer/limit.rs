@@ -1,4 +1,4 @@
-//! A bound on the calls that run at once, and which of them are turned away beyond it.
+//! A limit on the calls that run at once, and which calls are turned away beyond it.
 
 use corewire_codec::{Range, RequestHead, Status};
 use std::sync::Arc;
@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use super::{CallEnd, CallView, Guard, Layer};
 
-/// Lets at most so many calls run at once and sheds the others at once: they get `ResourceExhausted`,
-/// marked as not run, so that their callers may try them again elsewhere or later.
+/// Lets at most `max` calls run at once and sheds the others immediately: they get
+/// `ResourceExhausted`, marked as not run, so that their callers may try them again elsewhere or
+/// later.
 ///
-/// Nobody waits for a permit. At a server those who could wait fill memory and time out behind what
-/// already runs too slowly; at a client the channel has a line of its own for calls that the server
-/// has no room for.
+/// Nobody waits for a permit. At a server, waiting calls would fill memory and time out behind
+/// those that already run too slowly; at a client, the channel has a queue of its own for calls
+/// that the server has no room for.
 ///
-/// Only handlers that pend can exceed a limit at a server: a shard runs one at a time.
+/// Only pending handlers can exceed a limit at a server: a shard runs one at a time.
 ///
-/// Each permit is given back when its call ends, in whichever way, with its handler's panic as well
-/// as with its caller's loss of interest. It costs two atomic operations for each call, on a counter
-/// that no other thread writes unless a client with the limit is shared between threads.
+/// Each permit is given back when its call ends, in whichever way: also when its handler panics or
+/// its caller gives it up. It costs two atomic operations for each call, on a counter that no other
+/// thread writes unless a client with the limit is shared between threads.
 #[derive(Clone, Debug)]
 pub struct ConcurrencyLimit {
     running: Arc<AtomicUsize>,
@@ -36,7 +37,7 @@ impl ConcurrencyLimit {
     }
 
     /// Keeps the last `reserved` of the permits for calls of more than usual priority (4 to 7), so that
-    /// those below are shed first. At most all of them; default none.
+    /// those below are shed first. More than `max` counts as `max`; default none.
     #[must_use]
     pub fn reserve(mut self, reserved: usize) -> Self {
         self.reserved = reserved.min(self.max);
@@ -73,7 +74,8 @@ impl Layer for ConcurrencyLimit {
             true => self.max,
             false => self.max - self.reserved,
         };
-        // The permit is there before it is looked at, and gives itself back when it is one too many.
+        // The permit is made before the count is checked, and gives itself back when it is one too
+        // many.
         let permit = Permit { running: Arc::clone(&self.running) };
         match permit.running.fetch_add(1, Ordering::Relaxed) < room {
             true => Ok(permit),
@@ -88,7 +90,7 @@ impl Layer for ConcurrencyLimit {
 
 const RETRY_AFTER: Range<Duration> = Range::new(Duration::ZERO, Duration::from_secs(24 * 3600));
 
-/// Leave to run, for as long as it lives.
+/// Permission to run, for as long as it lives.
 #[derive(Debug)]
 pub struct Permit {
     running: Arc<AtomicUsize>,

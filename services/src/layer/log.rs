@@ -1,4 +1,4 @@
-//! A line for each call.
+//! A log line for each call.
 
 use corewire_client::{MethodName, Peer};
 use corewire_codec::{Status, StatusCode, TraceContext};
@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use super::{CallEnd, CallView, Guard, Layer};
 
-/// Says of each call what it was, who made it, how it ended and how long it took, through `tracing`
-/// under the target `corewire::calls`: faults of the server (`Unknown`, `Internal`, `DataLoss`) as
-/// warnings, all other ends at the level of debug.
+/// Logs for each call what it was, who made it, how it ended and how long it took, through
+/// `tracing` under the target `corewire::calls`: faults of the server (`Unknown`, `Internal`,
+/// `DataLoss`) as warnings, all other ends at the level of debug.
 ///
-/// It costs two clock reads for each call, and the line where somebody listens. Neither arguments nor
-/// metadata are said, for they may be secret.
+/// It costs two clock reads for each call, and the log line if a subscriber listens. Neither
+/// arguments nor metadata are logged, because they may be secret.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Log;
 
@@ -32,7 +32,7 @@ impl Layer for Log {
     }
 }
 
-/// What is to be said of one call.
+/// What will be logged about one call.
 #[derive(Debug)]
 pub struct Logged {
     method: MethodName,

@@ -102,7 +102,7 @@ fn end<G: Guard>(guard: G, reply: &mut ReplySlot<'_>, mark: Mark) {
     }
 }
 
-/// Memory for guards of handlers that pend, kept when their calls are over.
+/// Memory for guards of pending handlers, kept when their calls are over.
 struct Spare<G> {
     list: RefCell<Vec<Pin<Box<Guarded<G>>>>>,
 }
@@ -113,7 +113,7 @@ impl<G> Default for Spare<G> {
     }
 }
 
-/// A call that pends, with its guard. The call goes first when both are dropped.
+/// A pending call, with its guard. The call goes first when both are dropped.
 struct Guarded<G> {
     work: Option<Pin<Box<dyn PendingCall>>>,
     guard: Option<G>,

@@ -1,15 +1,15 @@
-//! Deadlines for calls whose callers state none, or too much.
+//! Deadlines for calls whose callers state none, or one that is too late.
 
 use corewire_codec::{OutOfRange, Range, Status};
 use std::time::Duration;
 
 use super::{CallView, Layer};
 
-/// Bounds how long a call may take. At a server it makes up for callers that wait for ever: their
-/// handlers are dropped at the end, and the caller gets `DeadlineExceeded`. A handler's own calls
-/// inherit the bound through its [`Context`](crate::Context).
+/// Limits how long a call may take. At a server it protects against callers that wait for ever:
+/// their handlers are dropped at the end, and the caller gets `DeadlineExceeded`. A handler's own
+/// calls inherit the limit through its [`Context`](crate::Context).
 ///
-/// It costs a clock read for each call that it bounds at a server, nothing at a client.
+/// It costs a clock read for each call that it limits at a server, nothing at a client.
 #[derive(Clone, Copy, Debug)]
 pub struct TimeLimit {
     limit: Duration,
@@ -17,7 +17,7 @@ pub struct TimeLimit {
     in_range: bool,
 }
 
-/// A microsecond is the least that a request can say.
+/// A microsecond is the least that a request can state.
 const LIMIT: Range<Duration> =
     Range::new(Duration::from_micros(1), Duration::from_secs(365 * 24 * 3600)).or_never();
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{CallEnd, CallView, Guard, Layer};
 
-/// What a [`Timing`] layer tells of one call.
+/// What a [`Timing`] layer reports about one call.
 #[derive(Clone, Copy, Debug)]
 pub struct Timed {
     /// What was called.
@@ -21,17 +21,17 @@ pub struct Timed {
 }
 
 /// Measures each call, tells a function, which may feed a histogram, and states the time in the reply,
-/// where [`Response::handler_time`](crate::Response::handler_time) has it.
+/// where [`Response::handler_time`](crate::Response::handler_time) returns it.
 ///
 /// It costs two clock reads for each call, some 50 ns together, and what the function does on the
-/// thread that runs the call. Without this layer, handlers that pend are timed from when they first
-/// did, and others are not.
+/// thread that runs the call. Without this layer, pending handlers are timed from when they first
+/// were pending, and others are not timed.
 pub struct Timing<F> {
     tell: Arc<F>,
 }
 
 impl<F: Fn(&Timed) + 'static> Timing<F> {
-    /// Tells `tell` of every call that has ended or was dropped. It must not panic: a call that is
+    /// Calls `tell` for every call that has ended or was dropped. It must not panic: a call that is
     /// dropped may be unwinding already. On a client it must be `Send` and `Sync`.
     #[must_use]
     pub fn new(tell: F) -> Self {

@@ -21,7 +21,7 @@ impl<A: Guard, B: Guard> Guard for (A, B) {
     }
 }
 
-/// Asks the next layer inwards. What stands outside hears of a refusal like of any other end.
+/// Asks the next layer inwards. The outer layers are told of a refusal as of any other end.
 #[inline]
 fn chain<A: Guard, B: Layer>(
     outer: A,

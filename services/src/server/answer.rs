@@ -8,7 +8,7 @@ pub trait Answer {
     /// What a success carries.
     type Value;
 
-    /// The outcome, and what goes beside it.
+    /// The outcome, and the metadata and attachment that go with it.
     fn into_parts(self) -> (Result<Self::Value, Status>, Option<Box<Extras>>);
 
     /// Writes the reply.

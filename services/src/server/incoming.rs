@@ -7,11 +7,11 @@ use speedy::{LittleEndian, Readable};
 
 use crate::context::Context;
 
-/// A call whose arguments are to be read.
+/// A call whose arguments have not been read yet.
 #[derive(Debug)]
 pub struct IncomingCall<'a, 'b> {
     pub(crate) incoming: &'a mut Incoming<'b>,
-    /// What came beside a body that was taken out.
+    /// What came along with a body that was taken out.
     pub(crate) extras: Option<Box<Extras>>,
 }
 
@@ -22,8 +22,8 @@ impl IncomingCall<'_, '_> {
         Arguments { rest: self.incoming.payload.as_ref().map_or(&[], Payload::body) }
     }
 
-    /// What the handler may know about the call. It takes metadata and attachment along, if there are
-    /// any, and the arguments must have been read by then.
+    /// What the handler may know about the call. It takes metadata and attachment with it, if there
+    /// are any, so the arguments must have been read before.
     #[must_use]
     pub fn context(&mut self) -> Context {
         if self.incoming.request.has_extras() {
@@ -33,8 +33,8 @@ impl IncomingCall<'_, '_> {
         Context::new(self.incoming, extras)
     }
 
-    /// Takes the request out of the receive buffer: its body, if it was not taken before. What is
-    /// beside it is kept for the context.
+    /// Takes the request out of the receive buffer: its body, if it was not taken before. What came
+    /// with it is kept for the context.
     #[cold]
     fn detach(&mut self) -> Bytes {
         let Some(payload) = self.incoming.payload.take() else { return Bytes::new() };

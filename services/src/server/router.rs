@@ -10,12 +10,12 @@ use crate::server::slot::{Method, Methods};
 
 /// The methods of one shard by id: a hash table whose collisions go to the next free place.
 ///
-/// The hash is a multiplication, and its multiplier the best of several for these ids. A table of a few
+/// The hash is a multiplication by the best of several multipliers for these ids. A table of a few
 /// dozen methods has no collisions at all; in a large one some lookups take a few comparisons more. It
 /// has at most [`METHOD_BYTES`] for each method, or [`SMALL_BYTES`] in all.
 #[derive(Debug)]
 pub(crate) struct Router {
-    /// A power of two of them, and behind these what collisions moved past the end.
+    /// A power of two of these, followed by the places that collisions moved past the end.
     places: Vec<Place>,
     multiplier: u32,
     shift: u32,
@@ -29,7 +29,7 @@ const KIND: u8 = request_flags::ONE_WAY | request_flags::STREAM_IN | request_fla
 /// The most that a large table has for each method.
 const METHOD_BYTES: usize = 64;
 
-/// A table of up to this size may have more for each, to be without collisions.
+/// A table of up to this size may have more for each, to avoid collisions.
 const SMALL_BYTES: usize = 4096;
 
 /// Multipliers that are tried per table size, as long as that means fewer than [`STEPS_MAX`] steps.
@@ -103,8 +103,8 @@ struct Hash {
 }
 
 impl Hash {
-    /// The smallest table without collisions, or of the largest that is allowed the multiplier that moves
-    /// ids least.
+    /// The smallest table without collisions; if there is none, the largest table allowed, with the
+    /// multiplier that moves ids least.
     fn choose(ids: &[u32]) -> Self {
         // At most four places of five are taken, so there are free ones between what collides.
         let bits = (ids.len() + ids.len() / 4).next_power_of_two().trailing_zeros().max(1);
@@ -133,7 +133,7 @@ impl Hash {
         best.1
     }
 
-    /// How far ids are from their own places in all, counted up to `enough`.
+    /// How far all ids together are from their own places, counted up to `enough`.
     fn moves(self, ids: &[u32], taken: &mut Vec<bool>, enough: usize) -> usize {
         taken.clear();
         taken.resize(self.places(), false);

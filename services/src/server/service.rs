@@ -8,7 +8,7 @@ use crate::server::slot::Methods;
 
 /// Something that serves calls on one shard. `#[corewire::service]` makes one from a trait.
 pub trait Service: 'static {
-    /// What it offers.
+    /// The names and methods that it offers.
     fn description(&self) -> &'static ServiceDescription;
 
     /// Adds its methods.

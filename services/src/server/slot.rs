@@ -1,8 +1,8 @@
-//! A method and the room for its calls' futures: what a trait with many methods has many of.
+//! A method and the room for its calls' futures. A trait with many methods has many of these.
 //!
-//! What is generic over a method's future is compiled for each method, so it is kept to [`Slot`]: begin, poll, give back.
-//! All else is compiled once, or once for each service. A call makes one indirect call, to its slot, and allocates
-//! nothing where a former call's slot is free.
+//! What is generic over a method's future is compiled for each method, so it is limited to [`Slot`]: begin, poll, give
+//! back. All else is compiled once, or once for each service. A call makes one indirect call, to its slot, and
+//! allocates nothing where a former call's slot is free.
 
 use corewire_codec::{Encode, Status};
 use corewire_engine::{Dispatched, Incoming, PendingCall, ReplySlot};
@@ -21,8 +21,8 @@ use crate::description::{MethodDescription, ServiceDescription};
 use crate::server::answer::Answer;
 use crate::server::incoming::IncomingCall;
 
-/// Finished slots that a method keeps for its next calls. More calls than this may pend at once;
-/// their memory is then given back.
+/// Finished slots that a method keeps for its next calls. More calls than this may be pending at
+/// once; their memory is then given back.
 pub(crate) const SPARE_SLOTS_MAX: usize = 1024;
 
 /// How a service of the type `S` makes room for a call of one of its methods.
@@ -53,13 +53,13 @@ impl fmt::Debug for Handler {
 #[derive(Debug, Default)]
 pub struct Methods {
     pub(crate) list: Vec<Rc<Method>>,
-    /// What the first layer said whose settings are wrong.
+    /// The error of the first layer whose settings are wrong.
     pub(crate) wrong: Option<String>,
 }
 
 impl Methods {
-    /// Adds all methods of a service: for each of its description, in order, what makes room for a call. The macro's
-    /// code calls it.
+    /// Adds all methods of a service: for each method of its description, in order, the function that makes room for
+    /// a call. The macro's code calls it.
     #[doc(hidden)]
     pub fn serve<S: 'static>(
         &mut self,
@@ -95,7 +95,7 @@ impl Methods {
         }));
     }
 
-    /// Adds a method that is served otherwise than by slots.
+    /// Adds a method that is not served by slots.
     pub(crate) fn add_other(
         &mut self,
         description: &'static MethodDescription,
@@ -109,8 +109,8 @@ impl<S: 'static> Room<'_, S> {
     /// Room for a method with one request and one reply.
     ///
     /// `begin` reads the arguments and returns the handler's future, or the status that the caller
-    /// gets instead. The future is polled once at once; most are ready then, and cost no allocation. `begin` holds
-    /// nothing: it is given the service.
+    /// gets instead. The future is polled once immediately; most are ready then, and cost no allocation.
+    /// `begin` captures nothing: it is given the service.
     pub fn unary<C, R, F, B>(self, begin: B) -> Handler
     where
         C: Encode<R> + 'static,
@@ -123,7 +123,7 @@ impl<S: 'static> Room<'_, S> {
         Handler::new(Slot { service, begin, future: None, parked: None, home, codec })
     }
 
-    /// Room for a method that is never answered. Its handlers are polled, kept and dropped like others.
+    /// Room for a method that never gets a reply. Its handlers are polled, kept and dropped like others.
     pub fn one_way<F, B>(self, begin: B) -> Handler
     where
         F: Future<Output = Result<(), Status>> + 'static,
@@ -217,8 +217,8 @@ pub(crate) trait Handle: PendingCall {
 
 type SlotBox = Pin<Box<dyn Handle>>;
 
-/// The handlers of a method: how to make room for one, and the room of calls that are over. That which was used last
-/// has a place of its own, because a method whose handlers never pend needs no other.
+/// The handlers of a method: how to make room for one, and the room of calls that are over. The one used last has a
+/// place of its own, because a method whose handlers are never pending needs no other.
 struct Handlers {
     make: Box<dyn Make>,
     this: Weak<Method>,
@@ -234,7 +234,7 @@ impl Handlers {
         context: &mut task::Context<'_>,
         reply: &mut ReplySlot<'_>,
     ) -> Dispatched {
-        // It is nobody's while the handler runs: a handler may call this method again.
+        // The slot is taken out while the handler runs: a handler may call this method again.
         let mut slot = self.last.take().unwrap_or_else(|| self.further_slot());
         match slot.as_mut().begin(incoming, context, reply) {
             Poll::Ready(()) => {
@@ -267,7 +267,7 @@ impl Handlers {
     }
 }
 
-/// Takes back the slot of a handler that pended, if its method is still there.
+/// Takes back the slot of a handler that was pending, if its method is still there.
 fn recycle(slot: SlotBox) {
     if let Some(method) = slot.home().upgrade()
         && let Serve::Handler(handlers) = &method.serve
@@ -284,14 +284,14 @@ pin_project! {
         begin: B,
         #[pin]
         future: Option<F>,
-        // When the handler first pended; its time is measured from then.
+        // When the handler was first pending; its time is measured from then.
         parked: Option<Instant>,
         home: Weak<Method>,
         codec: PhantomData<fn(C, R)>,
     }
 }
 
-/// Tells the caller how long its handler took that pended.
+/// Tells the caller how long its handler took, if it was pending.
 #[cold]
 fn tell_time(parked: &mut Option<Instant>, reply: &mut ReplySlot<'_>) {
     if let Some(parked) = parked.take() {
@@ -306,7 +306,7 @@ pub(crate) fn refuse_arguments(status: &Status, reply: &mut ReplySlot<'_>) -> Po
     Poll::Ready(())
 }
 
-/// A handler pends for the first time.
+/// A handler is pending for the first time.
 fn park(parked: &mut Option<Instant>) -> Poll<()> {
     *parked = Some(Instant::now());
     Poll::Pending

@@ -1,7 +1,7 @@
 //! A client that blocks the calling thread, on std alone, and its streams.
 //!
-//! Nothing moves while the thread does something else: what a stream sends goes out when it is sent, what
-//! comes is taken in whenever the thread waits for anything of its channel.
+//! Nothing moves while the thread does something else: what a stream sends goes out when it is sent; what
+//! arrives is read whenever the thread waits for anything on its channel.
 
 use corewire_client::blocking::{StreamCall, StreamReader, StreamWriter};
 use corewire_client::{
@@ -30,8 +30,8 @@ pub use corewire_client::blocking::Channel;
 /// A stream of messages of one call over a blocking [`Channel`]: an iterator, which blocks. What
 /// [`corewire::Streaming`](crate::Streaming) says of items, bounds and giving up holds here, too.
 ///
-/// Any number of streams may be open on a channel, beside one call of another kind at a time. What comes for
-/// a stream that is not read waits, up to its window, and holds up no other.
+/// Any number of streams may be open on a channel, in addition to one call of another kind at a time.
+/// Messages for a stream that is not read wait, up to its window, and hold up no other stream.
 ///
 /// As a [`Stream`] it blocks where others would be pending.
 pub struct Streaming<T> {
@@ -59,7 +59,7 @@ impl<T> fmt::Debug for Streaming<T> {
     }
 }
 
-/// What an iterator has.
+/// The items of an iterator, as a stream.
 struct Items<I>(I);
 
 /// The iterator is not pinned in it.
@@ -74,7 +74,7 @@ impl<I: Iterator> Stream for Items<I> {
 }
 
 impl<T> Streaming<T> {
-    /// A stream to send: what the iterator has, taken as there is credit, while the thread waits for the call.
+    /// A stream to send: the iterator's items, taken as there is credit, while the thread waits for the call.
     /// An `Err` ends it with that status.
     pub fn from_items<I>(items: I) -> Self
     where
@@ -84,8 +84,8 @@ impl<T> Streaming<T> {
         Self::from_stream(Items(items.into_iter()))
     }
 
-    /// A stream to send: each item is a message, an `Err` ends it with that status. Nothing wakes it: one that
-    /// is pending is asked again when the server has sent something.
+    /// A stream to send: each item is a message, an `Err` ends it with that status. Nothing wakes it: a
+    /// pending stream is polled again when the server has sent something.
     pub fn from_stream(stream: impl Stream<Item = Result<T, Status>> + 'static) -> Self {
         Self { source: Source::Stream(Box::pin(stream)) }
     }
@@ -110,7 +110,7 @@ impl<T> Streaming<T> {
         Self { source: Source::Over }
     }
 
-    /// One look, without waiting.
+    /// Polls once, without waiting.
     fn look(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, Status>>> {
         let item = match &mut self.source {
             Source::Stream(stream) => stream.as_mut().poll_next(context),
@@ -118,14 +118,14 @@ impl<T> Streaming<T> {
             Source::Wire(wire) => wire.poll(context),
             Source::Over => return Poll::Ready(None),
         };
-        // An error is the last item, whoever made it.
+        // An error is the last item, whichever side made it.
         if let Poll::Ready(None | Some(Err(_))) = item {
             self.end();
         }
         item
     }
 
-    /// Lets the connection get on, if this comes over one.
+    /// Lets the connection make progress, if the stream comes over one.
     fn turn(&self) -> bool {
         match &self.source {
             Source::Wire(wire) => {
@@ -212,7 +212,7 @@ trait Outgoing {
     fn is_over(&self) -> bool;
     /// Whether the server may be waiting for this thread to read.
     fn is_choked(&self) -> bool;
-    /// Lets the connection get on.
+    /// Lets the connection make progress.
     fn turn(&self);
 }
 
@@ -220,7 +220,7 @@ type OutgoingPump<I, T> = Pump<I, T, Streaming<T>, StreamWriter>;
 
 impl<I: Encode<T>, T> Outgoing for RefCell<OutgoingPump<I, T>> {
     fn drive(&self) {
-        // A stream that reads from its own call comes here from within.
+        // A stream that reads from its own call re-enters here.
         if let Ok(mut pump) = self.try_borrow_mut() {
             let _ = Pin::new(&mut *pump).poll(&mut Context::from_waker(Waker::noop()));
             pump.writer.push();
@@ -261,7 +261,7 @@ impl<T> fmt::Debug for StreamSender<T> {
 
 impl<T> StreamSender<T> {
     /// Sends a message. In a call that has begun it goes into the connection now; while credit is missing this
-    /// blocks and takes in what comes. Before that, eight messages may wait.
+    /// blocks and reads what arrives. Before that, eight messages may wait.
     ///
     /// # Errors
     ///
@@ -320,7 +320,7 @@ impl<T> StreamSender<T> {
             }
             state.call.as_ref().and_then(Weak::upgrade)
         };
-        // What credit does not let go now goes when the call is waited for.
+        // What cannot be sent now for lack of credit is sent when the call is waited for.
         if let Some(call) = call {
             call.drive();
         }
@@ -350,7 +350,7 @@ impl<T> SendStream<T> for StreamSender<T> {
     }
 }
 
-/// A call with what it sends: whoever waits for the one gets the other on.
+/// A call with what it sends: waiting for the call also drives the sending.
 #[doc(hidden)]
 pub struct Call {
     call: StreamCall,
@@ -388,7 +388,7 @@ impl StreamHandle for Call {
     }
 }
 
-/// What a stream is read from, with what its call sends.
+/// The source that a stream is read from, with what its call sends.
 #[doc(hidden)]
 pub struct Reader {
     reader: StreamReader,

@@ -47,7 +47,7 @@ impl<D, R> fmt::Debug for Streamed<D, R> {
     }
 }
 
-/// What a call returns that is polled after its end.
+/// What a call that is polled after its end returns.
 fn over<T>() -> Poll<Result<Response<T>, CallError>> {
     Poll::Ready(Err(CallError::Reused))
 }
@@ -105,9 +105,9 @@ impl<C: StreamTransport, D: Decode<R>, R: 'static> Finish<C> for Streamed<D, R> 
 }
 
 pin_project! {
-    /// A call that streams and was prepared. It begins when it is awaited, waited for, or told to
-    /// [`begin`](Self::begin), and answers when the server has: with the value of a method of which only the
-    /// client streams, with the server's stream otherwise. Dropping it, or that stream, cancels the call.
+    /// A prepared call that streams. It begins when it is awaited, waited for, or told to
+    /// [`begin`](Self::begin), and returns when the server has answered: the value if only the client
+    /// streams, the server's stream otherwise. Dropping it, or that stream, cancels the call.
     #[must_use = "a call does nothing unless it is awaited, waited for, or begun"]
     pub struct StreamingCall<C, B, K>
     where
@@ -145,8 +145,8 @@ where
         Beginning { call: self }
     }
 
-    /// The same call, whose outcome then has the metadata that came with the reply, or with the opening of the
-    /// server's stream.
+    /// The same call, but its outcome also has the metadata that came with the reply, or with the opening of
+    /// the server's stream.
     pub fn with_response(self) -> StreamingResponse<C, B, K> {
         StreamingResponse { call: self }
     }
@@ -179,7 +179,7 @@ where
         let this = self.project();
         loop {
             let response = K::poll(this.call, context);
-            // A channel that this thread drives gets on by it.
+            // `turn` lets a channel that this thread drives make progress.
             if response.is_ready() || !this.channel.turn() {
                 return response;
             }
@@ -201,7 +201,7 @@ where
 }
 
 pin_project! {
-    /// A call that streams and that is to begin; it answers the call, in flight.
+    /// The beginning of a call that streams; it returns the call, in flight.
     #[must_use = "a call does not begin unless this is awaited or waited for"]
     pub struct Beginning<C, B, K>
     where
@@ -378,7 +378,7 @@ impl<C: StreamTransport> Caller<C> {
         StreamingCall::new(self.channel().clone(), begin)
     }
 
-    /// Prepares a call of which both sides stream. What the client streams is sent from the beginning on, also
+    /// Prepares a call of which both sides stream. What the client streams is sent from the beginning on, even
     /// while this waits for the handler's answer.
     pub fn bidirectional<I, T, D, R, E>(
         &self,

@@ -59,7 +59,7 @@ impl<T> Queue<T> {
         wake(sender);
     }
 
-    /// Puts in the last item, if there is one.
+    /// Ends the queue, with a failure as the last item if there is one.
     fn end(&self, failure: Option<Status>) {
         let reader = {
             let state = &mut *self.0.borrow_mut();
@@ -102,8 +102,8 @@ impl<T> StreamSender<T> {
     /// Sends a message; waits while the stream cannot take it: while its credit is used up and eight
     /// messages wait.
     ///
-    /// Cancel-safe in this sense: a future that is dropped before it is ready has sent nothing, and its
-    /// message is gone.
+    /// Cancel-safe in this sense: a future dropped before it is ready has sent nothing, and its message
+    /// is gone.
     ///
     /// # Errors
     ///
@@ -171,12 +171,12 @@ impl<T> Drop for StreamSender<T> {
 pub enum SendError<T> {
     /// Nobody reads the stream any more.
     Closed(T),
-    /// This thread would wait for itself. Only a blocking channel's sender says so: before its stream was
-    /// given to a call that has begun, when eight messages wait; and in a call that streams both ways, when
-    /// credit is used up while so much of what the server sent is unread that the server may be waiting for
-    /// that. Read some of it and send the message again.
+    /// This thread would wait for itself. Only a blocking channel's sender returns this: before its stream
+    /// was given to a call that has begun, when eight messages wait; and in a call that streams both ways,
+    /// when credit is used up while so much of what the server sent is unread that the server may be
+    /// waiting for this side to read. Read some of it and send the message again.
     Full(T),
-    /// This thread must not sleep: it drives connections. Await the sending instead.
+    /// This thread must not sleep: it drives connections. Await the send instead.
     WouldBlock(T),
 }
 

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 /// Takes values out of a stream as the call's writer has room, and writes them in the codec `C`: a task
-/// beside the call, or polled by whoever polls that.
+/// alongside the call, or polled together with the call.
 pub(super) struct Pump<C, T, S, W> {
     /// `None` once it has ended.
     source: Option<S>,
@@ -43,7 +43,7 @@ where
                 break;
             }
             let Poll::Ready(item) = Pin::new(source).poll_next(context) else {
-                // It learns of the call's end wherever it waits.
+                // The pump must learn of the call's end even while the source is pending.
                 this.writer.watch(context);
                 return Poll::Pending;
             };

@@ -57,7 +57,7 @@ pin_project! {
     }
 }
 
-/// The results of a call, whatever handler they are from.
+/// The results of a call, whichever handler they come from.
 struct Results<C, T> {
     writer: Option<StreamWriter>,
     pump: Option<Pump<C, T, Streaming<T>, StreamWriter>>,

@@ -52,7 +52,7 @@ impl StreamTransport for Channel {
         }
     }
 
-    /// As a task of the shard beside the call, which ends with it.
+    /// As a task of the shard alongside the call; the task ends with the call.
     fn send<I, T>(&self, stream: Streaming<T>, begun: &mut BegunOn<Self>)
     where
         I: Encode<T> + 'static,

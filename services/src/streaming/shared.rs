@@ -21,13 +21,12 @@ use super::pump::Pump;
 use super::wire::Wire;
 use super::{Begun, BegunOn, SendError, SendStream, StreamTransport, Watch};
 
-/// A stream of messages of one call over a [`SharedChannel`], to be read on any thread,
-/// or to be given away. What [`corewire::Streaming`](crate::Streaming) says of items, bounds and giving up
-/// holds here, too.
+/// A stream of messages of one call over a [`SharedChannel`], to be read on any thread, or to be sent.
+/// What [`corewire::Streaming`](crate::Streaming) says of items, bounds and giving up holds here, too.
 ///
 /// Messages wait in memory until they are read, and only then is their credit granted again: a reader that
-/// stalls holds its window, 256 KiB, and no other call is held up by it. A stream that is given away is polled
-/// and encoded where the connection is driven, so it should not keep a thread.
+/// stalls holds its window, 256 KiB, and no other call is held up by it. A stream that is sent is polled and
+/// encoded where the connection is driven, so it should not block that thread.
 pub struct Streaming<T> {
     source: Source<T>,
 }
@@ -90,7 +89,7 @@ impl<T> Streaming<T> {
             Source::Wire(wire) => wire.poll(context),
             Source::Over => return Poll::Ready(None),
         };
-        // An error is the last item, whoever made it.
+        // An error is the last item, whichever side made it.
         if let Poll::Ready(None | Some(Err(_))) = item {
             self.source = Source::Over;
         }
@@ -134,12 +133,12 @@ impl<T> Next<'_, T> {
         if !may_block {
             return Some(Err(Status::failed_precondition(NotSent::WouldBlock.to_string())));
         }
-        // Without a bound it answers when the item is there.
+        // Without a time limit it returns when the item is there.
         corewire_client::block_on(self, None).flatten()
     }
 }
 
-/// What a sender has put in.
+/// What a sender has put into the queue.
 struct Queued<T>(QueueReceiver<Result<T, Status>>);
 
 impl<T> Stream for Queued<T> {
@@ -178,7 +177,7 @@ impl<T> StreamSender<T> {
     /// Ends the stream with a status, behind what was sent.
     pub fn fail(mut self, status: Status) {
         if let Some(mut queue) = self.queue.take() {
-            // Whoever does not read any more need not know.
+            // A reader that has stopped reading need not know.
             let _ = queue.push(Err(status));
         }
     }
@@ -251,13 +250,13 @@ impl<T> Sending<'_, T> {
     ///
     /// # Errors
     ///
-    /// The message was not taken: nobody reads the stream any more, or this thread must not sleep, for it is
-    /// a shard's or belongs to a tokio runtime ([`SendError::WouldBlock`]).
+    /// The message was not taken: nobody reads the stream any more, or this thread must not sleep because it
+    /// is a shard's or belongs to a tokio runtime ([`SendError::WouldBlock`]).
     pub fn wait(mut self) -> Result<(), SendError<T>> {
         if corewire_client::is_driver() {
             return self.message.take().map_or(Ok(()), |it| Err(SendError::WouldBlock(it)));
         }
-        // Without a bound it answers when the message is taken.
+        // Without a time limit it returns when the message is taken.
         corewire_client::block_on(self, None).unwrap_or(Ok(()))
     }
 }

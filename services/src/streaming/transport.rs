@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use super::{SendError, Watch};
 
-/// A channel that carries streams; all of this crate do. Code that is generic over it streams over any of
-/// them.
+/// A channel that carries streams; all channels of this crate do. Code that is generic over it can stream
+/// over any of them.
 ///
 /// What is read and what is sent is a [`Streaming`](Self::Streaming): [`corewire::Streaming`](crate::Streaming)
-/// on a shard, `corewire::shared::Streaming` over a [`SharedChannel`](crate::SharedChannel), which goes from
-/// thread to thread, and `corewire::blocking::Streaming` over a blocking channel.
+/// on a shard, `corewire::shared::Streaming` over a [`SharedChannel`](crate::SharedChannel), which can move
+/// between threads, and `corewire::blocking::Streaming` over a blocking channel.
 #[diagnostic::on_unimplemented(message = "`{Self}` is no channel that carries streams")]
 pub trait StreamTransport: Transport + Clone {
-    /// A stream of values, that came or that is to be sent.
+    /// A stream of values, received or to be sent.
     type Streaming<T: 'static>: Stream<Item = Result<T, Status>> + Unpin + fmt::Debug + 'static;
 
     /// What fills a stream that is to be sent.
@@ -56,7 +56,7 @@ pub trait StreamTransport: Transport + Clone {
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static;
 
-    /// Has a call's stream sent, in the codec `I`, for as long as the call lives.
+    /// Sends a call's stream in the codec `I`, for as long as the call lives.
     #[doc(hidden)]
     fn send<I, T>(&self, stream: Self::Streaming<T>, begun: &mut BegunOn<Self>)
     where
@@ -73,7 +73,8 @@ pub trait StreamTransport: Transport + Clone {
         D: Decode<R>,
         R: 'static;
 
-    /// Lets the connection get on if that takes this thread, which then sleeps; answers whether it does.
+    /// Lets the connection make progress if it depends on this thread, which then sleeps; returns whether it
+    /// does.
     #[doc(hidden)]
     #[inline]
     fn turn(&self) -> bool {
@@ -84,12 +85,12 @@ pub trait StreamTransport: Transport + Clone {
     ///
     /// # Errors
     ///
-    /// [`NotSent::WouldBlock`] where that would keep it away.
+    /// [`NotSent::WouldBlock`] if this thread must not block.
     #[doc(hidden)]
     fn block_on<F: Future>(&self, future: F) -> Result<F::Output, NotSent>;
 }
 
-/// A call that was begun: its handle, the writer of what the client sends, and who watches.
+/// A call that was begun: its handle, the writer of what the client sends, and its watchers.
 #[derive(Debug)]
 pub struct Begun<H, W> {
     pub(crate) handle: H,

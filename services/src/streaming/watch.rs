@@ -1,16 +1,16 @@
-//! Who hears how a call that streams ended.
+//! Watchers, which are told how a call that streams ended.
 
 use corewire_codec::StatusCode;
 use std::fmt;
 
-/// Something that is kept for as long as a call lives, and told how it ended. Dropped untold, the call was
-/// given up.
+/// Something that is kept for as long as a call lives, and told how it ended. If it is dropped without
+/// being told, the call was given up.
 pub trait Watcher: Send {
     /// The call has ended.
     fn end(self: Box<Self>, code: StatusCode);
 }
 
-/// Those who watch one call, the innermost first; most calls have none.
+/// The watchers of one call, the innermost first; most calls have none.
 #[derive(Default)]
 pub struct Watch(Vec<Box<dyn Watcher>>);
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use super::watch::Watch;
 use crate::client::outcome::{CallError, read_outcome};
 
-/// Messages and what makes values of them.
+/// Messages, and the function that decodes them.
 pub(crate) struct Wire<T, R> {
     pub(super) reader: R,
     decode: fn(Message) -> Result<T, Status>,
@@ -15,7 +15,7 @@ pub(crate) struct Wire<T, R> {
 }
 
 impl<T, R: ReadMessages> Wire<T, R> {
-    /// Messages in the codec `C`. Whoever watches the call hears of its end.
+    /// Messages in the codec `C`. The call's watchers are told of its end.
     pub(crate) fn new<C: Decode<T>>(reader: R, watch: Watch) -> Self {
         Self { reader, decode: decode::<C, T>, watch }
     }
@@ -48,7 +48,7 @@ fn decode<C: Decode<T>, T>(message: Message) -> Result<T, Status> {
         .map_err(|error| Status::invalid_argument(format!("a message of the stream: {error}")))
 }
 
-/// Why a call failed that was to bring a stream; `None` if it ended well.
+/// Why a call that should have returned a stream failed; `None` if it ended well.
 pub(crate) fn failure(outcome: Outcome) -> Option<CallError> {
     match &outcome {
         Ok(reply) if reply.head.code == StatusCode::Ok => None,

@@ -163,7 +163,7 @@ fn advance(
     }
 }
 
-/// Abuses a server with so many connections while `goes_on`; returns how often one was ended.
+/// Abuses a server with `conns` connections while `goes_on`; returns how often one was ended.
 pub fn attack(to: SocketAddr, abuse: Abuse, conns: usize, goes_on: impl Fn() -> bool) -> u64 {
     let script = Rc::new(abuse.script());
     let mut all: Vec<_> = (0..conns)

@@ -51,8 +51,8 @@ pub fn say(label: &str, text: &str) {
     println!("\n{label} {text}");
 }
 
-/// Serves until a signal, and ends the process as a server's `main` would. Who reads the address may
-/// send the signal at once, so it is watched for from before.
+/// Serves until a signal, and ends the process as a server's `main` would. A process that reads the
+/// address may send the signal at once, so it is watched for from before.
 pub fn serve(builder: ServerBuilder) -> ! {
     let server = builder.drain_on_signal().start().unwrap();
     announce(&server);

@@ -1,4 +1,4 @@
-//! A server that may say anything, for what clients make of it: a plain socket and the codec.
+//! A server that may send anything, to test what clients make of it: a plain socket and the codec.
 
 use corewire_codec::{
     CodecId, Encoding, GoAway, Head, Hello, HelloRecords, InFlight, Limits, RecvBuffer, ReplyHead,
@@ -130,7 +130,7 @@ pub fn greet(out: &mut SendBuffer) {
     out.hello(&Hello { version: VERSION, role: Role::Server, records });
 }
 
-/// Answers `false` when it closes the connection.
+/// Returns `false` when it closes the connection.
 fn respond(stream: &mut TcpStream, manner: Manner, request: &RequestHead) -> bool {
     let head =
         ReplyHead { encoding: Encoding::plain(CodecId::SPEEDY), ..ReplyHead::ok(request.call) };

@@ -82,7 +82,7 @@ impl World {
         serve(&self.address, self.limits, &self.habits, &self.seen)
     }
 
-    /// The same, with so much time to drain.
+    /// The same, with `drain_within` to drain.
     pub fn serve_until(&self, drain_within: Duration) -> Running {
         try_to_serve(&self.address, self.limits, &self.habits, &self.seen, drain_within).unwrap()
     }
@@ -292,7 +292,7 @@ pub async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// Gives `$scenario` a channel of each kind to `$address`, one after the other. Each `$address` is
-/// evaluated anew, so that it may start a server.
+/// evaluated separately, so that it may start a server.
 #[macro_export]
 macro_rules! each_kind {
     ($address:expr, $config:expr => $scenario:ident) => {{

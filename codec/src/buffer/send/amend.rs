@@ -1,10 +1,10 @@
-//! Looking back at the reply that was just appended, for those who stand around a handler.
+//! Reading and amending the reply that was just appended, for the code that wraps a handler.
 
 use super::SendBuffer;
 use crate::wire::header::{FrameKind, HEADER_BYTES};
 use crate::wire::status::StatusCode;
 
-/// A place between two frames of a [`SendBuffer`]; good until something of it is written.
+/// A place between two frames of a [`SendBuffer`]; valid until some of it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark(usize);
 

@@ -8,11 +8,11 @@ use super::{FrameWriter, SendBuffer, Shared};
 pub struct EncodedBody(SendBuffer);
 
 impl EncodedBody {
-    /// Encodes a body by what would write it into a frame.
+    /// Encodes a body with the function that would write it into a frame.
     ///
     /// # Errors
     ///
-    /// What `encode` answers.
+    /// The error that `encode` returns.
     pub fn encode<E>(
         encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
     ) -> Result<Self, E> {

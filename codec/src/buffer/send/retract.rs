@@ -1,7 +1,7 @@
-//! Taking frames back that wait to be written, because nobody wants them any more, or changing them.
+//! Taking back frames that are waiting to be written but no longer wanted, or changing them.
 //!
-//! The buffer keeps no list of its frames. It knows where the first one begins of which no byte was written,
-//! and walks from there by the lengths in the headers. Only a write that takes a part of the buffer, and
+//! The buffer keeps no list of its frames. It knows where the first wholly unwritten frame begins, and walks
+//! from there by the lengths in the headers. Only a write that takes a part of the buffer, and
 //! [`SendBuffer::retract`] itself, pay for that.
 
 use bytes::Bytes;
@@ -19,8 +19,8 @@ struct Place {
 
 impl SendBuffer {
     /// Takes out the frames that `is_unwanted` picks, and returns how many bytes those were. It is asked about
-    /// each frame of which no byte was written yet, in their order; a frame of which a part was written must
-    /// be written to its end.
+    /// each frame of which no byte was written yet, in order; a partly written frame must be written to its
+    /// end.
     ///
     /// It looks at every waiting frame, and moves the bytes behind the first one that it takes out. No
     /// frame may be under construction.
@@ -61,8 +61,8 @@ impl SendBuffer {
         waiting.saturating_sub(self.len())
     }
 
-    /// States the timeouts anew of the requests of which no byte was written and that have one: `left_us` has
-    /// what is left of a call's time in µs, or `None` for one that keeps what its request says.
+    /// Updates the timeouts of the wholly unwritten requests that have one: `left_us` returns what is left of
+    /// a call's time in µs, or `None` to keep what the request says.
     #[cold]
     pub fn restate_timeouts(&mut self, mut left_us: impl FnMut(&Header) -> Option<u64>) {
         let mut from = self.first_whole();
@@ -80,7 +80,8 @@ impl SendBuffer {
         }
     }
 
-    /// The first `count` bytes are about to leave and others stay: finds the first frame that stays whole.
+    /// The first `count` bytes are about to be written and others stay: finds the first frame that stays
+    /// whole.
     #[cold]
     pub(super) fn pass_frames(&mut self, count: usize) {
         let mut at = self.first_whole();
@@ -89,7 +90,7 @@ impl SendBuffer {
         let mut passed = bodies.fold(inline, usize::saturating_add);
         while passed < count {
             let Some((header, end)) = self.frame_at_place(at) else {
-                // What is no frame cannot be taken out.
+                // Bytes that are not a frame cannot be taken out.
                 at.inline = self.inline.len();
                 break;
             };
@@ -100,10 +101,10 @@ impl SendBuffer {
         self.whole_from = at.inline;
     }
 
-    /// Where the first frame begins of which no byte was written.
+    /// Where the first wholly unwritten frame begins.
     fn first_whole(&self) -> Place {
         let inline = self.whole_from;
-        // A large body that stands where a frame begins belongs to the frame before.
+        // A large body placed where a frame begins belongs to the frame before.
         let bodies = self
             .woven
             .as_ref()

@@ -105,7 +105,7 @@ impl HelloRecords {
         self.codecs & bit(codec.number()) != 0
     }
 
-    /// Whether the sender knows a compression; none at all is known to everybody.
+    /// Whether the sender knows a compression; everybody knows "no compression".
     #[must_use]
     pub const fn has_compression(&self, compression: CompressionId) -> bool {
         compression.number() == 0 || self.compressions & bit(compression.number()) != 0
@@ -125,13 +125,13 @@ const fn bit(number: u8) -> u16 {
 
 impl Hello {
     /// Reads a hello at the front of `bytes`; returns it with its whole length, or `None` when more
-    /// bytes are needed. The fields are judged in the order in which they come, each as soon as it is
-    /// there: magic, version, role, length, records.
+    /// bytes are needed. The fields are checked in the order in which they come, each as soon as it
+    /// is there: magic, version, role, length, records.
     ///
     /// # Errors
     ///
-    /// The rule that is broken. Behind an unknown version nothing is read: the role and the records may
-    /// mean anything there.
+    /// The rule that is broken. After an unknown version nothing more is read: the role and the records
+    /// may mean anything there.
     pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, Rule> {
         if bytes.iter().zip(MAGIC).any(|(&byte, magic)| byte != magic) {
             return Err(Rule::NotCorewire);

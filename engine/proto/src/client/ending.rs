@@ -22,15 +22,16 @@ impl<T> ClientConnection<T> {
         }
     }
 
-    /// Whether the server was seen to take calls: it answered one, or counted one in its go-away. Whoever
-    /// connects again leaves a server alone for a while that did not.
+    /// Whether the server was seen to take calls: it answered one, or counted one in its go-away. A
+    /// client that reconnects waits before it tries a server again that did not.
     #[must_use]
     pub fn is_proven(&self) -> bool {
         self.proven
     }
 
-    /// Says that this side makes no more calls (REQ-75). Those in flight go on; when they are answered,
-    /// [`is_drained`](Self::is_drained) holds. Nothing is said to a server that is going away itself.
+    /// Announces that this side makes no more calls (REQ-75). Those in flight go on; when they are
+    /// answered, [`is_drained`](Self::is_drained) holds. Nothing is sent to a server that is going away
+    /// itself.
     pub fn leave(&mut self, out: &mut SendBuffer) {
         self.phase = match self.phase {
             Phase::Hello => Phase::LeavingEarly,
@@ -46,7 +47,7 @@ impl<T> ClientConnection<T> {
             self.accepted = Some(go_away.accepted.saturating_sub(1));
         }
         self.refused_from = 0;
-        // A server that took a call works, whatever becomes of this connection.
+        // A server that took a call works, whatever happens to this connection.
         self.proven |= go_away.accepted != 0;
         if go_away.rule == 0 {
             self.phase = Phase::Draining;
@@ -57,7 +58,7 @@ impl<T> ClientConnection<T> {
         ClientInput::Closed(reason)
     }
 
-    /// Ends the connection without a word; the first reason given stays.
+    /// Ends the connection without sending anything; the first reason given stays.
     pub fn close(&mut self, reason: CloseReason) {
         if !matches!(self.phase, Phase::Closed(_)) {
             self.phase = Phase::Closed(reason);
@@ -76,7 +77,7 @@ impl<T> ClientConnection<T> {
     }
 
     /// Whether one of the sides is going away and everything is answered: time to close, once what was
-    /// appended has left.
+    /// appended has been written.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.is_draining() && self.taken == 0

@@ -9,7 +9,7 @@ use crate::close::CloseReason;
 pub enum ClientInput<'a, T> {
     /// No whole frame is there: receive more.
     NeedBytes,
-    /// A frame was dealt with; ask again.
+    /// A frame was handled; call again.
     Handled,
     /// The server's hello came: its limits are known, more calls may be made, and streams that used up
     /// the credit that was assumed before may write again.
@@ -30,8 +30,8 @@ pub enum ClientInput<'a, T> {
         /// Its metadata and body.
         payload: Payload<'a>,
     },
-    /// A message of a call's stream. Tell when it is consumed, with [`ClientConnection::consume`](crate::ClientConnection::consume), also
-    /// when its call is over by then.
+    /// A message of a call's stream. When it is consumed, call
+    /// [`ClientConnection::consume`](crate::ClientConnection::consume), even if its call is over by then.
     StreamData {
         /// The call; [`ClientConnection::work_mut`](crate::ClientConnection::work_mut) has what was kept for it.
         call: u32,
@@ -52,8 +52,8 @@ pub enum ClientInput<'a, T> {
         /// Metadata, and the body of a status.
         payload: Payload<'a>,
     },
-    /// There is credit again, for one stream of which [`NotSent::NoCredit`](crate::NotSent) was said
-    /// or, with `None`, for any of them.
+    /// There is credit again, for one stream that got [`NotSent::NoCredit`](crate::NotSent) or, with
+    /// `None`, for any of them.
     Writable {
         /// The call, or `None` when the connection's credit was used up.
         call: Option<u32>,

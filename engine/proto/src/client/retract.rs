@@ -1,5 +1,5 @@
 //! Calls that end before a byte of their requests was written: they are taken out of the send buffer, and the
-//! server never hears of them.
+//! server never learns of them.
 
 use std::time::Instant;
 
@@ -9,13 +9,13 @@ use super::taken_back::TakenBack;
 use super::{ClientConnection, Slot, SlotState, slot};
 use crate::streams::credit::message_cost;
 
-/// Whether the request is a one-way call's that has a deadline.
+/// Whether this is the request of a one-way call with a deadline.
 fn is_timed_one_way(header: &Header) -> bool {
     let flags = request_flags::TIMEOUT | request_flags::ONE_WAY;
     header.kind == FrameKind::Request && header.flags & flags == flags
 }
 
-/// How many numbers of requests that were taken back are kept at least, before the others are renumbered.
+/// At least this many numbers of taken-back requests are kept before the others are renumbered.
 const TAKEN_BACK_MIN: usize = 64;
 
 impl<T> ClientConnection<T> {
@@ -31,13 +31,13 @@ impl<T> ClientConnection<T> {
     }
 
     /// Takes back what was not written of a call in flight, which is about to be given up. Returns the work if
-    /// nothing was written: its slot is free then, and nothing is to be said to the server.
+    /// nothing was written: its slot is free then, and the server need not be told.
     #[cold]
     pub(super) fn take_back(&mut self, call: u32, out: &mut SendBuffer) -> Option<T> {
         let order = self.order(call)?;
         let is_written = order.wrapping_sub(self.written) >= 1 << 31;
         let streams = self.streams.as_ref().is_some_and(|streams| streams.get(call).is_some());
-        // Most calls that are given up were written long ago: nothing of theirs waits.
+        // Most calls that are given up were written long ago: no part of them is waiting.
         if is_written && !streams {
             return None;
         }
@@ -97,19 +97,19 @@ impl<T> ClientConnection<T> {
         count != 0
     }
 
-    /// Keeps the deadline of a one-way call, which nobody waits for: the server is not told a time that has
-    /// passed meanwhile.
+    /// Keeps the deadline of a one-way call, which nobody waits for, so that the server is not given a time
+    /// that has passed meanwhile.
     pub(super) fn note_one_way(&mut self, order: u32, by: Instant, out: &mut SendBuffer) {
         let taken_back = self.taken_back.get_or_insert_with(TakenBack::new);
         let kept = &mut taken_back.one_way;
-        // Room for more is only made when those that were written do not give enough.
+        // The list grows only if dropping the calls that were written does not make enough room.
         if kept.len() == kept.capacity() {
             drop_written(kept, out);
         }
         kept.push((order, by));
     }
 
-    /// Takes the one-way calls out of the send buffer whose deadlines have passed.
+    /// Takes the one-way calls whose deadlines have passed out of the send buffer.
     fn take_back_late_one_way(&mut self, out: &mut SendBuffer, now: Instant) {
         let Some(TakenBack { orders, one_way, .. }) = self.taken_back.as_deref_mut() else {
             return;
@@ -131,8 +131,8 @@ impl<T> ClientConnection<T> {
         }
     }
 
-    /// Takes the frames of calls out of the send buffer that `is_over` picks, as far as nothing of them was
-    /// written, and notes the calls whose requests were among them.
+    /// Takes the wholly unwritten frames of the calls that `is_over` picks out of the send buffer, and
+    /// notes the calls whose requests were among them.
     fn retract(&mut self, out: &mut SendBuffer, is_over: impl Fn(&[Slot<T>], u32) -> bool) {
         let Self { slots, taken_back, .. } = self;
         if crate::canary::is_planted(crate::canary::Bug::DeadRequest) {
@@ -178,7 +178,7 @@ impl<T> ClientConnection<T> {
     }
 
     /// Numbers the requests of the calls in flight as the server counts them: without those that were taken
-    /// back. It is put off until somebody asks, or many have come together.
+    /// back. This is put off until the numbers are needed, or many have accumulated.
     pub(super) fn renumber(&mut self) {
         let Some(TakenBack { orders, one_way, .. }) = self.taken_back.as_deref_mut() else {
             return;
@@ -206,8 +206,8 @@ impl<T> ClientConnection<T> {
         orders.clear();
     }
 
-    /// What waits in `out` is about to be written. If the socket took nothing for a while, the requests say
-    /// from now on what is left of their calls' time (REQ-34).
+    /// Call this before writing `out`. If the socket took nothing for a while, the waiting requests are
+    /// changed to state what is left of their calls' time (REQ-34).
     #[inline]
     pub fn prepare_write(&mut self, out: &mut SendBuffer, now: Instant) {
         if self.link.is_stalled(now) {
@@ -230,15 +230,15 @@ impl<T> ClientConnection<T> {
         });
     }
 
-    /// Whether streams may write again that were told that there is no credit, because messages that had taken
-    /// it were taken back. It is answered once; ask after calls were given up or have expired.
+    /// Whether streams that had no credit may write again, because messages that had used it were taken back.
+    /// It returns true once; call it after calls were given up or have expired.
     pub fn poll_writable(&mut self) -> bool {
         self.streams.as_mut().is_some_and(|streams| streams.take_reopened())
     }
 }
 
-/// Drops what is kept of one-way calls that were written, or a part of them: those in front of the ones that
-/// wait whole.
+/// Drops what is kept for one-way calls that were written, wholly or partly: those in front of the wholly
+/// unwritten ones.
 #[cold]
 fn drop_written(kept: &mut Vec<(u32, Instant)>, out: &mut SendBuffer) {
     let mut whole = 0_usize;

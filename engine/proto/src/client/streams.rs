@@ -38,9 +38,9 @@ impl<T> ClientConnection<T> {
     }
 
     /// Counts a one-way call, whose request the caller appends to `out`, before or after this, with call id 0 and
-    /// [`request_flags::ONE_WAY`](corewire_codec::request_flags). Nothing is ever heard of it: that
-    /// it was written is all there is to know. If the socket takes nothing until the deadline, the request is
-    /// taken out of `out` again.
+    /// [`request_flags::ONE_WAY`](corewire_codec::request_flags). Nothing is ever heard of it: all there is to
+    /// know is that it was written. If the socket takes nothing until the deadline, the request is taken out of
+    /// `out` again.
     ///
     /// # Errors
     ///
@@ -99,8 +99,8 @@ impl<T> ClientConnection<T> {
         self.streams.as_ref().map_or(0, |streams| streams.len())
     }
 
-    /// Begins a message of a call's stream, the last one if `end`; its bytes and its end are the
-    /// writer's.
+    /// Begins a message of a call's stream, the last one if `end`; write its bytes and finish it
+    /// through the returned writer.
     ///
     /// # Errors
     ///
@@ -145,8 +145,8 @@ impl<T> ClientConnection<T> {
         Ok(())
     }
 
-    /// The reader of a stream has done with a message of this `cost`; grants credit when enough has
-    /// come together. Call it once for each message that was delivered, also when its call is over.
+    /// The reader of a stream is done with a message of this `cost`; grants credit when enough has
+    /// accumulated. Call it once for each message that was delivered, even when its call is over.
     pub fn consume(&mut self, call: u32, cost: u32, out: &mut SendBuffer) {
         if matches!(self.phase, Phase::Closed(_)) {
             return;
@@ -199,7 +199,7 @@ impl<T> ClientConnection<T> {
         }
     }
 
-    /// A reply that says that a stream follows. It is no answer: the call goes on.
+    /// A reply that says that a stream follows. It is not the call's reply: the call goes on.
     #[cold]
     pub(super) fn handle_opening<'a>(
         &mut self,

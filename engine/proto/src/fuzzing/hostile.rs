@@ -1,4 +1,4 @@
-//! One connection whose peer says anything at all, when it likes, and takes what it likes.
+//! One connection whose peer sends anything at all, at any time, and reads as much as it likes.
 
 mod client;
 mod server;
@@ -22,8 +22,8 @@ const BODY_BYTES_MAX: u32 = 66_000;
 /// What a frame that is taken costs at most.
 const COST_MAX: u32 = FrameBytes::MIN.get() + 16;
 
-/// What a peer says next: mostly a frame, with fields that are often right; now and then one whose
-/// bits were changed, or any bytes.
+/// What a peer says next: mostly a frame, with fields that are often right; now and then a frame
+/// whose bits were changed, or any bytes.
 fn input(source: &mut Source<'_>) -> Vec<u8> {
     let mut out = SendBuffer::new();
     frame(source, &mut out);
@@ -156,8 +156,8 @@ fn check(payload: &Payload<'_>) {
     assert!(whole <= FrameBytes::MIN.get() as usize);
 }
 
-/// The line between the two: what the peer said and was not delivered, and what the connection said
-/// and the peer did not take.
+/// The line between the two: what the peer sent and was not delivered yet, and what the connection
+/// sent and the peer did not read yet.
 struct Line {
     now: Instant,
     coming: Vec<u8>,
@@ -170,7 +170,7 @@ impl Line {
         Self { now, coming, unsent: 0, listener: Listener::new() }
     }
 
-    /// The peer says something more; what arrives of it.
+    /// The peer sends something more, and some of it arrives.
     fn deliver(&mut self, source: &mut Source<'_>, recv: &mut RecvBuffer) {
         self.coming.extend_from_slice(&input(source));
         let whole = self.coming.len();
@@ -183,7 +183,7 @@ impl Line {
         self.coming.drain(..count);
     }
 
-    /// The peer takes some or all of what waits for it; answers what a write would tell.
+    /// The peer takes some or all of what waits for it; returns what a write would report.
     fn taken(&mut self, source: &mut Source<'_>) -> (bool, bool) {
         let count = match source.below(8) {
             0 => 0,
@@ -194,7 +194,7 @@ impl Line {
         (count > 0, self.unsent > 0)
     }
 
-    /// Some time passes; answers whether any did.
+    /// Some time passes; returns whether any did.
     fn wait(&mut self, source: &mut Source<'_>) -> bool {
         let passes = source.below(8) == 0;
         if passes {
@@ -246,7 +246,7 @@ impl Listener {
 }
 
 /// What the peer may still send, counted from what the connection delivered and granted. Messages that
-/// were dropped are not counted, so there may be less; of a stream that nobody reads nothing is known.
+/// were dropped are not counted, so there may be less; nothing is known of a stream that nobody reads.
 struct Windows {
     connection: i64,
 }

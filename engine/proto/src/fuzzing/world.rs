@@ -31,7 +31,7 @@ struct World {
     server_recv: RecvBuffer,
     now: Instant,
     calls: Vec<Call>,
-    /// One-way calls that pend at the server, by id.
+    /// One-way calls pending at the server, by id.
     one_way: Vec<u32>,
     drained: bool,
 }

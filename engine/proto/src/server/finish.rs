@@ -1,4 +1,4 @@
-//! A client that has ended its sending side, and still gets what it asked for (REQ-79).
+//! A client that has ended its sending side still gets the replies to its calls (REQ-79).
 
 use std::time::Instant;
 
@@ -8,16 +8,17 @@ use super::{Phase, ServerConnection};
 use crate::close::CloseReason;
 
 impl<T> ServerConnection<T> {
-    /// Whether the connection is open and neither side has said or shown that it comes to its end.
+    /// Whether the connection is open and neither side has begun to end it.
     #[must_use]
     #[inline]
     pub fn goes_on(&self) -> bool {
         self.phase == Phase::Open && !self.client_leaves && !self.link.is_half_closed()
     }
 
-    /// The client closed its sending side. If nothing is to be answered, the connection is over. Else its
-    /// calls go on for at most the write timeout, but for those that [`cut_streams`](Self::cut_streams)
-    /// has. It may have closed its other side, too; a ping makes the transport say so.
+    /// The client closed its sending side. If no reply is pending or unwritten, the connection is over.
+    /// Otherwise its calls go on for at most the write timeout, except for those that
+    /// [`cut_streams`](Self::cut_streams) takes out. It may have closed its other side, too; a ping makes
+    /// the transport report that.
     pub fn handle_eof(&mut self, out: &mut SendBuffer, now: Instant) {
         if self.is_half_closed() {
             return;
@@ -31,15 +32,15 @@ impl<T> ServerConnection<T> {
         }
     }
 
-    /// Whether the client has ended its sending side, and there was something to be answered then.
+    /// Whether the client has ended its sending side while replies were pending or unwritten.
     #[must_use]
     #[inline]
     pub fn is_half_closed(&self) -> bool {
         self.link.is_half_closed()
     }
 
-    /// Takes out the calls whose client was still to send messages and never will; their replies are
-    /// written, as for a cancel. Drop the works.
+    /// Takes out the calls whose client was expected to send more messages and never will; their
+    /// replies are written, as for a cancel. Drop the works.
     pub fn cut_streams(&mut self, out: &mut SendBuffer) -> Vec<T> {
         let Some(beside) = &self.beside else { return Vec::new() };
         let cut = beside.streams.delivering();
@@ -62,8 +63,8 @@ impl<T> ServerConnection<T> {
         Some(work)
     }
 
-    /// Whether the time is over, just now, that calls have after the end of their client's side. Drop what
-    /// is parked.
+    /// Whether the time that calls have after the end of their client's side has just run out; true once.
+    /// Drop what is parked.
     pub fn poll_finish(&mut self, now: Instant) -> bool {
         let over = self.link.poll_finish(now);
         // Not everything was answered, whatever the client said before.

@@ -39,7 +39,7 @@ impl<T> ServerConnection<T> {
     }
 
     /// The first bytes to the client are always the hello (REQ-8), so that it can read what follows,
-    /// be it only why it is turned away.
+    /// even if that only says why it is turned away.
     pub(super) fn say_hello(&self, out: &mut SendBuffer) {
         let own = HelloRecords {
             shard: Some((self.config.shard, self.config.shards.max(1))),

@@ -1,4 +1,4 @@
-//! One-way calls: never answered, and kept in a table of their own while they pend.
+//! One-way calls: never answered, and kept in a table of their own while they are pending.
 //!
 //! On the wire they have no id. A server gives each one an id from the upper half of the slots, which
 //! never occurs on the wire, so that it can be parked and woken like any other call.
@@ -23,7 +23,7 @@ pub const fn is_one_way_id(call: u32) -> bool {
 pub enum OneWayDropped {
     /// The server does not take one-way calls.
     NotOffered,
-    /// As many as may pend do so.
+    /// The greatest number of one-way calls is already pending.
     TooManyPending,
     /// Its time was over when it arrived.
     TimeOver,
@@ -33,7 +33,7 @@ pub enum OneWayDropped {
     Compression,
 }
 
-/// One-way calls that pend.
+/// Pending one-way calls.
 #[derive(Debug)]
 pub(super) struct OneWayTable<T> {
     calls: InFlightTable<T>,
@@ -60,7 +60,7 @@ impl<T> OneWayTable<T> {
         u32::from(slot) | 0x8000 | (u32::from(self.generation) << 16)
     }
 
-    /// Ids in the table count from slot 0, or it would have room for all those below.
+    /// Ids in the table count from slot 0; otherwise it would have room for all the slots below.
     const fn key(call: u32) -> u32 {
         call & !0x8000
     }
@@ -100,7 +100,7 @@ impl<T> OneWayTable<T> {
         self.calls.drain().map(|(key, work)| (key | 0x8000, work))
     }
 
-    /// Gives back the memory if nothing pends.
+    /// Gives back the memory if nothing is pending.
     pub(super) fn shrink(&mut self) {
         if self.calls.is_empty() {
             self.calls.shrink();

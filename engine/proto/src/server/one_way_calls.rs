@@ -9,7 +9,7 @@ use super::{Phase, ServerConnection, ServerInput};
 use crate::in_flight::slot;
 
 impl<T> ServerConnection<T> {
-    /// One-way calls that pend.
+    /// Pending one-way calls.
     #[must_use]
     #[inline]
     pub fn one_way_pending(&self) -> usize {

@@ -13,7 +13,7 @@ use crate::streams::table::{
     Delivery, MessageWriter, NotSent, StreamAccounts, StreamKind, StreamTable, message,
 };
 
-/// Kept out of the way of calls on connections that never streamed.
+/// Kept out of line for calls on connections that never streamed.
 #[cold]
 fn is_slot_taken(streams: &StreamTable, call: u32) -> bool {
     streams.is_slot_taken(call)
@@ -34,8 +34,8 @@ impl<T> ServerConnection<T> {
         self.beside.as_ref().is_some_and(|beside| is_slot_taken(&beside.streams, call))
     }
 
-    /// A request that asks for a stream. One that is refused has a stream all the same until its client
-    /// has ended its half: what it sent before it read the refusal is no fault (REQ-63).
+    /// A request that asks for a stream. Even a refused one has a stream until its client has ended its
+    /// half: what the client sent before it read the refusal is no fault (REQ-63).
     #[cold]
     pub(super) fn handle_stream_request<'a>(
         &mut self,
@@ -84,7 +84,7 @@ impl<T> ServerConnection<T> {
             Err(rule) => self.misbehaved(rule, out),
             Ok((delivery, cost)) => {
                 if data.end {
-                    // It was there for the message, so it is there for its end.
+                    // The stream was there for the message, so it is there for its end.
                     let _ = self.end_client_half(call);
                 }
                 match delivery {
@@ -98,9 +98,9 @@ impl<T> ServerConnection<T> {
         }
     }
 
-    /// Takes the message that `recv` begins with and of which only a part is here for one that nobody reads:
-    /// its cost is granted again. Stop its call before. Returns how many bytes belong to it, from the first
-    /// unread one on; drop them as they come. `None` if it is no message, or breaks a rule, which ends the
+    /// Treats the partly received message at the front of `recv` as one that nobody reads: its cost is
+    /// granted again. Stop its call first. Returns how many bytes belong to it, from the first unread one
+    /// on; drop them as they come. `None` if it is not a message, or breaks a rule, which ends the
     /// connection.
     #[cold]
     pub fn drop_message(
@@ -126,7 +126,7 @@ impl<T> ServerConnection<T> {
             }
         }
         if header.flags & stream_flags::END != 0 {
-            // It was there for the message, so it is there for its end.
+            // The stream was there for the message, so it is there for its end.
             let _ = self.end_client_half(header.call);
         }
         self.link.handle_frame(now);
@@ -150,7 +150,7 @@ impl<T> ServerConnection<T> {
         }
     }
 
-    /// The client sends no more; a call that was over but for that frees its slot.
+    /// The client sends no more; if the call was over otherwise, its slot is freed.
     fn end_client_half(&mut self, call: u32) -> Result<Delivery, Rule> {
         let streams = &mut self.beside.as_mut().ok_or(Rule::UnknownStream)?.streams;
         let delivery = streams.end_receiving(call)?;
@@ -209,7 +209,7 @@ impl<T> ServerConnection<T> {
         self.beside.as_ref().map(|beside| beside.streams.accounts())
     }
 
-    /// Streams whose slots are taken, also those that are over but for their client's half.
+    /// Streams whose slots are taken, also those that are over except for their client's half.
     #[must_use]
     pub fn streams(&self) -> usize {
         self.beside.as_ref().map_or(0, |beside| beside.streams.len())
@@ -235,11 +235,11 @@ impl<T> ServerConnection<T> {
         }
         let metadata = metadata.filter(|metadata| metadata.as_bytes().len() <= max);
         let head = ReplyHead { flags: reply_flags::STREAM, ..ReplyHead::ok(call) };
-        // Its metadata and nothing else fits into the least frame.
+        // With nothing but metadata, it fits into even the least frame.
         out.reply(&head, metadata).finish(u32::MAX).map_err(|_| NotSent::Ended)
     }
 
-    /// Begins a message of a call's stream; its bytes and its end are the writer's.
+    /// Begins a message of a call's stream; write its bytes and finish it through the returned writer.
     ///
     /// # Errors
     ///
@@ -285,8 +285,8 @@ impl<T> ServerConnection<T> {
         self.beside.as_mut()?.streams.get_mut(call).filter(|stream| stream.is_sending())
     }
 
-    /// The reader of a stream has done with a message of this `cost`; grants credit when enough has
-    /// come together. Call it once for each message that was delivered, also when its call is over.
+    /// The reader of a stream is done with a message of this `cost`; grants credit when enough has
+    /// accumulated. Call it once for each message that was delivered, even when its call is over.
     pub fn consume(&mut self, call: u32, cost: u32, out: &mut SendBuffer) {
         if matches!(self.phase, Phase::Closed(_)) {
             return;
@@ -305,8 +305,8 @@ impl<T> ServerConnection<T> {
         }
     }
 
-    /// Ends all parked calls with one status, for a drain whose deadline has passed, or a grace that has
-    /// (REQ-76). Drop the works, write what is left, and close.
+    /// Ends all parked calls with one status, for a drain or a grace whose time is over (REQ-76). Drop
+    /// the works, write what is left, and close.
     pub fn finish_all(&mut self, status: &Status, out: &mut SendBuffer) -> Vec<T> {
         let mut works = Vec::with_capacity(self.in_flight());
         if matches!(self.phase, Phase::Closed(reason) if reason != CloseReason::DrainDeadline) {

@@ -1,4 +1,4 @@
-//! Frames of which a part is here.
+//! Frames that have arrived only in part.
 
 use std::time::Instant;
 
@@ -7,8 +7,8 @@ use corewire_codec::{FrameKind, Header, RecvBuffer, Rule, SendBuffer, Status};
 use super::{ONE_WAY, Phase, STREAM, ServerConnection, ServerInput};
 
 impl<T> ServerConnection<T> {
-    /// Part of a frame is here. One that its header shows to be wrong is not waited for: its payload would
-    /// take as much room as the largest request.
+    /// Part of a frame is here. If its header shows it to be wrong, the rest is not waited for: its
+    /// payload would take as much room as the largest request.
     #[cold]
     pub(super) fn handle_unfinished<'a>(
         &mut self,
@@ -34,9 +34,9 @@ impl<T> ServerConnection<T> {
         }
     }
 
-    /// Refuses the unary request that `recv` begins with and of which only a part is here, so that its
-    /// body needs no room. Answers how many bytes belong to it, from the first unread one on; drop them
-    /// as they come. `None` if the frame is another one, which must be received to be judged.
+    /// Refuses the partly received unary request at the front of `recv`, so that its body needs no
+    /// room. Returns how many bytes belong to it, from the first unread one on; drop them as they come.
+    /// `None` for any other frame, which must be received before it can be judged.
     pub fn refuse_partial(
         &mut self,
         recv: &RecvBuffer,
@@ -56,7 +56,7 @@ impl<T> ServerConnection<T> {
         Some(recv.len().saturating_add(recv.lacking()))
     }
 
-    /// Something of a [refused](Self::refuse_partial) request came, and was dropped: its client is there.
+    /// Part of a [refused](Self::refuse_partial) request came, and was dropped: its client is there.
     pub fn handle_dropped(&mut self, now: Instant) {
         self.link.handle_alive(now);
     }

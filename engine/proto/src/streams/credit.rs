@@ -13,7 +13,7 @@ use corewire_codec::{HEADER_BYTES, Rule};
 /// No credit may be lifted above this (REQ-53): the greatest initial credit.
 const CREDIT_MAX: i64 = 1 << 30;
 
-/// What a message with so many bytes of payload costs (REQ-52).
+/// What a message with `payload_bytes` of payload costs (REQ-52).
 #[allow(clippy::cast_possible_truncation, reason = "a header has sixteen bytes")]
 pub(crate) const fn message_cost(payload_bytes: u32) -> u32 {
     payload_bytes.saturating_add(HEADER_BYTES as u32)
@@ -82,25 +82,25 @@ impl RecvWindow {
         Ok(())
     }
 
-    /// A message of a stream is consumed; answers what to grant now. Grants are gathered until half the
-    /// window can be given back: fewer frames, and never a stall, for a sender of whose bytes none is
-    /// held has at least the other half.
+    /// A message of a stream is consumed; returns what to grant now. Grants are gathered until half the
+    /// window can be given back. That takes fewer frames and never stalls: a sender of whose bytes none
+    /// is held has at least the other half.
     pub(crate) fn consume(&mut self, cost: u32, window: u32) -> Option<NonZeroU32> {
         self.release(cost);
         self.grant_from(window / 2)
     }
 
     /// The same for the window that all streams share. Part of it may be held for long by readers that
-    /// stall, so half of what is left to the others is given back: with half of the whole, they would
-    /// wait for bytes that never come together.
+    /// stall, so credit is granted once half of what is left to the others can be given back: with
+    /// half of the whole, they could wait for bytes that never accumulate.
     pub(crate) fn consume_shared(&mut self, cost: u32, window: u32) -> Option<NonZeroU32> {
         self.release(cost);
         self.grant_shared(window)
     }
 
     /// What to grant now that a message came, for the window that all streams share: it took from what is
-    /// left to the others, and what was gathered may have become half of that. Whoever holds the message
-    /// need not consume anything any more, so nobody would ask again.
+    /// left to the others, so what was gathered may now be half of that. The message's reader may never
+    /// consume anything, so nothing would check again.
     pub(crate) fn grant_shared(&mut self, window: u32) -> Option<NonZeroU32> {
         self.grant_from(window.saturating_sub(self.held) / 2)
     }

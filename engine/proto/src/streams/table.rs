@@ -71,7 +71,7 @@ pub enum NotSent {
     Ended,
 }
 
-/// What becomes of a message that arrived.
+/// What happens to a message that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delivery {
     /// Its consumer gets it.
@@ -115,8 +115,7 @@ pub(crate) struct Stream {
     receiving: Receiving,
     /// Whether the server's opening was sent or read.
     opened: bool,
-    /// Nobody on this side has to do with the call any more; the slot waits for the peer's end. No
-    /// credit is granted.
+    /// This side is done with the call; the slot waits for the peer's end. No credit is granted.
     over: bool,
 }
 
@@ -137,7 +136,7 @@ impl Stream {
         self.sending = false;
     }
 
-    /// Notes the server's opening; answers whether it is the first.
+    /// Notes the server's opening; returns whether it is the first.
     pub(crate) fn set_opened(&mut self) -> bool {
         !core::mem::replace(&mut self.opened, true)
     }
@@ -155,7 +154,7 @@ pub(crate) struct StreamTable {
 }
 
 impl StreamTable {
-    /// `peer` are the limits by which the peer receives.
+    /// `connection_credit` is what this side may send at first.
     pub(crate) fn new(connection_credit: u32) -> Self {
         Self {
             slots: Vec::new(),
@@ -205,7 +204,7 @@ impl StreamTable {
     }
 
     /// This side has nothing more to do with a call: it sends no more, and drops what still comes.
-    /// Answers whether the peer's half is open, so that the slot must wait.
+    /// Returns whether the peer's half is open, so that the slot must wait.
     pub(crate) fn leave(&mut self, call: u32) -> bool {
         let Some(stream) = self.get_mut(call) else { return false };
         stream.sending = false;
@@ -217,7 +216,7 @@ impl StreamTable {
         true
     }
 
-    /// A message arrives whose payload has so many bytes.
+    /// A message with `payload_bytes` of payload arrives.
     pub(crate) fn receive(
         &mut self,
         call: u32,
@@ -275,7 +274,7 @@ impl StreamTable {
         open.map(|stream| stream.call).collect()
     }
 
-    /// The peer sends no more; answers whether its messages were still wanted.
+    /// The peer sends no more; returns whether its messages were still wanted.
     ///
     /// # Errors
     ///
@@ -289,7 +288,7 @@ impl StreamTable {
         }
     }
 
-    /// The peer grants credit. Answers what became writable: a stream (`Some(Some(call))`), or the
+    /// The peer grants credit. Returns what became writable: a stream (`Some(Some(call))`), or the
     /// connection (`Some(None)`). A grant for a call that is over crossed its end.
     ///
     /// # Errors
@@ -309,7 +308,8 @@ impl StreamTable {
         Ok(opens.then_some(Some(call)))
     }
 
-    /// Messages that cost so much were taken back before anything of them was written. Their streams are over.
+    /// Messages that cost `cost` in total were taken back before anything of them was written. Their streams
+    /// are over.
     pub(crate) fn refund(&mut self, cost: u32) {
         let open = self.credit.is_open();
         // It was charged, so it fits, unless the peer granted what it never received.
@@ -317,7 +317,7 @@ impl StreamTable {
         self.reopened |= !open && self.credit.is_open();
     }
 
-    /// Whether there is connection credit again because of a refund; answered once.
+    /// Whether there is connection credit again because of a refund; true once.
     pub(crate) fn take_reopened(&mut self) -> bool {
         core::mem::take(&mut self.reopened)
     }

@@ -93,7 +93,7 @@ fn a_slow_reader_stops_its_writer() {
 }
 
 /// REQ-52: a message that uses up both credits. The stream's comes back first, and is of no use before the
-/// connection's: who waits is told once there are both.
+/// connection's: a waiting stream is told once there are both.
 #[test]
 fn both_credits_used_up() {
     let (mut pair, call) = with_stream();

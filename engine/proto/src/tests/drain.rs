@@ -232,7 +232,7 @@ fn a_client_that_goes_away_before_the_hello() {
     assert_eq!(pair.client.conn.close_reason(), Some(CloseReason::Drained));
 }
 
-/// REQ-75: who breaks off with calls in flight has not left in good order, whatever it said.
+/// REQ-75: a client that breaks off with calls in flight has not left in good order, whatever it said.
 #[test]
 fn a_client_that_goes_away_and_breaks_off() {
     let mut pair = Pair::ready();

@@ -47,7 +47,7 @@ fn replies_that_wait_leave_behind_the_end() {
     assert!((1..=20).all(|number| pair.echoed(number)));
 }
 
-/// REQ-79: calls that pend are answered, and a ping asks whether there is anybody.
+/// REQ-79: pending calls are answered, and a ping asks whether there is anybody.
 #[test]
 fn calls_that_pend_are_answered_behind_the_end() {
     let mut pair = Pair::ready();
@@ -89,7 +89,7 @@ fn an_end_without_calls_is_the_end() {
     assert_eq!(pair.server.conn.close_reason(), Some(CloseReason::PeerLeft));
 }
 
-/// REQ-79: who has closed both sides is gone when the ping finds nobody.
+/// REQ-79: a client that has closed both sides is gone when the ping finds nobody.
 #[test]
 fn a_client_that_is_gone_is_no_fault() {
     let mut pair = Pair::ready();

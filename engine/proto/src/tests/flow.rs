@@ -14,7 +14,7 @@ use crate::streams::table::{NotSent, StreamKind};
 /// The least windows: 16 KiB for a stream, 64 KiB for the connection.
 pub(super) const STREAM: usize = 16 * 1024;
 pub(super) const CONNECTION: usize = 64 * 1024;
-/// What the frame of a message costs beside its payload.
+/// What the frame of a message costs in addition to its payload.
 pub(super) const FRAME: usize = 16;
 
 pub(super) fn least_credit() -> Limits {
@@ -100,7 +100,7 @@ impl Pair {
         assert!(self.server.conn.unpark(call).is_some());
     }
 
-    /// The server's reader takes the messages of one call; answers their bodies.
+    /// The server's reader takes the messages of one call; returns their bodies.
     pub(super) fn server_takes(&mut self, call: u32) -> Vec<Bytes> {
         let (taken, rest) = taken(&self.server.events, call);
         self.server.events = rest;
@@ -110,7 +110,7 @@ impl Pair {
         taken.into_iter().map(|(body, _)| body).collect()
     }
 
-    /// The client's reader takes the messages of one call; answers their bodies.
+    /// The client's reader takes the messages of one call; returns their bodies.
     pub(super) fn client_takes(&mut self, call: u32) -> Vec<Bytes> {
         let (taken, rest) = taken(&self.client.events, call);
         self.client.events = rest;

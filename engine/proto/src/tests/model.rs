@@ -11,7 +11,7 @@ use corewire_codec::{StatusCode, reply_flags};
 
 #[derive(Clone, Debug)]
 enum Command {
-    /// The client calls, with a timeout of so many ms if any.
+    /// The client calls, with a timeout in ms, if any.
     Call(Option<u16>),
     /// The server answers one of its parked calls.
     Answer(usize),

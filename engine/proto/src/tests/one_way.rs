@@ -29,8 +29,8 @@ fn dropped(pair: &Pair) -> Vec<OneWayDropped> {
     reasons.collect()
 }
 
-/// REQ-31, REQ-36: they pend beside the calls, under ids of the server's, and take no slot: neither
-/// side ever says anything about them.
+/// REQ-31, REQ-36: they are pending alongside the calls, under ids of the server's, and take no
+/// slot: neither side ever says anything about them.
 #[test]
 fn they_pend_beside_the_calls() {
     let mut pair = Pair::streaming_ready();
@@ -142,7 +142,7 @@ fn the_deadline_passes() {
     pair.settle();
     assert!(pair.server.conn.is_steady());
     send(&mut pair, Some(5_000_000));
-    // Its deadline comes before any other timer, so whoever skips timers must look again.
+    // Its deadline comes before any other timer, so a caller that skips timers must look again.
     assert!(!pair.server.conn.is_steady());
     send(&mut pair, Some(3_000_000));
     let ids = pair.server.ran.clone();

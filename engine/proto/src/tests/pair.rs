@@ -117,7 +117,7 @@ impl Pair {
         pair
     }
 
-    /// Moves bytes from the client to the server, at most `count`; answers how many.
+    /// Moves bytes from the client to the server, at most `count`; returns how many.
     pub(super) fn up(&mut self, count: usize) -> usize {
         let Self { server, client, now, .. } = self;
         let moved = carry(&mut client.out, &mut server.recv, count);
@@ -128,7 +128,7 @@ impl Pair {
         moved
     }
 
-    /// Moves bytes from the server to the client, at most `count`; answers how many.
+    /// Moves bytes from the server to the client, at most `count`; returns how many.
     pub(super) fn down(&mut self, count: usize) -> usize {
         let Self { server, client, now, .. } = self;
         let moved = carry(&mut server.out, &mut client.recv, count);

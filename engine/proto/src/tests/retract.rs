@@ -110,7 +110,8 @@ fn the_write_time_ends_with_what_waited() {
     assert!(pair.echoed(2));
 }
 
-/// REQ-52: messages that never left cost nothing, and who waited for their credit hears that it is there.
+/// REQ-52: messages that were never written cost nothing, and streams that waited for their credit learn
+/// that it is there.
 #[test]
 fn a_stream_of_which_nothing_was_written_gives_its_credit_back() {
     let mut pair = Pair::streaming_ready();

@@ -33,7 +33,8 @@ fn pings_are_answered_with_their_value() {
     assert_eq!(said_later(&pair.client.out), pongs);
 }
 
-/// REQ-56: a peer that pings and reads nothing cannot have more answers held for it than a few.
+/// REQ-56: a peer that pings and reads nothing cannot make the other side hold more than a few pongs for
+/// it.
 #[test]
 fn pings_of_a_peer_that_reads_nothing_are_not_all_answered() {
     let mut pair = Pair::ready();
@@ -230,7 +231,7 @@ fn write_timeout() {
     assert!(pair.echoed(1));
 }
 
-/// REQ-59: a byte now and then starts the time anew; an empty buffer has none.
+/// REQ-59: a byte now and then restarts the clock; an empty buffer has none.
 #[test]
 fn slow_readers_are_not_dead() {
     let timeouts = Timeouts { write: secs(5), ..Timeouts::default() };

@@ -1,4 +1,4 @@
-//! Open loops in virtual time, against servers made of one number: when they answer.
+//! Open loops in virtual time, against servers that are only one function: when they answer.
 
 use super::*;
 

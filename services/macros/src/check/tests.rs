@@ -1,4 +1,4 @@
-//! Which declarations pass, and what is said of those that do not.
+//! Which declarations pass, and the errors for those that do not.
 
 use super::{Codec, service};
 use crate::errors::Errors;
@@ -6,7 +6,7 @@ use crate::parse;
 use proc_macro2::TokenStream;
 use quote::quote;
 
-/// What is said of a trait with these items.
+/// The errors for a trait with these items.
 fn complaints(items: TokenStream) -> Vec<String> {
     complaints_of(TokenStream::new(), quote!(trait Collide { #items }))
 }

@@ -88,12 +88,12 @@ pub(super) fn tokens(expansion: &Expansion<'_>) -> TokenStream {
     }
 }
 
-/// What is written only for programs that have shards.
+/// Code that is written only for programs that have shards.
 fn shard_only(tokens: TokenStream) -> Option<TokenStream> {
     cfg!(feature = "shard").then_some(tokens)
 }
 
-/// The way to a client on a shard.
+/// The function that connects a client on a shard.
 fn connect(visibility: &Visibility, client: &Ident, attributes: &TokenStream) -> TokenStream {
     quote_spanned! {Span::mixed_site()=>
         #attributes
@@ -194,8 +194,8 @@ fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -
     }
 }
 
-/// What writes the arguments into the request's body. It has no closure of the method's own, so that methods which take
-/// the same types share the code of a call.
+/// The expression that writes the arguments into the request's body. It has no closure of the method's own, so that
+/// methods which take the same types share the code of a call.
 fn encode(method: &Method<'_>, description: &TokenStream) -> TokenStream {
     if let (Codec::Raw, [argument]) =
         (method.request_codec, &method.values().collect::<Vec<_>>()[..])
@@ -216,7 +216,7 @@ fn encode(method: &Method<'_>, description: &TokenStream) -> TokenStream {
     }
 }
 
-/// Docs, deprecation and lint levels mean the same to a caller; anything else is the trait's alone.
+/// Docs, deprecation and lint levels mean the same to a caller; any other attribute belongs to the trait only.
 fn is_kept(attribute: &Attribute) -> bool {
     ["doc", "deprecated", "allow"].iter().any(|name| attribute.path().is_ident(name))
 }

@@ -92,7 +92,7 @@ pub(super) fn codec_type(codec: Codec, reply: &Type) -> TokenStream {
     }
 }
 
-/// Our hygiene at the place of the author's tokens, so that rustc's complaints point there.
+/// Our hygiene at the place of the author's tokens, so that rustc's errors point there.
 pub(super) fn site_of(tokens: &impl Spanned) -> Span {
     Span::mixed_site().located_at(tokens.span())
 }

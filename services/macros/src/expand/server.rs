@@ -12,7 +12,7 @@ pub(super) fn tokens(expansion: &Expansion<'_>) -> TokenStream {
     tokens
 }
 
-/// The type, its constructors, `Clone` and `Debug`; none of them asks anything of `T` but what it uses.
+/// The type, its constructors, `Clone` and `Debug`; each requires of `T` only what it uses.
 fn definition(expansion: &Expansion<'_>) -> TokenStream {
     let item = &expansion.declaration.item;
     let (visibility, service) = (&item.vis, &item.ident);
@@ -88,7 +88,7 @@ fn service_impl(expansion: &Expansion<'_>) -> TokenStream {
 }
 
 /// The function that makes room for the calls of one method, and its name: such a call decodes the arguments at once, then
-/// runs the author's method as a future. Each is a function of its own, so that rustc never has all of them to look at
+/// runs the author's method as a future. Each is a function of its own, so that rustc never has to look at all of them
 /// at once.
 fn make_slot(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -> (Ident, TokenStream) {
     let make = Ident::new(&format!("make_{index}"), Span::mixed_site());
@@ -132,7 +132,7 @@ fn make_slot(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -> (I
             (kind, quote_spanned!(Span::mixed_site()=> #reply #answer))
         }
     };
-    // The closure holds nothing, so that all methods share what holds the service.
+    // The closure captures nothing, so that all methods share the code that holds the service.
     let function = quote_spanned! {Span::mixed_site()=>
         fn #make<#parameter: #service>(
             room: ::corewire::codec::Room<'_, #parameter>,

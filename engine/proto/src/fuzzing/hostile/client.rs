@@ -1,4 +1,4 @@
-//! A client whose server says anything.
+//! A client whose server sends anything.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -167,7 +167,7 @@ impl World {
         self.out.request(&head, None).finish(u32::MAX).unwrap();
     }
 
-    /// Lets the client handle one frame; answers whether there may be another.
+    /// Lets the client handle one frame; returns whether there may be another.
     fn read(&mut self) -> bool {
         let now = self.line.now;
         match self.conn.handle_frame(&mut self.recv, &mut self.out, now) {
@@ -230,7 +230,7 @@ impl World {
             Head::Request(request) => {
                 let slot = request.call & 0xffff;
                 assert!(slot < conn.peer().limits.in_flight.get());
-                // Of the slot's last call nothing more comes.
+                // Nothing more comes for the slot's last call.
                 taken.retain(|call, sends| {
                     let same = call & 0xffff == slot;
                     assert!(!same || !*sends, "a slot is used again while its stream goes on");

@@ -1,4 +1,4 @@
-//! A server that anybody talks to.
+//! A server whose client sends anything.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -45,7 +45,7 @@ struct World {
 }
 
 /// A server answers each call once, delivers no message without credit and none behind an end, holds
-/// no more than its limits, and says nothing after its last words.
+/// no more than its limits, and sends nothing after its final go-away.
 pub fn server(data: &[u8]) {
     let mut source = Source::new(data);
     let mut world = World::new(&mut source);
@@ -99,7 +99,7 @@ impl World {
         }
     }
 
-    /// Lets the server handle one frame; answers whether there may be another.
+    /// Lets the server handle one frame; returns whether there may be another.
     fn serve(&mut self, source: &mut Source<'_>) -> bool {
         let now = self.line.now;
         match self.conn.handle_frame(
@@ -154,7 +154,7 @@ impl World {
         true
     }
 
-    /// A call arrives: mostly it pends, or it is answered or refused at once.
+    /// A call arrives: mostly it stays pending, or it is answered or refused at once.
     fn begin(
         &mut self,
         source: &mut Source<'_>,
@@ -309,7 +309,7 @@ impl World {
     }
 }
 
-/// A block that each peer takes or none of the least limits does.
+/// A block as large as the least limit, so that every peer takes it.
 fn metadata() -> MetadataBuilder {
     let mut block = MetadataBuilder::new();
     block.insert("key", &[b'v'; 1018]).unwrap();
