@@ -66,7 +66,7 @@ fn many_small_frames(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Small and shared bodies in turn, written as an operating system does it that takes 100 KB at a time.
+/// Small and shared bodies in turn, written as by an operating system that takes 100 KB at a time.
 fn gather(criterion: &mut Criterion) {
     let bodies = [Bytes::from(vec![7; 64]), Bytes::from(vec![7; 64 * 1024])];
     let mut out = SendBuffer::new();

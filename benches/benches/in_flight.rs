@@ -46,7 +46,7 @@ fn park_and_answer(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Every call's deadline passes at once; the table is scanned, and each call is answered by a status.
+/// Every call's deadline passes at once; the table is scanned, and each call is answered with a status.
 fn expire(criterion: &mut Criterion) {
     let now = Instant::now();
     let later = now + Duration::from_secs(2);

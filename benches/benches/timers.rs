@@ -10,7 +10,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 /// Connections of a shard.
 const SIZES: [u32; 2] = [100, 10_000];
 
-/// A connection's time moves on with each call: nearly nothing should be paid for that.
+/// A connection's time moves on with each call: that should cost nearly nothing.
 fn arm_again(criterion: &mut Criterion) {
     let now = Instant::now();
     let (mut timers, mut armed) = (TimerHeap::default(), None);
@@ -35,7 +35,7 @@ fn arm_and_fire(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
             bencher.iter(|| {
                 for connection in 0..size {
-                    // Spread over a second, in an order that is none.
+                    // Spread over a second, in no particular order.
                     let micros = connection.wrapping_mul(0x9e37_79b1) % 1_000_000;
                     let at = now + Duration::from_micros(micros.into());
                     timers.arm(connection, at, &mut None);

@@ -1,4 +1,4 @@
-//! What the commands of this package share: workloads, contenders, running them in turn, and saying what came out.
+//! What the commands of this package share: workloads, contenders, running them in turn, and reporting the results.
 //!
 //! A *contender* is an echo server with the client that loads it: the C floor, Corewire, a peer. The [`load::runner`] starts
 //! each one pinned to its own core, in interleaved rounds, and keeps one [`measure::sample::Sample`] of every run. [`report::results`]

@@ -23,7 +23,7 @@ use crate::measure::stats::Summary;
 use crate::report::bars::{Level, PROMISES};
 use crate::report::results::Results;
 
-/// Other cores' worth of work above which a reader should be warned.
+/// With more foreign work than this, in cores, a reader should be warned.
 const DISTURBED: f64 = 0.1;
 
 /// A number with three significant digits, so that nanoseconds and gigabytes fit the same column.
@@ -104,7 +104,7 @@ pub fn ratios_table(results: &Results, figures: &[Figure]) -> Table {
     cells_table(results, figures, |_| "x", |name| name != results.base(), value)
 }
 
-/// What the others need of a figure as a multiple of what `of` needs: one row per cell, one column per contender.
+/// How much of a figure the others need as a multiple of what `of` needs: one row per cell, one column per contender.
 #[must_use]
 pub fn advantage_table(results: &Results, of: &str, figure: Figure) -> Table {
     let mut others: Vec<&str> = Vec::new();
@@ -122,7 +122,7 @@ pub fn advantage_table(results: &Results, of: &str, figure: Figure) -> Table {
     table
 }
 
-/// The promises with what was measured; those whose cell was not asked for are left out.
+/// The promises with what was measured; promises whose cell was not asked for are left out.
 #[must_use]
 pub fn promises_table(results: &Results, contender: &str) -> Table {
     let titles = ["promise", "measured", "unit", "first version", "bar", "aim"];
@@ -166,13 +166,13 @@ pub fn disturbance(results: &Results) -> String {
 /// The open loop of a comparison.
 #[derive(Debug)]
 pub struct OpenPart {
-    /// What each load is a part of.
+    /// What each load is a fraction of.
     pub peaks: Vec<Peak>,
     /// The runs.
     pub results: Results,
 }
 
-/// Writes everything, each run included, as one JSON document.
+/// Writes everything, including each run, as one JSON document.
 ///
 /// # Errors
 ///

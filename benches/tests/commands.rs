@@ -1,5 +1,5 @@
-//! The commands as a person meets them: their output, their exit codes, and what a Ctrl-C leaves behind. These runs are too
-//! short to measure anything.
+//! The commands as a user sees them: their output, their exit codes, and what a Ctrl-C leaves behind. These runs are
+//! too short to measure anything.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -114,7 +114,7 @@ fn a_signal_takes_the_children_along() {
     let mut line = String::new();
     stderr.read_line(&mut line).unwrap();
     assert!(line.starts_with("[1/200]"), "{line}");
-    // The line announces the run; its two processes follow within a blink.
+    // The line announces the run; its two processes follow within moments.
     let mut running = Vec::new();
     while running.len() < 2 {
         running = children(child.id());

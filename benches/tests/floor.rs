@@ -1,5 +1,5 @@
-//! The C programs keep their own contract: bytes come back unchanged in any cut, wrong peers are refused, and a load
-//! generator that met a wrong answer says so by its exit code.
+//! The C programs keep their own contract: bytes come back unchanged however they are cut, wrong peers are refused,
+//! and a load generator that met a wrong answer reports it by its exit code.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -100,7 +100,7 @@ fn frames_may_come_byte_by_byte_and_end_with_a_half_close() {
     for byte in &sent {
         stream.write_all(&[*byte]).unwrap();
     }
-    // The last frame, all at once and with the end of the stream right behind it.
+    // The last frame, all at once and directly followed by the end of the stream.
     stream.write_all(&frame(b"last")).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let mut back = Vec::new();
@@ -198,7 +198,7 @@ fn wrong_flags_end_with_code_2_and_a_sentence() {
     }
 }
 
-/// Echoes one connection's frames of 64 bytes, and stalls for that long after so many.
+/// Echoes one connection's frames of 64 bytes, and stalls for `stall` after `after` frames.
 fn stalling_server(after: usize, stall: Duration) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -229,7 +229,7 @@ fn an_open_loop_sees_a_stall_in_every_call_that_fell_due_meanwhile() {
             let address = stalling_server(600, Duration::from_millis(100));
             let flags = format!("--rate 1000 --inflight {inflight} --wait {wait} --secs 0.4");
             let sample = Sample::parse(&client(&address, &flags).unwrap()).unwrap();
-            // A quarter of the calls fell due in the stall. Of a closed loop only one would have seen it.
+            // A quarter of the calls fell due in the stall. In a closed loop only one would have seen it.
             assert!(sample.max_us > 90e3 && sample.p90_us > 40e3, "{flags}: {sample:?}");
             let open = sample.open.unwrap();
             assert_eq!(open.offered, 400);

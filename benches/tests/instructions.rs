@@ -1,4 +1,4 @@
-//! The command `instructions` as a person meets it. Nothing is counted by valgrind here.
+//! The command `instructions` as a user sees it. Nothing is counted by valgrind here.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -36,7 +36,7 @@ fn what_is_counted_runs_by_itself() {
         let output = instructions(&format!("target {name} 640")).output().unwrap();
         assert!(output.status.success(), "{name}: {}", stderr(&output));
     }
-    // Fewer calls than a batch would count nothing, and sockets are not run by it.
+    // Fewer calls than a batch would count nothing, and it does not run sockets.
     for wrong in ["codec-encode 63", "server-b 640"] {
         let output = instructions(&format!("target {wrong}")).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{wrong}");

@@ -38,7 +38,7 @@ pub use call::Call;
 use line::Line;
 pub(crate) use state::{ChannelState, Link};
 
-/// What channel and driver share.
+/// What a channel and its driver share.
 #[derive(Debug)]
 pub(crate) struct ChannelCore {
     pub(crate) address: Address,
@@ -49,7 +49,7 @@ pub(crate) struct ChannelCore {
     /// No handle is left: the driver closes the connection.
     pub(crate) released: Cell<bool>,
     backoff: RefCell<Backoff>,
-    /// Tells the next connection from the others, here and in other channels.
+    /// Distinguishes the next connection from all others, of this channel and of other channels.
     next_id: Cell<u64>,
 }
 
@@ -59,7 +59,7 @@ impl ChannelCore {
         self.next_id.replace(self.next_id.get().wrapping_add(1))
     }
 
-    /// Unsent bytes above which no further call is written.
+    /// Above this many unsent bytes, no further call is written.
     #[inline]
     fn unsent_max(&self) -> usize {
         if corewire_proto::canary::is_planted(corewire_proto::canary::Bug::UnboundedUnsent) {
@@ -68,7 +68,7 @@ impl ChannelCore {
         self.config.unsent_max
     }
 
-    /// Whether nobody wants a connection any more that is not there yet.
+    /// Whether a connection that is still being made is no longer wanted.
     pub(crate) fn is_unwanted(&self, state: &ChannelState) -> bool {
         self.released.get() || state.closed
     }
@@ -102,7 +102,7 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// The address is none, a setting is outside its range, or the thread is not a shard's
+    /// The address is invalid, a setting is outside its range, or the thread is not a shard's
     /// ([`NotSent::NotOnShard`]).
     pub fn new(address: impl IntoAddress, config: ChannelConfig) -> Result<Self, ConnectError> {
         config.check()?;
@@ -110,7 +110,7 @@ impl Channel {
         Self::with_jitter(address, config, random_seed()).map_err(ConnectError::NotConnected)
     }
 
-    /// The same, with the seed of what its back-off and its connections' jitter are drawn from.
+    /// The same, with the seed for its back-off and for its connections' jitter.
     pub(crate) fn with_jitter(
         address: Address,
         config: ChannelConfig,
@@ -134,7 +134,7 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// The address is none, or there is no connection.
+    /// The address is invalid, or no connection could be made.
     pub async fn connect(address: impl IntoAddress) -> Result<Self, ConnectError> {
         Self::connect_with(address, ChannelConfig::default()).await
     }
@@ -143,7 +143,7 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// The address is none, a setting is outside its range, or there is no connection.
+    /// The address is invalid, a setting is outside its range, or no connection could be made.
     pub async fn connect_with(
         address: impl IntoAddress,
         config: ChannelConfig,
@@ -159,7 +159,8 @@ impl Channel {
         &self.core().address
     }
 
-    /// Which of the server's shards answers, and how many it has; `None` before the first hello.
+    /// The index of the server shard at the other end, and how many shards the server has; `None`
+    /// before the first hello.
     #[must_use]
     pub fn server_shard(&self) -> Option<(u16, u16)> {
         self.core().state.borrow().server_shard
@@ -173,7 +174,7 @@ impl Channel {
 
     /// Connects now, if there is no connection, and waits for the server's hello.
     ///
-    /// Dropping the future leaves the connect going.
+    /// Dropping the future does not stop the connect.
     ///
     /// # Errors
     ///
@@ -223,14 +224,14 @@ impl Channel {
     }
 }
 
-/// A place in one of the channel's lines; leaving it unused passes the turn on.
+/// A place in one of the channel's queues; dropping it unused passes the turn on.
 struct Ticket {
     channel: Channel,
     id: Option<u64>,
 }
 
 impl Ticket {
-    /// Whether this waits in that line; it does not once it was woken.
+    /// Whether this waits in that queue; once woken, it does not.
     fn is_in(&self, line: &Line) -> bool {
         self.id.is_some_and(|id| line.contains(id))
     }
@@ -240,12 +241,12 @@ impl Ticket {
         let Some(id) = self.id.take() else { return };
         let state = &mut *self.channel.core().state.borrow_mut();
         if !state.waiting.remove(id) && !state.waiting_for_room.remove(id) {
-            // It was woken for a turn that it will not use.
+            // It was woken but will not use its turn: wake the next one.
             state.wake_waiting(1);
         }
     }
 
-    /// Gets into the line for a slot or for the connection, or stays in it; `Ready` when the line is full.
+    /// Enters the queue for a slot or for the connection, or stays in it; `Ready` when the queue is full.
     fn wait(
         &mut self,
         state: &mut ChannelState,
@@ -266,7 +267,7 @@ impl Ticket {
         Poll::Pending
     }
 
-    /// Gets into the line for room in the send buffer, or stays in it.
+    /// Enters the queue for room in the send buffer, or stays in it.
     #[cold]
     fn wait_for_room(
         &mut self,
@@ -285,7 +286,7 @@ impl Ticket {
         self.tell_deadline(state, deadline);
     }
 
-    /// It has its turn, and waits no longer.
+    /// It has its turn, and no longer waits.
     #[inline]
     fn leave_lines(&mut self, state: &mut ChannelState) {
         if let Some(id) = self.id.take() {
@@ -294,7 +295,7 @@ impl Ticket {
         }
     }
 
-    /// The id that it waits with, which it keeps from one wait to the next.
+    /// The id that it waits with. It keeps the id from one wait to the next.
     fn number(&mut self, state: &mut ChannelState) -> u64 {
         *self.id.get_or_insert_with(|| state.next_waiting_id())
     }

@@ -1,7 +1,7 @@
 //! A shard's turn: readiness, reading, handlers, one write per connection.
 //!
 //! The driver is synchronous and generic over [`Io`]; the shard's one task calls
-//! [`turn`](Driver::turn) again and again, and sleeps in between when a turn found nothing.
+//! [`turn`](Driver::turn) again and again, and sleeps between turns when one found nothing.
 //!
 //! ```text
 //!  readiness ┐
@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Fairness: each connection is bounded in frames, receives and bytes per turn, and so is the whole turn
-//! (`run_queue.rs`). What is left over waits behind those with little to do, for the next turn.
+//! (`run_queue.rs`). Connections with work left over wait behind those with little to do, for the next turn.
 
 mod census;
 mod connecting;
@@ -55,29 +55,30 @@ use corewire_client::log_limit::Topic;
 /// How long a shard leaves its listener alone after the system refused it a descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Every so many tries of a spinning shard ask for readiness; the others try the busy connection.
+/// A spinning shard polls for readiness once in this many tries; the other tries receive on the
+/// busy connection.
 const HOT_TRIES: u32 = 4;
 
-/// Timers of times that were moved, or of connections that are gone, that may lie in the heap.
+/// How many stale timers may lie in the heap: of times that were moved, or of connections that are gone.
 const STALE_TIMERS_MAX: usize = 1024;
 
-/// A connection that moves more than this share of a receive buffer in a turn has not little to do.
+/// A connection that moves more than this share of a receive buffer in a turn counts as having much to do.
 const LITTLE: usize = 8;
 
-/// How many rounds of accepting a drain begins with.
+/// How many rounds of accepting a drain starts with.
 const DRAIN_ACCEPTS: usize = 256;
 
 enum Conn<I: Io> {
     Server(Box<ServerConn<I::Socket>>),
     Client(Box<ClientConn<I::Socket>>),
-    /// A client's that is not there yet.
+    /// A client's connection that is still being made.
     Dial(Box<ClientDial>),
 }
 
 struct Entry<I: Io> {
     token: Token,
     queued: bool,
-    /// Whether its last turn moved much, or left work: it then waits in the second line.
+    /// Whether its last turn moved much, or left work: it then waits in the second queue.
     heavy: bool,
     socket: SocketState,
     /// The connection's earliest timer, and whether it is due.
@@ -89,7 +90,7 @@ struct Entry<I: Io> {
 
 struct Listening<I: Io> {
     listener: I::Listener,
-    /// Whether somebody may wait there.
+    /// Whether a client may be waiting there.
     acceptable: bool,
 }
 
@@ -106,7 +107,7 @@ pub(crate) struct Driver<I: Io> {
     conns: Slab<Entry<I>>,
     generation: u32,
     server_conns: usize,
-    /// Who wants a turn.
+    /// Connections that want a turn.
     run: RunQueue,
     /// The connection that received last, if it was the only one in its round.
     hot: Option<Token>,
@@ -174,7 +175,7 @@ impl<I: Io> Driver<I> {
     }
 
     /// Does everything there is to do now, each connection within its bounds; waits for readiness for
-    /// at most `wait` when nothing else is to be done. Answers whether it did anything.
+    /// at most `wait` when there is nothing else to do. Returns whether it did anything.
     pub(crate) fn turn(&mut self, wait: Duration) -> io::Result<bool> {
         let busy = self.local.has_news() || self.local.tasks.has_ready();
         let ready = !self.run.is_empty() || self.is_acceptable() || busy;
@@ -194,18 +195,19 @@ impl<I: Io> Driver<I> {
         if is_planted(Bug::ForgottenAccept) {
             return Ok(rounds > 0);
         }
-        // Somebody may wait to be accepted still, though nothing else is to be done.
+        // A client may still wait to be accepted, even if there is nothing else to do.
         Ok(rounds > 0 || self.is_acceptable())
     }
 
-    /// Gives those a turn that wait for room when there may be some, and tells what is held.
+    /// Gives a turn to connections that wait for room when there may be some, and updates the
+    /// counters of what is held.
     fn tell_holdings(&mut self) {
         if let Some(waiting) = self.shared.holdings.take_waiting() {
             for token in waiting {
                 self.enqueue(token);
             }
         }
-        // It is tight long before it is short.
+        // Memory is tight long before it is short.
         if self.shared.holdings.is_tight() || self.relief.is_on() {
             self.relieve();
         }
@@ -220,13 +222,13 @@ impl<I: Io> Driver<I> {
         !self.run.is_empty()
     }
 
-    /// For a shard that spins: tries to receive on the connection that was busy alone, without asking
+    /// For a shard that spins: tries to receive only on the connection that was busy, without polling
     /// for readiness first, which saves its next call a system call. Every fourth time it declines,
-    /// so that the others are looked after. Answers whether something came, or `None` if it declined.
+    /// so that the others are served. Returns whether something came, or `None` if it declined.
     pub(crate) fn try_hot(&mut self) -> Option<bool> {
         self.hot_tries = (self.hot_tries + 1) % HOT_TRIES;
         let busy = !self.run.is_empty() || self.local.has_news() || self.local.tasks.has_ready();
-        // The kernel told of who waits to be accepted once: whoever finds nothing here may go to sleep.
+        // The kernel reports waiting clients only once, and a shard that finds nothing here may go to sleep.
         let is_acceptable = self.is_acceptable();
         let is_acceptable = is_acceptable && !is_planted(Bug::ForgottenAccept);
         if self.hot_tries == 0 || busy || is_acceptable {
@@ -249,7 +251,7 @@ impl<I: Io> Driver<I> {
         self.shared.now
     }
 
-    /// Whether everything is over: the shard drained, and no connection of its server is left.
+    /// Whether everything is over: the shard has drained, and no connection of its server is left.
     pub(crate) fn is_drained(&self) -> bool {
         self.shared.drain_by.is_some() && self.server_conns == 0
     }
@@ -372,7 +374,7 @@ impl<I: Io> Driver<I> {
         self.listeners.iter_mut().for_each(|listening| listening.acceptable = true);
     }
 
-    /// Whether there may be somebody to accept now.
+    /// Whether there may be a client to accept now.
     #[inline]
     fn is_acceptable(&self) -> bool {
         self.accept_after.is_none() && self.listeners.iter().any(|listening| listening.acceptable)
@@ -404,7 +406,7 @@ impl<I: Io> Driver<I> {
                     io::ErrorKind::WouldBlock | io::ErrorKind::InvalidInput => {
                         listening.acceptable = false;
                     }
-                    // This client was gone before it was taken; the next one is another matter.
+                    // This client was gone before it was accepted; try the next one.
                     _ => {}
                 },
             }
@@ -463,7 +465,7 @@ impl<I: Io> Driver<I> {
         self.insert(token, Conn::Server(Box::new(conn)));
     }
 
-    /// Gives a connection its turn; answers whether it received something.
+    /// Gives a connection its turn; returns whether it received something.
     fn run_connection(&mut self, token: Token, since: Instant) -> bool {
         let Some(entry) = self.conns.get_mut(token.index()).filter(|entry| entry.token == token)
         else {
@@ -530,7 +532,7 @@ impl<I: Io> Driver<I> {
         }
         self.accept_after = None;
         self.set_acceptable();
-        // Bounded, for clients may come as fast as they are taken.
+        // Bounded, because clients may come as fast as they are accepted.
         for _ in 0..DRAIN_ACCEPTS {
             if !self.is_acceptable() {
                 break;
@@ -549,7 +551,7 @@ impl<I: Io> Driver<I> {
         }
     }
 
-    /// The drain deadline passed: ends the calls that are left, and their connections with them.
+    /// The drain deadline passed: ends the calls that are left, and their connections.
     fn abandon_connections(&mut self) {
         let mut left = Vec::new();
         for (_, entry) in &mut self.conns {

@@ -1,4 +1,4 @@
-//! A process: its shards, and who watches over them.
+//! A process: its shards, and what watches over them.
 
 pub(crate) mod client_thread;
 pub(crate) mod error;

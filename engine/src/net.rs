@@ -1,4 +1,4 @@
-//! Sockets: what the kernel offers to one shard.
+//! Sockets: the kernel's interface for one shard.
 
 pub(crate) mod doorbell;
 #[allow(

@@ -1,4 +1,4 @@
-//! Doors for the simulator and the benches.
+//! Access for the simulator and the benches.
 
 pub mod bench_hooks;
 pub mod sim;

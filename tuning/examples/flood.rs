@@ -5,8 +5,8 @@
 //! flood send 10.0.0.1:9000 FLOWS RATE SECONDS   sends RATE packets a second over FLOWS flows
 //! ```
 //!
-//! UDP, because a flow is then a socket and nothing answers: the packets that arrive are the packets that were sent. The sink never
-//! reads; what its buffer does not hold is dropped by the socket, far above the layer that is watched.
+//! UDP, because a flow is then a socket and nothing replies: the packets that arrive are the packets that were sent.
+//! The sink never reads; what its buffer does not hold is dropped by the socket, far above the layer that is watched.
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
@@ -56,7 +56,7 @@ fn send(
         let due = micros * rate / 1_000_000;
         while sent < due {
             let index = usize::try_from(sent)? % sockets.len();
-            // A full queue on the way is the receiver's story, not the sender's.
+            // A full queue on the way is the receiver's concern, not the sender's.
             let _ = sockets[index].send(&packet);
             sent += 1;
         }

@@ -1,5 +1,5 @@
-//! Feeds everything that reads text with captures and files of the tool that were damaged by chance, and looks for a panic
-//! and for what does not end.
+//! Feeds everything that reads text with randomly damaged captures and files of the tool, and looks for panics and for
+//! runs that do not end.
 //!
 //! ```text
 //! cargo run --release -p corewire-tune --example fuzz -- SECONDS [SEED]
@@ -48,7 +48,7 @@ impl Chance {
     }
 }
 
-/// Words that stand for another one.
+/// Words that replace another one.
 const WORDS: [&str; 20] = [
     "",
     ",",
@@ -164,7 +164,7 @@ fn damage(text: &str, other: &str, chance: &mut Chance) -> String {
                 let (first, end) = entry(&others, chance);
                 lines.extend_from_slice(&others[first..end]);
             }
-            // An entry that is gone, or that is there once more.
+            // An entry that is gone, or that is there twice.
             _ => {
                 let (first, end) = entry(&lines, chance);
                 let taken: Vec<String> = lines.drain(first..end).collect();
@@ -212,7 +212,7 @@ fn options(chance: &mut Chance) -> PlanOptions {
     }
 }
 
-/// Does the plan, takes it back, and damages what was written meanwhile.
+/// Applies the plan, undoes it, and damages what was written meanwhile.
 fn apply_and_undo(archive: Archive, plan: &Plan, chance: &mut Chance) {
     let host = FakeHost::new(archive);
     let mut journal = MemoryJournal::default();
@@ -267,11 +267,11 @@ fn round(text: &str, chance: &mut Chance) -> bool {
     true
 }
 
-/// The seed of the round that runs.
+/// The seed of the current round.
 static RUNNING: AtomicU64 = AtomicU64::new(0);
 
-/// What a round may take. Most take a hundredth of a second; a damaged count of interrupts may make tens of thousands of
-/// them, each of which is looked up by its name.
+/// How long a round may take. Most take a hundredth of a second; a damaged count of interrupts may make tens of
+/// thousands of them, each of which is looked up by its name.
 const ROUND: Duration = Duration::from_secs(120);
 
 /// Ends the program when a round does not end.

@@ -4,8 +4,9 @@
 //! locality 10.0.0.1:7000 PID CONNECTIONS      root; prints `local N of M`
 //! ```
 //!
-//! Each connection sends the first byte of a hello. The shard that reads it is the pinned thread of the server that woke up; the
-//! packets' CPU is what the kernel says of the server's own socket (`SO_INCOMING_CPU`). The server must sleep while it is idle.
+//! Each connection sends the first byte of a hello. The shard that reads it is the pinned thread of the server that
+//! woke up; the packets' CPU is what the kernel reports for the server's own socket (`SO_INCOMING_CPU`). The server
+//! must sleep while it is idle.
 
 use std::collections::BTreeMap;
 use std::fs;

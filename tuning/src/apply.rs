@@ -1,4 +1,4 @@
-//! Doing a plan, and taking it back.
+//! Applying a plan, and undoing it.
 
 use std::fmt;
 
@@ -8,19 +8,19 @@ use crate::host::{Fault, FaultKind, Host};
 use crate::journal::{Applied, Journal, Record};
 use crate::plan::{Plan, Setting, Step};
 
-/// What an apply needs beside the plan.
+/// What an apply needs in addition to the plan.
 #[derive(Debug, Clone, Default)]
 pub struct ApplyOptions {
     /// The operator says that irqbalance leaves the card alone.
     pub irqbalance_is_banned: bool,
-    /// The time to write down, in seconds since 1970.
+    /// The time to record, in seconds since 1970.
     pub unix_seconds: u64,
 }
 
 /// What an apply did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Outcome {
-    /// Its name in the journal; `None` when there was nothing to do.
+    /// Its id in the journal; `None` when there was nothing to do.
     pub id: Option<String>,
     /// How many steps were written.
     pub written: usize,
@@ -33,15 +33,15 @@ pub struct Outcome {
 /// Why an apply did not end as planned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApplyError {
-    /// Nothing was written: the machine is not as the plan expects, or someone else places interrupts.
+    /// Nothing was written: the machine is not as the plan expects, or another program places interrupts.
     Refused(Vec<String>),
-    /// A step failed, and all steps before it were taken back.
+    /// A step failed, and all steps before it were undone.
     RolledBack(Fault),
-    /// A step failed, and these could not be taken back.
+    /// A step failed, and these could not be undone.
     Stuck {
         /// The step's failure.
         cause: Fault,
-        /// What is left, each with its reason.
+        /// The steps left, each with its reason.
         left: Vec<String>,
     },
     /// The journal could not be written; nothing was written to the machine after that.
@@ -63,10 +63,12 @@ impl fmt::Display for ApplyError {
 
 impl std::error::Error for ApplyError {}
 
-/// Does a plan: each step is announced in the journal, written, and read back. At the first failure everything is taken back.
+/// Applies a plan: each step is announced in the journal, written, and read back. At the first failure everything is
+/// undone.
 ///
-/// `watch` is called with the apply's name once it is in the journal and before anything is written to the machine: it starts
-/// whoever takes the apply back when this program is ended or nobody confirms. If it fails nothing is written.
+/// `watch` is called with the apply's name once it is in the journal and before anything is written to the machine: it
+/// starts the watcher that undoes the apply when this program is ended or nobody confirms. If it fails, nothing is
+/// written.
 ///
 /// # Errors
 ///
@@ -103,7 +105,7 @@ pub fn apply(
     };
     journal.append(&begin).map_err(refuse)?;
     if let Err(fault) = watch(&id) {
-        // Nothing is to be taken back; without this record the journal would say that something is.
+        // There is nothing to undo; without this record the journal would say that there is.
         let ended = journal.append(&Record::Ended { id });
         return Err(ended.map_or_else(ApplyError::Journal, |()| refuse(fault)));
     }
@@ -148,7 +150,7 @@ fn roll_back(host: &dyn Host, journal: &mut dyn Journal, id: &str, cause: Fault)
     }
 }
 
-/// What speaks against the plan on this machine, at this time.
+/// The objections to the plan on this machine, at this time.
 fn objections(host: &dyn Host, plan: &Plan, options: &ApplyOptions) -> Vec<String> {
     let mut reasons = Vec::new();
     let boot_id = host.read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -178,7 +180,7 @@ fn objections(host: &dyn Host, plan: &Plan, options: &ApplyOptions) -> Vec<Strin
     reasons
 }
 
-/// What came of a step.
+/// The result of a step.
 enum Done {
     Written,
     Already,
@@ -202,7 +204,7 @@ fn do_step(
         && step.setting.remakes_queues()
     {
         for kept in plan.kept.iter().filter(|kept| kept.setting.iface() == Some(iface)) {
-            // What is gone or cannot be read now cannot be lost by this step either.
+            // A value that is gone or cannot be read now cannot be lost by this step either.
             if let Ok(old) = kept.setting.read(host) {
                 journal.append(&Record::Keep {
                     id: id.to_owned(),
@@ -221,7 +223,7 @@ fn do_step(
         new: step.new.clone(),
     })?;
     if let Err(fault) = step.setting.write(host, &step.new) {
-        // Kernels before 6.11 say EIO for an interrupt that they manage themselves, later ones EPERM.
+        // Kernels before 6.11 return EIO for an interrupt that they manage themselves, later ones EPERM.
         let is_managed = matches!(&fault.kind, FaultKind::Denied)
             || matches!(&fault.kind, FaultKind::Refused(reason) if reason.starts_with("EIO"));
         let is_as_before =
@@ -246,21 +248,21 @@ fn do_step(
 /// What an undo did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct UndoReport {
-    /// The apply that was taken back.
+    /// The apply that was undone.
     pub id: String,
     /// Values that were put back.
     pub restored: usize,
-    /// Values that could not be put back, or that somebody changed meanwhile: each with its reason.
+    /// Values that could not be put back, or that were changed meanwhile: each with its reason.
     pub left: Vec<String>,
 }
 
-/// Takes an apply back, last step first. A value is put back only while it is still the one that was written; a value that
-/// somebody changed meanwhile is left and named, unless `force` says otherwise.
+/// Undoes an apply, last step first. A value is put back only while it is still the one that was written; a value that
+/// was changed meanwhile is left and named, unless `force` is set.
 ///
 /// # Errors
 ///
-/// When the journal cannot be read or written, or has no apply of that name. Then what was already put back stays so, and undo
-/// can be run again.
+/// When the journal cannot be read or written, or has no apply of that name. What was put back until then stays so, and
+/// undo can be run again.
 pub fn undo(
     host: &dyn Host,
     journal: &mut dyn Journal,
@@ -278,7 +280,7 @@ pub fn undo(
     }
     let boot_id = host.read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     for (number, setting, old, new) in applied.steps.iter().rev() {
-        // A restart of the machine took the other values with it.
+        // A restart of the machine has removed the other values.
         let is_there = boot_id.trim() == applied.boot_id || setting.is_kept_on_disk();
         if is_there && !applied.undone.contains(number) {
             undo_step(host, journal, applied, (*number, setting, old, new), force, &mut report)?;
@@ -291,8 +293,8 @@ pub fn undo(
     Ok(report)
 }
 
-/// Writes a record of an undo. A journal that takes no more, on a full disk, must not keep values from being put back: that they
-/// are is seen by reading them, so that the undo can be run again.
+/// Writes a record of an undo. A journal that accepts no more, on a full disk, must not keep values from being put
+/// back: reading them shows that they are, so that the undo can be run again.
 fn note(journal: &mut dyn Journal, record: Record, report: &mut UndoReport) -> Result<(), Fault> {
     match journal.append(&record) {
         Err(fault) if fault.kind == FaultKind::Killed => Err(fault),
@@ -336,7 +338,8 @@ fn undo_step(
         report.left.push(format!("{setting} is {now}; {new} was written, so somebody changed it since: left as it is (--force puts {old} back)"));
         return Ok(());
     }
-    // An undo that was ended between a file and the restart of who reads it left the old value and the new effect.
+    // An undo that was ended between writing a file and restarting the program that reads it left the old value
+    // and the new effect.
     let is_half_done = was_begun && setting.is_kept_on_disk();
     if !is_old || is_half_done {
         note(journal, Record::Undoing { id: id(), step: number }, report)?;
@@ -354,7 +357,8 @@ fn undo_step(
         }
         report.restored += 1;
     }
-    // What the step made anew is restored only when the step itself was taken back, by this run or by one that was cut off.
+    // Settings that the step reset are restored only when the step itself was undone, by this run or by one that was
+    // cut off.
     if !is_old || was_begun {
         let left_before = report.left.len();
         for (_, kept, old) in applied.kept.iter().filter(|(step, _, _)| *step == number) {
@@ -372,7 +376,7 @@ fn undo_step(
     note(journal, Record::Undone { id: id(), step: number }, report)
 }
 
-/// Puts a value back and reads it. Answers whether it had to be written.
+/// Puts a value back and reads it. Returns whether it had to be written.
 fn put_back(host: &dyn Host, setting: &Setting, old: &str) -> Result<bool, Fault> {
     if setting.read(host).is_ok_and(|now| setting.same(&now, old)) {
         return Ok(false);

@@ -3,17 +3,18 @@
 use crate::host::{Archive, Fault, Host, Recorder};
 use crate::snapshot::{Scope, Snapshot};
 
-/// Records everything that the doctor reads of a host. Hardware and network addresses are not among it: the tool never reads them.
+/// Records everything that the doctor reads of a host. That does not include hardware and network addresses: the tool
+/// never reads them.
 ///
 /// # Errors
 ///
-/// The same as of [`Snapshot::take`].
+/// The same as those of [`Snapshot::take`].
 pub fn capture(host: &dyn Host, scope: &Scope, comment: &str) -> Result<Archive, Fault> {
     let recorder = Recorder::new(host);
     Snapshot::take(&recorder, scope)?;
     let mut archive = recorder.into_archive();
     archive.comment = comment.to_owned();
-    // Of the processor only the flags are looked at, and of the process only where it may run; the rest is nobody's business.
+    // Of the processor only the flags are kept, and of the process only where it may run; the rest is private.
     keep_lines(&mut archive, "/proc/cpuinfo", "flags", 1);
     keep_lines(&mut archive, "/proc/modules", "nf_tables ", 1);
     let statuses: Vec<String> = archive
@@ -30,7 +31,7 @@ pub fn capture(host: &dyn Host, scope: &Scope, comment: &str) -> Result<Archive,
     for path in statuses {
         keep_lines(&mut archive, &path, "Cpus_allowed_list", 1);
     }
-    // A boot's name is nobody's business either; without it no plan made from the capture can be applied anywhere.
+    // The boot id is private, too; without it no plan made from the capture can be applied anywhere.
     let boot_id = "/proc/sys/kernel/random/boot_id";
     if let Some(text) = archive.first.files.get_mut(boot_id) {
         *text = "captured\n".to_owned();

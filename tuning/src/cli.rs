@@ -1,5 +1,5 @@
-//! The command line. Every command writes its answer to standard output and its troubles to standard error, and says by its exit
-//! code what came of it; `corewire-tune help` lists the codes.
+//! The command line. Every command writes its results to standard output and its errors to standard error, and reports
+//! the outcome by its exit code; `corewire-tune help` lists the codes.
 
 mod answer;
 mod args;
@@ -19,7 +19,7 @@ pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
-            // Help and version are answers, not mistakes.
+            // Help and version are results, not errors.
             let code = if error.use_stderr() { Exit::Usage } else { Exit::Good };
             let _ = error.print();
             return ExitCode::from(code as u8);

@@ -1,4 +1,4 @@
-//! Judging a snapshot: findings with evidence, the exact mend, its undo and its risk. Nothing is touched.
+//! Judging a snapshot: findings with evidence, the exact fix, its undo and its risk. Nothing is changed.
 
 mod case;
 mod catalogue;
@@ -36,7 +36,7 @@ impl Report {
         self.findings.iter().any(|finding| finding.severity == Severity::Fault)
     }
 
-    /// Whether a finding of this name is there.
+    /// Whether there is a finding of this name.
     #[must_use]
     pub fn has(&self, id: &str) -> bool {
         self.findings.iter().any(|finding| finding.id == id)
@@ -93,7 +93,8 @@ pub fn diagnose(snapshot: &Snapshot, given: Option<&Placement>) -> Report {
         && !snapshot.fought().is_empty();
     for mend in findings.iter_mut().flat_map(|finding| &mut finding.mend) {
         if given.is_some() {
-            // What contradicts a placement is mended by a plan for it and not for one that is derived anew.
+            // What contradicts a placement is fixed by a plan for that placement, not by one for a newly
+            // derived placement.
             *mend = mend
                 .replace("corewire-tune plan ", "corewire-tune plan --placement placement.toml ");
         }

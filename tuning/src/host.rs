@@ -18,10 +18,10 @@ pub use real::RealHost;
 pub use recorder::Recorder;
 pub use tree::TreeHost;
 
-/// What is no file: the number of nftables rules, which [`Host::read`] gives under this name.
+/// Not a file: the number of nftables rules, which [`Host::read`] returns under this name.
 pub const NFTABLES_RULES: &str = "/netlink/nftables/rules";
 
-/// A machine, or what stands for one.
+/// A machine, or something in place of one.
 ///
 /// Paths are absolute paths of a Linux system (`/proc/net/softnet_stat`). Every refusal is a [`Fault`] that names the path and
 /// the cause.
@@ -47,7 +47,7 @@ pub trait Host: std::fmt::Debug {
     /// When it is absent or may not be read.
     fn list(&self, path: &str) -> Result<Vec<String>, Fault>;
 
-    /// The absolute path that a symbolic link leads to in the end.
+    /// The absolute path that a symbolic link finally leads to.
     ///
     /// # Errors
     ///
@@ -61,11 +61,11 @@ pub trait Host: std::fmt::Debug {
     /// When `/proc` cannot be listed.
     fn processes(&self, prefixes: &[&str]) -> Result<Vec<(u32, String)>, Fault>;
 
-    /// What the card says of itself: channels, rings, coalescing, hash table, queue map, drop counters.
+    /// What the card reports about itself: channels, rings, coalescing, hash table, queue map, drop counters.
     ///
     /// # Errors
     ///
-    /// When the interface does not exist. What one driver does not offer is simply absent from the answer.
+    /// When the interface does not exist. What one driver does not offer is simply absent from the result.
     fn nic(&self, iface: &str) -> Result<NicFacts, Fault>;
 
     /// Sets one of the card's settings.
@@ -75,13 +75,13 @@ pub trait Host: std::fmt::Debug {
     /// When the driver does not offer it, refuses the value, or permission is missing.
     fn nic_set(&self, iface: &str, knob: Knob, value: u32) -> Result<(), Fault>;
 
-    /// Starts a service anew that runs, so that it reads its configuration. One that does not run stays stopped.
+    /// Restarts a service that runs, so that it reads its configuration. A service that does not run stays stopped.
     ///
     /// # Errors
     ///
     /// When there is no systemd, or the service does not start.
     fn restart(&self, service: &str) -> Result<(), Fault>;
 
-    /// Lets the time between two samples pass.
+    /// Waits for the time between two samples.
     fn pause(&self, duration: Duration);
 }

@@ -1,7 +1,8 @@
-//! What was done to the machine, written down before it is done.
+//! What was done to the machine, recorded before it is done.
 //!
-//! One JSON object a line in `journal.jsonl`, each flushed to the disk before the write that it announces. A program that is ended
-//! at any point therefore leaves at most one announced write that did not happen, and undo finds out by reading the value.
+//! One JSON object per line in `journal.jsonl`, each flushed to the disk before the write that it announces. A program
+//! that is ended at any point therefore leaves at most one announced write that did not happen; undo notices that by
+//! reading the value.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -27,11 +28,11 @@ pub enum Record {
         /// Seconds since 1970, for people.
         unix_seconds: u64,
     },
-    /// A value that the next change of channels forgets.
+    /// A value that the next change of channels resets.
     Keep {
         /// The apply.
         id: String,
-        /// The number of the step that forgets it.
+        /// The number of the step that resets it.
         step: u32,
         /// What is kept.
         setting: Setting,
@@ -68,21 +69,21 @@ pub enum Record {
         /// The apply.
         id: String,
     },
-    /// A step is about to be taken back.
+    /// A step is about to be undone.
     Undoing {
         /// The apply.
         id: String,
         /// The number of the step.
         step: u32,
     },
-    /// A step, with everything that it forgot, is taken back.
+    /// A step, with everything that it reset, has been undone.
     Undone {
         /// The apply.
         id: String,
         /// The number of the step.
         step: u32,
     },
-    /// The whole apply is taken back.
+    /// The whole apply has been undone.
     Ended {
         /// The apply.
         id: String,
@@ -98,7 +99,7 @@ pub trait Journal {
     /// When it cannot be stored. Then the write that it announces must not happen.
     fn append(&mut self, record: &Record) -> Result<(), Fault>;
 
-    /// Keeps so many bytes for records to come, so that a disk that fills up meanwhile cannot stop an undo.
+    /// Reserves `bytes` for records to come, so that a disk that fills up meanwhile cannot stop an undo.
     ///
     /// # Errors
     ///
@@ -118,13 +119,13 @@ pub trait Journal {
 pub struct Journaled {
     /// The records, in order.
     pub records: Vec<Record>,
-    /// Numbers of lines, from 1, that are no records. Something damaged them: what they announced is not known.
+    /// Numbers of lines, from 1, that are not records. Something damaged them: what they announced is not known.
     pub damaged: Vec<usize>,
 }
 
 impl Journaled {
-    /// Reads a journal's text. A last line without its end was cut off by the end of a program and is left out: the write that it
-    /// announces did not happen.
+    /// Reads a journal's text. A last line without its newline was cut off by the end of a program and is left out: the
+    /// write that it announces did not happen.
     #[must_use]
     pub fn from_text(text: &str) -> Self {
         let mut journaled = Self::default();
@@ -144,7 +145,7 @@ impl Journaled {
         applies(&self.records)
     }
 
-    /// What to say of damaged lines; `None` when there are none.
+    /// A message about damaged lines; `None` when there are none.
     #[must_use]
     pub fn damage(&self) -> Option<String> {
         let lines: Vec<String> = self.damaged.iter().map(usize::to_string).collect();
@@ -207,7 +208,7 @@ impl FileJournal {
     }
 }
 
-/// Takes the lock that a file stands for, until the file is closed.
+/// Takes the lock on a file, until the file is closed.
 pub(crate) fn lock_exclusively(file: &File, path: &Path) -> Result<(), Fault> {
     flock(file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| {
         let shown = path.to_string_lossy();
@@ -219,7 +220,7 @@ pub(crate) fn lock_exclusively(file: &File, path: &Path) -> Result<(), Fault> {
     })
 }
 
-/// What a fault says when somebody else holds a lock.
+/// The message of a fault when another run holds a lock.
 pub(crate) const HELD: &str = "another run holds the lock";
 
 /// A record as one line of a journal.
@@ -244,7 +245,7 @@ impl Journal for FileJournal {
         let fail = |error: std::io::Error| Fault::from_io(&self.path.to_string_lossy(), &error);
         let end = self.file.metadata().map_err(fail)?.len();
         match fallocate(&self.file, FallocateFlags::KEEP_SIZE, end, bytes) {
-            // Not every file system can promise room; there the promise is only that there was some.
+            // Not every file system can reserve space; on those it only means that there was some.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
             Err(errno) => Err(fail(errno.into())),
         }
@@ -257,7 +258,7 @@ impl Journal for FileJournal {
     }
 }
 
-/// One apply, put together from its records.
+/// One apply, assembled from its records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Its name.
@@ -268,17 +269,17 @@ pub struct Applied {
     pub unix_seconds: u64,
     /// Its steps in order: number, setting, old, new.
     pub steps: Vec<(u32, Setting, String, String)>,
-    /// What steps forget: number of the step, setting, old.
+    /// What steps reset: number of the step, setting, old.
     pub kept: Vec<(u32, Setting, String)>,
     /// Whether all steps were done.
     pub is_complete: bool,
     /// Whether the operator confirmed it.
     pub is_confirmed: bool,
-    /// Steps whose taking back has begun.
+    /// Steps whose undo has begun.
     pub undoing: Vec<u32>,
-    /// Steps that are taken back.
+    /// Steps that are undone.
     pub undone: Vec<u32>,
-    /// Whether all of it is taken back.
+    /// Whether all of it is undone.
     pub is_ended: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Finds what is wrong between a host's network cards and its shards, mends it, proves it, and takes it back.
+//! Finds what is wrong between a host's network cards and its shards, fixes it, verifies the fix, and undoes it.
 //!
 //! ```text
 //!            Host (a real machine, a tree of files, a machine in memory)

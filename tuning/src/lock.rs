@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::host::Fault;
 use crate::journal::{FileJournal, lock_exclusively};
 
-/// The host's lock, held until it is dropped. It is in `/run`, which is gone with the settings at a restart.
+/// The host's lock, held until it is dropped. It is in `/run`, which is cleared at a restart, as the
+/// settings are.
 #[derive(Debug)]
 pub struct HostLock {
     dir: PathBuf,
@@ -34,7 +35,7 @@ impl HostLock {
         Ok(Self { dir, _file: file })
     }
 
-    /// Writes down where the journal of the apply is that begins now.
+    /// Records where the journal of the apply that begins now is.
     ///
     /// # Errors
     ///
@@ -46,7 +47,7 @@ impl HostLock {
         fs::write(&path, state_dir.to_string_lossy().as_bytes()).map_err(fail)
     }
 
-    /// Why no apply may begin: another journal's is not settled in this boot.
+    /// Why no apply may begin: an apply of another journal is not settled in this boot.
     #[must_use]
     pub fn open_elsewhere(&self, state_dir: &Path, boot_id: &str) -> Option<String> {
         let other = PathBuf::from(fs::read_to_string(self.dir.join("journal-at")).ok()?);

@@ -1,9 +1,9 @@
 //! Which shard runs on which CPU and is fed by which queue of which card.
 //!
 //! The engine and the tuning tool must not disagree about placement, so it is written down: the tool writes a
-//! [`Placement`] as `placement.toml` and judges a host against it, and [`derive()`] makes one where there is none. The engine is told its
-//! CPUs by `--cores` or `Placement::Cpus`.
-//! The module knows nothing else of the tool (no host, no doctor), so that it can become a crate of its own by moving the folder.
+//! [`Placement`] as `placement.toml` and judges a host against it, and [`derive()`] makes one where there is none. The
+//! engine gets its CPUs from `--cores` or `Placement::Cpus`. The module depends on nothing else in the tool (no host,
+//! no doctor), so that it can become its own crate by moving the folder.
 //!
 //! ```
 //! use corewire_tune::placement::{CpuSet, Options, Topology, derive};

@@ -1,4 +1,4 @@
-//! From a snapshot and wishes to ordered steps. Pure: nothing is read or written here.
+//! From a snapshot and options to ordered steps. Pure: nothing is read or written here.
 
 mod form;
 mod setting;
@@ -21,7 +21,7 @@ use crate::snapshot::Snapshot;
 ///
 /// # Errors
 ///
-/// When no placement follows, or the given one uses CPUs that this machine does not have.
+/// When no placement is possible, or the given one uses CPUs that this machine does not have.
 pub fn make(snapshot: &Snapshot, options: &PlanOptions) -> Result<Plan, PlanError> {
     if snapshot.cards().next().is_none() {
         return Err(PlanError::NoCard);
@@ -47,7 +47,7 @@ pub fn make(snapshot: &Snapshot, options: &PlanOptions) -> Result<Plan, PlanErro
         None => {
             let mut limits = snapshot.queue_limits();
             if options.derive.queues.is_some() {
-                // A number of queues that is asked for also holds for cards that would otherwise be left as they are.
+                // A requested number of queues also applies to cards that would otherwise be left as they are.
                 for (limit, nic) in limits.iter_mut().zip(snapshot.cards()) {
                     if let Some((_, _, max)) = nic.channels() {
                         limit.queues_max = max.min(nic.hash_limit().unwrap_or(max));

@@ -1,4 +1,5 @@
-//! Everything the tool knows of a machine at one time: read once, judged and planned from without touching the machine again.
+//! Everything the tool knows about a machine at one time: read once, then judged and planned from without touching the
+//! machine again.
 
 mod card;
 mod counters;
@@ -32,9 +33,10 @@ use reader::Reader;
 /// What to read, and for how long to watch.
 #[derive(Debug, Clone)]
 pub struct Scope {
-    /// These interfaces; empty for all that are up and have hardware behind them (or, where there are none, all that are up).
+    /// These interfaces; if empty, all that are up and have hardware behind them (or, if there are none, all that are
+    /// up).
     pub ifaces: Vec<String>,
-    /// The time between the two samples of the counters; zero for one sample only.
+    /// The time between the two samples of the counters; zero for only one sample.
     pub sample: Duration,
     /// The engine's process, to check its limits and its threads.
     pub engine_pid: Option<u32>,
@@ -55,7 +57,7 @@ pub struct Snapshot {
     pub boot_id: String,
     /// The processors.
     pub cpus: Cpus,
-    /// Whether the processor says that a hypervisor is below.
+    /// Whether the processor reports a hypervisor.
     pub is_virtual: bool,
     /// The interfaces in question. Bonds and VLANs are followed by the cards below them.
     pub nics: Vec<Nic>,
@@ -63,7 +65,7 @@ pub struct Snapshot {
     pub values: BTreeMap<String, String>,
     /// irqbalance, if it runs.
     pub irqbalance: Option<Irqbalance>,
-    /// Busy interrupts of other devices than the interfaces'; none without a second sample.
+    /// Busy interrupts of devices other than the interfaces; none without a second sample.
     pub others: Vec<Other>,
     /// `.link` files of udev that set interrupt affinity, by path.
     pub udev_irq_policies: Vec<String>,
@@ -113,9 +115,9 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// When something without which nothing can be judged is absent or of an unknown form: the online CPUs, `/proc/interrupts`,
-    /// `/proc/net/softnet_stat`, `/proc/stat`, or an interface that was named. Everything else that cannot be read is listed in
-    /// [`unread`](Self::unread).
+    /// When something without which nothing can be judged is absent or of an unknown form: the online CPUs,
+    /// `/proc/interrupts`, `/proc/net/softnet_stat`, `/proc/stat`, or an interface that was named. Everything else that
+    /// cannot be read is listed in [`unread`](Self::unread).
     pub fn take(host: &dyn Host, scope: &Scope) -> Result<Self, Fault> {
         let mut reader = Reader::new(host);
         let cpus = Cpus::read(&mut reader)?;
@@ -199,15 +201,15 @@ impl Snapshot {
             .and_then(|word| word.parse().ok())
     }
 
-    /// What changed between the two samples; `None` with one sample only.
+    /// What changed between the two samples; `None` with only one sample.
     #[must_use]
     pub fn rate(&self) -> Option<Rate<'_>> {
         let (period, second) = self.second.as_ref()?;
         Some(Rate { before: &self.first, after: second, period: *period })
     }
 
-    /// The cards that have queues to place: hardware, and virtual pairs with queues of their own, but not bonds and VLANs, whose
-    /// work is done by the cards below them.
+    /// The cards that have queues to place: hardware, and virtual pairs with their own queues, but not bonds and VLANs,
+    /// whose work is done by the cards below them.
     pub fn cards(&self) -> impl Iterator<Item = &Nic> {
         self.nics.iter().filter(|nic| nic.lowers.is_empty())
     }
@@ -238,8 +240,8 @@ impl Snapshot {
         })
     }
 
-    /// The CPUs that may serve other devices beside a placement: those that it leaves alone or, where it uses all, those that it
-    /// gives to interrupts. Empty where every CPU has a shard.
+    /// The CPUs that may serve other devices when this placement is used: those that it does not use or, if it uses
+    /// all, those that it gives to interrupts. Empty if every CPU has a shard.
     #[must_use]
     pub fn cpus_beside(&self, placement: &Placement) -> CpuSet {
         let usable = self.cpus.local(None);
@@ -247,13 +249,14 @@ impl Snapshot {
         if free.is_empty() { usable.minus(&placement.shard_cpus()) } else { free }
     }
 
-    /// What a placement needs to know of the CPUs: those that are online and allowed, without the isolated ones that nobody named.
+    /// What a placement needs to know about the CPUs: those that are online and allowed, without isolated ones that
+    /// were not named.
     #[must_use]
     pub fn topology(&self) -> Topology {
         self.cpus.topology.clone()
     }
 
-    /// What a placement needs to know of the cards.
+    /// What a placement needs to know about the cards.
     #[must_use]
     pub fn queue_limits(&self) -> Vec<QueueLimits> {
         let rate = self.rate();

@@ -1,4 +1,5 @@
-//! Proof: are the packets spread over the CPUs that the placement names, without losing any, while there is load?
+//! Verifies whether the packets are spread over the CPUs that the placement names, without losing any, while there
+//! is load.
 
 mod figures;
 mod report;
@@ -26,13 +27,14 @@ pub struct VerifyOptions {
     pub samples: u32,
     /// The time between two samples.
     pub period: Duration,
-    /// The largest max/mean that passes where chance does not explain more.
+    /// The largest max/mean that passes if chance does not explain more.
     pub skew_max: f64,
-    /// How many flows the load has, where the operator knows; by default the TCP sockets in use.
+    /// How many flows the load has, if the operator knows; by default the TCP sockets in use.
     pub flows: Option<u64>,
 }
 
-/// Watches the host and judges. `is_running` says before each sample whether the load still runs; the watching ends with it.
+/// Watches the host and judges. `is_running` is called before each sample and says whether the load still runs; the
+/// watching ends with it.
 ///
 /// # Errors
 ///

@@ -1,6 +1,7 @@
 //! The doctor's report and the plan for every class of host, compared with the committed texts in `tests/expected`.
 //!
-//! `UPDATE_EXPECTED=1 cargo test -p corewire-tune --test fixtures` writes them anew; read the diff before committing it.
+//! `UPDATE_EXPECTED=1 cargo test -p corewire-tune --test fixtures` writes them again; read the diff before committing
+//! it.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;

@@ -1,4 +1,4 @@
-//! What each kind of host must get, and must not get, with the reason: the hosts after public reports, and kinds of their own beside
+//! What each kind of host must get, and must not get, with the reason: the hosts after public reports, and variants of
 //! each of them. The whole texts are compared in `fixtures.rs`; this says why they are right.
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -40,7 +40,7 @@ fn run(name: &str) {
         .unwrap();
     match status.code() {
         Some(0) => {}
-        // Who asked for the story must not be told that all is well when nothing was looked at.
+        // A caller that asked for the story must not be told that all is well when nothing was checked.
         Some(SKIPPED) => {
             panic!("{name} was asked for, and this machine cannot run it; see the line above")
         }

@@ -1,4 +1,4 @@
-//! The flags of every peer; those of `load` are the ones that all load generators of this comparison take.
+//! The flags of every peer; the flags of `load` are those that all load generators of this comparison take.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use corewire_benches::load::flags::{whole, within};
 use corewire_cli::pace::{Arrivals, parse_rate};
 
-/// The largest body, in bytes, as of the floor.
+/// The largest body, in bytes, the same as the floor's.
 pub const MAX_BODY: usize = 16 << 20;
 
 /// What a peer's program does.

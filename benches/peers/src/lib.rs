@@ -1,6 +1,6 @@
 //! What the peers share: their flags, one pinned thread with a tokio runtime, and closed-loop load.
 //!
-//! Each peer is one program with two commands, `serve` and `load`, that keep to the contract of
+//! Each peer is one program with two commands, `serve` and `load`, that keep the contract of
 //! [`corewire_benches::load::contender::Contender`]. All of them use mimalloc: glibc's allocator gives large blocks back to the
 //! kernel and faults them in again, which halves some peers' rate with large bodies.
 
@@ -37,7 +37,7 @@ pub fn block_on_core<T>(cpu: Option<usize>, future: impl Future<Output = Result<
     LocalSet::new().block_on(&runtime, future)
 }
 
-/// Listens and says so on standard output, as every server here does.
+/// Listens and reports that on standard output, as every server here does.
 ///
 /// # Errors
 ///

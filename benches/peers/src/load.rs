@@ -19,7 +19,7 @@ use crate::flags::Load;
 /// How long calls that are in flight at the end of an open loop may still take.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// How many different bodies an open loop sends: a reply of another call shows.
+/// How many different bodies an open loop sends, so that a reply to another call is noticed.
 const DIFFERENT_BODIES: usize = 251;
 
 /// A client of one connection that may have many calls in flight.
@@ -32,7 +32,7 @@ pub trait Caller: Clone + 'static {
     fn call(&self, body: Bytes) -> impl Future<Output = Result<Bytes>>;
 }
 
-/// What the tasks count. They share it freely, for all of them run on one thread.
+/// What the tasks count. They share it freely, because all of them run on one thread.
 #[derive(Debug)]
 struct Counts {
     measuring: Cell<bool>,
@@ -96,7 +96,7 @@ fn say(sample: &Sample, first_error: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Calls at a rate, whatever earlier calls do. The pacing task spins: it runs again after every look of the runtime at
+/// Calls at a rate, whatever earlier calls do. The pacing task spins: it runs again after every time the runtime polls
 /// its sockets, so that no call waits for a timer.
 async fn run_open<C: Caller>(
     load: &Load,
@@ -160,7 +160,7 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// One call in flight, for ever. It ends at the first error, which fails the whole run.
+/// One call in flight at all times. It ends at the first error, which fails the whole run.
 async fn call_again<C: Caller>(caller: C, body: Bytes, counts: Rc<Counts>) {
     loop {
         let begin = Instant::now();

@@ -29,7 +29,8 @@ fn answers_and_ends(program: &str) {
         let sample = Sample::parse(&load(program, server.address(), &flags).unwrap()).unwrap();
         assert!(sample.server_cpu_s.is_some_and(|cpu| cpu > 0.0), "{sample:?}");
         assert!(sample.server_rss_mb.is_some_and(|peak| peak > 0.1), "{sample:?}");
-        // Calls in flight divided by their rate is the mean latency, which the longest one cannot be below.
+        // Calls in flight divided by their rate is the mean latency, and the longest latency cannot be
+        // below it.
         #[expect(clippy::cast_precision_loss, reason = "a dozen calls")]
         let mean_us = (sample.conns * sample.inflight) as f64 / sample.rps * 1e6;
         assert!(sample.p50_us <= sample.max_us && sample.max_us > mean_us * 0.5, "{sample:?}");
@@ -37,7 +38,7 @@ fn answers_and_ends(program: &str) {
     let flags = "--rate 2000 --arrivals poisson --conns 3 --inflight 50";
     let sample = Sample::parse(&load(program, server.address(), flags).unwrap()).unwrap();
     let open = sample.open.unwrap();
-    // 0.1 s of 2000 calls per second, give or take what Poisson arrivals do.
+    // 0.1 s of 2000 calls per second, give or take the variation of Poisson arrivals.
     assert!((120..280).contains(&open.offered), "{open:?}");
     assert!(load(program, server.address(), "--rate 0").is_err());
     let address = server.address().to_owned();

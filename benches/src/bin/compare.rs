@@ -1,4 +1,4 @@
-//! Corewire beside its peers: the floor, tokio's raw sockets, tarpc and tonic, on the same workloads.
+//! Corewire compared with its peers: the floor, tokio's raw sockets, tarpc and tonic, on the same workloads.
 //!
 //! ```text
 //! cargo run --release -p corewire-benches --bin compare
@@ -64,7 +64,7 @@ const BUDGET: Duration = Duration::from_secs(10 * 60 - 25);
 /// Measured seconds of a run.
 const SECS: f64 = 1.5;
 
-/// Rounds of the open loop. Its percentiles come from every call of a run, so fewer rounds tell as much.
+/// Rounds of the open loop. Its percentiles come from every call of a run, so fewer rounds show as much.
 const OPEN_ROUNDS: usize = 3;
 
 /// The order of the workloads: from the smallest to the largest bodies.
@@ -135,8 +135,8 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(cli::conclude(&outcome, &results, &asked, measure.enforce))
 }
 
-/// Says what will run and how long that takes, after leaving out rounds that do not fit into the time. Answers the number
-/// of runs of the open loop.
+/// Prints what will run and how long that takes, after leaving out rounds that do not fit into the time. Returns the
+/// number of runs of the open loop.
 fn shrink(plan: &mut Plan, peak_of: Option<Workload>) -> usize {
     let both = |wait| plan.contenders.iter().filter(|contender| contender.can(wait)).count();
     let open_round = peak_of
@@ -173,7 +173,7 @@ fn count(runs: usize) -> u32 {
     u32::try_from(runs).unwrap_or(u32::MAX)
 }
 
-/// Builds what is not built yet, and lists who takes part.
+/// Builds what is not built yet, and lists the contenders.
 fn contenders(arguments: &Arguments) -> Result<Vec<Box<dyn Contender>>> {
     toolbox::build_floor(&toolbox::floor_folder())?;
     if !arguments.measure.no_build {
@@ -280,7 +280,8 @@ fn panel(results: &Results, figure: Figure) -> plot::Panel {
     }
 }
 
-/// The figure's ratio to the floor for everyone else, parked to the parked floor and spinning to the spinning one.
+/// The figure's ratio to the floor for all other contenders, parked to the parked floor and spinning to the
+/// spinning one.
 fn chart(results: &Results, figure: Figure) -> plot::Chart {
     let group = |cell: Cell| {
         let bar = |contender: &str| {

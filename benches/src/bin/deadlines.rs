@@ -1,12 +1,12 @@
-//! Deadlines: a hundred thousand calls that are given 50 ms, to handlers that sleep for ten seconds. When do they end,
-//! who ends them, and what is left of them?
+//! Deadlines: a hundred thousand calls with a timeout of 50 ms, to handlers that sleep for ten seconds. When do they
+//! end, who ends them, and what is left of them?
 //!
 //! ```text
 //! cargo run --release -p corewire-benches --bin deadlines
 //! ```
 //!
-//! A server and a client, each in a process and on a core of its own. The first round warms up: memory is compared from
-//! the second on. Ends with exit code 1 when a bound does not hold.
+//! A server and a client, each in its own process and on its own core. The first round warms up: memory is compared
+//! from the second on. Ends with exit code 1 when a limit is exceeded.
 
 #![expect(clippy::print_stdout, reason = "this is a command, and its table is its output")]
 
@@ -23,7 +23,7 @@ use corewire_benches::load::pair::{self, Part};
 use corewire_benches::load::process;
 use corewire_benches::report::{self, short, table};
 
-/// What each call is given.
+/// The timeout of each call.
 const TIMEOUT_MS: u32 = 50;
 /// By when calls must have ended at their caller, at the 99th percentile.
 const P99_MS_MAX: f64 = 55.0;
@@ -36,7 +36,7 @@ struct Arguments {
     #[command(subcommand)]
     part: Option<Part>,
 
-    /// Rounds, beside one that warms up
+    /// Rounds, in addition to one that warms up
     #[arg(long, default_value_t = 3, value_parser = whole(1..=100_u32))]
     rounds: u32,
 
@@ -98,7 +98,7 @@ fn measure(arguments: &Arguments) -> Result<ExitCode> {
         report::write_document(path, &document)?;
     }
     ensure!(results.len() > 1, "there is no round beside that which warms up");
-    // The first round is judged as well, but for what it leaves in memory.
+    // The first round is judged as well, except for what it leaves in memory.
     let complaints: Vec<String> = results
         .iter()
         .enumerate()
@@ -158,7 +158,7 @@ fn print_table(rounds: &[Round]) {
     println!("{table}\n");
 }
 
-/// The bounds that do not hold, in words.
+/// The limits that are exceeded, in words.
 fn broken(round: &Round, calls: u64, warm: bool, percentiles: bool) -> Vec<String> {
     let mut broken = Vec::new();
     let ends = round.ends;

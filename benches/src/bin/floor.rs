@@ -1,13 +1,13 @@
-//! Corewire beside the floor: what this machine's sockets cost without any RPC, and what Corewire adds.
+//! Corewire compared with the floor: what this machine's sockets cost without any RPC, and what Corewire adds.
 //!
 //! ```text
 //! cargo run --release -p corewire-benches --bin floor
 //! ```
 //!
-//! Builds the C programs in `benches/floor/` and Corewire's release binaries, runs them in turn on two cores (Corewire's
-//! server under its own client, and under the floor's, which costs next to nothing), and prints
-//! medians, ratios and the promises with `holds` or `MISSES`. `--only-floors` measures the floor against itself, which
-//! shows how much the machine alone moves a ratio.
+//! Builds the C programs in `benches/floor/` and Corewire's release binaries, runs them in turn on two cores
+//! (Corewire's server under its own client, and under the floor's, which costs next to nothing), and prints medians,
+//! ratios and the promises with `holds` or `MISSES`. `--only-floors` measures the floor against itself, which shows how
+//! much a ratio varies on this machine by itself.
 
 #![expect(clippy::print_stdout, reason = "this is a command, and its tables are its output")]
 

@@ -1,11 +1,11 @@
-//! Instructions per call, counted by valgrind, beside the stored base.
+//! Instructions per call, counted by valgrind, compared with the stored base.
 //!
 //! ```text
 //! cargo run --release -p corewire-benches --bin instructions
 //! ```
 //!
-//! Counts do not depend on what else the machine does, so that a change of two percent shows, which no clock here would
-//! tell from noise. `--save` writes `benches/instructions.json`, the base.
+//! Counts do not depend on what else the machine does, so that they show a change of two percent, which no clock here
+//! could tell from noise. `--save` writes `benches/instructions.json`, the base.
 
 #![expect(clippy::print_stdout, reason = "this is a command, and its table is its output")]
 
@@ -84,7 +84,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     let scenarios = if complete { Scenario::ALL.to_vec() } else { arguments.only.clone() };
     let path = arguments.base.clone();
     let path = path.unwrap_or_else(|| toolbox::workspace().join("benches/instructions.json"));
-    // Read first: a base that is not there should not cost a minute.
+    // Read first: a missing base should not cost a minute.
     let base = if arguments.save { None } else { Some(Base::read(&path)?) };
     process::kill_children_on_signal()?;
     if scenarios.iter().any(|scenario| scenario.load().is_some()) {
@@ -148,7 +148,7 @@ fn rustc() -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// What is counted: batches until at least `calls` calls were handled.
+/// The counted work: batches until at least `calls` calls were handled.
 fn target(scenario: Scenario, calls: u64) -> Result<()> {
     let body = Bytes::from(vec![7; 64]);
     let batches = calls / u64::from(BATCH);

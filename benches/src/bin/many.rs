@@ -5,9 +5,9 @@
 //! cargo run --release -p corewire-benches --bin many
 //! ```
 //!
-//! Connections are spread over as many servers, and as many clients that hold them, as the limit on descriptors asks
-//! for; memory and CPU are sums over the servers. Every idle connection has made one call. The busy ones each make their
-//! next call when they have the reply of the last one.
+//! Connections are spread over as many servers, and as many clients that hold them, as the limit on descriptors
+//! requires; memory and CPU are sums over the servers. Every idle connection has made one call. The busy ones each make
+//! their next call when they have the reply to the last one.
 
 #![expect(clippy::print_stdout, reason = "this is a command, and its lines are its output")]
 
@@ -34,13 +34,13 @@ const CONNECTIONS_MAX: usize = 1_000_000;
 /// How long a client may take to make its connections.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Connections that warm a server up: what the first ones make once is not counted.
+/// Connections that warm a server up: the one-time costs of the first ones are not counted.
 const WARM: usize = 100;
 
-/// Before idleness is measured: until each connection's first timer, that of its hello, has been looked at.
+/// Wait before idleness is measured: until each connection's first timer, that of its hello, has been handled.
 const SETTLE: Duration = Duration::from_secs(6);
 
-/// A server asks a silent client whether it is there after this long; a run that lasts longer says so.
+/// A server pings a silent client after this long; a run that lasts longer says so.
 const PING_AFTER: Duration = Duration::from_secs(60);
 
 /// Measure many connections, idle and busy

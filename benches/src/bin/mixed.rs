@@ -1,11 +1,11 @@
-//! Mixed load: what calls that burn CPU in their handler do to the cheap calls beside them.
+//! Mixed load: what calls that burn CPU in their handler do to the cheap calls on the same shard.
 //!
 //! ```text
 //! cargo run --release -p corewire-benches --bin mixed
 //! ```
 //!
-//! One call in a hundred burns 5 ms of CPU. Each round measures what one shard can answer of that mix, then the latency
-//! of the cheap calls at 70 % of it with the burning calls, and the same rate of cheap calls without them.
+//! One call in a hundred burns 5 ms of CPU. Each round measures how much of that mix one shard can answer, then the
+//! latency of the cheap calls at 70 % of it with the burning calls, and the same rate of cheap calls without them.
 
 #![expect(clippy::print_stdout, reason = "this is a command, and its tables are its output")]
 
@@ -24,7 +24,7 @@ use corewire_benches::measure::sample::{Figure, Sample};
 use corewire_benches::measure::stats::{Summary, paired_ratios};
 use corewire_benches::report::{self, short, spread, table};
 
-/// What no shard can answer: the load then is whatever finds room.
+/// More than any shard can answer: the load then is whatever finds room.
 const MORE_THAN_ANYONE: f64 = 1_000_000.0;
 const CONNECTIONS: usize = 32;
 /// Calls in flight on each connection when the capacity is measured, as in workload C.
@@ -37,7 +37,7 @@ const LOAD: f64 = 0.7;
 const BAR: f64 = 10.0;
 const AIM: f64 = 2.0;
 
-/// Measure what burning calls do to the cheap ones beside them
+/// Measure what burning calls do to the cheap ones on the same shard
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -140,7 +140,7 @@ fn measure(arguments: &Arguments) -> Result<ExitCode> {
     Ok(if arguments.enforce && !holds { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Prints the tables; answers the ratio of the p99 with burning calls to that without.
+/// Prints the tables; returns the ratio of the p99 with burning calls to that without.
 fn write_out(rounds: &[Round]) -> Option<Summary> {
     const FIGURES: [Figure; 9] = [
         Figure::Offered,

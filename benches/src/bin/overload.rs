@@ -1,11 +1,11 @@
-//! Overload: what a server still answers that is asked for twice as much as it can.
+//! Overload: what a server still answers when it is asked for twice as much as it can answer.
 //!
 //! ```text
 //! cargo run --release -p corewire-benches --bin overload
 //! ```
 //!
 //! Each call is 20 µs of work for `echo_server`. A round measures the peak in a closed loop, and then an open loop at
-//! half of that, at twice of it with shedding, and at twice of it without. A tenth of the calls have the highest
+//! half of that, at twice that with shedding, and at twice that without. A tenth of the calls have the highest
 //! priority. *Goodput* is what is answered within the calls' deadline of 100 ms.
 
 #![expect(clippy::print_stdout, reason = "this is a command, and its tables are its output")]
@@ -32,7 +32,7 @@ const HIGH_PERCENT: &str = "10";
 const BAR: f64 = 0.85;
 const AIM: f64 = 0.95;
 
-/// Measure what a server answers that is asked for twice as much as it can
+/// Measure what a server answers when it is asked for twice as much as it can answer
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Rounds of the four runs
@@ -59,7 +59,7 @@ struct Arguments {
     enforce: bool,
 }
 
-/// What is used of the load generator's JSON line.
+/// The part of the load generator's JSON line that is used.
 #[derive(Debug, Clone, Copy, Deserialize)]
 struct Run {
     rps: f64,
@@ -103,7 +103,7 @@ fn run(arguments: &Arguments, secs: f64, shed: bool, load: &[&str]) -> Result<Ru
     command.args(["--cpu", &arguments.cores.client.to_string(), "--secs", &secs.to_string()]);
     command.args(["--timeout", DEADLINE_MS]).args(load);
     let limit = Duration::from_secs_f64(secs) + Duration::from_secs(20);
-    // A server that answers nothing in time is a result, and not a failure of the load generator.
+    // A server that answers nothing in time is a result, not a failure of the load generator.
     let line = run_to_end("the load generator", &mut command, limit)?;
     server.stop()?;
     serde_json::from_str(&line).with_context(|| format!("the load generator says {line:?}"))
@@ -140,7 +140,7 @@ fn measure_round(arguments: &Arguments, secs: f64) -> Result<Round> {
     Ok(Round { peak, half, twice, unprotected })
 }
 
-/// Prints the table; answers the goodput with shedding as a part of the peak.
+/// Prints the table; returns the goodput with shedding as a fraction of the peak.
 fn write_out(rounds: &[Round]) -> Option<Summary> {
     let over =
         |value: &dyn Fn(&Round) -> f64| Summary::of(&rounds.iter().map(value).collect::<Vec<_>>());

@@ -1,12 +1,12 @@
-//! Slow readers: what a stream without end costs the calls on its connection, and the server's memory, while its reader
-//! takes 1 MiB a second or nothing at all.
+//! Slow readers: what an endless stream costs the calls on its connection, and the server's memory, while its reader
+//! takes 1 MiB per second or nothing at all.
 //!
 //! ```text
 //! cargo run --release -p corewire-benches --bin slow_reader
 //! ```
 //!
-//! Each variant has a server and a client of its own. A round is the unary calls alone, then the same calls with the
-//! streams on the same connection. Ends with exit code 1 when a bound does not hold.
+//! Each variant has its own server and client. A round is the unary calls alone, then the same calls with the
+//! streams on the same connection. Ends with exit code 1 when a limit is exceeded.
 
 #![expect(clippy::print_stdout, reason = "this is a command, and its table is its output")]
 
@@ -26,19 +26,22 @@ use corewire_benches::report::{self, short, spread, table};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// What a stream may take of the server's memory, all streams of a connection together, in KiB.
+/// How much of the server's memory all streams of a connection together may take, in KiB.
 const MEMORY_KIB_MAX: f64 = 2048.0;
-/// How many times the p99 of the calls alone that of the calls beside streams may be, in the median of the rounds.
+/// How many times higher the p99 of the calls alongside streams may be than that of the calls alone, in the median
+/// of the rounds.
 const P99_RATIO_MAX: f64 = 2.0;
-/// A reader gets what it asks for, but for this part; when nothing is measured, half of it will do.
+/// By which fraction a reader may miss the rate that it asks for; when nothing is measured, half of the rate is
+/// enough.
 const RATE_MISSED_MAX: f64 = 0.05;
 const QUICK_RATE_MISSED_MAX: f64 = 0.5;
-/// The part of the calls that may have found no room until the end: those of a moment in which the client had not its core.
+/// The fraction of the calls that may have found no room until the end: those of a moment in which the client did not
+/// have its core.
 const MISSED_MAX: f64 = 0.005;
-/// What the sender may be ahead of a reader, in KiB for each stream: its window, and what it holds beside it.
+/// How far the sender may be ahead of a reader, in KiB for each stream: its window, and what it holds in addition.
 const AHEAD_KIB_MAX: f64 = 256.0 + 32.0 + 3.0 * 8.0;
 
-/// Who reads.
+/// Who reads, and how fast.
 const VARIANTS: [Variant; 3] = [
     Variant { name: "one, 1 MiB/s", streams: 1, read_rate: MIB },
     Variant { name: "one, reads nothing", streams: 1, read_rate: 0.0 },
@@ -196,9 +199,9 @@ fn print_table(results: &[(Variant, Vec<Round>)]) {
     );
 }
 
-/// The bounds that do not hold, in words.
+/// The limits that are exceeded, in words.
 ///
-/// How fast calls and readers were is judged only if it was `measured`: others may use the cores in a quick run.
+/// The speed of calls and readers is judged only if it was `measured`: others may use the cores in a quick run.
 fn broken(variant: Variant, rounds: &[Round], measured: bool) -> Vec<String> {
     if rounds.is_empty() {
         return vec!["there is no round".to_owned()];
@@ -269,7 +272,7 @@ mod tests {
         assert_eq!(judge(&[Round { read_mib_s: 0.9, ..good }, good]), 1);
         let full = Calls { missed: 6, ..good.with };
         assert_eq!(judge(&[Round { with: full, ..good }, good]), 1);
-        // No round is no proof.
+        // Without a round nothing is proven.
         assert_eq!(judge(&[]), 1);
     }
 }

@@ -1,4 +1,5 @@
-//! Spinning: latency against CPU time for each policy, on a core of its own, idle, and beside a neighbour.
+//! Spinning: latency against CPU time for each policy, on a core of its own, idle, and with a neighbour on
+//! the core.
 //!
 //! ```text
 //! cargo run --release -p corewire-benches --bin spin
@@ -26,7 +27,7 @@ const CONNECTIONS: [usize; 2] = [1, 32];
 /// The loads of a server that has a neighbour.
 const SHARED: [(usize, f64); 2] = [(1, 5_000.0), (32, 20_000.0)];
 
-/// Measured seconds. The lowest rate has the longest runs, for it has the fewest calls.
+/// Measured seconds. The lowest rate has the longest runs, because it has the fewest calls.
 const SECS: f64 = 1.5;
 const SLOW_SECS: f64 = 3.0;
 const IDLE_SECS: f64 = 10.0;

@@ -1,4 +1,5 @@
-//! What load generators of this package do with their calls: which seconds they measure, and what they count as answered.
+//! What load generators of this package do with their calls: which seconds they measure, and what they count as
+//! answered.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use anyhow::{Result, ensure};
 use corewire::{Bytes, CallError};
 use corewire_cli::open_loop::{OpenLoop, Outcome};
 
-/// Not counted, in every load generator here: connections are made in it, and caches become warm.
+/// Not counted, in every load generator here: during it connections are made and caches become warm.
 pub const WARM_UP: Duration = Duration::from_millis(500);
 
 /// When the measured seconds begin and end, in nanoseconds since the load began.
@@ -16,7 +17,7 @@ pub fn measured(secs: f64) -> (u64, u64) {
     (nanos(WARM_UP), nanos(WARM_UP + Duration::from_secs_f64(secs)))
 }
 
-/// What became of an echo call that was sent `body`; `answered` if that came back.
+/// The outcome of an echo call that was sent `body`; `answered` if `body` came back.
 #[must_use]
 pub fn echoed(reply: Result<Bytes, CallError>, body: &Bytes, answered: Outcome) -> Outcome {
     match reply {

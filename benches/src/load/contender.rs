@@ -1,4 +1,4 @@
-//! Who takes part in a comparison: for each, how its server and its load generator are called.
+//! Who takes part in a comparison: for each contender, the commands of its server and its load generator.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use crate::load::flags::Cores;
 use crate::load::toolbox;
 use crate::load::workload::{OPEN_IN_FLIGHT, Wait, Workload};
 
-/// One run to be made: the load, for how long, and on which cores.
+/// One run to make: the load, for how long, and on which cores.
 #[derive(Debug, Clone, Copy)]
 pub struct Job {
     /// What is asked of the server.
@@ -28,7 +28,7 @@ pub struct Job {
 /// The server prints `listening ADDRESS`, runs on one thread of one core, and ends on SIGTERM. The load generator
 /// checks every reply and prints one [`Sample`](crate::measure::sample::Sample).
 pub trait Contender: fmt::Debug {
-    /// The name that stands in tables.
+    /// The name shown in tables.
     fn name(&self) -> &str;
 
     /// The programs it needs, each with the command that builds it.
@@ -83,10 +83,10 @@ fn floor_wait(wait: Wait) -> &'static str {
     }
 }
 
-/// The C programs without any RPC: what all others are divided by.
+/// The C programs without any RPC: all others are divided by their figures.
 #[derive(Debug)]
 pub struct Floor {
-    /// The name that stands in tables. A second floor under another name shows what the machine's own noise does to a
+    /// The name shown in tables. A second floor under another name shows what the machine's own noise does to a
     /// ratio.
     pub name: &'static str,
 }
@@ -188,7 +188,7 @@ impl Contender for CorewireServer {
 pub struct Peer {
     name: &'static str,
     program: &'static str,
-    /// Whether it echoes the floor's frames, so that the floor's load generator drives it; others bring their own.
+    /// Whether it echoes the floor's frames, so that the floor's load generator drives it; others have their own.
     of_floor: bool,
 }
 

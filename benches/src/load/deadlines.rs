@@ -1,6 +1,6 @@
 //! Deadlines: a service whose handlers sleep for longer than anybody waits, and a client that gives them little time.
 //!
-//! When the calls end, who ends them, and what is left of them, is what the command `deadlines` measures.
+//! The command `deadlines` measures when the calls end, who ends them, and what is left of them.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -21,13 +21,13 @@ use crate::measure::memory::Memory;
 /// How long a handler sleeps.
 const WORK: Duration = Duration::from_secs(10);
 
-/// How long the server may take to be rid of the last handlers.
+/// How long the server may take to drop the last handlers.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Handlers that take their time.
 #[corewire::service(name = "bench.Deadlines")]
 pub trait Deadlines {
-    /// Answers after so many milliseconds.
+    /// Answers after `ms` milliseconds.
     async fn after(&self, ms: u32) -> Result<(), Status>;
     /// Handlers of `after` that are alive, and calls that are parked in the driver.
     async fn census(&self) -> Result<(u64, u64), Status>;
@@ -53,7 +53,7 @@ impl Deadlines for Sleeper {
     }
 }
 
-/// Starts a server of it.
+/// Starts a server of this service.
 ///
 /// # Errors
 ///
@@ -68,7 +68,7 @@ pub fn serve(builder: ServerBuilder) -> Result<Running> {
     Ok(running)
 }
 
-/// What the client is asked for.
+/// What the client is asked to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Load {
     /// Calls of each round.
@@ -77,9 +77,9 @@ pub struct Load {
     pub conns: usize,
     /// Calls in flight on each of them; each slot makes its next call when the last one has ended.
     pub inflight: usize,
-    /// What each call is given.
+    /// The timeout of each call.
     pub timeout: Duration,
-    /// Rounds, of which the first warms up.
+    /// Rounds; the first one warms up.
     pub rounds: u32,
 }
 
@@ -88,7 +88,7 @@ pub struct Load {
 pub struct Ends {
     /// The client's own timer ended them.
     pub by_client: u64,
-    /// The server's reply said that their time was over, before or while they ran.
+    /// The server's reply said that their deadline had passed, before or while they ran.
     pub by_server: u64,
     /// They found no room on their connection in time.
     pub not_sent: u64,
@@ -101,7 +101,7 @@ pub struct Ends {
 pub struct Round {
     /// How its calls ended.
     pub ends: Ends,
-    /// Seconds from the first call's beginning to the last one's end.
+    /// Seconds from the start of the first call to the end of the last one.
     pub secs: f64,
     /// The shortest time that a call took, in ms, from when it was made.
     pub min_ms: f64,
@@ -109,11 +109,11 @@ pub struct Round {
     pub p50_ms: f64,
     /// Their 99th percentile.
     pub p99_ms: f64,
-    /// The longest.
+    /// The longest time.
     pub max_ms: f64,
     /// Handlers alive when the last call had ended at its caller, and parked calls.
     pub live_at_end: u64,
-    /// Handlers and parked calls that never went.
+    /// Handlers and parked calls that never went away.
     pub left: u64,
     /// How long it took until there were none, in ms.
     pub gone_after_ms: f64,
@@ -214,12 +214,12 @@ async fn expire(clients: &[DeadlinesClient<Channel>], load: &Load) -> Result<Tal
 }
 
 impl Ends {
-    /// The count that a call belongs to which ended so.
+    /// The count of calls that ended like this.
     fn of(&mut self, outcome: &Result<(), CallError>) -> &mut u64 {
         match outcome {
             Err(CallError::DeadlineExceeded { sent: true }) => &mut self.by_client,
             Err(CallError::DeadlineExceeded { sent: false }) => &mut self.not_sent,
-            // Refused is one whose time was over before its handler began.
+            // A call is refused if its deadline passed before its handler began.
             Err(CallError::Status(status) | CallError::Refused(status))
                 if status.code() == StatusCode::DeadlineExceeded =>
             {

@@ -1,4 +1,4 @@
-//! What every command of this package does in the same way: it reads its flags, wants two cores, and ends.
+//! What every command of this package does in the same way: it reads its flags, requires two cores, and ends.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -9,8 +9,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 use rustix::thread::CpuSet;
 
-/// Reads a value of this range, and refuses others in words: `what` it is, and from where to where. The type of the
-/// range must be that of the flag's field, which clap checks only when it runs.
+/// Reads a value of this range, and refuses others with a message: `what` it is, and from where to where. The type
+/// of the range must be that of the flag's field, which clap checks only when it runs.
 pub fn within<T>(
     what: &'static str,
     range: RangeInclusive<T>,
@@ -45,11 +45,11 @@ pub struct Cores {
 }
 
 impl Cores {
-    /// Whether they are two: what shares a core with its load measures the scheduler.
+    /// Checks that they are two different cores: a server that shares a core with its load measures the scheduler.
     ///
     /// # Errors
     ///
-    /// One sentence, when they are one.
+    /// One sentence, when they are the same.
     pub fn check(self) -> Result<()> {
         let Self { server, client } = self;
         if server == client {
@@ -59,13 +59,13 @@ impl Cores {
     }
 }
 
-/// How a command ends: as it says itself, or with exit code 1 and one line on standard error.
+/// How a command ends: with its own exit code, or with exit code 1 and one line on standard error.
 #[must_use]
 pub fn end(outcome: Result<impl Termination>) -> ExitCode {
     outcome.map_or_else(|error| broken(&[format!("{error:#}")]), Termination::report)
 }
 
-/// Exit code 1 if there is anything to complain about, each in a line on standard error; or else 0.
+/// Exit code 1 if there is anything to complain about, each in a line on standard error; otherwise 0.
 #[must_use]
 pub fn broken(complaints: &[impl Display]) -> ExitCode {
     for complaint in complaints {

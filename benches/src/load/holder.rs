@@ -1,7 +1,7 @@
 //! A program that holds many connections and does nothing with them.
 //!
-//! It keeps the contract of a server: it prints `listening ADDRESS`, with the address it is connected to, when all of its
-//! connections are there, and ends well on SIGTERM. So it is started, watched and ended as one.
+//! It keeps the contract of a server: it prints `listening ADDRESS`, with the address it is connected to, when all of
+//! its connections are made, and ends with success on SIGTERM. So it is started, watched and ended as one.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -15,22 +15,22 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::SIGTERM;
 use signal_hook::iterator::Signals;
 
-/// Connections that are made before the first of them is read: fewer than wait in a listener's queue.
+/// Connections that are made before the first of them is read: fewer than a listener's queue holds.
 const BATCH: usize = 1000;
 
-/// How long one connection's answer may take.
+/// How long the answer on one connection may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Lifts the soft limit of descriptors to the hard one, for this process and its children; answers it.
+/// Raises the soft limit of descriptors to the hard one, for this process and its children; returns it.
 #[must_use]
 pub fn raise_file_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    // It fails only above the hard limit, and then the old one stays.
+    // It fails only above the hard limit, and then the old limit stays.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Makes the connections, one echo call on each of them, says that they are there, and waits for SIGTERM.
+/// Makes the connections, one echo call on each of them, reports that they are made, and waits for SIGTERM.
 ///
 /// # Errors
 ///
@@ -61,7 +61,7 @@ pub fn hold(address: SocketAddr, connections: usize) -> Result<()> {
     Ok(())
 }
 
-/// A hello, and an echo call behind it.
+/// A hello, followed by an echo call.
 fn first_words() -> Vec<u8> {
     let mut out = SendBuffer::new();
     let records = HelloRecords { limits: Limits::default(), codecs: 3, ..HelloRecords::default() };

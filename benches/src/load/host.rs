@@ -1,4 +1,4 @@
-//! The machine that figures were taken on, and who else used it meanwhile.
+//! The machine that figures were measured on, and who else used it meanwhile.
 
 use std::fs;
 use std::process::Command;
@@ -16,7 +16,7 @@ pub struct Host {
     pub cores: usize,
     /// The kernel's release.
     pub kernel: String,
-    /// The commit measured, with `+` behind it when files were changed since.
+    /// The commit measured, followed by `+` when files were changed since.
     pub commit: String,
 }
 
@@ -91,8 +91,8 @@ impl CpuTimes {
     }
 }
 
-/// The CPU seconds between two looks that were not ours: other processes', and those that the hypervisor took. A
-/// disturbed run shows here.
+/// The CPU seconds between two readings that were not ours: those of other processes, and those that the
+/// hypervisor took. They reveal a disturbed run.
 #[must_use]
 pub fn foreign_seconds(before: CpuTimes, after: CpuTimes, ours: f64) -> f64 {
     let others = (after.processes - before.processes - ours).max(0.0);

@@ -1,7 +1,7 @@
 //! Both sides of a connection without sockets: bytes in, bytes out, the same code that runs in production.
 //!
-//! Every step handles a *batch* of calls, as a turn of the driver does when they arrive together: the bytes of all of them
-//! are received at once, and the answers lie in one send buffer. What the kernel would do is one copy each way.
+//! Every step handles a *batch* of calls, as a turn of the driver does when they arrive together: the bytes of all of
+//! them are received at once, and the replies are in one send buffer. What the kernel would do is one copy each way.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ pub fn put_reply(out: &mut SendBuffer, call: u32, body: &Bytes) -> Result<()> {
     Ok(())
 }
 
-/// All bytes that wait, taken out.
+/// Takes out all bytes that wait.
 #[must_use]
 pub fn take(out: &mut SendBuffer) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(out.len());
@@ -67,7 +67,7 @@ pub fn take(out: &mut SendBuffer) -> Vec<u8> {
     bytes
 }
 
-/// The bytes of `calls` requests, with ids from 0 on, and those of the replies to them.
+/// The bytes of `calls` requests, with ids from 0 on, and those of their replies.
 ///
 /// # Errors
 ///
@@ -81,7 +81,7 @@ pub fn frames(calls: u32, body: &Bytes) -> Result<(Vec<u8>, Vec<u8>)> {
     Ok((take(&mut requests), take(&mut replies)))
 }
 
-/// Reads every frame of `bytes` through `recv`; answers how many there were.
+/// Reads every frame of `bytes` through `recv`; returns how many there were.
 ///
 /// # Errors
 ///
@@ -99,7 +99,7 @@ pub fn decode_all(recv: &mut RecvBuffer, bytes: &[u8]) -> Result<usize> {
     Ok(count)
 }
 
-/// A server's connection with an echo service behind it, past its hello.
+/// A server's connection with an echo service behind it, after its hello.
 pub struct ServerSide {
     connection: ServerConnection<()>,
     dispatch: Box<dyn Dispatch>,
@@ -140,8 +140,8 @@ impl ServerSide {
         Ok(side)
     }
 
-    /// Receives bytes, makes the calls in them, and leaves the replies in [`out`](Self::out). Answers how many calls there
-    /// were.
+    /// Receives bytes, makes the calls in them, and leaves the replies in [`out`](Self::out). Returns how many calls
+    /// there were.
     ///
     /// # Errors
     ///
@@ -176,8 +176,8 @@ impl ServerSide {
     }
 }
 
-/// A client's connection with its calls, past its hello. Its replies are made by patching the call ids into bytes that
-/// were encoded before, so that no server is counted with it.
+/// A client's connection with its calls, after its hello. Its replies are made by patching the call ids into bytes
+/// that were encoded before, so that no server's work is counted.
 #[derive(Debug)]
 pub struct ClientSide {
     connection: ClientConnection<u32>,
@@ -189,7 +189,7 @@ pub struct ClientSide {
     now: Instant,
 }
 
-/// Where a frame's call id is, from the frame's first byte.
+/// Where a frame's call id is, counted from the frame's first byte.
 const CALL_ID_AT: usize = 8;
 
 impl ClientSide {
@@ -223,11 +223,11 @@ impl ClientSide {
         Ok(side)
     }
 
-    /// Begins a batch of calls, and receives the replies to all of them. Answers how many there were.
+    /// Begins a batch of calls, and receives the replies to all of them. Returns how many there were.
     ///
     /// # Errors
     ///
-    /// When there are more calls than slots, or a reply is not taken.
+    /// When there are more calls than slots, or a reply is not accepted.
     pub fn call(&mut self) -> Result<usize> {
         let method = echo_method();
         self.ids.clear();

@@ -1,7 +1,7 @@
-//! Mixed load: an echo service of which some calls burn CPU in their handler, and the load generator for it.
+//! Mixed load: an echo service in which some calls burn CPU in their handler, and the load generator for it.
 //!
-//! A handler that computes for 5 ms keeps its shard from every other call for so long. What that does to the cheap calls
-//! is what the command `mixed` measures.
+//! A handler that computes for 5 ms keeps its shard from every other call for that long. The command `mixed` measures
+//! what that does to the cheap calls.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -41,7 +41,7 @@ impl Mixed for Burner {
     }
 
     async fn burn(&self, us: u32, body: Vec<u8>) -> Result<Vec<u8>, Status> {
-        // The thread's own clock: a core that is taken away for a while does not shorten the work.
+        // The thread's own clock: if the core is taken away for a while, the work does not get shorter.
         let used = || {
             let now = ClockId::CLOCK_THREAD_CPUTIME_ID.now().map(Duration::from);
             now.map_err(|error| Status::internal(error.to_string()))
@@ -52,7 +52,7 @@ impl Mixed for Burner {
     }
 }
 
-/// Starts a server of it.
+/// Starts a server of this service.
 ///
 /// # Errors
 ///
@@ -61,17 +61,17 @@ pub fn serve(builder: ServerBuilder) -> Result<Running> {
     Ok(builder.service(|_shard| MixedServer::new(Burner)).start()?)
 }
 
-/// What the load generator is asked for.
+/// What the load generator is asked to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Load {
-    /// Calls per second. A rate that nobody can answer makes a closed loop of it, for then a call is sent whenever
-    /// there is room.
+    /// Calls per second. A rate that nobody can answer makes it a closed loop, because then a call is sent
+    /// whenever there is room.
     pub rate: f64,
     /// Connections.
     pub conns: usize,
     /// The most calls in flight on each of them.
     pub inflight: u32,
-    /// Of a hundred calls, how many burn, drawn by lot.
+    /// How many calls in a hundred burn, drawn at random.
     pub burn_percent: u8,
     /// For how many microseconds of CPU time.
     pub burn_us: u32,

@@ -1,7 +1,7 @@
-//! A server and a load generator that are both this program itself, each in a process and on a core of its own.
+//! A server and a load generator that are both this program itself, each in its own process and on its own core.
 //!
-//! Commands that measure a service which no other program has start themselves twice: with the hidden command `serve`, and
-//! with `load`, which is told in JSON where the server is and what to do.
+//! Commands that measure a service which no other program has start themselves twice: with the hidden command `serve`,
+//! and with `load`, which receives in JSON where the server is and what to do.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::load::flags::Cores;
 use crate::load::process::{self, run_to_end};
 
-/// What this program is started as by itself.
+/// What this program starts itself as.
 #[derive(Debug, Subcommand)]
 pub enum Part {
     /// One shard on this core
@@ -48,7 +48,7 @@ pub struct Target {
 
 impl Part {
     /// Does this part. `serve` adds its service to a server of one shard and starts it; it serves until SIGTERM. What
-    /// `load` answers is printed for the parent.
+    /// `load` returns is printed for the parent.
     ///
     /// # Errors
     ///
@@ -82,7 +82,7 @@ impl Part {
     }
 }
 
-/// Starts a server, loads it, and ends it; answers what the load generator answered, which may take until `limit`.
+/// Starts a server, loads it, and ends it; returns what the load generator printed, which may run until `limit`.
 ///
 /// # Errors
 ///

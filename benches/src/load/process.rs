@@ -1,9 +1,10 @@
 //! Servers and load generators as child processes that never outlive this one.
 //!
-//! A guard kills and reaps its child when it is dropped, which covers every return, error and panic. What drops miss is
-//! a signal: [`kill_children_on_signal`] covers SIGINT, SIGTERM and SIGHUP.
+//! A guard kills and reaps its child when it is dropped, which covers every return, error and panic. Drops miss
+//! signals: [`kill_children_on_signal`] covers SIGINT, SIGTERM and SIGHUP.
 //!
-//! While others are measured, this process is asleep: it waits in blocking reads and channels, not by naps in a loop.
+//! While others are measured, this process is asleep: it waits in blocking reads and channels, not by sleeping in a
+//! loop.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -26,8 +27,8 @@ const LISTENING: &str = "listening ";
 /// How much of a child's standard error is kept for an error message.
 const STDERR_KEPT: usize = 2000;
 
-/// The children that run now. A pid stays in this list until its process was reaped *under this lock*, so that nobody
-/// signals a number that has come to mean another process.
+/// The children that are running. A pid stays in this list until its process was reaped *under this lock*, so that
+/// nobody signals a number that has come to mean another process.
 static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
 fn running() -> MutexGuard<'static, Vec<Pid>> {
@@ -46,7 +47,7 @@ pub fn kill_children_on_signal() -> Result<()> {
         if let Some(signal) = signals.forever().next() {
             let children = running();
             for &pid in children.iter() {
-                // One that has just ended needs no signal, and is reaped all the same.
+                // A child that has just ended needs no signal, and is reaped all the same.
                 let _ = kill_process(pid, Signal::KILL);
                 let _ = waitpid(Some(pid), WaitOptions::empty());
             }
@@ -57,7 +58,7 @@ pub fn kill_children_on_signal() -> Result<()> {
     Ok(())
 }
 
-/// This program itself, to be started once more.
+/// This program itself, to be started again.
 ///
 /// # Errors
 ///
@@ -87,13 +88,13 @@ impl Guard {
         drop(children);
         let (keep, stderr) = channel();
         if let Some(pipe) = child.stderr.take() {
-            // A send fails only when the guard is gone, and with it the interest.
+            // A send fails only when the guard is gone, and then nobody needs the text.
             thread::spawn(move || _ = keep.send(tail(pipe)));
         }
         Ok(Self { child, pid, name: name.to_owned(), stderr })
     }
 
-    /// Reaps the child if it has ended, and says how.
+    /// Reaps the child if it has ended, and returns how.
     fn poll(&mut self) -> Result<Option<ExitStatus>> {
         let mut children = running();
         let status = self.child.try_wait().with_context(|| format!("cannot reap {}", self.name))?;
@@ -104,7 +105,7 @@ impl Guard {
     }
 
     /// Waits for a child that has closed its standard output, which it does by ending. Nothing is measured any more at
-    /// that point, so that short naps do no harm. `None` if it did not end within a second.
+    /// that point, so short sleeps do no harm. `None` if it did not end within a second.
     fn wait_briefly(&mut self) -> Result<Option<ExitStatus>> {
         for _ in 0..1000 {
             if let Some(status) = self.poll()? {
@@ -126,7 +127,7 @@ impl Guard {
         Ok(())
     }
 
-    /// What the child complained about, as the end of an error message. Ends the child.
+    /// What the child wrote to standard error, as the end of an error message. Ends the child.
     fn complaint(&mut self) -> String {
         let _ = self.finish();
         match self.stderr.recv_timeout(PATIENCE) {
@@ -138,7 +139,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // Nothing can be done in a drop about a child that cannot be reaped.
+        // A drop can do nothing about a child that cannot be reaped.
         let _ = self.finish();
     }
 }
@@ -163,7 +164,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server and waits until it has said where it listens.
+    /// Starts a server and waits until it has printed where it listens.
     ///
     /// # Errors
     ///
@@ -183,7 +184,8 @@ impl Server {
         let (found, address) = channel();
         let (closing, ended) = channel::<()>();
         thread::spawn(move || {
-            // The sender of the address goes with its first use, so that an end without one is noticed at once.
+            // The sender of the address is dropped at its first use, so that an end without an address is noticed
+            // at once.
             let mut found = Some(found);
             // Read to the end, so that a server which goes on printing never blocks on a full pipe.
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -211,20 +213,20 @@ impl Server {
         &self.address
     }
 
-    /// Its process id, for whoever reads its CPU clock.
+    /// Its process id, for reading its CPU clock.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.guard.pid.as_raw_nonzero().get()
     }
 
-    /// Asks it to end by SIGTERM, and waits for that.
+    /// Asks it to end by SIGTERM, and waits until it has.
     ///
     /// # Errors
     ///
     /// When it does not end in ten seconds (it is killed then) or ends with an exit code other than 0.
     pub fn stop(mut self) -> Result<()> {
         let _ = kill_process(self.guard.pid, Signal::TERM);
-        // Its output closes when it ends, and so do those of what it may have started.
+        // Its output closes when it ends, and so does that of anything it may have started.
         let in_time = !matches!(self.ended.recv_timeout(PATIENCE), Err(RecvTimeoutError::Timeout));
         let fault = match self.guard.wait_briefly()? {
             Some(status) if status.success() && in_time => return Ok(()),
@@ -269,10 +271,10 @@ pub fn run_to_end(name: &str, command: &mut Command, limit: Duration) -> Result<
     Ok(text)
 }
 
-/// A shell's script that behaves as a server does: says where it listens, and ends well on SIGTERM.
+/// A shell script that behaves as a server does: it prints where it listens, and ends with success on SIGTERM.
 ///
-/// It naps in the foreground and in short pieces. A nap in the background, which the trap would have to end, can miss its
-/// signal between its fork and its first instruction, and then holds the output open for as long as it sleeps.
+/// It sleeps in the foreground and in short pieces. A sleep in the background, which the trap would have to end, can
+/// miss its signal between its fork and its first instruction, and then holds the output open for as long as it sleeps.
 #[cfg(test)]
 pub const SERVES_UNTIL_TERM: &str =
     "trap 'exit 0' TERM; echo listening 127.0.0.1:9; while :; do sleep 0.02 >/dev/null 2>&1; done";

@@ -1,4 +1,4 @@
-//! Runs contenders in turn: round by round, so that whatever the machine does for a while happens to all of them.
+//! Runs contenders in turn: round by round, so that whatever slows the machine for a while happens to all of them.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -15,20 +15,20 @@ use crate::load::toolbox;
 use crate::load::workload::{Cell, Wait};
 use crate::measure::sample::Sample;
 
-/// What starting and ending the two processes of a run takes.
+/// How long starting and ending the two processes of a run takes.
 const AROUND: Duration = Duration::from_millis(200);
 
 /// How long a load generator may take beyond its seconds.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// What is to be measured.
+/// What to measure.
 #[derive(Debug)]
 pub struct Plan {
     /// Workloads with their ways of waiting.
     pub cells: Vec<Cell>,
     /// Who takes part.
     pub contenders: Vec<Box<dyn Contender>>,
-    /// What each contender answered in the closed loop that the open loop's loads are parts of.
+    /// What each contender answered in the closed loop; the loads of the open loop are fractions of it.
     pub peaks: Vec<Peak>,
     /// How often each of them is measured.
     pub rounds: usize,
@@ -40,10 +40,10 @@ pub struct Plan {
     pub budget: Option<Duration>,
 }
 
-/// What a contender can answer at most.
+/// The most that a contender can answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Peak {
-    /// Who.
+    /// The contender.
     pub contender: String,
     /// How its server waits.
     pub wait: Wait,
@@ -58,7 +58,7 @@ pub struct Run {
     pub round: usize,
     /// What was asked.
     pub cell: Cell,
-    /// Who answered.
+    /// The contender that answered.
     pub contender: String,
     /// What came out.
     pub sample: Sample,
@@ -66,7 +66,7 @@ pub struct Run {
     pub foreign_cores: Option<f64>,
 }
 
-/// All that a plan gave.
+/// The results of a plan.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// The runs that went well.
@@ -82,7 +82,7 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// One sentence about the first thing that is missing, with its remedy.
+    /// One sentence about the first thing that is missing, with how to fix it.
     pub fn check(&self) -> Result<()> {
         self.cores.check()?;
         let programs: Vec<(PathBuf, &str)> =
@@ -90,8 +90,8 @@ impl Plan {
         toolbox::require(&programs)
     }
 
-    /// The runs in their order. Every other round goes through the contenders backwards, so that nobody always runs
-    /// behind the same neighbour.
+    /// The runs in their order. Every other round goes through the contenders backwards, so that none always runs
+    /// after the same neighbour.
     fn order(&self) -> Vec<(usize, Cell, &dyn Contender)> {
         let mut order = Vec::new();
         for round in 0..self.rounds {
@@ -101,7 +101,7 @@ impl Plan {
                 if round % 2 == 1 {
                     turn.reverse();
                 }
-                // Whoever has no peak failed in the closed loop, which was reported there.
+                // A contender without a peak failed in the closed loop, which was reported there.
                 turn.retain(|contender| {
                     contender.can(cell.wait)
                         && (cell.percent.is_none() || self.rate(cell, *contender).is_some())
@@ -119,7 +119,7 @@ impl Plan {
         self.peaks.iter().find(is_its).map(|peak| peak.rps * percent / 100.0)
     }
 
-    /// How long all of it will take, as long as nothing is broken.
+    /// How long all of it will take, if nothing fails.
     #[must_use]
     pub fn estimate(&self) -> Duration {
         self.one_run() * u32::try_from(self.len()).unwrap_or(u32::MAX)
@@ -143,8 +143,8 @@ impl Plan {
         self.len() == 0
     }
 
-    /// Makes every run. One that fails is reported in the outcome and does not end the rest. `watch` hears what is
-    /// about to run: its number from 1, its contender and its cell.
+    /// Makes every run. A run that fails is reported in the outcome and does not end the rest. `watch` is told
+    /// what is about to run: its number from 1, its contender and its cell.
     pub fn run(&self, mut watch: impl FnMut(usize, &str, Cell)) -> Outcome {
         let mut outcome = Outcome::default();
         let begin = Instant::now();
@@ -196,7 +196,7 @@ fn run_once(contender: &dyn Contender, job: &Job) -> Result<(Sample, Option<f64>
         .with_context(|| format!("the load generator of {name} gave no sample"))?;
     server.stop()?;
     let foreign = before.zip(after).map(|(before, after)| {
-        // The sample counts the measured seconds alone; the warm-up used as much in its time.
+        // The sample counts only the measured seconds; the warm-up used as much in its time.
         let counted = sample.client_cpu_s + sample.server_cpu_s.unwrap_or(0.0);
         let used = counted * (sample.secs + WARM_UP.as_secs_f64()) / sample.secs;
         foreign_seconds(before, after, used) / wall

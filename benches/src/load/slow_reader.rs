@@ -1,7 +1,7 @@
-//! Slow readers: a service with a stream that has no end, and a client that reads it slowly or not at all while it makes
-//! unary calls on the same connection.
+//! Slow readers: a service with an endless stream, and a client that reads it slowly or not at all while it makes unary
+//! calls on the same connection.
 //!
-//! What the stream costs those calls, and what the server keeps for it, is what the command `slow_reader` measures.
+//! The command `slow_reader` measures what the stream costs those calls, and what the server keeps for it.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -34,12 +34,12 @@ const IN_FLIGHT: u32 = 1024;
 /// How long the server may take to notice that a stream is not wanted any more.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Cheap calls, and streams without end.
+/// Cheap calls, and endless streams.
 #[corewire::service(name = "bench.Slow")]
 pub trait Slow {
     /// Answers with the request's own bytes.
     async fn echo(&self, body: Bytes) -> Result<Bytes, Status>;
-    /// Messages of this size for as long as somebody takes them, each in memory of its own.
+    /// Messages of this size for as long as somebody takes them, each in its own memory.
     async fn endless(&self, bytes: u32) -> Result<Streaming<Bytes>, Status>;
     /// Streams that are open, and messages that all streams made so far.
     async fn census(&self) -> Result<(u64, u64), Status>;
@@ -71,7 +71,7 @@ impl Slow for Source {
     }
 }
 
-/// Starts a server of it.
+/// Starts a server of this service.
 ///
 /// # Errors
 ///
@@ -80,10 +80,10 @@ pub fn serve(builder: ServerBuilder) -> Result<Running> {
     Ok(builder.service(|_shard| SlowServer::new(Source::default())).start()?)
 }
 
-/// What the client is asked for.
+/// What the client is asked to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Load {
-    /// Unary calls per second, at constant distances.
+    /// Unary calls per second, at constant intervals.
     pub rate: f64,
     /// Streams on the connection.
     pub streams: usize,
@@ -102,13 +102,13 @@ pub struct Calls {
     pub rps: f64,
     /// Median of their latency in µs, from when each was due.
     pub p50_us: f64,
-    /// Its 99th percentile.
+    /// The 99th percentile.
     pub p99_us: f64,
-    /// The longest.
+    /// The longest latency.
     pub max_us: f64,
     /// Calls that were due.
     pub offered: u64,
-    /// Those of them that found no room, and were not made.
+    /// How many of them found no room, and were not made.
     pub missed: u64,
 }
 
@@ -125,8 +125,8 @@ pub struct Round {
     pub peak_kib: f64,
     /// MiB per second that the readers took, all together.
     pub read_mib_s: f64,
-    /// What the server made beyond what was read, in KiB for each stream: in its own memory, in the sockets, and in the
-    /// reader's window.
+    /// How much more the server made than was read, in KiB for each stream: in its own memory, in the sockets, and in
+    /// the reader's window.
     pub ahead_kib: f64,
 }
 
@@ -184,7 +184,7 @@ async fn run(target: Target, load: Load) -> Result<Vec<Round>> {
 struct Reader {
     bytes: Rc<Cell<u64>>,
     failure: Rc<RefCell<Option<String>>>,
-    /// Reads; or does nothing, and holds the stream.
+    /// Reads; or does nothing but hold the stream.
     task: corewire::Task<()>,
 }
 
@@ -205,7 +205,7 @@ impl Reader {
                         return;
                     }
                 }
-                // It takes a message, and then lets the time pass that this is worth.
+                // It takes a message, and then lets the time pass that the message is worth.
                 let due = begun + Duration::from_secs_f64(read.get() as f64 / rate);
                 sleep(due.saturating_duration_since(Instant::now())).await;
             }
@@ -213,7 +213,7 @@ impl Reader {
         Self { bytes, failure, task }
     }
 
-    /// Gives the stream up.
+    /// Gives up the stream.
     fn stop(self) -> Result<()> {
         drop(self.task);
         self.failure.take().map_or(Ok(()), |failure| Err(anyhow::anyhow!(failure)))

@@ -1,4 +1,4 @@
-//! Where the programs lie, and how they are built.
+//! Where the programs are, and how they are built.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +12,7 @@ pub const BUILD_COREWIRE: &str =
 /// How the peers are built.
 pub const BUILD_PEERS: &str = "cargo build --release -p corewire-bench-peers --bins";
 
-/// The flags of the C programs; the Makefile beside them has the same.
+/// The flags of the C programs; the Makefile next to them has the same.
 const CC_FLAGS: [&str; 7] =
     ["-std=c11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", "-Werror"];
 
@@ -22,7 +22,7 @@ const FLOOR_PROGRAMS: [(&str, &[&str]); 2] = [
     ("floor_client", &["floor_client.c", "pace.c", "histogram.c", "common.c"]),
 ];
 
-/// The folder of this package, also when it was moved since it was compiled.
+/// The folder of this package, even if it was moved after it was compiled.
 fn package() -> PathBuf {
     std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
@@ -34,7 +34,7 @@ pub fn workspace() -> PathBuf {
     package().parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
-/// Cargo's target folder: the one that this program lies in, wherever it was moved by settings or environment.
+/// Cargo's target folder: the one that contains this program, wherever settings or environment moved it.
 #[must_use]
 pub fn target() -> PathBuf {
     let exe = std::env::current_exe().unwrap_or_default();
@@ -66,7 +66,7 @@ pub fn corewire_programs() -> Vec<(PathBuf, &'static str)> {
     vec![(echo_server(), BUILD_COREWIRE), (corewire(), BUILD_COREWIRE)]
 }
 
-/// Builds Corewire's two programs, or takes those that are there.
+/// Builds Corewire's two programs, or uses those that are there.
 ///
 /// # Errors
 ///
@@ -78,7 +78,7 @@ pub fn make_corewire(as_they_are: bool) -> Result<()> {
     require(&corewire_programs())
 }
 
-/// The start of a command that runs the echo server on a core and a port of the system's choice.
+/// The start of a command that runs the echo server on a core and a port that the system chooses.
 #[must_use]
 pub fn serve_echo(core: usize) -> Command {
     let mut command = Command::new(echo_server());
@@ -86,7 +86,7 @@ pub fn serve_echo(core: usize) -> Command {
     command
 }
 
-/// The start of a command that loads a server, and gives one line of JSON.
+/// The start of a command that loads a server, and prints one line of JSON.
 #[must_use]
 pub fn bench(address: &str) -> Command {
     let mut command = Command::new(corewire());
@@ -103,7 +103,7 @@ pub fn build_floor(into: &Path) -> Result<()> {
     FLOOR_PROGRAMS.iter().try_for_each(|(program, sources)| compile(program, sources, into))
 }
 
-/// Compiles C sources of `benches/floor` into a program through `cc`, or through what the variable `CC` names.
+/// Compiles C sources of `benches/floor` into a program with `cc`, or with the compiler in the variable `CC`.
 ///
 /// # Errors
 ///
@@ -112,7 +112,7 @@ pub fn compile(program: &str, sources: &[&str], into: &Path) -> Result<()> {
     std::fs::create_dir_all(into)
         .with_context(|| format!("cannot make the folder {}", into.display()))?;
     let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-    // Compiled beside its place and then moved: two builds at once never run half a program.
+    // Compiled next to its final place and then moved: two builds at once never run half a program.
     let part = into.join(format!("{program}.{}", std::process::id()));
     let mut command = Command::new(&compiler);
     command
@@ -151,7 +151,7 @@ pub fn build(command: &str) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut child = Command::new(cargo);
     child.current_dir(workspace()).env("CARGO_TARGET_DIR", target()).args(&mut words);
-    // This package's own variables are not the concern of what it builds.
+    // This package's own variables must not affect what it builds.
     child.env_remove("CARGO_MANIFEST_DIR");
     let status = child.status().context("cannot start cargo")?;
     if !status.success() {

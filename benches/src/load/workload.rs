@@ -4,10 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// A closed-loop load: how large the bodies are, and how many calls are under way at once.
+/// A closed-loop load: how large the bodies are, and how many calls are in flight at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Workload {
-    /// The letter it goes by.
+    /// The letter that names it.
     pub name: char,
     /// Bytes of each body, without any framing.
     pub payload: usize,
@@ -17,7 +17,8 @@ pub struct Workload {
     pub inflight: usize,
 }
 
-/// All workloads. A is a lone caller, B one that pipelines, C many that do, D moves bulk, and E is many lone callers.
+/// All workloads. A is a lone caller, B one that pipelines, C many that do, D moves bulk data, and E is many lone
+/// callers.
 pub const ALL: [Workload; 5] = [
     Workload { name: 'A', payload: 64, conns: 1, inflight: 1 },
     Workload { name: 'B', payload: 64, conns: 1, inflight: 64 },
@@ -45,14 +46,14 @@ impl fmt::Display for Workload {
     }
 }
 
-/// Workloads in the order in which somebody asked for them.
+/// Workloads in the order in which they were asked for.
 pub type Workloads = Vec<Workload>;
 
 /// Reads a list of letters, such as `A,C`; the order is kept.
 ///
 /// # Errors
 ///
-/// One sentence that names the letter which is no workload or which comes twice.
+/// One sentence that names the letter that is no workload or that comes twice.
 pub fn parse_list(text: &str) -> Result<Workloads, String> {
     let mut list = Workloads::new();
     for part in text.split(',').map(str::trim) {
@@ -80,7 +81,7 @@ pub fn parse_list(text: &str) -> Result<Workloads, String> {
 pub enum Wait {
     /// Asleep until the kernel wakes them: the normal case, in which CPU per call means something.
     Parked,
-    /// Asking again and again, so that no wake-up is in the latency.
+    /// Polling all the time, so that no wake-up is in the latency.
     Spinning,
 }
 
@@ -93,7 +94,7 @@ impl fmt::Display for Wait {
     }
 }
 
-/// A workload under one way of waiting: what one row of a comparison is about.
+/// A workload under one way of waiting: one row of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Cell {
     /// The load.
@@ -112,7 +113,7 @@ impl Cell {
         Self { workload, wait, percent: None }
     }
 
-    /// What stands in the first column of tables.
+    /// The text in the first column of tables.
     #[must_use]
     pub fn load(&self) -> String {
         self.percent.map_or_else(
@@ -152,7 +153,7 @@ pub fn both_ways(workloads: &[Workload]) -> Vec<Cell> {
 }
 
 /// The cells for these workloads. Spinning is measured with one connection only (A and B): with many, both sides are
-/// busy all the time, and whoever spins only asks sockets that have nothing.
+/// busy all the time, and a side that spins only asks sockets that have nothing.
 #[must_use]
 pub fn cells(workloads: &[Workload]) -> Vec<Cell> {
     let mut cells = Vec::new();

@@ -34,11 +34,12 @@ impl Memory {
     }
 }
 
-/// From now on, the peak is that of what comes.
+/// From now on, the peak is counted from this moment.
 ///
 /// # Errors
 ///
-/// When the kernel does not do that (it wants `CONFIG_PROC_PAGE_MONITOR`), or the process is another user's.
+/// When the kernel does not support that (it needs `CONFIG_PROC_PAGE_MONITOR`), or the process is another
+/// user's.
 pub fn reset_peak(pid: i32) -> Result<()> {
     fs::write(format!("/proc/{pid}/clear_refs"), "5")
         .with_context(|| format!("cannot reset the peak of the memory of process {pid}"))
@@ -58,7 +59,7 @@ mod tests {
         let with = Memory::of(pid).unwrap();
         assert!(large.iter().all(|byte| *byte == 7));
         drop(large);
-        // Other tests of this process come and go; 32 MiB are more than all of them.
+        // Other tests of this process come and go; 32 MiB is more than all of them.
         assert!(with.peak_kib > before.now_kib + 30_000.0, "{before:?}, {with:?}");
         reset_peak(pid).unwrap();
         assert!(Memory::of(pid).unwrap().peak_kib < with.peak_kib - 16_000.0);

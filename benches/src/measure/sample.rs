@@ -1,4 +1,4 @@
-//! What one run of a load generator said, and the figures drawn from it.
+//! What one run of a load generator printed, and the figures drawn from it.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub struct Sample {
     pub conns: usize,
     /// Calls in flight on each connection.
     pub inflight: usize,
-    /// The measured seconds, as they really were.
+    /// The measured seconds, as they actually were.
     pub secs: f64,
     /// Calls answered in them.
     pub calls: u64,
@@ -44,7 +44,7 @@ pub struct Sample {
     /// The server's peak resident memory in MiB.
     #[serde(default)]
     pub server_rss_mb: Option<f64>,
-    /// Of an open loop: what was offered, missed and sent late. Its latencies count from when a call was due.
+    /// For an open loop: what was offered, missed and sent late. Its latencies count from when a call was due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<Open>,
 }
@@ -54,8 +54,8 @@ impl Sample {
     ///
     /// # Errors
     ///
-    /// When that is not exactly one line of JSON with the keys of a sample, or when it speaks of no call or of failed
-    /// ones: such a run proves nothing about speed.
+    /// When that is not exactly one line of JSON with the keys of a sample, or when it reports no call or failed
+    /// calls: such a run proves nothing about speed.
     pub fn parse(stdout: &str) -> Result<Self> {
         let mut lines = stdout.lines().filter(|line| !line.trim().is_empty());
         let (Some(line), None) = (lines.next(), lines.next()) else {
@@ -70,7 +70,7 @@ impl Sample {
     ///
     /// # Errors
     ///
-    /// When it speaks of no call or of failed ones.
+    /// When it reports no call or failed calls.
     pub fn checked(self) -> Result<Self> {
         if self.errors > 0 {
             bail!("{} calls failed", self.errors);
@@ -82,8 +82,8 @@ impl Sample {
     }
 }
 
-/// The sample of a Rust load generator: what was asked (bytes, connections, calls in flight), what was counted, and what
-/// the clocks said over the measured seconds.
+/// The sample of a Rust load generator: what was asked (bytes, connections, calls in flight), what was counted, and
+/// what the clocks showed over the measured seconds.
 #[must_use]
 #[expect(
     clippy::cast_precision_loss,
@@ -162,7 +162,7 @@ impl Figure {
         let calls = sample.calls as f64;
         let cpu = sample.server_cpu_s.filter(|&cpu| cpu > 0.0);
         let open = sample.open.as_ref().filter(|open| open.offered > 0);
-        // Where every call was missed, no latency was seen, which must not look like a short one.
+        // If every call was missed, no latency was seen, which must not look like a short one.
         let seen = |us| open.is_none_or(|open| open.missed < open.offered).then_some(us);
         match self {
             Self::P50 => seen(sample.p50_us),

@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-/// What a few measurements of the same thing come to.
+/// A few measurements of the same thing, summarised.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Summary {
     /// How many values there were.
     pub count: usize,
-    /// The middle value; the mean of the two middle ones of an even count.
+    /// The middle value; for an even count, the mean of the two middle ones.
     pub median: f64,
     /// The smallest value.
     pub min: f64,
@@ -18,7 +18,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Reduces the values; `None` when there is none, or one that is no finite number.
+    /// Reduces the values; `None` when there is none, or one that is not a finite number.
     #[must_use]
     pub fn of(values: &[f64]) -> Option<Self> {
         if values.is_empty() || values.iter().any(|value| !value.is_finite()) {

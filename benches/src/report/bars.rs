@@ -1,4 +1,4 @@
-//! What Corewire promises, as ratios to the floor, and whether a comparison bears it out.
+//! What Corewire promises, as ratios to the floor, and whether a comparison confirms it.
 
 use std::fmt;
 
@@ -93,7 +93,8 @@ impl Promise {
         })
     }
 
-    /// The limit of a level and how the value stands to it, such as `<= 1.35 holds`; a dash where there is no limit.
+    /// The limit of a level and whether the value is within it, such as `<= 1.35 holds`; a dash where there is no
+    /// limit.
     #[must_use]
     pub fn verdict(&self, value: f64, level: Level) -> String {
         let (Some(limit), Some(holds)) = (self.limit(level), self.holds(value, level)) else {
@@ -131,8 +132,8 @@ impl fmt::Display for Promise {
     }
 }
 
-/// The promises of a level that the results do not bear out. One whose cell was asked for but has no result is broken
-/// too; one whose cell was not asked for is not judged.
+/// The promises of a level that the results do not confirm. A promise whose cell was asked for but has no result is
+/// broken, too; a promise whose cell was not asked for is not judged.
 #[must_use]
 pub fn broken(
     results: &Results,
@@ -177,7 +178,7 @@ mod tests {
 
     #[test]
     fn only_what_was_asked_for_is_judged() {
-        // 1.3 times the latency of the floor, 1.2 times its CPU, in workload A alone.
+        // 1.3 times the latency of the floor, 1.2 times its CPU, in workload A only.
         let runs = vec![run(0, "floor", 50.0, 0.020), run(0, "corewire", 65.0, 0.024)];
         let results = Results::new(runs, "floor");
         let parked = &cells(&ALL[..1])[..1];

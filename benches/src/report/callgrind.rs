@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 ///
-/// When it cannot although it is there.
+/// When it cannot be started although it is there.
 pub fn is_installed() -> Result<bool> {
     let mut command = Command::new("valgrind");
     match command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status() {
@@ -40,10 +40,11 @@ fn counted(counted: &Command, into: &Path) -> Command {
     command
 }
 
-/// The instructions of all threads, from what callgrind wrote. An error when it has no total, or one of something else.
+/// The instructions of all threads, from what callgrind wrote. An error when it has no total, or a total of something
+/// else.
 fn total(text: &str) -> Result<u64> {
     let field = |name| text.lines().find_map(|line: &str| line.strip_prefix(name)).map(str::trim);
-    // The order of events tells what the numbers are; by default it is instructions alone.
+    // The order of events tells what the numbers are; by default only instructions.
     match field("events:") {
         Some(events) if events.split_whitespace().next() == Some("Ir") => {}
         Some(events) => bail!("callgrind counted '{events}' instead of instructions"),
@@ -85,7 +86,7 @@ impl Counter {
 
     fn run(&self, scenario: Scenario, calls: u64) -> Result<u64> {
         let file = self.folder.join(format!("{}.{calls}.callgrind", scenario.name()));
-        // What an earlier run left must not pass for this one's.
+        // A file that an earlier run left must not be taken for this run's.
         match std::fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("cannot remove {}", file.display()));

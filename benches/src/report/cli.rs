@@ -62,13 +62,13 @@ impl Measure {
     }
 }
 
-/// Says on standard error what is about to run.
+/// Prints on standard error what is about to run.
 pub fn announce(number: usize, of: usize, contender: &str, cell: Cell) {
     eprintln!("[{number}/{of}] {contender}, {}, {}", cell.load(), cell.wait);
 }
 
-/// The exit code of a comparison: 1 when a run failed, or when a promise is broken that was to be enforced. Says why on
-/// standard error.
+/// The exit code of a comparison: 1 when a run failed, or when a promise that was to be enforced is broken. Prints why
+/// on standard error.
 #[must_use]
 pub fn conclude(
     outcome: &Outcome,

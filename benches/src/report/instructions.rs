@@ -1,4 +1,4 @@
-//! Instructions per call: what is counted, the stored base, and whether today's counts keep to it.
+//! Instructions per call: what is counted, the stored base, and whether today's counts stay close to it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::write_document;
 
-/// How far above the base a count without sockets may be, as a part of the base. The same program gives the same count
-/// again within a thousandth.
+/// How far above the base a count without sockets may be, as a fraction of the base. The same program gives the same
+/// count again within a thousandth.
 const IN_MEMORY_TOLERANCE: f64 = 0.02;
 
-/// How far above the base a count over sockets may be. How many calls share a turn is up to the scheduler there;
+/// How far above the base a count over sockets may be. There, the scheduler decides how many calls share a turn;
 /// `benches/README.md` has the spread that this was chosen by.
 const SOCKETS_TOLERANCE: f64 = 0.10;
 
@@ -26,7 +26,7 @@ pub enum Scenario {
     CodecDecode,
     /// The server's side of a unary call of 64 B, without a socket.
     ServerInMemory,
-    /// The client's side of one.
+    /// The client's side of such a call.
     ClientInMemory,
     /// The whole echo server under workload B.
     ServerB,
@@ -47,7 +47,7 @@ pub struct Load {
     pub conns: u32,
     /// Calls in flight on each.
     pub inflight: u32,
-    /// Whether the server is counted, or else the client.
+    /// Whether the server is counted; otherwise the client.
     pub server: bool,
 }
 
@@ -83,7 +83,7 @@ impl Scenario {
     ///
     /// # Errors
     ///
-    /// One sentence with the names that there are.
+    /// One sentence with the names that exist.
     pub fn parse(name: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|scenario| scenario.name() == name).ok_or_else(|| {
             let names: Vec<&str> = Self::ALL.into_iter().map(Self::name).collect();
@@ -117,7 +117,7 @@ impl Scenario {
         }
     }
 
-    /// How far above the base its count may be, as a part of the base.
+    /// How far above the base its count may be, as a fraction of the base.
     #[must_use]
     pub fn tolerance(self) -> f64 {
         if self.load().is_some() { SOCKETS_TOLERANCE } else { IN_MEMORY_TOLERANCE }
@@ -127,7 +127,7 @@ impl Scenario {
 /// Instructions per call by the scenario's name.
 pub type Counts = BTreeMap<String, f64>;
 
-/// What is stored, to be compared with.
+/// The stored counts to compare with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Base {
     /// What `rustc --version` said when the counts were made.
@@ -141,7 +141,7 @@ impl Base {
     ///
     /// # Errors
     ///
-    /// When the file is not there or holds something else; the remedy is in the words.
+    /// When the file is not there or holds something else; the message says how to fix it.
     pub fn read(path: &Path) -> Result<Self> {
         let remedy = || format!("cannot read the base {}; --save writes one", path.display());
         let text = std::fs::read_to_string(path).with_context(remedy)?;
@@ -164,18 +164,18 @@ impl Base {
     }
 }
 
-/// How a count stands to its base.
+/// How a count compares with its base.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Verdict {
-    /// Within the tolerance, to either side.
+    /// Within the tolerance, on either side.
     Holds,
-    /// Lower than the tolerance below: a new base would hold what was won.
+    /// Below the base by more than the tolerance: a new base would keep the gain.
     Better,
-    /// Above the tolerance.
+    /// Above the base by more than the tolerance.
     Worse,
     /// Counted today, but the base does not know it.
     NoBase,
-    /// In the base, but not counted today although everything was.
+    /// In the base, but not counted today although everything was to be counted.
     NotCounted,
 }
 
@@ -190,12 +190,12 @@ pub struct Row {
     pub base: Option<f64>,
     /// How far above the base it may be.
     pub tolerance: f64,
-    /// How they stand to each other.
+    /// How they compare.
     pub verdict: Verdict,
 }
 
 impl Row {
-    /// The difference as a part of the base.
+    /// The difference as a fraction of the base.
     #[must_use]
     pub fn change(&self) -> Option<f64> {
         self.now.zip(self.base).map(|(now, base)| now / base - 1.0)
@@ -222,17 +222,17 @@ impl fmt::Display for Row {
 /// The table's first line.
 pub const HEADING: &str = "instructions/call        now      base    change  limit";
 
-/// Today's counts beside a base.
+/// Today's counts compared with a base.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
-    /// One row for each scenario that either side knows.
+    /// One row for each scenario that either side has.
     pub rows: Vec<Row>,
-    /// The compilers, base first, when they differ: the comparison is told then, and not enforced.
+    /// The compilers, base first, when they differ: the comparison is then reported, and not enforced.
     pub other_rustc: Option<(String, String)>,
 }
 
 impl Comparison {
-    /// Compares. `complete` says that every scenario was to be counted, so that one which is only in the base is missed.
+    /// Compares. `complete` says that every scenario was to be counted, so that one that is only in the base is missed.
     #[must_use]
     pub fn new(now: &Base, base: &Base, complete: bool) -> Self {
         let tolerance =
@@ -267,7 +267,7 @@ impl Comparison {
 }
 
 /// Instructions per call, from a run of `calls` calls and one of twice as many: what both have in common, such as the
-/// start, falls out.
+/// start, cancels out.
 ///
 /// # Errors
 ///
@@ -331,7 +331,7 @@ mod tests {
         let lost = Comparison::new(&one, &both, true);
         assert_eq!(lost.rows[1].verdict, Verdict::NotCounted);
         assert!(lost.fails());
-        // Whoever asks for one scenario does not miss the others.
+        // A run that asks for one scenario does not miss the others.
         let asked = Comparison::new(&one, &both, false);
         assert_eq!(verdicts(&asked), [("codec-encode", Verdict::Holds)]);
         assert!(!asked.fails());

@@ -23,7 +23,7 @@ pub struct Chart {
     pub groups: Vec<Group>,
 }
 
-/// Bars that stand side by side.
+/// Bars side by side.
 #[derive(Debug, Clone)]
 pub struct Group {
     /// What they have in common.
@@ -35,7 +35,7 @@ pub struct Group {
 /// One bar with its range.
 #[derive(Debug, Clone)]
 pub struct Bar {
-    /// Who it is about.
+    /// The contender.
     pub name: String,
     /// The ratio that it shows; one that is not above zero is not drawn.
     pub value: f64,
@@ -70,7 +70,8 @@ pub fn svg(charts: &[Chart], panels: &[Panel]) -> String {
     out.0
 }
 
-/// Draws them into the file that was asked for, or else into `name` in cargo's target folder; answers which it was.
+/// Draws them into the file that was asked for, or otherwise into `name` in cargo's target folder; returns which
+/// file it was.
 ///
 /// # Errors
 ///

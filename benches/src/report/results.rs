@@ -7,7 +7,7 @@ use crate::load::workload::{Cell, Wait, Workload};
 use crate::measure::sample::Figure;
 use crate::measure::stats::{Summary, paired_ratios};
 
-/// All runs of a comparison, and the name of the contender that ratios are taken to.
+/// All runs of a comparison, and the name of the contender that is the base of ratios.
 #[derive(Debug)]
 pub struct Results {
     runs: Vec<Run>,
@@ -19,7 +19,7 @@ pub struct Results {
 pub struct Row {
     /// What was asked.
     pub cell: Cell,
-    /// Who answered.
+    /// The contender that answered.
     pub contender: String,
     /// Each figure's value.
     pub figures: Vec<(Figure, Summary)>,
@@ -58,7 +58,7 @@ impl Results {
         &self.runs
     }
 
-    /// The name of the contender that ratios are taken to.
+    /// The name of the contender that is the base of ratios.
     #[must_use]
     pub fn base(&self) -> &str {
         &self.base
@@ -76,7 +76,7 @@ impl Results {
         cells
     }
 
-    /// The contenders that have runs in the cell, in the order of their first.
+    /// The contenders that have runs in the cell, in the order of their first run.
     #[must_use]
     pub fn contenders(&self, cell: Cell) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();

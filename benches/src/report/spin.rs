@@ -26,13 +26,13 @@ pub const POLICIES: [&str; 4] = ["off", "50", "200", "always"];
 /// Connections of the idle server.
 const IDLE: usize = 1000;
 
-/// Before idleness is measured: until each connection's first timer, that of its hello, has been looked at.
+/// Wait before idleness is measured: until each connection's first timer, that of its hello, has been handled.
 const SETTLE: Duration = Duration::from_secs(6);
 
 /// How long a client may take for its connections, and beyond its measured seconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What a person reads for a policy.
+/// The name of a policy for people to read.
 #[must_use]
 pub fn name(policy: &str) -> String {
     match policy {
@@ -44,7 +44,7 @@ pub fn name(policy: &str) -> String {
 /// Where the programs run.
 #[derive(Debug, Clone)]
 pub struct Bench {
-    /// The core of the server and of its neighbour, and that of the load generator.
+    /// The core of the server and its neighbour, and the core of the load generator.
     pub cores: Cores,
     /// How calls are spread over time.
     pub arrivals: Arrivals,
@@ -61,9 +61,9 @@ pub struct Run {
     pub conns: usize,
     /// Calls per second that were offered.
     pub rate: f64,
-    /// What the load generator said.
+    /// What the load generator printed.
     pub sample: Sample,
-    /// The part of the core that the neighbour had while the load generator ran, in percent, if there was one.
+    /// The share of the core that the neighbour had while the load generator ran, in percent, if there was one.
     pub neighbour: Option<f64>,
 }
 
@@ -74,10 +74,10 @@ impl Run {
         100.0 * self.sample.server_cpu_s.unwrap_or(f64::NAN) / self.sample.secs
     }
 
-    /// Whether the server answered what was offered. If not, its percentiles leave calls out.
+    /// Whether the server answered what was offered. If not, some calls are missing from its percentiles.
     #[must_use]
     pub fn kept_up(&self) -> bool {
-        // The last calls before the end of a run may be missed by a client that is in time, too.
+        // Even a client that keeps up may miss the last calls before the end of a run.
         self.sample.open.as_ref().is_some_and(|open| {
             open.missed <= open.offered / 100 && self.sample.rps >= 0.95 * open.offered_rps
         })
@@ -106,8 +106,8 @@ impl Bench {
         Server::start("echo_server", command.args(["--spin", policy]))
     }
 
-    /// Offers a rate over so many connections for so many seconds; with a neighbour, another process that never
-    /// sleeps has the server's core, too.
+    /// Offers `rate` over `conns` connections for `secs` seconds; with a neighbour, another process that never
+    /// sleeps uses the server's core, too.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ impl Bench {
         Ok(Run { round, policy, conns, rate, sample, neighbour })
     }
 
-    /// Watches a server with connections that do nothing; `settle` waits first until it is idle indeed.
+    /// Watches a server with connections that do nothing; `settle` first waits until it is really idle.
     ///
     /// # Errors
     ///
@@ -197,7 +197,7 @@ pub fn keep_busy(core: usize) -> Result<()> {
 /// All that was measured.
 #[derive(Debug, Default, Serialize)]
 pub struct Results {
-    /// Loads on a server that has its core alone.
+    /// Loads on a server that has its core to itself.
     pub alone: Vec<Run>,
     /// Idle servers.
     pub idle: Vec<Idle>,

@@ -1,5 +1,5 @@
-//! What every part of a simulation shares: the clock, the dice, the agenda of things to come, the
-//! trace, and the plan.
+//! What every part of a simulation shares: the clock, the dice, the agenda of future events, the trace, and the
+//! plan.
 
 pub(crate) mod trace;
 
@@ -40,23 +40,23 @@ impl Clock {
         self.at.set(at);
     }
 
-    /// The time as the engine has it.
+    /// The time as the engine's `Instant`.
     pub(crate) fn instant(&self) -> Instant {
         self.base + Duration::from_nanos(self.at.get())
     }
 
-    /// An engine's time in ns since the start.
+    /// An `Instant` of the engine in ns since the start.
     pub(crate) fn of(&self, instant: Instant) -> u64 {
         let since = instant.saturating_duration_since(self.base);
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
-/// The one source of chance.
+/// The only source of randomness.
 #[derive(Debug)]
 pub(crate) struct Dice(RefCell<fastrand::Rng>);
 
-/// Chances are counted in millionths.
+/// Probabilities are counted in millionths.
 pub(crate) const SURE: u32 = 1_000_000;
 
 impl Dice {
@@ -64,7 +64,7 @@ impl Dice {
         Self(RefCell::new(fastrand::Rng::with_seed(seed)))
     }
 
-    /// A number below `bound`; zero if that is zero.
+    /// A number below `bound`; zero if `bound` is zero.
     pub(crate) fn below(&self, bound: usize) -> usize {
         if bound == 0 { 0 } else { self.0.borrow_mut().usize(0..bound) }
     }
@@ -107,9 +107,9 @@ pub(crate) enum Event {
     Connect { wire: usize },
     /// Bytes reach an end of a wire.
     Deliver { wire: usize, to: usize },
-    /// The sender hears that so many of its bytes were taken.
+    /// The sender learns that this many of its bytes were taken.
     Ack { wire: usize, side: usize, bytes: usize },
-    /// An end of a wire hears that the other does not know it any more.
+    /// An end of a wire learns that the other end does not know it any more.
     Reset { wire: usize, side: usize },
     /// A handler's timer fires.
     Wake { work: u64, foreign: bool },
@@ -123,7 +123,7 @@ pub(crate) enum Event {
     Restart { host: usize },
     /// A wire is cut, stalled or silenced.
     Trouble,
-    /// What is on its way to an end is changed in a way that is written down.
+    /// What is on its way to an end is changed, as a written case asks.
     Tamper { wire: usize, to: usize, how: Tamper },
     /// A host does not run for a while.
     Freeze { host: usize, ns: u64 },
@@ -133,22 +133,22 @@ pub(crate) enum Event {
     Hostile { peer: usize },
     /// A server that follows no protocol does something.
     Impostor { peer: usize },
-    /// A client's channel is let go of and made anew.
+    /// A client's channel is dropped and made again.
     Renew { host: usize, channel: usize },
     /// No new faults from here on.
     Heal,
 }
 
-/// What somebody in the middle of a wire does.
+/// What an attacker in the middle of a wire does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Tamper {
-    /// The last frame that is on its way names another call.
+    /// The last frame on its way names another call.
     OtherCall,
-    /// So many pings follow.
+    /// This many pings follow.
     Pings(u16),
 }
 
-/// Things to come, by their time; those of one time in the order in which they were planned.
+/// Future events, by their time; events of one time in the order in which they were planned.
 #[derive(Debug, Default)]
 pub(crate) struct Agenda {
     heap: RefCell<BinaryHeap<Reverse<Entry>>>,
@@ -201,21 +201,21 @@ pub(crate) struct Core {
     pub(crate) agenda: Agenda,
     pub(crate) trace: Trace,
     pub(crate) plan: Plan,
-    /// Calls that are not drawn, by their ids.
+    /// Calls that are given, not drawn, by their ids.
     pub(crate) wishes: RefCell<BTreeMap<u64, Wish>>,
-    /// Whether faults happen still.
+    /// Whether faults still happen.
     pub(crate) faulty: Cell<bool>,
     /// Whether callers are patient.
     pub(crate) calm: Cell<bool>,
-    /// Whether streams that are stalled on purpose go on.
+    /// Whether streams that are stalled on purpose may go on.
     pub(crate) released: Cell<bool>,
     /// Whether any fault has happened so far.
     pub(crate) disturbed: Cell<bool>,
-    /// Whether the simulation is being taken down: nothing is judged any more.
+    /// Whether the simulation is being taken down: nothing is checked any more.
     pub(crate) over: Cell<bool>,
     /// When the first server began to drain.
     pub(crate) drained_since: Cell<Option<u64>>,
-    /// When hosts did not run though they would have.
+    /// When hosts did not run although they would have.
     pub(crate) absences: RefCell<Absences>,
     /// Bytes that each host's sockets have taken.
     sent: RefCell<Vec<u64>>,
@@ -228,7 +228,7 @@ impl Core {
         Self::with(dice, plan, trace)
     }
 
-    /// The same with a plan that is not drawn.
+    /// The same with a plan that is given, not drawn.
     pub(crate) fn with(dice: Dice, plan: Plan, trace: Trace) -> Rc<Self> {
         Rc::new(Self {
             clock: Clock::new(),
@@ -248,7 +248,7 @@ impl Core {
         })
     }
 
-    /// Notes that a socket of this host took so many bytes.
+    /// Notes that a socket of this host took `bytes`.
     pub(crate) fn note_sent(&self, host: usize, bytes: usize) {
         let mut sent = self.sent.borrow_mut();
         if sent.len() <= host {
@@ -281,7 +281,7 @@ impl Core {
         self.clock.now()
     }
 
-    /// Whether a fault of this likelihood happens now.
+    /// Whether a fault of this probability happens now.
     pub(crate) fn fault(&self, millionths: u32) -> bool {
         let happens = self.faulty.get() && self.dice.chance(millionths);
         if happens {
@@ -290,7 +290,7 @@ impl Core {
         happens
     }
 
-    /// How long after its caller has gone a handler may live, in ns: as long as a lost connection may go
+    /// How long a handler may live after its caller has gone, in ns: as long as a lost connection may go
     /// unnoticed; if nothing ever went wrong and nothing is in the way, no longer than a few turns.
     pub(crate) fn cascade_within(&self) -> u64 {
         let plan = &self.plan;
@@ -301,11 +301,11 @@ impl Core {
         if clear && !self.disturbed.get() {
             return 2 * SECOND + 6 * plan.latency.1.max(plan.latency.0);
         }
-        // A frozen host, a stalled line and a jump of the clock come on top.
+        // A frozen host, a stalled wire and a jump of the clock add to that.
         plan.settle_within() + 300 * SECOND
     }
 
-    /// Plans an event for so many ns from now.
+    /// Plans an event for `ns` from now.
     pub(crate) fn after(&self, ns: u64, event: Event) {
         self.agenda.plan(self.now().saturating_add(ns), event);
     }
@@ -314,7 +314,7 @@ impl Core {
         self.trace.note(self.now(), note);
     }
 
-    /// Says that a rule was broken; the first one counts.
+    /// Reports that a rule was broken; the first report counts.
     pub(crate) fn violated(&self, rule: Violated, what: impl FnOnce() -> String) {
         if !self.over.get() {
             self.trace.violated(self.now(), rule, what);

@@ -1,4 +1,4 @@
-//! The judgement of how calls ended.
+//! Checks how calls ended.
 
 pub(crate) mod ledger;
 pub(crate) mod patience;
@@ -24,7 +24,7 @@ pub(crate) fn given_up(core: &Core, ledger: &Ledger, id: u64) {
     ledger.step();
 }
 
-/// Judges how a call ended; no outcome is a panic of the caller's own code.
+/// Checks how a call ended; no outcome means that the caller's own code panicked.
 pub(crate) fn ended(core: &Core, ledger: &Ledger, id: u64, outcome: Option<Outcome>) {
     ledger.step();
     let mut calls = ledger.calls.borrow_mut();
@@ -69,7 +69,7 @@ pub(crate) fn ended(core: &Core, ledger: &Ledger, id: u64, outcome: Option<Outco
     }
 }
 
-/// Whether the call's time is over, to the resolution of the wire.
+/// Whether the call's time is over, to the protocol's resolution.
 fn is_over(core: &Core, call: &Call) -> bool {
     call.deadline.is_some_and(|deadline| deadline <= core.now() + 1_000)
 }
@@ -88,14 +88,14 @@ fn judge_reply(core: &Core, ledger: &Ledger, call: &Call, id: u64, reply: &Reply
         let asks = ledger.asks.borrow();
         asks.get(&id).is_some_and(|ask| serve::explains(ask, code))
     };
-    // What a server passes on has its reason at another one.
+    // A status that a server passes on has its reason at another server.
     let passed_on = call.hops > 0
         && [StatusCode::Aborted, StatusCode::Unavailable, StatusCode::ResourceExhausted]
             .contains(&code);
     let explained = match code {
         StatusCode::DeadlineExceeded => is_over(core, call),
         StatusCode::Unavailable => refused || passed_on || call.begun && core.may_stop_handlers(),
-        // For want of room, or because it waited for too long.
+        // For lack of room, or because it waited for too long.
         StatusCode::ResourceExhausted if refused => !call.begun,
         // A stream brought more than there was room for.
         StatusCode::ResourceExhausted if streams && call.begun => true,
@@ -117,7 +117,7 @@ fn judge_failure(core: &Core, call: &Call, id: u64, failure: &CallFailure) {
             if !is_over(core, call) {
                 core.violated(Violated::Deadline, || format!("call {id} expired before its time"));
             }
-            // What was written into the channel may be taken back, as long as nothing of it has left.
+            // What was written into the channel may be taken back, as long as none of it has left.
             if *sent && (!call.encoded || call.kept) {
                 core.violated(Violated::Truth, || {
                     format!("call {id}: sent is {sent}, which is not so")
@@ -126,7 +126,7 @@ fn judge_failure(core: &Core, call: &Call, id: u64, failure: &CallFailure) {
         }
         CallFailure::Unknown(reason) => judge_reason(core, id, *reason),
         CallFailure::NotSent(NotSent::NoConnection(why)) => {
-            // The reason of the last connection's end is in the text.
+            // The text contains the reason why the last connection ended.
             let broken = why.split("rule ").nth(1).and_then(|rest| rest.split(':').next());
             let rule = broken.and_then(|number| number.parse().ok()).and_then(Rule::from_number);
             judge_rule(core, id, rule);
@@ -148,8 +148,8 @@ fn judge_reason(core: &Core, id: u64, reason: CloseReason) {
     }
 }
 
-/// Both sides are well behaved; only the time may be held against them, and whether it was is judged where
-/// that was done (`patience.rs`).
+/// Both sides are well behaved; only a time-out may be held against them, and whether it was justified is
+/// checked where that was done (`patience.rs`).
 fn judge_rule(core: &Core, id: u64, rule: Option<Rule>) {
     let slow = [
         Rule::HelloTimeout,

@@ -1,9 +1,9 @@
 //! A seeded simulation of Corewire: clients, server shards and the network between them, on one
 //! thread, under a virtual clock.
 //!
-//! What runs is the production driver, channel and protocol; what is simulated is what is around
-//! them: sockets, readiness, time, other threads, handlers, callers, and trouble of all kinds. A seed
-//! decides everything, so that a run that fails can be had again with all its details:
+//! The driver, channel and protocol that run are those of production; everything around them is
+//! simulated: sockets, readiness, time, other threads, handlers, callers, and trouble of all kinds. A
+//! seed decides everything, so that a failing run can be repeated in every detail:
 //!
 //! ```text
 //!           ┌ host: client ───────┐                      ┌ host: server shard ──┐
@@ -15,7 +15,7 @@
 //!
 //! A run has these parts: trouble; then no new faults, until every call has ended; a calm call on each
 //! channel, which must succeed; the clients leave; the servers drain; nothing may be left. The rules
-//! that it is held to all the while are [`Violated`].
+//! that it must keep all the while are [`Violated`].
 #![forbid(unsafe_code)]
 
 mod core;
@@ -38,28 +38,28 @@ use crate::world::World;
 pub use crate::core::trace::{Violated, Violation};
 pub use crate::world::cases::Case;
 
-/// What one seed's run came to.
+/// The result of one seed's run.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The seed.
     pub seed: u64,
-    /// The rule that was broken first, if one was.
+    /// The rule that was broken first, if any.
     pub violation: Option<Violation>,
-    /// A hash over everything that happened: the same seed has the same.
+    /// A hash over everything that happened: the same seed gives the same hash.
     pub hash: u64,
     /// How many things happened.
     pub notes: u64,
     /// Virtual time at the end, in ns.
     pub ns: u64,
-    /// The last things that happened, one a line, if a rule was broken.
+    /// The last things that happened, one per line, if a rule was broken.
     pub last: Vec<String>,
-    /// How many calls ended how.
+    /// How many calls ended in which way.
     pub ends: BTreeMap<String, u64>,
     plan: Plan,
 }
 
 impl Report {
-    /// What the seed was about, for people.
+    /// What the seed was about, for people to read.
     #[must_use]
     pub fn plan(&self) -> String {
         format!("{:#?}", self.plan)
@@ -72,7 +72,7 @@ pub fn run(seed: u64, print: Option<fn(&str)>) -> Report {
     run_core(seed, Core::new(seed, Trace::new(print)))
 }
 
-/// Runs one of the cases that are written down; `print` gets each line of its trace.
+/// Runs one of the written cases; `print` gets each line of its trace.
 #[must_use]
 pub fn run_case(case: Case, print: Option<fn(&str)>) -> Report {
     run_core(0, world::cases::core(case, Trace::new(print)))
@@ -111,7 +111,7 @@ fn run_core(seed: u64, core: Rc<Core>) -> Report {
     }
 }
 
-/// The name of a call's end, without its particulars.
+/// The name of a call's end, without its details.
 fn kind(state: &State) -> String {
     match state {
         State::Open => "open".to_owned(),

@@ -98,7 +98,7 @@ fn canary(options: &Options) -> ExitCode {
     code
 }
 
-/// Says what one run was about, and what it came to.
+/// Prints what one run was about, and its result.
 fn tell(report: &Report) -> ExitCode {
     say(&report.plan());
     say(&format!(
@@ -112,7 +112,7 @@ fn tell(report: &Report) -> ExitCode {
     tell_violation(report)
 }
 
-/// Says what was broken, with the last events and the way to have it again.
+/// Prints what was broken, with the last events and how to repeat it.
 fn tell_violation(report: &Report) -> ExitCode {
     let Some(violation) = &report.violation else { return ExitCode::SUCCESS };
     report.last.iter().for_each(|line| say(line));
@@ -129,7 +129,7 @@ fn tell_ends(ends: &BTreeMap<String, u64>) {
     }
 }
 
-/// What many seeds came to.
+/// The results of many seeds.
 #[derive(Debug, Default)]
 struct Sum {
     seeds: u64,
@@ -139,7 +139,7 @@ struct Sum {
     ends: BTreeMap<String, u64>,
     /// The first seed that broke a rule.
     failed: Option<Report>,
-    /// All that did, with the rule and how it showed.
+    /// All that broke a rule, with the rule and how it was broken.
     broken: BTreeMap<u64, Violation>,
 }
 
@@ -176,7 +176,7 @@ impl Sum {
         }
     }
 
-    /// Says which seeds broke which rule, and how many each of them.
+    /// Prints which seeds broke which rule, and how many seeds broke each.
     fn tell_broken(&self) {
         let mut rules = BTreeMap::new();
         for (seed, violation) in &self.broken {

@@ -1,9 +1,9 @@
 //! The simulated network: wires with two ends, listeners, and the readiness of both.
 //!
-//! It keeps to what TCP and edge-triggered epoll promise, for the driver relies on it: bytes arrive
+//! It keeps what TCP and edge-triggered epoll promise, because the driver relies on it: bytes arrive
 //! in order or the connection ends; a receive that leaves room has emptied the socket; writability
-//! is told after a send that met a full socket. Everything else is drawn: how the bytes are cut, how
-//! late they are, when nobody is told that the other side is gone.
+//! is reported after a send that met a full socket. Everything else is drawn: how the bytes are cut,
+//! how late they are, when nobody is told that the other side is gone.
 
 pub(crate) mod endpoint;
 mod frames;
@@ -23,14 +23,14 @@ use crate::judge::patience::Seen;
 use crate::plan::{MS, SECOND};
 use state::{End, Listening, Phase, Ready, State, Tail, Wire, ends};
 
-/// The network, as everybody holds it.
+/// A shared handle to the network.
 #[derive(Clone, Debug)]
 pub(crate) struct Net {
     state: Rc<RefCell<State>>,
     core: Rc<Core>,
 }
 
-/// Calls that wait for a listener are turned away above this.
+/// Above this many waiting clients, a listener refuses more.
 const BACKLOG: usize = 64;
 
 impl Net {
@@ -75,7 +75,7 @@ impl Net {
         self.state.borrow_mut().nudged[set] = true;
     }
 
-    /// Whether any connection that carried something is over, or carries nothing any more.
+    /// Whether any connection that carried something is over, or no longer carries anything.
     pub(crate) fn has_lost(&self) -> bool {
         let state = self.state.borrow();
         let is_lost = |wire: &Wire| {
@@ -84,7 +84,7 @@ impl Net {
         state.wires.iter().any(is_lost)
     }
 
-    /// Ends that somebody holds open.
+    /// Ends that are still held open.
     pub(crate) fn open_ends(&self, set: usize) -> usize {
         let state = self.state.borrow();
         let ends = state.wires.iter().flat_map(|wire| &wire.ends);
@@ -97,7 +97,7 @@ impl Net {
             state.nudge(set, news);
         }
         let waiting = state.news[set].len();
-        // The kernel gives as many as it is asked for, and the rest at the next look.
+        // The kernel gives as many events as it is asked for, and the rest at the next look.
         let take = if self.core.dice.chance(50_000) { waiting.min(2) } else { waiting };
         for _ in 0..take {
             let at = if self.core.plan.shuffle {
@@ -132,7 +132,7 @@ impl Net {
         }
     }
 
-    // What the driver does, by way of `SimIo`.
+    // What the driver does, through `SimIo`.
 
     /// A client's new wire; the request is on its way.
     pub(crate) fn connect(&self, address: usize, mutating: bool) -> usize {
@@ -158,7 +158,7 @@ impl Net {
 
     pub(crate) fn connected(&self, wire: usize, side: usize) -> io::Result<()> {
         let end = &mut self.state.borrow_mut().wires[wire].ends[side];
-        // It is asked at the connection's end, too.
+        // This is called at the connection's end, too.
         if end.begun == 0 {
             end.begun = self.core.now();
         }
@@ -295,17 +295,17 @@ impl Net {
         Ok(count)
     }
 
-    /// Whether this end has ever asked again for room when it knew that there was none.
+    /// Whether this end ever asked for room again although it knew that there was none.
     pub(crate) fn asked_in_vain(&self, wire: usize, side: usize) -> bool {
         self.state.borrow().wires[wire].ends[side].asked_in_vain
     }
 
-    /// Bytes that the other end has not heard to be taken.
+    /// Bytes not yet known to be taken by the other end.
     pub(crate) fn unacknowledged(&self, wire: usize, side: usize) -> usize {
         self.state.borrow().wires[wire].ends[1 - side].unacked
     }
 
-    /// What is known of this end, to judge its owner by.
+    /// What is known of this end, for checking its owner.
     pub(crate) fn seen(&self, wire: usize, side: usize) -> Seen {
         let state = self.state.borrow();
         let end = &state.wires[wire].ends[side];
@@ -334,7 +334,7 @@ impl Net {
         state.schedule(&self.core, wire, 1 - side, latency);
     }
 
-    /// The owner lets go of its end. Unread bytes make the kernel say so with a reset.
+    /// The owner drops its end. If bytes are unread, the kernel sends a reset.
     pub(crate) fn close(&self, wire: usize, side: usize) {
         let state = &mut *self.state.borrow_mut();
         let latency = state.wires[wire].latency;
@@ -346,7 +346,7 @@ impl Net {
         let reset = !near.inbox.is_empty();
         near.inbox.clear();
         if reset {
-            // What had not left yet is forgotten.
+            // What had not left yet is dropped.
             let kept = self.core.dice.below(far.flight.len() + 1);
             far.flight.truncate(kept);
             far.tail = Tail::Reset;
@@ -392,7 +392,7 @@ impl Net {
         state.listeners[index].waiting.push_back(wire);
         state.tell_listener(index);
         state.tell(wire, 0);
-        // What was closed or sent meanwhile goes its way.
+        // What was closed or sent meanwhile is now delivered.
         state.schedule(core, wire, 1, latency);
     }
 
@@ -447,7 +447,7 @@ impl Net {
         }
     }
 
-    /// Something happens to a wire that is drawn from those that are in use.
+    /// Some trouble happens to a wire that is drawn from those in use.
     pub(crate) fn trouble(&self) {
         let core = &self.core;
         let state = &mut *self.state.borrow_mut();
@@ -472,13 +472,13 @@ impl Net {
         }
     }
 
-    /// Somebody in the middle of the wire does this to what is on its way.
+    /// An attacker in the middle of the wire does this to what is on its way.
     pub(crate) fn tamper(&self, wire: usize, to: usize, how: Tamper) {
         let state = &mut *self.state.borrow_mut();
         let Some(end) = state.wires.get_mut(wire).map(|line| &mut line.ends[to]) else { return };
         match how {
             Tamper::OtherCall => {
-                // The call's number stands in the second half of a frame without a body.
+                // The call's number is in the second half of a frame without a body.
                 if let Some(at) = end.flight.len().checked_sub(8) {
                     end.flight[at] ^= 0x40;
                 }
@@ -497,7 +497,7 @@ impl Net {
         }
     }
 
-    /// Stalls end; what is silent stays so, for a peer that is gone does not come back.
+    /// Stalls end; silent wires stay silent, because a peer that is gone does not come back.
     pub(crate) fn heal(&self) {
         let state = &mut *self.state.borrow_mut();
         for wire in 0..state.wires.len() {
@@ -507,7 +507,7 @@ impl Net {
             for to in 0..2 {
                 let end = &state.wires[wire].ends[to];
                 if !end.flight.is_empty() || end.tail != Tail::Open {
-                    // The one that is on the agenda may be far away.
+                    // The delivery that is on the agenda may be far away.
                     self.core.after(0, Event::Deliver { wire, to });
                 }
             }

@@ -1,7 +1,7 @@
 //! What a seed is about: how many take part, how they are set up, and what goes wrong how often.
 //!
-//! Each seed draws its own rates, and leaves most kinds of trouble out: a run in which everything
-//! goes wrong at once seldom gets to where a single fault would have shown something.
+//! Each seed draws its own rates, and leaves most kinds of trouble out: a run in which everything goes wrong at
+//! once seldom reaches the point where a single fault would have shown something.
 
 pub(crate) mod message;
 pub(crate) mod script;
@@ -18,7 +18,7 @@ use crate::core::{Dice, SURE};
 pub(crate) const MS: u64 = 1_000_000;
 pub(crate) const SECOND: u64 = 1_000 * MS;
 
-/// Likelihoods of trouble, in millionths of each opportunity.
+/// Probabilities of trouble, in millionths of each opportunity.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rates {
     /// A delivery brings only a part of what is on its way.
@@ -29,17 +29,17 @@ pub(crate) struct Rates {
     pub(crate) stall: u32,
     /// A delivery breaks the connection.
     pub(crate) reset: u32,
-    /// A delivery is the last one, and nobody is told.
+    /// A delivery is the last one, and nobody is notified.
     pub(crate) silence: u32,
     /// A connection is slow.
     pub(crate) slow: u32,
-    /// A delivery on a client's line that mutates bytes does so.
+    /// A delivery on a client's wire that mutates bytes does so.
     pub(crate) mutate: u32,
     /// Accepting fails.
     pub(crate) accept: u32,
     /// A client is gone when it is accepted.
     pub(crate) abort: u32,
-    /// A connection request is turned away or lost.
+    /// A connection request is refused or lost.
     pub(crate) connect: u32,
     /// A host is frozen after a turn.
     pub(crate) freeze: u32,
@@ -86,14 +86,14 @@ pub(crate) struct Plan {
     pub(crate) drain_within: u64,
     pub(crate) rates: Rates,
     pub(crate) habits: Habits,
-    /// Bytes on their way towards one end at most.
+    /// The most bytes on their way towards one end.
     pub(crate) pipe: usize,
     pub(crate) latency: (u64, u64),
     /// What one turn costs, in ns.
     pub(crate) turn: (u64, u64),
-    /// Ready tasks and hosts are taken in any order, not in that of their readiness.
+    /// Ready tasks and hosts are taken in any order, not in the order in which they became ready.
     pub(crate) shuffle: bool,
-    /// How often hosts look at their busy connection before they ask for readiness.
+    /// How often hosts look at their busy connection before they poll for readiness.
     pub(crate) spin: u32,
     pub(crate) drains: u64,
     pub(crate) troubles: u64,
@@ -101,7 +101,7 @@ pub(crate) struct Plan {
     pub(crate) jumps: u64,
     pub(crate) hostile: usize,
     pub(crate) renewals: u64,
-    /// The first of the clients has lines that mutate bytes.
+    /// The first of the clients has wires that mutate bytes.
     pub(crate) mutating: bool,
     /// Calls with ids below this one are streams that stall on purpose, if they can.
     pub(crate) held: u64,
@@ -125,13 +125,14 @@ fn count(dice: &Dice, trouble: u32, most: u64) -> u64 {
 }
 
 impl Plan {
-    /// Whether calls that never end may have taken all that a connection or a shard may hold: a changed byte
-    /// makes a call one-way, or takes its cancel away, and it keeps its place.
+    /// Whether calls that never end may have taken all that a connection or a shard may hold: a changed byte makes
+    /// a call one-way, or removes its cancel, and the call keeps its place.
     pub(crate) fn may_be_full(&self) -> bool {
         self.mutating && self.has_little_room()
     }
 
-    /// Whether few calls fill a connection or a shard: then requests wait for their room, and the cancels behind them.
+    /// Whether few calls fill a connection or a shard: then requests wait for their room, and the cancels behind them
+    /// wait, too.
     pub(crate) fn has_little_room(&self) -> bool {
         let Budgets { shard_calls_max, connection_bytes_max, .. } = self.budgets;
         shard_calls_max < 256 || connection_bytes_max < 64 * 1024
@@ -183,7 +184,7 @@ impl Plan {
         }
     }
 
-    /// A small world in which nothing goes wrong, for what is written down.
+    /// A small world in which nothing goes wrong, for the written cases.
     pub(crate) fn calm() -> Self {
         let limits =
             Limits { in_flight: InFlight::MIN, frame_bytes: FrameBytes::MIN, ..Limits::default() };
@@ -333,7 +334,7 @@ fn rates(dice: &Dice, trouble: u32) -> Rates {
         slow: rate(dice, trouble, 300_000),
         mutate: rate(dice, SURE, 200_000),
         accept,
-        // Who waits for longer gives up more often.
+        // A client that waits for longer gives up more often.
         abort: accept.max(rate(dice, trouble, 600_000)),
         connect: rate(dice, trouble, 300_000),
         freeze: rate(dice, trouble / 2, 10_000),

@@ -1,4 +1,4 @@
-//! The world: hosts, network, clock. It takes one step after the other until the run is over.
+//! The world: hosts, network, clock. It takes one step after another until the run is over.
 
 pub(crate) mod cases;
 pub(crate) mod check;
@@ -16,21 +16,21 @@ use crate::peers::hostile::Hostile;
 use crate::peers::impostor::Impostor;
 use crate::plan::{MS, SECOND};
 
-/// Steps without time passing, above which it never will.
+/// With more steps than this without time passing, it never will.
 const STEPS_AT_ONCE_MAX: u32 = 20_000;
 
-/// Turns that say that they worked while nothing moved, in a row.
+/// The most turns in a row that report work while nothing moved.
 const IDLE_TURNS_MAX: u32 = 64;
 
-/// Ids of the calls that are made when the trouble is over begin here.
+/// Ids of the calls made after the trouble begin here.
 const PROBE_IDS: u64 = 1 << 32;
 
 /// Which hosts would do something if they ran.
 #[derive(Clone, Copy, Debug)]
 struct Work {
-    /// Those that may now, a bit each.
+    /// The hosts that may run now, one bit each.
     ready: u64,
-    /// When the first of the others may.
+    /// When the first of the other hosts may run.
     next_busy: Option<u64>,
 }
 
@@ -149,17 +149,17 @@ impl World {
         for host in self.hosts.iter_mut().filter(|host| host.is_server()) {
             drain(host, &core);
         }
-        // A second for those that are finished and have not left yet.
+        // One more second for servers that are finished and have not left yet.
         self.phase("drain", plan.drain_within + 3 * SECOND, |world| {
             world.hosts.iter().all(|host| !host.is_server() || host.shard.is_none())
         });
         check::nothing_is_left(self);
     }
 
-    /// Every call ended, every server host lives, nothing of the trouble is left.
+    /// Every call has ended, every server host is alive, no trouble is left.
     fn is_settled(&mut self) -> bool {
         let up = |host: &Host| host.shard.is_some() && !host.draining && host.actions.is_empty();
-        // A burst of calls may begin a little behind the end of the trouble.
+        // A burst of calls may begin a little after the end of the trouble.
         let all_begun = self.core.now() > self.core.plan.span + 2 * MS;
         all_begun && !self.ledger.is_open(false) && self.hosts.iter().all(up)
     }
@@ -187,7 +187,7 @@ impl World {
             (0..self.hosts.len()).filter(|&host| !self.hosts[host].is_server()).collect();
         for host in clients {
             for channel in 0..core.plan.channels {
-                // A connection that is silent, perhaps while it drains, has to be found out first.
+                // A connection that is silent, perhaps while it drains, must be noticed first.
                 let until = core.now() + settle;
                 let mut succeeded = false;
                 while !succeeded && core.now() < until {
@@ -218,7 +218,7 @@ impl World {
         }
     }
 
-    /// Steps until `done`, or says what is not after so many ns.
+    /// Steps until `done`; after `within` ns, reports what is not done.
     fn phase(&mut self, name: &'static str, within: u64, mut done: impl FnMut(&mut Self) -> bool) {
         let core = Rc::clone(&self.core);
         if core.trace.is_violated() {
@@ -227,7 +227,7 @@ impl World {
         core.note(Note::Phase(name));
         let until = core.now().saturating_add(within);
         while !core.trace.is_violated() && !done(self) {
-            // Hosts sleep until their timers: a turn at least now and then shows the time's end.
+            // Hosts sleep until their timers: at least one turn now and then shows the end of the time.
             self.step(until);
             if core.now() >= until && !core.trace.is_violated() && !done(self) {
                 match check::amiss(self).filter(|_| name == "balance") {
@@ -255,7 +255,7 @@ impl World {
         } else if ready != 0 {
             let count = ready.count_ones() as usize;
             let at = if core.plan.shuffle { core.dice.below(count) } else { 0 };
-            // The lowest bits go until the one that was drawn is the lowest.
+            // Clear the lowest bits until the drawn one is the lowest.
             let drawn = (0..at).fold(ready, |ready, _| ready & (ready - 1));
             self.run_host(drawn.trailing_zeros() as usize);
         } else {
@@ -263,7 +263,7 @@ impl World {
         }
     }
 
-    /// Who would do something.
+    /// Which hosts would do something.
     fn work(&self, now: u64) -> Work {
         let mut work = Work { ready: 0, next_busy: None };
         for (number, host) in self.hosts.iter().enumerate() {
@@ -338,7 +338,7 @@ impl World {
             }
             Event::Heal => {
                 core.faulty.set(false);
-                // Whoever was frozen goes on.
+                // Frozen hosts go on.
                 for host in &mut self.hosts {
                     host.busy_until = host.busy_until.min(core.now());
                     core.absences.borrow_mut().end(host.number, core.now());
@@ -384,7 +384,7 @@ impl World {
         let host = &mut self.hosts[number];
         let Some(shard) = &mut host.shard else { return };
         if host.busy_until > core.now() {
-            // It was called before its time.
+            // It was made to run before its time.
             core.absences.borrow_mut().end(number, core.now());
         }
         let spins = core.dice.chance(core.plan.spin);
@@ -405,7 +405,7 @@ impl World {
             host.busy_until += core.dice.spread(MS, 10 * SECOND);
             core.absences.borrow_mut().begin(number, core.now(), host.busy_until);
         }
-        // A turn may be spent on frames that came earlier, and of which nothing comes.
+        // A turn may be spent on frames that came earlier and that have no effect.
         let tally = host.shard.as_ref().map(|shard| shard.tally()).unwrap_or_default();
         let moved = self.net.moved() + self.net.arrivals() + *self.ledger.steps.borrow();
         let moved = (moved, tally.unread);
@@ -452,7 +452,7 @@ impl World {
         }
     }
 
-    /// Describes the calls that nobody has answered.
+    /// Describes the calls that have not been answered.
     pub(crate) fn open_calls(&self) -> String {
         let calls = self.ledger.calls.borrow();
         let open = calls.iter().filter(|(_, call)| call.state == State::Open);

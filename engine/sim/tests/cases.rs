@@ -1,4 +1,4 @@
-//! What seeds have found stays found: each as the few calls that show it.
+//! What seeds have found stays found: each bug as the few calls that show it.
 
 use corewire_sim::{Case, run_case};
 

@@ -1,17 +1,17 @@
-//! No clock but the simulated one is reached by what is simulated.
+//! Nothing that is simulated reaches any clock but the simulated one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where the system's clock may be asked: outside of the driver, or at the seam's far side.
+/// Where the system's clock may be read: outside of the driver, or on the far side of `Io`.
 const MAY: &[(&str, usize)] = &[
-    // The production side of the seam.
+    // The production side of `Io`.
     ("src/net/epoll.rs", 1),
     // What hosts the driver in production, and is not simulated.
     ("src/driver/executor.rs", 1),
     ("src/driver/runtime.rs", 1),
     ("src/host/supervisor.rs", usize::MAX),
-    // The mailbox outside of a turn; a simulated host always tells it the time.
+    // The mailbox outside of a turn; a simulated host always sets its time.
     ("src/shard/context.rs", 1),
     // The start of virtual time, and the time that a command took.
     ("sim/src/core.rs", 1),
@@ -29,10 +29,10 @@ const MAY: &[(&str, usize)] = &[
     ("src/client/tokio.rs", 1),
     ("src/client/tokio/watch.rs", 2),
     ("src/client/wait.rs", 1),
-    // Seeds of chance that the simulator replaces by its own.
+    // Random seeds that the simulator replaces by its own.
     ("src/client/reconnect.rs", 1),
     ("src/host/server.rs", 1),
-    // Tests begin their virtual clocks so.
+    // Tests start their virtual clocks like this.
     ("src/client/log_limit.rs", 3),
     ("proto/src/in_flight.rs", usize::MAX),
 ];
@@ -49,8 +49,8 @@ fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-/// The product's source files, with their names below the engine's folder. The part with a file's own tests
-/// does not run in a simulation.
+/// The product's source files, with their names below the engine's folder. The part of a file with its own
+/// tests does not run in a simulation.
 fn products() -> Vec<(String, String)> {
     let engine = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the engine's folder");
     let mut files = Vec::new();
@@ -75,7 +75,7 @@ fn products() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Nothing that is simulated keeps a table whose order is chance: a seed would not be the same run again.
+/// Nothing that is simulated keeps a table with random order: a seed would not give the same run again.
 #[test]
 fn no_table_that_is_simulated_has_an_order_of_chance() {
     let hosts_no_shard =

@@ -1,4 +1,4 @@
-//! A few seeds hold to the rules, and the same seed is the same run.
+//! A few seeds keep the rules, and the same seed gives the same run.
 
 /// Enough for a debug build; `.ci/smoke.sh` runs more in a release build.
 const SEEDS: u64 = 60;
@@ -25,7 +25,7 @@ fn the_same_seed_is_the_same_run() {
     assert_eq!(hashes.len(), 12, "different seeds are different runs");
 }
 
-/// A seed in the tests' process and thread is that of the command, wherever it runs.
+/// A seed gives the same run in the tests' process and thread as in the command.
 #[test]
 fn another_thread_gives_the_same_run() {
     let here = corewire_sim::run(77, None).hash;

@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use corewire_engine::{ClientShard, run_on_shard, spawn};
 
-/// The wake came by the doorbell as a call's, and the task was never polled again.
+/// The wake came through the doorbell as a call's, and the task was never polled again.
 #[test]
 fn a_task_that_another_thread_wakes_is_polled() {
     let outcome = run_on_shard(ClientShard::default(), || async {

@@ -11,25 +11,25 @@ use std::time::Duration;
 ///   its handler is dropped or done. A handler that is ready at once holds nothing;
 /// - a request of more than [`receive_bytes`](Self::receive_bytes): all its bytes, from when its length is
 ///   known until it is handled;
-/// - messages of streams that came and that nobody has taken out;
+/// - messages of streams that have arrived and that nobody has taken out;
 /// - what is written and not sent.
 ///
-/// - a partial frame from an eighth of [`receive_bytes`](Self::receive_bytes) on: the whole buffer.
+/// - a partial frame from an eighth of [`receive_bytes`](Self::receive_bytes) up: the whole buffer.
 ///
-/// What a shard may hold is shared out: a connection may hold as much as seven eighths of the shard's bound
-/// have free, so one alone gets half of them, ten get an eleventh each, and each share shrinks as the shard
-/// fills. The last eighth is for connections that hold little: a sixty-fourth of what is free is open to
-/// each. Connections of one address (IPv6: of one /64) that hold more than four times what is free together
-/// have the last eighth alone.
+/// What a shard may hold is shared out: a connection may hold as much as is free of seven eighths of the
+/// shard's limit, so one alone gets half of them, ten get an eleventh each, and each share shrinks as the
+/// shard fills. The last eighth is for connections that hold little: each may have a sixty-fourth of what
+/// is free. If the connections of one address (IPv6: of one /64) together hold more than four times what is
+/// free, they have only the last eighth.
 ///
-/// A connection that reaches its bound or its share is not read from for up to [`patience`](Self::patience),
-/// counted anew whenever it gives something back: its client is slowed down by its own socket. If that is
-/// not enough, its requests are read and refused with `ResourceExhausted`, as not run and with a hint when
-/// to try again, until there is room; a message that comes for a stream then ends its call in the same way,
-/// if it is streams that hold the share. What its own streams send waits. While a shard holds more than three
-/// quarters of its bytes, those that keep most of it and give nothing back for
-/// [`stalled_for`](Self::stalled_for) are cut off with rule 33, and the log names them. So a bound is exceeded
-/// by one request and by what handlers that run already answer. All of it is counted; see
+/// A connection that reaches its limit or its share is not read from for up to [`patience`](Self::patience),
+/// counted again whenever it gives something back: its own socket slows its client down (back-pressure). If
+/// that is not enough, its requests are read and refused with `ResourceExhausted`, as not run and with a hint
+/// when to try again, until there is room. If it is streams that hold the share, the next message for a stream
+/// ends its call in the same way. What its own streams send waits. While a shard holds more than three
+/// quarters of its bytes, connections that keep most of it and give nothing back for
+/// [`stalled_for`](Self::stalled_for) are cut off with rule 33, and the log names them. So a limit is exceeded
+/// by at most one request and by what running handlers still reply. All of it is counted; see
 /// [`ShardCounters`](crate::ShardCounters).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budgets {
@@ -37,27 +37,27 @@ pub struct Budgets {
     pub frames_per_turn: usize,
     /// Receive operations per connection and turn. Default 4, 1 to 65,536.
     pub receives_per_turn: usize,
-    /// Bytes that one receive takes at most, and the size of the shard's shared receive buffers.
-    /// Default 132 KiB: bodies of 64 and 128 KiB are usual, and two of the one or one of the other
-    /// fit with their headers. 4 KiB to 16 MiB.
+    /// The most bytes that one receive takes, and the size of the shard's shared receive buffers.
+    /// Default 132 KiB: bodies of 64 and 128 KiB are usual, and two of 64 KiB or one of 128 KiB fit
+    /// with their headers. 4 KiB to 16 MiB.
     pub receive_bytes: usize,
-    /// Unsent bytes of a connection above which nothing more is read from it. Default 1 MiB, 0 to 1 GiB. One
+    /// Above this many unsent bytes, nothing more is read from a connection. Default 1 MiB, 0 to 1 GiB. One
     /// reply more than this may be held, since a reply is written whole.
     pub unsent_bytes_max: usize,
     /// Bytes sent per connection and turn. Default 528 KiB, as much as may be received; 4 KiB to
     /// 1 GiB.
     pub send_bytes_per_turn: usize,
     /// Bytes received and sent per turn of the shard, by all its connections together. Default 528 KiB; 4 KiB
-    /// to 1 GiB. When they are used up, the shard looks for new readiness before connections go on that have
-    /// much to do; those with little to do go first.
+    /// to 1 GiB. When they are used up, the shard polls for new readiness before connections with much to do
+    /// go on; connections with little to do go first.
     pub shard_bytes_per_turn: usize,
-    /// Frames handled per turn of the shard, for all its connections together, counted in sixteens.
-    /// Default 512, 1 to 65,536.
+    /// Frames handled per turn of the shard, for all its connections together, counted in steps of
+    /// sixteen. Default 512, 1 to 65,536.
     pub shard_frames_per_turn: usize,
     /// Connections accepted per turn. Default 64, 1 to 65,536.
     pub accepts_per_turn: usize,
-    /// What a call whose handler pends is counted with, beside the bytes of its request. Default 1 KiB,
-    /// 0 to 1 MiB.
+    /// What a call whose handler pends is charged, in addition to the bytes of its request.
+    /// Default 1 KiB, 0 to 1 MiB.
     pub call_bytes: usize,
     /// Bytes that the pending calls of one connection may hold. Default 32 MiB, 1 byte to 1 TiB.
     pub connection_bytes_max: usize,
@@ -97,17 +97,17 @@ impl Default for Budgets {
     }
 }
 
-/// When a shard sheds load: how long requests may wait, and for how long they may wait longer.
+/// When a shard sheds load: how long requests may wait, and for how long they may wait longer than that.
 ///
 /// A request of usual priority (3) that waited for more than `target` is refused with
-/// `ResourceExhausted`, as not run, if the shard has had no turn without such waiting for the length of
-/// `interval`. A burst is served, however long its last request waits; a queue that stands is cut down to
-/// what can be answered in time. Each priority below the usual one halves the target, each above
-/// doubles it: as the queue grows, the lowest are turned away first, and once that keeps the queue
-/// short the higher ones are not touched at all.
+/// `ResourceExhausted`, as not run, if for the length of `interval` every turn of the shard had such a
+/// wait. A burst is served, however long its last request waits; a standing queue is cut down to what can
+/// be answered in time. Each priority below the usual one halves the target, each above doubles it: as
+/// the queue grows, the lowest are turned away first, and once that keeps the queue short the higher ones
+/// are not touched at all.
 ///
-/// The wait is counted from when the shard saw that the connection had something to read. What a
-/// request waited before, in the network or behind a connection's bound, is not known here.
+/// The wait is counted from when the shard saw that the connection had something to read. Earlier
+/// waits, in the network or behind a connection's limit, are not known here.
 ///
 /// The rule is that of *controlled delay* (Nichols and Jacobson, "Controlling Queue Delay", ACM Queue
 /// 2012) in the form that suits servers: a request that waited too long is turned away at once, since
@@ -130,7 +130,7 @@ impl Default for QueueDelay {
 }
 
 impl Budgets {
-    /// What is wrong with them, if something is; `frame_bytes` is the largest frame that is accepted.
+    /// What is wrong with them, if anything; `frame_bytes` is the largest frame that is accepted.
     pub(crate) fn check(&self, frame_bytes: usize) -> Result<(), OutOfRange> {
         let sizes = [
             ("frames_per_turn", self.frames_per_turn, COUNTS),

@@ -13,16 +13,16 @@ use crate::stream::StreamEnds;
 use corewire_client::address::Peer;
 use corewire_proto::ShardId;
 
-/// A call as it came in.
+/// A call as it arrived.
 #[derive(Debug)]
 pub struct Incoming<'a> {
     /// Its fields.
     pub request: &'a RequestHead,
-    /// Its bytes, still in the receive buffer; `None` once somebody took them out.
+    /// Its bytes, still in the receive buffer; `None` once they were taken out.
     pub payload: Option<Payload<'a>>,
     /// When nobody waits for the answer any more.
     pub deadline: Option<Instant>,
-    /// Who calls.
+    /// The caller.
     pub peer: Peer,
     /// The shard that runs the call.
     pub shard: ShardId,
@@ -61,7 +61,7 @@ pub trait PendingCall {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>, reply: &mut ReplySlot<'_>)
     -> Poll<()>;
 
-    /// The call is over: the memory may serve another one.
+    /// The call is over: the memory may be used for another one.
     fn recycle(self: Pin<Box<Self>>);
 }
 
@@ -85,7 +85,7 @@ pub struct ReplySlot<'a> {
 impl<'a> ReplySlot<'a> {
     #[inline]
     pub(crate) fn new(out: &'a mut SendBuffer, call: u32, frame_bytes_max: u32) -> Self {
-        // A one-way call is never answered: its reply is as good as given.
+        // A one-way call is never answered: it counts as replied.
         let done = is_one_way_id(call);
         Self { out, head: ReplyHead::ok(call), frame_bytes_max, done, refused: false }
     }
@@ -107,7 +107,7 @@ impl<'a> ReplySlot<'a> {
         self.head.handler_us = handler_us;
     }
 
-    /// Answers with a value, written straight into the send buffer. A value that cannot be encoded
+    /// Replies with a value, written straight into the send buffer. A value that cannot be encoded
     /// becomes `Internal`, one that is larger than the peer accepts `ResourceExhausted`.
     #[inline]
     pub fn send<C: Encode<T>, T>(&mut self, value: T) {
@@ -132,8 +132,9 @@ impl<'a> ReplySlot<'a> {
         self.status(&failure);
     }
 
-    /// Answers with a value, metadata and an attachment. Metadata of more than the caller accepts
-    /// ([`Incoming::metadata_bytes_max`]) would end the connection: whoever collects it keeps the bound.
+    /// Replies with a value, metadata and an attachment. More metadata than the caller accepts
+    /// ([`Incoming::metadata_bytes_max`]) would end the connection: the code that collects it must keep
+    /// to that limit.
     #[cold]
     pub fn send_with<C: Encode<T>, T>(&mut self, value: T, extras: &Extras) {
         if self.done {
@@ -167,20 +168,20 @@ impl<'a> ReplySlot<'a> {
         self.out.mark()
     }
 
-    /// The code of the reply that was given behind `mark`.
+    /// The code of the reply that was written after `mark`.
     #[must_use]
     pub fn code_at(&mut self, mark: Mark) -> Option<StatusCode> {
         if self.done { self.out.code_at(mark) } else { None }
     }
 
-    /// States in the reply that was given behind `mark` how long the handler took, in µs.
+    /// States in the reply that was written after `mark` how long the handler took, in µs.
     pub fn set_handler_us_at(&mut self, mark: Mark, handler_us: u32) {
         if self.done {
             self.out.set_handler_us_at(mark, handler_us);
         }
     }
 
-    /// Answers with a failure.
+    /// Replies with a failure.
     pub fn status(&mut self, status: &Status) {
         if !self.done {
             self.done = true;
@@ -188,7 +189,7 @@ impl<'a> ReplySlot<'a> {
         }
     }
 
-    /// Answers that the call was not run and may be tried again.
+    /// Replies that the call was not run and may be tried again.
     pub fn refuse(&mut self, status: &Status) {
         self.refused = true;
         self.head.flags |= reply_flags::REFUSED;

@@ -1,4 +1,4 @@
-//! The shard's parked calls: which waker belongs to which call, and polling that cannot hurt others.
+//! The shard's parked calls: which waker belongs to which call, and polling that contains panics.
 
 use slab::Slab;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +17,7 @@ use crate::shard::counters::ShardCounters;
 use crate::stream::StreamCell;
 use corewire_client::log_limit::{LogLimit, Topic};
 
-/// Wakers of calls that are over, kept for the next ones.
+/// How many wakers of calls that are over are kept for the next ones.
 const SPARE_MAX: usize = 1024;
 
 /// What a connection keeps for a handler that pends.
@@ -40,7 +40,7 @@ struct WakeEntry {
 }
 
 /// Wakers by key. One entry is always in stock: an inline call is polled with its waker, and only a
-/// handler that pends takes the entry with it. So a call that is ready at once costs no waker.
+/// handler that pends keeps the entry. So a call that is ready at once costs no waker.
 #[derive(Debug)]
 pub(crate) struct ParkedCalls {
     entries: Slab<WakeEntry>,
@@ -114,7 +114,7 @@ impl ParkedCalls {
         let key = self.stocked();
         let call = incoming.request.call;
         let Some(entry) = self.entries.get_mut(key as usize) else { return Polled::Done };
-        // An earlier call that was ready at once may have left its wake behind.
+        // An earlier call that was ready at once may have left its waker woken.
         entry.source.rearm();
         let mut context = Context::from_waker(&entry.waker);
         let waits = self.local.known_waits();
@@ -171,10 +171,10 @@ impl ParkedCalls {
         }
     }
 
-    /// Gives back the waker of a call that is over, and its memory to whom it came from.
+    /// Gives back the waker of a call that is over, and its memory to its dispatcher.
     pub(crate) fn end(&mut self, parked: Parked, ended: Ended, counters: &ShardCounters) {
-        // A late wake of this waker finds no owner, or polls the entry's next call once too often,
-        // which every future must bear.
+        // A late wake of this waker finds no owner, or polls the entry's next call once too often;
+        // futures must tolerate spurious polls.
         if self.spare.len() >= SPARE_MAX {
             self.entries.try_remove(parked.key as usize);
         } else if let Some(entry) = self.entries.get_mut(parked.key as usize) {
@@ -202,7 +202,7 @@ impl ParkedCalls {
 }
 
 /// A handler pends. If it did not say what for, and was not woken meanwhile, it waits for something
-/// that the driver knows nothing of.
+/// that the driver knows nothing about.
 #[inline]
 fn note_wait(local: &Local, waits: u64, source: &LocalWaker) {
     if waits == local.known_waits() && !source.is_queued() {
@@ -210,7 +210,7 @@ fn note_wait(local: &Local, waits: u64, source: &LocalWaker) {
     }
 }
 
-/// How a parked call came to its end.
+/// How a parked call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// It replied.
@@ -221,7 +221,7 @@ pub(crate) enum Ended {
     Dropped,
 }
 
-/// Every call gets a reply, also one whose dispatcher forgot.
+/// Every call gets a reply, even if its dispatcher gave none.
 #[inline]
 fn finish(reply: &mut ReplySlot<'_>) {
     if !reply.is_done() {
@@ -251,7 +251,7 @@ mod tests {
     use corewire_proto::ShardId;
     use std::cell::RefCell;
 
-    /// Wakes its own waker and answers at once if the call's id is even; else it pends.
+    /// Wakes its own waker and replies at once if the call's id is even; else it pends.
     #[derive(Default)]
     struct WakesAndReplies {
         pending: RefCell<Option<Waker>>,
@@ -318,7 +318,7 @@ mod tests {
         let Polled::Parked(parked) = begin(&mut calls, &dispatch, 1) else { panic!("it pends") };
         let waker = dispatch.pending.borrow_mut().take().expect("it keeps its waker");
         waker.wake();
-        // This thread is no shard's, so the wake comes by the doorbell.
+        // This thread is no shard's, so the wake comes through the doorbell.
         assert!(matches!(doorbell.take(), Some(Order::Wake(key)) if key == parked.key));
         calls.end(parked, Ended::Dropped, &ShardCounters::default());
     }

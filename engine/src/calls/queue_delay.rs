@@ -1,8 +1,9 @@
 //! Turning requests away because they waited too long for their shard.
 //!
-//! The rule and its source are with [`QueueDelay`], its settings. Here is what it needs to know: since
-//! when there was no turn in which nobody waited for longer than a target. Targets double from one
-//! priority to the next, so a turn's longest wait says for each of them whether it was kept.
+//! The rule and its source are described at [`QueueDelay`], its settings. This module keeps what the
+//! rule needs to know: since when there was no turn in which nobody waited for longer than a target.
+//! Targets double from one priority to the next, so the longest wait in a turn tells for each of them
+//! whether it was kept.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +13,13 @@ use crate::calls::budgets::QueueDelay;
 
 const PRIORITIES: usize = RequestHead::PRIORITY_MAX as usize + 1;
 
-/// What is known of the waiting before one priority.
+/// What is known of the waits of one priority.
 #[derive(Clone, Copy, Debug)]
 struct Level {
     target: Duration,
-    /// When last a turn kept the target.
+    /// When a turn last kept the target.
     kept: Instant,
-    /// When last a request was shed.
+    /// When a request was last shed.
     shed: Option<Instant>,
 }
 
@@ -27,9 +28,9 @@ struct Level {
 pub(crate) struct DelayWatch {
     interval: Duration,
     levels: [Level; PRIORITIES],
-    /// When last a turn kept all targets.
+    /// When a turn last kept all targets.
     calm: Instant,
-    /// The longest wait of the turn that is under way.
+    /// The longest wait of the current turn.
     longest: Duration,
 }
 
@@ -44,12 +45,12 @@ impl DelayWatch {
         Self { interval: config.interval, levels, calm: now, longest: Duration::ZERO }
     }
 
-    /// When a caller whose call was shed is asked to come back: when the queue may be another.
+    /// When a caller whose call was shed should come back: when the queue may be a different one.
     pub(crate) fn retry_after(&self) -> Duration {
         self.interval
     }
 
-    /// A turn begins: takes note of the last one.
+    /// A turn begins: records the last one.
     #[inline]
     pub(crate) fn begin_turn(&mut self, now: Instant) {
         let longest = core::mem::take(&mut self.longest);
@@ -62,7 +63,7 @@ impl DelayWatch {
         }
     }
 
-    /// Whether to turn away a request that waited for so long.
+    /// Whether to turn away a request that waited for `waited`.
     #[inline]
     pub(crate) fn sheds(&mut self, priority: u8, waited: Duration, now: Instant) -> bool {
         self.longest = self.longest.max(waited);
@@ -78,8 +79,8 @@ impl DelayWatch {
             return false;
         }
         let stands = now.saturating_duration_since(level.kept.max(self.calm)) > interval;
-        // Shedding itself makes turns that keep the target; it must not stop for each of them, or the
-        // queue would have an interval to grow in again.
+        // Shedding itself makes turns that keep the target; it must not stop at each of them, or the
+        // queue would have another interval to grow in.
         let goes_on = |shed: Instant| now.saturating_duration_since(shed) < interval;
         let sheds = stands || level.shed.is_some_and(goes_on);
         if sheds {

@@ -22,7 +22,7 @@ use crate::shard::clock::clock;
 use corewire_client::config::Reply;
 use corewire_client::failure::CallFailure;
 
-/// What every server takes before its hello was read (REQ-7).
+/// What every server accepts before its hello was read (REQ-7).
 pub(super) const METADATA_BYTES_EARLY: u16 = 1024;
 const _: () = assert!(METADATA_BYTES_EARLY as u32 == Limits::EARLY.metadata_bytes.get());
 
@@ -33,12 +33,12 @@ pub struct Call<F> {
     pub(super) timeout: Option<Duration>,
     pub(super) deadline: Option<Instant>,
     pub(super) request: Request<F>,
-    /// The call's place in the line while it waits for a slot.
+    /// The call's place in the queue while it waits for a slot.
     pub(super) ticket: Ticket,
     pub(super) stage: Stage,
 }
 
-/// How far a call is.
+/// How far a call has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// Nothing of it was sent.
@@ -49,7 +49,7 @@ pub(super) enum Stage {
     Over,
 }
 
-/// Nothing in it is pinned: it has no inner future.
+/// Nothing in it is pinned, because it has no inner future.
 impl<F> Unpin for Call<F> {}
 
 impl<F> fmt::Debug for Call<F> {
@@ -81,7 +81,7 @@ where
     E: fmt::Display,
     F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
 {
-    /// Takes a slot and writes the request, or waits in the line for one.
+    /// Takes a slot and writes the request, or waits in the queue for one.
     #[inline]
     fn begin(&mut self, context: &Context<'_>) -> Poll<Result<Reply, CallFailure>> {
         let channel = self.ticket.channel.clone();
@@ -103,7 +103,7 @@ where
         }
         match state.try_begin(core, &mut self.ticket, self.deadline, context) {
             Begin::Slot(key) => {
-                // What was spent in the line is no longer the server's.
+                // The time spent in the queue is no longer the server's.
                 let left = match self.deadline {
                     Some(deadline) if waited => Some(deadline.saturating_duration_since(clock())),
                     _ => self.timeout,
@@ -132,8 +132,8 @@ where
         }
     }
 
-    /// Only the server's hello says whether it takes a large request, or much metadata: such a call waits
-    /// for it in the line. Others may begin without.
+    /// Only the server's hello says whether it accepts a large request, or much metadata: such a call
+    /// waits for the hello in the queue. Others may begin before it.
     #[cold]
     fn begin_early(&mut self, context: &Context<'_>) -> Option<Poll<Result<Reply, CallFailure>>> {
         let channel = self.ticket.channel.clone();
@@ -144,7 +144,7 @@ where
         let core = channel.core();
         let is_next = core.state.borrow().is_next(core, &self.ticket, is_one_way);
         let waits = self.head.metadata_bytes > METADATA_BYTES_EARLY
-            // What waits in the line anyway need not be encoded yet.
+            // A call that waits in the queue anyway need not be encoded yet.
             || is_next
                 && match self.request.encode_early() {
                     Ok(is_large) => is_large,

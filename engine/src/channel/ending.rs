@@ -12,13 +12,13 @@ use super::{Channel, ChannelCore};
 use crate::net::io::Token;
 use corewire_client::failure::{CallFailure, NotSent};
 
-/// How many connections of a channel may wait for the last of their calls. While there are as many, the
-/// next server that goes away is waited for.
+/// How many connections of a channel may wait for the last of their calls. While there are that many,
+/// the channel waits for the next server that goes away.
 const RETIRED_MAX: usize = 16;
 
 impl ChannelState {
-    /// The server of this connection takes no new calls. Those that it refused are told so; if others are
-    /// in flight, they are left to it, and the next ones get another connection at once.
+    /// The server of this connection takes no new calls. Calls that it refused fail as refused; calls in
+    /// flight are left to it, and a new connection for the next ones is made at once.
     pub(crate) fn handle_go_away(&mut self, core: &Rc<ChannelCore>, of: Token, now: Instant) {
         while let Some((proto, _)) = self.connection(of)
             && let Some(key) = proto.poll_refused()
@@ -29,7 +29,7 @@ impl ChannelState {
             return;
         }
         self.retire(core, now);
-        // Those in the line have their turn on the next connection.
+        // Calls in the queue have their turn on the next connection.
         self.wake_waiting(usize::MAX);
         self.wake_room();
     }
@@ -54,7 +54,7 @@ impl ChannelState {
         }
     }
 
-    /// Why no call begins on a connection that drains.
+    /// Why no call begins on a connection that is draining.
     #[cold]
     pub(super) fn going_away(&self, core: &ChannelCore) -> CallFailure {
         match self.closed {
@@ -118,14 +118,14 @@ impl ChannelState {
         }
     }
 
-    /// No call begins any more; those in flight are finished.
+    /// No call begins any more; calls in flight may finish.
     fn close(&mut self, core: &ChannelCore) {
         self.closed = true;
-        // Who waits for a slot or for the connection learns that there will be none.
+        // Calls that wait for a slot or for the connection learn that there will be none.
         self.wake_waiting(usize::MAX);
         self.wake_room();
         if self.is_writing() {
-            // A caller's code closes the channel while it writes a request, which goes first.
+            // A caller's code closes the channel while it writes a request; the request goes first.
             return;
         }
         match &mut self.link {
@@ -140,17 +140,17 @@ impl ChannelState {
 }
 
 impl Channel {
-    /// Closes the channel, for all its clones: tells the server that no more calls come, lets those in
+    /// Closes the channel, for all its clones: tells the server that no more calls come, lets calls in
     /// flight finish, and waits until they have and the connection is gone.
     ///
-    /// Calls that have not been sent, and those that are made from now on, fail with
-    /// [`NotSent::Closed`]. Dropping the future does not stop the closing. A call without a deadline may
-    /// keep it waiting for ever; whoever cannot wait bounds it, and drops the calls. Closing a channel
-    /// again is no error, and waits for the same.
+    /// Calls that have not been sent, and calls made from now on, fail with [`NotSent::Closed`].
+    /// Dropping the future does not stop the closing. A call without a deadline may keep it waiting for
+    /// ever; a caller that cannot wait puts a timeout on this future and drops the calls. Closing a
+    /// channel again is no error, and waits for the same.
     ///
-    /// It costs a frame behind what is unsent; a channel that has no connection is closed at once.
+    /// It costs one frame, sent after what is unsent; a channel that has no connection is closed at once.
     ///
-    /// A channel whose last handle is dropped says the same to its server and does not wait.
+    /// Dropping a channel's last handle tells the server the same and does not wait.
     pub async fn close(&self) {
         self.core().state.borrow_mut().close(self.core());
         poll_fn(|context| {

@@ -1,4 +1,4 @@
-//! Callers that wait for something of their channel, in the order in which they began to.
+//! Callers that wait for something of their channel, in the order in which they began to wait.
 
 use std::collections::VecDeque;
 use std::task::{Context, Waker};
@@ -11,11 +11,12 @@ struct Waiting {
     deadline: Option<Instant>,
 }
 
-/// A line of waiting callers. Ids ascend along it, so that a caller that was woken in vain gets its place back.
+/// A queue of waiting callers. Ids ascend along it, so that a caller that was woken in vain gets its place
+/// back.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     waiting: VecDeque<Waiting>,
-    /// No deadline in the line is earlier.
+    /// No deadline in the queue is earlier.
     earliest: Option<Instant>,
 }
 
@@ -28,7 +29,7 @@ impl Line {
         self.waiting.is_empty()
     }
 
-    /// Where the caller with this id is; nowhere once it was woken.
+    /// Where the caller with this id is; `None` once it was woken.
     fn place(&self, id: u64) -> Option<usize> {
         self.waiting.binary_search_by_key(&id, |waiting| waiting.id).ok()
     }
@@ -37,7 +38,7 @@ impl Line {
         self.place(id).is_some()
     }
 
-    /// Wakes the caller by this context from now on, if it is in the line; returns whether it is.
+    /// From now on wakes the caller through this context, if it is in the queue; returns whether it is.
     pub(super) fn stay(&mut self, id: Option<u64>, context: &Context<'_>) -> bool {
         let place = id.and_then(|id| self.place(id));
         let Some(waiting) = place.and_then(|place| self.waiting.get_mut(place)) else {
@@ -47,7 +48,7 @@ impl Line {
         true
     }
 
-    /// Puts a caller that is not in the line into it, by its id.
+    /// Puts a caller that is not in the queue into it, by its id.
     pub(super) fn push(&mut self, id: u64, context: &Context<'_>, deadline: Option<Instant>) {
         self.earliest = [self.deadline(), deadline].into_iter().flatten().min();
         let place = self.waiting.partition_point(|waiting| waiting.id < id);
@@ -65,12 +66,12 @@ impl Line {
         self.waiting.drain(..count).for_each(|waiting| waiting.waker.wake());
     }
 
-    /// A time no later than that at which the first of them gives up.
+    /// A time no later than the first deadline in the queue.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.earliest.filter(|_| !self.waiting.is_empty())
     }
 
-    /// Wakes those whose time is over; they find out themselves.
+    /// Wakes those whose deadline has passed; they find that out themselves.
     pub(super) fn wake_expired(&mut self, now: Instant) {
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return;

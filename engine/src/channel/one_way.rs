@@ -1,4 +1,4 @@
-//! One-way calls over a shard's channel: written, and then forgotten.
+//! One-way calls over a shard's channel: written and then forgotten.
 
 use corewire_codec::FrameWriter;
 use std::cell::RefMut;

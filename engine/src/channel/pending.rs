@@ -32,7 +32,7 @@ where
     fn wait(self) -> Outcome {
         match self.stage {
             Stage::New => Err(CallFailure::NotSent(NotSent::WouldBlock)),
-            // Dropping it here cancels what was sent; that was not for want of a place to block.
+            // Dropping it here cancels what was sent; the failure is the reuse, not that waiting would block.
             Stage::Sent(_) | Stage::Over => Err(CallFailure::Reused),
         }
     }

@@ -1,4 +1,4 @@
-//! Connections of a channel that finish their calls and take no more.
+//! Connections of a channel that finish their calls and accept no new ones.
 
 use corewire_codec::{CancelReason, SendBuffer};
 use corewire_proto::ClientConnection;
@@ -6,7 +6,7 @@ use corewire_proto::ClientConnection;
 use super::ChannelCore;
 use crate::net::io::Token;
 
-/// A connection whose server has gone away, with calls in flight that it will still answer.
+/// A connection whose server has gone away, with calls in flight that the server will still answer.
 #[derive(Debug)]
 pub(crate) struct Retired {
     pub(super) token: Token,
@@ -24,7 +24,7 @@ impl Retired {
         Some((&mut retired.proto, &mut retired.out))
     }
 
-    /// Nobody waits any more for the call with this id and key, if it is one of this connection's.
+    /// Nobody waits for the call with this id and key any more, if it is one of this connection's.
     pub(super) fn abandon(&mut self, core: &ChannelCore, call: u32, key: usize) {
         if self.proto.work_mut(call).copied() == Some(key) {
             self.proto.abandon(call, CancelReason::Dropped, &mut self.out);

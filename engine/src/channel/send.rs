@@ -1,8 +1,8 @@
-//! How a request gets into the send buffer: by its caller's code, which may do anything.
+//! How a request gets into the send buffer: the caller's code writes it, and that code may do anything.
 //!
-//! While that code runs the channel's state is not borrowed and the send buffer is out of it. So an
-//! encoder may use the channel: a call that it makes waits in the line until the request is whole, a
-//! call that it drops is cancelled behind it, and a panic leaves the channel as it was.
+//! While that code runs, the channel's state is not borrowed and the send buffer is taken out of it.
+//! So an encoder may use the channel: a call that it makes waits in the queue until the request is
+//! whole, a call that it drops is cancelled after it, and a panic leaves the channel as it was.
 
 use corewire_codec::{EncodedBody, FrameWriter, Limits, RequestHead, SendBuffer};
 use std::fmt;
@@ -16,13 +16,13 @@ use super::state::{CallState, ChannelState, Link, Writing};
 use crate::net::io::Token;
 use corewire_client::failure::{CallFailure, NotSent, check_metadata};
 
-/// Payload that stands in front of a body at most: timeout, trace, attachment's and metadata's length.
+/// The most payload that can come before a body: timeout, trace, the lengths of attachment and metadata.
 const FIELDS_BYTES_MAX: usize = 8 + 25 + 4 + 2;
 
 /// What writes a request's body.
 pub(super) enum Request<F> {
     New(F),
-    /// It was encoded before the server's hello; boxed, for few calls are that early.
+    /// It was encoded before the server's hello; boxed, because few calls are that early.
     Encoded(Box<EncodedBody>),
     /// It is written, or cannot be.
     Gone,
@@ -48,8 +48,8 @@ where
         }
     }
 
-    /// Encodes it into memory of its own, for only then its size is known. Answers whether it is larger
-    /// than what every server takes before its hello was read (REQ-7).
+    /// Encodes it into memory of its own, because only then its size is known. Returns whether it is
+    /// larger than what every server accepts before its hello was read (REQ-7).
     #[cold]
     pub(super) fn encode_early(&mut self) -> Result<bool, NotSent> {
         if let Self::New(_) = self {
@@ -85,7 +85,7 @@ impl Outgoing {
         F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
     {
         let mut frame = self.out.request(head, None);
-        // The caller's code may panic; what was taken for it must not stay taken.
+        // The caller's code may panic; the buffer taken for it must be put back even then.
         let written = catch_unwind(AssertUnwindSafe(|| request.write(&mut frame)));
         let written = match written {
             Ok(Ok(())) => frame.finish(self.frame_bytes_max).map_err(NotSent::TooLarge),
@@ -103,7 +103,7 @@ impl Outgoing {
         written.map_err(CallFailure::NotSent)
     }
 
-    /// Puts the buffer back, and does what the caller's code left to do.
+    /// Puts the buffer back, and does what the caller's code left to be done.
     #[allow(
         clippy::inline_always,
         reason = "on every call's path; out of line its arguments are copied"
@@ -184,12 +184,12 @@ impl ChannelState {
         if let (Some(call), Link::Up { proto, .. }) = (call, &mut self.link) {
             proto.unsend(call);
         }
-        // The slot is free again: whoever waits may have it.
+        // The slot is free again: the next waiting call may have it.
         self.wake_waiting(1);
     }
 
-    /// Whether nothing may begin now, because a caller's code is writing and this is called by it. Who
-    /// asks waits then, and has its turn when that is over.
+    /// Whether nothing may begin now, because a caller's code is writing and has called this. The call
+    /// that asks waits then, and has its turn when the writing is over.
     #[inline]
     pub(super) fn is_writing(&mut self) -> bool {
         if self.writing == Writing::No {
@@ -199,7 +199,7 @@ impl ChannelState {
         true
     }
 
-    /// The code that wrote a request has used the channel: does what had to wait for its end.
+    /// The code that wrote a request has used the channel: does what had to wait until it was finished.
     #[cold]
     fn settle(&mut self, core: &ChannelCore) {
         if let Link::Up { token, proto } = &mut self.link {

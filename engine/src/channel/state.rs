@@ -19,11 +19,11 @@ use corewire_client::failure::{CallFailure, NotSent};
 /// A call that was sent.
 #[derive(Debug)]
 pub(crate) enum CallState {
-    /// It has no outcome yet; its caller is woken when it has.
+    /// It has no outcome yet; its caller is woken when there is one.
     Waiting { call: u32, waker: Waker },
-    /// Its caller has not come for it yet.
+    /// Its caller has not taken the outcome yet.
     Done(Result<Reply, CallFailure>),
-    /// It streams, and its ends hear of it there.
+    /// It streams; its ends learn of the outcome through the cell.
     Stream(Rc<StreamCell>),
 }
 
@@ -38,14 +38,14 @@ impl CallState {
     }
 }
 
-/// Where the channel's connection is.
+/// The state of the channel's connection.
 #[derive(Debug)]
 pub(crate) enum Link {
-    /// None, and none is wanted. After a failure, not before `retry_at`.
+    /// There is none, and none is wanted. After a failure, not before `retry_at`.
     Down { retry_at: Option<Instant>, why: String },
-    /// The driver was asked for one; it has a token as soon as the driver has begun.
+    /// The driver was asked for one; it gets a token when the driver begins the connect.
     Connecting { token: Option<Token> },
-    /// There is one that takes calls, unless it drains and could not be retired.
+    /// There is one that takes calls, unless it is draining and could not be retired.
     Up { token: Token, proto: Box<ClientConnection<usize>> },
 }
 
@@ -62,24 +62,24 @@ pub(super) enum Writing {
 pub(crate) struct ChannelState {
     pub(crate) link: Link,
     pub(crate) out: Box<SendBuffer>,
-    /// What stands in for it while a caller's code writes into it.
+    /// Stands in for `out` while a caller's code writes into that.
     pub(super) spare_out: Option<Box<SendBuffer>>,
-    /// Whether a caller's code is writing into what is `out` otherwise.
+    /// Whether a caller's code is writing into what is otherwise `out`.
     pub(super) writing: Writing,
-    /// Calls that were given up by code that was writing; their cancels are still to be appended.
+    /// Calls that were dropped by code that was writing; their cancels are still to be appended.
     pub(super) given_up: Vec<u32>,
     /// Connections whose servers went away, until their calls in flight have ended.
     pub(super) retired: Vec<Retired>,
     /// No call begins any more.
     pub(super) closed: bool,
-    /// Those who wait until every connection of a closed channel is gone.
+    /// Callers that wait until every connection of a closed channel is gone.
     pub(super) closing: Vec<Waker>,
     pub(crate) calls: Slab<CallState>,
-    /// Those who wait for a slot or for the connection.
+    /// Callers that wait for a slot or for the connection.
     pub(super) waiting: Line,
-    /// Those who wait to write a one-way call until more has left.
+    /// Callers that wait to write a one-way call until more bytes have left.
     pub(super) waiting_for_room: Line,
-    /// The last id of those who wait.
+    /// The last id given to a waiting caller.
     waiting_ids: u64,
     /// The shard that the server's hello named.
     pub(super) server_shard: Option<(u16, u16)>,
@@ -139,7 +139,7 @@ impl ChannelState {
         self.try_again(core, ticket, None, deadline, context)
     }
 
-    /// The long way: there is no connection, no free slot, or others wait.
+    /// The slow path: there is no connection, no free slot, or others wait.
     #[cold]
     pub(super) fn try_again(
         &mut self,
@@ -160,7 +160,7 @@ impl ChannelState {
             if proto.is_draining() {
                 return Begin::Failed(self.going_away(core));
             }
-            // Those who wait already come first, unless this is one of them and it was woken.
+            // Callers that wait already come first, unless this is one of them and it was woken.
             let turn = if first { self.waiting.is_empty() } else { !ticket.is_in(&self.waiting) };
             if turn
                 && proto.has_slot()
@@ -178,7 +178,7 @@ impl ChannelState {
         }
     }
 
-    /// For a call that must not be sent before the server's hello is here: that it waits, or why it
+    /// For a call that must not be sent before the server's hello: makes it wait, or returns why it
     /// cannot.
     #[cold]
     pub(super) fn await_hello(
@@ -241,7 +241,7 @@ impl ChannelState {
         }
     }
 
-    /// Gives back what a message cost that nobody reads.
+    /// Returns the credit of a message that nobody reads.
     #[cold]
     pub(crate) fn consume(&mut self, of: Token, call: u32, cost: u32) {
         if let Some((proto, out)) = self.connection(of) {
@@ -249,7 +249,7 @@ impl ChannelState {
         }
     }
 
-    /// The connection with this token, and what waits to be sent on it.
+    /// The connection with this token, and what is still to be sent on it.
     #[inline]
     pub(crate) fn connection(
         &mut self,
@@ -261,7 +261,7 @@ impl ChannelState {
         }
     }
 
-    /// Whether the channel's calls go to the connection with this token, or will.
+    /// Whether the channel's calls go to the connection with this token, or will go to it.
     #[inline]
     pub(crate) fn is_current(&self, of: Token) -> bool {
         match self.link {
@@ -286,14 +286,14 @@ impl ChannelState {
             Some(_) => !ticket.is_in(&self.waiting),
         };
         match &self.link {
-            // They take no slot, and do not wait for those who do.
+            // They take no slot, and do not wait for callers that do.
             Link::Up { .. } if is_one_way => true,
             Link::Up { proto, .. } => is_turn && proto.has_slot(),
             Link::Down { .. } | Link::Connecting { .. } => false,
         }
     }
 
-    /// Whether no connection is there nor being made.
+    /// Whether there is no connection, and none is being made.
     pub(crate) fn is_down(&self) -> bool {
         matches!(self.link, Link::Down { .. })
     }
@@ -324,26 +324,26 @@ impl ChannelState {
         Ok(())
     }
 
-    /// Whether somebody waits for room.
+    /// Whether a caller waits for room.
     #[inline]
     pub(crate) fn has_room_waiters(&self) -> bool {
         !self.waiting_for_room.is_empty()
     }
 
-    /// A time no later than the first deadline of those who wait for a slot or for room.
+    /// A time no later than the first deadline of the callers that wait for a slot or for room.
     #[cold]
     pub(crate) fn first_waiting_deadline(&self) -> Option<Instant> {
         let (slot, room) = (self.waiting.deadline(), self.waiting_for_room.deadline());
         [slot, room].into_iter().flatten().min()
     }
 
-    /// Lets those who wait for room look again.
+    /// Lets callers that wait for room try again.
     #[cold]
     pub(crate) fn wake_room(&mut self) {
         self.waiting_for_room.wake(usize::MAX);
     }
 
-    /// Wakes those who wait for room and whose time is over.
+    /// Wakes callers that wait for room and whose deadline has passed.
     #[cold]
     pub(crate) fn wake_expired_for_room(&mut self, now: Instant) {
         self.waiting_for_room.wake_expired(now);
@@ -355,7 +355,7 @@ impl ChannelState {
         self.wake_waiting(usize::MAX);
     }
 
-    /// The server's hello is here.
+    /// The server's hello has arrived.
     pub(crate) fn handle_ready(&mut self) {
         if let Link::Up { proto, .. } = &self.link {
             self.server_shard = proto.peer().shard;
@@ -386,7 +386,7 @@ impl ChannelState {
         }
     }
 
-    /// Lets up to `count` of those who wait try again.
+    /// Lets up to `count` waiting callers try again.
     pub(crate) fn wake_waiting(&mut self, count: usize) {
         self.waiting.wake(count);
     }
@@ -395,26 +395,26 @@ impl ChannelState {
         !self.waiting.is_empty()
     }
 
-    /// A time no later than that at which the first of those who wait gives up.
+    /// A time no later than the first deadline of the waiting callers.
     pub(crate) fn waiting_deadline(&self) -> Option<Instant> {
         self.waiting.deadline()
     }
 
-    /// An id for one more that waits.
+    /// An id for another waiting caller.
     pub(super) fn next_waiting_id(&mut self) -> u64 {
         self.waiting_ids += 1;
         self.waiting_ids
     }
 
-    /// Wakes those whose time is over; they find out themselves.
+    /// Wakes waiting callers whose deadline has passed; they find that out themselves.
     pub(crate) fn wake_expired(&mut self, now: Instant) {
         self.waiting.wake_expired(now);
     }
 }
 
-/// A call with this deadline is about to begin. What waits to be sent may be stuck behind a full socket,
-/// so that a request that is put behind it brings about no turn; the driver's timer must know of the
-/// deadline all the same, if it is the first one.
+/// A call with this deadline is about to begin. What is to be sent may be stuck behind a full socket,
+/// and then a request added behind it causes no turn. The driver's timer must still know the deadline,
+/// if it is the first one.
 #[inline]
 fn note_deadline(
     core: &ChannelCore,
@@ -424,7 +424,7 @@ fn note_deadline(
     deadline: Option<Instant>,
 ) {
     let Some(deadline) = deadline.filter(|_| !out.is_empty()) else { return };
-    // One that has passed may be that of a call long gone: no timer waits for it any more.
+    // A deadline that has passed may be that of a call long gone: no timer waits for it any more.
     let now = core.local.now();
     let is_known = |earliest: Instant| now < earliest && earliest <= deadline;
     if !proto.earliest_deadline().is_some_and(is_known) {

@@ -16,9 +16,9 @@ use corewire_client::failure::{CallFailure, NotSent};
 
 impl Channel {
     /// Makes a call that streams; waits for the connection and for a slot, as [`call`](Self::call) does,
-    /// and answers when the request is written. The writer is there if the client sends.
+    /// and returns when the request is written. The writer is `Some` if the client sends.
     ///
-    /// Dropping the future, or what it answers, cancels the call on the server.
+    /// Dropping the future, or what it returns, cancels the call on the server.
     ///
     /// # Errors
     ///
@@ -36,7 +36,7 @@ impl Channel {
     {
         let core = self.core();
         let mut request = Request::New(encode);
-        // Only the server's hello says whether it takes as much.
+        // Only the server's hello says whether it accepts that much.
         let mut is_held = head.metadata_bytes > METADATA_BYTES_EARLY;
         let mut ticket = Ticket { channel: self.clone(), id: None };
         let deadline = timeout.and_then(|timeout| core.local.now().checked_add(timeout));

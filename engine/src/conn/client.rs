@@ -24,20 +24,20 @@ pub(crate) struct ClientConn<S> {
     token: Token,
     channel: Rc<ChannelCore>,
     recv: RecvBuffer,
-    /// Its streams that want something; boxed, for most connections have none.
+    /// Its streams that want something; boxed, because most connections have none.
     streams: Option<Box<StreamQueue>>,
     connected: bool,
-    /// By when the connect must be decided.
+    /// The deadline of the connect.
     connect_by: Option<Instant>,
-    /// Whether the last turn ended with nothing but replies awaited, and its timer armed.
+    /// Whether the last turn ended with only replies awaited, and its timer armed.
     steady: bool,
-    /// The earliest deadline when a timer was armed last.
+    /// The earliest deadline when a timer was last armed.
     deadline: Option<Instant>,
     /// What the server's side has not acknowledged of what was written.
     unacked: Unacked,
     /// How many turns in a row have put off the deadlines, because more had arrived than they read.
     put_off: u8,
-    /// How many of those who wait for a slot were woken by what this turn received.
+    /// How many calls that wait for a slot were woken by what this turn received.
     turns_given: usize,
 }
 
@@ -65,7 +65,7 @@ impl<S: 'static> ClientConn<S> {
         self.streams.get_or_insert_default().push(stream);
     }
 
-    /// One turn; answers what comes next and when to come back at the latest.
+    /// One turn; returns what comes next and when to come back at the latest.
     pub(crate) fn turn<I: Io<Socket = S>>(
         &mut self,
         shared: &mut Shared<I>,
@@ -81,7 +81,7 @@ impl<S: 'static> ClientConn<S> {
             self.connected = true;
             self.up(shared);
         }
-        // Nobody is judged but by what has arrived until now.
+        // Judge the server only after reading what has arrived until now.
         ready.readable |= ready.due;
         if ready.due
             && is_planted(Bug::BlindClocks)
@@ -96,7 +96,7 @@ impl<S: 'static> ClientConn<S> {
             if let Some(streams) = &mut self.streams {
                 serve_streams(state, self.token, streams, stream_bytes_max(shared));
             }
-            // A channel may be closed while it connects, when there is nobody to be told yet.
+            // A channel may be closed while it connects, when there is no peer to tell yet.
             let is_unwanted = core.is_unwanted(state);
             let Some((proto, out)) = state.connection(self.token) else {
                 return (After::Drop, None);
@@ -105,7 +105,7 @@ impl<S: 'static> ClientConn<S> {
                 if again {
                     proto.handle_unread();
                 }
-                // The socket takes nothing for a long while from which a slow reader takes all the time.
+                // A socket may take nothing for a long while although a slow reader takes bytes all the time.
                 if proto.is_blocked() && self.unacked.falls(shared, &self.socket) {
                     proto.handle_acknowledged(shared.now);
                 }
@@ -138,7 +138,8 @@ impl<S: 'static> ClientConn<S> {
         let unsent_max = stream_bytes_max(shared);
         let streams = self.streams.as_ref();
         let more = more || streams.is_some_and(|it| it.has_ready() && out.len() <= unsent_max);
-        // Its last words leave first: that nobody waits any more, and that no calls will come.
+        // The last frames leave first: cancels of calls that nobody waits for, and the notice that
+        // no more calls will come.
         if out.is_empty() {
             if proto.is_drained() {
                 proto.close(CloseReason::Drained);
@@ -150,7 +151,7 @@ impl<S: 'static> ClientConn<S> {
             return self.down_with(shared, state, reason);
         }
         let after = if again || more { After::Again } else { After::Wait };
-        // Most turns leave every clock where it is or move it later; the timer that is armed serves.
+        // Most turns leave every clock where it is or move it later; the armed timer is still right.
         let (deadline, steady) = (proto.earliest_deadline(), proto.is_steady());
         let sooner = deadline.is_some_and(|at| self.deadline.is_none_or(|armed| at < armed));
         let was_steady = core::mem::replace(&mut self.steady, steady && !waiting);
@@ -161,8 +162,8 @@ impl<S: 'static> ClientConn<S> {
         (after, [proto.poll_timeout(), waiting_by].into_iter().flatten().min())
     }
 
-    /// The socket takes nothing more. What the server said before it left is still to be had, and
-    /// tells which calls it has not run.
+    /// The socket takes nothing more. What the server sent before it left can still be received,
+    /// and tells which calls it has not run.
     #[cold]
     fn hear_last_words<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) {
         let error = shared.failure;
@@ -173,7 +174,7 @@ impl<S: 'static> ClientConn<S> {
         }
     }
 
-    /// The connect is not decided: those who wait for it keep their deadlines all the same.
+    /// The connect is not decided: calls that wait for it keep their deadlines all the same.
     fn wait_for_connect<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> (After, Option<Instant>) {
         if self.connect_by.is_some_and(|by| by <= shared.now) {
             return self.down(shared, CloseReason::ConnectTimeout);
@@ -229,8 +230,8 @@ impl<S: 'static> ClientConn<S> {
         (After::Drop, None)
     }
 
-    /// A slot is free. Who waits for one is woken before the caller whose call has ended: if that one calls
-    /// again at once, it would take the slot each time, and the line never move.
+    /// A slot is free. A call that waits for one is woken before the caller whose call has ended: if that
+    /// one calls again at once, it would take the slot each time, and the queue would never move.
     #[cold]
     fn give_turn(&mut self, state: &mut ChannelState) {
         let has_room = state.out.len() <= self.channel.config.unsent_max;
@@ -240,19 +241,19 @@ impl<S: 'static> ClientConn<S> {
         }
     }
 
-    /// Little waits for the socket: those who wait for a slot, or for that, have their turn as far as there are
-    /// slots.
+    /// Little waits for the socket: calls that wait for a slot, or for the socket, have their turn as far as
+    /// there are slots.
     #[cold]
     fn let_go_on(&self, state: &mut ChannelState) {
         let Some((proto, _)) = state.connection(self.token) else { return };
-        // Before the hello no slot becomes free by what comes. Who waits for the hello itself would be
-        // woken again and again: with a deadline it asks for another turn each time.
+        // Before the hello no incoming frame frees a slot. A call that waits for the hello itself
+        // would be woken again and again: with a deadline it asks for another turn each time.
         let free = if proto.is_ready() { proto.free_slots() } else { 0 };
         let free = if is_planted(Bug::LostTurn) { 0 } else { free };
         state.wake_waiting(free.saturating_sub(self.turns_given));
     }
 
-    /// Receives and handles frames within the turn's bounds; answers whether work is left.
+    /// Receives and handles frames within the turn's bounds; returns whether work is left.
     fn receive<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) -> bool {
         let mut again = false;
         // Most turns without news are for requests that were just made.
@@ -316,7 +317,7 @@ impl<S: 'static> ClientConn<S> {
         false
     }
 
-    /// Handles whole frames; answers `false` when it stopped at the bound with frames left.
+    /// Handles whole frames; returns `false` when it stopped at the bound with frames left.
     fn handle_frames<I: Io<Socket = S>>(
         &mut self,
         shared: &Shared<I>,
@@ -360,7 +361,7 @@ impl<S: 'static> ClientConn<S> {
                 }
                 ClientInput::Ready => {
                     state.handle_ready();
-                    // The hello grants more than was assumed before it, and no grant of credit says so.
+                    // The hello grants more than was assumed before it, and no credit frame announces that.
                     if let Some(streams) = &mut self.streams {
                         streams.handle_writable(None);
                     }
@@ -392,7 +393,7 @@ fn serve_streams(state: &mut ChannelState, token: Token, streams: &mut StreamQue
             state.calls.try_remove(key);
         }
     }
-    // Those that were just given up may have left credit to the others, who have the next turn.
+    // Those that were just given up may have left credit to the others, which have the next turn.
     if let Some((proto, _)) = state.connection(token)
         && proto.poll_writable()
     {
@@ -410,7 +411,7 @@ fn expire(state: &mut ChannelState, token: Token, now: Instant) {
 }
 
 /// Writes what there is, first and without asking; stops at the first `WouldBlock`, or at the bound of
-/// a turn. Answers whether another turn is wanted, and whether the socket failed.
+/// a turn. Returns whether another turn is wanted, and whether the socket failed.
 fn flush<I: Io>(
     shared: &mut Shared<I>,
     socket: &I::Socket,

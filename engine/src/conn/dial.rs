@@ -1,5 +1,6 @@
 //! A shard's connect to a server that is given by name. The lookup and the race of its addresses happen on
-//! other threads; the shard waits here, keeps everybody's time, and takes over the socket that won.
+//! other threads; the shard waits here, keeps the deadlines of the waiting calls, and takes over the
+//! socket that won.
 
 use corewire_proto::CloseReason;
 use std::cell::Cell;
@@ -18,7 +19,7 @@ use corewire_client::failure::connect_failure;
 use corewire_client::log_limit::Topic;
 use corewire_client::remote::dial;
 
-/// One that is under way. It has a place among the driver's connections, which the connection takes over.
+/// A connect that is under way. It has a place among the driver's connections, which the connection takes over.
 pub(crate) struct ClientDial {
     channel: Rc<ChannelCore>,
     token: Token,
@@ -51,7 +52,7 @@ impl ClientDial {
         let outcome = Rc::new(Cell::new(None));
         let (put, mailbox) = (Rc::clone(&outcome), Rc::clone(local));
         let waiter = local.spawn(async move {
-            // The sender is gone without a word only if a resolver panicked.
+            // The sender is gone without a message only if a resolver panicked.
             let lost = |_| Err(io::Error::other("the lookup of the server's name panicked"));
             put.set(Some(dialing.await.unwrap_or_else(lost)));
             mailbox.mark_dirty(token);

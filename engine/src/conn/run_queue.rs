@@ -1,9 +1,10 @@
 //! Which connection has the next turn, and how much one turn of the shard may do for all of them.
 //!
-//! A connection that moved much in its last turn, or has work left, waits in the second line. The first
-//! line is served first and whole; the second while the budget of the shard's turn lasts, which is counted
-//! in bytes and frames, and with at least one connection each time. Then new readiness is looked for. So
-//! a small call waits for small calls, and for one bounded share of the others however many they are.
+//! A connection that moved much in its last turn, or has work left, waits in the second queue. The first
+//! queue is served first and completely; the second while the budget of the shard's turn lasts, which is
+//! counted in bytes and frames, and with at least one connection each time. Then the shard polls for new
+//! readiness. So a small call waits for small calls, and for one bounded share of the others however many
+//! they are.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -11,7 +12,7 @@ use std::time::Instant;
 use crate::calls::budgets::Budgets;
 use crate::net::io::Token;
 
-/// Connections that want a turn, each with the time since when it does.
+/// Connections that want a turn, each with the time since when it wants one.
 #[derive(Debug, Default)]
 pub(crate) struct RunQueue {
     light: VecDeque<(Token, Instant)>,
@@ -35,7 +36,7 @@ impl RunQueue {
         self.heavy.pop_front()
     }
 
-    /// How many wait in the first and in the second line.
+    /// How many wait in the first and in the second queue.
     #[inline]
     pub(crate) fn lines(&self) -> (usize, usize) {
         (self.light.len(), self.heavy.len())
@@ -61,7 +62,7 @@ pub(crate) struct TurnBudget {
 }
 
 impl TurnBudget {
-    /// A turn in which so many connections want something.
+    /// A turn in which `waiting` connections want something.
     #[inline]
     pub(crate) fn new(budgets: &Budgets, waiting: usize) -> Self {
         Self {
@@ -72,7 +73,7 @@ impl TurnBudget {
         }
     }
 
-    /// How often a connection may receive in its turn, of which others that wait have their shares.
+    /// How often a connection may receive in its turn, so that others that wait get their shares.
     #[inline]
     pub(crate) fn receives_each(&self) -> usize {
         self.receives_each
@@ -84,7 +85,7 @@ impl TurnBudget {
         self.send_bytes_each
     }
 
-    /// So many bytes were received or sent.
+    /// `bytes` were received or sent.
     #[inline]
     pub(crate) fn take_bytes(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_sub(bytes);
@@ -102,7 +103,7 @@ impl TurnBudget {
     }
 }
 
-/// What each of so many connections gets of `all`, but at least `least`.
+/// What each of `waiting` connections gets of `all`, but at least `least`.
 #[inline]
 fn share(all: usize, least: usize, waiting: usize) -> usize {
     if waiting <= 1 { all } else { (all / waiting).max(least).min(all) }

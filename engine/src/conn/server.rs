@@ -25,12 +25,12 @@ use crate::stream::{StreamCell, StreamQueue};
 use corewire_client::address::Peer;
 use corewire_client::log_limit::Topic;
 
-/// How long a connection that is over is kept so that its last words are read before the peer is
-/// reset, and how many bytes it may still send meanwhile.
+/// How long a connection that is over is kept so that the peer reads its last frames before being
+/// reset, and how many bytes the peer may still send meanwhile.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Unsent bytes in front of its last words that are kept for a connection that is cut off for what it holds.
+/// A connection that is cut off for what it holds is dropped at once if more bytes than this are unsent.
 const LAST_BYTES_MAX: usize = 64 * 1024;
 
 /// The flags of requests that ask for streams.
@@ -41,7 +41,7 @@ const STREAM: u8 = request_flags::STREAM_IN | request_flags::STREAM_OUT;
 struct Times {
     /// Since when the first of them may have waited for this turn.
     came: Instant,
-    /// When the last of them was received: all of them have waited since then.
+    /// When the last of them was received: all of them have waited at least since then.
     received: Instant,
 }
 
@@ -57,12 +57,12 @@ pub(crate) struct ServerConn<S> {
     send: SendBuffer,
     /// Parked calls that want to be polled.
     woken: Vec<u32>,
-    /// Its streams that want something; boxed, for most connections have none.
+    /// Its streams that want something; boxed, because most connections have none.
     streams: Option<Box<StreamQueue>>,
     /// Bytes that its pending calls hold.
     held: usize,
-    /// Its progress, modulo the word: bytes that ended calls gave back, that were sent of unsent ones or that
-    /// came of large requests; and how many calls ended.
+    /// Its progress, modulo the word: bytes that ended calls gave back, bytes sent of unsent ones, and bytes
+    /// received of large requests; and how many calls ended.
     progress: usize,
     ended: u32,
     strain: Option<Box<Strain>>,
@@ -71,8 +71,8 @@ pub(crate) struct ServerConn<S> {
     steady: bool,
 }
 
-/// What is idle shall hold 512 bytes at most: this with the allocator's word, 48 in the driver's table, and 24 of
-/// a timer.
+/// An idle connection must hold at most 512 bytes: this with the allocator's word, 48 in the driver's table, and
+/// 24 of a timer.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<ServerConn<std::os::fd::OwnedFd>>() <= 408);
 
@@ -111,7 +111,7 @@ impl<S: 'static> ServerConn<S> {
         self.streams.get_or_insert_default().push(stream);
     }
 
-    /// One turn; answers what comes next and when to come back at the latest.
+    /// One turn; returns what comes next and when to come back at the latest.
     pub(crate) fn turn<I: Io<Socket = S>>(
         &mut self,
         shared: &mut Shared<I>,
@@ -155,7 +155,7 @@ impl<S: 'static> ServerConn<S> {
         self.settle_account(shared);
         if self.send.is_empty() {
             core::mem::swap(&mut self.send, &mut shared.send);
-            // What comes back may have memory of the time when another connection was slow.
+            // What comes back may still have the memory of a time when another connection was slow.
             self.send.shrink();
         }
         let mut finish_by = None;
@@ -168,14 +168,13 @@ impl<S: 'static> ServerConn<S> {
                 return self.close(shared, ready, reason);
             }
         }
-        // A paused connection is looked at again when its replies leave or its calls end, or when its share has
-        // grown.
+        // A paused connection is looked at again when its replies leave, its calls end, or its share has grown.
         let again = more
             || (again && !self.is_held_up(shared))
             || (!self.woken.is_empty() && !self.waits_to_answer(shared))
             || self.streams_want_a_turn(shared);
         let after = if again { After::Again } else { After::Wait };
-        // Most turns leave every clock where it is or move it later; the timer that is armed serves.
+        // Most turns leave every clock where it is or move it later; the armed timer is still right.
         let was_steady = core::mem::replace(&mut self.steady, self.proto.is_steady());
         if was_steady && self.steady && !ready.due && self.strain.is_none() {
             return (after, None);
@@ -184,9 +183,9 @@ impl<S: 'static> ServerConn<S> {
         (after, [self.proto.poll_timeout(), finish_by, patience_by].into_iter().flatten().min())
     }
 
-    /// A draining connection without calls is left to its client, which closes it when it has its
-    /// answers. One that does not is closed a second later. Answers when that is. If it is the client that
-    /// goes away, nothing more can come of it, and the connection is closed at once.
+    /// A draining connection without calls is left to its client, which closes it when it has its replies.
+    /// If it does not, the connection is closed a second later. Returns when that is. If it is the client
+    /// that goes away, nothing more can come of it, and the connection is closed at once.
     fn finish_by<I: Io<Socket = S>>(&mut self, shared: &Shared<I>) -> Option<Instant> {
         if self.proto.is_finished() && self.send.is_empty() {
             self.proto.close(CloseReason::Drained);
@@ -207,15 +206,15 @@ impl<S: 'static> ServerConn<S> {
         Some(by)
     }
 
-    /// Does what its time has come for, now that what arrived was read. If it was not read to its end, the
-    /// client is not judged by what it owes.
+    /// Does what is due, now that what arrived was read. If it was not read to its end, the client is not
+    /// judged by what it owes.
     #[cold]
     fn judge<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, unread: bool) {
         // While a large request waits for room, a pong or the next request may lie behind it.
         if unread || self.waits_for_large() {
             self.proto.handle_unread();
         }
-        // A socket takes nothing for a long while from which a slow reader takes something all the time.
+        // A socket may take nothing for a long while although a slow reader takes bytes all the time.
         if self.proto.is_blocked()
             && self.strain.get_or_insert_default().unacked.falls(shared, &self.socket)
         {
@@ -246,8 +245,8 @@ impl<S: 'static> ServerConn<S> {
     }
 
     fn poll_woken<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
-        // Handlers that could answer wait, too, while too much is unsent: else a client that reads
-        // nothing would have as many replies held for it as it may have calls in flight.
+        // Handlers that could reply wait, too, while too much is unsent: otherwise a client that
+        // reads nothing could have a reply held for each of its calls in flight.
         while !self.is_over_budget(shared)
             && let Some(call) = self.woken.pop()
         {
@@ -286,7 +285,7 @@ impl<S: 'static> ServerConn<S> {
         self.waits_to_answer(shared) || self.waits_for_room(shared)
     }
 
-    /// Receives and handles frames within the turn's bounds; answers whether work is left.
+    /// Receives and handles frames within the turn's bounds; returns whether work is left.
     fn receive<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) -> bool {
         let mut buffer = match self.recv.take() {
             Some(unread) => *unread,
@@ -328,7 +327,7 @@ impl<S: 'static> ServerConn<S> {
     ) -> bool {
         let budgets = shared.config.budgets;
         let mut frames_left = budgets.frames_per_turn;
-        // What lies in the buffer was received in an earlier turn, which says since when it waits.
+        // What lies in the buffer was received in an earlier turn; that turn tells since when it waits.
         let mut times = Times { came: ready.since, received: ready.since };
         for round in 0.. {
             if !buffer.is_empty() && !self.handle_frames(shared, buffer, &mut frames_left, times) {
@@ -352,7 +351,7 @@ impl<S: 'static> ServerConn<S> {
                 Received::Bytes => {
                     self.skip(buffer, shared.now);
                     times.received = shared.now;
-                    // What came behind frames of this turn may have come just now.
+                    // What came after frames of this turn may have come just now.
                     if frames_left < budgets.frames_per_turn {
                         times.came = shared.now;
                     }
@@ -371,7 +370,7 @@ impl<S: 'static> ServerConn<S> {
         false
     }
 
-    /// Handles whole frames; answers `false` when it stopped at a bound with frames left.
+    /// Handles whole frames; returns `false` when it stopped at a bound with frames left.
     fn handle_frames<I: Io<Socket = S>>(
         &mut self,
         shared: &mut Shared<I>,
@@ -387,7 +386,7 @@ impl<S: 'static> ServerConn<S> {
             if *frames_left == 0 {
                 return false;
             }
-            // Only after other frames is room looked for again.
+            // Room is checked again only after other frames.
             if !room_known {
                 strained = self.is_strained(shared);
                 unsent_max = if strained { 0 } else { shared.config.budgets.unsent_bytes_max };
@@ -446,7 +445,7 @@ impl<S: 'static> ServerConn<S> {
     }
 
     /// Writes what there is, first and without asking; stops at the first `WouldBlock`, or at the
-    /// bound of a turn, and answers then that another turn is wanted.
+    /// bound of a turn, and then returns that another turn is wanted.
     fn flush<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) -> bool {
         if self.send.is_empty() {
             return false;
@@ -474,8 +473,8 @@ impl<S: 'static> ServerConn<S> {
         self.proto.close(CloseReason::DrainDeadline);
     }
 
-    /// Nobody may wait for the handlers any longer: their callers hear that (REQ-76), and they are dropped.
-    /// Answers whether anything is left to be heard.
+    /// Nobody may wait for the handlers any longer: their callers get a failure (REQ-76), and they are
+    /// dropped. Returns whether anything is left to send.
     #[cold]
     fn finish_calls<I: Io<Socket = S>>(
         &mut self,
@@ -511,8 +510,8 @@ impl<S: 'static> ServerConn<S> {
         }
     }
 
-    /// The connection is over: nobody waits for its calls. If last words were said, the socket is
-    /// kept a while, for unread input would make the kernel reset it and lose them.
+    /// The connection is over: nobody waits for its calls. If it has last frames to send, the
+    /// socket is kept for a while, because unread input would make the kernel reset it and lose them.
     fn close<I: Io<Socket = S>>(
         &mut self,
         shared: &mut Shared<I>,
@@ -546,7 +545,7 @@ impl<S: 'static> ServerConn<S> {
         self.turn_lingering(shared, ready)
     }
 
-    /// Reads and forgets until the peer closes or the time is over.
+    /// Reads and drops input until the peer closes or the time is over.
     fn turn_lingering<I: Io<Socket = S>>(
         &mut self,
         shared: &mut Shared<I>,

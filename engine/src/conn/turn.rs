@@ -1,4 +1,4 @@
-//! What a connection's turn works with, whichever end of calls it is.
+//! What a connection's turn works with, on either side.
 
 use core::ops::{Deref, DerefMut};
 use corewire_codec::{RecvBuffer, SendBuffer, Status};
@@ -28,13 +28,13 @@ pub(crate) struct Shared<I: Io> {
     pub(crate) dispatch: Rc<dyn Dispatch>,
     pub(crate) calls: ParkedCalls,
     pub(crate) timers: Timers,
-    /// Lent to each connection for its turn, so that idle ones own no buffers.
+    /// Lent to each connection for its turn, so that idle connections own no buffers.
     pub(crate) recv: RecvPool,
     pub(crate) send: SendBuffer,
     pub(crate) now: Instant,
     /// The server's connection that has its turn.
     pub(crate) token: Token,
-    /// How the last transport failed that did.
+    /// The error of the transport that failed last.
     pub(crate) failure: TransportError,
     /// Frames until the clock is read again within a turn.
     pub(crate) clock_in: u32,
@@ -42,7 +42,7 @@ pub(crate) struct Shared<I: Io> {
     pub(crate) turn: TurnBudget,
     /// What all connections of the server hold.
     pub(crate) holdings: Holdings,
-    /// How long requests wait, if some are to be shed for it.
+    /// How long requests wait, if some are to be shed because of it.
     pub(crate) delay: Option<DelayWatch>,
     /// While the shard drains: by when all calls must have ended.
     pub(crate) drain_by: Option<Instant>,
@@ -66,7 +66,7 @@ pub(crate) enum Received {
 pub(crate) struct Written {
     /// Whether any byte left.
     pub(crate) progress: bool,
-    /// The transport failed, and what waited is forgotten; [`Shared::failure`] says how.
+    /// The transport failed, and the bytes that waited are dropped; [`Shared::failure`] says how.
     pub(crate) failed: bool,
     /// Whether it stopped at the bound of a turn: the socket may take more, and nobody will say so.
     pub(crate) more: bool,
@@ -83,7 +83,7 @@ impl<I: Io> Shared<I> {
         self.calls.local().set_now(Some(self.now));
     }
 
-    /// A frame was handled; after some of them, the time is not what it was.
+    /// A frame was handled; after some of them, reads the clock again.
     #[inline]
     pub(crate) fn note_frame(&mut self) {
         self.clock_in -= 1;
@@ -93,7 +93,7 @@ impl<I: Io> Shared<I> {
         }
     }
 
-    /// Why a call is not run that waited for its turn since `came`, if it is not.
+    /// Why a call that waited for its turn since `came` is not run; `None` if it is.
     #[inline]
     pub(crate) fn judge_wait(
         &mut self,
@@ -125,16 +125,15 @@ impl<I: Io> Shared<I> {
         Status::resource_exhausted(text).with_retry_after(retry_after)
     }
 
-    /// From how many bytes on a request needs room of its own before it is received: as many as a receive
-    /// buffer has, or while memory is tight, as many as are copied out of it when they wait.
+    /// A request of more bytes than this needs room of its own before it is received: as many as a
+    /// receive buffer has, or while memory is tight, as many as are copied out of it when they wait.
     #[inline]
     pub(crate) fn room_needed_from(&self) -> usize {
         let usual = self.config.budgets.receive_bytes;
         if self.holdings.is_tight() { usual / PARTIAL_SHARE } else { usual }
     }
 
-    /// Receives once into `buffer`, or one with more room that it is changed for, and notes in `ready`
-    /// what that tells.
+    /// Receives once into `buffer`, or into one with more room that replaces it, and updates `ready`.
     #[inline]
     pub(crate) fn receive(
         &mut self,
@@ -145,7 +144,7 @@ impl<I: Io> Shared<I> {
         self.receive_up_to(socket, buffer, ready, usize::MAX)
     }
 
-    /// The same, and takes no more than `most` bytes, which is not 0.
+    /// The same, but takes no more than `most` bytes, which is not 0.
     #[inline]
     pub(crate) fn receive_up_to(
         &mut self,
@@ -174,10 +173,10 @@ impl<I: Io> Shared<I> {
         }
     }
 
-    /// Writes what there is, first and without asking; stops at the first `WouldBlock`, or at the
-    /// bound of a turn. A connection that was never reported writable is still worth trying, but not one
-    /// whose socket is known to be full: a turn may be about something else, and many of them follow each
-    /// other while a peer sends and does not read.
+    /// Writes what there is, first and without asking; stops at the first `WouldBlock`, or at the bound
+    /// of a turn. A connection that was never reported writable is still worth trying, but not one whose
+    /// socket is known to be full: a turn may be about something else, and many of them follow each other
+    /// while a peer sends and does not read.
     #[inline]
     pub(crate) fn write(
         &mut self,
@@ -223,12 +222,12 @@ impl<I: Io> Shared<I> {
     }
 }
 
-/// Bytes that were sent and not acknowledged by the peer's side, when the socket was asked last.
+/// Bytes that were sent and not acknowledged by the peer's side, when the socket was last asked.
 #[derive(Debug, Default)]
 pub(crate) struct Unacked(Option<usize>);
 
 impl Unacked {
-    /// Whether there are fewer than at the last look. What was sent in between is progress of its own.
+    /// Whether there are fewer than at the last look. Bytes sent in between count as progress of their own.
     pub(crate) fn falls<I: Io>(&mut self, shared: &mut Shared<I>, socket: &I::Socket) -> bool {
         let before = core::mem::replace(&mut self.0, shared.io.unacknowledged(socket));
         before.zip(self.0).is_some_and(|(before, now)| now < before)
@@ -246,8 +245,8 @@ pub(crate) enum After {
     Drop,
 }
 
-/// What a connection's socket is ready for, as far as was reported and not used up. Five bytes in a row, for
-/// they are copied into each turn and back.
+/// What a connection's socket is ready for, as far as it was reported and not used up. Five bytes in a row,
+/// because they are copied into each turn and back.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SocketState {
     pub(crate) readable: bool,
@@ -268,7 +267,7 @@ pub(crate) struct Ready {
     pub(crate) received: bool,
     /// Bytes that the turn received and sent.
     pub(crate) moved: usize,
-    /// Since when what is to be read waits, as far as the shard can know.
+    /// Since when the bytes to be read have waited, as far as the shard can know.
     pub(crate) since: Instant,
 }
 
@@ -288,8 +287,8 @@ impl DerefMut for Ready {
     }
 }
 
-/// Unsent bytes of a connection above which its streams write nothing more: a part of what it may hold,
-/// so that streams neither keep it from being read nor replies far from the socket.
+/// Above this many unsent bytes of a connection, its streams write nothing more: a part of what it may
+/// hold, so that streams neither keep it from being read nor delay its replies much.
 pub(crate) fn stream_bytes_max<I: Io>(shared: &Shared<I>) -> usize {
     shared.config.budgets.unsent_bytes_max / 4
 }

@@ -6,8 +6,7 @@ use super::{Conn, Driver};
 use crate::net::io::Io;
 
 impl<I: Io> Driver<I> {
-    /// The shard ends. A channel may outlive it: its calls in flight end here, and those that are made later
-    /// fail at once.
+    /// The shard ends. A channel may outlive it: its calls in flight end here, and later calls fail at once.
     pub(crate) fn end_channels(&mut self) {
         self.local.end();
         let now = self.now();

@@ -55,11 +55,11 @@ impl ShardTask {
         Ok(Self { driver, parker, local, counters, rester: Rester::new(parts.spin) })
     }
 
-    /// Turns until the shard is drained or `until` says so, and drops its tasks then.
+    /// Turns until the shard is drained or `until` returns true, and then drops its tasks.
     pub(crate) async fn run(mut self, until: impl Fn() -> bool) -> io::Result<()> {
         let outcome = self.turns(until).await;
         self.local.drop_tasks();
-        // What was dropped with them may have last words for its server.
+        // Dropping them may have left frames to send to the server, such as cancels.
         self.driver.settle_last();
         self.driver.end_channels();
         outcome
@@ -85,8 +85,8 @@ impl ShardTask {
             if self.driver.is_drained() || until() {
                 return Ok(());
             }
-            // Glommio and its tasks run now. A shard that spins lets them wait a little: going there
-            // and back costs more than a look at a socket.
+            // Glommio and its tasks run now. A shard that spins makes them wait a little: switching
+            // there and back costs more than a look at a socket.
             if now.duration_since(reactor_at) >= runtime::REACTOR_EVERY {
                 (reactor_at, yielded_at) = (now, now);
                 self.local.set_now(None);
@@ -96,9 +96,10 @@ impl ShardTask {
                 runtime::yield_now().await;
             }
             wait = Duration::ZERO;
-            // What tasks and sleeps brought about may have left work, too.
+            // Tasks and sleeps that have just run may have left work, too.
             if worked || ran || self.local.has_news() || self.driver.has_queue() {
-                // The next turn may as well wait as it looks: one system call instead of two.
+                // The next turn may as well wait for readiness as poll for it: one system call
+                // instead of two.
                 if self.rester.worked(now) == Rest::Doze && self.may_doze(now) {
                     wait = self.doze(now);
                 }
@@ -120,7 +121,7 @@ impl ShardTask {
     }
 
     /// Whether the thread may sleep where glommio cannot wake it: not while somebody has just begun
-    /// to wait for a file, say, which glommio would bring within microseconds.
+    /// to wait for something that glommio would bring within microseconds, a file for example.
     fn may_doze(&self, now: Instant) -> bool {
         !self.local.has_foreign_wait(now, PROMPT_FOR)
     }
@@ -141,8 +142,8 @@ impl ShardTask {
     }
 }
 
-/// How long after somebody began to wait for something of glommio's the shard sleeps only in glommio.
-/// Later it may doze as well, and what glommio has to say waits for up to [`runtime::REACTOR_EVERY`].
+/// For this long after somebody began to wait for something of glommio's, the shard sleeps only in
+/// glommio. Later it may doze as well, and glommio's news waits for up to [`runtime::REACTOR_EVERY`].
 const PROMPT_FOR: Duration = Duration::from_millis(5);
 
 /// How long a spinning shard leaves glommio's own tasks alone.
@@ -167,7 +168,7 @@ pub(crate) fn run_server(
     outcome?
 }
 
-/// Runs `main` on this thread with a driver beside it, until `main` ends.
+/// Runs `main` on this thread together with a driver, until `main` ends.
 pub(crate) fn run_with_driver<F, T>(
     parts: ShardParts,
     dispatch: impl FnOnce() -> Rc<dyn Dispatch>,

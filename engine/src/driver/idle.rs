@@ -1,53 +1,54 @@
 //! How a shard rests: whether it looks again at once, dozes, or parks.
 //!
-//! [`Rester`] reads no clock: it is told the time of every look, which the driver has anyway.
+//! [`Rester`] reads no clock: it is given the time of every look, which the driver knows anyway.
 //!
 //! A shard with [`Spin::For`] keeps a *window*: how long it looks for work before it sleeps. The
-//! window is moved by how long each pause turned out to be, in the way of KVM's halt polling (Linux,
-//! `Documentation/virt/kvm/halt-polling.rst`):
+//! window is adjusted by how long each pause turned out to be, in the way of KVM's halt polling
+//! (Linux, `Documentation/virt/kvm/halt-polling.rst`):
 //!
 //! - a pause that the window caught leaves it alone;
 //! - one that was longer than the window, but not than the limit, doubles it: a longer look would
 //!   have saved the sleep;
 //! - one that was longer than the limit halves it, and to nothing where it would fall below
+//!   [`WINDOW_MIN`]: no allowed look would have caught it.
 //!   [`WINDOW_MIN`]: no look that is allowed would have caught it.
 //!
-//! The limit is what a wake-up is worth. With that price of a sleep, all that a shard pays, spinning
-//! and sleeping, is at most three times what the best choice in hindsight would have paid for each of
-//! the same pauses, plus a constant (`docs/decisions/0006-adaptive-spinning.md` has the argument, the
-//! tests below check it).
+//! The limit is what a wake-up is worth. If that is the price of a sleep, all that a shard pays,
+//! spinning and sleeping, is at most three times what the best choice in hindsight would have paid
+//! for each of the same pauses, plus a constant (`docs/decisions/0006-adaptive-spinning.md` has the
+//! argument, the tests below check it).
 //!
 //! A shard whose core is wanted by others must not spin at all. While it spins, its looks follow each
-//! other within microseconds, so that a hole of [`TAKEN`] between two of them says that somebody else
-//! had the core. Then the window is closed and stays so for a while, twice as long each time.
+//! other within microseconds, so a gap of [`TAKEN`] between two of them means that somebody else had
+//! the core. Then the window is closed and stays closed for a while, twice as long each time.
 
 use std::time::{Duration, Instant};
 
 use crate::driver::runtime::REACTOR_EVERY;
 use crate::identity::Spin;
 
-/// The smallest window that is more than none.
+/// The smallest window above zero.
 const WINDOW_MIN: Duration = Duration::from_micros(10);
 
-/// The largest window. Pauses of more than a doze are no traffic that spinning is for, and the pings
-/// of a thousand idle connections are much further apart.
+/// The largest window. Longer pauses than a doze are not the kind of traffic that spinning is for,
+/// and the pings of a thousand idle connections are much further apart.
 const WINDOW_MAX: Duration = REACTOR_EVERY;
 
-/// A hole between two looks of a spinning shard from which on its core was taken. A look takes some
-/// microseconds and a visit to glommio some tens; a thread that preempts another one on a busy core
-/// runs for the better part of a millisecond at least.
+/// A gap of at least this between two looks of a spinning shard means that its core was taken. A
+/// look takes some microseconds and a visit to glommio some tens; a thread that preempts another
+/// one on a busy core runs for the better part of a millisecond at least.
 const TAKEN: Duration = Duration::from_micros(500);
 
 /// How long a shard does not spin after its core was taken, the first time and at most.
 const HOLD_MIN: Duration = Duration::from_millis(20);
 const HOLD_MAX: Duration = Duration::from_millis(20 << 8);
 
-/// Having spun for this long in all without losing the core, the shard forgets that it ever did. A
-/// scheduler that has somebody else to run takes the core much sooner.
+/// After spinning for this long in all without losing the core, the shard forgets that it ever did.
+/// A scheduler that has another thread to run takes the core much sooner.
 const FORGET: Duration = Duration::from_millis(100);
 
-/// How long to doze before parking. The ski-rental argument: who dozes until it has cost as much as
-/// a park costs more pays at most twice the best choice, whatever the pauses are. Five looks at
+/// How long to doze before parking. The ski-rental argument: dozing until it has cost as much as a
+/// park costs more pays at most twice the best choice, whatever the pauses are. Five looks at
 /// glommio are taken for that point; it was not measured more closely.
 const DOZE_FOR: Duration = Duration::from_millis(5);
 
@@ -60,7 +61,7 @@ pub(crate) enum Rest {
     /// millisecond. A wake-up from here costs much less than one from a park
     /// (docs/decisions/0005).
     Doze,
-    /// Give the thread to glommio, which sleeps until anything at all happens.
+    /// Give the thread to glommio, which sleeps until anything happens.
     Park,
 }
 
@@ -72,10 +73,10 @@ pub(crate) struct Rester {
     /// How far the window may grow; `None` if it never moves.
     limit: Option<Duration>,
     /// The steps from no window to the limit, and how many of them it has gone up. Each step doubles
-    /// the window; up and down are exact inverses, which the bound on what is wasted needs.
+    /// the window; up and down are exact inverses, which the bound on wasted time needs.
     steps: u32,
     step: u32,
-    /// When the pause began that still lasts.
+    /// When the current pause began.
     since: Option<Instant>,
     /// When the shard began to doze in it, or would have.
     dozes_since: Option<Instant>,
@@ -84,7 +85,7 @@ pub(crate) struct Rester {
     /// Until when the window stays closed, and how long it will be closed the next time.
     held_until: Option<Instant>,
     hold: Duration,
-    /// Time spun since the core was taken last.
+    /// Time spun since the core was last taken.
     undisturbed: Duration,
 }
 
@@ -115,7 +116,7 @@ impl Rester {
         !self.window.is_zero()
     }
 
-    /// The shard found work at `now`. Answers how its next turn may begin: with a look, or with a
+    /// The shard found work at `now`. Returns how its next turn may begin: with a look, or with a
     /// doze, which is a look that waits.
     #[inline]
     pub(crate) fn worked(&mut self, now: Instant) -> Rest {
@@ -125,8 +126,8 @@ impl Rester {
         if self.spins() {
             return Rest::Spin;
         }
-        // The next look may sleep, and nobody reads the clock before it. So the time of this work is
-        // counted as pause, which errs towards sleeping.
+        // The next look may sleep, and nobody reads the clock before it. So the time of this work
+        // counts as pause, which errs towards sleeping.
         self.since = Some(now);
         Rest::Doze
     }
@@ -148,8 +149,8 @@ impl Rester {
         }
     }
 
-    /// A park is over. Something happened, if only in glommio, so that the next sleep is a doze
-    /// again; the pause goes on until there is work.
+    /// A park is over. Something happened, perhaps only in glommio, so that the next sleep is a
+    /// doze again; the pause goes on until there is work.
     pub(crate) fn parked(&mut self) {
         self.dozes_since = None;
     }
@@ -195,8 +196,8 @@ impl Rester {
     }
 }
 
-/// How many times a window doubles from the smallest one on until it is the limit, and one for the way
-/// from none to the smallest.
+/// How many times a window doubles from the smallest one until it reaches the limit, plus one for the
+/// step from none to the smallest.
 fn steps(limit: Duration) -> u32 {
     match limit.as_nanos() / WINDOW_MIN.as_nanos() {
         0 => u32::from(!limit.is_zero()),

@@ -14,11 +14,11 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub(super) struct Relief {
     /// When to look at all connections again; `None` while there is room.
     pub(super) look_at: Option<Instant>,
-    /// When that was done last.
+    /// When that was last done.
     looked: Option<Instant>,
-    /// How each connection stood when its time began.
+    /// The standing of each connection when its time began.
     pub(super) marks: BTreeMap<Token, (Instant, Standing)>,
-    /// When to let go of buffers that nobody used meanwhile.
+    /// When to free buffers that nobody used meanwhile.
     pub(super) trim_at: Option<Instant>,
 }
 
@@ -36,8 +36,8 @@ impl Relief {
 }
 
 impl Relief {
-    /// All connections are looked at now. Whoever looks much later than it would was away, and could not see
-    /// what its peers gave back: that time does not count.
+    /// All connections are looked at now. A shard that looks much later than planned was away, and could not
+    /// see what its peers gave back: that time does not count.
     pub(super) fn handle_look(&mut self, now: Instant, short: bool) {
         let before = core::mem::replace(&mut self.looked, short.then_some(now));
         let gap = before.map_or(Duration::ZERO, |before| now.saturating_duration_since(before));

@@ -1,5 +1,6 @@
-//! What a shard does when its memory is short: it looks who keeps most of it, and cuts those off that give
-//! nothing back. And what it does when it is not: it lets go of buffers that nobody needs any more.
+//! What a shard does when its memory is short: it looks which connections keep most of it, and cuts off
+//! those that give nothing back. And what it does when memory is not short: it frees buffers that nobody
+//! needs any more.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -11,7 +12,7 @@ use crate::net::io::{Io, Token};
 use corewire_client::address::Peer;
 use corewire_client::log_limit::Topic;
 
-/// How long large buffers are kept that nobody uses.
+/// How long unused large buffers are kept.
 const BUFFERS_FOR: Duration = Duration::from_secs(5);
 
 /// Connection, bytes and calls that it keeps without progress.
@@ -65,7 +66,8 @@ impl<I: Io> Driver<I> {
         held
     }
 
-    /// Those that hold much and gave little of it back since their time began, those that keep most first.
+    /// Connections that hold much and gave little of it back since their time began, those that keep most
+    /// first.
     fn stalled(&mut self) -> Vec<Stalled> {
         let now = self.shared.now;
         let within = self.shared.config.budgets.stalled_for;
@@ -85,7 +87,7 @@ impl<I: Io> Driver<I> {
                 continue;
             }
             marks.insert(entry.token, (now, stands));
-            // Whatever was given back was given back of what it held then.
+            // Count everything that was given back as part of what the connection held then.
             let released = stands.released.wrapping_sub(stood.released);
             let ended = stands.ended.wrapping_sub(stood.ended) as usize;
             let bytes = stood.bytes.saturating_sub(released).min(stands.bytes);
@@ -128,7 +130,7 @@ impl<I: Io> Driver<I> {
         }
     }
 
-    /// Lets go of large buffers: at once while memory is tight, else when nobody used them for a while.
+    /// Frees large buffers: at once while memory is tight, otherwise when nobody has used them for a while.
     #[inline]
     pub(super) fn trim_buffers(&mut self) {
         let Some(at) = self.relief.trim_at else {
@@ -142,15 +144,14 @@ impl<I: Io> Driver<I> {
         }
         if at <= self.shared.now {
             self.shared.recv.trim();
-            // What was used meanwhile is looked at once more.
+            // Buffers that were used meanwhile are looked at once more.
             let again = self.shared.recv.keeps_much();
             self.relief.trim_at = again.then(|| self.shared.now + BUFFERS_FOR);
         }
     }
 }
 
-/// What stands for one peer: an IPv4 address, or the network that an IPv6 host has for itself. Local
-/// processes have none.
+/// What identifies one peer: an IPv4 address, or the network of one IPv6 host. Local processes have none.
 fn address(peer: Peer) -> Option<IpAddr> {
     let Peer::Tcp(address) = peer else { return None };
     Some(match address.ip().to_canonical() {

@@ -6,7 +6,7 @@ use super::Driver;
 use crate::conn::run_queue::TurnBudget;
 use crate::net::io::Io;
 
-/// How many rounds a shard that ends has at most for what its tasks left.
+/// The most rounds that an ending shard runs for what its tasks left.
 const LAST_ROUNDS: usize = 1024;
 
 impl<I: Io> Driver<I> {
@@ -20,8 +20,8 @@ impl<I: Io> Driver<I> {
         rare.into_iter().fold(self.shared.timers.next(), earlier)
     }
 
-    /// Gives all connections that have little to do one turn each, and others while the budget of the
-    /// shard's turn lasts. Returns how many there were.
+    /// Gives all connections that have little to do one turn each, and the others while the budget of
+    /// the shard's turn lasts. Returns how many there were.
     pub(super) fn run_queue(&mut self) -> usize {
         let (light, heavy) = self.run.lines();
         self.begin_budget(light + heavy);
@@ -39,7 +39,7 @@ impl<I: Io> Driver<I> {
         rounds
     }
 
-    /// The second line: one in any case, and others while the turn's budget lasts.
+    /// The second queue: one connection in any case, and others while the turn's budget lasts.
     fn run_heavy(&mut self, count: usize, alone: bool) -> usize {
         for round in 0..count {
             if round > 0 && self.shared.turn.is_spent() {
@@ -58,8 +58,8 @@ impl<I: Io> Driver<I> {
         self.shared.turn = TurnBudget::new(&self.shared.config.budgets, waiting);
     }
 
-    /// Takes what tasks and handlers have just left, and nothing else: their requests leave without
-    /// another look at the sockets.
+    /// Takes what tasks and handlers have just left, and nothing else: their requests are sent
+    /// without another look at the sockets.
     pub(crate) fn settle(&mut self) {
         if self.local.take_news() {
             self.take_local();
@@ -67,7 +67,7 @@ impl<I: Io> Driver<I> {
         }
     }
 
-    /// As [`settle`](Self::settle), when no other turn follows: whatever can leave, leaves.
+    /// As [`settle`](Self::settle), when no other turn follows: sends whatever can be sent.
     pub(crate) fn settle_last(&mut self) {
         self.settle();
         for _ in 0..LAST_ROUNDS {

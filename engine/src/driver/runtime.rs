@@ -1,7 +1,7 @@
 //! The only file that names glommio.
 //!
 //! Glommio hosts the shard: it owns the thread's loop, runs the driver as one task among others, and
-//! sleeps in the kernel when nobody has work. Socket I/O does not go through it (see
+//! sleeps in the kernel when there is no work. Socket I/O does not go through it (see
 //! `docs/ARCHITECTURE.md`).
 
 use glommio::io::{PollState, PollableFd};
@@ -22,16 +22,16 @@ pub(crate) const REACTOR_EVERY: Duration = Duration::from_millis(1);
 
 /// Glommio's preemption timer. It must not be short: when it fires between glommio's look at its
 /// rings and its run of the task queues, glommio-ng 0.12 takes the queues for empty and sleeps with
-/// runnable tasks in them. At 1 ms a neighbour on the same core brought that about within seconds;
-/// at 100 ms the thread would have to lose its core for that long at that very place. The driver
+/// runnable tasks in them. At 1 ms a neighbour on the same core triggered that within seconds; at
+/// 100 ms the thread would have to lose its core for that long at exactly that place. The driver
 /// visits the reactor by itself every [`REACTOR_EVERY`] instead.
 const PREEMPT: Duration = Duration::from_millis(100);
 
-/// The longest sleep, whatever the timers say: should the above happen all the same, it ends here.
+/// The longest sleep, whatever the timers say: if the above happens all the same, it ends here.
 const SLEEP_MAX: Duration = Duration::from_secs(10);
 
 /// How long a visit to the reactor lasts at least, and how long glommio looks at its rings before it
-/// sleeps: long enough that the timer of a visit is due before glommio would go to sleep for it.
+/// sleeps: long enough that the timer of a visit is due before glommio would go to sleep.
 const VISIT: Duration = Duration::from_micros(1);
 const LOOK: Duration = Duration::from_micros(10);
 
@@ -50,7 +50,7 @@ pub(crate) fn run<T>(
     let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
     let executor = LocalExecutorBuilder::new(placement)
         .name(name)
-        // No file I/O goes through registered buffers here: keep the least.
+        // No file I/O goes through registered buffers here: use the minimum.
         .io_memory(0)
         .ring_depth(RING_DEPTH)
         .preempt_timer(PREEMPT)
@@ -61,7 +61,7 @@ pub(crate) fn run<T>(
     Ok(executor.run(future))
 }
 
-/// The error with the system's number, if it has one: glommio's own conversion keeps the text alone.
+/// The error with the system's number, if it has one: glommio's own conversion keeps only the text.
 fn system_error<T>(error: GlommioError<T>) -> io::Error {
     match error {
         GlommioError::EnhancedIoError { source, .. } if source.raw_os_error().is_some() => source,
@@ -69,14 +69,14 @@ fn system_error<T>(error: GlommioError<T>) -> io::Error {
     }
 }
 
-/// Lets the other tasks of the queue, and glommio when it is time, have their turn.
+/// Gives a turn to the other tasks of the queue and, when it is time, to glommio.
 pub(crate) async fn yield_now() {
     glommio::executor().yield_now().await;
 }
 
-/// Lets glommio look after its timers, files and wakes. While the driver waits for the timer, the
-/// task queues run empty, which is what makes glommio turn to its reactor. A timer of zero would be
-/// ready at once and change nothing.
+/// Lets glommio serve its timers, files and wakes. While the driver waits for the timer, the task
+/// queues run empty, which makes glommio turn to its reactor. A timer of zero would be ready at
+/// once and change nothing.
 #[derive(Debug)]
 pub(crate) struct Visit(glommio::timer::Timer);
 
@@ -105,7 +105,7 @@ pub(crate) async fn run_driver<T: 'static>(
     Ok(task.map_err(system_error)?.await)
 }
 
-/// Sleeps in glommio until the epoll set has news, the mailbox has, or it is time.
+/// Sleeps in glommio until the epoll set or the mailbox has news, or it is time.
 pub(crate) struct Parker {
     set: PollableFd<OwnedFd>,
     registration: PollState,

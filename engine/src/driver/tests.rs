@@ -31,7 +31,7 @@ struct Fake {
     news: bool,
     input: BytesMut,
     output: BytesMut,
-    /// How many bytes the peer takes still, if it is slow.
+    /// How many more bytes the peer takes, if it is slow.
     takes: Option<usize>,
     /// How often it was asked to take something and took nothing.
     refusals: usize,
@@ -150,7 +150,7 @@ const PEND: MethodId = MethodId(2);
 /// Burns a millisecond first, on the test's clock.
 const BURN: MethodId = MethodId(3);
 
-/// The service; it keeps the wakers of what pends, in the order in which it began.
+/// The service; it keeps the wakers of pending handlers, in the order in which they began.
 struct Subject {
     net: Rc<RefCell<Net>>,
     pending: Rc<RefCell<VecDeque<std::task::Waker>>>,
@@ -311,14 +311,14 @@ impl Bench {
     }
 }
 
-/// Turns in which so many bytes can come and go, with so many in a turn: each costs one turn for every
-/// share of it, and a few for the rests.
+/// Turns in which `bytes` can come and go, with `in_a_turn` in a turn: each way costs one turn for
+/// every share of it, plus a few for the rests.
 fn turns_for(bytes: usize, in_a_turn: usize) -> usize {
     2 * bytes.div_ceil(in_a_turn) + 8
 }
 
 /// A small call is answered in the very turn in which it comes, however much the other connections
-/// send and get; and these get on all the while.
+/// send and get; and those make progress all the while.
 #[test]
 fn small_calls_wait_one_turn_beside_large_ones() {
     const LARGE: usize = 3;
@@ -367,8 +367,9 @@ fn small_calls_wait_for_those_before_them_on_one_connection() {
     assert_eq!(replies, wanted);
 }
 
-/// A client that is gone by the time it is accepted uses up the turn's accepts. Others wait behind it, of whom
-/// the kernel has told: a shard that spins must not look at its busy connection alone, and then sleep.
+/// A client that is gone by the time it is accepted uses up the turn's accepts. Others wait behind it, and the
+/// kernel has reported them already: a shard that spins must not look only at its busy connection, and then
+/// sleep.
 #[test]
 fn a_shard_that_spins_takes_who_waits_to_be_accepted() {
     let mut bench = Bench::with(1, Budgets { accepts_per_turn: 1, ..Budgets::default() });
@@ -390,7 +391,7 @@ fn a_shard_that_spins_takes_who_waits_to_be_accepted() {
     assert!(bench.net.borrow().waiting.is_empty());
 }
 
-/// What comes while the socket is full is handled, and does not ask for room that the kernel will tell of.
+/// What comes while the socket is full is handled, and does not ask for room that the kernel will report.
 #[test]
 fn a_full_socket_is_not_asked_for_room_in_each_turn() {
     let mut bench = Bench::new(1);

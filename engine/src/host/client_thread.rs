@@ -30,7 +30,7 @@ use corewire_client::remote::{
 };
 use corewire_client::transport::Outcome;
 
-/// Calls that are taken before the connections have their turn.
+/// How many calls are taken before the connections have their turn.
 const CALLS_PER_ROUND: usize = 256;
 
 /// A thread that drives connections for callers on other threads: a shard that serves nothing.
@@ -44,18 +44,18 @@ pub struct ClientThread {
 }
 
 impl ClientThread {
-    /// Starts the thread; answers when it turns.
+    /// Starts the thread; returns when it turns.
     ///
     /// # Errors
     ///
-    /// Why the shard cannot start, with the remedy.
+    /// Why the shard cannot start, with how to fix it.
     pub fn start(shard: ClientShard) -> Result<Self, StartError> {
         let (ready, started) = flume::bounded(1);
         let failed = ready.clone();
         let body = move || {
             if let Err(error) = run_on_shard(shard, move || Pump::run(ready)) {
                 tracing::error!(%error, "a client thread has ended");
-                // Whoever started it waits for one word only.
+                // The caller of `start` waits for a single message.
                 let _ = failed.try_send(Err(error));
             }
         };
@@ -74,7 +74,7 @@ impl ClientThread {
     ///
     /// # Errors
     ///
-    /// The address is none, or a setting is outside its range.
+    /// The address is invalid, or a setting is outside its range.
     pub fn channel(
         &self,
         address: impl IntoAddress,
@@ -91,7 +91,7 @@ impl ClientThread {
     }
 }
 
-/// The calls in flight, by their names, and who waits for the last of them.
+/// The calls in flight, by their ids, and the task that waits for the last of them.
 #[derive(Default)]
 struct Tasks {
     running: RefCell<HashMap<u64, Task<()>>>,
@@ -127,24 +127,24 @@ struct Pump {
     tasks: Rc<Tasks>,
 }
 
-/// A channel that ends when the calls that were made before are taken.
+/// A channel that ends when the calls made before have been taken.
 struct Ending {
     channel: u32,
-    /// How many calls of all channels the thread will have taken then.
+    /// How many calls of all channels the thread must have taken by then.
     after: u64,
-    /// Whether somebody closes it; otherwise no handle is left.
+    /// Set if the channel is being closed; otherwise its last handle was dropped.
     hold: Option<Hold>,
 }
 
 impl Pump {
-    /// Hands out the mailbox, and runs until nobody can call any more and nothing is in flight. It
-    /// rings by the waker of this task, which the driver answers.
+    /// Hands out the mailbox, and runs until nobody can call any more and nothing is in flight. The
+    /// mailbox rings through the waker of this task, which the driver serves.
     async fn run(ready: flume::Sender<Result<Mailbox, StartError>>) {
         // This is a shard's thread: its task runs.
         let Some(local) = Local::current() else { return };
         let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
         let (mailbox, inbox) = Mailbox::new(waker.clone());
-        // Whoever asked for the thread may have gone; that shows in the inbox.
+        // The caller that asked for the thread may have gone; that shows in the inbox.
         let _ = ready.send(Ok(mailbox));
         drop(ready);
         let tasks = Rc::new(Tasks::default());
@@ -173,7 +173,7 @@ impl Pump {
             match self.inbox.calls.try_recv() {
                 Ok(command) => {
                     self.taken += 1;
-                    // Its channel may be newer than the look at the other queue.
+                    // Its channel may be newer than the last look at the other queue.
                     if !self.channels.contains_key(&command.channel) {
                         self.take_control();
                     }
@@ -195,7 +195,7 @@ impl Pump {
         while let Ok(control) = self.inbox.control.try_recv() {
             match control {
                 Control::Open { channel, address, config } => self.open(channel, address, *config),
-                // A call that is not here yet will be seen to be abandoned.
+                // A call that has not arrived yet will be seen to be abandoned.
                 Control::Cancel(id) => drop(self.tasks.remove(id)),
                 // A stream's ends wake its task.
                 Control::Stream(_) => {}
@@ -211,7 +211,7 @@ impl Pump {
         self.endings.push(Ending { channel, after, hold });
     }
 
-    /// Behind the calls that are tasks already: they have their turn first.
+    /// Closes the channel after the calls that are tasks already: they have their turn first.
     fn close(&self, channel: u32, hold: Hold) {
         let Some(channel) = self.channels.get(&channel).cloned() else { return };
         let closing = self.local.spawn(async move {
@@ -222,7 +222,7 @@ impl Pump {
     }
 
     fn open(&mut self, channel: u32, address: Address, config: ChannelConfig) {
-        // This is a shard, which is all that a channel asks for.
+        // This is a shard, which is all that a channel needs.
         if let Ok(opened) = Channel::new(address, config) {
             self.channels.insert(channel, opened);
         }
@@ -245,8 +245,8 @@ impl Pump {
     }
 }
 
-/// Makes one call; answers how it ended, unless that was told already. What the queue took is no longer
-/// its time.
+/// Makes one call; returns how it ended, unless that was reported already. Time spent in the queue is
+/// taken off its timeout.
 async fn carry(channel: &Channel, command: &mut Command) -> Option<Outcome> {
     let body = core::mem::take(&mut command.body);
     let timeout = command.deadline.map(|by| by.saturating_duration_since(Instant::now()));
@@ -276,7 +276,7 @@ mod tests {
     use corewire_codec::{MethodId, RequestHead};
 
     /// A channel that is opened, and called over, while the thread takes calls out of its queue. What a
-    /// second thread does in that moment is done by a callback that the thread itself runs then.
+    /// second thread does in that moment is done here by a callback that the thread itself runs then.
     #[test]
     fn a_channel_is_there_before_its_first_call() {
         let local = Local::new(Arc::new(Doorbell::new().unwrap()));

@@ -1,4 +1,4 @@
-//! Why a server or a shard did not start: one sentence each, with the remedy.
+//! Why a server or a shard did not start: one sentence each, with how to fix it.
 
 use std::fmt;
 use std::io;
@@ -27,19 +27,19 @@ pub enum StartError {
         /// What is needed, in bytes.
         needed: u64,
     },
-    /// A CPU that the process may not use.
+    /// The process may not use this CPU.
     CpuNotAllowed {
         /// The CPU.
         cpu: usize,
-        /// Those it may use.
+        /// The CPUs it may use.
         allowed: Vec<usize>,
     },
-    /// A CPU that is named twice.
+    /// The CPU is named twice.
     CpuTwice {
         /// The CPU.
         cpu: usize,
     },
-    /// No shard at all, or too many.
+    /// There are no shards, or too many.
     ShardCount {
         /// How many.
         count: usize,
@@ -53,25 +53,25 @@ pub enum StartError {
     Listen {
         /// The address.
         address: Address,
-        /// What the operating system says.
+        /// The operating system's error.
         error: io::Error,
     },
-    /// The thread runs a shard already; it cannot run another one within it.
+    /// The thread runs a shard already; it cannot run another one inside it.
     OnShard,
-    /// A setting that makes no sense.
+    /// A setting makes no sense.
     Config(String),
     /// An operation of the operating system failed.
     Io {
-        /// What was to be done.
+        /// What was being done.
         what: &'static str,
-        /// What the operating system says.
+        /// The operating system's error.
         error: io::Error,
     },
     /// A shard's thread ended before it was ready.
     Shard {
         /// The shard.
         shard: u16,
-        /// What it said, with the operating system's number if the error is of there.
+        /// The error it ended with, including the operating system's number if there is one.
         error: io::Error,
     },
 }
@@ -131,7 +131,7 @@ impl fmt::Display for StartError {
     }
 }
 
-/// What to do about an error of the operating system, where that is known.
+/// How to fix an error of the operating system, where that is known.
 fn tell_remedy(f: &mut fmt::Formatter<'_>, error: &io::Error) -> fmt::Result {
     match TransportError::from(error).remedy() {
         Some(remedy) => write!(f, "; {remedy}"),
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use std::error::Error;
 
-    /// The remedy is that of the error, and the error itself is kept.
+    /// The fix shown is that of the error, and the error itself is kept.
     #[test]
     fn a_start_error_names_what_the_system_lacks() {
         let address: Address = "127.0.0.1:7000".parse().unwrap();

@@ -1,16 +1,16 @@
-//! What a server's threads tell its supervisor, and what that tells in the end.
+//! What a server's threads report to its supervisor, and what the supervisor returns in the end.
 
 use std::io;
 use std::time::Duration;
 
 use corewire_proto::ShardId;
 
-/// What the supervisor hears.
+/// What is reported to the supervisor.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A shard turns.
     Ready(ShardId),
-    /// A shard's thread ended; `None` is a good end.
+    /// A shard's thread ended; `None` means without an error.
     Ended { shard: ShardId, reason: Option<io::Error> },
     /// Drain within this time.
     Stop(Duration),
@@ -19,6 +19,6 @@ pub(crate) enum Event {
 /// How a server ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// Shards that died on the way; the server was not whole any more from then on.
+    /// Shards that died before the end; from then on the server was incomplete.
     pub shards_lost: usize,
 }

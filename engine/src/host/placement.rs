@@ -10,7 +10,7 @@ use crate::host::error::StartError;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Placement {
     /// One shard on each CPU that the process may use: its affinity mask, and no more shards than
-    /// its cgroup's CPU quota is worth.
+    /// its cgroup's CPU quota allows.
     #[default]
     AllCpus,
     /// One shard on each CPU of this list.
@@ -52,11 +52,12 @@ impl Placement {
     }
 }
 
-/// The CPUs that the process's affinity mask allows, ascending. A cgroup's cpuset shows in it.
+/// The CPUs that the process's affinity mask allows, ascending. It includes the limits of a
+/// cgroup's cpuset.
 ///
 /// # Errors
 ///
-/// What the operating system says.
+/// The operating system's error.
 pub fn allowed_cpus() -> Result<Vec<usize>, StartError> {
     let set = sched_getaffinity(None).map_err(|error| StartError::Io {
         what: "read the process's CPU affinity",
@@ -70,7 +71,7 @@ fn cgroup_cpus() -> Option<usize> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     let mut least: Option<usize> = None;
-    // A quota of any ancestor binds as well.
+    // A quota of any ancestor applies as well.
     let mut group = Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
     while group.starts_with("/sys/fs/cgroup") {
         if let Some(cpus) =
@@ -97,7 +98,7 @@ fn quota(text: &str) -> Option<usize> {
 ///
 /// # Errors
 ///
-/// One sentence with the part that is not a CPU or a range.
+/// One sentence with the part that is neither a CPU nor a range.
 pub fn parse_cpus(text: &str) -> Result<Vec<usize>, String> {
     let mut cpus = Vec::new();
     for part in text.split(',') {

@@ -1,4 +1,5 @@
-//! What must hold before the first executor is made: glommio panics or exits where this explains.
+//! What must hold before the first executor is made: where glommio would panic or exit, this
+//! explains the problem.
 
 use rustix::process::{Resource, getrlimit};
 use std::io;
@@ -40,8 +41,8 @@ fn io_uring_error(error: io::Error) -> StartError {
     }
 }
 
-/// Whether the limit on locked memory does not apply to this process. Glommio itself checks the
-/// limit's first 512 KiB whoever runs it.
+/// Whether the limit on locked memory does not apply to this process. Glommio itself always checks
+/// for the first 512 KiB of the limit, whichever user runs it.
 fn may_lock() -> bool {
     let limit = getrlimit(Resource::Memlock).current;
     rustix::process::geteuid().is_root() && limit.is_none_or(|limit| limit >= runtime::LOCKED_BYTES)

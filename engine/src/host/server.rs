@@ -32,17 +32,17 @@ use corewire_client::address::Address;
 use corewire_client::dial;
 use corewire_client::resolver::Resolver;
 
-/// Makes a shard's dispatcher, on that shard's thread, or says in a sentence why it cannot.
+/// Makes a shard's dispatcher, on that shard's thread, or returns a sentence that says why it cannot.
 pub type MakeDispatch = Arc<dyn Fn(ShardInfo) -> Result<Rc<dyn Dispatch>, String> + Send + Sync>;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const DRAIN_WITHIN: Range<Duration> = Range::new(Duration::ZERO, DAY);
 const STALL_AFTER: Range<Duration> = Range::new(Duration::from_millis(100), DAY).or_never();
 
-/// What a server is told.
+/// The settings of a server.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// Where to listen: each shard on each address. At least one, at most 1,024.
+    /// Where to listen: every shard on every address. At least one, at most 1,024.
     pub addresses: Vec<Address>,
     /// Where the shards run.
     pub placement: Placement,
@@ -53,7 +53,7 @@ pub struct EngineConfig {
     pub backlog: u16,
     /// What the server accepts from each connection.
     pub limits: Limits,
-    /// How long silence may last.
+    /// How long a peer may be silent.
     pub timeouts: Timeouts,
     /// How much one connection may do and hold.
     pub budgets: Budgets,
@@ -66,8 +66,8 @@ pub struct EngineConfig {
     /// How long a drain may take. Default 30 s, 0 to 24 h.
     pub drain_within: Duration,
     /// Whether SIGTERM and SIGINT drain, from before the first connection is accepted until the server
-    /// has ended; a second signal ends the process at once. Default no: signals are the process's, and
-    /// a server that did not ask leaves them alone.
+    /// has ended; a second signal ends the process at once. Default no: signals belong to the process,
+    /// and a server that did not ask for them leaves them alone.
     pub drain_on_signal: bool,
 }
 
@@ -122,9 +122,9 @@ pub struct Running {
 /// One shard of a running server.
 #[derive(Clone, Debug)]
 pub struct RunningShard {
-    /// What it was told.
+    /// Its number, CPU and the like.
     pub info: ShardInfo,
-    /// What it counts.
+    /// Its counters.
     pub counters: Arc<ShardCounters>,
 }
 
@@ -173,12 +173,12 @@ impl Drop for Running {
     }
 }
 
-/// Starts a server: checks the machine, makes the listeners, starts a thread per shard, and answers
+/// Starts a server: checks the machine, makes the listeners, starts a thread per shard, and returns
 /// when every shard turns.
 ///
 /// # Errors
 ///
-/// What is wrong, with the remedy. Nothing is left running.
+/// What is wrong, with how to fix it. Nothing is left running.
 pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, StartError> {
     config.check()?;
     let cpus = config.placement.cpus()?;
@@ -211,8 +211,8 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
             }
         }
     }
-    // Caught before anybody is served, so that no call falls to a signal that came too early. What
-    // mostly keeps a server from starting has been looked at by now.
+    // Caught before anybody is served, so that no call is lost to a signal that came too early. Most
+    // things that keep a server from starting have been checked by now.
     let caught = config.drain_on_signal.then(signals::Caught::new).transpose();
     let caught = caught.map_err(|error| StartError::Io { what: "catch signals", error })?;
     let (events, inbox) = flume::unbounded();
@@ -262,7 +262,7 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
 struct Listeners {
     /// Its members of the groups; the supervisor takes them out of service when the shard stalls.
     own: Vec<SharedListener>,
-    /// Unix sockets, which all shards watch: whoever is awake takes the next client.
+    /// Unix sockets, which all shards watch: any shard that is awake takes the next client.
     shared: Vec<SharedListener>,
 }
 
@@ -300,13 +300,13 @@ fn start_shard(
     Ok(Watched::new(info, doorbell, counters, listeners.own, thread))
 }
 
-/// A random start for connection ids, so that two lives of a server do not give the same ones.
+/// A random start for connection ids, so that two runs of a server do not use the same ones.
 fn process_salt() -> u64 {
     let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8);
     random & 0x0000_ffff_ffff_0000
 }
 
-/// Says how the thread ended, also when it panicked.
+/// Reports how the thread ended, even if it panicked.
 struct Farewell {
     shard: ShardId,
     events: flume::Sender<Event>,
@@ -354,7 +354,7 @@ fn run_shard(
     })
 }
 
-/// What [`run_on_shard`] is told.
+/// The settings of a shard for [`run_on_shard`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClientShard {
     /// The CPU to pin the thread to.
@@ -363,13 +363,13 @@ pub struct ClientShard {
     pub spin: Spin,
 }
 
-/// Runs a future on this thread as a shard of its own without listener, so that it can use
+/// Runs a future on this thread as a shard of its own without a listener, so that it can use
 /// [`Channel`](crate::Channel)s. Returns when the future ends; tasks that it left are dropped.
 ///
 /// # Errors
 ///
-/// Why the shard cannot start, with the remedy. On a thread that runs a shard already, as in a handler,
-/// it is [`StartError::OnShard`], and that shard goes on.
+/// Why the shard cannot start, with how to fix it. On a thread that runs a shard already, as in a
+/// handler, it is [`StartError::OnShard`], and that shard goes on.
 pub fn run_on_shard<F, T>(shard: ClientShard, main: impl FnOnce() -> F) -> Result<T, StartError>
 where
     F: Future<Output = T> + 'static,

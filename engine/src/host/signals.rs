@@ -1,5 +1,5 @@
-//! SIGTERM and SIGINT: a server that was asked to drain on them is told, from before its first
-//! connection is accepted until it has ended.
+//! SIGTERM and SIGINT: a server that was configured to drain on them is notified, from before its
+//! first connection is accepted until it has ended.
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::host::events::Event;
 
-/// Both signals are caught: one that comes now waits, instead of ending the process.
+/// Both signals are caught: one that comes now waits instead of ending the process.
 #[derive(Debug)]
 pub(crate) struct Caught(Signals);
 
@@ -50,7 +50,7 @@ pub(crate) struct Watching {
 }
 
 impl Watching {
-    /// The server has ended: signals are not its concern any more.
+    /// The server has ended: it no longer handles signals.
     pub(crate) fn end(self) {
         self.handle.close();
         // The thread ends because its signals are closed; it has nothing to say.

@@ -1,5 +1,5 @@
-//! The thread that watches the shards: one that dies or stops turning is reported, and its listener
-//! taken out of service, so that no new client hangs on it.
+//! The thread that watches the shards: a shard that dies or stops turning is reported, and its
+//! listener is taken out of service, so that no new client hangs on it.
 
 use std::io;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::net::listener::{self, SharedListener, SocketFile};
 use crate::shard::counters::ShardCounters;
 use corewire_proto::{ShardId, ShardInfo};
 
-/// How often the shards are looked at.
+/// How often the shards are checked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How much longer than the drain deadline a shard may take to end before it is given up.
+/// How much longer than the drain deadline a shard may take to end before the supervisor gives it up.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// One shard, as the supervisor sees it.
@@ -30,10 +30,10 @@ pub(crate) struct Watched {
     thread: Option<thread::JoinHandle<()>>,
     ready: bool,
     ended: bool,
-    /// The turn that was seen last, and when it was seen first.
+    /// The last turn that was seen, and when it was first seen.
     turn: (u64, Instant),
     stalled: bool,
-    /// Whether it was asked for a turn since the last one that was seen.
+    /// Whether it was asked for a turn since the last turn that was seen.
     knocked: bool,
 }
 
@@ -68,7 +68,7 @@ impl Watched {
         Arc::clone(&self.counters)
     }
 
-    /// Looks at the shard's heartbeat. A shard may sleep; then it is asked for a turn in time.
+    /// Checks the shard's heartbeat. A shard may be asleep; then it is asked for a turn in time.
     fn look(&mut self, stall_after: Duration, backlog: i32, now: Instant) {
         let turns = self.counters.turns.value();
         if turns != self.turn.0 {
@@ -111,7 +111,7 @@ pub(crate) struct Supervisor {
     inbox: flume::Receiver<Event>,
     stall_after: Duration,
     backlog: i32,
-    /// Set by a stop: when shards that still run are given up.
+    /// Set by a stop: when to give up shards that still run.
     give_up: Option<Instant>,
     lost: usize,
     files: Vec<SocketFile>,
@@ -120,7 +120,7 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Removes `files`, those of Unix sockets, when the server has ended.
+    /// Removes `files`, the files of Unix sockets, when the server has ended.
     pub(crate) fn new(
         inbox: flume::Receiver<Event>,
         stall_after: Duration,
@@ -244,7 +244,7 @@ impl Supervisor {
         }
     }
 
-    /// Shards that do not even answer a drain: their threads are left to the process's end.
+    /// Gives up shards that do not even react to a drain: their threads are left to the process's end.
     fn give_up_shards(&mut self) {
         for shard in self.shards.iter().filter(|shard| !shard.ended) {
             self.lost += 1;

@@ -1,26 +1,26 @@
-//! Memory goes back to the operating system when a server held much and holds little again.
+//! Gives memory back to the operating system when a server held much and holds little again.
 //!
 //! glibc keeps what was freed below the top of its heaps, for good: a server that once held hundreds of megabytes
 //! keeps them. `malloc_trim` gives back every page that is wholly free (malloc_trim(3)). It keeps each heap locked
 //! while it walks it, so it is called only after much was held, by the supervisor's thread, and once.
 
-/// What must have been held for the call to be worth what it costs.
+/// How much must have been held for the call to be worth its cost.
 const WORTH_BYTES: u64 = 32 * 1024 * 1024;
 
-/// How many looks in a row must find little: what was held goes in steps, and its owners free it after that.
+/// How many checks in a row must find little: held memory shrinks in steps, and its owners free it after that.
 const CALM_LOOKS: u8 = 3;
 
-/// Watches what is held, and says when to trim.
+/// Watches how much is held, and decides when to trim.
 #[derive(Debug, Default)]
 pub(crate) struct Trim {
-    /// The most that was held since the last time.
+    /// The most that was held since the last trim.
     most: u64,
-    /// Looks in a row that found less than an eighth of it.
+    /// Checks in a row that found less than an eighth of it.
     calm: u8,
 }
 
 impl Trim {
-    /// Notes what all shards hold. Returns whether memory shall be given back now.
+    /// Notes what all shards hold. Returns whether to give memory back now.
     pub(crate) fn note(&mut self, held: u64) -> bool {
         if held > self.most / 8 {
             self.most = self.most.max(held);

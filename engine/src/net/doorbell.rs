@@ -1,6 +1,6 @@
-//! How other threads reach a shard: a queue, and an eventfd that wakes the shard up for it.
+//! How other threads reach a shard: a queue, and an eventfd that wakes the shard.
 //!
-//! This is off every call's path: a call that stays on its shard never comes here.
+//! This is not on any call's path: a call that stays on its shard never comes here.
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,16 +8,16 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// What another thread asks of a shard.
+/// What another thread asks a shard to do.
 #[derive(Debug)]
 pub(crate) enum Order {
     /// A waker of this shard was woken elsewhere: poll the work with this key.
     Wake(u32),
     /// Stop accepting, finish what is in flight within this time, then end.
     Drain(Duration),
-    /// Turn once, so that the supervisor sees that you can.
+    /// Take one turn, to show the supervisor that you can.
     Knock,
-    /// The listener is back in service: look whether somebody waits.
+    /// The listener is back in service: look for waiting clients.
     Listen,
 }
 
@@ -27,7 +27,7 @@ pub struct Doorbell {
     bell: OwnedFd,
     orders: flume::Sender<Order>,
     inbox: flume::Receiver<Order>,
-    /// Whether orders may wait: the simulator asks that at each of its steps.
+    /// Whether orders may be queued: the simulator checks this at each of its steps.
     rung: AtomicBool,
 }
 
@@ -36,7 +36,7 @@ impl Doorbell {
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// The operating system's error.
     pub(crate) fn new() -> io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         let (orders, inbox) = flume::unbounded();
@@ -50,9 +50,9 @@ impl Doorbell {
     /// Leaves an order and rings.
     pub(crate) fn ring(&self, order: Order) {
         self.rung.store(true, Ordering::Relaxed);
-        // The receiver lives as long as the bell, so the queue is never closed.
+        // The receiver lives as long as the bell, so this never fails.
         let _ = self.orders.send(order);
-        // Any number but zero rings. A counter that is full has been rung enough.
+        // Any number except zero rings. A counter that is full has been rung enough.
         let _ = rustix::io::write(&self.bell, &1u64.to_le_bytes());
     }
 

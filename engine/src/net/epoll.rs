@@ -1,8 +1,8 @@
-//! Sockets by direct system calls, readiness by one edge-triggered epoll set per shard.
+//! Sockets through direct system calls, readiness through one edge-triggered epoll set per shard.
 //!
-//! Each stream is put into the set once, for both directions, and never changed. The kernel reports
+//! Each stream is added to the set once, for both directions, and never changed. The kernel reports
 //! writability only after a send found the socket's buffer full, so "write first, ask later" costs
-//! no system call for the asking.
+//! no extra system call.
 
 use bytes::BytesMut;
 use corewire_codec::SendBuffer;
@@ -24,7 +24,7 @@ use corewire_client::address::{Address, Peer};
 
 /// Events taken from the kernel at once.
 const EVENTS_MAX: usize = 256;
-/// Asks a socket for the bytes that it has still to bring to its peer (`SIOCOUTQ`).
+/// Asks a socket how many bytes it has still to bring to its peer (`SIOCOUTQ`).
 const TIOCOUTQ: Opcode = 0x5411;
 /// Slices per gathered send.
 const SLICES_MAX: usize = 32;
@@ -60,7 +60,7 @@ impl Epoll {
         epoll::wait(&self.set, events, Some(wait)).map(|_| ())
     }
 
-    /// A second descriptor of the set, for whoever waits until something in it is ready.
+    /// A second descriptor of the set, for waiting until something in it is ready.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl Io for Epoll {
             tv_nsec: wait.subsec_nanos().into(),
         };
         match self.wait(&wait) {
-            // A process that was stopped goes on here, without news. What arrived meanwhile counts.
+            // A process that was stopped goes on here, without news. What arrived meanwhile still counts.
             Err(rustix::io::Errno::INTR) => match self.wait(&Timespec { tv_sec: 0, tv_nsec: 0 }) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::INTR) => return Ok(()),
@@ -131,7 +131,7 @@ impl Io for Epoll {
         let (socket, address) = rustix::net::acceptfrom_with(listener, flags)?;
         let address = address.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted))?;
         let Ok(address) = SocketAddr::try_from(address) else { return Ok((socket, Peer::Unix)) };
-        // A socket that is gone already refuses it; that shows when it is read.
+        // A socket that is gone already refuses it; that shows on the next read.
         let _ = sockopt::set_tcp_nodelay(&socket, true);
         Ok((socket, Peer::Tcp(address)))
     }
@@ -150,7 +150,7 @@ impl Io for Epoll {
                 let outcome = rustix::net::connect(&socket, address);
                 (socket, outcome)
             }
-            // The driver has names dialled elsewhere.
+            // The driver has names dialled by other threads.
             Address::Name { .. } => return Err(io::ErrorKind::Unsupported.into()),
             Address::Unix(path) => {
                 let socket = stream(AddressFamily::UNIX, None)?;
@@ -173,7 +173,7 @@ impl Io for Epoll {
 
     fn connected(&mut self, socket: &Self::Socket) -> io::Result<()> {
         sockopt::socket_error(socket)??;
-        // Unix sockets have no address of this kind, and cannot come back.
+        // Unix sockets have no address of this kind, and cannot connect to themselves.
         let own = rustix::net::getsockname(socket).ok();
         let peer = rustix::net::getpeername(socket).ok().flatten();
         let inet = |address| SocketAddr::try_from(address).ok();
@@ -234,7 +234,7 @@ impl Io for Epoll {
     }
 
     fn shutdown_write(&mut self, socket: &Self::Socket) {
-        // It fails when the peer is gone already, which is what it is to bring about.
+        // It fails when the peer is gone already, which is what it is for.
         let _ = rustix::net::shutdown(socket, Shutdown::Write);
     }
 }

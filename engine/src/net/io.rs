@@ -1,8 +1,8 @@
 //! The seam between the driver and the operating system.
 //!
-//! The driver (`driver.rs`) decides what to do with sockets; an [`Io`] does it. The one for
-//! production is [`Epoll`](crate::net::epoll::Epoll). A second one (another kernel interface, a simulated
-//! network) fills the same trait, and the driver does not change.
+//! The driver (`driver.rs`) decides what to do with sockets; an [`Io`] does it. The one for production is
+//! [`Epoll`](crate::net::epoll::Epoll). Another one (another kernel interface, a simulated network)
+//! implements the same trait, and the driver does not change.
 
 use bytes::BytesMut;
 use corewire_codec::SendBuffer;
@@ -20,7 +20,7 @@ pub struct Token(pub u64);
 impl Token {
     /// The shard's doorbell.
     pub const DOORBELL: Self = Self(u64::MAX);
-    /// The tokens from this one on are the shard's listeners; connections stay far below.
+    /// The tokens from this one on are the shard's listeners; tokens of connections stay far below.
     const LISTENERS: u64 = u64::MAX << 32;
 
     /// The token of the shard's listener with this index.
@@ -28,7 +28,7 @@ impl Token {
         Self(Self::LISTENERS | (index as u64 & 0xffff))
     }
 
-    /// Which listener this is about, if it is about one.
+    /// Which listener this is about, if any.
     pub(crate) fn as_listener(self) -> Option<usize> {
         (self.0 >= Self::LISTENERS && self != Self::DOORBELL).then_some((self.0 & 0xffff) as usize)
     }
@@ -44,8 +44,8 @@ impl Token {
     }
 }
 
-/// News about one watched thing. Edge-triggered: it is told once, and holds until the operation it
-/// is about answers `WouldBlock`.
+/// News about one watched thing. Edge-triggered: it is reported once, and holds until the operation
+/// it is about returns `WouldBlock`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Readiness {
     /// What it is about.
@@ -68,17 +68,17 @@ pub trait Io: 'static {
     /// A listening socket. Dropping it does not close what it listens on.
     type Listener: 'static;
 
-    /// The time, by the clock that the driver goes by.
+    /// The time, by the driver's clock.
     fn now(&self) -> Instant;
 
     /// Appends what became ready to `news`; waits for at most `wait` when nothing is.
     ///
     /// # Errors
     ///
-    /// What the operating system says; the shard cannot go on.
+    /// The operating system's error; the shard cannot go on.
     fn poll(&mut self, news: &mut Vec<Readiness>, wait: Duration) -> io::Result<()>;
 
-    /// Watches a listener. Other sets may watch it, too; a client that comes wakes one of them that
+    /// Watches a listener. Other sets may watch it, too; a new client wakes one of them that
     /// sleeps, or else all of them.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ pub trait Io: 'static {
     /// What the operating system says.
     fn watch_listener(&mut self, listener: &Self::Listener, token: Token) -> io::Result<()>;
 
-    /// Watches no longer, and takes the listener out of service: clients are refused from now on.
+    /// Stops watching, and takes the listener out of service: clients are refused from now on.
     fn retire_listener(&mut self, listener: &Self::Listener);
 
     /// Takes one waiting connection.
@@ -96,14 +96,14 @@ pub trait Io: 'static {
     /// `WouldBlock` when none waits; otherwise what the operating system says.
     fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Socket, Peer)>;
 
-    /// Begins to connect; the socket becomes writable when it is decided.
+    /// Begins to connect; the socket becomes writable when the connect has succeeded or failed.
     ///
     /// # Errors
     ///
     /// What the operating system says at once.
     fn connect(&mut self, address: &Address) -> io::Result<Self::Socket>;
 
-    /// Takes over a stream that was connected elsewhere. Only the real one can.
+    /// Takes over a stream that was connected elsewhere. Only real sockets support this.
     ///
     /// # Errors
     ///
@@ -119,8 +119,8 @@ pub trait Io: 'static {
     /// Why it failed.
     fn connected(&mut self, socket: &Self::Socket) -> io::Result<()>;
 
-    /// Watches a stream in both directions. Writability is told after an `accept` or a `connect`,
-    /// and from then on only after a send that answered `WouldBlock`.
+    /// Watches a stream in both directions. Writability is reported after an `accept` or a
+    /// `connect`, and from then on only after a send that returned `WouldBlock`.
     ///
     /// # Errors
     ///
@@ -128,7 +128,7 @@ pub trait Io: 'static {
     fn watch(&mut self, socket: &Self::Socket, token: Token) -> io::Result<()>;
 
     /// Receives at most `max` bytes into the free capacity of `into`, of which there must be some;
-    /// answers how many bytes, zero at the peer's end.
+    /// returns how many bytes, zero at the peer's end.
     ///
     /// # Errors
     ///
@@ -144,14 +144,14 @@ pub trait Io: 'static {
     /// `WouldBlock` when it takes nothing; otherwise what the operating system says.
     fn send(&mut self, socket: &Self::Socket, from: &SendBuffer, max: usize) -> io::Result<usize>;
 
-    /// How many bytes were sent that the peer's side has not acknowledged: its kernel, for TCP, or its
-    /// owner. Bytes may be counted with what the system needs to keep them, so that only its change means
-    /// anything. `None` if the socket cannot tell.
+    /// How many sent bytes the peer's side has not acknowledged: its kernel, for TCP, or its owner. The
+    /// count may include the system's overhead for keeping them, so that only its change means anything.
+    /// `None` if the socket cannot tell.
     fn unacknowledged(&mut self, socket: &Self::Socket) -> Option<usize>;
 
-    /// Says that nothing more will be sent.
+    /// Tells the peer that nothing more will be sent.
     fn shutdown_write(&mut self, socket: &Self::Socket);
 
-    /// A connection ends, and why: for a simulation, which judges that.
+    /// A connection ends, and why: for a simulation, which checks the reason.
     fn ending(&self, _socket: &Self::Socket, _reason: CloseReason) {}
 }

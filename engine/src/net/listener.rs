@@ -1,5 +1,5 @@
 //! Listening sockets: one per shard and TCP address, all in one `SO_REUSEPORT` group; one per Unix
-//! address, which all shards watch, for those sockets have no groups.
+//! address, which all shards watch, because those sockets have no groups.
 //!
 //! The main thread makes them in the order of the shards, before any shard runs, and keeps them for
 //! the server's life: the kernel picks a socket by its place in the group, so the places must not
@@ -18,10 +18,10 @@ use std::sync::Arc;
 use crate::host::error::StartError;
 use corewire_client::address::Address;
 
-/// A listener that can be taken out of service by another thread than the one that accepts.
+/// A listener that can be taken out of service by a thread other than the one that accepts.
 pub(crate) type SharedListener = Arc<OwnedFd>;
 
-/// Makes `count` listeners on one address; answers them with the address they have.
+/// Makes `count` listeners on one address; returns them with the address they have.
 pub(crate) fn listen(
     address: SocketAddr,
     count: usize,
@@ -41,7 +41,7 @@ pub(crate) fn listen(
 /// it by number: a socket that was bound to port 0 loses its port when it is taken out of service.
 fn reserve(address: SocketAddr) -> io::Result<(SocketAddr, Option<OwnedFd>)> {
     if address.port() != 0 {
-        // Somebody else may listen there. Without this look a second server of the same user would
+        // Somebody else may listen there. Without this check a second server of the same user would
         // join the first one's group and take half of its connections.
         socket(address, false)?;
         return Ok((address, None));
@@ -89,7 +89,7 @@ fn bind_unix(path: &Path, backlog: i32) -> io::Result<(Arc<OwnedFd>, SocketFile)
 }
 
 /// Removes the file of a socket on which nobody listens any more: a killed server leaves one.
-/// Whatever else is at the path stays.
+/// Anything else at the path stays.
 fn remove_stale(path: &Path) -> io::Result<()> {
     if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
         return Err(io::Error::other("a file that is no socket is there already"));
@@ -142,7 +142,7 @@ fn failed(address: impl Into<Address>, error: io::Error) -> StartError {
 
 /// Takes a listener out of service: connections that wait on it are reset, and no new ones reach it.
 pub(crate) fn stop(listener: &OwnedFd) {
-    // It fails only if the socket does not listen, which is what is wanted.
+    // It fails only if the socket does not listen, which is the wanted state.
     let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
 }
 

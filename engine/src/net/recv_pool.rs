@@ -2,28 +2,28 @@
 //!
 //! A connection borrows one for its turn. Bodies that are handed out are slices of it, so a buffer
 //! whose slices are still alive cannot be received into again: it waits here until they are gone,
-//! and another one serves meanwhile. Without this, each such turn would take fresh memory from the
-//! allocator, which for buffers of this size means fresh pages from the kernel.
+//! and another one is used meanwhile. Without this pool, each such turn would take fresh memory
+//! from the allocator, which for buffers of this size means fresh pages from the kernel.
 //!
-//! A frame that does not fit the usual buffer is received into a *large* one, of which some are kept
-//! as well. What arrived of it before its length was seen, at most one usual buffer, is copied there
-//! once; all the rest is received to where it stays.
+//! A frame that does not fit the usual buffer is received into a *large* one; some of these are kept
+//! as well. What arrived of the frame before its length was known, at most one usual buffer, is
+//! copied there once; the rest is received into its final place.
 
 use corewire_codec::RecvBuffer;
 use std::collections::VecDeque;
 
-/// Buffers of the usual size that are kept at most; beyond this they go back to the allocator.
+/// How many buffers of the usual size are kept at most; beyond this they go back to the allocator.
 const KEEP_MAX: usize = 64;
 
-/// Buffers of the usual size that stay when the pool is trimmed.
+/// How many buffers of the usual size stay when the pool is trimmed.
 const KEEP_IDLE: usize = 4;
 
-/// Bytes of large buffers that are kept at most, and how many buffers: four frames of the default
-/// limit on them, with their headers.
+/// How many bytes of large buffers are kept at most, and how many buffers: four frames of the
+/// default limit on them, with their headers.
 const LARGE_BYTES_MAX: usize = 65 * 1024 * 1024;
 const LARGE_MAX: usize = 64;
 
-/// A partial frame from this share of a receive buffer on keeps the buffer; a smaller one is copied.
+/// A partial frame of at least this share of a receive buffer keeps the buffer; a smaller one is copied.
 pub(crate) const PARTIAL_SHARE: usize = 8;
 
 /// Unread bytes below this share of a buffer are copied into one of their own size.
@@ -49,9 +49,9 @@ impl RecvPool {
         Self { usual: VecDeque::new(), large: Vec::new(), bytes, busy: false }
     }
 
-    /// An empty buffer with at least half of the usual room. The one that was used last serves on
-    /// behind the slices that were taken from it, so that the bodies of many small turns share one,
-    /// in the cache.
+    /// An empty buffer with at least half of the usual room. The one that was used last is used
+    /// again, behind the slices that were taken from it, so that the bodies of many small turns
+    /// share one, in the cache.
     pub(crate) fn lend(&mut self) -> RecvBuffer {
         let half = self.bytes / 2;
         match self.usual.pop_back_if(|buffer| buffer.room() >= half) {
@@ -60,8 +60,8 @@ impl RecvPool {
         }
     }
 
-    /// An empty buffer with the usual room, whole. When the one that was used last has slices that
-    /// are alive, those that wait longest are the most likely to be free.
+    /// An empty buffer with the usual room, whole. When the one that was used last has live slices,
+    /// the buffers that have waited longest are the most likely to be free.
     fn lend_whole(&mut self) -> RecvBuffer {
         let bytes = self.bytes;
         if let Some(buffer) = self.usual.pop_back_if(|buffer| buffer.try_room(bytes)) {
@@ -72,14 +72,14 @@ impl RecvPool {
             .unwrap_or_else(|| RecvBuffer::with_capacity(bytes))
     }
 
-    /// Begins a connection's turn: what it received before and did not read, or else an empty buffer.
+    /// Begins a connection's turn: returns what it received before and did not read, or else an empty buffer.
     #[inline]
     pub(crate) fn begin(&mut self, own: &mut RecvBuffer) -> RecvBuffer {
         if own.is_empty() { self.lend() } else { core::mem::take(own) }
     }
 
     /// Makes room in `buffer`, whose unread bytes are at most a partial frame, or changes it for one
-    /// that has room; answers how many bytes to receive at most, which is never 0.
+    /// that has room; returns how many bytes to receive at most, which is never 0.
     #[inline]
     pub(crate) fn make_room(&mut self, buffer: &mut RecvBuffer) -> usize {
         if !buffer.is_empty() {
@@ -104,7 +104,7 @@ impl RecvPool {
             }
             return buffer.room().min(self.bytes);
         }
-        // A large frame's buffer ends where the frame does: what is behind it would have to be moved.
+        // A large frame's buffer ends where the frame does: anything behind it would have to be moved.
         if room < lacking && !copied_gladly {
             if let Some(large) = self.lend_large(frame) {
                 self.change(buffer, large);
@@ -128,8 +128,8 @@ impl RecvPool {
         self.give_back(old);
     }
 
-    /// The smallest kept buffer that takes so many bytes, if one is free; none of more than twice the
-    /// size, for a body that is kept keeps all of its buffer.
+    /// The smallest kept buffer with room for `bytes`, if one is free; none of more than twice the
+    /// size, because a body that is kept keeps all of its buffer.
     fn lend_large(&mut self, bytes: usize) -> Option<RecvBuffer> {
         let first = self.large.partition_point(|buffer| buffer.made_with() < bytes);
         let end = self.large.partition_point(|buffer| buffer.made_with() / 2 <= bytes);
@@ -174,18 +174,18 @@ impl RecvPool {
         }
     }
 
-    /// Whether it keeps more than a shard needs that has little to do.
+    /// Whether it keeps more than a shard with little to do needs.
     #[inline]
     pub(crate) fn keeps_much(&self) -> bool {
         !self.large.is_empty() || self.usual.len() > KEEP_IDLE
     }
 
-    /// Lets go of all large buffers.
+    /// Frees all large buffers.
     pub(crate) fn trim_large(&mut self) {
         self.large = Vec::new();
     }
 
-    /// Lets go of what was not used since this was last called.
+    /// Frees what was not used since this was last called.
     pub(crate) fn trim(&mut self) {
         if core::mem::take(&mut self.busy) {
             return;
@@ -202,8 +202,8 @@ impl RecvPool {
         self.busy = true;
         let bytes = buffer.made_with();
         while !self.has_room_for_large(bytes) {
-            // The smaller ones go first: they are what larger ones have grown from. Then those whose
-            // bodies somebody has kept for longest: it may be for ever.
+            // The smaller ones go first: larger ones have grown from them. Then those whose bodies
+            // somebody has kept for longest: perhaps for ever.
             let smaller = self.large.first().is_some_and(|kept| kept.made_with() < bytes);
             let busy = |kept: &mut RecvBuffer| !kept.try_room(kept.made_with());
             let place = if smaller { Some(0) } else { self.large.iter_mut().rposition(busy) };

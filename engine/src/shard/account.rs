@@ -19,16 +19,16 @@ const RESERVE_SHARES: usize = 8;
 /// What a connection that holds little may have of what is free, as a share.
 const LITTLE_SHARES: usize = 64;
 
-/// What there must be room for before a stream's message is made or taken.
+/// The room that there must be before a stream's message is made or taken.
 const MESSAGE_BYTES: usize = 32 * 1024;
 
-/// One bound and what is held of it.
+/// One bound, and how much of it is held.
 #[derive(Debug)]
 struct Pool {
     held: Cell<usize>,
     max: Cell<usize>,
-    /// Up to here nobody can be over its share, since none holds more than all of them: half of what is
-    /// there for everybody.
+    /// Up to here nobody can be over its share, since none holds more than all of them together: half
+    /// of what is there for everybody.
     calm: Cell<usize>,
 }
 
@@ -53,7 +53,7 @@ impl Pool {
         self.held.get() > self.calm.get()
     }
 
-    /// What one connection may hold, without what it is `given` for good already.
+    /// What one connection may hold, not counting what it is `given` for good already.
     fn share(&self, given: usize) -> usize {
         let held = self.held.get().saturating_sub(given);
         let little = self.max.get().saturating_sub(held) / LITTLE_SHARES;
@@ -65,14 +65,14 @@ impl Pool {
         self.max.get() - self.max.get() / 4
     }
 
-    /// What one connection may hold of those whose address has more than its share.
+    /// What one connection may hold if its address has more than its share.
     fn little(&self) -> usize {
         self.max.get().saturating_sub(self.held.get()) / LITTLE_SHARES
     }
 }
 
-/// What one shard holds, and its bounds. Bytes of streams change hands where no driver is near, so all who
-/// hold some share this.
+/// What one shard holds, and its bounds. Bytes of streams change hands away from the driver, so everything
+/// that holds some shares this.
 #[derive(Clone, Debug)]
 pub(crate) struct Totals(Rc<Pools>);
 
@@ -111,7 +111,7 @@ impl Totals {
     }
 }
 
-/// What the streams of one connection hold, of all that its shard does.
+/// What the streams of one connection hold, as part of what their shard holds.
 #[derive(Debug)]
 pub(crate) struct StreamAccount {
     totals: Totals,
@@ -142,12 +142,12 @@ impl StreamAccount {
         Rc::new(Self { totals, bytes, outgoing, released, crowded, shared })
     }
 
-    /// A message that came holds so many bytes, until what this returns is dropped.
+    /// Charges `bytes` for a message that came, until the returned guard is dropped.
     pub(crate) fn hold_incoming(self: &Rc<Self>, bytes: usize) -> Held {
         self.hold(bytes, false)
     }
 
-    /// A message that waits to be sent holds so many bytes, until what this returns is dropped.
+    /// Charges `bytes` for a message that waits to be sent, until the returned guard is dropped.
     pub(crate) fn hold_outgoing(self: &Rc<Self>, bytes: usize) -> Held {
         self.outgoing.set(self.outgoing.get() + 1);
         self.hold(bytes, true)
@@ -172,7 +172,7 @@ impl StreamAccount {
         self.crowded.set(crowded);
     }
 
-    /// Whether memory is short, so that what waits should keep no more alive than its own bytes.
+    /// Whether memory is so short that waiting bytes should keep no more memory alive than their own size.
     #[inline]
     pub(crate) fn is_tight(&self) -> bool {
         self.totals.is_tight()
@@ -184,9 +184,9 @@ impl StreamAccount {
         self.shared && self.totals.is_tight() && self.is_over_share_now()
     }
 
-    /// Whether a writer waits for room. What came may hold the whole share, and its handler take more of it only
-    /// when it may write: so one message at a time goes on, unless memory is so short that those are cut off
-    /// who do not.
+    /// Whether a writer waits for room. Received messages may hold the whole share, and their handler may take
+    /// more of them only when it may write: so one message at a time goes on, unless memory is so short that
+    /// connections that give nothing back are cut off.
     #[inline]
     pub(crate) fn is_writer_over_share(&self) -> bool {
         self.is_over_share() && !self.may_write_one()
@@ -203,14 +203,14 @@ impl StreamAccount {
     fn is_over_share_now(&self) -> bool {
         let pool = &self.totals.0.bytes;
         let share = if self.crowded.get() { pool.little() } else { pool.share(0) };
-        // How large the next message is, nobody knows: many connections that get one too many each would
-        // use up the reserve.
+        // Nobody knows how large the next message is: if many connections each got one too many, they
+        // would use up the reserve.
         let next = MESSAGE_BYTES.min(pool.max.get() / LITTLE_SHARES);
         self.bytes.get().saturating_add(next) > share
     }
 }
 
-/// Bytes of a stream's message that lies somewhere.
+/// The charge for the bytes of a stream's message, wherever it lies.
 #[derive(Debug)]
 pub(crate) struct Held {
     account: Rc<StreamAccount>,
@@ -230,7 +230,7 @@ impl Drop for Held {
     }
 }
 
-/// What a connection holds that asks for more.
+/// What a connection that asks for more holds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Own {
     pub(crate) bytes: usize,
@@ -241,16 +241,16 @@ pub(crate) struct Own {
     pub(crate) crowded: bool,
 }
 
-/// The account of one shard. Whoever adds to it takes the same away again.
+/// The account of one shard. Everything that is added is also taken away again.
 #[derive(Debug)]
 pub(crate) struct Holdings {
     totals: Totals,
-    /// Connections that wait for room, in the order in which they began to.
+    /// Connections that wait for room, in the order in which they began to wait.
     waiting: Vec<Token>,
     /// The most that was held when one of them found no room.
     tried_at: (usize, usize),
-    /// What had been given back when the first of them found none: what another took meanwhile hides it in what is held,
-    /// and whoever gave it back may have room all the same.
+    /// What had been given back when the first of them found none: if another took as much meanwhile, what is held does
+    /// not show it, and the one that gave it back may have room all the same.
     given_back: usize,
 }
 
@@ -286,7 +286,7 @@ impl Holdings {
         self.pools().bytes.is_tight() || self.pools().calls.is_tight()
     }
 
-    /// Whether so much is held that those that keep it without progress are cut off.
+    /// Whether so much is held that connections that keep it without progress are cut off.
     pub(crate) fn is_short(&self) -> bool {
         let (bytes, calls) = self.enough();
         self.bytes() > bytes || self.calls() > calls
@@ -303,7 +303,7 @@ impl Holdings {
         self.is_bytes_over_share(own) || own.calls >= self.pools().calls.share(0)
     }
 
-    /// The same of bytes alone.
+    /// The same, for bytes alone.
     #[cold]
     pub(crate) fn is_bytes_over_share(&self, own: Own) -> bool {
         let pool = &self.pools().bytes;
@@ -321,7 +321,7 @@ impl Holdings {
         bytes / 4 > pool.common().saturating_sub(pool.held.get())
     }
 
-    /// Whether so many bytes more keep within a connection's share, or next to nothing is held at all and
+    /// Whether `bytes` more would stay within a connection's share, or next to nothing is held at all and
     /// they fit.
     pub(crate) fn has_room(&self, own: Own, bytes: usize) -> bool {
         let pool = &self.pools().bytes;
@@ -334,7 +334,7 @@ impl Holdings {
         own.bytes.saturating_add(bytes) <= share
     }
 
-    /// A call pends that holds so many bytes.
+    /// A call that holds `bytes` pends.
     #[inline]
     pub(crate) fn begin_call(&self, bytes: usize) {
         let pools = self.pools();
@@ -353,7 +353,7 @@ impl Holdings {
         pools.note_given_back();
     }
 
-    /// What a connection holds beside its calls has changed.
+    /// What a connection holds in addition to its calls has changed.
     #[inline]
     pub(crate) fn change(&self, from: usize, to: usize) {
         let held = &self.pools().bytes.held;
@@ -364,7 +364,7 @@ impl Holdings {
     /// Notes a connection that waits for room.
     pub(crate) fn wait(&mut self, token: Token) {
         let now = (self.bytes(), self.calls());
-        // Something may have been given back since an earlier one tried, who may fit where this one does not.
+        // Something may have been given back since an earlier one tried, which may fit where this one does not.
         let tried = if self.waiting.is_empty() { now } else { self.tried_at };
         if self.waiting.is_empty() {
             self.given_back = self.pools().given_back.get();
@@ -375,12 +375,12 @@ impl Holdings {
         }
     }
 
-    /// Has all that wait try again: their shares may be others.
+    /// Makes all that wait try again: their shares may have changed.
     pub(crate) fn wake_waiting(&mut self) {
         self.tried_at = (usize::MAX, usize::MAX);
     }
 
-    /// Those that wait, if something was given back since; each waits anew if it still finds no room.
+    /// Those that wait, if something was given back since; each waits again if it still finds no room.
     #[inline]
     pub(crate) fn take_waiting(&mut self) -> Option<Vec<Token>> {
         if self.waiting.is_empty() {

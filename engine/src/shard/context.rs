@@ -1,7 +1,7 @@
 //! What code on a shard reaches without going through the driver: the thread's own mailbox.
 //!
 //! A handler's waker, a client's channel and the driver all run on one thread, but never at the same
-//! place of it. They meet here, in cells that are borrowed for single statements.
+//! time. They meet here, in cells that are borrowed for single statements.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -41,7 +41,7 @@ pub(crate) struct Local {
     driver: RefCell<Option<Waker>>,
     /// Whether anything above was filled since the driver looked.
     news: Cell<bool>,
-    /// The time of the driver's last turn, while it is the time still.
+    /// The time of the driver's last turn, as long as it is still good.
     now: Cell<Option<Instant>>,
     pub(crate) tasks: Tasks,
     pub(crate) sleepers: Sleepers,
@@ -53,7 +53,7 @@ pub(crate) struct Local {
     known_waits: Cell<u64>,
     /// When somebody last began to wait for anything else.
     foreign_wait: Cell<Option<Instant>>,
-    /// What bounds the log lines that peers can cause.
+    /// Limits the log lines that peers can cause.
     pub(crate) log: LogLimit,
     /// Whether the shard has ended; channels may outlive it.
     over: Cell<bool>,
@@ -82,7 +82,7 @@ impl Local {
         })
     }
 
-    /// Makes this the thread's mailbox until the guard is dropped; then the one before is again.
+    /// Makes this the thread's mailbox until the guard is dropped, which restores the previous one.
     pub(crate) fn enter(self: &Rc<Self>) -> Entered {
         Entered { former: Self::replace_current(Some(Rc::clone(self))) }
     }
@@ -98,13 +98,13 @@ impl Local {
         CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
     }
 
-    /// Makes another mailbox the thread's, or none; answers the one before. A simulation has the
+    /// Makes another mailbox the thread's, or none; returns the previous one. A simulation has the
     /// shards of many threads on one.
     pub(crate) fn swap_current(local: Option<Rc<Self>>) -> Option<Rc<Self>> {
         Self::replace_current(local)
     }
 
-    /// Wakes the work with this key if the thread is that of the shard with this doorbell.
+    /// Wakes the work with this key if this thread is that of the shard with this doorbell.
     #[inline]
     fn wake_here(key: u32, doorbell: &Arc<Doorbell>) -> bool {
         let here = CURRENT.try_with(|current| match &*current.borrow() {
@@ -178,7 +178,7 @@ impl Local {
         self.over.get()
     }
 
-    /// Whether something waits for the driver; the question is answered once.
+    /// Whether something waits for the driver; also clears the flag.
     #[inline]
     pub(crate) fn take_news(&self) -> bool {
         self.news.replace(false)
@@ -193,7 +193,7 @@ impl Local {
         self.now.set(now);
     }
 
-    /// Takes the time anew, if one is kept.
+    /// Reads the clock again, if a time is kept.
     pub(crate) fn look_at_clock(&self) {
         if self.now.get().is_some() {
             self.now.set(Some(clock()));
@@ -213,14 +213,14 @@ impl Local {
         self.known_waits.set(self.known_waits.get().wrapping_add(1));
     }
 
-    /// A poll that ends pending without having counted up waits for something else.
+    /// A poll that returns pending without having increased this count waits for something else.
     #[inline]
     pub(crate) fn known_waits(&self) -> u64 {
         self.known_waits.get()
     }
 
-    /// Somebody begins to wait for what the driver knows nothing of: glommio's files and timers,
-    /// another thread, another task's channel.
+    /// Somebody begins to wait for something the driver knows nothing about: glommio's files and
+    /// timers, another thread, another task's channel.
     #[cold]
     pub(crate) fn note_foreign_wait(&self) {
         self.foreign_wait.set(Some(self.now()));
@@ -280,10 +280,10 @@ impl LocalWaker {
 
     /// The work is about to be polled: the next wake counts again.
     ///
-    /// Whoever sets `queued` queues the work, too; so if it is not set here, nobody was swallowed. If
-    /// it is, the swap orders this poll behind whatever a thread did before a wake that found it
-    /// set. A plain store would not: the poll could read what that thread was about to change before
-    /// the store is seen, and the thread's wake still find the flag set.
+    /// Whatever sets `queued` queues the work, too; so if it is not set here, no wake was lost. If it
+    /// is set, the swap orders this poll after whatever a thread did before a wake that found it set.
+    /// A plain store would not: the poll could read what that thread was about to change before the
+    /// store is seen, and the thread's wake could still find the flag set.
     #[inline]
     pub(crate) fn rearm(&self) {
         if self.queued.load(Ordering::Relaxed) {

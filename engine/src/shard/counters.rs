@@ -1,7 +1,7 @@
 //! Counters that one shard writes and anybody reads.
 //!
 //! A counter is a relaxed load and a relaxed store: with a single writer no increment is lost, and
-//! no instruction locks the bus. Each shard's counters have cache lines of their own.
+//! no instruction locks the bus. Each shard's counters have their own cache lines.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,7 +22,7 @@ impl Counter {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// The value, as of some moment ago.
+    /// The value, as of a moment ago.
     #[must_use]
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -53,7 +53,7 @@ counters! {
     connections_accepted,
     /// Connections open now.
     connections_open,
-    /// Connections that ended by somebody's fault.
+    /// Connections that ended with a fault.
     connections_faulted,
     /// Connections cut off because memory was short and they gave nothing back; see
     /// [`Budgets::stalled_for`](crate::Budgets::stalled_for).
@@ -67,14 +67,14 @@ counters! {
     calls_refused,
     /// Calls that were refused because they waited too long; see [`QueueDelay`](crate::QueueDelay).
     calls_shed,
-    /// Calls whose time was over before they ran.
+    /// Calls whose deadline passed before they ran.
     calls_expired,
     /// Handlers that pend now.
     calls_pending,
     /// Bytes that connections hold now, as [`Budgets`](crate::Budgets) counts them.
     held_bytes,
-    /// Parked handlers dropped because their caller cancelled, left or ran out of time, or their stream brought
-    /// more than there was room for.
+    /// Parked handlers dropped because their caller cancelled, left or ran out of time, or because their stream
+    /// brought more than there was room for.
     calls_dropped,
     /// One-way calls that did not run: not known, too many pending, out of time, or the server drains.
     one_way_dropped,
@@ -90,12 +90,12 @@ counters! {
     sends,
     /// Times that reading from a connection was paused: too much was unsent, or there was no room for its calls.
     reads_paused,
-    /// Connections refused for want of descriptors or memory.
+    /// Connections refused for lack of descriptors or memory.
     accept_failures,
-    /// Turns of the driver; the supervisor takes it for the shard's heartbeat.
+    /// Turns of the driver; the supervisor uses it as the shard's heartbeat.
     turns,
     /// Times that the shard gave its thread to the executor to sleep; dozes are not counted.
     parks,
-    /// 1 while the shard sleeps so, else 0.
+    /// 1 while the shard sleeps like this, otherwise 0.
     parked,
 }

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use crate::shard::context::Local;
 
-/// Heap entries of sleeps that are over which may lie there beside the live ones.
+/// How many heap entries of sleeps that are over may lie there in addition to the live ones.
 const STALE_MAX: usize = 1024;
 
-/// The sleeps of one shard: a heap of times, and who is woken.
+/// The sleeps of one shard: a heap of times, and which waker each one wakes.
 ///
 /// Making and dropping one costs O(log n) of those that sleep at once. A dropped sleep leaves its heap
-/// entry, which is thrown away when its time comes or when such entries are the majority.
+/// entry, which is removed when its time comes or when such entries are the majority.
 #[derive(Debug, Default)]
 pub(crate) struct Sleepers {
     inner: RefCell<Inner>,
@@ -51,7 +51,7 @@ impl Sleepers {
         self.inner.borrow().heap.peek().map(|Reverse((until, _, _))| *until)
     }
 
-    /// Wakes everybody whose time has come.
+    /// Wakes every sleep whose time has come.
     pub(crate) fn wake_due(&self, now: Instant) {
         while let Some(waker) = self.pop_due(now) {
             waker.wake();
@@ -88,9 +88,9 @@ pub struct Sleep {
 ///
 /// # Panics
 ///
-/// When it is awaited on a thread that is no shard's.
+/// When it is awaited on a thread that is not a shard's.
 pub fn sleep(duration: Duration) -> Sleep {
-    // A time past what the clock can say is never.
+    // A time past what the clock can represent is never.
     Sleep { local: None, until: crate::shard::clock::clock().checked_add(duration), place: None }
 }
 

@@ -1,8 +1,8 @@
 //! The shard's own tasks.
 //!
 //! A caller's task waits for replies that the driver brings, so the driver polls it: a wake is a push
-//! into a list, and a poll costs no detour through the executor underneath. Tasks of glommio's run
-//! beside these as ever.
+//! into a list, and a poll needs no detour through the executor underneath. Glommio's own tasks run
+//! alongside these as always.
 
 use pin_project_lite::pin_project;
 use slab::Slab;
@@ -24,15 +24,15 @@ use corewire_client::log_limit::{Topic, admit_here};
 /// Set in the keys of tasks; the other keys are those of parked calls.
 pub(crate) const TASK: u32 = 1 << 31;
 
-/// So many tasks are polled with the same time. Deadlines of the calls that they make count from it, and
-/// thousands may be ready at once.
+/// This many tasks are polled with the same time. Deadlines of the calls that they make count from it,
+/// and thousands may be ready at once.
 const POLLS_PER_LOOK: usize = 32;
 
 /// The tasks of one shard.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
     table: RefCell<Slab<Place>>,
-    /// Keys of those that want to be polled, in the order in which they were woken.
+    /// Keys of tasks that want to be polled, in the order in which they were woken.
     ready: RefCell<VecDeque<u32>>,
 }
 
@@ -68,7 +68,7 @@ impl Tasks {
 }
 
 impl Local {
-    /// Takes a future for a task of this shard; it is polled after the driver's next turn.
+    /// Makes a future a task of this shard; it is polled after the driver's next turn.
     pub(crate) fn spawn<F>(self: &Rc<Self>, future: F) -> Task<F::Output>
     where
         F: Future + 'static,
@@ -88,7 +88,7 @@ impl Local {
         Task { join, local: Rc::clone(self), key }
     }
 
-    /// Polls each task that is ready now, once; answers whether there was any.
+    /// Polls each task that is ready now, once; returns whether there was any.
     pub(crate) fn run_tasks(&self) -> bool {
         let ready = self.tasks.ready.borrow().len();
         for number in 1..=ready {
@@ -123,7 +123,7 @@ impl Local {
         }
     }
 
-    /// Takes out what is idle there and leaves `instead`.
+    /// Takes out what is idle at this place and leaves `instead`.
     fn take_work(&self, key: u32, instead: Place) -> Option<Work> {
         let mut table = self.tasks.table.borrow_mut();
         let place = table.get_mut(key as usize)?;
@@ -187,7 +187,7 @@ impl<T> Join<T> {
 }
 
 pin_project! {
-    /// A task's future, which takes its outcome to its handle and its panic with it.
+    /// A task's future, which passes its outcome, or its panic, to its handle.
     struct Spawned<F: Future> {
         #[pin]
         future: F,
@@ -212,7 +212,7 @@ impl<F: Future> Future for Spawned<F> {
 
 /// A task of the shard, to be awaited for its value. Dropping it cancels the task.
 ///
-/// A task that panicked passes its panic on to whoever awaits it.
+/// A task that panicked passes its panic on to the code that awaits it.
 pub struct Task<T> {
     join: Rc<Join<T>>,
     local: Rc<Local>,
@@ -261,18 +261,18 @@ impl<T> Future for Task<T> {
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
-        // A key is given to another task when its own is over.
+        // A key is reused for another task when its own is over.
         if !self.join.detached.get() && !self.join.finished.get() {
             self.local.cancel_task(self.key);
         }
     }
 }
 
-/// Runs a future beside the current one, on the same shard.
+/// Runs a future concurrently with the current one, on the same shard.
 ///
 /// # Panics
 ///
-/// When the thread is no shard's: run the code with `block_on_shard`, or in a handler.
+/// When the thread is not a shard's: run the code with `block_on_shard`, or in a handler.
 pub fn spawn<F>(future: F) -> Task<F::Output>
 where
     F: Future + 'static,

@@ -1,7 +1,7 @@
 //! When connections want to be looked at again.
 //!
-//! One entry per connection, pushed only when its time comes earlier than the entry it already has.
-//! An entry that turns out to be early is simply made again, so nothing is paid per call.
+//! One entry per connection, pushed only when its time is earlier than the entry it already has. An
+//! entry that turns out to be early is simply made again, so there is no cost per call.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

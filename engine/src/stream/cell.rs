@@ -1,8 +1,8 @@
-//! What the two ends of a stream meet in: its connection on one side, a handler or a caller on the
+//! Where the two ends of a stream meet: its connection on one side, a handler or a caller on the
 //! other.
 //!
-//! Both live on one shard and never run at the same time. Messages that came wait in the inbox, those
-//! that are to go in the outbox; the connection fills the one and empties the other in its turns.
+//! Both live on one shard and never run at the same time. Messages that came wait in the inbox,
+//! messages to be sent in the outbox; the connection fills the one and empties the other in its turns.
 
 use corewire_codec::{EncodedBody, Encoding, MetadataBuilder, Payload, Status, StatusCode};
 use std::cell::{Cell, RefCell};
@@ -25,30 +25,30 @@ pub(crate) enum Side {
     Client,
 }
 
-/// Where a stream is that has something to write.
+/// Where a stream that has something to write is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// In no list.
     Idle,
     /// Among those that may write.
     Ready,
-    /// It waits for credit.
+    /// Among those that wait for credit.
     Blocked,
 }
 
-/// How the half that receives is.
+/// The state of the receiving half.
 #[derive(Debug)]
 enum Incoming {
     Open,
-    /// The peer sent its last; a failure that stopped it is still to be told.
+    /// The peer has sent its last message; a failure that stopped it is still to be reported.
     Ended(Option<Status>),
 }
 
-/// How the half that sends is.
+/// The state of the sending half.
 #[derive(Debug)]
 pub(super) enum Sending {
     Open,
-    /// The end follows the outbox, with the status that stopped the sender if one did.
+    /// The end follows the outbox, with the status that stopped the sender, if any.
     Ending(Option<Status>),
     /// Nothing more is sent.
     Ended,
@@ -58,23 +58,23 @@ pub(super) enum Sending {
 pub(super) struct State {
     inbox: VecDeque<(Message, u32, Held)>,
     incoming: Incoming,
-    /// Cost of messages that were taken out and that the connection has not heard of.
+    /// Cost of messages that were taken out and that were not yet reported to the connection.
     pub(super) consumed: u32,
     reader_gone: bool,
-    /// Whether the connection is still to hear that nobody reads.
+    /// Whether the connection must still be told that nobody reads.
     pub(super) stop: bool,
     reader: Option<Waker>,
     /// The peer's handler has taken the call.
     opened: bool,
-    /// What came with its opening.
+    /// What came with the opening.
     opening: Opening,
     /// How the call ended, until somebody takes it; at the client only.
     outcome: Option<Outcome>,
     pub(super) outbox: VecDeque<(Encoding, EncodedBody, Held)>,
     pub(super) outbox_bytes: usize,
-    /// An opening is wanted, unless a message says the same.
+    /// An opening is to be sent, unless a message says the same.
     pub(super) accept: bool,
-    /// What goes with it; it is sent in any case then.
+    /// The metadata for the opening; with it the opening is sent in any case.
     pub(super) accept_with: Option<Box<MetadataBuilder>>,
     pub(super) sending: Sending,
     /// The writer waits because the connection's streams hold all that they may.
@@ -94,16 +94,16 @@ pub(crate) struct StreamCell {
     pub(crate) token: Token,
     pub(crate) call: u32,
     side: Side,
-    /// Whether it lies in the mailbox.
+    /// Whether it is in the mailbox.
     pub(super) queued: Cell<bool>,
     pub(super) place: Cell<Place>,
-    /// Whether it waits in its connection's line of starved writers.
+    /// Whether it waits in its connection's queue of starved writers.
     pub(super) starves: Cell<bool>,
     pub(super) state: RefCell<State>,
 }
 
 impl StreamCell {
-    /// A stream that is counted with those of the shard's clients.
+    /// A stream that is charged to the account of the shard's clients.
     pub(crate) fn new(
         local: Rc<Local>,
         token: Token,
@@ -115,7 +115,7 @@ impl StreamCell {
         Self::counted(local, account, token, call, side, halves)
     }
 
-    /// A stream whose messages are counted in this account.
+    /// A stream whose messages are charged to this account.
     pub(crate) fn counted(
         local: Rc<Local>,
         account: Rc<StreamAccount>,
@@ -156,7 +156,7 @@ impl StreamCell {
         })
     }
 
-    /// Has the connection look at this stream in its next turn.
+    /// Makes the connection look at this stream in its next turn.
     fn mark(self: &Rc<Self>) {
         if !self.queued.replace(true) {
             self.local.push_stream(Rc::clone(self));
@@ -189,7 +189,7 @@ impl StreamCell {
                 state.consumed = state.consumed.saturating_add(cost);
             } else {
                 let held = self.account.hold_incoming(cost as usize);
-                // While memory is short, a message keeps no more of it alive than its own bytes.
+                // While memory is short, a message keeps no more memory alive than its own bytes.
                 let copy_below =
                     if self.account.is_tight() { usize::MAX } else { INBOX_COPY_BELOW };
                 let message = Message::received_below(encoding, payload, copy_below);
@@ -231,7 +231,7 @@ impl StreamCell {
         self.wake_reader();
     }
 
-    /// The client's call ended: what came is read, nothing more is sent.
+    /// The client's call ended: received messages can still be read, nothing more is sent.
     pub(crate) fn finish(self: &Rc<Self>, outcome: Option<Outcome>) {
         {
             let state = &mut *self.state.borrow_mut();
@@ -246,7 +246,7 @@ impl StreamCell {
         self.wake_writer();
     }
 
-    /// Nothing more is written: the connection must not keep it among those that wait for credit.
+    /// Nothing more is written: the connection must not keep it among the streams that wait for credit.
     fn leave_line(self: &Rc<Self>) {
         if self.place.get() != Place::Idle {
             self.mark();
@@ -297,7 +297,7 @@ impl StreamCell {
         }
     }
 
-    /// The next message, whose cost is to be consumed.
+    /// The next message, whose cost the reader must consume.
     pub(super) fn poll_next(
         &self,
         context: &Context<'_>,
@@ -329,14 +329,15 @@ impl StreamCell {
         }
     }
 
-    /// Has the connection hear of what was consumed.
+    /// Tells the connection what was consumed.
     pub(super) fn tell(self: &Rc<Self>) {
         if self.state.borrow().consumed > 0 {
             self.mark();
         }
     }
 
-    /// Waits until the server's handler has taken the call; answers how it ended if it did before.
+    /// Waits until the server's handler has taken the call; returns how the call ended if that
+    /// happened first.
     pub(super) fn poll_opened(&self, context: &Context<'_>) -> Poll<Result<Opening, Outcome>> {
         let state = &mut *self.state.borrow_mut();
         if state.opened {
@@ -361,7 +362,7 @@ impl StreamCell {
         Poll::Pending
     }
 
-    /// Nobody reads any more. At the client that gives up the call, unless it is over.
+    /// Nobody reads any more. At the client this gives up the call, unless it is over.
     pub(super) fn drop_reader(self: &Rc<Self>) {
         {
             let state = &mut *self.state.borrow_mut();
@@ -429,7 +430,7 @@ impl StreamCell {
         Poll::Pending
     }
 
-    /// Has the writer woken when nothing more can be sent.
+    /// Wakes the writer when nothing more can be sent.
     pub(super) fn watch(&self, context: &Context<'_>) {
         let writer = &mut self.state.borrow_mut().writer;
         match writer {
@@ -444,7 +445,7 @@ impl StreamCell {
             if !matches!(state.sending, Sending::Open) {
                 return;
             }
-            // Empty messages count, too, or they would have no bound.
+            // Empty messages count, too, or their number would have no bound.
             let bytes = body.len() + 16;
             state.outbox_bytes += bytes;
             state.outbox.push_back((encoding, body, self.account.hold_outgoing(bytes)));

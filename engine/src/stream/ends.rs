@@ -13,8 +13,8 @@ use super::StreamCell;
 
 /// The end of a stream that messages are read from.
 ///
-/// Dropping it says that nobody reads any more. A client's call is given up with it; a server's goes on,
-/// and what still comes for it is dropped.
+/// Dropping it says that nobody reads any more. At a client this gives up the call; at a server the call
+/// goes on, and what still comes for it is dropped.
 #[derive(Debug)]
 pub struct StreamReader(Rc<StreamCell>);
 
@@ -34,8 +34,8 @@ impl ReadMessages for StreamReader {
 }
 
 impl StreamReader {
-    /// The next message and what it costs, for whoever passes it on: its bytes are not granted again
-    /// before they are [consumed](Self::consume).
+    /// The next message and what it costs, for code that passes it on: credit for its bytes is not
+    /// granted again before they are [consumed](Self::consume).
     pub(crate) fn poll_next_held(
         &self,
         context: &Context<'_>,
@@ -43,7 +43,7 @@ impl StreamReader {
         self.0.poll_next(context)
     }
 
-    /// Messages of this cost, which were held, were taken by their reader.
+    /// The reader has taken messages of this cost, which were held.
     pub(crate) fn consume(&self, cost: u32) {
         self.0.consume(cost);
         self.0.tell();
@@ -63,7 +63,7 @@ impl Drop for StreamReader {
 pub struct StreamWriter(Rc<StreamCell>);
 
 impl WriteMessages for StreamWriter {
-    /// Waits until the outbox has room, which credit and the socket empty.
+    /// Waits until the outbox has room; credit and the socket empty it.
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         self.0.poll_ready(context)
     }
@@ -86,8 +86,9 @@ impl WriteMessages for StreamWriter {
 }
 
 impl StreamWriter {
-    /// Says that the handler took the call, before its first message. Only a server does. Metadata
-    /// goes out at once and in any case, while the word alone may be left to a message that is there.
+    /// Tells the client that the handler took the call, before its first message. Only a server does.
+    /// Metadata is sent at once and in any case; without metadata, a message that is waiting may say it
+    /// instead.
     pub fn accept(&mut self, metadata: Option<MetadataBuilder>) {
         self.0.accept(metadata);
     }
@@ -117,7 +118,7 @@ impl StreamEnds {
     }
 }
 
-/// A client's call that streams. Dropping it gives the call up.
+/// A client's call that streams. Dropping it gives up the call.
 #[derive(Debug)]
 pub struct StreamCall(Option<Rc<StreamCell>>);
 
@@ -153,7 +154,7 @@ impl StreamHandle for StreamCall {
 
 impl Drop for StreamCall {
     fn drop(&mut self) {
-        // Messages may have come before anybody asked for them: their credit goes back, too.
+        // Messages may have come before anybody asked for them: their credit is returned, too.
         if let Some(cell) = &self.0 {
             cell.drop_reader();
         }

@@ -1,4 +1,4 @@
-//! The streams of one connection that want something of it, and the order in which they write.
+//! The streams of one connection that want something from it, and the order in which they write.
 
 use corewire_client::streams::OUTBOX_BYTES;
 use corewire_codec::{Encoding, MetadataBuilder, SendBuffer, Status};
@@ -13,10 +13,10 @@ use crate::shard::account::{StreamAccount, Totals};
 /// Bytes that a stream writes before the next one has its turn.
 const QUANTUM: usize = 16 * 1024;
 
-/// Bytes that all streams of a connection write in one turn.
+/// The most bytes that all streams of a connection write in one turn.
 const TURN_BYTES: usize = 256 * 1024;
 
-/// Writers that go on at once when there is room for a connection's streams.
+/// How many writers go on at once when there is room for a connection's streams.
 const FED_AT_ONCE: usize = 16;
 
 /// The connection's protocol, whichever side it is.
@@ -27,9 +27,9 @@ pub(crate) trait StreamProto {
         encoding: Encoding,
         out: &'a mut SendBuffer,
     ) -> Result<MessageWriter<'a>, NotSent>;
-    /// Says that the call was taken, if that is for this side to say.
+    /// Says that the call was taken, if this is the side that says so.
     fn accept(&mut self, call: u32, metadata: Option<&MetadataBuilder>, out: &mut SendBuffer);
-    /// Ends this side's half; answers whether the call is over with it.
+    /// Ends this side's half; returns whether the call is over with it.
     fn end(&mut self, call: u32, failure: Option<&Status>, out: &mut SendBuffer) -> bool;
     fn consume(&mut self, call: u32, cost: u32, out: &mut SendBuffer);
     fn stop_receiving(&mut self, call: u32);
@@ -106,18 +106,18 @@ enum Wrote {
 /// The streams of one connection, as far as they want something.
 #[derive(Debug, Default)]
 pub(crate) struct StreamQueue {
-    /// Those that the mailbox brought.
+    /// Streams that the mailbox brought.
     arrived: Vec<Rc<StreamCell>>,
     ready: VecDeque<Rc<StreamCell>>,
-    /// By call: the order must not be chance, or a simulation could not be repeated.
+    /// By call: the order must not be random, or a simulation could not be repeated.
     blocked: BTreeMap<u32, Rc<StreamCell>>,
-    /// Who goes first of those that are blocked when there is credit again: each time the next one.
+    /// Which blocked stream goes first when there is credit again: each time the next one.
     next_call: u32,
-    /// Those whose writers wait for the connection to have room.
+    /// Streams whose writers wait for the connection to have room.
     starved: VecDeque<Rc<StreamCell>>,
-    /// Calls that are over by what was written, or that nobody waits for any more.
+    /// Calls that are over through what was written, or that nobody waits for any more.
     ended: Vec<u32>,
-    /// What its streams hold; made with a server's first.
+    /// What its streams hold; made with a server's first stream.
     account: Option<Rc<StreamAccount>>,
 }
 
@@ -152,7 +152,7 @@ impl StreamQueue {
         Rc::clone(self.account.get_or_insert_with(make))
     }
 
-    /// Bytes that its streams hold, and those that they have given back.
+    /// Bytes that its streams hold, and bytes that they have given back.
     pub(crate) fn held(&self) -> (usize, usize) {
         self.account.as_ref().map_or((0, 0), |account| (account.bytes(), account.released()))
     }
@@ -175,7 +175,7 @@ impl StreamQueue {
         (starves, starves && self.may_feed(0))
     }
 
-    /// Whether another writer may go on, beside so many.
+    /// Whether another writer may go on, in addition to `fed` others.
     fn may_feed(&self, fed: usize) -> bool {
         let Some(account) = &self.account else { return true };
         match account.is_over_share() {
@@ -184,7 +184,7 @@ impl StreamQueue {
         }
     }
 
-    /// Lets some writers go on, if there is room: not all, for what they write is not known before.
+    /// Lets some writers go on, if there is room: not all, because what they will write is not known.
     fn feed(&mut self) {
         let mut fed = 0;
         while !self.starved.is_empty() && self.may_feed(fed) {
@@ -201,7 +201,7 @@ impl StreamQueue {
         !self.ready.is_empty()
     }
 
-    /// A call that is over, or was given up, by what [`serve`](Self::serve) did.
+    /// A call that is over, or was given up, through what [`serve`](Self::serve) did.
     pub(crate) fn pop_ended(&mut self) -> Option<u32> {
         self.ended.pop()
     }
@@ -245,7 +245,7 @@ impl StreamQueue {
         }
     }
 
-    /// Does what a stream asks for but writing, and puts it into the line if it wants to write.
+    /// Does what a stream asks for except writing, and puts it into the queue if it wants to write.
     fn settle(&mut self, cell: Rc<StreamCell>, proto: &mut impl StreamProto, out: &mut SendBuffer) {
         cell.queued.set(false);
         let (consumed, stop, abandoned) = {
@@ -278,7 +278,7 @@ impl StreamQueue {
     }
 }
 
-/// Writes up to a quantum of one stream's messages, and its end behind the last.
+/// Writes up to a quantum of one stream's messages, and its end after the last.
 fn write(cell: &StreamCell, proto: &mut impl StreamProto, out: &mut SendBuffer) -> Wrote {
     let state = &mut *cell.state.borrow_mut();
     let mut accept = core::mem::take(&mut state.accept);
@@ -321,7 +321,7 @@ fn write(cell: &StreamCell, proto: &mut impl StreamProto, out: &mut SendBuffer) 
         };
         if blocked {
             if accept {
-                // It needs no credit, and its client waits for it.
+                // It needs no credit, and the client waits for it.
                 proto.accept(cell.call, None, out);
             }
             return Wrote::Blocked;

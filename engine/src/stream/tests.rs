@@ -79,8 +79,8 @@ fn an_outbox_is_bounded_and_empties_by_credit() {
     assert!(!world.queue.has_ready(), "it waits for credit");
 }
 
-/// A stream whose call is over is forgotten, also while it waits for credit: else a connection would keep
-/// one for each call that was given up.
+/// A stream whose call is over is forgotten, even while it waits for credit: otherwise a connection would
+/// keep one for each call that was given up.
 #[test]
 fn a_blocked_stream_is_forgotten_with_its_call() {
     let mut world = World::new();
@@ -111,7 +111,7 @@ fn a_blocked_stream_is_forgotten_with_its_call() {
     assert_eq!(Rc::strong_count(&cell), 1);
 }
 
-/// Streams stop writing when too much waits for the socket, and stay in the line.
+/// Streams stop writing when too much waits for the socket, and stay in the queue.
 #[test]
 fn the_unsent_budget_holds_streams_back() {
     let mut world = World::new();

@@ -1,5 +1,5 @@
-//! Inner parts for the benchmarks of this repository, which have no other way to them. Not part of the public face: they
-//! are there with the feature `bench-hooks` only, and change without notice.
+//! Internal parts for the benchmarks of this repository, which have no other access to them. Not part of the public
+//! API: they are there only with the feature `bench-hooks`, and change without notice.
 
 use std::io;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub enum Outcome {
     Pended,
 }
 
-/// The shard's making of calls, as the driver does it for each frame: a waker, the guard against panics, the counters.
+/// Making calls on a shard, as the driver does it for each frame: a waker, the guard against panics, the counters.
 #[derive(Debug)]
 pub struct InlineCalls {
     calls: ParkedCalls,
@@ -33,7 +33,7 @@ pub struct InlineCalls {
 }
 
 impl InlineCalls {
-    /// Nothing is called yet.
+    /// No call has been made yet.
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ impl InlineCalls {
 pub struct TimerHeap(Timers);
 
 impl TimerHeap {
-    /// Makes sure that a connection is due at `at`; `armed` is its note of the earliest entry that it has.
+    /// Makes sure that a connection is due at `at` or earlier; `armed` is its note of its earliest entry.
     #[inline]
     pub fn arm(&mut self, connection: u32, at: Instant, armed: &mut Option<Instant>) {
         self.0.arm(Token::connection(connection, 1), at, armed);
@@ -93,7 +93,7 @@ impl TimerHeap {
         self.0.next()
     }
 
-    /// Takes an entry whose time has come; answers its time and its connection.
+    /// Takes an entry whose time has come; returns its time and its connection.
     #[inline]
     pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, usize)> {
         self.0.pop_due(now).map(|(at, token)| (at, token.index()))

@@ -1,8 +1,8 @@
-//! The door for the simulator, `engine/sim`: a shard whose sockets and clock are the caller's.
+//! Access for the simulator, `engine/sim`: a shard whose sockets and clock are the caller's.
 //!
-//! What runs behind it is the production driver, mailbox and channel, to the line. Only what hosts
-//! them is the caller's: it decides when a shard turns, and what its [`Io`] tells it. Nothing here is
-//! part of what the engine promises to anybody else.
+//! The code behind it is the production driver, mailbox and channel, unchanged. Only what hosts them is
+//! the caller's: it decides when a shard turns, and what its [`Io`] reports. Nothing here is part of
+//! what the engine promises to anybody else.
 
 use std::io;
 use std::rc::Rc;
@@ -28,14 +28,14 @@ use corewire_client::config::ChannelConfig;
 use corewire_client::failure::NotSent;
 use corewire_proto::ShardInfo;
 
-/// What a simulated shard is told.
+/// The settings of a simulated shard.
 #[derive(Clone, Copy, Debug)]
 pub struct SimConfig {
     /// Who it is.
     pub info: ShardInfo,
     /// What its server accepts from each connection.
     pub limits: Limits,
-    /// How long silence may last.
+    /// How long a peer may be silent.
     pub timeouts: Timeouts,
     /// How much one connection may do and hold.
     pub budgets: Budgets,
@@ -43,7 +43,7 @@ pub struct SimConfig {
     pub connection_ids: (u64, u64),
     /// Whether its server takes streams.
     pub streams: bool,
-    /// How many one-way calls of a connection its server lets pend.
+    /// How many one-way calls of a connection may pend at its server.
     pub one_way_pending_max: u16,
 }
 
@@ -58,29 +58,29 @@ pub struct Census {
     pub run_queue: usize,
     /// Entries of the timer heap, stale ones included.
     pub timers: usize,
-    /// Whether the table of wakers has handlers that pend.
+    /// Whether the table of wakers has pending handlers.
     pub parked: bool,
     /// Parked calls of all connections.
     pub in_flight: usize,
-    /// Parked calls of the connection that has most.
+    /// Parked calls of the connection that has the most.
     pub in_flight_max: usize,
-    /// Wakes that wait in the connection that has most of them.
+    /// Queued wakes of the connection that has the most.
     pub woken_max: usize,
-    /// Unsent bytes of the connection that has most.
+    /// Unsent bytes of the connection that has the most.
     pub unsent_max: usize,
-    /// Received bytes that wait in the connection that has most of them.
+    /// Received bytes that wait in the connection that has the most.
     pub unread_max: usize,
     /// Bytes and pending calls that count against the shard's budgets.
     pub held: (usize, usize),
-    /// The ids of connections that are paused over their budget of unsent bytes.
+    /// The ids of connections that are paused because they exceed their budget of unsent bytes.
     pub paused: Vec<u64>,
-    /// Stream bytes that were delivered and not consumed, of the server's connection that has most.
+    /// Stream bytes that were delivered and not consumed, of the server's connection that has the most.
     pub held_max: u32,
-    /// One-way calls that pend, of the server's connection that has most.
+    /// One-way calls that pend, of the server's connection that has the most.
     pub one_way_max: usize,
     /// What the server's connections know of their streams.
     pub streams: Vec<StreamCensus>,
-    /// Received bytes that wait in the client's connection that has most of them.
+    /// Received bytes that wait in the client's connection that has the most.
     pub client_unread_max: usize,
     /// Received bytes that wait in all connections.
     pub unread: usize,
@@ -106,11 +106,11 @@ pub struct ChannelCensus {
     pub ready: bool,
     /// Whether one is being made.
     pub connecting: bool,
-    /// Calls in flight that somebody waits for.
+    /// Calls in flight that a caller waits for.
     pub in_flight: usize,
     /// Calls that could begin now.
     pub free_slots: usize,
-    /// Entries for calls that have not given their outcome.
+    /// Entries for calls that have not delivered their outcome.
     pub calls: usize,
     /// Calls that wait for a slot or for the connection.
     pub waiting: usize,
@@ -120,7 +120,7 @@ pub struct ChannelCensus {
     pub room: usize,
     /// Stream bytes that were delivered and not consumed.
     pub held: u32,
-    /// What it knows of its streams, once the server has said who it is.
+    /// What it knows of its streams, once the server has said hello.
     pub streams: Option<StreamCensus>,
 }
 
@@ -173,7 +173,7 @@ impl<I: Io> std::fmt::Debug for SimShard<I> {
     }
 }
 
-/// Puts the mailbox that was there before back, also when what ran meanwhile panics.
+/// Restores the previous mailbox, even if what ran meanwhile panics.
 struct Within(Option<Rc<Local>>, Option<Instant>);
 
 impl Drop for Within {
@@ -188,7 +188,7 @@ impl<I: Io> SimShard<I> {
     ///
     /// # Errors
     ///
-    /// What the [`Io`] says to its listeners.
+    /// The error of the [`Io`] for its listeners.
     pub fn new(
         io: I,
         config: SimConfig,
@@ -225,12 +225,12 @@ impl<I: Io> SimShard<I> {
         body()
     }
 
-    /// What a shard does between two sleeps, in the order in which its executor has it: a look at the
-    /// busy connection or a turn, then the tasks, then what they left. Answers whether it did anything.
+    /// What a shard does between two sleeps, in the order of its executor: a look at the busy
+    /// connection or a turn, then the tasks, then what they left. Returns whether it did anything.
     ///
     /// # Errors
     ///
-    /// What the [`Io`] says; the shard cannot go on.
+    /// The error of the [`Io`]; the shard cannot go on.
     pub fn step(&mut self, now: Instant, spins: bool) -> io::Result<bool> {
         let _within = self.within(now);
         let hot = if spins { self.driver.try_hot() } else { None };
@@ -276,13 +276,13 @@ impl<I: Io> SimShard<I> {
         self.driver.is_drained()
     }
 
-    /// What it counts.
+    /// Its counters.
     #[must_use]
     pub fn counters(&self) -> &ShardCounters {
         &self.counters
     }
 
-    /// Whether it takes clients that wait: not while the system lacks descriptors.
+    /// Whether it accepts waiting clients: not while the system lacks descriptors.
     #[must_use]
     pub fn is_accepting(&self) -> bool {
         self.driver.is_accepting()

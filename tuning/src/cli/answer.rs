@@ -1,10 +1,10 @@
-//! What comes of a command: an exit code, and text for people or facts for programs.
+//! The result of a command: an exit code, and text for people or facts for programs.
 
 use serde_json::Value;
 
 use crate::doctor::JSON_VERSION;
 
-/// What came of a command. The numbers are part of the tool's interface.
+/// The result of a command. The numbers are part of the tool's interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Exit {
@@ -12,11 +12,11 @@ pub(super) enum Exit {
     Good = 0,
     /// Faults found; FAIL; drift.
     Bad = 1,
-    /// It could not be judged; INCONCLUSIVE.
+    /// No judgement was possible; INCONCLUSIVE.
     Unclear = 2,
     /// Refused before anything was written: a precondition does not hold, or another run holds the lock.
     Refused = 3,
-    /// A step failed, and everything was taken back.
+    /// A step failed, and everything was undone.
     RolledBack = 4,
     /// Something could not be put back: look at the message.
     Stuck = 5,
@@ -24,7 +24,7 @@ pub(super) enum Exit {
     Usage = 64,
 }
 
-/// A command that did not come to its end: what to say, and the exit code.
+/// A command that failed: its message and exit code.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) message: String,
@@ -37,7 +37,7 @@ impl Failure {
     }
 }
 
-/// What a command answers: text for people, or the same as facts for programs.
+/// The output of a command: text for people, or the same as facts for programs.
 #[derive(Debug, Default)]
 pub(super) struct Out {
     pub(super) json: bool,
@@ -46,14 +46,14 @@ pub(super) struct Out {
 }
 
 impl Out {
-    /// Adds text, where people read it.
+    /// Adds text, for people to read.
     pub(super) fn say(&mut self, text: &str) {
         if !self.json {
             self.text.push_str(text);
         }
     }
 
-    /// Adds a fact, where programs read it.
+    /// Adds a fact, for programs to read.
     pub(super) fn set(&mut self, name: &str, value: impl serde::Serialize) {
         self.facts.insert(name.to_owned(), serde_json::to_value(value).unwrap_or_default());
     }
@@ -65,7 +65,7 @@ impl Out {
         }
     }
 
-    /// The text, or the facts with what every answer has.
+    /// The text, or the facts together with those that every output has.
     pub(super) fn finish(mut self, exit: Exit) -> String {
         if !self.json || self.facts.is_empty() {
             return self.text;

@@ -1,4 +1,4 @@
-//! What can be said on the command line.
+//! The arguments of the command line.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ const EXIT_CODES: &str = "Exit codes:
   5   something could not be put back; the message names it
   64  the command line or a file given to it is wrong";
 
-/// Finds what is wrong between network cards and shards, mends it, proves it, and takes it back.
+/// Finds what is wrong between network cards and shards, fixes it, verifies the fix, and undoes it.
 #[derive(Debug, Parser)]
 #[command(name = "corewire-tune", version, after_help = EXIT_CODES)]
 pub(super) struct Args {
@@ -31,15 +31,15 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Look at the host and report what is wrong, with evidence, mend, undo and risk. Changes nothing.
+    /// Look at the host and report what is wrong, with evidence, fix, undo and risk. Changes nothing.
     Doctor(Doctor),
     /// Print the ordered steps that bring queues, interrupts and shards together. Changes nothing.
     Plan(PlanArgs),
-    /// Do a plan; it is taken back by itself unless confirmed in time.
+    /// Apply a plan; it is undone automatically unless confirmed in time.
     Apply(Apply),
-    /// Say that the host can still be reached after an apply.
+    /// Confirm that the host can still be reached after an apply.
     Confirm(Confirm),
-    /// Take an apply back.
+    /// Undo an apply.
     Undo(Undo),
     /// Watch the host under load and judge: PASS, FAIL or INCONCLUSIVE.
     Verify(Verify),
@@ -49,7 +49,7 @@ pub(super) enum Command {
     Capture(Capture),
     /// Explain a finding.
     Explain(Explain),
-    /// Wait, and take an apply back if nobody confirmed it.
+    /// Wait, and undo an apply if nobody confirms it.
     #[command(hide = true)]
     Watch(Watch),
 }
@@ -83,7 +83,7 @@ pub(super) struct Look {
     /// Look at this interface and what is below it; may be repeated.
     #[arg(long, value_name = "IF")]
     pub(super) iface: Vec<String>,
-    /// Watch the counters for so many milliseconds; 0 for no watching.
+    /// Watch the counters for this many milliseconds; 0 for no watching.
     #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(0..=600_000))]
     pub(super) sample_ms: u64,
     /// Judge against this placement.toml.
@@ -114,28 +114,28 @@ pub(super) struct Doctor {
 pub(super) struct PlanArgs {
     #[command(flatten)]
     pub(super) look: Look,
-    /// `aligned`: queue i beside shard i. `split:N`: N CPUs for interrupts alone.
+    /// `aligned`: queue i on the CPU of shard i. `split:N`: N CPUs for interrupts only.
     #[arg(long, default_value = "aligned")]
     pub(super) layout: Layout,
     /// Place shards on these CPUs in this order, such as 8,0-3; isolated CPUs are used only when they are named here.
     #[arg(long, value_name = "LIST")]
     pub(super) cpus: Option<CpuOrder>,
-    /// So many shards; by default one for each core of the card's node.
+    /// How many shards; by default one for each core of the card's node.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8192))]
     pub(super) shards: Option<u32>,
-    /// So many queues; by default one for each shard.
+    /// How many queues; by default one for each shard.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8192))]
     pub(super) queues: Option<u32>,
-    /// Use SMT siblings as cores of their own.
+    /// Use SMT siblings as separate cores.
     #[arg(long)]
     pub(super) smt: bool,
     /// Switch RPS on where there are fewer queues than shards, without waiting for evidence.
     #[arg(long)]
     pub(super) rps: bool,
-    /// Also plan what helps one and hurts the other.
+    /// Also plan steps that help one goal and hurt the other.
     #[arg(long, value_enum)]
     pub(super) goal: Option<Goal>,
-    /// Only these topics, with commas between them.
+    /// Only these topics, separated by commas.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(super) only: Vec<Topic>,
     /// Text, json (what `apply` takes) or sh (a script to read and run).
@@ -166,10 +166,10 @@ pub(super) struct Apply {
     /// The plan, as `plan --format json` wrote it.
     #[arg(value_name = "PLAN")]
     pub(super) plan: PathBuf,
-    /// Take everything back after so many seconds unless `confirm` is run before.
+    /// Undo everything after this many seconds unless `confirm` is run before.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(super) confirm_within: u64,
-    /// Confirm at once: for scripts and units, not for a shell that comes over the card in question.
+    /// Confirm at once: for scripts and units, not for a shell that is connected over the card in question.
     #[arg(long)]
     pub(super) confirm: bool,
     /// irqbalance runs, and leaves this card's interrupts alone.
@@ -187,13 +187,13 @@ pub(super) struct Confirm {
 pub(super) struct Undo {
     #[command(flatten)]
     pub(super) state: State,
-    /// The apply to take back; by default the last one that holds.
+    /// The apply to undo; by default the last one that holds.
     #[arg(long, value_name = "ID")]
     pub(super) id: Option<String>,
-    /// Take every apply back.
+    /// Undo every apply.
     #[arg(long, conflicts_with = "id")]
     pub(super) all: bool,
-    /// Put values back even where somebody changed them since.
+    /// Put values back even where they were changed since.
     #[arg(long)]
     pub(super) force: bool,
 }
@@ -205,7 +205,7 @@ pub(super) struct Verify {
     /// Count the drops of this interface; may be repeated.
     #[arg(long, value_name = "IF")]
     pub(super) iface: Vec<String>,
-    /// Watch for so many seconds.
+    /// Watch for this many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub(super) duration: u32,
     /// The CPUs over which packets should spread; by default those of --placement, or all.

@@ -53,15 +53,15 @@ fn scope(look: &args::Look, engine_pid: Option<u32>) -> Scope {
     Scope { ifaces: look.iface.clone(), sample: Duration::from_millis(look.sample_ms), engine_pid }
 }
 
-/// Says which kernel the answer is about.
+/// Adds which kernel the output is about.
 fn about(out: &mut Out, host: &dyn Host) {
     let kernel = host.read("/proc/sys/kernel/osrelease").unwrap_or_default();
     out.set("kernel", kernel.trim());
 }
 
-/// Says which cards the answer is about.
+/// Adds which cards the output is about.
 fn about_cards<'s>(out: &mut Out, settings: impl Iterator<Item = &'s Setting>) {
-    // No interface has a space in its name; other devices' interrupts are not of a card.
+    // No interface has a space in its name; other devices' interrupts do not belong to a card.
     let ifaces = settings.filter_map(Setting::iface).filter(|iface| !iface.contains(' '));
     out.set("ifaces", ifaces.collect::<BTreeSet<_>>());
 }
@@ -123,7 +123,7 @@ pub(super) fn plan(args: &args::PlanArgs, out: &mut Out) -> Answer {
     };
     match &args.out {
         Some(path) => write_file(path, &text)?,
-        // The plan file is an answer with a version of its own.
+        // The plan file has its own version.
         None => out.text.push_str(&text),
     }
     if let Some(path) = &args.emit_placement {
@@ -132,7 +132,7 @@ pub(super) fn plan(args: &args::PlanArgs, out: &mut Out) -> Answer {
     Ok(Exit::Good)
 }
 
-/// The host's lock and the journal. The watcher may look at them for a moment, so a held lock is asked for again.
+/// The host's lock and the journal. The watcher may hold the lock for a moment, so a held lock is tried again.
 fn open_journal(state: &args::State) -> Result<(HostLock, FileJournal), Failure> {
     let give_up = Instant::now() + Duration::from_secs(2);
     loop {
@@ -159,7 +159,7 @@ pub(super) fn apply(args: &args::Apply, out: &mut Out) -> Answer {
     let unix_seconds =
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let options = ApplyOptions { irqbalance_is_banned: args.irqbalance_is_banned, unix_seconds };
-    // The watcher starts before the first write, or nobody would take back what this program does until it is ended.
+    // The watcher starts before the first write; otherwise nothing would undo what this program does if it is ended.
     let mut watch = |id: &str| {
         lock.begin(&args.state.state_dir)?;
         watch::start(&args.state, id, args.confirm_within)
@@ -277,7 +277,7 @@ pub(super) fn undo(args: &args::Undo, out: &mut Out) -> Answer {
 struct Standing {
     id: String,
     state: &'static str,
-    /// (the value and what was written, whether it holds); empty where nothing is to hold any more.
+    /// (the value and what was written, whether it holds); empty where nothing should hold any more.
     values: Vec<(String, bool)>,
 }
 
@@ -356,7 +356,7 @@ pub(super) fn verify(args: &args::Verify, out: &mut Out) -> Answer {
     };
     let report = proof::verify(host.as_ref(), &options, &mut is_running);
     if let Some(child) = &mut load {
-        // The load is ours: it ends with the watching.
+        // We started the load, so it ends with the watching.
         let _ = child.kill();
         let _ = child.wait();
     }

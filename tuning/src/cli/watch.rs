@@ -1,5 +1,5 @@
-//! The watcher that takes an apply back when nobody confirms it: a process of its own, because the shell that ran `apply` may be
-//! the very connection that the change cut.
+//! The watcher that undoes an apply when nobody confirms it: a process of its own, because the shell that ran `apply`
+//! may be using the very connection that the change cut.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ use crate::lock::HostLock;
 use super::answer::{Exit, Failure};
 use super::args;
 
-/// Starts the watcher, and returns once it is out of reach of what may end this program.
+/// Starts the watcher, and returns once nothing that ends this program can end it.
 pub(super) fn start(state: &args::State, id: &str, seconds: u64) -> Result<(), Fault> {
     let fail = |error: io::Error| Fault::from_io("the watcher", &error);
     let mut command = Command::new(std::env::current_exe().map_err(fail)?);
@@ -37,26 +37,26 @@ pub(super) fn start(state: &args::State, id: &str, seconds: u64) -> Result<(), F
     }
 }
 
-/// What the watcher says when it watches.
+/// What the watcher prints when it watches.
 const READY: &str = "ready";
 
-/// Waits until the apply is over, then for its confirmation. An apply that was ended in the middle is taken back at once, one that
-/// nobody confirms after the time that was given.
+/// Waits until the apply is over, then for its confirmation. An apply that was ended in the middle is undone at once;
+/// one that nobody confirms is undone after the given time.
 pub(super) fn watch(args: &args::Watch) -> Result<Exit, Failure> {
-    // Out of the session of the shell, so that its end does not end this process too. It fails only for a process that leads a
-    // group already, and then there is nothing to leave.
+    // Leave the session of the shell, so that its end does not end this process too. It fails only for a process that
+    // leads a group already, and then there is nothing to leave.
     let _ = rustix::process::setsid();
     let mut out = io::stdout();
     let _ = writeln!(out, "{READY}").and_then(|()| out.flush());
     let stuck = |fault: Fault| Failure::new(Exit::Stuck, fault);
     let look = || -> Result<Option<Applied>, Failure> {
         let all = FileJournal::peek(&args.state.state_dir).map_err(stuck)?.applies();
-        // A journal that is gone holds nothing to take back.
+        // A journal that is gone holds nothing to undo.
         Ok(all
             .into_iter()
             .find(|applied| applied.id == args.id && !applied.is_confirmed && !applied.is_ended))
     };
-    // As long as the apply runs it holds the locks.
+    // While the apply runs, it holds the locks.
     let mut locks = Some(open_when_free(args, None)?);
     let Some(applied) = look()? else { return Ok(Exit::Good) };
     if applied.is_complete {
@@ -75,7 +75,7 @@ pub(super) fn watch(args: &args::Watch) -> Result<Exit, Failure> {
         Some(locks) => locks,
         None => open_when_free(args, Some(Duration::from_secs(60)))?,
     };
-    // Somebody may have confirmed while the lock was waited for.
+    // The apply may have been confirmed while this waited for the lock.
     if look()?.is_none() {
         return Ok(Exit::Good);
     }
@@ -88,7 +88,8 @@ pub(super) fn watch(args: &args::Watch) -> Result<Exit, Failure> {
     }
 }
 
-/// The locks and the journal, once whoever holds them lets go. `patience` bounds the wait, where it is not for an apply that runs.
+/// The locks and the journal, once they are free. `patience` limits the wait, except when waiting for an apply that
+/// runs.
 fn open_when_free(
     args: &args::Watch,
     patience: Option<Duration>,

@@ -3,7 +3,7 @@
 /// The page; a line that begins with `## ` names a finding.
 const PAGE: &str = include_str!("../../docs/findings.md");
 
-/// What is to be known about one finding.
+/// What to know about one finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Entry {
     /// Its name.
@@ -12,13 +12,13 @@ pub struct Entry {
     pub shows: &'static str,
     /// Why it matters.
     pub why: &'static str,
-    /// What the mend disturbs.
+    /// What the fix disturbs.
     pub risk: &'static str,
-    /// What else to know before mending.
+    /// What else to know before fixing it.
     pub detail: &'static str,
 }
 
-/// All findings, in the order in which the packet meets their causes.
+/// All findings, in the order in which a packet meets their causes.
 pub fn catalogue() -> impl Iterator<Item = Entry> {
     PAGE.split("\n## ").skip(1).map(|section| {
         let field = |name: &str| {

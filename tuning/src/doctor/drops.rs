@@ -10,7 +10,7 @@ use crate::verify::{Spread, noise_threshold};
 use super::case::Case;
 use super::finding::{Finding, Severity};
 
-/// Below so many packets in the sample nothing is said about their spread.
+/// With fewer packets than this in the sample, nothing is concluded about their spread.
 const PACKETS_MIN: u64 = 10_000;
 
 /// A softirq that takes more than this share of a CPU leaves no room: more budget or a bigger ring cannot help.
@@ -38,7 +38,8 @@ pub(super) fn check(case: &mut Case<'_>) {
     }
 }
 
-/// Whether a counter grows when a packet finds no free descriptor. From the drivers' sources; the standard counters hold for all.
+/// Whether a counter grows when a packet finds no free descriptor. Taken from the drivers' sources; the standard
+/// counters apply to all.
 #[must_use]
 pub(crate) fn counts_full_ring(driver: &str, counter: &str) -> bool {
     if counter == "driver.qstats.rx-hw-drop-overruns" || counter == "rx_missed_errors" {
@@ -60,7 +61,7 @@ pub(crate) fn counts_full_ring(driver: &str, counter: &str) -> bool {
         "gve" => name.starts_with("rx_queue_drop_cnt") || name.starts_with("rx_no_buffers_posted"),
         "r8169" => name == "rx_missed",
         "tg3" | "bnx2x" => name == "rx_discards",
-        // What nearly all drivers call it.
+        // The name in nearly all drivers.
         _ => {
             let name = name.to_ascii_lowercase();
             let words = [
@@ -194,7 +195,8 @@ fn backlog(case: &mut Case<'_>, rate: &Rate<'_>) {
 fn squeeze(case: &mut Case<'_>, rate: &Rate<'_>) {
     let squeezed = rate.softnet(|row| row.squeezed);
     let packets = rate.packets();
-    // A few in a second are normal life; what counts is how many batches in ten thousand ended early, on a CPU with time left.
+    // A few per second are normal; what counts is how many batches in ten thousand ended early, on a CPU with time
+    // left.
     let hit: Vec<_> = squeezed
         .iter()
         .filter(|(cpu, delta)| {
@@ -232,7 +234,7 @@ fn targets(case: &Case<'_>) -> Vec<u32> {
         Some(placement) if case.is_given && placement.layout == Layout::Aligned => {
             placement.all_cpus().iter().collect()
         }
-        // CPUs for interrupts alone take the packets up the stack alone, too.
+        // CPUs that only serve interrupts also take the packets up the stack, and no other CPUs do.
         Some(placement) if case.is_given => placement.irq_cpus.iter().collect(),
         _ => case.snapshot.cpus.local(None).iter().collect(),
     }
@@ -251,7 +253,7 @@ fn skew(case: &mut Case<'_>, rate: &Rate<'_>) {
     let mut busiest: Vec<(u32, u64)> =
         cpus.iter().map(|cpu| (*cpu, packets.get(cpu).copied().unwrap_or(0))).collect();
     busiest.sort_by_key(|(cpu, count)| (std::cmp::Reverse(*count), *cpu));
-    // The counters are of CPUs and not of cards, so only the cards with the traffic can be meant.
+    // The counters are per CPU, not per card, so only the cards with the traffic can be meant.
     let cards: Vec<(u64, &Nic)> =
         case.snapshot.cards().map(|nic| (traffic(rate, nic), nic)).collect();
     let most = cards.iter().map(|(traffic, _)| *traffic).max().unwrap_or(0);
@@ -260,8 +262,8 @@ fn skew(case: &mut Case<'_>, rate: &Rate<'_>) {
         .filter(|(traffic, _)| traffic.saturating_mul(10) >= most)
         .map(|(_, nic)| *nic)
         .collect();
-    // Packets can spread over as many CPUs as there are queues, or over those that RPS names, and over no more. Where no card
-    // counts its traffic, any of them may have it all.
+    // Packets can spread over as many CPUs as there are queues, or over those that RPS names, but over no more. If no
+    // card counts its traffic, any of them may have all of it.
     let has_rps = |nic: &Nic| nic.rx.iter().any(|queue| !queue.rps.is_empty());
     let steered: BTreeSet<u32> =
         busy.iter().flat_map(|nic| &nic.rx).flat_map(|queue| queue.rps.iter()).collect();
@@ -276,7 +278,7 @@ fn skew(case: &mut Case<'_>, rate: &Rate<'_>) {
     let spread = Spread::of(&counts);
     let flows = case.snapshot.first.tcp_sockets;
     let noise = noise_threshold(reach, flows.max(64));
-    // Two CPUs can never exceed 2.0, so the bar for them is nearly all on one.
+    // Two CPUs can never exceed 2.0, so for them the limit is nearly all packets on one.
     let bar = (if reach == 2 { 1.8_f64 } else { 2.0 }).max(noise);
     if spread.max_over_mean <= bar {
         return;
@@ -297,7 +299,8 @@ fn skew(case: &mut Case<'_>, rate: &Rate<'_>) {
             format!("+{count} packets (NET_RX ran {} times)", runs.get(&cpu).copied().unwrap_or(0)),
         );
     }
-    // Queues that are spread already get no better by a plan: then it is the flows, or what the card hashes them by.
+    // A plan does not improve queues that are spread already: then the cause is the flows, or what the card hashes
+    // them by.
     let served: BTreeSet<u32> = busy
         .iter()
         .flat_map(|nic| &nic.vectors)

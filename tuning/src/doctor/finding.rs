@@ -10,7 +10,8 @@ use super::catalogue::entry;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// It does harm now, by a counter that grew while we watched, or contradicts the placement that the operator gave.
+    /// It does harm now, as shown by a counter that grew while we watched, or it contradicts the placement that
+    /// the operator gave.
     Fault,
     /// It may cost something; the evidence says what to look at.
     Advice,
@@ -28,7 +29,7 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One thing that was read, and what it said.
+/// One thing that was read, and its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Evidence {
     /// The file or request.
@@ -46,22 +47,22 @@ pub struct Finding {
     pub severity: Severity,
     /// What it is about: an interface, a CPU, the host.
     pub subject: String,
-    /// One line that says what is so.
+    /// One line that says what is wrong.
     pub title: String,
     /// What was read.
     pub evidence: Vec<Evidence>,
     /// Why it matters, from the catalogue.
     pub why: &'static str,
-    /// Commands that mend it. Empty where nothing on this host can.
+    /// Commands that fix it. Empty where nothing on this host can.
     pub mend: Vec<String>,
-    /// Commands that take the mend back.
+    /// Commands that undo the fix.
     pub undo: Vec<String>,
-    /// What the mend disturbs, from the catalogue.
+    /// What the fix disturbs, from the catalogue.
     pub risk: &'static str,
 }
 
 impl Finding {
-    /// A finding without evidence or mend as yet.
+    /// A finding without evidence or fix yet.
     pub(super) fn new(
         id: &'static str,
         severity: Severity,
@@ -88,7 +89,7 @@ impl Finding {
         self
     }
 
-    /// Adds a command that mends, and the one that takes it back.
+    /// Adds a command that fixes it, and the one that undoes the fix.
     pub(super) fn mended_by(mut self, mend: impl Into<String>, undo: impl Into<String>) -> Self {
         self.mend.push(mend.into());
         let undo = undo.into();
@@ -98,17 +99,17 @@ impl Finding {
         self
     }
 
-    /// Adds another value of a sysctl as the mend.
+    /// Adds another value of a sysctl as the fix.
     pub(super) fn mended_by_sysctl(self, name: &str, now: u64, next: u64) -> Self {
         self.mended_by(format!("sysctl -w {name}={next}"), format!("sysctl -w {name}={now}"))
     }
 
-    /// Adds another value of a file as the mend.
+    /// Adds another value of a file as the fix.
     pub(super) fn mended_by_echo(self, path: &str, now: &str, next: &str) -> Self {
         self.mended_by(format!("echo {next} > {path}"), format!("echo {now} > {path}"))
     }
 
-    /// Adds the tool's own plan as the mend, for what takes more than a line.
+    /// Adds the tool's own plan as the fix, for what takes more than one line.
     pub(super) fn mended_by_plan(self, iface: &str, only: &str) -> Self {
         self.mended_by(
             format!("corewire-tune plan --iface {iface} --only {only} --format json > plan.json && corewire-tune apply plan.json"),

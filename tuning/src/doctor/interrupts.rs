@@ -12,7 +12,7 @@ use super::finding::{Finding, Severity};
 pub(super) fn check(case: &mut Case<'_>) {
     let cards: Vec<Nic> = case.snapshot.cards().filter(|nic| nic.has_vectors()).cloned().collect();
     for nic in &cards {
-        // A placement that was given is the operator's choice: then only what differs from it is wrong.
+        // A given placement is the operator's choice: then only what differs from it is wrong.
         if !case.is_given {
             pile(case, nic);
             smt_peer(case, nic);
@@ -72,7 +72,7 @@ fn irqbalance(case: &mut Case<'_>) {
 fn by_cpu(nic: &Nic) -> BTreeMap<u32, Vec<&Vector>> {
     let mut map: BTreeMap<u32, Vec<&Vector>> = BTreeMap::new();
     for vector in nic.vectors.iter().filter(|vector| vector.role == VectorRole::Receive) {
-        // A mask of several CPUs without an effective one says nothing; then nothing is concluded.
+        // A mask of several CPUs without an effective one says nothing; so nothing is concluded from it.
         if vector.served_on().len() == 1 {
             map.entry(vector.served_on().first().unwrap_or(0)).or_default().push(vector);
         }
@@ -80,7 +80,7 @@ fn by_cpu(nic: &Nic) -> BTreeMap<u32, Vec<&Vector>> {
     map
 }
 
-/// Interrupts of a vector while we watched, or since boot where there was one sample only.
+/// Interrupts of a vector while we watched, or since boot if there was only one sample.
 fn count(case: &Case<'_>, vector: &Vector) -> u64 {
     match &case.rate {
         Some(rate) => rate.served(vector.irq),
@@ -113,7 +113,7 @@ fn pile(case: &mut Case<'_>, nic: &Nic) {
         return;
     };
     let all: usize = map.values().map(Vec::len).sum();
-    // Interrupts may be served where this cpuset does not reach, and all CPUs that it reaches be kept quiet.
+    // Interrupts may be served on CPUs outside this cpuset, and all CPUs in it may be kept quiet.
     let mean = all.div_ceil((used_cores.len() + free.len()).max(1));
     if vectors.len() < 2 || free.is_empty() || vectors.len() <= mean {
         return;
@@ -166,7 +166,7 @@ fn wide(case: &mut Case<'_>, nic: &Nic) {
 }
 
 fn remote_node(case: &mut Case<'_>, nic: &Nic) {
-    // Where no CPU of the node may be used, every CPU is as good as any other.
+    // If no CPU of the node may be used, every CPU is as good as any other.
     let cpus = &case.snapshot.cpus;
     let has_local =
         |node: u32| cpus.local(Some(node)).iter().any(|cpu| cpus.node(cpu) == Some(node));
@@ -210,7 +210,7 @@ fn smt_peer(case: &mut Case<'_>, nic: &Nic) {
         let shared = cpus.siblings(cpu).and(&used);
         (shared.len() > 1).then_some(shared)
     });
-    // With a queue for every thread the cores are shared on purpose.
+    // With a queue for every thread, the cores are shared on purpose.
     let (Some(pair), true) = (pair, cores.len() < all.len()) else {
         return;
     };
@@ -228,7 +228,7 @@ fn smt_peer(case: &mut Case<'_>, nic: &Nic) {
     case.add(finding.mended_by_plan(&nic.name, "irq"));
 }
 
-/// Interrupts on CPUs that are kept quiet, unless the placement that was given puts shards there.
+/// Interrupts on CPUs that are kept quiet, unless the given placement puts shards there.
 fn on_isolated(case: &mut Case<'_>, nic: &Nic) {
     let cpus = &case.snapshot.cpus;
     let given = case.placement.filter(|_| case.is_given).map(crate::placement::Placement::all_cpus);
@@ -239,7 +239,7 @@ fn on_isolated(case: &mut Case<'_>, nic: &Nic) {
         .filter(|vector| !vector.served_on().is_empty() && vector.served_on().is_subset(&quiet))
         .collect();
     let Some(first) = on.first() else { return };
-    // With no CPU left but quiet ones there is nowhere else to go.
+    // If only quiet CPUs are left, there is nowhere else to go.
     if cpus.local(None).is_empty() {
         return;
     }
@@ -274,7 +274,7 @@ fn ambiguous(case: &mut Case<'_>, nic: &Nic) {
     case.add(finding);
 }
 
-/// Interrupts of disks and other devices that are busy on the shards' CPUs of a placement that was given.
+/// Interrupts of disks and other devices that are busy on the shards' CPUs of a given placement.
 fn others_on_shards(case: &mut Case<'_>) {
     let (Some(placement), true, Some(rate)) = (case.placement, case.is_given, case.rate) else {
         return;
@@ -303,7 +303,7 @@ fn others_on_shards(case: &mut Case<'_>) {
         }
     }
     if !movable.evidence.is_empty() {
-        // Without a CPU that is free of shards there is nowhere else to go.
+        // Without a CPU that is free of shards, there is nowhere else to go.
         if !case.snapshot.cpus_beside(placement).is_empty() {
             let cards: Vec<&str> = case.snapshot.cards().map(|nic| nic.name.as_str()).collect();
             movable = movable.mended_by_plan(&cards.join(" --iface "), "irq");

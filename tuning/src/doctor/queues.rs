@@ -60,7 +60,8 @@ fn queue_count(case: &mut Case<'_>, nic: &Nic) {
     };
     let maps: Vec<u32> =
         placement.queues.iter().filter(|map| map.iface == nic.name).map(|map| map.cpu).collect();
-    // A derived placement keeps queues beyond the shards; that there are more of them than CPUs is still worth a note.
+    // A derived placement keeps queues beyond the shards; it is still worth a note if there are more of them than
+    // CPUs.
     let cpus: CpuSet = maps.iter().copied().collect();
     let count = u32::try_from(maps.len()).unwrap_or(u32::MAX);
     let wanted = if case.is_given || now < count {
@@ -119,7 +120,7 @@ fn pcie(case: &mut Case<'_>, nic: &Nic) {
     case.add(finding);
 }
 
-/// Offloads that are off though the card has them. A virtual pair is left alone: GRO there changes how it polls.
+/// Offloads that are off although the card has them. A virtual pair is left alone: GRO there changes how it polls.
 fn offloads(case: &mut Case<'_>, nic: &Nic) {
     let off = nic.offloads_off();
     if off.is_empty() {
@@ -142,7 +143,7 @@ fn hash_table(case: &mut Case<'_>, nic: &Nic) {
     let entry = |queue: usize| table.get(queue).copied().unwrap_or(0);
     let (most, least) =
         ((0..queues).map(entry).max().unwrap_or(0), (0..queues).map(entry).min().unwrap_or(0));
-    // A table's length is seldom a multiple of the queues, so one entry of difference is even.
+    // A table's length is seldom a multiple of the queues, so a difference of one entry counts as even.
     if most <= least + 1 {
         return;
     }
@@ -196,7 +197,7 @@ fn rps(case: &mut Case<'_>, nic: &Nic) {
     }
 }
 
-/// Fewer queues than shards, no RPS, and a CPU that the softirq fills.
+/// Fewer queues than shards, no RPS, and a CPU that softirqs fill.
 fn rps_missing(case: &mut Case<'_>, nic: &Nic) {
     let (Some(rate), Some(placement)) = (case.rate, case.placement) else {
         return;
@@ -208,7 +209,7 @@ fn rps_missing(case: &mut Case<'_>, nic: &Nic) {
     let is_full = |cpu: &u32| rate.softirq_share(*cpu) > 0.70;
     let packets = rate.packets();
     let all: u64 = packets.values().sum();
-    // Without interrupts of its own, the card's packets are where most packets are.
+    // A card without its own interrupts has its packets where most packets are.
     let is_most = |cpu: &u32| packets.get(cpu).is_some_and(|count| count * 2 > all);
     let cpu = if nic.has_vectors() {
         nic.vectors.iter().flat_map(|vector| vector.served_on().iter()).find(is_full)

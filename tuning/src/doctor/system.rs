@@ -203,7 +203,8 @@ fn rules(case: &mut Case<'_>) {
     }
 }
 
-/// Mode 2 forbids io_uring to all; mode 1 allows it to CAP_SYS_ADMIN and to one group, so that it harms only who is neither.
+/// Mode 2 forbids io_uring to all; mode 1 allows it to CAP_SYS_ADMIN and to one group, so that it harms only processes
+/// with neither.
 fn io_uring(case: &mut Case<'_>) {
     let snapshot = case.snapshot;
     let path = "/proc/sys/kernel/io_uring_disabled";
@@ -285,7 +286,7 @@ fn cpu_sets(case: &mut Case<'_>) {
     }
 }
 
-/// The limits of the engine's unit as the mend.
+/// The limits of the engine's unit as the fix.
 fn by_drop_in(finding: Finding, limit: &str) -> Finding {
     let dir = "/etc/systemd/system/corewire.service.d";
     let restart = "systemctl daemon-reload && systemctl restart corewire";

@@ -1,4 +1,4 @@
-//! The report as people read it.
+//! The report for people to read.
 
 use crate::host::Knob;
 use crate::snapshot::{Nic, Snapshot};

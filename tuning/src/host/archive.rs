@@ -12,7 +12,8 @@
 //! |00000a11 00000000 ...
 //! ```
 //!
-//! Plain text, because a person must be able to see what they are about to send, and because a fixture is reviewed by its diff.
+//! Plain text, because people must be able to see what they are about to send, and because a fixture is reviewed by its
+//! diff.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,7 +41,7 @@ pub struct Archive {
     pub dirs: BTreeSet<String>,
     /// Processes: (process id, name).
     pub processes: Vec<(u32, String)>,
-    /// Paths whose reading was refused, with the error's name.
+    /// Paths that could not be read, with the error's name.
     pub refused: BTreeMap<String, String>,
 }
 
@@ -102,7 +103,7 @@ impl Archive {
     ///
     /// # Errors
     ///
-    /// Names the first line that is not of the form.
+    /// Names the first line that does not have the right form.
     pub fn from_text(text: &str) -> Result<Self, ArchiveError> {
         let mut lines = text.lines().zip(1..).peekable();
         let fail = |line, why: &str| ArchiveError { line, why: why.to_owned() };
@@ -191,17 +192,17 @@ impl Archive {
         self.processes.iter().filter(is_named).cloned().collect()
     }
 
-    /// What a card said of itself.
+    /// What a card reported about itself.
     ///
     /// # Errors
     ///
-    /// When the archive has no such card, or its text is not of the form.
+    /// When the archive has no such card, or its text does not have the right form.
     pub fn nic(&self, iface: &str) -> Result<NicFacts, Fault> {
         let text = self.first.nics.get(iface).ok_or_else(|| no_card(iface))?;
         NicFacts::from_text(text).map_err(|why| Fault::format(&format!("card {iface}"), why))
     }
 
-    /// Goes on to the later moment.
+    /// Moves on to the later moment.
     pub fn advance(&mut self) {
         if let Some((_, mut later)) = self.later.take() {
             self.first.files.append(&mut later.files);
@@ -267,7 +268,7 @@ fn put(text: &mut String, kind: &str, name: &str, body: &str) {
     }
 }
 
-/// The machine that an archive was made of, for looking only.
+/// The machine that an archive was made of, read-only.
 #[derive(Debug)]
 pub struct ArchiveHost(RefCell<Archive>);
 

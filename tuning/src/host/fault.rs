@@ -1,4 +1,4 @@
-//! A refusal: which file or request, and why.
+//! A failure: which file or request, and why.
 
 use std::fmt;
 use std::io;
@@ -24,7 +24,7 @@ pub enum FaultKind {
     Denied,
     /// The kernel or the driver refused, with this error name and, where it gave one, its reason.
     Refused(String),
-    /// The content is not of a form that this program knows.
+    /// The content has no form that this program knows.
     Format(String),
     /// The driver does not offer it. Not a failure of the host.
     Unsupported,
@@ -39,7 +39,7 @@ impl Fault {
         Self { what: what.into(), kind }
     }
 
-    /// The fault that an operating system error stands for.
+    /// The fault for an operating system error.
     #[must_use]
     pub fn from_io(what: &str, error: &io::Error) -> Self {
         let kind = match error.kind() {
@@ -55,7 +55,7 @@ impl Fault {
         Self::new(what, kind)
     }
 
-    /// The fault of a negative or positive error number, with the kernel's own words if it gave any.
+    /// The fault for a negative or positive error number, with the kernel's own message if it gave one.
     #[must_use]
     pub fn from_errno(what: &str, code: i32, words: Option<String>) -> Self {
         let mut fault = Self::from_io(what, &io::Error::from_raw_os_error(code));

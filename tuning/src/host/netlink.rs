@@ -1,4 +1,5 @@
-//! Asking cards by netlink: families `ethtool` (settings), `netdev` (queue map, statistics) and the route family (link kind).
+//! Queries cards through netlink: families `ethtool` (settings), `netdev` (queue map, statistics) and the route family
+//! (link kind).
 //!
 //! The numbers below are those of the kernel's `linux/ethtool_netlink.h` and `linux/netdev.h`; both are stable interfaces.
 
@@ -21,7 +22,7 @@ const CHANNELS_GET: u8 = 17;
 const COALESCE_GET: u8 = 19;
 const PAUSE_GET: u8 = 21;
 const FEATURES_GET: u8 = 11;
-/// In an answer about features: those that can be changed, and those that are on. In a request, what is wanted.
+/// In a reply about features: those that can be changed, and those that are on. In a request, what is wanted.
 const FEATURES_CHANGEABLE: u16 = 2;
 const FEATURES_WANTED: u16 = 3;
 const FEATURES_ACTIVE: u16 = 4;
@@ -32,7 +33,7 @@ const QUEUE_GET: u8 = 10;
 const NAPI_GET: u8 = 11;
 const QSTATS_GET: u8 = 12;
 
-/// One setting group of the `ethtool` family: its request, and (attribute, name) of what the answer holds.
+/// One setting group of the `ethtool` family: its request, and (attribute, name) of what the reply holds.
 struct Group {
     get: u8,
     attributes: &'static [(u16, &'static str)],
@@ -82,11 +83,11 @@ const QSTATS: [(u16, &str); 6] = [
 pub(super) fn nftables_rules() -> Result<usize, Fault> {
     let what = "netlink nftables rules";
     let mut connection = Connection::open(NETLINK_NETFILTER, what)?;
-    // The body of four zero bytes is that of a question about all families.
+    // A body of four zero bytes asks about all families.
     connection.dump(Message::generic(NFT_GET_RULE, 0, 0), what).map(|rules| rules.len())
 }
 
-/// Everything that netlink says of a card. What cannot be asked becomes a note.
+/// Everything that netlink reports about a card. What cannot be asked becomes a note.
 pub(super) fn facts(iface: &str, index: u32) -> NicFacts {
     let mut facts = NicFacts::default();
     match link_kind(index) {
@@ -129,7 +130,7 @@ pub(super) fn set(iface: &str, knob: Knob, value: u32) -> Result<(), Fault> {
     connection.request(message, &what).map(|_| ())
 }
 
-/// A set of bits that says something of one bit only.
+/// A set of bits that concerns only one bit.
 fn one_bit(name: &str, is_on: bool) -> Message {
     let (mut bit, mut bits, mut set) =
         (Message::attributes(), Message::attributes(), Message::attributes());
@@ -196,7 +197,7 @@ fn ethtool_facts(iface: &str, facts: &mut NicFacts) -> Result<(), Fault> {
             }
         }
     }
-    // The hash table came to netlink in 6.3; older kernels answer that they do not know the request.
+    // The hash table came to netlink in 6.3; older kernels reply that they do not know the request.
     if let Ok(answers) = connection.request(ethtool_request(family, RSS_GET, iface), &what) {
         for (attribute, value) in answers.iter().flat_map(|answer| Attrs::of_generic(answer)) {
             if attribute == RSS_INDIRECTION {
@@ -211,7 +212,7 @@ fn ethtool_facts(iface: &str, facts: &mut NicFacts) -> Result<(), Fault> {
 fn entries_per_queue(table: &[u8]) -> Vec<u32> {
     let mut counts: Vec<u32> = Vec::new();
     for entry in table.chunks_exact(4).filter_map(wire::number) {
-        // No card has more than a few thousand queues; the bound keeps a broken answer from asking for memory.
+        // No card has more than a few thousand queues; the limit keeps a broken reply from asking for memory.
         let Some(queue) = usize::try_from(entry).ok().filter(|queue| *queue < 8192) else {
             continue;
         };

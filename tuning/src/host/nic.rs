@@ -1,20 +1,20 @@
-//! What a network card says of itself, and which of its settings can be set.
+//! What a network card reports about itself, and which of its settings can be changed.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A card's answers. What the driver does not offer is absent.
+/// A card's facts. What the driver does not offer is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NicFacts {
     /// The kind that rtnetlink reports for virtual devices: `veth`, `bond`, `vlan`. Absent for hardware.
     pub kind: Option<String>,
     /// Channels, rings and coalescing by name: a [`Knob`]'s name for the value, and the same with `.max` for its limit.
     pub settings: BTreeMap<String, u64>,
-    /// How many entries of the receive hash table point to each queue; empty when the card does not say.
+    /// How many entries of the receive hash table point to each queue; empty when the card does not report it.
     pub rss: Vec<u32>,
-    /// The interrupt of each receive queue, where the driver tells the kernel (`netdev` netlink, `napi-get`).
+    /// The interrupt of each receive queue, where the driver reports it to the kernel (`netdev` netlink, `napi-get`).
     pub queue_irqs: BTreeMap<u32, u32>,
     /// Counters: the driver's own (`ethtool -S`) and, with the prefix `qstats.`, the kernel's per-device queue statistics.
     pub stats: BTreeMap<String, u64>,
@@ -65,7 +65,7 @@ impl NicFacts {
     ///
     /// # Errors
     ///
-    /// Names the first line that is not of that form.
+    /// Names the first line that does not have that form.
     pub fn from_text(text: &str) -> Result<Self, String> {
         let mut facts = Self::default();
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
@@ -95,7 +95,7 @@ impl NicFacts {
     }
 }
 
-/// Adds a counter to others of the same name. Some drivers write spaces in names, which the form of captures has no room for.
+/// Adds a counter to others of the same name. Some drivers write spaces in names, which captures cannot hold.
 pub(super) fn add_statistic(stats: &mut BTreeMap<String, u64>, name: &str, value: u64) {
     let name = name.trim().replace(char::is_whitespace, "_");
     let sum = stats.entry(name).or_insert(0_u64);
@@ -120,7 +120,7 @@ pub enum Knob {
     /// Microseconds that a receive interrupt may wait.
     #[serde(rename = "coalesce.rx-usecs")]
     CoalesceRxUsecs,
-    /// Whether the driver picks that time by itself: 0 or 1.
+    /// Whether the driver chooses that time by itself: 0 or 1.
     #[serde(rename = "coalesce.adaptive-rx")]
     CoalesceAdaptiveRx,
     /// Whether received packets are merged (GRO): 0 or 1.

@@ -12,8 +12,8 @@ use super::{Fault, FaultKind, Host, Knob, NicFacts, netlink};
 
 /// The machine that the program runs on: `/proc`, `/sys`, generic netlink, and `ethtool -S` for drivers' private counters.
 ///
-/// Private counters are only offered by an ioctl, for which no crate has a safe face, so the `ethtool` program is asked for them.
-/// Where it is not installed the counters are reported as unread, and everything else works.
+/// Private counters are only available through an ioctl, for which no crate has a safe interface, so the `ethtool`
+/// program is used for them. Where it is not installed the counters are reported as unread, and everything else works.
 #[derive(Debug, Default)]
 pub struct RealHost;
 
@@ -56,7 +56,7 @@ impl Host for RealHost {
             .list("/proc")?
             .iter()
             .filter_map(|name| name.parse::<u32>().ok())
-            // A process may end between the listing and the reading: then it is not there, which is the right answer.
+            // A process may end between the listing and the reading: then it is not there, which is the right result.
             .filter_map(|pid| {
                 Some((pid, fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned()))
             })
@@ -110,12 +110,12 @@ pub(super) fn write_existing(real: &str, shown: &str, value: &str) -> Result<(),
     file.write_all(format!("{value}\n").as_bytes()).map_err(fail)
 }
 
-/// Puts another file in the place of one on a disk, so that a crash leaves the old content or the new.
+/// Replaces a file on a disk by another, so that a crash leaves either the old content or the new.
 fn replace(path: &str, text: &str) -> Result<(), Fault> {
     let fail = |error: std::io::Error| Fault::from_io(path, &error);
     let real = fs::canonicalize(path).map_err(fail)?;
     let fresh = real.with_extension("corewire-tune");
-    // The copy brings the permissions with it.
+    // The copy keeps the permissions.
     fs::copy(&real, &fresh).map_err(fail)?;
     let written = write_existing(&fresh.to_string_lossy(), path, text)
         .and_then(|()| fs::File::open(&fresh).and_then(|file| file.sync_all()).map_err(fail))
@@ -136,21 +136,21 @@ pub(super) fn list_sorted(real: &str, shown: &str) -> Result<Vec<String>, Fault>
     Ok(names)
 }
 
-/// The driver's private counters, by `ethtool -S`.
+/// The driver's private counters, from `ethtool -S`.
 fn driver_statistics(iface: &str) -> Result<BTreeMap<String, u64>, String> {
     let output =
         Command::new("ethtool").args(["-S", iface]).stdin(Stdio::null()).output().map_err(
             |_| "driver counters not read: the program `ethtool` is not installed".to_owned(),
         )?;
     if !output.status.success() {
-        // Most often "no stats available": loopback and many virtual devices have none.
+        // Usually "no stats available": loopback and many virtual devices have none.
         return Ok(BTreeMap::new());
     }
     Ok(parse_statistics(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// Reads `name: value` lines; anything else is skipped, since drivers put titles between them. Drivers that print a block for each
-/// queue repeat the names in it: those are added up.
+/// Reads `name: value` lines; anything else is skipped, because drivers put titles between them. Drivers that print a
+/// block for each queue repeat the names in it: those are added up.
 fn parse_statistics(text: &str) -> BTreeMap<String, u64> {
     let mut stats = BTreeMap::new();
     let lines = text.lines().filter_map(|line| line.rsplit_once(':'));
@@ -162,7 +162,7 @@ fn parse_statistics(text: &str) -> BTreeMap<String, u64> {
     stats
 }
 
-/// The fault of a machine that is only a copy of files and has no card to ask.
+/// The fault for a machine that is only a copy of files and has no card to query.
 pub(super) fn no_card(iface: &str) -> Fault {
     Fault::new(format!("card {iface}"), FaultKind::Missing)
 }

@@ -1,11 +1,11 @@
-//! A host that remembers everything that was asked of another: what `capture` writes down.
+//! A host that records everything that was read from another: what `capture` writes.
 
 use std::cell::RefCell;
 use std::time::Duration;
 
 use super::{Archive, Fault, FaultKind, Host, Knob, Moment, NicFacts};
 
-/// Passes every question on and keeps the answers. Writing is refused: a recording must not change its subject.
+/// Passes every request on and keeps the results. Writing is refused: a recording must not change its subject.
 #[derive(Debug)]
 pub struct Recorder<'h> {
     inner: &'h dyn Host,
@@ -13,7 +13,7 @@ pub struct Recorder<'h> {
 }
 
 impl<'h> Recorder<'h> {
-    /// Records what is asked of `inner`.
+    /// Records what is read from `inner`.
     #[must_use]
     pub fn new(inner: &'h dyn Host) -> Self {
         Self { inner, archive: RefCell::new(Archive::default()) }

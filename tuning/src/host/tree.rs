@@ -7,17 +7,17 @@ use std::time::Duration;
 use super::real::{list_sorted, no_card, write_existing};
 use super::{Fault, Host, Knob, NicFacts};
 
-/// Files under a directory that stand for a machine's `/proc` and `/sys`.
+/// Files under a directory in place of a machine's `/proc` and `/sys`.
 ///
-/// Cards answer from `DIR/nic/IFACE` (the form of [`NicFacts::to_text`]) and processes from `DIR/processes`. There is no kernel
-/// behind the files: a value that is written is simply there.
+/// Cards are read from `DIR/nic/IFACE` (the form of [`NicFacts::to_text`]) and processes from `DIR/processes`. There is
+/// no kernel behind the files: a value that is written is simply there.
 #[derive(Debug)]
 pub struct TreeHost {
     root: PathBuf,
 }
 
 impl TreeHost {
-    /// A machine of the files under `root`.
+    /// A machine made of the files under `root`.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }

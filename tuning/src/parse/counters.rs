@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 pub struct SoftnetRow {
     /// The CPU, where the kernel says it (column 13, since 5.10); otherwise the row's number.
     pub cpu: u32,
-    /// Whether `cpu` is what the kernel says.
+    /// Whether the kernel gave the value of `cpu`.
     pub cpu_known: bool,
     /// Packets that this CPU took up the stack: the one counter that shows where the work is done.
     pub processed: u32,
@@ -15,7 +15,7 @@ pub struct SoftnetRow {
     pub dropped: u32,
     /// How often the softirq had to stop with work left (`time_squeeze`).
     pub squeezed: u32,
-    /// How often another CPU handed packets over by RPS.
+    /// How often another CPU handed packets over through RPS.
     pub received_rps: u32,
 }
 
@@ -23,7 +23,7 @@ pub struct SoftnetRow {
 ///
 /// # Errors
 ///
-/// When there is no row, or a row has fewer than nine columns or something else than hexadecimal.
+/// When there is no row, or a row has fewer than nine columns or anything other than hexadecimal.
 pub fn softnet(text: &str) -> Result<Vec<SoftnetRow>, String> {
     let mut rows = Vec::new();
     for (line, index) in text.lines().zip(0_u32..) {
@@ -94,7 +94,7 @@ pub struct CpuTimes {
     pub steal: u64,
 }
 
-/// What is used of `/proc/stat`.
+/// The part of `/proc/stat` that is used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stat {
     /// Ticks by CPU.

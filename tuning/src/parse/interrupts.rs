@@ -13,13 +13,13 @@ pub struct IrqLine {
     pub address: Option<String>,
 }
 
-/// Reads `/proc/interrupts`: the columns are the CPUs of the header (the online ones), rows whose label is no number (NMI, LOC,
-/// ERR) are left out.
+/// Reads `/proc/interrupts`: the columns are the CPUs of the header (the online ones), rows whose label is not a number
+/// (NMI, LOC, ERR) are left out.
 ///
 /// # Errors
 ///
-/// When there is no header of CPUs, a row has fewer counts than the header has CPUs, or a line is no row at all: then the text
-/// was wrapped or cut on its way, and what is missing cannot be known.
+/// When there is no header of CPUs, a row has fewer counts than the header has CPUs, or a line is not a row at all:
+/// then the text was wrapped or cut on its way, and what is missing cannot be known.
 pub fn interrupts(text: &str) -> Result<Vec<IrqLine>, String> {
     let mut lines = text.lines().zip(1..);
     let header = lines.next().map_or("", |(line, _)| line);
@@ -81,18 +81,18 @@ fn pci_address(chip: &str) -> Option<&str> {
 pub enum VectorRole {
     /// Receive, or receive and transmit together.
     Receive,
-    /// Transmit alone.
+    /// Transmit only.
     Transmit,
 }
 
 /// What the name of one of a card's vectors says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VectorName {
-    /// A queue's vector, by a word that drivers use for queues.
+    /// A queue's vector, recognised by a word that drivers use for queues.
     Queue(QueueName),
-    /// A number and no word that is known: a queue's vector, if no other vector of the card has such a word.
+    /// A number and no known word: a queue's vector, if no other vector of the card has such a word.
     Numbered(QueueName),
-    /// No number: the only vector of a card with one, or its vector for everything that is no queue.
+    /// No number: the only vector of a card with one, or its vector for everything that is not a queue.
     Plain,
     /// Management, link state, errors: never a queue.
     Control,
@@ -117,19 +117,19 @@ impl QueueName {
     }
 }
 
-/// Last words of vectors that serve no queue: mlx4 and mlx5 (`async`, `eq`), ena, gve and idpf (`mgmnt`, `mailbox`), vmxnet3
-/// (`event`), virtio (`config`), Intel (`misc`, `mbx`, `lsc`, `other`), mana (`hwc`).
+/// The last word in the names of vectors that serve no queue: mlx4 and mlx5 (`async`, `eq`), ena, gve and idpf
+/// (`mgmnt`, `mailbox`), vmxnet3 (`event`), virtio (`config`), Intel (`misc`, `mbx`, `lsc`, `other`), mana (`hwc`).
 const CONTROL: [&str; 16] = [
     "async", "eq", "mgmnt", "mgmt", "event", "config", "control", "ctrl", "misc", "mbx", "mailbox",
     "lsc", "link", "other", "hwc", "wol",
 ];
 
-/// Last words of vectors that serve a queue, where neither `rx` nor `tx` is in the word: bnxt and qede (`fp`), mlx5 (`comp`), gve
-/// (`blk`, `block`), mana (`q`), virtio (`input`).
+/// The last word in the names of vectors that serve a queue, where neither `rx` nor `tx` is in the word: bnxt and qede
+/// (`fp`), mlx5 (`comp`), gve (`blk`, `block`), mana (`q`), virtio (`input`).
 const RECEIVE: [&str; 7] = ["fp", "comp", "blk", "block", "q", "queue", "input"];
 
-/// Takes a vector's name apart. It must be known that the vector is the card's: two cards may give the same names to theirs.
-/// `owners` are names of the card itself (its interface, its device), which may hold any word.
+/// Takes a vector's name apart. The vector must be known to be the card's: two cards may give the same names to theirs.
+/// `owners` are names of the card itself (its interface, its device), which may contain any word.
 #[must_use]
 pub fn vector_name(name: &str, owners: &[&str]) -> VectorName {
     let (body, suffix) = name.find('@').map_or((name, ""), |at| name.split_at(at));

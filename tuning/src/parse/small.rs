@@ -1,4 +1,4 @@
-//! Files that hold one value, or one that matters.
+//! Files that hold one value, or only one that matters.
 
 /// A whole number on a line of its own.
 #[must_use]

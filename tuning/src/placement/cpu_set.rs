@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The largest CPU number that is accepted, exclusive. Linux supports 8192 CPUs at most on any architecture; the bound keeps a
-/// hostile `0-4294967295` from asking for memory.
+/// The largest CPU number that is accepted, exclusive. Linux supports 8192 CPUs at most on any architecture; the limit
+/// keeps a hostile `0-4294967295` from asking for memory.
 pub(super) const CPU_NUMBER_MAX: u32 = 8192;
 
 /// A set of CPU numbers, ordered, printed as a kernel CPU list.
@@ -76,8 +76,8 @@ impl CpuSet {
         Ok(Self(cpus))
     }
 
-    /// Writes the set as the kernel's mask, without leading empty groups. The empty set is `0`. A CPU of 8192 or above has no place
-    /// in a mask and is left out.
+    /// Writes the set as the kernel's mask, without leading empty groups. The empty set is `0`. A CPU of 8192 or above
+    /// does not fit in a mask and is left out.
     #[must_use]
     pub fn to_mask(&self) -> String {
         let Some(last) = self.0.range(..CPU_NUMBER_MAX).last() else {

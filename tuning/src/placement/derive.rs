@@ -7,30 +7,30 @@ use super::cpu_set::{CpuOrder, CpuSet};
 use super::file::{Placement, QueueMap, Shard};
 use super::layout::Layout;
 
-/// What a placement needs to know of a host's CPUs.
+/// What a placement needs to know about a host's CPUs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Topology {
     /// The CPUs that may be used: online, and in the control group's cpuset.
     pub cpus: Vec<CpuPlace>,
-    /// CPUs of these that are kept quiet (`isolcpus`, `nohz_full`): no shard goes there unless they are named.
+    /// Those of these CPUs that are kept quiet (`isolcpus`, `nohz_full`): no shard goes there unless they are named.
     pub quiet: CpuSet,
-    /// CPUs of these that are slower than the others: used after the others.
+    /// Those of these CPUs that are slower than the others: used after the others.
     pub slow: CpuSet,
 }
 
-/// Where one CPU sits.
+/// Where one CPU is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuPlace {
     /// The CPU's number.
     pub cpu: u32,
     /// Its physical core, named by that core's lowest CPU. CPUs with the same core are SMT siblings.
     pub core: u32,
-    /// Its NUMA node; `None` when the host does not say.
+    /// Its NUMA node; `None` when the host does not report it.
     pub node: Option<u32>,
 }
 
 impl Topology {
-    /// A topology of CPUs that are all cores of their own, without NUMA nodes.
+    /// A topology in which every CPU is its own core, without NUMA nodes.
     #[must_use]
     pub fn flat(cpus: &CpuSet) -> Self {
         let cpus = cpus.iter().map(|cpu| CpuPlace { cpu, core: cpu, node: None }).collect();
@@ -58,12 +58,12 @@ impl Topology {
     }
 }
 
-/// How many queues a card can have, and where it sits.
+/// How many queues a card can have, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueLimits {
     /// The interface.
     pub iface: String,
-    /// The NUMA node of the card; `None` when the host does not say, which is not the same as node 0.
+    /// The NUMA node of the card; `None` when the host does not report it, which is not the same as node 0.
     pub node: Option<u32>,
     /// How many receive queues it has now; at least 1.
     pub queues: u32,
@@ -71,35 +71,35 @@ pub struct QueueLimits {
     pub queues_max: u32,
     /// Whether the number of queues cannot be changed.
     pub fixed: bool,
-    /// Whether the card spreads packets over a power of two of queues only.
+    /// Whether the card spreads packets only over a power of two of queues.
     pub power_of_two: bool,
-    /// The CPU that serves each queue now, where that is one CPU. A queue that is rightly placed stays where it is.
+    /// The CPU that serves each queue now, where that is one CPU. A queue that is placed correctly stays where it is.
     pub served: Vec<Option<u32>>,
     /// How much traffic each queue had while it was watched; empty or zero where that is not known.
     pub traffic: Vec<u64>,
 }
 
-/// What the operator wishes.
+/// What the operator wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
     /// How queues and shards share CPUs.
     pub layout: Layout,
     /// Use these CPUs only, shard 0 on the first of them.
     pub cpus: Option<CpuOrder>,
-    /// So many shards; by default one for each physical core on the card's node.
+    /// How many shards; by default one for each physical core on the card's node.
     pub shards: Option<u32>,
-    /// Use every SMT sibling as a core of its own. By default the siblings stay idle.
+    /// Use every SMT sibling as a separate core. By default the siblings stay idle.
     pub smt: bool,
-    /// So many queues, where the default would be as many as shards (or as interrupt CPUs in the split layout).
+    /// How many queues; by default as many as shards (or as interrupt CPUs in the split layout).
     pub queues: Option<u32>,
 }
 
-/// Why no placement follows.
+/// Why no placement is possible.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeriveError {
-    /// No CPU is left after all wishes.
+    /// No CPU is left after applying all options.
     NoCpu,
-    /// CPUs are named that are offline or not in the control group's cpuset.
+    /// The named CPUs are offline or not in the control group's cpuset.
     NotUsable {
         /// The CPUs named.
         named: CpuSet,
@@ -136,11 +136,11 @@ impl std::error::Error for DeriveError {}
 
 /// Derives the placement: shards on physical cores of the cards' nodes, each card's queues on the shards of its own node.
 ///
-/// Pure and deterministic: the same facts and wishes give the same placement.
+/// Pure and deterministic: the same facts and options give the same placement.
 ///
 /// # Errors
 ///
-/// When no CPU is left, fewer than asked for, or one that is named may not be used.
+/// When no CPU is left, fewer than asked for, or a named CPU may not be used.
 pub fn derive(
     topology: &Topology,
     cards: &[QueueLimits],
@@ -209,7 +209,7 @@ fn card_nodes(topology: &Topology, cards: &[QueueLimits]) -> Vec<u32> {
     nodes
 }
 
-/// How many CPUs the wishes need at least.
+/// How many CPUs the options need at least.
 fn wanted_cpus(options: &Options) -> usize {
     let irqs = match options.layout {
         Layout::Aligned => 0,
@@ -218,7 +218,7 @@ fn wanted_cpus(options: &Options) -> usize {
     irqs.saturating_add(options.shards.unwrap_or(1).max(1)) as usize
 }
 
-/// Takes so many CPUs out, in order, and in turn from each node where there are several cards' nodes.
+/// Takes `count` CPUs out, in order, and in turn from each node if the cards are on several nodes.
 fn take_evenly(usable: &mut Vec<CpuPlace>, count: usize, nodes: &[u32]) -> Vec<CpuPlace> {
     (0..count.min(usable.len()))
         .map(|turn| {
@@ -229,7 +229,8 @@ fn take_evenly(usable: &mut Vec<CpuPlace>, count: usize, nodes: &[u32]) -> Vec<C
         .collect()
 }
 
-/// The queues of one card, dealt over the CPUs that serve interrupts, those of the card's own node if there are any.
+/// The queues of one card, distributed over the CPUs that serve interrupts, those of the card's own node if there
+/// are any.
 fn queue_maps(
     card: &QueueLimits,
     servers: &[(CpuPlace, Option<u32>)],
@@ -242,10 +243,10 @@ fn queue_maps(
     let most = card.queues_max.max(1);
     let is_split = options.layout != Layout::Aligned;
     let queue_count = match options.queues {
-        // Queues that cannot be taken away still need a CPU each, so they are dealt round.
+        // Queues that cannot be removed still need a CPU each, so they are dealt in turn.
         _ if card.fixed => card.queues,
         Some(wished) => wished.clamp(1, most),
-        // Taking queues away stops the card for a moment; more queues than shards are no reason for that.
+        // Removing queues stops the card for a moment; having more queues than shards is not worth that.
         None if card.queues >= count && !is_split => card.queues,
         None => count.clamp(1, most),
     };
@@ -254,7 +255,8 @@ fn queue_maps(
     } else {
         queue_count
     };
-    // Named in an order, CPUs are taken in that order; otherwise a queue that has one of them to itself keeps it.
+    // If CPUs are named in an order, they are taken in that order; otherwise a queue that has one of them to
+    // itself keeps it.
     let known = if options.cpus.is_some() {
         Known { served: &[], traffic: &[] }
     } else {
@@ -272,9 +274,9 @@ fn queue_maps(
         .collect()
 }
 
-/// One server for each queue. Queues stay where they are while each of them is on a server, no server has more than its share of
-/// them, and their traffic is spread about as well as it could be. Otherwise they are dealt anew, the busiest first, each to the
-/// server with the least to do, and among equals to the one where it is.
+/// One server for each queue. Queues stay where they are while each of them is on a server, no server has more than its
+/// share of them, and their traffic is spread about as well as it could be. Otherwise they are dealt again, the busiest
+/// first, each to the server with the least to do, and among equals to the one where it is.
 fn deal(
     queues: usize,
     servers: &[(CpuPlace, Option<u32>)],
@@ -315,7 +317,7 @@ fn deal(
     dealt.into_iter().flatten().map(|at| servers[at]).collect()
 }
 
-/// What is known of a card's queues now.
+/// What is known about a card's queues now.
 struct Known<'c> {
     served: &'c [Option<u32>],
     traffic: &'c [u64],
@@ -328,7 +330,7 @@ fn usable_cpus(
     options: &Options,
 ) -> Result<Vec<CpuPlace>, DeriveError> {
     if let Some(named) = &options.cpus {
-        // CPUs named by hand are taken as they are: neither the node nor SMT siblings nor isolation are second-guessed.
+        // CPUs named by hand are taken as they are: node, SMT siblings and isolation do not change that choice.
         let all: CpuSet = topology.cpus.iter().map(|place| place.cpu).collect();
         let foreign = named.set().minus(&all);
         if !foreign.is_empty() {
@@ -350,7 +352,8 @@ fn usable_cpus(
     let is_remote = |place: &CpuPlace| {
         !nodes.is_empty() && place.node.is_none_or(|node| !nodes.contains(&node))
     };
-    // Each narrowing only where enough is left; where not, the others come last, and the first shards get the better CPUs.
+    // Narrow the choice only where enough CPUs are left; otherwise the worse ones come last, and the first shards get
+    // the better CPUs.
     for is_worse in [&is_remote as &dyn Fn(&CpuPlace) -> bool, &is_slow] {
         let better: Vec<CpuPlace> =
             usable.iter().filter(|place| !is_worse(place)).copied().collect();
@@ -467,7 +470,8 @@ mod tests {
         let placement = derive(&two_nodes(), &[card.clone()], &Options::default()).unwrap();
         let queues: Vec<u32> = placement.queues.iter().map(|map| map.cpu).collect();
         assert_eq!(queues, [7, 6, 4, 5]);
-        // Two busy queues on one CPU are parted although each CPU has its share of queues; then they stay parted.
+        // Two busy queues on one CPU are separated although each CPU has its share of queues; then they stay
+        // separated.
         (card.queues, card.queues_max) = (8, 8);
         card.served = [4, 4, 5, 5, 6, 6, 7, 7].map(Some).to_vec();
         card.traffic = vec![900, 900, 1, 1, 1, 1, 1, 1];
@@ -478,7 +482,7 @@ mod tests {
         assert_eq!(derive(&two_nodes(), &[card.clone()], &Options::default()).unwrap(), placement);
         (card.queues, card.queues_max) = (4, 63);
         card.traffic.clear();
-        // More queues than shards are dealt round, and no queue is taken away.
+        // More queues than shards are dealt in turn, and no queue is removed.
         card.queues = 6;
         let placement = derive(&two_nodes(), &[card], &Options::default()).unwrap();
         assert_eq!(placement.queues.len(), 6);

@@ -43,7 +43,7 @@ pub struct Shard {
     pub cpu: u32,
     /// The physical core of that CPU, named by its lowest CPU.
     pub core: u32,
-    /// The NUMA node of that CPU; absent when the host does not say.
+    /// The NUMA node of that CPU; absent when the host does not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<u32>,
 }
@@ -56,9 +56,9 @@ pub struct QueueMap {
     pub iface: String,
     /// The queue's number, the same for receive and transmit.
     pub queue: u32,
-    /// The CPU that its interrupt is to be served on.
+    /// The CPU that should serve its interrupt.
     pub cpu: u32,
-    /// The shard on that CPU; absent in the split layout, where interrupts have CPUs of their own.
+    /// The shard on that CPU; absent in the split layout, where interrupts have their own CPUs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<u32>,
 }
@@ -88,8 +88,8 @@ impl Placement {
     ///
     /// # Errors
     ///
-    /// When it is not of this form, or two shards share a CPU, shard numbers have holes, or a queue names a shard that does not
-    /// exist or runs elsewhere.
+    /// When it is not of this form, or two shards share a CPU, shard numbers have holes, or a queue names a shard that
+    /// does not exist or runs elsewhere.
     pub fn from_toml(text: &str) -> Result<Self, PlacementError> {
         let placement: Self =
             toml::from_str(text).map_err(|error| PlacementError::Form(error.to_string()))?;
@@ -101,7 +101,7 @@ impl Placement {
     ///
     /// # Errors
     ///
-    /// Never for a placement made by [`derive()`](super::derive()); otherwise what the serializer refused.
+    /// Never for a placement made by [`derive()`](super::derive()); otherwise the serializer's error.
     pub fn to_toml(&self) -> Result<String, PlacementError> {
         toml::to_string(self).map_err(|error| PlacementError::Form(error.to_string()))
     }
@@ -124,7 +124,8 @@ impl Placement {
         self.queues.iter().find(|map| map.iface == iface && map.queue == queue).map(|map| map.cpu)
     }
 
-    /// The shards that a card of this node should feed: those of its node, or all where the node has none or is not known.
+    /// The shards that a card of this node should feed: those of its node, or all where the node has none or is not
+    /// known.
     #[must_use]
     pub fn fed_from(&self, node: Option<u32>) -> Vec<&Shard> {
         let local: Vec<&Shard> =
@@ -132,8 +133,9 @@ impl Placement {
         if local.is_empty() { self.shards.iter().collect() } else { local }
     }
 
-    /// The CPUs that send by each transmit queue of an interface: a shard with a queue of its own sends by that one, the others
-    /// are dealt over the queues. In the split layout all are dealt, and the CPU that serves the queue sends by it, too.
+    /// The CPUs that send through each transmit queue of an interface: a shard with its own queue sends through that
+    /// one, the others are distributed over the queues. In the split layout all are distributed, and the CPU that
+    /// serves the queue sends through it, too.
     #[must_use]
     pub fn senders(&self, iface: &str) -> BTreeMap<u32, CpuSet> {
         let maps: Vec<&QueueMap> = self.queues.iter().filter(|map| map.iface == iface).collect();
@@ -146,7 +148,7 @@ impl Placement {
         senders
     }
 
-    /// The form and the inner consistency.
+    /// Checks the form and the consistency.
     pub(super) fn check(&self) -> Result<(), PlacementError> {
         let fail = |why: String| Err(PlacementError::Content(why));
         if self.schema != SCHEMA {

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Layout {
-    /// Queue `i` is served on the CPU of shard `i`: the best locality; the softirq's time comes out of the shard's.
+    /// Queue `i` is served on the CPU of shard `i`: the best locality; the softirq takes its time from the shard's.
     #[default]
     Aligned,
-    /// So many CPUs serve interrupts alone, and the shards have the others.
+    /// This many CPUs serve only interrupts, and the shards have the others.
     Split(u32),
 }
 

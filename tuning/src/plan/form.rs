@@ -19,15 +19,16 @@ pub struct Step {
     pub finding: String,
     /// What is changed.
     pub setting: Setting,
-    /// Its value now; `None` for queues that an earlier step of the plan makes anew.
+    /// Its value now; `None` for queues that an earlier step of the plan makes again.
     pub old: Option<String>,
     /// Its value afterwards.
     pub new: String,
-    /// Why, in a line.
+    /// Why, in one line.
     pub why: String,
     /// What it disturbs: `no`, `queue-reset` or `restart`.
     pub disturbs: String,
-    /// Whether the plan goes on when the kernel refuses it, as it does for interrupts that it manages itself.
+    /// Whether the plan goes on when the kernel refuses the step, as it does for interrupts that it manages
+    /// itself.
     #[serde(default)]
     pub may_refuse: bool,
 }
@@ -48,17 +49,17 @@ pub struct Kept {
 pub struct Plan {
     /// The version of the file's form.
     pub version: u32,
-    /// The boot that it was made in; in another one it is void.
+    /// The boot that it was made in; in any other boot it is void.
     pub boot_id: String,
     /// The kernel's release.
     #[serde(default)]
     pub kernel: String,
-    /// The cards that it is for, each in a line.
+    /// The cards that it is for, one per line.
     #[serde(default)]
     pub cards: Vec<String>,
     /// The steps, in the order in which they must be done.
     pub steps: Vec<Step>,
-    /// What must be put back after the number of channels is.
+    /// What must be put back after the number of channels is put back.
     pub kept: Vec<Kept>,
     /// What was left out, and why.
     pub left_out: Vec<String>,
@@ -72,15 +73,15 @@ pub struct Plan {
 /// Why there is no plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlanError {
-    /// No placement follows from the facts and wishes.
+    /// The facts and options allow no placement.
     Placement(DeriveError),
     /// The given placement does not fit this machine.
     Misfit(String),
-    /// No card to plan for.
+    /// There is no card to plan for.
     NoCard,
-    /// Several cards that are no parts of one bond: which one is the engine's?
+    /// Several cards that are not parts of one bond: which one is the engine's?
     SeveralCards(Vec<String>),
-    /// A plan file that is not one.
+    /// The text is not a plan file.
     Form(String),
 }
 

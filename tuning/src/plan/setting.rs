@@ -1,4 +1,4 @@
-//! The one name that a setting keeps while queues and interrupts come and go.
+//! A name for a setting that stays the same while queues and interrupts come and go.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -33,7 +33,7 @@ pub enum Setting {
         /// The vector's name in `/proc/interrupts`.
         vector: String,
         /// The directory whose `msi_irqs` lists the interrupt; empty where there is none. Two cards may give the same name to
-        /// their vectors, so the name alone says nothing.
+        /// their vectors, so the name alone is not enough.
         #[serde(default)]
         device: String,
     },
@@ -58,7 +58,7 @@ impl Setting {
     ///
     /// # Errors
     ///
-    /// What the host refused; for an interrupt also that no vector of that name exists.
+    /// The host's error; for an interrupt also that no vector of that name exists.
     pub fn read(&self, host: &dyn Host) -> Result<String, Fault> {
         match self {
             Self::File { path } | Self::Mask { path } => Ok(host.read(path)?.trim_end().to_owned()),
@@ -79,7 +79,7 @@ impl Setting {
     ///
     /// # Errors
     ///
-    /// What the host refused, and values that are none of this setting's.
+    /// The host's error, and values that this setting cannot have.
     pub fn write(&self, host: &dyn Host, value: &str) -> Result<(), Fault> {
         match self {
             Self::File { path } | Self::Mask { path } => host.write(path, value),
@@ -130,7 +130,7 @@ impl Setting {
         matches!(self, Self::Irqbalance { .. })
     }
 
-    /// Whether setting it makes all queues of the card anew.
+    /// Whether setting it recreates all queues of the card.
     #[must_use]
     pub fn remakes_queues(&self) -> bool {
         matches!(self, Self::Card { knob, .. } if knob.is_channels())
@@ -148,7 +148,7 @@ impl fmt::Display for Setting {
     }
 }
 
-/// Replaces the line, restarts irqbalance, and looks whether it was started with the line's words.
+/// Replaces the line, restarts irqbalance, and checks whether it was started with the line's words.
 fn configure_irqbalance(host: &dyn Host, path: &str, name: &str, line: &str) -> Result<(), Fault> {
     let text = host.read(path)?;
     let old = setting_line(&text, name);
@@ -162,7 +162,7 @@ fn configure_irqbalance(host: &dyn Host, path: &str, name: &str, line: &str) -> 
     }
     host.write(path, &lines.join("\n"))?;
     host.restart("irqbalance.service")?;
-    // A service manager is done before its service has become a process of that name.
+    // A service manager returns before its service has become a process of that name.
     let find = |_| {
         let found = host
             .processes(&["irqbalance"])
@@ -175,7 +175,7 @@ fn configure_irqbalance(host: &dyn Host, path: &str, name: &str, line: &str) -> 
         })
     };
     let Some((pid, _)) = (0..20).find_map(find) else { return Ok(()) };
-    // Its arguments are one variable, in words; any other one is handed on as it is.
+    // Its arguments are one variable, in words; any other variable is passed on as it is.
     let words = words(line).unwrap_or_default();
     let (file, wanted) = if name.starts_with("IRQBALANCE_BANNED") {
         ("environ", words.iter().map(|word| format!("{name}={word}")).collect())

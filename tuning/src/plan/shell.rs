@@ -105,7 +105,7 @@ pub fn script(plan: &Plan) -> String {
     for step in &plan.steps {
         text.push_str(&format!("    # {}: {}\n", step.finding, step.why));
         let line = line(&step.setting, &step.new);
-        // What the kernel may refuse is tried in a shell of its own, so that the script goes on.
+        // A write that the kernel may refuse is tried in a subshell, so that the script goes on.
         text.push_str(&if step.may_refuse {
             format!("    ({}) || true\n", line.trim())
         } else {

@@ -1,5 +1,5 @@
-//! The steps, in the one order that works: channels first, because they make queues and interrupts anew and forget their masks;
-//! then rings and moderation; then interrupts, receive and transmit steering; then the host's own values.
+//! The steps, in the only order that works: channels first, because they recreate queues and interrupts and reset their
+//! masks; then rings and moderation; then interrupts, receive and transmit steering; then the host's own values.
 
 use crate::doctor::Report;
 use crate::host::Knob;
@@ -11,13 +11,14 @@ use super::form::{Kept, Step};
 use super::setting::Setting;
 use super::wishes::{Goal, PlanOptions, Topic};
 
-/// The fixed interrupt delay for latency, in microseconds: short beside a call's own time, long enough to batch a burst.
+/// The fixed interrupt delay for latency, in microseconds: short compared with a call's own time, long enough to batch
+/// a burst.
 const LATENCY_RX_USECS: u64 = 8;
 
 /// The variable of irqbalance's configuration that names the CPUs it should not use.
 const BANNED_CPULIST: &str = "IRQBALANCE_BANNED_CPULIST";
 
-/// Findings that a move of interrupts mends, the weightiest first.
+/// Findings that moving interrupts fixes, the most important first.
 const IRQ_FINDINGS: [&str; 5] =
     ["IRQ_DRIFT", "IRQ_ON_ISOLATED", "IRQ_PILE", "IRQ_REMOTE_NODE", "IRQ_ON_SMT_PEER"];
 
@@ -122,7 +123,7 @@ impl<'p> Builder<'p> {
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
-    /// Plans the number of queues. Answers the new number when the queues will be made anew.
+    /// Plans the number of queues. Returns the new number when the queues will be recreated.
     fn channels(&mut self, nic: &Nic) -> Option<u32> {
         let wanted = self.queues_wanted(nic);
         let (knob, now, max) = nic.channels()?;
@@ -130,7 +131,7 @@ impl<'p> Builder<'p> {
             || self.options.given.is_some()
             || self.placement.layout != Layout::Aligned;
         let wanted = wanted.min(max);
-        // Stopping all queues for a moment needs a reason: more of them for more shards, or that somebody asked.
+        // Stopping all queues for a moment needs a reason: more of them for more shards, or the operator's request.
         let has_reason = is_asked || (nic.has_vectors() && wanted > now);
         if !self.options.wants(Topic::Queues) || wanted == 0 || wanted == now || !has_reason {
             return None;
@@ -147,7 +148,7 @@ impl<'p> Builder<'p> {
         Some(wanted)
     }
 
-    /// Writes down everything that a change of channels forgets.
+    /// Records everything that a change of channels resets.
     fn keep_queues(&mut self, nic: &Nic) {
         let dir = format!("/sys/class/net/{}/queues", nic.name);
         for queue in &nic.rx {
@@ -254,7 +255,8 @@ impl<'p> Builder<'p> {
         }
     }
 
-    /// Writes the ban, before any interrupt is moved. Nobody is to find a daemon restarted for a plan that moves none.
+    /// Writes the ban, before any interrupt is moved. The daemon must not be restarted for a plan that moves no
+    /// interrupts.
     fn irqbalance(&mut self) {
         let fought = self.snapshot.fought();
         let is_fought = |step: &Step| matches!(&step.setting, Setting::Irq { iface, .. } if fought.iter().any(|nic| nic.name == *iface));
@@ -292,8 +294,8 @@ impl<'p> Builder<'p> {
         }
     }
 
-    /// The CPUs that irqbalance should not use, where it runs: else it would put other devices' interrupts on shards again.
-    /// `Err` says why its configuration cannot be changed.
+    /// The CPUs that irqbalance should not use, if it runs: otherwise it would put other devices' interrupts on shards
+    /// again. `Err` says why its configuration cannot be changed.
     fn banned_cpus(&self) -> Result<Option<(&'p Config, CpuSet)>, &'static str> {
         let Some(irqbalance) = &self.snapshot.irqbalance else { return Ok(None) };
         let config = irqbalance.config.as_ref().filter(|_| self.options.wants(Topic::Irqbalance));
@@ -306,7 +308,7 @@ impl<'p> Builder<'p> {
         }
         let old = words(config.line(BANNED_CPULIST)).and_then(|words| words.concat().parse().ok());
         let old: CpuSet = old.ok_or("IRQBALANCE_BANNED_CPULIST is set to no list of CPUs")?;
-        // Without the list irqbalance leaves these alone by itself.
+        // Without the list, irqbalance leaves these alone by itself.
         let quiet = self.snapshot.cpus.isolated.or(&self.snapshot.cpus.nohz_full);
         let old = if old.is_empty() { quiet } else { old };
         Ok(Some((config, old.or(&self.placement.shard_cpus()))))
@@ -367,8 +369,8 @@ impl<'p> Builder<'p> {
         }
     }
 
-    /// The pattern by which the driver will name the vectors of new queues, where there is one vector for each queue and its
-    /// number is the queue's.
+    /// The pattern by which the driver will name the vectors of new queues, if there is one vector for each queue and
+    /// its number is the queue's.
     fn new_names<'n>(&self, nic: &'n Nic) -> Option<(&'n Vector, crate::parse::QueueName)> {
         let is_simple = nic.driver.as_deref() != Some("gve")
             && nic.vector_method != "order"
@@ -397,7 +399,7 @@ impl<'p> Builder<'p> {
                 return Some(("RPS_REDUNDANT", vec![CpuSet::new(); queue_count as usize]));
             }
         } else if queue_count >= count {
-            // Virtual pairs have no interrupt to place: RPS alone chooses the CPU.
+            // Virtual pairs have no interrupt to place: only RPS chooses the CPU.
             let id = if found("RPS_PILE") { "RPS_PILE" } else { "SOFTIRQ_SKEW" };
             let cpu_of = |queue| self.placement.queue_cpu(&nic.name, queue);
             let masks = (0..queue_count)
@@ -413,7 +415,8 @@ impl<'p> Builder<'p> {
             return None;
         }
         let masks = (0..queue_count).map(|queue| {
-            // The shards are dealt over the queues; each queue feeds its own share, the only queue feeds them all.
+            // The shards are distributed over the queues; each queue feeds its own share, and a single queue feeds
+            // all of them.
             let share: CpuSet = shards
                 .iter()
                 .zip(0..)
@@ -442,7 +445,7 @@ impl<'p> Builder<'p> {
         for (mask, index) in masks.into_iter().zip(0_u32..) {
             let path = format!("/sys/class/net/{}/queues/rx-{index}/rps_cpus", nic.name);
             let now = nic.rx.iter().find(|queue| queue.index == index);
-            // Queues that are made anew begin without RPS.
+            // Recreated queues start without RPS.
             if mask.is_empty() && (remade.is_some() || now.is_none_or(|queue| queue.rps.is_empty()))
             {
                 continue;

@@ -1,4 +1,4 @@
-//! The plan as people read it.
+//! The plan for people to read.
 
 use crate::placement::CpuSet;
 

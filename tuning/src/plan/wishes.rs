@@ -34,22 +34,22 @@ pub enum Topic {
 /// What the host is tuned for, where one choice helps one side and hurts the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Goal {
-    /// Short answers: small fixed interrupt delay, full clock.
+    /// Fast replies: small fixed interrupt delay, full clock.
     Latency,
     /// Many bytes: the driver chooses the interrupt delay.
     Throughput,
 }
 
-/// The operator's wishes.
+/// What the operator wants of a plan.
 #[derive(Debug, Clone, Default)]
 pub struct PlanOptions {
-    /// How to place shards, where no placement is given.
+    /// How to place shards, if no placement is given.
     pub derive: placement::Options,
     /// Whether the operator named the interfaces. Without that there must be one card, or one bond.
     pub is_named: bool,
     /// The placement to reach.
     pub given: Option<Placement>,
-    /// Only these topics; all where empty.
+    /// Only these topics; all if empty.
     pub only: BTreeSet<Topic>,
     /// Steps that favour one side are planned only with a goal.
     pub goal: Option<Goal>,

@@ -1,4 +1,4 @@
-//! Network interfaces: their queues, their interrupts, and where they sit.
+//! Network interfaces: their queues, their interrupts, and where they are.
 
 use crate::host::{Fault, FaultKind, Knob, NicFacts};
 use crate::parse::{self, VectorRole};
@@ -17,7 +17,7 @@ pub struct Nic {
     pub driver: Option<String>,
     /// The device's path in `/sys/devices`, for hardware.
     pub device: Option<String>,
-    /// The NUMA node; `None` when the machine does not say, which is not node 0.
+    /// The NUMA node; `None` when the machine does not report it, which is not node 0.
     pub node: Option<u32>,
     /// The interfaces below a bond or a VLAN.
     pub lowers: Vec<String>,
@@ -27,24 +27,24 @@ pub struct Nic {
     pub tx: Vec<TxQueue>,
     /// The interrupts of the queues.
     pub vectors: Vec<Vector>,
-    /// How the interrupts were matched to queues: `netdev` (the driver says), `names`, `order` (no name that is known, so by
+    /// How the interrupts were matched to queues: `netdev` (the driver says), `names`, `order` (no known name, so by
     /// number), or `none`.
     pub vector_method: &'static str,
-    /// How many interrupts the device has, queues' or not; `None` where that is not known.
+    /// How many interrupts the device has, of queues or not; `None` if that is not known.
     pub own_irqs: Option<usize>,
     /// The bond or bridge that the interface is part of.
     pub master: Option<String>,
-    /// Megabits a second; `None` when the link does not say.
+    /// Megabits per second; `None` when the link does not report it.
     pub speed: Option<u32>,
     /// (now, most) of the PCIe link's width and speed, as the kernel words them.
     pub pcie: Vec<(String, String)>,
     /// Its polling threads, where polling runs in threads: (name, CPUs that the thread may run on).
     pub napi_threads: Vec<(String, CpuSet)>,
-    /// What the card says of itself.
+    /// What the card reports about itself.
     pub facts: NicFacts,
     /// Whether its polling runs in kernel threads instead of softirqs.
     pub threaded: bool,
-    /// Interrupts are left off for so many empty polls (`napi_defer_hard_irqs`).
+    /// Interrupts stay off for this many empty polls (`napi_defer_hard_irqs`).
     pub defer_hard_irqs: u64,
 }
 
@@ -55,7 +55,7 @@ pub struct RxQueue {
     pub index: u32,
     /// The CPUs that RPS hands its packets to; empty when RPS is off.
     pub rps: CpuSet,
-    /// The same as the kernel wrote it, for putting it back to the byte.
+    /// The same as the kernel wrote it, so that undo restores every byte.
     pub rps_text: String,
     /// Entries of its RFS table.
     pub rps_flows: u64,
@@ -66,9 +66,9 @@ pub struct RxQueue {
 pub struct TxQueue {
     /// The queue's number.
     pub index: u32,
-    /// The CPUs that send by it (XPS); `None` where the kernel has no such map, as on cards with one queue.
+    /// The CPUs that send through it (XPS); `None` where the kernel has no such map, as on cards with one queue.
     pub xps: Option<CpuSet>,
-    /// The same as the kernel wrote it, for putting it back to the byte.
+    /// The same as the kernel wrote it, so that undo restores every byte.
     pub xps_text: String,
 }
 
@@ -77,10 +77,10 @@ pub struct TxQueue {
 pub struct Vector {
     /// Its name in `/proc/interrupts`; unlike its number it survives a change of channels.
     pub name: String,
-    /// The directory in `/sys/devices` whose `msi_irqs` lists it: two cards may give the same name to their vectors. Empty where
-    /// no such directory is known.
+    /// The directory in `/sys/devices` whose `msi_irqs` lists it: two cards may give the same name to their vectors.
+    /// Empty if no such directory is known.
     pub device: String,
-    /// Whether another interrupt of the same device has the same name, so that the name does not say which is meant.
+    /// Whether another interrupt of the same device has the same name, so that the name does not tell which is meant.
     pub is_ambiguous: bool,
     /// The NUMA node of the device that raises it: the card's, unless several devices serve one port.
     pub node: Option<u32>,
@@ -92,25 +92,25 @@ pub struct Vector {
     pub role: VectorRole,
     /// The CPUs that it may go to.
     pub affinity: CpuSet,
-    /// The CPU that it does go to; `None` where the kernel does not say.
+    /// The CPU that it does go to; `None` if the kernel does not report it.
     pub effective: Option<CpuSet>,
 }
 
 impl Vector {
-    /// Where the interrupt is served: the effective CPU, or the mask where the kernel does not say.
+    /// Where the interrupt is served: the effective CPU, or the mask if the kernel does not report one.
     #[must_use]
     pub fn served_on(&self) -> &CpuSet {
         self.effective.as_ref().filter(|set| !set.is_empty()).unwrap_or(&self.affinity)
     }
 }
 
-/// The interfaces to look at: those named with what is below them, or all that matter.
+/// The interfaces to look at: those that were named, with those below them, or all that matter.
 pub(super) fn select(reader: &mut Reader<'_>, named: &[String]) -> Result<Vec<String>, Fault> {
     let all = reader.list_needed("/sys/class/net")?;
     if !named.is_empty() {
         let mut chosen = Vec::new();
         for name in named {
-            // A capture lists the interfaces that it did not look at, too.
+            // A capture lists also the interfaces that were not read.
             let is_read = reader.optional(&format!("/sys/class/net/{name}/operstate")).is_some();
             if !all.contains(name) || !is_read {
                 return Err(Fault::new(format!("interface {name}"), FaultKind::Missing));
@@ -122,7 +122,7 @@ pub(super) fn select(reader: &mut Reader<'_>, named: &[String]) -> Result<Vec<St
     let is_up = |reader: &mut Reader<'_>, name: &str| {
         let state =
             reader.optional(&format!("/sys/class/net/{name}/operstate")).unwrap_or_default();
-        // Many virtual devices never say more than `unknown` while they work.
+        // Many virtual devices report only `unknown` while they work.
         matches!(state.trim(), "up" | "unknown")
     };
     let up: Vec<String> =
@@ -145,8 +145,8 @@ fn push_with_lowers(reader: &mut Reader<'_>, name: &str, chosen: &mut Vec<String
     }
 }
 
-/// The interfaces above or below this one. A veth's peer can be its lower device too, but it is not below it: a loop ends at the
-/// names already chosen.
+/// The interfaces above or below this one. A veth's peer can be its lower device too, but it is not below it: a loop
+/// ends at the names already chosen.
 fn linked(reader: &mut Reader<'_>, name: &str, prefix: &str) -> Vec<String> {
     reader
         .list(&format!("/sys/class/net/{name}"))
@@ -234,7 +234,7 @@ impl Nic {
                     .and_then(|(side, index)| Some((index.parse().ok()?, side == "rx")))
             })
             .collect();
-        // By number, since `tx-10` sorts before `tx-2` by name.
+        // By number, because `tx-10` sorts before `tx-2` by name.
         names.sort_unstable();
         for (index, is_rx) in names {
             if is_rx {
@@ -288,13 +288,13 @@ impl Nic {
         self.device.as_deref()?.rsplit('/').find(|part| part.matches(':').count() == 2)
     }
 
-    /// Whether packets come by interrupts of its own. Without them RPS is the only way to choose the CPU.
+    /// Whether packets come through its own interrupts. Without them RPS is the only way to choose the CPU.
     #[must_use]
     pub fn has_vectors(&self) -> bool {
         !self.vectors.is_empty()
     }
 
-    /// The most queues over which the card spreads packets, whatever number of channels it offers. From the drivers' sources.
+    /// The most queues over which the card spreads packets, however many channels it offers. From the drivers' sources.
     #[must_use]
     pub fn hash_limit(&self) -> Option<u32> {
         match self.driver.as_deref()? {
@@ -310,7 +310,7 @@ impl Nic {
     #[must_use]
     pub fn queue_limits(&self, traffic: &dyn Fn(u32) -> u64) -> QueueLimits {
         let present = u32::try_from(self.rx.len()).unwrap_or(u32::MAX).max(1);
-        // The queues of virtual pairs cost nothing and need no interrupt, so they stay as many as there are.
+        // The queues of virtual pairs cost nothing and need no interrupt, so their number stays.
         let changeable = self.channels().filter(|_| self.has_vectors());
         let limit = self.hash_limit().unwrap_or(u32::MAX);
         let served = (0..present).map(|queue| self.served(queue)).collect();
@@ -335,14 +335,14 @@ impl Nic {
             .find(|vector| vector.queue == queue && vector.role == VectorRole::Receive)
     }
 
-    /// The CPU that serves a receive queue now, where that is one CPU.
+    /// The CPU that serves a receive queue now, if it is a single CPU.
     fn served(&self, queue: u32) -> Option<u32> {
         let vector = self.vector(queue)?;
         vector.served_on().first().filter(|_| vector.served_on().len() == 1)
     }
 }
 
-/// The node of the device or of its parent. `-1` means that the machine does not say.
+/// The node of the device or of its parent. `-1` means that the machine does not report it.
 pub(super) fn read_node(reader: &mut Reader<'_>, device: &str) -> Option<u32> {
     let parent = device.rsplit_once('/').map(|(parent, _)| parent);
     [Some(device), parent]

@@ -33,7 +33,7 @@ pub struct Counters {
 impl Counters {
     pub(super) fn read(reader: &mut Reader<'_>, cpus: &Cpus) -> Result<Self, Fault> {
         let rows = reader.needed("/proc/net/softnet_stat", parse::softnet)?;
-        // Old kernels do not say which CPU a row is of; rows are of the online CPUs in order.
+        // Old kernels do not say which CPU a row is of; rows are those of the online CPUs in order.
         let online: Vec<u32> = cpus.online.iter().collect();
         let softnet = rows
             .into_iter()
@@ -102,7 +102,7 @@ impl Counters {
     }
 }
 
-/// What changed between two samples. All differences are safe against counters that wrap or start anew.
+/// What changed between two samples. All differences are safe against counters that wrap or restart.
 #[derive(Debug, Clone, Copy)]
 pub struct Rate<'s> {
     /// The earlier sample.
@@ -174,7 +174,7 @@ impl Rate<'_> {
         u64::try_from(read(self.after).saturating_sub(read(self.before))).unwrap_or(0)
     }
 
-    /// How much each counter of an interface grew; only those that did.
+    /// How much each counter of an interface grew; only those that grew.
     #[must_use]
     pub fn card(&self, iface: &str) -> BTreeMap<String, u64> {
         let Some(after) = self.after.cards.get(iface) else {
@@ -208,7 +208,7 @@ impl Rate<'_> {
         total(self.interrupts(irq).into_values())
     }
 
-    /// The share of a CPU's time that its ksoftirqd ran, by the kernel's tick of 100 a second.
+    /// The share of a CPU's time that its ksoftirqd ran, by the kernel's tick of 100 per second.
     #[must_use]
     pub fn ksoftirqd_share(&self, cpu: u32) -> f64 {
         let read = |counters: &Counters| counters.ksoftirqd.get(&cpu).copied().unwrap_or(0);
@@ -217,7 +217,8 @@ impl Rate<'_> {
     }
 }
 
-/// How much a counter grew. Many are 32 bits wide and wrap; one that is smaller for another reason began anew and says nothing.
+/// How much a counter grew. Many are 32 bits wide and wrap; one that is smaller for another reason was restarted and
+/// says nothing.
 pub(crate) fn grown(before: u64, after: u64) -> u64 {
     const WRAP: u64 = 1 << 32;
     if after >= before {
@@ -229,7 +230,7 @@ pub(crate) fn grown(before: u64, after: u64) -> u64 {
     }
 }
 
-/// The sum of counters. A text may say anything, so it stops at the largest number there is.
+/// The sum of counters. A text may contain any numbers, so it stops at the largest number.
 pub(crate) fn total(counts: impl IntoIterator<Item = u64>) -> u64 {
     counts.into_iter().fold(0, u64::saturating_add)
 }

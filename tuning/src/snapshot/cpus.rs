@@ -1,4 +1,4 @@
-//! The processors: which there are, which may be used, and how they sit.
+//! The processors: which there are, which may be used, and how they are arranged.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::reader::Reader;
 /// The processors of a machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cpus {
-    /// Every CPU that could ever be there; the columns of `/proc/softirqs`.
+    /// Every CPU that could ever be present; the columns of `/proc/softirqs`.
     pub possible: CpuSet,
     /// The CPUs that run now.
     pub online: CpuSet,
@@ -75,8 +75,8 @@ impl Cpus {
         })
     }
 
-    /// The CPUs that may serve the network without being asked: online, allowed and not kept quiet, on this node. All nodes where
-    /// the node has none, or is not known.
+    /// The CPUs that may serve the network without being asked: online, allowed and not kept quiet, on this node. Those
+    /// of all nodes if the node has none, or is not known.
     #[must_use]
     pub fn local(&self, node: Option<u32>) -> CpuSet {
         let on = |wanted: Option<u32>| -> CpuSet {
@@ -88,7 +88,7 @@ impl Cpus {
         if local.is_empty() { on(None) } else { local }
     }
 
-    /// The CPUs that share the physical core of this one, itself included.
+    /// The CPUs that share the physical core of this one, including itself.
     #[must_use]
     pub fn siblings(&self, cpu: u32) -> CpuSet {
         let Some(place) = self.topology.place(cpu) else {
@@ -102,15 +102,16 @@ impl Cpus {
             .collect()
     }
 
-    /// The NUMA node of a CPU, if the host says.
+    /// The NUMA node of a CPU, if the host reports it.
     #[must_use]
     pub fn node(&self, cpu: u32) -> Option<u32> {
         self.topology.place(cpu).and_then(|place| place.node)
     }
 }
 
-/// The CPUs of the control group's cpuset, of either version. Where no file says it, the affinity of the first process of the
-/// host or container; there isolated CPUs are missing because nothing is scheduled to them, not because they are forbidden.
+/// The CPUs of the control group's cpuset, of either version. If no file says it, the affinity of the first process of
+/// the host or container; isolated CPUs are missing there because nothing is scheduled to them, not because they are
+/// forbidden.
 fn read_allowed(reader: &Reader<'_>, online: &CpuSet, isolated: &CpuSet) -> CpuSet {
     let groups = reader.optional_quiet("/proc/self/cgroup").unwrap_or_default();
     let mut places = Vec::new();
@@ -124,7 +125,8 @@ fn read_allowed(reader: &Reader<'_>, online: &CpuSet, isolated: &CpuSet) -> CpuS
             }
             _ => continue,
         };
-        // A group without the file is confined by the next above it. Seen from within a container the path may lead nowhere.
+        // A group without the file has the limits of the next group above it. Seen from within a container the path may
+        // lead nowhere.
         let mut path = path.trim_end_matches('/');
         loop {
             places.push(format!("{root}{path}/{name}"));
@@ -151,7 +153,8 @@ fn read_allowed(reader: &Reader<'_>, online: &CpuSet, isolated: &CpuSet) -> CpuS
         .map_or_else(|| online.clone(), |cpus| cpus.or(isolated))
 }
 
-/// The CPUs of the slower kind, where a machine has two: by the names of the processor's counters (x86), or by capacity (arm64).
+/// The CPUs of the slower kind, if a machine has two: by the names of the processor's counters (x86), or by capacity
+/// (arm64).
 fn read_slow(reader: &Reader<'_>, online: &CpuSet) -> CpuSet {
     if let Some(cpus) =
         reader.optional_quiet("/sys/devices/cpu_atom/cpus").and_then(|text| text.parse().ok())

@@ -1,9 +1,9 @@
-//! irqbalance: whether it runs, what it was told to leave alone, and where it is told so.
+//! irqbalance: whether it runs, what it was told to leave alone, and where that is configured.
 
 use super::card::Nic;
 use super::reader::Reader;
 
-/// irqbalance, where it runs.
+/// irqbalance, if it runs.
 #[derive(Debug, Clone, Default)]
 pub struct Irqbalance {
     /// Its process id.
@@ -12,7 +12,7 @@ pub struct Irqbalance {
     arguments: String,
     /// The text of its policy scripts.
     scripts: String,
-    /// Where its arguments are configured; `None` where the tool cannot change them: no file, no systemd.
+    /// Where its arguments are configured; `None` if the tool cannot change them: no file, no systemd.
     pub config: Option<Config>,
 }
 
@@ -28,7 +28,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The line that sets a variable now; empty where none does.
+    /// The line that sets a variable now; empty if none does.
     #[must_use]
     pub fn line(&self, name: &str) -> &str {
         setting_line(&self.text, name).unwrap_or_default()
@@ -39,7 +39,7 @@ impl Config {
 const FILES: [&str; 2] = ["/etc/default/irqbalance", "/etc/sysconfig/irqbalance"];
 const NAMES: [&str; 2] = ["IRQBALANCE_ARGS", "OPTIONS"];
 
-/// The last line of a configuration that sets a variable: it is the one that holds.
+/// The last line of a configuration that sets a variable: the one that takes effect.
 pub(crate) fn setting_line<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     let sets = |line: &&str| {
         line.trim_start().strip_prefix(name).is_some_and(|rest| rest.starts_with('='))
@@ -47,7 +47,8 @@ pub(crate) fn setting_line<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     text.lines().rfind(sets)
 }
 
-/// The words of a line `NAME="word word"`; `None` for a line with escapes or quotes within, which the tool does not rewrite.
+/// The words of a line `NAME="word word"`; `None` for a line that contains escapes or quotes, which the tool does not
+/// rewrite.
 pub(crate) fn words(line: &str) -> Option<Vec<&str>> {
     let value = line.split_once('=').map_or("", |(_, value)| value).trim();
     let bare = ['"', '\'']
@@ -69,7 +70,7 @@ impl Irqbalance {
             for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
                 arguments.push_str(&format!(" {}", line.replace(['"', '\'', '='], " ")));
             }
-            // Also a comment says which of the variables this version reads.
+            // A comment also shows which of the variables this version reads.
             let name = NAMES.iter().find(|name| text.contains(&format!("{name}=")));
             let name = (*name.unwrap_or(&NAMES[0])).to_owned();
             config.get_or_insert_with(|| Config { path: path.to_owned(), name, text });
@@ -104,13 +105,13 @@ impl Irqbalance {
         found
     }
 
-    /// Whether it was told to leave a card's interrupts alone: each by number, all by module, or by a policy script that names the
-    /// card's device.
+    /// Whether it was told to leave a card's interrupts alone: each by number, all by module, or through a policy
+    /// script that names the card's device.
     #[must_use]
     pub fn leaves(&self, nic: &Nic) -> bool {
         let modules = self.values("banmod", "m");
         let numbers = self.values("banirq", "i");
-        // A word that is only in the interrupts' names bans nothing from version 1.9.1 on.
+        // From version 1.9.1 on, a word that is only in the interrupts' names bans nothing.
         let by_driver = pci_driver(nic).is_some_and(|driver| modules.contains(&driver));
         let by_number = nic.vectors.iter().all(|vector| numbers.contains(&vector.irq.to_string()));
         let by_script = nic.address().is_some_and(|address| {
@@ -120,7 +121,7 @@ impl Irqbalance {
     }
 }
 
-/// The driver that irqbalance sees: of the PCI device, also where the card is one level below it.
+/// The driver that irqbalance sees: that of the PCI device, even if the card is one level below it.
 fn pci_driver(nic: &Nic) -> Option<String> {
     let driver = nic.driver.as_deref()?;
     Some(if driver == "virtio_net" { "virtio-pci" } else { driver }.to_owned())

@@ -1,4 +1,4 @@
-//! Interrupts of other devices than the cards in question: disks, USB, cards that nobody named.
+//! Interrupts of devices other than the cards in question: disks, USB, cards that were not named.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,18 +17,18 @@ pub struct Other {
     pub irq: u32,
     /// Its name in `/proc/interrupts`.
     pub name: String,
-    /// The directory whose `msi_irqs` lists it; empty where none is known.
+    /// The directory whose `msi_irqs` lists it; empty if none is known.
     pub device: String,
     /// The CPUs that it may go to.
     pub affinity: CpuSet,
-    /// Why the tool cannot move it; `None` where it can try.
+    /// Why the tool cannot move it; `None` if it can try.
     pub fixed: Option<&'static str>,
 }
 
-/// More interrupts a second than this are often.
+/// More interrupts per second than this count as busy.
 pub(crate) const BUSY_PER_SECOND: f64 = 100.0;
 
-/// Reads the masks of the busy ones; thousands of idle interrupts are not asked about.
+/// Reads the masks of the busy ones; those of thousands of idle interrupts are not read.
 pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic], rate: &Rate<'_>) -> Vec<Other> {
     let ours: BTreeSet<u32> =
         nics.iter().flat_map(|nic| nic.vectors.iter().map(|vector| vector.irq)).collect();
@@ -62,8 +62,9 @@ pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic], rate: &Rate<'_>) -> Ve
     others
 }
 
-/// Whether the name is one of a disk's queue whose driver lets the kernel spread the interrupts: NVMe (its queue 0 is for commands
-/// of administration, and can be moved) and virtio. Other drivers do so for some devices, too; for them writing tells.
+/// Whether this is the name of a queue of a disk whose driver lets the kernel spread the interrupts: NVMe (its queue 0
+/// is for administration commands, and can be moved) and virtio. Other drivers do so for some devices, too; for them
+/// only writing shows it.
 fn is_managed(name: &str) -> bool {
     let number = |start: &str, before: &str| {
         let (_, queue) = name.strip_prefix(start)?.split_once(before)?;

@@ -53,7 +53,7 @@ impl<'h> Reader<'h> {
         }
     }
 
-    /// What not every kernel has. That it is absent says something; any other refusal is remembered.
+    /// A value that not every kernel has. Its absence is information; any other refusal is remembered.
     fn known<T>(&mut self, answer: Result<T, Fault>) -> Option<T> {
         let fault = match answer {
             Ok(value) => return Some(value),
@@ -70,7 +70,7 @@ impl<'h> Reader<'h> {
         self.known(self.host.read(path))
     }
 
-    /// A file whose absence or refusal says nothing: a link that is down refuses to say its speed.
+    /// A file whose absence or refusal says nothing: a link that is down refuses to report its speed.
     pub(super) fn optional_quiet(&self, path: &str) -> Option<String> {
         self.host.read(path).ok()
     }
@@ -106,7 +106,8 @@ impl<'h> Reader<'h> {
         self.known(self.host.link(path))
     }
 
-    /// What a card says of itself. A card that cannot be asked is remembered and counts as silent.
+    /// What a card reports about itself. A card that cannot be queried is remembered and counts as reporting
+    /// nothing.
     pub(super) fn nic(&mut self, iface: &str) -> NicFacts {
         match self.host.nic(iface) {
             Ok(facts) => {

@@ -1,4 +1,4 @@
-//! Counters again and again, for watching a host.
+//! Reads counters again and again, for watching a host.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub struct Sampler<'h> {
 }
 
 impl<'h> Sampler<'h> {
-    /// Prepares to watch these interfaces (all that matter, where none is named).
+    /// Prepares to watch these interfaces (all that matter, if none is named).
     ///
     /// # Errors
     ///

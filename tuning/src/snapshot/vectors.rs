@@ -1,8 +1,8 @@
 //! Which interrupts are a card's, and which queue each of them serves.
 //!
-//! Whose an interrupt is, is asked of the device's `msi_irqs` and never of its name alone: two virtual functions may be called
-//! alike, and so are their vectors then. Which queue it serves is said by the driver (`netdev`), or by the vector's name, or, where
-//! the name has no word that is known, by the order of numbers.
+//! The owner of an interrupt is taken from the device's `msi_irqs` and never from its name alone: two virtual functions
+//! may have the same name, and then so do their vectors. Which queue it serves is taken from the driver (`netdev`), or
+//! from the vector's name, or, if the name has no known word, from the order of numbers.
 
 use std::collections::BTreeSet;
 
@@ -40,7 +40,7 @@ pub(super) fn read(nic: &mut Nic, reader: &mut Reader<'_>, interrupts: &[IrqLine
     let (method, mut found) =
         if by_driver.is_empty() { by_name(nic, own, &device) } else { ("netdev", by_driver) };
     let queues = u32::try_from(nic.rx.len().max(nic.tx.len())).unwrap_or(u32::MAX);
-    // Vectors without a queue wait for more channels, or belong to another port of the same device.
+    // Vectors without a queue are there for more channels, or belong to another port of the same device.
     found.retain(|(queue, _, _)| queues == 0 || *queue < queues);
     found.sort_by_key(|(queue, role, own)| (*queue, *role, own.irq));
     let counts = |own: &Own| found.iter().filter(|(_, _, other)| same_name(own, other)).count();
@@ -82,14 +82,15 @@ fn same_name(one: &Own, other: &Own) -> bool {
     one.name == other.name && one.device == other.device
 }
 
-/// Whether the name does not say which interrupt is meant: within the device or, where none is known, on the whole machine.
+/// Whether the name does not tell which interrupt is meant: within the device or, if none is known, on the whole
+/// machine.
 fn is_ambiguous(own: &Own, within: usize, interrupts: &[IrqLine]) -> bool {
     let all = interrupts.iter().filter(|line| line.name == own.name).count();
     within > 1 || (own.device.is_empty() && all > 1)
 }
 
-/// The interrupts of the card: by the `msi_irqs` of its device or of that one's PCI parent (virtio); else its one line interrupt;
-/// else those whose chip names its address; else those whose name may be its own.
+/// The interrupts of the card: by the `msi_irqs` of its device or of that device's PCI parent (virtio); otherwise its
+/// one line interrupt; otherwise those whose chip names its address; otherwise those whose name may be its own.
 fn own_irqs(
     nic: &mut Nic,
     reader: &mut Reader<'_>,
@@ -107,7 +108,7 @@ fn own_irqs(
         irqs.sort_unstable();
         let name_of = |reader: &mut Reader<'_>, irq: u32| {
             let line = interrupts.iter().find(|line| line.irq == irq).map(|line| line.name.clone());
-            // Containers hide the table of interrupts; the kernel also says the names one by one.
+            // Containers hide the table of interrupts; the kernel also gives the names one by one.
             line.or_else(|| {
                 action(&reader.optional_quiet(&format!("/sys/kernel/irq/{irq}/actions"))?)
             })
@@ -149,7 +150,7 @@ pub(crate) fn action(text: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// What a vector's name may hold that says whose it is and not what it serves.
+/// The parts of a vector's name that say whose it is, not what it serves.
 fn owners<'a>(nic: &'a Nic, device: &'a str) -> Vec<&'a str> {
     let own = device.rsplit('/').next().unwrap_or_default();
     vec![nic.name.as_str(), own]
@@ -159,7 +160,7 @@ fn owners<'a>(nic: &'a Nic, device: &'a str) -> Vec<&'a str> {
 fn by_name(nic: &Nic, own: Vec<Own>, device: &str) -> (&'static str, Vec<(u32, VectorRole, Own)>) {
     let owners = owners(nic, device);
     let (mut queues, mut numbered, mut plain) = (Vec::new(), Vec::new(), Vec::new());
-    // Two ports of one device share its list, and then their interfaces' names tell them apart.
+    // Two ports of one device share its list; then their interfaces' names tell them apart.
     let is_named = |own: &Own| parse::names_owner(&own.name, &[&nic.name], None);
     let has_named = own.iter().any(is_named);
     for own in own.into_iter().filter(|own| !has_named || is_named(own)) {
@@ -179,7 +180,7 @@ fn by_name(nic: &Nic, own: Vec<Own>, device: &str) -> (&'static str, Vec<(u32, V
         return ("names", found);
     }
     if !numbered.is_empty() {
-        // Some drivers count from 1 (mlx4), and some give one number to several vectors: then the order alone is left.
+        // Some drivers count from 1 (mlx4), and some give one number to several vectors: then only the order is left.
         let first = numbered.iter().map(|(name, _)| name.number).min().unwrap_or(0);
         let distinct: BTreeSet<u32> = numbered.iter().map(|(name, _)| name.number).collect();
         let is_counted = distinct.len() == numbered.len();
@@ -200,7 +201,8 @@ fn by_name(nic: &Nic, own: Vec<Own>, device: &str) -> (&'static str, Vec<(u32, V
     ("order", found)
 }
 
-/// The gve driver numbers its notification blocks transmit queues first, so that receive queue 0 stands in the middle.
+/// The gve driver numbers the notification blocks of its transmit queues first, so that receive queue 0 is in the
+/// middle.
 fn renumber_gve(found: &mut [(u32, VectorRole, Own)]) {
     let half = u32::try_from(found.len() / 2).unwrap_or(0);
     for (queue, role, _) in found {

@@ -34,11 +34,11 @@ impl Spread {
 /// How many times chance is tried. Enough for a 99th percentile that is steady to a few hundredths.
 const TRIALS: usize = 400;
 
-/// More flows than this are as even as it gets, and would only take time to simulate.
+/// More flows than this make the spread no more even, and would only take time to simulate.
 const FLOWS_MAX: u64 = 4096;
 
-/// The max/mean that hashing so many equal flows over so many CPUs exceeds once in a hundred times, by simulation with a fixed
-/// seed: the same answer every time. A spread below it says nothing against the machine.
+/// The max/mean that hashing `flows` equal flows over `cpus` CPUs exceeds once in a hundred times, by simulation with a
+/// fixed seed: the same result every time. A spread below it says nothing against the machine.
 #[must_use]
 pub fn noise_threshold(cpus: usize, flows: u64) -> f64 {
     if cpus < 2 {
@@ -50,7 +50,7 @@ pub fn noise_threshold(cpus: usize, flows: u64) -> f64 {
         .map(|_| {
             let mut counts = vec![0_u64; cpus];
             for _ in 0..flows {
-                // xorshift64: small, and good enough to deal flows.
+                // xorshift64: small, and good enough to distribute flows.
                 state ^= state << 13;
                 state ^= state >> 7;
                 state ^= state << 17;

@@ -14,7 +14,7 @@ use super::{Spread, VerifyOptions, noise_threshold};
 /// Fewer packets than this prove nothing.
 const PACKETS_MIN: u64 = 10_000;
 
-/// With fewer flows for each CPU than this, chance decides and not the machine.
+/// With fewer flows per CPU than this, chance decides, not the machine.
 const FLOWS_PER_CPU_MIN: u64 = 16;
 
 /// More stolen time than this makes every figure doubtful.
@@ -31,7 +31,7 @@ pub enum Judgement {
     Pass,
     /// Not spread, or packets lost.
     Fail,
-    /// Too little traffic, too few flows, or too much stolen time to say.
+    /// Too little traffic, too few flows, or too much stolen time to judge.
     Inconclusive,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for Judgement {
     }
 }
 
-/// One CPU's part in what was watched.
+/// One CPU's part of what was watched.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CpuFigures {
     /// The CPU.
@@ -56,7 +56,7 @@ pub struct CpuFigures {
     pub packets: u64,
     /// The same for each sample.
     pub packets_by_sample: Vec<u64>,
-    /// Runs of NET_RX, shown because people look at it, and judged by nobody.
+    /// Runs of NET_RX, shown because people look at it; the judgement does not use it.
     pub net_rx_runs: u64,
     /// Packets dropped at its backlog (column 2).
     pub dropped: u64,
@@ -237,14 +237,14 @@ fn losses(
     losses
 }
 
-/// Two reports side by side: the only claim that a document may make about a change.
+/// Two reports compared: the only claim that a document may make about a change.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
     /// Jain's index before and after.
     pub jain: (f64, f64),
     /// max/mean before and after.
     pub max_over_mean: (f64, f64),
-    /// Packets a second before and after.
+    /// Packets per second before and after.
     pub packets_per_second: (f64, f64),
     /// Lost packets and connections before and after.
     pub losses: (u64, u64),

@@ -46,7 +46,7 @@ pub fn i40e_tuned() -> Archive {
     machine.archive
 }
 
-/// 48 threads, and the card drops packets for want of descriptors although the CPUs have time.
+/// 48 threads, and the card drops packets for lack of descriptors although the CPUs have time.
 pub fn ice_ring_drops() -> Archive {
     let mut machine = Machine::new(MADE, 1, 24, 2, &[]);
     machine.card(&Card { ring: (2048, 8160), ..card("eth0", "ice", "ice-eth0-TxRx-{}", 24, 48) });

@@ -40,7 +40,7 @@ impl Sabotage {
         *self.0.fail_write.borrow_mut() = Some((skip, kind));
     }
 
-    /// Ends the program after so many more steps: writes to the machine and to the journal count as steps.
+    /// Ends the program after this many more steps: writes to the machine and to the journal count as steps.
     pub fn kill_after(&self, steps: u32) {
         self.0.steps_to_live.set(Some(steps));
     }
@@ -98,7 +98,7 @@ impl FakeHost {
         }
     }
 
-    /// Lets so many packets pass these interfaces at every pause, each where the machine's settings lead it.
+    /// Lets `packets` packets pass these interfaces at every pause, each where the machine's settings lead it.
     pub fn with_traffic(self, packets: u64, ifaces: &[String]) -> Self {
         *self.traffic.borrow_mut() = Some((packets, ifaces.to_vec()));
         self
@@ -195,7 +195,7 @@ impl FakeHost {
         Ok(())
     }
 
-    /// Makes the queues and interrupts anew, as drivers do when the number of channels changes.
+    /// Recreates the queues and interrupts, as drivers do when the number of channels changes.
     fn remake_queues(&self, iface: &str, knob: Knob, count: u32) {
         let sides: &[&str] = match knob {
             Knob::ChannelsRx => &["rx"],
@@ -455,7 +455,7 @@ pub fn settings_by_name(host: &FakeHost) -> BTreeMap<String, String> {
         settings.insert(path.clone(), contents.first.files[path].clone());
     }
     for (iface, facts) in &contents.first.nics {
-        // The driver forgets which interrupt belongs to which queue when it makes them anew; the names say it again.
+        // The driver forgets which interrupt belongs to which queue when it recreates them; the names tell it again.
         let lines: Vec<&str> = facts
             .lines()
             .filter(|line| !line.starts_with("queue-irq") && !line.starts_with("rss"))

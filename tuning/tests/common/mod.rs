@@ -198,7 +198,7 @@ impl Machine {
         self
     }
 
-    /// Changes what a card says of itself.
+    /// Changes what a card reports about itself.
     pub fn facts(&mut self, iface: &str, change: impl FnOnce(&mut NicFacts)) -> &mut Self {
         let mut facts =
             NicFacts::from_text(self.archive.first.nics.get(iface).map_or("", String::as_str))
@@ -208,7 +208,7 @@ impl Machine {
         self
     }
 
-    /// Changes what a card says of itself at the later moment.
+    /// Changes what a card reports about itself at the later moment.
     pub fn later_facts(&mut self, iface: &str, change: impl FnOnce(&mut NicFacts)) -> &mut Self {
         let mut facts = NicFacts::from_text(&self.archive.first.nics[iface]).unwrap();
         change(&mut facts);

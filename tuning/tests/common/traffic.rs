@@ -12,7 +12,7 @@ use corewire_tune::snapshot::{Scope, Snapshot};
 const TICKS: u64 = 1000;
 const PACKETS_OF_A_FULL_CPU: u64 = 60_000;
 
-/// Lets so many packets pass, alike over the queues of these interfaces.
+/// Lets `packets` packets pass, evenly over the queues of these interfaces.
 pub fn pass(moment: &mut Moment, packets: u64, ifaces: &[String], archive: &Archive) {
     let still =
         Scope { ifaces: ifaces.to_vec(), sample: std::time::Duration::ZERO, engine_pid: None };

@@ -1,5 +1,5 @@
-//! tarpc over TCP with bincode, its own usual transport. Bodies go through `serde_bytes`, without which bincode takes
-//! them apart byte by byte.
+//! tarpc over TCP with bincode, its usual transport. Bodies go through `serde_bytes`; without it bincode takes them
+//! apart byte by byte.
 
 use anyhow::Result;
 use bytes::Bytes;

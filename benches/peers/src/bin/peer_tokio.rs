@@ -1,5 +1,5 @@
-//! tokio without any RPC: the floor's echo in the way one writes it on tokio, a task per connection. It speaks the
-//! floor's frames, so the floor's load generator drives it.
+//! tokio without any RPC: the floor's echo as one writes it on tokio, a task per connection. It uses the floor's
+//! frames, so the floor's load generator drives it.
 
 use anyhow::Result;
 use bytes::{Buf as _, BytesMut};
@@ -27,7 +27,7 @@ fn main() -> Result<()> {
     block_on_core(serve.cpu, async {
         let listener = listen(serve.addr).await?;
         accept_until_told(listener, |stream| {
-            // A connection that breaks concerns nobody else; its peer sees it closed.
+            // A broken connection concerns nobody else; its peer sees it closed.
             tokio::task::spawn_local(async move { echo(stream).await.ok() });
         })
         .await

@@ -1,7 +1,7 @@
 //! tonic: gRPC over HTTP/2 with protobuf. The message has one field of bytes and decodes into `Bytes`, without a copy.
 //!
 //! HTTP/2's windows are opened wide and its frames made large: with the defaults, bodies of 64 KiB wait for window
-//! updates, and the figure would be about settings.
+//! updates, and the figure would show only the settings.
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -90,7 +90,7 @@ async fn run_server(serve: &Serve) -> Result<()> {
         .add_service(service);
     tokio::select! {
         served = server.serve_with_incoming(incoming) => served?,
-        // Connections are not waited for: their load has ended.
+        // Do not wait for connections: their load has ended.
         () = told_to_stop() => (),
     }
     Ok(())

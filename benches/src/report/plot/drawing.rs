@@ -10,7 +10,7 @@ pub(super) const TOP: f64 = 46.0;
 pub(super) const BOTTOM: f64 = 34.0;
 pub(super) const LEGEND_HEIGHT: f64 = 36.0;
 
-/// Colours that people with colour-blind eyes tell apart too; names take them in turn.
+/// Colours that colour-blind people can tell apart, too; names take them in turn.
 const COLOURS: [&str; 8] =
     ["#5b6770", "#56b4e9", "#e69f00", "#cc79a7", "#009e73", "#0072b2", "#d55e00", "#000000"];
 

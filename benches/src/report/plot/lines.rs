@@ -1,4 +1,4 @@
-//! Lines over a load: how long calls take when more of them come.
+//! Lines over a load: how long calls take as more of them come.
 
 use super::drawing::{
     BOTTOM, CHART_HEIGHT, Drawing, LEFT, RIGHT, TOP, WIDTH, colour, ticks_between,
@@ -16,7 +16,7 @@ pub struct Panel {
 /// One contender's line.
 #[derive(Debug, Clone)]
 pub struct Line {
-    /// Who it is about.
+    /// The contender.
     pub name: String,
     /// The points from left to right; those that are not above zero in both directions are not drawn.
     pub points: Vec<Point>,

@@ -1,4 +1,4 @@
-//! What happened: hashed always, kept for the last while, printed on demand.
+//! What happened: always hashed, the last events kept, printed on demand.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -21,27 +21,27 @@ pub(crate) enum Note {
     Event(Event),
     /// A host turned.
     Turn { host: usize, worked: bool },
-    /// A host received so many bytes.
+    /// A host received this many bytes.
     Received { wire: usize, side: usize, bytes: usize },
-    /// A host sent so many bytes.
+    /// A host sent this many bytes.
     Sent { wire: usize, side: usize, bytes: usize },
     /// A send met a full socket.
     Blocked { wire: usize, side: usize },
     /// An end was closed; whether unread bytes made that a reset.
     Closed { wire: usize, side: usize, reset: bool },
-    /// A connection ended because its time was over.
+    /// A connection was ended for a time-out.
     Judged { host: usize, wire: usize, reason: CloseReason },
     /// One direction was ended by its sender.
     Finished { wire: usize, side: usize },
-    /// A connection was taken, as the server's with this id.
+    /// A connection was accepted; this is its id at the server.
     Accepted { wire: usize, host: usize, id: u64 },
     /// A connection request was turned away.
     ConnectRefused { wire: usize },
     /// Accepting failed with this number.
     AcceptFailed { host: usize, errno: i32 },
-    /// A wire carries nothing any more, and nobody is told.
+    /// A wire carries nothing any more, and nobody is notified.
     Silenced { wire: usize },
-    /// A wire carries nothing until then.
+    /// A wire carries nothing until this time.
     Stalled { wire: usize, until: u64 },
     /// A byte changed on its way.
     Mutated { wire: usize, to: usize },
@@ -49,7 +49,7 @@ pub(crate) enum Note {
     Began { call: u64, host: usize },
     /// The request was written.
     Encoded { call: u64 },
-    /// The call ended so.
+    /// The call ended like this.
     Ended { call: u64, end: End },
     /// The caller gave the call up.
     GivenUp { call: u64, sent: bool },
@@ -59,15 +59,15 @@ pub(crate) enum Note {
     Polled { work: u64 },
     /// The handler was dropped.
     Dropped { work: u64 },
-    /// One end of a stream gave it a message.
+    /// One end of a stream sent a message into it.
     Sends { call: u64, up: bool, number: u32 },
     /// The other end took it.
     Gets { call: u64, up: bool, number: u32 },
-    /// One end of a stream ended it so.
+    /// One end of a stream ended it like this.
     Finishes { call: u64, up: bool, finish: Finish },
-    /// The other end heard of its end.
+    /// The other end learned of its end.
     SeesEnd { call: u64, up: bool },
-    /// A server host began its life of this number.
+    /// A server host began its life with this number.
     Started { host: usize, life: u64 },
     /// A server host was drained and ended.
     Drained { host: usize },
@@ -77,22 +77,22 @@ pub(crate) enum Note {
     Phase(&'static str),
 }
 
-/// The rules that a run is held to.
+/// The rules that a run must keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Violated {
     /// A call has exactly one outcome, and its handler runs at most once.
     Once,
-    /// A call that is said not to have run has not run, and does not run later.
+    /// A call reported as not run has not run, and does not run later.
     Truth,
     /// A reply is the answer to its call.
     Echo,
     /// Messages of a stream come in order, unchanged, each once.
     Order,
-    /// A stream has one end, behind its last message, for its sender's reason.
+    /// A stream has one end, after its last message, for its sender's reason.
     End,
-    /// Credit is neither lost nor made.
+    /// Credit is neither lost nor created.
     Credit,
-    /// When a caller goes, what was done for it ends, however many servers away.
+    /// When a caller goes away, the work done for it ends, however many servers away.
     Cascade,
     /// A call ends with a status that its handler, its deadline or the drain explains.
     Status,
@@ -100,11 +100,11 @@ pub enum Violated {
     Deadline,
     /// Handlers of connections that are gone are dropped in the same turn.
     Orphan,
-    /// What waits and could go on is woken.
+    /// Whatever waits and could go on is woken.
     LostWake,
     /// A well-behaved peer is never blamed.
     Blame,
-    /// Whoever ends a connection for a time-out has read what arrived, and was there for all that time.
+    /// A host that ends a connection for a time-out has read what arrived, and was running for all that time.
     Patience,
     /// Buffers, queues and heaps stay within their bounds.
     Memory,
@@ -153,16 +153,16 @@ impl fmt::Display for Violated {
 /// A broken rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which.
+    /// Which rule.
     pub rule: Violated,
-    /// How it shows.
+    /// How it was broken.
     pub what: String,
     /// When, in ns of virtual time.
     pub at: u64,
 }
 
-/// A hash that costs little, for it is over everything that happens. Nobody chooses what happens so that two
-/// runs look the same.
+/// A cheap hash, because it is over everything that happens. Nobody chooses the events to make two runs look
+/// the same.
 #[derive(Debug)]
 struct Mixer(u64);
 
@@ -266,7 +266,7 @@ impl Trace {
         self.0.borrow().notes
     }
 
-    /// The last notes, one a line.
+    /// The last notes, one per line.
     pub(crate) fn last(&self) -> Vec<String> {
         self.0.borrow().last.iter().map(|(at, note)| line(*at, note)).collect()
     }

@@ -1,5 +1,5 @@
-//! Handlers that call in turn: each hop calls the next server and answers what it was answered. When
-//! its own caller goes, it is dropped, and what it waits for with it.
+//! Handlers that make calls themselves: each hop calls the next server and replies with the answer it
+//! gets. When its own caller goes away, it is dropped, and with it the call that it waits for.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -24,9 +24,9 @@ use crate::plan::message::{Ask, CallKind};
 /// Ids of calls that handlers make begin here.
 const HOP_IDS: u64 = 1 << 48;
 
-/// The channels of one server host by server and by how far a call has still to go, made when they are
-/// first used. On one channel for all, calls could wait for slots that are held by calls which wait for
-/// them in turn.
+/// The channels of one server host, by server and by how many hops a call still has to go, made when
+/// they are first used. On one channel for all, calls could wait for slots held by calls that in turn
+/// wait for them.
 #[derive(Debug, Default)]
 pub(crate) struct Channels(RefCell<BTreeMap<(usize, u8), Channel>>);
 
@@ -68,7 +68,7 @@ impl fmt::Debug for Hop {
 
 impl Drop for Hop {
     fn drop(&mut self) {
-        // The call that it waits for goes with it.
+        // The call that it waits for ends with it.
         let open = |call: &Call| call.state == State::Open;
         if self.ledger.calls.borrow().get(&self.next).is_some_and(open) {
             judge::given_up(&self.core, &self.ledger, self.next);

@@ -25,17 +25,17 @@ use crate::plan::{MS, SECOND};
 pub(crate) struct Wish {
     pub(crate) kind: CallKind,
     pub(crate) ask: Ask,
-    /// Bytes of the request behind its fixed part.
+    /// Bytes of the request after its fixed part.
     pub(crate) more: usize,
     pub(crate) timeout: Option<Duration>,
     /// When the caller's task is dropped, in ns.
     pub(crate) give_up: Option<u64>,
-    /// When the task itself lets go of the call.
+    /// When the task itself drops the call.
     pub(crate) patience: Option<Duration>,
     pub(crate) unsendable: Option<Unsendable>,
     /// It stalls on purpose until the others have ended.
     pub(crate) held: bool,
-    /// The caller gives up at this poll of its task, before it looks.
+    /// The caller gives up at this poll of its task, before looking at the call.
     pub(crate) tired_at: Option<u32>,
 }
 
@@ -70,7 +70,7 @@ fn kind(core: &Core) -> CallKind {
     CallKind::Unary
 }
 
-/// What this call is to be; `unreliable` ones may never be answered.
+/// What this call should be like; `unreliable` ones may never be answered.
 fn wish(core: &Core, id: u64, unreliable: bool) -> Wish {
     let (dice, habits) = (&core.dice, &core.plan.habits);
     if id < core.plan.held && !unreliable {
@@ -82,7 +82,7 @@ fn wish(core: &Core, id: u64, unreliable: bool) -> Wish {
     let script =
         if let CallKind::Stream(_) = kind { Script::draw(core) } else { Script::default() };
     let behaviour = match kind {
-        // Most streams are to follow their script.
+        // Most streams follow their script.
         CallKind::Stream(_) if dice.chance(900_000) => Behaviour::Echo,
         CallKind::Stream(_) => [Behaviour::Fail, Behaviour::Panic, Behaviour::Mute][dice.below(3)],
         _ => behaviour(core),
@@ -160,7 +160,7 @@ pub(crate) fn begin(
     let drawn = core.dice.below(host.channels.len());
     let place = probe.unwrap_or(drawn);
     let Some(channel) = host.channels.get(place).cloned() else { return };
-    // Peers that follow no protocol cannot be held to anything, nor lines that change bytes.
+    // Peers that follow no protocol are not held to any rule, nor are wires that change bytes.
     let tainted = host.kind == Kind::Client { mutating: true } || place >= core.plan.channels;
     let written = core.wishes.borrow_mut().remove(&id);
     let wish = match written {
@@ -181,7 +181,7 @@ pub(crate) fn begin(
     let over = Over { id, ledger: Rc::clone(&ledger) };
     let task = corewire_engine::spawn(async move {
         let _over = over;
-        // The first poll: from here the caller's time runs.
+        // The first poll: the caller's time counts from here.
         core.note(Note::Began { call: id, host: number });
         if let (Some(timeout), Some(call)) = (wish.timeout, ledger.calls.borrow_mut().get_mut(&id))
         {
@@ -197,7 +197,7 @@ pub(crate) fn begin(
                 let call = stream_call(&core, &ledger, &wish.ask, kind, tainted, opening);
                 let outcome = attend(&core, &ledger, &wish, call).await;
                 if let Some(None) = outcome {
-                    // It let go of the stream, as its script says.
+                    // It dropped the stream, as its script says.
                     given_up(&core, &ledger, id);
                 }
                 outcome.flatten()
@@ -217,8 +217,8 @@ pub(crate) fn begin(
     host.tasks.insert(id, task);
 }
 
-/// Awaits a call as its caller does; `None` when the caller gives it up. Nobody waits any more before
-/// the call is dropped, as when its task is.
+/// Awaits a call as its caller does; `None` when the caller gives it up. The call is marked as given
+/// up before it is dropped, as when its task is dropped.
 async fn attend<T>(
     core: &Rc<Core>,
     ledger: &Rc<Ledger>,
@@ -272,7 +272,7 @@ fn encode(
     Ok(())
 }
 
-/// Says that a task is over, however it ended.
+/// Reports that a task is over, however it ended.
 struct Over {
     id: u64,
     ledger: Rc<Ledger>,
@@ -284,13 +284,13 @@ impl Drop for Over {
     }
 }
 
-/// Looks which tasks are over. One that is over without an outcome has panicked, which is judged to be
-/// the call's.
+/// Checks which tasks are over. A task that is over without an outcome has panicked; the call counts
+/// as panicked.
 pub(crate) fn reap(host: &mut Host, core: &Core, ledger: &Ledger) {
     let mut over = ledger.over.take();
     over.sort_unstable();
     for id in over {
-        // One that was given up is not there any more.
+        // A call that was given up is not there any more.
         if host.tasks.get(&id).is_none_or(|task| !task.is_finished()) {
             continue;
         }

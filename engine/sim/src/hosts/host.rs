@@ -28,9 +28,9 @@ pub(crate) enum Action {
     GiveUp(u64),
     /// A timer of this handler fired here.
     Wake(u64),
-    /// Let go of a channel and make a new one.
+    /// Drop a channel and make a new one.
     Renew(usize),
-    /// Let go of all channels.
+    /// Drop all channels.
     Release,
 }
 
@@ -50,13 +50,13 @@ pub(crate) struct Host {
     pub(crate) accepted: Rc<RefCell<Accepted>>,
     /// It does nothing before this time.
     pub(crate) busy_until: u64,
-    /// When it must turn even if nothing happens, in ns: as its shard said after its last turn.
+    /// When it must turn even if nothing happens, in ns: as its shard reported after its last turn.
     pub(crate) timer: Option<u64>,
     /// Its last turn left work.
     pub(crate) again: bool,
-    /// Turns in a row that said they worked while nothing moved.
+    /// Turns in a row that reported work while nothing moved.
     pub(crate) idle_turns: u32,
-    /// What had moved by then everywhere, and what it had still to handle.
+    /// What had moved everywhere by then, and what it had still to handle.
     pub(crate) moved: (u64, usize),
     pub(crate) draining: bool,
     pub(crate) lives: u64,
@@ -103,7 +103,7 @@ impl Host {
         self.lives += 1;
         self.doorbell = new_doorbell(core);
         self.set = net.add_set();
-        // Ids of connections are never given twice, so that a handler tells whose it is.
+        // Ids of connections are never reused, so that a handler can be traced to its host.
         let first = (self.number as u64) << 32 | self.lives << 24;
         self.accepted =
             Rc::new(RefCell::new(Accepted { next: first, step: 3, closed: Vec::new() }));
@@ -154,8 +154,8 @@ impl Host {
         matches!(self.kind, Kind::Server { .. })
     }
 
-    /// Runs `body` as code of the host's shard, which is put aside meanwhile. A turn, or a look at its timer,
-    /// must follow.
+    /// Runs `body` as code of the host's shard, which is taken out meanwhile. A turn, or a check of its
+    /// timer, must follow.
     pub(crate) fn enter(&mut self, core: &Core, body: impl FnOnce(&mut Self)) {
         if let Some(shard) = self.shard.take() {
             shard.enter(core.clock.instant(), || body(self));
@@ -163,7 +163,7 @@ impl Host {
         }
     }
 
-    /// Asks the shard for its next timer. Only code of the shard moves it.
+    /// Asks the shard for its next timer. Only code of the shard changes it.
     pub(crate) fn note_timer(&mut self, core: &Core) {
         self.timer = self.asked_timer(core);
     }
@@ -173,8 +173,8 @@ impl Host {
         Some(core.clock.of(timer))
     }
 
-    /// Makes the channel with this number of a client host, in place of the one that is there; to be
-    /// called as code of its shard.
+    /// Makes the channel with this number of a client host, replacing the one that is there; to be called as
+    /// code of its shard.
     pub(crate) fn make_channel(&mut self, core: &Core, number: usize) {
         self.make_channel_to(core, number, core.dice.below(core.plan.servers));
     }
@@ -205,7 +205,7 @@ impl Host {
 fn new_doorbell(core: &Core) -> Arc<Doorbell> {
     match sim::doorbell() {
         Ok(doorbell) => doorbell,
-        // Without one there is no shard: the run cannot say anything.
+        // Without it there is no shard: the run can prove nothing.
         Err(error) => {
             core.violated(Violated::Panic, || format!("no eventfd: {error}"));
             std::panic::panic_any(format!("the system has no eventfd left: {error}"))

@@ -1,5 +1,5 @@
 //! The two ends of one direction of a stream, as clients and handlers use them, and what must hold
-//! between them: messages in order and unchanged, one end, and no more under way than credit allows.
+//! between them: messages in order and unchanged, one end, and no more in transit than credit allows.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -32,7 +32,7 @@ pub(crate) struct Track {
     pub(crate) id: u64,
     /// From the client to the server.
     pub(crate) up: bool,
-    /// Nobody is held to anything.
+    /// The rules are not enforced.
     pub(crate) tainted: bool,
 }
 
@@ -57,7 +57,7 @@ impl Track {
 pub(crate) struct Outlet {
     track: Track,
     lane: Lane,
-    /// `None` when it was dropped.
+    /// `None` once it was dropped.
     writer: Option<StreamWriter>,
     next: u32,
     sleep: Option<Sleep>,
@@ -115,7 +115,7 @@ impl Outlet {
             book.under_way += cost;
             *book
         });
-        // A message may be added to a full outbox, and overdraw the credit.
+        // A message may be added to an almost full outbox, and may overdraw the credit.
         let largest = u64::from(self.lane.bytes) + 13 + COST;
         let window = u64::from(track.core.plan.limits.stream_window());
         if book.reader && book.under_way > OUTBOX_BYTES + window + 2 * largest {
@@ -151,7 +151,7 @@ impl Outlet {
 /// How a stream ended for its reader.
 #[derive(Debug)]
 pub(crate) enum Seen {
-    /// Behind its last message.
+    /// After its last message.
     Clean,
     /// The sender stopped with a status.
     Status(StatusCode),
@@ -159,7 +159,7 @@ pub(crate) enum Seen {
     Call(Outcome),
     /// The reader stopped reading.
     Stopped,
-    /// It never began to.
+    /// The reader never began to read.
     Ignored,
 }
 
@@ -171,7 +171,7 @@ pub(crate) struct Inlet {
     reader: Option<StreamReader>,
     got: u32,
     sleep: Option<Sleep>,
-    /// It waits for what comes, and for nothing else.
+    /// It waits for messages only, and for nothing else.
     pub(crate) waits: bool,
 }
 
@@ -250,7 +250,7 @@ impl Inlet {
         }
     }
 
-    /// The stream ended: once, and for the reason that its sender had.
+    /// The stream ended: once, and for its sender's reason.
     fn end(&mut self, seen: Seen, context: &mut Context<'_>) -> Seen {
         let track = &self.track;
         track.ledger.step();
@@ -263,7 +263,7 @@ impl Inlet {
             (Seen::Clean, Some(Finish::Whole))
             | (Seen::Status(StatusCode::Aborted), Some(Finish::Fails))
             | (Seen::Status(StatusCode::Cancelled), Some(Finish::Dropped)) => whole,
-            // A client that gave up is no reason to its handler, which is dropped instead.
+            // A client giving up is no valid reason at its handler, which is dropped instead.
             (Seen::Call(_), _) => !track.up,
             _ => false,
         };

@@ -24,7 +24,7 @@ pub(crate) struct StreamHandler {
     inlet: Option<Inlet>,
     /// How the client's stream ended.
     seen: Option<Seen>,
-    /// The client alone streams, so that there is a reply.
+    /// Only the client streams, so that there is a reply.
     replies: bool,
 }
 
@@ -55,7 +55,7 @@ impl StreamHandler {
         Self { record, ledger: Rc::clone(ledger), ask: *ask, outlet, inlet, seen: None, replies }
     }
 
-    /// Goes on with both directions; ready when the reply is given.
+    /// Continues both directions; ready when the reply is given.
     pub(crate) fn go_on(
         &mut self,
         context: &mut Context<'_>,
@@ -93,7 +93,7 @@ impl PendingCall for StreamHandler {
     fn recycle(self: Pin<Box<Self>>) {}
 }
 
-/// Whether a reply with this status can come of the script, in place of an end of the stream.
+/// Whether a reply with this status can result from the script, in place of an end of the stream.
 pub(crate) fn explains(ask: &Ask, code: StatusCode) -> bool {
     let (up, down) = (&ask.script.up, &ask.script.down);
     match code {

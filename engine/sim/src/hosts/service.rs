@@ -1,4 +1,4 @@
-//! The servers' handlers: they do what the request asks, and say in the ledger what they do.
+//! The servers' handlers: they do what the request asks, and record in the ledger what they do.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -31,7 +31,7 @@ pub(crate) struct Service {
     pub(crate) channels: Channels,
 }
 
-/// A panic that the engine must bear. It passes by the hook that would print it.
+/// A panic that the engine must survive. It bypasses the hook that would print it.
 pub(crate) fn planned_panic() -> ! {
     std::panic::resume_unwind(Box::new("planned"))
 }
@@ -114,7 +114,7 @@ impl Dispatch for Service {
 }
 
 impl Service {
-    /// Whether the call may begin; answers whether it is one of ours.
+    /// Records that the call begins, and checks that it may; returns whether it is one of ours.
     fn begin(&self, ask: &Ask, deadline: Option<u64>) -> bool {
         let (core, now) = (&self.core, self.core.now());
         self.ledger.step();
@@ -160,7 +160,7 @@ pub(crate) fn answer(ledger: &Ledger, ask: &Ask, reply: &mut ReplySlot<'_>) {
     }
 }
 
-/// A handler that pends, in the ledger from its beginning to its drop.
+/// A pending handler, in the ledger from its start to its drop.
 #[derive(Debug)]
 pub(crate) struct Record {
     core: Rc<Core>,
@@ -176,7 +176,7 @@ impl Record {
         Self { core: Rc::clone(core), ledger: Rc::clone(ledger), number, host }
     }
 
-    /// Notes that the handler is polled, which its deadline must allow.
+    /// Notes that the handler is polled; its deadline must allow that.
     pub(crate) fn look(&self, context: &Context<'_>) {
         let now = self.core.now();
         self.core.note(Note::Polled { work: self.number });
@@ -184,7 +184,7 @@ impl Record {
         let Some(work) = works.get_mut(&self.number) else { return };
         work.woken = false;
         work.waker = Some(context.waker().clone());
-        // A shard that spins looks at its timers only every fourth time.
+        // A shard that spins checks its timers only every fourth time.
         let late = work.deadline.is_some_and(|deadline| deadline <= now);
         if late && self.core.plan.spin == 0 {
             self.core.violated(Violated::Deadline, || {
@@ -259,7 +259,7 @@ impl Handler {
         context.waker().wake_by_ref();
     }
 
-    /// Notes the poll; answers whether the timer has fired.
+    /// Notes the poll; returns whether the timer has fired.
     fn look(&mut self, context: &mut Context<'_>) -> bool {
         self.record.look(context);
         let now = self.core.now();
@@ -320,7 +320,7 @@ impl Drop for Handler {
     }
 }
 
-/// Whether a status is one that this behaviour's handler, and nothing else, gives.
+/// Whether this status is one that only this behaviour's handler gives.
 pub(crate) fn explains(behaviour: Behaviour, code: StatusCode) -> bool {
     match behaviour {
         Behaviour::Echo

@@ -16,14 +16,14 @@ use crate::judge::ledger::Ledger;
 use crate::plan::message::Ask;
 use crate::plan::script::Reading;
 
-/// Where the part of the call that brings its end is.
+/// The state of the part of the call that brings its end.
 enum Incoming {
-    /// The reply is awaited, or first that the server's handler takes the call.
+    /// The reply is awaited, or first the server's handler must take the call.
     Call(StreamCall, bool),
     Reading(Inlet),
 }
 
-/// The call from its opening to its end; `None` is a caller that gave it up.
+/// The call from its opening to its end; `None` if the caller gave it up.
 pub(crate) async fn stream_call(
     core: &Rc<Core>,
     ledger: &Rc<Ledger>,
@@ -87,7 +87,7 @@ pub(crate) async fn stream_call(
     outcome
 }
 
-/// The reply to a client's stream; a caller whose stream nobody reads gives up in the end.
+/// The reply to a client's stream; a caller whose stream nobody reads finally gives up.
 fn poll_reply(
     core: &Core,
     ask: &Ask,
@@ -99,7 +99,7 @@ fn poll_reply(
     if outcome.is_pending() && stalled { Poll::Ready(None) } else { outcome }
 }
 
-/// How a call ended whose results were a stream.
+/// How a call whose results were a stream ended.
 fn outcome_of(id: u64, seen: Seen) -> Option<Outcome> {
     let reply = |code| {
         let head = ReplyHead { code, ..ReplyHead::ok(0) };

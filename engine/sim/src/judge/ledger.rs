@@ -1,4 +1,4 @@
-//! What is known of every call and every handler, and what may not be.
+//! What is known of every call and every handler, and what must not happen.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ pub(crate) enum End {
     Expired { sent: bool },
     /// The caller's own code panicked while it wrote the request.
     Panicked,
-    /// A one-way call was written, and nothing more is heard of it.
+    /// A one-way call was written, and nothing more will be known of it.
     Written,
 }
 
@@ -43,7 +43,7 @@ impl End {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Somebody waits.
+    /// A caller waits.
     Open,
     /// The caller gave up.
     GivenUp,
@@ -61,7 +61,7 @@ pub(crate) struct Call {
     pub(crate) deadline: Option<u64>,
     /// The request was written into the channel.
     pub(crate) encoded: bool,
-    /// It was written before the server's hello, and may have waited for that in vain.
+    /// It was written before the server's hello, and may have waited for the hello in vain.
     pub(crate) early: bool,
     /// What its host had sent when the request was written.
     pub(crate) encoded_at: u64,
@@ -71,16 +71,16 @@ pub(crate) struct Call {
     pub(crate) begun: bool,
     /// Its handler gave its own answer.
     pub(crate) answered: bool,
-    /// Bytes of its line may change: the other side cannot be held to its words.
+    /// Bytes of its wire may change: the other side cannot be held to what it says.
     pub(crate) tainted: bool,
-    /// How many servers more it goes to.
+    /// How many more servers it goes to.
     pub(crate) hops: u8,
     /// It is stalled on purpose: nothing else waits for it.
     pub(crate) held: bool,
-    /// A handler made it for a caller whose cancel may be lost, because bytes of its line change: it may
-    /// go on until that line is closed.
+    /// A handler made it for a caller whose cancel may be lost, because bytes of its wire change: it may go on
+    /// until that wire is closed.
     pub(crate) unheard: bool,
-    /// The caller is there to hear of its end; a slow one may be busy with what came before.
+    /// The caller is there to learn of its end; a slow one may be busy with what came before.
     pub(crate) attended: bool,
     /// Since when nobody waits for it any more, in ns.
     pub(crate) over_at: Option<u64>,
@@ -97,7 +97,7 @@ impl Call {
     pub(crate) fn end(&mut self, core: &Core, state: State) {
         self.state = state;
         self.over_at = Some(core.now());
-        // Nobody takes back a one-way call: it is over when it is written.
+        // A one-way call cannot be taken back: it is over when it is written.
         let may_be_taken_back = self.encoded && self.kind != CallKind::OneWay;
         self.kept = may_be_taken_back && self.encoded_at == core.sent(self.host);
     }
@@ -126,31 +126,31 @@ impl Call {
     }
 }
 
-/// What one direction of a stream has come to.
+/// How far one direction of a stream has got.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LaneBook {
     pub(crate) sent: u32,
     pub(crate) got: u32,
-    /// What messages that were sent and not read cost.
+    /// The cost of messages that were sent and not read.
     pub(crate) under_way: u64,
     /// How the sender ended it.
     pub(crate) given: Option<Finish>,
-    /// The reader was told of the end.
+    /// The reader learned of the end.
     pub(crate) seen: bool,
-    /// Somebody is there to read.
+    /// There is a reader.
     pub(crate) reader: bool,
 }
 
 /// One handler, from its first poll to its drop.
 #[derive(Debug)]
 pub(crate) struct Work {
-    /// The call, if it is one that a client of ours made.
+    /// The call, if one of our clients made it.
     pub(crate) call: Option<u64>,
     pub(crate) host: usize,
     pub(crate) connection: u64,
     pub(crate) deadline: Option<u64>,
     pub(crate) waker: Option<Waker>,
-    /// Its timer fired since it looked.
+    /// Its timer fired since it last checked.
     pub(crate) fired: bool,
     /// It was woken and has not been polled since.
     pub(crate) woken: bool,
@@ -162,7 +162,7 @@ pub(crate) struct Work {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) calls: RefCell<BTreeMap<u64, Call>>,
-    /// Those of them that somebody waits for.
+    /// The calls that a caller waits for.
     pub(crate) open: RefCell<BTreeSet<u64>>,
     pub(crate) works: RefCell<BTreeMap<u64, Work>>,
     /// Wakers of the tasks of calls that are not over.
@@ -170,19 +170,19 @@ pub(crate) struct Ledger {
     /// Wakers of handlers that are over, for late wakes.
     pub(crate) stale: RefCell<BTreeMap<u64, Waker>>,
     pub(crate) works_made: RefCell<u64>,
-    /// The streams of calls, by call and direction: up is `true`.
+    /// The streams of calls, by call and direction: `true` is up.
     pub(crate) lanes: RefCell<BTreeMap<(u64, bool), LaneBook>>,
-    /// What the clients' calls that stream asked for.
+    /// What the clients' streaming calls asked for.
     pub(crate) asks: RefCell<BTreeMap<u64, Ask>>,
-    /// Calls that handlers made so far.
+    /// How many calls handlers made so far.
     pub(crate) hops_made: RefCell<u64>,
     /// One-way calls that servers counted as dropped, of shards that are over.
     pub(crate) one_way_dropped: RefCell<u64>,
-    /// Clients' tasks that are over, and not yet looked after.
+    /// Clients' tasks that are over, and not yet checked.
     pub(crate) over: RefCell<Vec<u64>>,
-    /// No call that somebody waits for has a deadline before this time, in ns.
+    /// No call with a waiting caller has a deadline before this time, in ns.
     pub(crate) no_deadline_before: Cell<u64>,
-    /// What moves forward: used to see whether anything did.
+    /// Counts progress: used to see whether there was any.
     pub(crate) steps: RefCell<u64>,
 }
 
@@ -204,8 +204,8 @@ impl Ledger {
         self.calls.borrow_mut().insert(id, call);
     }
 
-    /// Whether a call has a caller that waits and must come to an end; those that are stalled on purpose
-    /// only if asked for.
+    /// Whether a call has a caller that waits and must end; calls that are stalled on purpose count only if
+    /// asked for.
     pub(crate) fn is_open(&self, held: bool) -> bool {
         let (calls, open) = (self.calls.borrow(), self.open.borrow());
         let must_end = |call: &Call| !call.unheard && (held || !call.held);
@@ -220,7 +220,8 @@ impl Ledger {
         (written as u64, one_way().filter(|call| call.begun).count() as u64)
     }
 
-    /// One-way calls that were written and did not begin, and whose time is over: they may have been taken back.
+    /// One-way calls that were written, did not begin, and whose deadline has passed: they may have been taken
+    /// back.
     pub(crate) fn one_way_lapsed(&self, now: u64) -> u64 {
         let calls = self.calls.borrow();
         let lapsed = calls.values().filter(|call| {

@@ -1,9 +1,9 @@
-//! The judgement of those who judge: whoever gives a peer up for a time-out must have looked at what had
-//! arrived, and must have been there for as long as the time-out lasts.
+//! Checks those who enforce time-outs: a host that gives a peer up for a time-out must have looked at what
+//! had arrived, and must have been running for as long as the time-out lasts.
 //!
-//! The engine says of each connection why it ends ([`Io::ending`](corewire_engine::testing::sim::Io::ending)). What is
-//! asked of it is known to the network alone: what lies unread, when something came last, and which frame
-//! is not whole. So this holds whoever the peer is, and nothing that happens to hosts or lines excuses it.
+//! For each connection, the engine reports why it ends ([`Io::ending`](corewire_engine::testing::sim::Io::ending)). The
+//! check uses only what the network knows: what lies unread, when something last came, and which frame is not
+//! whole. So it holds whatever the peer is, and nothing that happens to hosts or wires is an excuse.
 
 use std::time::Duration;
 
@@ -14,28 +14,28 @@ use crate::core::Core;
 use crate::core::trace::{Note, Violated};
 use crate::plan::{MS, SECOND};
 
-/// When hosts were not there: what happened meanwhile they could not see.
+/// When hosts were not running: they could not see what happened meanwhile.
 #[derive(Debug, Default)]
 pub(crate) struct Absences {
-    /// By host, from when to when in ns, in their order.
+    /// By host, the start and end in ns, in their order.
     hosts: Vec<Vec<(u64, u64)>>,
 }
 
 impl Absences {
-    /// This host does nothing from now until then.
+    /// This host does nothing from now until `until`.
     pub(crate) fn begin(&mut self, host: usize, now: u64, until: u64) {
         if self.hosts.len() <= host {
             self.hosts.resize(host + 1, Vec::new());
         }
         let Some(times) = self.hosts.get_mut(host) else { return };
         match times.last_mut() {
-            // One that began before goes on. Behind one that ends now, it may have looked.
+            // An absence that began before goes on. After one that ends now, the host may have looked.
             Some((_, end)) if *end > now => *end = until.max(*end),
             _ => times.push((now, until)),
         }
     }
 
-    /// This host is there, if it was away.
+    /// This host runs again, if it was away.
     pub(crate) fn end(&mut self, host: usize, now: u64) {
         if let Some((begin, end)) = self.hosts.get_mut(host).and_then(|times| times.last_mut()) {
             *end = (*end).min(now.max(*begin));
@@ -43,7 +43,7 @@ impl Absences {
     }
 
     /// How much of the time from `since` to `now` counts against a peer of this host, which looks at its
-    /// clocks every `glance`: an absence that shows counts as one such time.
+    /// clocks every `glance`: an absence that is noticed counts as one `glance`.
     fn counted(&self, host: usize, since: u64, now: u64, glance: u64) -> u64 {
         let times = self.hosts.get(host).into_iter().flatten();
         let away = times.map(|&(begin, end)| end.min(now).saturating_sub(begin.max(since)));
@@ -53,20 +53,20 @@ impl Absences {
     }
 }
 
-/// What an end of a wire has come to, as the network knows it.
+/// The state of one end of a wire, as the network knows it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     /// Bytes that have arrived and were not taken.
     pub(crate) unread: usize,
-    /// When its owner began with it, in ns.
+    /// When its owner began to use it, in ns.
     pub(crate) begun: u64,
-    /// When bytes arrived last.
+    /// When bytes last arrived.
     pub(crate) arrived: u64,
-    /// When the other side took something last, or more was given to it.
+    /// When the other side last took something, or was given more.
     pub(crate) moved: u64,
-    /// How many whole frames were taken, the hello counted.
+    /// How many whole frames were taken, including the hello.
     pub(crate) frames: u64,
-    /// Since when a frame is taken of which the rest is not there.
+    /// Since when a frame has been taken in part, with the rest missing.
     pub(crate) partial_since: Option<u64>,
 }
 
@@ -94,14 +94,14 @@ pub(crate) fn judge(core: &Core, host: usize, wire: usize, seen: &Seen, reason: 
             Rule::PingTimeout => (Some(seen.arrived.max(seen.begun)), timeouts.ping),
             Rule::WriteTimeout => (Some(seen.moved.max(seen.begun)), timeouts.write),
             Rule::MemoryShort => (Some(seen.begun), core.plan.budgets.stalled_for),
-            // Who is away while a client is idle owes it a look at what it said, and no more.
+            // A host that was away while a client was idle owes it a look at what the client sent, and no more.
             Rule::IdleTimeout => (Some(seen.arrived.max(seen.begun)), Duration::ZERO),
             _ => return,
         },
         _ => return,
     };
     core.note(Note::Judged { host, wire, reason });
-    // What a peer owes that takes nothing is not to be found in what it sent.
+    // What is owed by a peer that takes nothing cannot be found in what it sent.
     let is_about_words =
         !matches!(reason, CloseReason::PeerMisbehaved(Rule::WriteTimeout | Rule::MemoryShort));
     if is_about_words && seen.unread > 0 {

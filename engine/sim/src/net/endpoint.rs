@@ -1,4 +1,4 @@
-//! The driver's seam, filled with the simulated network.
+//! The driver's `Io`, implemented by the simulated network.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -19,7 +19,7 @@ use crate::core::trace::{Note, Violated};
 use crate::judge::patience;
 use crate::net::Net;
 
-/// Numbers of the system's errors that make a shard pause its accepting.
+/// The system's error numbers that make a shard pause accepting.
 const EXHAUSTED: [i32; 4] = [24, 23, 105, 12];
 
 /// The address with this number.
@@ -28,8 +28,8 @@ pub(crate) fn address(number: usize) -> Address {
     Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
-/// What a server host tells the simulation of its connections: ids in the order of accepting, and
-/// which of them are closed.
+/// What a server host reports to the simulation about its connections: ids in the order of
+/// accepting, and which of them are closed.
 #[derive(Debug, Default)]
 pub(crate) struct Accepted {
     pub(crate) next: u64,
@@ -44,7 +44,7 @@ pub(crate) struct SimSocket {
     wire: usize,
     side: usize,
     accepted: Option<Rc<RefCell<Accepted>>>,
-    /// Set as soon as it is watched: only then it is a connection.
+    /// Set as soon as it is watched: only from then on it is a connection.
     id: std::cell::Cell<Option<u64>>,
 }
 
@@ -66,7 +66,7 @@ pub(crate) struct SimIo {
     pub(crate) host: usize,
     pub(crate) doorbell: Arc<Doorbell>,
     pub(crate) accepted: Rc<RefCell<Accepted>>,
-    /// Its connects go over lines that change bytes.
+    /// Its connects go over wires that change bytes.
     pub(crate) mutating: bool,
     pub(crate) scratch: Vec<u8>,
 }
@@ -114,7 +114,7 @@ impl Io for SimIo {
         let accepted = Some(Rc::clone(&self.accepted));
         let socket = SimSocket { net: self.net.clone(), wire, side: 1, accepted, id: None.into() };
         if core.fault(core.plan.rates.abort) {
-            // The client was gone before it was taken.
+            // The client was gone before it was accepted.
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         Ok((socket, Peer::Unix))

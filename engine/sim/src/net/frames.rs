@@ -2,15 +2,15 @@
 
 use corewire_codec::{HEADER_BYTES, PREAMBLE_BYTES};
 
-/// What was taken of a direction, in frames. Bytes that are none of the protocol's make of it what they will.
+/// What was taken of a direction, in frames. Bytes that do not follow the protocol give arbitrary results.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     /// Whole frames that were taken; the hello is the first.
     whole: u64,
-    /// The first bytes of the next one, as many as are there.
+    /// The first bytes of the next frame, as many as are there.
     head: [u8; HEADER_BYTES],
     have: usize,
-    /// What is missing of it, once its head is there.
+    /// What is missing of that frame, once its head is there.
     rest: Option<usize>,
     /// When its first byte was taken.
     since: Option<u64>,
@@ -21,7 +21,7 @@ impl Frames {
         self.whole
     }
 
-    /// Since when a frame is there of which something is missing.
+    /// Since when there is a frame of which something is missing.
     pub(super) fn partial_since(&self) -> Option<u64> {
         self.since
     }

@@ -1,4 +1,4 @@
-//! What the network is made of: wires, their ends, listeners, and who is told of what.
+//! The parts of the network: wires, their ends, listeners, and who is notified of what.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,34 +22,34 @@ pub(super) enum Tail {
 pub(super) struct End {
     pub(super) flight: VecDeque<u8>,
     pub(super) inbox: VecDeque<u8>,
-    /// When its owner began with it, when bytes arrived last, and when the other end took something last or
-    /// more was given to it, in ns.
+    /// When its owner began to use it, when bytes last arrived, and when the other end last took something
+    /// or was given more, in ns.
     pub(super) begun: u64,
     pub(super) arrived: u64,
     pub(super) moved: u64,
     /// What its owner has taken.
     pub(super) frames: Frames,
-    /// Bytes that the other end sent and has not heard to be taken.
+    /// Bytes that the other end sent and that it does not yet know to be taken.
     pub(super) unacked: usize,
     pub(super) tail: Tail,
-    /// The tail has arrived, and was an end.
+    /// The tail has arrived, and it was an end.
     pub(super) ended: bool,
     /// A delivery is on the agenda.
     pub(super) scheduled: bool,
-    /// Whose poll set it is in, under which token.
+    /// The poll set that it is in, and its token there.
     pub(super) watched: Option<(usize, Token)>,
     /// It is in the set's list of news.
     pub(super) news: bool,
     /// It was told that the other direction is full.
     pub(super) blocked: bool,
-    /// It was told so, and nothing of room since; and it asked again all the same.
+    /// It was told that the wire is full, and not that it has room again; and it asked again all the same.
     pub(super) knows_full: bool,
     pub(super) asked_in_vain: bool,
     /// Its owner ended its own direction, or closed it altogether.
     pub(super) finished: bool,
     pub(super) closed: bool,
     pub(super) error: Option<io::ErrorKind>,
-    /// It was told of an error: from now on it is an end to both directions.
+    /// It was told of an error: from now on that ends both directions.
     pub(super) broken: bool,
 }
 
@@ -94,7 +94,7 @@ pub(super) struct Wire {
     pub(super) silent: bool,
     pub(super) stalled_until: u64,
     pub(super) mutating: bool,
-    /// At most so many bytes arrive at once.
+    /// At most this many bytes arrive at once.
     pub(super) slow: Option<usize>,
     pub(super) latency: u64,
 }
@@ -124,7 +124,7 @@ pub(super) struct State {
     /// The sets whose sockets are all reported at the next look, ready or not.
     pub(super) nudged: Vec<bool>,
     pub(super) moved: u64,
-    /// How often bytes arrived: whoever watches an end is told each time, also one that reads nothing now.
+    /// How often bytes arrived: the watcher of an end is notified each time, even if it reads nothing now.
     pub(super) arrivals: u64,
 }
 
@@ -143,7 +143,7 @@ impl State {
         }
     }
 
-    /// Puts an end into its set's list, if it is in one.
+    /// Puts an end into its set's list of news, if it is in a set.
     pub(super) fn tell(&mut self, wire: usize, side: usize) {
         let line = &mut self.wires[wire];
         let decided = line.phase != Phase::Connecting || line.ends[side].error.is_some();
@@ -165,7 +165,7 @@ impl State {
         }
     }
 
-    /// What the kernel would say of an end at this moment.
+    /// What the kernel would report of an end at this moment.
     pub(super) fn readiness(&self, wire: usize, side: usize, pipe: usize) -> Option<Readiness> {
         let line = &self.wires[wire];
         let (near, far) = (&line.ends[side], &line.ends[1 - side]);
@@ -182,7 +182,7 @@ impl State {
         })
     }
 
-    /// Says of every end of a set that it is ready.
+    /// Reports every end of a set as ready.
     pub(super) fn nudge(&mut self, set: usize, news: &mut Vec<Readiness>) {
         for line in self.wires.iter_mut().filter(|line| line.phase == Phase::Open) {
             for end in line.ends.iter_mut().filter(|end| !end.closed) {
@@ -212,7 +212,7 @@ impl State {
         self.tell(wire, side);
     }
 
-    /// Breaks a wire: one end hears of it now, the other when it sends next, or now as well.
+    /// Breaks a wire: one end learns of it now, the other when it sends next, or now as well.
     pub(super) fn cut(&mut self, core: &Core, wire: usize, to: usize) {
         self.break_end(wire, to, io::ErrorKind::ConnectionReset);
         if core.dice.chance(700_000) {
@@ -226,7 +226,7 @@ impl State {
         let end = &mut line.ends[to];
         let all = end.flight.len();
         if end.closed || end.broken {
-            // Nobody is there: the sender is told so.
+            // Nobody is there: the sender is told.
             end.flight.clear();
             if all > 0 {
                 core.after(latency, Event::Reset { wire, side: 1 - to });

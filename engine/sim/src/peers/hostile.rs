@@ -13,20 +13,20 @@ use crate::plan::MS;
 use crate::plan::message::{Ask, BEHAVIOURS};
 use crate::plan::script::Script;
 
-/// Ids of calls that no client of ours made begin here.
+/// Ids of calls that none of our clients made begin here.
 const STRANGE_IDS: u64 = 1 << 40;
 
-/// One hostile peer: a connection at a time, each with words of its own.
+/// One hostile peer: one connection at a time, each with its own bytes to send.
 #[derive(Debug, Default)]
 pub(crate) struct Hostile {
     wire: Option<usize>,
     words: Vec<u8>,
     said: usize,
-    /// Bytes that it says at once.
+    /// Bytes that it sends at once.
     step: usize,
-    /// Whether it reads what it is told.
+    /// Whether it reads what it receives.
     reads: bool,
-    /// What it does when it has said everything: ends its direction, leaves, or stays.
+    /// What it does when it has sent everything: ends its direction, leaves, or stays.
     finish: usize,
     calls: u64,
 }
@@ -50,7 +50,7 @@ impl Hostile {
         };
         if self.reads {
             let mut sink = Vec::new();
-            // What comes is of no interest, nor is that the other side has gone.
+            // What comes is of no interest, nor whether the other side has gone.
             let _ = net.recv(wire, 0, &mut sink, 16 * 1024);
         }
         let rest = &self.words[self.said..];
@@ -73,7 +73,7 @@ impl Hostile {
         }
     }
 
-    /// Goes, or stays without a word for as long as it is let.
+    /// Leaves, or stays silent for as long as it is let.
     fn leave(&mut self, net: &Net, core: &Core) {
         if let Some(wire) = self.wire.take()
             && core.dice.chance(700_000)
@@ -115,7 +115,7 @@ fn request(out: &mut SendBuffer, core: &Core, call: u32, id: u64) {
     let _ = frame.finish(u32::MAX);
 }
 
-/// What a hostile peer will say on one connection.
+/// What a hostile peer will send on one connection.
 fn words(core: &Core, peer: u64, calls: &mut u64) -> Vec<u8> {
     let dice = &core.dice;
     let noise = |count: usize| (0..count).map(|_| dice.byte()).collect::<Vec<u8>>();
@@ -131,14 +131,14 @@ fn words(core: &Core, peer: u64, calls: &mut u64) -> Vec<u8> {
         _ => hello(&mut out, core),
     }
     let in_flight = u64::from(core.plan.limits.in_flight.get());
-    // Mostly within the slots that are granted, sometimes just past them.
+    // Mostly within the granted slots, sometimes just past them.
     let slots = if dice.chance(200_000) { in_flight + 1 } else { in_flight };
     let frames = dice.spread(1, 200);
     let kind = dice.below(8);
     for number in 0..frames {
         *calls += 1;
         let id = STRANGE_IDS + (peer << 24) + *calls;
-        // Slots in order keep to the rules for a while, drawn ones do not.
+        // Slots in order keep the rules for a while, drawn slots do not.
         let slot = if kind < 4 { number % slots } else { dice.between(0, slots - 1) };
         let call = u32::try_from(slot).unwrap_or(0) | (u32::from(dice.byte()) << 16);
         match kind {
@@ -155,7 +155,7 @@ fn words(core: &Core, peer: u64, calls: &mut u64) -> Vec<u8> {
                 let _ = out.reply(&ReplyHead::ok(call), None).finish(u32::MAX);
             }
             7 if dice.chance(20_000) => {
-                // A frame that is announced and never comes.
+                // A frame that is announced but never comes.
                 let mut frame = out.request(&RequestHead::new(call, MethodId(1)), None);
                 frame.put_slice(&noise(60_000));
                 let _ = frame.finish(u32::MAX);

@@ -25,21 +25,21 @@ enum Manner {
     Noise,
     /// Says a part of a hello, or nothing.
     Half,
-    /// Says hello and then nothing, and reads or does not.
+    /// Says hello and then nothing, and may or may not read.
     Mute,
     /// Answers most calls well, and some twice, late, or never.
     Sloppy,
     /// Answers calls that were not made.
     Strange,
-    /// Streams what it may not: without credit, behind the end, without a stream.
+    /// Streams what it may not: without credit, after the end, without a stream.
     Flood,
     /// Grants credit that nobody needs.
     Grants,
-    /// Goes away, more than once, with any count and rule.
+    /// Sends go-away more than once, with any count and rule.
     Leaves,
     /// Pings without end.
     Pings,
-    /// Ends calls that stream, in ways that do not fit.
+    /// Ends streaming calls in ways that do not fit.
     Ends,
 }
 
@@ -65,17 +65,17 @@ struct Conversation {
     input: RecvBuffer,
     /// The client's hello was read.
     greeted: bool,
-    /// Calls that were heard of, as they are on the wire.
+    /// Calls that it has received, as they are on the wire.
     calls: Vec<u32>,
     /// Frames under construction.
     out: SendBuffer,
     /// What waits to be sent.
     words: Vec<u8>,
-    /// It says no more: its words cannot be told apart from here.
+    /// It no longer listens to the client, whose frames cannot be told apart from here on.
     deaf: bool,
 }
 
-/// One such server: it takes every connection, and treats each in its own way.
+/// One such server: it accepts every connection, and treats each in its own way.
 #[derive(Debug)]
 pub(crate) struct Impostor {
     listener: Option<usize>,
@@ -92,7 +92,7 @@ impl Impostor {
     pub(crate) fn act(&mut self, peer: usize, core: &Rc<Core>, net: &Net) {
         let Some(listener) = self.listener else { return };
         if !core.faulty.get() {
-            // It goes, and nobody can connect any more.
+            // It leaves, and nobody can connect any more.
             net.retire(listener);
             self.listener = None;
             self.talks.drain(..).for_each(|talk| net.close(talk.wire, 1));
@@ -177,7 +177,7 @@ impl Conversation {
         self.send(core, net);
     }
 
-    /// Notes what calls there are.
+    /// Notes which calls there are.
     fn listen(&mut self) {
         if !self.greeted {
             self.greeted = matches!(self.input.next_hello(), Ok(Some(_)));
@@ -198,7 +198,7 @@ impl Conversation {
         }
     }
 
-    /// A call that was made, or hardly one.
+    /// A call that was made, or perhaps one that was not.
     fn pick(&mut self, core: &Core, made: u32) -> u32 {
         let dice = &core.dice;
         if !self.calls.is_empty() && dice.chance(made) {
@@ -256,7 +256,7 @@ impl Conversation {
 
     fn stream(&mut self, core: &Core) {
         let call = self.pick(core, 950_000);
-        // A stream goes on.
+        // The stream goes on.
         self.calls.push(call);
         let dice = &core.dice;
         let data =

@@ -64,7 +64,7 @@ pub(crate) const BEHAVIOURS: [Behaviour; 12] = [
 ];
 
 impl Behaviour {
-    /// Whether its handler ends only when somebody ends it.
+    /// Whether its handler ends only when it is made to end.
     pub(crate) fn is_endless(self) -> bool {
         matches!(self, Self::Never | Self::PanicOnDrop)
     }
@@ -75,11 +75,11 @@ impl Behaviour {
 pub(crate) struct Ask {
     pub(crate) id: u64,
     pub(crate) behaviour: Behaviour,
-    /// How many servers more the call goes to: each calls the next one, and the last one behaves.
+    /// How many more servers the call goes to: each calls the next one, and the last one behaves as asked.
     pub(crate) hops: u8,
     /// How long timers take, in µs.
     pub(crate) delay_us: u32,
-    /// How many bytes the answer carries besides the id.
+    /// How many bytes the answer carries in addition to the id.
     pub(crate) reply_bytes: u32,
     /// What the two ends of a stream do.
     pub(crate) script: Script,
@@ -90,7 +90,7 @@ const SUM_AT: usize = HEAD_BYTES + SCRIPT_BYTES;
 const ASK_BYTES: usize = SUM_AT + 8;
 
 impl Ask {
-    /// To answer at once with a few bytes.
+    /// A request to answer at once with a few bytes.
     pub(crate) fn plain(id: u64) -> Self {
         Self {
             id,
@@ -102,7 +102,7 @@ impl Ask {
         }
     }
 
-    /// The body, with so many more bytes behind the fixed part.
+    /// The body, with `more` bytes after the fixed part.
     pub(crate) fn body(&self, more: usize) -> Vec<u8> {
         let mut body = Vec::with_capacity(ASK_BYTES + more);
         body.extend_from_slice(&self.id.to_le_bytes());
@@ -134,7 +134,7 @@ impl Ask {
         is_filled(more, id).then_some(Self { id, behaviour, hops, delay_us, reply_bytes, script })
     }
 
-    /// How many bytes an answer has besides the id.
+    /// How many bytes an answer has in addition to the id.
     pub(crate) fn read_answer_bytes(body: &[u8]) -> Option<u32> {
         u32::try_from(body.len().checked_sub(8)?).ok()
     }
@@ -156,7 +156,7 @@ pub(crate) fn is_answer(body: &[u8], id: u64, reply_bytes: u32) -> bool {
     })
 }
 
-/// A message of a stream: whose it is, which way it goes, its number, and so many bytes more.
+/// A message of a stream: whose it is, which way it goes, its number, and `more` bytes.
 pub(crate) fn message(id: u64, up: bool, number: u32, more: usize) -> Vec<u8> {
     let mut body = Vec::with_capacity(13 + more);
     body.extend_from_slice(&id.to_le_bytes());

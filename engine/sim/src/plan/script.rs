@@ -13,7 +13,7 @@ pub(crate) enum Finish {
     Whole,
     /// With a status, `Aborted`.
     Fails,
-    /// By being dropped.
+    /// It is dropped.
     Dropped,
     /// By a panic; a server only.
     Panics,
@@ -27,11 +27,11 @@ pub(crate) enum Reading {
     /// To its end.
     #[default]
     Whole,
-    /// Some messages; then it lets go of the stream.
+    /// Some messages; then it drops the stream.
     Stops,
     /// Nothing, while it holds the stream; a server only.
     Ignores,
-    /// Nothing, until the simulation says that stalled streams may go on.
+    /// Nothing, until the simulation lets stalled streams go on.
     Holds,
 }
 
@@ -44,15 +44,15 @@ const READINGS: [Reading; 4] = [Reading::Whole, Reading::Stops, Reading::Ignores
 pub(crate) struct Lane {
     /// How many messages its sender sends.
     pub(crate) count: u16,
-    /// The most bytes of one, besides those that tell whose it is.
+    /// The most bytes of one message, in addition to those that tell whose it is.
     pub(crate) bytes: u32,
-    /// The sender's wait behind each message, in µs.
+    /// The sender's wait after each message, in µs.
     pub(crate) send_us: u32,
-    /// The reader's wait behind each message, in µs.
+    /// The reader's wait after each message, in µs.
     pub(crate) read_us: u32,
     pub(crate) finish: Finish,
     pub(crate) reading: Reading,
-    /// Behind how many messages a reader that stops does so.
+    /// After how many messages a reader that stops does so.
     pub(crate) stop_at: u16,
 }
 
@@ -87,7 +87,7 @@ impl Lane {
         })
     }
 
-    /// How many bytes the message with this number carries besides those that tell whose it is.
+    /// How many bytes the message with this number carries in addition to those that tell whose it is.
     pub(crate) fn message_bytes(&self, id: u64, number: u32) -> usize {
         let mixed = sum(&[id.to_le_bytes(), u64::from(number).to_le_bytes()].concat());
         usize::try_from(mixed % (u64::from(self.bytes) + 1)).unwrap_or(0)
@@ -151,7 +151,7 @@ impl Script {
         Self { up: Lane::draw(core, false), down: Lane::draw(core, true) }
     }
 
-    /// Much in one direction, of which nothing is read until stalled streams may go on.
+    /// Much data in one direction, of which nothing is read until stalled streams may go on.
     pub(crate) fn held(kind: StreamKind) -> Self {
         let lane = Lane { count: 300, bytes: 1_000, reading: Reading::Holds, ..Lane::default() };
         match kind {
@@ -164,9 +164,9 @@ impl Script {
         if up { &self.up } else { &self.down }
     }
 
-    /// Whether a call with it may never end of its own accord.
+    /// Whether a call with this script may never end by itself.
     pub(crate) fn is_endless(&self, kind: StreamKind) -> bool {
-        // A client's stream is answered when it was read, a server's ends with its own.
+        // A client's stream is answered when it was read to its end, a server's ends with its own.
         match kind {
             StreamKind::Client => {
                 self.up.finish == Finish::Never

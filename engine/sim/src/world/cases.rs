@@ -1,4 +1,4 @@
-//! Bugs that seeds have found, each written down as the few calls that show it. A seed is another run
+//! Bugs that seeds have found, each written down as the few calls that show it. A seed becomes a different run
 //! as soon as anything in the sources changes; these stay what they are.
 
 use std::rc::Rc;
@@ -13,39 +13,40 @@ use crate::plan::message::{Ask, Behaviour, CallKind};
 use crate::plan::script::{Lane, Script};
 use crate::plan::{MS, Plan, SECOND};
 
-/// A case that is written down.
+/// A written case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Case {
-    /// A client's stream that uses up the credit which is assumed before the server's hello goes on when
-    /// the hello comes.
+    /// A client's stream that has used up the credit assumed before the server's hello goes on when the hello
+    /// comes.
     CreditOfTheHello,
-    /// A call that is dropped when messages have come, before anybody asked for them, gives their credit
-    /// back to its connection.
+    /// A call that is dropped when messages have come, before anybody asked for them, gives their credit back
+    /// to its connection.
     DroppedBeforeItsReader,
-    /// The deadline of a call holds whose request lies behind a full socket.
+    /// The deadline of a call takes effect even while its request lies behind a full socket.
     DeadlineBehindFullSocket,
-    /// The same, when a deadline of a call long gone has passed before.
+    /// The same, after the deadline of a call long gone has passed.
     DeadlineAfterAnother,
     /// A handler is not polled in the turn in which a timeout ends its connection.
     HandlerOfAnEndedConnection,
-    /// A caller whose encoder panics passes its slot on to the next in the line.
+    /// A caller whose encoder panics passes its slot on to the next in the queue.
     PanicPassesTheSlotOn,
-    /// So does one that gives up between its wake and its turn.
+    /// So does a caller that gives up between its wake and its turn.
     GivingUpPassesTheTurnOn,
     /// A large request with a deadline waits for the server's hello, and its shard sleeps meanwhile.
     LargeRequestBeforeTheHello,
     /// Many small frames that come while the socket is full are handled a few in each turn, and the socket is
     /// not asked for room in each of them.
     FramesWhileTheSocketIsFull,
-    /// A call expires whose request lies behind a full socket: its slot is free, and goes to who waits for one.
+    /// A call whose request lies behind a full socket expires: its slot becomes free, and goes to a call that
+    /// waits for one.
     SlotOfAnUnsentCall,
-    /// The deadline of a one-way call holds that waits for room behind a full socket.
+    /// The deadline of a one-way call takes effect even while the call waits for room behind a full socket.
     OneWayThatWaitsForRoom,
     /// A handler whose caller's cancel was changed on its way calls until its connection is closed.
     CancelThatIsChanged,
     /// When a caller gives up, handlers three servers away end.
     CascadeOfCancels,
-    /// When a deadline passes, too.
+    /// The same when a deadline passes.
     CascadeOfDeadlines,
 }
 
@@ -69,7 +70,7 @@ impl Case {
     ];
 }
 
-/// A world, and what happens in it when.
+/// A world, and what happens in it and when.
 struct Written {
     plan: Plan,
     calls: Vec<(u64, Wish)>,
@@ -133,15 +134,15 @@ fn large_before_the_hello() -> Written {
 fn dropped_before_its_reader() -> Written {
     let down = Lane { count: 4, bytes: 900, ..Lane::default() };
     let script = Script { down, ..Script::default() };
-    // It is polled when it begins, and then when the first frame comes; the first call also when it is
-    // connected. Some of them wait for the handler's answer, and some read at once.
+    // It is polled when it begins, and then when the first frame comes; the first call also when the connection
+    // is made. Some of them wait for the handler's answer, and some read at once.
     let tired_at = |id| Some(if id == 1 { 3 } else { 2 });
     let call = |id| Wish { tired_at: tired_at(id), ..stream(id, StreamKind::Server, script) };
     let calls = (1..9).map(|id| (id * 50 * MS, call(id))).collect();
     Written { plan: Plan::calm(), calls, events: Vec::new() }
 }
 
-/// A large request fills the socket of a server that does not run; then comes a call with a deadline.
+/// A large request fills the socket of a server that does not run; then a call with a deadline comes.
 fn behind_full_socket(after_another: bool) -> Written {
     let plan = Plan { pipe: 512, ..Plan::calm() };
     let ms = |ms| Some(Duration::from_millis(ms));
@@ -172,7 +173,7 @@ fn ended_connection() -> Written {
     }
 }
 
-/// All slots are taken, and two wait in the line. One slot becomes free: who is first does not use it.
+/// All slots are taken, and two calls wait in the queue. One slot becomes free: the first call does not use it.
 fn in_line(change: impl FnOnce(Wish) -> Wish) -> Written {
     let taken = |id| Wish { give_up: Some(900 * MS), ..behaving(id, Behaviour::Never) };
     let mut calls: Vec<(u64, Wish)> = (2..17).map(|id| (30 * MS, taken(id))).collect();
@@ -186,7 +187,7 @@ fn in_line(change: impl FnOnce(Wish) -> Wish) -> Written {
     Written { plan: Plan::calm(), calls, events: Vec::new() }
 }
 
-/// The server does not read, and the client's line brings pings.
+/// The server does not read, and the client's wire brings pings.
 fn frames_while_full() -> Written {
     let mut plan = Plan { pipe: 512, mutating: true, ..Plan::calm() };
     plan.budgets.frames_per_turn = 1;
@@ -207,7 +208,7 @@ fn slot_of_an_unsent_call() -> Written {
     Written { plan, calls, events: vec![(59 * MS, Event::Freeze { host: 0, ns: 900 * MS })] }
 }
 
-/// The server does not read, and more is unsent than may be.
+/// The server does not read, and more is unsent than the limit allows.
 fn one_way_that_waits() -> Written {
     let mut plan = Plan { pipe: 512, ..Plan::calm() };
     plan.channel.unsent_max = 1024;

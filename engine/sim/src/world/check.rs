@@ -1,4 +1,4 @@
-//! The rules that concern the whole: after each turn, whenever everything is quiet, and at the end.
+//! The rules about the whole: after each turn, whenever everything is quiet, and at the end.
 
 use std::rc::Rc;
 use std::task::Waker;
@@ -37,10 +37,10 @@ pub(crate) fn has_succeeded(ledger: &Ledger, id: u64) -> bool {
     ledger.calls.borrow().get(&id).is_some_and(|call| call.state == State::Ended(ok))
 }
 
-/// What is done for a call whose caller has gone must end within a bounded time, and nothing may
-/// begin for it; `call` is the one that a handler works on.
+/// The work for a call whose caller has gone must end within a bounded time, and nothing may begin for it;
+/// `call` is the one that a handler works on.
 pub(crate) fn cascade(core: &Core, id: u64, call: &Call) {
-    // A cancel whose bytes change is none.
+    // A cancel whose bytes change does not count.
     let heard = call.kind != CallKind::OneWay && !call.tainted;
     let Some(over_at) = call.over_at.filter(|_| heard) else { return };
     if core.now() > over_at.saturating_add(core.cascade_within()) {
@@ -50,8 +50,8 @@ pub(crate) fn cascade(core: &Core, id: u64, call: &Call) {
     }
 }
 
-/// After a host's turn: handlers of connections that it let go of are gone, and what it holds is
-/// within its bounds.
+/// After a host's turn: handlers of connections that it dropped are gone, and what it holds is within its
+/// bounds.
 pub(crate) fn after_turn(world: &World, number: usize, census: &Census) {
     let host = &world.hosts[number];
     let core = &world.core;
@@ -70,7 +70,7 @@ pub(crate) fn after_turn(world: &World, number: usize, census: &Census) {
     let plan = &core.plan;
     let in_flight = plan.limits.in_flight.get() as usize;
     let frame = plan.limits.frame_bytes.get() as usize;
-    // One reply may go over the budget, and each call in flight may be told that it ended. A byte that changes
+    // One reply may exceed the budget, and each call in flight may be told that it ended. A byte that changes
     // in a client's hello may let it take the largest reply that a handler tries.
     let reply = if plan.mutating { frame.max(TOO_MUCH) } else { frame };
     let unsent = plan.budgets.unsent_bytes_max + reply + 512 + in_flight * 128;
@@ -89,7 +89,7 @@ pub(crate) fn after_turn(world: &World, number: usize, census: &Census) {
         ("held bytes of streams", census.held_max as usize, held),
         ("wakes", census.woken_max, 2 * (in_flight + one_way) + 16),
         ("timers", census.timers, 2 * census.connections + 1024 + 64),
-        // One request goes over it, and what handlers answer then.
+        // One request may exceed it, and so may what handlers reply then.
         ("held calls", census.held.1, plan.budgets.shard_calls_max),
         ("run queue", census.run_queue, census.connections + 64),
     ];
@@ -98,7 +98,7 @@ pub(crate) fn after_turn(world: &World, number: usize, census: &Census) {
     }
 }
 
-/// What a client holds is bounded, whatever its servers say and however little they take.
+/// What a client holds is bounded, whatever its servers send and however little they take.
 fn client_bounds(core: &Core, host: &Host, census: &Census) {
     let plan = &core.plan;
     let frame = plan.limits.frame_bytes.get() as usize;
@@ -108,8 +108,8 @@ fn client_bounds(core: &Core, host: &Host, census: &Census) {
     for channel in &host.channels {
         let census = sim::channel_census(channel);
         let in_flight = census.in_flight;
-        // One request over the bound, a cancel for each slot, what streams may have unsent, and a pong now and
-        // then: nothing that a server decides, and nothing that grows with the calls.
+        // One request over the bound, a cancel for each slot, what streams may have unsent, and an occasional
+        // pong: nothing that a server decides, and nothing that grows with the calls.
         let request = if plan.habits.large > 0 { frame + 512 } else { 1024 };
         let streams = plan.budgets.unsent_bytes_max / 4 + 256 * 1024 + frame;
         let streams = if plan.habits.stream > 0 || plan.held > 0 { streams } else { 0 };
@@ -147,7 +147,7 @@ fn deadlines(core: &Core, ledger: &Ledger) {
     ledger.no_deadline_before.set(first);
 }
 
-/// Nothing can happen before `next`: whatever should have happened by now is late.
+/// Nothing can happen before `next`: anything that should have happened by now is late.
 pub(crate) fn quiet(world: &mut World, next: u64) {
     let core = Rc::clone(&world.core);
     let now = core.now();
@@ -208,15 +208,15 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
     }
 }
 
-/// Whether a large request waits for its server's hello. Smaller ones behind it wait with it, though
-/// they need not, and go on when their connection is told of anything at all.
+/// Whether a large request waits for its server's hello. Smaller ones behind it wait with it, although they
+/// need not, and go on when their connection is notified of anything.
 fn hello_is_awaited(world: &World) -> bool {
     let mut channels = world.hosts.iter().flat_map(|host| &host.channels).map(sim::channel_census);
     channels.any(|census| census.up && !census.ready && census.waiting > 0)
 }
 
-/// Tells every host that everything may be ready, and every caller to look again. Nothing may come of
-/// it: what could have gone on should have been woken before.
+/// Tells every host that everything may be ready, and every caller to look again. This must have no effect:
+/// whatever could go on should have been woken before.
 fn nudge(world: &mut World) {
     let core = Rc::clone(&world.core);
     core.note(Note::Nudged);
@@ -243,14 +243,14 @@ fn nudge(world: &mut World) {
     }
 }
 
-/// What does not balance when everything has ended, though it may still be on its way.
+/// What does not balance when everything has ended, although it may still be on its way.
 pub(crate) fn amiss(world: &World) -> Option<(Violated, String)> {
     let credit = credit(world).map(|what| (Violated::Credit, what));
     credit.or_else(|| one_way(world).map(|what| (Violated::Once, what)))
 }
 
-/// Whether all credit is where it belongs: with nobody, when nothing is on its way. Answers what is
-/// amiss, which may still be on its way.
+/// Whether all credit is where it belongs: with nobody, when nothing is on its way. Returns what is wrong,
+/// which may still be on its way.
 fn credit(world: &World) -> Option<String> {
     let census = |host: &Host| host.shard.as_ref().map(|shard| shard.census().streams);
     let servers: Vec<StreamCensus> = world.hosts.iter().filter_map(census).flatten().collect();
@@ -277,7 +277,7 @@ fn credit(world: &World) -> Option<String> {
     None
 }
 
-/// One-way calls are never run twice, and none is lost without being counted, unless it went with its
+/// One-way calls are never run twice, and none is lost without being counted, unless it was lost with its
 /// connection.
 fn one_way(world: &World) -> Option<String> {
     let core = &world.core;
@@ -285,7 +285,7 @@ fn one_way(world: &World) -> Option<String> {
         return None;
     }
     let (written, begun) = world.ledger.one_way();
-    // One whose time is over before a byte of it has left is taken back.
+    // A call whose deadline passes before any of its bytes has left is taken back.
     let lapsed = world.ledger.one_way_lapsed(core.now());
     let shards = world.hosts.iter().filter_map(|host| host.shard.as_ref());
     let live: u64 = shards.map(|shard| shard.counters().one_way_dropped.value()).sum();
@@ -302,7 +302,7 @@ pub(crate) fn channels_are_empty(world: &World) {
     for host in &world.hosts {
         for (number, channel) in host.channels.iter().enumerate() {
             let census = sim::channel_census(channel);
-            // What the other end has not ended is judged with its other end.
+            // What the other end has not ended is checked at that end.
             if census.calls + census.waiting + census.in_flight + census.room > 0 {
                 core.violated(Violated::Leftover, || {
                     format!("channel {number} of host {}: {census:?}", host.number)

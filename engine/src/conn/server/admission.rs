@@ -1,12 +1,13 @@
-//! What a connection holds beside its calls, and how it waits for room.
+//! What a connection holds in addition to its calls, and how it waits for room.
 //!
-//! Room is lacking when the connection's pending calls, or all that its shard holds, have reached their
-//! bound ([`Budgets`](crate::Budgets)). The connection is then not read from, and its client is held up
-//! by its own socket. But what it has sent may be the very thing that would make room: a cancel, or the
-//! message that a handler waits for. So patience ends: then frames are read again, and requests refused.
+//! Room is lacking when the connection's pending calls, or everything that its shard holds, have reached
+//! their bound ([`Budgets`](crate::Budgets)). The connection is then not read from, and its own socket
+//! holds its client up. But what it has sent may be the very thing that would make room: a cancel, or
+//! the message that a handler waits for. So patience ends: then frames are read again, and requests refused.
 //!
-//! The same holds for a connection that has its share of a shard that fills (`shard/account.rs`). If it is its
-//! streams that hold the share, their next message ends its call: it would be held, too.
+//! The same holds for a connection that has its share of a shard that is filling up (`shard/account.rs`). If
+//! its streams hold the share, the next message for a stream ends that stream's call: the message would be
+//! held, too.
 
 use std::time::Instant;
 
@@ -61,7 +62,7 @@ impl<S: 'static> ServerConn<S> {
         self.proto.cut_off(&mut self.send);
     }
 
-    /// What counts against its share when it asks for more.
+    /// What counts against its share when it asks for more room.
     fn own(&self) -> Own {
         let streams = self.streams.as_ref().map_or(0, |streams| streams.held().0);
         let (partial, given, crowded) =
@@ -70,7 +71,8 @@ impl<S: 'static> ServerConn<S> {
         Own { bytes, given, calls: self.proto.in_flight(), crowded }
     }
 
-    /// Whether room may be lacking, here or on the shard. It is asked first, and all else only then.
+    /// Whether room may be lacking, here or on the shard. This is asked first, and everything else
+    /// only if it is true.
     #[inline]
     pub(super) fn is_strained<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
         self.strain.is_some()
@@ -78,21 +80,21 @@ impl<S: 'static> ServerConn<S> {
             || shared.holdings.is_tight()
     }
 
-    /// Whether [`is_held_up`](Self::is_held_up) is worth asking.
+    /// Whether [`is_held_up`](Self::is_held_up) is worth calling.
     #[inline]
     pub(super) fn may_be_held_up<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
         self.is_strained(shared) || self.send.len() > shared.config.budgets.unsent_bytes_max
     }
 
-    /// Whether as much is unsent as may be: nothing that would be answered is begun.
+    /// Whether the limit on unsent bytes is reached: nothing that would be answered is begun.
     #[inline]
     pub(super) fn is_over_budget<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
         self.send.len() > shared.config.budgets.unsent_bytes_max
             || (shared.holdings.is_tight() && self.is_unsent_over_share(shared))
     }
 
-    /// Whether frames and handlers that were woken wait: until unsent bytes leave, of which the socket tells, or
-    /// until others give something back to the shard, of which only the shard does.
+    /// Whether frames and woken handlers wait: until unsent bytes leave, which the socket reports, or until
+    /// others give something back to the shard, which only the shard reports.
     #[inline]
     pub(super) fn waits_to_answer<I: Io<Socket = S>>(&self, shared: &mut Shared<I>) -> bool {
         let waits = self.is_over_budget(shared);
@@ -109,7 +111,7 @@ impl<S: 'static> ServerConn<S> {
         }
     }
 
-    /// Whether the unsent bytes alone are its share.
+    /// Whether the unsent bytes alone use up its share.
     #[cold]
     pub(super) fn is_unsent_over_share<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
         let Own { given, crowded, .. } = self.own();
@@ -117,7 +119,7 @@ impl<S: 'static> ServerConn<S> {
         unsent.bytes > 0 && shared.holdings.is_bytes_over_share(unsent)
     }
 
-    /// Whether its streams hold its share, and for longer than patience lasts.
+    /// Whether its streams hold its share, and have done so for longer than patience lasts.
     #[inline]
     pub(super) fn streams_are_over<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
         shared.holdings.is_tight()
@@ -134,7 +136,7 @@ impl<S: 'static> ServerConn<S> {
         }
     }
 
-    /// Whether streams have something to do that no event will tell of. Writers that wait for room are
+    /// Whether streams have something to do that no event will report. Writers that wait for room are
     /// noted with the shard.
     pub(super) fn streams_want_a_turn<I: Io<Socket = S>>(&self, shared: &mut Shared<I>) -> bool {
         let Some(streams) = &self.streams else { return false };
@@ -145,7 +147,7 @@ impl<S: 'static> ServerConn<S> {
         has_room || (streams.has_ready() && self.send.len() <= stream_bytes_max(shared))
     }
 
-    /// Whether the connection is over, and kept only until its last words are read.
+    /// Whether the connection is over, and kept only until its last frames are read.
     #[inline]
     pub(super) fn lingers(&self) -> bool {
         self.strain.as_ref().is_some_and(|strain| strain.linger.is_some())
@@ -158,7 +160,7 @@ impl<S: 'static> ServerConn<S> {
             || (shared.holdings.is_tight() && shared.holdings.is_over_share(self.own()))
     }
 
-    /// Whether nothing is read for want of room: while it lasts, but not for longer than patience does.
+    /// Whether nothing is read for lack of room: as long as the lack lasts, but not for longer than patience.
     #[inline]
     pub(super) fn waits_for_room<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) -> bool {
         if self.lacks_room(shared) {
@@ -170,7 +172,7 @@ impl<S: 'static> ServerConn<S> {
         false
     }
 
-    /// Whether room was lacking when the frame that is being handled was begun, and for too long.
+    /// Whether room was already lacking, and for too long, when the frame that is being handled was begun.
     #[inline]
     pub(super) fn is_out_of_patience(&self) -> bool {
         self.strain.as_ref().is_some_and(|strain| strain.since.is_some())
@@ -181,7 +183,7 @@ impl<S: 'static> ServerConn<S> {
         let released = self.given_back();
         let strain = self.strain.get_or_insert_default();
         if strain.since.is_none() || strain.released != released {
-            // What it gives back is progress: it waits anew.
+            // Giving something back is progress: the wait starts again.
             (strain.since, strain.released) = (Some(shared.now), released);
         }
         let since = strain.since.unwrap_or(shared.now);
@@ -200,7 +202,7 @@ impl<S: 'static> ServerConn<S> {
         [by(strain.since), by(strain.large_since)].into_iter().flatten().min()
     }
 
-    /// What a call gets that came when patience was over.
+    /// The status of a call that came when patience was over.
     #[cold]
     pub(super) fn no_room<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> Status {
         let budgets = &shared.config.budgets;
@@ -216,8 +218,8 @@ impl<S: 'static> ServerConn<S> {
         Status::resource_exhausted(text).with_retry_after(RETRY_AFTER)
     }
 
-    /// How much one receive takes. While memory is tight, no more than has room: what is behind it may have
-    /// to wait.
+    /// How much one receive takes. While memory is tight, no more than has room: what comes after it may
+    /// have to wait.
     #[inline]
     pub(super) fn receive_bytes_max<I: Io<Socket = S>>(
         &self,
@@ -239,8 +241,8 @@ impl<S: 'static> ServerConn<S> {
     }
 
     /// Whether the rest of what `buffer` begins with may be received: a large request waits until the
-    /// shard has room for all of it. It then has its room for good, so that whatever was begun ends. One
-    /// that finds none while patience lasts is refused, and what comes of it is dropped.
+    /// shard has room for all of it. It then keeps its room, so that whatever was begun ends. A request
+    /// that finds none before patience ends is refused, and the rest of it is dropped.
     #[inline]
     pub(super) fn may_receive<I: Io<Socket = S>>(
         &mut self,
@@ -257,7 +259,7 @@ impl<S: 'static> ServerConn<S> {
         self.reserve(shared, buffer, frame)
     }
 
-    /// What its calls and streams have given back: progress. That its refusals are sent is none. It compares
+    /// What its calls and streams have given back: progress. Sending refusals is no progress. Comparable
     /// with what this returned while the same strain lasted.
     fn given_back(&self) -> usize {
         let released = self.streams.as_ref().map_or(0, |streams| streams.held().1);
@@ -265,7 +267,7 @@ impl<S: 'static> ServerConn<S> {
         self.progress.wrapping_sub(moved).wrapping_add(released)
     }
 
-    /// So many unsent bytes were sent, or came of a large request.
+    /// `bytes` of unsent ones were sent, or `bytes` of a large request were received.
     #[inline]
     pub(super) fn note_moved(&mut self, bytes: usize) {
         if let Some(strain) = &mut self.strain {
@@ -274,8 +276,8 @@ impl<S: 'static> ServerConn<S> {
         }
     }
 
-    /// Nothing is read, so nobody would see that the client has gone: it ends here, unless there was room
-    /// in time. What it still asks for could not be had.
+    /// Nothing is read, so nobody would see that the client has gone: the connection ends here, unless
+    /// there was room in time. What the client still asks for could not be served.
     #[cold]
     pub(super) fn notice_end<I: Io<Socket = S>>(&mut self, shared: &Shared<I>, ready: &Ready) {
         let since = self.strain.as_ref().and_then(|strain| strain.large_since);
@@ -296,7 +298,7 @@ impl<S: 'static> ServerConn<S> {
         if strain.large == frame {
             return true;
         }
-        // Another one was handled in this very turn: its room is not this one's.
+        // Another one was handled in this same turn: its room is not this one's.
         if core::mem::take(&mut strain.large) != 0 {
             self.count(shared);
         }
@@ -311,7 +313,7 @@ impl<S: 'static> ServerConn<S> {
         let is_unwanted = self.is_unwanted_message(buffer);
         let strain = self.strain.get_or_insert_default();
         if strain.large_since.is_none() || strain.large_released != released {
-            // What it gives back is progress: it waits anew.
+            // Giving something back is progress: the wait starts again.
             (strain.large_since, strain.large_released) = (Some(shared.now), released);
         }
         let since = strain.large_since.unwrap_or(shared.now);
@@ -352,7 +354,7 @@ impl<S: 'static> ServerConn<S> {
         Some(refused)
     }
 
-    /// Drops what came of a refused request. It is a sign of life all the same.
+    /// Drops received bytes of a refused request. They are a sign of life all the same.
     #[inline]
     pub(super) fn skip(&mut self, buffer: &mut RecvBuffer, now: Instant) {
         if let Some(strain) = &mut self.strain
@@ -389,7 +391,7 @@ impl<S: 'static> ServerConn<S> {
     fn count<I: Io<Socket = S>>(&mut self, shared: &Shared<I>) {
         let kept = self.kept_buffer(shared);
         let strain = self.strain.get_or_insert_default();
-        // A large request is counted whole, as its buffer may become.
+        // A large request is counted whole, because its buffer may grow to that.
         strain.partial = if strain.large == 0 { kept } else { 0 };
         let held = self.send.len() + strain.large + strain.partial;
         shared.holdings.change(strain.counted, held);
@@ -401,7 +403,7 @@ impl<S: 'static> ServerConn<S> {
         }
     }
 
-    /// Notes how much of a large request is here, or that none is being received any more.
+    /// Notes how much of a large request has arrived, or that none is being received any more.
     #[inline]
     pub(super) fn end_large(&mut self, here: usize, lacking: usize, usual: usize) {
         let Some(strain) = &mut self.strain else { return };
@@ -409,7 +411,7 @@ impl<S: 'static> ServerConn<S> {
         if rest <= usual && rest != strain.large {
             strain.large = 0;
         }
-        // What comes of it is progress.
+        // Bytes received of it are progress.
         let came = here.saturating_sub(strain.large_here);
         strain.large_here = if strain.large == 0 { 0 } else { here };
         if strain.large > 0 {
@@ -426,5 +428,5 @@ impl<S: 'static> ServerConn<S> {
     }
 }
 
-/// When a caller whose call found no room is asked to come back.
+/// When a caller whose call found no room should try again.
 const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(50);

@@ -1,4 +1,4 @@
-//! How a call begins: whether it does, and what becomes of it then.
+//! How a call begins: whether it does, and what happens to it then.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -20,8 +20,8 @@ struct OpenedStream {
 }
 
 impl<S: 'static> ServerConn<S> {
-    /// Gives a call to its handler, unless it must be turned away. Answers whether all is as it was: it was
-    /// answered at once, and nothing is held for it.
+    /// Gives a call to its handler, unless it must be turned away. Returns whether nothing has changed: the
+    /// call was answered at once, and nothing is held for it.
     #[allow(clippy::inline_always, reason = "it has one caller, and what it is given is large")]
     #[inline(always)]
     pub(super) fn begin_call<I: Io<Socket = S>>(
@@ -63,7 +63,7 @@ impl<S: 'static> ServerConn<S> {
         if request.flags & request_flags::ONE_WAY != 0 && reply.is_refused() {
             shared.counters.one_way_dropped.add(1);
         }
-        // A layer may have moved it.
+        // A layer may have changed it.
         let deadline = incoming.deadline;
         let stream = stream.map(|stream| stream.cell);
         match polled {
@@ -103,7 +103,7 @@ impl<S: 'static> ServerConn<S> {
         Some(Box::new(OpenedStream { ends: StreamEnds::new(kind, &cell), cell }))
     }
 
-    /// Why a call is not even given to its handler, if it is not.
+    /// Why a call is refused before it is given to its handler; `None` if it is not.
     #[inline]
     fn turn_away<I: Io<Socket = S>>(
         &self,
@@ -119,7 +119,7 @@ impl<S: 'static> ServerConn<S> {
         shared.judge_wait(request.priority, came, deadline)
     }
 
-    /// Answers a call that is not run.
+    /// Replies to a call that is not run.
     #[cold]
     fn refuse<I: Io<Socket = S>>(
         &mut self,

@@ -8,15 +8,15 @@ use crate::conn::turn::Shared;
 use crate::net::io::Io;
 
 impl<S: 'static> ServerConn<S> {
-    /// The client sends nothing more. When that is known already, something else woke this connection:
-    /// the socket may have failed since, which a receive no longer says.
+    /// The client sends nothing more. If that was known already, something else woke this connection:
+    /// the socket may have failed since, which a receive no longer reports.
     #[cold]
     pub(super) fn handle_end<I: Io<Socket = S>>(
         &mut self,
         shared: &mut Shared<I>,
         buffer: &mut RecvBuffer,
     ) {
-        // What is left of a frame will never be whole.
+        // The rest of a partial frame will never come.
         buffer.discard(buffer.len());
         self.proto.handle_eof(&mut self.send, shared.now);
         if self.proto.is_half_closed()
@@ -29,7 +29,7 @@ impl<S: 'static> ServerConn<S> {
         }
     }
 
-    /// Ends the connection when its client has all that it is to have.
+    /// Ends the connection when its client has received everything it is owed.
     #[cold]
     pub(super) fn finish<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
         if self.proto.poll_finish(shared.now) {

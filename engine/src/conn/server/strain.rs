@@ -1,21 +1,21 @@
-//! What is remembered of a connection that something is lacking for.
+//! What is remembered of a connection that lacks something.
 
 use std::time::Instant;
 
 use crate::conn::turn::Unacked;
 
-/// Kept by connections that hold something unsent, receive a large request, wait for room, or come to
-/// their end. Idle ones have none, for they shall be small.
+/// Kept by connections that hold something unsent, receive a large request, wait for room, or are
+/// ending. Idle connections have none, so that they stay small.
 #[derive(Debug, Default)]
 pub(super) struct Strain {
-    /// What the shard's account knows of this connection, beside its calls.
+    /// What the shard's account counts for this connection, in addition to its calls.
     pub(super) counted: usize,
     /// The whole length of the large request that is being received, and how much of it is here.
     pub(super) large: usize,
     pub(super) large_here: usize,
     /// Memory of a receive buffer that a partial frame keeps.
     pub(super) partial: usize,
-    /// What of the connection's progress was not given back, but sent or received, since this was made.
+    /// The part of the connection's progress that was sent or received, not given back, since this was made.
     pub(super) moved: usize,
     /// Whether its address holds more than its share of the shard.
     pub(super) crowded: bool,
@@ -23,8 +23,8 @@ pub(super) struct Strain {
     pub(super) skip: usize,
     /// What the client's side has not acknowledged of what was written.
     pub(super) unacked: Unacked,
-    /// Since when it waits for room for its calls without having given anything back, and for a large
-    /// request.
+    /// Since when it waits for room for its calls without having given anything back, and since when
+    /// for a large request.
     pub(super) since: Option<Instant>,
     /// What it had given back by then.
     pub(super) released: usize,
@@ -33,7 +33,7 @@ pub(super) struct Strain {
     /// While draining: since when nothing is in flight.
     pub(super) finished: Option<Instant>,
     /// Set when the connection is over: by when it is dropped at the latest, and the bytes that were
-    /// forgotten since.
+    /// dropped since.
     pub(super) linger: Option<(Instant, usize)>,
 }
 

@@ -19,7 +19,8 @@ struct Shard {
     now: Instant,
     spun: Duration,
     sleeps: u32,
-    /// Another thread takes the core for so long whenever the shard has run so long without a sleep.
+    /// Another thread takes the core for the second duration whenever the shard has run for the
+    /// first one without a sleep.
     neighbour: Option<(Duration, Duration)>,
     ran: Duration,
 }
@@ -75,7 +76,7 @@ impl Shard {
         self.rest = self.rester.worked(self.now);
     }
 
-    /// What the pauses cost, with a sleep at this price.
+    /// The cost of the pauses, with a sleep at this price.
     fn cost(&self, sleep: Duration) -> Duration {
         self.spun + sleep * self.sleeps
     }
@@ -178,7 +179,7 @@ fn without_work_all_spinning_converges_to_a_constant() {
     assert!(spent < Duration::from_secs(1), "{spent:?} in a thousand seconds");
 }
 
-/// Constant load for this long; answers how much of the time was spun.
+/// Constant load for this long; returns how much of the time was spun.
 fn loaded(shard: &mut Shard, time: Duration) -> f64 {
     let (start, spun) = (shard.now, shard.spun);
     while shard.now < start + time {
@@ -199,7 +200,7 @@ fn a_neighbour_on_the_core_stops_it() {
     let later = loaded(&mut shard, 60 * second);
     assert!(first < 0.01, "{first} of the first 20 s");
     assert!(later < 0.001, "{later} of the minute after");
-    // The neighbour leaves: after the last hold it spins again, and soon has forgotten.
+    // The neighbour leaves: after the last hold it spins again, and soon forgets.
     shard.neighbour = None;
     loaded(&mut shard, HOLD_MAX);
     assert!(loaded(&mut shard, second) > 0.7);

@@ -1,5 +1,5 @@
 //! A shard that was away: stopped, or kept by a handler. What arrived meanwhile is read before anybody is
-//! judged, also if the kernel has not told of it yet.
+//! judged, even if the kernel has not reported it yet.
 
 use super::*;
 use crate::channel::Channel;
@@ -99,8 +99,8 @@ fn what_is_owed_lies_behind_more_than_a_turn_reads() {
     assert_eq!(bench.reply(0), Some((7, large)));
 }
 
-/// Replies that arrived while the client's shard was away are taken, whatever the deadlines say; calls that
-/// have none are over.
+/// Replies that arrived while the client's shard was away are taken, whatever the deadlines say; calls
+/// without a reply are over.
 #[test]
 fn an_answered_call_is_not_lost_to_its_deadline() {
     let mut bench = Bench::new(0);
@@ -127,7 +127,7 @@ fn an_answered_call_is_not_lost_to_its_deadline() {
     };
     let mut out = SendBuffer::new();
     out.reply(&ReplyHead::ok(request.call), None).finish(u32::MAX).unwrap();
-    // The kernel tells of it at the next look.
+    // The kernel reports it at the next look.
     bench.net.borrow_mut().ends[0].input.extend_from_slice(out.first_chunk());
     bench.elapse(STOP);
     bench.step();

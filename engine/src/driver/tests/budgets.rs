@@ -1,4 +1,4 @@
-//! What a connection and its shard may hold, and what becomes of what finds no room.
+//! What a connection and its shard may hold, and what happens to what finds no room.
 
 use super::*;
 use crate::calls::budgets::QueueDelay;
@@ -10,7 +10,7 @@ const MS: Duration = Duration::from_millis(1);
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
     Ok,
-    /// Refused, as not run; when to come back.
+    /// Refused, as not run, with a hint when to try again.
     Refused(StatusCode, Option<Duration>),
     Failed(StatusCode),
 }
@@ -50,12 +50,12 @@ impl Bench {
         end.news = true;
     }
 
-    /// Wakes the handler that pends for longest.
+    /// Wakes the handler that has pended longest.
     fn finish_one(&self) {
         self.pending.borrow_mut().pop_front().unwrap().wake();
     }
 
-    /// The client takes so many bytes, or whatever there is.
+    /// The client takes `bytes`, or whatever there is.
     fn take(&self, end: usize, bytes: Option<usize>) {
         let end = &mut self.net.borrow_mut().ends[end];
         (end.takes, end.news) = (bytes, true);
@@ -92,7 +92,7 @@ fn a_connection_over_its_bound_is_not_read_and_then_refused() {
     bench.finish_one();
     bench.turn();
     assert_eq!((bench.answers(0), bench.pending.borrow().len()), (vec![(0, Answer::Ok)], 3));
-    // Patience ends; what had to wait is turned away, and nothing waits any more.
+    // Patience ends; what had to wait is refused, and nothing waits any more.
     let by = bench.driver.next_timer().unwrap();
     assert!(by <= bench.driver.now() + budgets.patience, "it comes back for it by itself");
     bench.pass(budgets.patience);
@@ -153,7 +153,7 @@ fn what_a_connection_held_is_given_back_when_it_goes() {
     (0..8).for_each(|call| bench.pend(0, call, 1 << 20));
     bench.turns(40);
     assert_eq!(bench.pending.borrow().len(), 8);
-    // Unlike a fault, the drain's end lets no word out: everything is dropped at once.
+    // Unlike a fault, the drain's end sends nothing: everything is dropped at once.
     bench.driver.drain(bench.driver.now());
     bench.turn();
     assert!(bench.is_empty());
@@ -246,7 +246,7 @@ fn a_large_request_behind_another_does_not_inherit_its_room() {
     assert!(bench.is_empty());
 }
 
-/// One millisecond of work for each call, and for some time two of them come in each millisecond.
+/// One millisecond of work for each call, and for some time two calls come in each millisecond.
 #[test]
 fn twice_as_much_as_can_be_done_is_cut_down_to_what_can_be() {
     const CONNS: usize = 16;
@@ -342,8 +342,8 @@ fn a_large_request_that_finds_no_room_is_refused_before_it_is_received() {
     assert_eq!(bench.answers(1), [(3, Answer::Ok)], "there is room again");
 }
 
-/// A large request that must be received to be judged waits in the socket, and what is behind it with it:
-/// its client is neither idle nor silent.
+/// A large request that must be received to be judged waits in the socket, and what is behind it waits,
+/// too: its client is neither idle nor silent.
 #[test]
 fn who_waits_for_room_is_not_blamed_for_what_is_not_read() {
     let budgets = Budgets { shard_bytes_max: 17 << 20, ..Budgets::default() };

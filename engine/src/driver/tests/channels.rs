@@ -21,7 +21,7 @@ impl Bench {
         self.driver.settle();
     }
 
-    /// The connection that a channel made says hello, as a server that takes so few calls at once as any.
+    /// The server on the connection that a channel made says hello, and takes as few calls at once as possible.
     pub(super) fn say_hello(&mut self, end: usize) {
         let limits = Limits { in_flight: InFlight::MIN, ..Limits::default() };
         let records = HelloRecords { limits, codecs: 3, ..HelloRecords::default() };
@@ -39,7 +39,7 @@ impl Bench {
         end.news = true;
     }
 
-    /// Answers all calls that were made; answers how many.
+    /// Answers all calls that were made; returns how many.
     fn answer_all(&mut self, end: usize) -> usize {
         self.take_output(end);
         let mut out = SendBuffer::new();
@@ -72,7 +72,7 @@ fn a_channel_that_is_closed_while_it_connects_is_closed() {
 }
 
 /// One caller more than there are slots: all of them call again as soon as they are answered, and the one
-/// who waits must not wait for ever.
+/// that waits must not wait for ever.
 #[test]
 fn who_waits_for_a_slot_comes_before_who_calls_again() {
     const CALLERS: usize = InFlight::MIN.get() as usize + 1;

@@ -33,7 +33,7 @@ impl Bench {
     }
 }
 
-/// Budgets of which the shard's bound is reached by few connections.
+/// Budgets with which few connections reach the shard's bound.
 fn budgets() -> Budgets {
     Budgets { shard_bytes_max: 32 * MIB, ..Budgets::default() }
 }
@@ -79,7 +79,8 @@ fn small_calls_go_on_beside_connections_that_read_nothing() {
     assert!(bench.held() > 16 * MIB);
 }
 
-/// REQ-95. Memory is short: those that keep most of it and give nothing back are told so, and go. Others stay.
+/// REQ-95. Memory is short: connections that keep most of it and give nothing back are told so and cut off.
+/// Others stay.
 #[test]
 fn who_keeps_most_and_gives_nothing_back_is_cut_off() {
     const GREEDY: usize = 30;
@@ -132,7 +133,7 @@ fn the_time_of_an_absence_cuts_nobody_off() {
         bench.turn();
         assert!((0..GREEDY).all(|end| bench.came(end).gone.is_none()), "they have their time");
     }
-    // Their time runs while the shard is there.
+    // Their time counts while the shard is there.
     for _ in 0..100 {
         bench.net.borrow_mut().now += budgets().stalled_for / 50;
         bench.turn();

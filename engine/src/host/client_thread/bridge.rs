@@ -46,11 +46,11 @@ pub(super) async fn carry(
 
 /// What is still to come from the server.
 enum Receiving {
-    /// Its stream's opening.
+    /// The opening of its stream.
     Opening(StreamCall),
-    /// Its stream. The reader stays when that is over, for what was not taken.
+    /// Its stream. The reader stays after the end of the stream, for messages that were not taken.
     Stream(StreamReader),
-    /// Its reply to a stream of the client.
+    /// The reply to a stream of the client.
     Reply(StreamCall),
     /// Nothing.
     Over,
@@ -63,12 +63,12 @@ struct Bridge {
     writer: Option<StreamWriter>,
     /// The caller was told how the call ended.
     ended: bool,
-    /// Cost of messages that were passed on and not taken.
+    /// Cost of messages that were passed on and not yet taken.
     held: u32,
 }
 
 impl Bridge {
-    /// Ready when the call is over and all that it brought was taken.
+    /// Ready when the call is over and everything it brought was taken.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.port.register(context);
         self.port.answer_knock();
@@ -93,7 +93,7 @@ impl Bridge {
         }
     }
 
-    /// Passes on what came; answers whether anything did.
+    /// Passes on what came; returns whether anything came.
     fn receive(&mut self, context: &mut Context<'_>) -> bool {
         let mut news = false;
         while !self.ended {
@@ -150,7 +150,7 @@ impl Bridge {
         self.port.finish(event);
     }
 
-    /// Passes on what the caller sends, as the outbox here has room.
+    /// Passes on what the caller sends, as far as the outbox here has room.
     fn send(&mut self, context: &mut Context<'_>) {
         let Some(writer) = &mut self.writer else { return };
         loop {
@@ -174,7 +174,7 @@ impl Bridge {
 
 impl Drop for Bridge {
     fn drop(&mut self) {
-        // What was passed on and not taken goes with its reader.
+        // Messages that were passed on and not taken are dropped with their reader.
         self.held = self.held.saturating_sub(self.port.take_consumed());
         if let Receiving::Stream(reader) = &mut self.receiving {
             reader.consume(self.held);

@@ -17,7 +17,7 @@ fn frame(body: usize) -> Vec<u8> {
 }
 
 /// Feeds `bytes` as a connection would receive them, one receive of at most `each` bytes a turn;
-/// answers the bodies, how many bytes were received at once at most, and the most that was held.
+/// returns the bodies, how many bytes were received at once at most, and the most that was held.
 fn receive(pool: &mut RecvPool, mut bytes: &[u8], each: usize) -> (Vec<Bytes>, usize, usize) {
     let (mut own, mut bodies) = (RecvBuffer::new(), Vec::new());
     let (mut most, mut held) = (0, 0);
@@ -40,7 +40,7 @@ fn receive(pool: &mut RecvPool, mut bytes: &[u8], each: usize) -> (Vec<Bytes>, u
     (bodies, most, held)
 }
 
-/// Receives one frame whose body has `bytes` and takes the body out; answers it and where the buffer's
+/// Receives one frame whose body has `bytes` and takes the body out; returns it and where the buffer's
 /// free room began before and begins now.
 fn take_body(pool: &mut RecvPool, bytes: usize) -> (Bytes, *const u8, *const u8) {
     let mut buffer = pool.lend();
@@ -75,8 +75,8 @@ fn small_bodies_of_many_turns_share_a_buffer() {
     assert_eq!(begin, end, "the second body lies behind the first, which is alive");
 }
 
-/// A buffer that serves on behind live slices may not have room for a whole frame: then the partial one
-/// moves, and a receive without room, which would look like the peer's end, never happens.
+/// A buffer that is used again behind live slices may not have room for a whole frame: then the partial
+/// one moves, and a receive without room, which would look like the peer's end, never happens.
 #[test]
 fn a_partial_frame_behind_live_slices_has_room() {
     let mut pool = RecvPool::new(USUAL);
@@ -86,7 +86,7 @@ fn a_partial_frame_behind_live_slices_has_room() {
         let bytes: Vec<u8> = sizes.iter().flat_map(|&size| frame(size)).collect();
         let (bodies, _, _) = receive(&mut pool, &bytes, 1 + round * 701 % USUAL);
         assert!(bodies.iter().map(Bytes::len).eq(sizes), "in round {round}");
-        // Some go at once, some stay for a while.
+        // Some are dropped at once, some stay for a while.
         alive.extend(bodies.into_iter().step_by(2));
         alive.drain(..alive.len().saturating_sub(20));
     }
@@ -109,8 +109,8 @@ fn frames_of_all_sizes_in_pieces_of_all_sizes() {
     }
 }
 
-/// A large frame is received into the buffer that an earlier one has left, and nothing is taken from
-/// the allocator any more.
+/// A large frame is received into the buffer that an earlier one has left, and nothing more is taken
+/// from the allocator.
 #[test]
 fn large_buffers_are_used_again() {
     let mut pool = RecvPool::new(USUAL);
@@ -125,7 +125,7 @@ fn large_buffers_are_used_again() {
         drop(again);
         assert!(pool.large.iter().map(RecvBuffer::made_with).eq(kept.iter().copied()));
     }
-    // A body that is kept keeps at most twice its size: a smaller one goes elsewhere.
+    // A body that is kept keeps at most twice its size: a smaller one goes into another buffer.
     let (smaller, ..) = receive(&mut pool, &frame(300_000), usize::MAX);
     assert_ne!(smaller[0].as_ptr(), place);
     // The next frame behind a large one begins in another buffer: nothing of it is moved.
@@ -156,7 +156,7 @@ fn memory_follows_what_arrived() {
     }
 }
 
-/// What is kept is bounded, and bodies that somebody keeps do not fill the place for ever.
+/// The pool is bounded, and bodies that somebody keeps do not occupy it for ever.
 #[test]
 fn large_buffers_that_are_kept_are_bounded() {
     let mut pool = RecvPool::new(USUAL);

@@ -20,7 +20,7 @@ fn all_who_wait_try_again_when_anything_was_given_back_since_one_of_them_tried()
     holdings.wait(first);
     assert_eq!(holdings.take_waiting(), None, "nothing was given back");
     holdings.end_call(25);
-    // What the second finds too little may do for the first.
+    // What is too little for the second may be enough for the first.
     assert!(!holdings.has_room(own(0), 70) && holdings.has_room(own(0), 50));
     holdings.wait(second);
     assert_eq!(holdings.take_waiting(), Some(vec![first, second]));
@@ -61,7 +61,7 @@ fn bytes_of_streams_count_until_they_are_dropped() {
     assert!(account.is_over_share(), "a server's streams have no room then");
 }
 
-/// A handler that takes a message only when it may send one would keep all that came for ever.
+/// A handler that takes a message only when it may send one would otherwise keep everything that came for ever.
 #[test]
 fn a_message_at_a_time_is_written_beside_what_came_while_memory_is_not_short() {
     let holdings = holdings(800, 100);

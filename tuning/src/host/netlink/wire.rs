@@ -1,7 +1,7 @@
 //! Netlink messages: built, sent, and read until the kernel says that it is done.
 //!
-//! Netlink is a protocol between a process and its own kernel and is therefore in the host's byte order; this file is the one
-//! place of the tool that says so.
+//! Netlink is a protocol between a process and its own kernel and is therefore in the host's byte order; this file is
+//! the only place in the tool that says so.
 #![allow(clippy::host_endian_bytes, reason = "netlink is defined in the host's byte order")]
 
 use netlink_sys::{Socket, SocketAddr};
@@ -23,10 +23,10 @@ const GENL_ID_CTRL: u16 = 16;
 const CTRL_CMD_GETFAMILY: u8 = 3;
 const HEADER_BYTES: usize = 16;
 
-/// The longest that an answer of the kernel is waited for. It answers at once; the bound turns a lost answer into an error.
+/// How long to wait for a reply of the kernel at most. It replies at once; the limit turns a lost reply into an error.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The bytes of a number, as netlink has them.
+/// The bytes of a number, as netlink encodes it.
 #[cfg(test)]
 pub(super) fn bytes_of(value: u32) -> [u8; 4] {
     value.to_ne_bytes()
@@ -50,7 +50,7 @@ impl<'a> Attrs<'a> {
         Self(bytes)
     }
 
-    /// The attributes of a generic netlink answer, whose body begins with four bytes of command and version.
+    /// The attributes of a generic netlink reply, whose body begins with four bytes of command and version.
     pub(super) fn of_generic(body: &'a [u8]) -> Self {
         Self(body.get(4..).unwrap_or_default())
     }
@@ -139,7 +139,7 @@ impl Connection {
         let mut socket = Socket::new(protocol).map_err(fail)?;
         socket.bind_auto().map_err(fail)?;
         socket.connect(&SocketAddr::new(0, 0)).map_err(fail)?;
-        // Old kernels lack extended acknowledgements; then errors come without words.
+        // Old kernels lack extended acknowledgements; then errors come without a message.
         let _ = socket.set_ext_ack(true);
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(ANSWER_TIMEOUT))
             .map_err(|error| fail(error.into()))?;
@@ -160,15 +160,15 @@ impl Connection {
             .ok_or_else(|| Fault::new(format!("{what}: family {name}"), FaultKind::Missing))
     }
 
-    /// One question; the answers until the acknowledgement.
+    /// Sends one request; returns the replies before the acknowledgement.
     pub(super) fn request(&mut self, message: Message, what: &str) -> Result<Vec<Vec<u8>>, Fault> {
         self.exchange(message, NLM_F_REQUEST | NLM_F_ACK, what)
     }
 
-    /// A question about many objects; the answers until the end mark.
+    /// Sends a request about many objects; returns the replies before the end mark.
     ///
-    /// The kernel sends dump answers of these families without the multi-part flag (seen on 6.18), so that flag says nothing:
-    /// only the end mark ends a dump.
+    /// The kernel sends dump replies of these families without the multi-part flag (seen on 6.18), so that flag says
+    /// nothing: only the end mark ends a dump.
     pub(super) fn dump(&mut self, message: Message, what: &str) -> Result<Vec<Vec<u8>>, Fault> {
         self.exchange(message, NLM_F_REQUEST | NLM_F_DUMP, what)
     }
@@ -222,14 +222,15 @@ fn split(bytes: &[u8]) -> Option<(Header, &[u8], &[u8])> {
     ))
 }
 
-/// The error of an acknowledgement; `None` when it says that all went well.
+/// The error of an acknowledgement; `None` when it reports success.
 fn error_of(header: &Header, body: &[u8], what: &str) -> Option<Fault> {
     let code = i32::from_ne_bytes(body.get(0..4)?.try_into().ok()?);
     if code == 0 {
         return None;
     }
     let words = (header.flags & NLM_F_ACK_TLVS != 0).then(|| {
-        // After the error stands the request, whole or only its header; then the attributes with the words (number 1).
+        // The error is followed by the request, whole or only its header; then the attributes; number 1 is the
+        // message.
         let request = split(body.get(4..)?).map_or(0, |(_, request, _)| request.len());
         let skip = 4
             + HEADER_BYTES
