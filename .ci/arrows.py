@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The arrows between files: no files import one another but those of `circles.txt`, which are still to be cut apart.
+"""The arrows inside crates. No files import one another, but for those of `circles.txt`, which are still to be cut
+apart; and no room imports one that is not on a floor below its own, by `rooms.txt`.
 
     .ci/arrows.py CRATE/src...
 
@@ -166,6 +167,10 @@ def circles(edges):
 KNOWN = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'circles.txt')
 
 
+# The floors of rooms: see there.
+ROOMS = os.path.join(os.path.dirname(KNOWN), 'rooms.txt')
+
+
 def name(module):
     return '::'.join(module) or 'lib'
 
@@ -193,8 +198,34 @@ def check(folder, known, seen=None):
     return told
 
 
+def floors(text):
+    """By crate, the floor of each room."""
+    found = {}
+    for line in text.splitlines():
+        folder, colon, rooms = line.split('#')[0].partition(':')
+        if colon:
+            found[folder.strip()] = {
+                room: floor for floor, names in enumerate(rooms.split('<')) for room in names.split()
+            }
+    return found
+
+
+def check_rooms(folder, floor):
+    """Imports that do not go down, and rooms without a floor, as lines to print."""
+    told = []
+    for module, targets in sorted(Crate(folder).edges().items()):
+        if module and module[0] not in floor:
+            told.append(f'{folder}: the room {module[0]} has no floor in .ci/rooms.txt')
+        for target in sorted(targets):
+            if not module or not target or module[0] == target[0]:
+                continue
+            if floor.get(target[0], -1) >= floor.get(module[0], -1):
+                told.append(f'{folder}: {name(module)} imports {name(target)}, which is not on a floor below')
+    return sorted(set(told))
+
+
 def can_see():
-    """A planted circle is found, and what is no circle is not."""
+    """A planted circle and a planted arrow up are found, and what is neither is not."""
     planted = {
         'lib.rs': 'mod a;\nmod b;\nmod c;\npub use a::One;\n',
         'a.rs': 'use crate::b::Two;\npub struct One(Two);\n',
@@ -206,20 +237,25 @@ def can_see():
             with open(os.path.join(folder, file), 'w') as out:
                 out.write(text)
         found = check(folder, [])
+        up = check_rooms(folder, floors(f'{folder}: a < b < c')[folder])
+    if up != [f'{folder}: a imports b, which is not on a floor below']:
+        return False
     return found == [f'{folder}: a circle of 2 files:', '    a -> b', '    b -> a']
 
 
 def main():
     sys.setrecursionlimit(10000)
     if not can_see():
-        print('arrows: a planted circle is not found; mend the search')
+        print('arrows: a planted circle or arrow is not found; fix the search')
         return 1
     allowed, seen = known(), []
-    told = [line for folder in sys.argv[1:] for line in check(folder, allowed, seen)]
+    rooms = floors(open(ROOMS).read())
+    told = [line for folder in sys.argv[1:] if folder in rooms for line in check_rooms(folder, rooms[folder])]
+    told += [line for folder in sys.argv[1:] for line in check(folder, allowed, seen)]
     for folder, members in allowed:
         if folder in sys.argv[1:] and (folder, members) not in seen:
             told.append(f'{folder}: this circle is gone; take it out of .ci/circles.txt: {" ".join(sorted(members))}')
-    print('\n'.join(told) if told else f'arrows: no new circle; {len(allowed)} are left to cut')
+    print('\n'.join(told) if told else f'arrows: no arrow up, no new circle; {len(allowed)} left to cut')
     return 1 if told else 0
 
 

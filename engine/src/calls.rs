@@ -1,6 +1,5 @@
 //! Calls at a server, from the router's door to their end.
 
-pub(crate) mod budgets;
 pub(crate) mod dispatch;
 pub(crate) mod parked;
 pub(crate) mod queue_delay;

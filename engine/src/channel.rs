@@ -9,15 +9,15 @@
 //! while new ones go to the next connection.
 
 mod call;
-mod census;
 mod ending;
-mod line;
 mod one_way;
 mod pending;
 mod retired;
 mod send;
+mod snapshot;
 mod state;
 mod stream;
+mod wait_queue;
 
 use corewire_codec::{FrameWriter, RequestHead};
 use corewire_proto::ClientConfig;
@@ -28,15 +28,86 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::shard::context::Local;
+use crate::shard::context::{self, ShardContext};
+use crate::stream::StreamArrivals;
 use corewire_client::address::{Address, IntoAddress};
 use corewire_client::config::ChannelConfig;
 use corewire_client::failure::{ConnectError, NotSent};
 use corewire_client::reconnect::{Backoff, random_seed};
 
 pub use call::Call;
-use line::Line;
 pub(crate) use state::{ChannelState, Link};
+use wait_queue::WaitQueue;
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<ChannelContext>>> = const { RefCell::new(None) };
+}
+
+/// What the channels of a shard leave for its driver.
+#[derive(Debug)]
+pub(crate) struct ChannelContext {
+    pub(crate) shard: Rc<ShardContext>,
+    pub(crate) streams: Rc<StreamArrivals>,
+    /// Channels that want a connection.
+    connects: RefCell<Vec<Rc<ChannelCore>>>,
+}
+
+impl ChannelContext {
+    pub(crate) fn new(shard: Rc<ShardContext>) -> Rc<Self> {
+        let streams = StreamArrivals::new(Rc::clone(&shard));
+        Rc::new(Self { shard, streams, connects: RefCell::default() })
+    }
+
+    /// Makes this the thread's, and its shard with it, until the guard is dropped, which restores the previous one.
+    pub(crate) fn enter(self: &Rc<Self>) -> Entered {
+        let shard = self.shard.enter();
+        Entered { former: Self::replace_current(Some(Rc::clone(self))), _shard: shard }
+    }
+
+    /// Makes another one the thread's, or none; returns the previous one. A simulation has the shards of many
+    /// threads on one.
+    pub(crate) fn swap_current(context: Option<Rc<Self>>) -> Option<Rc<Self>> {
+        ShardContext::swap_current(context.as_ref().map(|context| Rc::clone(&context.shard)));
+        Self::replace_current(context)
+    }
+
+    fn replace_current(context: Option<Rc<Self>>) -> Option<Rc<Self>> {
+        CURRENT.try_with(|current| current.replace(context)).ok().flatten()
+    }
+
+    /// The thread's, if it is a shard's.
+    fn current() -> Option<Rc<Self>> {
+        CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
+    }
+
+    fn connect(&self, channel: Rc<ChannelCore>) {
+        self.connects.borrow_mut().push(channel);
+        self.shard.wakes.note_news();
+    }
+
+    pub(crate) fn take_connects(&self) -> Vec<Rc<ChannelCore>> {
+        core::mem::take(&mut *self.connects.borrow_mut())
+    }
+}
+
+/// Leaves the context when dropped, and restores the thread's former one.
+#[derive(Debug)]
+pub(crate) struct Entered {
+    former: Option<Rc<ChannelContext>>,
+    _shard: context::Entered,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let left = ChannelContext::replace_current(self.former.take());
+        // Channels that still wait to be connected hold their context, and so do streams: let go of them.
+        drop(left.map(|context| {
+            let mut streams = Vec::new();
+            context.streams.swap(&mut streams);
+            (context.take_connects(), streams)
+        }));
+    }
+}
 
 /// What a channel and its driver share.
 #[derive(Debug)]
@@ -45,7 +116,8 @@ pub(crate) struct ChannelCore {
     pub(crate) config: ChannelConfig,
     pub(crate) connection: Arc<ClientConfig>,
     pub(crate) state: RefCell<ChannelState>,
-    local: Rc<Local>,
+    local: Rc<ShardContext>,
+    context: Rc<ChannelContext>,
     /// No handle is left: the driver closes the connection.
     pub(crate) released: Cell<bool>,
     backoff: RefCell<Backoff>,
@@ -116,13 +188,14 @@ impl Channel {
         config: ChannelConfig,
         seed: u64,
     ) -> Result<Self, NotSent> {
-        let local = Local::current().ok_or(NotSent::NotOnShard)?;
+        let context = ChannelContext::current().ok_or(NotSent::NotOnShard)?;
         let core = ChannelCore {
             address,
             connection: Arc::new(config.connection),
             config,
             state: RefCell::new(ChannelState::new()),
-            local,
+            local: Rc::clone(&context.shard),
+            context,
             released: Cell::new(false),
             backoff: RefCell::new(Backoff::new(seed)),
             next_id: Cell::new(seed),
@@ -232,7 +305,7 @@ struct Ticket {
 
 impl Ticket {
     /// Whether this waits in that queue; once woken, it does not.
-    fn is_in(&self, line: &Line) -> bool {
+    fn is_in(&self, line: &WaitQueue) -> bool {
         self.id.is_some_and(|id| line.contains(id))
     }
 
@@ -288,7 +361,7 @@ impl Ticket {
 
     /// It has its turn, and no longer waits.
     #[inline]
-    fn leave_lines(&mut self, state: &mut ChannelState) {
+    fn leave_queues(&mut self, state: &mut ChannelState) {
         if let Some(id) = self.id.take() {
             state.waiting.remove(id);
             state.waiting_for_room.remove(id);

@@ -12,7 +12,6 @@
 //! Fairness: each connection is bounded in frames, receives and bytes per turn, and so is the whole turn
 //! (`run_queue.rs`). Connections with work left over wait behind those with little to do, for the next turn.
 
-mod census;
 mod connecting;
 mod ending;
 pub(crate) mod executor;
@@ -21,6 +20,7 @@ mod relief;
 mod relieve;
 mod run;
 pub(crate) mod runtime;
+mod snapshot;
 
 use corewire_codec::SendBuffer;
 use corewire_proto::canary::{Bug, is_planted};
@@ -35,17 +35,18 @@ use self::relief::Relief;
 use crate::calls::dispatch::Dispatch;
 use crate::calls::parked::ParkedCalls;
 use crate::calls::queue_delay::DelayWatch;
+use crate::channel::ChannelContext;
 use crate::conn::client::ClientConn;
 use crate::conn::dial::{ClientDial, Dialed};
 use crate::conn::run_queue::{RunQueue, TurnBudget};
 use crate::conn::server::ServerConn;
-use crate::conn::turn::{After, Ready, Shared, SocketState};
+use crate::conn::turn::{After, Ready, SocketState, TurnContext};
 use crate::identity::DriverConfig;
 use crate::net::doorbell::Order;
 use crate::net::io::{Io, Readiness, Token};
 use crate::net::recv_pool::RecvPool;
-use crate::shard::account::Holdings;
-use crate::shard::context::Local;
+use crate::shard::account::MemoryAccount;
+use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
 use crate::shard::timers::Timers;
 use crate::stream::StreamCell;
@@ -96,9 +97,10 @@ struct Listening<I: Io> {
 
 /// One shard's driver.
 pub(crate) struct Driver<I: Io> {
-    shared: Shared<I>,
+    shared: TurnContext<I>,
     server: Rc<ServerConfig>,
-    local: Rc<Local>,
+    local: Rc<ShardContext>,
+    channels: Rc<ChannelContext>,
     listeners: Vec<Listening<I>>,
     accept_after: Option<Instant>,
     /// The drain's deadline has passed, and the callers who still waited are being told.
@@ -124,7 +126,7 @@ impl<I: Io> Driver<I> {
     pub(crate) fn new(
         mut io: I,
         config: DriverConfig,
-        local: Rc<Local>,
+        channels: Rc<ChannelContext>,
         listeners: Vec<I::Listener>,
         dispatch: Rc<dyn Dispatch>,
         counters: Arc<ShardCounters>,
@@ -133,21 +135,23 @@ impl<I: Io> Driver<I> {
             io.watch_listener(listener, Token::listener(index))?;
         }
         let now = io.now();
+        let local = Rc::clone(&channels.shard);
         let budgets = &config.budgets;
         let listen = |listener| Listening { listener, acceptable: true };
         Ok(Self {
             server: Rc::new(config.server),
-            shared: Shared {
+            shared: TurnContext {
                 now,
                 token: Token::DOORBELL,
                 failure: io::ErrorKind::Other.into(),
                 clock_in: 1,
                 turn: TurnBudget::new(budgets, 0),
-                holdings: Holdings::new(budgets, local.totals.clone()),
+                memory: MemoryAccount::new(budgets, local.totals.clone()),
                 delay: budgets.queue_delay.map(|delay| DelayWatch::new(delay, now)),
                 io,
                 counters,
                 dispatch,
+                streams: Rc::clone(&channels.streams),
                 calls: ParkedCalls::new(Rc::clone(&local)),
                 timers: Timers::default(),
                 recv: RecvPool::new(budgets.receive_bytes),
@@ -156,6 +160,7 @@ impl<I: Io> Driver<I> {
                 config,
             },
             local,
+            channels,
             listeners: listeners.into_iter().map(listen).collect(),
             accept_after: None,
             drain_is_over: false,
@@ -177,7 +182,7 @@ impl<I: Io> Driver<I> {
     /// Does everything there is to do now, each connection within its bounds; waits for readiness for
     /// at most `wait` when there is nothing else to do. Returns whether it did anything.
     pub(crate) fn turn(&mut self, wait: Duration) -> io::Result<bool> {
-        let busy = self.local.has_news() || self.local.tasks.has_ready();
+        let busy = self.local.wakes.has_news() || self.local.wakes.ready_tasks() > 0;
         let ready = !self.run.is_empty() || self.is_acceptable() || busy;
         let wait = if ready { Duration::ZERO } else { wait };
         self.shared.io.poll(&mut self.news, wait)?;
@@ -186,7 +191,7 @@ impl<I: Io> Driver<I> {
             delay.begin_turn(self.shared.now);
         }
         self.take_readiness();
-        if self.local.take_news() {
+        if self.local.wakes.take_news() {
             self.take_local();
         }
         self.take_due();
@@ -202,19 +207,19 @@ impl<I: Io> Driver<I> {
     /// Gives a turn to connections that wait for room when there may be some, and updates the
     /// counters of what is held.
     fn tell_holdings(&mut self) {
-        if let Some(waiting) = self.shared.holdings.take_waiting() {
+        if let Some(waiting) = self.shared.memory.take_waiting() {
             for token in waiting {
                 self.enqueue(token);
             }
         }
         // Memory is tight long before it is short.
-        if self.shared.holdings.is_tight() || self.relief.is_on() {
+        if self.shared.memory.is_tight() || self.relief.is_on() {
             self.relieve();
         }
         self.trim_buffers();
-        let Shared { counters, holdings, .. } = &self.shared;
-        counters.calls_pending.set(holdings.calls() as u64);
-        counters.held_bytes.set(holdings.bytes() as u64);
+        let TurnContext { counters, memory, .. } = &self.shared;
+        counters.calls_pending.set(memory.calls() as u64);
+        counters.held_bytes.set(memory.bytes() as u64);
     }
 
     /// Whether connections have work left, so that the shard must not sleep.
@@ -227,7 +232,9 @@ impl<I: Io> Driver<I> {
     /// so that the others are served. Returns whether something came, or `None` if it declined.
     pub(crate) fn try_hot(&mut self) -> Option<bool> {
         self.hot_tries = (self.hot_tries + 1) % HOT_TRIES;
-        let busy = !self.run.is_empty() || self.local.has_news() || self.local.tasks.has_ready();
+        let busy = !self.run.is_empty()
+            || self.local.wakes.has_news()
+            || self.local.wakes.ready_tasks() > 0;
         // The kernel reports waiting clients only once, and a shard that finds nothing here may go to sleep.
         let is_acceptable = self.is_acceptable();
         let is_acceptable = is_acceptable && !is_planted(Bug::ForgottenAccept);
@@ -293,13 +300,13 @@ impl<I: Io> Driver<I> {
     }
 
     fn answer_doorbell(&mut self) {
-        let doorbell = Arc::clone(&self.local.doorbell);
+        let doorbell = Arc::clone(&self.local.wakes.doorbell);
         doorbell.silence();
         while let Some(order) = doorbell.take() {
             match order {
-                Order::Wake(key) => self.local.wake_key(key),
+                Order::Wake(key) => self.local.wakes.wake_key(key),
                 Order::Drain(within) => self.drain(self.shared.now + within),
-                Order::Knock => {}
+                Order::Notify => {}
                 Order::Listen => self.set_acceptable(),
             }
         }
@@ -315,7 +322,7 @@ impl<I: Io> Driver<I> {
     /// Takes what code on this thread left in the mailbox.
     fn take_local(&mut self) {
         let mut keys = core::mem::take(&mut self.keys);
-        self.local.swap_woken(&mut keys);
+        self.local.wakes.swap_calls(&mut keys);
         for key in keys.drain(..) {
             self.wake_call(key);
         }
@@ -327,7 +334,7 @@ impl<I: Io> Driver<I> {
         }
         self.tokens = tokens;
         let mut streams = core::mem::take(&mut self.streams);
-        self.local.swap_streams(&mut streams);
+        self.shared.streams.swap(&mut streams);
         for stream in streams.drain(..) {
             if let Some(Entry { conn: Some(conn), .. }) = self.enqueue(stream.token) {
                 match conn {
@@ -338,7 +345,7 @@ impl<I: Io> Driver<I> {
             }
         }
         self.streams = streams;
-        for channel in self.local.take_connects() {
+        for channel in self.channels.take_connects() {
             self.connect(channel);
         }
     }

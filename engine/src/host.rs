@@ -1,7 +1,6 @@
 //! A process: its shards, and what watches over them.
 
 pub(crate) mod client_thread;
-pub(crate) mod error;
 pub(crate) mod events;
 pub(crate) mod placement;
 pub(crate) mod preflight;

@@ -1,6 +1,6 @@
-//! What a shard is told.
+//! What a shard is told when it starts.
 
-use crate::calls::budgets::Budgets;
+use crate::budgets::Budgets;
 use corewire_codec::{OutOfRange, Range};
 use corewire_proto::{ServerConfig, ShardInfo};
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// Whether a shard with nothing to do looks for work before it sleeps.
 ///
-/// Spinning answers the next call sooner by the time of a wake-up, and costs the core meanwhile.
+/// Spinning answers the next call sooner, by the time of a wake-up, but uses the core meanwhile.
 ///
 /// As text, for flags and settings: `off`, `always`, or the limit in whole microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,8 +19,8 @@ pub enum Spin {
     /// Look for up to this long where that pays: as long as work comes again within the limit, and
     /// not at all on an idle shard, or while another thread wants the core.
     ///
-    /// The limit says what a wake-up is worth: with 50 µs the shard rather spins for 50 µs than
-    /// sleeps. 0 to 1 s; it saves next to nothing below 10 µs, and more than 1 ms is taken as 1 ms. A shard whose
+    /// The limit says what a wake-up is worth: with 50 µs the shard would rather spin for 50 µs than
+    /// sleep. 0 to 1 s; it saves next to nothing below 10 µs, and more than 1 ms is taken as 1 ms. A shard whose
     /// calls always come within the limit uses its whole core.
     For(Duration),
     /// Never sleep. For a core that nothing else ever runs on: the shard uses all of it even without
@@ -54,7 +54,7 @@ impl FromStr for Spin {
     }
 }
 
-/// Everything a shard's driver is told.
+/// Everything a shard's driver needs to know.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DriverConfig {
     pub(crate) info: ShardInfo,

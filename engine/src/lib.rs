@@ -4,9 +4,9 @@
 //! `SO_REUSEPORT` group, its own connections, and its own instance of every service. Nothing on the
 //! path of a call takes a lock or touches memory that another core writes.
 //!
-//! What the bytes mean is decided in `corewire-proto`; what calls do, in the layer above, which
-//! fills [`Dispatch`]. This crate decides *when*: who is read, how much, who is written, when to
-//! sleep.
+//! `corewire-proto` decides what the bytes mean. The layer above, which implements [`Dispatch`], decides
+//! what calls do. This crate decides *when*: which connection is read, how much, which is written, when
+//! to sleep.
 //!
 //! ```text
 //!  ┌ shard 0 ─────────────────────────────┐   ┌ shard 1 …
@@ -25,24 +25,27 @@
 //! `host::trim`, which calls the C library.
 #![deny(unsafe_code)]
 
-// Each is a room with one idea; docs/ARCHITECTURE.md lists them.
+// Each module has one purpose; docs/ARCHITECTURE.md lists them.
+mod budgets;
 mod calls;
 mod channel;
 mod conn;
 mod driver;
+mod error;
 mod host;
 mod identity;
 mod net;
 mod shard;
+mod snapshot;
 mod stream;
 #[doc(hidden)]
 pub mod testing;
 
-pub use calls::budgets::{Budgets, QueueDelay};
+pub use budgets::{Budgets, QueueDelay};
 pub use calls::dispatch::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot};
 pub use channel::{Call, Channel};
+pub use error::StartError;
 pub use host::client_thread::ClientThread;
-pub use host::error::StartError;
 pub use host::events::Ended;
 pub use host::placement::{Placement, allowed_cpus, parse_cpus};
 pub use host::server::{

@@ -9,8 +9,8 @@
 //!  writer ─▶ outbox ─▶ in turns, by credit ─▶ send buffer
 //! ```
 //!
-//! A writer encodes each message into the outbox (one allocation a message; bodies of 4 KiB and more that
-//! are `Bytes` are not copied), and waits when 32 KiB are there. The connection moves messages on as
+//! A writer encodes each message into the outbox (one allocation per message; bodies of 4 KiB and more that
+//! are `Bytes` are not copied), and waits while 32 KiB are there. The connection moves messages on as
 //! credit and the unsent budget allow, 16 KiB of a stream at a time. What a reader takes out is granted
 //! again in the connection's next turn.
 
@@ -22,7 +22,7 @@ mod tests;
 
 pub use ends::{StreamCall, StreamEnds, StreamReader, StreamWriter};
 pub(crate) use {
-    cell::{Side, StreamCell},
+    cell::{Side, StreamArrivals, StreamCell},
     queue::StreamQueue,
 };
 

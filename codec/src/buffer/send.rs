@@ -60,14 +60,14 @@ impl core::error::Error for FrameTooLarge {}
 
 /// A large body and its place: how many inline bytes go before it.
 #[derive(Debug)]
-struct Shared {
+struct BodySlice {
     at: usize,
     bytes: Bytes,
 }
 
 impl Woven {
     /// The count of all bytes, and the body that goes next.
-    fn front_mut(&mut self) -> Option<(&mut usize, &mut Shared)> {
+    fn front_mut(&mut self) -> Option<(&mut usize, &mut BodySlice)> {
         Some((&mut self.bytes, self.bodies.front_mut()?))
     }
 }
@@ -90,7 +90,7 @@ pub struct SendBuffer {
 /// The large bodies waiting to be written.
 #[derive(Debug, Default)]
 struct Woven {
-    bodies: VecDeque<Shared>,
+    bodies: VecDeque<BodySlice>,
     /// The sum of their bytes.
     bytes: usize,
 }
@@ -138,7 +138,7 @@ impl SendBuffer {
     }
 
     /// The large bodies that wait, in order.
-    fn shared(&self) -> impl Iterator<Item = &Shared> {
+    fn shared(&self) -> impl Iterator<Item = &BodySlice> {
         self.woven.iter().flat_map(|woven| &woven.bodies)
     }
 
@@ -528,7 +528,7 @@ impl FrameWriter<'_> {
         self.shared_bytes = self.shared_bytes.saturating_add(bytes.len());
         let woven = self.buffer.woven.get_or_insert_default();
         woven.bytes = woven.bytes.saturating_add(bytes.len());
-        woven.bodies.push_back(Shared { at: self.buffer.inline.len(), bytes });
+        woven.bodies.push_back(BodySlice { at: self.buffer.inline.len(), bytes });
     }
 
     /// The run of bytes that the body is appended to, for encoders that write into a `Vec`. Only

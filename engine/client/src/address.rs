@@ -1,14 +1,14 @@
-//! Addresses as people write them: of TCP and of Unix sockets.
+//! Addresses of TCP and Unix sockets, as people write them.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// What stands before a path.
+/// The prefix of a path.
 const UNIX: &str = "unix:";
 
-/// The longest path of a Unix socket, in bytes: the kernel's 108, less the zero behind it.
+/// The longest path of a Unix socket, in bytes: the kernel's 108, less the terminating zero.
 const PATH_BYTES_MAX: usize = 107;
 
 /// The longest host name, in bytes (RFC 1035), and the longest of its parts.
@@ -21,8 +21,8 @@ const LABEL_BYTES_MAX: usize = 63;
 pub enum Address {
     /// A host's address and a port.
     Tcp(SocketAddr),
-    /// A host's name and a port. It stays a name: a client looks it up anew each time it connects, and
-    /// tries all addresses that it finds; a server looks it up when it starts, and listens on the first.
+    /// A host's name and a port. It stays a name: a client looks it up each time it connects, and tries
+    /// all addresses that it finds; a server looks it up when it starts, and listens on the first.
     Name {
         /// The host, of at most 253 bytes.
         host: String,
@@ -35,7 +35,7 @@ pub enum Address {
 }
 
 impl Address {
-    /// The address of a TCP socket, if it is one and not a name.
+    /// The address, if this is a TCP address and not a name.
     #[must_use]
     pub fn tcp(&self) -> Option<SocketAddr> {
         match self {
@@ -44,7 +44,7 @@ impl Address {
         }
     }
 
-    /// The path of a Unix socket, if it is one.
+    /// The path, if this is a Unix socket.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
@@ -73,7 +73,7 @@ impl From<SocketAddr> for Address {
 impl FromStr for Address {
     type Err = String;
 
-    /// Reads it. Nothing is looked up, so a name that no host has is an address, too.
+    /// Parses an address. Nothing is looked up, so a name that no host has is valid, too.
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix(UNIX) {
             return unix(path);
@@ -87,7 +87,7 @@ impl FromStr for Address {
     }
 }
 
-/// Reads a name and a port.
+/// Parses a name and a port.
 fn named(text: &str) -> Result<Address, String> {
     let (host, port) = text.rsplit_once(':').ok_or("it has no port")?;
     let port = port.parse().map_err(|_| "the port is not a number from 0 to 65535")?;
@@ -122,7 +122,7 @@ fn unix(path: &str) -> Result<Address, String> {
     }
 }
 
-/// Who called, as far as the transport tells.
+/// The caller, as far as the transport can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Peer {
@@ -148,7 +148,7 @@ pub trait IntoAddress {
     ///
     /// # Errors
     ///
-    /// One sentence that says what is wrong and how an address looks.
+    /// One sentence that says what is wrong and what an address looks like.
     fn into_address(self) -> Result<Address, String>;
 }
 

@@ -1,4 +1,4 @@
-//! How a client's channel behaves, whoever drives it, and what its calls bring.
+//! How a client's channel behaves, whatever drives it, and the replies to its calls.
 
 use bytes::Bytes;
 use corewire_codec::{Extras, ReplyHead};
@@ -28,8 +28,8 @@ pub struct ChannelConfig {
     /// Calls that may wait for a slot or for the connection. Default 65,536, 1 to
     /// 16,777,216; one more fails at once.
     pub waiting_max: usize,
-    /// Unsent bytes of a connection, above which no further call is written: it waits for its turn as if it
-    /// had no slot, and is not encoded yet on a shard. Default 1 MiB, 0 to 1 GiB. One request may be larger.
+    /// Unsent bytes of a connection above which no further call is written: it waits for its turn as if it
+    /// had no slot, and on a shard it is not encoded yet. Default 1 MiB, 0 to 1 GiB. One request may be larger.
     /// 0 writes one request at a time.
     pub unsent_max: usize,
     /// Bytes of requests that a `SharedChannel` holds for its driver, encoded and not written yet. Default
@@ -83,8 +83,8 @@ mod ranges {
     pub(super) const BACKOFF_LONGEST: Duration = Duration::from_secs(3600);
     pub(super) const BACKOFF_MIN: Range<Duration> =
         Range::new(Duration::from_millis(1), BACKOFF_LONGEST);
-    /// What a channel waits in the long run between connects that fail is at least half of this: no
-    /// setting makes it dial more than 40 times a second.
+    /// In the long run a channel waits at least half of this between failed connects: no setting makes it
+    /// dial more than 40 times a second.
     pub(super) const BACKOFF_MAX_LEAST: Duration = Duration::from_millis(50);
     pub(super) const WAITING_MAX: usize = 1 << 24;
     pub(super) const BYTES_MAX: usize = 1 << 30;
@@ -93,8 +93,8 @@ use ranges::{
     BACKOFF_LONGEST, BACKOFF_MAX_LEAST, BACKOFF_MIN, BYTES_MAX, CONNECT_TIMEOUT, WAITING_MAX,
 };
 
-/// For how many turns in a row deadlines wait while what arrived is not read to its end: replies may be in
-/// it. A server that never stops sending does not put them off for longer.
+/// How many turns in a row deadlines are put off while what arrived is not read to the end, because replies
+/// may be in it. A server that never stops sending cannot put them off for longer.
 pub const DEADLINE_TURNS: u8 = 64;
 
 /// A reply, whatever its status.
@@ -121,7 +121,7 @@ impl Reply {
 }
 
 impl Reply {
-    /// What a one-way call answers that was written: there is no other reply.
+    /// What a one-way call returns when it has been written: there is no other reply.
     pub fn written() -> Self {
         Self { head: ReplyHead::ok(0), body: Bytes::new(), extras: None }
     }

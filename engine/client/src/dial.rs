@@ -1,4 +1,4 @@
-//! Connecting to a name: it is looked up, and all its addresses are tried, the first that answers wins.
+//! Connecting to a name: it is looked up, all its addresses are tried, and the first that answers wins.
 //!
 //! Both may take long, so they happen on threads that live no longer than the connect: one that looks up,
 //! and one for each address that is tried while others have not answered. Connects to numeric addresses
@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 use crate::resolver::Resolver;
 use crate::self_connect::refuse;
 
-/// How long an address has for itself before the next one is tried beside it (RFC 8305, section 5).
+/// How long an address is tried alone before the next one is tried as well (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
 
 /// All addresses of a name, the best ones first; at least one. Blocks for as long as the resolver does.
 ///
 /// # Errors
 ///
-/// What the resolver says, or that it found no address.
+/// The resolver's error, or that it found no address.
 pub fn look_up(resolver: &Resolver, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let found = match &resolver.0 {
         Some(look_up) => look_up(host, port),
@@ -35,7 +35,7 @@ pub fn look_up(resolver: &Resolver, host: &str, port: u16) -> io::Result<Vec<Soc
     Err(io::Error::new(io::ErrorKind::NotFound, text))
 }
 
-/// Connects to a host by name. Blocks for at most `within`; the error is `TimedOut` then.
+/// Connects to a host by name. Blocks for at most `within`, and then fails with `TimedOut`.
 ///
 /// # Errors
 ///
@@ -50,15 +50,15 @@ pub fn connect(
     let (sender, found) = mpsc::channel();
     let (resolver, host) = (resolver.clone(), host.to_owned());
     spawn("corewire-names", move || {
-        // Whoever asked may have given up.
+        // The caller may have given up.
         let _ = sender.send(look_up(&resolver, &host, port));
     })?;
     let addresses = receive(&found, by).unwrap_or_else(|| Err(timed_out()))?;
     race(&in_turn(addresses), by)
 }
 
-/// Tries one address after the other, each a little later than the one before or when all before have
-/// failed; answers with the first that connects. Attempts that lose end by themselves.
+/// Tries one address after the other, each a little later than the one before or as soon as an attempt
+/// fails. Returns the first that connects. Attempts that lose end by themselves.
 fn race(addresses: &[SocketAddr], by: Option<Instant>) -> io::Result<TcpStream> {
     let (sender, attempts) = mpsc::channel();
     let (mut running, mut error) = (0_usize, None);
@@ -73,7 +73,7 @@ fn race(addresses: &[SocketAddr], by: Option<Instant>) -> io::Result<TcpStream> 
                     refuse(stream.local_addr().ok(), stream.peer_addr().ok())?;
                     Ok(stream)
                 });
-                // Nobody listens when another one was first.
+                // Nobody receives this if another attempt was first.
                 let _ = sender.send(connected);
             })?;
             running += 1;
@@ -97,8 +97,8 @@ fn race(addresses: &[SocketAddr], by: Option<Instant>) -> io::Result<TcpStream> 
     }
 }
 
-/// The families in turn, beginning with that of the first address (RFC 8305, section 4): a family that
-/// does not work here costs one attempt and not all of its own.
+/// Alternates the families, beginning with that of the first address (RFC 8305, section 4): a family that
+/// does not work here costs one attempt, not one for each of its addresses.
 fn in_turn(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first = addresses.first().is_some_and(SocketAddr::is_ipv4);
     let (preferred, others): (Vec<_>, Vec<_>) =
@@ -120,7 +120,7 @@ fn left(by: Option<Instant>) -> Duration {
     left.max(Duration::from_millis(1))
 }
 
-/// What comes until then. The sender is never gone without having sent, but by a panic of a resolver.
+/// What comes until then. Only if a resolver panics is the sender gone without having sent.
 fn receive<T>(from: &mpsc::Receiver<T>, until: Option<Instant>) -> Option<T> {
     match until {
         Some(until) => from.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),

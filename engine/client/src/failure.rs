@@ -7,25 +7,25 @@ use corewire_proto::CloseReason;
 /// Why a call has no reply. Each variant says whether the call may have run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallFailure {
-    /// Nothing of it was sent. Always safe to try again.
+    /// Nothing of the call was sent. It is always safe to try again.
     NotSent(NotSent),
-    /// The server said that it did not run it. Always safe to try again.
+    /// The server said that it did not run the call. It is always safe to try again.
     Refused,
-    /// It was sent, and then the connection ended: it may have run.
+    /// The call was sent, and then the connection ended: it may have run.
     Unknown(CloseReason),
-    /// The caller's time is over. `sent` tells whether it may have run.
+    /// The caller's deadline passed. `sent` tells whether the call may have run.
     DeadlineExceeded {
         /// Whether the request had been handed to the connection.
         sent: bool,
     },
-    /// A fault of the calling code: the call was polled again after it had ended, or waited for after it
-    /// had been polled. This says nothing about the call, which may have run; its outcome is the one that
-    /// was returned before.
+    /// A bug in the calling code: the call was polled again after it had ended, or waited for after it had
+    /// been polled. This says nothing about the call itself, which may have run: its outcome is the one
+    /// that was returned before.
     Reused,
 }
 
 impl CallFailure {
-    /// A connection whose server has said that it takes no more calls.
+    /// The failure of a call on a connection whose server has said that it takes no more calls.
     pub fn going_away(server: &crate::address::Address) -> Self {
         Self::NotSent(NotSent::NoConnection(format!(
             "the server at {server} is shutting down; its calls are finished first"
@@ -33,7 +33,7 @@ impl CallFailure {
     }
 }
 
-/// Why a connect failed: an error that the operating system has a number for, or one of our own.
+/// Why a connect failed: an error of the operating system, which has a number, or one of our own.
 pub fn connect_failure(error: &std::io::Error) -> CloseReason {
     match error.kind() {
         _ if error.raw_os_error().is_some() => CloseReason::Transport(error.into()),
@@ -68,13 +68,13 @@ pub enum NotSent {
     Closed,
     /// The code does not run on a shard of the engine.
     NotOnShard,
-    /// The thread that was to block has to bring the reply itself, or serves others.
+    /// The thread that would block has to deliver the reply itself, or serves other calls.
     WouldBlock,
     /// The code does not run within a tokio runtime.
     NoRuntime,
 }
 
-/// Whether the server takes a request with that much metadata; it would end the connection over it.
+/// Checks that the server accepts this much metadata: it would end the connection over more.
 ///
 /// # Errors
 ///
@@ -114,11 +114,11 @@ impl std::fmt::Display for NotSent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The address is none; the text says why.
+    /// The address is invalid; the text says why.
     Address(String),
-    /// A setting is outside its range; the text says which, what it is, and what is allowed.
+    /// A setting is outside its range; the text says which one, its value, and what is allowed.
     Setting(String),
-    /// There is no connection.
+    /// No connection could be made.
     NotConnected(NotSent),
 }
 

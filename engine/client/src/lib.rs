@@ -1,17 +1,17 @@
 //! Corewire's clients that need no shard, and what clients of every kind have in common.
 //!
-//! Who drives a connection tells the kinds apart:
+//! The kinds differ in what drives the connection:
 //!
-//! - `SharedChannel` (feature `remote`) is the handle of any thread on a connection that something else
+//! - `SharedChannel` (feature `remote`) is a handle, for any thread, on a connection that something else
 //!   drives: a client thread of `corewire-engine`, or a task of tokio (feature `tokio`).
 //! - [`blocking::Channel`] (feature `blocking`) is driven by its caller's own thread, on std alone.
 //! - The channel of a shard is part of `corewire-engine`.
 //!
-//! All of them are a [`Transport`], have one [`ChannelConfig`], one set of failures ([`CallFailure`],
-//! [`NotSent`], [`ConnectError`]), and the same ends of streams ([`ReadMessages`], [`WriteMessages`],
-//! [`StreamHandle`]). What a connection does with bytes is decided in `corewire-proto`.
+//! All of them implement [`Transport`]. They share [`ChannelConfig`], the failures ([`CallFailure`],
+//! [`NotSent`], [`ConnectError`]), and the traits for the ends of streams ([`ReadMessages`],
+//! [`WriteMessages`], [`StreamHandle`]). `corewire-proto` decides what a connection does with bytes.
 //!
-//! Users link `corewire`, which shows what is theirs. The modules that are public here beside that are for
+//! Users link `corewire`, which re-exports what they need. The other modules are public for
 //! `corewire-engine`.
 #![forbid(unsafe_code)]
 
@@ -19,6 +19,7 @@ pub mod address;
 #[cfg(feature = "blocking")]
 pub mod blocking;
 pub mod config;
+pub mod core;
 pub mod dial;
 pub mod failure;
 pub mod log_limit;
@@ -27,14 +28,11 @@ pub mod reconnect;
 pub mod remote;
 pub mod resolver;
 pub mod self_connect;
-pub mod session;
 pub mod streams;
 #[cfg(feature = "tokio")]
 mod tokio;
 pub mod transport;
 pub mod wait;
-#[cfg(feature = "tokio")]
-mod wait_queue;
 
 pub use address::{Address, IntoAddress, Peer};
 pub use config::{ChannelConfig, Reply};

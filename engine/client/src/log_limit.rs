@@ -1,25 +1,25 @@
-//! Log lines that a peer can cause, bounded: whoever misbehaves a thousand times a second fills no disk.
+//! Limits the log lines that a peer can cause: a peer that misbehaves a thousand times a second fills no disk.
 //!
-//! Each topic has its own bound. The first lines of a topic are written as they are; while more come, they
-//! are counted, and one line says from time to time how many were left out. When a topic has been quiet for
-//! a while, its next lines are written again.
+//! Each topic has its own limit. The first lines of a topic are written as they are. Further lines are only
+//! counted, and from time to time one line says how many were left out. When a topic has been quiet for a
+//! while, its next lines are written again.
 //!
-//! A shard has a limit of its own, whose summaries its timer writes. Drivers without a shard share one per
-//! thread ([`admit_here`]): there the next line of a topic brings the summary of the ones before.
+//! A shard has its own limit, and its timer writes the summaries. Drivers without a shard share one limit per
+//! thread ([`admit_here`]): there a topic's summary is written when its next line comes.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use corewire_proto::CloseReason;
 
-/// Lines of a topic that are written before the others are only counted.
+/// Lines of a topic that are written before further ones are only counted.
 const LINES: u32 = 5;
 
-/// How long a topic's first summary is waited for. While lines keep coming, each wait is twice the last.
+/// The wait for a topic's first summary. While lines keep coming, each wait is twice the last.
 const WAIT_MIN: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// What log lines are alike: what they say, and the rule that they name, or 0.
+/// Log lines of one topic have the same text and name the same rule (0 for none).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Topic {
     text: &'static str,
@@ -46,7 +46,7 @@ impl Topic {
         Self { text, rule, warns: true }
     }
 
-    /// A connection of a server ended so; `None` if that is worth no line.
+    /// The topic for the end of a server's connection; `None` if that is not worth a line.
     pub fn of_client(reason: CloseReason) -> Option<Self> {
         match reason {
             CloseReason::PeerMisbehaved(rule) => {
@@ -59,7 +59,7 @@ impl Topic {
         }
     }
 
-    /// A connection to a server ended so; `None` if that is worth no line.
+    /// The topic for the end of a connection to a server; `None` if that is not worth a line.
     pub fn of_server(reason: CloseReason) -> Option<Self> {
         if !reason.is_fault() {
             return None;
@@ -77,13 +77,13 @@ impl Topic {
     }
 }
 
-/// What is known of a topic of which a line was written.
+/// The state of a topic that has had a line.
 #[derive(Debug)]
 struct Entry {
     topic: Topic,
-    /// Lines that were written since it was quiet.
+    /// Lines written since the topic was last quiet.
     written: u32,
-    /// Lines that were not written since the last summary.
+    /// Lines left out since the last summary.
     left_out: u64,
     /// When the summary is due. If nothing is left out by then, the topic is quiet.
     due: Instant,
@@ -124,7 +124,7 @@ impl Summary {
 }
 
 impl Entry {
-    /// The wait is over: forgets what was counted, and returns it. `None` says that the topic was quiet.
+    /// The wait is over: resets the count and returns it. `None` means that the topic was quiet.
     fn end_wait(&mut self, now: Instant) -> Option<Summary> {
         let within = self.wait;
         let left_out = core::mem::take(&mut self.left_out);
@@ -138,7 +138,7 @@ impl Entry {
     }
 }
 
-/// The topics of one thread. There are as many as there are rules and a few more, so they are searched.
+/// The topics of one thread. There are only a few more than there are rules, so a linear search is enough.
 #[derive(Debug, Default)]
 pub struct LogLimit {
     entries: RefCell<Vec<Entry>>,
@@ -152,7 +152,7 @@ impl LogLimit {
         Self { entries: RefCell::new(Vec::new()), next: Cell::new(None) }
     }
 
-    /// Whether a line of this topic is to be written now; else it is counted.
+    /// Whether to write a line of this topic now. If not, the line is counted.
     #[cold]
     pub fn admit(&self, topic: Topic, now: Instant) -> bool {
         let (admitted, summary) = self.judge(topic, now);
@@ -226,12 +226,12 @@ mod tests {
     const FLOOD: Topic = Topic::warning("flood", 12);
     const OTHER: Topic = Topic::warning("flood", 13);
 
-    /// The seconds' summaries of a flood that ends, and what is written of it.
+    /// A flood that ends: the lines of it that are written, and the summaries of the rest.
     #[test]
     fn a_flood_is_a_few_lines_and_its_count() {
         let (limit, start) = (LogLimit::new(), Instant::now());
         let (mut written, mut counted, mut summaries) = (0u64, 0, 0);
-        // A hundred a second, for ten minutes; the timer comes when it is due.
+        // A hundred lines a second for ten minutes; the timer runs when it is due.
         for step in 0..60_000u64 {
             let now = start + Duration::from_millis(10 * step);
             if limit.next().is_some_and(|next| next <= now) {
@@ -259,7 +259,7 @@ mod tests {
             limit.judge(FLOOD, start);
         }
         assert!(limit.judge(OTHER, start).0);
-        // Without a timer the next line brings the summary, and is itself part of the next one.
+        // Without a timer the summary comes with the next line, which itself counts for the summary after that.
         let later = start + Duration::from_secs(7);
         let (admitted, summary) = limit.judge(FLOOD, later);
         assert!(!admitted);
@@ -270,12 +270,12 @@ mod tests {
         let mut left = 0;
         limit.take_due(later + Duration::from_secs(600), |summary| left += summary.left_out);
         assert_eq!(left, 1);
-        // A wait without any: it is quiet.
+        // A wait without a line: the topic is quiet.
         let quiet = later + Duration::from_secs(6_000);
         assert_eq!(limit.judge(FLOOD, quiet), (true, None));
     }
 
-    /// Ten minutes of one a second are written, for that is no flood; and no entry is made twice.
+    /// One line a second for ten minutes is no flood, so all are written. And no entry is made twice.
     #[test]
     fn what_comes_now_and_then_is_written() {
         let (limit, start) = (LogLimit::new(), Instant::now());

@@ -1,4 +1,4 @@
-//! The pause between connections that fail, the same for every kind of channel.
+//! The back-off between failed connections, the same for every kind of channel.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,13 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// None yet. `seed` makes two clients wait differently.
+    /// No failures yet. `seed` makes two clients wait differently.
     pub fn new(seed: u64) -> Self {
         Self { failures: 0, jitter: seed | 1 }
     }
 
-    /// A connection ended. When to connect again at the earliest: at once (`None`) after one that
-    /// brought a reply, for its server works.
+    /// A connection ended. Returns the earliest time to connect again: at once (`None`) if the connection
+    /// was `proven`, because its server works.
     pub fn handle_end(
         &mut self,
         proven: bool,
@@ -33,8 +33,8 @@ impl Backoff {
         now.checked_add(self.wait(config))
     }
 
-    /// Exponential, capped, and drawn from its upper half so that clients that lost one server do not
-    /// come back together.
+    /// Exponential, capped, and drawn from its upper half so that clients that lost the same server do not
+    /// all come back at once.
     fn wait(&mut self, config: &ChannelConfig) -> Duration {
         let doublings = self.failures.saturating_sub(1).min(16);
         let wait = config.backoff_min.saturating_mul(1 << doublings).min(config.backoff_max);
@@ -47,7 +47,7 @@ impl Backoff {
     }
 }
 
-/// A number that differs between clients and between their lives.
+/// A number that differs from client to client and from run to run.
 pub fn random_seed() -> u64 {
     std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8)
 }

@@ -1,4 +1,4 @@
-//! Channels that any thread may use, whoever drives their connections.
+//! Channels that any thread may use, whatever drives their connections.
 
 pub(crate) mod backlog;
 pub(crate) mod channel;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 pub(crate) type LookUp = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// Looks up the names of servers, anew for each connect. The default asks the operating system.
+/// Looks up the names of servers, again for each connect. The default asks the operating system.
 ///
 /// It runs on a thread of its own, one for each connect by name, so it may block; a connect that waits
-/// for it keeps its time-out all the same.
+/// for it still keeps its time-out.
 #[derive(Clone, Default)]
 pub struct Resolver(pub(crate) Option<Arc<LookUp>>);
 
@@ -21,8 +21,8 @@ impl Resolver {
         Self::default()
     }
 
-    /// Asks `look_up` for the addresses of a host, with the port put in. They are tried in the order of
-    /// its answer, the families in turn.
+    /// Asks `look_up` for the addresses of a host, each with the port. They are tried in the order in which it
+    /// returns them, alternating between the families.
     #[must_use]
     pub fn new(
         look_up: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
@@ -31,7 +31,7 @@ impl Resolver {
     }
 }
 
-/// Two are equal when they are clones of one, or both the system's.
+/// Two are equal when they are clones of one another, or both the system's.
 impl PartialEq for Resolver {
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {

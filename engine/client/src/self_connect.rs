@@ -1,24 +1,24 @@
 //! A TCP connection that came back to itself.
 //!
-//! A client that connects to a port of its own host on which nobody listens may be given that very port as
-//! its own end. The kernel then joins the socket with itself, and it hears what it says. Every kind of channel
-//! takes that for what it is: nobody listens there.
+//! A client that connects to a port of its own host on which nobody listens may get that very port as its
+//! own. The kernel then connects the socket to itself, and it receives what it sends. Every kind of channel
+//! treats that as what it is: nobody listens there.
 
 use std::io;
 use std::net::SocketAddr;
 
-/// Refuses a connection whose two ends are one.
+/// Refuses a connection whose two ends are the same.
 ///
 /// # Errors
 ///
-/// `ConnectionRefused`, as if the kernel had not found a free port.
+/// `ConnectionRefused`, as for any port on which nobody listens.
 pub fn refuse(own: Option<SocketAddr>, peer: Option<SocketAddr>) -> io::Result<()> {
     match (own, peer) {
         (Some(own), Some(peer)) if own == peer => Err(io::Error::new(
             io::ErrorKind::ConnectionRefused,
             format!("nobody listens at {peer}: the connection came back to itself"),
         )),
-        // A connection that has ended meanwhile has no peer; whoever uses it will find that out.
+        // A connection that has ended meanwhile has no peer; its user will find that out.
         _ => Ok(()),
     }
 }
@@ -30,7 +30,7 @@ mod tests {
     use rustix::net::{AddressFamily, SocketType, bind, connect, getsockname, socket};
     use std::net::{TcpListener, TcpStream};
 
-    /// A socket that is joined with itself.
+    /// A socket that is connected to itself.
     fn joined() -> TcpStream {
         let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         bind(&socket, &"127.0.0.1:0".parse::<SocketAddr>().unwrap()).unwrap();

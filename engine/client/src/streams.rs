@@ -1,6 +1,6 @@
-//! The two ends of a stream call, for the layer above, whoever drives the connection.
+//! The two ends of a stream call, for the layer above, whatever drives the connection.
 //!
-//! A kind of channel has types of its own for them, all of which are [`ReadMessages`], [`WriteMessages`] and
+//! Each kind of channel has its own types for them, which implement [`ReadMessages`], [`WriteMessages`] and
 //! [`StreamHandle`].
 
 use bytes::Bytes;
@@ -10,15 +10,15 @@ use std::task::{Context, Poll};
 
 use crate::transport::Outcome;
 
-/// Bytes that may wait for credit or for the socket in a stream's outbox; one message more may be
-/// added. Small, so that a thousand stalled streams hold megabytes and not gigabytes.
+/// Bytes that may wait in a stream's outbox for credit or for the socket; one more message may be added.
+/// Small, so that a thousand stalled streams hold megabytes and not gigabytes.
 pub const OUTBOX_BYTES: usize = 32 * 1024;
 
 /// Messages below this are copied out of the shared receive buffer: a small one that waits must not
 /// keep 128 KiB alive.
 const COPY_BELOW: usize = 16 * 1024;
 
-/// Consumed bytes that are told to the connection while more messages wait; the rest is told when
+/// Consumed bytes that are reported to the connection while more messages wait; the rest is reported when
 /// none is left.
 pub const CONSUMED_BYTES: u32 = 32 * 1024;
 
@@ -49,8 +49,8 @@ pub type Opening = Option<Box<Extras>>;
 
 /// The end of a stream that messages are read from. Dropping a client's gives the call up.
 pub trait ReadMessages: fmt::Debug + 'static {
-    /// The next message, `None` behind the last. A failure is the last item. Cancel-safe: a message
-    /// stays until it is answered.
+    /// The next message, `None` after the last. A failure is the last item. Cancel-safe: a message stays
+    /// until it is returned.
     fn poll_next(
         &mut self,
         context: &mut Context<'_>,
@@ -67,33 +67,33 @@ pub trait WriteMessages: fmt::Debug + 'static {
     /// Nothing more can be sent.
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Closed>>;
 
-    /// Has the task woken when the stream takes no more messages, for one that waits elsewhere.
+    /// Has the task woken when the stream takes no more messages, for a task that waits elsewhere.
     fn watch(&self, context: &mut Context<'_>);
 
-    /// Gives the stream a message. It is taken also when there is no room, so ask before.
+    /// Gives the stream a message. It is taken even when there is no room, so call `poll_ready` first.
     fn send(&mut self, encoding: Encoding, body: EncodedBody);
 
-    /// Ends the stream behind its last message, with the status that stopped it if one did.
+    /// Ends the stream after its last message, with the status that stopped it if one did.
     fn end(&mut self, failure: Option<Status>);
 
     /// Waits until the end is written, or nothing more can be sent.
     fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<()>;
 }
 
-/// A client's call that streams. Dropping it gives the call up.
+/// A client's streaming call. Dropping it gives the call up.
 pub trait StreamHandle: fmt::Debug + Unpin + 'static {
     /// What the server's stream is read from.
     type Reader: ReadMessages;
 
     /// Waits until the server's handler has answered with a stream: until its opening, its first
-    /// message or its end comes. Answers what came with the opening, once.
+    /// message or its end comes. Returns what came with the opening, once.
     ///
     /// # Errors
     ///
-    /// How the call ended before.
+    /// How the call ended, if it ended before that.
     fn poll_opened(&mut self, context: &mut Context<'_>) -> Poll<Result<Opening, Outcome>>;
 
-    /// Waits for the reply of a call of which only the client streams.
+    /// Waits for the reply of a call in which only the client streams.
     fn poll_outcome(&mut self, context: &mut Context<'_>) -> Poll<Outcome>;
 
     /// What the server sends.
@@ -117,8 +117,8 @@ impl Message {
     }
 }
 
-/// The status with which a peer ended its stream; `None` is the ordinary end. It is taken out of the
-/// buffer, for it may wait long.
+/// The status with which a peer ended its stream; `None` is the ordinary end. It is copied out of the
+/// buffer because it may wait long.
 pub fn end_status(code: StatusCode, payload: &Payload<'_>) -> Option<Status> {
     match code {
         StatusCode::Ok => None,

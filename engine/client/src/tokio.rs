@@ -1,8 +1,7 @@
-//! Channels whose connections are tasks of a tokio runtime.
+//! Channels whose connections belong to a task of a tokio runtime.
 
 mod bell;
 mod driver;
-mod ending;
 mod late;
-mod streams;
+mod socket;
 mod watch;

@@ -1,7 +1,7 @@
-//! What the generated clients call through, whoever drives the connection.
+//! What the generated clients call through, whatever drives the connection.
 //!
-//! A [`Transport`] begins calls; a [`Pending`] is one that was begun, or will be. There are three,
-//! over one sans-io connection: `Channel` on a shard, `SharedChannel` for any thread, and
+//! A [`Transport`] begins calls; a [`Pending`] is a call that was begun, or will be. There are three
+//! transports over one sans-io connection: `Channel` on a shard, `SharedChannel` for any thread, and
 //! `blocking::Channel` for a thread of its own.
 
 use corewire_codec::{FrameWriter, RequestHead, Status};
@@ -14,7 +14,7 @@ use crate::failure::CallFailure;
 /// How a call ended: with a reply of any status, or without one.
 pub type Outcome = Result<Reply, CallFailure>;
 
-/// What a method is called, for those who tell people of its calls.
+/// The name of a method, for layers that report its calls to people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MethodName {
     /// Its service's name on the wire.
@@ -31,9 +31,9 @@ impl std::fmt::Display for MethodName {
 
 /// Something that carries calls to a server.
 pub trait Transport: 'static {
-    /// A call with one request and one reply, to begin when the answer is polled, waited for, or
-    /// given a callback. `head.call` and `head.timeout_us` are filled in on the way; `timeout` counts
-    /// from the beginning; `encode` writes the body, once.
+    /// A call with one request and one reply. It begins when the result is polled, waited for, or given a
+    /// callback. `head.call` and `head.timeout_us` are filled in on the way; `timeout` counts from the
+    /// beginning; `encode` writes the body, once.
     fn call<E>(
         &self,
         head: RequestHead,
@@ -43,8 +43,8 @@ pub trait Transport: 'static {
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static;
 
-    /// As [`call`](Self::call), with the method's name for those who look at calls on their way.
-    /// Channels have no use for it.
+    /// As [`call`](Self::call), with the method's name for layers that look at calls on their way. Channels
+    /// do not use it.
     #[inline]
     fn call_named<E>(
         &self,
@@ -64,7 +64,7 @@ pub trait Transport: 'static {
 /// A call whose outcome is to come. Dropping it cancels the call.
 pub trait Pending: Future<Output = Outcome> + Sized + 'static {
     /// Blocks the thread until the call ends. Fails with
-    /// [`NotSent::WouldBlock`](crate::NotSent::WouldBlock) where that would keep the reply away.
+    /// [`NotSent::WouldBlock`](crate::NotSent::WouldBlock) where that would keep the reply from arriving.
     ///
     /// # Errors
     ///

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 pub use parking::block_on;
 
-/// Whether this thread is a shard's or belongs to a tokio runtime, so that connections may need it.
+/// Whether this thread runs a shard or belongs to a tokio runtime, so that connections may need it.
 #[must_use]
 pub fn is_driver() -> bool {
     #[cfg(feature = "tokio")]
@@ -24,9 +24,9 @@ pub fn is_shard() -> bool {
     IS_SHARD.try_with(Cell::get).unwrap_or(false)
 }
 
-/// Says whether this thread runs a shard from now on.
+/// Sets whether this thread runs a shard from now on.
 pub fn set_shard(runs: bool) {
-    // A thread that ends runs nothing.
+    // This fails only on a thread that is ending, and that thread runs no shard.
     let _ = IS_SHARD.try_with(|is_shard| is_shard.set(runs));
 }
 
@@ -55,7 +55,7 @@ mod parking {
             if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
                 return Some(output);
             }
-            // A wake that came since the poll makes the next park return at once.
+            // A wake since the poll makes the next park return at once.
             match until.map(|until| until.saturating_duration_since(Instant::now())) {
                 None => thread::park(),
                 Some(left) if left.is_zero() => return None,

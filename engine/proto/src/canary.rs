@@ -12,9 +12,9 @@ pub enum Bug {
     EarlySlot,
     /// A parked call with an earlier deadline than those before it is not timed.
     LateDeadline,
-    /// What a stream's message cost is not given back to the connection when its call is over by then.
+    /// The cost of a stream's message is not given back to the connection if its call is already over.
     LostCredit,
-    /// A message that finds no credit goes behind those that wait.
+    /// A message that finds no credit goes to the end of those that wait.
     OvertakenMessage,
     /// A reader that waits is not woken when its stream's end comes.
     LostEnd,
@@ -22,20 +22,20 @@ pub enum Bug {
     SilentCancel,
     /// A one-way call for which there is no room is not counted.
     UncountedOneWay,
-    /// A slot that is freed by a reply that nobody waits for is not given to a call that waits for a slot.
+    /// A slot freed by a reply that nobody waits for is not given to a call that waits for a slot.
     LostTurn,
     /// A call that ends before a byte of it was written is not taken back.
     DeadRequest,
     /// Calls are written no matter how much is waiting for the socket.
     UnboundedUnsent,
-    /// A connection whose socket is full asks for the next turn, again and again.
+    /// A connection whose socket is full keeps asking for the next turn.
     FullSocketTurns,
     /// A shard forgets the connections waiting to be accepted when it looks at its busy connection, and when it
     /// goes to sleep.
     ForgottenAccept,
     /// Timeouts are judged before the socket is read.
     BlindClocks,
-    /// The time in which a shard was away counts against its peers.
+    /// The time during which a shard was away counts against its peers.
     CountedAbsence,
 }
 
@@ -72,7 +72,7 @@ mod plants {
         static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
     }
 
-    /// Plants a bug on this thread, in place of the one that was there.
+    /// Plants a bug on this thread, in place of the one that was planted before.
     pub fn plant(bug: Option<Bug>) {
         PLANTED.set(bug);
     }

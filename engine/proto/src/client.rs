@@ -19,7 +19,7 @@ use crate::config::ClientConfig;
 use crate::config::records;
 use crate::in_flight::slot;
 use crate::jitter::mix;
-use crate::link::Link;
+use crate::keep_alive::KeepAlive;
 use crate::streams::table::StreamTable;
 
 pub use self::input::{CallsFailed, ClientInput, Expired, NoSlot};
@@ -67,7 +67,7 @@ pub struct ClientConnection<T> {
     ready: bool,
     /// Whether the server was seen to take calls.
     proven: bool,
-    link: Link,
+    keep_alive: KeepAlive,
     slots: Vec<Slot<T>>,
     /// Free slots, the one freed last on top: it is the one most likely in the cache.
     free: Vec<u16>,
@@ -101,7 +101,7 @@ impl<T> ClientConnection<T> {
         out.hello(&Hello { version: VERSION, role: Role::Client, records: own });
         let random = mix(config.jitter_seed, id);
         Self {
-            link: Link::new(&config.timeouts, random, now),
+            keep_alive: KeepAlive::new(&config.timeouts, random, now),
             config,
             phase: Phase::Hello,
             ready: false,
@@ -150,7 +150,7 @@ impl<T> ClientConnection<T> {
     /// Whether a ping waits for its pong and nothing was heard since it was sent: the server may be gone.
     #[must_use]
     pub fn awaits_pong(&self) -> bool {
-        self.link.awaits_pong()
+        self.keep_alive.awaits_pong()
     }
 
     /// Takes a slot for a call and returns its id; the caller then appends the request with exactly
@@ -318,7 +318,7 @@ impl<T> ClientConnection<T> {
             Ok(None) => return self.handle_unfinished(recv, out),
             Err(rule) => return self.misbehaved(rule, out),
         };
-        self.link.handle_frame(now);
+        self.keep_alive.handle_frame(now);
         // Most frames are replies that end their call: they take the short way, and the others stay out of it.
         if header.kind != FrameKind::Reply || header.flags & reply_flags::STREAM != 0 {
             return self.handle_other(header, recv, out, now);
@@ -380,26 +380,26 @@ impl<T> ClientConnection<T> {
         };
         match frame.head {
             Head::Ping(opaque) => {
-                self.link.handle_ping(opaque, out);
+                self.keep_alive.handle_ping(opaque, out);
                 ClientInput::Handled
             }
-            Head::Pong(opaque) => match self.link.handle_pong(opaque) {
+            Head::Pong(opaque) => match self.keep_alive.handle_pong(opaque) {
                 Ok(()) => ClientInput::Handled,
                 Err(rule) => self.misbehaved(rule, out),
             },
             Head::GoAway(go_away) => self.handle_go_away(go_away),
             Head::Credit(credit) => self.handle_credit(&credit, out),
             Head::Reply(head) => {
-                self.link.handle_activity(now);
+                self.keep_alive.handle_activity(now);
                 self.handle_opening(head, frame.payload, out)
             }
             Head::Request(_) | Head::Cancel { .. } => self.misbehaved(Rule::WrongDirection, out),
             Head::StreamData(data) => {
-                self.link.handle_activity(now);
+                self.keep_alive.handle_activity(now);
                 self.handle_stream_data(data, frame.payload, out)
             }
             Head::StreamEnd(end) => {
-                self.link.handle_activity(now);
+                self.keep_alive.handle_activity(now);
                 self.handle_stream_end(end, frame.payload, out)
             }
         }
@@ -421,7 +421,7 @@ impl<T> ClientConnection<T> {
             Ok(Some(hello)) => {
                 self.raise_credit(&hello.records);
                 self.peer = hello.records;
-                self.link.handle_hello(now);
+                self.keep_alive.handle_hello(now);
                 self.phase = match self.phase {
                     Phase::LeavingEarly => Phase::Draining,
                     _ => Phase::Open,
@@ -440,7 +440,7 @@ impl<T> ClientConnection<T> {
         out: &mut SendBuffer,
         now: Instant,
     ) -> ClientInput<'a, T> {
-        self.link.handle_activity(now);
+        self.keep_alive.handle_activity(now);
         if let Some(work) = self.take(head.call) {
             if self.streams.is_some() {
                 self.end_stream_call(head.call, out);
@@ -478,25 +478,25 @@ impl<T> ClientConnection<T> {
     /// No whole frame is left in `recv`; starts or stops the clock of a partial one.
     #[inline]
     pub fn handle_rest(&mut self, recv: &RecvBuffer, now: Instant) {
-        self.link.handle_rest(recv, &self.config.timeouts, now);
+        self.keep_alive.handle_rest(recv, &self.config.timeouts, now);
     }
 
     /// More arrived than was read. The next [`handle_timeout`](Self::handle_timeout) does not hold overdue
     /// frames against the server: they may be in the unread bytes.
     pub fn handle_unread(&mut self) {
-        self.link.handle_unread();
+        self.keep_alive.handle_unread();
     }
 
     /// Whether bytes are waiting to be written that the socket does not take.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
-        self.link.is_blocked()
+        self.keep_alive.is_blocked()
     }
 
     /// The server's side has acknowledged bytes that were written before: it takes something, though not
     /// enough yet for the socket to take more.
     pub fn handle_acknowledged(&mut self, now: Instant) {
-        self.link.handle_acknowledged(now);
+        self.keep_alive.handle_acknowledged(now);
     }
 
     /// Reports how a write went: whether bytes were written, and whether some are left over.
@@ -505,7 +505,7 @@ impl<T> ClientConnection<T> {
         if !blocked {
             self.written = self.sent;
         }
-        self.link.handle_write(progress, blocked, now);
+        self.keep_alive.handle_write(progress, blocked, now);
     }
 
     /// Whether the connection is open and nothing but replies is awaited. From one such moment to the
@@ -515,7 +515,7 @@ impl<T> ClientConnection<T> {
     #[inline]
     pub fn is_steady(&self) -> bool {
         let may_idle = self.taken == 0 && self.config.timeouts.idle.is_some();
-        self.phase == Phase::Open && !may_idle && self.link.is_quiet()
+        self.phase == Phase::Open && !may_idle && self.keep_alive.is_quiet()
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
@@ -524,7 +524,7 @@ impl<T> ClientConnection<T> {
         if matches!(self.phase, Phase::Closed(_)) {
             return None;
         }
-        let link = self.link.poll_timeout(&self.config.timeouts, self.taken != 0);
+        let link = self.keep_alive.poll_timeout(&self.config.timeouts, self.taken != 0);
         [link, self.earliest_deadline()].into_iter().flatten().min()
     }
 
@@ -535,7 +535,7 @@ impl<T> ClientConnection<T> {
             return;
         }
         let busy = self.taken != 0;
-        if let Err(rule) = self.link.handle_timeout(&self.config.timeouts, busy, out, now) {
+        if let Err(rule) = self.keep_alive.handle_timeout(&self.config.timeouts, busy, out, now) {
             let _ = self.misbehaved(rule, out);
         }
         if let Some(streams) = &mut self.streams {
@@ -558,7 +558,7 @@ impl<T> ClientConnection<T> {
                 // It may have been answered since the scan, or taken back.
                 if self.deadline(call).is_some_and(|deadline| deadline <= now) {
                     let work = self.cancel(call, CancelReason::Deadline, out);
-                    self.link.handle_doubt(&self.config.timeouts, out, now);
+                    self.keep_alive.handle_doubt(&self.config.timeouts, out, now);
                     return work.map(|work| Expired { work, sent: true });
                 }
             }

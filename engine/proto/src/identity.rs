@@ -1,4 +1,4 @@
-//! What a shard is called.
+//! A shard's number, and what else the shard knows about itself.
 
 use std::fmt;
 
@@ -19,6 +19,6 @@ pub struct ShardInfo {
     pub id: ShardId,
     /// How many shards the server has.
     pub count: u16,
-    /// The CPU it is pinned to, if it is.
+    /// The CPU it is pinned to, if it is pinned.
     pub cpu: Option<usize>,
 }

@@ -40,7 +40,7 @@ pub mod fuzzing;
 mod identity;
 mod in_flight;
 mod jitter;
-mod link;
+mod keep_alive;
 mod server;
 mod streams;
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::close::CloseReason;
 use crate::config::{ServerConfig, ServerIdentity};
 use crate::in_flight::{InFlightTable, slot};
 use crate::jitter::mix;
-use crate::link::{Due, Link};
+use crate::keep_alive::{Due, KeepAlive};
 use crate::streams::table::StreamTable;
 use crate::transport_error::TransportError;
 
@@ -113,7 +113,7 @@ pub struct ServerConnection<T> {
     config: Rc<ServerConfig>,
     phase: Phase,
     identity: ServerIdentity,
-    link: Link,
+    keep_alive: KeepAlive,
     in_flight: InFlightTable<T>,
     /// Requests read before any go-away, modulo 2³²; all of them are answered.
     accepted: u32,
@@ -141,9 +141,9 @@ impl<T> ServerConnection<T> {
     pub fn new(config: Rc<ServerConfig>, identity: ServerIdentity, now: Instant) -> Self {
         let early = HelloRecords::default();
         let random = mix(config.jitter_seed, identity.connection_id);
-        let link = Link::new(&config.timeouts, random, now);
+        let keep_alive = KeepAlive::new(&config.timeouts, random, now);
         let mut connection = Self {
-            link: link.with_age(&config.timeouts, random, now),
+            keep_alive: keep_alive.with_age(&config.timeouts, random, now),
             config,
             phase: Phase::Hello,
             identity,
@@ -244,7 +244,7 @@ impl<T> ServerConnection<T> {
             Ok(None) => return self.handle_unfinished(recv, out),
             Err(rule) => return self.misbehaved(rule, out),
         };
-        self.link.handle_frame(now);
+        self.keep_alive.handle_frame(now);
         // Most frames are requests of unary calls: they take the short way, and the others stay out of it.
         if header.kind != FrameKind::Request || header.flags & (STREAM | ONE_WAY) != 0 {
             return self.handle_other(header, recv, head, out, now);
@@ -271,10 +271,10 @@ impl<T> ServerConnection<T> {
         match frame.head {
             Head::Cancel { call, .. } => self.handle_cancel(call, out),
             Head::Ping(opaque) => {
-                self.link.handle_ping(opaque, out);
+                self.keep_alive.handle_ping(opaque, out);
                 ServerInput::Handled
             }
-            Head::Pong(opaque) => match self.link.handle_pong(opaque) {
+            Head::Pong(opaque) => match self.keep_alive.handle_pong(opaque) {
                 Ok(()) => ServerInput::Handled,
                 Err(rule) => self.misbehaved(rule, out),
             },
@@ -297,7 +297,7 @@ impl<T> ServerConnection<T> {
             }
             Head::Reply(_) => self.misbehaved(Rule::WrongDirection, out),
             Head::StreamData(data) => {
-                self.link.handle_activity(now);
+                self.keep_alive.handle_activity(now);
                 self.handle_stream_data(data, frame.payload, out)
             }
             Head::StreamEnd(end) => self.handle_stream_end(end, frame.payload, out),
@@ -317,7 +317,7 @@ impl<T> ServerConnection<T> {
         if let Err(rule) = self.check_slot(request.call) {
             return self.misbehaved(rule, out);
         }
-        self.link.handle_activity(now);
+        self.keep_alive.handle_activity(now);
         if self.phase != Phase::Draining {
             self.accepted = self.accepted.wrapping_add(1);
         }
@@ -408,13 +408,13 @@ impl<T> ServerConnection<T> {
     /// No whole frame is left in `recv`; starts or stops the clock of a partial one.
     #[inline]
     pub fn handle_rest(&mut self, recv: &RecvBuffer, now: Instant) {
-        self.link.handle_rest(recv, &self.config.timeouts, now);
+        self.keep_alive.handle_rest(recv, &self.config.timeouts, now);
     }
 
     /// Nothing is read from the client while it takes too little: what it has sent is not late. The clock
     /// of a partial frame starts again with [`handle_rest`](Self::handle_rest).
     pub fn handle_pause(&mut self) {
-        self.link.handle_pause();
+        self.keep_alive.handle_pause();
     }
 
     /// The transport failed. After a client's go-away, when everything is answered, that is no fault: a
@@ -447,25 +447,25 @@ impl<T> ServerConnection<T> {
     /// More arrived than was read. The next [`handle_timeout`](Self::handle_timeout) does not hold overdue
     /// frames against the client: they may be in the unread bytes.
     pub fn handle_unread(&mut self) {
-        self.link.handle_unread();
+        self.keep_alive.handle_unread();
     }
 
     /// Whether bytes are waiting to be written that the socket does not take.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
-        self.link.is_blocked()
+        self.keep_alive.is_blocked()
     }
 
     /// The client's side has acknowledged bytes that were written before: it takes something, though not
     /// enough yet for the socket to take more.
     pub fn handle_acknowledged(&mut self, now: Instant) {
-        self.link.handle_acknowledged(now);
+        self.keep_alive.handle_acknowledged(now);
     }
 
     /// Reports how a write went: whether bytes were written, and whether some are left over.
     #[inline]
     pub fn handle_write(&mut self, progress: bool, blocked: bool, now: Instant) {
-        self.link.handle_write(progress, blocked, now);
+        self.keep_alive.handle_write(progress, blocked, now);
     }
 
     /// Keeps the work of a pending call. Its id must be that of the last
@@ -494,7 +494,7 @@ impl<T> ServerConnection<T> {
         }
         let work = self.in_flight.remove(call)?;
         self.finish_stream(call);
-        self.link.handle_call_end();
+        self.keep_alive.handle_call_end();
         Some(work)
     }
 
@@ -526,7 +526,7 @@ impl<T> ServerConnection<T> {
     #[must_use]
     #[inline]
     pub fn is_steady(&self) -> bool {
-        self.phase == Phase::Open && self.is_idle() && self.link.is_quiet()
+        self.phase == Phase::Open && self.is_idle() && self.keep_alive.is_quiet()
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest.
@@ -535,7 +535,7 @@ impl<T> ServerConnection<T> {
         if matches!(self.phase, Phase::Closed(_)) {
             return None;
         }
-        let link = self.link.poll_timeout(&self.config.timeouts, !self.is_idle());
+        let link = self.keep_alive.poll_timeout(&self.config.timeouts, !self.is_idle());
         let one_way = self.beside.as_ref().and_then(|beside| beside.one_way.earliest_deadline());
         [link, self.in_flight.earliest_deadline(), one_way].into_iter().flatten().min()
     }
@@ -547,9 +547,9 @@ impl<T> ServerConnection<T> {
             return;
         }
         let busy = !self.is_idle();
-        match self.link.handle_timeout(&self.config.timeouts, busy, out, now) {
+        match self.keep_alive.handle_timeout(&self.config.timeouts, busy, out, now) {
             Ok(Due::Nothing) => {}
-            Ok(Due::Aged) if self.phase == Phase::Draining => self.link.forget_age(),
+            Ok(Due::Aged) if self.phase == Phase::Draining => self.keep_alive.forget_age(),
             Ok(Due::Aged) => self.go_away("the connection has reached its age", out),
             Ok(Due::GraceOver) => self.close(CloseReason::DrainDeadline),
             Err(rule) => drop(self.misbehaved(rule, out)),
@@ -572,7 +572,7 @@ impl<T> ServerConnection<T> {
             return self.pop_expired_one_way(now);
         };
         self.finish_stream(call);
-        self.link.handle_activity(now);
+        self.keep_alive.handle_activity(now);
         let status = Status::deadline_exceeded("the deadline passed while the handler ran");
         out.status(&ReplyHead::ok(call), &status, self.peer_frame_bytes_max);
         Some((call, work))

@@ -215,6 +215,8 @@ pub(crate) struct Core {
     pub(crate) over: Cell<bool>,
     /// When the first server began to drain.
     pub(crate) drained_since: Cell<Option<u64>>,
+    /// By how much the clock has jumped, in ns.
+    pub(crate) jumped: Cell<u64>,
     /// When hosts did not run although they would have.
     pub(crate) absences: RefCell<Absences>,
     /// Bytes that each host's sockets have taken.
@@ -243,6 +245,7 @@ impl Core {
             disturbed: Cell::new(false),
             over: Cell::new(false),
             drained_since: Cell::new(None),
+            jumped: Cell::new(0),
             absences: RefCell::default(),
             sent: RefCell::default(),
         })
@@ -301,8 +304,8 @@ impl Core {
         if clear && !self.disturbed.get() {
             return 2 * SECOND + 6 * plan.latency.1.max(plan.latency.0);
         }
-        // A frozen host, a stalled wire and a jump of the clock add to that.
-        plan.settle_within() + 300 * SECOND
+        // A frozen host and a stalled wire add to that, and so do the jumps of the clock, however many.
+        plan.settle_within() + 100 * SECOND + self.jumped.get()
     }
 
     /// Plans an event for `ns` from now.

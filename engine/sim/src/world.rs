@@ -329,6 +329,7 @@ impl World {
                 for host in 0..self.hosts.len() {
                     core.absences.borrow_mut().begin(host, core.now(), core.now() + ns);
                 }
+                core.jumped.set(core.jumped.get().saturating_add(ns));
                 core.clock.advance_to(core.now() + ns);
             }
             Event::Hostile { peer } => self.hostile[peer].act(peer, &core, &self.net),

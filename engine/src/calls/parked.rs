@@ -12,8 +12,9 @@ use corewire_codec::Status;
 use crate::calls::dispatch::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot};
 use crate::net::io::Token;
 use crate::shard::clock::clock;
-use crate::shard::context::{Local, LocalWaker};
+use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
+use crate::shard::wakes::ShardWaker;
 use crate::stream::StreamCell;
 use corewire_client::log_limit::{LogLimit, Topic};
 
@@ -35,7 +36,7 @@ pub(crate) struct Parked {
 struct WakeEntry {
     /// The connection and call, once the handler pends.
     owner: Option<(Token, u32)>,
-    source: Arc<LocalWaker>,
+    source: Arc<ShardWaker>,
     waker: Waker,
 }
 
@@ -47,7 +48,7 @@ pub(crate) struct ParkedCalls {
     stock: Option<u32>,
     /// Entries of calls that are over, for the next ones that pend.
     spare: Vec<u32>,
-    local: Rc<Local>,
+    local: Rc<ShardContext>,
 }
 
 /// How a call's poll went.
@@ -60,11 +61,11 @@ pub(crate) enum Polled {
 }
 
 impl ParkedCalls {
-    pub(crate) fn new(local: Rc<Local>) -> Self {
+    pub(crate) fn new(local: Rc<ShardContext>) -> Self {
         Self { entries: Slab::new(), stock: None, spare: Vec::new(), local }
     }
 
-    pub(crate) fn local(&self) -> &Rc<Local> {
+    pub(crate) fn local(&self) -> &Rc<ShardContext> {
         &self.local
     }
 
@@ -94,7 +95,7 @@ impl ParkedCalls {
         let entry = self.entries.vacant_entry();
         // Parked calls are bounded by connections times their in-flight limits; memory ends first.
         let key = u32::try_from(entry.key()).unwrap_or(u32::MAX);
-        let source = LocalWaker::new(key, Arc::clone(&self.local.doorbell));
+        let source = ShardWaker::new(key, Arc::clone(&self.local.wakes.doorbell));
         let waker = Waker::from(Arc::clone(&source));
         entry.insert(WakeEntry { owner: None, source, waker });
         self.stock = Some(key);
@@ -204,7 +205,7 @@ impl ParkedCalls {
 /// A handler pends. If it did not say what for, and was not woken meanwhile, it waits for something
 /// that the driver knows nothing about.
 #[inline]
-fn note_wait(local: &Local, waits: u64, source: &LocalWaker) {
+fn note_wait(local: &ShardContext, waits: u64, source: &ShardWaker) {
     if waits == local.known_waits() && !source.is_queued() {
         local.note_foreign_wait();
     }
@@ -311,7 +312,7 @@ mod tests {
     #[test]
     fn a_wake_left_by_a_call_that_was_ready_does_not_swallow_the_next_ones() {
         let doorbell = Arc::new(Doorbell::new().expect("an eventfd"));
-        let mut calls = ParkedCalls::new(Local::new(Arc::clone(&doorbell)));
+        let mut calls = ParkedCalls::new(ShardContext::new(Arc::clone(&doorbell)));
         let dispatch = WakesAndReplies::default();
         assert!(matches!(begin(&mut calls, &dispatch, 0), Polled::Done));
         while doorbell.take().is_some() {}

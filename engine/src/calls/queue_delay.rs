@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use corewire_codec::RequestHead;
 
-use crate::calls::budgets::QueueDelay;
+use crate::budgets::QueueDelay;
 
 const PRIORITIES: usize = RequestHead::PRIORITY_MAX as usize + 1;
 

@@ -40,7 +40,7 @@ where
                 self.ticket.wait_for_room(&mut state, context, self.deadline);
                 return Poll::Pending;
             }
-            self.ticket.leave_lines(&mut state);
+            self.ticket.leave_queues(&mut state);
             let left = self.deadline.map(|by| by.saturating_duration_since(now));
             let kind = Kind::OneWay(self.deadline);
             let outgoing = match state.begin_request(kind, &mut self.head, left) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::call::Stage;
 use super::{Call, Channel};
-use crate::shard::context::Local;
+use crate::shard::context::ShardContext;
 use corewire_client::failure::{CallFailure, NotSent};
 use corewire_client::transport::{Outcome, Pending, Transport};
 
@@ -39,7 +39,7 @@ where
 
     fn then(self, done: impl FnOnce(Outcome) + Send + 'static) {
         // A channel may outlive its shard; tasks do not begin there any more.
-        match Local::current() {
+        match ShardContext::current() {
             Some(local) => local.spawn(async move { done(self.await) }).detach(),
             None => done(Err(CallFailure::NotSent(NotSent::NotOnShard))),
         }

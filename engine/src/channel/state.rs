@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
-use super::line::Line;
 use super::retired::Retired;
+use super::wait_queue::WaitQueue;
 use super::{ChannelCore, Ticket};
 use crate::net::io::Token;
 use crate::shard::clock::clock;
@@ -76,9 +76,9 @@ pub(crate) struct ChannelState {
     pub(super) closing: Vec<Waker>,
     pub(crate) calls: Slab<CallState>,
     /// Callers that wait for a slot or for the connection.
-    pub(super) waiting: Line,
+    pub(super) waiting: WaitQueue,
     /// Callers that wait to write a one-way call until more bytes have left.
-    pub(super) waiting_for_room: Line,
+    pub(super) waiting_for_room: WaitQueue,
     /// The last id given to a waiting caller.
     waiting_ids: u64,
     /// The shard that the server's hello named.
@@ -105,8 +105,8 @@ impl ChannelState {
             closed: false,
             closing: Vec::new(),
             calls: Slab::new(),
-            waiting: Line::default(),
-            waiting_for_room: Line::default(),
+            waiting: WaitQueue::default(),
+            waiting_for_room: WaitQueue::default(),
             waiting_ids: 0,
             server_shard: None,
             connection_id: None,
@@ -216,8 +216,8 @@ impl ChannelState {
             Some(kind) => {
                 let call = proto.begin_stream(kind, key, deadline).ok()?;
                 let halves = (kind.server_sends(), kind.client_sends());
-                let local = Rc::clone(&core.local);
-                CallState::Stream(StreamCell::new(local, *token, call, Side::Client, halves))
+                let arrivals = Rc::clone(&core.context.streams);
+                CallState::Stream(StreamCell::new(arrivals, *token, call, Side::Client, halves))
             }
         };
         entry.insert(call);
@@ -319,7 +319,7 @@ impl ChannelState {
                 )));
             }
             self.link = Link::Connecting { token: None };
-            core.local.connect(Rc::clone(core));
+            core.context.connect(Rc::clone(core));
         }
         Ok(())
     }

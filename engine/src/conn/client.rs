@@ -1,5 +1,5 @@
 //! One connection that a channel made, and its turn.
-mod census;
+mod snapshot;
 
 use corewire_codec::{CancelReason, RecvBuffer};
 use corewire_proto::canary::{Bug, is_planted};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::channel::{ChannelCore, ChannelState};
-use crate::conn::turn::{After, Ready, Received, Shared, Unacked, stream_bytes_max};
+use crate::conn::turn::{After, Ready, Received, TurnContext, Unacked, stream_bytes_max};
 use crate::net::io::{Io, Token};
 use crate::stream::{StreamCell, StreamQueue};
 use corewire_client::config::{DEADLINE_TURNS, Reply};
@@ -68,7 +68,7 @@ impl<S: 'static> ClientConn<S> {
     /// One turn; returns what comes next and when to come back at the latest.
     pub(crate) fn turn<I: Io<Socket = S>>(
         &mut self,
-        shared: &mut Shared<I>,
+        shared: &mut TurnContext<I>,
         ready: &mut Ready,
     ) -> (After, Option<Instant>) {
         if !self.connected {
@@ -165,7 +165,11 @@ impl<S: 'static> ClientConn<S> {
     /// The socket takes nothing more. What the server sent before it left can still be received,
     /// and tells which calls it has not run.
     #[cold]
-    fn hear_last_words<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) {
+    fn hear_last_words<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut TurnContext<I>,
+        ready: &mut Ready,
+    ) {
         let error = shared.failure;
         ready.readable = true;
         self.receive(shared, ready);
@@ -175,7 +179,10 @@ impl<S: 'static> ClientConn<S> {
     }
 
     /// The connect is not decided: calls that wait for it keep their deadlines all the same.
-    fn wait_for_connect<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> (After, Option<Instant>) {
+    fn wait_for_connect<I: Io<Socket = S>>(
+        &self,
+        shared: &TurnContext<I>,
+    ) -> (After, Option<Instant>) {
         if self.connect_by.is_some_and(|by| by <= shared.now) {
             return self.down(shared, CloseReason::ConnectTimeout);
         }
@@ -188,7 +195,7 @@ impl<S: 'static> ClientConn<S> {
         (After::Wait, timer)
     }
 
-    fn up<I: Io<Socket = S>>(&self, shared: &Shared<I>) {
+    fn up<I: Io<Socket = S>>(&self, shared: &TurnContext<I>) {
         let state = &mut *self.channel.state.borrow_mut();
         let config = Arc::clone(&self.channel.connection);
         let id = self.channel.next_id();
@@ -199,7 +206,7 @@ impl<S: 'static> ClientConn<S> {
 
     fn down<I: Io<Socket = S>>(
         &self,
-        shared: &Shared<I>,
+        shared: &TurnContext<I>,
         reason: CloseReason,
     ) -> (After, Option<Instant>) {
         let state = &mut *self.channel.state.borrow_mut();
@@ -214,7 +221,7 @@ impl<S: 'static> ClientConn<S> {
 
     fn down_with<I: Io<Socket = S>>(
         &self,
-        shared: &Shared<I>,
+        shared: &TurnContext<I>,
         state: &mut ChannelState,
         reason: CloseReason,
     ) -> (After, Option<Instant>) {
@@ -254,7 +261,11 @@ impl<S: 'static> ClientConn<S> {
     }
 
     /// Receives and handles frames within the turn's bounds; returns whether work is left.
-    fn receive<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) -> bool {
+    fn receive<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut TurnContext<I>,
+        ready: &mut Ready,
+    ) -> bool {
         let mut again = false;
         // Most turns without news are for requests that were just made.
         if ready.readable || !self.recv.is_empty() {
@@ -282,7 +293,7 @@ impl<S: 'static> ClientConn<S> {
 
     fn receive_with<I: Io<Socket = S>>(
         &mut self,
-        shared: &mut Shared<I>,
+        shared: &mut TurnContext<I>,
         ready: &mut Ready,
         buffer: &mut RecvBuffer,
     ) -> bool {
@@ -320,7 +331,7 @@ impl<S: 'static> ClientConn<S> {
     /// Handles whole frames; returns `false` when it stopped at the bound with frames left.
     fn handle_frames<I: Io<Socket = S>>(
         &mut self,
-        shared: &Shared<I>,
+        shared: &TurnContext<I>,
         recv: &mut RecvBuffer,
         frames_left: &mut usize,
     ) -> bool {
@@ -413,7 +424,7 @@ fn expire(state: &mut ChannelState, token: Token, now: Instant) {
 /// Writes what there is, first and without asking; stops at the first `WouldBlock`, or at the bound of
 /// a turn. Returns whether another turn is wanted, and whether the socket failed.
 fn flush<I: Io>(
-    shared: &mut Shared<I>,
+    shared: &mut TurnContext<I>,
     socket: &I::Socket,
     ready: &mut Ready,
     proto: &mut ClientConnection<usize>,

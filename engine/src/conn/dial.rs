@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use crate::channel::ChannelCore;
 use crate::conn::client::ClientConn;
-use crate::conn::turn::Shared;
+use crate::conn::turn::TurnContext;
 use crate::net::io::{Io, Token};
-use crate::shard::context::Local;
+use crate::shard::context::ShardContext;
 use crate::shard::tasks::Task;
 use corewire_client::failure::connect_failure;
 use corewire_client::log_limit::Topic;
@@ -44,7 +44,7 @@ impl ClientDial {
         channel: Rc<ChannelCore>,
         (host, port): (&str, u16),
         token: Token,
-        local: &Rc<Local>,
+        local: &Rc<ShardContext>,
         now: Instant,
     ) -> io::Result<Self> {
         let limit = channel.config.connect_timeout;
@@ -66,7 +66,7 @@ impl ClientDial {
         state.handle_end(&self.channel, self.token, CloseReason::LocallyClosed, now);
     }
 
-    pub(crate) fn turn<I: Io>(&self, shared: &mut Shared<I>) -> Dialed<I::Socket> {
+    pub(crate) fn turn<I: Io>(&self, shared: &mut TurnContext<I>) -> Dialed<I::Socket> {
         let reason = match self.outcome.take() {
             Some(Ok(stream)) => {
                 let adopted = shared.io.adopt(stream).and_then(|socket| {

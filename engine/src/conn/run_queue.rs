@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::calls::budgets::Budgets;
+use crate::budgets::Budgets;
 use crate::net::io::Token;
 
 /// Connections that want a turn, each with the time since when it wants one.

@@ -1,12 +1,12 @@
 //! One accepted connection and its turn.
 
 mod admission;
+mod admission_state;
 mod begin;
-mod census;
 mod finish;
-mod strain;
+mod snapshot;
 
-pub(crate) use self::strain::Standing;
+pub(crate) use self::admission_state::Standing;
 
 use corewire_codec::{RecvBuffer, RequestHead, Rule, SendBuffer, Status, request_flags};
 use corewire_proto::canary::{Bug, is_planted};
@@ -16,10 +16,10 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use self::strain::Strain;
+use self::admission_state::AdmissionState;
 use crate::calls::dispatch::ReplySlot;
 use crate::calls::parked::{Ended, Parked};
-use crate::conn::turn::{After, Ready, Received, Shared, stream_bytes_max};
+use crate::conn::turn::{After, Ready, Received, TurnContext, stream_bytes_max};
 use crate::net::io::Io;
 use crate::stream::{StreamCell, StreamQueue};
 use corewire_client::address::Peer;
@@ -65,7 +65,7 @@ pub(crate) struct ServerConn<S> {
     /// received of large requests; and how many calls ended.
     progress: usize,
     ended: u32,
-    strain: Option<Box<Strain>>,
+    admission_state: Option<Box<AdmissionState>>,
     paused: bool,
     /// Whether the last turn ended with nothing awaited, and its timer armed.
     steady: bool,
@@ -95,7 +95,7 @@ impl<S: 'static> ServerConn<S> {
             held: 0,
             progress: 0,
             ended: 0,
-            strain: None,
+            admission_state: None,
             paused: false,
             steady: false,
         }
@@ -114,7 +114,7 @@ impl<S: 'static> ServerConn<S> {
     /// One turn; returns what comes next and when to come back at the latest.
     pub(crate) fn turn<I: Io<Socket = S>>(
         &mut self,
-        shared: &mut Shared<I>,
+        shared: &mut TurnContext<I>,
         ready: &mut Ready,
     ) -> (After, Option<Instant>) {
         if self.lingers() {
@@ -176,7 +176,7 @@ impl<S: 'static> ServerConn<S> {
         let after = if again { After::Again } else { After::Wait };
         // Most turns leave every clock where it is or move it later; the armed timer is still right.
         let was_steady = core::mem::replace(&mut self.steady, self.proto.is_steady());
-        if was_steady && self.steady && !ready.due && self.strain.is_none() {
+        if was_steady && self.steady && !ready.due && self.admission_state.is_none() {
             return (after, None);
         }
         let patience_by = self.patience_by(shared);
@@ -186,20 +186,20 @@ impl<S: 'static> ServerConn<S> {
     /// A draining connection without calls is left to its client, which closes it when it has its replies.
     /// If it does not, the connection is closed a second later. Returns when that is. If it is the client
     /// that goes away, nothing more can come of it, and the connection is closed at once.
-    fn finish_by<I: Io<Socket = S>>(&mut self, shared: &Shared<I>) -> Option<Instant> {
+    fn finish_by<I: Io<Socket = S>>(&mut self, shared: &TurnContext<I>) -> Option<Instant> {
         if self.proto.is_finished() && self.send.is_empty() {
             self.proto.close(CloseReason::Drained);
             return None;
         }
         let idle = self.proto.is_draining() && self.proto.in_flight() == 0 && self.send.is_empty();
         if !idle {
-            if let Some(strain) = &mut self.strain {
-                strain.finished = None;
+            if let Some(admission_state) = &mut self.admission_state {
+                admission_state.finished = None;
             }
             return None;
         }
-        let strain = self.strain.get_or_insert_default();
-        let by = *strain.finished.get_or_insert(shared.now) + LINGER;
+        let admission_state = self.admission_state.get_or_insert_default();
+        let by = *admission_state.finished.get_or_insert(shared.now) + LINGER;
         if by <= shared.now {
             self.proto.close(CloseReason::Drained);
         }
@@ -209,14 +209,14 @@ impl<S: 'static> ServerConn<S> {
     /// Does what is due, now that what arrived was read. If it was not read to its end, the client is not
     /// judged by what it owes.
     #[cold]
-    fn judge<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, unread: bool) {
+    fn judge<I: Io<Socket = S>>(&mut self, shared: &mut TurnContext<I>, unread: bool) {
         // While a large request waits for room, a pong or the next request may lie behind it.
         if unread || self.waits_for_large() {
             self.proto.handle_unread();
         }
         // A socket may take nothing for a long while although a slow reader takes bytes all the time.
         if self.proto.is_blocked()
-            && self.strain.get_or_insert_default().unacked.falls(shared, &self.socket)
+            && self.admission_state.get_or_insert_default().unacked.falls(shared, &self.socket)
         {
             self.proto.handle_acknowledged(shared.now);
         }
@@ -224,7 +224,7 @@ impl<S: 'static> ServerConn<S> {
     }
 
     #[cold]
-    fn expire_calls<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
+    fn expire_calls<I: Io<Socket = S>>(&mut self, shared: &mut TurnContext<I>) {
         while let Some((_, parked)) = self.proto.poll_expired(&mut self.send, shared.now) {
             self.end_call(shared, parked, Ended::Dropped);
         }
@@ -233,18 +233,18 @@ impl<S: 'static> ServerConn<S> {
     /// A parked call is over.
     fn end_call<I: Io<Socket = S>>(
         &mut self,
-        shared: &mut Shared<I>,
+        shared: &mut TurnContext<I>,
         parked: Parked,
         ended: Ended,
     ) {
         self.held = self.held.saturating_sub(parked.held);
         self.progress = self.progress.wrapping_add(parked.held);
         self.ended = self.ended.wrapping_add(1);
-        shared.holdings.end_call(parked.held);
+        shared.memory.end_call(parked.held);
         shared.calls.end(parked, ended, &shared.counters);
     }
 
-    fn poll_woken<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
+    fn poll_woken<I: Io<Socket = S>>(&mut self, shared: &mut TurnContext<I>) {
         // Handlers that could reply wait, too, while too much is unsent: otherwise a client that
         // reads nothing could have a reply held for each of its calls in flight.
         while !self.is_over_budget(shared)
@@ -267,10 +267,10 @@ impl<S: 'static> ServerConn<S> {
 
     /// Grants what streams consumed, writes what they have, and ends the calls whose last was written.
     #[cold]
-    fn serve_streams<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
+    fn serve_streams<I: Io<Socket = S>>(&mut self, shared: &mut TurnContext<I>) {
         let Some(streams) = &mut self.streams else { return };
         // What handlers wanted in this turn need not wait for the next one.
-        shared.calls.local().take_streams_of(shared.token, |stream| streams.push(stream));
+        shared.streams.take_of(shared.token, |stream| streams.push(stream));
         streams.serve(&mut self.proto, &mut self.send, stream_bytes_max(shared));
         while let Some(call) = self.streams.as_mut().and_then(|streams| streams.pop_ended()) {
             if let Some(parked) = self.proto.unpark(call) {
@@ -281,19 +281,23 @@ impl<S: 'static> ServerConn<S> {
 
     /// Whether nothing is read now: too much is unsent, or there is no room for calls.
     #[inline]
-    fn is_held_up<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) -> bool {
+    fn is_held_up<I: Io<Socket = S>>(&mut self, shared: &mut TurnContext<I>) -> bool {
         self.waits_to_answer(shared) || self.waits_for_room(shared)
     }
 
     /// Receives and handles frames within the turn's bounds; returns whether work is left.
-    fn receive<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) -> bool {
+    fn receive<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut TurnContext<I>,
+        ready: &mut Ready,
+    ) -> bool {
         let mut buffer = match self.recv.take() {
             Some(unread) => *unread,
             None if ready.readable => shared.recv.lend(),
             None => return false,
         };
         let again = self.receive_with(shared, ready, &mut buffer);
-        if self.strain.is_some() {
+        if self.admission_state.is_some() {
             let budget = shared.config.budgets.receive_bytes;
             self.end_large(buffer.len(), buffer.lacking(), budget);
         }
@@ -313,7 +317,7 @@ impl<S: 'static> ServerConn<S> {
     }
 
     #[cold]
-    fn keep_unread<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, buffer: RecvBuffer) {
+    fn keep_unread<I: Io<Socket = S>>(&mut self, shared: &mut TurnContext<I>, buffer: RecvBuffer) {
         let mut unread = RecvBuffer::new();
         shared.recv.settle(&mut unread, buffer);
         self.recv = Some(Box::new(unread));
@@ -321,7 +325,7 @@ impl<S: 'static> ServerConn<S> {
 
     fn receive_with<I: Io<Socket = S>>(
         &mut self,
-        shared: &mut Shared<I>,
+        shared: &mut TurnContext<I>,
         ready: &mut Ready,
         buffer: &mut RecvBuffer,
     ) -> bool {
@@ -373,7 +377,7 @@ impl<S: 'static> ServerConn<S> {
     /// Handles whole frames; returns `false` when it stopped at a bound with frames left.
     fn handle_frames<I: Io<Socket = S>>(
         &mut self,
-        shared: &mut Shared<I>,
+        shared: &mut TurnContext<I>,
         buffer: &mut RecvBuffer,
         frames_left: &mut usize,
         times: Times,
@@ -446,11 +450,11 @@ impl<S: 'static> ServerConn<S> {
 
     /// Writes what there is, first and without asking; stops at the first `WouldBlock`, or at the
     /// bound of a turn, and then returns that another turn is wanted.
-    fn flush<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, ready: &mut Ready) -> bool {
+    fn flush<I: Io<Socket = S>>(&mut self, shared: &mut TurnContext<I>, ready: &mut Ready) -> bool {
         if self.send.is_empty() {
             return false;
         }
-        let before = self.strain.as_ref().map_or(0, |_| self.send.len());
+        let before = self.admission_state.as_ref().map_or(0, |_| self.send.len());
         let written = shared.write(&self.socket, &mut self.send, ready);
         if before != 0 {
             self.note_moved(before.saturating_sub(self.send.len()));
@@ -462,7 +466,7 @@ impl<S: 'static> ServerConn<S> {
         written.more
     }
 
-    fn drop_calls<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
+    fn drop_calls<I: Io<Socket = S>>(&mut self, shared: &mut TurnContext<I>) {
         for (_, parked) in self.proto.unpark_all() {
             self.end_call(shared, parked, Ended::Dropped);
         }
@@ -478,7 +482,7 @@ impl<S: 'static> ServerConn<S> {
     #[cold]
     fn finish_calls<I: Io<Socket = S>>(
         &mut self,
-        shared: &mut Shared<I>,
+        shared: &mut TurnContext<I>,
         ready: &mut Ready,
     ) -> bool {
         let status = Status::unavailable("the server closes; the call was stopped while it ran");
@@ -491,7 +495,7 @@ impl<S: 'static> ServerConn<S> {
         told
     }
 
-    fn report<I: Io<Socket = S>>(&self, shared: &Shared<I>, reason: CloseReason) {
+    fn report<I: Io<Socket = S>>(&self, shared: &TurnContext<I>, reason: CloseReason) {
         let shard = shared.config.info.id;
         let connection = self.proto.connection_id();
         let (peer, calls) = (self.peer, self.proto.accepted());
@@ -514,7 +518,7 @@ impl<S: 'static> ServerConn<S> {
     /// socket is kept for a while, because unread input would make the kernel reset it and lose them.
     fn close<I: Io<Socket = S>>(
         &mut self,
-        shared: &mut Shared<I>,
+        shared: &mut TurnContext<I>,
         ready: &mut Ready,
         reason: CloseReason,
     ) -> (After, Option<Instant>) {
@@ -538,7 +542,7 @@ impl<S: 'static> ServerConn<S> {
         if !last_words || ready.hangup {
             return (After::Drop, None);
         }
-        self.strain.get_or_insert_default().linger = Some((shared.now + LINGER, 0));
+        self.admission_state.get_or_insert_default().linger = Some((shared.now + LINGER, 0));
         if self.send.is_empty() {
             shared.io.shutdown_write(&self.socket);
         }
@@ -548,10 +552,11 @@ impl<S: 'static> ServerConn<S> {
     /// Reads and drops input until the peer closes or the time is over.
     fn turn_lingering<I: Io<Socket = S>>(
         &mut self,
-        shared: &mut Shared<I>,
+        shared: &mut TurnContext<I>,
         ready: &mut Ready,
     ) -> (After, Option<Instant>) {
-        let Some((until, mut forgotten)) = self.strain.as_ref().and_then(|strain| strain.linger)
+        let Some((until, mut forgotten)) =
+            self.admission_state.as_ref().and_then(|admission_state| admission_state.linger)
         else {
             return (After::Drop, None);
         };
@@ -584,7 +589,7 @@ impl<S: 'static> ServerConn<S> {
             }
         }
         shared.recv.give_back(sink);
-        self.strain.get_or_insert_default().linger = Some((until, forgotten));
+        self.admission_state.get_or_insert_default().linger = Some((until, forgotten));
         more |= ready.readable;
         (if more { After::Again } else { After::Wait }, Some(until))
     }

@@ -16,12 +16,13 @@ use crate::conn::run_queue::TurnBudget;
 use crate::identity::DriverConfig;
 use crate::net::io::{Io, Token};
 use crate::net::recv_pool::{PARTIAL_SHARE, RecvPool};
-use crate::shard::account::Holdings;
+use crate::shard::account::MemoryAccount;
 use crate::shard::counters::ShardCounters;
 use crate::shard::timers::Timers;
+use crate::stream::StreamArrivals;
 
 /// What every connection needs while it has its turn.
-pub(crate) struct Shared<I: Io> {
+pub(crate) struct TurnContext<I: Io> {
     pub(crate) io: I,
     pub(crate) config: DriverConfig,
     pub(crate) counters: Arc<ShardCounters>,
@@ -40,8 +41,10 @@ pub(crate) struct Shared<I: Io> {
     pub(crate) clock_in: u32,
     /// What this turn of the shard may still do.
     pub(crate) turn: TurnBudget,
+    /// Streams that want something of their connections.
+    pub(crate) streams: Rc<StreamArrivals>,
     /// What all connections of the server hold.
-    pub(crate) holdings: Holdings,
+    pub(crate) memory: MemoryAccount,
     /// How long requests wait, if some are to be shed because of it.
     pub(crate) delay: Option<DelayWatch>,
     /// While the shard drains: by when all calls must have ended.
@@ -66,7 +69,7 @@ pub(crate) enum Received {
 pub(crate) struct Written {
     /// Whether any byte left.
     pub(crate) progress: bool,
-    /// The transport failed, and the bytes that waited are dropped; [`Shared::failure`] says how.
+    /// The transport failed, and the bytes that waited are dropped; [`TurnContext::failure`] says how.
     pub(crate) failed: bool,
     /// Whether it stopped at the bound of a turn: the socket may take more, and nobody will say so.
     pub(crate) more: bool,
@@ -75,7 +78,7 @@ pub(crate) struct Written {
 /// Frames that are handled on one reading of the clock. A reading costs some 25 ns.
 const FRAMES_PER_CLOCK: u32 = 16;
 
-impl<I: Io> Shared<I> {
+impl<I: Io> TurnContext<I> {
     /// Reads the clock, for what follows in this turn.
     pub(crate) fn read_clock(&mut self) {
         self.clock_in = FRAMES_PER_CLOCK;
@@ -130,7 +133,7 @@ impl<I: Io> Shared<I> {
     #[inline]
     pub(crate) fn room_needed_from(&self) -> usize {
         let usual = self.config.budgets.receive_bytes;
-        if self.holdings.is_tight() { usual / PARTIAL_SHARE } else { usual }
+        if self.memory.is_tight() { usual / PARTIAL_SHARE } else { usual }
     }
 
     /// Receives once into `buffer`, or into one with more room that replaces it, and updates `ready`.
@@ -228,7 +231,7 @@ pub(crate) struct Unacked(Option<usize>);
 
 impl Unacked {
     /// Whether there are fewer than at the last look. Bytes sent in between count as progress of their own.
-    pub(crate) fn falls<I: Io>(&mut self, shared: &mut Shared<I>, socket: &I::Socket) -> bool {
+    pub(crate) fn falls<I: Io>(&mut self, shared: &mut TurnContext<I>, socket: &I::Socket) -> bool {
         let before = core::mem::replace(&mut self.0, shared.io.unacknowledged(socket));
         before.zip(self.0).is_some_and(|(before, now)| now < before)
     }
@@ -289,6 +292,6 @@ impl DerefMut for Ready {
 
 /// Above this many unsent bytes of a connection, its streams write nothing more: a part of what it may
 /// hold, so that streams neither keep it from being read nor delay its replies much.
-pub(crate) fn stream_bytes_max<I: Io>(shared: &Shared<I>) -> usize {
+pub(crate) fn stream_bytes_max<I: Io>(shared: &TurnContext<I>) -> usize {
     shared.config.budgets.unsent_bytes_max / 4
 }

@@ -17,7 +17,7 @@ impl<I: Io> Driver<I> {
                 Some(Conn::Server(_)) | None => {}
             }
         }
-        for channel in self.local.take_connects() {
+        for channel in self.channels.take_connects() {
             let reason = CloseReason::LocallyClosed;
             channel.state.borrow_mut().handle_down(&channel, reason, now);
         }

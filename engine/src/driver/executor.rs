@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::calls::dispatch::Dispatch;
+use crate::channel::ChannelContext;
 use crate::driver::Driver;
-use crate::driver::idle::{Rest, Rester};
+use crate::driver::idle::{IdlePolicy, Rest};
 use crate::driver::runtime::{self, Parker};
 use crate::identity::{DriverConfig, Spin};
 use crate::net::doorbell::Doorbell;
 use crate::net::epoll::Epoll;
-use crate::shard::context::Local;
+use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
 
 /// Everything one shard needs to run.
@@ -29,30 +30,25 @@ pub(crate) struct ShardParts {
 pub(crate) struct ShardTask {
     driver: Driver<Epoll>,
     parker: Parker,
-    local: Rc<Local>,
+    local: Rc<ShardContext>,
     counters: Arc<ShardCounters>,
-    rester: Rester,
+    idle: IdlePolicy,
 }
 
 impl ShardTask {
-    /// To be called on the shard's executor, within its mailbox.
+    /// To be called on the shard's executor, within its context.
     pub(crate) fn new(
         parts: ShardParts,
-        local: Rc<Local>,
+        channels: Rc<ChannelContext>,
         dispatch: Rc<dyn Dispatch>,
     ) -> io::Result<Self> {
+        let local = Rc::clone(&channels.shard);
         let io = Epoll::new(&parts.doorbell)?;
         let parker = Parker::new(io.descriptor()?, Rc::clone(&local))?;
         let counters = Arc::clone(&parts.counters);
-        let driver = Driver::new(
-            io,
-            parts.config,
-            Rc::clone(&local),
-            parts.listeners,
-            dispatch,
-            parts.counters,
-        )?;
-        Ok(Self { driver, parker, local, counters, rester: Rester::new(parts.spin) })
+        let driver =
+            Driver::new(io, parts.config, channels, parts.listeners, dispatch, parts.counters)?;
+        Ok(Self { driver, parker, local, counters, idle: IdlePolicy::new(parts.spin) })
     }
 
     /// Turns until the shard is drained or `until` returns true, and then drops its tasks.
@@ -97,23 +93,23 @@ impl ShardTask {
             }
             wait = Duration::ZERO;
             // Tasks and sleeps that have just run may have left work, too.
-            if worked || ran || self.local.has_news() || self.driver.has_queue() {
+            if worked || ran || self.local.wakes.has_news() || self.driver.has_queue() {
                 // The next turn may as well wait for readiness as poll for it: one system call
                 // instead of two.
-                if self.rester.worked(now) == Rest::Doze && self.may_doze(now) {
+                if self.idle.worked(now) == Rest::Doze && self.may_doze(now) {
                     wait = self.doze(now);
                 }
-                spinning = self.rester.spins();
+                spinning = self.idle.spins();
                 continue;
             }
-            let rest = self.rester.idle(now, self.may_doze(now));
+            let rest = self.idle.idle(now, self.may_doze(now));
             spinning = rest == Rest::Spin;
             match rest {
                 Rest::Spin => {}
                 Rest::Doze => wait = self.doze(now),
                 Rest::Park => {
                     self.park().await?;
-                    self.rester.parked();
+                    self.idle.parked();
                     reactor_at = Instant::now();
                 }
             }
@@ -156,11 +152,11 @@ pub(crate) fn run_server(
     ready: impl FnOnce() + 'static,
 ) -> io::Result<()> {
     let cpu = parts.config.info.cpu;
-    let local = Local::new(Arc::clone(&parts.doorbell));
-    let entered = local.enter();
+    let context = ChannelContext::new(ShardContext::new(Arc::clone(&parts.doorbell)));
+    let entered = context.enter();
     let outcome = runtime::run("corewire", cpu, async move {
         let dispatch = dispatch().map_err(io::Error::other)?;
-        let task = ShardTask::new(parts, local, dispatch)?;
+        let task = ShardTask::new(parts, context, dispatch)?;
         ready();
         runtime::run_driver(task.run(|| false)).await?
     });
@@ -179,11 +175,11 @@ where
     T: 'static,
 {
     let cpu = parts.config.info.cpu;
-    let local = Local::new(Arc::clone(&parts.doorbell));
-    let entered = local.enter();
+    let context = ChannelContext::new(ShardContext::new(Arc::clone(&parts.doorbell)));
+    let entered = context.enter();
     let outcome = runtime::run("corewire", cpu, async move {
-        let task = ShardTask::new(parts, Rc::clone(&local), dispatch())?;
-        let main = local.spawn(main());
+        let task = ShardTask::new(parts, Rc::clone(&context), dispatch())?;
+        let main = context.shard.spawn(main());
         runtime::run_driver(async move {
             task.run(|| main.is_finished()).await?;
             main.take().ok_or_else(|| io::Error::other("the driver ended before its work did"))

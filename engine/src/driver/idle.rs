@@ -1,6 +1,6 @@
 //! How a shard rests: whether it looks again at once, dozes, or parks.
 //!
-//! [`Rester`] reads no clock: it is given the time of every look, which the driver knows anyway.
+//! [`IdlePolicy`] reads no clock: it is given the time of every look, which the driver knows anyway.
 //!
 //! A shard with [`Spin::For`] keeps a *window*: how long it looks for work before it sleeps. The
 //! window is adjusted by how long each pause turned out to be, in the way of KVM's halt polling
@@ -67,7 +67,7 @@ pub(crate) enum Rest {
 
 /// Decides how one shard rests.
 #[derive(Debug)]
-pub(crate) struct Rester {
+pub(crate) struct IdlePolicy {
     /// How long the shard looks for work before it sleeps.
     window: Duration,
     /// How far the window may grow; `None` if it never moves.
@@ -89,7 +89,7 @@ pub(crate) struct Rester {
     undisturbed: Duration,
 }
 
-impl Rester {
+impl IdlePolicy {
     pub(crate) fn new(spin: Spin) -> Self {
         let (window, limit) = match spin {
             Spin::Off => (Duration::ZERO, None),

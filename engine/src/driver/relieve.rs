@@ -23,13 +23,13 @@ impl<I: Io> Driver<I> {
     #[cold]
     pub(super) fn relieve(&mut self) {
         let now = self.shared.now;
-        if !self.shared.holdings.is_short() && !self.relief.is_on() {
+        if !self.shared.memory.is_short() && !self.relief.is_on() {
             return;
         }
         if self.relief.look_at.is_some_and(|at| at > now) {
             return;
         }
-        let short = self.shared.holdings.is_short();
+        let short = self.shared.memory.is_short();
         self.relief.handle_look(now, short);
         self.relief.look_at = short.then(|| now + LOOK_EVERY);
         if short {
@@ -49,7 +49,7 @@ impl<I: Io> Driver<I> {
                 conn.set_crowded(is_crowded(conn.peer()));
             }
         }
-        self.shared.holdings.wake_waiting();
+        self.shared.memory.wake_waiting();
     }
 
     /// Addresses whose connections hold more than their share together, with what they hold.
@@ -62,7 +62,7 @@ impl<I: Io> Driver<I> {
                 *held.entry(address).or_default() += conn.standing().bytes;
             }
         }
-        held.retain(|_, bytes| self.shared.holdings.is_crowded(*bytes));
+        held.retain(|_, bytes| self.shared.memory.is_crowded(*bytes));
         held
     }
 
@@ -71,7 +71,7 @@ impl<I: Io> Driver<I> {
     fn stalled(&mut self) -> Vec<Stalled> {
         let now = self.shared.now;
         let within = self.shared.config.budgets.stalled_for;
-        let (share, share_calls) = self.shared.holdings.shares();
+        let (share, share_calls) = self.shared.memory.shares();
         let mut stalled = Vec::new();
         let mut marks = BTreeMap::new();
         for (_, entry) in &self.conns {
@@ -105,9 +105,9 @@ impl<I: Io> Driver<I> {
     fn cut_off(&mut self, stalled: Vec<Stalled>) {
         let shard = self.shared.config.info.id;
         let within = self.shared.config.budgets.stalled_for;
-        let holdings = &self.shared.holdings;
-        let (mut bytes, mut calls) = (holdings.bytes(), holdings.calls());
-        let (bytes_enough, calls_enough) = holdings.enough();
+        let memory = &self.shared.memory;
+        let (mut bytes, mut calls) = (memory.bytes(), memory.calls());
+        let (bytes_enough, calls_enough) = memory.enough();
         for (token, kept, kept_calls) in stalled {
             if bytes <= bytes_enough && calls <= calls_enough {
                 return;
@@ -139,7 +139,7 @@ impl<I: Io> Driver<I> {
             }
             return;
         };
-        if self.shared.holdings.is_tight() {
+        if self.shared.memory.is_tight() {
             self.shared.recv.trim_large();
         }
         if at <= self.shared.now {

@@ -61,7 +61,7 @@ impl<I: Io> Driver<I> {
     /// Takes what tasks and handlers have just left, and nothing else: their requests are sent
     /// without another look at the sockets.
     pub(crate) fn settle(&mut self) {
-        if self.local.take_news() {
+        if self.local.wakes.take_news() {
             self.take_local();
             self.run_queue();
         }

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crate::shard::context::Local;
+use crate::shard::context::ShardContext;
 
 /// How long a busy driver may keep glommio from its own timers and files: the bound on how late they
 /// can be on a shard that always has work.
@@ -109,11 +109,11 @@ pub(crate) async fn run_driver<T: 'static>(
 pub(crate) struct Parker {
     set: PollableFd<OwnedFd>,
     registration: PollState,
-    local: Rc<Local>,
+    local: Rc<ShardContext>,
 }
 
 impl Parker {
-    pub(crate) fn new(set: OwnedFd, local: Rc<Local>) -> io::Result<Self> {
+    pub(crate) fn new(set: OwnedFd, local: Rc<ShardContext>) -> io::Result<Self> {
         let set = PollableFd::new(set).map_err(system_error)?;
         Ok(Self { set, registration: PollState::new(), local })
     }
@@ -123,10 +123,10 @@ impl Parker {
         let mut timer = pin!(glommio::timer::sleep(wait.min(SLEEP_MAX)));
         let Self { set, registration, local } = self;
         let outcome = poll_fn(|context| {
-            if local.has_news() || local.tasks.has_ready() {
+            if local.wakes.has_news() || local.wakes.ready_tasks() > 0 {
                 return Poll::Ready(Ok(()));
             }
-            local.set_driver(Some(context.waker().clone()));
+            local.wakes.set_driver(Some(context.waker().clone()));
             if timer.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Ok(()));
             }
@@ -136,7 +136,7 @@ impl Parker {
             }
         })
         .await;
-        local.set_driver(None);
+        local.wakes.set_driver(None);
         outcome
     }
 }

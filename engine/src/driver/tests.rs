@@ -9,7 +9,7 @@ mod shares;
 mod turns;
 
 use super::*;
-use crate::calls::budgets::Budgets;
+use crate::budgets::Budgets;
 use crate::calls::dispatch::{Dispatched, Incoming, PendingCall, ReplySlot};
 use bytes::{Bytes, BytesMut};
 use corewire_client::address::{Address, Peer};
@@ -197,7 +197,7 @@ struct Bench {
     driver: Driver<FakeIo>,
     net: Rc<RefCell<Net>>,
     pending: Rc<RefCell<VecDeque<std::task::Waker>>>,
-    _entered: crate::shard::context::Entered,
+    _entered: crate::channel::Entered,
     replies: Vec<RecvBuffer>,
 }
 
@@ -225,7 +225,9 @@ impl Bench {
             budgets,
             connection_ids: (0, 1),
         };
-        let local = Local::new(Arc::new(crate::net::doorbell::Doorbell::new().unwrap()));
+        let local = ChannelContext::new(ShardContext::new(Arc::new(
+            crate::net::doorbell::Doorbell::new().unwrap(),
+        )));
         let counters = Arc::new(ShardCounters::default());
         let io = FakeIo(Rc::clone(&net));
         let _entered = local.enter();

@@ -16,9 +16,9 @@ use std::time::Instant;
 use corewire_proto::StreamKind;
 
 use crate::channel::Channel;
-use crate::host::error::StartError;
+use crate::error::StartError;
 use crate::host::server::{ClientShard, run_on_shard};
-use crate::shard::context::Local;
+use crate::shard::context::ShardContext;
 use crate::shard::tasks::Task;
 use corewire_client::address::{Address, IntoAddress};
 use corewire_client::config::ChannelConfig;
@@ -119,7 +119,7 @@ impl Tasks {
 /// Takes calls out of the inbox and makes each a task of the shard.
 struct Pump {
     inbox: Inbox,
-    local: Rc<Local>,
+    local: Rc<ShardContext>,
     channels: HashMap<u32, Channel>,
     endings: Vec<Ending>,
     /// Calls that were taken out of the queue.
@@ -141,7 +141,7 @@ impl Pump {
     /// mailbox rings through the waker of this task, which the driver serves.
     async fn run(ready: flume::Sender<Result<Mailbox, StartError>>) {
         // This is a shard's thread: its task runs.
-        let Some(local) = Local::current() else { return };
+        let Some(local) = ShardContext::current() else { return };
         let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
         let (mailbox, inbox) = Mailbox::new(waker.clone());
         // The caller that asked for the thread may have gone; that shows in the inbox.
@@ -271,6 +271,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+    use crate::channel::ChannelContext;
     use crate::net::doorbell::Doorbell;
     use corewire_client::transport::{Pending, Transport};
     use corewire_codec::{MethodId, RequestHead};
@@ -279,8 +280,8 @@ mod tests {
     /// second thread does in that moment is done here by a callback that the thread itself runs then.
     #[test]
     fn a_channel_is_there_before_its_first_call() {
-        let local = Local::new(Arc::new(Doorbell::new().unwrap()));
-        let _entered = local.enter();
+        let local = ShardContext::new(Arc::new(Doorbell::new().unwrap()));
+        let _entered = ChannelContext::new(Rc::clone(&local)).enter();
         let (mailbox, inbox) = Mailbox::new(Waker::noop().clone());
         let mailbox = Arc::new(mailbox);
         let thread = ClientThread { mailbox: Arc::clone(&mailbox), channels: Arc::default() };

@@ -4,7 +4,7 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 use std::fs;
 use std::path::Path;
 
-use crate::host::error::StartError;
+use crate::error::StartError;
 
 /// Where a server's shards run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use rustix::process::{Resource, getrlimit};
 use std::io;
 
 use crate::driver::runtime;
-use crate::host::error::StartError;
+use crate::error::StartError;
 
 /// The oldest kernel that glommio runs on.
 const KERNEL_MIN: (u32, u32) = (5, 8);

@@ -16,10 +16,10 @@ use std::time::Duration;
 use corewire_codec::{Limits, OutOfRange, Range};
 use corewire_proto::{ServerConfig, ShardId, ShardInfo, Timeouts};
 
-use crate::calls::budgets::Budgets;
+use crate::budgets::Budgets;
 use crate::calls::dispatch::Dispatch;
 use crate::driver::executor::{ShardParts, run_with_driver};
-use crate::host::error::StartError;
+use crate::error::StartError;
 use crate::host::events::{Ended, Event};
 use crate::host::placement::Placement;
 use crate::host::supervisor::{Supervisor, Watched};
@@ -307,13 +307,13 @@ fn process_salt() -> u64 {
 }
 
 /// Reports how the thread ended, even if it panicked.
-struct Farewell {
+struct ExitGuard {
     shard: ShardId,
     events: flume::Sender<Event>,
     outcome: Option<std::io::Result<()>>,
 }
 
-impl Drop for Farewell {
+impl Drop for ExitGuard {
     fn drop(&mut self) {
         let reason = match self.outcome.take() {
             Some(Ok(())) => None,
@@ -332,10 +332,10 @@ fn spawn_shard(
     let info = parts.config.info;
     let name = format!("corewire-{}", info.id);
     let body = move || {
-        let mut farewell = Farewell { shard: info.id, events, outcome: None };
-        let events = farewell.events.clone();
+        let mut exit = ExitGuard { shard: info.id, events, outcome: None };
+        let events = exit.events.clone();
         let dispatch = || make(info);
-        farewell.outcome = Some(run_shard(parts, dispatch, events));
+        exit.outcome = Some(run_shard(parts, dispatch, events));
     };
     thread::Builder::new()
         .name(name)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::host::error::StartError;
+use crate::error::StartError;
 use crate::host::events::{Ended, Event};
 use crate::host::trim::{self, Trim};
 use crate::net::doorbell::{Doorbell, Order};
@@ -89,7 +89,7 @@ impl Watched {
         let silent = now.duration_since(self.turn.1);
         if silent >= stall_after / 2 && !self.knocked {
             self.knocked = true;
-            self.doorbell.ring(Order::Knock);
+            self.doorbell.ring(Order::Notify);
         }
         if silent >= stall_after && !self.stalled {
             self.stalled = true;

@@ -16,7 +16,7 @@ pub(crate) enum Order {
     /// Stop accepting, finish what is in flight within this time, then end.
     Drain(Duration),
     /// Take one turn, to show the supervisor that you can.
-    Knock,
+    Notify,
     /// The listener is back in service: look for waiting clients.
     Listen,
 }

@@ -15,7 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::host::error::StartError;
+use crate::error::StartError;
 use corewire_client::address::Address;
 
 /// A listener that can be taken out of service by a thread other than the one that accepts.

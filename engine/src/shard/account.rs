@@ -10,7 +10,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::calls::budgets::Budgets;
+use crate::budgets::Budgets;
 use crate::net::io::Token;
 
 /// The reserve for connections that hold little, as a share of the bound.
@@ -243,7 +243,7 @@ pub(crate) struct Own {
 
 /// The account of one shard. Everything that is added is also taken away again.
 #[derive(Debug)]
-pub(crate) struct Holdings {
+pub(crate) struct MemoryAccount {
     totals: Totals,
     /// Connections that wait for room, in the order in which they began to wait.
     waiting: Vec<Token>,
@@ -254,7 +254,7 @@ pub(crate) struct Holdings {
     given_back: usize,
 }
 
-impl Holdings {
+impl MemoryAccount {
     pub(crate) fn new(budgets: &Budgets, totals: Totals) -> Self {
         totals.set_bounds(budgets);
         Self { totals, waiting: Vec::new(), tried_at: (0, 0), given_back: 0 }

@@ -1,4 +1,4 @@
-//! The time now, where that of the driver's turn is not exact enough.
+//! The current time, where the time of the driver's turn is not exact enough.
 
 pub(crate) use here::{clock, set_clock};
 
@@ -17,7 +17,7 @@ mod here {
     }
 }
 
-/// A simulated shard has a time of its own, and a simulation all its shards on one thread.
+/// A simulated shard has its own time, and a simulation runs all its shards on one thread.
 #[cfg(feature = "sim")]
 mod here {
     use std::cell::Cell;
@@ -32,7 +32,7 @@ mod here {
         VIRTUAL.get().unwrap_or_else(Instant::now)
     }
 
-    /// Sets the time of this thread's simulation, or ends it; returns the one before.
+    /// Sets this thread's simulated time, or with `None` goes back to the real one. Returns what was set before.
     pub(crate) fn set_clock(now: Option<Instant>) -> Option<Instant> {
         VIRTUAL.replace(now)
     }

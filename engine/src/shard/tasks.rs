@@ -5,10 +5,8 @@
 //! alongside these as always.
 
 use pin_project_lite::pin_project;
-use slab::Slab;
 use std::any::Any;
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -18,56 +16,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::shard::clock::clock;
-use crate::shard::context::{Local, LocalWaker};
+use crate::shard::context::ShardContext;
+use crate::shard::task_table::{Place, Work};
+use crate::shard::wakes::{ShardWaker, TASK};
 use corewire_client::log_limit::{Topic, admit_here};
-
-/// Set in the keys of tasks; the other keys are those of parked calls.
-pub(crate) const TASK: u32 = 1 << 31;
 
 /// This many tasks are polled with the same time. Deadlines of the calls that they make count from it,
 /// and thousands may be ready at once.
 const POLLS_PER_LOOK: usize = 32;
 
-/// The tasks of one shard.
-#[derive(Debug, Default)]
-pub(crate) struct Tasks {
-    table: RefCell<Slab<Place>>,
-    /// Keys of tasks that want to be polled, in the order in which they were woken.
-    ready: RefCell<VecDeque<u32>>,
-}
-
-#[derive(Debug)]
-enum Place {
-    Idle(Work),
-    /// It is being polled.
-    Running,
-    /// Its handle was dropped while it was being polled.
-    Cancelled,
-}
-
-struct Work {
-    future: Pin<Box<dyn Future<Output = ()>>>,
-    waker: Waker,
-    source: Arc<LocalWaker>,
-}
-
-impl fmt::Debug for Work {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Work").field("source", &self.source).finish_non_exhaustive()
-    }
-}
-
-impl Tasks {
-    pub(crate) fn push_ready(&self, key: u32) {
-        self.ready.borrow_mut().push_back(key & !TASK);
-    }
-
-    pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.borrow().is_empty()
-    }
-}
-
-impl Local {
+impl ShardContext {
     /// Makes a future a task of this shard; it is polled after the driver's next turn.
     pub(crate) fn spawn<F>(self: &Rc<Self>, future: F) -> Task<F::Output>
     where
@@ -80,7 +38,7 @@ impl Local {
         let entry = table.vacant_entry();
         // 2³¹ tasks would need more memory than there is.
         let key = u32::try_from(entry.key()).unwrap_or(u32::MAX) & !TASK;
-        let source = LocalWaker::new(key | TASK, Arc::clone(&self.doorbell));
+        let source = ShardWaker::new(key | TASK, Arc::clone(&self.wakes.doorbell));
         let waker = Waker::from(Arc::clone(&source));
         entry.insert(Place::Idle(Work { future: Box::pin(spawned), waker: waker.clone(), source }));
         drop(table);
@@ -90,13 +48,12 @@ impl Local {
 
     /// Polls each task that is ready now, once; returns whether there was any.
     pub(crate) fn run_tasks(&self) -> bool {
-        let ready = self.tasks.ready.borrow().len();
+        let ready = self.wakes.ready_tasks();
         for number in 1..=ready {
             if number % POLLS_PER_LOOK == 0 {
                 self.look_at_clock();
             }
-            let key = self.tasks.ready.borrow_mut().pop_front();
-            if let Some(key) = key {
+            if let Some(key) = self.wakes.pop_task() {
                 self.poll_task(key);
             }
         }
@@ -215,7 +172,7 @@ impl<F: Future> Future for Spawned<F> {
 /// A task that panicked passes its panic on to the code that awaits it.
 pub struct Task<T> {
     join: Rc<Join<T>>,
-    local: Rc<Local>,
+    local: Rc<ShardContext>,
     key: u32,
 }
 
@@ -278,7 +235,7 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    match Local::current() {
+    match ShardContext::current() {
         Some(local) => local.spawn(future),
         #[allow(clippy::panic, reason = "a mistake in the program, documented")]
         None => panic!("corewire tasks run on shards; run this code with corewire::block_on_shard"),
@@ -291,11 +248,12 @@ mod tests {
 
     use super::*;
     use crate::net::doorbell::Doorbell;
+    use std::cell::RefCell;
     use std::time::{Duration, Instant};
 
     #[test]
     fn thousands_of_tasks_do_not_all_run_at_one_time() {
-        let local = Local::new(Arc::new(Doorbell::new().unwrap()));
+        let local = ShardContext::new(Arc::new(Doorbell::new().unwrap()));
         let _entered = local.enter();
         let seen = Rc::new(RefCell::new(Vec::new()));
         for _ in 0..2 * POLLS_PER_LOOK {

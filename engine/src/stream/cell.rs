@@ -16,7 +16,7 @@ use corewire_client::{Closed, Message, Opening, Outcome, StreamFailure};
 use super::INBOX_COPY_BELOW;
 use crate::net::io::Token;
 use crate::shard::account::{Held, StreamAccount};
-use crate::shard::context::Local;
+use crate::shard::context::ShardContext;
 
 /// Which end of the connection a stream is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,10 +86,38 @@ pub(super) struct State {
     over: bool,
 }
 
+/// The streams of a shard that want something of their connections, until the driver looks.
+#[derive(Debug)]
+pub(crate) struct StreamArrivals {
+    shard: Rc<ShardContext>,
+    cells: RefCell<Vec<Rc<StreamCell>>>,
+}
+
+impl StreamArrivals {
+    pub(crate) fn new(shard: Rc<ShardContext>) -> Rc<Self> {
+        Rc::new(Self { shard, cells: RefCell::default() })
+    }
+
+    fn push(&self, cell: Rc<StreamCell>) {
+        self.cells.borrow_mut().push(cell);
+        self.shard.wakes.note_news();
+    }
+
+    pub(crate) fn swap(&self, cells: &mut Vec<Rc<StreamCell>>) {
+        core::mem::swap(&mut *self.cells.borrow_mut(), cells);
+    }
+
+    /// Takes out the streams of one connection, which has its turn.
+    pub(crate) fn take_of(&self, token: Token, mut take: impl FnMut(Rc<StreamCell>)) {
+        let cells = &mut *self.cells.borrow_mut();
+        cells.extract_if(.., |cell| cell.token == token).for_each(&mut take);
+    }
+}
+
 /// One stream call on one shard.
 #[derive(Debug)]
 pub(crate) struct StreamCell {
-    local: Rc<Local>,
+    arrivals: Rc<StreamArrivals>,
     account: Rc<StreamAccount>,
     pub(crate) token: Token,
     pub(crate) call: u32,
@@ -105,19 +133,19 @@ pub(crate) struct StreamCell {
 impl StreamCell {
     /// A stream that is charged to the account of the shard's clients.
     pub(crate) fn new(
-        local: Rc<Local>,
+        arrivals: Rc<StreamArrivals>,
         token: Token,
         call: u32,
         side: Side,
         halves: (bool, bool),
     ) -> Rc<Self> {
-        let account = Rc::clone(&local.client_streams);
-        Self::counted(local, account, token, call, side, halves)
+        let account = Rc::clone(&arrivals.shard.client_streams);
+        Self::counted(arrivals, account, token, call, side, halves)
     }
 
     /// A stream whose messages are charged to this account.
     pub(crate) fn counted(
-        local: Rc<Local>,
+        arrivals: Rc<StreamArrivals>,
         account: Rc<StreamAccount>,
         token: Token,
         call: u32,
@@ -125,7 +153,7 @@ impl StreamCell {
         (receives, sends): (bool, bool),
     ) -> Rc<Self> {
         Rc::new(Self {
-            local,
+            arrivals,
             account,
             token,
             call,
@@ -159,7 +187,7 @@ impl StreamCell {
     /// Makes the connection look at this stream in its next turn.
     fn mark(self: &Rc<Self>) {
         if !self.queued.replace(true) {
-            self.local.push_stream(Rc::clone(self));
+            self.arrivals.push(Rc::clone(self));
         }
     }
 
@@ -290,7 +318,7 @@ impl StreamCell {
 /// The reader's side.
 impl StreamCell {
     fn wait(&self, state: &mut State, context: &Context<'_>) {
-        self.local.note_known_wait();
+        self.arrivals.shard.note_known_wait();
         match &mut state.reader {
             Some(waker) => waker.clone_from(context.waker()),
             None => state.reader = Some(context.waker().clone()),
@@ -411,7 +439,7 @@ impl StreamCell {
         if state.outbox_bytes < OUTBOX_BYTES && !starved {
             return Poll::Ready(Ok(()));
         }
-        self.local.note_known_wait();
+        self.arrivals.shard.note_known_wait();
         state.writer = Some(context.waker().clone());
         if starved && !core::mem::replace(&mut state.starved, true) {
             // The connection wakes it when there is room.
@@ -425,7 +453,7 @@ impl StreamCell {
         if matches!(self.state.borrow().sending, Sending::Ended) {
             return Poll::Ready(());
         }
-        self.local.note_known_wait();
+        self.arrivals.shard.note_known_wait();
         self.watch(context);
         Poll::Pending
     }

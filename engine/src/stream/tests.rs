@@ -4,7 +4,7 @@
 use super::*;
 use crate::net::doorbell::Doorbell;
 use crate::net::io::Token;
-use crate::shard::context::Local;
+use crate::shard::context::ShardContext;
 use corewire_client::WriteMessages;
 use corewire_codec::{CodecId, EncodedBody, Encoding, FrameWriter, SendBuffer};
 use corewire_proto::StreamKind;
@@ -15,7 +15,7 @@ use std::task::{Context, Waker};
 use std::time::Instant;
 
 struct World {
-    local: Rc<Local>,
+    arrivals: Rc<StreamArrivals>,
     proto: ClientConnection<usize>,
     out: SendBuffer,
     queue: StreamQueue,
@@ -27,20 +27,21 @@ impl World {
         let proto =
             ClientConnection::new(Arc::new(ClientConfig::default()), 0, &mut out, Instant::now());
         out.clear();
-        let local = Local::new(Arc::new(Doorbell::new().unwrap()));
-        Self { local, proto, out, queue: StreamQueue::default() }
+        let local = ShardContext::new(Arc::new(Doorbell::new().unwrap()));
+        let arrivals = StreamArrivals::new(local);
+        Self { arrivals, proto, out, queue: StreamQueue::default() }
     }
 
     fn stream(&mut self) -> Rc<StreamCell> {
         let call = self.proto.begin_stream(StreamKind::Bidirectional, 0, None).unwrap();
         let token = Token::connection(0, 1);
-        StreamCell::new(Rc::clone(&self.local), token, call, Side::Client, (true, true))
+        StreamCell::new(Rc::clone(&self.arrivals), token, call, Side::Client, (true, true))
     }
 
     /// What the driver does with the mailbox, and the connection in its turn.
     fn turn(&mut self, unsent_max: usize) {
         let queue = &mut self.queue;
-        self.local.take_streams_of(Token::connection(0, 1), |cell| queue.push(cell));
+        self.arrivals.take_of(Token::connection(0, 1), |cell| queue.push(cell));
         queue.serve(&mut self.proto, &mut self.out, unsent_max);
     }
 }

@@ -11,7 +11,7 @@ use crate::calls::dispatch::{Dispatch, Incoming, ReplySlot};
 use crate::calls::parked::{ParkedCalls, Polled};
 use crate::net::doorbell::Doorbell;
 use crate::net::io::Token;
-use crate::shard::context::Local;
+use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
 use crate::shard::timers::Timers;
 use corewire_proto::ShardId;
@@ -39,7 +39,7 @@ impl InlineCalls {
     ///
     /// When the system gives no eventfd for the wakers.
     pub fn new() -> io::Result<Self> {
-        let local = Local::new(Arc::new(Doorbell::new()?));
+        let local = ShardContext::new(Arc::new(Doorbell::new()?));
         Ok(Self { calls: ParkedCalls::new(local), counters: ShardCounters::default() })
     }
 

@@ -10,19 +10,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corewire_codec::Limits;
-use corewire_proto::{ServerConfig, StreamAccounts, Timeouts};
+use corewire_proto::{ServerConfig, Timeouts};
 
 pub use crate::net::io::{Io, Readiness, Token};
+pub use crate::snapshot::{ChannelSnapshot, Snapshot, StreamSnapshot};
 use corewire_client::address::Address;
 
-use crate::calls::budgets::Budgets;
+use crate::budgets::Budgets;
 use crate::calls::dispatch::Dispatch;
-use crate::channel::Channel;
+use crate::channel::{Channel, ChannelContext};
 use crate::driver::Driver;
 use crate::identity::DriverConfig;
 use crate::net::doorbell::{Doorbell, Order};
 use crate::shard::clock::set_clock;
-use crate::shard::context::Local;
+use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
 use corewire_client::config::ChannelConfig;
 use corewire_client::failure::NotSent;
@@ -45,83 +46,6 @@ pub struct SimConfig {
     pub streams: bool,
     /// How many one-way calls of a connection may pend at its server.
     pub one_way_pending_max: u16,
-}
-
-/// What a shard holds at one moment.
-#[derive(Clone, Debug, Default)]
-pub struct Census {
-    /// Connections of both kinds.
-    pub connections: usize,
-    /// Connections of its server.
-    pub server_connections: usize,
-    /// Connections that wait for a turn.
-    pub run_queue: usize,
-    /// Entries of the timer heap, stale ones included.
-    pub timers: usize,
-    /// Whether the table of wakers has pending handlers.
-    pub parked: bool,
-    /// Parked calls of all connections.
-    pub in_flight: usize,
-    /// Parked calls of the connection that has the most.
-    pub in_flight_max: usize,
-    /// Queued wakes of the connection that has the most.
-    pub woken_max: usize,
-    /// Unsent bytes of the connection that has the most.
-    pub unsent_max: usize,
-    /// Received bytes that wait in the connection that has the most.
-    pub unread_max: usize,
-    /// Bytes and pending calls that count against the shard's budgets.
-    pub held: (usize, usize),
-    /// The ids of connections that are paused because they exceed their budget of unsent bytes.
-    pub paused: Vec<u64>,
-    /// Stream bytes that were delivered and not consumed, of the server's connection that has the most.
-    pub held_max: u32,
-    /// One-way calls that pend, of the server's connection that has the most.
-    pub one_way_max: usize,
-    /// What the server's connections know of their streams.
-    pub streams: Vec<StreamCensus>,
-    /// Received bytes that wait in the client's connection that has the most.
-    pub client_unread_max: usize,
-    /// Received bytes that wait in all connections.
-    pub unread: usize,
-}
-
-/// What one side of a connection knows of its streams at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamCensus {
-    /// The connection, by the server's id.
-    pub connection: u64,
-    /// Streams whose slots are taken.
-    pub open: usize,
-    /// The credit that they share; `None` if there never was a stream.
-    pub accounts: Option<StreamAccounts>,
-}
-
-/// What a channel holds at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ChannelCensus {
-    /// Whether there is a connection.
-    pub up: bool,
-    /// Whether its server has said hello.
-    pub ready: bool,
-    /// Whether one is being made.
-    pub connecting: bool,
-    /// Calls in flight that a caller waits for.
-    pub in_flight: usize,
-    /// Calls that could begin now.
-    pub free_slots: usize,
-    /// Entries for calls that have not delivered their outcome.
-    pub calls: usize,
-    /// Calls that wait for a slot or for the connection.
-    pub waiting: usize,
-    /// Bytes that wait to be sent.
-    pub unsent: usize,
-    /// One-way calls that wait for bytes to leave.
-    pub room: usize,
-    /// Stream bytes that were delivered and not consumed.
-    pub held: u32,
-    /// What it knows of its streams, once the server has said hello.
-    pub streams: Option<StreamCensus>,
 }
 
 /// A new doorbell.
@@ -156,14 +80,15 @@ pub fn waiting_calls(channel: &Channel) -> usize {
 
 /// What a channel holds.
 #[must_use]
-pub fn channel_census(channel: &Channel) -> ChannelCensus {
-    channel.census()
+pub fn channel_census(channel: &Channel) -> ChannelSnapshot {
+    channel.snapshot()
 }
 
 /// A shard that turns when it is told to.
 pub struct SimShard<I: Io> {
     driver: Driver<I>,
-    local: Rc<Local>,
+    local: Rc<ShardContext>,
+    channels: Rc<ChannelContext>,
     counters: Arc<ShardCounters>,
 }
 
@@ -174,11 +99,11 @@ impl<I: Io> std::fmt::Debug for SimShard<I> {
 }
 
 /// Restores the previous mailbox, even if what ran meanwhile panics.
-struct Within(Option<Rc<Local>>, Option<Instant>);
+struct Within(Option<Rc<ChannelContext>>, Option<Instant>);
 
 impl Drop for Within {
     fn drop(&mut self) {
-        Local::swap_current(self.0.take());
+        ChannelContext::swap_current(self.0.take());
         set_clock(self.1);
     }
 }
@@ -196,7 +121,8 @@ impl<I: Io> SimShard<I> {
         listeners: Vec<I::Listener>,
         dispatch: Rc<dyn Dispatch>,
     ) -> io::Result<Self> {
-        let local = Local::new(doorbell);
+        let local = ShardContext::new(doorbell);
+        let channels = ChannelContext::new(Rc::clone(&local));
         let counters = Arc::new(ShardCounters::default());
         let server = ServerConfig {
             limits: config.limits,
@@ -213,9 +139,9 @@ impl<I: Io> SimShard<I> {
             budgets: config.budgets,
             connection_ids: config.connection_ids,
         };
-        let (mailbox, counted) = (Rc::clone(&local), Arc::clone(&counters));
+        let (mailbox, counted) = (Rc::clone(&channels), Arc::clone(&counters));
         let driver = Driver::new(io, config, mailbox, listeners, dispatch, counted)?;
-        Ok(Self { driver, local, counters })
+        Ok(Self { driver, local, channels, counters })
     }
 
     /// Runs `body` as code of this shard at this time.
@@ -245,13 +171,13 @@ impl<I: Io> SimShard<I> {
     }
 
     fn within(&self, now: Instant) -> Within {
-        Within(Local::swap_current(Some(Rc::clone(&self.local))), set_clock(Some(now)))
+        Within(ChannelContext::swap_current(Some(Rc::clone(&self.channels))), set_clock(Some(now)))
     }
 
     /// Whether something waits in the mailbox, so that the shard must not sleep.
     #[must_use]
     pub fn has_news(&self) -> bool {
-        self.local.has_news() || self.local.tasks.has_ready()
+        self.local.wakes.has_news() || self.local.wakes.ready_tasks() > 0
     }
 
     /// When it must turn even if nothing happens.
@@ -262,12 +188,12 @@ impl<I: Io> SimShard<I> {
 
     /// Orders a drain, as the supervisor does.
     pub fn drain(&self, within: Duration) {
-        self.local.doorbell.ring(Order::Drain(within));
+        self.local.wakes.doorbell.ring(Order::Drain(within));
     }
 
     /// Asks for a turn, as the supervisor does.
     pub fn knock(&self) {
-        self.local.doorbell.ring(Order::Knock);
+        self.local.wakes.doorbell.ring(Order::Notify);
     }
 
     /// Whether the drain is over.
@@ -290,13 +216,13 @@ impl<I: Io> SimShard<I> {
 
     /// What it holds.
     #[must_use]
-    pub fn census(&self) -> Census {
-        self.driver.census()
+    pub fn snapshot(&self) -> Snapshot {
+        self.driver.snapshot()
     }
 
-    /// How much it holds: a census without its lists, for after each turn.
+    /// How much it holds: a snapshot without its lists, for after each turn.
     #[must_use]
-    pub fn tally(&self) -> Census {
+    pub fn tally(&self) -> Snapshot {
         self.driver.tally()
     }
 }
@@ -305,6 +231,6 @@ impl<I: Io> Drop for SimShard<I> {
     fn drop(&mut self) {
         self.local.drop_tasks();
         // Channels that still wait to be connected hold the mailbox, and it holds them.
-        drop(self.local.take_connects());
+        drop(self.channels.take_connects());
     }
 }

@@ -441,7 +441,7 @@ impl KeyValueClient<::corewire::Channel> {
     ///
     /// # Errors
     ///
-    /// When the address is none, or nobody there speaks the protocol.
+    /// The address is invalid, or nobody there speaks the protocol.
     pub async fn connect(
         address: impl ::corewire::IntoAddress,
     ) -> ::core::result::Result<Self, ::corewire::ConnectError> {

@@ -1,6 +1,6 @@
 //! A body that is encoded away from the connection that will send it.
 
-use super::{FrameWriter, SendBuffer, Shared};
+use super::{BodySlice, FrameWriter, SendBuffer};
 
 /// A request's body, encoded on the thread that makes the call, to be put into a frame on the thread
 /// that owns the connection. Large bodies stay the counted slices that they came as.
@@ -41,7 +41,7 @@ impl EncodedBody {
     pub fn write_to(self, frame: &mut FrameWriter<'_>) {
         let SendBuffer { inline, woven, .. } = self.0;
         let mut from = 0;
-        for Shared { at, bytes } in woven.map(|woven| woven.bodies).unwrap_or_default() {
+        for BodySlice { at, bytes } in woven.map(|woven| woven.bodies).unwrap_or_default() {
             frame.put_slice(inline.get(from..at).unwrap_or(&[]));
             frame.put_bytes(bytes);
             from = at;

@@ -3,27 +3,30 @@
 use corewire_proto::CloseReason;
 use std::time::Instant;
 
-use super::channel::{Channel, Client, Deliver};
+use super::channel::Channel;
+use super::client::Client;
+use super::work::Deliver;
 use crate::failure::{CallFailure, NotSent};
 use crate::transport::Outcome;
 
 impl Channel {
-    /// Closes the channel, for all its clones: tells the server that no more calls come, lets those in
-    /// flight finish, and the connection is gone when they have. Calls that are made from now on fail with
-    /// [`NotSent::Closed`]. Closing it again is no error, and looks anew whether the connection can go.
+    /// Closes the channel for all its clones: tells the server that no more calls come, and lets those in
+    /// flight finish. The connection is closed when they have. Calls that are made from now on fail with
+    /// [`NotSent::Closed`]. Closing the channel again is no error; it checks again whether the connection can
+    /// be closed.
     ///
-    /// Only streams can be in flight here, and this thread is the one that reads and fills them: they are
-    /// not waited for. They go on as before, and whatever finds that the last has ended closes the
-    /// connection. Without any it is gone when this returns.
+    /// Only streams can be in flight here, and only this thread reads and fills them, so this does not wait
+    /// for them. They go on as before, and the connection is closed when the last one is found to have ended.
+    /// Without streams it is closed when this returns.
     ///
-    /// It blocks for as long as the server takes to take what is unsent, which one-way calls and streams
-    /// may have left: a system call or two when it reads, and at most the write timeout (see
-    /// [`Timeouts`](crate::Timeouts)) after it took something last.
+    /// This blocks until the server has taken what is unsent, which one-way calls and streams may have left:
+    /// a system call or two if the server reads, and at most the write timeout (see
+    /// [`Timeouts`](crate::Timeouts)) after it last took something.
     ///
-    /// A channel whose last handle is dropped says the same to its server, if the socket takes it at once.
+    /// Dropping the last handle of a channel tells the server the same, if the socket takes it at once.
     pub fn close(&self) {
-        self.apart.closed.set(true);
-        // An encoder may close its own call's channel: that request goes first.
+        self.info.closed.set(true);
+        // An encoder may close its own call's channel: that request is sent first.
         if let Ok(mut client) = self.client.try_borrow_mut() {
             client.close();
         }
@@ -31,9 +34,9 @@ impl Channel {
 }
 
 impl Client {
-    /// Makes up for it if a caller's code closed the channel while it wrote a request.
+    /// Catches up on the close if an encoder closed the channel while it wrote its request.
     pub(super) fn close_if_told(&mut self) {
-        if self.apart.closed.get()
+        if self.info.closed.get()
             && self.link.as_ref().is_some_and(|link| !link.session.is_draining())
         {
             self.close();
@@ -55,11 +58,11 @@ impl Client {
         }
     }
 
-    /// Its streams are finished before it is left.
+    /// The failure of a call on a connection that is going away; its streams are finished first.
     pub(super) fn going_away(&self) -> CallFailure {
         CallFailure::NotSent(NotSent::NoConnection(format!(
             "the server at {} is shutting down; its calls are finished first",
-            self.apart.address
+            self.info.address
         )))
     }
 
@@ -71,7 +74,7 @@ impl Client {
     pub(super) fn handle_down_with(&mut self, reason: CloseReason, done: &mut Option<Outcome>) {
         let Some(mut link) = self.link.take() else { return };
         link.session.fail_all(reason, &mut Deliver(done));
-        tracing::debug!(server = %self.apart.address, %reason, "connection closed");
+        tracing::debug!(server = %self.info.address, %reason, "connection closed");
         self.down(link.session.is_proven(), reason.to_string());
     }
 

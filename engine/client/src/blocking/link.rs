@@ -1,33 +1,33 @@
 //! A blocking channel's connection: its socket with its waits, and its state machine.
 //!
-//! The thread sleeps in the socket's own calls, since std has no way to wait for both directions at once. A
-//! read sleeps until something is due. A write sleeps for a moment only, and what came meanwhile is taken in
-//! before the next one: a server that writes itself may read nothing before it is read. So no clock waits for
-//! a peer that takes nothing, or takes it slowly.
+//! The thread sleeps in the socket's own calls, because std has no way to wait for both directions at once. A
+//! read sleeps until something is due. A write sleeps only for a moment, and what arrived meanwhile is
+//! received before the next write: a server that is itself blocked on a write may read nothing until somebody
+//! reads from it. So a peer that takes nothing, or takes it slowly, delays no timeout.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::channel::{Deliver, Work};
+use super::work::{Deliver, Work};
 use crate::address::Address;
+use crate::core::session::{RECEIVE_BYTES, SLICES_MAX, Session};
 use crate::dial;
 use crate::resolver::Resolver;
-use crate::session::{RECEIVE_BYTES, SLICES_MAX, Session};
 use crate::transport::Outcome;
 
-/// How long a write waits for room in the socket before what came is taken in, and the longest time between
+/// How long a write waits for room in the socket before what arrived is received, and the longest time between
 /// two looks at the clock.
 const WRITE_FOR: Duration = Duration::from_millis(10);
 
-/// Bytes of one write. A Unix socket waits anew for each 32 KiB of them.
+/// Bytes of one write. A Unix socket waits again for each 32 KiB of them.
 const WRITE_BYTES_MAX: usize = 256 * 1024;
 
-/// Receives of one look; a server that sends without end must not stop the clocks.
+/// Receives of one look. A server that never stops sending must not hold up the timeouts.
 const RECEIVES_PER_LOOK: usize = 16;
 
-/// What is received into while little comes.
+/// The size of the receive buffer while little arrives.
 const SCRATCH_BYTES: usize = 4096;
 
 /// A stream of either family.
@@ -38,8 +38,8 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Connects, which blocks. A Unix socket whose server accepts nobody is waited for without bound: std has
-    /// no means.
+    /// Connects, which blocks. The wait for a Unix socket whose server accepts nobody has no bound: std offers
+    /// none.
     pub(super) fn connect(
         address: &Address,
         resolver: &Resolver,
@@ -97,7 +97,7 @@ impl Stream {
     }
 }
 
-/// What is received into: little, until more comes at once.
+/// The receive buffer: small, until more arrives at once.
 #[derive(Debug, Default)]
 pub(super) struct Scratch(Vec<u8>);
 
@@ -109,7 +109,7 @@ impl Scratch {
         &mut self.0
     }
 
-    /// The room was filled: the next receive has more.
+    /// The buffer was filled: makes it larger for the next receive.
     #[cold]
     fn grow(&mut self) {
         self.0.resize(RECEIVE_BYTES, 0);
@@ -123,7 +123,7 @@ impl Scratch {
     }
 }
 
-/// A connection and the time-outs that its socket has.
+/// A connection, and the time-outs that are set on its socket.
 #[derive(Debug)]
 pub(super) struct Link {
     stream: Stream,
@@ -133,7 +133,7 @@ pub(super) struct Link {
     /// `None` before the first is set.
     read_timeout: Option<Option<Duration>>,
     write_timeout: Option<Duration>,
-    /// How many looks in a row have not taken in everything.
+    /// How many looks in a row have not received everything.
     unread: u8,
 }
 
@@ -142,9 +142,9 @@ impl Link {
         Self { stream, session, since, read_timeout: None, write_timeout: None, unread: 0 }
     }
 
-    /// One turn: writes what waits and then sleeps until something comes, takes that in, and does what is due.
-    /// Returns at `until` at the latest, and earlier when something else is due or the socket is full. A time
-    /// that is over is no error.
+    /// One turn: writes what waits, sleeps until something arrives, receives it, and does what is due. Returns
+    /// at `until` at the latest, and earlier when something else is due or the socket is full. Running out of
+    /// time is no error.
     pub(super) fn step(
         &mut self,
         until: Option<Instant>,
@@ -159,8 +159,8 @@ impl Link {
         waited.and(judged)
     }
 
-    /// Writes what waits, for a moment at most. When the socket is full, takes in what came and does what is
-    /// due. Returns whether everything has left.
+    /// Writes what waits, for a moment at most. When the socket is full, receives what arrived and does what
+    /// is due. Returns whether everything was written.
     pub(super) fn push(
         &mut self,
         until: Option<Instant>,
@@ -171,18 +171,18 @@ impl Link {
         if let Ok(true) = written {
             return Ok(true);
         }
-        // Also when nothing can be written any more: what the server said before it left tells which calls it
-        // has not run.
+        // Do this also when nothing can be written any more: what the server said before it left tells which
+        // calls it has not run.
         let heard = self.look_and_judge(scratch, done);
         heard.and(written)
     }
 
-    /// When something is to be done, at `until` at the latest.
+    /// When something is due, or `until` if that is earlier.
     fn due(&self, until: Option<Instant>) -> Option<Instant> {
         [until, self.session.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// After a pause in which nobody looked at the socket: takes in what came and writes what waits, both
+    /// After a pause in which nobody looked at the socket: receives what arrived and writes what waits, both
     /// without sleeping, and then does what is due.
     pub(super) fn catch_up(&mut self, scratch: &mut Scratch) -> io::Result<()> {
         let heard = self.look(scratch, &mut None);
@@ -191,8 +191,8 @@ impl Link {
         heard.map(drop)
     }
 
-    /// Does what is due, if anything is. The thread may have been away while that time came: a process that
-    /// was stopped is woken without a look at the socket. So what arrived is taken in first.
+    /// Does what is due, if anything is. The thread may have been away when that time passed: a stopped process
+    /// resumes without a look at the socket. So what arrived is received first.
     fn judge(&mut self, scratch: &mut Scratch, done: &mut Option<Outcome>) -> io::Result<()> {
         if self.session.poll_timeout().is_none_or(|at| at > Instant::now()) {
             return Ok(());
@@ -210,7 +210,7 @@ impl Link {
         heard.map(drop)
     }
 
-    /// Does what is due after a look, which has taken in everything or not.
+    /// Does what is due after a look. `heard` says whether the look received everything.
     fn handle_due(&mut self, heard: &io::Result<bool>, done: &mut Option<Outcome>) {
         self.unread = match heard {
             Ok(false) => self.unread.saturating_add(1),
@@ -219,8 +219,8 @@ impl Link {
         self.session.handle_timeout(Instant::now(), self.unread, &mut Deliver(done));
     }
 
-    /// Writes until everything has left or the socket is full, for a moment at most; returns whether
-    /// everything has left.
+    /// Writes until everything is written or the socket is full, for a moment at most. Returns whether
+    /// everything was written.
     fn write(&mut self, due: Option<Instant>) -> io::Result<bool> {
         if self.session.out.is_empty() {
             return Ok(true);
@@ -237,7 +237,7 @@ impl Link {
         self.flush(by)
     }
 
-    /// Writes until everything has left, the socket takes less than it is given, or the time is over.
+    /// Writes until everything is written, the socket takes less than it is given, or the time is over.
     fn flush(&mut self, by: Instant) -> io::Result<bool> {
         while !self.session.out.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
@@ -259,14 +259,14 @@ impl Link {
         Ok(self.session.out.is_empty())
     }
 
-    /// Sleeps until something comes, or until `due`; takes it in.
+    /// Sleeps until something arrives, or until `due`, and receives it.
     fn wait(
         &mut self,
         due: Option<Instant>,
         scratch: &mut Scratch,
         done: &mut Option<Outcome>,
     ) -> io::Result<()> {
-        // In whole milliseconds, so that calls with equal timeouts seldom set it anew.
+        // In whole milliseconds, so that calls with equal timeouts seldom have to set it again.
         let timeout = due.map(|at| whole_millis(at.saturating_duration_since(Instant::now())));
         if self.read_timeout != Some(timeout) {
             self.stream.set_read_timeout(timeout)?;
@@ -278,7 +278,7 @@ impl Link {
         }
     }
 
-    /// Receives once and handles what came; what ended goes to `done`.
+    /// Receives once and handles what arrived; the outcome of a call that ended goes to `done`.
     fn receive(&mut self, scratch: &mut Scratch, done: &mut Option<Outcome>) -> io::Result<()> {
         let room = scratch.room();
         match self.stream.read(room) {
@@ -297,7 +297,7 @@ impl Link {
         Ok(())
     }
 
-    /// Takes in what came, without waiting: pings, a go-away, the end. Returns whether that was everything.
+    /// Receives what arrived, without waiting: pings, a go-away, the end. Returns whether that was everything.
     fn look(&mut self, scratch: &mut Scratch, done: &mut Option<Outcome>) -> io::Result<bool> {
         self.stream.set_nonblocking(true)?;
         let mut looked = Ok(());
@@ -315,8 +315,8 @@ impl Link {
         }
     }
 
-    /// Writes what the socket takes without waiting; the rest goes with the next turn. An error shows
-    /// there, too.
+    /// Writes what the socket takes without waiting; the rest goes with the next turn, where an error shows,
+    /// too.
     pub(super) fn push_now(&mut self) {
         if self.session.out.is_empty() || self.stream.set_nonblocking(true).is_err() {
             return;
@@ -328,7 +328,7 @@ impl Link {
         }
     }
 
-    /// Gives back memory that nothing is in, if it is much.
+    /// Gives back unused memory, if it is much.
     pub(super) fn shrink(&mut self) {
         self.session.out.shrink_above(SCRATCH_BYTES);
         if self.session.recv.room() > SCRATCH_BYTES {
@@ -337,17 +337,18 @@ impl Link {
     }
 }
 
-/// The last words of a connection, whoever ends it: that the client leaves, or which rule the server broke.
+/// Writes the last frames of a connection, whichever side ends it: that the client leaves, or which rule the
+/// server broke.
 impl Drop for Link {
     fn drop(&mut self) {
-        // What cannot be said now need not be: the end of the connection says as much.
+        // What cannot be written now is not needed: the end of the connection says as much.
         if self.stream.set_nonblocking(true).is_ok() {
             let _ = self.flush(Instant::now() + WRITE_FOR);
         }
     }
 }
 
-/// Rounded up, and at least one: none would be no time-out at all.
+/// Rounded up, and at least one: zero is not a time-out.
 fn whole_millis(time: Duration) -> Duration {
     let millis = u64::try_from(time.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
     Duration::from_millis(millis.max(1))

@@ -1,89 +1,34 @@
 //! The ends of a blocking channel's streams, all on the thread that drives the connection.
 //!
-//! Nothing here waits: an end that has to is pending, and whoever polls it lets the channel have a
-//! [turn](super::Channel::turn), which sleeps until the socket brings something.
+//! Nothing here blocks: an end that has to wait returns `Pending`, and its caller gives the channel a
+//! [turn](super::Channel::turn), which sleeps until something arrives on the socket.
 
-use corewire_codec::{
-    EncodedBody, Encoding, FrameWriter, Payload, RequestHead, Status, StatusCode,
-};
+use corewire_codec::{EncodedBody, Encoding, FrameWriter, RequestHead, Status};
 use corewire_proto::StreamKind;
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::channel::{Channel, Client, Work};
+use super::cell::Cell;
+use super::channel::Channel;
+use super::client::Client;
 use super::link::Link;
 use crate::failure::{CallFailure, NotSent};
 use crate::streams::{
-    Closed, Message, Opening, ReadMessages, StreamFailure, StreamHandle, WriteMessages, end_status,
-    opening,
+    Closed, Message, Opening, ReadMessages, StreamFailure, StreamHandle, WriteMessages,
 };
 use crate::transport::Outcome;
 
-/// Unsent bytes above which a message waits until some have left.
+/// Unsent bytes above which a message waits until some have been written.
 const UNSENT_MAX: usize = 256 * 1024;
 
-/// Unsent bytes that are gathered before they are written, while there are more to come.
+/// Unsent bytes that are gathered before they are written, while more may follow.
 const PUSH_ABOVE: usize = 32 * 1024;
 
-/// How long the drop of a stream may keep its thread to have its cancel written, behind what is unsent.
+/// How long dropping a stream may block its thread until what is unsent, and then its cancel, is written.
 const LAST_PUSH: Duration = Duration::from_millis(100);
-
-#[derive(Debug)]
-struct State {
-    inbox: VecDeque<(Message, u32)>,
-    /// Cost of what is in the inbox.
-    held: u32,
-    opened: bool,
-    opening: Opening,
-    /// The server sent its last; a failure that stopped it is still to be told.
-    ended: Option<Option<Status>>,
-    /// How the call ended, until somebody takes it.
-    outcome: Option<Outcome>,
-    /// The call is over.
-    over: bool,
-    /// Whether this side may send.
-    sending: bool,
-}
-
-/// What came for one call that streams.
-#[derive(Debug)]
-pub(super) struct Cell {
-    state: RefCell<State>,
-}
-
-impl Cell {
-    pub(super) fn open(&self, payload: Payload<'_>) {
-        let state = &mut *self.state.borrow_mut();
-        state.opened = true;
-        state.opening = opening(payload);
-    }
-
-    pub(super) fn push(&self, encoding: Encoding, cost: u32, payload: Payload<'_>) {
-        let state = &mut *self.state.borrow_mut();
-        state.opened = true;
-        state.held = state.held.saturating_add(cost);
-        state.inbox.push_back((Message::received(encoding, payload), cost));
-    }
-
-    pub(super) fn end(&self, code: StatusCode, payload: &Payload<'_>) {
-        let state = &mut *self.state.borrow_mut();
-        state.opened = true;
-        state.ended = Some(end_status(code, payload));
-        state.over = true;
-        state.sending = false;
-    }
-
-    pub(super) fn finish(&self, outcome: Outcome) {
-        let state = &mut *self.state.borrow_mut();
-        state.outcome = Some(outcome);
-        state.over = true;
-        state.sending = false;
-    }
-}
 
 /// A stream call and the channel that it is on.
 #[derive(Clone)]
@@ -102,7 +47,7 @@ impl fmt::Debug for Ends {
 }
 
 impl Ends {
-    /// Works with the connection, unless it is gone or in use further up.
+    /// Runs `work` on the connection, unless that is gone or in use further up the stack.
     fn with_link<R>(&self, work: impl FnOnce(&mut Link) -> R) -> Option<R> {
         let mut client = self.client.try_borrow_mut().ok()?;
         if client.links != self.link {
@@ -111,7 +56,7 @@ impl Ends {
         client.link.as_deref_mut().map(work)
     }
 
-    /// Messages of this cost were taken.
+    /// The reader took messages of this cost.
     fn consume(&self, cost: u32) {
         self.with_link(|link| {
             link.session.consume(self.call, cost);
@@ -243,8 +188,8 @@ impl StreamWriter {
         self.0.with_link(Link::push_now);
     }
 
-    /// Whether this thread may be the one that the server waits for: so much of what came is unread that
-    /// the server may have no credit left, for this stream or for all.
+    /// Whether the server may be waiting for this thread: so much is unread that the server may have no
+    /// credit left, for this stream or for all.
     #[must_use]
     pub fn is_choked(&self) -> bool {
         let held = self.0.cell.state.borrow().held;
@@ -322,8 +267,8 @@ fn turn(client: &RefCell<Client>) {
 }
 
 impl Channel {
-    /// Begins a call that streams: connects if that is needed, and writes its request. The writer is there
-    /// if the client sends.
+    /// Begins a streaming call: connects if needed, and writes its request. There is a writer if the client
+    /// sends.
     ///
     /// # Errors
     ///
@@ -355,66 +300,9 @@ impl Channel {
         Ok((StreamCall(Some(ends)), writer))
     }
 
-    /// Writes what waits and sleeps until the server sends something, or until something is due. What came
-    /// is then with the streams that it is for. Without a connection it returns at once.
+    /// Writes what waits, and sleeps until the server sends something or something is due. What arrived is
+    /// then in the streams that it is for. Without a connection this returns at once.
     pub fn turn(&self) {
         turn(&self.client);
-    }
-}
-
-impl Client {
-    fn begin_stream<E>(
-        &mut self,
-        kind: StreamKind,
-        head: RequestHead,
-        timeout: Option<Duration>,
-        encode: E,
-    ) -> Result<(Rc<Cell>, u32, u64), CallFailure>
-    where
-        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
-    {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        self.ensure_connected(deadline)?;
-        let Some(link) = &mut self.link else { return Err(self.not_connected()) };
-        let cell = Rc::new(Cell {
-            state: RefCell::new(State {
-                inbox: VecDeque::new(),
-                held: 0,
-                opened: false,
-                opening: None,
-                ended: None,
-                outcome: None,
-                over: false,
-                sending: kind.client_sends(),
-            }),
-        });
-        let work = Work::Stream(Rc::clone(&cell));
-        match link.session.request(head, deadline, Instant::now(), work, encode) {
-            Ok(call) => {
-                link.push_now();
-                Ok((cell, call, self.links))
-            }
-            Err((_, failure)) => Err(CallFailure::NotSent(failure)),
-        }
-    }
-
-    /// See [`Channel::turn`].
-    fn turn(&mut self) {
-        // Whatever was taken in is looked at before this thread sleeps for more. Only a call of another kind
-        // puts something into `done`, and none is in flight.
-        self.move_on(&mut None, |link, scratch, done| match link.session.out.is_empty() {
-            true => link.step(None, scratch, done),
-            false => link.push(None, scratch, done).map(drop),
-        });
-    }
-
-    /// Writes what waits, for at most so long.
-    fn push_within(&mut self, within: Duration) {
-        let start = Instant::now();
-        while self.link.as_ref().is_some_and(|link| !link.session.out.is_empty())
-            && start.elapsed() < within
-        {
-            self.move_on(&mut None, |link, scratch, done| link.push(None, scratch, done).map(drop));
-        }
     }
 }

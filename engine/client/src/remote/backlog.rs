@@ -19,13 +19,13 @@ impl Backlog {
         Arc::new(Self { bytes: AtomicUsize::new(0), max })
     }
 
-    /// Takes a body into the backlog; `None` if that is full. A body always finds room in an empty one.
+    /// Takes a body into the backlog; `None` if that is full. An empty backlog takes any body.
     pub(super) fn admit(self: &Arc<Self>, encoded: EncodedBody) -> Option<Body> {
         let bytes = encoded.len();
         if bytes < COUNTED_BYTES_MIN {
             return Some(Body { encoded, share: None });
         }
-        // Nothing else is read or written on account of this number.
+        // No other memory is read or written on the strength of this number.
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let share = Share { backlog: Arc::clone(self), bytes };
         let fits = before == 0 || before.saturating_add(bytes) <= self.max;
@@ -54,7 +54,7 @@ pub struct Body {
 }
 
 impl Body {
-    /// Appends it to its frame; from then on it is the send buffer that bounds it.
+    /// Appends it to its frame. From then on the send buffer's limit applies to it.
     pub fn write_to(self, frame: &mut FrameWriter<'_>) {
         let Self { encoded, share } = self;
         encoded.write_to(frame);

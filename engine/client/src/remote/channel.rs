@@ -7,8 +7,8 @@
 //!            Outcome ◀─ one-shot or callback ◀────────── reply, failure
 //! ```
 //!
-//! The request is encoded where the call is made, the reply is decoded where it is awaited; the
-//! driver moves bytes only. A call that streams has a pipe of its own between the two, see `stream.rs`.
+//! The request is encoded where the call is made, and the reply is decoded where it is awaited; the
+//! driver only moves bytes. A streaming call has its own pipe between the two, see `streams.rs`.
 
 use corewire_codec::{EncodedBody, FrameWriter, RequestHead, Status};
 use corewire_proto::CloseReason;
@@ -33,11 +33,11 @@ use crate::wait::block_on;
 /// A channel that any thread may use. Cheap to clone; clones share one connection.
 ///
 /// It connects when the first call needs it, and again after the connection was lost, with the same
-/// back-off as `Channel`. Who drives the connection is chosen when it is made:
-/// `ClientThread::channel` has a thread for it, `SharedChannel::on_tokio` a task of tokio.
+/// back-off as `Channel`. What drives the connection is chosen when the channel is made:
+/// `ClientThread::channel` uses a thread, `SharedChannel::on_tokio` a task of tokio.
 ///
-/// A call passes two queues and wakes a thread on either way, and its request is encoded into memory
-/// of its own: code that runs on a shard calls over a `Channel` instead.
+/// A call passes through two queues, wakes a thread each way, and encodes its request into memory of its
+/// own. Code that runs on a shard should call over a `Channel` instead.
 #[derive(Clone, Debug)]
 pub struct SharedChannel {
     pub(super) handle: Arc<Handle>,
@@ -101,8 +101,8 @@ impl Transport for SharedChannel {
 }
 
 pin_project! {
-    /// A call over a [`SharedChannel`]. Once polled it cannot be moved, so `wait` and `then` see it
-    /// new only.
+    /// A call over a [`SharedChannel`]. Once polled it cannot be moved, so `wait` and `then` only ever see
+    /// a new one.
     struct SharedCall<E> {
         stage: Stage<E>,
         #[pin]
@@ -127,19 +127,19 @@ struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        // First the receiver, then the word: a driver that takes the call between the two sees the
-        // former.
+        // Drop the receiver first, then send the cancel: a driver that takes the call in between sees that the
+        // receiver is gone.
         if self.outcome.take().is_some() {
             self.handle.mailbox.control(Control::Cancel(self.id));
         }
     }
 }
 
-/// Names calls that may be cancelled. One counter for the process: a name must not be used twice.
+/// Ids for calls that may be cancelled. One counter for the process: an id must not be used twice.
 static IDS: AtomicU64 = AtomicU64::new(1);
 
 impl Handle {
-    /// Encodes a request and hands it to the driver. What goes wrong goes into `sink`, too.
+    /// Encodes a request and hands it to the driver. Errors go into `sink`, too.
     pub(super) fn submit<E>(
         &self,
         head: RequestHead,
@@ -156,14 +156,14 @@ impl Handle {
         }
     }
 
-    /// Ends a call of which no driver has heard; no call has the name that it answers.
+    /// Ends a call that no driver has seen. No call has the id that this returns.
     pub(super) fn turn_away(sink: Sink, why: NotSent) -> (u64, Option<Instant>) {
         let done = Completion { sink: Some(sink), begun: false };
         done.complete(Err(CallFailure::NotSent(why)));
         (0, None)
     }
 
-    /// Hands a request to the driver; answers its name and its deadline.
+    /// Hands a request to the driver. Returns its id and its deadline.
     pub(super) fn submit_encoded(
         &self,
         head: RequestHead,
@@ -195,7 +195,7 @@ impl<E> Stage<E>
 where
     E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
 {
-    /// Submits the call if that is still to be done; answers what to wait for.
+    /// Submits the call if that has not been done yet. Returns what to wait for.
     fn begin(&mut self) -> Result<&mut Waiting, CallFailure> {
         if let Self::New { .. } = self
             && let Self::New { handle, head, timeout, encode } =
@@ -236,14 +236,14 @@ impl Waiting {
         };
         let received = ready!(Pin::new(receiver).poll(context));
         self.outcome = None;
-        // A completion always gives something before it goes.
+        // A completion always sends something before it is dropped.
         Poll::Ready(received.unwrap_or(Err(CallFailure::Unknown(CloseReason::LocallyClosed))))
     }
 }
 
 /// How long after its deadline a thread waits for the driver to say that it has passed.
 const GRACE: Duration = Duration::from_millis(100);
-/// And how long one that comes to see so much later than that.
+/// And how long it waits if it looks much later than that.
 const GRACE_LATE: Duration = Duration::from_secs(1);
 
 impl<E> Pending for SharedCall<E>
@@ -261,7 +261,7 @@ where
         let mut outcome = block_on(poll_fn(|context| waiting.poll(context)), until);
         let late = until.map(|until| Instant::now().saturating_duration_since(until));
         if outcome.is_none() && late > Some(GRACE) {
-            // The whole process was away. The driver is to see what has arrived meanwhile.
+            // The whole process was away. The driver must first read what has arrived meanwhile.
             let until = Instant::now().checked_add(GRACE_LATE);
             outcome = block_on(poll_fn(|context| waiting.poll(context)), until);
         }

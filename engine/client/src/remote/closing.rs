@@ -11,20 +11,20 @@ use crate::remote::channel::{Handle, SharedChannel};
 use crate::remote::command::Control;
 
 impl SharedChannel {
-    /// Closes the channel, for all its clones: tells the server that no more calls come, lets those in
+    /// Closes the channel for all its clones: tells the server that no more calls come, lets those in
     /// flight finish, and waits until they have and the connection is gone. It begins when it is awaited
     /// or waited for.
     ///
     /// Calls that have not been sent, and those that are made from now on, fail with
-    /// [`NotSent::Closed`]; what was handed over before goes out first, as far as the server has room for
+    /// [`NotSent::Closed`]; what was handed over before is sent first, as far as the server has room for
     /// it. Dropping the future does not stop the closing. A call without a deadline may keep it waiting for
-    /// ever; whoever cannot wait bounds it, and drops the calls. Closing a channel again is no error, and
-    /// waits for the same.
+    /// ever; a caller that cannot wait puts a time limit on it, and drops the calls. Closing a channel again
+    /// is no error, and waits for the same.
     ///
-    /// It costs one word to whoever drives the connection, and an allocation; a channel that has no
-    /// connection is closed as soon as that word was heard.
+    /// It costs one message to the driver of the connection, and an allocation. A channel that has no
+    /// connection is closed as soon as the driver has read that message.
     ///
-    /// A channel whose last handle is dropped says the same to its server and does not wait.
+    /// Dropping the last handle of a channel tells the server the same and does not wait.
     pub fn close(&self) -> Closing {
         Closing { handle: Arc::clone(&self.handle), stage: Stage::New }
     }
@@ -76,13 +76,13 @@ impl Closing {
     ///
     /// # Errors
     ///
-    /// [`NotSent::WouldBlock`] where that would keep the calls in flight from ending; the channel is not
+    /// [`NotSent::WouldBlock`] where blocking would keep the calls in flight from ending; the channel is not
     /// closed then.
     pub fn wait(self) -> Result<(), NotSent> {
         if !self.handle.mailbox.may_block() {
             return Err(NotSent::WouldBlock);
         }
-        // Without a bound it answers when the future is ready.
+        // Without a time limit this returns when the future is ready.
         crate::wait::block_on(self, None).ok_or(NotSent::WouldBlock)
     }
 }

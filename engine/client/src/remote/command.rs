@@ -1,4 +1,4 @@
-//! What callers tell whoever drives their connection: calls, and what else there is to say of them.
+//! What callers send to the driver of their connection: calls and control messages.
 
 use corewire_codec::{RequestHead, Status};
 use corewire_proto::CloseReason;
@@ -22,7 +22,7 @@ use crate::transport::Outcome;
 pub struct Command {
     /// Its channel among those of the mailbox.
     pub channel: u32,
-    /// Its name, should it be cancelled.
+    /// Its id, for cancelling it.
     pub id: u64,
     /// Its fields; the id and the time-out are filled in when it is written.
     pub head: RequestHead,
@@ -40,7 +40,7 @@ pub(super) enum Sink {
     Stream(Port),
 }
 
-/// Where a call's outcome goes, exactly once: a driver that ends with calls left says so.
+/// Where a call's outcome goes, exactly once: if the driver ends before the call, the drop reports that.
 pub struct Completion {
     pub(super) sink: Option<Sink>,
     /// Whether the driver has begun the call: it may have run.
@@ -63,7 +63,7 @@ impl Completion {
         }
     }
 
-    /// The same, for a driver that tells it how the call ends.
+    /// Takes the driver's end of a streaming call, for a driver that reports the end of the call there.
     pub fn take_port(&mut self) -> Option<Port> {
         match self.sink.take() {
             Some(Sink::Stream(port)) => Some(port),
@@ -74,7 +74,7 @@ impl Completion {
         }
     }
 
-    /// The driver's end of a call that streams.
+    /// The driver's end of a streaming call.
     pub fn port(&self) -> Option<&Port> {
         match &self.sink {
             Some(Sink::Stream(port)) => Some(port),
@@ -96,7 +96,7 @@ impl Completion {
 
     fn give(&mut self, outcome: Outcome) {
         match self.sink.take() {
-            // It fails when the caller has gone, which is its right.
+            // This fails if the caller is gone, which is fine.
             Some(Sink::Future(sender)) => drop(sender.send(outcome)),
             Some(Sink::Callback(callback)) => {
                 // The driver has other calls; a callback's panic must not end them.
@@ -124,12 +124,12 @@ impl Drop for Completion {
     }
 }
 
-/// Kept by whoever has a connection of a channel that is being closed. Those who wait for that hear when
-/// the last of them has dropped it.
+/// Held for each connection of a channel that is being closed. The caller that waits for the close wakes when
+/// the last one is dropped.
 pub type Hold = Arc<oneshot::Sender<()>>;
 
-/// What else a driver is told. At most one for each channel, call and waiting `close`, so the queue of
-/// these is bounded by what others bound.
+/// Control messages to a driver. There is at most one for each channel, call and waiting `close`, so other
+/// limits bound the queue of these.
 #[derive(Debug)]
 pub enum Control {
     /// A channel begins; its calls follow.
@@ -145,9 +145,9 @@ pub enum Control {
     Cancel(u64),
     /// The caller's ends of this stream want something. At most one for each until the driver looks.
     Stream(u64),
-    /// What sends a call's stream runs beside the connection; one for each call that streams.
+    /// What sends a call's stream, to run where the connection is driven; one for each streaming call.
     Spawn(Spawned),
-    /// No call begins on this channel any more, but those that were made before.
+    /// No call begins on this channel any more, except those that were made before.
     Close {
         /// Its number among those of the mailbox.
         channel: u32,
@@ -158,7 +158,7 @@ pub enum Control {
     Release(u32),
 }
 
-/// A future on its way to whoever drives the connection.
+/// A future on its way to the driver of the connection.
 pub struct Spawned(pub Pin<Box<dyn Future<Output = ()> + Send>>);
 
 impl fmt::Debug for Spawned {

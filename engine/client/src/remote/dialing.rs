@@ -10,7 +10,7 @@ use crate::resolver::Resolver;
 /// A connect by name on a thread of its own.
 pub type Dialing = oneshot::Receiver<io::Result<TcpStream>>;
 
-/// Begins one, within `within` at most. Dropping the receiver abandons it.
+/// Begins one that takes at most `within`. Dropping the receiver abandons it.
 ///
 /// # Errors
 ///
@@ -19,7 +19,7 @@ pub fn dial(resolver: &Resolver, host: &str, port: u16, within: Duration) -> io:
     let (sender, dialing) = oneshot::channel();
     let (resolver, host) = (resolver.clone(), host.to_owned());
     spawn("corewire-dial", move || {
-        // Whoever asked may have given up.
+        // The caller may have given up.
         let _ = sender.send(connect(&resolver, &host, port, within));
     })?;
     Ok(dialing)

@@ -6,13 +6,13 @@ use std::task::Waker;
 use crate::failure::{CallFailure, NotSent};
 use crate::remote::command::{Command, Control};
 
-/// Calls that may lie in a queue until its driver takes them. One more fails at once with
+/// Calls that may wait in a queue until its driver takes them. One more fails at once with
 /// [`NotSent::QueueFull`].
 const CALLS_MAX: usize = 65_536;
 
-/// How a driver hears that there is something in its queues.
+/// How a driver learns that there is something in its queues.
 pub trait Bell: fmt::Debug + Send + Sync {
-    /// Has the driver look. It costs a system call at most, and none while an earlier ring is unheard.
+    /// Makes the driver look. It costs at most one system call, and none while an earlier ring is pending.
     fn ring(&self);
 
     /// Whether each of the driver's calls is a task with a waker of its own.
@@ -36,7 +36,7 @@ impl Bell for Waker {
     }
 }
 
-/// Rings when it is dropped: the queues are closed by then, and the driver looks and sees it.
+/// Rings when it is dropped: the queues are closed by then, so the driver looks and sees that.
 #[derive(Debug)]
 struct LastRing(Box<dyn Bell>);
 
@@ -60,7 +60,7 @@ pub struct Mailbox {
 pub struct Inbox {
     /// Calls, in their order.
     pub calls: flume::Receiver<Command>,
-    /// Whatever else there is to hear.
+    /// Control messages.
     pub control: flume::Receiver<Control>,
 }
 
@@ -80,14 +80,14 @@ impl Mailbox {
             Err(flume::TrySendError::Full(command)) => {
                 command.done.complete(Err(CallFailure::NotSent(NotSent::QueueFull)));
             }
-            // It says itself that its driver has ended.
+            // Dropping it reports that its driver has ended.
             Err(flume::TrySendError::Disconnected(command)) => drop(command),
         }
     }
 
-    /// Tells the driver something that is no call.
+    /// Sends the driver a control message.
     pub fn control(&self, control: Control) {
-        // A driver that is gone has nothing to be told.
+        // A driver that is gone needs no message.
         let _ = self.control.send(control);
         self.bell.0.ring();
     }
@@ -97,7 +97,7 @@ impl Mailbox {
         !self.control.is_disconnected()
     }
 
-    /// Whether this thread may sleep until a reply comes: not if it is a shard's, and not if the
+    /// Whether this thread may sleep until a reply comes: not if it runs a shard, and not if the
     /// connection may need this very thread.
     pub(crate) fn may_block(&self) -> bool {
         !crate::wait::is_shard() && self.bell.0.may_block()

@@ -9,14 +9,14 @@ use std::task::Context;
 use crate::streams::{Message, OUTBOX_BYTES, Opening};
 use crate::transport::Outcome;
 
-/// What comes for a stream's caller, in this order.
+/// What arrives for a stream's caller, in this order.
 #[derive(Debug)]
 pub enum Event {
     /// The server's handler took the call.
     Opened(Opening),
     /// A message, and what it costs.
     Message(Message, u32),
-    /// The server's last, with the status that stopped it if one did. Nothing follows.
+    /// The end of the server's stream, with the status that stopped it if one did. Nothing follows.
     End(Option<Status>),
     /// How the call ended, if not by the end of its stream. Nothing follows.
     Outcome(Outcome),
@@ -31,23 +31,23 @@ pub enum Outgoing {
     End(Option<Status>),
 }
 
-/// What both threads look at.
+/// What both threads share.
 #[derive(Debug, Default)]
 pub(super) struct Pipe {
     pub(super) reader: AtomicWaker,
     pub(super) writer: AtomicWaker,
     /// The driver's task for this stream, where there is one.
     pub(super) driver: AtomicWaker,
-    /// Cost of messages that were taken and of which the driver has not heard.
+    /// Cost of messages that were taken and that the driver has not collected yet.
     pub(super) consumed: AtomicU32,
-    /// So much must come together before a reader that has nothing left to read tells of it.
+    /// The least cost that a reader with nothing left to read reports.
     pub(super) grain: AtomicU32,
-    /// Bytes of messages that wait in the outbox, 16 more for each.
+    /// Bytes of messages that wait in the outbox, plus 16 for each.
     pub(super) outbox_bytes: AtomicUsize,
     /// Nothing more is sent.
     pub(super) closed: AtomicBool,
-    /// Whether the driver was told to look, and has not yet.
-    pub(super) knocked: AtomicBool,
+    /// Whether the driver was told to look and has not looked yet.
+    pub(super) notified: AtomicBool,
 }
 
 /// The driver's end of one stream call.
@@ -64,32 +64,32 @@ impl Port {
         self.events.is_disconnected()
     }
 
-    /// The call begins, on a connection whose peer takes so many calls, and with these limits of this side.
+    /// The call begins, with these limits of this side, on a connection whose peer takes `in_flight_max` calls.
     pub fn begin(&self, own: &Limits, in_flight_max: u32) {
-        // All streams that there may be keep less than a quarter of their common window back.
+        // All streams that there may be hold back less than a quarter of their common window.
         let share = own.connection_credit.get() / in_flight_max.max(1) / 4;
         let grain = share.min(own.stream_window() / 4);
         self.pipe.grain.store(grain, Ordering::Relaxed);
-        self.answer_knock();
+        self.take_notice();
     }
 
-    /// The next knock counts again. Whoever knocked before is looked at now.
-    pub fn answer_knock(&self) {
-        self.pipe.knocked.swap(false, Ordering::AcqRel);
+    /// The next knock wakes the driver again. What earlier knocks were for is looked at now.
+    pub fn take_notice(&self) {
+        self.pipe.notified.swap(false, Ordering::AcqRel);
     }
 
-    /// Puts something into the queue; wake the reader when all of a turn is there.
+    /// Puts an event into the queue. Wake the reader when all events of a turn are there.
     pub fn push(&self, event: Event) {
-        // It fails when the reader has gone, which its cancel says as well.
+        // This fails if the reader is gone, which its cancel says as well.
         let _ = self.events.send(event);
     }
 
-    /// Wakes whoever reads, once for all that was pushed.
+    /// Wakes the reader, once for all that was pushed.
     pub fn wake_reader(&self) {
         self.pipe.reader.wake();
     }
 
-    /// The call ended, and its reader hears how.
+    /// The call ended, and its reader learns how.
     pub fn finish(&self, event: Event) {
         self.push(event);
         self.close();
@@ -103,7 +103,7 @@ impl Port {
         self.pipe.writer.wake();
     }
 
-    /// Cost of messages that were taken since this was asked last.
+    /// Cost of messages that were taken since the last call of this.
     pub fn take_consumed(&self) -> u32 {
         self.pipe.consumed.swap(0, Ordering::AcqRel)
     }
@@ -118,7 +118,7 @@ impl Port {
         self.pipe.outbox_bytes.load(Ordering::Acquire) == 0
     }
 
-    /// The next that is to be written.
+    /// The next item to write.
     pub fn pop(&self) -> Option<Outgoing> {
         let outgoing = self.outbox.try_recv().ok()?;
         if let Outgoing::Message(_, body) = &outgoing {
@@ -131,11 +131,11 @@ impl Port {
         Some(outgoing)
     }
 
-    /// Has the task woken by the next knock.
+    /// The next knock will wake this task.
     pub fn register(&self, context: &Context<'_>) {
         self.pipe.driver.register(context.waker());
     }
 }
 
-/// What a message costs in the outbox beside its body: empty ones count, too, or they would have no bound.
+/// What a message costs in the outbox on top of its body: empty ones must count, too, or they would have no bound.
 pub(super) const MESSAGE_BYTES: usize = 16;

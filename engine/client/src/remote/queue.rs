@@ -1,4 +1,4 @@
-//! A short queue between two threads, of which either side may wait.
+//! A short queue between two threads. Either side may wait for the other.
 
 use atomic_waker::AtomicWaker;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ struct Wakers {
     receiver: AtomicWaker,
 }
 
-/// The end that puts in. Dropping it lets the receiver come to the end.
+/// The sending end. Dropping it ends the queue: the receiver still gets what is in it.
 #[derive(Debug)]
 pub struct QueueSender<T> {
     /// `None` only while it is dropped.
@@ -19,7 +19,7 @@ pub struct QueueSender<T> {
     wakers: Arc<Wakers>,
 }
 
-/// The end that takes out. Dropping it drops what is in the queue.
+/// The receiving end. Dropping it drops what is in the queue.
 #[derive(Debug)]
 pub struct QueueReceiver<T> {
     /// `None` only while it is dropped.
@@ -37,17 +37,17 @@ pub fn queue<T>(max: usize) -> (QueueSender<T>, QueueReceiver<T>) {
 }
 
 impl<T> QueueSender<T> {
-    /// Whether nobody takes anything out any more.
+    /// Whether the receiver is gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.items.as_ref().is_none_or(flume::Sender::is_disconnected)
     }
 
-    /// Puts an item in, also when there is no room.
+    /// Puts an item in, even when there is no room.
     ///
     /// # Errors
     ///
-    /// Nobody takes it out any more.
+    /// The receiver is gone.
     pub fn push(&mut self, item: T) -> Result<(), T> {
         let Some(items) = &self.items else { return Err(item) };
         items.send(item).map_err(|flume::SendError(item)| item)?;
@@ -55,9 +55,9 @@ impl<T> QueueSender<T> {
         Ok(())
     }
 
-    /// Waits for room, or until nobody takes anything out any more.
+    /// Waits for room, or until the receiver is gone.
     pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        // There is one sender only, so what is found stays true.
+        // There is only one sender, so room that is found stays.
         let is_ready = |items: &flume::Sender<T>| items.len() < self.max || items.is_disconnected();
         let Some(items) = self.items.as_ref().filter(|&items| !is_ready(items)) else {
             return Poll::Ready(());
@@ -66,7 +66,7 @@ impl<T> QueueSender<T> {
         if is_ready(items) { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Waits until nobody takes anything out any more.
+    /// Waits until the receiver is gone.
     pub fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.wakers.sender.register(context.waker());
         if self.is_closed() { Poll::Ready(()) } else { Poll::Pending }
@@ -81,7 +81,7 @@ impl<T> Drop for QueueSender<T> {
 }
 
 impl<T> QueueReceiver<T> {
-    /// The next item; `None` behind the last of a sender that is gone.
+    /// The next item; `None` after the last item of a sender that is gone.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<T>> {
         let Some(items) = &self.items else { return Poll::Ready(None) };
         let item = match items.try_recv() {

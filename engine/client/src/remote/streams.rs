@@ -8,9 +8,9 @@
 //!  SharedStreamWriter ──▶ outbox, 32 KiB ── knock ────────▶ │ writes by credit
 //! ```
 //!
-//! Messages that came wait in the queue of events until their reader takes them, and only then are their
+//! Received messages wait in the queue of events until their reader takes them, and only then are their
 //! bytes granted again: the queue holds a stream's window at most. A knock is one flag and, if it was not
-//! set, one wake of the driver; the driver in turn wakes a reader once for all that a turn brought.
+//! set, one wake of the driver. The driver in turn wakes a reader once for all that arrived in a turn.
 
 use corewire_codec::{EncodedBody, Encoding, FrameWriter, RequestHead, Status};
 use corewire_proto::{CloseReason, StreamKind};
@@ -31,16 +31,16 @@ use crate::transport::Outcome;
 
 /// What the caller's ends have in common.
 #[derive(Debug)]
-struct Line {
+struct StreamRef {
     pipe: Arc<Pipe>,
     handle: Arc<Handle>,
     id: u64,
 }
 
-impl Line {
-    /// Has the driver look at this stream.
-    fn knock(&self) {
-        if self.pipe.knocked.swap(true, Ordering::AcqRel) {
+impl StreamRef {
+    /// Makes the driver look at this stream.
+    fn notify(&self) {
+        if self.pipe.notified.swap(true, Ordering::AcqRel) {
             return;
         }
         if !self.handle.mailbox.has_tasks() {
@@ -50,31 +50,31 @@ impl Line {
     }
 }
 
-/// A shared channel's call that streams. Dropping it gives the call up.
+/// A shared channel's streaming call. Dropping it gives the call up.
 #[derive(Debug)]
 pub struct SharedStreamCall {
-    line: Line,
+    stream: StreamRef,
     events: flume::Receiver<Event>,
-    /// What was looked at and not taken.
+    /// An event that was looked at and not taken.
     front: Option<Event>,
-    /// Cost of messages that were taken and that are not in the pipe's counter.
+    /// Cost of messages that were taken and are not in the pipe's counter yet.
     untold: u32,
     over: bool,
 }
 
 impl SharedStreamCall {
-    /// Has the driver hear of what was taken, if it is enough.
+    /// Reports to the driver what was taken, if its cost is at least `least`.
     fn tell(&mut self, least: u32) {
         if self.untold != 0 && self.untold >= least {
-            self.line.pipe.consumed.fetch_add(self.untold, Ordering::AcqRel);
+            self.stream.pipe.consumed.fetch_add(self.untold, Ordering::AcqRel);
             self.untold = 0;
-            self.line.knock();
+            self.stream.notify();
         }
     }
 
-    /// That while nothing is left to read.
+    /// The same while nothing is left to read.
     fn tell_at_rest(&mut self) {
-        self.tell(self.line.pipe.grain.load(Ordering::Relaxed));
+        self.tell(self.stream.pipe.grain.load(Ordering::Relaxed));
     }
 
     fn poll_event(&mut self, context: &Context<'_>) -> Poll<Event> {
@@ -83,9 +83,9 @@ impl SharedStreamCall {
         }
         let event = match self.events.try_recv() {
             Err(flume::TryRecvError::Empty) => {
-                self.line.pipe.reader.register(context.waker());
+                self.stream.pipe.reader.register(context.waker());
                 self.tell_at_rest();
-                // It may have come in between.
+                // An event may have come in between.
                 self.events.try_recv()
             }
             event => event,
@@ -171,11 +171,11 @@ impl StreamHandle for SharedStreamCall {
 
 impl Drop for SharedStreamCall {
     fn drop(&mut self) {
-        // First the queue, then the word: a driver that takes the call between the two sees that nobody
-        // waits. The driver knows what it put in, and has it back by this.
+        // Drop the queue first, then send the cancel: a driver that takes the call in between sees that nobody
+        // waits. The driver knows what it put in, and takes it back on the cancel.
         let (_, nothing) = flume::bounded(0);
         drop(core::mem::replace(&mut self.events, nothing).drain());
-        self.line.handle.mailbox.control(Control::Cancel(self.line.id));
+        self.stream.handle.mailbox.control(Control::Cancel(self.stream.id));
     }
 }
 
@@ -184,11 +184,11 @@ impl Drop for SharedStreamCall {
 pub struct SharedStreamReader(SharedStreamCall);
 
 impl SharedStreamReader {
-    /// Whether this thread may sleep until a message comes: not a shard's, and not one that the connection
-    /// may need.
+    /// Whether this thread may sleep until a message comes: not if it runs a shard, and not if the connection
+    /// may need it.
     #[must_use]
     pub fn may_block(&self) -> bool {
-        self.0.line.handle.mailbox.may_block()
+        self.0.stream.handle.mailbox.may_block()
     }
 }
 
@@ -204,20 +204,20 @@ impl ReadMessages for SharedStreamReader {
 /// What a shared channel's stream is written to.
 #[derive(Debug)]
 pub struct SharedStreamWriter {
-    line: Line,
+    stream: StreamRef,
     outbox: flume::Sender<Outgoing>,
     ended: bool,
 }
 
 impl SharedStreamWriter {
     fn is_closed(&self) -> bool {
-        self.line.pipe.closed.load(Ordering::Acquire)
+        self.stream.pipe.closed.load(Ordering::Acquire)
     }
 }
 
 impl WriteMessages for SharedStreamWriter {
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Closed>> {
-        let pipe = &self.line.pipe;
+        let pipe = &self.stream.pipe;
         for looks in 0..2 {
             if self.ended || self.is_closed() {
                 return Poll::Ready(Err(Closed));
@@ -233,7 +233,7 @@ impl WriteMessages for SharedStreamWriter {
     }
 
     fn watch(&self, context: &mut Context<'_>) {
-        self.line.pipe.writer.register(context.waker());
+        self.stream.pipe.writer.register(context.waker());
         if self.is_closed() {
             context.waker().wake_by_ref();
         }
@@ -243,21 +243,21 @@ impl WriteMessages for SharedStreamWriter {
         if self.ended {
             return;
         }
-        self.line.pipe.outbox_bytes.fetch_add(body.len() + MESSAGE_BYTES, Ordering::AcqRel);
+        self.stream.pipe.outbox_bytes.fetch_add(body.len() + MESSAGE_BYTES, Ordering::AcqRel);
         // A driver that is gone takes nothing more.
         let _ = self.outbox.send(Outgoing::Message(encoding, body));
-        self.line.knock();
+        self.stream.notify();
     }
 
     fn end(&mut self, failure: Option<Status>) {
         if !core::mem::replace(&mut self.ended, true) {
             let _ = self.outbox.send(Outgoing::End(failure));
-            self.line.knock();
+            self.stream.notify();
         }
     }
 
     fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.line.pipe.writer.register(context.waker());
+        self.stream.pipe.writer.register(context.waker());
         if self.is_closed() || self.outbox.is_disconnected() {
             return Poll::Ready(());
         }
@@ -272,8 +272,8 @@ impl Drop for SharedStreamWriter {
 }
 
 impl SharedChannel {
-    /// Hands a call that streams over to what drives the connection. The writer is there if the client
-    /// sends. Whether it could be sent shows in the call.
+    /// Hands a streaming call over to the driver of the connection. There is a writer if the client sends.
+    /// Whether the call could be sent shows in its outcome.
     ///
     /// # Errors
     ///
@@ -289,7 +289,7 @@ impl SharedChannel {
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
     {
         head.flags |= kind.request_flags();
-        // A failure to encode is told at once, and not to nobody.
+        // A failure to encode is returned at once, so that it cannot get lost.
         let body = EncodedBody::encode(encode)
             .map_err(|status| CallFailure::NotSent(NotSent::Encode(status.to_string())))?;
         let (events, events_out) = flume::unbounded();
@@ -297,11 +297,14 @@ impl SharedChannel {
         let pipe = Arc::new(Pipe::default());
         let port = Port { pipe: Arc::clone(&pipe), events, outbox: outbox_out };
         let id = self.handle.submit_encoded(head, timeout, body, Sink::Stream(port)).0;
-        let line = || Line { pipe: Arc::clone(&pipe), handle: Arc::clone(&self.handle), id };
-        let writer =
-            kind.client_sends().then(|| SharedStreamWriter { line: line(), outbox, ended: false });
+        let stream = || StreamRef { pipe: Arc::clone(&pipe), handle: Arc::clone(&self.handle), id };
+        let writer = kind.client_sends().then(|| SharedStreamWriter {
+            stream: stream(),
+            outbox,
+            ended: false,
+        });
         let call = SharedStreamCall {
-            line: line(),
+            stream: stream(),
             events: events_out,
             front: None,
             untold: 0,
@@ -316,16 +319,16 @@ impl SharedChannel {
         self.handle.mailbox.control(Control::Spawn(Spawned(Box::pin(future))));
     }
 
-    /// Blocks this thread until a future is ready that this channel brings on.
+    /// Blocks this thread until a future that depends on this channel is ready.
     ///
     /// # Errors
     ///
-    /// [`NotSent::WouldBlock`] where that would keep it away.
+    /// [`NotSent::WouldBlock`] where blocking would keep it from becoming ready.
     pub fn block_on<F: Future>(&self, future: F) -> Result<F::Output, NotSent> {
         if !self.handle.mailbox.may_block() {
             return Err(NotSent::WouldBlock);
         }
-        // Without a bound it ends by the future only.
+        // Without a time limit only the future ends this.
         crate::wait::block_on(future, None).ok_or(NotSent::WouldBlock)
     }
 }

@@ -10,21 +10,24 @@ use std::time::Instant;
 
 use corewire_codec::SendBuffer;
 
-use super::driver::{InFlight, RECEIVES_PER_POLL, Stream};
-use super::streams::Deliver;
-use crate::session::{RECEIVE_BYTES, SEND_BYTES_MAX, SLICES_MAX, Session};
+use super::socket::Socket;
+use crate::core::channel::Connection;
+use crate::core::session::{RECEIVE_BYTES, SEND_BYTES_MAX, SLICES_MAX};
+
+/// Receives of one look: a server that sends without end must not keep the task.
+const RECEIVES_PER_LOOK: usize = 16;
 
 /// The same socket, without the runtime.
-enum Socket {
+enum Bare {
     Tcp(std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
 }
 
-impl Socket {
-    fn of(stream: &Stream) -> io::Result<Self> {
-        Ok(match stream {
-            Stream::Tcp(stream) => Self::Tcp(stream.as_fd().try_clone_to_owned()?.into()),
-            Stream::Unix(stream) => Self::Unix(stream.as_fd().try_clone_to_owned()?.into()),
+impl Bare {
+    fn of(socket: &Socket) -> io::Result<Self> {
+        Ok(match socket {
+            Socket::Tcp(stream) => Self::Tcp(stream.as_fd().try_clone_to_owned()?.into()),
+            Socket::Unix(stream) => Self::Unix(stream.as_fd().try_clone_to_owned()?.into()),
         })
     }
 
@@ -48,32 +51,28 @@ impl Socket {
 
 /// Takes in what has arrived, and writes what the socket takes. Returns whether everything was taken in.
 #[cold]
-pub(super) fn look(
-    stream: &Stream,
-    session: &mut Session<InFlight>,
-    events: &mut Deliver<'_>,
-    now: Instant,
-) -> bool {
+pub(super) fn look(socket: &Socket, connection: &mut Connection, now: Instant) -> bool {
     // Without a descriptor to spare, what the runtime knows must do.
-    let Ok(mut socket) = Socket::of(stream) else { return true };
+    let Ok(mut socket) = Bare::of(socket) else { return true };
+    let session = &mut connection.session;
     if session.is_blocked()
         && let Ok(count) = socket.write(&session.out)
     {
         session.handle_write(count, now);
     }
     let mut bytes = vec![0; RECEIVE_BYTES];
-    for _ in 0..RECEIVES_PER_POLL {
+    for _ in 0..RECEIVES_PER_LOOK {
         match socket.read(&mut bytes) {
-            Ok(0) => session.handle_eof(),
+            Ok(0) => connection.session.handle_eof(),
             Ok(count) => {
-                session.recv.extend_from_slice(bytes.get(..count).unwrap_or(&[]));
-                session.handle_received(now, events);
+                connection.session.recv.extend_from_slice(bytes.get(..count).unwrap_or(&[]));
+                connection.handle_received(now);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => session.handle_error(&error),
+            Err(error) => connection.session.handle_error(&error),
         }
-        if session.close_reason().is_some() {
+        if connection.session.close_reason().is_some() {
             return true;
         }
     }

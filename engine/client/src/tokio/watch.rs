@@ -15,8 +15,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OnceCell, mpsc};
 
-use super::driver::Driver;
-
 /// How often the thread looks while tasks are at work, and for how long a task may leave a ring unheard, or
 /// a deadline unserved, until its calls are ended from here.
 const TICK: Duration = Duration::from_millis(50);
@@ -26,6 +24,18 @@ static WATCH: OnceCell<Watch> = OnceCell::const_new();
 /// Whether the thread sleeps until something is due, so that a ring must wake it.
 static RESTING: AtomicBool = AtomicBool::new(false);
 
+/// What is watched: the driver of a channel's connections.
+pub(super) trait Drive: Send + 'static {
+    /// One turn; `Ready` when nobody can call any more and nothing is in flight.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()>;
+
+    /// Nobody polls the runtime: ends the calls whose time is over, and leaves everything else as it is.
+    fn expire(&mut self, now: Instant);
+
+    /// A time no later than that at which the first of the calls is over.
+    fn first_deadline(&self) -> Option<Instant>;
+}
+
 /// The thread, and how it hears of channels.
 struct Watch {
     thread: Thread,
@@ -34,8 +44,8 @@ struct Watch {
 
 /// Where a driver is between two polls. Whoever takes it out is alone with it.
 struct Seat {
-    put: flume::Sender<Box<Driver>>,
-    take: flume::Receiver<Box<Driver>>,
+    put: flume::Sender<Box<dyn Drive>>,
+    take: flume::Receiver<Box<dyn Drive>>,
     start: Instant,
     /// How often the task was polled.
     polls: AtomicU64,
@@ -64,7 +74,7 @@ pub(super) fn note_ring() {
 
 /// The task of a driver, which is looked after while the runtime does not poll it.
 pub(super) fn watched(
-    driver: Driver,
+    driver: impl Drive,
     bell: mpsc::WeakSender<()>,
 ) -> impl Future<Output = ()> + Send + 'static {
     let (put, take) = flume::bounded(1);
@@ -76,7 +86,7 @@ pub(super) fn watched(
 }
 
 impl Seat {
-    fn leave(&self, driver: Box<Driver>) {
+    fn leave(&self, driver: Box<dyn Drive>) {
         let due = driver.first_deadline().map_or(u64::MAX, |by| {
             let due = by.saturating_duration_since(self.start).as_micros();
             u64::try_from(due).unwrap_or(u64::MAX)

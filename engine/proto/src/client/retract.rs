@@ -92,7 +92,7 @@ impl<T> ClientConnection<T> {
             taken_back.one_way.clear();
         }
         if taken != 0 && out.is_empty() {
-            self.link.handle_emptied();
+            self.keep_alive.handle_emptied();
         }
         count != 0
     }
@@ -127,7 +127,7 @@ impl<T> ClientConnection<T> {
             self.renumber();
         }
         if taken != 0 && out.is_empty() {
-            self.link.handle_emptied();
+            self.keep_alive.handle_emptied();
         }
     }
 
@@ -159,7 +159,7 @@ impl<T> ClientConnection<T> {
             streams.refund(refund);
         }
         if taken != 0 && out.is_empty() {
-            self.link.handle_emptied();
+            self.keep_alive.handle_emptied();
         }
     }
 
@@ -210,7 +210,7 @@ impl<T> ClientConnection<T> {
     /// changed to state what is left of their calls' time (REQ-34).
     #[inline]
     pub fn prepare_write(&mut self, out: &mut SendBuffer, now: Instant) {
-        if self.link.is_stalled(now) {
+        if self.keep_alive.is_stalled(now) {
             self.take_back_late_one_way(out, now);
             self.restate_timeouts(out, now);
         }

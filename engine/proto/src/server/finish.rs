@@ -12,7 +12,7 @@ impl<T> ServerConnection<T> {
     #[must_use]
     #[inline]
     pub fn goes_on(&self) -> bool {
-        self.phase == Phase::Open && !self.client_leaves && !self.link.is_half_closed()
+        self.phase == Phase::Open && !self.client_leaves && !self.keep_alive.is_half_closed()
     }
 
     /// The client closed its sending side. If no reply is pending or unwritten, the connection is over.
@@ -26,9 +26,9 @@ impl<T> ServerConnection<T> {
         if !self.is_open() || (self.is_idle() && out.is_empty()) {
             return self.end();
         }
-        self.link.handle_finish(&self.config.timeouts, now);
+        self.keep_alive.handle_finish(&self.config.timeouts, now);
         if !self.is_idle() {
-            self.link.probe(out);
+            self.keep_alive.probe(out);
         }
     }
 
@@ -36,7 +36,7 @@ impl<T> ServerConnection<T> {
     #[must_use]
     #[inline]
     pub fn is_half_closed(&self) -> bool {
-        self.link.is_half_closed()
+        self.keep_alive.is_half_closed()
     }
 
     /// Takes out the calls whose client was expected to send more messages and never will; their
@@ -58,7 +58,7 @@ impl<T> ServerConnection<T> {
     ) -> Option<T> {
         self.cancel_stream(call);
         let work = self.in_flight.remove(call)?;
-        self.link.handle_call_end();
+        self.keep_alive.handle_call_end();
         out.status(&ReplyHead::ok(call), &Status::cancelled(why), self.peer_frame_bytes_max);
         Some(work)
     }
@@ -66,7 +66,7 @@ impl<T> ServerConnection<T> {
     /// Whether the time that calls have after the end of their client's side has just run out; true once.
     /// Drop what is parked.
     pub fn poll_finish(&mut self, now: Instant) -> bool {
-        let over = self.link.poll_finish(now);
+        let over = self.keep_alive.poll_finish(now);
         // Not everything was answered, whatever the client said before.
         self.client_leaves &= !over;
         over

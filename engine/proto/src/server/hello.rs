@@ -33,7 +33,7 @@ impl<T> ServerConnection<T> {
         }
         self.say_hello(out);
         self.set_peer(&hello.records);
-        self.link.handle_hello(now);
+        self.keep_alive.handle_hello(now);
         self.phase = Phase::Open;
         ServerInput::Handled
     }

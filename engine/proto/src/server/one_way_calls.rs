@@ -25,7 +25,7 @@ impl<T> ServerConnection<T> {
         payload: Payload<'a>,
         now: Instant,
     ) -> ServerInput<'a, T> {
-        self.link.handle_activity(now);
+        self.keep_alive.handle_activity(now);
         if self.phase == Phase::Draining {
             return ServerInput::OneWayDropped(OneWayDropped::Draining);
         }
@@ -63,14 +63,14 @@ impl<T> ServerConnection<T> {
     #[cold]
     pub(super) fn unpark_one_way(&mut self, call: u32) -> Option<T> {
         let work = self.beside.as_mut()?.one_way.remove(call)?;
-        self.link.handle_call_end();
+        self.keep_alive.handle_call_end();
         Some(work)
     }
 
     #[cold]
     pub(super) fn pop_expired_one_way(&mut self, now: Instant) -> Option<(u32, T)> {
         let expired = self.beside.as_mut()?.one_way.pop_expired(now)?;
-        self.link.handle_activity(now);
+        self.keep_alive.handle_activity(now);
         Some(expired)
     }
 }

@@ -129,8 +129,8 @@ impl<T> ServerConnection<T> {
             // The stream was there for the message, so it is there for its end.
             let _ = self.end_client_half(header.call);
         }
-        self.link.handle_frame(now);
-        self.link.handle_activity(now);
+        self.keep_alive.handle_frame(now);
+        self.keep_alive.handle_activity(now);
         Some(recv.len().saturating_add(recv.lacking()))
     }
 
@@ -321,7 +321,7 @@ impl<T> ServerConnection<T> {
             let one_way = core::mem::replace(&mut beside.one_way, OneWayTable::new());
             works.extend(one_way.into_work().map(|(_, work)| work));
         }
-        self.link.handle_call_end();
+        self.keep_alive.handle_call_end();
         works
     }
 }

@@ -49,8 +49,8 @@ impl<T> ServerConnection<T> {
         if !unary || self.phase != Phase::Open || self.check_slot(header.call).is_err() {
             return None;
         }
-        self.link.handle_frame(now);
-        self.link.handle_activity(now);
+        self.keep_alive.handle_frame(now);
+        self.keep_alive.handle_activity(now);
         self.accepted = self.accepted.wrapping_add(1);
         self.refuse(header.call, status, out);
         Some(recv.len().saturating_add(recv.lacking()))
@@ -58,6 +58,6 @@ impl<T> ServerConnection<T> {
 
     /// Part of a [refused](Self::refuse_partial) request came, and was dropped: its client is there.
     pub fn handle_dropped(&mut self, now: Instant) {
-        self.link.handle_alive(now);
+        self.keep_alive.handle_alive(now);
     }
 }

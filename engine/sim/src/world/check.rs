@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use corewire_codec::StatusCode;
-use corewire_engine::testing::sim::{self, Census, StreamCensus};
+use corewire_engine::testing::sim::{self, Snapshot, StreamSnapshot};
 use corewire_proto::StreamAccounts;
 
 use crate::core::Core;
@@ -52,11 +52,11 @@ pub(crate) fn cascade(core: &Core, id: u64, call: &Call) {
 
 /// After a host's turn: handlers of connections that it dropped are gone, and what it holds is within its
 /// bounds.
-pub(crate) fn after_turn(world: &World, number: usize, census: &Census) {
+pub(crate) fn after_turn(world: &World, number: usize, snapshot: &Snapshot) {
     let host = &world.hosts[number];
     let core = &world.core;
     if !host.is_server() {
-        client_bounds(core, host, census);
+        client_bounds(core, host, snapshot);
         return;
     }
     for id in std::mem::take(&mut host.accepted.borrow_mut().closed) {
@@ -78,20 +78,20 @@ pub(crate) fn after_turn(world: &World, number: usize, census: &Census) {
     // The last message may overdraw the credit.
     let held = plan.limits.connection_credit.get() as usize + frame + 16;
     let bounds = [
-        ("unsent bytes", census.unsent_max, unsent),
+        ("unsent bytes", snapshot.unsent_max, unsent),
         (
             "receive memory",
-            census.unread_max,
+            snapshot.unread_max,
             2 * (frame + 32) + 2 * plan.budgets.receive_bytes + 65_536,
         ),
-        ("calls in flight", census.in_flight_max, in_flight + one_way),
-        ("one-way calls", census.one_way_max, one_way),
-        ("held bytes of streams", census.held_max as usize, held),
-        ("wakes", census.woken_max, 2 * (in_flight + one_way) + 16),
-        ("timers", census.timers, 2 * census.connections + 1024 + 64),
+        ("calls in flight", snapshot.in_flight_max, in_flight + one_way),
+        ("one-way calls", snapshot.one_way_max, one_way),
+        ("held bytes of streams", snapshot.held_max as usize, held),
+        ("wakes", snapshot.woken_max, 2 * (in_flight + one_way) + 16),
+        ("timers", snapshot.timers, 2 * snapshot.connections + 1024 + 64),
         // One request may exceed it, and so may what handlers reply then.
-        ("held calls", census.held.1, plan.budgets.shard_calls_max),
-        ("run queue", census.run_queue, census.connections + 64),
+        ("held calls", snapshot.held.1, plan.budgets.shard_calls_max),
+        ("run queue", snapshot.run_queue, snapshot.connections + 64),
     ];
     for (what, value, most) in bounds {
         bounded(core, number, what, value, most);
@@ -99,15 +99,15 @@ pub(crate) fn after_turn(world: &World, number: usize, census: &Census) {
 }
 
 /// What a client holds is bounded, whatever its servers send and however little they take.
-fn client_bounds(core: &Core, host: &Host, census: &Census) {
+fn client_bounds(core: &Core, host: &Host, snapshot: &Snapshot) {
     let plan = &core.plan;
     let frame = plan.limits.frame_bytes.get() as usize;
     let calls = usize::try_from(plan.calls).unwrap_or(usize::MAX / 4);
     let unread = 2 * (frame + 32) + 2 * plan.budgets.receive_bytes + 65_536;
-    bounded(core, host.number, "receive memory", census.client_unread_max, unread);
+    bounded(core, host.number, "receive memory", snapshot.client_unread_max, unread);
     for channel in &host.channels {
-        let census = sim::channel_census(channel);
-        let in_flight = census.in_flight;
+        let snapshot = sim::channel_census(channel);
+        let in_flight = snapshot.in_flight;
         // One request over the bound, a cancel for each slot, what streams may have unsent, and an occasional
         // pong: nothing that a server decides, and nothing that grows with the calls.
         let request = if plan.habits.large > 0 { frame + 512 } else { 1024 };
@@ -116,10 +116,10 @@ fn client_bounds(core: &Core, host: &Host, census: &Census) {
         let slots = plan.limits.in_flight.get() as usize;
         let unsent = plan.channel.unsent_max + request + streams + slots * 16 + 512;
         let held = plan.limits.connection_credit.get() as usize + frame + 16;
-        bounded(core, host.number, "calls of a channel", in_flight.max(census.calls), calls + 64);
-        bounded(core, host.number, "unsent bytes of a channel", census.unsent, unsent);
-        bounded(core, host.number, "held bytes of a channel", census.held as usize, held);
-        bounded(core, host.number, "callers that wait for room", census.room, 4 * calls + 64);
+        bounded(core, host.number, "calls of a channel", in_flight.max(snapshot.calls), calls + 64);
+        bounded(core, host.number, "unsent bytes of a channel", snapshot.unsent, unsent);
+        bounded(core, host.number, "held bytes of a channel", snapshot.held as usize, held);
+        bounded(core, host.number, "callers that wait for room", snapshot.room, 4 * calls + 64);
     }
 }
 
@@ -159,13 +159,13 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
             if sim::waiting_calls(channel) == 0 {
                 continue;
             }
-            let census = sim::channel_census(channel);
+            let snapshot = sim::channel_census(channel);
             // Large requests wait for the hello, which says whether they may be sent; and all wait while too
             // much is unsent.
-            let may_write = census.ready && census.unsent <= core.plan.channel.unsent_max;
-            if may_write && census.free_slots > 0 {
+            let may_write = snapshot.ready && snapshot.unsent <= core.plan.channel.unsent_max;
+            if may_write && snapshot.free_slots > 0 {
                 core.violated(Violated::LostWake, || {
-                    format!("calls wait on channel {number} of host {} while slots are free: {census:?}", host.number)
+                    format!("calls wait on channel {number} of host {} while slots are free: {snapshot:?}", host.number)
                 });
             }
         }
@@ -180,7 +180,7 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
     }
     let is_paused = |connection| {
         let mut shards = world.hosts.iter().filter_map(|host| host.shard.as_ref());
-        shards.any(|shard| shard.census().paused.contains(&connection))
+        shards.any(|shard| shard.snapshot().paused.contains(&connection))
     };
     let calls = world.ledger.calls.borrow();
     for (number, work) in world.ledger.works.borrow().iter() {
@@ -212,7 +212,7 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
 /// need not, and go on when their connection is notified of anything.
 fn hello_is_awaited(world: &World) -> bool {
     let mut channels = world.hosts.iter().flat_map(|host| &host.channels).map(sim::channel_census);
-    channels.any(|census| census.up && !census.ready && census.waiting > 0)
+    channels.any(|snapshot| snapshot.up && !snapshot.ready && snapshot.waiting > 0)
 }
 
 /// Tells every host that everything may be ready, and every caller to look again. This must have no effect:
@@ -252,8 +252,8 @@ pub(crate) fn amiss(world: &World) -> Option<(Violated, String)> {
 /// Whether all credit is where it belongs: with nobody, when nothing is on its way. Returns what is wrong,
 /// which may still be on its way.
 fn credit(world: &World) -> Option<String> {
-    let census = |host: &Host| host.shard.as_ref().map(|shard| shard.census().streams);
-    let servers: Vec<StreamCensus> = world.hosts.iter().filter_map(census).flatten().collect();
+    let snapshot = |host: &Host| host.shard.as_ref().map(|shard| shard.snapshot().streams);
+    let servers: Vec<StreamSnapshot> = world.hosts.iter().filter_map(snapshot).flatten().collect();
     let window = world.core.plan.limits.connection_credit.get();
     let whole = StreamAccounts { available: window, held: 0, ungranted: 0 };
     // A changed byte may be one of a grant.
@@ -301,11 +301,11 @@ pub(crate) fn channels_are_empty(world: &World) {
     let core = &world.core;
     for host in &world.hosts {
         for (number, channel) in host.channels.iter().enumerate() {
-            let census = sim::channel_census(channel);
+            let snapshot = sim::channel_census(channel);
             // What the other end has not ended is checked at that end.
-            if census.calls + census.waiting + census.in_flight + census.room > 0 {
+            if snapshot.calls + snapshot.waiting + snapshot.in_flight + snapshot.room > 0 {
                 core.violated(Violated::Leftover, || {
-                    format!("channel {number} of host {}: {census:?}", host.number)
+                    format!("channel {number} of host {}: {snapshot:?}", host.number)
                 });
             }
         }
@@ -315,17 +315,17 @@ pub(crate) fn channels_are_empty(world: &World) {
 /// A server host that was drained holds nothing any more.
 pub(crate) fn drained(host: &Host, core: &Core, net: &Net, ledger: &Ledger) {
     let Some(shard) = &host.shard else { return };
-    let census = shard.census();
+    let snapshot = shard.snapshot();
     let open = shard.counters().connections_open.value();
     // Its handlers' channels keep their connections until it ends.
-    let own = census.connections - census.server_connections;
+    let own = snapshot.connections - snapshot.server_connections;
     let ends = net.open_ends(host.set).saturating_sub(own);
     let works = ledger.works.borrow().values().filter(|work| work.host == host.number).count();
-    let left = census.server_connections + census.in_flight + ends + works + census.held.1;
-    if left > 0 || open > 0 || census.parked {
+    let left = snapshot.server_connections + snapshot.in_flight + ends + works + snapshot.held.1;
+    if left > 0 || open > 0 || snapshot.parked {
         core.violated(Violated::Leftover, || {
             format!(
-                "host {} is drained, with {works} handlers, {ends} sockets, {open} connections by its counter: {census:?}",
+                "host {} is drained, with {works} handlers, {ends} sockets, {open} connections by its counter: {snapshot:?}",
                 host.number
             )
         });
@@ -337,14 +337,14 @@ pub(crate) fn nothing_is_left(world: &World) {
     let core = &world.core;
     for host in &world.hosts {
         let Some(shard) = &host.shard else { continue };
-        let census = shard.census();
+        let snapshot = shard.snapshot();
         let ends = world.net.open_ends(host.set);
         let tasks = host.tasks.len();
-        let held = census.held.0 + census.held.1;
-        if census.connections + census.run_queue + ends + tasks + held > 0 {
+        let held = snapshot.held.0 + snapshot.held.1;
+        if snapshot.connections + snapshot.run_queue + ends + tasks + held > 0 {
             core.violated(Violated::Leftover, || {
                 format!(
-                    "host {} at the end: {tasks} tasks, {ends} sockets, {census:?}",
+                    "host {} at the end: {tasks} tasks, {ends} sockets, {snapshot:?}",
                     host.number
                 )
             });
@@ -365,11 +365,11 @@ pub(crate) fn nothing_is_left(world: &World) {
 /// What is left undone at the end of a phase.
 pub(crate) fn unfinished(world: &World, phase: &str) -> String {
     let hosts = world.hosts.iter().filter_map(|host| {
-        let census = host.shard.as_ref().map(|shard| shard.census())?;
+        let snapshot = host.shard.as_ref().map(|shard| shard.snapshot())?;
         Some(format!(
             "; host {}: {} connections, draining {}, drained {}",
             host.number,
-            census.connections,
+            snapshot.connections,
             host.draining,
             host.shard.as_ref().is_some_and(|shard| shard.is_drained()),
         ))

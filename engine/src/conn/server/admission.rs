@@ -15,9 +15,9 @@ use corewire_codec::{FrameKind, RecvBuffer, Status};
 use corewire_proto::CloseReason;
 
 use super::ServerConn;
-use super::strain::Standing;
+use super::admission_state::Standing;
 use crate::calls::parked::Ended;
-use crate::conn::turn::{Ready, Shared, stream_bytes_max};
+use crate::conn::turn::{Ready, TurnContext, stream_bytes_max};
 use crate::net::io::Io;
 use crate::net::recv_pool::PARTIAL_SHARE;
 use crate::shard::account::Own;
@@ -27,7 +27,8 @@ impl<S: 'static> ServerConn<S> {
     /// What it holds, and what it has given back.
     pub(crate) fn standing(&self) -> Standing {
         let (bytes, released) = self.streams.as_ref().map_or((0, 0), |streams| streams.held());
-        let counted = self.strain.as_ref().map_or(0, |strain| strain.counted);
+        let counted =
+            self.admission_state.as_ref().map_or(0, |admission_state| admission_state.counted);
         Standing {
             bytes: self.held + counted + bytes,
             calls: self.proto.in_flight(),
@@ -47,10 +48,10 @@ impl<S: 'static> ServerConn<S> {
 
     /// Notes whether its address holds more than its share.
     pub(crate) fn set_crowded(&mut self, crowded: bool) {
-        if let Some(strain) = &mut self.strain {
-            strain.crowded = crowded;
+        if let Some(admission_state) = &mut self.admission_state {
+            admission_state.crowded = crowded;
         } else if crowded && (self.held > 0 || self.streams.is_some()) {
-            self.strain.get_or_insert_default().crowded = true;
+            self.admission_state.get_or_insert_default().crowded = true;
         }
         if let Some(streams) = &self.streams {
             streams.set_crowded(crowded);
@@ -65,8 +66,10 @@ impl<S: 'static> ServerConn<S> {
     /// What counts against its share when it asks for more room.
     fn own(&self) -> Own {
         let streams = self.streams.as_ref().map_or(0, |streams| streams.held().0);
-        let (partial, given, crowded) =
-            self.strain.as_ref().map_or((0, 0, false), |it| (it.partial, it.large, it.crowded));
+        let (partial, given, crowded) = self
+            .admission_state
+            .as_ref()
+            .map_or((0, 0, false), |it| (it.partial, it.large, it.crowded));
         let bytes = self.held + streams + partial + self.send.len();
         Own { bytes, given, calls: self.proto.in_flight(), crowded }
     }
@@ -74,29 +77,29 @@ impl<S: 'static> ServerConn<S> {
     /// Whether room may be lacking, here or on the shard. This is asked first, and everything else
     /// only if it is true.
     #[inline]
-    pub(super) fn is_strained<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
-        self.strain.is_some()
+    pub(super) fn is_strained<I: Io<Socket = S>>(&self, shared: &TurnContext<I>) -> bool {
+        self.admission_state.is_some()
             || self.held >= shared.config.budgets.connection_bytes_max
-            || shared.holdings.is_tight()
+            || shared.memory.is_tight()
     }
 
     /// Whether [`is_held_up`](Self::is_held_up) is worth calling.
     #[inline]
-    pub(super) fn may_be_held_up<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
+    pub(super) fn may_be_held_up<I: Io<Socket = S>>(&self, shared: &TurnContext<I>) -> bool {
         self.is_strained(shared) || self.send.len() > shared.config.budgets.unsent_bytes_max
     }
 
     /// Whether the limit on unsent bytes is reached: nothing that would be answered is begun.
     #[inline]
-    pub(super) fn is_over_budget<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
+    pub(super) fn is_over_budget<I: Io<Socket = S>>(&self, shared: &TurnContext<I>) -> bool {
         self.send.len() > shared.config.budgets.unsent_bytes_max
-            || (shared.holdings.is_tight() && self.is_unsent_over_share(shared))
+            || (shared.memory.is_tight() && self.is_unsent_over_share(shared))
     }
 
     /// Whether frames and woken handlers wait: until unsent bytes leave, which the socket reports, or until
     /// others give something back to the shard, which only the shard reports.
     #[inline]
-    pub(super) fn waits_to_answer<I: Io<Socket = S>>(&self, shared: &mut Shared<I>) -> bool {
+    pub(super) fn waits_to_answer<I: Io<Socket = S>>(&self, shared: &mut TurnContext<I>) -> bool {
         let waits = self.is_over_budget(shared);
         if waits {
             self.wait_to_answer(shared);
@@ -105,31 +108,31 @@ impl<S: 'static> ServerConn<S> {
     }
 
     #[cold]
-    fn wait_to_answer<I: Io<Socket = S>>(&self, shared: &mut Shared<I>) {
+    fn wait_to_answer<I: Io<Socket = S>>(&self, shared: &mut TurnContext<I>) {
         if self.send.len() <= shared.config.budgets.unsent_bytes_max {
-            shared.holdings.wait(shared.token);
+            shared.memory.wait(shared.token);
         }
     }
 
     /// Whether the unsent bytes alone use up its share.
     #[cold]
-    pub(super) fn is_unsent_over_share<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
+    pub(super) fn is_unsent_over_share<I: Io<Socket = S>>(&self, shared: &TurnContext<I>) -> bool {
         let Own { given, crowded, .. } = self.own();
         let unsent = Own { bytes: self.send.len(), given, calls: 0, crowded };
-        unsent.bytes > 0 && shared.holdings.is_bytes_over_share(unsent)
+        unsent.bytes > 0 && shared.memory.is_bytes_over_share(unsent)
     }
 
     /// Whether its streams hold its share, and have done so for longer than patience lasts.
     #[inline]
-    pub(super) fn streams_are_over<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
-        shared.holdings.is_tight()
+    pub(super) fn streams_are_over<I: Io<Socket = S>>(&self, shared: &TurnContext<I>) -> bool {
+        shared.memory.is_tight()
             && self.is_out_of_patience()
             && self.streams.as_ref().is_some_and(|streams| streams.is_over_share())
     }
 
     /// Ends a call whose stream brings more than there is room for.
     #[cold]
-    pub(super) fn stop_call<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>, call: u32) {
+    pub(super) fn stop_call<I: Io<Socket = S>>(&mut self, shared: &mut TurnContext<I>, call: u32) {
         let status = self.no_room(shared);
         if let Some(parked) = self.proto.stop_call(call, &status, &mut self.send) {
             self.end_call(shared, parked, Ended::Dropped);
@@ -138,11 +141,14 @@ impl<S: 'static> ServerConn<S> {
 
     /// Whether streams have something to do that no event will report. Writers that wait for room are
     /// noted with the shard.
-    pub(super) fn streams_want_a_turn<I: Io<Socket = S>>(&self, shared: &mut Shared<I>) -> bool {
+    pub(super) fn streams_want_a_turn<I: Io<Socket = S>>(
+        &self,
+        shared: &mut TurnContext<I>,
+    ) -> bool {
         let Some(streams) = &self.streams else { return false };
         let (starves, has_room) = streams.starves();
         if starves && !has_room {
-            shared.holdings.wait(shared.token);
+            shared.memory.wait(shared.token);
         }
         has_room || (streams.has_ready() && self.send.len() <= stream_bytes_max(shared))
     }
@@ -150,24 +156,29 @@ impl<S: 'static> ServerConn<S> {
     /// Whether the connection is over, and kept only until its last frames are read.
     #[inline]
     pub(super) fn lingers(&self) -> bool {
-        self.strain.as_ref().is_some_and(|strain| strain.linger.is_some())
+        self.admission_state
+            .as_ref()
+            .is_some_and(|admission_state| admission_state.linger.is_some())
     }
 
     /// Whether another call would be one too many.
     #[inline]
-    pub(super) fn lacks_room<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> bool {
+    pub(super) fn lacks_room<I: Io<Socket = S>>(&self, shared: &TurnContext<I>) -> bool {
         self.held >= shared.config.budgets.connection_bytes_max
-            || (shared.holdings.is_tight() && shared.holdings.is_over_share(self.own()))
+            || (shared.memory.is_tight() && shared.memory.is_over_share(self.own()))
     }
 
     /// Whether nothing is read for lack of room: as long as the lack lasts, but not for longer than patience.
     #[inline]
-    pub(super) fn waits_for_room<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) -> bool {
+    pub(super) fn waits_for_room<I: Io<Socket = S>>(
+        &mut self,
+        shared: &mut TurnContext<I>,
+    ) -> bool {
         if self.lacks_room(shared) {
             return self.wait_for_room(shared);
         }
-        if let Some(strain) = &mut self.strain {
-            strain.since = None;
+        if let Some(admission_state) = &mut self.admission_state {
+            admission_state.since = None;
         }
         false
     }
@@ -175,41 +186,44 @@ impl<S: 'static> ServerConn<S> {
     /// Whether room was already lacking, and for too long, when the frame that is being handled was begun.
     #[inline]
     pub(super) fn is_out_of_patience(&self) -> bool {
-        self.strain.as_ref().is_some_and(|strain| strain.since.is_some())
+        self.admission_state.as_ref().is_some_and(|admission_state| admission_state.since.is_some())
     }
 
     #[cold]
-    fn wait_for_room<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) -> bool {
+    fn wait_for_room<I: Io<Socket = S>>(&mut self, shared: &mut TurnContext<I>) -> bool {
         let released = self.given_back();
-        let strain = self.strain.get_or_insert_default();
-        if strain.since.is_none() || strain.released != released {
+        let admission_state = self.admission_state.get_or_insert_default();
+        if admission_state.since.is_none() || admission_state.released != released {
             // Giving something back is progress: the wait starts again.
-            (strain.since, strain.released) = (Some(shared.now), released);
+            (admission_state.since, admission_state.released) = (Some(shared.now), released);
         }
-        let since = strain.since.unwrap_or(shared.now);
+        let since = admission_state.since.unwrap_or(shared.now);
         let waits = shared.now < since + shared.config.budgets.patience;
         if waits {
-            shared.holdings.wait(shared.token);
+            shared.memory.wait(shared.token);
         }
         waits
     }
 
     /// When patience ends, while the connection waits.
-    pub(super) fn patience_by<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> Option<Instant> {
-        let strain = self.strain.as_ref()?;
+    pub(super) fn patience_by<I: Io<Socket = S>>(
+        &self,
+        shared: &TurnContext<I>,
+    ) -> Option<Instant> {
+        let admission_state = self.admission_state.as_ref()?;
         let patience = shared.config.budgets.patience;
         let by = |since: Option<Instant>| Some(since? + patience).filter(|by| *by > shared.now);
-        [by(strain.since), by(strain.large_since)].into_iter().flatten().min()
+        [by(admission_state.since), by(admission_state.large_since)].into_iter().flatten().min()
     }
 
     /// The status of a call that came when patience was over.
     #[cold]
-    pub(super) fn no_room<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> Status {
+    pub(super) fn no_room<I: Io<Socket = S>>(&self, shared: &TurnContext<I>) -> Status {
         let budgets = &shared.config.budgets;
         let text = if self.held >= budgets.connection_bytes_max {
             format!("the connection's pending calls hold {} bytes, and may hold no more", self.held)
         } else {
-            let (calls, bytes) = (shared.holdings.calls(), shared.holdings.bytes());
+            let (calls, bytes) = (shared.memory.calls(), shared.memory.bytes());
             let Own { bytes: own, calls: own_calls, .. } = self.own();
             format!(
                 "the connection has its share: {own_calls} pending calls and {own} bytes, of {calls} and {bytes} that the server's shard holds"
@@ -223,13 +237,13 @@ impl<S: 'static> ServerConn<S> {
     #[inline]
     pub(super) fn receive_bytes_max<I: Io<Socket = S>>(
         &self,
-        shared: &Shared<I>,
+        shared: &TurnContext<I>,
         buffer: &RecvBuffer,
     ) -> usize {
-        if !shared.holdings.is_tight() {
+        if !shared.memory.is_tight() {
             return usize::MAX;
         }
-        let skip = self.strain.as_ref().map_or(0, |strain| strain.skip);
+        let skip = self.admission_state.as_ref().map_or(0, |admission_state| admission_state.skip);
         // What is left behind must be so little that it is copied, and keeps no buffer.
         buffer.lacking().max(skip).max(shared.room_needed_from() - 1)
     }
@@ -237,7 +251,9 @@ impl<S: 'static> ServerConn<S> {
     /// Whether it waits for room for a large request: it is not read from, so what it has sent is not late.
     #[inline]
     pub(super) fn waits_for_large(&self) -> bool {
-        self.strain.as_ref().is_some_and(|strain| strain.large_since.is_some())
+        self.admission_state
+            .as_ref()
+            .is_some_and(|admission_state| admission_state.large_since.is_some())
     }
 
     /// Whether the rest of what `buffer` begins with may be received: a large request waits until the
@@ -246,13 +262,13 @@ impl<S: 'static> ServerConn<S> {
     #[inline]
     pub(super) fn may_receive<I: Io<Socket = S>>(
         &mut self,
-        shared: &mut Shared<I>,
+        shared: &mut TurnContext<I>,
         buffer: &mut RecvBuffer,
     ) -> bool {
         let frame = buffer.len().saturating_add(buffer.lacking());
         if frame <= shared.room_needed_from() || !self.proto.is_open() {
-            if let Some(strain) = &mut self.strain {
-                strain.large_since = None;
+            if let Some(admission_state) = &mut self.admission_state {
+                admission_state.large_since = None;
             }
             return true;
         }
@@ -260,18 +276,19 @@ impl<S: 'static> ServerConn<S> {
     }
 
     /// What its calls and streams have given back: progress. Sending refusals is no progress. Comparable
-    /// with what this returned while the same strain lasted.
+    /// with what this returned while the same admission_state lasted.
     fn given_back(&self) -> usize {
         let released = self.streams.as_ref().map_or(0, |streams| streams.held().1);
-        let moved = self.strain.as_ref().map_or(0, |strain| strain.moved);
+        let moved =
+            self.admission_state.as_ref().map_or(0, |admission_state| admission_state.moved);
         self.progress.wrapping_sub(moved).wrapping_add(released)
     }
 
     /// `bytes` of unsent ones were sent, or `bytes` of a large request were received.
     #[inline]
     pub(super) fn note_moved(&mut self, bytes: usize) {
-        if let Some(strain) = &mut self.strain {
-            strain.moved = strain.moved.wrapping_add(bytes);
+        if let Some(admission_state) = &mut self.admission_state {
+            admission_state.moved = admission_state.moved.wrapping_add(bytes);
             self.progress = self.progress.wrapping_add(bytes);
         }
     }
@@ -279,8 +296,9 @@ impl<S: 'static> ServerConn<S> {
     /// Nothing is read, so nobody would see that the client has gone: the connection ends here, unless
     /// there was room in time. What the client still asks for could not be served.
     #[cold]
-    pub(super) fn notice_end<I: Io<Socket = S>>(&mut self, shared: &Shared<I>, ready: &Ready) {
-        let since = self.strain.as_ref().and_then(|strain| strain.large_since);
+    pub(super) fn notice_end<I: Io<Socket = S>>(&mut self, shared: &TurnContext<I>, ready: &Ready) {
+        let since =
+            self.admission_state.as_ref().and_then(|admission_state| admission_state.large_since);
         let patience = shared.config.budgets.patience;
         if ready.hangup && since.is_some_and(|since| since + patience <= shared.now) {
             self.proto.close(CloseReason::PeerLeft);
@@ -290,42 +308,43 @@ impl<S: 'static> ServerConn<S> {
     #[cold]
     fn reserve<I: Io<Socket = S>>(
         &mut self,
-        shared: &mut Shared<I>,
+        shared: &mut TurnContext<I>,
         buffer: &mut RecvBuffer,
         frame: usize,
     ) -> bool {
-        let strain = self.strain.get_or_insert_default();
-        if strain.large == frame {
+        let admission_state = self.admission_state.get_or_insert_default();
+        if admission_state.large == frame {
             return true;
         }
         // Another one was handled in this same turn: its room is not this one's.
-        if core::mem::take(&mut strain.large) != 0 {
+        if core::mem::take(&mut admission_state.large) != 0 {
             self.count(shared);
         }
         let own = self.own();
-        let strain = self.strain.get_or_insert_default();
-        if shared.holdings.has_room(own, frame) {
-            (strain.large, strain.large_since) = (frame, None);
+        let admission_state = self.admission_state.get_or_insert_default();
+        if shared.memory.has_room(own, frame) {
+            (admission_state.large, admission_state.large_since) = (frame, None);
             self.count(shared);
             return true;
         }
         let released = self.given_back();
         let is_unwanted = self.is_unwanted_message(buffer);
-        let strain = self.strain.get_or_insert_default();
-        if strain.large_since.is_none() || strain.large_released != released {
+        let admission_state = self.admission_state.get_or_insert_default();
+        if admission_state.large_since.is_none() || admission_state.large_released != released {
             // Giving something back is progress: the wait starts again.
-            (strain.large_since, strain.large_released) = (Some(shared.now), released);
+            (admission_state.large_since, admission_state.large_released) =
+                (Some(shared.now), released);
         }
-        let since = strain.large_since.unwrap_or(shared.now);
+        let since = admission_state.large_since.unwrap_or(shared.now);
         if (is_unwanted || since + shared.config.budgets.patience <= shared.now)
             && let Some(frame) = self.turn_away_partial(shared, buffer)
         {
-            let strain = self.strain.get_or_insert_default();
-            strain.large_since = None;
-            strain.skip = frame - buffer.discard(frame);
+            let admission_state = self.admission_state.get_or_insert_default();
+            admission_state.large_since = None;
+            admission_state.skip = frame - buffer.discard(frame);
             return true;
         }
-        shared.holdings.wait(shared.token);
+        shared.memory.wait(shared.token);
         false
     }
 
@@ -340,7 +359,7 @@ impl<S: 'static> ServerConn<S> {
     /// how many bytes belong to it, which are to be dropped; `None` if it must be received to be judged.
     fn turn_away_partial<I: Io<Socket = S>>(
         &mut self,
-        shared: &mut Shared<I>,
+        shared: &mut TurnContext<I>,
         buffer: &RecvBuffer,
     ) -> Option<usize> {
         let header = buffer.peek_header()?;
@@ -357,73 +376,74 @@ impl<S: 'static> ServerConn<S> {
     /// Drops received bytes of a refused request. They are a sign of life all the same.
     #[inline]
     pub(super) fn skip(&mut self, buffer: &mut RecvBuffer, now: Instant) {
-        if let Some(strain) = &mut self.strain
-            && strain.skip > 0
+        if let Some(admission_state) = &mut self.admission_state
+            && admission_state.skip > 0
         {
-            strain.skip -= buffer.discard(strain.skip);
+            admission_state.skip -= buffer.discard(admission_state.skip);
             self.proto.handle_dropped(now);
         }
     }
 
     /// Brings the shard's account up to date, at the end of a turn.
     #[inline]
-    pub(super) fn settle_account<I: Io<Socket = S>>(&mut self, shared: &Shared<I>) {
-        if self.strain.is_some() || self.recv.is_some() || !self.send.is_empty() {
+    pub(super) fn settle_account<I: Io<Socket = S>>(&mut self, shared: &TurnContext<I>) {
+        if self.admission_state.is_some() || self.recv.is_some() || !self.send.is_empty() {
             self.settle_rest(shared);
         }
     }
 
     #[cold]
-    fn settle_rest<I: Io<Socket = S>>(&mut self, shared: &Shared<I>) {
-        if self.strain.is_some() || !self.send.is_empty() || self.kept_buffer(shared) != 0 {
+    fn settle_rest<I: Io<Socket = S>>(&mut self, shared: &TurnContext<I>) {
+        if self.admission_state.is_some() || !self.send.is_empty() || self.kept_buffer(shared) != 0
+        {
             self.count(shared);
         }
     }
 
     /// Memory of the receive buffer that a partial frame keeps.
-    fn kept_buffer<I: Io<Socket = S>>(&self, shared: &Shared<I>) -> usize {
+    fn kept_buffer<I: Io<Socket = S>>(&self, shared: &TurnContext<I>) -> usize {
         let keeps_from = shared.config.budgets.receive_bytes / PARTIAL_SHARE;
         let unread = self.recv.as_ref().filter(|unread| unread.len() >= keeps_from);
         unread.map_or(0, |unread| unread.made_with())
     }
 
     #[cold]
-    fn count<I: Io<Socket = S>>(&mut self, shared: &Shared<I>) {
+    fn count<I: Io<Socket = S>>(&mut self, shared: &TurnContext<I>) {
         let kept = self.kept_buffer(shared);
-        let strain = self.strain.get_or_insert_default();
+        let admission_state = self.admission_state.get_or_insert_default();
         // A large request is counted whole, because its buffer may grow to that.
-        strain.partial = if strain.large == 0 { kept } else { 0 };
-        let held = self.send.len() + strain.large + strain.partial;
-        shared.holdings.change(strain.counted, held);
-        strain.counted = held;
-        let waits = strain.since.is_some() || strain.large_since.is_some();
-        let ends = strain.finished.is_some() || strain.linger.is_some();
-        if held == 0 && !waits && !ends && strain.skip == 0 {
-            self.strain = None;
+        admission_state.partial = if admission_state.large == 0 { kept } else { 0 };
+        let held = self.send.len() + admission_state.large + admission_state.partial;
+        shared.memory.change(admission_state.counted, held);
+        admission_state.counted = held;
+        let waits = admission_state.since.is_some() || admission_state.large_since.is_some();
+        let ends = admission_state.finished.is_some() || admission_state.linger.is_some();
+        if held == 0 && !waits && !ends && admission_state.skip == 0 {
+            self.admission_state = None;
         }
     }
 
     /// Notes how much of a large request has arrived, or that none is being received any more.
     #[inline]
     pub(super) fn end_large(&mut self, here: usize, lacking: usize, usual: usize) {
-        let Some(strain) = &mut self.strain else { return };
+        let Some(admission_state) = &mut self.admission_state else { return };
         let rest = here.saturating_add(lacking);
-        if rest <= usual && rest != strain.large {
-            strain.large = 0;
+        if rest <= usual && rest != admission_state.large {
+            admission_state.large = 0;
         }
         // Bytes received of it are progress.
-        let came = here.saturating_sub(strain.large_here);
-        strain.large_here = if strain.large == 0 { 0 } else { here };
-        if strain.large > 0 {
+        let came = here.saturating_sub(admission_state.large_here);
+        admission_state.large_here = if admission_state.large == 0 { 0 } else { here };
+        if admission_state.large > 0 {
             self.note_moved(came);
         }
     }
 
     /// The connection is about to be dropped: gives back all that the shard counts for it.
-    pub(crate) fn leave<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
+    pub(crate) fn leave<I: Io<Socket = S>>(&mut self, shared: &mut TurnContext<I>) {
         self.drop_calls(shared);
-        if let Some(strain) = self.strain.take() {
-            shared.holdings.change(strain.counted, 0);
+        if let Some(admission_state) = self.admission_state.take() {
+            shared.memory.change(admission_state.counted, 0);
         }
     }
 }

@@ -9,7 +9,7 @@ use corewire_proto::StreamKind;
 use super::{STREAM, ServerConn};
 use crate::calls::dispatch::{Incoming, ReplySlot};
 use crate::calls::parked::Polled;
-use crate::conn::turn::Shared;
+use crate::conn::turn::TurnContext;
 use crate::net::io::Io;
 use crate::stream::{Side, StreamCell, StreamEnds};
 
@@ -26,7 +26,7 @@ impl<S: 'static> ServerConn<S> {
     #[inline(always)]
     pub(super) fn begin_call<I: Io<Socket = S>>(
         &mut self,
-        shared: &mut Shared<I>,
+        shared: &mut TurnContext<I>,
         request: &RequestHead,
         payload: Payload<'_>,
         deadline: Option<Instant>,
@@ -73,7 +73,7 @@ impl<S: 'static> ServerConn<S> {
                 parked.stream = stream;
                 parked.held = held;
                 self.held = self.held.saturating_add(held);
-                shared.holdings.begin_call(held);
+                shared.memory.begin_call(held);
                 self.proto.park(request.call, deadline, parked);
                 false
             }
@@ -91,15 +91,21 @@ impl<S: 'static> ServerConn<S> {
     #[cold]
     fn open_stream<I: Io<Socket = S>>(
         &mut self,
-        shared: &Shared<I>,
+        shared: &TurnContext<I>,
         request: &RequestHead,
     ) -> Option<Box<OpenedStream>> {
         let kind = StreamKind::from_request_flags(request.flags)?;
-        let account = self.streams.get_or_insert_default().account(shared.holdings.totals());
+        let account = self.streams.get_or_insert_default().account(shared.memory.totals());
         let halves = (kind.client_sends(), kind.server_sends());
-        let local = Rc::clone(shared.calls.local());
-        let cell =
-            StreamCell::counted(local, account, shared.token, request.call, Side::Server, halves);
+        let arrivals = Rc::clone(&shared.streams);
+        let cell = StreamCell::counted(
+            arrivals,
+            account,
+            shared.token,
+            request.call,
+            Side::Server,
+            halves,
+        );
         Some(Box::new(OpenedStream { ends: StreamEnds::new(kind, &cell), cell }))
     }
 
@@ -107,7 +113,7 @@ impl<S: 'static> ServerConn<S> {
     #[inline]
     fn turn_away<I: Io<Socket = S>>(
         &self,
-        shared: &mut Shared<I>,
+        shared: &mut TurnContext<I>,
         request: &RequestHead,
         came: Instant,
         deadline: Option<Instant>,
@@ -123,7 +129,7 @@ impl<S: 'static> ServerConn<S> {
     #[cold]
     fn refuse<I: Io<Socket = S>>(
         &mut self,
-        shared: &Shared<I>,
+        shared: &TurnContext<I>,
         request: &RequestHead,
         status: &Status,
     ) {

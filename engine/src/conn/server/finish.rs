@@ -4,7 +4,7 @@ use corewire_codec::RecvBuffer;
 
 use super::ServerConn;
 use crate::calls::parked::Ended;
-use crate::conn::turn::Shared;
+use crate::conn::turn::TurnContext;
 use crate::net::io::Io;
 
 impl<S: 'static> ServerConn<S> {
@@ -13,7 +13,7 @@ impl<S: 'static> ServerConn<S> {
     #[cold]
     pub(super) fn handle_end<I: Io<Socket = S>>(
         &mut self,
-        shared: &mut Shared<I>,
+        shared: &mut TurnContext<I>,
         buffer: &mut RecvBuffer,
     ) {
         // The rest of a partial frame will never come.
@@ -31,7 +31,7 @@ impl<S: 'static> ServerConn<S> {
 
     /// Ends the connection when its client has received everything it is owed.
     #[cold]
-    pub(super) fn finish<I: Io<Socket = S>>(&mut self, shared: &mut Shared<I>) {
+    pub(super) fn finish<I: Io<Socket = S>>(&mut self, shared: &mut TurnContext<I>) {
         if self.proto.poll_finish(shared.now) {
             self.drop_calls(shared);
         }

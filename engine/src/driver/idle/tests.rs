@@ -13,7 +13,7 @@ const LOOK: Duration = us(2);
 
 /// A shard in virtual time: what its pauses cost it.
 struct Shard {
-    rester: Rester,
+    idle: IdlePolicy,
     /// How the pause after the last work begins.
     rest: Rest,
     now: Instant,
@@ -27,10 +27,10 @@ struct Shard {
 
 impl Shard {
     fn new(spin: Spin) -> Self {
-        let (mut rester, now) = (Rester::new(spin), Instant::now());
-        let rest = rester.worked(now);
+        let (mut idle, now) = (IdlePolicy::new(spin), Instant::now());
+        let rest = idle.worked(now);
         let (spun, ran) = (Duration::ZERO, Duration::ZERO);
-        Self { rester, rest, now, spun, sleeps: 0, neighbour: None, ran }
+        Self { idle, rest, now, spun, sleeps: 0, neighbour: None, ran }
     }
 
     fn run(&mut self, time: Duration) {
@@ -56,7 +56,7 @@ impl Shard {
         let until = self.now + pause;
         let mut slept = self.rest == Rest::Doze;
         while !slept && self.now < until {
-            match self.rester.idle(self.now, true) {
+            match self.idle.idle(self.now, true) {
                 Rest::Spin => {
                     let before = self.now;
                     self.run(LOOK.min(until - self.now));
@@ -73,7 +73,7 @@ impl Shard {
     }
 
     fn work(&mut self) {
-        self.rest = self.rester.worked(self.now);
+        self.rest = self.idle.worked(self.now);
     }
 
     /// The cost of the pauses, with a sleep at this price.
@@ -82,7 +82,7 @@ impl Shard {
     }
 
     fn window(&self) -> Duration {
-        self.rester.window
+        self.idle.window
     }
 }
 
@@ -128,22 +128,22 @@ fn a_limit_bounds_the_window_and_a_millisecond_the_limit() {
             assert!(shard.window() <= us(most), "{limit}");
         }
         assert_eq!(shard.window(), us(most), "{limit}");
-        let spread = us(most) / (1 << shard.rester.steps.saturating_sub(1));
+        let spread = us(most) / (1 << shard.idle.steps.saturating_sub(1));
         assert!(most < 10 || spread >= WINDOW_MIN && spread < 2 * WINDOW_MIN, "{limit}");
     }
 }
 
 #[test]
 fn an_idle_shard_dozes_and_parks() {
-    let mut rester = Rester::new(Spin::For(us(100)));
+    let mut idle = IdlePolicy::new(Spin::For(us(100)));
     let start = Instant::now();
-    assert_eq!(rester.worked(start), Rest::Doze);
-    assert_eq!(rester.idle(start + us(1000), true), Rest::Doze);
-    assert_eq!(rester.idle(start + us(5999), true), Rest::Doze);
-    assert_eq!(rester.idle(start + us(6000), true), Rest::Park);
-    rester.parked();
-    assert_eq!(rester.idle(start + us(9000), true), Rest::Doze, "something happened");
-    assert_eq!(rester.idle(start + us(9001), false), Rest::Park, "it may not doze");
+    assert_eq!(idle.worked(start), Rest::Doze);
+    assert_eq!(idle.idle(start + us(1000), true), Rest::Doze);
+    assert_eq!(idle.idle(start + us(5999), true), Rest::Doze);
+    assert_eq!(idle.idle(start + us(6000), true), Rest::Park);
+    idle.parked();
+    assert_eq!(idle.idle(start + us(9000), true), Rest::Doze, "something happened");
+    assert_eq!(idle.idle(start + us(9001), false), Rest::Park, "it may not doze");
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn without_work_all_spinning_converges_to_a_constant() {
     // Wakes without work, such as those of glommio's timers, do not make it spin again.
     let mut looks = 0;
     for _ in 0..100_000 {
-        match shard.rester.idle(shard.now, true) {
+        match shard.idle.idle(shard.now, true) {
             Rest::Spin => {
                 looks += 1;
                 shard.run(LOOK);
@@ -164,7 +164,7 @@ fn without_work_all_spinning_converges_to_a_constant() {
             Rest::Doze => shard.wait(shard.now + us(1000)),
             Rest::Park => {
                 shard.wait(shard.now + us(17_000));
-                shard.rester.parked();
+                shard.idle.parked();
             }
         }
     }
@@ -204,7 +204,7 @@ fn a_neighbour_on_the_core_stops_it() {
     shard.neighbour = None;
     loaded(&mut shard, HOLD_MAX);
     assert!(loaded(&mut shard, second) > 0.7);
-    assert_eq!(shard.rester.hold, HOLD_MIN);
+    assert_eq!(shard.idle.hold, HOLD_MIN);
 }
 
 #[test]
@@ -213,32 +213,32 @@ fn one_short_loss_of_the_core_is_soon_forgotten() {
     let second = Duration::from_secs(1);
     loaded(&mut shard, second);
     // Shorter holes are interrupts, or a visit to glommio.
-    shard.rester.idle(shard.now, true);
+    shard.idle.idle(shard.now, true);
     shard.now += TAKEN - us(1);
-    shard.rester.idle(shard.now, true);
-    assert_eq!(shard.rester.held_until, None);
+    shard.idle.idle(shard.now, true);
+    assert_eq!(shard.idle.held_until, None);
     for _ in 0..5 {
         shard.work();
-        shard.rester.idle(shard.now, true);
+        shard.idle.idle(shard.now, true);
         shard.now += TAKEN;
         shard.work();
         assert_eq!(shard.rest, Rest::Doze);
         assert_eq!(shard.window(), Duration::ZERO);
         assert!(loaded(&mut shard, second) > 0.7, "held for more than a little");
-        assert_eq!(shard.rester.hold, HOLD_MIN);
+        assert_eq!(shard.idle.hold, HOLD_MIN);
     }
 }
 
 #[test]
 fn time_that_stands_still_or_goes_back_does_no_harm() {
     for spin in [Spin::Off, Spin::For(us(50)), Spin::Always] {
-        let mut rester = Rester::new(spin);
+        let mut idle = IdlePolicy::new(spin);
         let now = Instant::now() + Duration::from_secs(1);
         for back in [0, 0, 5, 1000, 3, 0] {
-            rester.worked(now - us(back));
-            rester.idle(now, true);
-            rester.idle(now - us(back), false);
-            rester.parked();
+            idle.worked(now - us(back));
+            idle.idle(now, true);
+            idle.idle(now - us(back), false);
+            idle.parked();
         }
     }
 }
@@ -272,7 +272,7 @@ proptest! {
         let spinning: Duration = pauses.iter().map(|pause| us(*pause)).sum();
         prop_assert!(best <= sleeping.min(spinning));
         // A window may be overrun by one look.
-        let slack = limit * shard.rester.steps + LOOK * count;
+        let slack = limit * shard.idle.steps + LOOK * count;
         prop_assert!(shard.cost(limit) <= 3 * best + slack, "{:?}", shard.cost(limit));
     }
 

@@ -1,7 +1,7 @@
 //! What a connection and its shard may hold, and what happens to what finds no room.
 
 use super::*;
-use crate::calls::budgets::QueueDelay;
+use crate::budgets::QueueDelay;
 use corewire_codec::{Status, StatusCode, reply_flags, request_flags};
 
 const MS: Duration = Duration::from_millis(1);
@@ -71,8 +71,8 @@ impl Bench {
     }
 
     fn is_empty(&self) -> bool {
-        let holdings = &self.driver.shared.holdings;
-        (holdings.bytes(), holdings.calls()) == (0, 0)
+        let memory = &self.driver.shared.memory;
+        (memory.bytes(), memory.calls()) == (0, 0)
     }
 }
 
@@ -144,7 +144,7 @@ fn a_full_shard_stops_all_its_connections_and_lets_them_go_on() {
     bench.pass(bench.driver.shared.config.budgets.patience);
     (0..3).for_each(|_| bench.finish_one());
     bench.turns(3);
-    assert_eq!(bench.driver.shared.holdings.calls(), bench.pending.borrow().len());
+    assert_eq!(bench.driver.shared.memory.calls(), bench.pending.borrow().len());
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn large_requests_are_received_while_there_is_room_for_all_of_them() {
                 bench.answers(end).into_iter().map(|(call, answer)| (call, answer == Answer::Ok)),
             );
         }
-        let held = bench.driver.shared.holdings.bytes();
+        let held = bench.driver.shared.memory.bytes();
         assert!(held < budgets.shard_bytes_max + LARGE, "{held} bytes are held");
     }
     done.sort_unstable();
@@ -330,7 +330,7 @@ fn a_large_request_that_finds_no_room_is_refused_before_it_is_received() {
     for _ in 0..30 {
         bench.turn();
         answers.extend(bench.answers(1));
-        assert!(bench.driver.shared.holdings.bytes() < 10 << 20, "its bytes are not held");
+        assert!(bench.driver.shared.memory.bytes() < 10 << 20, "its bytes are not held");
     }
     let refused = Answer::Refused(StatusCode::ResourceExhausted, Some(50 * MS));
     assert_eq!(answers, [(1, refused), (2, Answer::Ok)]);

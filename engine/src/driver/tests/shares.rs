@@ -29,7 +29,7 @@ impl Bench {
     }
 
     fn held(&self) -> usize {
-        self.driver.shared.holdings.bytes()
+        self.driver.shared.memory.bytes()
     }
 }
 

@@ -71,7 +71,7 @@ impl Bridge {
     /// Ready when the call is over and everything it brought was taken.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.port.register(context);
-        self.port.answer_knock();
+        self.port.take_notice();
         self.consume();
         self.send(context);
         if !self.ended && self.receive(context) {

@@ -102,7 +102,7 @@ fn connect(visibility: &Visibility, client: &Ident, attributes: &TokenStream) ->
             ///
             /// # Errors
             ///
-            /// When the address is none, or nobody there speaks the protocol.
+            /// The address is invalid, or nobody there speaks the protocol.
             #visibility async fn connect(
                 address: impl ::corewire::IntoAddress,
             ) -> ::core::result::Result<Self, ::corewire::ConnectError> {

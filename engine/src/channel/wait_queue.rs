@@ -14,13 +14,13 @@ struct Waiting {
 /// A queue of waiting callers. Ids ascend along it, so that a caller that was woken in vain gets its place
 /// back.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(super) struct WaitQueue {
     waiting: VecDeque<Waiting>,
     /// No deadline in the queue is earlier.
     earliest: Option<Instant>,
 }
 
-impl Line {
+impl WaitQueue {
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }

@@ -7,7 +7,7 @@ use crate::conn::turn::Unacked;
 /// Kept by connections that hold something unsent, receive a large request, wait for room, or are
 /// ending. Idle connections have none, so that they stay small.
 #[derive(Debug, Default)]
-pub(super) struct Strain {
+pub(super) struct AdmissionState {
     /// What the shard's account counts for this connection, in addition to its calls.
     pub(super) counted: usize,
     /// The whole length of the large request that is being received, and how much of it is here.

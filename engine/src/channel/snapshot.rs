@@ -1,18 +1,18 @@
 //! What a channel holds, counted for the simulator.
 
 use super::{Channel, Link};
-use crate::testing::sim::{ChannelCensus, StreamCensus};
+use crate::snapshot::{ChannelSnapshot, StreamSnapshot};
 
 impl Channel {
     pub(crate) fn waiting_calls(&self) -> usize {
         self.core().state.borrow().waiting.len()
     }
 
-    pub(crate) fn census(&self) -> ChannelCensus {
+    pub(crate) fn snapshot(&self) -> ChannelSnapshot {
         let state = self.core().state.borrow();
         let (up, in_flight, slots, held, streams) = match &state.link {
             Link::Up { proto, .. } => {
-                let streams = proto.peer().connection_id.map(|connection| StreamCensus {
+                let streams = proto.peer().connection_id.map(|connection| StreamSnapshot {
                     connection,
                     open: proto.streams(),
                     accounts: proto.stream_accounts(),
@@ -22,7 +22,7 @@ impl Channel {
             }
             Link::Down { .. } | Link::Connecting { .. } => (false, 0, 0, 0, None),
         };
-        ChannelCensus {
+        ChannelSnapshot {
             up,
             ready: state.is_ready(),
             connecting: matches!(state.link, Link::Connecting { .. }),

@@ -36,7 +36,7 @@ const GLANCE_MIN: Duration = Duration::from_millis(1);
 /// [`glance`] while one of them runs, so that an absence of this side shows, however long the
 /// timeouts are.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct KeepAlive {
     /// When the clocks were looked at last, or the first of those that run began.
     looked: Instant,
     /// More arrived than was read: what the peer owes may be in it.
@@ -81,7 +81,7 @@ pub(crate) enum Due {
     GraceOver,
 }
 
-impl Link {
+impl KeepAlive {
     /// `random` spreads the connection's times.
     pub(crate) fn new(timeouts: &Timeouts, random: u64, now: Instant) -> Self {
         let ping_lead = lead(timeouts.ping_after, timeouts.jitter_percent, random);

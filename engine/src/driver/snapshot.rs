@@ -2,7 +2,7 @@
 
 use super::{Conn, Driver};
 use crate::net::io::Io;
-use crate::testing::sim::Census;
+use crate::snapshot::Snapshot;
 
 impl<I: Io> Driver<I> {
     pub(crate) fn is_accepting(&self) -> bool {
@@ -10,39 +10,39 @@ impl<I: Io> Driver<I> {
     }
 
     /// All that is held.
-    pub(crate) fn census(&self) -> Census {
-        let mut census = self.tally();
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let mut snapshot = self.tally();
         for (_, entry) in &self.conns {
             if let Some(Conn::Server(conn)) = &entry.conn {
-                conn.list_in(&mut census, &self.shared);
+                conn.list_in(&mut snapshot, &self.shared);
             }
         }
-        census
+        snapshot
     }
 
     /// How much is held, without the lists.
-    pub(crate) fn tally(&self) -> Census {
-        let mut census = Census {
+    pub(crate) fn tally(&self) -> Snapshot {
+        let mut snapshot = Snapshot {
             connections: self.conns.len(),
             server_connections: self.server_conns,
             run_queue: self.run.len(),
             timers: self.shared.timers.len(),
             parked: self.shared.calls.has_parked(),
-            held: (self.shared.holdings.bytes(), self.shared.holdings.calls()),
-            ..Census::default()
+            held: (self.shared.memory.bytes(), self.shared.memory.calls()),
+            ..Snapshot::default()
         };
         for (_, entry) in &self.conns {
             match &entry.conn {
                 Some(Conn::Server(conn)) => {
-                    conn.count_in(&mut census);
+                    conn.count_in(&mut snapshot);
                 }
                 Some(Conn::Client(conn)) => {
-                    census.client_unread_max = census.client_unread_max.max(conn.unread());
-                    census.unread += conn.unread();
+                    snapshot.client_unread_max = snapshot.client_unread_max.max(conn.unread());
+                    snapshot.unread += conn.unread();
                 }
                 Some(Conn::Dial(_)) | None => {}
             }
         }
-        census
+        snapshot
     }
 }

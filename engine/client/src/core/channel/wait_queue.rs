@@ -1,4 +1,4 @@
-//! Calls of a tokio channel that wait for a slot or for the connection, in their order.
+//! Calls that wait for a slot or for the connection, in their order.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -6,17 +6,17 @@ use std::time::Instant;
 use crate::failure::CallFailure;
 use crate::remote::command::Command;
 
-/// The line. What it costs to keep deadlines and to forget abandoned calls is spread over many.
+/// The queue. What it costs to keep deadlines and to forget abandoned calls is spread over many.
 #[derive(Debug, Default)]
-pub(crate) struct Line {
+pub(crate) struct WaitQueue {
     commands: VecDeque<Command>,
-    /// No deadline in the line is earlier.
+    /// No deadline in the queue is earlier.
     earliest: Option<Instant>,
-    /// How many may be abandoned and are still in the line.
+    /// How many may be abandoned and are still in the queue.
     abandoned: usize,
 }
 
-impl Line {
+impl WaitQueue {
     pub(crate) fn len(&self) -> usize {
         self.commands.len()
     }
@@ -46,7 +46,7 @@ impl Line {
         self.earliest.filter(|_| !self.commands.is_empty())
     }
 
-    /// One of them may be abandoned. When that holds for half of the line they are taken out.
+    /// One of them may be abandoned. When that holds for half of the queue they are taken out.
     pub(crate) fn handle_cancel(&mut self) {
         self.abandoned += 1;
         if self.abandoned * 2 > self.commands.len() {

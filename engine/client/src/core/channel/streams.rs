@@ -1,11 +1,11 @@
-//! The streams of a tokio channel's connection: what they want of it, and the order in which they write.
+//! The streams of a connection: what they want of it, and the order in which they write.
 
 use corewire_codec::{Encoding, Payload, Status, StatusCode};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::driver::InFlight;
+use crate::core::session::{Events, Session};
+use crate::remote::command::Completion;
 use crate::remote::pipe::{Event, Outgoing, Port};
-use crate::session::{Events, Session};
 use crate::streams::{Message, end_status, opening};
 use crate::transport::Outcome;
 
@@ -43,8 +43,8 @@ struct Entry {
 pub(super) struct Streams {
     entries: HashMap<u64, Entry>,
     ready: VecDeque<u64>,
-    /// Those that wait for credit, by their calls.
-    blocked: HashMap<u32, u64>,
+    /// Those that wait for credit, by their calls: the order in which they go on must not be chance.
+    blocked: BTreeMap<u32, u64>,
     /// Those whose readers are to be woken.
     touched: Vec<u64>,
 }
@@ -54,35 +54,31 @@ impl Streams {
         self.entries.is_empty()
     }
 
-    /// Whether this is the name of one of them.
-    pub(super) fn has(&self, id: u64) -> bool {
-        self.entries.contains_key(&id)
-    }
-
     /// A call was sent.
     pub(super) fn open(&mut self, id: u64, call: u32, port: Port) {
         self.entries.insert(id, Entry { port, call, held: 0, place: Place::Idle, over: false });
-        self.line_up(id);
+        self.enqueue(id);
     }
 
-    /// The caller's ends want something.
-    pub(super) fn settle(&mut self, id: u64, session: Option<&mut Session<InFlight>>) {
-        let Some(entry) = self.entries.get_mut(&id) else { return };
-        entry.port.answer_knock();
+    /// The caller's ends want something. Returns whether this is the name of one of these streams.
+    pub(super) fn settle(&mut self, id: u64, session: &mut Session<InFlight>) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
+        entry.port.take_notice();
         let consumed = entry.port.take_consumed();
         entry.held = entry.held.saturating_sub(consumed);
-        if let (Some(session), true) = (session, consumed > 0) {
+        if consumed > 0 {
             session.consume(entry.call, consumed);
         }
         if entry.over && entry.held == 0 {
             self.entries.remove(&id);
         } else {
-            self.line_up(id);
+            self.enqueue(id);
         }
+        true
     }
 
-    /// Puts a stream into the line if it has something to write.
-    fn line_up(&mut self, id: u64) {
+    /// Puts a stream into the queue if it has something to write.
+    fn enqueue(&mut self, id: u64) {
         if let Some(entry) = self.entries.get_mut(&id)
             && entry.place == Place::Idle
             && !entry.over
@@ -94,11 +90,11 @@ impl Streams {
     }
 
     /// Nobody waits for the call any more; what its reader has not taken is taken back.
-    pub(super) fn forget(&mut self, id: u64, session: Option<&mut Session<InFlight>>) {
+    pub(super) fn forget(&mut self, id: u64, session: &mut Session<InFlight>) {
         let Some(entry) = self.entries.remove(&id) else { return };
         entry.port.close();
         self.blocked.remove(&entry.call);
-        if let (Some(session), true) = (session, entry.held > 0) {
+        if entry.held > 0 {
             session.consume(entry.call, entry.held);
         }
     }
@@ -111,13 +107,6 @@ impl Streams {
         if entry.held == 0 {
             self.entries.remove(&id);
         }
-    }
-
-    /// The connection is over, and with it all that was to be granted there.
-    pub(super) fn handle_down(&mut self) {
-        self.entries.clear();
-        self.ready.clear();
-        self.blocked.clear();
     }
 
     /// Wakes each reader that has news, once.
@@ -202,6 +191,13 @@ fn write(port: &Port, call: u32, session: &mut Session<InFlight>) -> Wrote {
         }
     }
     Wrote::All
+}
+
+/// What is kept for a call in flight.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    pub(super) id: u64,
+    pub(super) done: Completion,
 }
 
 /// What a connection brings, on its way to those who wait for it.
