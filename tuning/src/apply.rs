@@ -1,5 +1,7 @@
 //! Applying a plan, and undoing it.
 
+mod settings;
+
 use std::fmt;
 
 use serde::Serialize;
@@ -7,6 +9,7 @@ use serde::Serialize;
 use crate::host::{Fault, FaultKind, Host};
 use crate::journal::{Applied, Journal, Record};
 use crate::plan::{Plan, Setting, Step};
+use settings::Settings;
 
 /// What an apply needs in addition to the plan.
 #[derive(Debug, Clone, Default)]
@@ -80,8 +83,9 @@ pub fn apply(
     options: &ApplyOptions,
     watch: &mut dyn FnMut(&str) -> Result<(), Fault>,
 ) -> Result<Outcome, ApplyError> {
+    let settings = Settings::new(host);
     let journaled = journal.records().map_err(ApplyError::Journal)?;
-    let mut reasons = objections(host, plan, options);
+    let mut reasons = objections(host, &settings, plan, options);
     reasons.extend(journaled.damage());
     let applies = journaled.applies();
     for applied in &applies {
@@ -90,8 +94,9 @@ pub fn apply(
     if !reasons.is_empty() {
         return Err(ApplyError::Refused(reasons));
     }
-    let is_there =
-        |step: &Step| step.setting.read(host).is_ok_and(|now| step.setting.same(&now, &step.new));
+    let is_there = |step: &Step| {
+        settings.read(&step.setting).is_ok_and(|now| step.setting.same(&now, &step.new))
+    };
     if plan.steps.iter().all(is_there) {
         return Ok(Outcome { already: plan.steps.len(), ..Outcome::default() });
     }
@@ -111,7 +116,7 @@ pub fn apply(
     }
     let mut outcome = Outcome { id: Some(id.clone()), ..Outcome::default() };
     for (step, number) in plan.steps.iter().zip(0..) {
-        match do_step(host, journal, &id, number, plan, step) {
+        match do_step(&settings, journal, &id, number, plan, step) {
             Ok(Done::Written) => outcome.written += 1,
             Ok(Done::Already) => outcome.already += 1,
             Ok(Done::Refused(fault)) => outcome.refused.push(fault.to_string()),
@@ -151,7 +156,12 @@ fn roll_back(host: &dyn Host, journal: &mut dyn Journal, id: &str, cause: Fault)
 }
 
 /// The objections to the plan on this machine, at this time.
-fn objections(host: &dyn Host, plan: &Plan, options: &ApplyOptions) -> Vec<String> {
+fn objections(
+    host: &dyn Host,
+    settings: &Settings<'_>,
+    plan: &Plan,
+    options: &ApplyOptions,
+) -> Vec<String> {
     let mut reasons = Vec::new();
     let boot_id = host.read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     if boot_id.trim() != plan.boot_id {
@@ -168,7 +178,7 @@ fn objections(host: &dyn Host, plan: &Plan, options: &ApplyOptions) -> Vec<Strin
     }
     for step in &plan.steps {
         let Some(old) = &step.old else { continue };
-        match step.setting.read(host) {
+        match settings.read(&step.setting) {
             Ok(now) if step.setting.same(&now, old) || step.setting.same(&now, &step.new) => {}
             Ok(now) => reasons.push(format!(
                 "{} is {now}, the plan expected {old}: somebody changed it; make a new plan",
@@ -189,14 +199,14 @@ enum Done {
 
 /// Does one step.
 fn do_step(
-    host: &dyn Host,
+    settings: &Settings<'_>,
     journal: &mut dyn Journal,
     id: &str,
     number: u32,
     plan: &Plan,
     step: &Step,
 ) -> Result<Done, Fault> {
-    let old = step.setting.read(host)?;
+    let old = settings.read(&step.setting)?;
     if step.setting.same(&old, &step.new) {
         return Ok(Done::Already);
     }
@@ -205,7 +215,7 @@ fn do_step(
     {
         for kept in plan.kept.iter().filter(|kept| kept.setting.iface() == Some(iface)) {
             // A value that is gone or cannot be read now cannot be lost by this step either.
-            if let Ok(old) = kept.setting.read(host) {
+            if let Ok(old) = settings.read(&kept.setting) {
                 journal.append(&Record::Keep {
                     id: id.to_owned(),
                     step: number,
@@ -222,19 +232,19 @@ fn do_step(
         old: old.clone(),
         new: step.new.clone(),
     })?;
-    if let Err(fault) = step.setting.write(host, &step.new) {
+    if let Err(fault) = settings.write(&step.setting, &step.new) {
         // Kernels before 6.11 return EIO for an interrupt that they manage themselves, later ones EPERM.
         let is_managed = matches!(&fault.kind, FaultKind::Denied)
             || matches!(&fault.kind, FaultKind::Refused(reason) if reason.starts_with("EIO"));
         let is_as_before =
-            || step.setting.read(host).is_ok_and(|now| step.setting.same(&now, &old));
+            || settings.read(&step.setting).is_ok_and(|now| step.setting.same(&now, &old));
         if step.may_refuse && is_managed && is_as_before() {
             journal.append(&Record::Undone { id: id.to_owned(), step: number })?;
             return Ok(Done::Refused(fault));
         }
         return Err(fault);
     }
-    let seen = step.setting.read(host)?;
+    let seen = settings.read(&step.setting)?;
     if !step.setting.same(&seen, &step.new) {
         return Err(Fault::format(
             &step.setting.to_string(),
@@ -274,6 +284,7 @@ pub fn undo(
     let Some(applied) = all.iter().rev().find(|applied| applied.id == id) else {
         return Err(Fault::new(format!("journal, {id}"), FaultKind::Missing));
     };
+    let settings = Settings::new(host);
     let mut report = UndoReport { id: id.to_owned(), ..UndoReport::default() };
     if applied.is_ended {
         return Ok(report);
@@ -283,7 +294,14 @@ pub fn undo(
         // A restart of the machine has removed the other values.
         let is_there = boot_id.trim() == applied.boot_id || setting.is_kept_on_disk();
         if is_there && !applied.undone.contains(number) {
-            undo_step(host, journal, applied, (*number, setting, old, new), force, &mut report)?;
+            undo_step(
+                &settings,
+                journal,
+                applied,
+                (*number, setting, old, new),
+                force,
+                &mut report,
+            )?;
         }
     }
     if report.left.is_empty() {
@@ -312,7 +330,7 @@ fn note(journal: &mut dyn Journal, record: Record, report: &mut UndoReport) -> R
 }
 
 fn undo_step(
-    host: &dyn Host,
+    settings: &Settings<'_>,
     journal: &mut dyn Journal,
     applied: &Applied,
     (number, setting, old, new): (u32, &Setting, &str, &str),
@@ -320,7 +338,7 @@ fn undo_step(
     report: &mut UndoReport,
 ) -> Result<(), Fault> {
     let id = || applied.id.clone();
-    let now = match setting.read(host) {
+    let now = match settings.read(setting) {
         Ok(now) => now,
         Err(fault) if fault.kind == FaultKind::Killed => return Err(fault),
         // A queue or a card that is gone took the value with it.
@@ -344,9 +362,9 @@ fn undo_step(
     if !is_old || is_half_done {
         note(journal, Record::Undoing { id: id(), step: number }, report)?;
         let result = if is_half_done {
-            setting.write(host, old)
+            settings.write(setting, old)
         } else {
-            put_back(host, setting, old).map(|_| ())
+            put_back(settings, setting, old).map(|_| ())
         };
         if let Err(fault) = result {
             if fault.kind == FaultKind::Killed {
@@ -362,7 +380,7 @@ fn undo_step(
     if !is_old || was_begun {
         let left_before = report.left.len();
         for (_, kept, old) in applied.kept.iter().filter(|(step, _, _)| *step == number) {
-            match put_back(host, kept, old) {
+            match put_back(settings, kept, old) {
                 Ok(true) => report.restored += 1,
                 Ok(false) => {}
                 Err(fault) if fault.kind == FaultKind::Killed => return Err(fault),
@@ -377,12 +395,12 @@ fn undo_step(
 }
 
 /// Puts a value back and reads it. Returns whether it had to be written.
-fn put_back(host: &dyn Host, setting: &Setting, old: &str) -> Result<bool, Fault> {
-    if setting.read(host).is_ok_and(|now| setting.same(&now, old)) {
+fn put_back(settings: &Settings<'_>, setting: &Setting, old: &str) -> Result<bool, Fault> {
+    if settings.read(setting).is_ok_and(|now| setting.same(&now, old)) {
         return Ok(false);
     }
-    setting.write(host, old)?;
-    let seen = setting.read(host)?;
+    settings.write(setting, old)?;
+    let seen = settings.read(setting)?;
     if setting.same(&seen, old) {
         Ok(true)
     } else {
@@ -394,8 +412,10 @@ fn put_back(host: &dyn Host, setting: &Setting, old: &str) -> Result<bool, Fault
 #[must_use]
 pub fn drift(host: &dyn Host, applied: &Applied) -> Vec<(String, bool)> {
     let boot_id = host.read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let settings = Settings::new(host);
     let is_gone = boot_id.trim() != applied.boot_id;
-    let line = |(_, setting, _, new): &(u32, Setting, String, String)| match setting.read(host) {
+    let line = |(_, setting, _, new): &(u32, Setting, String, String)| match settings.read(setting)
+    {
         Ok(now) if setting.same(&now, new) => (format!("{setting} = {now}"), true),
         Ok(now) => (format!("{setting} = {now}, {new} was written"), false),
         Err(fault) => (fault.to_string(), false),

@@ -47,6 +47,11 @@ pub trait Host: std::fmt::Debug {
     /// When it is absent or may not be read.
     fn list(&self, path: &str) -> Result<Vec<String>, Fault>;
 
+    /// Whether a directory has an entry of this name.
+    fn has_entry(&self, dir: &str, name: &str) -> bool {
+        self.list(dir).is_ok_and(|names| names.iter().any(|other| other == name))
+    }
+
     /// The absolute path that a symbolic link finally leads to.
     ///
     /// # Errors

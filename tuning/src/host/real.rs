@@ -46,6 +46,10 @@ impl Host for RealHost {
         list_sorted(path, path)
     }
 
+    fn has_entry(&self, dir: &str, name: &str) -> bool {
+        fs::exists(format!("{dir}/{name}")).unwrap_or(false)
+    }
+
     fn link(&self, path: &str) -> Result<String, Fault> {
         let target = fs::canonicalize(path).map_err(|error| Fault::from_io(path, &error))?;
         Ok(target.to_string_lossy().into_owned())

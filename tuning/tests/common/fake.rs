@@ -323,6 +323,11 @@ impl Host for FakeHost {
         self.state.borrow().list(path)
     }
 
+    fn has_entry(&self, dir: &str, name: &str) -> bool {
+        let (state, path) = (self.state.borrow(), format!("{dir}/{name}"));
+        state.dirs.contains(&path) || state.first.files.contains_key(&path)
+    }
+
     fn link(&self, path: &str) -> Result<String, Fault> {
         self.state
             .borrow()
