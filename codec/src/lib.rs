@@ -43,6 +43,7 @@
 
 mod buffer;
 mod foreign;
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod payload;

@@ -35,6 +35,7 @@ pub mod canary;
 mod client;
 mod close;
 mod config;
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod identity;

@@ -133,4 +133,16 @@ impl fmt::Display for CallError {
     }
 }
 
-impl std::error::Error for CallError {}
+impl std::error::Error for CallError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NotSent(why) => Some(why),
+            Self::Refused(status) => Some(status),
+            Self::Decode(error) => Some(error),
+            // A status is shown as it is, and the others have no cause but themselves.
+            Self::Status(_) | Self::Unknown(_) | Self::DeadlineExceeded { .. } | Self::Reused => {
+                None
+            }
+        }
+    }
+}
