@@ -53,5 +53,6 @@ pub use close::CloseReason;
 pub use config::{ClientConfig, ServerConfig, ServerIdentity, Timeouts};
 pub use identity::{ShardId, ShardInfo};
 pub use server::{OneWayDropped, ServerConnection, ServerInput, is_one_way_id};
+pub use streams::schedule::{STREAM_QUANTUM, StreamPlace, StreamSchedule};
 pub use streams::table::{MessageWriter, NotSent, StreamAccounts, StreamKind};
 pub use transport_error::TransportError;

@@ -14,6 +14,8 @@ use corewire_client::streams::{CONSUMED_BYTES, OUTBOX_BYTES, end_status, opening
 use corewire_client::{Closed, Message, Opening, Outcome, StreamFailure};
 
 use super::INBOX_COPY_BELOW;
+use corewire_proto::StreamPlace;
+
 use crate::net::io::Token;
 use crate::shard::account::{Held, StreamAccount};
 use crate::shard::context::ShardContext;
@@ -23,17 +25,6 @@ use crate::shard::context::ShardContext;
 pub(crate) enum Side {
     Server,
     Client,
-}
-
-/// Where a stream that has something to write is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// In no list.
-    Idle,
-    /// Among those that may write.
-    Ready,
-    /// Among those that wait for credit.
-    Blocked,
 }
 
 /// The state of the receiving half.
@@ -124,7 +115,7 @@ pub(crate) struct StreamCell {
     side: Side,
     /// Whether it is in the mailbox.
     pub(super) queued: Cell<bool>,
-    pub(super) place: Cell<Place>,
+    pub(super) place: Cell<StreamPlace>,
     /// Whether it waits in its connection's queue of starved writers.
     pub(super) starves: Cell<bool>,
     pub(super) state: RefCell<State>,
@@ -159,7 +150,7 @@ impl StreamCell {
             call,
             side,
             queued: Cell::new(false),
-            place: Cell::new(Place::Idle),
+            place: Cell::new(StreamPlace::Idle),
             starves: Cell::new(false),
             state: RefCell::new(State {
                 inbox: VecDeque::new(),
@@ -276,7 +267,7 @@ impl StreamCell {
 
     /// Nothing more is written: the connection must not keep it among the streams that wait for credit.
     fn leave_line(self: &Rc<Self>) {
-        if self.place.get() != Place::Idle {
+        if self.place.get() != StreamPlace::Idle {
             self.mark();
         }
     }

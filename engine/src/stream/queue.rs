@@ -3,18 +3,15 @@
 use corewire_client::streams::OUTBOX_BYTES;
 use corewire_codec::{Encoding, MetadataBuilder, SendBuffer, Status};
 use corewire_proto::canary::{Bug, is_planted};
-use corewire_proto::{ClientConnection, MessageWriter, NotSent, ServerConnection};
-use std::collections::{BTreeMap, VecDeque};
+use corewire_proto::{
+    ClientConnection, MessageWriter, NotSent, STREAM_QUANTUM, ServerConnection, StreamPlace,
+    StreamSchedule,
+};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::cell::{Place, Sending, StreamCell};
+use super::cell::{Sending, StreamCell};
 use crate::shard::account::{StreamAccount, Totals};
-
-/// Bytes that a stream writes before the next one has its turn.
-const QUANTUM: usize = 16 * 1024;
-
-/// The most bytes that all streams of a connection write in one turn.
-const TURN_BYTES: usize = 256 * 1024;
 
 /// How many writers go on at once when there is room for a connection's streams.
 const FED_AT_ONCE: usize = 16;
@@ -108,11 +105,8 @@ enum Wrote {
 pub(crate) struct StreamQueue {
     /// Streams that the mailbox brought.
     arrived: Vec<Rc<StreamCell>>,
-    ready: VecDeque<Rc<StreamCell>>,
-    /// By call: the order must not be random, or a simulation could not be repeated.
-    blocked: BTreeMap<u32, Rc<StreamCell>>,
-    /// Which blocked stream goes first when there is credit again: each time the next one.
-    next_call: u32,
+    /// Streams that have something to write.
+    schedule: StreamSchedule<Rc<StreamCell>>,
     /// Streams whose writers wait for the connection to have room.
     starved: VecDeque<Rc<StreamCell>>,
     /// Calls that are over through what was written, or that nobody waits for any more.
@@ -128,22 +122,7 @@ impl StreamQueue {
 
     /// There is credit again: for one stream, or for any.
     pub(crate) fn handle_writable(&mut self, call: Option<u32>) {
-        let Some(call) = call else {
-            let later = self.blocked.split_off(&self.next_call);
-            let earlier = core::mem::take(&mut self.blocked);
-            for (place, (call, cell)) in later.into_iter().chain(earlier).enumerate() {
-                if place == 0 {
-                    self.next_call = call.wrapping_add(1);
-                }
-                cell.place.set(Place::Ready);
-                self.ready.push_back(cell);
-            }
-            return;
-        };
-        if let Some(cell) = self.blocked.remove(&call) {
-            cell.place.set(Place::Ready);
-            self.ready.push_back(cell);
-        }
+        self.schedule.handle_writable(call, |cell| cell.place.set(StreamPlace::Ready));
     }
 
     /// The account of a server's streams.
@@ -198,7 +177,7 @@ impl StreamQueue {
 
     /// Whether streams could write if the send buffer took more.
     pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        self.schedule.has_ready()
     }
 
     /// A call that is over, or was given up, through what [`serve`](Self::serve) did.
@@ -220,18 +199,14 @@ impl StreamQueue {
         }
         self.arrived = arrived;
         let start = out.len();
-        while out.len() <= unsent_max && out.len() - start.min(out.len()) < TURN_BYTES {
-            let Some(cell) = self.ready.pop_front() else { break };
+        while let Some(cell) = self.schedule.next(out.len(), unsent_max, start) {
             let wrote = write(&cell, proto, out);
-            cell.place.set(Place::Idle);
+            cell.place.set(StreamPlace::Idle);
             match wrote {
-                Wrote::More => {
-                    cell.place.set(Place::Ready);
-                    self.ready.push_back(Rc::clone(&cell));
-                }
+                Wrote::More => self.enqueue(Rc::clone(&cell)),
                 Wrote::Blocked => {
-                    cell.place.set(Place::Blocked);
-                    self.blocked.insert(cell.call, Rc::clone(&cell));
+                    cell.place.set(StreamPlace::Blocked);
+                    self.schedule.block(cell.call, Rc::clone(&cell));
                 }
                 Wrote::Over => self.ended.push(cell.call),
                 Wrote::All => {}
@@ -243,6 +218,12 @@ impl StreamQueue {
         if !self.starved.is_empty() {
             self.feed();
         }
+    }
+
+    /// Puts a stream among those that may write.
+    fn enqueue(&mut self, cell: Rc<StreamCell>) {
+        cell.place.set(StreamPlace::Ready);
+        self.schedule.push(cell);
     }
 
     /// Does what a stream asks for except writing, and puts it into the queue if it wants to write.
@@ -267,13 +248,12 @@ impl StreamQueue {
         if cell.state.borrow().starved && !cell.starves.replace(true) {
             self.starved.push_back(Rc::clone(&cell));
         }
-        if cell.is_over() && cell.place.get() == Place::Blocked {
-            self.blocked.remove(&cell.call);
-            cell.place.set(Place::Idle);
+        if cell.is_over() && cell.place.get() == StreamPlace::Blocked {
+            self.schedule.unblock(cell.call);
+            cell.place.set(StreamPlace::Idle);
         }
-        if cell.place.get() == Place::Idle && cell.wants_to_write() {
-            cell.place.set(Place::Ready);
-            self.ready.push_back(cell);
+        if cell.place.get() == StreamPlace::Idle && cell.wants_to_write() {
+            self.enqueue(cell);
         }
     }
 }
@@ -287,7 +267,7 @@ fn write(cell: &StreamCell, proto: &mut impl StreamProto, out: &mut SendBuffer) 
         proto.accept(cell.call, metadata.as_deref(), out);
         accept = false;
     }
-    let mut left = QUANTUM;
+    let mut left = STREAM_QUANTUM;
     while let Some((encoding, body, held)) = state.outbox.pop_front() {
         let bytes = body.len() + 16;
         let blocked = match proto.begin_message(cell.call, encoding, out) {

@@ -32,6 +32,7 @@ pub(crate) fn read_outcome<D: Decode<R>, R>(outcome: Outcome) -> Result<R, CallE
 /// Why a call gave no value. [`may_have_run`](Self::may_have_run) tells whether it is safe to make
 /// it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CallError {
     /// Nothing of the call was sent.
     NotSent(NotSent),

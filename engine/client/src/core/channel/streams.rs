@@ -1,7 +1,8 @@
 //! The streams of a connection: what they want of it, and the order in which they write.
 
 use corewire_codec::{Encoding, Payload, Status, StatusCode};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use corewire_proto::{STREAM_QUANTUM, StreamPlace, StreamSchedule};
+use std::collections::HashMap;
 
 use crate::core::session::{Events, Session};
 use crate::remote::command::Completion;
@@ -9,22 +10,8 @@ use crate::remote::pipe::{Event, Outgoing, Port};
 use crate::streams::{Message, end_status, opening};
 use crate::transport::Outcome;
 
-/// Bytes that a stream writes before the next one has its turn.
-const QUANTUM: usize = 16 * 1024;
-
-/// Bytes that all streams write before the socket has its turn.
-const TURN_BYTES: usize = 256 * 1024;
-
 /// Unsent bytes above which streams write nothing more, so that requests are never far behind.
 const UNSENT_MAX: usize = 256 * 1024;
-
-/// Where a stream is that has something to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Idle,
-    Ready,
-    Blocked,
-}
 
 #[derive(Debug)]
 struct Entry {
@@ -33,7 +20,7 @@ struct Entry {
     call: u32,
     /// Cost of messages that its reader has not taken.
     held: u32,
-    place: Place,
+    place: StreamPlace,
     /// The call is over: what is left is what its reader takes.
     over: bool,
 }
@@ -42,9 +29,8 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     entries: HashMap<u64, Entry>,
-    ready: VecDeque<u64>,
-    /// Those that wait for credit, by their calls: the order in which they go on must not be chance.
-    blocked: BTreeMap<u32, u64>,
+    /// Those that have something to write.
+    schedule: StreamSchedule<u64>,
     /// Those whose readers are to be woken.
     touched: Vec<u64>,
 }
@@ -56,7 +42,8 @@ impl Streams {
 
     /// A call was sent.
     pub(super) fn open(&mut self, id: u64, call: u32, port: Port) {
-        self.entries.insert(id, Entry { port, call, held: 0, place: Place::Idle, over: false });
+        self.entries
+            .insert(id, Entry { port, call, held: 0, place: StreamPlace::Idle, over: false });
         self.enqueue(id);
     }
 
@@ -80,12 +67,12 @@ impl Streams {
     /// Puts a stream into the queue if it has something to write.
     fn enqueue(&mut self, id: u64) {
         if let Some(entry) = self.entries.get_mut(&id)
-            && entry.place == Place::Idle
+            && entry.place == StreamPlace::Idle
             && !entry.over
             && entry.port.has_outgoing()
         {
-            entry.place = Place::Ready;
-            self.ready.push_back(id);
+            entry.place = StreamPlace::Ready;
+            self.schedule.push(id);
         }
     }
 
@@ -93,7 +80,7 @@ impl Streams {
     pub(super) fn forget(&mut self, id: u64, session: &mut Session<InFlight>) {
         let Some(entry) = self.entries.remove(&id) else { return };
         entry.port.close();
-        self.blocked.remove(&entry.call);
+        self.schedule.unblock(entry.call);
         if entry.held > 0 {
             session.consume(entry.call, entry.held);
         }
@@ -103,7 +90,7 @@ impl Streams {
     fn finish(&mut self, id: u64) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         entry.over = true;
-        self.blocked.remove(&entry.call);
+        self.schedule.unblock(entry.call);
         if entry.held == 0 {
             self.entries.remove(&id);
         }
@@ -120,16 +107,15 @@ impl Streams {
 
     /// Whether some could write more, with so many bytes unsent.
     pub(super) fn has_ready(&self, unsent: usize) -> bool {
-        !self.ready.is_empty() && unsent <= UNSENT_MAX
+        self.schedule.has_ready() && unsent <= UNSENT_MAX
     }
 
     /// Writes what waits, in turns and by credit.
     pub(super) fn serve(&mut self, session: &mut Session<InFlight>) {
         let start = session.out.len();
-        while session.out.len() <= UNSENT_MAX && session.out.len() - start < TURN_BYTES {
-            let Some(id) = self.ready.pop_front() else { break };
+        while let Some(id) = self.schedule.next(session.out.len(), UNSENT_MAX, start) {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
-            entry.place = Place::Idle;
+            entry.place = StreamPlace::Idle;
             if entry.over {
                 continue;
             }
@@ -137,22 +123,25 @@ impl Streams {
             match write(&entry.port, call, session) {
                 Wrote::All => {}
                 Wrote::More => {
-                    entry.place = Place::Ready;
-                    self.ready.push_back(id);
+                    entry.place = StreamPlace::Ready;
+                    self.schedule.push(id);
                 }
                 Wrote::Blocked => {
-                    entry.place = Place::Blocked;
-                    self.blocked.insert(call, id);
+                    entry.place = StreamPlace::Blocked;
+                    self.schedule.block(call, id);
                 }
             }
         }
     }
 
-    fn unblock(&mut self, id: u64) {
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.place = Place::Ready;
-            self.ready.push_back(id);
-        }
+    /// There is credit again: for the stream of one call, or for any.
+    fn handle_writable(&mut self, call: Option<u32>) {
+        let entries = &mut self.entries;
+        self.schedule.handle_writable(call, |id| {
+            if let Some(entry) = entries.get_mut(id) {
+                entry.place = StreamPlace::Ready;
+            }
+        });
     }
 }
 
@@ -165,7 +154,7 @@ enum Wrote {
 
 /// Writes up to a quantum of one stream's messages, and its end behind the last.
 fn write(port: &Port, call: u32, session: &mut Session<InFlight>) -> Wrote {
-    let mut left = QUANTUM;
+    let mut left = STREAM_QUANTUM;
     while port.has_outgoing() {
         if left == 0 {
             return Wrote::More;
@@ -242,14 +231,6 @@ impl Events<InFlight> for Deliver<'_> {
     }
 
     fn writable(&mut self, call: Option<u32>) {
-        let Some(call) = call else {
-            for (_, id) in core::mem::take(&mut self.streams.blocked) {
-                self.streams.unblock(id);
-            }
-            return;
-        };
-        if let Some(id) = self.streams.blocked.remove(&call) {
-            self.streams.unblock(id);
-        }
+        self.streams.handle_writable(call);
     }
 }
