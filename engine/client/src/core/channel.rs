@@ -9,6 +9,8 @@
 
 mod connection;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod wait_queue;
 
 use std::sync::Arc;
@@ -187,17 +189,39 @@ impl ClientCore {
         self.is_closed = true;
         self.waiting.fail(&CallFailure::NotSent(NotSent::Closed));
         if let Current::Connecting = self.current {
-            self.current = Current::Down { retry_at: None, why: String::new() };
-            self.wants_connect = false;
+            self.give_up_connect();
         }
         self.leave();
-        self.release_if_gone();
     }
 
-    fn release_if_gone(&mut self) {
-        if self.retired.is_empty() && matches!(self.current, Current::Down { .. }) {
+    /// Lets those go on who wait for the end of a closed channel, if no connection is left. To be asked when the shell
+    /// has dropped the sockets of those that have ended.
+    pub(crate) fn release_closed(&mut self) {
+        let is_gone = self.retired.is_empty() && matches!(self.current, Current::Down { .. });
+        if self.is_closed && is_gone {
             self.closing.clear();
         }
+    }
+
+    /// No handle of the channel is left. A connection that nothing is in flight on is left, though others may still
+    /// finish their calls.
+    pub(crate) fn handle_released(&mut self) {
+        if !self.waiting.is_empty() {
+            return;
+        }
+        match &mut self.current {
+            Current::Up(connection) if connection.is_idle() => {
+                self.is_closed = true;
+                connection.session.leave();
+            }
+            Current::Connecting => self.give_up_connect(),
+            Current::Up(_) | Current::Down { .. } => {}
+        }
+    }
+
+    fn give_up_connect(&mut self) {
+        self.current = Current::Down { retry_at: None, why: String::new() };
+        self.wants_connect = false;
     }
 
     /// Tells the servers that no more calls come.
@@ -266,29 +290,28 @@ impl ClientCore {
     /// A connection that is over by now: its calls have ended, and its socket is to be dropped. To be asked until it
     /// returns `None`.
     pub(crate) fn poll_ended(&mut self, now: Instant) -> Option<ConnectionId> {
-        if let Current::Up(connection) = &mut self.current {
+        // Those that were retired first: each that is gone makes room for another one.
+        let over = |(place, connection): (usize, &mut Connection)| {
+            Some((place, connection.session.close_reason()?))
+        };
+        if let Some((place, reason)) = self.retired.iter_mut().enumerate().find_map(over) {
+            let connection = self.retired.swap_remove(place);
             let id = connection.id;
-            if let Some(reason) = connection.session.close_reason() {
-                let proven = connection.session.is_proven();
-                self.handle_down(reason, proven, now);
-                return Some(id);
-            }
-            if connection.session.is_draining() && !self.is_closed {
-                self.retire(now);
-            }
+            self.log_end(reason, now);
+            connection.end(reason);
+            return Some(id);
         }
-        let over = |connection: &mut Connection| connection.session.close_reason();
-        let (place, reason) = self
-            .retired
-            .iter_mut()
-            .enumerate()
-            .find_map(|(place, connection)| Some((place, over(connection)?)))?;
-        let connection = self.retired.swap_remove(place);
+        let Current::Up(connection) = &mut self.current else { return None };
         let id = connection.id;
-        self.log_end(reason, now);
-        connection.end(reason);
-        self.release_if_gone();
-        Some(id)
+        if let Some(reason) = connection.session.close_reason() {
+            let proven = connection.session.is_proven();
+            self.handle_down(reason, proven, now);
+            return Some(id);
+        }
+        if connection.session.is_draining() && !self.is_closed {
+            self.retire(now);
+        }
+        None
     }
 
     /// The server takes no new calls. Those in flight are left to it, and the next ones get another connection.
@@ -322,9 +345,6 @@ impl ClientCore {
             && let Err(why) = self.want_connection(now)
         {
             self.fail_waiting(&why);
-        }
-        if self.is_closed {
-            self.release_if_gone();
         }
     }
 

@@ -166,3 +166,24 @@ impl fmt::Debug for Spawned {
         f.debug_struct("Spawned").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use corewire_codec::MethodId;
+
+    /// A call, and the outcomes that it is told.
+    pub(crate) fn noted() -> (Command, flume::Receiver<Outcome>) {
+        let (sender, outcomes) = flume::unbounded();
+        let tell = move |outcome| drop(sender.send(outcome));
+        let command = Command {
+            channel: 0,
+            id: 1,
+            head: RequestHead::new(0, MethodId(1)),
+            deadline: None,
+            body: Body::default(),
+            done: Completion { sink: Some(Sink::Callback(Box::new(tell))), begun: false },
+        };
+        (command, outcomes)
+    }
+}

@@ -1,6 +1,8 @@
 //! The queues between the callers of shared channels and what drives the connections.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
 use crate::failure::{CallFailure, NotSent};
@@ -51,6 +53,7 @@ impl Drop for LastRing {
 pub struct Mailbox {
     calls: flume::Sender<Command>,
     control: flume::Sender<Control>,
+    orphans: Arc<Orphans>,
     /// Dropped last, so that it rings when the queues are closed.
     bell: LastRing,
 }
@@ -62,6 +65,31 @@ pub struct Inbox {
     pub calls: flume::Receiver<Command>,
     /// Control messages.
     pub control: flume::Receiver<Control>,
+    orphans: Arc<Orphans>,
+}
+
+/// What lies in the queues when their driver goes. A queue keeps that for as long as somebody can send, so a call in it
+/// would never end; whoever sees that the driver has gone takes it out.
+#[derive(Debug)]
+struct Orphans {
+    is_gone: AtomicBool,
+    calls: flume::Receiver<Command>,
+    control: flume::Receiver<Control>,
+}
+
+impl Orphans {
+    fn drop_all(&self) {
+        drop(self.calls.drain());
+        drop(self.control.drain());
+    }
+}
+
+impl Drop for Inbox {
+    /// Whoever sends from now on sees the flag, behind the queue's lock; what was sent before is taken out here.
+    fn drop(&mut self) {
+        self.orphans.is_gone.store(true, Ordering::SeqCst);
+        self.orphans.drop_all();
+    }
 }
 
 impl Mailbox {
@@ -70,13 +98,19 @@ impl Mailbox {
         let bell = LastRing(Box::new(bell));
         let (calls, calls_out) = flume::bounded(CALLS_MAX);
         let (control, control_out) = flume::unbounded();
-        (Self { calls, control, bell }, Inbox { calls: calls_out, control: control_out })
+        let orphans = Arc::new(Orphans {
+            is_gone: AtomicBool::new(false),
+            calls: calls_out.clone(),
+            control: control_out.clone(),
+        });
+        let inbox = Inbox { calls: calls_out, control: control_out, orphans: Arc::clone(&orphans) };
+        (Self { calls, control, orphans, bell }, inbox)
     }
 
     /// Hands a call over, or ends it at once.
     pub(crate) fn call(&self, command: Command) {
         match self.calls.try_send(command) {
-            Ok(()) => self.bell.0.ring(),
+            Ok(()) => self.ring(),
             Err(flume::TrySendError::Full(command)) => {
                 command.done.complete(Err(CallFailure::NotSent(NotSent::QueueFull)));
             }
@@ -85,16 +119,19 @@ impl Mailbox {
         }
     }
 
-    /// Sends the driver a control message.
-    pub fn control(&self, control: Control) {
-        // A driver that is gone needs no message.
-        let _ = self.control.send(control);
+    /// Something was put into a queue.
+    fn ring(&self) {
+        if self.orphans.is_gone.load(Ordering::SeqCst) {
+            return self.orphans.drop_all();
+        }
         self.bell.0.ring();
     }
 
-    /// Whether the driver is still there.
-    pub fn is_heard(&self) -> bool {
-        !self.control.is_disconnected()
+    /// Sends the driver a control message.
+    pub fn control(&self, control: Control) {
+        // The mailbox has a receiver itself, so this never fails.
+        let _ = self.control.send(control);
+        self.ring();
     }
 
     /// Whether this thread may sleep until a reply comes: not if it runs a shard, and not if the
@@ -113,5 +150,28 @@ impl Inbox {
     /// Whether something waits to be taken.
     pub fn has_news(&self) -> bool {
         !self.calls.is_empty() || !self.control.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::remote::command::tests::noted;
+
+    /// A driver that is dropped with calls in its queue, as a runtime drops its tasks, while others make calls.
+    #[test]
+    fn calls_end_with_their_driver() {
+        let (mailbox, inbox) = Mailbox::new(Waker::noop().clone());
+        let (before, outcomes) = noted();
+        mailbox.call(before);
+        let (hold, closed) = oneshot::channel();
+        mailbox.control(Control::Close { channel: 0, hold: Arc::new(hold) });
+        assert!(outcomes.is_empty(), "it waits for the driver");
+        drop(inbox);
+        assert_eq!(outcomes.len(), 1);
+        assert!(closed.has_message() || closed.is_closed(), "whoever waits for the end goes on");
+        let (after, outcomes) = noted();
+        mailbox.call(after);
+        assert_eq!(outcomes.len(), 1, "nobody will take it");
     }
 }

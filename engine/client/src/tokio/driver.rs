@@ -50,13 +50,13 @@ impl SharedChannel {
         let (mailbox, inbox) = Mailbox::new(TaskBell(bell));
         let channel = Self::new(Arc::new(mailbox), 0, address.clone(), &config);
         let driver = Driver {
-            core: ClientCore::new(address, config),
             inbox,
             rings,
             rung: true,
             connecting: None,
             links: Vec::new(),
             timer: None,
+            core: ClientCore::new(address, config),
         };
         runtime.spawn(watch::watched(driver, heard));
         Ok(channel)
@@ -73,9 +73,9 @@ struct Link {
     unread: u8,
 }
 
-/// What a channel has at tokio.
+/// What a channel has at tokio. In the order in which it is dropped: whoever hears that a call has ended finds the
+/// queue closed and the sockets gone.
 struct Driver {
-    core: ClientCore,
     inbox: Inbox,
     rings: mpsc::Receiver<()>,
     /// Whether the bell was rung since the queues were looked at.
@@ -83,6 +83,7 @@ struct Driver {
     connecting: Option<Connecting>,
     links: Vec<Link>,
     timer: Option<Pin<Box<Sleep>>>,
+    core: ClientCore,
 }
 
 impl Drive for Driver {
@@ -95,13 +96,17 @@ impl Drive for Driver {
             let mut again = self.poll_connect(context, now);
             self.receive(context, now);
             let held = self.core.advance(now);
+            let is_last = is_last && !self.inbox.has_news();
+            if is_last {
+                self.core.handle_released();
+            }
             self.flush(context, now);
             again |= held && self.core.has_room();
             again |= self.end_connections(now);
             if again {
                 continue;
             }
-            if is_last && self.core.is_idle() && !self.inbox.has_news() {
+            if is_last && self.core.is_idle() {
                 self.core.leave();
                 self.flush(context, now);
                 return Poll::Ready(());
@@ -185,9 +190,10 @@ impl Driver {
         true
     }
 
-    /// Receives on every connection, and does what is due.
+    /// Receives on every connection, and does what is due. The newest one is first, to which new calls go: the others
+    /// may use up what the runtime lets a task do at once.
     fn receive(&mut self, context: &mut Context<'_>, now: Instant) {
-        for link in &mut self.links {
+        for link in self.links.iter_mut().rev() {
             if let Some(connection) = self.core.connection(link.connection) {
                 link.receive(connection, context, now);
             }
@@ -208,12 +214,17 @@ impl Driver {
         }
     }
 
-    /// Drops the sockets of connections that are over. Returns whether there were any.
+    /// Drops the sockets of connections that are over, and a connect that nobody wants any more. Returns whether there
+    /// is something to go on with.
     fn end_connections(&mut self, now: Instant) -> bool {
         let before = self.links.len();
         while let Some(ended) = self.core.poll_ended(now) {
             self.links.retain(|link| link.connection != ended);
         }
+        if !self.core.is_connecting() {
+            self.connecting = None;
+        }
+        self.core.release_closed();
         // A connection that was retired makes room for the next one.
         self.links.len() < before || self.core.wants_connect()
     }

@@ -111,7 +111,7 @@ impl Connection {
 
     /// Whether streams could write more.
     pub(crate) fn has_ready_streams(&self) -> bool {
-        self.streams.has_ready(self.unsent())
+        self.write_failed.is_none() && self.streams.has_ready(self.unsent())
     }
 
     /// Handles what was received into the session's buffer.
