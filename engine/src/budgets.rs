@@ -1,4 +1,44 @@
 //! How much a connection may do at a time, and how much it and its shard may hold.
+//!
+//! Each setting's range is stated where it is documented and checked when a server starts: the error names the
+//! setting, its value, and what is allowed. All bounds are per connection, unless a row says that they are the
+//! shard's.
+//!
+//! | bound | default | what happens there |
+//! |---|---|---|
+//! | frames handled in a turn | 128 | to the end of the run queue |
+//! | receives in a turn | 4 of 132 KiB | to the end of the run queue |
+//! | bytes sent in a turn | 528 KiB | to the end of the run queue |
+//! | receives and bytes sent, while others wait | a share, at least 1 and 132 KiB | to the end of the run queue |
+//! | bytes received and sent in a turn of the shard | 528 KiB | the others wait; the shard polls for readiness |
+//! | frames handled in a turn of the shard | 512 | the same |
+//! | unsent bytes | 1 MiB, and one reply | nothing more is read until they leave |
+//! | frame | 16 MiB | go-away, rule 12; memory grows with what arrived, not with what was announced |
+//! | calls in flight | 4,096 | go-away, rule 21 |
+//! | one-way calls that pend | 1,024 | one more is dropped and counted |
+//! | credit of a stream | 256 KiB | its sender waits; a message past it is rule 24 |
+//! | credit of all streams | 16 MiB | all senders wait; calls and ends do not |
+//! | metadata | 16 KiB | go-away, rule 15 |
+//! | connections accepted in a turn | 64 | the rest in the next turn |
+//! | hello | 5 s | go-away, rule 5 |
+//! | partial frame | 60 s | go-away, rule 17 |
+//! | silence | ping after 60 s, pong within 20 s | go-away, rule 32 |
+//! | unread replies | 30 s without progress | go-away, rule 31; what the peer's kernel acknowledged is progress |
+//! | held by pending calls | 32 MiB | not read from for 20 ms, then its requests are refused |
+//! | held of a shard by one | as much as is free | the same; its streams wait; what comes for them ends calls |
+//! | held of a shard by one address | four times as much as is free | each of its connections has the reserve alone |
+//! | held of a shard by all | 256 MiB, an eighth of it in reserve | over three quarters, cutting off: rule 33 |
+//! | calls that pend on a shard | 65,536, shared out in the same way | the same, if the reserve is in use |
+//! | connections of a shard | by descriptors | accepting pauses |
+//!
+//! What counts as held, and why in this order: `docs/decisions/0009-budgets-and-shedding.md`. Shares are computed
+//! in `shard/account.rs`, waiting for room is in `conn/server/admission.rs`, cutting off in `driver/relieve.rs`.
+//! With a `queue_delay`, requests that waited too long are shed (`calls/queue_delay.rs`). With or without it, a
+//! call whose time passed in the receive buffer is not run.
+//!
+//! `ShardCounters` has what is held (`held_bytes`, `calls_pending`), how often reading stopped (`reads_paused`),
+//! who was cut off (`connections_cut_off`), and what was refused (`calls_refused`), shed (`calls_shed`) or late
+//! (`calls_expired`).
 
 use corewire_codec::{OutOfRange, Range};
 use std::time::Duration;

@@ -7,6 +7,12 @@
 //!
 //! A connection whose server goes away is retired: it keeps its calls in flight until they have ended,
 //! while new ones go to the next connection.
+//!
+//! While more than [`ChannelConfig::unsent_max`] bytes are unsent, further calls wait in the queue as they do
+//! without a slot, and are not encoded yet. The first calls go out right behind the client's own hello; only those
+//! that are large, or have more than 1 KiB of metadata, wait for the server's.
+//!
+//! A one-way call takes no slot and gets no reply: its `Ok` means that the request lies in the send buffer.
 
 mod call;
 mod ending;

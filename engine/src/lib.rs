@@ -21,8 +21,29 @@
 //!
 //! The clients that need no shard are in `corewire-client`, with what clients of every kind have in common.
 //!
-//! `unsafe` is allowed in two places: `net::epoll`, where received bytes become initialised, and
-//! `host::trim`, which calls the C library.
+//! # `unsafe`
+//!
+//! Four blocks, each with its proof next to it. Three are in `net::epoll`: after a successful `recv` into spare
+//! capacity, the buffer's length is set over the bytes that the kernel wrote; two belong to the `ioctl` that asks a
+//! socket how many bytes its peer has not acknowledged. The fourth, in `host::trim`, calls `malloc_trim`. Every other
+//! crate forbids `unsafe`, and so does the rest of this one. Dependencies have their own; the runtime most of all.
+//!
+//! # What was given up, and known limits
+//!
+//! - **epoll and not `io_uring` for sockets.** On the virtual machines at hand `io_uring` gained nothing; hardware may
+//!   differ. The seam is `Io` (`net/io.rs`).
+//! - **The kernel spreads connections, not load.** `SO_REUSEPORT` hashes addresses: few connections may land unevenly,
+//!   and one busy connection cannot use two cores. The hello names the shard, so that a client can open another one.
+//! - **Handlers are not preempted.** One that computes for 5 ms holds its shard for 5 ms: give such work to threads of
+//!   its own.
+//! - **`speedy` has no depth limit**, and believes lengths of lists whose elements take little on the wire; see
+//!   `Speedy` in `corewire-codec` for what to keep out of a service that strangers can reach.
+//! - **Raw bodies keep receive buffers alive**; see `conn.rs`.
+//! - **One address is one family.** A listener on `[::]` follows the system's `bindv6only`; add both addresses to be
+//!   sure.
+//! - **No encryption, and no authentication except what an `Authorize` layer checks.** Use it in a network that you
+//!   trust.
+//! - **Deadlines are found by scanning** a connection's table when the earliest passes.
 #![deny(unsafe_code)]
 
 // Each module has one purpose; docs/ARCHITECTURE.md lists them.

@@ -13,6 +13,17 @@
 //! are `Bytes` are not copied), and waits while 32 KiB are there. The connection moves messages on as
 //! credit and the unsent budget allow, 16 KiB of a stream at a time. What a reader takes out is granted
 //! again in the connection's next turn.
+//!
+//! All streams of a connection write 256 KiB in a turn at most, and only while less than a quarter of the unsent
+//! budget waits for the socket. So replies are never far behind, and reading is never paused for a stream. Streams
+//! without credit leave the queue until the peer grants more. A stalled stream costs its window at the receiver and
+//! its outbox at the sender, and nobody else's time. Received messages of less than 64 KiB are copied out of the
+//! receive buffer; larger ones are slices.
+//!
+//! A handler's stream is driven by its parked call: once the handler has returned a `Streaming`, polls go to that,
+//! and the connection ends the call when the last message is written. A client's stream is a task of the shard,
+//! separate from its call. Whatever ends a call (a reply, a deadline, a cancel, the connection) closes its cell,
+//! and both ends learn of it there. A stream has no deadline unless its client asked for one.
 
 mod cell;
 mod ends;

@@ -1,4 +1,9 @@
 //! What a handler may know about the call it serves, and what it may add to its reply.
+//!
+//! A method that takes `&Context` reads metadata, attachment, priority and trace there, and adds metadata and an
+//! attachment to its reply through it. Only a call that has metadata or an attachment allocates for them: the
+//! metadata is copied out of the receive buffer, the attachment is a slice of it. A reply carries no more metadata
+//! than the client's hello accepts, because that would end the connection (REQ-21).
 
 use bytes::Bytes;
 use corewire_client::Peer;

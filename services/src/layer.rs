@@ -2,7 +2,8 @@
 //!
 //! A [`Layer`] is asked before each call and may turn it away with a status. Otherwise it returns a
 //! [`Guard`], which is kept for as long as the call lives. When the call ends, [`Guard::end`] is
-//! told the code. When the call is dropped before (its caller has gone, its time is over, its
+//! told the code; a call that streams keeps its guard until the last stream of its server has ended, on both
+//! sides. When the call is dropped before (its caller has gone, its time is over, its
 //! handler panicked), the guard is only dropped: what it holds is given back in any case.
 //!
 //! A layer sees a call before it is decoded, and does not change its arguments or its result. So one

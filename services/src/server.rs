@@ -1,4 +1,7 @@
 //! The server as its author builds it.
+//!
+//! A call's way: `router.rs` finds the method, `slot.rs` has room for its future, the generated code reads the
+//! arguments (`incoming.rs`), and the outcome becomes a reply (`answer.rs`).
 
 pub(crate) mod answer;
 pub(crate) mod incoming;

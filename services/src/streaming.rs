@@ -1,4 +1,8 @@
 //! Streams of messages: what a method takes or returns in place of one value.
+//!
+//! Each kind of channel has a `Streaming` of its own behind the same client methods: `shard.rs`, `shared.rs`,
+//! `blocking.rs`; `serve.rs` is the server's side. `pump.rs` makes messages of values, `wire.rs` values of
+//! messages.
 
 #[cfg(feature = "blocking")]
 pub mod blocking;

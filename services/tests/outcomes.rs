@@ -1,5 +1,5 @@
 //! Each way in which a call can fail, from each kind of channel: whether it is told as not sent, as
-//! refused before it ran, as unknown, or as a status. `docs/ARCHITECTURE.md` has the table.
+//! refused before it ran, as unknown, or as a status. `engine/client/src/failure.rs` has the table.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod support;

@@ -3,6 +3,10 @@
 //! Both may take long, so they happen on threads that live no longer than the connect: one that looks up,
 //! and one for each address that is tried while others have not answered. Connects to numeric addresses
 //! and to Unix sockets need none of this.
+//!
+//! A name stays a name: each connect looks it up again, so one that moves is found within a back-off. Families
+//! alternate, and each attempt begins 250 ms after the one before or as soon as that fails (RFC 8305).
+//! `ChannelConfig::resolver` replaces the system's lookup.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};

@@ -1,4 +1,26 @@
 //! How calls and connects fail, and whether a call may have run.
+//!
+//! Every call that got no reply says whether it may have run. The kinds of channels differ only in the codes, never
+//! in this. `services/tests/outcomes.rs` has a test of each row for each kind of channel; rows with another file
+//! have theirs there.
+//!
+//! | what happened | told as | may have run |
+//! |---|---|---|
+//! | no address, the connect failed or took too long, the back-off runs | `NotSent` (`NoConnection`) | no |
+//! | the deadline passed while it waited for the connection or for a slot | `DeadlineExceeded`, not sent | no |
+//! | too many waited already | `NotSent` (`QueueFull`) | no |
+//! | the server's go-away did not count it | `Refused` | no |
+//! | the server replied with REFUSED | `Refused`, with its status | no |
+//! | sent, then the connection was reset, ended, broke a rule, or brought no hello | `Unknown` | yes |
+//! | the server's go-away counted it, and then the connection ended | `Unknown` | yes |
+//! | the deadline passed in flight | `DeadlineExceeded`, sent | yes |
+//! | the server's drain, or a connection's grace, was over | `Status` (`Unavailable`) | yes |
+//! | the channel was closed (`closing.rs`) | `NotSent` (`Closed`) | no |
+//! | the caller polled it again after its end (`caller_faults.rs`) | `Reused` | yes |
+//! | it cannot be encoded, or is too large (`shells.rs`, `encoders.rs`) | `NotSent` (`Encode`, `TooLarge`) | no |
+//!
+//! Calls on a shard's channel go out right behind its own hello, so a server that accepts and says nothing leaves
+//! them unknown. Tokio and blocking channels wait for the server's hello, so there such a call is not sent.
 
 use corewire_codec::{FrameTooLarge, Status};
 use corewire_codec::{Limits, RequestHead};

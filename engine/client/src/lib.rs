@@ -13,6 +13,40 @@
 //!
 //! Users link `corewire`, which re-exports what they need. The other modules are public for
 //! `corewire-engine`.
+//!
+//! ```text
+//!                         KeyValueClient<C>           services/src/client/caller.rs
+//!         ┌───────────────────────┼──────────────────────────┐
+//!      Channel              SharedChannel             blocking::Channel
+//!  engine/src/channel.rs       remote/                   blocking/
+//!   on its shard       any thread, any executor        on its thread
+//!         │             │ bounded queue, bell                │
+//!         │   client thread       │ tokio/driver.rs          │
+//!         │     a shard's tasks   │ one task of tokio        │
+//!         └─────────────┴─────────┴──────────┬───────────────┘
+//!                         ClientConnection   corewire-proto
+//! ```
+//!
+//! # What holds for all of them
+//!
+//! - **Unsent bytes.** While more than [`ChannelConfig::unsent_max`] of a connection is unsent, further calls of any
+//!   kind wait in the queue. A stalled server costs its clients that much, one request, and what their own calls hold.
+//!   When the socket goes on after a stall, the time left that each request states is updated.
+//! - **Taken back.** A call that is given up, or whose time is over, before a byte of its request was written is taken
+//!   out of the send buffer: the server never hears of it, its slot is free at once, and its caller is told that it was
+//!   not sent. One that was written in part is written to its end, followed by its cancel.
+//! - **Metadata.** A client sends no more of it than the server's hello accepts, because that would end the connection.
+//! - **Last frames.** A write may fail while the server's last frames lie unread in the socket. They are read before
+//!   the connection is given up: the go-away says which calls were not run.
+//! - **A server that goes away.** Callers of what it refused learn that it was not run. Calls in flight are finished.
+//!   What a kind of channel does meanwhile is in its own page.
+//! - **Closing.** `close` sends a go-away, fails what was not sent as [`NotSent::Closed`], and ends when the calls in
+//!   flight have. Dropping the last handle tells the server the same and waits for nobody. A server counts neither as
+//!   a fault.
+//! - **No retries.** A channel does not make a refused call again: the code that writes a request runs once, so a retry
+//!   would need a copy of every request, kept until its reply.
+//!
+//! What a caller is told when a call fails: `failure.rs`.
 #![forbid(unsafe_code)]
 
 pub mod address;

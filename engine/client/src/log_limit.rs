@@ -6,6 +6,8 @@
 //!
 //! A shard has its own limit, and its timer writes the summaries. Drivers without a shard share one limit per
 //! thread ([`admit_here`]): there a topic's summary is written when its next line comes.
+//!
+//! Five lines are written, then a count of what was left out after 1 s, 2 s, and so on up to 60 s while it goes on.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};

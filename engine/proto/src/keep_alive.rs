@@ -1,4 +1,9 @@
 //! What both sides of a connection do alike: watching for silence.
+//!
+//! A process may be stopped, or a handler may keep its shard's thread. Its clocks go on, and it sees nothing. So it
+//! reads before it judges: a connection that is due is received from first. And while a clock runs against a peer, the
+//! connection is looked at at least every second; if a gap between two looks is longer, the excess is not counted.
+//! Deadlines of calls are not put off.
 
 use std::time::{Duration, Instant};
 

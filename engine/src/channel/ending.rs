@@ -1,4 +1,9 @@
 //! How a channel's connections end: with their server's go-away, with the channel, or by themselves.
+//!
+//! A connection with calls in flight whose server goes away is retired (`retired.rs`): it closes when the last of
+//! them has ended. The channel connects again at once, and calls in the queue wait for that. At most 16 are retired
+//! at a time. A connection to a server that was not seen to work (no reply, and no call counted in its go-away) is
+//! followed by a back-off, in which calls fail at once as not sent (`corewire_client::reconnect`).
 
 use corewire_proto::{ClientConnection, CloseReason};
 use std::future::poll_fn;

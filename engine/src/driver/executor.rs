@@ -1,4 +1,8 @@
 //! The shard's one task: turn, spin, sleep.
+//!
+//! After each turn it polls the shard's own tasks and sends what they asked for (`Driver::settle`;
+//! `docs/decisions/0008-own-tasks.md`). Then glommio's other tasks have their turn, while the shard spins only
+//! every 20 µs, and its reactor every millisecond. How a shard without work rests is decided in `idle.rs`.
 
 use std::future::Future;
 use std::io;

@@ -11,7 +11,6 @@
 //!   have saved the sleep;
 //! - one that was longer than the limit halves it, and to nothing where it would fall below
 //!   [`WINDOW_MIN`]: no allowed look would have caught it.
-//!   [`WINDOW_MIN`]: no look that is allowed would have caught it.
 //!
 //! The limit is what a wake-up is worth. If that is the price of a sleep, all that a shard pays,
 //! spinning and sleeping, is at most three times what the best choice in hindsight would have paid

@@ -1,6 +1,9 @@
 //! What a shard does when its memory is short: it looks which connections keep most of it, and cuts off
 //! those that give nothing back. And what it does when memory is not short: it frees buffers that nobody
 //! needs any more.
+//!
+//! All connections are looked at only while memory is short, and then every 100 ms. Large buffers that nobody used for
+//! five seconds are freed, and at once while memory is tight.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};

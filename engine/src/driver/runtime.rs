@@ -1,8 +1,8 @@
 //! The only file that names glommio.
 //!
 //! Glommio hosts the shard: it owns the thread's loop, runs the driver as one task among others, and
-//! sleeps in the kernel when there is no work. Socket I/O does not go through it (see
-//! `docs/ARCHITECTURE.md`).
+//! sleeps in the kernel when there is no work. Socket I/O does not go through it
+//! (`docs/decisions/0002-epoll-from-a-driver-task.md`; why glommio: `0001`, its timer: `0004`).
 
 use glommio::io::{PollState, PollableFd};
 use glommio::{GlommioError, Latency, LocalExecutorBuilder, Placement, Shares};

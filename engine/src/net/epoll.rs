@@ -3,6 +3,9 @@
 //! Each stream is added to the set once, for both directions, and never changed. The kernel reports
 //! writability only after a send found the socket's buffer full, so "write first, ask later" costs
 //! no extra system call.
+//!
+//! A receive that does not fill its buffer has emptied the socket, so there is no second one only to get `EAGAIN`,
+//! unless an end or a TCP urgent byte may follow.
 
 use bytes::BytesMut;
 use corewire_codec::SendBuffer;

@@ -4,6 +4,13 @@
 //! The main thread makes them in the order of the shards, before any shard runs, and keeps them for
 //! the server's life: the kernel picks a socket by its place in the group, so the places must not
 //! change.
+//!
+//! A Unix listener is watched with `EPOLLEXCLUSIVE`: a shard that is awake takes the next client, and no balance is
+//! promised. A shard that stalls takes none, and the listener stays. The socket's file is removed when the server
+//! has ended, unless another server has put its own there; a file that nobody listens on is replaced when a server
+//! starts.
+//!
+//! A server that is told to listen on a name looks it up when it starts, and listens on the first address.
 
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;

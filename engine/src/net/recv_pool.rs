@@ -8,6 +8,9 @@
 //! A frame that does not fit the usual buffer is received into a *large* one; some of these are kept
 //! as well. What arrived of the frame before its length was known, at most one usual buffer, is
 //! copied there once; the rest is received into its final place.
+//!
+//! A partial frame at the end of a turn moves to a buffer of the connection's own. The pool keeps up to 65 MiB of
+//! large buffers, and frees those that nobody used for some seconds.
 
 use corewire_codec::RecvBuffer;
 use std::collections::VecDeque;

@@ -1,11 +1,13 @@
 //! What a shard holds for its connections, against its bounds, and how much of it one connection may have.
 //!
 //! A connection may hold as much as is free, so its share shrinks as the shard fills: one connection
-//! gets half, ten get a tenth each, and there is room left for one that comes later. This is the dynamic
+//! gets half, ten get an eleventh each, and there is room left for one that comes later. This is the dynamic
 //! threshold of buffers that the ports of a switch share (Choudhury and Hahne, "Dynamic Queue Length
 //! Thresholds for Shared-Memory Packet Switches", IEEE/ACM Transactions on Networking 1998), with a factor
 //! of 1. An eighth of each bound is kept for those that hold little ([`RESERVE_SHARES`]): in there, a
 //! connection may hold a sixty-fourth of what is free.
+//!
+//! While less than half is held, no connection can be over its share, and nothing is computed.
 
 use std::cell::Cell;
 use std::rc::Rc;

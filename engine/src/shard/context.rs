@@ -1,4 +1,4 @@
-//! What code on a shard reaches without going through the driver: the thread's own mailbox.
+//! What code on a shard reaches without going through the driver.
 //!
 //! A handler's waker, a client's channel and the driver all run on one thread, but never at the same
 //! time. They meet here, in cells that are borrowed for single statements.

@@ -1,4 +1,7 @@
 //! Layers at a server: a method around a method.
+//!
+//! A layer wraps a `Method`, between the router and the slot, and is asked before anything is decoded. A call that
+//! streams keeps its guard until the last stream of its server has ended.
 
 use corewire_client::MethodName;
 use corewire_codec::{Mark, StatusCode};

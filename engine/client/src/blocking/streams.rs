@@ -2,6 +2,9 @@
 //!
 //! Nothing here blocks: an end that has to wait returns `Pending`, and its caller gives the channel a
 //! [turn](super::Channel::turn), which sleeps until something arrives on the socket.
+//!
+//! `send` goes into the connection at once and waits for credit while receiving what arrives. Where only this
+//! thread's reading could bring credit back, the message is given back (`SendError::Full` in `corewire`).
 
 use corewire_codec::{EncodedBody, Encoding, FrameWriter, RequestHead, Status};
 use corewire_proto::StreamKind;
