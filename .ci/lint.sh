@@ -6,3 +6,7 @@ cargo clippy --workspace --all-targets --quiet -- -D warnings
 for features in "" blocking tokio; do
     cargo clippy -p corewire --no-default-features --features "$features" --quiet -- -D warnings
 done
+for features in "" remote; do
+    cargo clippy -p corewire-client --features "$features" --quiet -- -D warnings
+done
+cargo clippy -p corewire-engine --quiet -- -D warnings

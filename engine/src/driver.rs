@@ -325,7 +325,7 @@ impl<I: Io> Driver<I> {
         }
     }
 
-    /// Takes what code on this thread left in the mailbox.
+    /// Takes what code on this thread left for it: wakes, connections, streams and connects.
     fn take_local(&mut self) {
         let mut keys = core::mem::take(&mut self.keys);
         self.local.wakes.swap_calls(&mut keys);

@@ -471,7 +471,7 @@ fn drain(host: &mut Host, core: &Core) {
     }
 }
 
-/// Does one thing on the host's own thread, in its shard's mailbox.
+/// Does one thing on the host's own thread, in its shard's context.
 fn act(host: &mut Host, core: &Rc<Core>, ledger: &Rc<Ledger>, action: Action) {
     match action {
         Action::Call(id) => client::begin(host, core, ledger, id, None),

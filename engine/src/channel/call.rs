@@ -4,7 +4,7 @@
 //!           slot free                        reply
 //!   New ────────────────▶ Sent(key) ─────────────────▶ the outcome
 //!    │ no slot, no link      ▲
-//!    └────────▶ in the line ─┘
+//!    └────────▶ in a queue ──┘
 //! ```
 
 use corewire_codec::{FrameWriter, Limits, RequestHead, request_flags};

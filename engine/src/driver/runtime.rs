@@ -105,7 +105,7 @@ pub(crate) async fn run_driver<T: 'static>(
     Ok(task.map_err(system_error)?.await)
 }
 
-/// Sleeps in glommio until the epoll set or the mailbox has news, or it is time.
+/// Sleeps in glommio until the epoll set or code of the shard has news, or it is time.
 pub(crate) struct Parker {
     set: PollableFd<OwnedFd>,
     registration: PollState,

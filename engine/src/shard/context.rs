@@ -22,7 +22,7 @@ thread_local! {
     static CURRENT: RefCell<Option<Rc<ShardContext>>> = const { RefCell::new(None) };
 }
 
-/// One shard's mailbox.
+/// What code on one shard shares with its driver.
 #[derive(Debug)]
 pub(crate) struct ShardContext {
     /// What was woken.
@@ -65,7 +65,7 @@ impl ShardContext {
         })
     }
 
-    /// Makes this the thread's mailbox until the guard is dropped, which restores the previous one.
+    /// Makes this the thread's context until the guard is dropped, which restores the previous one.
     pub(crate) fn enter(self: &Rc<Self>) -> Entered {
         Entered { former: Self::replace_current(Some(Rc::clone(self))) }
     }
@@ -77,12 +77,12 @@ impl ShardContext {
         CURRENT.try_with(|current| current.replace(local)).ok().flatten()
     }
 
-    /// The thread's mailbox, if it is a shard's.
+    /// The thread's context, if it is a shard's.
     pub(crate) fn current() -> Option<Rc<Self>> {
         CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
     }
 
-    /// Makes another mailbox the thread's, or none; returns the previous one. A simulation has the
+    /// Makes another context the thread's, or none; returns the previous one. A simulation has the
     /// shards of many threads on one.
     pub(crate) fn swap_current(local: Option<Rc<Self>>) -> Option<Rc<Self>> {
         Self::replace_current(local)
@@ -152,7 +152,7 @@ impl ShardContext {
     }
 }
 
-/// Leaves the mailbox when dropped, and restores the thread's former one.
+/// Leaves the context when dropped, and restores the thread's former one.
 #[derive(Debug)]
 pub(crate) struct Entered {
     former: Option<Rc<ShardContext>>,

@@ -113,7 +113,7 @@ pub(crate) struct StreamCell {
     pub(crate) token: Token,
     pub(crate) call: u32,
     side: Side,
-    /// Whether it is in the mailbox.
+    /// Whether it is among the arrivals.
     pub(super) queued: Cell<bool>,
     pub(super) place: Cell<StreamPlace>,
     /// Whether it waits in its connection's queue of starved writers.

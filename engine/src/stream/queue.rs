@@ -103,7 +103,7 @@ enum Wrote {
 /// The streams of one connection, as far as they want something.
 #[derive(Debug, Default)]
 pub(crate) struct StreamQueue {
-    /// Streams that the mailbox brought.
+    /// Streams that the driver brought.
     arrived: Vec<Rc<StreamCell>>,
     /// Streams that have something to write.
     schedule: StreamSchedule<Rc<StreamCell>>,

@@ -38,7 +38,7 @@ impl World {
         StreamCell::new(Rc::clone(&self.arrivals), token, call, Side::Client, (true, true))
     }
 
-    /// What the driver does with the mailbox, and the connection in its turn.
+    /// What the driver does with what arrived, and the connection in its turn.
     fn turn(&mut self, unsent_max: usize) {
         let queue = &mut self.queue;
         self.arrivals.take_of(Token::connection(0, 1), |cell| queue.push(cell));

@@ -98,7 +98,7 @@ impl<I: Io> std::fmt::Debug for SimShard<I> {
     }
 }
 
-/// Restores the previous mailbox, even if what ran meanwhile panics.
+/// Restores the previous context, even if what ran meanwhile panics.
 struct Within(Option<Rc<ChannelContext>>, Option<Instant>);
 
 impl Drop for Within {
@@ -174,7 +174,7 @@ impl<I: Io> SimShard<I> {
         Within(ChannelContext::swap_current(Some(Rc::clone(&self.channels))), set_clock(Some(now)))
     }
 
-    /// Whether something waits in the mailbox, so that the shard must not sleep.
+    /// Whether something waits for the driver, so that the shard must not sleep.
     #[must_use]
     pub fn has_news(&self) -> bool {
         self.local.wakes.has_news() || self.local.wakes.ready_tasks() > 0
@@ -230,7 +230,7 @@ impl<I: Io> SimShard<I> {
 impl<I: Io> Drop for SimShard<I> {
     fn drop(&mut self) {
         self.local.drop_tasks();
-        // Channels that still wait to be connected hold the mailbox, and it holds them.
+        // Channels that still wait to be connected hold the context, and it holds them.
         drop(self.channels.take_connects());
     }
 }
