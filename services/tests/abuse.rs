@@ -217,7 +217,7 @@ fn a_well_behaved_client_is_answered_whatever_others_hold() {
     }
 }
 
-/// The whole table, for people. Twenty rows of `ABUSE_SECS` each, and half a minute between them.
+/// The whole table, for people. Twenty-four rows of `ABUSE_SECS` each, and half a minute between them.
 #[test]
 #[ignore = "takes a quarter of an hour; run it on a quiet machine, in release"]
 #[allow(clippy::print_stdout, reason = "the table is what is asked for")]
