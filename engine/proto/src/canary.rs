@@ -1,6 +1,6 @@
 //! Bugs to plant, one at a time, so that a checker can show that it finds them.
 //!
-//! Only a build with the feature `canary` can plant one, on the thread that calls [`plant`]. In any other build
+//! Only a build with the feature `canary` can plant one, on the thread that calls `plant`. In any other build
 //! [`is_planted`] is a constant `false`, and the compiler leaves the bug out.
 
 /// A bug that can be planted.

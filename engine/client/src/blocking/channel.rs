@@ -38,7 +38,7 @@ use crate::transport::{Outcome, Pending, Transport};
 ///
 /// Nobody answers the server's pings between calls. So if a connection idles for longer than the server
 /// allows, the next call finds it closed and connects again. A connection on which nothing was heard for
-/// longer than [`Timeouts::ping_after`](crate::Timeouts::ping_after) is pinged first, and the call is sent
+/// longer than [`Timeouts::ping_after`](corewire_proto::Timeouts::ping_after) is pinged first, and the call is sent
 /// once the pong is there. An idle connection holds some kilobytes.
 #[derive(Clone, Debug)]
 pub struct Channel {

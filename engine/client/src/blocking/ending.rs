@@ -21,7 +21,7 @@ impl Channel {
     ///
     /// This blocks until the server has taken what is unsent, which one-way calls and streams may have left:
     /// a system call or two if the server reads, and at most the write timeout (see
-    /// [`Timeouts`](crate::Timeouts)) after it last took something.
+    /// [`Timeouts`](corewire_proto::Timeouts)) after it last took something.
     ///
     /// Dropping the last handle of a channel tells the server the same, if the socket takes it at once.
     pub fn close(&self) {
