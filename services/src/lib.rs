@@ -89,7 +89,7 @@
 //! pub trait Journal {
 //!     /// The lines from this number on, those to come as well.
 //!     async fn tail(&self, from: u64) -> Result<Streaming<String>, Status>;
-//!     /// Adds lines as they come; answers how many there are.
+//!     /// Adds lines as they come; returns how many there are.
 //!     async fn append(&self, lines: Streaming<String>) -> Result<u64, Status>;
 //!     /// Adds a line; nobody hears how that went.
 //!     #[one_way]

@@ -103,7 +103,7 @@ impl<T> Session<T> {
         self.proto.awaits_pong()
     }
 
-    /// Appends a request; there must be a slot. Answers the call's id, or gives `work` back.
+    /// Appends a request; there must be a slot. Returns the call's id, or gives `work` back.
     ///
     /// # Errors
     ///
