@@ -525,7 +525,7 @@ impl<T> ClientConnection<T> {
             return None;
         }
         let link = self.keep_alive.poll_timeout(&self.config.timeouts, self.taken != 0);
-        [link, self.earliest_deadline()].into_iter().flatten().min()
+        [link, self.earliest_deadline(), self.one_way_due()].into_iter().flatten().min()
     }
 
     /// Does everything that is due, except for expired calls: [`poll_expired`](Self::poll_expired)
@@ -537,6 +537,10 @@ impl<T> ClientConnection<T> {
         let busy = self.taken != 0;
         if let Err(rule) = self.keep_alive.handle_timeout(&self.config.timeouts, busy, out, now) {
             let _ = self.misbehaved(rule, out);
+        }
+        // What they leave is room for streams, which nothing else would tell.
+        if self.one_way_due().is_some_and(|due| due <= now) {
+            self.take_back_late_one_way(out, now);
         }
         if let Some(streams) = &mut self.streams {
             streams.shrink();

@@ -22,6 +22,12 @@ const STEPS_AT_ONCE_MAX: u32 = 20_000;
 /// The most turns in a row that report work while nothing moved.
 const IDLE_TURNS_MAX: u32 = 64;
 
+/// Within this time, in ns, calls must make some progress, or end.
+const PROGRESS_WITHIN: u64 = 30 * SECOND;
+
+/// How many times as long a phase may last while calls make progress.
+const PROGRESS_FACTOR: u64 = 10;
+
 /// Ids of the calls made after the trouble begin here.
 const PROBE_IDS: u64 = 1 << 32;
 
@@ -131,11 +137,11 @@ impl World {
         let plan = &core.plan;
         let settle = plan.settle_within();
         self.phase("trouble", u64::MAX, |world| !world.core.faulty.get());
-        self.phase("settle", settle, Self::is_settled);
+        self.phase_of_calls("settle", settle, PROGRESS_FACTOR, Self::is_settled);
         self.probe();
-        self.phase("rest", settle, Self::is_settled);
+        self.phase_of_calls("rest", settle, PROGRESS_FACTOR, Self::is_settled);
         self.release();
-        self.phase("held", settle, |world| !world.ledger.is_open(true));
+        self.phase_of_calls("held", settle, PROGRESS_FACTOR, |world| !world.ledger.is_open(true));
         self.phase("balance", settle, |world| check::amiss(world).is_none());
         check::channels_are_empty(self);
         for host in self.hosts.iter_mut().filter(|host| !host.is_server()) {
@@ -219,14 +225,32 @@ impl World {
     }
 
     /// Steps until `done`; after `within` ns, reports what is not done.
-    fn phase(&mut self, name: &'static str, within: u64, mut done: impl FnMut(&mut Self) -> bool) {
+    fn phase(&mut self, name: &'static str, within: u64, done: impl FnMut(&mut Self) -> bool) {
+        self.phase_of_calls(name, within, 1, done);
+    }
+
+    /// Like [`phase`](Self::phase), but while calls make progress it may last `factor` times as long: large
+    /// messages may pass through a narrow pipe.
+    fn phase_of_calls(
+        &mut self,
+        name: &'static str,
+        within: u64,
+        factor: u64,
+        mut done: impl FnMut(&mut Self) -> bool,
+    ) {
         let core = Rc::clone(&self.core);
         if core.trace.is_violated() {
             return;
         }
         core.note(Note::Phase(name));
-        let until = core.now().saturating_add(within);
+        let mut until = core.now().saturating_add(within);
+        let last = core.now().saturating_add(within.saturating_mul(factor));
+        let mut steps = *self.ledger.steps.borrow();
         while !core.trace.is_violated() && !done(self) {
+            let seen = *self.ledger.steps.borrow();
+            if core::mem::replace(&mut steps, seen) != seen {
+                until = until.max(core.now().saturating_add(PROGRESS_WITHIN)).min(last);
+            }
             // Hosts sleep until their timers: at least one turn now and then shows the end of the time.
             self.step(until);
             if core.now() >= until && !core.trace.is_violated() && !done(self) {

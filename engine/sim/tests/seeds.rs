@@ -11,6 +11,22 @@ fn a_few_seeds_hold_to_the_rules() {
     }
 }
 
+/// Each of these once showed a bug of the engine or of the judge that its message names.
+const ONCE_BROKEN: [(u64, &str); 4] = [
+    (44_459_903, "a handler outlives its caller by the clock's jumps"),
+    (45_037_729, "a one-way call expires unwritten, and streams have room"),
+    (45_454_685, "room was counted twice over, and given back without a wake"),
+    (45_582_810, "streams go through a pipe of 869 bytes, slowly"),
+];
+
+#[test]
+fn seeds_that_were_broken_hold() {
+    for (seed, what) in ONCE_BROKEN {
+        let report = corewire_sim::run(seed, None);
+        assert_eq!(report.violation, None, "seed {seed} ({what}), last: {:#?}", report.last);
+    }
+}
+
 #[test]
 fn the_same_seed_is_the_same_run() {
     let mut hashes = std::collections::BTreeSet::new();

@@ -90,6 +90,7 @@ impl<T> ClientConnection<T> {
         self.sent = self.sent.wrapping_sub(count);
         if let Some(taken_back) = self.taken_back.as_mut().filter(|_| count != 0) {
             taken_back.one_way.clear();
+            taken_back.one_way_due = None;
         }
         if taken != 0 && out.is_empty() {
             self.keep_alive.handle_emptied();
@@ -107,14 +108,24 @@ impl<T> ClientConnection<T> {
             drop_written(kept, out);
         }
         kept.push((order, by));
+        let due = &mut taken_back.one_way_due;
+        *due = Some(due.map_or(by, |due| due.min(by)));
+    }
+
+    /// A time no later than the first deadline of the one-way calls that the socket does not take.
+    pub(super) fn one_way_due(&self) -> Option<Instant> {
+        self.taken_back.as_ref()?.one_way_due.filter(|_| self.keep_alive.is_blocked())
     }
 
     /// Takes the one-way calls whose deadlines have passed out of the send buffer.
-    fn take_back_late_one_way(&mut self, out: &mut SendBuffer, now: Instant) {
-        let Some(TakenBack { orders, one_way, .. }) = self.taken_back.as_deref_mut() else {
+    #[cold]
+    pub(super) fn take_back_late_one_way(&mut self, out: &mut SendBuffer, now: Instant) {
+        let Some(TakenBack { orders, one_way, one_way_due, .. }) = self.taken_back.as_deref_mut()
+        else {
             return;
         };
         drop_written(one_way, out);
+        *one_way_due = one_way.iter().map(|(_, by)| *by).filter(|by| *by > now).min();
         if one_way.iter().all(|(_, by)| *by > now) {
             return;
         }

@@ -221,3 +221,22 @@ fn what_waited_states_the_time_that_is_left_or_goes() {
     assert_eq!(pair.server.conn.accepted(), 4);
     assert_eq!((pair.outcome(7), pair.outcome(8)), (None, Some(&Outcome::Refused)));
 }
+
+/// Their deadlines are timers while the socket takes nothing: what waits behind them learns that there is room.
+#[test]
+fn one_that_expires_unwritten_goes_at_its_deadline() {
+    let mut pair = Pair::streaming_ready();
+    for timeout in [9, 3] {
+        let deadline = Some(pair.now + secs(timeout));
+        put_request(&mut pair.client.out, &head(Some(timeout * 1_000_000)), b"x");
+        pair.client.conn.begin_one_way(deadline, &mut pair.client.out).unwrap();
+    }
+    let (whole, due) = (pair.client.out.len(), pair.now + secs(3));
+    pair.up(1);
+    assert!(pair.client.conn.poll_timeout().unwrap() <= due);
+    pair.now = due;
+    pair.client.conn.handle_timeout(&mut pair.client.out, pair.now);
+    assert_eq!(pair.client.out.len(), whole / 2 - 1, "the rest of the first");
+    let next = pair.client.conn.poll_timeout();
+    assert!(next.is_none_or(|next| next > due), "nothing is left to do now");
+}

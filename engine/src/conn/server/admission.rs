@@ -411,8 +411,9 @@ impl<S: 'static> ServerConn<S> {
     fn count<I: Io<Socket = S>>(&mut self, shared: &TurnContext<I>) {
         let kept = self.kept_buffer(shared);
         let admission_state = self.admission_state.get_or_insert_default();
-        // A large request is counted whole, because its buffer may grow to that.
-        admission_state.partial = if admission_state.large == 0 { kept } else { 0 };
+        // A large request is counted whole, because its buffer may grow to that; what it was received into
+        // may be larger still.
+        admission_state.partial = kept.saturating_sub(admission_state.large);
         let held = self.send.len() + admission_state.large + admission_state.partial;
         shared.memory.change(admission_state.counted, held);
         admission_state.counted = held;
