@@ -48,7 +48,7 @@ fi
 
 # A client without shards brings no runtime but the one it is for. The first check can see: with
 # shards there is glommio.
-grep -qx glommio-ng <<<"$(reach corewire)" || fail "corewire reaches no glommio-ng; mend the search"
+grep -qx glommio-ng <<<"$(reach corewire)" || fail "corewire reaches no glommio-ng; fix the search"
 for features in blocking tokio blocking,tokio; do
     reached=$(reach corewire --no-default-features --features "$features")
     banned="corewire-engine glommio-ng rustix io-uring signal-hook"
@@ -74,7 +74,7 @@ if found=$(product '*.rs' | grep -vE '^engine/src/(net/epoll|host/trim)\.rs$' | 
     fail "unsafe outside engine/src/net/epoll.rs and engine/src/host/trim.rs:"$'\n'"$found"
 fi
 # The check above can see: the block that is there is found by it.
-grep -qE "$unsafe_code" engine/src/net/epoll.rs || fail "the search for unsafe finds none in engine/src/net/epoll.rs; mend the search"
+grep -qE "$unsafe_code" engine/src/net/epoll.rs || fail "the search for unsafe finds none in engine/src/net/epoll.rs; fix the search"
 
 # One file knows the runtime by name. Comments may speak of it.
 if found=$(product '*.rs' | grep -v '^engine/src/driver/runtime\.rs$' | xargs grep -nE '(\bglommio::|use glommio\b)'); then

@@ -44,7 +44,7 @@ impl Report {
 }
 
 /// The version of every JSON form that this program writes, except the plan file, which has its own.
-pub const JSON_VERSION: u32 = 1;
+pub const JSON_VERSION: u32 = 2;
 
 /// The report as programs read it: findings with the machine and the cards that they are about.
 #[must_use]
@@ -91,16 +91,16 @@ pub fn diagnose(snapshot: &Snapshot, given: Option<&Placement>) -> Report {
     let mut findings = case.findings;
     let bans = snapshot.irqbalance.as_ref().is_some_and(|found| found.config.is_some())
         && !snapshot.fought().is_empty();
-    for mend in findings.iter_mut().flat_map(|finding| &mut finding.mend) {
+    for fix in findings.iter_mut().flat_map(|finding| &mut finding.fix) {
         if given.is_some() {
             // What contradicts a placement is fixed by a plan for that placement, not by one for a newly
             // derived placement.
-            *mend = mend
+            *fix = fix
                 .replace("corewire-tune plan ", "corewire-tune plan --placement placement.toml ");
         }
         if bans {
             // Without the ban the interrupts would not stay, and `apply` would refuse to move them.
-            *mend = mend
+            *fix = fix
                 .replace("irq --format", "irq,irqbalance --format")
                 .replace("irq,rps", "irq,irqbalance,rps");
         }

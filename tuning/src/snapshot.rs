@@ -234,7 +234,7 @@ impl Snapshot {
         let digest = self.cpus.topology.digest();
         (!placement.topology.is_empty() && placement.topology != digest).then(|| {
             format!(
-                "it was written for other CPUs, cores or nodes (digest {}, here {digest}); write it anew with --emit-placement",
+                "it was written for other CPUs, cores or nodes (digest {}, here {digest}); write a new one with --emit-placement",
                 placement.topology
             )
         })
@@ -243,7 +243,7 @@ impl Snapshot {
     /// The CPUs that may serve other devices when this placement is used: those that it does not use or, if it uses
     /// all, those that it gives to interrupts. Empty if every CPU has a shard.
     #[must_use]
-    pub fn cpus_beside(&self, placement: &Placement) -> CpuSet {
+    pub fn cpus_outside(&self, placement: &Placement) -> CpuSet {
         let usable = self.cpus.local(None);
         let free = usable.minus(&placement.all_cpus());
         if free.is_empty() { usable.minus(&placement.shard_cpus()) } else { free }

@@ -51,7 +51,7 @@ fn wrong(
     let mut wrong = Vec::new();
     let asked: BTreeSet<&str> = plan.steps.iter().map(|step| step.finding.as_str()).collect();
     for finding in &report.findings {
-        let promises = finding.mend.iter().any(|mend| mend.starts_with("corewire-tune plan"));
+        let promises = finding.fix.iter().any(|fix| fix.starts_with("corewire-tune plan"));
         // Power is planned only for a goal; several cards in one finding are planned with both named.
         if promises && finding.id != "GOVERNOR" && asked.is_empty() {
             wrong.push(format!(

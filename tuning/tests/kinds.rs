@@ -273,7 +273,7 @@ fn cards_are_known_by_their_drivers() {
     assert_eq!(
         masks,
         ["5", "a", "1", "2"],
-        "CPU 2 sends by queue 0 beside its interrupt's CPU 0, CPU 3 by queue 1"
+        "CPU 2 sends by queue 0 next to its interrupt's CPU 0, CPU 3 by queue 1"
     );
 }
 

@@ -71,7 +71,7 @@ code tune doctor --iface many --sample-ms 0
 grep -q RPS_PILE "$work/out" && fail "multi-queue veth: RPS_PILE is still there"
 code tune undo --state-dir "$work/many"
 restored "multi-queue veth"
-row "multi-queue veth, all steered to one CPU" "RPS_PILE found, mended, gone; undo restores every byte"
+row "multi-queue veth, all steered to one CPU" "RPS_PILE found, fixed, gone; undo restores every byte"
 
 # The signal comes with the first write, the second, and so on, until the apply is done before it: journal, watcher and machine
 # are written by the same call, so that every step is met before and after.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The whole story on a real kernel: a veth pair with 4 x 4 queues whose receive side steers everything to one CPU; the doctor finds
-# it, verify says FAIL under load, plan and apply mend it, verify says PASS, undo restores every byte. Then the same for a change of
-# the number of queues, which makes them anew, for an apply that nobody confirms, and for a value that the kernel refuses.
+# it, verify says FAIL under load, plan and apply fix it, verify says PASS, undo restores every byte. Then the same for a change of
+# the number of queues, which recreates them, for an apply that nobody confirms, and for a value that the kernel refuses.
 #
 # Usage: sh tuning/tests/story.sh          (as root; builds the program if COREWIRE_TUNE and FLOOD do not name it; with ECHO_SERVER,
 #        the example of that name, also that the engine's shards are where the placement puts them, and how many connections are
@@ -140,7 +140,7 @@ state > "$work/undone"
 cmp "$work/wrong" "$work/undone" || fail "the script's undo did not restore the state"
 echo "equal"
 
-say "9. fewer queues: they are made anew, and undo brings their masks back"
+say "9. fewer queues: they are recreated, and undo brings their masks back"
 in_server sh -c 'echo 1 > /sys/class/net/vs/queues/tx-3/xps_cpus'
 state > "$work/wrong"
 tune plan --iface vs --queues 2 --only queues,rps,xps --sample-ms 0 --format json > "$work/queues.json"

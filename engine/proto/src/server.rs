@@ -125,12 +125,12 @@ pub struct ServerConnection<T> {
     peer_stream_credit: u32,
     peer_connection_credit: u32,
     /// What only connections with streams or with pending one-way calls pay for.
-    beside: Option<Box<Beside<T>>>,
+    extra_calls: Option<Box<ExtraCalls<T>>>,
 }
 
 /// What a connection may need in addition to its table of calls.
 #[derive(Debug)]
-struct Beside<T> {
+struct ExtraCalls<T> {
     streams: StreamTable,
     one_way: OneWayTable<T>,
 }
@@ -155,7 +155,7 @@ impl<T> ServerConnection<T> {
             client_leaves: false,
             peer_stream_credit: 0,
             peer_connection_credit: 0,
-            beside: None,
+            extra_calls: None,
         };
         connection.set_peer(&early);
         connection
@@ -481,7 +481,7 @@ impl<T> ServerConnection<T> {
     /// The work of a parked call.
     pub fn parked_mut(&mut self, call: u32) -> Option<&mut T> {
         if is_one_way_id(call) {
-            return self.beside.as_mut()?.one_way.get_mut(call);
+            return self.extra_calls.as_mut()?.one_way.get_mut(call);
         }
         self.in_flight.get_mut(call)
     }
@@ -516,8 +516,8 @@ impl<T> ServerConnection<T> {
 
     /// Takes out all parked work; for a connection that is over.
     pub fn unpark_all(&mut self) -> impl Iterator<Item = (u32, T)> + use<T> {
-        let beside = self.beside.take();
-        let one_way = beside.map(|beside| beside.one_way.into_work());
+        let extra = self.extra_calls.take();
+        let one_way = extra.map(|extra| extra.one_way.into_work());
         self.in_flight.drain().chain(one_way.into_iter().flatten())
     }
 
@@ -536,7 +536,7 @@ impl<T> ServerConnection<T> {
             return None;
         }
         let link = self.keep_alive.poll_timeout(&self.config.timeouts, !self.is_idle());
-        let one_way = self.beside.as_ref().and_then(|beside| beside.one_way.earliest_deadline());
+        let one_way = self.extra_calls.as_ref().and_then(|extra| extra.one_way.earliest_deadline());
         [link, self.in_flight.earliest_deadline(), one_way].into_iter().flatten().min()
     }
 
@@ -555,9 +555,9 @@ impl<T> ServerConnection<T> {
             Err(rule) => drop(self.misbehaved(rule, out)),
         }
         self.in_flight.shrink();
-        if let Some(beside) = &mut self.beside {
-            beside.streams.shrink();
-            beside.one_way.shrink();
+        if let Some(extra) = &mut self.extra_calls {
+            extra.streams.shrink();
+            extra.one_way.shrink();
         }
     }
 

@@ -130,7 +130,7 @@ mod tests {
         let (mut watch, start) = watch();
         assert_eq!(turns(&mut watch, start, 0, 100, 9 * MS), 0, "within the interval");
         assert_eq!(turns(&mut watch, start, 100, 110, MS / 2), 0, "a calm turn");
-        assert_eq!(turns(&mut watch, start, 110, 210, 9 * MS), 0, "the interval begins anew");
+        assert_eq!(turns(&mut watch, start, 110, 210, 9 * MS), 0, "the interval begins again");
         assert!(turns(&mut watch, start, 210, 260, 9 * MS) > 3, "now it stands");
         assert_eq!(turns(&mut watch, start, 260, 270, 8 * MS), 0, "none that kept the target");
         assert_eq!(turns(&mut watch, start, 270, 280, MS / 2), 0);

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::process::Process;
-use crate::report::{Beside, Report, Spread, micros, quantile_us};
+use crate::report::{Probe, Report, Spread, micros, quantile_us};
 
 /// Calls made before the measurement begins.
 pub(crate) const WARM_UP: Duration = Duration::from_millis(500);
@@ -48,7 +48,7 @@ pub(crate) struct BenchFlags {
     /// was: where its p99 is not far below the p99 of the latency, the client or the limit of
     /// --inflight was slow, and not the server alone. Calls that found no room until the end are
     /// missed. The client spins for this, which wants a core of its own; see --park.
-    #[arg(long, value_name = "CALLS", value_parser = parse_rate, conflicts_with_all = ["beside", "per_connection"])]
+    #[arg(long, value_name = "CALLS", value_parser = parse_rate, conflicts_with_all = ["probe", "per_connection"])]
     pub(crate) rate: Option<f64>,
 
     /// How the calls of --rate are spread: constant or poisson
@@ -78,11 +78,11 @@ pub(crate) struct BenchFlags {
 
     /// Also make calls with this many bytes meanwhile, one after the other; they are counted separately
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=16_777_208))]
-    beside: Option<u32>,
+    probe: Option<u32>,
 
-    /// Where the calls of --beside are made: on a connection of their own, or on the first of the others
-    #[arg(long, value_enum, default_value_t = BesideOn::Own, requires = "beside")]
-    beside_on: BesideOn,
+    /// Where the calls of --probe are made: on a connection of their own, or on the first of the others
+    #[arg(long, value_enum, default_value_t = ProbeOn::Own, requires = "probe")]
+    probe_on: ProbeOn,
 
     /// Also report how evenly the connections are served: the spread of their p99 and of their calls
     #[arg(long)]
@@ -93,7 +93,7 @@ pub(crate) struct BenchFlags {
     pub(crate) secs: f64,
 
     /// Make exactly this many calls, without a warm-up, instead of measuring for a time
-    #[arg(long, conflicts_with_all = ["secs", "beside"], value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, conflicts_with_all = ["secs", "probe"], value_parser = clap::value_parser!(u64).range(1..))]
     calls: Option<u64>,
 
     /// The CPU to run on
@@ -121,9 +121,9 @@ impl BenchFlags {
         self.inflight.unwrap_or(default)
     }
 
-    /// Whether the calls of `--beside` have a connection of their own.
-    fn own_beside(&self) -> bool {
-        self.beside.is_some() && self.beside_on == BesideOn::Own
+    /// Whether the calls of `--probe` have a connection of their own.
+    fn own_probe(&self) -> bool {
+        self.probe.is_some() && self.probe_on == ProbeOn::Own
     }
 
     /// Whether an open loop never sleeps, which is usual: a client that sleeps wakes up late, and its
@@ -141,9 +141,9 @@ impl BenchFlags {
 /// The most calls in flight on a connection of an open loop, unless another number is given.
 const OPEN_IN_FLIGHT: u32 = 256;
 
-/// Which connection carries the calls of `--beside`.
+/// Which connection carries the calls of `--probe`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum BesideOn {
+enum ProbeOn {
     Own,
     Same,
 }
@@ -224,9 +224,9 @@ struct Seen {
 pub(crate) async fn connect(flags: &BenchFlags) -> Result<Vec<EchoClient>, String> {
     let mut config = ChannelConfig::default();
     config.connection.limits.in_flight = corewire::codec::InFlight::MAX;
-    let own_beside = flags.own_beside();
+    let own_probe = flags.own_probe();
     let mut clients = Vec::new();
-    for _ in 0..flags.conns + u32::from(own_beside) {
+    for _ in 0..flags.conns + u32::from(own_probe) {
         let channel = Channel::connect_with(flags.addr.as_str(), config.clone()).await;
         let channel = channel.map_err(|error| error.to_string())?;
         let timeout = Duration::from_millis(flags.timeout.into());
@@ -238,8 +238,8 @@ pub(crate) async fn connect(flags: &BenchFlags) -> Result<Vec<EchoClient>, Strin
 /// Makes the load of the closed loop and reports it.
 pub(crate) async fn load(flags: BenchFlags, server: Option<Process>) -> Result<Report, String> {
     let mut clients = connect(&flags).await?;
-    let own_beside = flags.own_beside();
-    let besides = if own_beside { clients.pop() } else { clients.first().cloned() };
+    let own_probe = flags.own_probe();
+    let prober = if own_probe { clients.pop() } else { clients.first().cloned() };
     let start = Instant::now() + WARM_UP;
     let run = Run::new(flags.payload as usize, start, flags.secs, flags.calls)?;
     if flags.per_connection {
@@ -247,11 +247,11 @@ pub(crate) async fn load(flags: BenchFlags, server: Option<Process>) -> Result<R
     }
     let before = Reading::now(server)?;
     let mut callers = Vec::new();
-    let mut beside = None;
-    if let Some((payload, client)) = flags.beside.zip(besides) {
+    let mut probe = None;
+    if let Some((payload, client)) = flags.probe.zip(prober) {
         let run = Run::new(payload as usize, start, flags.secs, None)?;
         callers.push(spawn(call_until_end(client, Rc::clone(&run), 0, 0)));
-        beside = Some(run);
+        probe = Some(run);
     }
     for (index, client) in clients.iter().enumerate() {
         for caller in 0..flags.inflight() as usize {
@@ -274,9 +274,9 @@ pub(crate) async fn load(flags: BenchFlags, server: Option<Process>) -> Result<R
         bar.await;
     }
     let seen = run.seen.borrow();
-    let beside = beside.as_ref().map(|run| (run.payload, run.seen.borrow()));
-    let beside_errors = beside.as_ref().map_or(0, |(_, seen)| seen.errors);
-    let beside_first_error = beside.as_ref().and_then(|(_, seen)| seen.first_error.clone());
+    let probe = probe.as_ref().map(|run| (run.payload, run.seen.borrow()));
+    let probe_errors = probe.as_ref().map_or(0, |(_, seen)| seen.errors);
+    let probe_first_error = probe.as_ref().and_then(|(_, seen)| seen.first_error.clone());
     let latency_ns = &seen.latency_ns;
     let calls = latency_ns.len();
     Ok(Report {
@@ -285,7 +285,7 @@ pub(crate) async fn load(flags: BenchFlags, server: Option<Process>) -> Result<R
         inflight: flags.inflight() as usize,
         secs,
         calls,
-        errors: seen.errors + beside_errors,
+        errors: seen.errors + probe_errors,
         rps: rate(calls, secs),
         p50_us: quantile_us(latency_ns, 0.50),
         p90_us: quantile_us(latency_ns, 0.90),
@@ -299,13 +299,13 @@ pub(crate) async fn load(flags: BenchFlags, server: Option<Process>) -> Result<R
         open: None,
         high: None,
         connections: flags.per_connection.then(|| Spread::of(&mut run.by_connection.borrow_mut())),
-        beside: beside.map(|(payload, seen)| Beside {
+        probe: probe.map(|(payload, seen)| Probe {
             payload,
             calls: seen.latency_ns.len(),
             p50_us: quantile_us(&seen.latency_ns, 0.50),
             p99_us: quantile_us(&seen.latency_ns, 0.99),
         }),
-        first_error: seen.first_error.clone().or(beside_first_error),
+        first_error: seen.first_error.clone().or(probe_first_error),
     })
 }
 

@@ -97,7 +97,7 @@ pub(crate) async fn load(
         open: Some(open.figures()),
         high: (flags.high > 0).then(|| high.borrow().figures()),
         connections: None,
-        beside: None,
+        probe: None,
         first_error: open.first_error().map(str::to_owned),
     })
 }

@@ -36,7 +36,7 @@ pub(crate) struct Report {
     pub(crate) connections: Option<Spread>,
     /// The calls that were made meanwhile, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) beside: Option<Beside>,
+    pub(crate) probe: Option<Probe>,
     /// The first failure, in words; for people only.
     #[serde(skip)]
     pub(crate) first_error: Option<String>,
@@ -85,9 +85,9 @@ pub(crate) struct High {
     pub(crate) max_us: f64,
 }
 
-/// The calls of `--beside`.
+/// The calls of `--probe`.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Beside {
+pub(crate) struct Probe {
     pub(crate) payload: usize,
     pub(crate) calls: u64,
     pub(crate) p50_us: f64,
@@ -173,11 +173,11 @@ impl Report {
             );
             lines.push(("connections", text));
         }
-        if let Some(beside) = &self.beside {
-            let Beside { payload, calls, p50_us, p99_us } = beside;
+        if let Some(probe) = &self.probe {
+            let Probe { payload, calls, p50_us, p99_us } = probe;
             let text =
                 format!("{calls} calls of {payload} B, p50 {p50_us:.1} µs, p99 {p99_us:.1} µs");
-            lines.push(("beside", text));
+            lines.push(("probe", text));
         }
         if let Some(error) = &self.first_error {
             lines.push(("first failure", error.clone()));
@@ -211,7 +211,7 @@ mod tests {
             open: None,
             high: None,
             connections: None,
-            beside: Some(Beside { payload: 4096, calls: 3, p50_us: 6.0, p99_us: 7.0 }),
+            probe: Some(Probe { payload: 4096, calls: 3, p50_us: 6.0, p99_us: 7.0 }),
             first_error: Some("refused".into()),
         }
     }
@@ -243,10 +243,10 @@ mod tests {
         let without: serde_json::Value =
             serde_json::from_str(&report().json()).expect("it is JSON");
         assert!(without.get("server_cpu_s").is_none());
-        assert_eq!(without["beside"]["calls"], 3);
+        assert_eq!(without["probe"]["calls"], 3);
         let alone =
-            serde_json::from_str::<serde_json::Value>(&Report { beside: None, ..report() }.json());
-        assert!(alone.expect("it is JSON").get("beside").is_none());
+            serde_json::from_str::<serde_json::Value>(&Report { probe: None, ..report() }.json());
+        assert!(alone.expect("it is JSON").get("probe").is_none());
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl<'h> Settings<'h> {
                 let value = value.parse().map_err(|_| {
                     Fault::format(&setting.to_string(), format!("`{value}` is not a number"))
                 })?;
-                // The card may make its interrupts anew, whichever of its settings it was.
+                // The card may recreate its interrupts, whichever of its settings it was.
                 self.vectors.borrow_mut().clear();
                 host.nic_set(iface, *knob, value)
             }

@@ -31,8 +31,8 @@ pub fn catalogue() -> impl Iterator<Item = Entry> {
             id: section.lines().next().unwrap_or_default(),
             shows: field("Shown by").trim_end_matches('.'),
             why: field("Why it matters"),
-            risk: field("Risk of mending").trim_end_matches('.'),
-            detail: field("Before you mend"),
+            risk: field("Risk of fixing").trim_end_matches('.'),
+            detail: field("Before you fix"),
         }
     })
 }

@@ -114,11 +114,11 @@ fn ring_drops(case: &mut Case<'_>, rate: &Rate<'_>, nic: &Nic) {
             format!("/proc/stat softirq of CPU {cpu}"),
             "over 90 %: a bigger ring only delays the drops; spread the work first",
         );
-        finding = finding.mended_by_plan(&nic.name, "queues,irq");
+        finding = finding.fixed_by_plan(&nic.name, "queues,irq");
     }
     if let (true, Some(ring), Some(max)) = (can_grow, ring, max) {
         let next = ring.saturating_mul(2).min(max);
-        finding = finding.mended_by(
+        finding = finding.fixed_by(
             format!("ethtool -G {} rx {next}", nic.name),
             format!("ethtool -G {} rx {ring}", nic.name),
         );
@@ -187,7 +187,7 @@ fn backlog(case: &mut Case<'_>, rate: &Rate<'_>) {
     }
     if let Some(now) = case.snapshot.value_number("/proc/sys/net/core/netdev_max_backlog") {
         finding =
-            finding.mended_by_sysctl("net.core.netdev_max_backlog", now, now.saturating_mul(2));
+            finding.fixed_by_sysctl("net.core.netdev_max_backlog", now, now.saturating_mul(2));
     }
     case.add(finding);
 }
@@ -222,7 +222,7 @@ fn squeeze(case: &mut Case<'_>, rate: &Rate<'_>) {
     for name in ["netdev_budget", "netdev_budget_usecs"] {
         if let Some(now) = case.snapshot.value_number(&format!("/proc/sys/net/core/{name}")) {
             finding =
-                finding.mended_by_sysctl(&format!("net.core.{name}"), now, now.saturating_mul(2));
+                finding.fixed_by_sysctl(&format!("net.core.{name}"), now, now.saturating_mul(2));
         }
     }
     case.add(finding);
@@ -315,7 +315,7 @@ fn skew(case: &mut Case<'_>, rate: &Rate<'_>) {
             format!("{}: spread already, so few flows have the traffic, or the hash leaves out the ports (ethtool -n IF rx-flow-hash tcp4)", served.len()),
         );
     } else {
-        finding = finding.mended_by_plan(&ifaces.join(" --iface "), "queues,irq,rps");
+        finding = finding.fixed_by_plan(&ifaces.join(" --iface "), "queues,irq,rps");
     }
     case.add(finding);
 }
@@ -373,7 +373,7 @@ fn tcp(case: &mut Case<'_>, rate: &Rate<'_>) {
             "LISTEN_OVERFLOW" => {
                 finding = finding.seen("/proc/sys/net/core/somaxconn", somaxconn.clone());
                 if let Ok(now) = somaxconn.parse::<u64>() {
-                    finding = finding.mended_by(
+                    finding = finding.fixed_by(
                         format!("sysctl -w net.core.somaxconn={} # and the server's own backlog: the smaller one holds", now.saturating_mul(2)),
                         format!("sysctl -w net.core.somaxconn={now}"),
                     );
@@ -383,7 +383,7 @@ fn tcp(case: &mut Case<'_>, rate: &Rate<'_>) {
                 if let Some(now) =
                     case.snapshot.value_number("/proc/sys/net/ipv4/tcp_max_syn_backlog")
                 {
-                    finding = finding.mended_by_sysctl(
+                    finding = finding.fixed_by_sysctl(
                         "net.ipv4.tcp_max_syn_backlog",
                         now,
                         now.saturating_mul(2),

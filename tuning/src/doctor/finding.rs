@@ -54,7 +54,7 @@ pub struct Finding {
     /// Why it matters, from the catalogue.
     pub why: &'static str,
     /// Commands that fix it. Empty where nothing on this host can.
-    pub mend: Vec<String>,
+    pub fix: Vec<String>,
     /// Commands that undo the fix.
     pub undo: Vec<String>,
     /// What the fix disturbs, from the catalogue.
@@ -77,7 +77,7 @@ impl Finding {
             title: title.into(),
             evidence: Vec::new(),
             why: entry.map_or("", |entry| entry.why),
-            mend: Vec::new(),
+            fix: Vec::new(),
             undo: Vec::new(),
             risk: entry.map_or("", |entry| entry.risk),
         }
@@ -90,8 +90,8 @@ impl Finding {
     }
 
     /// Adds a command that fixes it, and the one that undoes the fix.
-    pub(super) fn mended_by(mut self, mend: impl Into<String>, undo: impl Into<String>) -> Self {
-        self.mend.push(mend.into());
+    pub(super) fn fixed_by(mut self, fix: impl Into<String>, undo: impl Into<String>) -> Self {
+        self.fix.push(fix.into());
         let undo = undo.into();
         if !undo.is_empty() {
             self.undo.push(undo);
@@ -100,18 +100,18 @@ impl Finding {
     }
 
     /// Adds another value of a sysctl as the fix.
-    pub(super) fn mended_by_sysctl(self, name: &str, now: u64, next: u64) -> Self {
-        self.mended_by(format!("sysctl -w {name}={next}"), format!("sysctl -w {name}={now}"))
+    pub(super) fn fixed_by_sysctl(self, name: &str, now: u64, next: u64) -> Self {
+        self.fixed_by(format!("sysctl -w {name}={next}"), format!("sysctl -w {name}={now}"))
     }
 
     /// Adds another value of a file as the fix.
-    pub(super) fn mended_by_echo(self, path: &str, now: &str, next: &str) -> Self {
-        self.mended_by(format!("echo {next} > {path}"), format!("echo {now} > {path}"))
+    pub(super) fn fixed_by_echo(self, path: &str, now: &str, next: &str) -> Self {
+        self.fixed_by(format!("echo {next} > {path}"), format!("echo {now} > {path}"))
     }
 
     /// Adds the tool's own plan as the fix, for what takes more than one line.
-    pub(super) fn mended_by_plan(self, iface: &str, only: &str) -> Self {
-        self.mended_by(
+    pub(super) fn fixed_by_plan(self, iface: &str, only: &str) -> Self {
+        self.fixed_by(
             format!("corewire-tune plan --iface {iface} --only {only} --format json > plan.json && corewire-tune apply plan.json"),
             "corewire-tune undo",
         )

@@ -55,10 +55,10 @@ fn irqbalance(case: &mut Case<'_>) {
             "no ban of it",
         );
     let finding = if irqbalance.config.is_some() {
-        finding.mended_by_plan(&names.join(" --iface "), "irqbalance")
+        finding.fixed_by_plan(&names.join(" --iface "), "irqbalance")
     } else {
         let address = first.address().unwrap_or("ADDRESS");
-        finding.mended_by(
+        finding.fixed_by(
             format!(
                 "sed s/0000:00:00.0/{address}/ tuning/irqbalance.d/corewire-ban.sh > /etc/irqbalance.d/corewire-ban.sh && chmod 755 /etc/irqbalance.d/corewire-ban.sh && systemctl restart irqbalance # started with --policyscript=/etc/irqbalance.d"
             ),
@@ -137,7 +137,7 @@ fn pile(case: &mut Case<'_>, nic: &Nic) {
         );
     }
     finding = finding.seen("CPUs of the card's node without one", free.to_string());
-    case.add(finding.mended_by_plan(&nic.name, "irq"));
+    case.add(finding.fixed_by_plan(&nic.name, "irq"));
 }
 
 fn wide(case: &mut Case<'_>, nic: &Nic) {
@@ -191,7 +191,7 @@ fn remote_node(case: &mut Case<'_>, nic: &Nic) {
             format!("/proc/irq/{}/effective_affinity_list ({})", first.irq, first.name),
             first.served_on().to_string(),
         );
-    case.add(finding.mended_by_plan(&nic.name, "irq"));
+    case.add(finding.fixed_by_plan(&nic.name, "irq"));
 }
 
 fn smt_peer(case: &mut Case<'_>, nic: &Nic) {
@@ -225,7 +225,7 @@ fn smt_peer(case: &mut Case<'_>, nic: &Nic) {
         "cores of the card's node with a receive interrupt",
         format!("{} of {}", cores.len(), all.len()),
     );
-    case.add(finding.mended_by_plan(&nic.name, "irq"));
+    case.add(finding.fixed_by_plan(&nic.name, "irq"));
 }
 
 /// Interrupts on CPUs that are kept quiet, unless the given placement puts shards there.
@@ -255,7 +255,7 @@ fn on_isolated(case: &mut Case<'_>, nic: &Nic) {
             format!("/proc/irq/{}/effective_affinity_list ({})", first.irq, first.name),
             format!("{} (mask {})", first.served_on(), first.affinity),
         );
-    case.add(finding.mended_by_plan(&nic.name, "irq"));
+    case.add(finding.fixed_by_plan(&nic.name, "irq"));
 }
 
 fn ambiguous(case: &mut Case<'_>, nic: &Nic) {
@@ -304,9 +304,9 @@ fn others_on_shards(case: &mut Case<'_>) {
     }
     if !movable.evidence.is_empty() {
         // Without a CPU that is free of shards, there is nowhere else to go.
-        if !case.snapshot.cpus_beside(placement).is_empty() {
+        if !case.snapshot.cpus_outside(placement).is_empty() {
             let cards: Vec<&str> = case.snapshot.cards().map(|nic| nic.name.as_str()).collect();
-            movable = movable.mended_by_plan(&cards.join(" --iface "), "irq");
+            movable = movable.fixed_by_plan(&cards.join(" --iface "), "irq");
         }
         case.add(movable);
     }
@@ -338,5 +338,5 @@ fn drift(case: &mut Case<'_>, nic: &Nic) {
         let path = format!("/proc/irq/{}/effective_affinity_list ({})", vector.irq, vector.name);
         finding = finding.seen(path, format!("{}, placement says {cpu}", vector.served_on()));
     }
-    case.add(finding.mended_by_plan(&nic.name, "irq"));
+    case.add(finding.fixed_by_plan(&nic.name, "irq"));
 }

@@ -35,7 +35,7 @@ pub(super) fn check(case: &mut Case<'_>) {
                 "threads without a CPU of their own",
                 if free.is_empty() { "not seen".to_owned() } else { free.join(" ") },
             )
-            .mended_by_echo(&format!("/sys/class/net/{}/threaded", nic.name), "1", "0");
+            .fixed_by_echo(&format!("/sys/class/net/{}/threaded", nic.name), "1", "0");
             case.add(finding);
         }
     }
@@ -95,7 +95,7 @@ fn queue_count(case: &mut Case<'_>, nic: &Nic) {
     let mut finding = Finding::new(id, severity, &nic.name, title)
         .seen(format!("ethtool -l {} ({knob})", nic.name), format!("{now} of at most {max}"));
     if severity != Severity::Note {
-        finding = finding.mended_by(knob.command(&nic.name, wanted), knob.command(&nic.name, now));
+        finding = finding.fixed_by(knob.command(&nic.name, wanted), knob.command(&nic.name, now));
     }
     case.add(finding);
 }
@@ -131,7 +131,7 @@ fn offloads(case: &mut Case<'_>, nic: &Nic) {
     for knob in off {
         finding = finding.seen(format!("ethtool -k {} ({knob})", nic.name), "off");
     }
-    case.add(finding.mended_by_plan(&nic.name, "offload"));
+    case.add(finding.fixed_by_plan(&nic.name, "offload"));
 }
 
 fn hash_table(case: &mut Case<'_>, nic: &Nic) {
@@ -151,7 +151,7 @@ fn hash_table(case: &mut Case<'_>, nic: &Nic) {
     let entries: Vec<String> = table.iter().map(u32::to_string).collect();
     let finding = Finding::new("RSS_UNEVEN", Severity::Advice, &nic.name, title)
         .seen(format!("ethtool -x {}, entries for each queue", nic.name), entries.join(" "))
-        .mended_by(
+        .fixed_by(
             format!("ethtool -X {} equal {queues}", nic.name),
             format!("ethtool -X {} weight {}", nic.name, entries.join(" ")),
         );
@@ -180,7 +180,7 @@ fn rps(case: &mut Case<'_>, nic: &Nic) {
             let source = "/proc/net/softnet_stat column 10 (handed over by RPS), all CPUs";
             finding = finding.seen(source, format!("+{handed}"));
         }
-        case.add(finding.mended_by_plan(&nic.name, "rps"));
+        case.add(finding.fixed_by_plan(&nic.name, "rps"));
     } else if nic.has_vectors()
         && !steered.is_empty()
         && case.placement.is_some_and(|p| nic.rx.len() >= p.fed_from(nic.node).len())
@@ -191,7 +191,7 @@ fn rps(case: &mut Case<'_>, nic: &Nic) {
             let path = format!("/sys/class/net/{}/queues/rx-{}/rps_cpus", nic.name, queue.index);
             finding = finding.seen(path, queue.rps.to_mask());
         }
-        case.add(finding.mended_by_plan(&nic.name, "rps"));
+        case.add(finding.fixed_by_plan(&nic.name, "rps"));
     } else if steered.is_empty() {
         rps_missing(case, nic);
     }
@@ -226,7 +226,7 @@ fn rps_missing(case: &mut Case<'_>, nic: &Nic) {
             format!("/proc/stat softirq of CPU {cpu}"),
             format!("{:.0} %", rate.softirq_share(cpu) * 100.0),
         )
-        .mended_by_plan(&nic.name, "rps");
+        .fixed_by_plan(&nic.name, "rps");
     case.add(finding);
 }
 
@@ -255,5 +255,5 @@ fn xps(case: &mut Case<'_>, nic: &Nic) {
         finding =
             finding.seen(path, format!("{}, placement says {}", xps.to_mask(), cpus.to_mask()));
     }
-    case.add(finding.mended_by_plan(&nic.name, "xps"));
+    case.add(finding.fixed_by_plan(&nic.name, "xps"));
 }

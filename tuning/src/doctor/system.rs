@@ -54,7 +54,7 @@ fn power(case: &mut Case<'_>) {
             &governor,
         )
         .seen("scaling_driver", driver)
-        .mended_by("corewire-tune plan --only power --format json > plan.json && corewire-tune apply plan.json", "corewire-tune undo");
+        .fixed_by("corewire-tune plan --only power --format json > plan.json && corewire-tune apply plan.json", "corewire-tune undo");
         case.add(finding);
     }
     let deep: Vec<_> = case
@@ -71,7 +71,7 @@ fn power(case: &mut Case<'_>) {
                 "/sys/devices/system/cpu/cpu0/cpuidle/state*/latency",
                 format!("{latency} µs ({name})"),
             )
-            .mended_by(
+            .fixed_by(
                 "systemctl start corewire-cstate.service # from tuning/systemd",
                 "systemctl stop corewire-cstate.service",
             );
@@ -96,7 +96,7 @@ fn clock_and_memory(case: &mut Case<'_>) {
         .seen(path, clock)
         .seen("available_clocksource", offered);
         if offered.split_whitespace().any(|name| name == "tsc") {
-            finding = finding.mended_by_echo(path, clock, "tsc");
+            finding = finding.fixed_by_echo(path, clock, "tsc");
         }
         case.add(finding);
     }
@@ -115,7 +115,7 @@ fn clock_and_memory(case: &mut Case<'_>) {
             "/proc/sys/kernel/numa_balancing",
             snapshot.value("/proc/sys/kernel/numa_balancing").unwrap_or(""),
         )
-        .mended_by_sysctl("kernel.numa_balancing", 1, 0);
+        .fixed_by_sysctl("kernel.numa_balancing", 1, 0);
         case.add(finding);
     }
     let path = "/sys/kernel/mm/transparent_hugepage/enabled";
@@ -127,7 +127,7 @@ fn clock_and_memory(case: &mut Case<'_>) {
             "every program gets huge pages, wanted or not",
         )
         .seen(path, snapshot.value(path).unwrap_or(""))
-        .mended_by_echo(path, "always", "madvise");
+        .fixed_by_echo(path, "always", "madvise");
         case.add(finding);
     }
 }
@@ -156,13 +156,13 @@ fn filters(case: &mut Case<'_>) {
             .seen("/proc/sys/net/netfilter/nf_conntrack_count", count.to_string())
             .seen("/proc/sys/net/netfilter/nf_conntrack_max", max.to_string());
         if near {
-            finding = finding.mended_by_sysctl(
+            finding = finding.fixed_by_sysctl(
                 "net.netfilter.nf_conntrack_max",
                 max,
                 max.saturating_mul(2),
             );
         } else {
-            finding = finding.mended_by(
+            finding = finding.fixed_by(
                     "tuning/scripts/show-netfilter.sh --port PORT # prints NOTRACK rules for that port and changes nothing",
                     "",
                 );
@@ -231,7 +231,7 @@ fn io_uring(case: &mut Case<'_>) {
         .seen(path, mode.to_string())
         .seen("/proc/sys/kernel/io_uring_group", group);
     if severity == Severity::Fault {
-        finding = finding.mended_by_sysctl("kernel.io_uring_disabled", mode, 0);
+        finding = finding.fixed_by_sysctl("kernel.io_uring_disabled", mode, 0);
     }
     case.add(finding);
 }
@@ -249,7 +249,7 @@ fn sockets(case: &mut Case<'_>) {
             format!("no accept queue can be longer than {now}"),
         )
         .seen("/proc/sys/net/core/somaxconn", now.to_string())
-        .mended_by_sysctl("net.core.somaxconn", now, 4096);
+        .fixed_by_sysctl("net.core.somaxconn", now, 4096);
         case.add(finding);
     }
     for name in ["busy_poll", "busy_read"] {
@@ -258,7 +258,7 @@ fn sockets(case: &mut Case<'_>) {
             let title = format!("{name} makes every program on this host spin for {now} µs");
             let finding = Finding::new("BUSY_POLL", Severity::Advice, "host", title)
                 .seen(path, now.to_string())
-                .mended_by_sysctl(&format!("net.core.{name}"), now, 0);
+                .fixed_by_sysctl(&format!("net.core.{name}"), now, 0);
             case.add(finding);
         }
     }
@@ -290,7 +290,7 @@ fn cpu_sets(case: &mut Case<'_>) {
 fn by_drop_in(finding: Finding, limit: &str) -> Finding {
     let dir = "/etc/systemd/system/corewire.service.d";
     let restart = "systemctl daemon-reload && systemctl restart corewire";
-    finding.mended_by(
+    finding.fixed_by(
         format!("cp tuning/systemd/engine-drop-in.conf {dir}/ && {restart} # {limit}"),
         format!("rm {dir}/engine-drop-in.conf && {restart}"),
     )

@@ -78,13 +78,13 @@ fn put_finding(text: &mut String, finding: &Finding) {
         text.push_str(&format!("  evidence  {} = {}\n", evidence.source, evidence.value));
     }
     text.push_str(&format!("  why       {}\n", finding.why));
-    for command in &finding.mend {
-        text.push_str(&format!("  mend      {command}\n"));
+    for command in &finding.fix {
+        text.push_str(&format!("  fix       {command}\n"));
     }
     for command in &finding.undo {
         text.push_str(&format!("  undo      {command}\n"));
     }
-    if !finding.mend.is_empty() {
+    if !finding.fix.is_empty() {
         text.push_str(&format!("  risk      {}\n", finding.risk));
     }
 }

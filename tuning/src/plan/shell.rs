@@ -53,7 +53,7 @@ put() {
     same "$1" "$now" "$3" || { echo "$2 reads $now after writing $3; run this script with 'undo'" >&2; exit 4; }
 }
 
-# config FILE NAME LINE: LINE takes the place of the last one that sets NAME, and irqbalance is started anew to read it.
+# config FILE NAME LINE: LINE takes the place of the last one that sets NAME, and irqbalance is restarted to read it.
 config() {
     echo "$1: $3"
     [ "$MODE" = dry-run ] && return 0

@@ -225,8 +225,8 @@ impl<'p> Builder<'p> {
             return;
         }
         let id = "IRQ_OTHERS_ON_SHARDS";
-        let (beside, shards) =
-            (self.snapshot.cpus_beside(self.placement), self.placement.shard_cpus());
+        let (outside, shards) =
+            (self.snapshot.cpus_outside(self.placement), self.placement.shard_cpus());
         let ban = self.banned_cpus();
         let count = self.steps.len();
         for other in &self.snapshot.others {
@@ -236,7 +236,7 @@ impl<'p> Builder<'p> {
             }
             if let Some(why) = other.fixed.or_else(|| ban.as_ref().err().copied()) {
                 self.left_out.push(format!("{named}: {why}"));
-            } else if beside.is_empty() {
+            } else if outside.is_empty() {
                 self.left_out.push(format!("{named}: there is no CPU without a shard"));
             } else {
                 let setting = Setting::Irq {
@@ -245,7 +245,7 @@ impl<'p> Builder<'p> {
                     device: other.device.clone(),
                 };
                 let why = "it interrupts shards; if the kernel refuses, it stays";
-                self.push(id, setting, Some(other.affinity.to_string()), beside.to_string(), why);
+                self.push(id, setting, Some(other.affinity.to_string()), outside.to_string(), why);
                 self.steps.last_mut().into_iter().for_each(|step| step.may_refuse = true);
             }
         }

@@ -31,7 +31,7 @@ pub fn plan_text(plan: &Plan) -> String {
             }
             (Some(old), _) if old.is_empty() => "(none)".to_owned(),
             (Some(old), _) => old.clone(),
-            (None, _) => "(made anew by an earlier step)".to_owned(),
+            (None, _) => "(recreated by an earlier step)".to_owned(),
         };
         text.push_str(&format!("{number:>3}. {}: {old} -> {}\n", step.setting, step.new));
         text.push_str(&format!("     {}: {}", step.finding, step.why));

@@ -246,7 +246,7 @@ mod tests {
     use super::grown;
 
     #[test]
-    fn counters_grow_wrap_or_begin_anew() {
+    fn counters_grow_wrap_or_begin_again() {
         assert_eq!(grown(5, 9), 4);
         assert_eq!(grown(u64::from(u32::MAX) - 1, 3), 5);
         assert_eq!(grown(900, 3), 0);

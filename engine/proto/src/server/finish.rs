@@ -42,8 +42,8 @@ impl<T> ServerConnection<T> {
     /// Takes out the calls whose client was expected to send more messages and never will; their
     /// replies are written, as for a cancel. Drop the works.
     pub fn cut_streams(&mut self, out: &mut SendBuffer) -> Vec<T> {
-        let Some(beside) = &self.beside else { return Vec::new() };
-        let cut = beside.streams.delivering();
+        let Some(extra) = &self.extra_calls else { return Vec::new() };
+        let cut = extra.streams.delivering();
         cut.into_iter()
             .filter_map(|call| self.cancel(call, "the client ended amid its stream", out))
             .collect()

@@ -13,7 +13,7 @@ impl<T> ServerConnection<T> {
     #[must_use]
     #[inline]
     pub fn one_way_pending(&self) -> usize {
-        self.beside.as_ref().map_or(0, |beside| beside.one_way.len())
+        self.extra_calls.as_ref().map_or(0, |extra| extra.one_way.len())
     }
 
     /// A one-way request came (REQ-31, REQ-36). It takes no slot and is never answered, so all that
@@ -48,28 +48,28 @@ impl<T> ServerConnection<T> {
         if let Some(dropped) = dropped {
             return ServerInput::OneWayDropped(dropped);
         }
-        request.call = self.beside().one_way.next_id();
+        request.call = self.extra_calls().one_way.next_id();
         let deadline = request.timeout_us.and_then(|us| now.checked_add(Duration::from_micros(us)));
         ServerInput::Call { request, payload, deadline }
     }
 
     #[cold]
     pub(super) fn park_one_way(&mut self, call: u32, deadline: Option<Instant>, work: T) {
-        let one_way = &mut self.beside().one_way;
+        let one_way = &mut self.extra_calls().one_way;
         debug_assert!(slot(call) - FIRST_SLOT <= usize::from(one_way.slots), "the last id given");
         one_way.insert(call, deadline, work);
     }
 
     #[cold]
     pub(super) fn unpark_one_way(&mut self, call: u32) -> Option<T> {
-        let work = self.beside.as_mut()?.one_way.remove(call)?;
+        let work = self.extra_calls.as_mut()?.one_way.remove(call)?;
         self.keep_alive.handle_call_end();
         Some(work)
     }
 
     #[cold]
     pub(super) fn pop_expired_one_way(&mut self, now: Instant) -> Option<(u32, T)> {
-        let expired = self.beside.as_mut()?.one_way.pop_expired(now)?;
+        let expired = self.extra_calls.as_mut()?.one_way.pop_expired(now)?;
         self.keep_alive.handle_activity(now);
         Some(expired)
     }

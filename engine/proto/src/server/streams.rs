@@ -7,7 +7,7 @@ use corewire_codec::{
     Rule, SendBuffer, Status, StreamData, StreamEnd, reply_flags, stream_flags,
 };
 
-use super::{Beside, OneWayTable, Phase, ServerConnection, ServerInput};
+use super::{ExtraCalls, OneWayTable, Phase, ServerConnection, ServerInput};
 use crate::close::CloseReason;
 use crate::streams::table::{
     Delivery, MessageWriter, NotSent, StreamAccounts, StreamKind, StreamTable, message,
@@ -20,10 +20,10 @@ fn is_slot_taken(streams: &StreamTable, call: u32) -> bool {
 }
 
 impl<T> ServerConnection<T> {
-    pub(super) fn beside(&mut self) -> &mut Beside<T> {
+    pub(super) fn extra_calls(&mut self) -> &mut ExtraCalls<T> {
         let credit = self.peer_connection_credit;
-        self.beside.get_or_insert_with(|| {
-            Box::new(Beside { streams: StreamTable::new(credit), one_way: OneWayTable::new() })
+        self.extra_calls.get_or_insert_with(|| {
+            Box::new(ExtraCalls { streams: StreamTable::new(credit), one_way: OneWayTable::new() })
         })
     }
 
@@ -31,7 +31,7 @@ impl<T> ServerConnection<T> {
     /// its half yet.
     #[inline]
     pub(super) fn is_stream_slot_taken(&self, call: u32) -> bool {
-        self.beside.as_ref().is_some_and(|beside| is_slot_taken(&beside.streams, call))
+        self.extra_calls.as_ref().is_some_and(|extra| is_slot_taken(&extra.streams, call))
     }
 
     /// A request that asks for a stream. Even a refused one has a stream until its client has ended its
@@ -59,7 +59,7 @@ impl<T> ServerConnection<T> {
         };
         let Some(kind) = StreamKind::from_request_flags(request.flags) else { return found };
         let credit = self.peer_stream_credit;
-        self.beside().streams.open(call, kind.server_sends(), kind.client_sends(), credit);
+        self.extra_calls().streams.open(call, kind.server_sends(), kind.client_sends(), credit);
         if refused {
             self.finish_stream(call);
             return ServerInput::Handled;
@@ -75,10 +75,10 @@ impl<T> ServerConnection<T> {
         out: &mut SendBuffer,
     ) -> ServerInput<'a, T> {
         let limits = self.config.limits;
-        let Some(beside) = &mut self.beside else {
+        let Some(extra) = &mut self.extra_calls else {
             return self.misbehaved(Rule::UnknownStream, out);
         };
-        let streams = &mut beside.streams;
+        let streams = &mut extra.streams;
         let call = data.call;
         match streams.receive(call, payload.body().len(), &limits, out) {
             Err(rule) => self.misbehaved(rule, out),
@@ -115,7 +115,7 @@ impl<T> ServerConnection<T> {
             return None;
         }
         let limits = self.config.limits;
-        let streams = &mut self.beside.as_mut()?.streams;
+        let streams = &mut self.extra_calls.as_mut()?.streams;
         let bytes = usize::try_from(header.payload_bytes).ok()?;
         match streams.receive(header.call, bytes, &limits, out) {
             Ok((Delivery::Deliver, cost)) => streams.consume(header.call, cost, &limits, out),
@@ -152,7 +152,7 @@ impl<T> ServerConnection<T> {
 
     /// The client sends no more; if the call was over otherwise, its slot is freed.
     fn end_client_half(&mut self, call: u32) -> Result<Delivery, Rule> {
-        let streams = &mut self.beside.as_mut().ok_or(Rule::UnknownStream)?.streams;
+        let streams = &mut self.extra_calls.as_mut().ok_or(Rule::UnknownStream)?.streams;
         let delivery = streams.end_receiving(call)?;
         if streams.get(call).is_some_and(crate::streams::table::Stream::is_over) {
             streams.remove(call);
@@ -166,7 +166,7 @@ impl<T> ServerConnection<T> {
         credit: &Credit,
         out: &mut SendBuffer,
     ) -> ServerInput<'a, T> {
-        match self.beside().streams.grant(credit) {
+        match self.extra_calls().streams.grant(credit) {
             Err(rule) => self.misbehaved(rule, out),
             Ok(None) => ServerInput::Handled,
             Ok(Some(call)) => ServerInput::Writable { call },
@@ -175,18 +175,18 @@ impl<T> ServerConnection<T> {
 
     /// A client cancels a call, which ends its half of a stream.
     pub(super) fn cancel_stream(&mut self, call: u32) {
-        if let Some(beside) = &mut self.beside {
-            beside.streams.remove(call);
+        if let Some(extra) = &mut self.extra_calls {
+            extra.streams.remove(call);
         }
     }
 
     /// Ends a stream's call on this side, whose final frame is written: nothing more is sent, and what
     /// still comes from the client is dropped. [`unpark`](Self::unpark) does this for parked calls.
     pub fn finish_stream(&mut self, call: u32) {
-        if let Some(beside) = &mut self.beside
-            && !beside.streams.leave(call)
+        if let Some(extra) = &mut self.extra_calls
+            && !extra.streams.leave(call)
         {
-            beside.streams.remove(call);
+            extra.streams.remove(call);
         }
     }
 
@@ -194,25 +194,25 @@ impl<T> ServerConnection<T> {
     /// there is none, or no such stream. A message may be larger: what counts is that it is not 0.
     #[must_use]
     pub fn send_credit(&self, call: u32) -> u32 {
-        self.beside.as_ref().map_or(0, |beside| beside.streams.send_credit(call))
+        self.extra_calls.as_ref().map_or(0, |extra| extra.streams.send_credit(call))
     }
 
     /// Bytes of stream messages that were delivered and not consumed, each message with 16 more.
     #[must_use]
     pub fn held_stream_bytes(&self) -> u32 {
-        self.beside.as_ref().map_or(0, |beside| beside.streams.held_bytes())
+        self.extra_calls.as_ref().map_or(0, |extra| extra.streams.held_bytes())
     }
 
     /// The accounts of the credit that streams share, for checks; `None` before the first stream.
     #[must_use]
     pub fn stream_accounts(&self) -> Option<StreamAccounts> {
-        self.beside.as_ref().map(|beside| beside.streams.accounts())
+        self.extra_calls.as_ref().map(|extra| extra.streams.accounts())
     }
 
     /// Streams whose slots are taken, also those that are over except for their client's half.
     #[must_use]
     pub fn streams(&self) -> usize {
-        self.beside.as_ref().map_or(0, |beside| beside.streams.len())
+        self.extra_calls.as_ref().map_or(0, |extra| extra.streams.len())
     }
 
     /// Says that the handler took the call and its stream of results follows. It is optional, and
@@ -254,8 +254,8 @@ impl<T> ServerConnection<T> {
             return Err(NotSent::Ended);
         }
         let frame_bytes_max = self.peer_frame_bytes_max;
-        let beside = self.beside.as_mut().ok_or(NotSent::Ended)?;
-        beside.streams.begin(&message(call, encoding, false), out, frame_bytes_max)
+        let extra = self.extra_calls.as_mut().ok_or(NotSent::Ended)?;
+        extra.streams.begin(&message(call, encoding, false), out, frame_bytes_max)
     }
 
     /// Ends the stream of results: the call's final frame. Then [`unpark`](Self::unpark) the call.
@@ -282,7 +282,7 @@ impl<T> ServerConnection<T> {
         if matches!(self.phase, Phase::Closed(_)) {
             return None;
         }
-        self.beside.as_mut()?.streams.get_mut(call).filter(|stream| stream.is_sending())
+        self.extra_calls.as_mut()?.streams.get_mut(call).filter(|stream| stream.is_sending())
     }
 
     /// The reader of a stream is done with a message of this `cost`; grants credit when enough has
@@ -291,8 +291,8 @@ impl<T> ServerConnection<T> {
         if matches!(self.phase, Phase::Closed(_)) {
             return;
         }
-        if let Some(beside) = &mut self.beside {
-            beside.streams.consume(call, cost, &self.config.limits, out);
+        if let Some(extra) = &mut self.extra_calls {
+            extra.streams.consume(call, cost, &self.config.limits, out);
         }
     }
 
@@ -300,8 +300,8 @@ impl<T> ServerConnection<T> {
     /// come, and the client is not held up by them. Those that were delivered are still to be
     /// consumed.
     pub fn stop_receiving(&mut self, call: u32) {
-        if let Some(beside) = &mut self.beside {
-            beside.streams.stop_receiving(call);
+        if let Some(extra) = &mut self.extra_calls {
+            extra.streams.stop_receiving(call);
         }
     }
 
@@ -317,8 +317,8 @@ impl<T> ServerConnection<T> {
             self.finish_stream(call);
             works.push(work);
         }
-        if let Some(beside) = &mut self.beside {
-            let one_way = core::mem::replace(&mut beside.one_way, OneWayTable::new());
+        if let Some(extra) = &mut self.extra_calls {
+            let one_way = core::mem::replace(&mut extra.one_way, OneWayTable::new());
             works.extend(one_way.into_work().map(|(_, work)| work));
         }
         self.keep_alive.handle_call_end();

@@ -27,7 +27,7 @@ impl<T> ServerConnection<T> {
             FrameKind::Reply => Err(Rule::WrongDirection),
             FrameKind::Request if header.flags & ONE_WAY == 0 => self.check_slot(header.call),
             FrameKind::StreamData | FrameKind::StreamEnd => {
-                let streams = self.beside.as_ref().map(|beside| &beside.streams);
+                let streams = self.extra_calls.as_ref().map(|extra| &extra.streams);
                 crate::streams::table::check_receiving(streams, header.call)
             }
             _ => Ok(()),

@@ -32,7 +32,7 @@ fn dropped(pair: &Pair) -> Vec<OneWayDropped> {
 /// REQ-31, REQ-36: they are pending alongside the calls, under ids of the server's, and take no
 /// slot: neither side ever says anything about them.
 #[test]
-fn they_pend_beside_the_calls() {
+fn they_pend_in_a_table_of_their_own() {
     let mut pair = Pair::streaming_ready();
     for _ in 0..3 {
         send(&mut pair, None);
