@@ -114,7 +114,7 @@
 //!
 //! # Where next
 //!
-//! `examples/` in the repository holds whole programs; [`macro@service`] explains the macro;
+//! `docs/guide` in the repository explains each topic in a short chapter; `examples/` holds whole programs; [`macro@service`] explains the macro;
 //! `ServerBuilder` lists the settings of a server.
 #![forbid(unsafe_code)]
 
@@ -128,6 +128,8 @@ mod client;
 mod context;
 mod description;
 pub mod echo;
+#[cfg(doctest)]
+mod guide;
 pub mod layer;
 #[cfg(feature = "shard")]
 mod server;
