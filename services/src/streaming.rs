@@ -69,6 +69,47 @@ pub use watch::{Watch, Watcher};
 /// Dropping a stream that is being read stops its sender: on the client the call is cancelled, and with
 /// it the handler; in a handler the call goes on, and what still comes is dropped. Dropping a stream that
 /// was made for sending does nothing.
+///
+/// # Example
+///
+/// ```
+/// use corewire::{Status, Streaming};
+/// use futures_lite::stream;
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard};
+///
+/// #[corewire::service]
+/// pub trait Numbers {
+///     async fn double(&self, numbers: Streaming<u64>) -> Result<Streaming<u64>, Status>;
+/// }
+///
+/// struct Doubler;
+///
+/// impl Numbers for Doubler {
+///     async fn double(&self, numbers: Streaming<u64>) -> Result<Streaming<u64>, Status> {
+///         use futures_lite::StreamExt;
+///         Ok(Streaming::from_stream(numbers.map(|number| number.map(|it| 2 * it))))
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| NumbersServer::new(Doubler))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// # block_on_shard(ClientShard::default(), move || async move {
+/// let client = NumbersClient::connect(address).await?;
+/// let numbers = Streaming::from_stream(stream::iter([Ok(1), Ok(2)]));
+/// let mut doubled = client.double(numbers).await?;
+/// assert_eq!(doubled.next().await, Some(Ok(2)));
+/// assert_eq!(doubled.next().await, Some(Ok(4)));
+/// assert_eq!(doubled.next().await, None);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// # })?
+/// # }
+/// ```
+#[doc(alias("stream", "flow control", "backpressure", "server streaming", "bidirectional"))]
 pub struct Streaming<T> {
     source: Source<T>,
 }

@@ -34,6 +34,41 @@ pub use corewire_client::blocking::Channel;
 /// Messages for a stream that is not read wait, up to its window, and hold up no other stream.
 ///
 /// As a [`Stream`] it blocks where others would be pending.
+///
+/// ```
+/// # use corewire::{Status, Streaming};
+/// # use futures_lite::stream;
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard};
+/// #
+/// # #[corewire::service]
+/// # pub trait Numbers {
+/// #     async fn double(&self, numbers: Streaming<u64>) -> Result<Streaming<u64>, Status>;
+/// # }
+/// #
+/// # struct Doubler;
+/// #
+/// # impl Numbers for Doubler {
+/// #     async fn double(&self, numbers: Streaming<u64>) -> Result<Streaming<u64>, Status> {
+/// #         use futures_lite::StreamExt;
+/// #         Ok(Streaming::from_stream(numbers.map(|number| number.map(|it| 2 * it))))
+/// #     }
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| NumbersServer::new(Doubler))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// use corewire::blocking;
+///
+/// let client = NumbersClient::new(blocking::Channel::connect(address)?);
+/// let numbers = blocking::Streaming::from_items([Ok(1), Ok(2)]);
+/// let doubled: Result<Vec<u64>, Status> = client.double(numbers).wait()?.collect();
+/// assert_eq!(doubled?, [2, 4]);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Streaming<T> {
     source: Source<T>,
 }

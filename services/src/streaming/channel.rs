@@ -83,6 +83,45 @@ fn wake(waker: Option<Waker>) {
 ///
 /// Dropping it ends the stream in the ordinary way, behind what was sent; a sender that a panic drops
 /// ends it with `Internal`. [`fail`](Self::fail) ends it with a status.
+///
+/// ```
+/// # use corewire::{Status, Streaming};
+/// # use futures_lite::stream;
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard};
+/// #
+/// # #[corewire::service]
+/// # pub trait Numbers {
+/// #     async fn double(&self, numbers: Streaming<u64>) -> Result<Streaming<u64>, Status>;
+/// # }
+/// #
+/// # struct Doubler;
+/// #
+/// # impl Numbers for Doubler {
+/// #     async fn double(&self, numbers: Streaming<u64>) -> Result<Streaming<u64>, Status> {
+/// #         use futures_lite::StreamExt;
+/// #         Ok(Streaming::from_stream(numbers.map(|number| number.map(|it| 2 * it))))
+/// #     }
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| NumbersServer::new(Doubler))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// # block_on_shard(ClientShard::default(), move || async move {
+/// let client = NumbersClient::connect(address).await?;
+/// let (mut sender, numbers) = Streaming::channel();
+/// let mut doubled = client.double(numbers).await?;
+/// sender.send(21).await?; // waits while the server does not read
+/// assert_eq!(doubled.next().await, Some(Ok(42)));
+/// drop(sender); // the ordinary end
+/// assert_eq!(doubled.next().await, None);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// # })?
+/// # }
+/// ```
+#[doc(alias("backpressure", "flow control", "Sink", "half-close"))]
 pub struct StreamSender<T> {
     queue: Rc<Queue<T>>,
     failed: bool,

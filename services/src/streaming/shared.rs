@@ -27,6 +27,43 @@ use super::{Begun, BegunOn, SendError, SendStream, StreamTransport, Watch};
 /// Messages wait in memory until they are read, and only then is their credit granted again: a reader that
 /// stalls holds its window, 256 KiB, and no other call is held up by it. A stream that is sent is polled and
 /// encoded where the connection is driven, so it should not block that thread.
+///
+/// ```
+/// # use corewire::{Status, Streaming};
+/// # use futures_lite::stream;
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard};
+/// #
+/// # #[corewire::service]
+/// # pub trait Numbers {
+/// #     async fn double(&self, numbers: Streaming<u64>) -> Result<Streaming<u64>, Status>;
+/// # }
+/// #
+/// # struct Doubler;
+/// #
+/// # impl Numbers for Doubler {
+/// #     async fn double(&self, numbers: Streaming<u64>) -> Result<Streaming<u64>, Status> {
+/// #         use futures_lite::StreamExt;
+/// #         Ok(Streaming::from_stream(numbers.map(|number| number.map(|it| 2 * it))))
+/// #     }
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| NumbersServer::new(Doubler))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// use corewire::{ChannelConfig, ClientThread, shared};
+///
+/// let thread = ClientThread::start(ClientShard::default())?;
+/// let client = NumbersClient::new(thread.channel(address, ChannelConfig::default())?);
+/// let (mut sender, numbers) = shared::Streaming::channel();
+/// let mut doubled = client.double(numbers).wait()?; // or `.await`
+/// sender.send(21).wait()?;
+/// assert_eq!(doubled.next().wait(), Some(Ok(42)));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Streaming<T> {
     source: Source<T>,
 }
