@@ -39,6 +39,45 @@ impl fmt::Display for CallId {
 ///
 /// A context without metadata and attachment owns no memory. Each of the two costs an allocation of
 /// the call that has it, in the request as in the reply.
+///
+/// ```
+/// use corewire::{CallOptions, ClientShard, Context, Placement, Server, Status, block_on_shard};
+///
+/// #[corewire::service]
+/// pub trait Greeter {
+///     async fn greet(&self, context: &Context) -> Result<String, Status>;
+/// }
+///
+/// struct Host;
+///
+/// impl Greeter for Host {
+///     async fn greet(&self, context: &Context) -> Result<String, Status> {
+///         assert!(context.remaining().is_some()); // of the caller's time: 10 s if it said nothing
+///         context.add_reply_metadata("shard", context.shard().to_string().as_bytes())?;
+///         let metadata = context.metadata();
+///         let name = metadata.text("name").ok_or_else(|| Status::unauthenticated("no name"))?;
+///         Ok(format!("hello, {name}"))
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = Server::builder()
+///     .address("127.0.0.1:0")
+///     .placement(Placement::Unpinned(1))
+///     .service(|_| GreeterServer::new(Host))
+///     .start()?;
+/// let address = server.addresses()[0].clone();
+/// block_on_shard(ClientShard::default(), move || async move {
+///     let client = GreeterClient::connect(address).await?;
+///     let client = client.with(CallOptions::new().metadata("name", b"Ada")?);
+///     let reply = client.greet().with_response().await?;
+///     assert_eq!(reply.value, "hello, Ada");
+///     assert_eq!(reply.metadata().text("shard"), Some("0"));
+///     Ok::<_, Box<dyn std::error::Error>>(())
+/// })?
+/// # }
+/// ```
+#[doc(alias("request"))]
 #[derive(Debug)]
 pub struct Context {
     peer: Peer,
@@ -69,6 +108,7 @@ impl Context {
     }
 
     /// Who calls.
+    #[doc(alias("remote_addr", "client address"))]
     #[must_use]
     pub fn peer(&self) -> Peer {
         self.peer
@@ -81,12 +121,14 @@ impl Context {
     }
 
     /// When the caller stops waiting; the handler is dropped then. `None` when it waits for ever.
+    #[doc(alias("timeout"))]
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
     /// How much of the caller's time is left, by a clock read now.
+    #[doc(alias("timeout", "deadline"))]
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
@@ -105,6 +147,7 @@ impl Context {
     }
 
     /// The trace that the call belongs to, with the caller's span.
+    #[doc(alias("tracing", "span"))]
     #[must_use]
     pub fn trace(&self) -> Option<TraceContext> {
         self.trace
@@ -112,6 +155,7 @@ impl Context {
 
     /// The small named values that came with the request; at most as many bytes as
     /// [`Limits::metadata_bytes`](crate::Limits::metadata_bytes) says.
+    #[doc(alias("headers"))]
     #[must_use]
     pub fn metadata(&self) -> Metadata<'_> {
         self.request.as_ref().map_or_else(Metadata::default, |extras| extras.metadata.view())
@@ -132,6 +176,7 @@ impl Context {
     ///
     /// What is wrong with the entry, or [`MetadataError::Full`] when the caller accepts no more; the
     /// metadata stays as it was. As a [`Status`], `?` makes it the call's failure.
+    #[doc(alias("headers", "trailers"))]
     pub fn add_reply_metadata(&self, key: &str, value: &[u8]) -> Result<(), MetadataError> {
         let mut reply = self.reply.borrow_mut();
         self.reply_extras(&mut reply).metadata.insert(key, value)

@@ -72,6 +72,47 @@ pub use timing::{Clocked, Timed, Timing};
 use corewire_codec::Status;
 
 /// Code that runs around calls. See the [module](self).
+///
+/// ```
+/// use corewire::Status;
+/// use corewire::layer::{CallEnd, CallView, Guard, Layer};
+/// use std::cell::Cell;
+/// use std::rc::Rc;
+///
+/// /// Counts the calls that run on one shard.
+/// #[derive(Default)]
+/// struct Running(Rc<Cell<u32>>);
+///
+/// struct Counted(Rc<Cell<u32>>);
+///
+/// impl Layer for Running {
+///     type Guard = Counted;
+///
+///     fn begin(&self, call: &mut CallView<'_>) -> Result<Counted, Status> {
+///         if call.priority() == 0 && self.0.get() > 100 {
+///             return Err(Status::resource_exhausted("busy"));
+///         }
+///         self.0.set(self.0.get() + 1);
+///         Ok(Counted(Rc::clone(&self.0)))
+///     }
+/// }
+///
+/// impl Guard for Counted {
+///     fn end(self, _: &mut CallEnd) {}
+/// }
+///
+/// /// However the call ends.
+/// impl Drop for Counted {
+///     fn drop(&mut self) {
+///         self.0.set(self.0.get() - 1);
+///     }
+/// }
+///
+/// # fn main() {
+/// let _server = corewire::Server::builder().layer(|_shard| Running::default());
+/// # }
+/// ```
+#[doc(alias("middleware", "interceptor", "filter", "hook"))]
 pub trait Layer: 'static {
     /// What it keeps for each call that it lets pass.
     type Guard: Guard;

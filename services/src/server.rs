@@ -48,6 +48,28 @@ impl Server {
 
 /// Collects what a server is made of. Each setting's default, range and cost is with the type it
 /// takes, or stated here.
+///
+/// ```
+/// use corewire::layer::TimeLimit;
+/// use corewire::{Placement, Server, Spin, echo};
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), corewire::StartError> {
+/// let server = Server::builder()
+///     .address("127.0.0.1:0") // the kernel chooses the port
+///     .placement(Placement::Unpinned(1))
+///     .spin(Spin::For(Duration::from_micros(50)))
+///     .layer(|_shard| TimeLimit::at_most(Duration::from_secs(30)))
+///     .service(|_shard| echo::EchoServer::new(echo::Echoer))
+///     .drain_within(Duration::from_secs(10))
+///     .start()?;
+/// println!("listening on {}", server.addresses()[0]);
+///
+/// server.stop();
+/// assert_eq!(server.wait().shards_lost, 0);
+/// # Ok(())
+/// # }
+/// ```
 pub struct ServerBuilder {
     config: EngineConfig,
     services: Vec<AddService>,
@@ -82,6 +104,7 @@ impl ServerBuilder {
     }
 
     /// Where the shards run. Default [`Placement::AllCpus`].
+    #[doc(alias("affinity", "pinning", "workers", "threads"))]
     #[must_use]
     pub fn placement(mut self, placement: Placement) -> Self {
         self.config.placement = placement;
@@ -112,6 +135,7 @@ impl ServerBuilder {
     /// Puts a layer around all methods of all services, including those added later. The layer that
     /// is added first is the outermost. `make` is called once on each shard's own thread, so a limit
     /// is one for each shard. See [`layer`](crate::layer).
+    #[doc(alias("middleware", "interceptor"))]
     #[must_use]
     pub fn layer<L: Layer>(
         mut self,
@@ -122,6 +146,7 @@ impl ServerBuilder {
     }
 
     /// What the server accepts from each connection; announced to clients in the hello.
+    #[doc(alias("max_frame_size", "max_message_size"))]
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
@@ -129,6 +154,7 @@ impl ServerBuilder {
     }
 
     /// How long each kind of silence may last.
+    #[doc(alias("keepalive", "ping", "idle"))]
     #[must_use]
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         self.config.timeouts = timeouts;
@@ -136,6 +162,7 @@ impl ServerBuilder {
     }
 
     /// How much one connection may do per turn, and hold.
+    #[doc(alias("backpressure", "memory"))]
     #[must_use]
     pub fn budgets(mut self, budgets: Budgets) -> Self {
         self.config.budgets = budgets;
@@ -159,6 +186,7 @@ impl ServerBuilder {
     }
 
     /// How long a drain may take before what is left is dropped. Default 30 s, 0 to 24 h.
+    #[doc(alias("graceful", "shutdown", "grace period"))]
     #[must_use]
     pub fn drain_within(mut self, drain_within: Duration) -> Self {
         self.config.drain_within = drain_within;
@@ -168,6 +196,7 @@ impl ServerBuilder {
     /// SIGTERM and SIGINT drain, from before the first connection is accepted until the server has ended;
     /// a second signal ends the process at once. [`run`](Self::run) does so in any case. A server that is
     /// started without this leaves signals alone, so that one ends the process and its calls.
+    #[doc(alias("graceful", "shutdown", "SIGTERM", "ctrl_c"))]
     #[must_use]
     pub fn drain_on_signal(mut self) -> Self {
         self.config.drain_on_signal = true;
@@ -176,6 +205,7 @@ impl ServerBuilder {
 
     /// How long an awake shard may go without a turn before its listener is taken out of service.
     /// Default 5 s, 100 ms to 24 h, or [`Duration::MAX`] for never.
+    #[doc(alias("health", "watchdog", "liveness"))]
     #[must_use]
     pub fn stall_after(mut self, stall_after: Duration) -> Self {
         self.config.stall_after = stall_after;
@@ -187,6 +217,7 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// What is wrong, and how to fix it. Nothing is left running.
+    #[doc(alias("serve", "spawn"))]
     pub fn start(self) -> Result<Running, StartError> {
         if let Some(error) = self.error {
             return Err(StartError::Config(error));
@@ -215,6 +246,7 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// What keeps it from starting, and how to fix it.
+    #[doc(alias("serve", "graceful", "SIGTERM"))]
     pub fn run(self) -> Result<Ended, StartError> {
         Ok(self.drain_on_signal().start()?.wait())
     }

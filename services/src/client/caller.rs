@@ -38,6 +38,7 @@ impl<C: Transport> Caller<C> {
     }
 
     /// Calls that end after `timeout`, counted from when each is made. It applies to calls that stream, too.
+    #[doc(alias("deadline"))]
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.set_timeout(Some(timeout));
@@ -80,6 +81,7 @@ impl<C: Transport> Caller<C> {
     /// Calls on behalf of a handler's own caller: they inherit what is left of its time when they are
     /// made (their own timeout may be shorter), its priority, and its trace with a new span, one for
     /// each `in_context`. When the handler is dropped, so are they, on every server further down.
+    #[doc(alias("propagation", "deadline", "tracing"))]
     #[must_use]
     pub fn in_context(&self, context: &crate::context::Context) -> Self
     where
@@ -151,6 +153,34 @@ impl<C: Transport> Caller<C> {
 pin_project! {
     /// A call that was prepared. It begins when it is awaited, waited for, or given a callback: these
     /// are the three ways to get its result. Dropping it cancels it, on the server as well.
+    ///
+    /// ```
+    /// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = Server::builder()
+    /// #     .address("127.0.0.1:0")
+    /// #     .placement(Placement::Unpinned(1))
+    /// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+    /// #     .start()?;
+    /// # let address = server.addresses()[0].clone();
+    /// # block_on_shard(ClientShard::default(), move || async move {
+    /// use corewire::{Bytes, echo::EchoClient};
+    ///
+    /// // Awaited:
+    /// let client = EchoClient::connect(&address).await?;
+    /// assert_eq!(client.echo(Bytes::from_static(b"one")).await?, "one");
+    ///
+    /// // Dropped before its end: it is cancelled, and gives way to the other one.
+    /// let first = futures_lite::future::or(
+    ///     async { client.echo(Bytes::from_static(b"two")).await },
+    ///     async { std::future::pending().await },
+    /// );
+    /// assert_eq!(first.await?, "two");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?
+    /// # }
+    /// ```
+    #[doc(alias("cancel", "abort", "future"))]
     #[must_use = "a call does nothing unless it is awaited, waited for, or given a callback"]
     pub struct Call<P, D, R> {
         #[pin]
@@ -173,6 +203,26 @@ impl<P, D, R> Call<P, D, R> {
 
 impl<P: Pending, D: Decode<R>, R> Call<P, D, R> {
     /// The same call, but its outcome also has the reply's metadata, attachment and handler time.
+    ///
+    /// ```
+    /// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = Server::builder()
+    /// #     .address("127.0.0.1:0")
+    /// #     .placement(Placement::Unpinned(1))
+    /// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+    /// #     .start()?;
+    /// # let address = server.addresses()[0].clone();
+    /// # block_on_shard(ClientShard::default(), move || async move {
+    /// let client = echo::EchoClient::connect(&address).await?;
+    /// let reply = client.echo(corewire::Bytes::from_static(b"hi")).with_response().await?;
+    /// assert_eq!(reply.value, "hi");
+    /// assert!(reply.metadata().is_empty());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?
+    /// # }
+    /// ```
+    #[doc(alias("headers", "trailers"))]
     pub fn with_response(self) -> ResponseCall<P, D, R> {
         ResponseCall::new(self.pending)
     }
@@ -185,6 +235,7 @@ impl<P: Pending, D: Decode<R>, R> Call<P, D, R> {
     /// # Errors
     ///
     /// Why there is no value; see [`CallError`].
+    #[doc(alias("block_on", "blocking"))]
     pub fn wait(self) -> Result<R, CallError> {
         read_outcome::<D, R>(self.pending.wait())
     }
@@ -192,6 +243,7 @@ impl<P: Pending, D: Decode<R>, R> Call<P, D, R> {
     /// Makes the call in the background and calls `done` with its result, once, on the thread that
     /// drives the connection: a `done` that takes long keeps other calls waiting. On a
     /// `blocking::Channel` that is this thread, now.
+    #[doc(alias("callback"))]
     pub fn then(self, done: impl FnOnce(Result<R, CallError>) + Send + 'static)
     where
         D: 'static,

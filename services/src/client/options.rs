@@ -18,6 +18,7 @@ use crate::context::Context;
 ///     .metadata("tenant", b"blue")?;
 /// # Ok::<(), MetadataError>(())
 /// ```
+#[doc(alias("headers", "deadline", "request options"))]
 #[derive(Clone, Debug, Default)]
 pub struct CallOptions {
     timeout: Option<Duration>,
@@ -38,6 +39,7 @@ impl CallOptions {
     /// How long each call may take from its start to its reply. Zero lets the server answer
     /// `DeadlineExceeded` without running it; a timeout beyond the clock's range is for ever here
     /// and the greatest number (584,000 years) on the wire.
+    #[doc(alias("deadline"))]
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -53,6 +55,7 @@ impl CallOptions {
 
     /// The trace that the calls belong to, and the span that makes them. Read one from a
     /// `traceparent` header by its `FromStr`.
+    #[doc(alias("tracing", "opentelemetry", "traceparent", "span"))]
     #[must_use]
     pub fn trace(mut self, trace: TraceContext) -> Self {
         self.trace = Some(trace);
@@ -64,6 +67,7 @@ impl CallOptions {
     /// # Errors
     ///
     /// What is wrong with the key or the value, or that the block is full.
+    #[doc(alias("headers"))]
     pub fn metadata(
         mut self,
         key: &str,
@@ -75,6 +79,7 @@ impl CallOptions {
 
     /// Attaches raw bytes to the request; from 4 KiB on they are not copied. They count towards the
     /// largest frame that the server accepts.
+    #[doc(alias("payload", "blob"))]
     #[must_use]
     pub fn attachment(mut self, attachment: Bytes) -> Self {
         self.extras.attachment = attachment;

@@ -31,6 +31,33 @@ pub(crate) fn read_outcome<D: Decode<R>, R>(outcome: Outcome) -> Result<R, CallE
 
 /// Why a call gave no value. [`may_have_run`](Self::may_have_run) tells whether it is safe to make
 /// it again.
+///
+/// ```
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// # block_on_shard(ClientShard::default(), move || async move {
+/// use corewire::{CallError, Channel, ChannelConfig, NotSent, StatusCode};
+///
+/// server.stop();
+/// assert_eq!(server.wait().shards_lost, 0);
+///
+/// // Nobody listens any more.
+/// let client = echo::EchoClient::new(Channel::new(&address, ChannelConfig::default())?);
+/// let error = client.echo(corewire::Bytes::new()).await.unwrap_err();
+/// assert!(matches!(error, CallError::NotSent(NotSent::NoConnection(_))));
+/// assert!(!error.may_have_run()); // safe to try again
+/// assert_eq!(error.code(), StatusCode::Unavailable);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// # })?
+/// # }
+/// ```
+#[doc(alias("retry", "failure", "error"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallError {
@@ -59,6 +86,7 @@ pub enum CallError {
 impl CallError {
     /// Whether the handler may have run, in part or whole. If not, making the call again cannot
     /// make anything happen twice.
+    #[doc(alias("retry", "idempotent", "safe to retry"))]
     #[must_use]
     pub fn may_have_run(&self) -> bool {
         match self {

@@ -10,6 +10,18 @@ use super::{CallView, Layer};
 ///
 /// It is asked before the arguments are decoded, so that strangers reach no decoder. Nothing on the
 /// connection is encrypted: a token in metadata is for networks that are trusted not to listen.
+///
+/// ```
+/// use corewire::Status;
+/// use corewire::layer::Authorize;
+///
+/// let layer = Authorize::new(|call| match call.metadata().text("token") {
+///     Some("secret") => Ok(()),
+///     _ => Err(Status::unauthenticated("say who you are")),
+/// });
+/// # let _ = corewire::layer::LayeredChannel::new((), layer);
+/// ```
+#[doc(alias("authentication", "auth", "token", "acl"))]
 pub struct Authorize<F> {
     check: F,
 }

@@ -21,6 +21,30 @@ use crate::streaming::{BegunOn, StreamTransport, Watch, Watcher};
 ///
 /// The layer is asked when a call begins, that is when it is first polled, waited for, or given a
 /// callback. Its guards must be `Send`, because a callback may run on another thread.
+///
+/// ```
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// # block_on_shard(ClientShard::default(), move || async move {
+/// use corewire::layer::{LayeredChannel, Log, TimeLimit};
+/// use corewire::{Bytes, Channel};
+/// use std::time::Duration;
+///
+/// let layers = (Log::new(), TimeLimit::at_most(Duration::from_secs(2)));
+/// let channel = LayeredChannel::new(Channel::connect(&address).await?, layers);
+/// let client = echo::EchoClient::new(channel);
+/// assert_eq!(client.echo(Bytes::from_static(b"hi")).await?, "hi");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// # })?
+/// # }
+/// ```
+#[doc(alias("middleware", "interceptor"))]
 #[derive(Debug)]
 pub struct LayeredChannel<C, L> {
     channel: C,

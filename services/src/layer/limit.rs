@@ -20,6 +20,15 @@ use super::{CallEnd, CallView, Guard, Layer};
 /// Each permit is given back when its call ends, in whichever way: also when its handler panics or
 /// its caller gives it up. It costs two atomic operations for each call, on a counter that no other
 /// thread writes unless a client with the limit is shared between threads.
+///
+/// ```
+/// use corewire::layer::ConcurrencyLimit;
+/// use std::time::Duration;
+///
+/// let limit = ConcurrencyLimit::new(100).reserve(10).retry_after(Duration::from_millis(20));
+/// assert_eq!(limit.running(), 0);
+/// ```
+#[doc(alias("rate limit", "semaphore", "load shedding", "backpressure"))]
 #[derive(Clone, Debug)]
 pub struct ConcurrencyLimit {
     running: Arc<AtomicUsize>,

@@ -12,6 +12,14 @@ use super::{CallEnd, CallView, Guard, Layer};
 ///
 /// It costs two clock reads for each call, and the log line if a subscriber listens. Neither
 /// arguments nor metadata are logged, because they may be secret.
+///
+/// ```
+/// use corewire::layer::Log;
+///
+/// let server = corewire::Server::builder().layer(|_shard| Log::new());
+/// # let _ = server;
+/// ```
+#[doc(alias("tracing", "logging", "access log"))]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Log;
 

@@ -10,6 +10,18 @@ use super::{CallView, Layer};
 /// calls inherit the limit through its [`Context`](crate::Context).
 ///
 /// It costs a clock read for each call that it limits at a server, nothing at a client.
+///
+/// ```
+/// use corewire::layer::TimeLimit;
+/// use std::time::Duration;
+///
+/// // A tuple is two layers: at most a minute, and a second for callers that say nothing.
+/// let server = corewire::Server::builder().layer(|_shard| {
+///     (TimeLimit::at_most(Duration::from_secs(60)), TimeLimit::by_default(Duration::from_secs(1)))
+/// });
+/// # let _ = server;
+/// ```
+#[doc(alias("timeout", "deadline"))]
 #[derive(Clone, Copy, Debug)]
 pub struct TimeLimit {
     limit: Duration,

@@ -26,6 +26,16 @@ pub struct Timed {
 /// It costs two clock reads for each call, some 50 ns together, and what the function does on the
 /// thread that runs the call. Without this layer, pending handlers are timed from when they first
 /// were pending, and others are not timed.
+///
+/// ```
+/// use corewire::layer::Timing;
+///
+/// let server = corewire::Server::builder().layer(|_shard| {
+///     Timing::new(|timed| println!("{} took {:?}", timed.method, timed.elapsed))
+/// });
+/// # let _ = server;
+/// ```
+#[doc(alias("latency", "histogram", "metrics"))]
 pub struct Timing<F> {
     tell: Arc<F>,
 }

@@ -16,6 +16,15 @@ pub trait Service: 'static {
 
     /// The same service with a layer around all its methods, inside those of the server. See
     /// [`layer`](crate::layer).
+    ///
+    /// ```
+    /// use corewire::layer::ConcurrencyLimit;
+    /// use corewire::{Service, echo};
+    ///
+    /// let service = echo::EchoServer::new(echo::Echoer).layer(ConcurrencyLimit::new(100));
+    /// assert_eq!(service.description().name, "corewire.Echo");
+    /// ```
+    #[doc(alias("middleware", "interceptor"))]
     fn layer<L: Layer>(self, layer: L) -> LayeredService<Self, L>
     where
         Self: Sized,
