@@ -71,6 +71,20 @@ use std::time::Duration;
 /// [`stalled_for`](Self::stalled_for) are cut off with rule 33, and the log names them. So a limit is exceeded
 /// by at most one request and by what running handlers still reply. All of it is counted; see
 /// [`ShardCounters`](crate::ShardCounters).
+///
+/// ```
+/// # use corewire_engine as corewire;
+/// use corewire::{Budgets, QueueDelay};
+///
+/// let budgets = Budgets {
+///     shard_bytes_max: 128 * 1024 * 1024,
+///     connection_bytes_max: 8 * 1024 * 1024,
+///     queue_delay: Some(QueueDelay::default()), // shed what waited too long
+///     ..Budgets::default()
+/// };
+/// # let _ = budgets;
+/// ```
+#[doc(alias("backpressure", "memory limit", "flow control"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budgets {
     /// Frames handled per connection and turn. Default 128, 1 to 65,536.
@@ -155,6 +169,7 @@ impl Default for Budgets {
 ///
 /// Handlers that take longer than the target themselves keep others waiting longer than it: choose a
 /// target that is many times as long as they are.
+#[doc(alias("load shedding", "overload", "CoDel"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueDelay {
     /// How long a request of usual priority may wait. Default 5 ms; 100 µs to 10 s.

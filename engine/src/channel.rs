@@ -170,6 +170,7 @@ impl Drop for Handle {
 /// One logical connection to one server. Cheap to clone; clones share the connection.
 ///
 /// It belongs to the shard it was made on.
+#[doc(alias("connection pool", "pool", "reconnect"))]
 #[derive(Clone, Debug)]
 pub struct Channel {
     handle: Rc<Handle>,
@@ -258,6 +259,7 @@ impl Channel {
     /// # Errors
     ///
     /// Why there is no connection.
+    #[doc(alias("connect", "health"))]
     pub async fn ready(&self) -> Result<(), NotSent> {
         let mut ticket = Ticket { channel: self.clone(), id: None };
         poll_fn(|context| {

@@ -11,6 +11,16 @@ use std::time::Duration;
 /// Spinning answers the next call sooner, by the time of a wake-up, but uses the core meanwhile.
 ///
 /// As text, for flags and settings: `off`, `always`, or the limit in whole microseconds.
+///
+/// ```
+/// # use corewire_engine as corewire;
+/// use corewire::Spin;
+/// use std::time::Duration;
+///
+/// assert_eq!("50".parse(), Ok(Spin::For(Duration::from_micros(50))));
+/// assert_eq!(Spin::default(), Spin::Off);
+/// ```
+#[doc(alias("busy poll", "polling"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Spin {
     /// Sleep at once.

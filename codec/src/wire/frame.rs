@@ -55,6 +55,18 @@ pub mod stream_flags {
 }
 
 /// W3C trace context in its binary fields: 25 bytes on the wire (REQ-22).
+///
+/// ```
+/// # use corewire_codec as corewire;
+/// use corewire::TraceContext;
+///
+/// let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+/// let trace: TraceContext = text.parse()?;
+/// assert!(trace.is_sampled());
+/// assert_eq!(trace.to_string(), text);
+/// # Ok::<(), corewire_codec::TraceParentError>(())
+/// ```
+#[doc(alias("tracing", "traceparent", "opentelemetry", "span"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     /// The trace.

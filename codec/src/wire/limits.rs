@@ -98,6 +98,27 @@ limit! {
 }
 
 /// All limits of one side of a connection.
+///
+/// ```
+/// # mod corewire {
+/// #     pub use corewire_codec::Limits;
+/// #     pub mod codec { pub use corewire_codec::{FrameBytes, InFlight}; }
+/// # }
+/// use corewire::Limits;
+/// use corewire::codec::{FrameBytes, InFlight};
+///
+/// let limits = Limits {
+///     frame_bytes: FrameBytes::new(1024 * 1024)?,
+///     in_flight: InFlight::new(256)?,
+///     ..Limits::default()
+/// };
+/// assert_eq!(limits.frame_bytes.get(), 1_048_576);
+///
+/// let error = FrameBytes::new(1).unwrap_err();
+/// assert_eq!(error.to_string(), "frame_bytes is 1; it must be between 65536 and 1073741824");
+/// # Ok::<(), corewire_codec::LimitOutOfRange>(())
+/// ```
+#[doc(alias("max_frame_size", "max_message_size", "max_concurrent_streams"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Largest frame payload accepted.

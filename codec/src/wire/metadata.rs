@@ -19,6 +19,20 @@ pub struct MetadataEntry<'a> {
 }
 
 /// A checked metadata block, read in place.
+///
+/// ```
+/// # use corewire_codec as corewire;
+/// use corewire::MetadataBuilder;
+///
+/// let mut builder = MetadataBuilder::new();
+/// builder.insert("tenant", b"blue")?;
+/// builder.insert("hash-bin", &[0xff])?;
+/// let metadata = builder.view();
+/// assert_eq!(metadata.text("tenant"), Some("blue"));
+/// assert_eq!(metadata.value("hash-bin"), Some(&[0xff][..]));
+/// # Ok::<(), corewire_codec::MetadataError>(())
+/// ```
+#[doc(alias("headers", "trailers"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Metadata<'a> {
     block: &'a [u8],
@@ -124,6 +138,17 @@ impl From<MetadataError> for Status {
 }
 
 /// Makes a block that [`Metadata::parse`] accepts.
+///
+/// ```
+/// # use corewire_codec as corewire;
+/// use corewire::{MetadataBuilder, MetadataError};
+///
+/// let mut builder = MetadataBuilder::new();
+/// assert_eq!(builder.insert("Upper Case", b""), Err(MetadataError::Key));
+/// builder.insert("tenant", b"blue")?;
+/// # Ok::<(), MetadataError>(())
+/// ```
+#[doc(alias("headers"))]
 #[derive(Clone, Debug, Default)]
 pub struct MetadataBuilder {
     block: Vec<u8>,

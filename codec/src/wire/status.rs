@@ -10,6 +10,7 @@ use crate::wire::cursor::Reader;
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $make:ident;)*) => {
         /// gRPC's seventeen codes, with gRPC's numbers and meanings.
+        #[doc(alias("error code", "grpc"))]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum StatusCode {
@@ -100,6 +101,18 @@ impl fmt::Display for StatusCode {
 /// This is what a handler returns and what its caller gets back. A text longer than
 /// [`Status::MESSAGE_BYTES_MAX`] is cut on the wire. Put nothing into it that the caller must not
 /// see: internal causes belong in the log.
+///
+/// ```
+/// # use corewire_codec as corewire;
+/// use corewire::{Status, StatusCode};
+/// use std::time::Duration;
+///
+/// let status = Status::unavailable("the disk is full; an hour's wait may help")
+///     .with_retry_after(Duration::from_secs(3600));
+/// assert_eq!(status.code(), StatusCode::Unavailable);
+/// assert_eq!(status.retry_after(), Some(Duration::from_secs(3600)));
+/// ```
+#[doc(alias("error", "failure"))]
 #[derive(Clone, PartialEq, Eq)]
 pub struct Status {
     code: StatusCode,
@@ -128,6 +141,7 @@ impl Status {
     }
 
     /// Tells the caller how long to wait before it tries again (whole milliseconds on the wire).
+    #[doc(alias("retry", "backoff"))]
     #[must_use]
     pub fn with_retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
@@ -153,6 +167,7 @@ impl Status {
     }
 
     /// How long the server asks the caller to wait before it tries again.
+    #[doc(alias("backoff"))]
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after

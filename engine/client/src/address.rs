@@ -17,6 +17,18 @@ const LABEL_BYTES_MAX: usize = 63;
 
 /// Where a server listens: written as `127.0.0.1:7000`, `[::1]:7000`, `db.example:7000` or
 /// `unix:/run/store.sock`.
+///
+/// ```
+/// # use corewire_client as corewire;
+/// use corewire::Address;
+///
+/// let address: Address = "unix:/run/store.sock".parse()?;
+/// assert_eq!(address, Address::Unix("/run/store.sock".into()));
+/// assert!(matches!("db.example:7000".parse()?, Address::Name { port: 7000, .. }));
+/// assert!("db.example".parse::<Address>().is_err()); // no port
+/// # Ok::<(), <Address as std::str::FromStr>::Err>(())
+/// ```
+#[doc(alias("endpoint", "uri", "url", "host"))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// A host's address and a port.
@@ -31,6 +43,7 @@ pub enum Address {
     },
     /// A socket in the file system, by its path of at most 107 bytes. Only processes of this host
     /// reach it, and the file's permissions say which.
+    #[doc(alias("unix socket", "uds", "domain socket"))]
     Unix(PathBuf),
 }
 

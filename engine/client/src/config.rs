@@ -11,6 +11,29 @@ use crate::resolver::Resolver;
 use crate::failure::ConnectError;
 
 /// How a channel behaves. Each setting has a range, which is checked when a channel is made.
+///
+/// ```
+/// # mod corewire { pub use corewire_client::*; pub use corewire_proto::{ClientConfig, Timeouts}; }
+/// use corewire::{ChannelConfig, ClientConfig, Timeouts};
+/// use std::time::Duration;
+///
+/// let config = ChannelConfig {
+///     connect_timeout: Duration::from_secs(1),
+///     backoff_max: Duration::from_secs(2),
+///     connection: ClientConfig {
+///         timeouts: Timeouts { ping_after: Duration::from_secs(20), ..Timeouts::default() },
+///         ..ClientConfig::default()
+///     },
+///     ..ChannelConfig::default()
+/// };
+/// config.check()?;
+///
+/// let config = ChannelConfig { backoff_min: Duration::ZERO, ..ChannelConfig::default() };
+/// let error = config.check().unwrap_err().to_string();
+/// assert!(error.starts_with("backoff_min is "), "{error}");
+/// # Ok::<(), corewire::ConnectError>(())
+/// ```
+#[doc(alias("reconnect", "retry", "client options"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelConfig {
     /// Limits and timeouts of each connection.
@@ -19,9 +42,11 @@ pub struct ChannelConfig {
     pub connect_timeout: Duration,
     /// The wait after the first failed connect; it doubles with each further one. Default 50 ms,
     /// 1 ms to 1 h.
+    #[doc(alias("retry", "reconnect"))]
     pub backoff_min: Duration,
     /// The longest wait. Default 5 s; at least `backoff_min` and 50 ms, at most 1 h. Each wait is drawn
     /// between half of it and all of it.
+    #[doc(alias("retry", "reconnect"))]
     pub backoff_max: Duration,
     /// What looks up the server's name, if its address is one. Default [`Resolver::system`].
     pub resolver: Resolver,
@@ -31,10 +56,12 @@ pub struct ChannelConfig {
     /// Unsent bytes of a connection above which no further call is written: it waits for its turn as if it
     /// had no slot, and on a shard it is not encoded yet. Default 1 MiB, 0 to 1 GiB. One request may be larger.
     /// 0 writes one request at a time.
+    #[doc(alias("backpressure"))]
     pub unsent_max: usize,
     /// Bytes of requests that a `SharedChannel` holds for its driver, encoded and not written yet. Default
     /// 32 MiB, 0 to 1 GiB; one more request fails at once with [`NotSent::QueueFull`](crate::NotSent), unless it is the
     /// only one. Requests of less than 256 bytes do not count: `waiting_max` bounds them.
+    #[doc(alias("backpressure"))]
     pub queued_max: usize,
 }
 

@@ -66,6 +66,7 @@ pub fn connect_failure(error: &std::io::Error) -> CloseReason {
 }
 
 /// Why nothing was sent.
+#[doc(alias("retry"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotSent {

@@ -11,6 +11,19 @@ pub(crate) type LookUp = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send
 ///
 /// It runs on a thread of its own, one for each connect by name, so it may block; a connect that waits
 /// for it still keeps its time-out.
+///
+/// ```
+/// # use corewire_client as corewire;
+/// use corewire::{ChannelConfig, Resolver};
+///
+/// let resolver = Resolver::new(|host, port| match host {
+///     "store" => Ok(vec![([127, 0, 0, 1], port).into()]),
+///     _ => Err(std::io::Error::other(format!("nobody knows '{host}'"))),
+/// });
+/// let config = ChannelConfig { resolver, ..ChannelConfig::default() };
+/// # let _ = config;
+/// ```
+#[doc(alias("DNS", "service discovery", "lookup"))]
 #[derive(Clone, Default)]
 pub struct Resolver(pub(crate) Option<Arc<LookUp>>);
 

@@ -7,6 +7,20 @@ use corewire_codec::{CodecId, HelloRecords, Limits, OutOfRange, Range, StreamCre
 /// How long each kind of silence may last. All have the resolution of the caller's timer, and a range
 /// that is checked when a server starts or a channel is made; [`Duration::MAX`], which is allowed for
 /// each of them, means for ever.
+///
+/// ```
+/// # use corewire_proto as corewire;
+/// use corewire::Timeouts;
+/// use std::time::Duration;
+///
+/// let timeouts = Timeouts {
+///     ping_after: Duration::from_secs(20),
+///     age: Some(Duration::from_secs(3600)), // clients reconnect once an hour
+///     ..Timeouts::default()
+/// };
+/// assert!(timeouts.check().is_ok());
+/// ```
+#[doc(alias("keepalive", "ping", "heartbeat", "idle"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// From the connection's start to the peer's whole hello. Default 5 s, 10 ms to 24 h. At the limit the
@@ -16,6 +30,7 @@ pub struct Timeouts {
     /// byte at a time can hold a partial frame; a 16 MiB frame needs 280 KB/s to make it. Rule 17.
     pub frame: Duration,
     /// Silence after which a ping asks whether the peer is there. Default 60 s, 10 ms to 24 h.
+    #[doc(alias("keepalive", "heartbeat"))]
     pub ping_after: Duration,
     /// How long the pong to a ping may take. Default 20 s, 10 ms to 24 h. Rule 32.
     pub ping: Duration,
@@ -28,6 +43,7 @@ pub struct Timeouts {
     /// 10 ms to 365 days. Then it sends a
     /// go-away, once, and the calls in flight are finished, so that clients spread over the servers
     /// that there are now. Clients ignore this setting.
+    #[doc(alias("max_connection_age"))]
     pub age: Option<Duration>,
     /// How long the calls of a connection that reached its age may take to finish. Default 30 s, 0 to 24 h. Then
     /// the connection closes with [`CloseReason::DrainDeadline`](crate::CloseReason).

@@ -156,6 +156,7 @@ impl Channel {
     /// It costs one frame, sent after what is unsent; a channel that has no connection is closed at once.
     ///
     /// Dropping a channel's last handle tells the server the same and does not wait.
+    #[doc(alias("shutdown", "graceful", "disconnect"))]
     pub async fn close(&self) {
         self.core().state.borrow_mut().close(self.core());
         poll_fn(|context| {

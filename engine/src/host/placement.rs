@@ -7,6 +7,17 @@ use std::path::Path;
 use crate::error::StartError;
 
 /// Where a server's shards run.
+///
+/// ```
+/// # use corewire_engine as corewire;
+/// use corewire::{Placement, parse_cpus};
+///
+/// let placement = Placement::Cpus(parse_cpus("2,4-5")?);
+/// assert_eq!(placement, Placement::Cpus(vec![2, 4, 5]));
+/// assert_eq!(Placement::default(), Placement::AllCpus);
+/// # Ok::<(), String>(())
+/// ```
+#[doc(alias("affinity", "pinning", "worker threads", "cores"))]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Placement {
     /// One shard on each CPU that the process may use: its affinity mask, and no more shards than
@@ -55,9 +66,17 @@ impl Placement {
 /// The CPUs that the process's affinity mask allows, ascending. It includes the limits of a
 /// cgroup's cpuset.
 ///
+/// ```
+/// # use corewire_engine as corewire;
+/// let cpus = corewire::allowed_cpus()?;
+/// assert!(!cpus.is_empty());
+/// # Ok::<(), corewire::StartError>(())
+/// ```
+///
 /// # Errors
 ///
 /// The operating system's error.
+#[doc(alias("affinity", "available_parallelism"))]
 pub fn allowed_cpus() -> Result<Vec<usize>, StartError> {
     let set = sched_getaffinity(None).map_err(|error| StartError::Io {
         what: "read the process's CPU affinity",
@@ -96,9 +115,16 @@ fn quota(text: &str) -> Option<usize> {
 
 /// Reads a list of CPUs such as `0,2-5`, as in `/sys/devices/system/cpu/online`.
 ///
+/// ```
+/// # use corewire_engine as corewire;
+/// assert_eq!(corewire::parse_cpus("0,2-4"), Ok(vec![0, 2, 3, 4]));
+/// assert!(corewire::parse_cpus("two").is_err());
+/// ```
+///
 /// # Errors
 ///
 /// One sentence with the part that is neither a CPU nor a range.
+#[doc(alias("cpuset"))]
 pub fn parse_cpus(text: &str) -> Result<Vec<usize>, String> {
     let mut cpus = Vec::new();
     for part in text.split(',') {

@@ -109,6 +109,7 @@ impl EngineConfig {
 }
 
 /// A server that runs. Dropping the handle drains it and waits.
+#[doc(alias("shutdown", "handle"))]
 #[derive(Debug)]
 pub struct Running {
     addresses: Vec<Address>,
@@ -142,6 +143,7 @@ impl Running {
     }
 
     /// Asks for a drain within the configured time; returns at once.
+    #[doc(alias("shutdown", "graceful", "drain"))]
     pub fn stop(&self) {
         // A supervisor that is gone has nothing left to stop.
         let _ = self.events.send(Event::Stop(self.drain_within));
@@ -149,6 +151,7 @@ impl Running {
 
     /// Waits for the end: after [`stop`](Self::stop), or after a signal where those drain
     /// ([`EngineConfig::drain_on_signal`]).
+    #[doc(alias("join"))]
     #[must_use]
     pub fn wait(mut self) -> Ended {
         self.join()
@@ -358,6 +361,7 @@ fn run_shard(
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClientShard {
     /// The CPU to pin the thread to.
+    #[doc(alias("affinity", "pinning"))]
     pub cpu: Option<usize>,
     /// Whether the shard looks for work before it sleeps.
     pub spin: Spin,
@@ -366,10 +370,27 @@ pub struct ClientShard {
 /// Runs a future on this thread as a shard of its own without a listener, so that it can use
 /// [`Channel`](crate::Channel)s. Returns when the future ends; tasks that it left are dropped.
 ///
+/// ```
+/// # mod corewire {
+/// #     pub use corewire_engine::*;
+/// #     pub use corewire_engine::run_on_shard as block_on_shard;
+/// # }
+/// use corewire::{ClientShard, block_on_shard, sleep};
+/// use std::time::Duration;
+///
+/// let value = block_on_shard(ClientShard::default(), || async {
+///     sleep(Duration::from_millis(1)).await;
+///     42
+/// })?;
+/// assert_eq!(value, 42);
+/// # Ok::<(), corewire::StartError>(())
+/// ```
+///
 /// # Errors
 ///
 /// Why the shard cannot start, with how to fix it. On a thread that runs a shard already, as in a
 /// handler, it is [`StartError::OnShard`], and that shard goes on.
+#[doc(alias("block_on", "runtime", "executor"))]
 pub fn run_on_shard<F, T>(shard: ClientShard, main: impl FnOnce() -> F) -> Result<T, StartError>
 where
     F: Future<Output = T> + 'static,

@@ -6,6 +6,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that only its shard changes.
+///
+/// ```
+/// # use corewire_engine as corewire;
+/// let counters = corewire::ShardCounters::default(); // a running server's: server.shards()[0].counters
+/// assert_eq!(counters.calls.value(), 0);
+/// ```
+#[doc(alias("metrics", "gauge"))]
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -32,6 +39,7 @@ impl Counter {
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// What one shard has counted since it started.
+        #[doc(alias("metrics", "statistics", "prometheus"))]
         #[derive(Debug, Default)]
         #[repr(align(128))]
         pub struct ShardCounters {
@@ -40,6 +48,15 @@ macro_rules! counters {
 
         impl ShardCounters {
             /// All counters at one moment, by name.
+            ///
+            /// ```
+            /// # use corewire_engine as corewire;
+            /// let counters = corewire::ShardCounters::default(); // a running server's: server.shards()[0].counters
+            /// for (name, value) in counters.snapshot() {
+            ///     println!("corewire_{name} {value}");
+            /// }
+            /// ```
+            #[doc(alias("metrics", "prometheus"))]
             #[must_use]
             pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name.value()),)*]

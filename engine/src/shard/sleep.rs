@@ -19,9 +19,26 @@ pub struct Sleep {
 /// Completes after `duration`, never earlier and up to about a millisecond later: a shard that dozes
 /// counts in milliseconds, and one that is busy looks at its sleeps once per turn.
 ///
+/// ```
+/// # mod corewire {
+/// #     pub use corewire_engine::*;
+/// #     pub use corewire_engine::run_on_shard as block_on_shard;
+/// # }
+/// use corewire::{ClientShard, block_on_shard, sleep};
+/// use std::time::{Duration, Instant};
+///
+/// block_on_shard(ClientShard::default(), || async {
+///     let start = Instant::now();
+///     sleep(Duration::from_millis(5)).await;
+///     assert!(start.elapsed() >= Duration::from_millis(5));
+/// })?;
+/// # Ok::<(), corewire::StartError>(())
+/// ```
+///
 /// # Panics
 ///
 /// When it is awaited on a thread that is not a shard's.
+#[doc(alias("timer", "delay", "timeout"))]
 pub fn sleep(duration: Duration) -> Sleep {
     // A time past what the clock can represent is never.
     Sleep { local: None, until: crate::shard::clock::clock().checked_add(duration), place: None }

@@ -170,6 +170,21 @@ impl<F: Future> Future for Spawned<F> {
 /// A task of the shard, to be awaited for its value. Dropping it cancels the task.
 ///
 /// A task that panicked passes its panic on to the code that awaits it.
+///
+/// ```
+/// # mod corewire {
+/// #     pub use corewire_engine::*;
+/// #     pub use corewire_engine::run_on_shard as block_on_shard;
+/// # }
+/// use corewire::{ClientShard, block_on_shard, spawn};
+///
+/// block_on_shard(ClientShard::default(), || async {
+///     drop(spawn(std::future::pending::<()>())); // cancelled
+///     spawn(async { println!("runs to its end, whoever waits") }).detach();
+/// })?;
+/// # Ok::<(), corewire::StartError>(())
+/// ```
+#[doc(alias("JoinHandle", "cancel", "abort"))]
 pub struct Task<T> {
     join: Rc<Join<T>>,
     local: Rc<ShardContext>,
@@ -227,9 +242,25 @@ impl<T> Drop for Task<T> {
 
 /// Runs a future concurrently with the current one, on the same shard.
 ///
+/// ```
+/// # mod corewire {
+/// #     pub use corewire_engine::*;
+/// #     pub use corewire_engine::run_on_shard as block_on_shard;
+/// # }
+/// use corewire::{ClientShard, block_on_shard, spawn};
+///
+/// let value = block_on_shard(ClientShard::default(), || async {
+///     let task = spawn(async { 40 }); // runs meanwhile
+///     task.await + 2
+/// })?;
+/// assert_eq!(value, 42);
+/// # Ok::<(), corewire::StartError>(())
+/// ```
+///
 /// # Panics
 ///
 /// When the thread is not a shard's: run the code with `block_on_shard`, or in a handler.
+#[doc(alias("spawn_local", "background task"))]
 pub fn spawn<F>(future: F) -> Task<F::Output>
 where
     F: Future + 'static,

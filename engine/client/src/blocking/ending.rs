@@ -24,6 +24,7 @@ impl Channel {
     /// [`Timeouts`](corewire_proto::Timeouts)) after it last took something.
     ///
     /// Dropping the last handle of a channel tells the server the same, if the socket takes it at once.
+    #[doc(alias("shutdown", "graceful", "disconnect"))]
     pub fn close(&self) {
         self.info.closed.set(true);
         // An encoder may close its own call's channel: that request is sent first.

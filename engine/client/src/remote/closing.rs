@@ -25,6 +25,7 @@ impl SharedChannel {
     /// connection is closed as soon as the driver has read that message.
     ///
     /// Dropping the last handle of a channel tells the server the same and does not wait.
+    #[doc(alias("shutdown", "graceful", "disconnect"))]
     pub fn close(&self) -> Closing {
         Closing { handle: Arc::clone(&self.handle), stage: Stage::New }
     }

@@ -34,9 +34,28 @@ impl SharedChannel {
     /// A channel to `address` whose connection is a task of the tokio runtime that this is called
     /// in. It connects when it is first used; the task ends with the last handle and the last call.
     ///
+    /// ```
+    /// # use corewire_client as corewire;
+    /// use corewire::{ChannelConfig, ConnectError, NotSent, SharedChannel};
+    ///
+    /// // Outside of a runtime there is nobody to drive the connection.
+    /// let outside = SharedChannel::on_tokio("127.0.0.1:7000", ChannelConfig::default());
+    /// assert!(matches!(outside, Err(ConnectError::NotConnected(NotSent::NoRuntime))));
+    ///
+    /// let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    /// runtime.block_on(async {
+    ///     let channel = SharedChannel::on_tokio("127.0.0.1:7000", ChannelConfig::default())?;
+    ///     assert_eq!(channel.address().to_string(), "127.0.0.1:7000");
+    ///     // NotesClient::new(channel) …
+    /// #   Ok::<(), ConnectError>(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The address is invalid, a setting is outside its range, or there is no runtime here.
+    #[doc(alias("async", "runtime"))]
     pub fn on_tokio(
         address: impl IntoAddress,
         config: ChannelConfig,
