@@ -141,12 +141,39 @@ pub use client::options::CallOptions;
 pub use client::outcome::CallError;
 pub use client::response::{Response, ResponseCall};
 pub use context::{CallId, Context};
+#[cfg(any(feature = "shard", feature = "tokio"))]
+pub use corewire_client::Closing;
+/// The channel for callers on any thread and under any executor.
+///
+/// ```
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// use corewire::{Bytes, ChannelConfig, SharedChannel};
+///
+/// let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+/// let reply = runtime.block_on(async {
+///     let channel = SharedChannel::on_tokio(address, ChannelConfig::default())?;
+///     let client = echo::EchoClient::new(channel); // `Send` and cheap to clone
+///     let reply = client.echo(Bytes::from_static(b"hi")).await?;
+///     client.channel().close().await;
+///     Ok::<_, Box<dyn std::error::Error>>(reply)
+/// })?;
+/// assert_eq!(reply, "hi");
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(any(feature = "shard", feature = "tokio"))]
+pub use corewire_client::SharedChannel;
 pub use corewire_client::{
     Address, ChannelConfig, ConnectError, IntoAddress, MethodName, NotSent, Peer, Pending,
     Resolver, Transport,
 };
-#[cfg(any(feature = "shard", feature = "tokio"))]
-pub use corewire_client::{Closing, SharedChannel};
 pub use corewire_codec::{
     CodecId, FrameWriter as BodyWriter, LimitOutOfRange, Limits, Metadata, MetadataBuilder,
     MetadataEntry, MetadataError, MethodId, Status, StatusCode, TraceContext, TraceParentError,
@@ -163,12 +190,87 @@ pub use streaming::{
     StreamingCall, StreamingResponse,
 };
 
+/// The channel for callers on a shard, and the default of generated clients.
+///
+/// ```
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// use corewire::{Bytes, Channel, ChannelConfig};
+///
+/// block_on_shard(ClientShard::default(), move || async move {
+///     let channel = Channel::connect_with(&address, ChannelConfig::default()).await?;
+///     assert_eq!(channel.server_shard(), Some((0, 1))); // the first of one
+///     let client = echo::EchoClient::new(channel.clone());
+///     assert_eq!(client.echo(Bytes::from_static(b"hi")).await?, "hi");
+///     channel.close().await;
+///     Ok::<_, Box<dyn std::error::Error>>(())
+/// })??;
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "shard")]
+pub use corewire_engine::Channel;
+/// A thread of its own for the connections of callers on other threads.
+///
+/// ```
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// use corewire::{Bytes, ChannelConfig, ClientThread};
+///
+/// let thread = ClientThread::start(ClientShard::default())?;
+/// let client = echo::EchoClient::new(thread.channel(address, ChannelConfig::default())?);
+/// let caller = {
+///     let client = client.clone();
+///     std::thread::spawn(move || client.echo(Bytes::from_static(b"there")).wait())
+/// };
+/// assert_eq!(client.echo(Bytes::from_static(b"here")).wait()?, "here");
+/// assert_eq!(caller.join().expect("no panic")?, "there");
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "shard")]
+pub use corewire_engine::ClientThread;
+/// A running server: where it listens, what its shards count, and how to stop it.
+///
+/// ```
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// assert_ne!(address.tcp().map(|it| it.port()), Some(0)); // the kernel chose one
+/// for shard in server.shards() {
+///     println!("shard {}: {} calls", shard.info.id, shard.counters.calls.value());
+/// }
+/// server.stop(); // returns at once
+/// assert_eq!(server.wait().shards_lost, 0);
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "shard")]
+pub use corewire_engine::Running;
+
 #[cfg(feature = "shard")]
 pub use {
     corewire_engine::{
-        Budgets, Channel, ClientShard, ClientThread, Ended, Placement, QueueDelay, Running,
-        RunningShard, ShardCounters, Spin, StartError, Task, allowed_cpus, parse_cpus,
-        run_on_shard as block_on_shard, sleep, spawn,
+        Budgets, ClientShard, Counter, Ended, Placement, QueueDelay, RunningShard, ShardCounters,
+        Spin, StartError, Task, allowed_cpus, parse_cpus, run_on_shard as block_on_shard, sleep,
+        spawn,
     },
     server::answer::{Answer, Answered},
     server::incoming::{Arguments, IncomingCall},

@@ -25,6 +25,25 @@ use super::pump::Pump;
 use super::wire::Wire;
 use super::{Begun, BegunOn, SendError, SendStream, StreamTransport, Watch};
 
+/// The channel for callers on a thread that may block.
+///
+/// ```
+/// # use corewire::{Placement, Server, echo};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// use corewire::{Bytes, blocking};
+///
+/// let client = echo::EchoClient::new(blocking::Channel::connect(address)?);
+/// assert_eq!(client.echo(Bytes::from_static(b"hi")).wait()?, "hi");
+/// client.channel().close();
+/// # Ok(())
+/// # }
+/// ```
 pub use corewire_client::blocking::Channel;
 
 /// A stream of messages of one call over a blocking [`Channel`]: an iterator, which blocks. What
