@@ -169,6 +169,16 @@ impl Default for Budgets {
 ///
 /// Handlers that take longer than the target themselves keep others waiting longer than it: choose a
 /// target that is many times as long as they are.
+///
+/// ```
+/// # use corewire_engine as corewire;
+/// use corewire::{Budgets, QueueDelay};
+/// use std::time::Duration;
+///
+/// let delay = QueueDelay { target: Duration::from_millis(10), ..QueueDelay::default() };
+/// let budgets = Budgets { queue_delay: Some(delay), ..Budgets::default() };
+/// # let _ = budgets;
+/// ```
 #[doc(alias("load shedding", "overload", "CoDel"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueDelay {

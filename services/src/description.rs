@@ -5,6 +5,17 @@ use corewire_codec::request_flags;
 use corewire_codec::{CodecId, MethodId};
 
 /// A service, as its trait says.
+///
+/// ```
+/// use corewire::CallKind;
+/// use corewire::echo::EchoClient;
+///
+/// let service = EchoClient::DESCRIPTION;
+/// assert_eq!(service.name, "corewire.Echo");
+/// assert_eq!(service.methods[0].name, "echo");
+/// assert_eq!(service.methods[0].kind, CallKind::Unary);
+/// ```
+#[doc(alias("reflection", "schema"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceDescription {
     /// Its name on the wire.

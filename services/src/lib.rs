@@ -38,6 +38,8 @@
 //! # }
 //! ```
 //!
+//! Structs and enums in arguments and results need two derives of the crate `speedy`; see [`codec::Speedy`].
+//!
 //! # A caller
 //!
 //! ```no_run
@@ -170,9 +172,22 @@ pub use corewire_client::Closing;
 /// ```
 #[cfg(any(feature = "shard", feature = "tokio"))]
 pub use corewire_client::SharedChannel;
+/// What a client can call over: every kind of channel.
+///
+/// Code that is generic over it works with each of them:
+///
+/// ```
+/// use corewire::echo::EchoClient;
+/// use corewire::{Bytes, CallError, Transport};
+///
+/// async fn is_well<C: Transport>(client: &EchoClient<C>) -> Result<bool, CallError> {
+///     Ok(client.echo(Bytes::from_static(b"well?")).await? == "well?")
+/// }
+/// # fn main() {}
+/// ```
+pub use corewire_client::Transport;
 pub use corewire_client::{
-    Address, ChannelConfig, ConnectError, IntoAddress, MethodName, NotSent, Peer, Pending,
-    Resolver, Transport,
+    Address, ChannelConfig, ConnectError, IntoAddress, MethodName, NotSent, Peer, Pending, Resolver,
 };
 pub use corewire_codec::{
     CodecId, FrameWriter as BodyWriter, LimitOutOfRange, Limits, Metadata, MetadataBuilder,

@@ -63,6 +63,28 @@ impl Decode<Bytes> for Raw {
 /// of argument defeat that, so keep them out of services that strangers can reach: recursive types
 /// (there is no depth limit, and the stack overflows), and lists of elements that take little or
 /// nothing on the wire but much in memory, such as `Vec<()>` or `Vec<Option<[u8; 1024]>>`.
+///
+/// A type of your own needs speedy's derives; the crate `speedy` 0.8 is a dependency of yours then.
+///
+/// ```
+/// use speedy::{Readable, Writable};
+///
+/// #[derive(Readable, Writable)]
+/// pub struct Order {
+///     pub id: u64,
+///     pub articles: Vec<String>,
+///     pub delivery: Delivery,
+/// }
+///
+/// #[derive(Readable, Writable)]
+/// pub enum Delivery {
+///     PickUp,
+///     Courier { street: String },
+/// }
+/// # fn travels<T>() where corewire_codec::Speedy: corewire_codec::Encode<T> + corewire_codec::Decode<T> {}
+/// # travels::<Order>();
+/// ```
+#[doc(alias("serde", "derive", "serialize", "serialization"))]
 #[derive(Clone, Copy, Debug)]
 pub struct Speedy;
 

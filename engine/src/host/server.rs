@@ -358,6 +358,16 @@ fn run_shard(
 }
 
 /// The settings of a shard for [`run_on_shard`].
+///
+/// ```
+/// # use corewire_engine as corewire;
+/// use corewire::{ClientShard, Spin};
+/// use std::time::Duration;
+///
+/// let anywhere = ClientShard::default(); // not pinned, no spinning
+/// let pinned = ClientShard { cpu: Some(2), spin: Spin::For(Duration::from_micros(50)) };
+/// # let _ = (anywhere, pinned);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClientShard {
     /// The CPU to pin the thread to.

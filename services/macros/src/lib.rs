@@ -57,7 +57,8 @@ use quote::ToTokens;
 ///   two is a change of the wire; their names appear in the description and in error messages only.
 /// - **`&Context`** as the first parameter after `&self` receives the context of the call on the server. It does not
 ///   travel, and the client's method does not have it. Adding or removing it leaves the wire as it is.
-/// - **Codecs.** Arguments and replies are encoded with `speedy`. An *only* argument of type `Bytes` is the request's body
+/// - **Codecs.** Arguments and replies are encoded with `speedy`: a struct or an enum in them needs
+///   `#[derive(speedy::Readable, speedy::Writable)]`, with the crate `speedy` 0.8 as a dependency. An *only* argument of type `Bytes` is the request's body
 ///   without any encoding, and so is a reply of type `Bytes`; the type's last path segment decides. `Bytes` together
 ///   with other arguments is refused.
 ///

@@ -141,6 +141,48 @@ where
 
     /// Sends the request now, and what the client streams from then on, for a caller that fills its stream
     /// before it waits for the result: `let call = call.begin().await?`, or `.begin().wait()?`.
+    ///
+    /// ```
+    /// use corewire::{ClientShard, Placement, Server, Status, Streaming, block_on_shard};
+    ///
+    /// #[corewire::service]
+    /// pub trait Sum {
+    ///     async fn sum(&self, numbers: Streaming<u64>) -> Result<u64, Status>;
+    /// }
+    ///
+    /// struct Adder;
+    ///
+    /// impl Sum for Adder {
+    ///     async fn sum(&self, mut numbers: Streaming<u64>) -> Result<u64, Status> {
+    ///         let mut sum = 0;
+    ///         while let Some(number) = numbers.next().await {
+    ///             sum += number?;
+    ///         }
+    ///         Ok(sum)
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = Server::builder()
+    /// #     .address("127.0.0.1:0")
+    /// #     .placement(Placement::Unpinned(1))
+    /// #     .service(|_| SumServer::new(Adder))
+    /// #     .start()?;
+    /// # let address = server.addresses()[0].clone();
+    /// # block_on_shard(ClientShard::default(), move || async move {
+    /// let client = SumClient::connect(address).await?;
+    /// let (mut sender, numbers) = Streaming::channel();
+    /// let call = client.sum(numbers).begin().await?;
+    /// for number in 1..=100 {
+    ///     sender.send(number).await?;
+    /// }
+    /// drop(sender);
+    /// assert_eq!(call.await?, 5_050);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?
+    /// # }
+    /// ```
+    #[doc(alias("client streaming"))]
     pub fn begin(self) -> Beginning<C, B, K> {
         Beginning { call: self }
     }

@@ -206,6 +206,14 @@ impl<T> Drop for StreamSender<T> {
 }
 
 /// Why a message was not sent. It carries the message.
+///
+/// ```
+/// use corewire::{SendError, Status, StatusCode};
+///
+/// let error = SendError::Closed("a message");
+/// assert_eq!(Status::from(error).code(), StatusCode::Cancelled);
+/// assert_eq!(error.into_message(), "a message");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SendError<T> {
     /// Nobody reads the stream any more.
