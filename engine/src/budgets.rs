@@ -84,7 +84,6 @@ use std::time::Duration;
 /// };
 /// # let _ = budgets;
 /// ```
-#[doc(alias("backpressure", "memory limit", "flow control"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budgets {
     /// Frames handled per connection and turn. Default 128, 1 to 65,536.
@@ -179,7 +178,6 @@ impl Default for Budgets {
 /// let budgets = Budgets { queue_delay: Some(delay), ..Budgets::default() };
 /// # let _ = budgets;
 /// ```
-#[doc(alias("load shedding", "overload", "CoDel"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueDelay {
     /// How long a request of usual priority may wait. Default 5 ms; 100 µs to 10 s.

@@ -170,7 +170,6 @@ impl Drop for Handle {
 /// One logical connection to one server. Cheap to clone; clones share the connection.
 ///
 /// It belongs to the shard it was made on.
-#[doc(alias("connection pool", "pool", "reconnect"))]
 #[derive(Clone, Debug)]
 pub struct Channel {
     handle: Rc<Handle>,

@@ -8,7 +8,6 @@ use corewire_proto::TransportError;
 use corewire_client::address::Address;
 
 /// Why something did not start.
-#[doc(alias("bind", "listen"))]
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {

@@ -20,7 +20,6 @@ use std::time::Duration;
 /// assert_eq!("50".parse(), Ok(Spin::For(Duration::from_micros(50))));
 /// assert_eq!(Spin::default(), Spin::Off);
 /// ```
-#[doc(alias("busy poll", "polling"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Spin {
     /// Sleep at once.

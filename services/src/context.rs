@@ -77,7 +77,6 @@ impl fmt::Display for CallId {
 /// })?
 /// # }
 /// ```
-#[doc(alias("request"))]
 #[derive(Debug)]
 pub struct Context {
     peer: Peer,

@@ -15,7 +15,6 @@ use corewire_codec::{CodecId, MethodId};
 /// assert_eq!(service.methods[0].name, "echo");
 /// assert_eq!(service.methods[0].kind, CallKind::Unary);
 /// ```
-#[doc(alias("reflection", "schema"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceDescription {
     /// Its name on the wire.

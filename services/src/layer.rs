@@ -61,13 +61,22 @@ mod tuples;
 
 #[cfg(feature = "shard")]
 pub use crate::server::service::LayeredService;
+#[doc(alias("authentication", "auth", "token", "acl"))]
 pub use authorize::Authorize;
 pub use call::{CallEnd, CallView};
+#[doc(alias("middleware", "interceptor"))]
 pub use channel::LayeredChannel;
-pub use limit::{ConcurrencyLimit, Permit};
-pub use log::{Log, Logged};
+#[doc(alias("rate limit", "semaphore", "load shedding", "backpressure"))]
+pub use limit::ConcurrencyLimit;
+pub use limit::Permit;
+#[doc(alias("tracing", "logging", "access log"))]
+pub use log::Log;
+pub use log::Logged;
+#[doc(alias("timeout", "deadline"))]
 pub use time_limit::TimeLimit;
-pub use timing::{Clocked, Timed, Timing};
+#[doc(alias("latency", "histogram", "metrics"))]
+pub use timing::Timing;
+pub use timing::{Clocked, Timed};
 
 use corewire_codec::Status;
 
@@ -108,9 +117,8 @@ use corewire_codec::Status;
 ///     }
 /// }
 ///
-/// # fn main() {
-/// let _server = corewire::Server::builder().layer(|_shard| Running::default());
-/// # }
+/// let server = corewire::Server::builder().layer(|_shard| Running::default());
+/// # let _ = server;
 /// ```
 #[doc(alias("middleware", "interceptor", "filter", "hook"))]
 pub trait Layer: 'static {

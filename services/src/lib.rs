@@ -137,14 +137,32 @@ pub mod layer;
 mod server;
 mod streaming;
 
+// Search aliases stand at the re-exports: rustdoc drops those of an item that is shown where it is re-exported. So do
+// examples that need a generated client, which the crates below do not have.
 pub use bytes::Bytes;
-pub use client::caller::{Call, Caller};
+#[doc(alias("cancel", "abort", "future"))]
+pub use client::caller::Call;
+pub use client::caller::Caller;
+#[doc(alias("headers", "deadline", "request options"))]
 pub use client::options::CallOptions;
+#[doc(alias("retry", "failure", "error"))]
 pub use client::outcome::CallError;
-pub use client::response::{Response, ResponseCall};
-pub use context::{CallId, Context};
+#[doc(alias("headers", "trailers"))]
+pub use client::response::Response;
+pub use client::response::ResponseCall;
+pub use context::CallId;
+#[doc(alias("request"))]
+pub use context::Context;
+#[doc(alias("endpoint", "uri", "url", "host"))]
+pub use corewire_client::Address;
+#[doc(alias("reconnect", "retry", "client options"))]
+pub use corewire_client::ChannelConfig;
 #[cfg(any(feature = "shard", feature = "tokio"))]
 pub use corewire_client::Closing;
+#[doc(alias("retry"))]
+pub use corewire_client::NotSent;
+#[doc(alias("DNS", "service discovery", "lookup"))]
+pub use corewire_client::Resolver;
 /// The channel for callers on any thread and under any executor.
 ///
 /// ```
@@ -170,6 +188,7 @@ pub use corewire_client::Closing;
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("connection pool", "pool", "thread-safe"))]
 #[cfg(any(feature = "shard", feature = "tokio"))]
 pub use corewire_client::SharedChannel;
 /// What a client can call over: every kind of channel.
@@ -183,26 +202,44 @@ pub use corewire_client::SharedChannel;
 /// async fn is_well<C: Transport>(client: &EchoClient<C>) -> Result<bool, CallError> {
 ///     Ok(client.echo(Bytes::from_static(b"well?")).await? == "well?")
 /// }
-/// # fn main() {}
 /// ```
 pub use corewire_client::Transport;
-pub use corewire_client::{
-    Address, ChannelConfig, ConnectError, IntoAddress, MethodName, NotSent, Peer, Pending, Resolver,
-};
+pub use corewire_client::{ConnectError, IntoAddress, MethodName, Peer, Pending};
+#[doc(alias("max_frame_size", "max_message_size", "max_concurrent_streams"))]
+pub use corewire_codec::Limits;
+#[doc(alias("headers", "trailers"))]
+pub use corewire_codec::Metadata;
+#[doc(alias("headers"))]
+pub use corewire_codec::MetadataBuilder;
+#[doc(alias("error", "failure"))]
+pub use corewire_codec::Status;
+#[doc(alias("error code", "grpc"))]
+pub use corewire_codec::StatusCode;
+#[doc(alias("tracing", "traceparent", "opentelemetry", "span"))]
+pub use corewire_codec::TraceContext;
 pub use corewire_codec::{
-    CodecId, FrameWriter as BodyWriter, LimitOutOfRange, Limits, Metadata, MetadataBuilder,
-    MetadataEntry, MetadataError, MethodId, Status, StatusCode, TraceContext, TraceParentError,
+    CodecId, FrameWriter as BodyWriter, LimitOutOfRange, MetadataEntry, MetadataError, MethodId,
+    TraceParentError,
 };
 pub use corewire_macros::service;
-pub use corewire_proto::{ClientConfig, CloseReason, ShardId, ShardInfo, Timeouts, TransportError};
-pub use description::{ArgumentDescription, CallKind, MethodDescription, ServiceDescription};
+#[doc(alias("disconnect"))]
+pub use corewire_proto::CloseReason;
+#[doc(alias("keepalive", "ping", "heartbeat", "idle"))]
+pub use corewire_proto::Timeouts;
+pub use corewire_proto::{ClientConfig, ShardId, ShardInfo, TransportError};
+#[doc(alias("reflection", "schema"))]
+pub use description::ServiceDescription;
+pub use description::{ArgumentDescription, CallKind, MethodDescription};
+#[doc(alias("backpressure", "flow control", "Sink", "half-close"))]
+pub use streaming::StreamSender;
+#[doc(alias("stream", "flow control", "backpressure", "server streaming", "bidirectional"))]
+pub use streaming::Streaming;
 #[cfg(feature = "blocking")]
 pub use streaming::blocking;
 #[cfg(any(feature = "shard", feature = "tokio"))]
 pub use streaming::shared;
 pub use streaming::{
-    Beginning, Finish, SendError, SendStream, StreamSender, StreamTransport, Streaming,
-    StreamingCall, StreamingResponse,
+    Beginning, Finish, SendError, SendStream, StreamTransport, StreamingCall, StreamingResponse,
 };
 
 /// The channel for callers on a shard, and the default of generated clients.
@@ -229,6 +266,7 @@ pub use streaming::{
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("connection pool", "pool", "reconnect"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::Channel;
 /// A thread of its own for the connections of callers on other threads.
@@ -255,6 +293,7 @@ pub use corewire_engine::Channel;
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("background thread", "connection pool"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::ClientThread;
 /// A running server: where it listens, what its shards count, and how to stop it.
@@ -277,16 +316,53 @@ pub use corewire_engine::ClientThread;
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("shutdown", "handle"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::Running;
 
+#[doc(alias("backpressure", "memory limit", "flow control"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::Budgets;
+#[doc(alias("metrics", "gauge"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::Counter;
+#[doc(alias("affinity", "pinning", "worker threads", "cores"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::Placement;
+#[doc(alias("load shedding", "overload", "CoDel"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::QueueDelay;
+#[doc(alias("metrics", "statistics", "prometheus"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::ShardCounters;
+#[doc(alias("busy poll", "polling"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::Spin;
+#[doc(alias("bind", "listen"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::StartError;
+#[doc(alias("JoinHandle", "cancel", "abort"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::Task;
+#[doc(alias("affinity", "available_parallelism"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::allowed_cpus;
+#[doc(alias("cpuset"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::parse_cpus;
+#[doc(alias("block_on", "runtime", "executor"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::run_on_shard as block_on_shard;
+#[doc(alias("timer", "delay", "timeout"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::sleep;
+#[doc(alias("spawn_local", "background task"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::spawn;
+
 #[cfg(feature = "shard")]
 pub use {
-    corewire_engine::{
-        Budgets, ClientShard, Counter, Ended, Placement, QueueDelay, RunningShard, ShardCounters,
-        Spin, StartError, Task, allowed_cpus, parse_cpus, run_on_shard as block_on_shard, sleep,
-        spawn,
-    },
+    corewire_engine::{ClientShard, Ended, RunningShard},
     server::answer::{Answer, Answered},
     server::incoming::{Arguments, IncomingCall},
     server::service::Service,
@@ -303,8 +379,10 @@ pub mod codec {
     #[doc(hidden)]
     pub use crate::server::slot::{Handler, MakeSlot, Room};
     pub use crate::streaming::{Begun, BegunOn, Replied, Streamed, Watch, Watcher};
+    #[doc(alias("serde", "derive", "serialize", "serialization"))]
+    pub use corewire_codec::Speedy;
     pub use corewire_codec::{
         Codec, ConnectionCredit, Decode, DecodeError, Encode, EncodeError, FrameBytes, InFlight,
-        MetadataBytes, Raw, Speedy, StreamCredit,
+        MetadataBytes, Raw, StreamCredit,
     };
 }

@@ -109,7 +109,6 @@ pub use watch::{Watch, Watcher};
 /// # })?
 /// # }
 /// ```
-#[doc(alias("stream", "flow control", "backpressure", "server streaming", "bidirectional"))]
 pub struct Streaming<T> {
     source: Source<T>,
 }

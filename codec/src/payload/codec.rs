@@ -84,7 +84,6 @@ impl Decode<Bytes> for Raw {
 /// # fn travels<T>() where corewire_codec::Speedy: corewire_codec::Encode<T> + corewire_codec::Decode<T> {}
 /// # travels::<Order>();
 /// ```
-#[doc(alias("serde", "derive", "serialize", "serialization"))]
 #[derive(Clone, Copy, Debug)]
 pub struct Speedy;
 

@@ -66,7 +66,6 @@ pub mod stream_flags {
 /// assert_eq!(trace.to_string(), text);
 /// # Ok::<(), corewire_codec::TraceParentError>(())
 /// ```
-#[doc(alias("tracing", "traceparent", "opentelemetry", "span"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     /// The trace.

@@ -118,7 +118,6 @@ limit! {
 /// assert_eq!(error.to_string(), "frame_bytes is 1; it must be between 65536 and 1073741824");
 /// # Ok::<(), corewire_codec::LimitOutOfRange>(())
 /// ```
-#[doc(alias("max_frame_size", "max_message_size", "max_concurrent_streams"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Largest frame payload accepted.

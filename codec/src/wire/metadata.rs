@@ -32,7 +32,6 @@ pub struct MetadataEntry<'a> {
 /// assert_eq!(metadata.value("hash-bin"), Some(&[0xff][..]));
 /// # Ok::<(), corewire_codec::MetadataError>(())
 /// ```
-#[doc(alias("headers", "trailers"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Metadata<'a> {
     block: &'a [u8],
@@ -148,7 +147,6 @@ impl From<MetadataError> for Status {
 /// builder.insert("tenant", b"blue")?;
 /// # Ok::<(), MetadataError>(())
 /// ```
-#[doc(alias("headers"))]
 #[derive(Clone, Debug, Default)]
 pub struct MetadataBuilder {
     block: Vec<u8>,

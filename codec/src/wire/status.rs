@@ -10,7 +10,6 @@ use crate::wire::cursor::Reader;
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $make:ident;)*) => {
         /// gRPC's seventeen codes, with gRPC's numbers and meanings.
-        #[doc(alias("error code", "grpc"))]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum StatusCode {
@@ -112,7 +111,6 @@ impl fmt::Display for StatusCode {
 /// assert_eq!(status.code(), StatusCode::Unavailable);
 /// assert_eq!(status.retry_after(), Some(Duration::from_secs(3600)));
 /// ```
-#[doc(alias("error", "failure"))]
 #[derive(Clone, PartialEq, Eq)]
 pub struct Status {
     code: StatusCode,

@@ -28,7 +28,6 @@ const LABEL_BYTES_MAX: usize = 63;
 /// assert!("db.example".parse::<Address>().is_err()); // no port
 /// # Ok::<(), <Address as std::str::FromStr>::Err>(())
 /// ```
-#[doc(alias("endpoint", "uri", "url", "host"))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// A host's address and a port.

@@ -33,7 +33,6 @@ use crate::failure::ConnectError;
 /// assert!(error.starts_with("backoff_min is "), "{error}");
 /// # Ok::<(), corewire::ConnectError>(())
 /// ```
-#[doc(alias("reconnect", "retry", "client options"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelConfig {
     /// Limits and timeouts of each connection.

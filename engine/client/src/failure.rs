@@ -66,7 +66,6 @@ pub fn connect_failure(error: &std::io::Error) -> CloseReason {
 }
 
 /// Why nothing was sent.
-#[doc(alias("retry"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotSent {

@@ -23,7 +23,6 @@ pub(crate) type LookUp = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send
 /// let config = ChannelConfig { resolver, ..ChannelConfig::default() };
 /// # let _ = config;
 /// ```
-#[doc(alias("DNS", "service discovery", "lookup"))]
 #[derive(Clone, Default)]
 pub struct Resolver(pub(crate) Option<Arc<LookUp>>);
 

@@ -7,7 +7,6 @@ use corewire_codec::{Foreign, Rule};
 use crate::transport_error::TransportError;
 
 /// Why a connection ended, by who caused it. A closed set, fit for counters.
-#[doc(alias("disconnect"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {

@@ -20,7 +20,6 @@ use corewire_codec::{CodecId, HelloRecords, Limits, OutOfRange, Range, StreamCre
 /// };
 /// assert!(timeouts.check().is_ok());
 /// ```
-#[doc(alias("keepalive", "ping", "heartbeat", "idle"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// From the connection's start to the peer's whole hello. Default 5 s, 10 ms to 24 h. At the limit the

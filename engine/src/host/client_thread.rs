@@ -37,7 +37,6 @@ const CALLS_PER_ROUND: usize = 256;
 ///
 /// Cheap to clone. One thread carries any number of channels. It ends when the last clone, the last
 /// channel and the last call are gone.
-#[doc(alias("background thread", "connection pool"))]
 #[derive(Clone, Debug)]
 pub struct ClientThread {
     mailbox: Arc<Mailbox>,

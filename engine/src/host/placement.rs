@@ -17,7 +17,6 @@ use crate::error::StartError;
 /// assert_eq!(Placement::default(), Placement::AllCpus);
 /// # Ok::<(), String>(())
 /// ```
-#[doc(alias("affinity", "pinning", "worker threads", "cores"))]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Placement {
     /// One shard on each CPU that the process may use: its affinity mask, and no more shards than
@@ -76,7 +75,6 @@ impl Placement {
 /// # Errors
 ///
 /// The operating system's error.
-#[doc(alias("affinity", "available_parallelism"))]
 pub fn allowed_cpus() -> Result<Vec<usize>, StartError> {
     let set = sched_getaffinity(None).map_err(|error| StartError::Io {
         what: "read the process's CPU affinity",
@@ -124,7 +122,6 @@ fn quota(text: &str) -> Option<usize> {
 /// # Errors
 ///
 /// One sentence with the part that is neither a CPU nor a range.
-#[doc(alias("cpuset"))]
 pub fn parse_cpus(text: &str) -> Result<Vec<usize>, String> {
     let mut cpus = Vec::new();
     for part in text.split(',') {

@@ -109,7 +109,6 @@ impl EngineConfig {
 }
 
 /// A server that runs. Dropping the handle drains it and waits.
-#[doc(alias("shutdown", "handle"))]
 #[derive(Debug)]
 pub struct Running {
     addresses: Vec<Address>,
@@ -400,7 +399,6 @@ pub struct ClientShard {
 ///
 /// Why the shard cannot start, with how to fix it. On a thread that runs a shard already, as in a
 /// handler, it is [`StartError::OnShard`], and that shard goes on.
-#[doc(alias("block_on", "runtime", "executor"))]
 pub fn run_on_shard<F, T>(shard: ClientShard, main: impl FnOnce() -> F) -> Result<T, StartError>
 where
     F: Future<Output = T> + 'static,

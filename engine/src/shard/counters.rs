@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// let counters = corewire::ShardCounters::default(); // a running server's: server.shards()[0].counters
 /// assert_eq!(counters.calls.value(), 0);
 /// ```
-#[doc(alias("metrics", "gauge"))]
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -39,7 +38,6 @@ impl Counter {
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// What one shard has counted since it started.
-        #[doc(alias("metrics", "statistics", "prometheus"))]
         #[derive(Debug, Default)]
         #[repr(align(128))]
         pub struct ShardCounters {

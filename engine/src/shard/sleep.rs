@@ -38,7 +38,6 @@ pub struct Sleep {
 /// # Panics
 ///
 /// When it is awaited on a thread that is not a shard's.
-#[doc(alias("timer", "delay", "timeout"))]
 pub fn sleep(duration: Duration) -> Sleep {
     // A time past what the clock can represent is never.
     Sleep { local: None, until: crate::shard::clock::clock().checked_add(duration), place: None }

@@ -184,7 +184,6 @@ impl<F: Future> Future for Spawned<F> {
 /// })?;
 /// # Ok::<(), corewire::StartError>(())
 /// ```
-#[doc(alias("JoinHandle", "cancel", "abort"))]
 pub struct Task<T> {
     join: Rc<Join<T>>,
     local: Rc<ShardContext>,
@@ -260,7 +259,6 @@ impl<T> Drop for Task<T> {
 /// # Panics
 ///
 /// When the thread is not a shard's: run the code with `block_on_shard`, or in a handler.
-#[doc(alias("spawn_local", "background task"))]
 pub fn spawn<F>(future: F) -> Task<F::Output>
 where
     F: Future + 'static,

@@ -180,7 +180,6 @@ pin_project! {
     /// # })?
     /// # }
     /// ```
-    #[doc(alias("cancel", "abort", "future"))]
     #[must_use = "a call does nothing unless it is awaited, waited for, or given a callback"]
     pub struct Call<P, D, R> {
         #[pin]

@@ -18,7 +18,6 @@ use crate::context::Context;
 ///     .metadata("tenant", b"blue")?;
 /// # Ok::<(), MetadataError>(())
 /// ```
-#[doc(alias("headers", "deadline", "request options"))]
 #[derive(Clone, Debug, Default)]
 pub struct CallOptions {
     timeout: Option<Duration>,

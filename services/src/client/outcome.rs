@@ -57,7 +57,6 @@ pub(crate) fn read_outcome<D: Decode<R>, R>(outcome: Outcome) -> Result<R, CallE
 /// # })?
 /// # }
 /// ```
-#[doc(alias("retry", "failure", "error"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallError {

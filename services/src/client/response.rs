@@ -14,7 +14,6 @@ use std::time::Duration;
 use crate::client::outcome::{CallError, read_outcome};
 
 /// A successful call's value, with what its handler sent along with it.
-#[doc(alias("headers", "trailers"))]
 #[derive(Clone, Debug)]
 pub struct Response<R> {
     /// What the method returned.

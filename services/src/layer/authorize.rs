@@ -21,7 +21,6 @@ use super::{CallView, Layer};
 /// });
 /// # let _ = corewire::layer::LayeredChannel::new((), layer);
 /// ```
-#[doc(alias("authentication", "auth", "token", "acl"))]
 pub struct Authorize<F> {
     check: F,
 }

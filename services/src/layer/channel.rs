@@ -44,7 +44,6 @@ use crate::streaming::{BegunOn, StreamTransport, Watch, Watcher};
 /// # })?
 /// # }
 /// ```
-#[doc(alias("middleware", "interceptor"))]
 #[derive(Debug)]
 pub struct LayeredChannel<C, L> {
     channel: C,

@@ -28,7 +28,6 @@ use super::{CallEnd, CallView, Guard, Layer};
 /// let limit = ConcurrencyLimit::new(100).reserve(10).retry_after(Duration::from_millis(20));
 /// assert_eq!(limit.running(), 0);
 /// ```
-#[doc(alias("rate limit", "semaphore", "load shedding", "backpressure"))]
 #[derive(Clone, Debug)]
 pub struct ConcurrencyLimit {
     running: Arc<AtomicUsize>,

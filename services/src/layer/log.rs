@@ -19,7 +19,6 @@ use super::{CallEnd, CallView, Guard, Layer};
 /// let server = corewire::Server::builder().layer(|_shard| Log::new());
 /// # let _ = server;
 /// ```
-#[doc(alias("tracing", "logging", "access log"))]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Log;
 

@@ -21,7 +21,6 @@ use super::{CallView, Layer};
 /// });
 /// # let _ = server;
 /// ```
-#[doc(alias("timeout", "deadline"))]
 #[derive(Clone, Copy, Debug)]
 pub struct TimeLimit {
     limit: Duration,

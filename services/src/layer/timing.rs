@@ -35,7 +35,6 @@ pub struct Timed {
 /// });
 /// # let _ = server;
 /// ```
-#[doc(alias("latency", "histogram", "metrics"))]
 pub struct Timing<F> {
     tell: Arc<F>,
 }

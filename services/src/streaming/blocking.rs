@@ -44,6 +44,7 @@ use super::{Begun, BegunOn, SendError, SendStream, StreamTransport, Watch};
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("connection pool", "synchronous", "sync"))]
 pub use corewire_client::blocking::Channel;
 
 /// A stream of messages of one call over a blocking [`Channel`]: an iterator, which blocks. What

@@ -121,7 +121,6 @@ fn wake(waker: Option<Waker>) {
 /// # })?
 /// # }
 /// ```
-#[doc(alias("backpressure", "flow control", "Sink", "half-close"))]
 pub struct StreamSender<T> {
     queue: Rc<Queue<T>>,
     failed: bool,

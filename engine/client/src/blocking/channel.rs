@@ -40,7 +40,6 @@ use crate::transport::{Outcome, Pending, Transport};
 /// allows, the next call finds it closed and connects again. A connection on which nothing was heard for
 /// longer than [`Timeouts::ping_after`](corewire_proto::Timeouts::ping_after) is pinged first, and the call is sent
 /// once the pong is there. An idle connection holds some kilobytes.
-#[doc(alias("connection pool", "synchronous", "sync"))]
 #[derive(Clone, Debug)]
 pub struct Channel {
     pub(super) client: Rc<RefCell<Client>>,

@@ -38,7 +38,6 @@ use crate::wait::block_on;
 ///
 /// A call passes through two queues, wakes a thread each way, and encodes its request into memory of its
 /// own. Code that runs on a shard should call over a `Channel` instead.
-#[doc(alias("connection pool", "pool", "thread-safe"))]
 #[derive(Clone, Debug)]
 pub struct SharedChannel {
     pub(super) handle: Arc<Handle>,
