@@ -18,6 +18,7 @@ mod call;
 mod ending;
 mod one_way;
 mod pending;
+pub(crate) mod remote;
 mod retired;
 mod send;
 mod snapshot;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use self::remote::RemoteChannel;
 use crate::shard::context::{self, ShardContext};
 use crate::stream::StreamArrivals;
 use corewire_client::address::{Address, IntoAddress};
@@ -55,7 +57,16 @@ pub(crate) struct ChannelContext {
     pub(crate) shard: Rc<ShardContext>,
     pub(crate) streams: Rc<StreamArrivals>,
     /// Channels that want a connection.
-    connects: RefCell<Vec<Rc<ChannelCore>>>,
+    connects: RefCell<Vec<Connect>>,
+}
+
+/// A channel that wants a connection.
+#[derive(Debug)]
+pub(crate) enum Connect {
+    /// Of callers on this shard.
+    Local(Rc<ChannelCore>),
+    /// Of callers on other threads.
+    Remote(Rc<RemoteChannel>),
 }
 
 impl ChannelContext {
@@ -86,12 +97,12 @@ impl ChannelContext {
         CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
     }
 
-    fn connect(&self, channel: Rc<ChannelCore>) {
+    fn connect(&self, channel: Connect) {
         self.connects.borrow_mut().push(channel);
         self.shard.wakes.note_news();
     }
 
-    pub(crate) fn take_connects(&self) -> Vec<Rc<ChannelCore>> {
+    pub(crate) fn take_connects(&self) -> Vec<Connect> {
         core::mem::take(&mut *self.connects.borrow_mut())
     }
 }

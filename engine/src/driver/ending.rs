@@ -3,6 +3,7 @@
 use corewire_proto::CloseReason;
 
 use super::{Conn, Driver};
+use crate::channel::Connect;
 use crate::net::io::Io;
 
 impl<I: Io> Driver<I> {
@@ -14,12 +15,18 @@ impl<I: Io> Driver<I> {
             match &mut entry.conn {
                 Some(Conn::Client(conn)) => conn.end(now),
                 Some(Conn::Dial(dial)) => dial.end(now),
+                Some(Conn::Remote(conn)) => conn.end(now),
                 Some(Conn::Server(_)) | None => {}
             }
         }
         for channel in self.channels.take_connects() {
-            let reason = CloseReason::LocallyClosed;
-            channel.state.borrow_mut().handle_down(&channel, reason, now);
+            match channel {
+                Connect::Local(channel) => {
+                    let reason = CloseReason::LocallyClosed;
+                    channel.state.borrow_mut().handle_down(&channel, reason, now);
+                }
+                Connect::Remote(channel) => channel.end(now),
+            }
         }
     }
 }
