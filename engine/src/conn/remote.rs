@@ -179,14 +179,16 @@ impl<S: 'static> Turn<'_, S> {
         // On a connection that has retired no call begins.
         let is_current = core.is_current(id);
         let held = is_current && core.advance_calls(now);
-        if self.channel.is_released() {
+        let mut is_unused = self.channel.is_released();
+        if is_unused {
             core.handle_released();
+            is_unused = !(is_current && core.has_waiting());
         }
         let Some(connection) = core.connection(id) else { return self.over(shared) };
         connection.serve_streams();
         again |= flush(shared, self.socket, connection, ready);
         again |= connection.has_ready_streams();
-        if self.channel.is_released() && connection.is_idle() {
+        if is_unused && connection.is_idle() {
             again |= leave(connection);
         }
         again |= held && core.has_room();

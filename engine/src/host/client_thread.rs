@@ -235,9 +235,22 @@ mod tests {
     use super::*;
     use crate::channel::ChannelContext;
     use crate::net::doorbell::Doorbell;
+    use corewire_client::StreamHandle;
+    use corewire_client::failure::CallFailure;
+    use corewire_client::transport::Outcome;
     use corewire_client::transport::{Pending, Transport};
+    use corewire_codec::{
+        Head, Hello, HelloRecords, InFlight, Limits, MethodId, RecvBuffer, RequestHead, Role,
+        SendBuffer, VERSION,
+    };
+    use corewire_proto::StreamKind;
+    use std::future::Future;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::pin::{Pin, pin};
+    use std::sync::mpsc;
     use std::task::Waker;
-    use corewire_codec::{MethodId, RequestHead};
+    use std::time::Duration;
 
     /// A channel that is opened, and called over, while the thread takes calls out of its queue. What a
     /// second thread does in that moment is done here by a callback that the thread itself runs then.
@@ -262,5 +275,87 @@ mod tests {
         let channels = pump.channels.values().chain(&pump.released);
         let begun = channels.filter(|channel| !channel.is_idle()).count();
         assert_eq!(begun, 1, "the call over the new channel was begun");
+    }
+
+    /// A server that takes 16 calls of a connection and answers none. Returns its address, and what tells when it has
+    /// read a request.
+    fn hanging_server() -> (std::net::SocketAddr, mpsc::Receiver<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tell, requests) = mpsc::channel();
+        thread::spawn(move || {
+            let mut socket = listener.accept().unwrap().0;
+            let limits = Limits { in_flight: InFlight::MIN, ..Limits::default() };
+            let records = HelloRecords { limits, ..HelloRecords::default() };
+            let mut out = SendBuffer::new();
+            out.hello(&Hello { version: VERSION, role: Role::Server, records });
+            socket.write_all(out.first_chunk()).unwrap();
+            let mut recv = RecvBuffer::new();
+            let (mut bytes, mut greeted) = ([0; 1024], false);
+            while let Ok(count @ 1..) = socket.read(&mut bytes) {
+                recv.extend_from_slice(&bytes[..count]);
+                greeted = greeted || recv.next_hello().unwrap().is_some();
+                while greeted && let Some(frame) = recv.next_frame(1 << 20).unwrap() {
+                    if let Head::Request(_) = frame.head {
+                        tell.send(()).unwrap();
+                    }
+                }
+            }
+        });
+        (address, requests)
+    }
+
+    /// The shard ends with calls in flight, calls that wait for a slot, and calls that wait for a connect: each of
+    /// them ends, and says whether it may have run.
+    #[test]
+    fn calls_end_with_their_shard() {
+        const PATIENCE: Duration = Duration::from_secs(20);
+        let (hanging, requests) = hanging_server();
+        let (ready, started) = flume::bounded(1);
+        let (stop, stopped) = flume::bounded::<()>(1);
+        let shard = thread::spawn(move || {
+            run_on_shard(ClientShard::default(), move || async move {
+                let (mut pump, mut stopped) = (pin!(Pump::run(ready)), stopped.into_recv_async());
+                poll_fn(|context| match pump.as_mut().poll(context) {
+                    Poll::Ready(()) => Poll::Ready(()),
+                    Poll::Pending => Pin::new(&mut stopped).poll(context).map(|_| ()),
+                })
+                .await;
+            })
+        });
+        let mailbox = Arc::new(started.recv().unwrap().unwrap());
+        let thread = ClientThread { mailbox, channels: Arc::default() };
+        let channel = thread.channel(hanging, ChannelConfig::default()).unwrap();
+        // Nobody accepts there, so the server says no hello.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let early = thread.channel(silent.local_addr().unwrap(), ChannelConfig::default()).unwrap();
+        let head = RequestHead::new(0, MethodId(1));
+        let (tell, outcomes) = mpsc::channel();
+        let call = |name: &'static str, channel: &SharedChannel| {
+            let tell = tell.clone();
+            let done = move |outcome: Outcome| tell.send((name, outcome.unwrap_err())).unwrap();
+            channel.call(head, None, |_| Ok(())).then(done);
+        };
+        for _ in 0..InFlight::MIN.get() {
+            call("in flight", &channel);
+            requests.recv_timeout(PATIENCE).unwrap();
+        }
+        call("waits for a slot", &channel);
+        call("waits for a hello", &early);
+        let (mut stream, _writer) =
+            early.stream(StreamKind::Bidirectional, head, None, |_| Ok(())).unwrap();
+        stop.send(()).unwrap();
+        shard.join().unwrap().unwrap();
+        for _ in 0..InFlight::MIN.get() + 2 {
+            let (name, failure) = outcomes.recv_timeout(PATIENCE).unwrap();
+            let may_have_run = matches!(failure, CallFailure::Unknown(_));
+            assert_eq!(may_have_run, name == "in flight", "{name}: {failure:?}");
+        }
+        let opened =
+            corewire_client::block_on(poll_fn(|context| stream.poll_opened(context)), None);
+        assert!(matches!(opened, Some(Err(Err(_)))), "the stream ends, too: {opened:?}");
+        call("made afterwards", &channel);
+        let (_, failure) = outcomes.recv_timeout(PATIENCE).unwrap();
+        assert!(matches!(failure, CallFailure::NotSent(_)), "{failure:?}");
     }
 }

@@ -192,6 +192,11 @@ impl ClientCore {
         false
     }
 
+    /// Whether calls wait for a slot or for the connection.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Whether a call that waits could be written now.
     pub fn has_room(&self) -> bool {
         match &self.current {

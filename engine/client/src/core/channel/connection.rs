@@ -104,7 +104,7 @@ impl Connection {
 
     /// Writes what its streams have to write, in turns and by credit.
     pub fn serve_streams(&mut self) {
-        if self.write_failed.is_none() && !self.streams.is_empty() {
+        if self.write_failed.is_none() {
             if self.session.poll_writable() {
                 self.streams.handle_writable(None);
             }
