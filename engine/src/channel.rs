@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use self::remote::RemoteChannel;
+use self::remote::RemoteConnects;
 use crate::shard::context::{self, ShardContext};
 use crate::stream::StreamArrivals;
 use corewire_client::address::{Address, IntoAddress};
@@ -57,22 +57,16 @@ pub(crate) struct ChannelContext {
     pub(crate) shard: Rc<ShardContext>,
     pub(crate) streams: Rc<StreamArrivals>,
     /// Channels that want a connection.
-    connects: RefCell<Vec<Connect>>,
-}
-
-/// A channel that wants a connection.
-#[derive(Debug)]
-pub(crate) enum Connect {
-    /// Of callers on this shard.
-    Local(Rc<ChannelCore>),
-    /// Of callers on other threads.
-    Remote(Rc<RemoteChannel>),
+    connects: RefCell<Vec<Rc<ChannelCore>>>,
+    /// The same of channels whose callers are on other threads.
+    pub(crate) remote: Rc<RemoteConnects>,
 }
 
 impl ChannelContext {
     pub(crate) fn new(shard: Rc<ShardContext>) -> Rc<Self> {
         let streams = StreamArrivals::new(Rc::clone(&shard));
-        Rc::new(Self { shard, streams, connects: RefCell::default() })
+        let remote = RemoteConnects::new(Rc::clone(&shard));
+        Rc::new(Self { shard, streams, connects: RefCell::default(), remote })
     }
 
     /// Makes this the thread's, and its shard with it, until the guard is dropped, which restores the previous one.
@@ -93,16 +87,16 @@ impl ChannelContext {
     }
 
     /// The thread's, if it is a shard's.
-    fn current() -> Option<Rc<Self>> {
+    pub(crate) fn current() -> Option<Rc<Self>> {
         CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
     }
 
-    fn connect(&self, channel: Connect) {
+    fn connect(&self, channel: Rc<ChannelCore>) {
         self.connects.borrow_mut().push(channel);
         self.shard.wakes.note_news();
     }
 
-    pub(crate) fn take_connects(&self) -> Vec<Connect> {
+    pub(crate) fn take_connects(&self) -> Vec<Rc<ChannelCore>> {
         core::mem::take(&mut *self.connects.borrow_mut())
     }
 }
@@ -121,7 +115,7 @@ impl Drop for Entered {
         drop(left.map(|context| {
             let mut streams = Vec::new();
             context.streams.swap(&mut streams);
-            (context.take_connects(), streams)
+            (context.take_connects(), context.remote.take(), streams)
         }));
     }
 }

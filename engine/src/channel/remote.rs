@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Instant;
 
-use super::{ChannelContext, Connect};
 use crate::net::io::Token;
+use crate::shard::context::ShardContext;
 use corewire_client::address::Address;
 use corewire_client::config::ChannelConfig;
 use corewire_client::core::channel::ClientCore;
@@ -26,11 +26,38 @@ enum Wants {
     All,
 }
 
+/// Such channels of a shard that want a connection, until the driver looks.
+#[derive(Debug)]
+pub(crate) struct RemoteConnects {
+    shard: Rc<ShardContext>,
+    channels: RefCell<Vec<Rc<RemoteChannel>>>,
+}
+
+impl RemoteConnects {
+    pub(crate) fn new(shard: Rc<ShardContext>) -> Rc<Self> {
+        Rc::new(Self { shard, channels: RefCell::default() })
+    }
+
+    fn push(&self, channel: Rc<RemoteChannel>) {
+        self.channels.borrow_mut().push(channel);
+        self.shard.wakes.note_news();
+    }
+
+    #[inline]
+    pub(crate) fn has_any(&self) -> bool {
+        !self.channels.borrow().is_empty()
+    }
+
+    pub(crate) fn take(&self) -> Vec<Rc<RemoteChannel>> {
+        core::mem::take(&mut *self.channels.borrow_mut())
+    }
+}
+
 /// One channel of a client thread.
 #[derive(Debug)]
 pub(crate) struct RemoteChannel {
     pub(crate) core: RefCell<ClientCore>,
-    context: Rc<ChannelContext>,
+    connects: Rc<RemoteConnects>,
     /// Its connections, also those that are being made. The newest is the last one.
     tokens: RefCell<Vec<Token>>,
     wants: Cell<Wants>,
@@ -41,17 +68,20 @@ pub(crate) struct RemoteChannel {
 
 /// What the callers want.
 impl RemoteChannel {
-    /// A channel of this thread, if it is a shard's. It connects when it is first used.
-    pub(crate) fn new(address: Address, config: ChannelConfig) -> Option<Rc<Self>> {
-        let context = ChannelContext::current()?;
-        Some(Rc::new(Self {
+    /// A channel that connects when it is first used.
+    pub(crate) fn new(
+        address: Address,
+        config: ChannelConfig,
+        connects: &Rc<RemoteConnects>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
             core: RefCell::new(ClientCore::new(address, config)),
-            context,
+            connects: Rc::clone(connects),
             tokens: RefCell::default(),
             wants: Cell::default(),
             released: RefCell::default(),
             is_released: Cell::new(false),
-        }))
+        })
     }
 
     /// Returns whether this is the first wish since [`wake`](Self::wake).
@@ -108,7 +138,7 @@ impl RemoteChannel {
             Wants::All => tokens.as_slice(),
         };
         for token in tokens {
-            self.context.shard.mark_dirty(*token);
+            self.connects.shard.mark_dirty(*token);
         }
         self.settle(&mut self.core.borrow_mut());
     }
@@ -131,7 +161,7 @@ impl RemoteChannel {
     #[inline]
     pub(crate) fn settle(self: &Rc<Self>, core: &mut ClientCore) {
         if core.takes_connect() {
-            self.context.connect(Connect::Remote(Rc::clone(self)));
+            self.connects.push(Rc::clone(self));
         }
         if self.is_released() {
             self.note_idle(core);
@@ -162,7 +192,7 @@ impl RemoteChannel {
     #[cold]
     pub(crate) fn wake_all(&self) {
         for token in &*self.tokens.borrow() {
-            self.context.shard.mark_dirty(*token);
+            self.connects.shard.mark_dirty(*token);
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::retired::Retired;
 use super::wait_queue::WaitQueue;
-use super::{ChannelCore, Connect, Ticket};
+use super::{ChannelCore, Ticket};
 use crate::net::io::Token;
 use crate::shard::clock::clock;
 use crate::stream::{Side, StreamCell};
@@ -319,7 +319,7 @@ impl ChannelState {
                 )));
             }
             self.link = Link::Connecting { token: None };
-            core.context.connect(Connect::Local(Rc::clone(core)));
+            core.context.connect(Rc::clone(core));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::{Conn, Driver};
 use crate::channel::remote::RemoteChannel;
-use crate::channel::{ChannelCore, Connect, Link};
+use crate::channel::{ChannelCore, Link};
 use crate::conn::client::ClientConn;
 use crate::conn::dial::{self, Begun, ClientDial};
 use crate::conn::remote::RemoteConn;
@@ -14,26 +14,19 @@ use corewire_client::failure::connect_failure;
 use corewire_client::log_limit::Topic;
 
 impl<I: Io> Driver<I> {
-    pub(super) fn connect(&mut self, wanted: Connect) {
-        match wanted {
-            Connect::Local(channel) => self.connect_local(channel),
-            Connect::Remote(channel) => self.connect_remote(&channel),
-        }
-    }
-
-    fn connect_local(&mut self, channel: Rc<ChannelCore>) {
+    pub(super) fn connect(&mut self, channel: &Rc<ChannelCore>) {
         let token = self.next_token();
         let now = self.shared.now;
         let conn = match dial::begin(&mut self.shared, &channel.address, &channel.config, token) {
             Ok(Begun::Socket(socket)) => {
-                let channel = Rc::clone(&channel);
+                let channel = Rc::clone(channel);
                 Conn::Client(Box::new(ClientConn::new(socket, token, channel, now)))
             }
             Ok(Begun::Dial(dial)) => {
-                let channel = Rc::clone(&channel);
+                let channel = Rc::clone(channel);
                 Conn::Dial(Box::new(ClientDial::new(channel, token, dial, now)))
             }
-            Err(error) => return self.cannot_connect(&channel, &error),
+            Err(error) => return self.cannot_connect(channel, &error),
         };
         channel.state.borrow_mut().link = Link::Connecting { token: Some(token) };
         self.insert(token, conn);
@@ -48,7 +41,8 @@ impl<I: Io> Driver<I> {
         channel.state.borrow_mut().handle_down(channel, reason, self.shared.now);
     }
 
-    fn connect_remote(&mut self, channel: &Rc<RemoteChannel>) {
+    /// The same for callers on other threads.
+    pub(super) fn connect_remote(&mut self, channel: &Rc<RemoteChannel>) {
         let token = self.next_token();
         let now = self.shared.now;
         let core = &mut *channel.core.borrow_mut();

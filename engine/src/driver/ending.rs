@@ -3,7 +3,6 @@
 use corewire_proto::CloseReason;
 
 use super::{Conn, Driver};
-use crate::channel::Connect;
 use crate::net::io::Io;
 
 impl<I: Io> Driver<I> {
@@ -20,13 +19,11 @@ impl<I: Io> Driver<I> {
             }
         }
         for channel in self.channels.take_connects() {
-            match channel {
-                Connect::Local(channel) => {
-                    let reason = CloseReason::LocallyClosed;
-                    channel.state.borrow_mut().handle_down(&channel, reason, now);
-                }
-                Connect::Remote(channel) => channel.end(now),
-            }
+            let reason = CloseReason::LocallyClosed;
+            channel.state.borrow_mut().handle_down(&channel, reason, now);
+        }
+        for channel in self.channels.remote.take() {
+            channel.end(now);
         }
     }
 }

@@ -10,10 +10,10 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::Instant;
 
+use crate::channel::ChannelContext;
 use crate::channel::remote::RemoteChannel;
 use crate::error::StartError;
 use crate::host::server::{ClientShard, run_on_shard};
-use crate::shard::context::ShardContext;
 use corewire_client::address::IntoAddress;
 use corewire_client::config::ChannelConfig;
 use corewire_client::failure::ConnectError;
@@ -85,7 +85,7 @@ impl ClientThread {
 /// Takes calls out of the inbox and hands them to their channels, whose connections the shard drives.
 struct Pump {
     inbox: Inbox,
-    local: Rc<ShardContext>,
+    context: Rc<ChannelContext>,
     channels: HashMap<u32, Rc<RemoteChannel>>,
     endings: Vec<Ending>,
     /// Calls that were taken out of the queue.
@@ -106,10 +106,10 @@ struct Ending {
 }
 
 impl Pump {
-    fn new(inbox: Inbox, local: Rc<ShardContext>) -> Self {
+    fn new(inbox: Inbox, context: Rc<ChannelContext>) -> Self {
         Self {
             inbox,
-            local,
+            context,
             channels: HashMap::new(),
             endings: Vec::new(),
             taken: 0,
@@ -122,13 +122,13 @@ impl Pump {
     /// mailbox rings through the waker of this task, which the driver serves.
     async fn run(ready: flume::Sender<Result<Mailbox, StartError>>) {
         // This is a shard's thread: its task runs.
-        let Some(local) = ShardContext::current() else { return };
+        let Some(context) = ChannelContext::current() else { return };
         let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
         let (mailbox, inbox) = Mailbox::new(waker);
         // The caller that asked for the thread may have gone; that shows in the inbox.
         let _ = ready.send(Ok(mailbox));
         drop(ready);
-        let mut pump = Self::new(inbox, local);
+        let mut pump = Self::new(inbox, context);
         poll_fn(|context| pump.poll(context)).await;
     }
 
@@ -141,7 +141,7 @@ impl Pump {
             return Poll::Ready(());
         }
         // What the mailbox rings is the driver's doorbell.
-        self.local.note_known_wait();
+        self.context.shard.note_known_wait();
         Poll::Pending
     }
 
@@ -153,7 +153,7 @@ impl Pump {
     /// Takes what callers want, up to a bound, and gives the connections concerned a turn.
     fn take(&mut self, context: &Context<'_>) {
         self.take_control();
-        let now = self.local.now();
+        let now = self.context.shard.now();
         for _ in 0..CALLS_PER_ROUND {
             match self.inbox.calls.try_recv() {
                 Ok(command) => {
@@ -192,15 +192,13 @@ impl Pump {
         while let Ok(control) = self.inbox.control.try_recv() {
             match control {
                 Control::Open { channel, address, config } => {
-                    // This is a shard, which is all that a channel needs.
-                    if let Some(opened) = RemoteChannel::new(address, *config) {
-                        self.channels.insert(channel, opened);
-                    }
+                    let opened = RemoteChannel::new(address, *config, &self.context.remote);
+                    self.channels.insert(channel, opened);
                 }
                 // A call that has not arrived yet will be seen to be abandoned.
                 Control::Cancel { channel, id } => self.tell(channel, |it| it.cancel(id)),
                 Control::Stream { channel, id } => self.tell(channel, |it| it.settle_stream(id)),
-                Control::Spawn(future) => self.local.spawn(future.0).detach(),
+                Control::Spawn(future) => self.context.shard.spawn(future.0).detach(),
                 Control::Close { channel, hold } => self.end(channel, Some(hold)),
                 Control::Release(channel) => self.end(channel, None),
             }
@@ -233,8 +231,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::channel::ChannelContext;
     use crate::net::doorbell::Doorbell;
+    use crate::shard::context::ShardContext;
     use corewire_client::StreamHandle;
     use corewire_client::failure::CallFailure;
     use corewire_client::transport::Outcome;
@@ -257,7 +255,7 @@ mod tests {
     #[test]
     fn a_channel_is_there_before_its_first_call() {
         let local = ShardContext::new(Arc::new(Doorbell::new().unwrap()));
-        let _entered = ChannelContext::new(Rc::clone(&local)).enter();
+        let context = ChannelContext::new(local);
         let (mailbox, inbox) = Mailbox::new(Waker::noop().clone());
         let mailbox = Arc::new(mailbox);
         let thread = ClientThread { mailbox: Arc::clone(&mailbox), channels: Arc::default() };
@@ -269,7 +267,7 @@ mod tests {
             let channel = thread.channel("127.0.0.1:1", ChannelConfig::default()).unwrap();
             channel.call(head, None, |_| Ok(())).then(|_| {});
         });
-        let mut pump = Pump::new(inbox, local);
+        let mut pump = Pump::new(inbox, context);
         pump.take(&Context::from_waker(Waker::noop()));
         // Its handle was dropped with the callback.
         let channels = pump.channels.values().chain(&pump.released);
