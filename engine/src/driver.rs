@@ -355,14 +355,7 @@ impl<I: Io> Driver<I> {
             }
         }
         self.streams = streams;
-        for channel in self.channels.take_connects() {
-            self.connect(&channel);
-        }
-        if self.channels.remote.has_any() {
-            for channel in self.channels.remote.take() {
-                self.connect_remote(&channel);
-            }
-        }
+        self.begin_connects();
     }
 
     fn take_due(&mut self) {

@@ -14,7 +14,19 @@ use corewire_client::failure::connect_failure;
 use corewire_client::log_limit::Topic;
 
 impl<I: Io> Driver<I> {
-    pub(super) fn connect(&mut self, channel: &Rc<ChannelCore>) {
+    /// Begins the connects that channels have asked for.
+    pub(super) fn begin_connects(&mut self) {
+        for channel in self.channels.take_connects() {
+            self.connect(&channel);
+        }
+        if self.channels.remote.has_any() {
+            for channel in self.channels.remote.take() {
+                self.connect_remote(&channel);
+            }
+        }
+    }
+
+    fn connect(&mut self, channel: &Rc<ChannelCore>) {
         let token = self.next_token();
         let now = self.shared.now;
         let conn = match dial::begin(&mut self.shared, &channel.address, &channel.config, token) {
@@ -42,7 +54,7 @@ impl<I: Io> Driver<I> {
     }
 
     /// The same for callers on other threads.
-    pub(super) fn connect_remote(&mut self, channel: &Rc<RemoteChannel>) {
+    fn connect_remote(&mut self, channel: &Rc<RemoteChannel>) {
         let token = self.next_token();
         let now = self.shared.now;
         let core = &mut *channel.core.borrow_mut();

@@ -6,6 +6,8 @@
 //!
 //! A connection whose server goes away is *retired*: it keeps its calls in flight until they have ended, while new
 //! ones go to the next connection.
+//!
+//! The shells are the task of a tokio channel, and the shard of a client thread, for which this is public.
 
 mod connection;
 mod streams;
