@@ -18,6 +18,7 @@ mod call;
 mod ending;
 mod one_way;
 mod pending;
+pub(crate) mod remote;
 mod retired;
 mod send;
 mod snapshot;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use self::remote::RemoteConnects;
 use crate::shard::context::{self, ShardContext};
 use crate::stream::StreamArrivals;
 use corewire_client::address::{Address, IntoAddress};
@@ -56,12 +58,15 @@ pub(crate) struct ChannelContext {
     pub(crate) streams: Rc<StreamArrivals>,
     /// Channels that want a connection.
     connects: RefCell<Vec<Rc<ChannelCore>>>,
+    /// The same of channels whose callers are on other threads.
+    pub(crate) remote: Rc<RemoteConnects>,
 }
 
 impl ChannelContext {
     pub(crate) fn new(shard: Rc<ShardContext>) -> Rc<Self> {
         let streams = StreamArrivals::new(Rc::clone(&shard));
-        Rc::new(Self { shard, streams, connects: RefCell::default() })
+        let remote = RemoteConnects::new(Rc::clone(&shard));
+        Rc::new(Self { shard, streams, connects: RefCell::default(), remote })
     }
 
     /// Makes this the thread's, and its shard with it, until the guard is dropped, which restores the previous one.
@@ -82,7 +87,7 @@ impl ChannelContext {
     }
 
     /// The thread's, if it is a shard's.
-    fn current() -> Option<Rc<Self>> {
+    pub(crate) fn current() -> Option<Rc<Self>> {
         CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
     }
 
@@ -110,7 +115,7 @@ impl Drop for Entered {
         drop(left.map(|context| {
             let mut streams = Vec::new();
             context.streams.swap(&mut streams);
-            (context.take_connects(), streams)
+            (context.take_connects(), context.remote.take(), streams)
         }));
     }
 }

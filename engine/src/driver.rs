@@ -44,6 +44,7 @@ use crate::calls::queue_delay::DelayWatch;
 use crate::channel::ChannelContext;
 use crate::conn::client::ClientConn;
 use crate::conn::dial::{ClientDial, Dialed};
+use crate::conn::remote::RemoteConn;
 use crate::conn::run_queue::{RunQueue, TurnBudget};
 use crate::conn::server::ServerConn;
 use crate::conn::turn::{After, Ready, SocketState, TurnContext};
@@ -80,6 +81,8 @@ enum Conn<I: Io> {
     Client(Box<ClientConn<I::Socket>>),
     /// A client's connection that is still being made.
     Dial(Box<ClientDial>),
+    /// A client's connection, for callers on other threads.
+    Remote(Box<RemoteConn<I::Socket>>),
 }
 
 struct Entry<I: Io> {
@@ -346,14 +349,13 @@ impl<I: Io> Driver<I> {
                 match conn {
                     Conn::Server(conn) => conn.push_stream(stream),
                     Conn::Client(conn) => conn.push_stream(stream),
-                    Conn::Dial(_) => {}
+                    // Their streams are not of this shard.
+                    Conn::Dial(_) | Conn::Remote(_) => {}
                 }
             }
         }
         self.streams = streams;
-        for channel in self.channels.take_connects() {
-            self.connect(channel);
-        }
+        self.begin_connects();
     }
 
     fn take_due(&mut self) {
@@ -499,6 +501,7 @@ impl<I: Io> Driver<I> {
                 conn.turn(&mut self.shared, &mut ready)
             }
             Conn::Client(conn) => conn.turn(&mut self.shared, &mut ready),
+            Conn::Remote(conn) => conn.turn(&mut self.shared, &mut ready),
             Conn::Dial(dial) => match dial.turn(&mut self.shared) {
                 Dialed::Waiting(timer) => (After::Wait, timer),
                 Dialed::Failed => (After::Drop, None),
@@ -530,10 +533,14 @@ impl<I: Io> Driver<I> {
     }
 
     fn forget(&mut self, conn: Conn<I>) {
-        if let Conn::Server(mut conn) = conn {
-            conn.leave(&mut self.shared);
-            self.server_conns -= 1;
-            self.shared.counters.connections_open.set(self.server_conns as u64);
+        match conn {
+            Conn::Server(mut conn) => {
+                conn.leave(&mut self.shared);
+                self.server_conns -= 1;
+                self.shared.counters.connections_open.set(self.server_conns as u64);
+            }
+            Conn::Remote(conn) => conn.leave(),
+            Conn::Client(_) | Conn::Dial(_) => {}
         }
     }
 

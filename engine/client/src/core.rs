@@ -1,5 +1,5 @@
 //! What clients do, without sockets and without a clock.
 
-#[cfg(feature = "tokio")]
-pub(crate) mod channel;
+#[cfg(feature = "remote")]
+pub mod channel;
 pub mod session;

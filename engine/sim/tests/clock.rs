@@ -30,8 +30,6 @@ const MAY: &[(&str, usize)] = &[
     ("client/src/tokio/driver.rs", 1),
     ("client/src/tokio/watch.rs", 2),
     ("client/src/wait.rs", 1),
-    ("src/host/client_thread.rs", 1),
-    ("src/host/client_thread/bridge.rs", 1),
     // Random seeds that the simulator replaces by its own.
     ("client/src/reconnect.rs", 1),
     ("src/host/server.rs", 1),

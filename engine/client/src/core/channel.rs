@@ -6,6 +6,8 @@
 //!
 //! A connection whose server goes away is *retired*: it keeps its calls in flight until they have ended, while new
 //! ones go to the next connection.
+//!
+//! The shells are the task of a tokio channel, and the shard of a client thread, for which this is public.
 
 mod connection;
 mod streams;
@@ -26,7 +28,8 @@ use crate::log_limit::{Topic, admit_here};
 use crate::reconnect::{Backoff, random_seed};
 use crate::remote::command::{Command, Hold};
 
-pub(crate) use self::connection::{Connection, ConnectionId};
+pub use self::connection::{Connection, ConnectionId};
+pub use self::streams::InFlight;
 
 /// How many connections may wait for the last of their calls. While there are as many, the next server that
 /// goes away is waited for.
@@ -47,7 +50,7 @@ enum Current {
 
 /// One channel to one server.
 #[derive(Debug)]
-pub(crate) struct ClientCore {
+pub struct ClientCore {
     server: Address,
     config: ChannelConfig,
     connection: Arc<ClientConfig>,
@@ -66,7 +69,8 @@ pub(crate) struct ClientCore {
 }
 
 impl ClientCore {
-    pub(crate) fn new(server: Address, config: ChannelConfig) -> Self {
+    /// A channel that connects when it is first used.
+    pub fn new(server: Address, config: ChannelConfig) -> Self {
         Self {
             server,
             connection: Arc::new(config.connection),
@@ -82,11 +86,13 @@ impl ClientCore {
         }
     }
 
-    pub(crate) fn server(&self) -> &Address {
+    /// Where its server is.
+    pub fn server(&self) -> &Address {
         &self.server
     }
 
-    pub(crate) fn config(&self) -> &ChannelConfig {
+    /// How it behaves.
+    pub fn config(&self) -> &ChannelConfig {
         &self.config
     }
 
@@ -106,8 +112,13 @@ impl ClientCore {
         current.into_iter().chain(&mut self.retired)
     }
 
+    /// Whether new calls go to the connection with this name.
+    pub fn is_current(&self, id: ConnectionId) -> bool {
+        matches!(&self.current, Current::Up(connection) if connection.id == id)
+    }
+
     /// The connection with this name, unless it has ended.
-    pub(crate) fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+    pub fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.connections_mut().find(|connection| connection.id == id)
     }
 }
@@ -115,7 +126,7 @@ impl ClientCore {
 /// What callers want.
 impl ClientCore {
     /// A call was made. It ends here if it cannot wait for a connection.
-    pub(crate) fn begin(&mut self, command: Command, now: Instant) {
+    pub fn begin(&mut self, command: Command, now: Instant) {
         if command.done.is_abandoned() {
             return;
         }
@@ -136,31 +147,38 @@ impl ClientCore {
     }
 
     /// Nobody waits for the call with this name any more.
-    pub(crate) fn cancel(&mut self, id: u64) {
+    pub fn cancel(&mut self, id: u64) {
         if !self.connections_mut().any(|connection| connection.cancel(id)) {
             self.waiting.handle_cancel();
         }
     }
 
     /// The caller's ends of the stream with this name want something.
-    pub(crate) fn settle_stream(&mut self, id: u64) {
+    pub fn settle_stream(&mut self, id: u64) {
         let _ = self.connections_mut().any(|connection| connection.settle_stream(id));
     }
 
     /// No call begins any more, those in flight are finished, and `hold` is dropped when all connections are gone.
-    pub(crate) fn close(&mut self, hold: Hold) {
+    pub fn close(&mut self, hold: Hold) {
         self.closing.push(hold);
     }
 
     /// Begins the calls that wait, as far as there are slots, and lets streams write. Returns whether calls are
     /// left because too much waits for the socket, and would go on if it took some of that.
-    pub(crate) fn advance(&mut self, now: Instant) -> bool {
+    pub fn advance(&mut self, now: Instant) -> bool {
+        let held = self.advance_calls(now);
+        self.connections_mut().for_each(Connection::serve_streams);
+        held
+    }
+
+    /// As [`advance`](Self::advance), without the streams: for a shell that gives each connection a turn of its own
+    /// and has its streams write there. Calls are written on the current connection.
+    pub fn advance_calls(&mut self, now: Instant) -> bool {
         self.waiting.expire(now);
         let held = self.begin_waiting(now);
         if !self.closing.is_empty() {
             self.handle_close();
         }
-        self.connections_mut().for_each(Connection::serve_streams);
         held
     }
 
@@ -176,8 +194,13 @@ impl ClientCore {
         false
     }
 
+    /// Whether calls wait for a slot or for the connection.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Whether a call that waits could be written now.
-    pub(crate) fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         match &self.current {
             Current::Up(connection) => connection.unsent() <= self.config.unsent_max,
             Current::Down { .. } | Current::Connecting => true,
@@ -196,7 +219,7 @@ impl ClientCore {
 
     /// Lets those go on who wait for the end of a closed channel, if no connection is left. To be asked when the shell
     /// has dropped the sockets of those that have ended.
-    pub(crate) fn release_closed(&mut self) {
+    pub fn release_closed(&mut self) {
         let is_gone = self.retired.is_empty() && matches!(self.current, Current::Down { .. });
         if self.is_closed && is_gone {
             self.closing.clear();
@@ -205,7 +228,7 @@ impl ClientCore {
 
     /// No handle of the channel is left. A connection that nothing is in flight on is left, though others may still
     /// finish their calls.
-    pub(crate) fn handle_released(&mut self) {
+    pub fn handle_released(&mut self) {
         if !self.waiting.is_empty() {
             return;
         }
@@ -225,7 +248,7 @@ impl ClientCore {
     }
 
     /// Tells the servers that no more calls come.
-    pub(crate) fn leave(&mut self) {
+    pub fn leave(&mut self) {
         self.connections_mut().for_each(|connection| connection.session.leave());
     }
 }
@@ -256,22 +279,22 @@ impl ClientCore {
     }
 
     /// Whether the shell is to begin a connect. It is told once.
-    pub(crate) fn takes_connect(&mut self) -> bool {
+    pub fn takes_connect(&mut self) -> bool {
         core::mem::take(&mut self.wants_connect)
     }
 
     /// Whether the shell has something to begin.
-    pub(crate) fn wants_connect(&self) -> bool {
+    pub fn wants_connect(&self) -> bool {
         self.wants_connect
     }
 
     /// Whether a connect that is under way is still wanted.
-    pub(crate) fn is_connecting(&self) -> bool {
+    pub fn is_connecting(&self) -> bool {
         matches!(self.current, Current::Connecting)
     }
 
     /// The connect that was wanted has succeeded. Returns the name of the connection.
-    pub(crate) fn handle_connected(&mut self, now: Instant) -> ConnectionId {
+    pub fn handle_connected(&mut self, now: Instant) -> ConnectionId {
         self.last_id += 1;
         let id = ConnectionId(self.last_id);
         self.current = Current::Up(Box::new(Connection::new(id, &self.connection, now)));
@@ -280,7 +303,13 @@ impl ClientCore {
     }
 
     /// The connect that was wanted has failed.
-    pub(crate) fn handle_connect_failed(&mut self, reason: CloseReason, now: Instant) {
+    pub fn handle_connect_failed(&mut self, reason: CloseReason, now: Instant) {
+        let server = &self.server;
+        if reason.is_fault() && admit_here(Topic::CONNECT, now) {
+            tracing::warn!(%server, %reason, "cannot connect");
+        } else {
+            tracing::debug!(%server, %reason, "not connected");
+        }
         self.handle_down(reason, false, now);
     }
 }
@@ -289,7 +318,7 @@ impl ClientCore {
 impl ClientCore {
     /// A connection that is over by now: its calls have ended, and its socket is to be dropped. To be asked until it
     /// returns `None`.
-    pub(crate) fn poll_ended(&mut self, now: Instant) -> Option<ConnectionId> {
+    pub fn poll_ended(&mut self, now: Instant) -> Option<ConnectionId> {
         // Those that were retired first: each that is gone makes room for another one.
         let over = |(place, connection): (usize, &mut Connection)| {
             Some((place, connection.session.close_reason()?))
@@ -305,6 +334,7 @@ impl ClientCore {
         let id = connection.id;
         if let Some(reason) = connection.session.close_reason() {
             let proven = connection.session.is_proven();
+            self.log_end(reason, now);
             self.handle_down(reason, proven, now);
             return Some(id);
         }
@@ -337,7 +367,6 @@ impl ClientCore {
         let retry_at = self.backoff.handle_end(proven, &self.config, now);
         let down = Current::Down { retry_at, why: reason.to_string() };
         let current = core::mem::replace(&mut self.current, down);
-        self.log_end(reason, now);
         if let Current::Up(connection) = current {
             connection.end(reason);
         }
@@ -346,6 +375,18 @@ impl ClientCore {
         {
             self.fail_waiting(&why);
         }
+    }
+
+    /// What drives the channel ends, and with it every connection and every call.
+    pub fn end(&mut self, now: Instant) {
+        self.is_closed = true;
+        if self.is_connecting() {
+            self.give_up_connect();
+        }
+        self.fail_waiting("what drives the channel has ended");
+        self.connections_mut().for_each(|connection| connection.session.close());
+        while self.poll_ended(now).is_some() {}
+        self.closing.clear();
     }
 
     fn fail_waiting(&mut self, why: &str) {
@@ -363,7 +404,7 @@ impl ClientCore {
     }
 
     /// Whether no call waits and none is in flight.
-    pub(crate) fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.connections().all(Connection::is_idle)
     }
 }
@@ -371,19 +412,25 @@ impl ClientCore {
 /// Time.
 impl ClientCore {
     /// When something is due next.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+    pub fn poll_timeout(&self) -> Option<Instant> {
         let due = self.connections().filter_map(Connection::poll_timeout);
         due.chain(self.waiting.deadline()).min()
     }
 
+    /// A time no later than that at which the first of the calls gives up that wait for a slot or for the
+    /// connection.
+    pub fn waiting_deadline(&self) -> Option<Instant> {
+        self.waiting.deadline()
+    }
+
     /// A time no later than that at which the first of the calls is over.
-    pub(crate) fn first_deadline(&self) -> Option<Instant> {
+    pub fn first_deadline(&self) -> Option<Instant> {
         let deadlines = self.connections().filter_map(|it| it.session.earliest_deadline());
         deadlines.chain(self.waiting.deadline()).min()
     }
 
     /// Ends the calls whose time is over, and leaves everything else as it is.
-    pub(crate) fn expire(&mut self, now: Instant) {
+    pub fn expire(&mut self, now: Instant) {
         self.connections_mut().for_each(|connection| connection.expire(now));
         self.waiting.expire(now);
     }

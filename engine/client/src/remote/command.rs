@@ -63,17 +63,6 @@ impl Completion {
         }
     }
 
-    /// Takes the driver's end of a streaming call, for a driver that reports the end of the call there.
-    pub fn take_port(&mut self) -> Option<Port> {
-        match self.sink.take() {
-            Some(Sink::Stream(port)) => Some(port),
-            sink => {
-                self.sink = sink;
-                None
-            }
-        }
-    }
-
     /// The driver's end of a streaming call.
     pub fn port(&self) -> Option<&Port> {
         match &self.sink {
@@ -142,9 +131,19 @@ pub enum Control {
         config: Box<ChannelConfig>,
     },
     /// Nobody waits for this call any more.
-    Cancel(u64),
-    /// The caller's ends of this stream want something. At most one for each until the driver looks.
-    Stream(u64),
+    Cancel {
+        /// Its channel among those of the mailbox.
+        channel: u32,
+        /// Its id.
+        id: u64,
+    },
+    /// The caller's ends of this call's streams want something. At most one for each until the driver looks.
+    Stream {
+        /// Its channel among those of the mailbox.
+        channel: u32,
+        /// Its id.
+        id: u64,
+    },
     /// What sends a call's stream, to run where the connection is driven; one for each streaming call.
     Spawn(Spawned),
     /// No call begins on this channel any more, except those that were made before.

@@ -4,7 +4,6 @@ use atomic_waker::AtomicWaker;
 use corewire_codec::{EncodedBody, Encoding, Limits, Status};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::task::Context;
 
 use crate::streams::{Message, OUTBOX_BYTES, Opening};
 use crate::transport::Outcome;
@@ -36,8 +35,6 @@ pub enum Outgoing {
 pub(super) struct Pipe {
     pub(super) reader: AtomicWaker,
     pub(super) writer: AtomicWaker,
-    /// The driver's task for this stream, where there is one.
-    pub(super) driver: AtomicWaker,
     /// Cost of messages that were taken and that the driver has not collected yet.
     pub(super) consumed: AtomicU32,
     /// The least cost that a reader with nothing left to read reports.
@@ -129,11 +126,6 @@ impl Port {
             }
         }
         Some(outgoing)
-    }
-
-    /// The next knock will wake this task.
-    pub fn register(&self, context: &Context<'_>) {
-        self.pipe.driver.register(context.waker());
     }
 }
 

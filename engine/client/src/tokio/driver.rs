@@ -150,8 +150,8 @@ impl Driver {
         }
         while let Ok(control) = self.inbox.control.try_recv() {
             match control {
-                Control::Cancel(id) => self.core.cancel(id),
-                Control::Stream(id) => self.core.settle_stream(id),
+                Control::Cancel { id, .. } => self.core.cancel(id),
+                Control::Stream { id, .. } => self.core.settle_stream(id),
                 Control::Spawn(future) => drop(tokio::spawn(future.0)),
                 Control::Close { hold, .. } => self.core.close(hold),
                 // The mailbox has this channel alone.
@@ -205,7 +205,7 @@ impl Driver {
         for link in &self.links {
             let Some(connection) = self.core.connection(link.connection) else { continue };
             if let Err(error) = link.socket.write(connection, context, now) {
-                connection.handle_write_error(error, now);
+                connection.handle_write_error(&error, now);
             }
             if connection.has_ready_streams() {
                 // Other tasks of the runtime have their turn in between.

@@ -1,12 +1,11 @@
 //! One connection of a channel, with the calls that are in flight on it.
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corewire_codec::{FrameWriter, request_flags};
-use corewire_proto::{ClientConfig, CloseReason};
+use corewire_proto::{ClientConfig, CloseReason, TransportError};
 
 use super::streams::{Deliver, InFlight, Streams};
 use crate::config::Reply;
@@ -20,19 +19,20 @@ const LAST_FRAMES: Duration = Duration::from_secs(1);
 
 /// Names a connection among those of its channel, for the shell that keeps its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ConnectionId(pub(crate) u64);
+pub struct ConnectionId(pub(crate) u64);
 
 /// A connection whose socket somebody else keeps.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
     pub(crate) id: ConnectionId,
-    pub(crate) session: Session<InFlight>,
+    /// Its state machine, what was received, and what is to be sent.
+    pub session: Session<InFlight>,
     /// The ids on the wire of calls in flight, by their names.
     calls: HashMap<u64, u32>,
     /// The calls that stream, also those that are over and not read to their end.
     streams: Streams,
     /// How a write failed, and until when the connection is still received from.
-    write_failed: Option<(io::Error, Instant)>,
+    write_failed: Option<(TransportError, Instant)>,
 }
 
 impl Connection {
@@ -47,7 +47,7 @@ impl Connection {
     }
 
     /// Bytes that wait for the socket.
-    pub(crate) fn unsent(&self) -> usize {
+    pub fn unsent(&self) -> usize {
         self.session.out.len()
     }
 
@@ -57,7 +57,7 @@ impl Connection {
     }
 
     /// Whether no call is in flight and nothing waits to be written or to be read.
-    pub(super) fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.calls.is_empty() && self.streams.is_empty() && self.unsent() == 0
     }
 
@@ -103,26 +103,36 @@ impl Connection {
     }
 
     /// Writes what its streams have to write, in turns and by credit.
-    pub(super) fn serve_streams(&mut self) {
+    pub fn serve_streams(&mut self) {
         if self.write_failed.is_none() {
+            if self.session.poll_writable() {
+                self.streams.handle_writable(None);
+            }
             self.streams.serve(&mut self.session);
         }
     }
 
     /// Whether streams could write more.
-    pub(crate) fn has_ready_streams(&self) -> bool {
+    pub fn has_ready_streams(&self) -> bool {
         self.write_failed.is_none() && self.streams.has_ready(self.unsent())
     }
 
     /// Handles what was received into the session's buffer.
-    pub(crate) fn handle_received(&mut self, now: Instant) {
+    pub fn handle_received(&mut self, now: Instant) {
         let mut events = Deliver { calls: &mut self.calls, streams: &mut self.streams };
         self.session.handle_received(now, &mut events);
     }
 
+    /// The same for at most `frames_left` frames, from which those that were handled are taken. Returns whether
+    /// no whole frame is left.
+    pub fn handle_frames(&mut self, now: Instant, frames_left: &mut usize) -> bool {
+        let mut events = Deliver { calls: &mut self.calls, streams: &mut self.streams };
+        self.session.handle_frames(now, frames_left, &mut events)
+    }
+
     /// Does what is due. What arrived must have been read before; `unread` says in how many turns in a row that
     /// was not so.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, unread: u8) {
+    pub fn handle_timeout(&mut self, now: Instant, unread: u8) {
         let mut events = Deliver { calls: &mut self.calls, streams: &mut self.streams };
         self.session.handle_timeout(now, unread, &mut events);
     }
@@ -135,16 +145,16 @@ impl Connection {
     }
 
     /// Wakes each reader of a stream for which something came, once.
-    pub(crate) fn wake_readers(&mut self) {
+    pub fn wake_readers(&mut self) {
         self.streams.wake_readers();
     }
 
     /// Returns whether something is to be written now.
-    pub(crate) fn prepare_write(&mut self, now: Instant) -> bool {
+    pub fn prepare_write(&mut self, now: Instant) -> bool {
         if let Some((error, until)) = &self.write_failed {
             self.session.out.clear();
             if *until <= now {
-                self.session.handle_error(error);
+                self.session.handle_error(*error);
             }
             return false;
         }
@@ -153,12 +163,18 @@ impl Connection {
     }
 
     /// The socket takes nothing more.
-    pub(crate) fn handle_write_error(&mut self, error: io::Error, now: Instant) {
-        self.write_failed = Some((error, now + LAST_FRAMES));
+    pub fn handle_write_error(&mut self, error: impl Into<TransportError>, now: Instant) {
+        self.write_failed = Some((error.into(), now + LAST_FRAMES));
+    }
+
+    /// Whether nothing but replies is awaited: as long as this holds, [`poll_timeout`](Self::poll_timeout) moves
+    /// earlier only if the first deadline of the calls in flight does.
+    pub fn is_steady(&self) -> bool {
+        self.write_failed.is_none() && self.session.is_steady()
     }
 
     /// When something is due next.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    pub fn poll_timeout(&self) -> Option<Instant> {
         let last_frames = self.write_failed.as_ref().map(|(_, until)| *until);
         [self.session.poll_timeout(), last_frames].into_iter().flatten().min()
     }

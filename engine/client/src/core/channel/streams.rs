@@ -135,7 +135,7 @@ impl Streams {
     }
 
     /// There is credit again: for the stream of one call, or for any.
-    fn handle_writable(&mut self, call: Option<u32>) {
+    pub(super) fn handle_writable(&mut self, call: Option<u32>) {
         let entries = &mut self.entries;
         self.schedule.handle_writable(call, |id| {
             if let Some(entry) = entries.get_mut(id) {
@@ -184,7 +184,7 @@ fn write(port: &Port, call: u32, session: &mut Session<InFlight>) -> Wrote {
 
 /// What is kept for a call in flight.
 #[derive(Debug)]
-pub(crate) struct InFlight {
+pub struct InFlight {
     pub(super) id: u64,
     pub(super) done: Completion,
 }
