@@ -614,11 +614,11 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         C,
         impl ::core::future::Future<
             Output = ::core::result::Result<
-                ::corewire::codec::BegunOn<C>,
+                ::corewire::codec::StartedOn<C>,
                 ::corewire::CallError,
             >,
         > + use<C>,
-        ::corewire::codec::Streamed<::corewire::codec::Speedy, Vec<u8>>,
+        ::corewire::codec::ReplyStream<::corewire::codec::Speedy, Vec<u8>>,
     >
     where
         C: ::corewire::StreamTransport,
@@ -648,11 +648,11 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         C,
         impl ::core::future::Future<
             Output = ::core::result::Result<
-                ::corewire::codec::BegunOn<C>,
+                ::corewire::codec::StartedOn<C>,
                 ::corewire::CallError,
             >,
         > + use<C>,
-        ::corewire::codec::Replied<::corewire::codec::Speedy, u64>,
+        ::corewire::codec::OneReply<::corewire::codec::Speedy, u64>,
     >
     where
         C: ::corewire::StreamTransport,
@@ -684,11 +684,11 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         C,
         impl ::core::future::Future<
             Output = ::core::result::Result<
-                ::corewire::codec::BegunOn<C>,
+                ::corewire::codec::StartedOn<C>,
                 ::corewire::CallError,
             >,
         > + use<C>,
-        ::corewire::codec::Streamed<::corewire::codec::Raw, Bytes>,
+        ::corewire::codec::ReplyStream<::corewire::codec::Raw, Bytes>,
     >
     where
         C: ::corewire::StreamTransport,

@@ -10,40 +10,41 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::{BegunOn, StreamTransport};
+use super::transport::{StartedOn, StreamTransport};
+use super::wire::Wire;
 use crate::client::caller::Caller;
 use crate::client::outcome::{CallError, read_outcome};
 use crate::client::response::Response;
 use crate::description::MethodDescription;
 
 /// What a call that streams ends with for its caller: a value, or a stream.
-pub trait Finish<C: StreamTransport> {
+pub trait ResultKind<C: StreamTransport> {
     /// What the caller gets.
     type Value;
 
     /// Waits for it, and takes the call when it is there.
     #[doc(hidden)]
     fn poll(
-        call: &mut Option<BegunOn<C>>,
+        call: &mut Option<StartedOn<C>>,
         context: &mut Context<'_>,
     ) -> Poll<Result<Response<Self::Value>, CallError>>;
 }
 
 /// A call of which only the client streams: it ends with one reply, of `R` in the codec `D`.
-pub struct Replied<D, R>(PhantomData<fn() -> (D, R)>);
+pub struct OneReply<D, R>(PhantomData<fn() -> (D, R)>);
 
 /// A call whose server streams: it ends, for now, with the stream, of `R` in the codec `D`.
-pub struct Streamed<D, R>(PhantomData<fn() -> (D, R)>);
+pub struct ReplyStream<D, R>(PhantomData<fn() -> (D, R)>);
 
-impl<D, R> fmt::Debug for Replied<D, R> {
+impl<D, R> fmt::Debug for OneReply<D, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Replied")
+        f.write_str("OneReply")
     }
 }
 
-impl<D, R> fmt::Debug for Streamed<D, R> {
+impl<D, R> fmt::Debug for ReplyStream<D, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Streamed")
+        f.write_str("ReplyStream")
     }
 }
 
@@ -60,26 +61,26 @@ pub(crate) fn code_of(outcome: &Outcome) -> StatusCode {
     }
 }
 
-impl<C: StreamTransport, D: Decode<R>, R> Finish<C> for Replied<D, R> {
+impl<C: StreamTransport, D: Decode<R>, R> ResultKind<C> for OneReply<D, R> {
     type Value = R;
 
     fn poll(
-        call: &mut Option<BegunOn<C>>,
+        call: &mut Option<StartedOn<C>>,
         context: &mut Context<'_>,
     ) -> Poll<Result<Response<R>, CallError>> {
         let Some(begun) = call else { return over() };
         let outcome = ready!(begun.handle.poll_outcome(context));
-        begun.watch.end(code_of(&outcome));
+        begun.listeners.end(code_of(&outcome));
         *call = None;
         Poll::Ready(Response::read::<D>(outcome))
     }
 }
 
-impl<C: StreamTransport, D: Decode<R>, R: 'static> Finish<C> for Streamed<D, R> {
+impl<C: StreamTransport, D: Decode<R>, R: 'static> ResultKind<C> for ReplyStream<D, R> {
     type Value = C::Streaming<R>;
 
     fn poll(
-        call: &mut Option<BegunOn<C>>,
+        call: &mut Option<StartedOn<C>>,
         context: &mut Context<'_>,
     ) -> Poll<Result<Response<C::Streaming<R>>, CallError>> {
         let Some(begun) = call else { return over() };
@@ -88,13 +89,13 @@ impl<C: StreamTransport, D: Decode<R>, R: 'static> Finish<C> for Streamed<D, R> 
         Poll::Ready(match opened {
             Ok(extras) => {
                 let stream = match begun.handle.into_reader() {
-                    Some(reader) => C::receive::<D, R>(reader, begun.watch),
+                    Some(reader) => C::receive(Wire::new::<D>(reader, begun.listeners)),
                     None => C::empty(),
                 };
                 Ok(Response::new(stream, extras))
             }
             Err(outcome) => {
-                begun.watch.end(code_of(&outcome));
+                begun.listeners.end(code_of(&outcome));
                 match read_outcome::<corewire_codec::Raw, bytes::Bytes>(outcome) {
                     Ok(_) => Ok(Response::new(C::empty(), None)),
                     Err(error) => Err(error),
@@ -117,7 +118,7 @@ pin_project! {
         // `None` once it has begun.
         #[pin]
         begin: Option<B>,
-        call: Option<BegunOn<C>>,
+        call: Option<StartedOn<C>>,
         kind: PhantomData<fn() -> K>,
     }
 }
@@ -132,8 +133,8 @@ impl<C: StreamTransport, B, K> fmt::Debug for StreamingCall<C, B, K> {
 impl<C, B, K> StreamingCall<C, B, K>
 where
     C: StreamTransport,
-    B: Future<Output = Result<BegunOn<C>, CallError>>,
-    K: Finish<C>,
+    B: Future<Output = Result<StartedOn<C>, CallError>>,
+    K: ResultKind<C>,
 {
     fn new(channel: C, begin: B) -> Self {
         Self { channel, begin: Some(begin), call: None, kind: PhantomData }
@@ -141,8 +142,8 @@ where
 
     /// Sends the request now, and what the client streams from then on, for a caller that fills its stream
     /// before it waits for the result: `let call = call.begin().await?`, or `.begin().wait()?`.
-    pub fn begin(self) -> Beginning<C, B, K> {
-        Beginning { call: self }
+    pub fn begin(self) -> BeginStreaming<C, B, K> {
+        BeginStreaming { call: self }
     }
 
     /// The same call, but its outcome also has the metadata that came with the reply, or with the opening of
@@ -190,8 +191,8 @@ where
 impl<C, B, K> Future for StreamingCall<C, B, K>
 where
     C: StreamTransport,
-    B: Future<Output = Result<BegunOn<C>, CallError>>,
-    K: Finish<C>,
+    B: Future<Output = Result<StartedOn<C>, CallError>>,
+    K: ResultKind<C>,
 {
     type Output = Result<K::Value, CallError>;
 
@@ -203,7 +204,7 @@ where
 pin_project! {
     /// The beginning of a call that streams; it returns the call, in flight.
     #[must_use = "a call does not begin unless this is awaited or waited for"]
-    pub struct Beginning<C, B, K>
+    pub struct BeginStreaming<C, B, K>
     where
         C: StreamTransport,
     {
@@ -212,17 +213,17 @@ pin_project! {
     }
 }
 
-impl<C: StreamTransport, B, K> fmt::Debug for Beginning<C, B, K> {
+impl<C: StreamTransport, B, K> fmt::Debug for BeginStreaming<C, B, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Beginning").finish_non_exhaustive()
+        f.debug_struct("BeginStreaming").finish_non_exhaustive()
     }
 }
 
-impl<C, B, K> Beginning<C, B, K>
+impl<C, B, K> BeginStreaming<C, B, K>
 where
     C: StreamTransport,
-    B: Future<Output = Result<BegunOn<C>, CallError>>,
-    K: Finish<C>,
+    B: Future<Output = Result<StartedOn<C>, CallError>>,
+    K: ResultKind<C>,
 {
     /// Blocks this thread until the call has begun.
     ///
@@ -235,11 +236,11 @@ where
     }
 }
 
-impl<C, B, K> Future for Beginning<C, B, K>
+impl<C, B, K> Future for BeginStreaming<C, B, K>
 where
     C: StreamTransport,
-    B: Future<Output = Result<BegunOn<C>, CallError>>,
-    K: Finish<C>,
+    B: Future<Output = Result<StartedOn<C>, CallError>>,
+    K: ResultKind<C>,
 {
     type Output = Result<StreamingCall<C, B, K>, CallError>;
 
@@ -273,8 +274,8 @@ impl<C: StreamTransport, B, K> fmt::Debug for StreamingResponse<C, B, K> {
 impl<C, B, K> StreamingResponse<C, B, K>
 where
     C: StreamTransport,
-    B: Future<Output = Result<BegunOn<C>, CallError>>,
-    K: Finish<C>,
+    B: Future<Output = Result<StartedOn<C>, CallError>>,
+    K: ResultKind<C>,
 {
     /// Blocks this thread until the server has answered; see [`Call::wait`](crate::Call::wait).
     ///
@@ -290,8 +291,8 @@ where
 impl<C, B, K> Future for StreamingResponse<C, B, K>
 where
     C: StreamTransport,
-    B: Future<Output = Result<BegunOn<C>, CallError>>,
-    K: Finish<C>,
+    B: Future<Output = Result<StartedOn<C>, CallError>>,
+    K: ResultKind<C>,
 {
     type Output = Result<Response<K::Value>, CallError>;
 
@@ -306,7 +307,7 @@ impl<C: StreamTransport> Caller<C> {
         kind: StreamKind,
         method: &'static MethodDescription,
         arguments: E,
-    ) -> impl Future<Output = Result<BegunOn<C>, CallError>> + use<C, E>
+    ) -> impl Future<Output = Result<StartedOn<C>, CallError>> + use<C, E>
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
@@ -323,7 +324,7 @@ impl<C: StreamTransport> Caller<C> {
         method: &'static MethodDescription,
         stream: C::Streaming<T>,
         arguments: E,
-    ) -> impl Future<Output = Result<BegunOn<C>, CallError>> + use<C, I, T, E>
+    ) -> impl Future<Output = Result<StartedOn<C>, CallError>> + use<C, I, T, E>
     where
         I: Encode<T> + 'static,
         T: 'static,
@@ -346,8 +347,8 @@ impl<C: StreamTransport> Caller<C> {
         arguments: E,
     ) -> StreamingCall<
         C,
-        impl Future<Output = Result<BegunOn<C>, CallError>> + use<C, I, T, D, R, E>,
-        Replied<D, R>,
+        impl Future<Output = Result<StartedOn<C>, CallError>> + use<C, I, T, D, R, E>,
+        OneReply<D, R>,
     >
     where
         I: Encode<T> + 'static,
@@ -366,8 +367,8 @@ impl<C: StreamTransport> Caller<C> {
         arguments: E,
     ) -> StreamingCall<
         C,
-        impl Future<Output = Result<BegunOn<C>, CallError>> + use<C, D, R, E>,
-        Streamed<D, R>,
+        impl Future<Output = Result<StartedOn<C>, CallError>> + use<C, D, R, E>,
+        ReplyStream<D, R>,
     >
     where
         D: Decode<R>,
@@ -387,8 +388,8 @@ impl<C: StreamTransport> Caller<C> {
         arguments: E,
     ) -> StreamingCall<
         C,
-        impl Future<Output = Result<BegunOn<C>, CallError>> + use<C, I, T, D, R, E>,
-        Streamed<D, R>,
+        impl Future<Output = Result<StartedOn<C>, CallError>> + use<C, I, T, D, R, E>,
+        ReplyStream<D, R>,
     >
     where
         I: Encode<T> + 'static,
