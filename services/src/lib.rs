@@ -156,7 +156,7 @@ pub use description::{ArgumentDescription, CallKind, MethodDescription, ServiceD
 #[doc(inline)]
 pub use streaming::blocking;
 pub use streaming::call::{
-    BeginStreaming, OneReply, ReplyStream, ResultKind, StreamingCall, StreamingResponse,
+    BeginCall, BeginStreaming, OneReply, ReplyStream, ResultKind, StreamingCall, StreamingResponse,
 };
 pub use streaming::send_error::SendError;
 #[cfg(any(feature = "shard", feature = "tokio"))]

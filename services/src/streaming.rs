@@ -120,7 +120,7 @@ impl<T, C: StreamParts> Streaming<T, C> {
     fn poll_once(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, Status>>> {
         let item = match &mut self.source {
             Source::Stream(stream) => Pin::new(stream).poll_next(context),
-            Source::Queue(queue) => C::poll_queue(queue, context),
+            Source::Queue(queue) => Pin::new(queue).poll_next(context),
             Source::Wire(wire) => wire.poll(context),
             Source::Over => return Poll::Ready(None),
         };

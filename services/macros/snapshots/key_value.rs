@@ -612,12 +612,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         prefix: String,
     ) -> ::corewire::StreamingCall<
         C,
-        impl ::core::future::Future<
-            Output = ::core::result::Result<
-                ::corewire::codec::StartedOn<C>,
-                ::corewire::CallError,
-            >,
-        > + use<C>,
+        impl ::corewire::BeginCall<C> + use<C>,
         ::corewire::codec::ReplyStream<::corewire::codec::Speedy, Vec<u8>>,
     >
     where
@@ -646,12 +641,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         parts: <C as ::corewire::StreamTransport>::Streaming<Bytes>,
     ) -> ::corewire::StreamingCall<
         C,
-        impl ::core::future::Future<
-            Output = ::core::result::Result<
-                ::corewire::codec::StartedOn<C>,
-                ::corewire::CallError,
-            >,
-        > + use<C>,
+        impl ::corewire::BeginCall<C> + use<C>,
         ::corewire::codec::OneReply<::corewire::codec::Speedy, u64>,
     >
     where
@@ -682,12 +672,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         edits: <C as ::corewire::StreamTransport>::Streaming<u64>,
     ) -> ::corewire::StreamingCall<
         C,
-        impl ::core::future::Future<
-            Output = ::core::result::Result<
-                ::corewire::codec::StartedOn<C>,
-                ::corewire::CallError,
-            >,
-        > + use<C>,
+        impl ::corewire::BeginCall<C> + use<C>,
         ::corewire::codec::ReplyStream<::corewire::codec::Raw, Bytes>,
     >
     where

@@ -60,13 +60,6 @@ impl StreamParts for Channel {
     type QueueReceiver<T> = QueueReceiver<T, GivenTo>;
     type Reader = Reader;
 
-    fn poll_queue<T>(
-        queue: &mut Self::QueueReceiver<T>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<T, Status>>> {
-        queue.0.poll_next(context)
-    }
-
     fn end_queue<T>(queue: &mut Self::QueueSender<T>, failure: Option<Status>) {
         queue.end(failure);
         // What cannot be sent now for lack of credit is sent when the call is waited for.

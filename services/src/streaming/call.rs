@@ -105,15 +105,22 @@ impl<C: StreamTransport, D: Decode<R>, R: 'static> ResultKind<C> for ReplyStream
     }
 }
 
+/// The future that begins a call which streams over `C`.
+pub trait BeginCall<C: StreamTransport>: Future<Output = Result<StartedOn<C>, CallError>> {}
+
+impl<C, B> BeginCall<C> for B
+where
+    C: StreamTransport,
+    B: Future<Output = Result<StartedOn<C>, CallError>>,
+{
+}
+
 pin_project! {
     /// A prepared call that streams. It begins when it is awaited, waited for, or told to
     /// [`begin`](Self::begin), and returns when the server has answered: the value if only the client
     /// streams, the server's stream otherwise. Dropping it, or that stream, cancels the call.
     #[must_use = "a call does nothing unless it is awaited, waited for, or begun"]
-    pub struct StreamingCall<C, B, K>
-    where
-        C: StreamTransport,
-    {
+    pub struct StreamingCall<C: StreamTransport, B, K> {
         channel: C,
         // `None` once it has begun.
         #[pin]
@@ -130,12 +137,7 @@ impl<C: StreamTransport, B, K> fmt::Debug for StreamingCall<C, B, K> {
     }
 }
 
-impl<C, B, K> StreamingCall<C, B, K>
-where
-    C: StreamTransport,
-    B: Future<Output = Result<StartedOn<C>, CallError>>,
-    K: ResultKind<C>,
-{
+impl<C: StreamTransport, B: BeginCall<C>, K: ResultKind<C>> StreamingCall<C, B, K> {
     fn new(channel: C, begin: B) -> Self {
         Self { channel, begin: Some(begin), call: None, kind: PhantomData }
     }
@@ -188,12 +190,7 @@ where
     }
 }
 
-impl<C, B, K> Future for StreamingCall<C, B, K>
-where
-    C: StreamTransport,
-    B: Future<Output = Result<StartedOn<C>, CallError>>,
-    K: ResultKind<C>,
-{
+impl<C: StreamTransport, B: BeginCall<C>, K: ResultKind<C>> Future for StreamingCall<C, B, K> {
     type Output = Result<K::Value, CallError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -204,10 +201,7 @@ where
 pin_project! {
     /// The beginning of a call that streams; it returns the call, in flight.
     #[must_use = "a call does not begin unless this is awaited or waited for"]
-    pub struct BeginStreaming<C, B, K>
-    where
-        C: StreamTransport,
-    {
+    pub struct BeginStreaming<C: StreamTransport, B, K> {
         #[pin]
         call: StreamingCall<C, B, K>,
     }
@@ -219,12 +213,7 @@ impl<C: StreamTransport, B, K> fmt::Debug for BeginStreaming<C, B, K> {
     }
 }
 
-impl<C, B, K> BeginStreaming<C, B, K>
-where
-    C: StreamTransport,
-    B: Future<Output = Result<StartedOn<C>, CallError>>,
-    K: ResultKind<C>,
-{
+impl<C: StreamTransport, B: BeginCall<C>, K: ResultKind<C>> BeginStreaming<C, B, K> {
     /// Blocks this thread until the call has begun.
     ///
     /// # Errors
@@ -236,12 +225,7 @@ where
     }
 }
 
-impl<C, B, K> Future for BeginStreaming<C, B, K>
-where
-    C: StreamTransport,
-    B: Future<Output = Result<StartedOn<C>, CallError>>,
-    K: ResultKind<C>,
-{
+impl<C: StreamTransport, B: BeginCall<C>, K: ResultKind<C>> Future for BeginStreaming<C, B, K> {
     type Output = Result<StreamingCall<C, B, K>, CallError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -256,10 +240,7 @@ where
 pin_project! {
     /// A call that streams and whose outcome is a whole [`Response`].
     #[must_use = "a call does nothing unless it is awaited or waited for"]
-    pub struct StreamingResponse<C, B, K>
-    where
-        C: StreamTransport,
-    {
+    pub struct StreamingResponse<C: StreamTransport, B, K> {
         #[pin]
         call: StreamingCall<C, B, K>,
     }
@@ -271,12 +252,7 @@ impl<C: StreamTransport, B, K> fmt::Debug for StreamingResponse<C, B, K> {
     }
 }
 
-impl<C, B, K> StreamingResponse<C, B, K>
-where
-    C: StreamTransport,
-    B: Future<Output = Result<StartedOn<C>, CallError>>,
-    K: ResultKind<C>,
-{
+impl<C: StreamTransport, B: BeginCall<C>, K: ResultKind<C>> StreamingResponse<C, B, K> {
     /// Blocks this thread until the server has answered; see [`Call::wait`](crate::Call::wait).
     ///
     /// # Errors
@@ -288,12 +264,7 @@ where
     }
 }
 
-impl<C, B, K> Future for StreamingResponse<C, B, K>
-where
-    C: StreamTransport,
-    B: Future<Output = Result<StartedOn<C>, CallError>>,
-    K: ResultKind<C>,
-{
+impl<C: StreamTransport, B: BeginCall<C>, K: ResultKind<C>> Future for StreamingResponse<C, B, K> {
     type Output = Result<Response<K::Value>, CallError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -307,7 +278,7 @@ impl<C: StreamTransport> Caller<C> {
         kind: StreamKind,
         method: &'static MethodDescription,
         arguments: E,
-    ) -> impl Future<Output = Result<StartedOn<C>, CallError>> + use<C, E>
+    ) -> impl BeginCall<C> + use<C, E>
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
@@ -324,7 +295,7 @@ impl<C: StreamTransport> Caller<C> {
         method: &'static MethodDescription,
         stream: C::Streaming<T>,
         arguments: E,
-    ) -> impl Future<Output = Result<StartedOn<C>, CallError>> + use<C, I, T, E>
+    ) -> impl BeginCall<C> + use<C, I, T, E>
     where
         I: Encode<T> + 'static,
         T: 'static,
@@ -345,11 +316,7 @@ impl<C: StreamTransport> Caller<C> {
         method: &'static MethodDescription,
         stream: C::Streaming<T>,
         arguments: E,
-    ) -> StreamingCall<
-        C,
-        impl Future<Output = Result<StartedOn<C>, CallError>> + use<C, I, T, D, R, E>,
-        OneReply<D, R>,
-    >
+    ) -> StreamingCall<C, impl BeginCall<C> + use<C, I, T, D, R, E>, OneReply<D, R>>
     where
         I: Encode<T> + 'static,
         T: 'static,
@@ -365,11 +332,7 @@ impl<C: StreamTransport> Caller<C> {
         &self,
         method: &'static MethodDescription,
         arguments: E,
-    ) -> StreamingCall<
-        C,
-        impl Future<Output = Result<StartedOn<C>, CallError>> + use<C, D, R, E>,
-        ReplyStream<D, R>,
-    >
+    ) -> StreamingCall<C, impl BeginCall<C> + use<C, D, R, E>, ReplyStream<D, R>>
     where
         D: Decode<R>,
         R: 'static,
@@ -386,11 +349,7 @@ impl<C: StreamTransport> Caller<C> {
         method: &'static MethodDescription,
         stream: C::Streaming<T>,
         arguments: E,
-    ) -> StreamingCall<
-        C,
-        impl Future<Output = Result<StartedOn<C>, CallError>> + use<C, I, T, D, R, E>,
-        ReplyStream<D, R>,
-    >
+    ) -> StreamingCall<C, impl BeginCall<C> + use<C, I, T, D, R, E>, ReplyStream<D, R>>
     where
         I: Encode<T> + 'static,
         T: 'static,

@@ -1,9 +1,11 @@
 //! The queue between a sender and its stream, on one thread.
 
 use corewire_codec::Status;
+use futures_core::Stream;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -40,6 +42,26 @@ impl<T, C> fmt::Debug for Queue<T, C> {
 #[derive(Debug)]
 pub struct QueueReceiver<T, C = ()>(pub(super) Rc<Queue<T, C>>);
 
+impl<T, C> Stream for QueueReceiver<T, C> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let (item, sender) = {
+            let state = &mut *self.0.state.borrow_mut();
+            let Some(item) = state.items.pop_front() else {
+                if state.sender_gone {
+                    return Poll::Ready(None);
+                }
+                state.reader = Some(context.waker().clone());
+                return Poll::Pending;
+            };
+            (item, state.sender.take())
+        };
+        wake(sender);
+        Poll::Ready(Some(item))
+    }
+}
+
 impl<T, C> Drop for QueueReceiver<T, C> {
     fn drop(&mut self) {
         let (items, sender) = {
@@ -68,23 +90,6 @@ impl<T, C: Default> Queue<T, C> {
 }
 
 impl<T, C> Queue<T, C> {
-    /// Takes the next item; `None` after the last of a sender that is gone.
-    pub(super) fn poll_next(&self, context: &Context<'_>) -> Poll<Option<Result<T, Status>>> {
-        let (item, sender) = {
-            let state = &mut *self.state.borrow_mut();
-            let Some(item) = state.items.pop_front() else {
-                if state.sender_gone {
-                    return Poll::Ready(None);
-                }
-                state.reader = Some(context.waker().clone());
-                return Poll::Pending;
-            };
-            (item, state.sender.take())
-        };
-        wake(sender);
-        Poll::Ready(Some(item))
-    }
-
     /// Waits for room, and puts the message in.
     pub(super) fn poll_send(
         &self,

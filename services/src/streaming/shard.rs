@@ -28,13 +28,6 @@ impl StreamParts for Channel {
     type QueueReceiver<T> = QueueReceiver<T>;
     type Reader = StreamReader;
 
-    fn poll_queue<T>(
-        queue: &mut QueueReceiver<T>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<T, Status>>> {
-        queue.0.poll_next(context)
-    }
-
     fn end_queue<T>(queue: &mut Rc<Queue<T>>, failure: Option<Status>) {
         queue.end(failure);
     }

@@ -49,13 +49,6 @@ impl StreamParts for SharedChannel {
     type QueueReceiver<T> = BoxStream<T>;
     type Reader = SharedStreamReader;
 
-    fn poll_queue<T>(
-        queue: &mut BoxStream<T>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<T, Status>>> {
-        queue.as_mut().poll_next(context)
-    }
-
     fn end_queue<T>(queue: &mut Self::QueueSender<T>, failure: Option<Status>) {
         if let Some(status) = failure {
             // A reader that has stopped reading need not know.

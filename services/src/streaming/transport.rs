@@ -25,18 +25,11 @@ pub trait StreamParts: Sized + 'static {
 
     /// The stream's end of the queue from its sender.
     #[doc(hidden)]
-    type QueueReceiver<T>;
+    type QueueReceiver<T>: Stream<Item = Result<T, Status>> + Unpin;
 
     /// What messages from a connection are read from.
     #[doc(hidden)]
     type Reader: ReadMessages;
-
-    /// Takes the next item out of a queue.
-    #[doc(hidden)]
-    fn poll_queue<T>(
-        queue: &mut Self::QueueReceiver<T>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<T, Status>>>;
 
     /// Ends a queue, with a failure as the last item if there is one. The sender is dropped after that.
     #[doc(hidden)]

@@ -181,9 +181,7 @@ fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -
     quote_spanned! {Span::mixed_site()=>
         #signature -> ::corewire::StreamingCall<
             #channel,
-            impl ::core::future::Future<
-                Output = ::core::result::Result<::corewire::codec::StartedOn<#channel>, ::corewire::CallError>
-            > + use<#channel>,
+            impl ::corewire::BeginCall<#channel> + use<#channel>,
             ::corewire::codec::#finish,
         >
         where
