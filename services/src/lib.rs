@@ -106,11 +106,11 @@
 //! }
 //! ```
 //!
-//! [`Streaming`] says what a stream costs, how it ends, and which side waits for the other. Channels of every
-//! kind carry both. Off a shard the streams have the same name in another module: `shared::Streaming`, which is
-//! `Send`, for a `SharedChannel` (`stream.next().await`, or `.wait()` on a plain thread), and
-//! `blocking::Streaming`, an iterator, for a blocking channel. [`StreamTransport`] is for code that is generic
-//! over them.
+//! [`streaming::Streaming`] says what a stream costs, how it ends, and which side waits for the other. Channels of
+//! every kind carry both. There is one type of stream, generic over the kind of channel, with a short name for each:
+//! [`Streaming`] on a shard; `shared::Streaming`, which is `Send`, for a `SharedChannel` (`stream.next().await`, or
+//! `.wait()` on a plain thread); and `blocking::Streaming`, an iterator, for a blocking channel.
+//! [`StreamTransport`] is for code that is generic over them.
 //!
 //! # Where next
 //!
@@ -131,7 +131,7 @@ pub mod echo;
 pub mod layer;
 #[cfg(feature = "shard")]
 mod server;
-mod streaming;
+pub mod streaming;
 
 pub use bytes::Bytes;
 pub use client::caller::{Call, Caller};
@@ -153,13 +153,16 @@ pub use corewire_macros::service;
 pub use corewire_proto::{ClientConfig, CloseReason, ShardId, ShardInfo, Timeouts, TransportError};
 pub use description::{ArgumentDescription, CallKind, MethodDescription, ServiceDescription};
 #[cfg(feature = "blocking")]
+#[doc(inline)]
 pub use streaming::blocking;
-#[cfg(any(feature = "shard", feature = "tokio"))]
-pub use streaming::shared;
-pub use streaming::{
-    Beginning, Finish, SendError, SendStream, StreamSender, StreamTransport, Streaming,
-    StreamingCall, StreamingResponse,
+pub use streaming::call::{
+    BeginCall, BeginStreaming, OneReply, ReplyStream, ResultKind, StreamingCall, StreamingResponse,
 };
+pub use streaming::send_error::SendError;
+#[cfg(any(feature = "shard", feature = "tokio"))]
+#[doc(inline)]
+pub use streaming::shared;
+pub use streaming::transport::{SendStream, StreamTransport};
 
 #[cfg(feature = "shard")]
 pub use {
@@ -175,6 +178,32 @@ pub use {
     server::{Server, ServerBuilder},
 };
 
+/// A stream of messages of one call, to be read or to be sent, on a shard: a
+/// [`streaming::Streaming`] over a shard's channel. That page says what it costs, how it ends, and which side
+/// waits for the other.
+///
+/// ```
+/// use corewire::{Status, Streaming};
+///
+/// fn squares(up_to: u64) -> Streaming<u64> {
+///     Streaming::from_stream(futures_lite::stream::iter((0..up_to).map(|number| Ok(number * number))))
+/// }
+///
+/// async fn sum(mut numbers: Streaming<u64>) -> Result<u64, Status> {
+///     let mut sum = 0;
+///     while let Some(number) = numbers.next().await {
+///         sum += number?;
+///     }
+///     Ok(sum)
+/// }
+///
+/// assert_eq!(futures_lite::future::block_on(sum(squares(4))), Ok(14));
+/// ```
+pub type Streaming<T> = streaming::Streaming<T>;
+
+/// The sender of a [`Streaming`]: a [`streaming::StreamSender`] on a shard.
+pub type StreamSender<T> = streaming::StreamSender<T>;
+
 /// Payload codecs, and the limits that a hello carries.
 pub mod codec {
     pub use crate::client::one_way::Unanswered;
@@ -183,7 +212,17 @@ pub mod codec {
     #[cfg(feature = "shard")]
     #[doc(hidden)]
     pub use crate::server::slot::{Handler, MakeSlot, Room};
-    pub use crate::streaming::{Begun, BegunOn, Replied, Streamed, Watch, Watcher};
+    #[cfg(not(feature = "shard"))]
+    #[doc(hidden)]
+    pub use crate::streaming::no_shard::{Channel, StreamReader};
+    #[doc(hidden)]
+    pub use crate::streaming::{
+        call::{OneReply, ReplyStream},
+        end_listeners::{EndListener, EndListeners},
+        queue::{Queue, QueueReceiver},
+        transport::{StartedCall, StartedOn},
+        wire::Wire,
+    };
     pub use corewire_codec::{
         Codec, ConnectionCredit, Decode, DecodeError, Encode, EncodeError, FrameBytes, InFlight,
         MetadataBytes, Raw, Speedy, StreamCredit,

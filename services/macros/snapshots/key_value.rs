@@ -612,13 +612,8 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         prefix: String,
     ) -> ::corewire::StreamingCall<
         C,
-        impl ::core::future::Future<
-            Output = ::core::result::Result<
-                ::corewire::codec::BegunOn<C>,
-                ::corewire::CallError,
-            >,
-        > + use<C>,
-        ::corewire::codec::Streamed<::corewire::codec::Speedy, Vec<u8>>,
+        impl ::corewire::BeginCall<C> + use<C>,
+        ::corewire::codec::ReplyStream<::corewire::codec::Speedy, Vec<u8>>,
     >
     where
         C: ::corewire::StreamTransport,
@@ -646,13 +641,8 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         parts: <C as ::corewire::StreamTransport>::Streaming<Bytes>,
     ) -> ::corewire::StreamingCall<
         C,
-        impl ::core::future::Future<
-            Output = ::core::result::Result<
-                ::corewire::codec::BegunOn<C>,
-                ::corewire::CallError,
-            >,
-        > + use<C>,
-        ::corewire::codec::Replied<::corewire::codec::Speedy, u64>,
+        impl ::corewire::BeginCall<C> + use<C>,
+        ::corewire::codec::OneReply<::corewire::codec::Speedy, u64>,
     >
     where
         C: ::corewire::StreamTransport,
@@ -682,13 +672,8 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         edits: <C as ::corewire::StreamTransport>::Streaming<u64>,
     ) -> ::corewire::StreamingCall<
         C,
-        impl ::core::future::Future<
-            Output = ::core::result::Result<
-                ::corewire::codec::BegunOn<C>,
-                ::corewire::CallError,
-            >,
-        > + use<C>,
-        ::corewire::codec::Streamed<::corewire::codec::Raw, Bytes>,
+        impl ::corewire::BeginCall<C> + use<C>,
+        ::corewire::codec::ReplyStream<::corewire::codec::Raw, Bytes>,
     >
     where
         C: ::corewire::StreamTransport,

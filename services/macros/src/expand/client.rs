@@ -175,15 +175,13 @@ fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -
         },
     };
     let finish = match returned.item {
-        None => quote_spanned!(Span::mixed_site()=> Replied<#codec, #reply>),
-        Some(item) => quote_spanned!(Span::mixed_site()=> Streamed<#codec, #item>),
+        None => quote_spanned!(Span::mixed_site()=> OneReply<#codec, #reply>),
+        Some(item) => quote_spanned!(Span::mixed_site()=> ReplyStream<#codec, #item>),
     };
     quote_spanned! {Span::mixed_site()=>
         #signature -> ::corewire::StreamingCall<
             #channel,
-            impl ::core::future::Future<
-                Output = ::core::result::Result<::corewire::codec::BegunOn<#channel>, ::corewire::CallError>
-            > + use<#channel>,
+            impl ::corewire::BeginCall<#channel> + use<#channel>,
             ::corewire::codec::#finish,
         >
         where
