@@ -7,18 +7,16 @@ use std::future::Future;
 use std::marker::PhantomPinned;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
 use super::client::{ChannelInfo, Client};
-use super::link::Scratch;
+use super::system::Std;
 use crate::address::{Address, IntoAddress};
 use crate::config::ChannelConfig;
 use crate::failure::{CallFailure, ConnectError, NotSent};
-use crate::reconnect::{Backoff, random_seed};
 use crate::transport::{Outcome, Pending, Transport};
 
 /// One connection that carries one unary call at a time, on the thread that makes it, and any number of
@@ -56,18 +54,7 @@ impl Channel {
         config.check()?;
         let address = address.into_address().map_err(ConnectError::Address)?;
         let info = Rc::new(ChannelInfo { address, closed: std::cell::Cell::new(false) });
-        let client = Client {
-            info: Rc::clone(&info),
-            connection: Arc::new(config.connection),
-            config,
-            link: None,
-            connecting: None,
-            retry_at: None,
-            why: String::new(),
-            links: 0,
-            backoff: Backoff::new(random_seed()),
-            scratch: Scratch::default(),
-        };
+        let client = Client::new(Rc::clone(&info), config, Box::new(Std));
         Ok(Self { client: Rc::new(RefCell::new(client)), info })
     }
 
@@ -78,8 +65,7 @@ impl Channel {
     /// The address is invalid, or no connection could be made.
     pub fn connect(address: impl IntoAddress) -> Result<Self, ConnectError> {
         let channel = Self::new(address, ChannelConfig::default())?;
-        // There is no deadline: the time-outs of the connect and of the hello bound this.
-        let connected = channel.client.borrow_mut().ensure_connected(None);
+        let connected = channel.client.borrow_mut().ensure_connected();
         connected.map_err(|failure| {
             ConnectError::NotConnected(match failure {
                 CallFailure::NotSent(why) => why,
@@ -93,6 +79,28 @@ impl Channel {
     #[must_use]
     pub fn address(&self) -> Address {
         self.info.address.clone()
+    }
+
+    /// Closes the channel for all its clones: tells the server that no more calls come, and lets those in
+    /// flight finish. The connection is closed when they have. Calls that are made from now on fail with
+    /// [`NotSent::Closed`]. Closing the channel again is no error; it checks again whether the connection can
+    /// be closed.
+    ///
+    /// Only streams can be in flight here, and only this thread reads and fills them, so this does not wait
+    /// for them. They go on as before, and the connection is closed when the last one is found to have ended.
+    /// Without streams it is closed when this returns.
+    ///
+    /// This blocks until the server has taken what is unsent, which one-way calls and streams may have left:
+    /// a system call or two if the server reads, and at most the write timeout (see
+    /// [`Timeouts`](corewire_proto::Timeouts)) after it last took something.
+    ///
+    /// Dropping the last handle of a channel tells the server the same, if the socket takes it at once.
+    pub fn close(&self) {
+        self.info.closed.set(true);
+        // An encoder may close its own call's channel: that request is sent first.
+        if let Ok(mut client) = self.client.try_borrow_mut() {
+            client.close();
+        }
     }
 }
 
@@ -120,7 +128,7 @@ struct Call<E> {
 
 impl<E> Call<E>
 where
-    E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
+    E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
 {
     fn make(self) -> Outcome {
         if crate::wait::is_shard() {
@@ -148,7 +156,7 @@ pin_project! {
 
 impl<E> BlockingCall<E>
 where
-    E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
+    E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
 {
     fn make(call: Option<Call<E>>) -> Outcome {
         call.map_or(Err(CallFailure::Reused), Call::make)
@@ -157,7 +165,7 @@ where
 
 impl<E> Future for BlockingCall<E>
 where
-    E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
+    E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
 {
     type Output = Outcome;
 

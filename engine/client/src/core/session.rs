@@ -80,6 +80,11 @@ impl<T> Session<T> {
         self.proto.has_slot()
     }
 
+    /// Whether calls could be made, but every slot is taken.
+    pub fn is_full(&self) -> bool {
+        self.is_ready() && !self.has_slot() && !self.is_draining() && self.proto.close_reason().is_none()
+    }
+
     /// Why the connection is over, if it is; a drained one ends here.
     pub fn close_reason(&mut self) -> Option<CloseReason> {
         if self.proto.is_drained() && self.out.is_empty() {
