@@ -49,6 +49,8 @@ pub(super) struct Client {
     outcome: Rc<Cell<Option<Outcome>>>,
     streams: u64,
     scratch: Scratch,
+    /// See [`Turn::now`].
+    now: Instant,
 }
 
 impl fmt::Debug for Client {
@@ -69,6 +71,7 @@ impl Client {
         Self {
             core: ClientCore::new(info.address.clone(), config),
             info,
+            now: system.now(),
             system,
             link: None,
             connecting: None,
@@ -90,21 +93,26 @@ impl Client {
         let deadline = self.deadline(timeout);
         let waiter = Caller::Call(Rc::clone(&self.outcome));
         self.begin(PendingCall { id: None, head, deadline, body: encode, waiter });
-        // Whoever drops a call without an outcome drops its share of this as well.
-        let mut outcome = self.outcome.take();
-        while outcome.is_none() && Rc::strong_count(&self.outcome) > 1 {
+        // Whoever ends a call drops its share of the cell.
+        while Rc::strong_count(&self.outcome) > 1 {
             self.step(deadline);
-            outcome = self.outcome.take();
         }
-        let reply = outcome.unwrap_or(Err(CallFailure::Unknown(CloseReason::LocallyClosed)))?;
+        let reply = self.outcome.take().unwrap_or(Err(CallFailure::Unknown(CloseReason::LocallyClosed)))?;
         match head.flags & request_flags::ONE_WAY {
             0 => Ok(reply),
             _ => self.push_one_way(deadline),
         }
     }
 
-    fn deadline(&self, timeout: Option<Duration>) -> Option<Instant> {
-        timeout.and_then(|timeout| self.system.now().checked_add(timeout))
+    fn read_clock(&mut self) -> Instant {
+        self.now = self.system.now();
+        self.now
+    }
+
+    /// When a call's time is over that begins now.
+    fn deadline(&mut self, timeout: Option<Duration>) -> Option<Instant> {
+        let now = self.read_clock();
+        timeout.and_then(|timeout| now.checked_add(timeout))
     }
 
     /// Hears what arrived since the last call, and makes this one: now, or as soon as the connection takes it.
@@ -113,8 +121,10 @@ impl Client {
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
         self.drive(|turn| turn.catch_up());
-        self.core.begin_with(call, |encode| Box::new(encode), self.system.now());
-        self.settle();
+        self.core.begin_with(call, |encode| Box::new(encode), self.now);
+        if self.core.is_awaited() {
+            self.settle();
+        }
     }
 
     /// Writes a one-way call. If the socket takes only part of it before the deadline, the rest is sent before
@@ -124,7 +134,7 @@ impl Client {
             if let Some(reason) = self.drive(|turn| turn.push(deadline).map(drop)) {
                 return Err(CallFailure::Unknown(reason));
             }
-            if deadline.is_some_and(|deadline| deadline <= self.system.now())
+            if deadline.is_some_and(|deadline| deadline <= self.now)
                 && let Some(turn) = self.current().filter(|turn| turn.connection.unsent() > 0)
             {
                 let sent = !turn.connection.session.take_back_one_way();
@@ -169,9 +179,10 @@ impl Client {
 impl Client {
     /// The connection with all that moves it, if there is one.
     fn current(&mut self) -> Option<Turn<'_>> {
-        let link = self.link.as_mut()?;
-        let connection = self.core.connection(link.connection)?;
-        Some(Turn { link, connection, scratch: &mut self.scratch, system: &*self.system })
+        let Self { link, core, scratch, system, now, .. } = self;
+        let link = link.as_mut()?;
+        let connection = core.connection(link.connection)?;
+        Some(Turn { link, connection, scratch, system: &**system, now })
     }
 
     /// Runs `work` on the connection that has the stream with this name.
@@ -208,40 +219,40 @@ impl Client {
         let hello_within = self.core.config().connection.timeouts.hello;
         let mut turn = self.current()?;
         if !turn.connection.session.is_ready()
-            && turn.system.now().saturating_duration_since(turn.link.since) >= hello_within
+            && turn.now.saturating_duration_since(turn.link.since) >= hello_within
         {
             turn.connection.handle_left_alone();
         }
         if let Err(error) = work(&mut turn) {
             turn.connection.session.handle_error(&error);
         }
-        let reason = turn.connection.session.close_reason();
-        self.settle();
-        reason
+        self.settle()
     }
 
     /// Lets the core go on with what happened: calls that wait are written or fail, and a connection that is over is
-    /// dropped.
-    fn settle(&mut self) {
+    /// dropped. Returns why it is over.
+    fn settle(&mut self) -> Option<CloseReason> {
         if self.core.is_steady() {
-            return;
+            return None;
         }
-        let now = self.system.now();
-        self.core.advance(now);
-        if let Some(mut turn) = self.current()
-            && turn.connection.session.close_reason().is_some()
-        {
-            turn.push_last();
+        self.core.advance(self.now);
+        let mut reason = None;
+        if let Some(mut turn) = self.current() {
+            reason = turn.connection.session.close_reason();
+            if reason.is_some() {
+                turn.push_last();
+            }
         }
-        while let Some(ended) = self.core.poll_ended(now) {
+        while let Some(ended) = self.core.poll_ended(self.now) {
             self.link.take_if(|link| link.connection == ended);
         }
         self.core.release_closed();
+        reason
     }
 
     /// Waits for the connect that is under way or wanted, until this time.
     fn connect(&mut self, until: Option<Instant>) {
-        let now = self.system.now();
+        let now = self.now;
         let within = self.core.config().connect_timeout;
         if self.core.takes_connect() {
             // One that was given up and still runs is waited for again.
@@ -254,6 +265,7 @@ impl Client {
         let Some(it) = &mut self.connecting else { return self.begin_connect(now) };
         let waited = it.attempt.wait([it.by, until].into_iter().flatten().min());
         let now = self.system.now();
+        self.now = now;
         match waited {
             Some(Ok((socket, since))) => {
                 self.connecting = None;
@@ -299,8 +311,9 @@ impl Client {
 
     /// Connects, and waits for the server's hello. The time-outs of both bound this.
     pub(super) fn ensure_connected(&mut self) -> Result<(), CallFailure> {
+        self.read_clock();
         while !self.core.is_connected() {
-            self.core.want_connection(self.system.now()).map_err(CallFailure::NotSent)?;
+            self.core.want_connection(self.now).map_err(CallFailure::NotSent)?;
             self.step(None);
         }
         Ok(())
@@ -308,6 +321,7 @@ impl Client {
 
     /// See [`Channel::turn`](super::Channel::turn).
     pub(super) fn turn(&mut self) {
+        self.read_clock();
         // What was received is looked at before this thread sleeps for more.
         self.drive(|turn| match turn.connection.unsent() {
             0 => turn.step(None),
@@ -324,8 +338,8 @@ impl Client {
             return turn.push_now();
         }
         turn.connection.cancel(id);
-        let by = self.system.now() + within;
-        while self.has_unsent() && self.system.now() < by {
+        let by = self.read_clock() + within;
+        while self.has_unsent() && self.now < by {
             self.drive(|turn| turn.push(None).map(drop));
         }
         self.rest();
@@ -353,6 +367,7 @@ impl Client {
     }
 
     pub(super) fn close(&mut self) {
+        self.read_clock();
         self.core.close(());
         self.connecting = None;
         self.settle();

@@ -69,6 +69,8 @@ pub(super) struct Turn<'a> {
     pub(super) connection: &'a mut Connection<Caller>,
     pub(super) scratch: &'a mut Scratch,
     pub(super) system: &'a dyn System,
+    /// The time when the clock was read last: a call reads it when it begins, and when it may have slept.
+    pub(super) now: &'a mut Instant,
 }
 
 impl Turn<'_> {
@@ -78,14 +80,29 @@ impl Turn<'_> {
         if !self.push(until)? {
             return Ok(());
         }
-        let waited = self.wait(self.due(until));
-        let judged = self.judge();
+        let due = self.due(until);
+        let waited = self.wait(due);
+        // What arrived makes nothing due at once.
+        if due.is_none_or(|due| due > *self.now) {
+            return waited;
+        }
+        // The thread may have been away when that time passed: a stopped process resumes without a look at the
+        // socket. So what arrived is received first.
+        let judged = self.look_and_judge();
         waited.and(judged)
+    }
+
+    fn read_clock(&mut self) -> Instant {
+        *self.now = self.system.now();
+        *self.now
     }
 
     /// Writes what waits, for a moment at most. When the socket is full, receives what arrived and does what
     /// is due. Returns whether everything was written.
     pub(super) fn push(&mut self, until: Option<Instant>) -> io::Result<bool> {
+        if self.connection.unsent() == 0 {
+            return Ok(true);
+        }
         let written = self.write(self.due(until));
         if let Ok(true) = written {
             return Ok(true);
@@ -110,15 +127,6 @@ impl Turn<'_> {
         heard.map(drop)
     }
 
-    /// Does what is due, if anything is. The thread may have been away when that time passed: a stopped process
-    /// resumes without a look at the socket. So what arrived is received first.
-    fn judge(&mut self) -> io::Result<()> {
-        if self.connection.session.poll_timeout().is_none_or(|at| at > self.system.now()) {
-            return Ok(());
-        }
-        self.look_and_judge()
-    }
-
     fn look_and_judge(&mut self) -> io::Result<()> {
         let heard = self.look();
         self.handle_due(&heard);
@@ -131,16 +139,13 @@ impl Turn<'_> {
             Ok(false) => self.link.unread.saturating_add(1),
             _ => 0,
         };
-        self.connection.handle_timeout(self.system.now(), self.link.unread);
+        self.connection.handle_timeout(*self.now, self.link.unread);
     }
 
     /// Writes until everything is written or the socket is full, for a moment at most. Returns whether
     /// everything was written.
     fn write(&mut self, due: Option<Instant>) -> io::Result<bool> {
-        if self.connection.unsent() == 0 {
-            return Ok(true);
-        }
-        let now = self.system.now();
+        let now = *self.now;
         self.connection.session.prepare_write(now);
         let longest = now + WRITE_FOR;
         let by = due.map_or(longest, |due| due.min(longest));
@@ -150,8 +155,8 @@ impl Turn<'_> {
     /// Writes until everything is written, the socket takes less than it is given, or the time is over. A write
     /// waits for `within` at most.
     fn flush(&mut self, within: Duration, by: Instant) -> io::Result<bool> {
-        let session = &mut self.connection.session;
-        while !session.out.is_empty() {
+        while self.connection.unsent() > 0 {
+            let session = &self.connection.session;
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let filled = session.out.chunks(&mut slices, WRITE_BYTES_MAX);
             let slices = slices.get(..filled).unwrap_or(&[]);
@@ -159,23 +164,29 @@ impl Turn<'_> {
             let taken = match self.link.socket.write(slices, within) {
                 Ok(taken) => taken,
                 Err(error) if is_timeout(&error) => 0,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    self.read_clock();
+                    return Ok(false);
+                }
                 Err(error) => return Err(error),
             };
-            let now = self.system.now();
-            session.handle_write(taken, now);
+            let now = self.read_clock();
+            self.connection.session.handle_write(taken, now);
             if taken < given || now >= by {
                 break;
             }
         }
-        Ok(session.out.is_empty())
+        Ok(self.connection.unsent() == 0)
     }
 
     /// Sleeps until something arrives, or until `due`, and receives it.
     fn wait(&mut self, due: Option<Instant>) -> io::Result<()> {
-        let within = due.map(|at| at.saturating_duration_since(self.system.now()));
+        let within = due.map(|at| at.saturating_duration_since(*self.now));
         match self.receive(within) {
-            Err(error) if is_timeout(&error) => Ok(()),
+            Err(error) if is_timeout(&error) => {
+                self.read_clock();
+                Ok(())
+            }
             received => received,
         }
     }
@@ -192,10 +203,13 @@ impl Turn<'_> {
                 if is_full {
                     self.scratch.grow();
                 }
-                self.connection.handle_received(self.system.now());
+                let now = self.read_clock();
+                self.connection.handle_received(now);
                 self.connection.wake_readers();
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.read_clock();
+            },
             Err(error) => return Err(error),
         }
         Ok(())
@@ -225,7 +239,8 @@ impl Turn<'_> {
         if self.connection.unsent() == 0 || self.link.socket.set_nonblocking(true).is_err() {
             return;
         }
-        let pushed = self.flush(WRITE_FOR, self.system.now() + WRITE_FOR);
+        let by = self.read_clock() + WRITE_FOR;
+        let pushed = self.flush(WRITE_FOR, by);
         let blocking = self.link.socket.set_nonblocking(false);
         if let Err(error) = pushed.and(blocking) {
             self.connection.session.handle_error(&error);
@@ -236,7 +251,8 @@ impl Turn<'_> {
     /// server broke. What cannot be written now is not needed: the end of the connection says as much.
     pub(super) fn push_last(&mut self) {
         if self.link.socket.set_nonblocking(true).is_ok() {
-            let _ = self.flush(WRITE_FOR, self.system.now() + WRITE_FOR);
+            let by = self.read_clock() + WRITE_FOR;
+            let _ = self.flush(WRITE_FOR, by);
         }
     }
 

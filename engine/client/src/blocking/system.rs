@@ -144,14 +144,16 @@ impl Socket for StdSocket {
     }
 
     fn read(&mut self, into: &mut [u8], within: Option<Duration>) -> io::Result<usize> {
-        // In whole milliseconds, so that calls with equal timeouts seldom have to set it again.
-        let within = within.map(whole_millis);
-        if !self.is_nonblocking && self.read != Some(within) {
-            match &self.stream {
-                Stream::Tcp(stream) => stream.set_read_timeout(within),
-                Stream::Unix(stream) => stream.set_read_timeout(within),
-            }?;
-            self.read = Some(within);
+        if !self.is_nonblocking {
+            // In whole milliseconds, so that calls with equal timeouts seldom have to set it again.
+            let within = within.map(whole_millis);
+            if self.read != Some(within) {
+                match &self.stream {
+                    Stream::Tcp(stream) => stream.set_read_timeout(within),
+                    Stream::Unix(stream) => stream.set_read_timeout(within),
+                }?;
+                self.read = Some(within);
+            }
         }
         match &mut self.stream {
             Stream::Tcp(stream) => stream.read(into),

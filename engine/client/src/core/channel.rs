@@ -228,11 +228,16 @@ impl<W: Waiter> ClientCore<W> {
         }
     }
 
+    /// Whether calls wait for a slot or for the connection.
+    pub fn is_awaited(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Whether there is nothing to do but to wait for the sockets: no call waits, no connection is over or goes away,
     /// and no stream has something to write.
     #[inline]
-    pub fn is_steady(&mut self) -> bool {
-        let is_steady = match &mut self.current {
+    pub fn is_steady(&self) -> bool {
+        let is_steady = match &self.current {
             Current::Up(connection) => connection.is_steady(),
             Current::Down { .. } | Current::Connecting => true,
         };

@@ -82,7 +82,13 @@ impl<T> Session<T> {
 
     /// Whether calls could be made, but every slot is taken.
     pub fn is_full(&self) -> bool {
-        self.is_ready() && !self.has_slot() && !self.is_draining() && self.proto.close_reason().is_none()
+        self.is_ready() && self.is_going_on() && !self.has_slot()
+    }
+
+    /// Whether it is not over, and neither side goes away.
+    #[inline]
+    pub fn is_going_on(&self) -> bool {
+        self.proto.is_going_on()
     }
 
     /// Why the connection is over, if it is; a drained one ends here.

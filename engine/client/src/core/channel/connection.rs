@@ -66,10 +66,8 @@ impl<W: Waiter> Connection<W> {
     }
 
     /// Whether it neither is over nor goes away, and no stream has something to write.
-    pub(super) fn is_steady(&mut self) -> bool {
-        self.session.close_reason().is_none()
-            && !self.session.is_draining()
-            && !self.has_ready_streams()
+    pub(super) fn is_steady(&self) -> bool {
+        self.session.is_going_on() && !self.has_ready_streams()
     }
 
     /// Nobody looked at it for longer than a server waits for a hello. If its server leaves before its own hello,
