@@ -104,6 +104,26 @@ impl Channel {
     }
 }
 
+impl Channel {
+    /// Runs `work` on what the clones share.
+    pub(super) fn with_client<R>(
+        client: &RefCell<Client>,
+        work: impl FnOnce(&mut Client) -> Result<R, CallFailure>,
+    ) -> Result<R, CallFailure> {
+        if crate::wait::is_shard() {
+            return Err(CallFailure::NotSent(NotSent::WouldBlock));
+        }
+        // If an encoder makes a call on the same channel, the client is already borrowed.
+        let Ok(mut client) = client.try_borrow_mut() else {
+            return Err(CallFailure::NotSent(NotSent::QueueFull));
+        };
+        let worked = work(&mut client);
+        client.close_if_told();
+        client.rest();
+        worked
+    }
+}
+
 impl Transport for Channel {
     fn call<E>(
         &self,
@@ -114,75 +134,39 @@ impl Transport for Channel {
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
-        let call = Call { client: Rc::clone(&self.client), head, timeout, encode };
+        let client = Rc::clone(&self.client);
+        let call = move || Self::with_client(&client, |client| client.call(head, timeout, encode));
         BlockingCall { call: Some(call), pinned: PhantomPinned }
-    }
-}
-
-struct Call<E> {
-    client: Rc<RefCell<Client>>,
-    head: RequestHead,
-    timeout: Option<Duration>,
-    encode: E,
-}
-
-impl<E> Call<E>
-where
-    E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
-{
-    fn make(self) -> Outcome {
-        if crate::wait::is_shard() {
-            return Err(CallFailure::NotSent(NotSent::WouldBlock));
-        }
-        // If an encoder makes a call on the same channel, the client is already borrowed.
-        let Ok(mut client) = self.client.try_borrow_mut() else {
-            return Err(CallFailure::NotSent(NotSent::QueueFull));
-        };
-        let outcome = client.call(self.head, self.timeout, self.encode);
-        client.close_if_told();
-        client.rest();
-        outcome
     }
 }
 
 pin_project! {
     /// A call that runs from start to end when it is polled or waited for.
-    struct BlockingCall<E> {
-        call: Option<Call<E>>,
+    struct BlockingCall<C> {
+        call: Option<C>,
         #[pin]
         pinned: PhantomPinned,
     }
 }
 
-impl<E> BlockingCall<E>
-where
-    E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
-{
-    fn make(call: Option<Call<E>>) -> Outcome {
-        call.map_or(Err(CallFailure::Reused), Call::make)
-    }
+fn make(call: Option<impl FnOnce() -> Outcome>) -> Outcome {
+    call.map_or(Err(CallFailure::Reused), |call| call())
 }
 
-impl<E> Future for BlockingCall<E>
-where
-    E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
-{
+impl<C: FnOnce() -> Outcome> Future for BlockingCall<C> {
     type Output = Outcome;
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Outcome> {
-        Poll::Ready(Self::make(self.project().call.take()))
+        Poll::Ready(make(self.project().call.take()))
     }
 }
 
-impl<E> Pending for BlockingCall<E>
-where
-    E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
-{
+impl<C: FnOnce() -> Outcome + 'static> Pending for BlockingCall<C> {
     fn wait(self) -> Outcome {
-        Self::make(self.call)
+        make(self.call)
     }
 
     fn then(self, done: impl FnOnce(Outcome) + Send + 'static) {
-        done(Self::make(self.call));
+        done(make(self.call));
     }
 }

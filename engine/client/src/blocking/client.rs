@@ -97,7 +97,8 @@ impl Client {
         while Rc::strong_count(&self.outcome) > 1 {
             self.step(deadline);
         }
-        let reply = self.outcome.take().unwrap_or(Err(CallFailure::Unknown(CloseReason::LocallyClosed)))?;
+        let reply =
+            self.outcome.take().unwrap_or(Err(CallFailure::Unknown(CloseReason::LocallyClosed)))?;
         match head.flags & request_flags::ONE_WAY {
             0 => Ok(reply),
             _ => self.push_one_way(deadline),
@@ -212,10 +213,7 @@ impl Client {
 
     /// Runs `work` on the connection, if there is one, and goes on with what that brought. Returns why the connection
     /// is over, if it is.
-    fn drive(
-        &mut self,
-        work: impl FnOnce(&mut Turn<'_>) -> io::Result<()>,
-    ) -> Option<CloseReason> {
+    fn drive(&mut self, work: impl FnOnce(&mut Turn<'_>) -> io::Result<()>) -> Option<CloseReason> {
         let hello_within = self.core.config().connection.timeouts.hello;
         let mut turn = self.current()?;
         if !turn.connection.session.is_ready()

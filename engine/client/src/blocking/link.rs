@@ -209,7 +209,7 @@ impl Turn<'_> {
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 self.read_clock();
-            },
+            }
             Err(error) => return Err(error),
         }
         Ok(())

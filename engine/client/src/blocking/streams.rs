@@ -18,7 +18,7 @@ use super::channel::Channel;
 use super::client::Client;
 use super::link::Turn;
 use super::waiter::StreamCell;
-use crate::failure::{CallFailure, NotSent};
+use crate::failure::CallFailure;
 use crate::streams::{
     Closed, Event, Message, Opening, Outgoing, ReadMessages, StreamFailure, StreamHandle,
     WriteMessages,
@@ -99,14 +99,14 @@ impl Ends {
 
 /// A blocking channel's call that streams. Dropping it gives the call up.
 #[derive(Debug)]
-pub struct StreamCall(Option<Ends>);
+pub struct StreamCall(Ends);
 
 impl StreamHandle for StreamCall {
     type Reader = StreamReader;
 
     fn poll_opened(&mut self, _: &mut Context<'_>) -> Poll<Result<Opening, Outcome>> {
-        let Some(ends) = &self.0 else { return Poll::Ready(Ok(None)) };
-        let events = &mut *ends.cell.events.borrow_mut();
+        let cell = &self.0.cell;
+        let events = &mut *cell.events.borrow_mut();
         Poll::Ready(match events.pop_front() {
             Some(Event::Opened(opening)) => Ok(opening),
             Some(Event::Outcome(outcome)) => Err(outcome),
@@ -114,15 +114,14 @@ impl StreamHandle for StreamCall {
                 events.push_front(event);
                 Ok(None)
             }
-            None if ends.cell.over.get() => Ok(None),
+            None if cell.over.get() => Ok(None),
             None => return Poll::Pending,
         })
     }
 
     fn poll_outcome(&mut self, _: &mut Context<'_>) -> Poll<Outcome> {
-        let Some(ends) = &self.0 else { return Poll::Pending };
         // The server of such a call sends nothing else.
-        while let Some(event) = ends.cell.events.borrow_mut().pop_front() {
+        while let Some(event) = self.0.cell.events.borrow_mut().pop_front() {
             if let Event::Outcome(outcome) = event {
                 return Poll::Ready(outcome);
             }
@@ -130,39 +129,31 @@ impl StreamHandle for StreamCall {
         Poll::Pending
     }
 
-    fn into_reader(mut self) -> Option<StreamReader> {
-        self.0.take().map(StreamReader)
+    fn into_reader(self) -> Option<StreamReader> {
+        Some(StreamReader(self))
     }
 }
 
 impl Drop for StreamCall {
     fn drop(&mut self) {
-        if let Some(ends) = &self.0 {
-            ends.abandon();
-        }
+        self.0.abandon();
     }
 }
 
 /// What a blocking channel's stream is read from. Dropping it gives the call up.
 #[derive(Debug)]
-pub struct StreamReader(Ends);
+pub struct StreamReader(StreamCall);
 
 impl StreamReader {
     /// Lets the channel have a turn, which blocks; see [`Channel::turn`].
     pub fn turn(&self) {
-        turn(&self.0.client);
+        turn(&self.0.0.client);
     }
 }
 
 impl ReadMessages for StreamReader {
     fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Message, StreamFailure>>> {
-        self.0.poll_next()
-    }
-}
-
-impl Drop for StreamReader {
-    fn drop(&mut self) {
-        self.0.abandon();
+        self.0.0.poll_next()
     }
 }
 
@@ -261,21 +252,13 @@ impl Channel {
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
-        if crate::wait::is_shard() {
-            return Err(CallFailure::NotSent(NotSent::WouldBlock));
-        }
         head.flags |= kind.request_flags();
-        let (id, cell) = {
-            let Ok(mut client) = self.client.try_borrow_mut() else {
-                return Err(CallFailure::NotSent(NotSent::QueueFull));
-            };
-            let begun = client.begin_stream(kind, head, timeout, encode);
-            client.close_if_told();
-            begun?
-        };
+        let (id, cell) = Self::with_client(&self.client, |client| {
+            client.begin_stream(kind, head, timeout, encode)
+        })?;
         let ends = Ends { client: Rc::clone(&self.client), cell, id };
         let writer = kind.client_sends().then(|| StreamWriter(ends.clone()));
-        Ok((StreamCall(Some(ends)), writer))
+        Ok((StreamCall(ends), writer))
     }
 
     /// Writes what waits, and sleeps until the server sends something or something is due. What arrived is
