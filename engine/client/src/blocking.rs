@@ -14,6 +14,8 @@ mod client;
 mod link;
 mod streams;
 mod system;
+#[cfg(test)]
+mod tests;
 mod waiter;
 
 pub use channel::Channel;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 
 use super::client::{ChannelInfo, Client};
-use super::system::Std;
+use super::system::{Std, System};
 use crate::address::{Address, IntoAddress};
 use crate::config::ChannelConfig;
 use crate::failure::{CallFailure, ConnectError, NotSent};
@@ -51,10 +51,19 @@ impl Channel {
     ///
     /// The address is invalid, or a setting is outside its range.
     pub fn new(address: impl IntoAddress, config: ChannelConfig) -> Result<Self, ConnectError> {
+        Self::on(Box::new(Std), address, config)
+    }
+
+    /// A channel over sockets of this system.
+    pub(super) fn on(
+        system: Box<dyn System>,
+        address: impl IntoAddress,
+        config: ChannelConfig,
+    ) -> Result<Self, ConnectError> {
         config.check()?;
         let address = address.into_address().map_err(ConnectError::Address)?;
         let info = Rc::new(ChannelInfo { address, closed: std::cell::Cell::new(false) });
-        let client = Client::new(Rc::clone(&info), config, Box::new(Std));
+        let client = Client::new(Rc::clone(&info), config, system);
         Ok(Self { client: Rc::new(RefCell::new(client)), info })
     }
 

@@ -10,6 +10,7 @@ use corewire_client::{StreamFailure, StreamHandle, WriteMessages};
 
 use crate::channel::Channel;
 use crate::stream::{StreamCall, StreamReader, StreamWriter};
+use corewire_client::core::channel::StreamEnd;
 use corewire_client::failure::{CallFailure, NotSent};
 use corewire_client::remote::{
     Body,
