@@ -23,7 +23,8 @@
 //!         │             │ bounded queue, bell                │
 //!         │   client thread       │ tokio/driver.rs          │
 //!         │     a shard's tasks   │ one task of tokio        │
-//!         └─────────────┴─────────┴──────────┬───────────────┘
+//!         │             │         └─ core/channel.rs ────────┤
+//!         └─────────────┴────────────────────┬───────────────┘
 //!                         ClientConnection   corewire-proto
 //! ```
 //!
