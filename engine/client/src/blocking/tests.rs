@@ -278,7 +278,7 @@ fn a_call_that_finds_no_slot_fails_at_once() {
     let in_flight = InFlight::MIN.get();
     let (channel, world) = channel(Script { in_flight, ..Script::default() });
     let head = RequestHead::new(0, MethodId(2));
-    let stream = || channel.stream(StreamKind::Server, head.clone(), None, body).unwrap();
+    let stream = || channel.stream(StreamKind::Server, head, None, body).unwrap();
     let streams: Vec<_> = (0..in_flight).map(|_| stream()).collect();
     let full = call(&channel, None);
     assert!(matches!(full, Err(CallFailure::NotSent(NotSent::QueueFull))), "{full:?}");

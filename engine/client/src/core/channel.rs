@@ -407,7 +407,10 @@ impl<W: Waiter> ClientCore<W> {
     /// The server takes no new calls. Those in flight are left to it, and the next ones get another connection.
     fn retire(&mut self, now: Instant) {
         if W::DRIVES || self.retired.len() >= RETIRED_MAX {
-            return self.fail_waiting(NotSent::going_away(&self.server));
+            if !self.waiting.is_empty() {
+                self.fail_waiting(NotSent::going_away(&self.server));
+            }
+            return;
         }
         let down = Current::Down { retry_at: None, why: String::new() };
         if let Current::Up(connection) = core::mem::replace(&mut self.current, down) {
