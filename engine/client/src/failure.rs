@@ -49,9 +49,16 @@ pub enum CallFailure {
 impl CallFailure {
     /// The failure of a call on a connection whose server has said that it takes no more calls.
     pub fn going_away(server: &crate::address::Address) -> Self {
-        Self::NotSent(NotSent::NoConnection(format!(
+        Self::NotSent(NotSent::going_away(server))
+    }
+}
+
+impl NotSent {
+    /// The connection's server has said that it takes no more calls.
+    pub fn going_away(server: &crate::address::Address) -> Self {
+        Self::NoConnection(format!(
             "the server at {server} is shutting down; its calls are finished first"
-        )))
+        ))
     }
 }
 

@@ -23,9 +23,9 @@
 //!         │             │ bounded queue, bell                │
 //!         │   client thread       │ tokio/driver.rs          │
 //!         │     a shard's driver  │ one task of tokio        │
-//!         │             └─────┬─────┘                        │
-//!         │      ClientCore   core/channel.rs                │
-//!         └───────────────────┴──────────────┬───────────────┘
+//!         │             └─────┬─────┴────────────────────────┤
+//!         │                   └── ClientCore core/channel.rs ┤
+//!         └──────────────────────────────────┬───────────────┘
 //!                         ClientConnection   corewire-proto
 //! ```
 //!

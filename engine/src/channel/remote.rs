@@ -12,8 +12,7 @@ use crate::net::io::Token;
 use crate::shard::context::ShardContext;
 use corewire_client::address::Address;
 use corewire_client::config::ChannelConfig;
-use corewire_client::core::channel::ClientCore;
-use corewire_client::remote::command::{Command, Hold};
+use corewire_client::remote::command::{ClientCore, Command, Hold};
 
 /// Which of a channel's connections want a turn for what callers asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

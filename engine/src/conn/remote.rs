@@ -11,7 +11,8 @@ use crate::conn::dial::{Begun, Dial};
 use crate::conn::turn::{After, Ready, Received, TurnContext, Unacked};
 use crate::net::io::{Io, Token};
 use corewire_client::config::{ChannelConfig, DEADLINE_TURNS};
-use corewire_client::core::channel::{ClientCore, Connection, ConnectionId};
+use corewire_client::core::channel::ConnectionId;
+use corewire_client::remote::command::{ClientCore, Connection};
 
 /// What a connection wants after its turn, and when it is to come back at the latest.
 type Next = (After, Option<Instant>);
@@ -246,7 +247,7 @@ impl Clock {
         // Most turns leave every clock where it is or move it later.
         let deadline = connection.session.earliest_deadline();
         let sooner = deadline.is_some_and(|at| self.deadline.is_none_or(|armed| at < armed));
-        let steady = connection.is_steady() && waiting_by.is_none();
+        let steady = connection.has_steady_timers() && waiting_by.is_none();
         let was_steady = core::mem::replace(&mut self.steady, steady);
         if was_steady && steady && !sooner && !was_due {
             return None;

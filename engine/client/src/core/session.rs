@@ -79,6 +79,17 @@ impl<T> Session<T> {
         self.proto.has_slot()
     }
 
+    /// Whether calls could be made, but every slot is taken.
+    pub fn is_full(&self) -> bool {
+        self.is_ready() && self.is_going_on() && !self.has_slot()
+    }
+
+    /// Whether it is not over, and neither side goes away.
+    #[inline]
+    pub fn is_going_on(&self) -> bool {
+        self.proto.is_going_on()
+    }
+
     /// Why the connection is over, if it is; a drained one ends here.
     pub fn close_reason(&mut self) -> Option<CloseReason> {
         if self.proto.is_drained() && self.out.is_empty() {

@@ -1,6 +1,6 @@
 //! What callers send to the driver of their connection: calls and control messages.
 
-use corewire_codec::{RequestHead, Status};
+use corewire_codec::{FrameWriter, RequestHead, Status};
 use corewire_proto::CloseReason;
 use std::fmt;
 use std::future::Future;
@@ -11,11 +11,18 @@ use std::time::Instant;
 
 use crate::address::Address;
 use crate::config::ChannelConfig;
+use crate::core::channel::{self, PendingCall, Waiter, WriteBody};
 use crate::failure::{CallFailure, NotSent};
 use crate::log_limit::{Topic, admit_here};
 use crate::remote::backlog::Body;
 use crate::remote::pipe::{Event, Port};
 use crate::transport::Outcome;
+
+/// The core of a channel whose callers are on any threads.
+pub type ClientCore = channel::ClientCore<Completion>;
+
+/// One of its connections.
+pub type Connection = channel::Connection<Completion>;
 
 /// A call on its way to the driver.
 #[derive(Debug)]
@@ -110,6 +117,48 @@ impl Drop for Completion {
             }
         };
         self.give(Err(failure));
+    }
+}
+
+impl From<Command> for PendingCall<Completion> {
+    fn from(command: Command) -> Self {
+        let Command { id, head, deadline, body, done, .. } = command;
+        Self { id: Some(id), head, deadline, body, waiter: done }
+    }
+}
+
+impl WriteBody for Body {
+    fn write_to(self, frame: &mut FrameWriter<'_>) -> Result<(), Status> {
+        Self::write_to(self, frame);
+        Ok(())
+    }
+}
+
+impl Waiter for Completion {
+    type Body = Body;
+    type Stream = Port;
+    type Hold = Hold;
+
+    const DRIVES: bool = false;
+
+    fn is_abandoned(&self) -> bool {
+        Self::is_abandoned(self)
+    }
+
+    fn handle_begun(&mut self) {
+        self.begun = true;
+    }
+
+    fn stream(&self) -> Option<&Port> {
+        self.port()
+    }
+
+    fn end_stream(self, failure: Option<Status>) {
+        Self::end_stream(self, failure);
+    }
+
+    fn complete(self, outcome: Outcome) {
+        Self::complete(self, outcome);
     }
 }
 

@@ -20,11 +20,11 @@ use super::socket::Socket;
 use super::watch::{self, Drive};
 use crate::address::IntoAddress;
 use crate::config::ChannelConfig;
-use crate::core::channel::{ClientCore, Connection, ConnectionId};
+use crate::core::channel::ConnectionId;
 use crate::core::session::RECEIVE_BYTES;
 use crate::failure::{ConnectError, NotSent, connect_failure};
 use crate::remote::SharedChannel;
-use crate::remote::command::Control;
+use crate::remote::command::{ClientCore, Connection, Control};
 use crate::remote::mailbox::{Inbox, Mailbox};
 
 /// Receives of a connection before other connections, and other tasks of the runtime, have their turn.
