@@ -54,6 +54,7 @@ use crate::net::recv_pool::RecvPool;
 use crate::shard::account::MemoryAccount;
 use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
+use crate::shard::phase::Phase;
 use crate::shard::timers::Timers;
 use crate::stream::StreamCell;
 use corewire_client::address::Peer;
@@ -312,6 +313,7 @@ impl<I: Io> Driver<I> {
             match order {
                 Order::Wake(key) => self.local.wakes.wake_key(key),
                 Order::Drain(within) => self.drain(self.shared.now + within),
+                Order::LameDuck => self.local.phase.enter(Phase::LameDuck),
                 Order::Notify => {}
                 Order::Listen => self.set_acceptable(),
             }
@@ -543,6 +545,7 @@ impl<I: Io> Driver<I> {
         if self.shared.drain_by.is_some() {
             return;
         }
+        self.local.phase.enter(Phase::Draining);
         self.accept_after = None;
         self.set_acceptable();
         // Bounded, because clients may come as fast as they are accepted.

@@ -35,6 +35,7 @@ pub(crate) mod client_thread;
 pub(crate) mod events;
 pub(crate) mod placement;
 pub(crate) mod preflight;
+pub(crate) mod running;
 pub(crate) mod server;
 pub(crate) mod signals;
 pub(crate) mod supervisor;

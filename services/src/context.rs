@@ -104,6 +104,21 @@ impl Context {
         self.priority
     }
 
+    /// Whether the server drains: it takes no new calls, and drops this one if it is not finished at
+    /// the drain's deadline ([`ServerBuilder::drain_within`](crate::ServerBuilder::drain_within)).
+    #[cfg(feature = "shard")]
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        corewire_engine::is_draining()
+    }
+
+    /// Completes when the server begins to drain, at once if it drains already. A handler that streams for
+    /// ever ends its stream then, so that the drain does not wait for it until its deadline.
+    #[cfg(feature = "shard")]
+    pub fn drain_begun(&self) -> corewire_engine::DrainBegun {
+        corewire_engine::drain_begun()
+    }
+
     /// The trace that the call belongs to, with the caller's span.
     #[must_use]
     pub fn trace(&self) -> Option<TraceContext> {

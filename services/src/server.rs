@@ -12,7 +12,8 @@ pub(crate) mod slot;
 use corewire_client::IntoAddress;
 use corewire_codec::Limits;
 use corewire_engine::{
-    Budgets, Dispatch, Ended, EngineConfig, MakeDispatch, Placement, Running, Spin, StartError,
+    Budgets, Dispatch, Ended, EngineConfig, MakeDispatch, Placement, Running, ShardLost,
+    ShardLostHook, Spin, StartError,
 };
 use corewire_proto::ShardInfo;
 use std::fmt;
@@ -158,10 +159,32 @@ impl ServerBuilder {
         self
     }
 
-    /// How long a drain may take before what is left is dropped. Default 30 s, 0 to 24 h.
+    /// How long a drain may take before what is left is dropped. Default 25 s, 0 to 24 h.
+    ///
+    /// Kubernetes kills a process 30 s after it asked it to end (`terminationGracePeriodSeconds`), and counts the
+    /// [lame duck](Self::lame_duck) and what the process does after the drain as well: the sum of all should stay
+    /// below that.
     #[must_use]
     pub fn drain_within(mut self, drain_within: Duration) -> Self {
         self.config.drain_within = drain_within;
+        self
+    }
+
+    /// How long the server goes on as before when it is asked to stop. It is only not ready any more, as
+    /// [`Running::readiness`] and [`is_ready`](crate::is_ready) tell, so that a health check can keep new
+    /// clients away before the listener closes and the drain begins. Default 0, at most 1 h.
+    #[must_use]
+    pub fn lame_duck(mut self, lame_duck: Duration) -> Self {
+        self.config.lame_duck = lame_duck;
+        self
+    }
+
+    /// Calls `tell` for each shard that is lost: its thread died, or did not end in time. The others go on.
+    /// A program that cannot do with fewer shards ends itself here. It runs on the supervisor's thread,
+    /// which watches over the others: return soon.
+    #[must_use]
+    pub fn on_shard_lost(mut self, tell: impl Fn(&ShardLost) + Send + Sync + 'static) -> Self {
+        self.config.on_shard_lost = Some(ShardLostHook::new(tell));
         self
     }
 
@@ -214,8 +237,12 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// What keeps it from starting, and how to fix it.
+    /// What keeps it from starting, and how to fix it. On a thread that drives connections it is
+    /// [`StartError::WouldBlock`]: call [`start`](Self::start) there, and await [`Running::ended`].
     pub fn run(self) -> Result<Ended, StartError> {
-        Ok(self.drain_on_signal().start()?.wait())
+        if corewire_client::wait::is_driver() {
+            return Err(StartError::WouldBlock);
+        }
+        self.drain_on_signal().start()?.wait().map_err(|_| StartError::WouldBlock)
     }
 }

@@ -18,8 +18,11 @@ use crate::driver::runtime::{self, Parker};
 use crate::identity::{DriverConfig, Spin};
 use crate::net::doorbell::Doorbell;
 use crate::net::epoll::Epoll;
+use crate::shard::affinity::Unpinned;
 use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
+use corewire_client::MethodName;
+use corewire_codec::MethodId;
 
 /// Everything one shard needs to run.
 pub(crate) struct ShardParts {
@@ -80,6 +83,7 @@ impl ShardTask {
             self.counters.turns.add(1);
             let now = self.driver.now();
             self.local.sleepers.wake_due(now);
+            self.counters.current.leave();
             let ran = self.local.run_tasks();
             self.driver.settle();
             if self.driver.is_drained() || until() {
@@ -153,18 +157,21 @@ const YIELD_EVERY: Duration = Duration::from_micros(20);
 pub(crate) fn run_server(
     parts: ShardParts,
     dispatch: impl FnOnce() -> Result<Rc<dyn Dispatch>, String>,
-    ready: impl FnOnce() + 'static,
+    ready: impl FnOnce(Vec<(MethodId, MethodName)>) + 'static,
 ) -> io::Result<()> {
     let cpu = parts.config.info.cpu;
     let context = ChannelContext::new(ShardContext::new(Arc::clone(&parts.doorbell)));
     let entered = context.enter();
+    // Before the executor pins the thread.
+    let unpinned = Unpinned::remember();
     let outcome = runtime::run("corewire", cpu, async move {
         let dispatch = dispatch().map_err(io::Error::other)?;
+        let methods = dispatch.methods();
         let task = ShardTask::new(parts, context, dispatch)?;
-        ready();
+        ready(methods);
         runtime::run_driver(task.run(|| false)).await?
     });
-    drop(entered);
+    drop((entered, unpinned));
     outcome?
 }
 
@@ -181,6 +188,8 @@ where
     let cpu = parts.config.info.cpu;
     let context = ChannelContext::new(ShardContext::new(Arc::clone(&parts.doorbell)));
     let entered = context.enter();
+    // Before the executor pins the thread.
+    let unpinned = Unpinned::remember();
     let outcome = runtime::run("corewire", cpu, async move {
         let task = ShardTask::new(parts, Rc::clone(&context), dispatch())?;
         let main = context.shard.spawn(main());
@@ -190,6 +199,6 @@ where
         })
         .await?
     });
-    drop(entered);
+    drop((entered, unpinned));
     outcome?
 }

@@ -3,6 +3,7 @@
 //! A counter is a relaxed load and a relaxed store: with a single writer no increment is lost, and
 //! no instruction locks the bus. Each shard's counters have their own cache lines.
 
+use corewire_codec::MethodId;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that only its shard changes.
@@ -29,6 +30,40 @@ impl Counter {
     }
 }
 
+/// The call whose handler a shard polled last. Two stores for each poll; the supervisor reads them when the shard
+/// does not turn, so nothing has to be put back when the poll ends.
+#[derive(Debug, Default)]
+pub(crate) struct CurrentCall {
+    connection: AtomicU64,
+    /// The method's id above, the call's id below.
+    method_call: AtomicU64,
+}
+
+impl CurrentCall {
+    #[inline]
+    pub(crate) fn begin(&self, connection_id: u64, call: u32, method: MethodId) {
+        let method_call = u64::from(method.0) << 32 | u64::from(call);
+        self.connection.store(connection_id, Ordering::Relaxed);
+        self.method_call.store(method_call, Ordering::Relaxed);
+    }
+
+    /// No call's handler runs from now on, but tasks.
+    #[inline]
+    pub(crate) fn leave(&self) {
+        self.method_call.store(0, Ordering::Relaxed);
+    }
+
+    /// The connection's id, the call's, and the method's; `None` while tasks run.
+    pub(crate) fn get(&self) -> Option<(u64, u32, MethodId)> {
+        let method_call = self.method_call.load(Ordering::Relaxed);
+        // Neither half is cut: each has 32 bits of its own.
+        let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(0);
+        let (method, call) = (MethodId(half(method_call >> 32)), half(method_call));
+        let connection = self.connection.load(Ordering::Relaxed);
+        (method_call != 0).then_some((connection, call, method))
+    }
+}
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// What one shard has counted since it started.
@@ -36,6 +71,8 @@ macro_rules! counters {
         #[repr(align(128))]
         pub struct ShardCounters {
             $($(#[$doc])* pub $name: Counter,)*
+            /// What runs now; for the warning about a shard that stalls.
+            pub(crate) current: CurrentCall,
         }
 
         impl ShardCounters {

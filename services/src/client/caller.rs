@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::client::options::CallOptions;
-use crate::client::outcome::{CallError, read_outcome};
+use crate::client::outcome::{CallError, read_named};
 use crate::client::response::ResponseCall;
 use crate::description::MethodDescription;
 
@@ -144,7 +144,7 @@ impl<C: Transport> Caller<C> {
     {
         let (head, timeout, encode) = self.prepare(method, self.timeout, arguments);
         let name = MethodName { service: method.service, method: method.name };
-        Call { pending: self.channel.call_named(name, head, timeout, encode), types: PhantomData }
+        Call::new(self.channel.call_named(name, head, timeout, encode), method)
     }
 }
 
@@ -155,6 +155,7 @@ pin_project! {
     pub struct Call<P, D, R> {
         #[pin]
         pending: P,
+        method: &'static MethodDescription,
         types: PhantomData<fn() -> (D, R)>,
     }
 }
@@ -166,15 +167,15 @@ impl<P, D, R> fmt::Debug for Call<P, D, R> {
 }
 
 impl<P, D, R> Call<P, D, R> {
-    pub(crate) fn new(pending: P) -> Self {
-        Self { pending, types: PhantomData }
+    pub(crate) fn new(pending: P, method: &'static MethodDescription) -> Self {
+        Self { pending, method, types: PhantomData }
     }
 }
 
 impl<P: Pending, D: Decode<R>, R> Call<P, D, R> {
     /// The same call, but its outcome also has the reply's metadata, attachment and handler time.
     pub fn with_response(self) -> ResponseCall<P, D, R> {
-        ResponseCall::new(self.pending)
+        ResponseCall::new(self.pending, self.method)
     }
 
     /// Blocks this thread until the call ends.
@@ -186,7 +187,7 @@ impl<P: Pending, D: Decode<R>, R> Call<P, D, R> {
     ///
     /// Why there is no value; see [`CallError`].
     pub fn wait(self) -> Result<R, CallError> {
-        read_outcome::<D, R>(self.pending.wait())
+        read_named::<D, R>(self.pending.wait(), self.method)
     }
 
     /// Makes the call in the background and calls `done` with its result, once, on the thread that
@@ -197,7 +198,8 @@ impl<P: Pending, D: Decode<R>, R> Call<P, D, R> {
         D: 'static,
         R: 'static,
     {
-        self.pending.then(move |outcome| done(read_outcome::<D, R>(outcome)));
+        let method = self.method;
+        self.pending.then(move |outcome| done(read_named::<D, R>(outcome, method)));
     }
 }
 
@@ -206,6 +208,8 @@ impl<P: Pending, D: Decode<R>, R> Future for Call<P, D, R> {
 
     #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().pending.poll(context).map(read_outcome::<D, R>)
+        let this = self.project();
+        let method = *this.method;
+        this.pending.poll(context).map(|outcome| read_named::<D, R>(outcome, method))
     }
 }

@@ -63,8 +63,12 @@ impl<S: 'static> ServerConn<S> {
         if request.flags & request_flags::ONE_WAY != 0 && reply.is_refused() {
             shared.counters.one_way_dropped.add(1);
         }
+        let note = reply.take_note();
         // A layer may have changed it.
         let deadline = incoming.deadline;
+        if let Some(note) = note {
+            self.log_call(shared, request.method, request.call, &note);
+        }
         let stream = stream.map(|stream| stream.cell);
         match polled {
             Polled::Done if stream.is_none() => true,
