@@ -74,7 +74,7 @@ pub use host::server::{ClientShard, EngineConfig, MakeDispatch, run_on_shard, st
 pub use identity::Spin;
 pub use net::doorbell::Doorbell;
 pub use shard::affinity::with_all_cpus;
-pub use shard::counters::{Counter, ShardCounters};
+pub use shard::counters::{Counter, CounterKind, ShardCounters};
 pub use shard::phase::{DrainBegun, drain_begun, is_draining, is_ready};
 pub use shard::sleep::{Sleep, sleep};
 pub use shard::tasks::{Task, spawn};

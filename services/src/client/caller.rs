@@ -31,7 +31,8 @@ pub struct Caller<C> {
 }
 
 impl<C: Transport> Caller<C> {
-    /// Calls over `channel`, each with a timeout of 10 s; those that stream have none.
+    /// Calls over `channel`, each with a timeout of 10 s from its start to its reply; those that stream have
+    /// none.
     #[must_use]
     pub fn new(channel: C) -> Self {
         Self { channel, timeout: Some(TIMEOUT), stream_timeout: None, options: None }
@@ -39,23 +40,34 @@ impl<C: Transport> Caller<C> {
 
     /// Calls that end after `timeout`, counted from when each is made. It applies to calls that stream, too.
     #[must_use]
-    pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.set_timeout(Some(timeout));
-        self
+    pub fn with_timeout(&self, timeout: Duration) -> Self
+    where
+        C: Clone,
+    {
+        self.with_own_timeout(Some(timeout))
     }
 
     /// Calls that wait for as long as their connection lives.
     #[must_use]
-    pub fn without_timeout(mut self) -> Self {
-        self.set_timeout(None);
-        self
+    pub fn without_timeout(&self) -> Self
+    where
+        C: Clone,
+    {
+        self.with_own_timeout(None)
     }
 
-    fn set_timeout(&mut self, timeout: Option<Duration>) {
-        self.timeout = timeout;
-        self.stream_timeout = timeout;
-        if let Some(options) = &mut self.options {
-            *options = Arc::new(CallOptions::clone(options).with_own_timeout(None));
+    fn with_own_timeout(&self, timeout: Option<Duration>) -> Self
+    where
+        C: Clone,
+    {
+        let without = |options: &Arc<CallOptions>| {
+            Arc::new(CallOptions::clone(options).with_own_timeout(None))
+        };
+        Self {
+            channel: self.channel.clone(),
+            timeout,
+            stream_timeout: timeout,
+            options: self.options.as_ref().map(without),
         }
     }
 
