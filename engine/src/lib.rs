@@ -64,7 +64,9 @@ pub mod testing;
 
 pub use budgets::{Budgets, QueueDelay};
 pub use calls::dispatch::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot};
+pub use calls::extensions::Extensions;
 pub use channel::{Call, Channel};
+pub use driver::executor::MadeDispatch;
 pub use error::{AddressHolder, StartError};
 pub use host::client_thread::ClientThread;
 pub use host::events::{Ended, ShardLost, ShardLostHook};

@@ -16,7 +16,10 @@ use corewire_engine::{
     ShardLostHook, Spin, StartError,
 };
 use corewire_proto::ShardInfo;
+use std::error::Error;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +30,16 @@ use crate::server::router::Router;
 use crate::server::service::Service;
 use crate::server::slot::Methods;
 
-type AddService = Arc<dyn Fn(ShardInfo, &mut Methods) + Send + Sync>;
+/// Makes a service and returns what adds its methods, or why there is none.
+type AddService = Arc<dyn Fn(ShardInfo) -> Making + Send + Sync>;
+type Making = Pin<Box<dyn Future<Output = Result<AddMethods, FactoryError>>>>;
+type AddMethods = Box<dyn FnOnce(&mut Methods)>;
+type FactoryError = Box<dyn Error + Send + Sync>;
 type AddLayer = Arc<dyn Fn(ShardInfo, &mut Methods) + Send + Sync>;
+
+fn add_methods<S: Service>(service: S) -> AddMethods {
+    Box::new(move |methods| service.register(methods))
+}
 
 /// A server that is not running yet. See [`Server::builder`].
 #[derive(Debug)]
@@ -106,7 +117,46 @@ impl ServerBuilder {
         mut self,
         make: impl Fn(ShardInfo) -> S + Send + Sync + 'static,
     ) -> Self {
-        self.services.push(Arc::new(move |shard, methods| make(shard).register(methods)));
+        self.services.push(Arc::new(move |shard| {
+            let service = make(shard);
+            Box::pin(async move { Ok(add_methods(service)) })
+        }));
+        self
+    }
+
+    /// Adds a service whose making may fail and may await: it opens files, connects to other servers, reads
+    /// what it serves. `make` is called once on each shard's own thread, and its future is a task of that
+    /// shard, so its channels belong to the service's shard. The shard listens when all of its services are made; a
+    /// server does not start if one fails, panics, or takes longer than 30 s, and says why.
+    ///
+    /// ```no_run
+    /// # use corewire::{Server, echo};
+    /// # fn main() -> Result<(), corewire::StartError> {
+    /// Server::builder()
+    ///     .address("127.0.0.1:7000")
+    ///     .service_with(|_shard| async {
+    ///         let behind = echo::EchoClient::connect("127.0.0.1:7001").await?;
+    /// #       drop(behind);
+    ///         Ok::<_, corewire::ConnectError>(echo::EchoServer::new(echo::Echoer))
+    ///     })
+    ///     .run()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn service_with<S, E, F>(
+        mut self,
+        make: impl Fn(ShardInfo) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: Service,
+        E: Into<Box<dyn Error + Send + Sync>>,
+        F: Future<Output = Result<S, E>> + 'static,
+    {
+        self.services.push(Arc::new(move |shard| {
+            let service = make(shard);
+            Box::pin(async move { service.await.map(add_methods).map_err(Into::into) })
+        }));
         self
     }
 
@@ -220,15 +270,19 @@ impl ServerBuilder {
                 "the server has no service; add one with ServerBuilder::service".into(),
             ));
         }
+        let (services, layers) = (Arc::new(services), Arc::new(layers));
         let make: MakeDispatch = Arc::new(move |shard| {
-            let mut methods = Methods::default();
-            for add in &services {
-                add(shard, &mut methods);
-            }
-            for wrap in layers.iter().rev() {
-                wrap(shard, &mut methods);
-            }
-            Ok(Rc::new(Router::new(methods)?) as Rc<dyn Dispatch>)
+            let (services, layers) = (Arc::clone(&services), Arc::clone(&layers));
+            Box::pin(async move {
+                let mut methods = Methods::default();
+                for make in services.iter() {
+                    make(shard).await?(&mut methods);
+                }
+                for wrap in layers.iter().rev() {
+                    wrap(shard, &mut methods);
+                }
+                Ok(Rc::new(Router::new(methods)?) as Rc<dyn Dispatch>)
+            })
         });
         corewire_engine::start(&self.config, &make)
     }

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use crate::calls::extensions::Extensions;
 use crate::stream::StreamEnds;
 use corewire_client::MethodName;
 use corewire_client::address::Peer;
@@ -35,6 +36,8 @@ pub struct Incoming<'a> {
     pub streams: Option<&'a mut StreamEnds>,
     /// The largest metadata block that the caller accepts with its reply, in bytes.
     pub metadata_bytes_max: u16,
+    /// What layers hand to the handler.
+    pub extensions: Extensions,
 }
 
 /// What a dispatcher did with a call.

@@ -347,6 +347,7 @@ mod tests {
             connection_id: 0,
             streams: None,
             metadata_bytes_max: 1024,
+            extensions: crate::calls::extensions::Extensions::default(),
         };
         let mut replies = SendBuffer::new();
         let mut reply = ReplySlot::new(&mut replies, call, 1024);

@@ -8,7 +8,6 @@
 //!                       each shard that is awake still turns
 //! ```
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -18,8 +17,8 @@ use corewire_codec::{Limits, OutOfRange, Range};
 use corewire_proto::{ServerConfig, ShardId, ShardInfo, Timeouts};
 
 use crate::budgets::Budgets;
-use crate::calls::dispatch::{Dispatch, panic_text};
-use crate::driver::executor::{ShardParts, run_with_driver};
+use crate::calls::dispatch::Dispatch;
+use crate::driver::executor::{MadeDispatch, ShardParts, run_with_driver};
 use crate::error::StartError;
 use crate::host::events::{Event, ShardLostHook};
 use crate::host::placement::Placement;
@@ -34,8 +33,8 @@ use corewire_client::address::Address;
 use corewire_client::dial;
 use corewire_client::resolver::Resolver;
 
-/// Makes a shard's dispatcher, on that shard's thread, or returns a sentence that says why it cannot.
-pub type MakeDispatch = Arc<dyn Fn(ShardInfo) -> Result<Rc<dyn Dispatch>, String> + Send + Sync>;
+/// Makes a shard's dispatcher, on that shard's thread, before it takes connections.
+pub type MakeDispatch = Arc<dyn Fn(ShardInfo) -> MadeDispatch + Send + Sync>;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const DRAIN_WITHIN: Range<Duration> = Range::new(Duration::ZERO, DAY);
@@ -289,7 +288,8 @@ fn spawn_shard(
     let body = move || {
         let mut exit = ExitGuard { shard: info.id, events, outcome: None };
         let events = exit.events.clone();
-        let dispatch = || make_dispatch(&make, info);
+        // In a task, so that it may await, and a panic is told like an error.
+        let dispatch = Box::pin(async move { make(info).await });
         exit.outcome = Some(run_shard(parts, dispatch, events));
     };
     thread::Builder::new()
@@ -298,17 +298,9 @@ fn spawn_shard(
         .map_err(|error| StartError::Io { what: "start a shard's thread", error })
 }
 
-/// Makes a shard's dispatcher. A factory that panics keeps the server from starting, which is told why.
-fn make_dispatch(make: &MakeDispatch, info: ShardInfo) -> Result<Rc<dyn Dispatch>, String> {
-    catch_unwind(AssertUnwindSafe(|| make(info))).unwrap_or_else(|panic| {
-        let text = panic_text(&*panic);
-        Err(format!("what makes its services panicked: {text}"))
-    })
-}
-
 fn run_shard(
     parts: ShardParts,
-    dispatch: impl FnOnce() -> Result<Rc<dyn Dispatch>, String>,
+    dispatch: MadeDispatch,
     events: flume::Sender<Event>,
 ) -> std::io::Result<()> {
     let shard = parts.config.info.id;

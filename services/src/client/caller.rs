@@ -91,7 +91,8 @@ impl<C: Transport> Caller<C> {
 
     /// Calls on behalf of a handler's own caller: they inherit what is left of its time when they are
     /// made (their own timeout may be shorter), its priority, and its trace with a new span, one for
-    /// each `in_context`. When the handler is dropped, so are they, on every server further down.
+    /// each `in_context`. Metadata is passed on when
+    /// [`CallOptions::metadata_of`] asks for it. When the handler is dropped, so are they, on every server further down.
     #[must_use]
     pub fn in_context(&self, context: &crate::context::Context) -> Self
     where
