@@ -48,6 +48,9 @@ mod foreign;
 pub mod fuzzing;
 mod payload;
 mod range;
+#[cfg(feature = "serde")]
+#[doc(hidden)]
+pub mod settings;
 mod wire;
 
 pub use buffer::extras::Extras;

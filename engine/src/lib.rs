@@ -77,7 +77,7 @@ pub use identity::Spin;
 pub use net::doorbell::Doorbell;
 pub use shard::affinity::with_all_cpus;
 pub use shard::counters::{Counter, CounterKind, ShardCounters};
-pub use shard::phase::{DrainBegun, drain_begun, is_draining, is_ready};
+pub use shard::drain_sign::{DrainBegun, drain_begun, is_draining, is_ready};
 pub use shard::sleep::{Sleep, sleep};
 pub use shard::tasks::{Task, spawn};
 pub use stream::{StreamCall, StreamEnds, StreamReader, StreamWriter};

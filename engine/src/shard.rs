@@ -11,6 +11,7 @@ pub(crate) mod affinity;
 pub(crate) mod clock;
 pub(crate) mod context;
 pub(crate) mod counters;
+pub(crate) mod drain_sign;
 pub(crate) mod phase;
 pub(crate) mod sleep;
 mod sleepers;

@@ -23,7 +23,7 @@ use crate::error::StartError;
 use crate::host::events::{Event, ShardLostHook};
 use crate::host::placement::Placement;
 use crate::host::running::{Running, RunningShard, Supervising};
-use crate::host::supervisor::{Supervisor, Watched};
+use crate::host::supervisor::{Supervision, Supervisor, Watched};
 use crate::host::{preflight, signals};
 use crate::identity::{DriverConfig, Spin};
 use crate::net::doorbell::Doorbell;
@@ -165,7 +165,13 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
     // Fewer than 65,536, as the placement checked.
     let count = u16::try_from(cpus.len()).unwrap_or(u16::MAX);
     let backlog = i32::from(config.backlog);
-    let mut supervisor = Supervisor::new(inbox, config, backlog, files);
+    let settings = Supervision {
+        stall_after: config.stall_after,
+        backlog,
+        lame_duck: config.lame_duck,
+        on_shard_lost: config.on_shard_lost.clone(),
+    };
+    let mut supervisor = Supervisor::new(inbox, settings, files);
     let mut shards = Vec::with_capacity(cpus.len());
     let salt = process_salt();
     for (id, (cpu, listeners)) in (0..count).zip(cpus.into_iter().zip(listeners)) {

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use crate::error::StartError;
 use crate::host::events::{Ended, Event, ShardLost, ShardLostHook};
 use crate::host::running::Readiness;
-use crate::host::server::EngineConfig;
 use crate::host::trim::{self, Trim};
 use crate::net::doorbell::{Doorbell, Order};
 use crate::net::listener::{self, SharedListener, SocketFile};
@@ -127,16 +126,22 @@ impl Watched {
     }
 }
 
+/// The settings of a server that its supervisor keeps to.
+#[derive(Debug)]
+pub(crate) struct Supervision {
+    pub(crate) stall_after: Duration,
+    pub(crate) backlog: i32,
+    pub(crate) lame_duck: Duration,
+    pub(crate) on_shard_lost: Option<ShardLostHook>,
+}
+
 /// Watches until every shard has ended.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     shards: Vec<Watched>,
     inbox: flume::Receiver<Event>,
-    stall_after: Duration,
-    backlog: i32,
+    settings: Supervision,
     ready: Arc<AtomicBool>,
-    lame_duck: Duration,
-    on_shard_lost: Option<ShardLostHook>,
     /// When the time of the lame duck is over, and how long the drain may take then.
     drain_at: Option<(Instant, Duration)>,
     /// Set by a stop: when to give up shards that still run.
@@ -151,18 +156,14 @@ impl Supervisor {
     /// Removes `files`, the files of Unix sockets, when the server has ended.
     pub(crate) fn new(
         inbox: flume::Receiver<Event>,
-        config: &EngineConfig,
-        backlog: i32,
+        settings: Supervision,
         files: Vec<SocketFile>,
     ) -> Self {
         Self {
             shards: Vec::new(),
             inbox,
-            stall_after: config.stall_after,
-            backlog,
+            settings,
             ready: Arc::new(AtomicBool::new(true)),
-            lame_duck: config.lame_duck,
-            on_shard_lost: config.on_shard_lost.clone(),
             drain_at: None,
             give_up: None,
             lost: 0,
@@ -246,7 +247,7 @@ impl Supervisor {
         }
         let now = Instant::now();
         for shard in self.shards.iter_mut().filter(|shard| !shard.ended) {
-            shard.look(self.stall_after, self.backlog, now);
+            shard.look(self.settings.stall_after, self.settings.backlog, now);
         }
         // With a short `stall_after` it looks more often.
         if self.looked.is_none_or(|at| now.duration_since(at) >= LOOK_EVERY) {
@@ -280,7 +281,7 @@ impl Supervisor {
 
     /// How long it waits for news before it looks by itself.
     fn patience(&self) -> Duration {
-        let look = LOOK_EVERY.min(self.stall_after / 4);
+        let look = LOOK_EVERY.min(self.settings.stall_after / 4);
         let drain = self.drain_at.map(|(at, _)| at.saturating_duration_since(Instant::now()));
         drain.map_or(look, |drain| drain.min(look))
     }
@@ -290,12 +291,15 @@ impl Supervisor {
         if !self.ready.swap(false, Ordering::Relaxed) {
             return;
         }
-        if self.lame_duck.is_zero() {
+        if self.settings.lame_duck.is_zero() {
             return self.drain(within);
         }
-        tracing::info!(lame_duck_ms = self.lame_duck.as_millis(), "not ready; the drain comes");
+        tracing::info!(
+            lame_duck_ms = self.settings.lame_duck.as_millis(),
+            "not ready; the drain comes"
+        );
         // An hour at most.
-        self.drain_at = Some((Instant::now() + self.lame_duck, within));
+        self.drain_at = Some((Instant::now() + self.settings.lame_duck, within));
         for shard in self.shards.iter().filter(|shard| !shard.ended) {
             shard.doorbell.ring(Order::LameDuck);
         }
@@ -311,7 +315,7 @@ impl Supervisor {
     }
 
     fn tell_lost(&self, shard: ShardInfo, reason: String) {
-        if let Some(hook) = &self.on_shard_lost {
+        if let Some(hook) = &self.settings.on_shard_lost {
             hook.call(&ShardLost { shard, reason });
         }
     }

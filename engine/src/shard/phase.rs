@@ -1,12 +1,8 @@
-//! The sign that a server is about to end, for handlers and tasks of its shards.
+//! Whether a shard's server goes on, and who waits for it to drain. What handlers and tasks ask is in
+//! `drain_sign.rs`.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
-
-use crate::shard::context::ShardContext;
+use std::task::Waker;
 
 /// What a server does with new calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +20,7 @@ pub(crate) enum Phase {
 #[derive(Debug, Default)]
 pub(crate) struct PhaseSign {
     phase: Cell<Phase>,
-    /// By the numbers of their [`DrainBegun`].
+    /// By the numbers of their `DrainBegun`.
     waiting: RefCell<Vec<(u64, Waker)>>,
     numbers: Cell<u64>,
 }
@@ -44,7 +40,7 @@ impl PhaseSign {
     }
 
     /// Sets the waker of one that waits; returns its number.
-    fn wait(&self, number: Option<u64>, waker: &Waker) -> u64 {
+    pub(crate) fn wait(&self, number: Option<u64>, waker: &Waker) -> u64 {
         let mut waiting = self.waiting.borrow_mut();
         if let Some(number) = number
             && let Some((_, old)) = waiting.iter_mut().find(|(it, _)| *it == number)
@@ -57,71 +53,7 @@ impl PhaseSign {
         number
     }
 
-    fn forget(&self, number: u64) {
+    pub(crate) fn forget(&self, number: u64) {
         self.waiting.borrow_mut().retain(|(it, _)| *it != number);
-    }
-}
-
-/// Whether the server of this shard should get new clients, for a handler that reports health: until the server
-/// is asked to stop. `true` where no server runs.
-#[must_use]
-pub fn is_ready() -> bool {
-    phase() == Phase::Serving
-}
-
-/// Whether the server of this shard drains: it takes no new calls, and drops what is not finished at the
-/// drain's deadline. `false` where no server runs.
-#[must_use]
-pub fn is_draining() -> bool {
-    phase() == Phase::Draining
-}
-
-fn phase() -> Phase {
-    ShardContext::current().map_or(Phase::Serving, |local| local.phase.get())
-}
-
-/// Completes when the server of this shard begins to drain, at once if it drains already, and never where no
-/// server runs. A handler that streams for ever, or a task in the background, ends itself then, so that the drain
-/// does not wait for it until its deadline.
-///
-/// It costs a place in a list of the shard from its first poll on; dropping it takes time in proportion to how
-/// many wait.
-pub fn drain_begun() -> DrainBegun {
-    DrainBegun { waits: None }
-}
-
-/// Completes when a drain begins; made by [`drain_begun`].
-#[must_use = "it does nothing unless it is awaited"]
-#[derive(Debug)]
-pub struct DrainBegun {
-    waits: Option<(Rc<ShardContext>, u64)>,
-}
-
-impl Future for DrainBegun {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let (local, number) = match self.waits.take() {
-            Some((local, number)) => (local, Some(number)),
-            None => match ShardContext::current() {
-                Some(local) => (local, None),
-                None => return Poll::Pending,
-            },
-        };
-        if local.phase.get() == Phase::Draining {
-            return Poll::Ready(());
-        }
-        local.note_known_wait();
-        let number = local.phase.wait(number, context.waker());
-        self.waits = Some((local, number));
-        Poll::Pending
-    }
-}
-
-impl Drop for DrainBegun {
-    fn drop(&mut self) {
-        if let Some((local, number)) = &self.waits {
-            local.phase.forget(*number);
-        }
     }
 }
