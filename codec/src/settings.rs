@@ -32,7 +32,7 @@ fn parse(text: &str) -> Result<Duration, String> {
     let unit = UNITS.iter().find_map(|(unit, nanos)| Some((text.strip_suffix(unit)?, *nanos)));
     let (number, nanos) = unit.ok_or_else(wrong)?;
     let number = number.trim_end().parse::<u64>().map_err(|_| wrong())?;
-    let nanos = u128::from(number) * u128::from(nanos);
+    let nanos = u128::from(number).saturating_mul(nanos.into());
     let secs = u64::try_from(nanos / 1_000_000_000).map_err(|_| wrong())?;
     // Less than a billion.
     Ok(Duration::new(secs, u32::try_from(nanos % 1_000_000_000).unwrap_or(0)))
@@ -46,7 +46,7 @@ fn show(time: Duration) -> String {
     let units = [("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000), ("ns", 1)];
     let fits = units.into_iter().find(|(_, nanos)| time.as_nanos().is_multiple_of(*nanos));
     let (unit, nanos) = fits.unwrap_or(("ns", 1));
-    format!("{}{unit}", time.as_nanos() / nanos)
+    format!("{}{unit}", time.as_nanos().checked_div(nanos).unwrap_or(0))
 }
 
 struct Time;

@@ -342,7 +342,7 @@ mod tests {
             request: &request,
             payload: Some(frame.payload),
             deadline: None,
-            peer: corewire_client::address::Peer::Unix,
+            peer: Peer::Unix,
             shard: ShardId(0),
             connection_id: 0,
             streams: None,

@@ -36,8 +36,11 @@ pub type MadeDispatch =
 struct Starting {
     dispatch: Task<<MadeDispatch as Future>::Output>,
     listeners: Vec<Arc<rustix::fd::OwnedFd>>,
-    ready: Box<dyn FnOnce(Vec<(MethodId, MethodName)>)>,
+    ready: Box<dyn FnOnce(KnownMethods)>,
 }
+
+/// The methods of a dispatcher, for logs.
+type KnownMethods = Vec<(MethodId, MethodName)>;
 
 /// Nobody can call before the shard listens.
 struct NotYet;
@@ -215,7 +218,7 @@ const YIELD_EVERY: Duration = Duration::from_micros(20);
 pub(crate) fn run_server(
     mut parts: ShardParts,
     dispatch: MadeDispatch,
-    ready: impl FnOnce(Vec<(MethodId, MethodName)>) + 'static,
+    ready: impl FnOnce(KnownMethods) + 'static,
 ) -> io::Result<()> {
     let cpu = parts.config.info.cpu;
     let context = ChannelContext::new(ShardContext::new(Arc::clone(&parts.doorbell)));

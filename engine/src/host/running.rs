@@ -142,7 +142,6 @@ impl Running {
     /// let shards_lost = server.ended().await.shards_lost;
     /// # }
     /// ```
-    #[must_use]
     pub fn ended(self) -> Ending {
         Ending(self)
     }
