@@ -97,10 +97,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spin_is_shown_as_it_is_parsed() {
-        let limits = [Spin::Off, Spin::Always, Spin::For(Duration::from_micros(50))];
-        for spin in limits {
-            assert_eq!(spin.to_string().parse(), Ok(spin));
+    fn spinning_is_read_from_text() {
+        assert_eq!("off".parse(), Ok(Spin::Off));
+        assert_eq!("always".parse(), Ok(Spin::Always));
+        assert_eq!("50".parse(), Ok(Spin::For(Duration::from_micros(50))));
+        for wrong in ["", "on", "-1", "1000001", "50us"] {
+            assert!(wrong.parse::<Spin>().is_err(), "{wrong:?} was taken");
         }
     }
 
