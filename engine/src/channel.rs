@@ -159,9 +159,9 @@ impl ChannelCore {
 
 /// Tells the driver when the last handle is gone.
 #[derive(Debug)]
-struct Handle(Rc<ChannelCore>);
+struct UseSharedChannelOnOtherThreads(Rc<ChannelCore>);
 
-impl Drop for Handle {
+impl Drop for UseSharedChannelOnOtherThreads {
     fn drop(&mut self) {
         self.0.released.set(true);
         if let Link::Up { token, .. } | Link::Connecting { token: Some(token) } =
@@ -177,7 +177,7 @@ impl Drop for Handle {
 /// It belongs to the shard it was made on.
 #[derive(Clone, Debug)]
 pub struct Channel {
-    handle: Rc<Handle>,
+    handle: Rc<UseSharedChannelOnOtherThreads>,
 }
 
 impl Channel {
@@ -211,7 +211,7 @@ impl Channel {
             backoff: RefCell::new(Backoff::new(seed)),
             next_id: Cell::new(seed),
         };
-        Ok(Self { handle: Rc::new(Handle(Rc::new(core))) })
+        Ok(Self { handle: Rc::new(UseSharedChannelOnOtherThreads(Rc::new(core))) })
     }
 
     /// A channel with the default configuration, connected.

@@ -55,6 +55,7 @@ use crate::net::recv_pool::RecvPool;
 use crate::shard::account::MemoryAccount;
 use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
+use crate::shard::phase::Phase;
 use crate::shard::timers::Timers;
 use crate::stream::StreamCell;
 use corewire_client::address::Peer;
@@ -315,6 +316,7 @@ impl<I: Io> Driver<I> {
             match order {
                 Order::Wake(key) => self.local.wakes.wake_key(key),
                 Order::Drain(within) => self.drain(self.shared.now + within),
+                Order::LameDuck => self.local.phase.enter(Phase::LameDuck),
                 Order::Notify => {}
                 Order::Listen => self.set_acceptable(),
             }
@@ -544,12 +546,35 @@ impl<I: Io> Driver<I> {
         }
     }
 
+    /// Serves from now on. A driver that was made without listeners has taken no call before.
+    ///
+    /// # Errors
+    ///
+    /// The error of the [`Io`] for a listener.
+    pub(crate) fn serve(
+        &mut self,
+        listeners: Vec<I::Listener>,
+        dispatch: Rc<dyn Dispatch>,
+    ) -> io::Result<()> {
+        self.shared.dispatch = dispatch;
+        if self.shared.drain_by.is_some() {
+            return Ok(());
+        }
+        for (index, listener) in listeners.iter().enumerate() {
+            self.shared.io.watch_listener(listener, Token::listener(index))?;
+        }
+        let listen = |listener| Listening { listener, acceptable: true };
+        self.listeners = listeners.into_iter().map(listen).collect();
+        Ok(())
+    }
+
     /// Stops accepting and lets each connection finish. Connections that wait to be accepted are
     /// still taken, so that they learn why instead of being reset.
     fn drain(&mut self, by: Instant) {
         if self.shared.drain_by.is_some() {
             return;
         }
+        self.local.phase.enter(Phase::Draining);
         self.accept_after = None;
         self.set_acceptable();
         // Bounded, because clients may come as fast as they are accepted.

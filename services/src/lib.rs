@@ -167,9 +167,10 @@ pub use streaming::transport::{SendStream, StreamTransport};
 #[cfg(feature = "shard")]
 pub use {
     corewire_engine::{
-        Budgets, Channel, ClientShard, ClientThread, Ended, Placement, QueueDelay, Running,
-        RunningShard, ShardCounters, Spin, StartError, Task, allowed_cpus, parse_cpus,
-        run_on_shard as block_on_shard, sleep, spawn,
+        AddressHolder, Budgets, Channel, ClientShard, ClientThread, CounterKind, DrainBegun, Ended,
+        Ending, Placement, QueueDelay, Readiness, Running, RunningShard, ShardCounters, ShardLost,
+        Spin, StartError, Task, WouldBlock, allowed_cpus, drain_begun, is_draining, is_ready,
+        parse_cpus, run_on_shard as block_on_shard, sleep, spawn, with_all_cpus,
     },
     server::answer::{Answer, Answered},
     server::incoming::{Arguments, IncomingCall},

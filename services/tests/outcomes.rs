@@ -251,7 +251,7 @@ async fn the_end_of_a_drain<C: Transport>(
     let stopper = std::thread::spawn(move || {
         until("the handler runs", || counters.calls_parked.value() == 1);
         server.stop();
-        assert_eq!(server.wait().shards_lost, 0);
+        assert_eq!(server.wait().unwrap().shards_lost, 0);
     });
     let error = client.never().await.unwrap_err();
     let CallError::Status(status) = &error else { panic!("{error:?}") };

@@ -4,13 +4,16 @@
 //! `docs/decisions/0008-own-tasks.md`). Then glommio's other tasks have their turn, while the shard spins only
 //! every 20 µs, and its reactor every millisecond. How a shard without work rests is decided in `idle.rs`.
 
+use std::error::Error;
 use std::future::Future;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::calls::dispatch::Dispatch;
+use crate::calls::dispatch::{Dispatch, Dispatched, Incoming, ReplySlot, panic_text};
 use crate::channel::ChannelContext;
 use crate::driver::Driver;
 use crate::driver::idle::{IdlePolicy, Rest};
@@ -18,8 +21,41 @@ use crate::driver::runtime::{self, Parker};
 use crate::identity::{DriverConfig, Spin};
 use crate::net::doorbell::Doorbell;
 use crate::net::epoll::Epoll;
+use crate::shard::affinity::Unpinned;
 use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
+use crate::shard::tasks::Task;
+use corewire_client::MethodName;
+use corewire_codec::{MethodId, Status};
+
+/// A dispatcher that is being made, or the reason why there is none. It runs as a task of its shard.
+pub type MadeDispatch =
+    Pin<Box<dyn Future<Output = Result<Rc<dyn Dispatch>, Box<dyn Error + Send + Sync>>>>>;
+
+/// What a shard needs to serve, until its dispatcher is made.
+struct Starting {
+    dispatch: Task<<MadeDispatch as Future>::Output>,
+    listeners: Vec<Arc<rustix::fd::OwnedFd>>,
+    ready: Box<dyn FnOnce(KnownMethods)>,
+}
+
+/// The methods of a dispatcher, for logs.
+type KnownMethods = Vec<(MethodId, MethodName)>;
+
+/// Nobody can call before the shard listens.
+struct NotYet;
+
+impl Dispatch for NotYet {
+    fn dispatch(
+        &self,
+        _: &mut Incoming<'_>,
+        _: &mut std::task::Context<'_>,
+        reply: &mut ReplySlot<'_>,
+    ) -> Dispatched {
+        reply.refuse(&Status::unavailable("the server is starting"));
+        Dispatched::Replied
+    }
+}
 
 /// Everything one shard needs to run.
 pub(crate) struct ShardParts {
@@ -37,6 +73,8 @@ pub(crate) struct ShardTask {
     local: Rc<ShardContext>,
     counters: Arc<ShardCounters>,
     idle: IdlePolicy,
+    /// `None` once it serves.
+    starting: Option<Starting>,
 }
 
 impl ShardTask {
@@ -52,7 +90,8 @@ impl ShardTask {
         let counters = Arc::clone(&parts.counters);
         let driver =
             Driver::new(io, parts.config, channels, parts.listeners, dispatch, parts.counters)?;
-        Ok(Self { driver, parker, local, counters, idle: IdlePolicy::new(parts.spin) })
+        let idle = IdlePolicy::new(parts.spin);
+        Ok(Self { driver, parker, local, counters, idle, starting: None })
     }
 
     /// Turns until the shard is drained or `until` returns true, and then drops its tasks.
@@ -80,7 +119,11 @@ impl ShardTask {
             self.counters.turns.add(1);
             let now = self.driver.now();
             self.local.sleepers.wake_due(now);
+            self.counters.current.leave();
             let ran = self.local.run_tasks();
+            if self.starting.as_ref().is_some_and(|starting| starting.dispatch.is_finished()) {
+                self.begin_serving()?;
+            }
             self.driver.settle();
             if self.driver.is_drained() || until() {
                 return Ok(());
@@ -120,6 +163,27 @@ impl ShardTask {
         }
     }
 
+    /// The dispatcher is made: the shard listens, or ends with the reason why it cannot.
+    #[cold]
+    fn begin_serving(&mut self) -> io::Result<()> {
+        let Some(Starting { dispatch, listeners, ready }) = self.starting.take() else {
+            return Ok(());
+        };
+        let made = match catch_unwind(AssertUnwindSafe(|| dispatch.take())) {
+            Ok(Some(made)) => made,
+            Ok(None) => Err("its services were not made".into()),
+            Err(panic) => {
+                let text = panic_text(&*panic);
+                Err(format!("what makes its services panicked: {text}").into())
+            }
+        };
+        let dispatch = made.map_err(io::Error::other)?;
+        let methods = dispatch.methods();
+        self.driver.serve(listeners, dispatch)?;
+        ready(methods);
+        Ok(())
+    }
+
     /// Whether the thread may sleep where glommio cannot wake it: not while somebody has just begun
     /// to wait for something that glommio would bring within microseconds, a file for example.
     fn may_doze(&self, now: Instant) -> bool {
@@ -149,22 +213,26 @@ const PROMPT_FOR: Duration = Duration::from_millis(5);
 /// How long a spinning shard leaves glommio's own tasks alone.
 const YIELD_EVERY: Duration = Duration::from_micros(20);
 
-/// Runs a server's shard on this thread until it is drained; `ready` is called when it can turn.
+/// Runs a server's shard on this thread until it is drained. It listens when `dispatch` is made, and then
+/// calls `ready`.
 pub(crate) fn run_server(
-    parts: ShardParts,
-    dispatch: impl FnOnce() -> Result<Rc<dyn Dispatch>, String>,
-    ready: impl FnOnce() + 'static,
+    mut parts: ShardParts,
+    dispatch: MadeDispatch,
+    ready: impl FnOnce(KnownMethods) + 'static,
 ) -> io::Result<()> {
     let cpu = parts.config.info.cpu;
     let context = ChannelContext::new(ShardContext::new(Arc::clone(&parts.doorbell)));
     let entered = context.enter();
+    // Before the executor pins the thread.
+    let unpinned = Unpinned::remember();
     let outcome = runtime::run("corewire", cpu, async move {
-        let dispatch = dispatch().map_err(io::Error::other)?;
-        let task = ShardTask::new(parts, context, dispatch)?;
-        ready();
+        let listeners = core::mem::take(&mut parts.listeners);
+        let mut task = ShardTask::new(parts, Rc::clone(&context), Rc::new(NotYet))?;
+        let dispatch = context.shard.spawn(dispatch);
+        task.starting = Some(Starting { dispatch, listeners, ready: Box::new(ready) });
         runtime::run_driver(task.run(|| false)).await?
     });
-    drop(entered);
+    drop((entered, unpinned));
     outcome?
 }
 
@@ -181,6 +249,8 @@ where
     let cpu = parts.config.info.cpu;
     let context = ChannelContext::new(ShardContext::new(Arc::clone(&parts.doorbell)));
     let entered = context.enter();
+    // Before the executor pins the thread.
+    let unpinned = Unpinned::remember();
     let outcome = runtime::run("corewire", cpu, async move {
         let task = ShardTask::new(parts, Rc::clone(&context), dispatch())?;
         let main = context.shard.spawn(main());
@@ -190,6 +260,6 @@ where
         })
         .await?
     });
-    drop(entered);
+    drop((entered, unpinned));
     outcome?
 }

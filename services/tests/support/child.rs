@@ -56,7 +56,7 @@ pub fn say(label: &str, text: &str) {
 pub fn serve(builder: ServerBuilder) -> ! {
     let server = builder.drain_on_signal().start().unwrap();
     announce(&server);
-    let lost = server.wait().shards_lost;
+    let lost = server.wait().unwrap().shards_lost;
     std::process::exit(i32::from(lost != 0))
 }
 

@@ -45,16 +45,30 @@ pub(super) fn tokens(expansion: &Expansion<'_>) -> TokenStream {
 
         #attributes
         impl<#channel: ::corewire::Transport> #client<#channel> {
-            /// Calls over a channel of any kind; many clients may share one.
+            /// Calls over a channel of any kind; many clients may share one. Each call has a timeout of 10 s until
+            /// [`with_timeout`](Self::with_timeout) says otherwise; calls that stream have none.
             #[must_use]
             #visibility fn new(channel: #channel) -> Self {
                 Self { caller: ::corewire::Caller::new(channel) }
             }
 
-            /// Gives every later call of this client at most `timeout` from its start to its reply.
+            /// A client over the same channel whose calls may take `timeout` from their start to their reply, those that
+            /// stream as well, instead of the default of 10 s.
             #[must_use]
-            #visibility fn with_timeout(self, timeout: ::core::time::Duration) -> Self {
+            #visibility fn with_timeout(&self, timeout: ::core::time::Duration) -> Self
+            where
+                #channel: ::core::clone::Clone,
+            {
                 Self { caller: self.caller.with_timeout(timeout) }
+            }
+
+            /// A client over the same channel whose calls wait for as long as their connection lives.
+            #[must_use]
+            #visibility fn without_timeout(&self) -> Self
+            where
+                #channel: ::core::clone::Clone,
+            {
+                Self { caller: self.caller.without_timeout() }
             }
 
             /// A client over the same channel whose calls say more: metadata, an attachment, a priority, a trace, a
