@@ -31,6 +31,7 @@
 //! closes, and each connection gets a go-away (see `conn.rs`). What is left at the deadline (30 s) is stopped. A
 //! shard that does not end 2 s after the deadline is given up. A second signal ends the process at once.
 
+pub(crate) mod choice;
 pub(crate) mod client_thread;
 pub(crate) mod events;
 pub(crate) mod placement;

@@ -66,6 +66,7 @@ pub use budgets::{Budgets, QueueDelay};
 pub use calls::dispatch::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot};
 pub use channel::{Call, Channel};
 pub use error::StartError;
+pub use host::choice::Host;
 pub use host::client_thread::ClientThread;
 pub use host::events::Ended;
 pub use host::placement::{Placement, allowed_cpus, parse_cpus};
