@@ -164,7 +164,7 @@ pub use streaming::{
 #[cfg(feature = "shard")]
 pub use {
     corewire_engine::{
-        Budgets, Channel, ClientShard, ClientThread, Ended, Placement, QueueDelay, Running,
+        Budgets, Channel, ClientShard, ClientThread, Ended, Host, Placement, QueueDelay, Running,
         RunningShard, ShardCounters, Spin, StartError, Task, allowed_cpus, parse_cpus,
         run_on_shard as block_on_shard, sleep, spawn,
     },
