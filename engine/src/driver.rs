@@ -21,7 +21,9 @@
 mod connecting;
 mod ending;
 pub(crate) mod executor;
+pub(crate) mod hosting;
 pub(crate) mod idle;
+mod plain;
 mod relief;
 mod relieve;
 mod run;
@@ -195,7 +197,15 @@ impl<I: Io> Driver<I> {
         let busy = self.local.wakes.has_news() || self.local.wakes.ready_tasks() > 0;
         let ready = !self.run.is_empty() || self.is_acceptable() || busy;
         let wait = if ready { Duration::ZERO } else { wait };
+        // Longer sleeps than a doze are a plain host's, and the supervisor must not take them for a stall.
+        let sleeps = wait > runtime::REACTOR_EVERY;
+        if sleeps {
+            self.shared.counters.parked.set(1);
+        }
         self.shared.io.poll(&mut self.news, wait)?;
+        if sleeps {
+            self.shared.counters.parked.set(0);
+        }
         self.shared.read_clock();
         if let Some(delay) = &mut self.shared.delay {
             delay.begin_turn(self.shared.now);

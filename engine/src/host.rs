@@ -36,6 +36,7 @@
 //! `running.rs` has the handle. Nothing there blocks a thread that drives connections: `wait` is refused, and a drop
 //! lets the drain go on in the background.
 
+pub(crate) mod choice;
 pub(crate) mod client_thread;
 pub(crate) mod events;
 pub(crate) mod placement;

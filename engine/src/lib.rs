@@ -68,6 +68,7 @@ pub use calls::extensions::Extensions;
 pub use channel::{Call, Channel};
 pub use driver::executor::MadeDispatch;
 pub use error::{AddressHolder, StartError};
+pub use host::choice::Host;
 pub use host::client_thread::ClientThread;
 pub use host::events::{Ended, ShardLost, ShardLostHook};
 pub use host::placement::{Placement, allowed_cpus, parse_cpus};

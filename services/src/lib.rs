@@ -168,9 +168,9 @@ pub use streaming::transport::{SendStream, StreamTransport};
 pub use {
     corewire_engine::{
         AddressHolder, Budgets, Channel, ClientShard, ClientThread, CounterKind, DrainBegun, Ended,
-        Ending, Placement, QueueDelay, Readiness, Running, RunningShard, ShardCounters, ShardLost,
-        Spin, StartError, Task, WouldBlock, allowed_cpus, drain_begun, is_draining, is_ready,
-        parse_cpus, run_on_shard as block_on_shard, sleep, spawn, with_all_cpus,
+        Ending, Host, Placement, QueueDelay, Readiness, Running, RunningShard, ShardCounters,
+        ShardLost, Spin, StartError, Task, WouldBlock, allowed_cpus, drain_begun, is_draining,
+        is_ready, parse_cpus, run_on_shard as block_on_shard, sleep, spawn, with_all_cpus,
     },
     server::answer::{Answer, Answered},
     server::incoming::{Arguments, IncomingCall},

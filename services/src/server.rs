@@ -12,7 +12,7 @@ pub(crate) mod slot;
 use corewire_client::IntoAddress;
 use corewire_codec::Limits;
 use corewire_engine::{
-    Budgets, Dispatch, Ended, EngineConfig, MakeDispatch, Placement, Running, ShardLost,
+    Budgets, Dispatch, Ended, EngineConfig, Host, MakeDispatch, Placement, Running, ShardLost,
     ShardLostHook, Spin, StartError,
 };
 use corewire_proto::ShardInfo;
@@ -107,6 +107,14 @@ impl ServerBuilder {
     #[must_use]
     pub fn spin(mut self, spin: Spin) -> Self {
         self.config.spin = spin;
+        self
+    }
+
+    /// What owns the shards' threads. Default [`Host::Auto`]: glommio where io_uring is there, otherwise plain
+    /// threads that wait in epoll.
+    #[must_use]
+    pub fn host(mut self, host: Host) -> Self {
+        self.config.host = host;
         self
     }
 

@@ -19,12 +19,14 @@ use corewire_proto::{ServerConfig, ShardId, ShardInfo, Timeouts};
 use crate::budgets::Budgets;
 use crate::calls::dispatch::Dispatch;
 use crate::driver::executor::{MadeDispatch, ShardParts, run_with_driver};
+use crate::driver::hosting::Hosting;
 use crate::error::StartError;
+use crate::host::choice::{self, Host};
 use crate::host::events::{Event, ShardLostHook};
 use crate::host::placement::Placement;
 use crate::host::running::{Running, RunningShard, Supervising};
+use crate::host::signals;
 use crate::host::supervisor::{Supervision, Supervisor, Watched};
-use crate::host::{preflight, signals};
 use crate::identity::{DriverConfig, Spin};
 use crate::net::doorbell::Doorbell;
 use crate::net::listener::{self, SharedListener};
@@ -50,6 +52,8 @@ pub struct EngineConfig {
     pub placement: Placement,
     /// Whether an idle shard looks for work before it sleeps.
     pub spin: Spin,
+    /// What owns the shards' threads. Default [`Host::Auto`].
+    pub host: Host,
     /// Connections that may wait to be accepted, per shard; the kernel caps it at
     /// `net.core.somaxconn`. Default 4,096; 1 to 65,535.
     pub backlog: u16,
@@ -87,6 +91,7 @@ impl EngineConfig {
             addresses,
             placement: Placement::default(),
             spin: Spin::default(),
+            host: Host::default(),
             backlog: 4096,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
@@ -128,7 +133,7 @@ impl EngineConfig {
 pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, StartError> {
     config.check()?;
     let cpus = config.placement.cpus()?;
-    preflight::check(cpus.len())?;
+    let hosting = choice::choose(config.host, cpus.len())?;
     let mut addresses = Vec::with_capacity(config.addresses.len());
     let mut listeners = vec![Listeners::default(); cpus.len()];
     let mut files = Vec::new();
@@ -176,7 +181,7 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
     let salt = process_salt();
     for (id, (cpu, listeners)) in (0..count).zip(cpus.into_iter().zip(listeners)) {
         let info = ShardInfo { id: ShardId(id), count, cpu };
-        let watched = start_shard(config, info, salt, listeners, make, &events);
+        let watched = start_shard(config, hosting, info, salt, listeners, make, &events);
         match watched {
             Ok(watched) => {
                 shards.push(RunningShard { info, counters: watched.counters() });
@@ -229,6 +234,7 @@ struct Listeners {
 /// Starts the thread of one shard.
 fn start_shard(
     config: &EngineConfig,
+    hosting: Hosting,
     info: ShardInfo,
     salt: u64,
     listeners: Listeners,
@@ -252,6 +258,7 @@ fn start_shard(
     let parts = ShardParts {
         config: DriverConfig { info, server, budgets: config.budgets, connection_ids },
         spin: config.spin,
+        hosting,
         doorbell: Arc::clone(&doorbell),
         counters: Arc::clone(&counters),
         listeners: listeners.own.iter().chain(&listeners.shared).cloned().collect(),
@@ -322,6 +329,8 @@ pub struct ClientShard {
     pub cpu: Option<usize>,
     /// Whether the shard looks for work before it sleeps.
     pub spin: Spin,
+    /// What owns the thread while the shard runs.
+    pub host: Host,
 }
 
 /// Runs a future on this thread as a shard of its own without a listener, so that it can use
@@ -343,7 +352,7 @@ where
     if let Some(cpu) = shard.cpu {
         Placement::Cpus(vec![cpu]).cpus()?;
     }
-    preflight::check(1)?;
+    let hosting = choice::choose(shard.host, 1)?;
     let failed = |error| StartError::Io { what: "run a shard", error };
     let info = ShardInfo { id: ShardId(0), count: 1, cpu: shard.cpu };
     let parts = ShardParts {
@@ -354,6 +363,7 @@ where
             connection_ids: (0, 1),
         },
         spin: shard.spin,
+        hosting,
         doorbell: Arc::new(Doorbell::new().map_err(failed)?),
         counters: Arc::new(ShardCounters::default()),
         listeners: Vec::new(),

@@ -95,6 +95,11 @@ impl ServerChild {
         Self::spawn(test, role, &eager)
     }
 
+    /// The same with these variables, for one that is no server.
+    pub fn start_silent_with(test: &str, role: &str, variables: &[(&str, &str)]) -> Self {
+        Self::spawn(test, role, variables)
+    }
+
     /// Waits until it says where it listens.
     fn hear(&mut self) {
         let addresses = self.line(LISTENING);
