@@ -143,7 +143,7 @@ fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
     let measured = Rc::new(measured?);
     print_table(&server, &measured, secs);
     server.stop();
-    match server.wait().shards_lost {
+    match server.wait()?.shards_lost {
         0 => Ok(()),
         lost => Err(format!("{lost} shards were lost").into()),
     }

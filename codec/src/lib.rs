@@ -48,6 +48,9 @@ mod foreign;
 pub mod fuzzing;
 mod payload;
 mod range;
+#[cfg(feature = "serde")]
+#[doc(hidden)]
+pub mod settings;
 mod wire;
 
 pub use buffer::extras::Extras;
@@ -58,7 +61,8 @@ pub use buffer::send::{
 };
 pub use foreign::Foreign;
 pub use payload::codec::{
-    Codec, Decode, DecodeError, Encode, EncodeError, Raw, Speedy, read_argument, write_argument,
+    Codec, Decode, DecodeError, Encode, EncodeError, Raw, ReadArgument, Speedy, WriteArgument,
+    read_argument, write_argument,
 };
 pub use range::{OutOfRange, Range, Setting};
 pub use wire::encoding::{CodecId, CompressionId, Encoding, UnexpectedEncoding};

@@ -85,6 +85,8 @@ use std::time::Duration;
 /// # let _ = budgets;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(remote = "Self", default, deny_unknown_fields))]
 pub struct Budgets {
     /// Frames handled per connection and turn. Default 128, 1 to 65,536.
     pub frames_per_turn: usize,
@@ -120,13 +122,18 @@ pub struct Budgets {
     /// Calls that may pend on a shard at once. Default 65,536, 1 to 16,777,216.
     pub shard_calls_max: usize,
     /// How long a connection is not read from before its requests are refused. Default 20 ms, 0 to 10 s.
+    #[cfg_attr(feature = "serde", serde(with = "corewire_codec::settings::time"))]
     pub patience: Duration,
     /// How long a connection may hold much of a shard whose memory is short without giving any of it back,
     /// before it is cut off. Default 5 s; 10 ms to 5 min.
+    #[cfg_attr(feature = "serde", serde(with = "corewire_codec::settings::time"))]
     pub stalled_for: Duration,
     /// When to turn requests away because they waited too long for their shard. Default `None`: never.
     pub queue_delay: Option<QueueDelay>,
 }
+
+#[cfg(feature = "serde")]
+corewire_codec::checked_settings!(Budgets, |budgets| budgets.check(1));
 
 impl Default for Budgets {
     fn default() -> Self {
@@ -179,12 +186,19 @@ impl Default for Budgets {
 /// # let _ = budgets;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(remote = "Self", default, deny_unknown_fields))]
 pub struct QueueDelay {
     /// How long a request of usual priority may wait. Default 5 ms; 100 µs to 10 s.
+    #[cfg_attr(feature = "serde", serde(with = "corewire_codec::settings::time"))]
     pub target: Duration,
     /// How long the queue must have stood. Default 100 ms; at least the target, at most 60 s.
+    #[cfg_attr(feature = "serde", serde(with = "corewire_codec::settings::time"))]
     pub interval: Duration,
 }
+
+#[cfg(feature = "serde")]
+corewire_codec::checked_settings!(QueueDelay, QueueDelay::check);
 
 impl Default for QueueDelay {
     fn default() -> Self {

@@ -19,5 +19,6 @@
 //! **Handlers are not preempted.** One that computes for 5 ms holds its shard for 5 ms.
 
 pub(crate) mod dispatch;
+pub(crate) mod extensions;
 pub(crate) mod parked;
 pub(crate) mod queue_delay;

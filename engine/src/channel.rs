@@ -18,6 +18,7 @@ mod call;
 mod ending;
 mod one_way;
 mod pending;
+pub(crate) mod remote;
 mod retired;
 mod send;
 mod snapshot;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use self::remote::RemoteConnects;
 use crate::shard::context::{self, ShardContext};
 use crate::stream::StreamArrivals;
 use corewire_client::address::{Address, IntoAddress};
@@ -56,12 +58,15 @@ pub(crate) struct ChannelContext {
     pub(crate) streams: Rc<StreamArrivals>,
     /// Channels that want a connection.
     connects: RefCell<Vec<Rc<ChannelCore>>>,
+    /// The same of channels whose callers are on other threads.
+    pub(crate) remote: Rc<RemoteConnects>,
 }
 
 impl ChannelContext {
     pub(crate) fn new(shard: Rc<ShardContext>) -> Rc<Self> {
         let streams = StreamArrivals::new(Rc::clone(&shard));
-        Rc::new(Self { shard, streams, connects: RefCell::default() })
+        let remote = RemoteConnects::new(Rc::clone(&shard));
+        Rc::new(Self { shard, streams, connects: RefCell::default(), remote })
     }
 
     /// Makes this the thread's, and its shard with it, until the guard is dropped, which restores the previous one.
@@ -82,7 +87,7 @@ impl ChannelContext {
     }
 
     /// The thread's, if it is a shard's.
-    fn current() -> Option<Rc<Self>> {
+    pub(crate) fn current() -> Option<Rc<Self>> {
         CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
     }
 
@@ -110,7 +115,7 @@ impl Drop for Entered {
         drop(left.map(|context| {
             let mut streams = Vec::new();
             context.streams.swap(&mut streams);
-            (context.take_connects(), streams)
+            (context.take_connects(), context.remote.take(), streams)
         }));
     }
 }
@@ -154,9 +159,9 @@ impl ChannelCore {
 
 /// Tells the driver when the last handle is gone.
 #[derive(Debug)]
-struct Handle(Rc<ChannelCore>);
+struct UseSharedChannelOnOtherThreads(Rc<ChannelCore>);
 
-impl Drop for Handle {
+impl Drop for UseSharedChannelOnOtherThreads {
     fn drop(&mut self) {
         self.0.released.set(true);
         if let Link::Up { token, .. } | Link::Connecting { token: Some(token) } =
@@ -172,7 +177,7 @@ impl Drop for Handle {
 /// It belongs to the shard it was made on.
 #[derive(Clone, Debug)]
 pub struct Channel {
-    handle: Rc<Handle>,
+    handle: Rc<UseSharedChannelOnOtherThreads>,
 }
 
 impl Channel {
@@ -206,7 +211,7 @@ impl Channel {
             backoff: RefCell::new(Backoff::new(seed)),
             next_id: Cell::new(seed),
         };
-        Ok(Self { handle: Rc::new(Handle(Rc::new(core))) })
+        Ok(Self { handle: Rc::new(UseSharedChannelOnOtherThreads(Rc::new(core))) })
     }
 
     /// A channel with the default configuration, connected.

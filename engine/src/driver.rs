@@ -21,7 +21,9 @@
 mod connecting;
 mod ending;
 pub(crate) mod executor;
+pub(crate) mod hosting;
 pub(crate) mod idle;
+mod plain;
 mod relief;
 mod relieve;
 mod run;
@@ -44,6 +46,7 @@ use crate::calls::queue_delay::DelayWatch;
 use crate::channel::ChannelContext;
 use crate::conn::client::ClientConn;
 use crate::conn::dial::{ClientDial, Dialed};
+use crate::conn::remote::RemoteConn;
 use crate::conn::run_queue::{RunQueue, TurnBudget};
 use crate::conn::server::ServerConn;
 use crate::conn::turn::{After, Ready, SocketState, TurnContext};
@@ -54,6 +57,7 @@ use crate::net::recv_pool::RecvPool;
 use crate::shard::account::MemoryAccount;
 use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
+use crate::shard::phase::Phase;
 use crate::shard::timers::Timers;
 use crate::stream::StreamCell;
 use corewire_client::address::Peer;
@@ -80,6 +84,8 @@ enum Conn<I: Io> {
     Client(Box<ClientConn<I::Socket>>),
     /// A client's connection that is still being made.
     Dial(Box<ClientDial>),
+    /// A client's connection, for callers on other threads.
+    Remote(Box<RemoteConn<I::Socket>>),
 }
 
 struct Entry<I: Io> {
@@ -191,7 +197,15 @@ impl<I: Io> Driver<I> {
         let busy = self.local.wakes.has_news() || self.local.wakes.ready_tasks() > 0;
         let ready = !self.run.is_empty() || self.is_acceptable() || busy;
         let wait = if ready { Duration::ZERO } else { wait };
+        // Longer sleeps than a doze are a plain host's, and the supervisor must not take them for a stall.
+        let sleeps = wait > runtime::REACTOR_EVERY;
+        if sleeps {
+            self.shared.counters.parked.set(1);
+        }
         self.shared.io.poll(&mut self.news, wait)?;
+        if sleeps {
+            self.shared.counters.parked.set(0);
+        }
         self.shared.read_clock();
         if let Some(delay) = &mut self.shared.delay {
             delay.begin_turn(self.shared.now);
@@ -312,6 +326,7 @@ impl<I: Io> Driver<I> {
             match order {
                 Order::Wake(key) => self.local.wakes.wake_key(key),
                 Order::Drain(within) => self.drain(self.shared.now + within),
+                Order::LameDuck => self.local.phase.enter(Phase::LameDuck),
                 Order::Notify => {}
                 Order::Listen => self.set_acceptable(),
             }
@@ -346,14 +361,13 @@ impl<I: Io> Driver<I> {
                 match conn {
                     Conn::Server(conn) => conn.push_stream(stream),
                     Conn::Client(conn) => conn.push_stream(stream),
-                    Conn::Dial(_) => {}
+                    // Their streams are not of this shard.
+                    Conn::Dial(_) | Conn::Remote(_) => {}
                 }
             }
         }
         self.streams = streams;
-        for channel in self.channels.take_connects() {
-            self.connect(channel);
-        }
+        self.begin_connects();
     }
 
     fn take_due(&mut self) {
@@ -499,6 +513,7 @@ impl<I: Io> Driver<I> {
                 conn.turn(&mut self.shared, &mut ready)
             }
             Conn::Client(conn) => conn.turn(&mut self.shared, &mut ready),
+            Conn::Remote(conn) => conn.turn(&mut self.shared, &mut ready),
             Conn::Dial(dial) => match dial.turn(&mut self.shared) {
                 Dialed::Waiting(timer) => (After::Wait, timer),
                 Dialed::Failed => (After::Drop, None),
@@ -530,11 +545,37 @@ impl<I: Io> Driver<I> {
     }
 
     fn forget(&mut self, conn: Conn<I>) {
-        if let Conn::Server(mut conn) = conn {
-            conn.leave(&mut self.shared);
-            self.server_conns -= 1;
-            self.shared.counters.connections_open.set(self.server_conns as u64);
+        match conn {
+            Conn::Server(mut conn) => {
+                conn.leave(&mut self.shared);
+                self.server_conns -= 1;
+                self.shared.counters.connections_open.set(self.server_conns as u64);
+            }
+            Conn::Remote(conn) => conn.leave(),
+            Conn::Client(_) | Conn::Dial(_) => {}
         }
+    }
+
+    /// Serves from now on. A driver that was made without listeners has taken no call before.
+    ///
+    /// # Errors
+    ///
+    /// The error of the [`Io`] for a listener.
+    pub(crate) fn serve(
+        &mut self,
+        listeners: Vec<I::Listener>,
+        dispatch: Rc<dyn Dispatch>,
+    ) -> io::Result<()> {
+        self.shared.dispatch = dispatch;
+        if self.shared.drain_by.is_some() {
+            return Ok(());
+        }
+        for (index, listener) in listeners.iter().enumerate() {
+            self.shared.io.watch_listener(listener, Token::listener(index))?;
+        }
+        let listen = |listener| Listening { listener, acceptable: true };
+        self.listeners = listeners.into_iter().map(listen).collect();
+        Ok(())
     }
 
     /// Stops accepting and lets each connection finish. Connections that wait to be accepted are
@@ -543,6 +584,7 @@ impl<I: Io> Driver<I> {
         if self.shared.drain_by.is_some() {
             return;
         }
+        self.local.phase.enter(Phase::Draining);
         self.accept_after = None;
         self.set_acceptable();
         // Bounded, because clients may come as fast as they are accepted.

@@ -8,7 +8,8 @@ use corewire_proto::TransportError;
 use corewire_client::address::Address;
 
 /// Why something did not start.
-#[derive(Debug)]
+///
+/// `Debug` shows the same sentence as `Display`, because that is what a `main` prints that returns it.
 #[non_exhaustive]
 pub enum StartError {
     /// The kernel has no io_uring.
@@ -48,6 +49,8 @@ pub enum StartError {
     AddressInUse {
         /// The address.
         address: Address,
+        /// Whose socket that is, as far as this process can see.
+        holder: AddressHolder,
     },
     /// The address cannot be listened on.
     Listen {
@@ -58,6 +61,8 @@ pub enum StartError {
     },
     /// The thread runs a shard already; it cannot run another one inside it.
     OnShard,
+    /// The thread drives connections, so that a server must not block it until its end.
+    WouldBlock,
     /// A setting makes no sense.
     Config(String),
     /// An operation of the operating system failed.
@@ -74,6 +79,23 @@ pub enum StartError {
         /// The error it ended with, including the operating system's number if there is one.
         error: io::Error,
     },
+}
+
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Whose socket has an address that a server wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressHolder {
+    /// A socket of this process: most often another server that it has started.
+    ThisProcess,
+    /// A socket of another process.
+    AnotherProcess,
+    /// `/proc` cannot be read here, or does not show the socket.
+    Unknown,
 }
 
 impl fmt::Display for StartError {
@@ -104,9 +126,14 @@ impl fmt::Display for StartError {
             Self::ShardCount { count } => {
                 write!(f, "{count} shards were asked for; it must be between 1 and 65535")
             }
-            Self::AddressInUse { address } => write!(
+            Self::AddressInUse { address, holder } => write!(
                 f,
-                "{address} is in use by another process; stop that one, or choose another port (0 lets the system choose), or another path"
+                "{address} is in use by {}; stop that one, or choose another port (0 lets the system choose), or another path",
+                match holder {
+                    AddressHolder::ThisProcess => "a socket of this process, such as another server that it has started",
+                    AddressHolder::AnotherProcess => "another process",
+                    AddressHolder::Unknown => "another socket, of this process or another one",
+                }
             ),
             Self::Listen { address, error } => {
                 write!(f, "cannot listen on {address}: {error}")?;
@@ -117,6 +144,9 @@ impl fmt::Display for StartError {
             }
             Self::OnShard => f.write_str(
                 "this thread runs a shard already, which would stand still meanwhile; await the work here, give it to corewire::spawn, or call block_on_shard on a thread of its own",
+            ),
+            Self::WouldBlock => f.write_str(
+                "run() would block a thread that drives connections, within a tokio runtime or on a shard; call drain_on_signal() and start() there and await ended(), or call run() on a thread of its own",
             ),
             Self::Config(text) => f.write_str(text),
             Self::Io { what, error } => {

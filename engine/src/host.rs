@@ -20,21 +20,28 @@
 //!
 //! - **A shard's thread dies** (an error of epoll, a panic in the engine). Its connections close with it. The
 //!   supervisor shuts its listeners down and logs an error, and the other shards go on; `Ended::shards_lost` counts
-//!   it. The shard is not started again: restart the process.
+//!   it, and the hook `on_shard_lost` is called. The shard is not started again: restart the process.
 //! - **A shard stops turning** for 5 s (`stall_after`): a handler or a task blocks the thread. One that sleeps is
 //!   asked for a turn after half of that. Its listeners are taken out of service, so that new clients do not hang
 //!   there, and put back when it turns again.
 //!
 //! # Drain
 //!
-//! SIGTERM, SIGINT or `Running::stop`: clients that wait to be accepted are taken (a bounded number), the listener
-//! closes, and each connection gets a go-away (see `conn.rs`). What is left at the deadline (30 s) is stopped. A
+//! SIGTERM, SIGINT or `Running::stop`: the server is not ready any more (`Readiness`, `shard/drain_sign.rs`), and goes on
+//! for the time of its lame duck (none by default). Then clients that wait to be accepted are taken (a bounded
+//! number), the listener closes, and each connection gets a go-away (see `conn.rs`). Handlers and tasks that wait for
+//! the sign (`drain_begun`) are woken. What is left at the deadline (25 s) is stopped. A
 //! shard that does not end 2 s after the deadline is given up. A second signal ends the process at once.
+//!
+//! `running.rs` has the handle. Nothing there blocks a thread that drives connections: `wait` is refused, and a drop
+//! lets the drain go on in the background.
 
+pub(crate) mod choice;
 pub(crate) mod client_thread;
 pub(crate) mod events;
 pub(crate) mod placement;
 pub(crate) mod preflight;
+pub(crate) mod running;
 pub(crate) mod server;
 pub(crate) mod signals;
 pub(crate) mod supervisor;

@@ -3,6 +3,7 @@
 use crate::budgets::Budgets;
 use corewire_codec::{OutOfRange, Range};
 use corewire_proto::{ServerConfig, ShardInfo};
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -48,6 +49,33 @@ impl Spin {
     }
 }
 
+/// As it is parsed: `off`, `always`, or whole microseconds.
+impl fmt::Display for Spin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::For(limit) => write!(f, "{}", limit.as_micros()),
+            Self::Always => f.write_str("always"),
+        }
+    }
+}
+
+/// As text, like its `Display`.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Spin {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for Spin {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(from)?;
+        text.parse().map_err(|error| serde::de::Error::custom(format_args!("spin: {error}")))
+    }
+}
+
 impl FromStr for Spin {
     type Err = String;
 
@@ -84,6 +112,14 @@ mod tests {
         assert_eq!("50".parse(), Ok(Spin::For(Duration::from_micros(50))));
         for wrong in ["", "on", "-1", "1000001", "50us"] {
             assert!(wrong.parse::<Spin>().is_err(), "{wrong:?} was taken");
+        }
+    }
+
+    #[test]
+    fn spin_is_shown_as_it_is_parsed() {
+        let limits = [Spin::Off, Spin::Always, Spin::For(Duration::from_micros(50))];
+        for spin in limits {
+            assert_eq!(spin.to_string().parse(), Ok(spin));
         }
     }
 }

@@ -64,17 +64,21 @@ pub mod testing;
 
 pub use budgets::{Budgets, QueueDelay};
 pub use calls::dispatch::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot};
+pub use calls::extensions::Extensions;
 pub use channel::{Call, Channel};
-pub use error::StartError;
+pub use driver::executor::MadeDispatch;
+pub use error::{AddressHolder, StartError};
+pub use host::choice::Host;
 pub use host::client_thread::ClientThread;
-pub use host::events::Ended;
+pub use host::events::{Ended, ShardLost, ShardLostHook};
 pub use host::placement::{Placement, allowed_cpus, parse_cpus};
-pub use host::server::{
-    ClientShard, EngineConfig, MakeDispatch, Running, RunningShard, run_on_shard, start,
-};
+pub use host::running::{Ending, Readiness, Running, RunningShard, WouldBlock};
+pub use host::server::{ClientShard, EngineConfig, MakeDispatch, run_on_shard, start};
 pub use identity::Spin;
 pub use net::doorbell::Doorbell;
-pub use shard::counters::{Counter, ShardCounters};
+pub use shard::affinity::with_all_cpus;
+pub use shard::counters::{Counter, CounterKind, ShardCounters};
+pub use shard::drain_sign::{DrainBegun, drain_begun, is_draining, is_ready};
 pub use shard::sleep::{Sleep, sleep};
 pub use shard::tasks::{Task, spawn};
 pub use stream::{StreamCall, StreamEnds, StreamReader, StreamWriter};

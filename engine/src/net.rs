@@ -6,6 +6,7 @@ pub(crate) mod doorbell;
     reason = "bytes that the kernel wrote are declared initialised; proof in place"
 )]
 pub(crate) mod epoll;
+pub(crate) mod holder;
 pub(crate) mod io;
 pub(crate) mod listener;
 pub(crate) mod recv_pool;

@@ -4,7 +4,7 @@
 
 use clap::Args;
 use corewire::{
-    Address, Placement, Running, Server, ServerBuilder, Service, ShardInfo, Spin, StartError,
+    Address, Ended, Placement, Running, Server, ServerBuilder, Service, ShardInfo, Spin, StartError,
 };
 use std::process::ExitCode;
 
@@ -95,7 +95,7 @@ pub fn keep<S: Service>(
 pub fn end(server: Option<Running>) -> Result<(), String> {
     let Some(server) = server else { return Ok(()) };
     server.stop();
-    match server.wait().shards_lost {
+    match server.wait().map_err(|error| error.to_string())?.shards_lost {
         0 => Ok(()),
         lost => Err(format!("{lost} shards were lost; the log says why")),
     }
@@ -121,20 +121,28 @@ pub fn serve(builder: ServerBuilder) -> ExitCode {
     for address in running.addresses() {
         println!("listening {address}");
     }
-    match running.wait().shards_lost {
-        0 => ExitCode::SUCCESS,
-        lost => {
-            eprintln!("error: {lost} shards were lost; the log says why");
+    match running.wait() {
+        Ok(Ended { shards_lost: 0 }) => ExitCode::SUCCESS,
+        Ok(Ended { shards_lost }) => {
+            eprintln!("error: {shards_lost} shards were lost; the log says why");
             ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
         }
     }
 }
 
 /// Logs to standard error; `RUST_LOG` chooses what, `warn` is the default.
 pub fn log() {
+    use std::io::IsTerminal;
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Colours are for people: a log that goes to a file has none.
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
+    log.with_writer(std::io::stderr).init();
 }
 
 /// The README's program, compiled by the tests.

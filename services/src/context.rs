@@ -11,7 +11,7 @@ use corewire_client::Peer;
 use corewire_codec::Status;
 use corewire_codec::{Extras, Metadata, MetadataBuilder, MetadataError, TraceContext};
 #[cfg(feature = "shard")]
-use corewire_engine::Incoming;
+use corewire_engine::{Extensions, Incoming};
 use corewire_proto::ShardId;
 use std::cell::RefCell;
 use std::fmt;
@@ -88,11 +88,13 @@ pub struct Context {
     request: Option<Box<Extras>>,
     reply: RefCell<Option<Box<Extras>>>,
     reply_metadata_bytes_max: u16,
+    #[cfg(feature = "shard")]
+    extensions: Extensions,
 }
 
 impl Context {
     #[cfg(feature = "shard")]
-    pub(crate) fn new(incoming: &Incoming<'_>, request: Option<Box<Extras>>) -> Self {
+    pub(crate) fn new(incoming: &mut Incoming<'_>, request: Option<Box<Extras>>) -> Self {
         Self {
             peer: incoming.peer,
             shard: incoming.shard,
@@ -103,6 +105,7 @@ impl Context {
             request,
             reply: RefCell::new(None),
             reply_metadata_bytes_max: incoming.metadata_bytes_max,
+            extensions: std::mem::take(&mut incoming.extensions),
         }
     }
 
@@ -145,6 +148,21 @@ impl Context {
         self.priority
     }
 
+    /// Whether the server drains: it takes no new calls, and drops this one if it is not finished at
+    /// the drain's deadline ([`ServerBuilder::drain_within`](crate::ServerBuilder::drain_within)).
+    #[cfg(feature = "shard")]
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        corewire_engine::is_draining()
+    }
+
+    /// Completes when the server begins to drain, at once if it drains already. A handler that streams for
+    /// ever ends its stream then, so that the drain does not wait for it until its deadline.
+    #[cfg(feature = "shard")]
+    pub fn drain_begun(&self) -> corewire_engine::DrainBegun {
+        corewire_engine::drain_begun()
+    }
+
     /// The trace that the call belongs to, with the caller's span.
     #[doc(alias("tracing", "span"))]
     #[must_use]
@@ -166,6 +184,14 @@ impl Context {
     pub fn attachment(&self) -> &Bytes {
         static NONE: Bytes = Bytes::new();
         self.request.as_ref().map_or(&NONE, |extras| &extras.attachment)
+    }
+
+    /// What a layer around the call has left for its handler by
+    /// [`CallView::insert`](crate::layer::CallView::insert): who the caller is, for example.
+    #[cfg(feature = "shard")]
+    #[must_use]
+    pub fn extension<T: 'static>(&self) -> Option<&T> {
+        self.extensions.get()
     }
 
     /// Adds an entry to the reply's metadata. The caller reads it from

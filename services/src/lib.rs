@@ -108,16 +108,16 @@
 //! }
 //! ```
 //!
-//! [`Streaming`] says what a stream costs, how it ends, and which side waits for the other. Channels of every
-//! kind carry both. Off a shard the streams have the same name in another module: `shared::Streaming`, which is
-//! `Send`, for a `SharedChannel` (`stream.next().await`, or `.wait()` on a plain thread), and
-//! `blocking::Streaming`, an iterator, for a blocking channel. [`StreamTransport`] is for code that is generic
-//! over them.
+//! [`streaming::Streaming`] says what a stream costs, how it ends, and which side waits for the other. Channels of
+//! every kind carry both. There is one type of stream, generic over the kind of channel, with a short name for each:
+//! [`Streaming`] on a shard; `shared::Streaming`, which is `Send`, for a `SharedChannel` (`stream.next().await`, or
+//! `.wait()` on a plain thread); and `blocking::Streaming`, an iterator, for a blocking channel.
+//! [`StreamTransport`] is for code that is generic over them.
 //!
 //! # Where next
 //!
-//! `docs/guide` in the repository explains each topic in a short chapter; `examples/` holds whole programs; [`macro@service`] explains the macro;
-//! `ServerBuilder` lists the settings of a server.
+//! `docs/guide` in the repository explains each topic in a short chapter; `examples/` holds whole programs;
+//! [`macro@service`] explains the macro; `ServerBuilder` lists the settings of a server.
 #![forbid(unsafe_code)]
 
 // The macro's paths begin with `::corewire`, also inside this crate.
@@ -135,7 +135,7 @@ mod guide;
 pub mod layer;
 #[cfg(feature = "shard")]
 mod server;
-mod streaming;
+pub mod streaming;
 
 // Search aliases stand at the re-exports: rustdoc drops those of an item that is shown where it is re-exported. So do
 // examples that need a generated client, which the crates below do not have.
@@ -230,17 +230,17 @@ pub use corewire_proto::{ClientConfig, ShardId, ShardInfo, TransportError};
 #[doc(alias("reflection", "schema"))]
 pub use description::ServiceDescription;
 pub use description::{ArgumentDescription, CallKind, MethodDescription};
-#[doc(alias("backpressure", "flow control", "Sink", "half-close"))]
-pub use streaming::StreamSender;
-#[doc(alias("stream", "flow control", "backpressure", "server streaming", "bidirectional"))]
-pub use streaming::Streaming;
 #[cfg(feature = "blocking")]
+#[doc(inline)]
 pub use streaming::blocking;
-#[cfg(any(feature = "shard", feature = "tokio"))]
-pub use streaming::shared;
-pub use streaming::{
-    Beginning, Finish, SendError, SendStream, StreamTransport, StreamingCall, StreamingResponse,
+pub use streaming::call::{
+    BeginCall, BeginStreaming, OneReply, ReplyStream, ResultKind, StreamingCall, StreamingResponse,
 };
+pub use streaming::send_error::SendError;
+#[cfg(any(feature = "shard", feature = "tokio"))]
+#[doc(inline)]
+pub use streaming::shared;
+pub use streaming::transport::{SendStream, StreamTransport};
 
 /// The channel for callers on a shard, and the default of generated clients.
 ///
@@ -326,12 +326,18 @@ pub use corewire_engine::Budgets;
 #[doc(alias("metrics", "gauge"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::Counter;
+#[doc(alias("io_uring", "epoll", "glommio", "executor"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::Host;
 #[doc(alias("affinity", "pinning", "worker threads", "cores"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::Placement;
 #[doc(alias("load shedding", "overload", "CoDel"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::QueueDelay;
+#[doc(alias("health", "readiness probe", "load balancer"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::Readiness;
 #[doc(alias("metrics", "statistics", "prometheus"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::ShardCounters;
@@ -347,6 +353,9 @@ pub use corewire_engine::Task;
 #[doc(alias("affinity", "available_parallelism"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::allowed_cpus;
+#[doc(alias("health", "readiness probe"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::is_ready;
 #[doc(alias("cpuset"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::parse_cpus;
@@ -359,16 +368,53 @@ pub use corewire_engine::sleep;
 #[doc(alias("spawn_local", "background task"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::spawn;
+#[doc(alias("affinity", "thread pool", "spawn_blocking"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::with_all_cpus;
+#[doc(alias("shutdown", "graceful", "SIGTERM"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::{drain_begun, is_draining};
 
 #[cfg(feature = "shard")]
 pub use {
-    corewire_engine::{ClientShard, Ended, RunningShard},
+    corewire_engine::{
+        AddressHolder, ClientShard, CounterKind, DrainBegun, Ended, Ending, RunningShard,
+        ShardLost, WouldBlock,
+    },
     server::answer::{Answer, Answered},
     server::incoming::{Arguments, IncomingCall},
     server::service::Service,
     server::slot::Methods,
     server::{Server, ServerBuilder},
 };
+
+/// A stream of messages of one call, to be read or to be sent, on a shard: a
+/// [`streaming::Streaming`] over a shard's channel. That page says what it costs, how it ends, and which side
+/// waits for the other.
+///
+/// ```
+/// use corewire::{Status, Streaming};
+///
+/// fn squares(up_to: u64) -> Streaming<u64> {
+///     Streaming::from_stream(futures_lite::stream::iter((0..up_to).map(|number| Ok(number * number))))
+/// }
+///
+/// async fn sum(mut numbers: Streaming<u64>) -> Result<u64, Status> {
+///     let mut sum = 0;
+///     while let Some(number) = numbers.next().await {
+///         sum += number?;
+///     }
+///     Ok(sum)
+/// }
+///
+/// assert_eq!(futures_lite::future::block_on(sum(squares(4))), Ok(14));
+/// ```
+#[doc(alias("stream", "flow control", "backpressure", "server streaming", "bidirectional"))]
+pub type Streaming<T> = streaming::Streaming<T>;
+
+/// The sender of a [`Streaming`]: a [`streaming::StreamSender`] on a shard.
+#[doc(alias("backpressure", "flow control", "Sink", "half-close"))]
+pub type StreamSender<T> = streaming::StreamSender<T>;
 
 /// Payload codecs, and the limits that a hello carries.
 pub mod codec {
@@ -378,7 +424,17 @@ pub mod codec {
     #[cfg(feature = "shard")]
     #[doc(hidden)]
     pub use crate::server::slot::{Handler, MakeSlot, Room};
-    pub use crate::streaming::{Begun, BegunOn, Replied, Streamed, Watch, Watcher};
+    #[cfg(not(feature = "shard"))]
+    #[doc(hidden)]
+    pub use crate::streaming::no_shard::{Channel, StreamReader};
+    #[doc(hidden)]
+    pub use crate::streaming::{
+        call::{OneReply, ReplyStream},
+        end_listeners::{EndListener, EndListeners},
+        queue::{Queue, QueueReceiver},
+        transport::{StartedCall, StartedOn},
+        wire::Wire,
+    };
     #[doc(alias("serde", "derive", "serialize", "serialization"))]
     pub use corewire_codec::Speedy;
     pub use corewire_codec::{

@@ -12,10 +12,14 @@ pub(crate) mod slot;
 use corewire_client::IntoAddress;
 use corewire_codec::Limits;
 use corewire_engine::{
-    Budgets, Dispatch, Ended, EngineConfig, MakeDispatch, Placement, Running, Spin, StartError,
+    Budgets, Dispatch, Ended, EngineConfig, Host, MakeDispatch, Placement, Running, ShardLost,
+    ShardLostHook, Spin, StartError,
 };
 use corewire_proto::ShardInfo;
+use std::error::Error;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +30,16 @@ use crate::server::router::Router;
 use crate::server::service::Service;
 use crate::server::slot::Methods;
 
-type AddService = Arc<dyn Fn(ShardInfo, &mut Methods) + Send + Sync>;
+/// Makes a service and returns what adds its methods, or why there is none.
+type AddService = Arc<dyn Fn(ShardInfo) -> Making + Send + Sync>;
+type Making = Pin<Box<dyn Future<Output = Result<AddMethods, FactoryError>>>>;
+type AddMethods = Box<dyn FnOnce(&mut Methods)>;
+type FactoryError = Box<dyn Error + Send + Sync>;
 type AddLayer = Arc<dyn Fn(ShardInfo, &mut Methods) + Send + Sync>;
+
+fn add_methods<S: Service>(service: S) -> AddMethods {
+    Box::new(move |methods| service.register(methods))
+}
 
 /// A server that is not running yet. See [`Server::builder`].
 #[derive(Debug)]
@@ -121,6 +133,14 @@ impl ServerBuilder {
         self
     }
 
+    /// What owns the shards' threads. Default [`Host::Auto`]: glommio where io_uring is there, otherwise plain
+    /// threads that wait in epoll.
+    #[must_use]
+    pub fn host(mut self, host: Host) -> Self {
+        self.config.host = host;
+        self
+    }
+
     /// Adds a service. `make` is called once on each shard's own thread, so what it returns needs
     /// neither `Send` nor locks; state that it makes belongs to that shard alone.
     #[must_use]
@@ -128,7 +148,46 @@ impl ServerBuilder {
         mut self,
         make: impl Fn(ShardInfo) -> S + Send + Sync + 'static,
     ) -> Self {
-        self.services.push(Arc::new(move |shard, methods| make(shard).register(methods)));
+        self.services.push(Arc::new(move |shard| {
+            let service = make(shard);
+            Box::pin(async move { Ok(add_methods(service)) })
+        }));
+        self
+    }
+
+    /// Adds a service whose making may fail and may await: it opens files, connects to other servers, reads
+    /// what it serves. `make` is called once on each shard's own thread, and its future is a task of that
+    /// shard, so its channels belong to the service's shard. The shard listens when all of its services are made; a
+    /// server does not start if one fails, panics, or takes longer than 30 s, and says why.
+    ///
+    /// ```no_run
+    /// # use corewire::{Server, echo};
+    /// # fn main() -> Result<(), corewire::StartError> {
+    /// Server::builder()
+    ///     .address("127.0.0.1:7000")
+    ///     .service_with(|_shard| async {
+    ///         let behind = echo::EchoClient::connect("127.0.0.1:7001").await?;
+    /// #       drop(behind);
+    ///         Ok::<_, corewire::ConnectError>(echo::EchoServer::new(echo::Echoer))
+    ///     })
+    ///     .run()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn service_with<S, E, F>(
+        mut self,
+        make: impl Fn(ShardInfo) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: Service,
+        E: Into<Box<dyn Error + Send + Sync>>,
+        F: Future<Output = Result<S, E>> + 'static,
+    {
+        self.services.push(Arc::new(move |shard| {
+            let service = make(shard);
+            Box::pin(async move { service.await.map(add_methods).map_err(Into::into) })
+        }));
         self
     }
 
@@ -185,11 +244,33 @@ impl ServerBuilder {
         self
     }
 
-    /// How long a drain may take before what is left is dropped. Default 30 s, 0 to 24 h.
+    /// How long a drain may take before what is left is dropped. Default 25 s, 0 to 24 h.
+    ///
+    /// Kubernetes kills a process 30 s after it asked it to end (`terminationGracePeriodSeconds`), and counts the
+    /// [lame duck](Self::lame_duck) and what the process does after the drain as well: the sum of all should stay
+    /// below that.
     #[doc(alias("graceful", "shutdown", "grace period"))]
     #[must_use]
     pub fn drain_within(mut self, drain_within: Duration) -> Self {
         self.config.drain_within = drain_within;
+        self
+    }
+
+    /// How long the server goes on as before when it is asked to stop. It is only not ready any more, as
+    /// [`Running::readiness`] and [`is_ready`](crate::is_ready) tell, so that a health check can keep new
+    /// clients away before the listener closes and the drain begins. Default 0, at most 1 h.
+    #[must_use]
+    pub fn lame_duck(mut self, lame_duck: Duration) -> Self {
+        self.config.lame_duck = lame_duck;
+        self
+    }
+
+    /// Calls `tell` for each shard that is lost: its thread died, or did not end in time. The others go on.
+    /// A program that cannot do with fewer shards ends itself here. It runs on the supervisor's thread,
+    /// which watches over the others: return soon.
+    #[must_use]
+    pub fn on_shard_lost(mut self, tell: impl Fn(&ShardLost) + Send + Sync + 'static) -> Self {
+        self.config.on_shard_lost = Some(ShardLostHook::new(tell));
         self
     }
 
@@ -228,15 +309,19 @@ impl ServerBuilder {
                 "the server has no service; add one with ServerBuilder::service".into(),
             ));
         }
+        let (services, layers) = (Arc::new(services), Arc::new(layers));
         let make: MakeDispatch = Arc::new(move |shard| {
-            let mut methods = Methods::default();
-            for add in &services {
-                add(shard, &mut methods);
-            }
-            for wrap in layers.iter().rev() {
-                wrap(shard, &mut methods);
-            }
-            Ok(Rc::new(Router::new(methods)?) as Rc<dyn Dispatch>)
+            let (services, layers) = (Arc::clone(&services), Arc::clone(&layers));
+            Box::pin(async move {
+                let mut methods = Methods::default();
+                for make in services.iter() {
+                    make(shard).await?(&mut methods);
+                }
+                for wrap in layers.iter().rev() {
+                    wrap(shard, &mut methods);
+                }
+                Ok(Rc::new(Router::new(methods)?) as Rc<dyn Dispatch>)
+            })
         });
         corewire_engine::start(&self.config, &make)
     }
@@ -245,9 +330,13 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// What keeps it from starting, and how to fix it.
+    /// What keeps it from starting, and how to fix it. On a thread that drives connections it is
+    /// [`StartError::WouldBlock`]: call [`start`](Self::start) there, and await [`Running::ended`].
     #[doc(alias("serve", "graceful", "SIGTERM"))]
     pub fn run(self) -> Result<Ended, StartError> {
-        Ok(self.drain_on_signal().start()?.wait())
+        if corewire_client::wait::is_driver() {
+            return Err(StartError::WouldBlock);
+        }
+        self.drain_on_signal().start()?.wait().map_err(|_| StartError::WouldBlock)
     }
 }

@@ -1,53 +1,61 @@
 //! Streams of messages: what a method takes or returns in place of one value.
 //!
-//! Each kind of channel has a `Streaming` of its own behind the same client methods: `shard.rs`, `shared.rs`,
-//! `blocking.rs`; `serve.rs` is the server's side. `pump.rs` makes messages of values, `wire.rs` values of
-//! messages.
+//! There is one [`Streaming`] and one [`StreamSender`], generic over the kind of channel. Their short names are
+//! aliases, one for each kind: [`corewire::Streaming`](crate::Streaming) on a shard,
+//! `corewire::shared::Streaming` for a `SharedChannel`, `corewire::blocking::Streaming` for a blocking channel.
+//! Use those; the generic types are for code that is itself generic.
+//
+// What is particular to a kind of channel: `shard.rs`, `shared.rs`, `blocking.rs`. `serve.rs` is the server's side.
+// `pump.rs` makes messages of values, `wire.rs` values of messages. `call.rs` has calls, as clients make them.
 
 #[cfg(feature = "blocking")]
+#[doc(hidden)]
 pub mod blocking;
-mod call;
-mod channel;
+pub(crate) mod call;
+pub(crate) mod end_listeners;
+#[cfg(not(feature = "shard"))]
+pub(crate) mod no_shard;
 #[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
 mod pump;
+pub(crate) mod queue;
+pub(crate) mod send_error;
+mod sender;
 #[cfg(feature = "shard")]
 mod serve;
-#[cfg(feature = "shard")]
 mod shard;
 #[cfg(any(feature = "shard", feature = "tokio"))]
+#[doc(hidden)]
 pub mod shared;
-mod transport;
-mod watch;
-#[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
-mod wire;
+pub(crate) mod transport;
+pub(crate) mod wire;
 
 use corewire_codec::Status;
 #[cfg(feature = "shard")]
-use corewire_engine::StreamReader;
+use corewire_engine::Channel;
 use futures_core::Stream;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use self::channel::Queue;
-#[cfg(feature = "shard")]
+#[cfg(not(feature = "shard"))]
+use self::no_shard::Channel;
 use self::wire::Wire;
 
-pub use call::{Beginning, Finish, Replied, Streamed, StreamingCall, StreamingResponse};
-pub use channel::{SendError, StreamSender};
-pub use transport::{Begun, BegunOn, SendStream, StreamTransport};
-pub use watch::{Watch, Watcher};
+pub use self::sender::{Sending, StreamSender};
+pub use self::transport::{AwaitedStreams, StreamParts};
 
 /// A stream of messages of one call, to be read or to be sent.
 ///
 /// As an argument of a method it is what the client sends; in `Result<Streaming<T>, Status>` it is what the
-/// server answers with. The sender makes one with [`from_stream`](Self::from_stream) or
-/// [`channel`](Self::channel); the receiver reads it with [`next`](Self::next), or as a [`Stream`]. It
-/// belongs to one shard; callers elsewhere have streams of the same name and with the same rules,
-/// `shared::Streaming` for [`SharedChannel`](crate::SharedChannel) and `blocking::Streaming` for the
-/// blocking channel.
+/// server returns. The sender makes one with `from_stream` or `channel`; the receiver reads it with
+/// [`next`](Self::next), or as a [`Stream`]. The kind of channel `C` says where it may be used:
+///
+/// - [`corewire::Streaming<T>`](crate::Streaming) belongs to one shard.
+/// - `corewire::shared::Streaming<T>`, for a `SharedChannel`, is `Send`. A thread without an executor waits:
+///   `stream.next().wait()`.
+/// - `corewire::blocking::Streaming<T>`, for a blocking channel, is an iterator, which blocks. As a [`Stream`],
+///   too, it blocks where the others would be pending.
 ///
 /// # Items
 ///
@@ -109,26 +117,22 @@ pub use watch::{Watch, Watcher};
 /// # })?
 /// # }
 /// ```
-pub struct Streaming<T> {
-    source: Source<T>,
+pub struct Streaming<T, C: StreamParts = Channel> {
+    source: Source<T, C>,
 }
 
-type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>>>>;
-
-enum Source<T> {
-    Stream(BoxStream<T>),
-    Queue(Rc<Queue<T>>),
-    #[cfg(feature = "shard")]
-    Wire(Wire<T, StreamReader>),
+enum Source<T, C: StreamParts> {
+    Stream(C::Boxed<T>),
+    Queue(C::QueueReceiver<T>),
+    Wire(Wire<T, C::Reader>),
     Over,
 }
 
-impl<T> fmt::Debug for Streaming<T> {
+impl<T, C: StreamParts> fmt::Debug for Streaming<T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source = match &self.source {
             Source::Stream(_) => "a stream",
             Source::Queue(_) => "a channel",
-            #[cfg(feature = "shard")]
             Source::Wire(_) => "a connection",
             Source::Over => "over",
         };
@@ -136,35 +140,27 @@ impl<T> fmt::Debug for Streaming<T> {
     }
 }
 
-impl<T> Streaming<T> {
-    /// A stream to send: each item is a message, an `Err` ends it with that status.
-    pub fn from_stream(stream: impl Stream<Item = Result<T, Status>> + 'static) -> Self {
-        Self { source: Source::Stream(Box::pin(stream)) }
-    }
+/// Nothing is pinned in it.
+impl<T, C: StreamParts> Unpin for Streaming<T, C> {}
 
-    /// A stream to send, and the sender that fills it. Eight messages may wait between the two.
-    #[must_use]
-    pub fn channel() -> (StreamSender<T>, Self) {
-        let queue = Queue::new();
-        (StreamSender::new(Rc::clone(&queue)), Self { source: Source::Queue(queue) })
-    }
-
+impl<T, C: StreamParts> Streaming<T, C> {
     /// A stream without messages.
     #[must_use]
     pub fn empty() -> Self {
         Self { source: Source::Over }
     }
 
-    /// The next message; `None` behind the last. Cancel-safe: dropping the future loses nothing.
-    pub async fn next(&mut self) -> Option<Result<T, Status>> {
-        poll_fn(|context| self.poll(context)).await
+    /// Messages from a connection.
+    #[cfg(any(feature = "shard", feature = "tokio", feature = "blocking"))]
+    fn from_wire(wire: Wire<T, C::Reader>) -> Self {
+        Self { source: Source::Wire(wire) }
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, Status>>> {
+    /// Polls once, without waiting.
+    fn poll_once(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, Status>>> {
         let item = match &mut self.source {
-            Source::Stream(stream) => stream.as_mut().poll_next(context),
-            Source::Queue(queue) => queue.poll_next(context),
-            #[cfg(feature = "shard")]
+            Source::Stream(stream) => Pin::new(stream).poll_next(context),
+            Source::Queue(queue) => Pin::new(queue).poll_next(context),
             Source::Wire(wire) => wire.poll(context),
             Source::Over => return Poll::Ready(None),
         };
@@ -174,29 +170,52 @@ impl<T> Streaming<T> {
         }
         item
     }
-}
 
-impl<T> Stream for Streaming<T> {
-    type Item = Result<T, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll(context)
+    /// Lets the connection make progress, if this thread drives it and the stream comes over it.
+    fn turn(&self) -> bool {
+        matches!(&self.source, Source::Wire(wire) if C::turn(&wire.reader))
     }
 }
 
-impl<T> Drop for Streaming<T> {
-    fn drop(&mut self) {
-        if let Source::Queue(queue) = &self.source {
-            queue.drop_reader();
+impl<T, C: StreamParts> Stream for Streaming<T, C> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let item = self.poll_once(context);
+            if item.is_ready() || !self.turn() {
+                return item;
+            }
         }
     }
 }
 
-#[cfg(feature = "shard")]
-impl<T> Streaming<T> {
-    /// Messages from a connection.
-    fn from_wire(wire: Wire<T, StreamReader>) -> Self {
-        Self { source: Source::Wire(wire) }
+impl<T, C: AwaitedStreams> Streaming<T, C> {
+    /// The next message, to be awaited, or over a shared channel to be [waited](Next::wait) for; `None` behind
+    /// the last. Cancel-safe: dropping the future loses nothing.
+    #[allow(clippy::should_implement_trait, reason = "the name is that of `StreamExt::next`")]
+    pub fn next(&mut self) -> Next<'_, T, C> {
+        Next { stream: self }
+    }
+}
+
+/// The next message of a [`Streaming`].
+#[must_use = "nothing is read unless it is awaited or waited for"]
+pub struct Next<'a, T, C: StreamParts = Channel> {
+    stream: &'a mut Streaming<T, C>,
+}
+
+impl<T, C: StreamParts> fmt::Debug for Next<'_, T, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Next").field("stream", &self.stream).finish()
+    }
+}
+
+impl<T, C: AwaitedStreams> Future for Next<'_, T, C> {
+    type Output = Option<Result<T, Status>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.stream.poll_once(context)
     }
 }
 

@@ -41,7 +41,7 @@ fn serve_and_do_something_else() {
     announce(&server);
     let address = support::address(&server);
     until("the server drains", || TcpStream::connect(address).is_err());
-    std::process::exit(i32::from(server.wait().shards_lost != 0))
+    std::process::exit(i32::from(server.wait().unwrap().shards_lost != 0))
 }
 
 /// How the calls of a load ended.

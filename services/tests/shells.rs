@@ -150,7 +150,7 @@ async fn the_end_of_a_drain<C: Transport>(client: SubjectClient<C>, mut world: W
     let stopper = std::thread::spawn(move || {
         until("the handler runs", || habits.begun() == 1);
         server.stop();
-        let _ = server.wait();
+        let _ = server.wait().unwrap();
     });
     let error = client.with_timeout(PATIENCE).never().await.unwrap_err();
     assert!(error.may_have_run(), "{error}");
@@ -188,7 +188,7 @@ async fn a_server_that_drains<C: Transport>(client: SubjectClient<C>, mut world:
         second.open();
     }
     assert_eq!(held.await, Ok(7), "the first server answers what it took");
-    assert_eq!(first.wait().shards_lost, 0);
+    assert_eq!(first.wait().unwrap().shards_lost, 0);
     assert_eq!(client.add(1, 2).await, Ok(3));
 }
 

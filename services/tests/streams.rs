@@ -399,7 +399,7 @@ fn a_drain_lets_streams_finish() {
         assert_eq!((messages, status.unwrap().code()), (0, StatusCode::Unavailable));
         (server, started)
     });
-    assert_eq!(server.wait().shards_lost, 0);
+    assert_eq!(server.wait().unwrap().shards_lost, 0);
     assert!(started.elapsed() >= Duration::from_millis(500), "{:?}", started.elapsed());
     assert_eq!(seen.ended(), seen.begun());
 }

@@ -95,7 +95,8 @@ impl Load {
 ///
 /// When the server cannot be reached, or a clock cannot be read.
 pub fn load(target: Target, load: Load) -> Result<Sample> {
-    let shard = ClientShard { cpu: Some(target.core), spin: Spin::Always };
+    let shard =
+        ClientShard { cpu: Some(target.core), spin: Spin::Always, ..ClientShard::default() };
     corewire::block_on_shard(shard, move || run(target, load))?
 }
 

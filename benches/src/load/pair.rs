@@ -70,7 +70,7 @@ impl Part {
                 for address in running.addresses() {
                     println!("listening {address}");
                 }
-                let ended = running.wait();
+                let ended = running.wait()?;
                 ensure!(ended.shards_lost == 0, "{} shards were lost", ended.shards_lost);
             }
             Self::Load { work } => {

@@ -136,7 +136,8 @@ pub struct Round {
 ///
 /// When the server cannot be reached, a call or a stream fails, or the server's memory cannot be read.
 pub fn load(target: Target, load: Load) -> Result<Vec<Round>> {
-    let shard = ClientShard { cpu: Some(target.core), spin: Spin::Always };
+    let shard =
+        ClientShard { cpu: Some(target.core), spin: Spin::Always, ..ClientShard::default() };
     block_on_shard(shard, move || run(target, load))?
 }
 

@@ -15,6 +15,11 @@ pub trait Codec {
 }
 
 /// A codec that can write a `T`.
+#[diagnostic::on_unimplemented(
+    message = "`{T}` cannot cross the wire: it has no encoding in the codec `{Self}`",
+    label = "has no encoding",
+    note = "write `#[derive(speedy::Readable, speedy::Writable)]` above its definition; all that it contains needs the same"
+)]
 pub trait Encode<T>: Codec {
     /// Appends `value` to the frame's body.
     ///
@@ -25,6 +30,11 @@ pub trait Encode<T>: Codec {
 }
 
 /// A codec that can read a `T`.
+#[diagnostic::on_unimplemented(
+    message = "`{T}` cannot cross the wire: it has no encoding in the codec `{Self}`",
+    label = "has no encoding",
+    note = "write `#[derive(speedy::Readable, speedy::Writable)]` above its definition; all that it contains needs the same"
+)]
 pub trait Decode<T>: Codec {
     /// Reads a whole body.
     ///
@@ -91,6 +101,7 @@ impl Codec for Speedy {
     const ID: CodecId = CodecId::SPEEDY;
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Writable<LittleEndian>> Encode<T> for Speedy {
     #[inline]
     fn encode(value: T, body: &mut FrameWriter<'_>) -> Result<(), EncodeError> {
@@ -98,6 +109,7 @@ impl<T: Writable<LittleEndian>> Encode<T> for Speedy {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T> Decode<T> for Speedy
 where
     T: for<'a> Readable<'a, LittleEndian>,
@@ -109,6 +121,28 @@ where
         if rest.is_empty() { Ok(value) } else { Err(DecodeError::left_over(rest.len())) }
     }
 }
+
+/// A type that can be an argument at a client: speedy's `Writable`, by a name that says how to get it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot cross the wire: it has no encoding",
+    label = "has no encoding",
+    note = "write `#[derive(speedy::Readable, speedy::Writable)]` above its definition; all that it contains needs the same"
+)]
+pub trait WriteArgument: Writable<LittleEndian> {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Writable<LittleEndian>> WriteArgument for T {}
+
+/// A type that can be an argument at a server: speedy's `Readable`, by a name that says how to get it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot cross the wire: it has no encoding",
+    label = "has no encoding",
+    note = "write `#[derive(speedy::Readable, speedy::Writable)]` above its definition; all that it contains needs the same"
+)]
+pub trait ReadArgument: for<'a> Readable<'a, LittleEndian> {}
+
+#[diagnostic::do_not_recommend]
+impl<T> ReadArgument for T where T: for<'a> Readable<'a, LittleEndian> {}
 
 /// Appends one speedy value to a body; a method's arguments are written one after the other.
 ///

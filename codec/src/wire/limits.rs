@@ -58,6 +58,20 @@ macro_rules! limit {
             }
         }
 
+        #[cfg(feature = "serde")]
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_u32(self.0)
+            }
+        }
+
+        #[cfg(feature = "serde")]
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                Self::new(u32::deserialize(from)?).map_err(serde::de::Error::custom)
+            }
+        }
+
         impl Default for $name {
             fn default() -> Self {
                 Self::RECOMMENDED
@@ -119,6 +133,8 @@ limit! {
 /// # Ok::<(), corewire_codec::LimitOutOfRange>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct Limits {
     /// Largest frame payload accepted.
     pub frame_bytes: FrameBytes,

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use core::fmt;
 use core::time::Duration;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::wire::cursor::Reader;
 
@@ -99,7 +100,7 @@ impl fmt::Display for StatusCode {
 ///
 /// This is what a handler returns and what its caller gets back. A text longer than
 /// [`Status::MESSAGE_BYTES_MAX`] is cut on the wire. Put nothing into it that the caller must not
-/// see: internal causes belong in the log.
+/// see: internal causes go to the log, by [`with_log_detail`](Self::with_log_detail).
 ///
 /// ```
 /// # use corewire_codec as corewire;
@@ -111,13 +112,25 @@ impl fmt::Display for StatusCode {
 /// assert_eq!(status.code(), StatusCode::Unavailable);
 /// assert_eq!(status.retry_after(), Some(Duration::from_secs(3600)));
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Status {
     code: StatusCode,
     message: Cow<'static, str>,
     details: Bytes,
     retry_after: Option<Duration>,
+    /// Stays on this side; see [`Status::with_log_detail`].
+    log_detail: Option<Arc<String>>,
 }
+
+/// Two are equal when their callers see the same; what only the log sees does not count.
+impl PartialEq for Status {
+    fn eq(&self, other: &Self) -> bool {
+        let seen = |it: &Self| (it.code, it.retry_after);
+        seen(self) == seen(other) && self.message == other.message && self.details == other.details
+    }
+}
+
+impl Eq for Status {}
 
 impl Status {
     /// The longest text on the wire, in bytes of UTF-8.
@@ -128,7 +141,23 @@ impl Status {
     #[must_use]
     pub fn new(code: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
         let code = if code == StatusCode::Ok { StatusCode::Unknown } else { code };
-        Self { code, message: message.into(), details: Bytes::new(), retry_after: None }
+        let (details, retry_after, log_detail) = (Bytes::new(), None, None);
+        Self { code, message: message.into(), details, retry_after, log_detail }
+    }
+
+    /// Adds what the operator should know and the caller must not see: addresses, causes. It is never
+    /// sent. A server that replies with this status logs it, with the method, the call and the peer.
+    ///
+    /// ```
+    /// # use corewire_codec::Status;
+    /// let status = Status::unavailable("the store cannot be reached")
+    ///     .with_log_detail("cannot connect to 10.0.0.7:7000: connection refused");
+    /// assert!(!status.to_string().contains("10.0.0.7"));
+    /// ```
+    #[must_use]
+    pub fn with_log_detail(mut self, detail: impl Into<String>) -> Self {
+        self.log_detail = Some(Arc::new(detail.into()));
+        self
     }
 
     /// Adds bytes that programs on the other side understand.
@@ -162,6 +191,12 @@ impl Status {
     #[must_use]
     pub fn details(&self) -> &Bytes {
         &self.details
+    }
+
+    /// What [`with_log_detail`](Self::with_log_detail) added; `None` in a status that came from a server.
+    #[must_use]
+    pub fn log_detail(&self) -> Option<&str> {
+        self.log_detail.as_ref().map(|detail| detail.as_str())
     }
 
     /// How long the server asks the caller to wait before it tries again.
@@ -201,6 +236,9 @@ impl fmt::Debug for Status {
         }
         if let Some(wait) = self.retry_after {
             out.field("retry_after", &wait);
+        }
+        if let Some(detail) = self.log_detail() {
+            out.field("log_detail", &detail);
         }
         out.finish()
     }

@@ -9,15 +9,14 @@
 //! ends with the last of them. Dropping a stream whose cancel the socket does not take blocks the thread for up to
 //! 100 ms.
 
-mod cell;
 mod channel;
 mod client;
-mod connect;
-mod connecting;
-mod ending;
 mod link;
 mod streams;
-mod work;
+mod system;
+#[cfg(test)]
+mod tests;
+mod waiter;
 
 pub use channel::Channel;
 pub use streams::{StreamCall, StreamReader, StreamWriter};

@@ -34,20 +34,26 @@ use crate::failure::ConnectError;
 /// # Ok::<(), corewire::ConnectError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(remote = "Self", default, deny_unknown_fields))]
 pub struct ChannelConfig {
     /// Limits and timeouts of each connection.
     pub connection: ClientConfig,
     /// From the start of a connect to its end. Default 3 s, 1 ms to 24 h.
+    #[cfg_attr(feature = "serde", serde(with = "corewire_codec::settings::time"))]
     pub connect_timeout: Duration,
     /// The wait after the first failed connect; it doubles with each further one. Default 50 ms,
     /// 1 ms to 1 h.
     #[doc(alias("retry", "reconnect"))]
+    #[cfg_attr(feature = "serde", serde(with = "corewire_codec::settings::time"))]
     pub backoff_min: Duration,
     /// The longest wait. Default 5 s; at least `backoff_min` and 50 ms, at most 1 h. Each wait is drawn
     /// between half of it and all of it.
     #[doc(alias("retry", "reconnect"))]
+    #[cfg_attr(feature = "serde", serde(with = "corewire_codec::settings::time"))]
     pub backoff_max: Duration,
     /// What looks up the server's name, if its address is one. Default [`Resolver::system`].
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub resolver: Resolver,
     /// Calls that may wait for a slot or for the connection. Default 65,536, 1 to
     /// 16,777,216; one more fails at once.
@@ -63,6 +69,9 @@ pub struct ChannelConfig {
     #[doc(alias("backpressure"))]
     pub queued_max: usize,
 }
+
+#[cfg(feature = "serde")]
+corewire_codec::checked_settings!(ChannelConfig, ChannelConfig::check);
 
 impl Default for ChannelConfig {
     fn default() -> Self {

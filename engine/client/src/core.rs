@@ -1,5 +1,5 @@
 //! What clients do, without sockets and without a clock.
 
-#[cfg(feature = "tokio")]
-pub(crate) mod channel;
+#[cfg(any(feature = "remote", feature = "blocking"))]
+pub mod channel;
 pub mod session;

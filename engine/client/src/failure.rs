@@ -49,9 +49,16 @@ pub enum CallFailure {
 impl CallFailure {
     /// The failure of a call on a connection whose server has said that it takes no more calls.
     pub fn going_away(server: &crate::address::Address) -> Self {
-        Self::NotSent(NotSent::NoConnection(format!(
+        Self::NotSent(NotSent::going_away(server))
+    }
+}
+
+impl NotSent {
+    /// The connection's server has said that it takes no more calls.
+    pub fn going_away(server: &crate::address::Address) -> Self {
+        Self::NoConnection(format!(
             "the server at {server} is shutting down; its calls are finished first"
-        )))
+        ))
     }
 }
 
@@ -66,7 +73,9 @@ pub fn connect_failure(error: &std::io::Error) -> CloseReason {
 }
 
 /// Why nothing was sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// `Debug` shows the same sentence as `Display`, because that is what a `main` prints that returns it.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotSent {
     /// There is no connection; the text says since when and why.
@@ -133,7 +142,9 @@ impl std::fmt::Display for NotSent {
 }
 
 /// Why a channel could not be made, or has no connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// `Debug` shows the same sentence as `Display`, because that is what a `main` prints that returns it.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// The address is invalid; the text says why.
@@ -150,6 +161,26 @@ impl std::fmt::Display for ConnectError {
             Self::Address(why) | Self::Setting(why) => f.write_str(why),
             Self::NotConnected(why) => why.fmt(f),
         }
+    }
+}
+
+impl std::fmt::Debug for NotSent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::fmt::Debug for ConnectError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+/// For a handler that connects with `?`: its caller is not told where to, or why it failed. The log is.
+impl From<ConnectError> for Status {
+    fn from(error: ConnectError) -> Self {
+        let told = "a service that this call needs could not be connected to";
+        Self::unavailable(told).with_log_detail(error.to_string())
     }
 }
 

@@ -22,8 +22,10 @@
 //!   on its shard       any thread, any executor        on its thread
 //!         │             │ bounded queue, bell                │
 //!         │   client thread       │ tokio/driver.rs          │
-//!         │     a shard's tasks   │ one task of tokio        │
-//!         └─────────────┴─────────┴──────────┬───────────────┘
+//!         │     a shard's driver  │ one task of tokio        │
+//!         │             └─────┬─────┴────────────────────────┤
+//!         │                   └── ClientCore core/channel.rs ┤
+//!         └──────────────────────────────────┬───────────────┘
 //!                         ClientConnection   corewire-proto
 //! ```
 //!

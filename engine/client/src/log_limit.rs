@@ -39,6 +39,8 @@ impl Topic {
     pub const CONNECT: Self = Self::warning("cannot connect", 0);
     /// A handler panicked.
     pub const HANDLER_PANIC: Self = Self::warning("a handler panicked", 0);
+    /// A handler replied with a status whose detail only the log sees.
+    pub const LOG_DETAIL: Self = Self::warning("a call failed", 0);
     /// A task that nobody waits for panicked.
     pub const TASK_PANIC: Self = Self::warning("a detached task panicked", 0);
     /// A caller's callback panicked.
@@ -105,12 +107,13 @@ impl Summary {
     fn write(self) {
         let Self { topic: Topic { text, rule, warns }, left_out, within } = self;
         let rule = Some(rule).filter(|rule| *rule != 0);
+        let within_s = within.as_secs();
         if warns {
             tracing::warn!(
                 what = text,
                 rule,
                 left_out,
-                ?within,
+                within_s,
                 "more of the same were not logged"
             );
         } else {
@@ -118,7 +121,7 @@ impl Summary {
                 what = text,
                 rule,
                 left_out,
-                ?within,
+                within_s,
                 "more of the same were not logged"
             );
         }

@@ -47,6 +47,28 @@ pub struct Closed;
 /// What came with the opening of a server's stream: its metadata, if there was any.
 pub type Opening = Option<Box<Extras>>;
 
+/// What arrives for a stream's caller, in this order.
+#[derive(Debug)]
+pub enum Event {
+    /// The server's handler took the call.
+    Opened(Opening),
+    /// A message, and what it costs.
+    Message(Message, u32),
+    /// The end of the server's stream, with the status that stopped it if one did. Nothing follows.
+    End(Option<Status>),
+    /// How the call ended, if not by the end of its stream. Nothing follows.
+    Outcome(Outcome),
+}
+
+/// What a caller's stream sends.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// A message.
+    Message(Encoding, EncodedBody),
+    /// The end of this side's half.
+    End(Option<Status>),
+}
+
 /// The end of a stream that messages are read from. Dropping a client's gives the call up.
 pub trait ReadMessages: fmt::Debug + 'static {
     /// The next message, `None` after the last. A failure is the last item. Cancel-safe: a message stays

@@ -30,7 +30,7 @@ impl std::fmt::Display for MethodName {
 }
 
 /// Something that carries calls to a server.
-pub trait Transport: 'static {
+pub trait Transport: Clone + 'static {
     /// A call with one request and one reply. It begins when the result is polled, waited for, or given a
     /// callback. `head.call` and `head.timeout_us` are filled in on the way; `timeout` counts from the
     /// beginning; `encode` writes the body, once.

@@ -21,37 +21,50 @@ use corewire_codec::{CodecId, HelloRecords, Limits, OutOfRange, Range, StreamCre
 /// assert!(timeouts.check().is_ok());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(remote = "Self", default, deny_unknown_fields))]
 pub struct Timeouts {
     /// From the connection's start to the peer's whole hello. Default 5 s, 10 ms to 24 h. At the limit the
     /// connection closes with rule 5.
+    #[cfg_attr(feature = "serde", serde(with = "corewire_codec::settings::time"))]
     pub hello: Duration,
     /// From a frame's first byte to its last. Default 60 s, 10 ms to 24 h. It bounds how long a peer that sends a
     /// byte at a time can hold a partial frame; a 16 MiB frame needs 280 KB/s to make it. Rule 17.
+    #[cfg_attr(feature = "serde", serde(with = "corewire_codec::settings::time"))]
     pub frame: Duration,
     /// Silence after which a ping asks whether the peer is there. Default 60 s, 10 ms to 24 h.
     #[doc(alias("keepalive", "heartbeat"))]
+    #[cfg_attr(feature = "serde", serde(with = "corewire_codec::settings::time"))]
     pub ping_after: Duration,
     /// How long the pong to a ping may take. Default 20 s, 10 ms to 24 h. Rule 32.
+    #[cfg_attr(feature = "serde", serde(with = "corewire_codec::settings::time"))]
     pub ping: Duration,
     /// How long a connection may exist without any call in flight; `None` (the default) is for ever.
     /// 10 ms to 30 days. Rule 30.
+    #[cfg_attr(feature = "serde", serde(with = "corewire_codec::settings::optional_time"))]
     pub idle: Option<Duration>,
     /// How long the peer may read nothing of what is waiting for it. Default 30 s, 10 ms to 24 h. Rule 31.
+    #[cfg_attr(feature = "serde", serde(with = "corewire_codec::settings::time"))]
     pub write: Duration,
     /// How old a server lets a connection become; `None` (the default) is for ever.
     /// 10 ms to 365 days. Then it sends a
     /// go-away, once, and the calls in flight are finished, so that clients spread over the servers
     /// that there are now. Clients ignore this setting.
     #[doc(alias("max_connection_age"))]
+    #[cfg_attr(feature = "serde", serde(with = "corewire_codec::settings::optional_time"))]
     pub age: Option<Duration>,
     /// How long the calls of a connection that reached its age may take to finish. Default 30 s, 0 to 24 h. Then
     /// the connection closes with [`CloseReason::DrainDeadline`](crate::CloseReason).
+    #[cfg_attr(feature = "serde", serde(with = "corewire_codec::settings::time"))]
     pub age_grace: Duration,
     /// By how much, in percent (0 to 50; default 10), the times of `ping_after` and `age` are
     /// shortened at most, by a different amount for each connection, so that connections that were
     /// made together do not act together. The amounts follow from the seed and the connection's id.
     pub jitter_percent: u8,
 }
+
+#[cfg(feature = "serde")]
+corewire_codec::checked_settings!(Timeouts, Timeouts::check);
 
 impl Default for Timeouts {
     fn default() -> Self {
@@ -130,6 +143,8 @@ pub struct ServerIdentity {
 
 /// The settings of a client's connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(remote = "Self", default, deny_unknown_fields))]
 pub struct ClientConfig {
     /// What this client accepts.
     pub limits: Limits,
@@ -138,6 +153,9 @@ pub struct ClientConfig {
     /// What the jitter of each connection is made from, together with its id.
     pub jitter_seed: u64,
 }
+
+#[cfg(feature = "serde")]
+corewire_codec::checked_settings!(ClientConfig, |config| config.timeouts.check());
 
 /// The records that both sides send: limits and the codecs of this crate.
 pub(crate) fn records(limits: &Limits, timeouts: &Timeouts) -> HelloRecords {

@@ -5,12 +5,16 @@ use corewire_codec::{
     reply_flags,
 };
 use corewire_proto::is_one_way_id;
+use std::any::Any;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use crate::calls::extensions::Extensions;
 use crate::stream::StreamEnds;
+use corewire_client::MethodName;
 use corewire_client::address::Peer;
+use corewire_codec::MethodId;
 use corewire_proto::ShardId;
 
 /// A call as it arrived.
@@ -32,6 +36,8 @@ pub struct Incoming<'a> {
     pub streams: Option<&'a mut StreamEnds>,
     /// The largest metadata block that the caller accepts with its reply, in bytes.
     pub metadata_bytes_max: u16,
+    /// What layers hand to the handler.
+    pub extensions: Extensions,
 }
 
 /// What a dispatcher did with a call.
@@ -53,6 +59,11 @@ pub trait Dispatch {
         context: &mut Context<'_>,
         reply: &mut ReplySlot<'_>,
     ) -> Dispatched;
+
+    /// The methods that it knows, for logs. Asked once, when the shard starts, and when something is logged.
+    fn methods(&self) -> Vec<(MethodId, MethodName)> {
+        Vec::new()
+    }
 }
 
 /// A handler that was polled and pends. Dropping it cancels it.
@@ -63,6 +74,17 @@ pub trait PendingCall {
 
     /// The call is over: the memory may be used for another one.
     fn recycle(self: Pin<Box<Self>>);
+}
+
+/// The message of a panic, if it has a text, cut to a length that a log bears.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    const BYTES_MAX: usize = 1024;
+    let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (_, Some(text)) => text.as_str(),
+        _ => "(a value that is no text)",
+    };
+    text.get(..text.floor_char_boundary(BYTES_MAX)).unwrap_or_default().to_owned()
 }
 
 impl std::fmt::Debug for dyn PendingCall {
@@ -80,6 +102,17 @@ pub struct ReplySlot<'a> {
     frame_bytes_max: u32,
     done: bool,
     refused: bool,
+    /// What the log should say about the call.
+    note: Option<Box<Note>>,
+}
+
+/// What only the log is told about a call.
+#[derive(Debug)]
+pub(crate) enum Note {
+    /// Its handler panicked, with this message.
+    Panicked(String),
+    /// It failed with a status that has a detail for the log.
+    Failed(Status),
 }
 
 impl<'a> ReplySlot<'a> {
@@ -87,7 +120,7 @@ impl<'a> ReplySlot<'a> {
     pub(crate) fn new(out: &'a mut SendBuffer, call: u32, frame_bytes_max: u32) -> Self {
         // A one-way call is never answered: it counts as replied.
         let done = is_one_way_id(call);
-        Self { out, head: ReplyHead::ok(call), frame_bytes_max, done, refused: false }
+        Self { out, head: ReplyHead::ok(call), frame_bytes_max, done, refused: false, note: None }
     }
 
     /// Whether a reply was given.
@@ -100,6 +133,19 @@ impl<'a> ReplySlot<'a> {
     /// Whether the call was [refused](Self::refuse).
     pub(crate) fn is_refused(&self) -> bool {
         self.refused
+    }
+
+    /// Replies that the handler panicked, and notes with what.
+    #[cold]
+    pub(crate) fn panicked(&mut self, panic: &(dyn Any + Send)) {
+        self.note = Some(Box::new(Note::Panicked(panic_text(panic))));
+        self.status(&Status::internal("the handler panicked"));
+    }
+
+    /// What the log should say about the call, once.
+    #[inline]
+    pub(crate) fn take_note(&mut self) -> Option<Box<Note>> {
+        self.note.take()
     }
 
     /// States how long the handler took, in µs.
@@ -183,6 +229,9 @@ impl<'a> ReplySlot<'a> {
 
     /// Replies with a failure.
     pub fn status(&mut self, status: &Status) {
+        if status.log_detail().is_some() {
+            self.note.get_or_insert_with(|| Box::new(Note::Failed(status.clone())));
+        }
         if !self.done {
             self.done = true;
             self.out.status(&self.head, status, self.frame_bytes_max);

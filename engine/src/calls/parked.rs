@@ -7,9 +7,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use corewire_codec::Status;
+use corewire_client::address::Peer;
+use corewire_codec::{MethodId, Status};
 
-use crate::calls::dispatch::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot};
+use crate::calls::dispatch::{
+    Dispatch, Dispatched, Incoming, Note, PendingCall, ReplySlot, panic_text,
+};
 use crate::net::io::Token;
 use crate::shard::clock::clock;
 use crate::shard::context::ShardContext;
@@ -26,6 +29,7 @@ const SPARE_MAX: usize = 1024;
 pub(crate) struct Parked {
     work: Pin<Box<dyn PendingCall>>,
     key: u32,
+    pub(crate) method: MethodId,
     /// Bytes that the call holds, as its shard counts them.
     pub(crate) held: usize,
     /// The call's streams, if it has any.
@@ -119,6 +123,7 @@ impl ParkedCalls {
         entry.source.rearm();
         let mut context = Context::from_waker(&entry.waker);
         let waits = self.local.known_waits();
+        counters.current.begin(incoming.connection_id, call, incoming.request.method);
         let outcome =
             catch_unwind(AssertUnwindSafe(|| dispatch.dispatch(incoming, &mut context, reply)));
         counters.calls.add(1);
@@ -132,10 +137,12 @@ impl ParkedCalls {
                 self.stock = None;
                 note_wait(&self.local, waits, &entry.source);
                 counters.calls_parked.add(1);
-                Polled::Parked(Parked { work, key, held: 0, stream: None })
+                let method = incoming.request.method;
+                Polled::Parked(Parked { work, key, method, held: 0, stream: None })
             }
-            Err(_) => {
-                panicked(reply, counters, &self.local.log);
+            Err(panic) => {
+                counters.panics.add(1);
+                reply.panicked(&*panic);
                 Polled::Done
             }
         }
@@ -146,6 +153,8 @@ impl ParkedCalls {
     pub(crate) fn poll(
         &mut self,
         parked: &mut Parked,
+        connection_id: u64,
+        call: u32,
         reply: &mut ReplySlot<'_>,
         counters: &ShardCounters,
     ) -> Poll<Ended> {
@@ -156,6 +165,7 @@ impl ParkedCalls {
         let mut context = Context::from_waker(&entry.waker);
         let work = parked.work.as_mut();
         let waits = self.local.known_waits();
+        counters.current.begin(connection_id, call, parked.method);
         match catch_unwind(AssertUnwindSafe(|| work.poll(&mut context, reply))) {
             Ok(Poll::Pending) => {
                 note_wait(&self.local, waits, &entry.source);
@@ -165,15 +175,23 @@ impl ParkedCalls {
                 finish(reply);
                 Poll::Ready(Ended::Well)
             }
-            Err(_) => {
-                panicked(reply, counters, &self.local.log);
+            Err(panic) => {
+                counters.panics.add(1);
+                reply.panicked(&*panic);
                 Poll::Ready(Ended::Panicked)
             }
         }
     }
 
     /// Gives back the waker of a call that is over, and its memory to its dispatcher.
-    pub(crate) fn end(&mut self, parked: Parked, ended: Ended, counters: &ShardCounters) {
+    /// Returns the call's id and what the log should say, if the handler panicked while it was dropped.
+    pub(crate) fn end(
+        &mut self,
+        parked: Parked,
+        ended: Ended,
+        counters: &ShardCounters,
+    ) -> Option<(u32, Box<Note>)> {
+        let call = self.owner(parked.key).map_or(0, |(_, call)| call);
         // A late wake of this waker finds no owner, or polls the entry's next call once too often;
         // futures must tolerate spurious polls.
         if self.spare.len() >= SPARE_MAX {
@@ -190,15 +208,14 @@ impl ParkedCalls {
             Ended::Well => work.recycle(),
             Ended::Panicked | Ended::Dropped => drop(work),
         }));
-        if dropped.is_err() {
-            counters.panics.add(1);
-            if self.local.log.admit(Topic::HANDLER_PANIC, clock()) {
-                tracing::error!("a handler panicked while it was dropped");
-            }
-        }
         if ended == Ended::Dropped {
             counters.calls_dropped.add(1);
         }
+        dropped.err().map(|panic| {
+            counters.panics.add(1);
+            let text = format!("{} (while it was dropped)", panic_text(&*panic));
+            (call, Box::new(Note::Panicked(text)))
+        })
     }
 }
 
@@ -235,20 +252,48 @@ fn forgotten(reply: &mut ReplySlot<'_>) {
     reply.status(&Status::internal("the dispatcher gave no reply"));
 }
 
-#[cold]
-fn panicked(reply: &mut ReplySlot<'_>, counters: &ShardCounters, log: &LogLimit) {
-    counters.panics.add(1);
-    if log.admit(Topic::HANDLER_PANIC, clock()) {
-        tracing::error!("a handler panicked; its caller gets Internal");
+/// Whose call something is logged about.
+#[derive(Debug)]
+pub(crate) struct LoggedCall {
+    pub(crate) method: MethodId,
+    pub(crate) connection_id: u64,
+    pub(crate) call: u32,
+    pub(crate) peer: Peer,
+}
+
+impl LoggedCall {
+    /// Logs what the caller is not told, with the names of the dispatcher's methods.
+    #[cold]
+    pub(crate) fn log(&self, note: &Note, dispatch: &dyn Dispatch, log: &LogLimit) {
+        let topic = match note {
+            Note::Panicked(_) => Topic::HANDLER_PANIC,
+            Note::Failed(_) => Topic::LOG_DETAIL,
+        };
+        if !log.admit(topic, clock()) {
+            return;
+        }
+        let known = dispatch.methods().into_iter().find(|(id, _)| *id == self.method);
+        let method = known.map_or_else(|| self.method.to_string(), |(_, name)| name.to_string());
+        let call = format_args!("{:x}-{:x}", self.connection_id, self.call);
+        let peer = self.peer;
+        match note {
+            Note::Panicked(panic) => {
+                tracing::error!(%method, %call, %peer, panic, "a handler panicked; its caller gets Internal");
+            }
+            Note::Failed(status) => {
+                let (code, detail) = (status.code().name(), status.log_detail());
+                let told = status.message();
+                tracing::warn!(%method, %call, %peer, code, told, detail, "a call failed");
+            }
+        }
     }
-    reply.status(&Status::internal("the handler panicked"));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::net::doorbell::{Doorbell, Order};
-    use corewire_codec::{Head, MethodId, Raw, RecvBuffer, RequestHead, SendBuffer};
+    use corewire_codec::{Head, Raw, RecvBuffer, RequestHead, SendBuffer};
     use corewire_proto::ShardId;
     use std::cell::RefCell;
 
@@ -297,11 +342,12 @@ mod tests {
             request: &request,
             payload: Some(frame.payload),
             deadline: None,
-            peer: corewire_client::address::Peer::Unix,
+            peer: Peer::Unix,
             shard: ShardId(0),
             connection_id: 0,
             streams: None,
             metadata_bytes_max: 1024,
+            extensions: crate::calls::extensions::Extensions::default(),
         };
         let mut replies = SendBuffer::new();
         let mut reply = ReplySlot::new(&mut replies, call, 1024);

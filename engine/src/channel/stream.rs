@@ -1,6 +1,6 @@
 //! Calls that stream, over a shard's channel.
 
-use corewire_codec::{FrameWriter, Limits, RequestHead};
+use corewire_codec::{FrameWriter, RequestHead};
 use corewire_proto::StreamKind;
 use std::future::poll_fn;
 use std::task::Poll;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::call::METADATA_BYTES_EARLY;
 use super::send::{Kind, Request};
-use super::state::{Begin, Link};
+use super::state::Begin;
 use super::{Channel, Ticket};
 use crate::shard::clock::clock;
 use crate::stream::{StreamCall, StreamWriter};
@@ -84,14 +84,5 @@ impl Channel {
                 Err(CallFailure::NotSent(NotSent::NoConnection(why)))
             }
         }
-    }
-
-    /// The limits of this side, and how many calls the server takes at once.
-    pub(crate) fn stream_limits(&self) -> (Limits, u32) {
-        let in_flight_max = match &self.core().state.borrow().link {
-            Link::Up { proto, .. } => proto.peer().limits.in_flight.get(),
-            Link::Down { .. } | Link::Connecting { .. } => Limits::EARLY.in_flight.get(),
-        };
-        (self.core().connection.limits, in_flight_max)
     }
 }

@@ -1,6 +1,6 @@
-//! A shard's connect to a server that is given by name. The lookup and the race of its addresses happen on
-//! other threads; the shard waits here, keeps the deadlines of the waiting calls, and takes over the
-//! socket that won.
+//! How a client's connections begin. For an address that is a non-blocking connect. For a name, the lookup and the
+//! race of its addresses happen on other threads; the shard waits here, keeps the deadlines of the waiting calls,
+//! and takes over the socket that won.
 
 use corewire_proto::CloseReason;
 use std::cell::Cell;
@@ -15,18 +15,84 @@ use crate::conn::turn::TurnContext;
 use crate::net::io::{Io, Token};
 use crate::shard::context::ShardContext;
 use crate::shard::tasks::Task;
+use corewire_client::address::Address;
+use corewire_client::config::ChannelConfig;
 use corewire_client::failure::connect_failure;
 use corewire_client::log_limit::Topic;
 use corewire_client::remote::dial;
 
-/// A connect that is under way. It has a place among the driver's connections, which the connection takes over.
+/// A connect that was begun.
+pub(crate) enum Begun<S> {
+    /// The socket becomes writable when the connect has succeeded or failed.
+    Socket(S),
+    /// Other threads connect.
+    Dial(Dial),
+}
+
+/// Begins to connect for the connection with this token.
+pub(crate) fn begin<I: Io>(
+    shared: &mut TurnContext<I>,
+    address: &Address,
+    config: &ChannelConfig,
+    token: Token,
+) -> io::Result<Begun<I::Socket>> {
+    if let Address::Name { host, port } = address {
+        let local = Rc::clone(shared.calls.local());
+        return Dial::start(config, (host, *port), token, &local).map(Begun::Dial);
+    }
+    let socket = shared.io.connect(address)?;
+    shared.io.watch(&socket, token)?;
+    Ok(Begun::Socket(socket))
+}
+
+/// A connect by name that is under way on other threads.
+pub(crate) struct Dial {
+    token: Token,
+    outcome: Rc<Cell<Option<io::Result<TcpStream>>>>,
+    /// Waits for the other thread; dropping it abandons the connect.
+    _waiter: Task<()>,
+}
+
+impl Dial {
+    fn start(
+        config: &ChannelConfig,
+        (host, port): (&str, u16),
+        token: Token,
+        local: &Rc<ShardContext>,
+    ) -> io::Result<Self> {
+        let dialing = dial(&config.resolver, host, port, config.connect_timeout)?;
+        let outcome = Rc::new(Cell::new(None));
+        let (put, mailbox) = (Rc::clone(&outcome), Rc::clone(local));
+        let waiter = local.spawn(async move {
+            // The sender is gone without a message only if a resolver panicked.
+            let lost = |_| Err(io::Error::other("the lookup of the server's name panicked"));
+            put.set(Some(dialing.await.unwrap_or_else(lost)));
+            mailbox.mark_dirty(token);
+        });
+        Ok(Self { token, outcome, _waiter: waiter })
+    }
+
+    /// The socket, once there is one; it becomes writable at once. `None` while the connect is under way.
+    pub(crate) fn take<I: Io>(
+        &self,
+        shared: &mut TurnContext<I>,
+    ) -> Option<Result<I::Socket, CloseReason>> {
+        let adopted = self.outcome.take()?.and_then(|stream| {
+            let socket = shared.io.adopt(stream)?;
+            shared.io.watch(&socket, self.token)?;
+            Ok(socket)
+        });
+        Some(adopted.map_err(|error| connect_failure(&error)))
+    }
+}
+
+/// A connect by name for a channel of this shard. It has a place among the driver's connections, which the connection
+/// takes over.
 pub(crate) struct ClientDial {
     channel: Rc<ChannelCore>,
     token: Token,
-    outcome: Rc<Cell<Option<io::Result<TcpStream>>>>,
+    dial: Dial,
     by: Option<Instant>,
-    /// Waits for the other thread; dropping it abandons the connect.
-    _waiter: Task<()>,
 }
 
 /// Where a connect by name is.
@@ -40,24 +106,9 @@ pub(crate) enum Dialed<S> {
 }
 
 impl ClientDial {
-    pub(crate) fn start(
-        channel: Rc<ChannelCore>,
-        (host, port): (&str, u16),
-        token: Token,
-        local: &Rc<ShardContext>,
-        now: Instant,
-    ) -> io::Result<Self> {
-        let limit = channel.config.connect_timeout;
-        let dialing = dial(&channel.config.resolver, host, port, limit)?;
-        let outcome = Rc::new(Cell::new(None));
-        let (put, mailbox) = (Rc::clone(&outcome), Rc::clone(local));
-        let waiter = local.spawn(async move {
-            // The sender is gone without a message only if a resolver panicked.
-            let lost = |_| Err(io::Error::other("the lookup of the server's name panicked"));
-            put.set(Some(dialing.await.unwrap_or_else(lost)));
-            mailbox.mark_dirty(token);
-        });
-        Ok(Self { channel, token, outcome, by: now.checked_add(limit), _waiter: waiter })
+    pub(crate) fn new(channel: Rc<ChannelCore>, token: Token, dial: Dial, now: Instant) -> Self {
+        let by = now.checked_add(channel.config.connect_timeout);
+        Self { channel, token, dial, by }
     }
 
     /// The shard ends, and nobody waits here any more.
@@ -67,22 +118,13 @@ impl ClientDial {
     }
 
     pub(crate) fn turn<I: Io>(&self, shared: &mut TurnContext<I>) -> Dialed<I::Socket> {
-        let reason = match self.outcome.take() {
-            Some(Ok(stream)) => {
-                let adopted = shared.io.adopt(stream).and_then(|socket| {
-                    shared.io.watch(&socket, self.token)?;
-                    Ok(socket)
-                });
-                match adopted {
-                    Ok(socket) => {
-                        let channel = Rc::clone(&self.channel);
-                        let conn = ClientConn::new(socket, self.token, channel, shared.now);
-                        return Dialed::Connected(Box::new(conn));
-                    }
-                    Err(error) => connect_failure(&error),
-                }
+        let reason = match self.dial.take(shared) {
+            Some(Ok(socket)) => {
+                let channel = Rc::clone(&self.channel);
+                let conn = ClientConn::new(socket, self.token, channel, shared.now);
+                return Dialed::Connected(Box::new(conn));
             }
-            Some(Err(error)) => connect_failure(&error),
+            Some(Err(reason)) => reason,
             None if self.by.is_some_and(|by| by <= shared.now) => CloseReason::ConnectTimeout,
             None => {
                 let state = &mut *self.channel.state.borrow_mut();

@@ -17,13 +17,16 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use self::admission_state::AdmissionState;
+use crate::calls::dispatch::Note;
 use crate::calls::dispatch::ReplySlot;
+use crate::calls::parked::LoggedCall;
 use crate::calls::parked::{Ended, Parked};
 use crate::conn::turn::{After, Ready, Received, TurnContext, stream_bytes_max};
 use crate::net::io::Io;
 use crate::stream::{StreamCell, StreamQueue};
 use corewire_client::address::Peer;
 use corewire_client::log_limit::Topic;
+use corewire_codec::MethodId;
 
 /// How long a connection that is over is kept so that the peer reads its last frames before being
 /// reset, and how many bytes the peer may still send meanwhile.
@@ -241,12 +244,30 @@ impl<S: 'static> ServerConn<S> {
         self.progress = self.progress.wrapping_add(parked.held);
         self.ended = self.ended.wrapping_add(1);
         shared.memory.end_call(parked.held);
-        shared.calls.end(parked, ended, &shared.counters);
+        let method = parked.method;
+        if let Some((call, note)) = shared.calls.end(parked, ended, &shared.counters) {
+            self.log_call(shared, method, call, &note);
+        }
+    }
+
+    /// Logs what the caller of a call is not told.
+    #[cold]
+    fn log_call<I: Io<Socket = S>>(
+        &self,
+        shared: &TurnContext<I>,
+        method: MethodId,
+        call: u32,
+        note: &Note,
+    ) {
+        let connection_id = self.proto.connection_id();
+        let logged = LoggedCall { method, connection_id, call, peer: self.peer };
+        logged.log(note, &*shared.dispatch, &shared.calls.local().log);
     }
 
     fn poll_woken<I: Io<Socket = S>>(&mut self, shared: &mut TurnContext<I>) {
         // Handlers that could reply wait, too, while too much is unsent: otherwise a client that
         // reads nothing could have a reply held for each of its calls in flight.
+        let connection_id = self.proto.connection_id();
         while !self.is_over_budget(shared)
             && let Some(call) = self.woken.pop()
         {
@@ -254,10 +275,16 @@ impl<S: 'static> ServerConn<S> {
             // It may have ended between its wake and now.
             let Some(parked) = self.proto.parked_mut(call) else { continue };
             let mut reply = ReplySlot::new(&mut self.send, call, frame_bytes_max);
-            if let Poll::Ready(ended) = shared.calls.poll(parked, &mut reply, &shared.counters)
+            let (method, counters) = (parked.method, &shared.counters);
+            let polled = shared.calls.poll(parked, connection_id, call, &mut reply, counters);
+            let note = reply.take_note();
+            if let Poll::Ready(ended) = polled
                 && let Some(parked) = self.proto.unpark(call)
             {
                 self.end_call(shared, parked, ended);
+            }
+            if let Some(note) = note {
+                self.log_call(shared, method, call, &note);
             }
         }
         if self.woken.is_empty() && self.woken.capacity() > 64 {

@@ -4,41 +4,44 @@ use std::io;
 use std::rc::Rc;
 
 use super::{Conn, Driver};
+use crate::channel::remote::RemoteChannel;
 use crate::channel::{ChannelCore, Link};
 use crate::conn::client::ClientConn;
-use crate::conn::dial::ClientDial;
+use crate::conn::dial::{self, Begun, ClientDial};
+use crate::conn::remote::RemoteConn;
 use crate::net::io::Io;
-use corewire_client::address::Address;
 use corewire_client::failure::connect_failure;
 use corewire_client::log_limit::Topic;
 
 impl<I: Io> Driver<I> {
-    pub(super) fn connect(&mut self, channel: Rc<ChannelCore>) {
+    /// Begins the connects that channels have asked for.
+    pub(super) fn begin_connects(&mut self) {
+        for channel in self.channels.take_connects() {
+            self.connect(&channel);
+        }
+        if self.channels.remote.has_any() {
+            for channel in self.channels.remote.take() {
+                self.connect_remote(&channel);
+            }
+        }
+    }
+
+    fn connect(&mut self, channel: &Rc<ChannelCore>) {
         let token = self.next_token();
-        if let Address::Name { host, port } = &channel.address {
-            let to = (host.as_str(), *port);
-            let (local, now) = (Rc::clone(&self.local), self.shared.now);
-            match ClientDial::start(Rc::clone(&channel), to, token, &local, now) {
-                Ok(dial) => {
-                    channel.state.borrow_mut().link = Link::Connecting { token: Some(token) };
-                    self.insert(token, Conn::Dial(Box::new(dial)));
-                }
-                Err(error) => self.cannot_connect(&channel, &error),
+        let now = self.shared.now;
+        let conn = match dial::begin(&mut self.shared, &channel.address, &channel.config, token) {
+            Ok(Begun::Socket(socket)) => {
+                let channel = Rc::clone(channel);
+                Conn::Client(Box::new(ClientConn::new(socket, token, channel, now)))
             }
-            return;
-        }
-        let socket = self.shared.io.connect(&channel.address).and_then(|socket| {
-            self.shared.io.watch(&socket, token)?;
-            Ok(socket)
-        });
-        match socket {
-            Ok(socket) => {
-                channel.state.borrow_mut().link = Link::Connecting { token: Some(token) };
-                let conn = ClientConn::new(socket, token, channel, self.shared.now);
-                self.insert(token, Conn::Client(Box::new(conn)));
+            Ok(Begun::Dial(dial)) => {
+                let channel = Rc::clone(channel);
+                Conn::Dial(Box::new(ClientDial::new(channel, token, dial, now)))
             }
-            Err(error) => self.cannot_connect(&channel, &error),
-        }
+            Err(error) => return self.cannot_connect(channel, &error),
+        };
+        channel.state.borrow_mut().link = Link::Connecting { token: Some(token) };
+        self.insert(token, conn);
     }
 
     #[cold]
@@ -48,5 +51,26 @@ impl<I: Io> Driver<I> {
             tracing::warn!(server = %channel.address, %reason, "cannot connect");
         }
         channel.state.borrow_mut().handle_down(channel, reason, self.shared.now);
+    }
+
+    /// The same for callers on other threads.
+    fn connect_remote(&mut self, channel: &Rc<RemoteChannel>) {
+        let token = self.next_token();
+        let now = self.shared.now;
+        let core = &mut *channel.core.borrow_mut();
+        if !core.is_connecting() {
+            // It was given up since.
+            return;
+        }
+        match dial::begin(&mut self.shared, core.server(), core.config(), token) {
+            Ok(begun) => {
+                let conn = RemoteConn::new(begun, token, Rc::clone(channel), core.config(), now);
+                self.insert(token, Conn::Remote(Box::new(conn)));
+            }
+            Err(error) => {
+                core.handle_connect_failed(connect_failure(&error), now);
+                channel.settle(core);
+            }
+        }
     }
 }

@@ -14,12 +14,16 @@ impl<I: Io> Driver<I> {
             match &mut entry.conn {
                 Some(Conn::Client(conn)) => conn.end(now),
                 Some(Conn::Dial(dial)) => dial.end(now),
+                Some(Conn::Remote(conn)) => conn.end(now),
                 Some(Conn::Server(_)) | None => {}
             }
         }
         for channel in self.channels.take_connects() {
             let reason = CloseReason::LocallyClosed;
             channel.state.borrow_mut().handle_down(&channel, reason, now);
+        }
+        for channel in self.channels.remote.take() {
+            channel.end(now);
         }
     }
 }

@@ -2,29 +2,68 @@
 //!
 //! After each turn it polls the shard's own tasks and sends what they asked for (`Driver::settle`;
 //! `docs/decisions/0008-own-tasks.md`). Then glommio's other tasks have their turn, while the shard spins only
-//! every 20 µs, and its reactor every millisecond. How a shard without work rests is decided in `idle.rs`.
+//! every 20 µs, and its reactor every millisecond. On a plain host nothing else is on the thread, and every sleep
+//! is in the driver's own epoll set. How a shard without work rests is decided in `idle.rs`.
 
+use std::error::Error;
 use std::future::Future;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::calls::dispatch::Dispatch;
+use crate::calls::dispatch::{Dispatch, Dispatched, Incoming, ReplySlot, panic_text};
 use crate::channel::ChannelContext;
 use crate::driver::Driver;
+use crate::driver::hosting::{self, Got, Hosting};
 use crate::driver::idle::{IdlePolicy, Rest};
-use crate::driver::runtime::{self, Parker};
+use crate::driver::runtime::{self, Reactor};
 use crate::identity::{DriverConfig, Spin};
 use crate::net::doorbell::Doorbell;
 use crate::net::epoll::Epoll;
+use crate::shard::affinity::Unpinned;
 use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
+use crate::shard::tasks::Task;
+use corewire_client::MethodName;
+use corewire_codec::{MethodId, Status};
+
+/// A dispatcher that is being made, or the reason why there is none. It runs as a task of its shard.
+pub type MadeDispatch =
+    Pin<Box<dyn Future<Output = Result<Rc<dyn Dispatch>, Box<dyn Error + Send + Sync>>>>>;
+
+/// What a shard needs to serve, until its dispatcher is made.
+struct Starting {
+    dispatch: Task<<MadeDispatch as Future>::Output>,
+    listeners: Vec<Arc<rustix::fd::OwnedFd>>,
+    ready: Box<dyn FnOnce(KnownMethods)>,
+}
+
+/// The methods of a dispatcher, for logs.
+type KnownMethods = Vec<(MethodId, MethodName)>;
+
+/// Nobody can call before the shard listens.
+struct NotYet;
+
+impl Dispatch for NotYet {
+    fn dispatch(
+        &self,
+        _: &mut Incoming<'_>,
+        _: &mut std::task::Context<'_>,
+        reply: &mut ReplySlot<'_>,
+    ) -> Dispatched {
+        reply.refuse(&Status::unavailable("the server is starting"));
+        Dispatched::Replied
+    }
+}
 
 /// Everything one shard needs to run.
 pub(crate) struct ShardParts {
     pub(crate) config: DriverConfig,
     pub(crate) spin: Spin,
+    pub(crate) hosting: Hosting,
     pub(crate) doorbell: Arc<Doorbell>,
     pub(crate) counters: Arc<ShardCounters>,
     pub(crate) listeners: Vec<Arc<rustix::fd::OwnedFd>>,
@@ -33,26 +72,36 @@ pub(crate) struct ShardParts {
 /// The driver with what it needs to sleep.
 pub(crate) struct ShardTask {
     driver: Driver<Epoll>,
-    parker: Parker,
+    /// `None` on a plain host.
+    reactor: Option<Reactor>,
     local: Rc<ShardContext>,
     counters: Arc<ShardCounters>,
     idle: IdlePolicy,
+    /// `None` once it serves.
+    starting: Option<Starting>,
 }
 
 impl ShardTask {
-    /// To be called on the shard's executor, within its context.
-    pub(crate) fn new(
+    /// To be called on the shard's host, within its context.
+    fn new(
         parts: ShardParts,
+        host: Got,
         channels: Rc<ChannelContext>,
         dispatch: Rc<dyn Dispatch>,
     ) -> io::Result<Self> {
         let local = Rc::clone(&channels.shard);
         let io = Epoll::new(&parts.doorbell)?;
-        let parker = Parker::new(io.descriptor()?, Rc::clone(&local))?;
+        let reactor = match host {
+            Got::Glommio => {
+                Some(Reactor::new(io.descriptor()?, Rc::clone(&local), Instant::now())?)
+            }
+            Got::Plain => None,
+        };
         let counters = Arc::clone(&parts.counters);
         let driver =
             Driver::new(io, parts.config, channels, parts.listeners, dispatch, parts.counters)?;
-        Ok(Self { driver, parker, local, counters, idle: IdlePolicy::new(parts.spin) })
+        let idle = IdlePolicy::new(parts.spin);
+        Ok(Self { driver, reactor, local, counters, idle, starting: None })
     }
 
     /// Turns until the shard is drained or `until` returns true, and then drops its tasks.
@@ -66,10 +115,7 @@ impl ShardTask {
     }
 
     async fn turns(&mut self, until: impl Fn() -> bool) -> io::Result<()> {
-        let mut reactor_at = self.driver.now();
-        let mut yielded_at = reactor_at;
         let mut wait = Duration::ZERO;
-        let mut visit = runtime::Visit::new();
         let mut spinning = false;
         loop {
             let hot = if spinning { self.driver.try_hot() } else { None };
@@ -80,20 +126,17 @@ impl ShardTask {
             self.counters.turns.add(1);
             let now = self.driver.now();
             self.local.sleepers.wake_due(now);
+            self.counters.current.leave();
             let ran = self.local.run_tasks();
+            if self.starting.as_ref().is_some_and(|starting| starting.dispatch.is_finished()) {
+                self.begin_serving()?;
+            }
             self.driver.settle();
             if self.driver.is_drained() || until() {
                 return Ok(());
             }
-            // Glommio and its tasks run now. A shard that spins makes them wait a little: switching
-            // there and back costs more than a look at a socket.
-            if now.duration_since(reactor_at) >= runtime::REACTOR_EVERY {
-                (reactor_at, yielded_at) = (now, now);
-                self.local.set_now(None);
-                visit.pay().await;
-            } else if !spinning || now.duration_since(yielded_at) >= YIELD_EVERY {
-                yielded_at = now;
-                runtime::yield_now().await;
+            if let Some(reactor) = &mut self.reactor {
+                reactor.take_turn(now, spinning).await;
             }
             wait = Duration::ZERO;
             // Tasks and sleeps that have just run may have left work, too.
@@ -111,61 +154,87 @@ impl ShardTask {
             match rest {
                 Rest::Spin => {}
                 Rest::Doze => wait = self.doze(now),
-                Rest::Park => {
-                    self.park().await?;
-                    self.idle.parked();
-                    reactor_at = Instant::now();
-                }
+                Rest::Park => wait = self.park(now).await?,
             }
         }
+    }
+
+    /// The dispatcher is made: the shard listens, or ends with the reason why it cannot.
+    #[cold]
+    fn begin_serving(&mut self) -> io::Result<()> {
+        let Some(Starting { dispatch, listeners, ready }) = self.starting.take() else {
+            return Ok(());
+        };
+        let made = match catch_unwind(AssertUnwindSafe(|| dispatch.take())) {
+            Ok(Some(made)) => made,
+            Ok(None) => Err("its services were not made".into()),
+            Err(panic) => {
+                let text = panic_text(&*panic);
+                Err(format!("what makes its services panicked: {text}").into())
+            }
+        };
+        let dispatch = made.map_err(io::Error::other)?;
+        let methods = dispatch.methods();
+        self.driver.serve(listeners, dispatch)?;
+        ready(methods);
+        Ok(())
     }
 
     /// Whether the thread may sleep where glommio cannot wake it: not while somebody has just begun
     /// to wait for something that glommio would bring within microseconds, a file for example.
     fn may_doze(&self, now: Instant) -> bool {
-        !self.local.has_foreign_wait(now, PROMPT_FOR)
+        self.reactor.is_none() || !self.local.has_foreign_wait(now, PROMPT_FOR)
     }
 
     /// How long the next turn may wait in the kernel.
     fn doze(&self, now: Instant) -> Duration {
+        let most = if self.reactor.is_some() { runtime::REACTOR_EVERY } else { SLEEP_MAX };
         let timer = self.driver.next_timer().map(|at| at.saturating_duration_since(now));
-        timer.map_or(runtime::REACTOR_EVERY, |timer| timer.min(runtime::REACTOR_EVERY))
+        timer.map_or(most, |timer| timer.min(most))
     }
 
-    async fn park(&mut self) -> io::Result<()> {
+    /// Sleeps in glommio; on a plain host the next turn does that. Returns how long it may wait.
+    async fn park(&mut self, now: Instant) -> io::Result<Duration> {
         self.counters.parks.add(1);
+        let next = self.driver.next_timer();
+        let Some(reactor) = &mut self.reactor else { return Ok(self.doze(now)) };
         self.counters.parked.set(1);
         self.local.set_now(None);
-        let outcome = self.parker.park(self.driver.next_timer()).await;
+        let outcome = reactor.park(next).await;
         self.counters.parked.set(0);
-        outcome
+        self.idle.parked();
+        outcome.map(|()| Duration::ZERO)
     }
 }
+
+/// The longest sleep of a plain host, which its timers usually end much sooner.
+const SLEEP_MAX: Duration = Duration::from_secs(3600);
 
 /// For this long after somebody began to wait for something of glommio's, the shard sleeps only in
 /// glommio. Later it may doze as well, and glommio's news waits for up to [`runtime::REACTOR_EVERY`].
 const PROMPT_FOR: Duration = Duration::from_millis(5);
 
-/// How long a spinning shard leaves glommio's own tasks alone.
-const YIELD_EVERY: Duration = Duration::from_micros(20);
-
-/// Runs a server's shard on this thread until it is drained; `ready` is called when it can turn.
+/// Runs a server's shard on this thread until it is drained. It listens when `dispatch` is made, and then
+/// calls `ready`.
 pub(crate) fn run_server(
-    parts: ShardParts,
-    dispatch: impl FnOnce() -> Result<Rc<dyn Dispatch>, String>,
-    ready: impl FnOnce() + 'static,
+    mut parts: ShardParts,
+    dispatch: MadeDispatch,
+    ready: impl FnOnce(KnownMethods) + 'static,
 ) -> io::Result<()> {
     let cpu = parts.config.info.cpu;
     let context = ChannelContext::new(ShardContext::new(Arc::clone(&parts.doorbell)));
     let entered = context.enter();
-    let outcome = runtime::run("corewire", cpu, async move {
-        let dispatch = dispatch().map_err(io::Error::other)?;
-        let task = ShardTask::new(parts, context, dispatch)?;
-        ready();
-        runtime::run_driver(task.run(|| false)).await?
+    // Before the host pins the thread.
+    let unpinned = Unpinned::remember();
+    let outcome = hosting::run(parts.hosting, cpu, async move |host| {
+        let listeners = core::mem::take(&mut parts.listeners);
+        let mut task = ShardTask::new(parts, host, Rc::clone(&context), Rc::new(NotYet))?;
+        let dispatch = context.shard.spawn(dispatch);
+        task.starting = Some(Starting { dispatch, listeners, ready: Box::new(ready) });
+        host.run_driver(task.run(|| false)).await
     });
-    drop(entered);
-    outcome?
+    drop((entered, unpinned));
+    outcome
 }
 
 /// Runs `main` on this thread together with a driver, until `main` ends.
@@ -181,15 +250,17 @@ where
     let cpu = parts.config.info.cpu;
     let context = ChannelContext::new(ShardContext::new(Arc::clone(&parts.doorbell)));
     let entered = context.enter();
-    let outcome = runtime::run("corewire", cpu, async move {
-        let task = ShardTask::new(parts, Rc::clone(&context), dispatch())?;
+    // Before the host pins the thread.
+    let unpinned = Unpinned::remember();
+    let outcome = hosting::run(parts.hosting, cpu, async move |host| {
+        let task = ShardTask::new(parts, host, Rc::clone(&context), dispatch())?;
         let main = context.shard.spawn(main());
-        runtime::run_driver(async move {
+        host.run_driver(async move {
             task.run(|| main.is_finished()).await?;
             main.take().ok_or_else(|| io::Error::other("the driver ended before its work did"))
         })
-        .await?
+        .await
     });
-    drop(entered);
-    outcome?
+    drop((entered, unpinned));
+    outcome
 }

@@ -41,24 +41,30 @@ const RING_DEPTH: usize = 128;
 /// Locked memory that glommio needs for one executor, in bytes; its builder refuses less.
 pub(crate) const LOCKED_BYTES: u64 = 512 * 1024;
 
-/// Runs a future to its end on an executor on this thread, pinned to `cpu` if one is given.
-pub(crate) fn run<T>(
-    name: &str,
-    cpu: Option<usize>,
-    future: impl Future<Output = T>,
-) -> io::Result<T> {
-    let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
-    let executor = LocalExecutorBuilder::new(placement)
-        .name(name)
-        // No file I/O goes through registered buffers here: use the minimum.
-        .io_memory(0)
-        .ring_depth(RING_DEPTH)
-        .preempt_timer(PREEMPT)
-        // Glommio ignores it on a thread that is not pinned; a visit then costs a short sleep.
-        .spin_before_park(LOOK)
-        .make()
-        .map_err(system_error)?;
-    Ok(executor.run(future))
+/// A glommio executor of this thread.
+pub(super) struct Executor(glommio::LocalExecutor);
+
+impl Executor {
+    /// Made, and the thread pinned to `cpu` if one is given.
+    pub(super) fn new(name: &str, cpu: Option<usize>) -> io::Result<Self> {
+        let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
+        let executor = LocalExecutorBuilder::new(placement)
+            .name(name)
+            // No file I/O goes through registered buffers here: use the minimum.
+            .io_memory(0)
+            .ring_depth(RING_DEPTH)
+            .preempt_timer(PREEMPT)
+            // Glommio ignores it on a thread that is not pinned; a visit then costs a short sleep.
+            .spin_before_park(LOOK)
+            .make()
+            .map_err(system_error)?;
+        Ok(Self(executor))
+    }
+
+    /// Runs a future to its end.
+    pub(super) fn run<T>(self, future: impl Future<Output = T>) -> T {
+        self.0.run(future)
+    }
 }
 
 /// The error with the system's number, if it has one: glommio's own conversion keeps only the text.
@@ -69,30 +75,52 @@ fn system_error<T>(error: GlommioError<T>) -> io::Error {
     }
 }
 
-/// Gives a turn to the other tasks of the queue and, when it is time, to glommio.
-pub(crate) async fn yield_now() {
-    glommio::executor().yield_now().await;
+/// Glommio's share of the thread: when its own tasks and its reactor have their turn.
+pub(super) struct Reactor {
+    visit: glommio::timer::Timer,
+    parker: Parker,
+    local: Rc<ShardContext>,
+    /// When the reactor, and when other tasks, last had their turn.
+    reacted: Instant,
+    yielded: Instant,
 }
 
-/// Lets glommio serve its timers, files and wakes. While the driver waits for the timer, the task
-/// queues run empty, which makes glommio turn to its reactor. A timer of zero would be ready at
-/// once and change nothing.
-#[derive(Debug)]
-pub(crate) struct Visit(glommio::timer::Timer);
+/// How long a spinning shard leaves glommio's own tasks alone.
+const YIELD_EVERY: Duration = Duration::from_micros(20);
 
-impl Visit {
-    pub(crate) fn new() -> Self {
-        Self(glommio::timer::Timer::new(VISIT))
+impl Reactor {
+    pub(super) fn new(set: OwnedFd, local: Rc<ShardContext>, now: Instant) -> io::Result<Self> {
+        let parker = Parker::new(set, Rc::clone(&local))?;
+        let visit = glommio::timer::Timer::new(VISIT);
+        Ok(Self { visit, parker, local, reacted: now, yielded: now })
     }
 
-    pub(crate) async fn pay(&mut self) {
-        self.0.reset(VISIT);
-        (&mut self.0).await;
+    /// Lets glommio and its tasks run. A shard that spins makes them wait a little: switching there and back
+    /// costs more than a look at a socket.
+    pub(super) async fn take_turn(&mut self, now: Instant, spinning: bool) {
+        if now.duration_since(self.reacted) >= REACTOR_EVERY {
+            (self.reacted, self.yielded) = (now, now);
+            self.local.set_now(None);
+            // While the driver waits for the timer, the task queues run empty, which makes glommio turn to its
+            // reactor: timers, files and wakes. A timer of zero would be ready at once and change nothing.
+            self.visit.reset(VISIT);
+            (&mut self.visit).await;
+        } else if !spinning || now.duration_since(self.yielded) >= YIELD_EVERY {
+            self.yielded = now;
+            glommio::executor().yield_now().await;
+        }
+    }
+
+    /// Sleeps until anything happens, or it is time.
+    pub(super) async fn park(&mut self, until: Option<Instant>) -> io::Result<()> {
+        let outcome = self.parker.park(until).await;
+        self.reacted = Instant::now();
+        outcome
     }
 }
 
 /// Runs the driver in a queue of its own.
-pub(crate) async fn run_driver<T: 'static>(
+pub(super) async fn run_driver<T: 'static>(
     future: impl Future<Output = T> + 'static,
 ) -> io::Result<T> {
     let queue = glommio::executor().create_task_queue(
@@ -106,19 +134,19 @@ pub(crate) async fn run_driver<T: 'static>(
 }
 
 /// Sleeps in glommio until the epoll set or code of the shard has news, or it is time.
-pub(crate) struct Parker {
+struct Parker {
     set: PollableFd<OwnedFd>,
     registration: PollState,
     local: Rc<ShardContext>,
 }
 
 impl Parker {
-    pub(crate) fn new(set: OwnedFd, local: Rc<ShardContext>) -> io::Result<Self> {
+    fn new(set: OwnedFd, local: Rc<ShardContext>) -> io::Result<Self> {
         let set = PollableFd::new(set).map_err(system_error)?;
         Ok(Self { set, registration: PollState::new(), local })
     }
 
-    pub(crate) async fn park(&mut self, until: Option<Instant>) -> io::Result<()> {
+    async fn park(&mut self, until: Option<Instant>) -> io::Result<()> {
         let wait = until.map_or(SLEEP_MAX, |until| until.saturating_duration_since(Instant::now()));
         let mut timer = pin!(glommio::timer::sleep(wait.min(SLEEP_MAX)));
         let Self { set, registration, local } = self;

@@ -5,6 +5,7 @@
 mod away;
 mod budgets;
 mod channels;
+mod remote;
 mod shares;
 mod turns;
 

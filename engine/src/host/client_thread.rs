@@ -1,34 +1,25 @@
 //! A thread that runs a shard without a server and makes the calls of other threads.
 
-mod bridge;
-
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::Instant;
 
-use corewire_proto::StreamKind;
-
-use crate::channel::Channel;
+use crate::channel::ChannelContext;
+use crate::channel::remote::RemoteChannel;
 use crate::error::StartError;
 use crate::host::server::{ClientShard, run_on_shard};
-use crate::shard::context::ShardContext;
-use crate::shard::tasks::Task;
-use corewire_client::address::{Address, IntoAddress};
+use corewire_client::address::IntoAddress;
 use corewire_client::config::ChannelConfig;
-use corewire_client::failure::{CallFailure, ConnectError, NotSent};
-use corewire_client::remote::{SharedChannel, command::Command};
-use corewire_client::remote::{
-    command::{Control, Hold},
-    mailbox::{Inbox, Mailbox},
-};
-use corewire_client::transport::Outcome;
+use corewire_client::failure::ConnectError;
+use corewire_client::remote::SharedChannel;
+use corewire_client::remote::command::{Control, Hold};
+use corewire_client::remote::mailbox::{Inbox, Mailbox};
 
 /// How many calls are taken before the connections have their turn.
 const CALLS_PER_ROUND: usize = 256;
@@ -91,40 +82,18 @@ impl ClientThread {
     }
 }
 
-/// The calls in flight, by their ids, and the task that waits for the last of them.
-#[derive(Default)]
-struct Tasks {
-    running: RefCell<HashMap<u64, Task<()>>>,
-    pump: RefCell<Option<Waker>>,
-}
-
-impl Tasks {
-    fn remove(&self, id: u64) -> Option<Task<()>> {
-        self.running.borrow_mut().remove(&id)
-    }
-
-    /// A call ended by itself.
-    fn handle_end(&self, id: u64) {
-        if let Some(task) = self.remove(id) {
-            task.detach();
-        }
-        if self.running.borrow().is_empty()
-            && let Some(pump) = &*self.pump.borrow()
-        {
-            pump.wake_by_ref();
-        }
-    }
-}
-
-/// Takes calls out of the inbox and makes each a task of the shard.
+/// Takes calls out of the inbox and hands them to their channels, whose connections the shard drives.
 struct Pump {
     inbox: Inbox,
-    local: Rc<ShardContext>,
-    channels: HashMap<u32, Channel>,
+    context: Rc<ChannelContext>,
+    channels: HashMap<u32, Rc<RemoteChannel>>,
     endings: Vec<Ending>,
     /// Calls that were taken out of the queue.
     taken: u64,
-    tasks: Rc<Tasks>,
+    /// Channels that callers want something of since the connections had their turn.
+    wanted: Vec<Rc<RemoteChannel>>,
+    /// Channels without a handle whose calls have not all ended.
+    released: Vec<Rc<RemoteChannel>>,
 }
 
 /// A channel that ends when the calls made before have been taken.
@@ -137,38 +106,54 @@ struct Ending {
 }
 
 impl Pump {
+    fn new(inbox: Inbox, context: Rc<ChannelContext>) -> Self {
+        Self {
+            inbox,
+            context,
+            channels: HashMap::new(),
+            endings: Vec::new(),
+            taken: 0,
+            wanted: Vec::new(),
+            released: Vec::new(),
+        }
+    }
+
     /// Hands out the mailbox, and runs until nobody can call any more and nothing is in flight. The
     /// mailbox rings through the waker of this task, which the driver serves.
     async fn run(ready: flume::Sender<Result<Mailbox, StartError>>) {
         // This is a shard's thread: its task runs.
-        let Some(local) = ShardContext::current() else { return };
+        let Some(context) = ChannelContext::current() else { return };
         let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
-        let (mailbox, inbox) = Mailbox::new(waker.clone());
+        let (mailbox, inbox) = Mailbox::new(waker);
         // The caller that asked for the thread may have gone; that shows in the inbox.
         let _ = ready.send(Ok(mailbox));
         drop(ready);
-        let tasks = Rc::new(Tasks::default());
-        *tasks.pump.borrow_mut() = Some(waker);
-        let (channels, endings) = (HashMap::new(), Vec::new());
-        let mut pump = Self { inbox, local, channels, endings, taken: 0, tasks };
+        let mut pump = Self::new(inbox, context);
         poll_fn(|context| pump.poll(context)).await;
     }
 
     fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
-        self.take();
+        self.take(context);
         if self.inbox.has_news() {
             // The connections have their turn in between.
             context.waker().wake_by_ref();
-        } else if self.inbox.calls.is_disconnected() && self.tasks.running.borrow().is_empty() {
+        } else if self.inbox.calls.is_disconnected() && self.is_idle() {
             return Poll::Ready(());
         }
         // What the mailbox rings is the driver's doorbell.
-        self.local.note_known_wait();
+        self.context.shard.note_known_wait();
         Poll::Pending
     }
 
-    fn take(&mut self) {
+    /// Whether no call waits and none is in flight. With the last handle every channel was released.
+    fn is_idle(&self) -> bool {
+        self.channels.is_empty() && self.released.is_empty()
+    }
+
+    /// Takes what callers want, up to a bound, and gives the connections concerned a turn.
+    fn take(&mut self, context: &Context<'_>) {
         self.take_control();
+        let now = self.context.shard.now();
         for _ in 0..CALLS_PER_ROUND {
             match self.inbox.calls.try_recv() {
                 Ok(command) => {
@@ -177,29 +162,43 @@ impl Pump {
                     if !self.channels.contains_key(&command.channel) {
                         self.take_control();
                     }
-                    self.begin(command);
+                    // One that was released has no calls any more.
+                    self.tell(command.channel, |channel| channel.begin(command, now));
                 }
                 Err(_) => break,
             }
         }
-        for ending in core::mem::take(&mut self.endings) {
-            match ending.hold {
-                _ if ending.after > self.taken => self.endings.push(ending),
-                Some(hold) => self.close(ending.channel, hold),
-                None => drop(self.channels.remove(&ending.channel)),
-            }
+        if !self.endings.is_empty() {
+            self.take_endings(context, now);
+        }
+        for channel in self.wanted.drain(..) {
+            channel.wake();
+        }
+        if !self.released.is_empty() {
+            self.released.retain(|channel| !channel.is_idle());
+        }
+    }
+
+    /// Tells a channel what its callers want. `tell` returns whether the channel is to be woken.
+    fn tell(&mut self, channel: u32, tell: impl FnOnce(&RemoteChannel) -> bool) {
+        if let Some(channel) = self.channels.get(&channel)
+            && tell(channel)
+        {
+            self.wanted.push(Rc::clone(channel));
         }
     }
 
     fn take_control(&mut self) {
         while let Ok(control) = self.inbox.control.try_recv() {
             match control {
-                Control::Open { channel, address, config } => self.open(channel, address, *config),
+                Control::Open { channel, address, config } => {
+                    let opened = RemoteChannel::new(address, *config, &self.context.remote);
+                    self.channels.insert(channel, opened);
+                }
                 // A call that has not arrived yet will be seen to be abandoned.
-                Control::Cancel(id) => drop(self.tasks.remove(id)),
-                // A stream's ends wake its task.
-                Control::Stream(_) => {}
-                Control::Spawn(future) => self.local.spawn(future.0).detach(),
+                Control::Cancel { channel, id } => self.tell(channel, |it| it.cancel(id)),
+                Control::Stream { channel, id } => self.tell(channel, |it| it.settle_stream(id)),
+                Control::Spawn(future) => self.context.shard.spawn(future.0).detach(),
                 Control::Close { channel, hold } => self.end(channel, Some(hold)),
                 Control::Release(channel) => self.end(channel, None),
             }
@@ -211,59 +210,20 @@ impl Pump {
         self.endings.push(Ending { channel, after, hold });
     }
 
-    /// Closes the channel after the calls that are tasks already: they have their turn first.
-    fn close(&self, channel: u32, hold: Hold) {
-        let Some(channel) = self.channels.get(&channel).cloned() else { return };
-        let closing = self.local.spawn(async move {
-            channel.close().await;
-            drop(hold);
-        });
-        closing.detach();
-    }
-
-    fn open(&mut self, channel: u32, address: Address, config: ChannelConfig) {
-        // This is a shard, which is all that a channel needs.
-        if let Ok(opened) = Channel::new(address, config) {
-            self.channels.insert(channel, opened);
-        }
-    }
-
-    fn begin(&self, mut command: Command) {
-        if command.done.is_abandoned() {
-            return;
-        }
-        let Some(channel) = self.channels.get(&command.channel).cloned() else { return };
-        let (id, tasks) = (command.id, Rc::clone(&self.tasks));
-        let task = self.local.spawn(async move {
-            command.done.begun = true;
-            if let Some(outcome) = carry(&channel, &mut command).await {
-                command.done.complete(outcome);
+    /// Ends channels after the calls that were made before.
+    #[cold]
+    fn take_endings(&mut self, context: &Context<'_>, now: Instant) {
+        for ending in core::mem::take(&mut self.endings) {
+            match ending.hold {
+                _ if ending.after > self.taken => self.endings.push(ending),
+                Some(hold) => self.tell(ending.channel, |it| it.close(hold, now)),
+                None => {
+                    self.tell(ending.channel, |it| it.release(context.waker().clone()));
+                    self.released.extend(self.channels.remove(&ending.channel));
+                }
             }
-            tasks.handle_end(id);
-        });
-        self.tasks.running.borrow_mut().insert(id, task);
+        }
     }
-}
-
-/// Makes one call; returns how it ended, unless that was reported already. Time spent in the queue is
-/// taken off its timeout.
-async fn carry(channel: &Channel, command: &mut Command) -> Option<Outcome> {
-    let body = core::mem::take(&mut command.body);
-    let timeout = command.deadline.map(|by| by.saturating_duration_since(Instant::now()));
-    if timeout.is_some_and(|timeout| timeout.is_zero()) {
-        return Some(Err(CallFailure::DeadlineExceeded { sent: false }));
-    }
-    if let (Some(kind), Some(port)) =
-        (StreamKind::from_request_flags(command.head.flags), command.done.take_port())
-    {
-        bridge::carry(channel, kind, command.head, command.deadline, body, port).await;
-        return None;
-    }
-    let encode = |frame: &mut corewire_codec::FrameWriter<'_>| {
-        body.write_to(frame);
-        Ok::<_, NotSent>(())
-    };
-    Some(channel.call(command.head, timeout, encode).await)
 }
 
 #[cfg(test)]
@@ -271,17 +231,31 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::channel::ChannelContext;
     use crate::net::doorbell::Doorbell;
+    use crate::shard::context::ShardContext;
+    use corewire_client::StreamHandle;
+    use corewire_client::failure::CallFailure;
+    use corewire_client::transport::Outcome;
     use corewire_client::transport::{Pending, Transport};
-    use corewire_codec::{MethodId, RequestHead};
+    use corewire_codec::{
+        Head, Hello, HelloRecords, InFlight, Limits, MethodId, RecvBuffer, RequestHead, Role,
+        SendBuffer, VERSION,
+    };
+    use corewire_proto::StreamKind;
+    use std::future::Future;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::pin::{Pin, pin};
+    use std::sync::mpsc;
+    use std::task::Waker;
+    use std::time::Duration;
 
     /// A channel that is opened, and called over, while the thread takes calls out of its queue. What a
     /// second thread does in that moment is done here by a callback that the thread itself runs then.
     #[test]
     fn a_channel_is_there_before_its_first_call() {
         let local = ShardContext::new(Arc::new(Doorbell::new().unwrap()));
-        let _entered = ChannelContext::new(Rc::clone(&local)).enter();
+        let context = ChannelContext::new(local);
         let (mailbox, inbox) = Mailbox::new(Waker::noop().clone());
         let mailbox = Arc::new(mailbox);
         let thread = ClientThread { mailbox: Arc::clone(&mailbox), channels: Arc::default() };
@@ -293,16 +267,93 @@ mod tests {
             let channel = thread.channel("127.0.0.1:1", ChannelConfig::default()).unwrap();
             channel.call(head, None, |_| Ok(())).then(|_| {});
         });
-        let mut pump = Pump {
-            inbox,
-            local,
-            channels: HashMap::new(),
-            endings: Vec::new(),
-            taken: 0,
-            tasks: Rc::default(),
+        let mut pump = Pump::new(inbox, context);
+        pump.take(&Context::from_waker(Waker::noop()));
+        // Its handle was dropped with the callback.
+        let channels = pump.channels.values().chain(&pump.released);
+        let begun = channels.filter(|channel| !channel.is_idle()).count();
+        assert_eq!(begun, 1, "the call over the new channel was begun");
+    }
+
+    /// A server that takes 16 calls of a connection and answers none. Returns its address, and what tells when it has
+    /// read a request.
+    fn hanging_server() -> (std::net::SocketAddr, mpsc::Receiver<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tell, requests) = mpsc::channel();
+        thread::spawn(move || {
+            let mut socket = listener.accept().unwrap().0;
+            let limits = Limits { in_flight: InFlight::MIN, ..Limits::default() };
+            let records = HelloRecords { limits, ..HelloRecords::default() };
+            let mut out = SendBuffer::new();
+            out.hello(&Hello { version: VERSION, role: Role::Server, records });
+            socket.write_all(out.first_chunk()).unwrap();
+            let mut recv = RecvBuffer::new();
+            let (mut bytes, mut greeted) = ([0; 1024], false);
+            while let Ok(count @ 1..) = socket.read(&mut bytes) {
+                recv.extend_from_slice(&bytes[..count]);
+                greeted = greeted || recv.next_hello().unwrap().is_some();
+                while greeted && let Some(frame) = recv.next_frame(1 << 20).unwrap() {
+                    if let Head::Request(_) = frame.head {
+                        tell.send(()).unwrap();
+                    }
+                }
+            }
+        });
+        (address, requests)
+    }
+
+    /// The shard ends with calls in flight, calls that wait for a slot, and calls that wait for a connect: each of
+    /// them ends, and says whether it may have run.
+    #[test]
+    fn calls_end_with_their_shard() {
+        const PATIENCE: Duration = Duration::from_secs(20);
+        let (hanging, requests) = hanging_server();
+        let (ready, started) = flume::bounded(1);
+        let (stop, stopped) = flume::bounded::<()>(1);
+        let shard = thread::spawn(move || {
+            run_on_shard(ClientShard::default(), move || async move {
+                let (mut pump, mut stopped) = (pin!(Pump::run(ready)), stopped.into_recv_async());
+                poll_fn(|context| match pump.as_mut().poll(context) {
+                    Poll::Ready(()) => Poll::Ready(()),
+                    Poll::Pending => Pin::new(&mut stopped).poll(context).map(|_| ()),
+                })
+                .await;
+            })
+        });
+        let mailbox = Arc::new(started.recv().unwrap().unwrap());
+        let thread = ClientThread { mailbox, channels: Arc::default() };
+        let channel = thread.channel(hanging, ChannelConfig::default()).unwrap();
+        // Nobody accepts there, so the server says no hello.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let early = thread.channel(silent.local_addr().unwrap(), ChannelConfig::default()).unwrap();
+        let head = RequestHead::new(0, MethodId(1));
+        let (tell, outcomes) = mpsc::channel();
+        let call = |name: &'static str, channel: &SharedChannel| {
+            let tell = tell.clone();
+            let done = move |outcome: Outcome| tell.send((name, outcome.unwrap_err())).unwrap();
+            channel.call(head, None, |_| Ok(())).then(done);
         };
-        pump.take();
-        let begun = pump.tasks.running.take();
-        assert_eq!(begun.len(), 1, "the call over the new channel was begun");
+        for _ in 0..InFlight::MIN.get() {
+            call("in flight", &channel);
+            requests.recv_timeout(PATIENCE).unwrap();
+        }
+        call("waits for a slot", &channel);
+        call("waits for a hello", &early);
+        let (mut stream, _writer) =
+            early.stream(StreamKind::Bidirectional, head, None, |_| Ok(())).unwrap();
+        stop.send(()).unwrap();
+        shard.join().unwrap().unwrap();
+        for _ in 0..InFlight::MIN.get() + 2 {
+            let (name, failure) = outcomes.recv_timeout(PATIENCE).unwrap();
+            let may_have_run = matches!(failure, CallFailure::Unknown(_));
+            assert_eq!(may_have_run, name == "in flight", "{name}: {failure:?}");
+        }
+        let opened =
+            corewire_client::block_on(poll_fn(|context| stream.poll_opened(context)), None);
+        assert!(matches!(opened, Some(Err(Err(_)))), "the stream ends, too: {opened:?}");
+        call("made afterwards", &channel);
+        let (_, failure) = outcomes.recv_timeout(PATIENCE).unwrap();
+        assert!(matches!(failure, CallFailure::NotSent(_)), "{failure:?}");
     }
 }

@@ -18,12 +18,15 @@ use corewire_proto::{ServerConfig, ShardId, ShardInfo, Timeouts};
 
 use crate::budgets::Budgets;
 use crate::calls::dispatch::Dispatch;
-use crate::driver::executor::{ShardParts, run_with_driver};
+use crate::driver::executor::{MadeDispatch, ShardParts, run_with_driver};
+use crate::driver::hosting::Hosting;
 use crate::error::StartError;
-use crate::host::events::{Ended, Event};
+use crate::host::choice::{self, Host};
+use crate::host::events::{Event, ShardLostHook};
 use crate::host::placement::Placement;
-use crate::host::supervisor::{Supervisor, Watched};
-use crate::host::{preflight, signals};
+use crate::host::running::{Running, RunningShard, Supervising};
+use crate::host::signals;
+use crate::host::supervisor::{Supervision, Supervisor, Watched};
 use crate::identity::{DriverConfig, Spin};
 use crate::net::doorbell::Doorbell;
 use crate::net::listener::{self, SharedListener};
@@ -32,11 +35,12 @@ use corewire_client::address::Address;
 use corewire_client::dial;
 use corewire_client::resolver::Resolver;
 
-/// Makes a shard's dispatcher, on that shard's thread, or returns a sentence that says why it cannot.
-pub type MakeDispatch = Arc<dyn Fn(ShardInfo) -> Result<Rc<dyn Dispatch>, String> + Send + Sync>;
+/// Makes a shard's dispatcher, on that shard's thread, before it takes connections.
+pub type MakeDispatch = Arc<dyn Fn(ShardInfo) -> MadeDispatch + Send + Sync>;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const DRAIN_WITHIN: Range<Duration> = Range::new(Duration::ZERO, DAY);
+const LAME_DUCK: Range<Duration> = Range::new(Duration::ZERO, Duration::from_secs(3600));
 const STALL_AFTER: Range<Duration> = Range::new(Duration::from_millis(100), DAY).or_never();
 
 /// The settings of a server.
@@ -48,6 +52,8 @@ pub struct EngineConfig {
     pub placement: Placement,
     /// Whether an idle shard looks for work before it sleeps.
     pub spin: Spin,
+    /// What owns the shards' threads. Default [`Host::Auto`].
+    pub host: Host,
     /// Connections that may wait to be accepted, per shard; the kernel caps it at
     /// `net.core.somaxconn`. Default 4,096; 1 to 65,535.
     pub backlog: u16,
@@ -63,8 +69,14 @@ pub struct EngineConfig {
     /// How long a shard that is awake may go without a turn before its listener is taken out of
     /// service. Default 5 s, 100 ms to 24 h, or [`Duration::MAX`] for never.
     pub stall_after: Duration,
-    /// How long a drain may take. Default 30 s, 0 to 24 h.
+    /// How long a drain may take. Default 25 s, 0 to 24 h. Kubernetes and others kill a process 30 s after
+    /// they asked it to end: a drain that takes as long would be cut off, and nothing logged.
     pub drain_within: Duration,
+    /// How long the server goes on as before when it is asked to stop, but not ready any more, so that
+    /// whoever sends it clients notices. Default 0, at most 1 h.
+    pub lame_duck: Duration,
+    /// Called when a shard is lost.
+    pub on_shard_lost: Option<ShardLostHook>,
     /// Whether SIGTERM and SIGINT drain, from before the first connection is accepted until the server
     /// has ended; a second signal ends the process at once. Default no: signals belong to the process,
     /// and a server that did not ask for them leaves them alone.
@@ -79,13 +91,16 @@ impl EngineConfig {
             addresses,
             placement: Placement::default(),
             spin: Spin::default(),
+            host: Host::default(),
             backlog: 4096,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             budgets: Budgets::default(),
             one_way_pending_max: 1024,
             stall_after: Duration::from_secs(5),
-            drain_within: Duration::from_secs(30),
+            drain_within: Duration::from_secs(25),
+            lame_duck: Duration::ZERO,
+            on_shard_lost: None,
             drain_on_signal: false,
         }
     }
@@ -104,74 +119,8 @@ impl EngineConfig {
         let pending = self.one_way_pending_max.into();
         Range::new(0, 32_768).check("one_way_pending_max", pending)?;
         DRAIN_WITHIN.check("drain_within", self.drain_within)?;
+        LAME_DUCK.check("lame_duck", self.lame_duck)?;
         STALL_AFTER.check("stall_after", self.stall_after)
-    }
-}
-
-/// A server that runs. Dropping the handle drains it and waits.
-#[derive(Debug)]
-pub struct Running {
-    addresses: Vec<Address>,
-    shards: Vec<RunningShard>,
-    events: flume::Sender<Event>,
-    supervisor: Option<thread::JoinHandle<Ended>>,
-    signals: Option<signals::Watching>,
-    drain_within: Duration,
-}
-
-/// One shard of a running server.
-#[derive(Clone, Debug)]
-pub struct RunningShard {
-    /// Its number, CPU and the like.
-    pub info: ShardInfo,
-    /// Its counters.
-    pub counters: Arc<ShardCounters>,
-}
-
-impl Running {
-    /// The addresses, with the ports that the system chose.
-    #[must_use]
-    pub fn addresses(&self) -> &[Address] {
-        &self.addresses
-    }
-
-    /// The shards, in order.
-    #[must_use]
-    pub fn shards(&self) -> &[RunningShard] {
-        &self.shards
-    }
-
-    /// Asks for a drain within the configured time; returns at once.
-    #[doc(alias("shutdown", "graceful", "drain"))]
-    pub fn stop(&self) {
-        // A supervisor that is gone has nothing left to stop.
-        let _ = self.events.send(Event::Stop(self.drain_within));
-    }
-
-    /// Waits for the end: after [`stop`](Self::stop), or after a signal where those drain
-    /// ([`EngineConfig::drain_on_signal`]).
-    #[doc(alias("join"))]
-    #[must_use]
-    pub fn wait(mut self) -> Ended {
-        self.join()
-    }
-
-    fn join(&mut self) -> Ended {
-        let lost = Ended { shards_lost: self.shards.len() };
-        let ended = self.supervisor.take().map_or(lost, |it| it.join().unwrap_or(lost));
-        if let Some(signals) = self.signals.take() {
-            signals.end();
-        }
-        ended
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if self.supervisor.is_some() {
-            self.stop();
-            self.join();
-        }
     }
 }
 
@@ -184,7 +133,7 @@ impl Drop for Running {
 pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, StartError> {
     config.check()?;
     let cpus = config.placement.cpus()?;
-    preflight::check(cpus.len())?;
+    let hosting = choice::choose(config.host, cpus.len())?;
     let mut addresses = Vec::with_capacity(config.addresses.len());
     let mut listeners = vec![Listeners::default(); cpus.len()];
     let mut files = Vec::new();
@@ -221,12 +170,18 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
     // Fewer than 65,536, as the placement checked.
     let count = u16::try_from(cpus.len()).unwrap_or(u16::MAX);
     let backlog = i32::from(config.backlog);
-    let mut supervisor = Supervisor::new(inbox, config.stall_after, backlog, files);
+    let settings = Supervision {
+        stall_after: config.stall_after,
+        backlog,
+        lame_duck: config.lame_duck,
+        on_shard_lost: config.on_shard_lost.clone(),
+    };
+    let mut supervisor = Supervisor::new(inbox, settings, files);
     let mut shards = Vec::with_capacity(cpus.len());
     let salt = process_salt();
     for (id, (cpu, listeners)) in (0..count).zip(cpus.into_iter().zip(listeners)) {
         let info = ShardInfo { id: ShardId(id), count, cpu };
-        let watched = start_shard(config, info, salt, listeners, make, &events);
+        let watched = start_shard(config, hosting, info, salt, listeners, make, &events);
         match watched {
             Ok(watched) => {
                 shards.push(RunningShard { info, counters: watched.counters() });
@@ -251,12 +206,20 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
             return Err(StartError::Io { what: "start the thread for signals", error });
         }
     };
-    tracing::info!(?addresses, shards = count, "serving");
-    let supervisor = thread::Builder::new()
+    let shown = addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(", ");
+    tracing::info!(addresses = shown, shards = count, "serving");
+    let (sender, ended) = oneshot::async_channel();
+    let readiness = supervisor.readiness();
+    let run = move || {
+        // Nobody may wait for it.
+        let _ = sender.send(supervisor.run());
+    };
+    let thread = thread::Builder::new()
         .name("corewire-watch".into())
-        .spawn(move || supervisor.run())
+        .spawn(run)
         .map_err(|error| StartError::Io { what: "start the supervisor's thread", error })?;
-    Ok(Running { addresses, shards, events, supervisor: Some(supervisor), signals, drain_within })
+    let supervisor = Some(Supervising { thread, ended, signals });
+    Ok(Running { addresses, shards, events, supervisor, readiness, drain_within })
 }
 
 /// Where one shard accepts.
@@ -271,6 +234,7 @@ struct Listeners {
 /// Starts the thread of one shard.
 fn start_shard(
     config: &EngineConfig,
+    hosting: Hosting,
     info: ShardInfo,
     salt: u64,
     listeners: Listeners,
@@ -294,6 +258,7 @@ fn start_shard(
     let parts = ShardParts {
         config: DriverConfig { info, server, budgets: config.budgets, connection_ids },
         spin: config.spin,
+        hosting,
         doorbell: Arc::clone(&doorbell),
         counters: Arc::clone(&counters),
         listeners: listeners.own.iter().chain(&listeners.shared).cloned().collect(),
@@ -336,7 +301,8 @@ fn spawn_shard(
     let body = move || {
         let mut exit = ExitGuard { shard: info.id, events, outcome: None };
         let events = exit.events.clone();
-        let dispatch = || make(info);
+        // In a task, so that it may await, and a panic is told like an error.
+        let dispatch = Box::pin(async move { make(info).await });
         exit.outcome = Some(run_shard(parts, dispatch, events));
     };
     thread::Builder::new()
@@ -347,12 +313,12 @@ fn spawn_shard(
 
 fn run_shard(
     parts: ShardParts,
-    dispatch: impl FnOnce() -> Result<Rc<dyn Dispatch>, String>,
+    dispatch: MadeDispatch,
     events: flume::Sender<Event>,
 ) -> std::io::Result<()> {
     let shard = parts.config.info.id;
-    crate::driver::executor::run_server(parts, dispatch, move || {
-        let _ = events.send(Event::Ready(shard));
+    crate::driver::executor::run_server(parts, dispatch, move |methods| {
+        let _ = events.send(Event::Ready { shard, methods });
     })
 }
 
@@ -374,6 +340,8 @@ pub struct ClientShard {
     pub cpu: Option<usize>,
     /// Whether the shard looks for work before it sleeps.
     pub spin: Spin,
+    /// What owns the thread while the shard runs.
+    pub host: Host,
 }
 
 /// Runs a future on this thread as a shard of its own without a listener, so that it can use
@@ -411,7 +379,7 @@ where
     if let Some(cpu) = shard.cpu {
         Placement::Cpus(vec![cpu]).cpus()?;
     }
-    preflight::check(1)?;
+    let hosting = choice::choose(shard.host, 1)?;
     let failed = |error| StartError::Io { what: "run a shard", error };
     let info = ShardInfo { id: ShardId(0), count: 1, cpu: shard.cpu };
     let parts = ShardParts {
@@ -422,6 +390,7 @@ where
             connection_ids: (0, 1),
         },
         spin: shard.spin,
+        hosting,
         doorbell: Arc::new(Doorbell::new().map_err(failed)?),
         counters: Arc::new(ShardCounters::default()),
         listeners: Vec::new(),

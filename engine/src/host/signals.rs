@@ -56,4 +56,9 @@ impl Watching {
         // The thread ends because its signals are closed; it has nothing to say.
         let _ = self.thread.join();
     }
+
+    /// Signals stay caught, and nobody waits for the thread.
+    pub(crate) fn detach(self) {
+        drop(self.thread);
+    }
 }

@@ -3,15 +3,19 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::StartError;
-use crate::host::events::{Ended, Event};
+use crate::host::events::{Ended, Event, ShardLost, ShardLostHook};
+use crate::host::running::Readiness;
 use crate::host::trim::{self, Trim};
 use crate::net::doorbell::{Doorbell, Order};
 use crate::net::listener::{self, SharedListener, SocketFile};
 use crate::shard::counters::ShardCounters;
+use corewire_client::MethodName;
+use corewire_codec::MethodId;
 use corewire_proto::{ShardId, ShardInfo};
 
 /// How often the shards are checked.
@@ -29,6 +33,8 @@ pub(crate) struct Watched {
     listeners: Vec<SharedListener>,
     thread: Option<thread::JoinHandle<()>>,
     ready: bool,
+    /// The methods that it serves, for the warning when it stalls.
+    methods: Vec<(MethodId, MethodName)>,
     ended: bool,
     /// The last turn that was seen, and when it was first seen.
     turn: (u64, Instant),
@@ -53,6 +59,7 @@ impl Watched {
             listeners,
             thread: Some(thread),
             ready: false,
+            methods: Vec::new(),
             ended: false,
             turn,
             stalled: false,
@@ -94,14 +101,38 @@ impl Watched {
         if silent >= stall_after && !self.stalled {
             self.stalled = true;
             self.stop_listening();
+            let (method, call) = self.current_call();
             tracing::error!(
                 shard = %self.info.id,
                 cpu = self.info.cpu,
                 silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
-                "the shard does not turn: a handler blocks its thread; its listener is out of service until it does"
+                method,
+                call,
+                "the shard does not turn: a handler or a task blocks its thread; its listener is out of service until it does"
             );
         }
     }
+}
+
+impl Watched {
+    /// The method and the id of the call whose handler was polled last, unless a task runs.
+    fn current_call(&self) -> (Option<String>, Option<String>) {
+        let Some((connection, call, method)) = self.counters.current.get() else {
+            return (None, None);
+        };
+        let known = self.methods.iter().find(|(id, _)| *id == method);
+        let name = known.map_or_else(|| method.to_string(), |(_, name)| name.to_string());
+        (Some(name), Some(format!("{connection:x}-{call:x}")))
+    }
+}
+
+/// The settings of a server that its supervisor keeps to.
+#[derive(Debug)]
+pub(crate) struct Supervision {
+    pub(crate) stall_after: Duration,
+    pub(crate) backlog: i32,
+    pub(crate) lame_duck: Duration,
+    pub(crate) on_shard_lost: Option<ShardLostHook>,
 }
 
 /// Watches until every shard has ended.
@@ -109,8 +140,10 @@ impl Watched {
 pub(crate) struct Supervisor {
     shards: Vec<Watched>,
     inbox: flume::Receiver<Event>,
-    stall_after: Duration,
-    backlog: i32,
+    settings: Supervision,
+    ready: Arc<AtomicBool>,
+    /// When the time of the lame duck is over, and how long the drain may take then.
+    drain_at: Option<(Instant, Duration)>,
     /// Set by a stop: when to give up shards that still run.
     give_up: Option<Instant>,
     lost: usize,
@@ -123,15 +156,15 @@ impl Supervisor {
     /// Removes `files`, the files of Unix sockets, when the server has ended.
     pub(crate) fn new(
         inbox: flume::Receiver<Event>,
-        stall_after: Duration,
-        backlog: i32,
+        settings: Supervision,
         files: Vec<SocketFile>,
     ) -> Self {
         Self {
             shards: Vec::new(),
             inbox,
-            stall_after,
-            backlog,
+            settings,
+            ready: Arc::new(AtomicBool::new(true)),
+            drain_at: None,
             give_up: None,
             lost: 0,
             files,
@@ -145,9 +178,13 @@ impl Supervisor {
         self.shards.push(shard);
     }
 
+    pub(crate) fn readiness(&self) -> Readiness {
+        Readiness(Arc::clone(&self.ready))
+    }
+
     /// Ends every shard at once; for a start that failed.
     pub(crate) fn end_all(mut self) {
-        self.stop(Duration::ZERO);
+        self.drain(Duration::ZERO);
         self.run();
     }
 
@@ -155,9 +192,10 @@ impl Supervisor {
     pub(crate) fn wait_until_ready(&mut self) -> Result<(), StartError> {
         while self.shards.iter().any(|shard| !shard.ready) {
             match self.inbox.recv_timeout(Duration::from_secs(30)) {
-                Ok(Event::Ready(shard)) => {
+                Ok(Event::Ready { shard, methods }) => {
                     if let Some(watched) = self.shard(shard) {
                         watched.ready = true;
+                        watched.methods = methods;
                         watched.turn.1 = Instant::now();
                     }
                 }
@@ -182,13 +220,17 @@ impl Supervisor {
 
     pub(crate) fn run(mut self) -> Ended {
         while self.shards.iter().any(|shard| !shard.ended) {
-            match self.inbox.recv_timeout(LOOK_EVERY.min(self.stall_after / 4)) {
+            match self.inbox.recv_timeout(self.patience()) {
                 Ok(Event::Ended { shard, reason }) => self.handle_end(shard, reason),
                 Ok(Event::Stop(within)) => self.stop(within),
-                Ok(Event::Ready(_)) => {}
+                Ok(Event::Ready { .. }) => {}
                 Err(_) => self.look(),
             }
             let now = Instant::now();
+            if let Some((_, within)) = self.drain_at.filter(|(at, _)| *at <= now) {
+                self.drain_at = None;
+                self.drain(within);
+            }
             if self.give_up.is_some_and(|give_up| give_up <= now) {
                 self.give_up_shards();
                 break;
@@ -205,7 +247,7 @@ impl Supervisor {
         }
         let now = Instant::now();
         for shard in self.shards.iter_mut().filter(|shard| !shard.ended) {
-            shard.look(self.stall_after, self.backlog, now);
+            shard.look(self.settings.stall_after, self.settings.backlog, now);
         }
         // With a short `stall_after` it looks more often.
         if self.looked.is_none_or(|at| now.duration_since(at) >= LOOK_EVERY) {
@@ -225,9 +267,11 @@ impl Supervisor {
             // How it ended is in the event already.
             let _ = thread.join();
         }
+        let info = shard.info;
         if let Some(error) = reason {
             shard.stop_listening();
             self.lost += 1;
+            self.tell_lost(info, error.to_string());
             tracing::error!(shard = %id, %error, "the shard died; its listener is closed");
         } else if !stopping {
             shard.stop_listening();
@@ -235,7 +279,33 @@ impl Supervisor {
         }
     }
 
+    /// How long it waits for news before it looks by itself.
+    fn patience(&self) -> Duration {
+        let look = LOOK_EVERY.min(self.settings.stall_after / 4);
+        let drain = self.drain_at.map(|(at, _)| at.saturating_duration_since(Instant::now()));
+        drain.map_or(look, |drain| drain.min(look))
+    }
+
+    /// Not ready any more from now on; the drain begins when the time of the lame duck is over.
     fn stop(&mut self, within: Duration) {
+        if !self.ready.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        if self.settings.lame_duck.is_zero() {
+            return self.drain(within);
+        }
+        tracing::info!(
+            lame_duck_ms = self.settings.lame_duck.as_millis(),
+            "not ready; the drain comes"
+        );
+        // An hour at most.
+        self.drain_at = Some((Instant::now() + self.settings.lame_duck, within));
+        for shard in self.shards.iter().filter(|shard| !shard.ended) {
+            shard.doorbell.ring(Order::LameDuck);
+        }
+    }
+
+    fn drain(&mut self, within: Duration) {
         if self.give_up.is_none() {
             self.give_up = Some(Instant::now() + within + GRACE);
             for shard in self.shards.iter().filter(|shard| !shard.ended) {
@@ -244,8 +314,17 @@ impl Supervisor {
         }
     }
 
+    fn tell_lost(&self, shard: ShardInfo, reason: String) {
+        if let Some(hook) = &self.settings.on_shard_lost {
+            hook.call(&ShardLost { shard, reason });
+        }
+    }
+
     /// Gives up shards that do not even react to a drain: their threads are left to the process's end.
     fn give_up_shards(&mut self) {
+        for shard in self.shards.iter().filter(|shard| !shard.ended) {
+            self.tell_lost(shard.info, "it did not end within the drain deadline".to_owned());
+        }
         for shard in self.shards.iter().filter(|shard| !shard.ended) {
             self.lost += 1;
             shard.stop_listening();

@@ -13,6 +13,8 @@ use std::time::Duration;
 pub(crate) enum Order {
     /// A waker of this shard was woken elsewhere: poll the work with this key.
     Wake(u32),
+    /// Go on as before, but tell whoever asks that the server is not ready any more.
+    LameDuck,
     /// Stop accepting, finish what is in flight within this time, then end.
     Drain(Duration),
     /// Take one turn, to show the supervisor that you can.

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::StartError;
+use crate::net::holder;
 use corewire_client::address::Address;
 
 /// A listener that can be taken out of service by a thread other than the one that accepts.
@@ -142,7 +143,10 @@ impl Drop for SocketFile {
 fn failed(address: impl Into<Address>, error: io::Error) -> StartError {
     let address = address.into();
     match error.kind() {
-        io::ErrorKind::AddrInUse => StartError::AddressInUse { address },
+        io::ErrorKind::AddrInUse => {
+            let holder = holder::of(&address);
+            StartError::AddressInUse { address, holder }
+        }
         _ => StartError::Listen { address, error },
     }
 }

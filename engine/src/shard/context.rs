@@ -12,6 +12,7 @@ use crate::net::doorbell::Doorbell;
 use crate::net::io::Token;
 use crate::shard::account::{StreamAccount, Totals};
 use crate::shard::clock::clock;
+use crate::shard::phase::PhaseSign;
 use crate::shard::sleepers::Sleepers;
 use crate::shard::task_table::Tasks;
 use crate::shard::wakes::Wakes;
@@ -43,6 +44,8 @@ pub(crate) struct ShardContext {
     foreign_wait: Cell<Option<Instant>>,
     /// Limits the log lines that peers can cause.
     pub(crate) log: LogLimit,
+    /// Whether the server goes on, for handlers and tasks that ask.
+    pub(crate) phase: PhaseSign,
     /// Whether the shard has ended; channels may outlive it.
     over: Cell<bool>,
 }
@@ -61,6 +64,7 @@ impl ShardContext {
             known_waits: Cell::new(0),
             foreign_wait: Cell::new(None),
             log: LogLimit::new(),
+            phase: PhaseSign::default(),
             over: Cell::new(false),
         })
     }

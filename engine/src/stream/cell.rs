@@ -348,13 +348,6 @@ impl StreamCell {
         }
     }
 
-    /// Tells the connection what was consumed.
-    pub(super) fn tell(self: &Rc<Self>) {
-        if self.state.borrow().consumed > 0 {
-            self.mark();
-        }
-    }
-
     /// Waits until the server's handler has taken the call; returns how the call ended if that
     /// happened first.
     pub(super) fn poll_opened(&self, context: &Context<'_>) -> Poll<Result<Opening, Outcome>> {

@@ -33,23 +33,6 @@ impl ReadMessages for StreamReader {
     }
 }
 
-impl StreamReader {
-    /// The next message and what it costs, for code that passes it on: credit for its bytes is not
-    /// granted again before they are [consumed](Self::consume).
-    pub(crate) fn poll_next_held(
-        &self,
-        context: &Context<'_>,
-    ) -> Poll<Option<Result<(Message, u32), StreamFailure>>> {
-        self.0.poll_next(context)
-    }
-
-    /// The reader has taken messages of this cost, which were held.
-    pub(crate) fn consume(&self, cost: u32) {
-        self.0.consume(cost);
-        self.0.tell();
-    }
-}
-
 impl Drop for StreamReader {
     fn drop(&mut self) {
         self.0.drop_reader();

@@ -63,6 +63,7 @@ impl InlineCalls {
             connection_id: 1,
             streams: None,
             metadata_bytes_max: 1024,
+            extensions: crate::calls::extensions::Extensions::default(),
         };
         let mut reply = ReplySlot::new(out, request.call, frame_bytes_max);
         let (calls, token) = (&mut self.calls, Token::connection(0, 1));

@@ -29,9 +29,13 @@ enum Command {
 
 #[allow(clippy::print_stderr, reason = "errors go to people")]
 fn main() -> ExitCode {
+    use std::io::IsTerminal;
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Colours are for people: a log that goes to a file has none.
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
+    log.with_writer(std::io::stderr).init();
     let Command::Bench(flags) = Flags::parse().command;
     match run::run(flags) {
         Ok(true) => ExitCode::SUCCESS,

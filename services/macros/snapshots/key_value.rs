@@ -459,18 +459,33 @@ impl KeyValueClient<::corewire::Channel> {
     reason = "a program may use one side of a service only"
 )]
 impl<C: ::corewire::Transport> KeyValueClient<C> {
-    /// Calls over a channel of any kind; many clients may share one.
+    /// Calls over a channel of any kind; many clients may share one. Each call has a timeout of 10 s until
+    /// [`with_timeout`](Self::with_timeout) says otherwise; calls that stream have none.
     #[must_use]
     pub fn new(channel: C) -> Self {
         Self {
             caller: ::corewire::Caller::new(channel),
         }
     }
-    /// Gives every later call of this client at most `timeout` from its start to its reply.
+    /// A client over the same channel whose calls may take `timeout` from their start to their reply, those that
+    /// stream as well, instead of the default of 10 s.
     #[must_use]
-    pub fn with_timeout(self, timeout: ::core::time::Duration) -> Self {
+    pub fn with_timeout(&self, timeout: ::core::time::Duration) -> Self
+    where
+        C: ::core::clone::Clone,
+    {
         Self {
             caller: self.caller.with_timeout(timeout),
+        }
+    }
+    /// A client over the same channel whose calls wait for as long as their connection lives.
+    #[must_use]
+    pub fn without_timeout(&self) -> Self
+    where
+        C: ::core::clone::Clone,
+    {
+        Self {
+            caller: self.caller.without_timeout(),
         }
     }
     /// A client over the same channel whose calls say more: metadata, an attachment, a priority, a trace, a
@@ -612,13 +627,8 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         prefix: String,
     ) -> ::corewire::StreamingCall<
         C,
-        impl ::core::future::Future<
-            Output = ::core::result::Result<
-                ::corewire::codec::BegunOn<C>,
-                ::corewire::CallError,
-            >,
-        > + use<C>,
-        ::corewire::codec::Streamed<::corewire::codec::Speedy, Vec<u8>>,
+        impl ::corewire::BeginCall<C> + use<C>,
+        ::corewire::codec::ReplyStream<::corewire::codec::Speedy, Vec<u8>>,
     >
     where
         C: ::corewire::StreamTransport,
@@ -646,13 +656,8 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         parts: <C as ::corewire::StreamTransport>::Streaming<Bytes>,
     ) -> ::corewire::StreamingCall<
         C,
-        impl ::core::future::Future<
-            Output = ::core::result::Result<
-                ::corewire::codec::BegunOn<C>,
-                ::corewire::CallError,
-            >,
-        > + use<C>,
-        ::corewire::codec::Replied<::corewire::codec::Speedy, u64>,
+        impl ::corewire::BeginCall<C> + use<C>,
+        ::corewire::codec::OneReply<::corewire::codec::Speedy, u64>,
     >
     where
         C: ::corewire::StreamTransport,
@@ -682,13 +687,8 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         edits: <C as ::corewire::StreamTransport>::Streaming<u64>,
     ) -> ::corewire::StreamingCall<
         C,
-        impl ::core::future::Future<
-            Output = ::core::result::Result<
-                ::corewire::codec::BegunOn<C>,
-                ::corewire::CallError,
-            >,
-        > + use<C>,
-        ::corewire::codec::Streamed<::corewire::codec::Raw, Bytes>,
+        impl ::corewire::BeginCall<C> + use<C>,
+        ::corewire::codec::ReplyStream<::corewire::codec::Raw, Bytes>,
     >
     where
         C: ::corewire::StreamTransport,

@@ -13,8 +13,8 @@ use syn::{
 };
 
 /// Methods that every client has, and `clone`, which a derive gives it.
-const CLIENT_METHODS: [&str; 7] =
-    ["new", "connect", "with_timeout", "with", "in_context", "channel", "clone"];
+const CLIENT_METHODS: [&str; 8] =
+    ["new", "connect", "with_timeout", "without_timeout", "with", "in_context", "channel", "clone"];
 
 /// A service that keeps every rule. Methods that break a rule are left out of it.
 pub(crate) struct Service<'a> {
@@ -287,6 +287,13 @@ fn parameters<'a>(
         if let Some(reference) = types::context_reference(&typed.ty) {
             context(typed, reference, index, errors);
             context_type = Some(&*typed.ty);
+            continue;
+        }
+        if types::is_named(&typed.ty, "Context") {
+            errors.on(
+                &typed.ty,
+                "write `&Context`: the context of a call does not travel; a type of your own needs another name",
+            );
             continue;
         }
         let item = types::stream_item(&typed.ty);

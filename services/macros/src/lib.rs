@@ -9,6 +9,7 @@ mod errors;
 mod expand;
 mod names;
 mod parse;
+mod renamed;
 
 use errors::Errors;
 use proc_macro::TokenStream;
@@ -42,7 +43,7 @@ use quote::ToTokens;
 ///   connections and its calls live on one shard.
 /// - **`KeyValueServer<T>`** (with the feature `shard`), which implements `corewire::Service` for a `T: KeyValue`. `new` takes the implementation;
 ///   `from_rc` shares one that other parts of the shard hold, too.
-/// - **`KeyValueClient<C>`**, with `new`, `with_timeout`, `with`, `in_context`, `channel`, and each method of the trait under its own name. A
+/// - **`KeyValueClient<C>`**, with `new`, `with_timeout`, `without_timeout`, `with`, `in_context`, `channel`, and each method of the trait under its own name. A
 ///   method takes the same arguments, without the context, and returns a `corewire::Call`, to be awaited, waited for or
 ///   given a callback for its `Result<T, corewire::CallError>`. `C` is the channel: that of a shard if not given, for
 ///   which there is `connect`, too; a `corewire::SharedChannel` makes the client `Send`.
@@ -84,12 +85,18 @@ use quote::ToTokens;
 /// these two names alone, never from its place in the trait. To rename a method in Rust and keep the wire stable, give
 /// it its old name this way. Two methods of one service whose names or ids are the same are refused.
 ///
+/// # A dependency by another name
+///
+/// What the macro writes names the crate as `::corewire`. In a package that calls it otherwise, such as
+/// `cw = { package = "corewire", … }`, say so: `#[cw::service(crate = cw)]`. A crate that passes Corewire on gives the
+/// path to it: `crate = my_rpc::corewire`.
+///
 /// # What is refused
 ///
 /// Each with an error at the token at fault, and all of one trait at once: anything but a trait; generics, `unsafe`,
 /// `extern` and `const`; associated types and constants; conditional methods; a method that is not `async`, has no
 /// `&self`, has a default body, or does not return `Result<T, Status>`; references, `impl Trait` and `Self` in what
-/// travels; patterns in place of argument names; methods called `new`, `connect`, `with_timeout`, `with`, `in_context`,
+/// travels; patterns in place of argument names; methods called `new`, `connect`, `with_timeout`, `without_timeout`, `with`, `in_context`,
 /// `channel` or `clone`, which a client has already; a stream inside of another type, or two in one direction; a one-way
 /// method with a result or a stream.
 #[proc_macro_attribute]
@@ -115,6 +122,9 @@ fn expand_service(
         Some(service) => expand::service(&declaration, &service),
         None => expand::service_trait(&declaration),
     };
+    if let Some(corewire) = &declaration.corewire {
+        tokens = renamed::rename(tokens, &corewire.to_token_stream());
+    }
     errors.into_tokens().to_tokens(&mut tokens);
     tokens
 }

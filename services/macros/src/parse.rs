@@ -5,12 +5,17 @@ use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Attribute, Expr, Item, ItemTrait, Lit, LitStr, Meta, Token, TraitItem, TraitItemFn};
+use syn::{
+    Attribute, Expr, Item, ItemTrait, Lit, LitStr, Meta, MetaNameValue, Path, Token, TraitItem,
+    TraitItemFn,
+};
 
 /// A trait under `#[corewire::service]`, with the macro's own attributes taken off.
 pub(crate) struct Declaration {
     /// The wire name given in the attribute.
     pub(crate) name: Option<LitStr>,
+    /// What `corewire` is called here, given by `crate = …`.
+    pub(crate) corewire: Option<Path>,
     /// The trait without its items.
     pub(crate) item: ItemTrait,
     /// The methods, in declaration order.
@@ -61,7 +66,8 @@ pub(crate) fn declaration(
             other => others.push(other),
         }
     }
-    Some(Declaration { name: options.name, item, methods, others })
+    let Options { name, corewire } = options;
+    Some(Declaration { name, corewire, item, methods, others })
 }
 
 fn method_declaration(mut item: TraitItemFn, errors: &mut Errors) -> MethodDeclaration {
@@ -76,7 +82,11 @@ fn method_declaration(mut item: TraitItemFn, errors: &mut Errors) -> MethodDecla
             errors.on(&attribute, "write `#[corewire(name = \"…\")]`");
             continue;
         };
-        if let Some(given) = options(list.tokens.clone(), errors).name {
+        let given = options(list.tokens.clone(), errors);
+        if let Some(path) = &given.corewire {
+            errors.on(path, "`crate = …` goes into `#[corewire::service(…)]`");
+        }
+        if let Some(given) = given.name {
             if name.is_some() {
                 errors.on(&given, "`name` is given twice");
             }
@@ -95,6 +105,7 @@ fn is_ours(attribute: &Attribute) -> bool {
 #[derive(Default)]
 struct Options {
     name: Option<LitStr>,
+    corewire: Option<Path>,
 }
 
 /// Reads `name = "…"`; reports what it does not know, and a name that the wire cannot carry.
@@ -112,8 +123,18 @@ fn options(tokens: TokenStream, errors: &mut Errors) -> Options {
         }
     };
     for option in given {
+        if option.path().is_ident("crate") {
+            match path_value(&option) {
+                Some(path) => options.corewire = Some(path),
+                None => errors.on(&option, "`crate` takes a path: `crate = cw`"),
+            }
+            continue;
+        }
         if !option.path().is_ident("name") {
-            errors.on(option.path(), "unknown option; the only option is `name = \"…\"`");
+            errors.on(
+                option.path(),
+                "unknown option; there are `name = \"…\"` and, for a service, `crate = …`",
+            );
             continue;
         }
         let Some(value) = string_value(&option) else {
@@ -129,6 +150,14 @@ fn options(tokens: TokenStream, errors: &mut Errors) -> Options {
         options.name = Some(value);
     }
     options
+}
+
+/// The path of `crate = path`.
+fn path_value(option: &Meta) -> Option<Path> {
+    match option {
+        Meta::NameValue(MetaNameValue { value: Expr::Path(value), .. }) => Some(value.path.clone()),
+        _ => None,
+    }
 }
 
 fn string_value(option: &Meta) -> Option<LitStr> {

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::client::options::CallOptions;
-use crate::client::outcome::{CallError, read_outcome};
+use crate::client::outcome::{CallError, read_named};
 use crate::client::response::ResponseCall;
 use crate::description::MethodDescription;
 
@@ -31,7 +31,8 @@ pub struct Caller<C> {
 }
 
 impl<C: Transport> Caller<C> {
-    /// Calls over `channel`, each with a timeout of 10 s; those that stream have none.
+    /// Calls over `channel`, each with a timeout of 10 s from its start to its reply; those that stream have
+    /// none.
     #[must_use]
     pub fn new(channel: C) -> Self {
         Self { channel, timeout: Some(TIMEOUT), stream_timeout: None, options: None }
@@ -40,23 +41,34 @@ impl<C: Transport> Caller<C> {
     /// Calls that end after `timeout`, counted from when each is made. It applies to calls that stream, too.
     #[doc(alias("deadline"))]
     #[must_use]
-    pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.set_timeout(Some(timeout));
-        self
+    pub fn with_timeout(&self, timeout: Duration) -> Self
+    where
+        C: Clone,
+    {
+        self.with_own_timeout(Some(timeout))
     }
 
     /// Calls that wait for as long as their connection lives.
     #[must_use]
-    pub fn without_timeout(mut self) -> Self {
-        self.set_timeout(None);
-        self
+    pub fn without_timeout(&self) -> Self
+    where
+        C: Clone,
+    {
+        self.with_own_timeout(None)
     }
 
-    fn set_timeout(&mut self, timeout: Option<Duration>) {
-        self.timeout = timeout;
-        self.stream_timeout = timeout;
-        if let Some(options) = &mut self.options {
-            *options = Arc::new(CallOptions::clone(options).with_own_timeout(None));
+    fn with_own_timeout(&self, timeout: Option<Duration>) -> Self
+    where
+        C: Clone,
+    {
+        let without = |options: &Arc<CallOptions>| {
+            Arc::new(CallOptions::clone(options).with_own_timeout(None))
+        };
+        Self {
+            channel: self.channel.clone(),
+            timeout,
+            stream_timeout: timeout,
+            options: self.options.as_ref().map(without),
         }
     }
 
@@ -80,7 +92,8 @@ impl<C: Transport> Caller<C> {
 
     /// Calls on behalf of a handler's own caller: they inherit what is left of its time when they are
     /// made (their own timeout may be shorter), its priority, and its trace with a new span, one for
-    /// each `in_context`. When the handler is dropped, so are they, on every server further down.
+    /// each `in_context`. Metadata is passed on when
+    /// [`CallOptions::metadata_of`] asks for it. When the handler is dropped, so are they, on every server further down.
     #[doc(alias("propagation", "deadline", "tracing"))]
     #[must_use]
     pub fn in_context(&self, context: &crate::context::Context) -> Self
@@ -146,7 +159,7 @@ impl<C: Transport> Caller<C> {
     {
         let (head, timeout, encode) = self.prepare(method, self.timeout, arguments);
         let name = MethodName { service: method.service, method: method.name };
-        Call { pending: self.channel.call_named(name, head, timeout, encode), types: PhantomData }
+        Call::new(self.channel.call_named(name, head, timeout, encode), method)
     }
 }
 
@@ -184,6 +197,7 @@ pin_project! {
     pub struct Call<P, D, R> {
         #[pin]
         pending: P,
+        method: &'static MethodDescription,
         types: PhantomData<fn() -> (D, R)>,
     }
 }
@@ -195,8 +209,8 @@ impl<P, D, R> fmt::Debug for Call<P, D, R> {
 }
 
 impl<P, D, R> Call<P, D, R> {
-    pub(crate) fn new(pending: P) -> Self {
-        Self { pending, types: PhantomData }
+    pub(crate) fn new(pending: P, method: &'static MethodDescription) -> Self {
+        Self { pending, method, types: PhantomData }
     }
 }
 
@@ -223,7 +237,7 @@ impl<P: Pending, D: Decode<R>, R> Call<P, D, R> {
     /// ```
     #[doc(alias("headers", "trailers"))]
     pub fn with_response(self) -> ResponseCall<P, D, R> {
-        ResponseCall::new(self.pending)
+        ResponseCall::new(self.pending, self.method)
     }
 
     /// Blocks this thread until the call ends.
@@ -236,7 +250,7 @@ impl<P: Pending, D: Decode<R>, R> Call<P, D, R> {
     /// Why there is no value; see [`CallError`].
     #[doc(alias("block_on", "blocking"))]
     pub fn wait(self) -> Result<R, CallError> {
-        read_outcome::<D, R>(self.pending.wait())
+        read_named::<D, R>(self.pending.wait(), self.method)
     }
 
     /// Makes the call in the background and calls `done` with its result, once, on the thread that
@@ -248,7 +262,8 @@ impl<P: Pending, D: Decode<R>, R> Call<P, D, R> {
         D: 'static,
         R: 'static,
     {
-        self.pending.then(move |outcome| done(read_outcome::<D, R>(outcome)));
+        let method = self.method;
+        self.pending.then(move |outcome| done(read_named::<D, R>(outcome, method)));
     }
 }
 
@@ -257,6 +272,8 @@ impl<P: Pending, D: Decode<R>, R> Future for Call<P, D, R> {
 
     #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().pending.poll(context).map(read_outcome::<D, R>)
+        let this = self.project();
+        let method = *this.method;
+        this.pending.poll(context).map(|outcome| read_named::<D, R>(outcome, method))
     }
 }

@@ -44,6 +44,6 @@ impl<C: Transport> Caller<C> {
         let (mut head, timeout, encode) = self.prepare(method, self.timeout(), arguments);
         head.flags |= request_flags::ONE_WAY;
         let name = MethodName { service: method.service, method: method.name };
-        Call::new(self.channel().call_named(name, head, timeout, encode))
+        Call::new(self.channel().call_named(name, head, timeout, encode), method)
     }
 }

@@ -76,6 +76,27 @@ impl CallOptions {
         Ok(self)
     }
 
+    /// Passes on the entries with these keys that came with a handler's own call, for
+    /// `client.in_context(&context).with(options)`: [`in_context`](crate::Caller::in_context) passes none on by
+    /// itself, because metadata may be meant for one server only, such as a token. Keys that did not come are
+    /// left out.
+    ///
+    /// # Errors
+    ///
+    /// That the block is full.
+    pub fn metadata_of(
+        mut self,
+        context: &Context,
+        keys: &[&str],
+    ) -> Result<Self, corewire_codec::MetadataError> {
+        for key in keys {
+            if let Some(value) = context.metadata().value(key) {
+                self.extras.metadata.insert(key, value)?;
+            }
+        }
+        Ok(self)
+    }
+
     /// Attaches raw bytes to the request; from 4 KiB on they are not copied. They count towards the
     /// largest frame that the server accepts.
     #[doc(alias("payload", "blob"))]

@@ -5,7 +5,31 @@ use corewire_codec::{Decode, DecodeError, Status, StatusCode, reply_flags};
 use std::fmt;
 use std::time::Duration;
 
+use crate::description::MethodDescription;
+
 /// The value that a reply carries, or why there is none.
+#[inline]
+pub(crate) fn read_named<D: Decode<R>, R>(
+    outcome: Outcome,
+    method: &MethodDescription,
+) -> Result<R, CallError> {
+    read_outcome::<D, R>(outcome).map_err(|error| name_method(error, method))
+}
+
+/// Names the method that the server does not have: the server knows only its number.
+#[cold]
+fn name_method(error: CallError, method: &MethodDescription) -> CallError {
+    match error {
+        CallError::Refused(status) if status.code() == StatusCode::Unimplemented => {
+            let (service, name, told) = (method.service, method.name, status.message());
+            let text = format!("{service}/{name}: {told}");
+            CallError::Refused(Status::unimplemented(text).with_details(status.details().clone()))
+        }
+        other => other,
+    }
+}
+
+/// The same, where the method is not known.
 #[inline]
 pub(crate) fn read_outcome<D: Decode<R>, R>(outcome: Outcome) -> Result<R, CallError> {
     let Reply { head, body, .. } = outcome?;
@@ -32,6 +56,8 @@ pub(crate) fn read_outcome<D: Decode<R>, R>(outcome: Outcome) -> Result<R, CallE
 /// Why a call gave no value. [`may_have_run`](Self::may_have_run) tells whether it is safe to make
 /// it again.
 ///
+/// `Debug` shows the same sentence as `Display`, because that is what a `main` prints that returns it.
+///
 /// ```
 /// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -57,7 +83,7 @@ pub(crate) fn read_outcome<D: Decode<R>, R>(outcome: Outcome) -> Result<R, CallE
 /// # })?
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallError {
     /// Nothing of the call was sent.
@@ -95,28 +121,51 @@ impl CallError {
         }
     }
 
-    /// The failure as a status, for a handler that passes it on to its own caller.
+    /// The failure as a status, for a handler that passes it on to its own caller; `?` does the same.
+    ///
+    /// The caller gets the code and a text that says nothing about the server behind: no address, no
+    /// cause. The whole text is the status's [`log_detail`](Status::log_detail), which is logged
+    /// where a handler replies with it. A status that the handler behind returned
+    /// ([`Self::Status`]) was written for callers, and is passed on as it is.
     #[must_use]
     pub fn to_status(&self) -> Status {
+        let told = match self {
+            Self::Status(status) | Self::NotSent(NotSent::TurnedAway(status)) => {
+                return status.clone();
+            }
+            Self::Refused(_) => "a service that this call needs refused its part",
+            Self::NotSent(_) => "a service that this call needs could not be called",
+            Self::Unknown(_) => "the connection to a service that this call needs was lost",
+            Self::DeadlineExceeded { .. } => "a service that this call needs did not reply in time",
+            Self::Reused => "a fault of the service: it used a call again after its end",
+            Self::Decode(_) => "the reply of a service that this call needs cannot be read",
+        };
+        let status = Status::new(self.code(), told).with_log_detail(self.to_string());
         match self {
-            Self::Status(status) | Self::Refused(status) => status.clone(),
-            Self::NotSent(NotSent::TurnedAway(status)) => status.clone(),
-            Self::NotSent(NotSent::QueueFull | NotSent::MetadataTooLarge { .. }) => {
-                Status::resource_exhausted(self.to_string())
-            }
-            Self::NotSent(NotSent::WouldBlock) | Self::Reused => {
-                Status::failed_precondition(self.to_string())
-            }
-            Self::NotSent(_) | Self::Unknown(_) => Status::unavailable(self.to_string()),
-            Self::DeadlineExceeded { .. } => Status::deadline_exceeded(self.to_string()),
-            Self::Decode(_) => Status::internal(self.to_string()),
+            // When to try again is for the caller to know.
+            Self::Refused(refused) => match refused.retry_after() {
+                Some(wait) => status.with_retry_after(wait),
+                None => status,
+            },
+            _ => status,
         }
     }
 
     /// The status code that describes the failure.
     #[must_use]
     pub fn code(&self) -> StatusCode {
-        self.to_status().code()
+        match self {
+            Self::Status(status)
+            | Self::Refused(status)
+            | Self::NotSent(NotSent::TurnedAway(status)) => status.code(),
+            Self::NotSent(NotSent::QueueFull | NotSent::MetadataTooLarge { .. }) => {
+                StatusCode::ResourceExhausted
+            }
+            Self::NotSent(NotSent::WouldBlock) | Self::Reused => StatusCode::FailedPrecondition,
+            Self::NotSent(_) | Self::Unknown(_) => StatusCode::Unavailable,
+            Self::DeadlineExceeded { .. } => StatusCode::DeadlineExceeded,
+            Self::Decode(_) => StatusCode::Internal,
+        }
     }
 }
 
@@ -158,6 +207,12 @@ impl fmt::Display for CallError {
             Self::Status(status) => status.fmt(f),
             Self::Decode(error) => write!(f, "the reply cannot be decoded: {error}"),
         }
+    }
+}
+
+impl fmt::Debug for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -4,8 +4,7 @@
 //! methods that take arguments of the same types have the same type of [`Values`], and share the code of a call.
 
 use bytes::Bytes;
-use corewire_codec::{FrameWriter, Status};
-use speedy::{LittleEndian, Writable};
+use corewire_codec::{FrameWriter, Status, WriteArgument};
 
 use crate::description::MethodDescription;
 
@@ -43,19 +42,22 @@ impl Values<()> {
     }
 }
 
-impl<L: WriteValues + 'static> Values<L> {
+impl<L> Values<L> {
     /// These and one more: the one with the number `AT` in the method's description.
     #[inline]
     pub fn and<const AT: usize, T>(self, value: T) -> Values<Listed<L, T, AT>>
     where
-        T: Writable<LittleEndian> + 'static,
+        T: WriteArgument + 'static,
     {
         Values { method: self.method, list: Listed(self.list, value) }
     }
 
     /// Writes them into a request's body.
     #[inline]
-    pub fn writer(self) -> impl FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + use<L> {
+    pub fn writer(self) -> impl FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + use<L>
+    where
+        L: WriteValues + 'static,
+    {
         move |body: &mut FrameWriter<'_>| self.list.write(self.method, body)
     }
 }
@@ -67,7 +69,7 @@ impl WriteValues for () {
     }
 }
 
-impl<L: WriteValues, T: Writable<LittleEndian>, const AT: usize> WriteValues for Listed<L, T, AT> {
+impl<L: WriteValues, T: WriteArgument, const AT: usize> WriteValues for Listed<L, T, AT> {
     #[inline]
     fn write(
         &self,

@@ -11,7 +11,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use crate::client::outcome::{CallError, read_outcome};
+use crate::client::outcome::{CallError, read_named, read_outcome};
+use crate::description::MethodDescription;
 
 /// A successful call's value, with what its handler sent along with it.
 #[derive(Clone, Debug)]
@@ -51,11 +52,28 @@ impl<R> Response<R> {
     }
 
     pub(crate) fn read<D: Decode<R>>(mut outcome: Outcome) -> Result<Self, CallError> {
-        let (extras, handler_us) = match &mut outcome {
+        let extras = Self::take_extras(&mut outcome);
+        read_outcome::<D, R>(outcome).map(|value| Self::with_extras(value, extras))
+    }
+
+    /// The same, with the method's name in an error that needs it.
+    fn read_named<D: Decode<R>>(
+        mut outcome: Outcome,
+        method: &MethodDescription,
+    ) -> Result<Self, CallError> {
+        let extras = Self::take_extras(&mut outcome);
+        read_named::<D, R>(outcome, method).map(|value| Self::with_extras(value, extras))
+    }
+
+    fn take_extras(outcome: &mut Outcome) -> (Option<Box<Extras>>, u32) {
+        match outcome {
             Ok(reply) => (reply.extras.take(), reply.head.handler_us),
             Err(_) => (None, 0),
-        };
-        read_outcome::<D, R>(outcome).map(|value| Self { value, extras, handler_us })
+        }
+    }
+
+    fn with_extras(value: R, (extras, handler_us): (Option<Box<Extras>>, u32)) -> Self {
+        Self { value, extras, handler_us }
     }
 }
 
@@ -66,13 +84,14 @@ pin_project! {
     pub struct ResponseCall<P, D, R> {
         #[pin]
         pending: P,
+        method: &'static MethodDescription,
         types: PhantomData<fn() -> (D, R)>,
     }
 }
 
 impl<P, D, R> ResponseCall<P, D, R> {
-    pub(crate) fn new(pending: P) -> Self {
-        Self { pending, types: PhantomData }
+    pub(crate) fn new(pending: P, method: &'static MethodDescription) -> Self {
+        Self { pending, method, types: PhantomData }
     }
 }
 
@@ -89,7 +108,7 @@ impl<P: Pending, D: Decode<R>, R> ResponseCall<P, D, R> {
     ///
     /// Why there is no value; see [`CallError`].
     pub fn wait(self) -> Result<Response<R>, CallError> {
-        Response::read::<D>(self.pending.wait())
+        Response::read_named::<D>(self.pending.wait(), self.method)
     }
 }
 
@@ -97,6 +116,7 @@ impl<P: Pending, D: Decode<R>, R> Future for ResponseCall<P, D, R> {
     type Output = Result<Response<R>, CallError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(Response::read::<D>(ready!(self.project().pending.poll(context))))
+        let this = self.project();
+        Poll::Ready(Response::read_named::<D>(ready!(this.pending.poll(context)), this.method))
     }
 }

@@ -5,7 +5,7 @@ use corewire_client::{MethodName, Peer};
 use corewire_codec::Payload;
 use corewire_codec::{Metadata, MethodId, RequestHead, StatusCode, TraceContext};
 #[cfg(feature = "shard")]
-use corewire_engine::Incoming;
+use corewire_engine::{Extensions, Incoming};
 use std::time::Duration;
 #[cfg(feature = "shard")]
 use std::time::Instant;
@@ -27,6 +27,7 @@ enum Side<'a> {
         peer: Peer,
         metadata: Metadata<'a>,
         deadline: &'a mut Option<Instant>,
+        extensions: &'a mut Extensions,
     },
     Client {
         timeout: &'a mut Option<Duration>,
@@ -44,7 +45,12 @@ impl<'a> CallView<'a> {
             method: request.method,
             priority: request.priority,
             trace: request.trace,
-            side: Side::Server { peer: incoming.peer, metadata, deadline: &mut incoming.deadline },
+            side: Side::Server {
+                peer: incoming.peer,
+                metadata,
+                deadline: &mut incoming.deadline,
+                extensions: &mut incoming.extensions,
+            },
         }
     }
 
@@ -114,6 +120,17 @@ impl<'a> CallView<'a> {
             #[cfg(feature = "shard")]
             Side::Server { deadline, .. } => deadline.is_some(),
             Side::Client { timeout } => timeout.is_some(),
+        }
+    }
+
+    /// Leaves a value for the handler, which reads it by
+    /// [`Context::extension`](crate::Context::extension), in place of another of the same type. The
+    /// value belongs to the call and is dropped with its context. A layer can keep a type of its own, so
+    /// that no other layer can put another value in its place. At a client it does nothing.
+    #[cfg(feature = "shard")]
+    pub fn insert<T: 'static>(&mut self, value: T) {
+        if let Side::Server { extensions, .. } = &mut self.side {
+            extensions.insert(value);
         }
     }
 

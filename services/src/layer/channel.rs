@@ -3,7 +3,7 @@
 use corewire_client::{
     CallFailure, MethodName, NotSent, Outcome, Pending, StreamHandle, Transport,
 };
-use corewire_codec::{Decode, Encode, FrameWriter, RequestHead, Status, StatusCode};
+use corewire_codec::{Encode, FrameWriter, RequestHead, Status, StatusCode};
 use corewire_proto::StreamKind;
 use futures_core::Stream;
 use pin_project_lite::pin_project;
@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use super::{CallEnd, CallView, Guard, Layer};
 use crate::client::outcome::CallError;
-use crate::streaming::{BegunOn, StreamTransport, Watch, Watcher};
+use crate::streaming::end_listeners::EndListener;
+use crate::streaming::transport::{StartedOn, StreamTransport};
+use crate::streaming::wire::Wire;
 
 /// A channel of any kind with a layer around its calls. Clones share the layer.
 ///
@@ -105,7 +107,7 @@ where
 }
 
 /// Tells a guard how its streaming call ended.
-impl<G: Guard + Send> Watcher for G {
+impl<G: Guard + Send> EndListener for G {
     fn end(self: Box<Self>, code: StatusCode) {
         (*self).end(&mut CallEnd::new(code));
     }
@@ -144,7 +146,7 @@ where
         head: RequestHead,
         timeout: Option<Duration>,
         encode: E,
-    ) -> impl Future<Output = Result<BegunOn<Self>, CallFailure>> + use<C, L, E>
+    ) -> impl Future<Output = Result<StartedOn<Self>, CallFailure>> + use<C, L, E>
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
@@ -154,7 +156,7 @@ where
             let (begun, guard) = NewCall { layer, name, head, timeout, make }.begin()?;
             match begun.await {
                 Ok(mut begun) => {
-                    begun.watch.push(Box::new(guard));
+                    begun.listeners.push(Box::new(guard));
                     Ok(begun)
                 }
                 Err(failure) => {
@@ -165,7 +167,7 @@ where
         }
     }
 
-    fn send<I, T>(&self, stream: C::Streaming<T>, begun: &mut BegunOn<Self>)
+    fn send<I, T>(&self, stream: C::Streaming<T>, begun: &mut StartedOn<Self>)
     where
         I: Encode<T> + 'static,
         T: 'static,
@@ -173,12 +175,8 @@ where
         self.channel.send::<I, T>(stream, begun);
     }
 
-    fn receive<D, R>(reader: <C::Call as StreamHandle>::Reader, watch: Watch) -> C::Streaming<R>
-    where
-        D: Decode<R>,
-        R: 'static,
-    {
-        C::receive::<D, R>(reader, watch)
+    fn receive<T: 'static>(wire: Wire<T, <C::Call as StreamHandle>::Reader>) -> C::Streaming<T> {
+        C::receive(wire)
     }
 
     fn turn(&self) -> bool {

@@ -1,9 +1,8 @@
 //! A call as it came to a server: what a generated server reads a handler's arguments from.
 
 use bytes::Bytes;
-use corewire_codec::{DecodeError, Extras, Payload, Status, read_argument};
+use corewire_codec::{DecodeError, Extras, Payload, ReadArgument, Status, read_argument};
 use corewire_engine::Incoming;
-use speedy::{LittleEndian, Readable};
 
 use crate::context::Context;
 
@@ -69,7 +68,7 @@ impl Arguments<'_> {
     #[inline]
     pub fn read<T>(&mut self, name: &str) -> Result<T, Status>
     where
-        T: for<'b> Readable<'b, LittleEndian>,
+        T: ReadArgument,
     {
         read_argument(&mut self.rest).map_err(|error| bad_argument(name, &error))
     }

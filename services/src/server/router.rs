@@ -1,5 +1,6 @@
 //! From a method id to the method: one multiplication and one comparison, for nearly all of them.
 
+use corewire_client::MethodName;
 use corewire_codec::{MethodId, Status, UnexpectedEncoding, request_flags};
 use corewire_engine::{Dispatch, Dispatched, Incoming, ReplySlot};
 use std::rc::Rc;
@@ -197,6 +198,14 @@ impl Dispatch for Router {
             return refuse_encoding(error, reply);
         }
         method.call(call, context, reply)
+    }
+
+    fn methods(&self) -> Vec<(MethodId, MethodName)> {
+        let name = |(id, method): &(MethodId, Rc<Method>)| {
+            let MethodDescription { service, name, .. } = *method.description;
+            (*id, MethodName { service, method: name })
+        };
+        self.places.iter().flatten().map(name).collect()
     }
 }
 

@@ -7,6 +7,11 @@ use crate::layer::Layer;
 use crate::server::slot::Methods;
 
 /// Something that serves calls on one shard. `#[corewire::service]` makes one from a trait.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a service",
+    label = "not a service",
+    note = "wrap it in the server that `#[corewire::service]` makes from a trait: for `trait KeyValue` that is `KeyValueServer::new(…)`"
+)]
 pub trait Service: 'static {
     /// The names and methods that it offers.
     fn description(&self) -> &'static ServiceDescription;

@@ -8,11 +8,10 @@ use corewire_client::{
     CallFailure, Closed, Message, MethodName, NotSent, Opening, Outcome, ReadMessages,
     StreamFailure, StreamHandle, WriteMessages,
 };
-use corewire_codec::{Decode, Encode, FrameWriter, RequestHead, Status};
+use corewire_codec::{Encode, FrameWriter, RequestHead, Status};
 use corewire_proto::StreamKind;
 use futures_core::Stream;
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -20,10 +19,13 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::channel::ITEMS_MAX;
+use super::Source;
+use super::end_listeners::EndListeners;
 use super::pump::Pump;
+use super::queue::{Queue, QueueReceiver};
+use super::send_error::SendError;
+use super::transport::{SendStream, StartedCall, StartedOn, StreamParts, StreamTransport};
 use super::wire::Wire;
-use super::{Begun, BegunOn, SendError, SendStream, StreamTransport, Watch};
 
 /// The channel for callers on a thread that may block.
 ///
@@ -48,7 +50,7 @@ use super::{Begun, BegunOn, SendError, SendStream, StreamTransport, Watch};
 pub use corewire_client::blocking::Channel;
 
 /// A stream of messages of one call over a blocking [`Channel`]: an iterator, which blocks. What
-/// [`corewire::Streaming`](crate::Streaming) says of items, bounds and giving up holds here, too.
+/// [`streaming::Streaming`](super::Streaming) says of items, bounds and giving up holds here, too.
 ///
 /// Any number of streams may be open on a channel, in addition to one call of another kind at a time.
 /// Messages for a stream that is not read wait, up to its window, and hold up no other stream.
@@ -89,28 +91,45 @@ pub use corewire_client::blocking::Channel;
 /// # Ok(())
 /// # }
 /// ```
-pub struct Streaming<T> {
-    source: Source<T>,
+pub type Streaming<T> = super::Streaming<T, Channel>;
+
+/// The sender of a [`Streaming`]. Its `send` blocks.
+pub type StreamSender<T> = super::StreamSender<T, Channel>;
+
+/// The call that a stream was given to, once it has begun.
+#[derive(Debug, Default)]
+#[doc(hidden)]
+pub struct GivenTo(RefCell<Option<Weak<dyn Outgoing>>>);
+
+impl GivenTo {
+    fn call(&self) -> Option<Rc<dyn Outgoing>> {
+        self.0.borrow().as_ref().and_then(Weak::upgrade)
+    }
 }
 
 type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>>>>;
 
-enum Source<T> {
-    Stream(BoxStream<T>),
-    Queue(Rc<Queue<T>>),
-    Wire(Wire<T, Reader>),
-    Over,
-}
+impl StreamParts for Channel {
+    type Boxed<T> = BoxStream<T>;
+    type QueueSender<T> = Rc<Queue<T, GivenTo>>;
+    type QueueReceiver<T> = QueueReceiver<T, GivenTo>;
+    type Reader = Reader;
 
-impl<T> fmt::Debug for Streaming<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let source = match &self.source {
-            Source::Stream(_) => "a stream",
-            Source::Queue(_) => "a channel",
-            Source::Wire(_) => "a connection",
-            Source::Over => "over",
-        };
-        f.debug_struct("Streaming").field("from", &source).finish_non_exhaustive()
+    fn end_queue<T>(queue: &mut Self::QueueSender<T>, failure: Option<Status>) {
+        queue.end(failure);
+        // What cannot be sent now for lack of credit is sent when the call is waited for.
+        if let Some(call) = queue.call.call() {
+            call.drive();
+        }
+    }
+
+    fn is_closed<T>(queue: &Self::QueueSender<T>) -> bool {
+        queue.is_closed()
+    }
+
+    fn turn(reader: &Reader) -> bool {
+        reader.reader.turn();
+        true
     }
 }
 
@@ -142,74 +161,15 @@ impl<T> Streaming<T> {
     /// A stream to send: each item is a message, an `Err` ends it with that status. Nothing wakes it: a
     /// pending stream is polled again when the server has sent something.
     pub fn from_stream(stream: impl Stream<Item = Result<T, Status>> + 'static) -> Self {
-        Self { source: Source::Stream(Box::pin(stream)) }
+        Self { source: Source::Stream(Box::pin(stream) as BoxStream<T>) }
     }
 
     /// A stream to send, and the sender that fills it. Give the stream to a call and begin that before more
     /// than eight messages are sent.
     #[must_use]
     pub fn channel() -> (StreamSender<T>, Self) {
-        let queue = Rc::new(Queue(RefCell::new(State {
-            items: VecDeque::new(),
-            call: None,
-            sender_gone: false,
-            reader_gone: false,
-        })));
-        let sender = StreamSender { queue: Rc::clone(&queue), failed: false };
-        (sender, Self { source: Source::Queue(queue) })
-    }
-
-    /// A stream without messages.
-    #[must_use]
-    pub fn empty() -> Self {
-        Self { source: Source::Over }
-    }
-
-    /// Polls once, without waiting.
-    fn look(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, Status>>> {
-        let item = match &mut self.source {
-            Source::Stream(stream) => stream.as_mut().poll_next(context),
-            Source::Queue(queue) => queue.pop(),
-            Source::Wire(wire) => wire.poll(context),
-            Source::Over => return Poll::Ready(None),
-        };
-        // An error is the last item, whichever side made it.
-        if let Poll::Ready(None | Some(Err(_))) = item {
-            self.end();
-        }
-        item
-    }
-
-    /// Lets the connection make progress, if the stream comes over one.
-    fn turn(&self) -> bool {
-        match &self.source {
-            Source::Wire(wire) => {
-                wire.reader.reader.turn();
-                true
-            }
-            Source::Stream(_) | Source::Queue(_) | Source::Over => false,
-        }
-    }
-
-    fn end(&mut self) {
-        if let Source::Queue(queue) = core::mem::replace(&mut self.source, Source::Over) {
-            let state = &mut *queue.0.borrow_mut();
-            state.reader_gone = true;
-            state.items.clear();
-        }
-    }
-}
-
-impl<T> Stream for Streaming<T> {
-    type Item = Result<T, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            let item = self.look(context);
-            if item.is_ready() || !self.turn() {
-                return item;
-            }
-        }
+        let (sender, receiver) = Queue::ends();
+        (StreamSender::new(sender), Self { source: Source::Queue(receiver) })
     }
 }
 
@@ -217,45 +177,61 @@ impl<T> Iterator for Streaming<T> {
     type Item = Result<T, Status>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let mut context = Context::from_waker(Waker::noop());
-        loop {
-            match self.look(&mut context) {
-                Poll::Ready(item) => return item,
-                Poll::Pending if self.turn() => {}
-                Poll::Pending => {
-                    let nobody =
-                        "nothing brings this stream's next message while this thread waits";
-                    return Some(Err(Status::failed_precondition(nobody)));
-                }
+        match Pin::new(self).poll_next(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(item) => item,
+            Poll::Pending => {
+                let nobody = "nothing brings this stream's next message while this thread waits";
+                Some(Err(Status::failed_precondition(nobody)))
             }
         }
     }
 }
 
-impl<T> Drop for Streaming<T> {
-    fn drop(&mut self) {
-        self.end();
+impl<T> StreamSender<T> {
+    /// Sends a message. In a call that has begun it goes into the connection now; while credit is missing this
+    /// blocks and reads what arrives. Before that, eight messages may wait.
+    ///
+    /// # Errors
+    ///
+    /// The message was not taken: nobody reads the stream any more, or this thread has to read first
+    /// ([`SendError::Full`]).
+    pub fn send(&mut self, message: T) -> Result<(), SendError<T>> {
+        let queue = &self.queue;
+        if queue.is_closed() {
+            return Err(SendError::Closed(message));
+        }
+        if queue.call.0.borrow().is_none() && queue.is_full() {
+            return Err(SendError::Full(message));
+        }
+        queue.push(message);
+        let Some(call) = queue.call.call() else { return Ok(()) };
+        loop {
+            call.drive();
+            if queue.is_empty() && !call.is_over() {
+                return Ok(());
+            }
+            if call.is_over() || queue.is_closed() {
+                return queue.take_back().map_or(Ok(()), |it| Err(SendError::Closed(it)));
+            }
+            if call.is_choked() {
+                return queue.take_back().map_or(Ok(()), |it| Err(SendError::Full(it)));
+            }
+            call.turn();
+        }
     }
 }
 
-/// What sender and stream share.
-struct Queue<T>(RefCell<State<T>>);
+impl<T> SendStream<T> for StreamSender<T> {
+    async fn send(&mut self, message: T) -> Result<(), SendError<T>> {
+        Self::send(self, message)
+    }
 
-struct State<T> {
-    items: VecDeque<Result<T, Status>>,
-    /// The call that the stream was given to.
-    call: Option<Weak<dyn Outgoing>>,
-    sender_gone: bool,
-    reader_gone: bool,
-}
+    fn fail(self, status: Status) {
+        Self::fail(self, status);
+    }
 
-impl<T> Queue<T> {
-    fn pop(&self) -> Poll<Option<Result<T, Status>>> {
-        let state = &mut *self.0.borrow_mut();
-        match state.items.pop_front() {
-            None if !state.sender_gone => Poll::Pending,
-            item => Poll::Ready(item),
-        }
+    fn is_closed(&self) -> bool {
+        Self::is_closed(self)
     }
 }
 
@@ -296,112 +272,6 @@ impl<I: Encode<T>, T> Outgoing for RefCell<OutgoingPump<I, T>> {
         if let Ok(pump) = self.try_borrow() {
             pump.writer.turn();
         }
-    }
-}
-
-/// The sender of a [`Streaming`].
-///
-/// Dropping it ends the stream in the ordinary way, behind what was sent; a sender that a panic drops ends
-/// it with `Internal`. [`fail`](Self::fail) ends it with a status.
-pub struct StreamSender<T> {
-    queue: Rc<Queue<T>>,
-    failed: bool,
-}
-
-impl<T> fmt::Debug for StreamSender<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StreamSender").field("closed", &self.is_closed()).finish_non_exhaustive()
-    }
-}
-
-impl<T> StreamSender<T> {
-    /// Sends a message. In a call that has begun it goes into the connection now; while credit is missing this
-    /// blocks and reads what arrives. Before that, eight messages may wait.
-    ///
-    /// # Errors
-    ///
-    /// The message was not taken: nobody reads the stream any more, or this thread has to read first
-    /// ([`SendError::Full`]).
-    pub fn send(&mut self, message: T) -> Result<(), SendError<T>> {
-        let call = {
-            let state = &mut *self.queue.0.borrow_mut();
-            if state.reader_gone {
-                return Err(SendError::Closed(message));
-            }
-            if state.call.is_none() && state.items.len() >= ITEMS_MAX {
-                return Err(SendError::Full(message));
-            }
-            state.items.push_back(Ok(message));
-            state.call.as_ref().and_then(Weak::upgrade)
-        };
-        let Some(call) = call else { return Ok(()) };
-        loop {
-            call.drive();
-            if self.queue.0.borrow().items.is_empty() && !call.is_over() {
-                return Ok(());
-            }
-            let take_back = |queue: &Queue<T>| match queue.0.borrow_mut().items.pop_back() {
-                Some(Ok(message)) => Some(message),
-                Some(Err(_)) | None => None,
-            };
-            if call.is_over() || self.queue.0.borrow().reader_gone {
-                return take_back(&self.queue).map_or(Ok(()), |it| Err(SendError::Closed(it)));
-            }
-            if call.is_choked() {
-                return take_back(&self.queue).map_or(Ok(()), |it| Err(SendError::Full(it)));
-            }
-            call.turn();
-        }
-    }
-
-    /// Ends the stream with a status, behind what was sent.
-    pub fn fail(mut self, status: Status) {
-        self.failed = true;
-        self.end(Some(status));
-    }
-
-    /// Whether nobody reads the stream any more, as far as this thread has heard.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.queue.0.borrow().reader_gone
-    }
-
-    fn end(&self, failure: Option<Status>) {
-        let call = {
-            let state = &mut *self.queue.0.borrow_mut();
-            state.sender_gone = true;
-            if !state.reader_gone {
-                state.items.extend(failure.map(Err));
-            }
-            state.call.as_ref().and_then(Weak::upgrade)
-        };
-        // What cannot be sent now for lack of credit is sent when the call is waited for.
-        if let Some(call) = call {
-            call.drive();
-        }
-    }
-}
-
-impl<T> Drop for StreamSender<T> {
-    fn drop(&mut self) {
-        if !self.failed {
-            let panics = std::thread::panicking();
-            self.end(panics.then(|| Status::internal("the stream's sender panicked")));
-        }
-    }
-}
-
-impl<T> SendStream<T> for StreamSender<T> {
-    async fn send(&mut self, message: T) -> Result<(), SendError<T>> {
-        Self::send(self, message)
-    }
-
-    fn fail(self, status: Status) {
-        Self::fail(self, status);
-    }
-
-    fn is_closed(&self) -> bool {
-        Self::is_closed(self)
     }
 }
 
@@ -493,42 +363,42 @@ impl StreamTransport for Channel {
         head: RequestHead,
         timeout: Option<Duration>,
         encode: E,
-    ) -> impl Future<Output = Result<BegunOn<Self>, CallFailure>> + use<E>
+    ) -> impl Future<Output = Result<StartedOn<Self>, CallFailure>> + use<E>
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
         let channel = self.clone();
         async move {
             let (call, writer) = Self::stream(&channel, kind, head, timeout, encode)?;
-            Ok(Begun { handle: Call { call, outgoing: None }, writer, watch: Watch::default() })
+            Ok(StartedCall {
+                handle: Call { call, outgoing: None },
+                writer,
+                listeners: EndListeners::default(),
+            })
         }
     }
 
-    fn send<I, T>(&self, stream: Streaming<T>, begun: &mut BegunOn<Self>)
+    fn send<I, T>(&self, stream: Streaming<T>, begun: &mut StartedOn<Self>)
     where
         I: Encode<T> + 'static,
         T: 'static,
     {
         let Some(writer) = begun.writer.take() else { return };
         let queue = match &stream.source {
-            Source::Queue(queue) => Some(Rc::clone(queue)),
-            _ => None,
+            Source::Queue(queue) => Some(Rc::clone(&queue.0)),
+            Source::Stream(_) | Source::Wire(_) | Source::Over => None,
         };
         let pump: Rc<dyn Outgoing> =
             Rc::new(RefCell::new(OutgoingPump::<I, T>::new(stream, writer)));
         if let Some(queue) = queue {
-            queue.0.borrow_mut().call = Some(Rc::downgrade(&pump));
+            *queue.call.0.borrow_mut() = Some(Rc::downgrade(&pump));
         }
         pump.drive();
         begun.handle.outgoing = Some(pump);
     }
 
-    fn receive<D, R>(reader: Reader, watch: Watch) -> Streaming<R>
-    where
-        D: Decode<R>,
-        R: 'static,
-    {
-        Streaming { source: Source::Wire(Wire::new::<D>(reader, watch)) }
+    fn receive<T: 'static>(wire: Wire<T, Reader>) -> Streaming<T> {
+        Streaming::from_wire(wire)
     }
 
     fn turn(&self) -> bool {

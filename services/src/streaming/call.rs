@@ -10,40 +10,41 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::{BegunOn, StreamTransport};
+use super::transport::{StartedOn, StreamTransport};
+use super::wire::Wire;
 use crate::client::caller::Caller;
 use crate::client::outcome::{CallError, read_outcome};
 use crate::client::response::Response;
 use crate::description::MethodDescription;
 
 /// What a call that streams ends with for its caller: a value, or a stream.
-pub trait Finish<C: StreamTransport> {
+pub trait ResultKind<C: StreamTransport> {
     /// What the caller gets.
     type Value;
 
     /// Waits for it, and takes the call when it is there.
     #[doc(hidden)]
     fn poll(
-        call: &mut Option<BegunOn<C>>,
+        call: &mut Option<StartedOn<C>>,
         context: &mut Context<'_>,
     ) -> Poll<Result<Response<Self::Value>, CallError>>;
 }
 
 /// A call of which only the client streams: it ends with one reply, of `R` in the codec `D`.
-pub struct Replied<D, R>(PhantomData<fn() -> (D, R)>);
+pub struct OneReply<D, R>(PhantomData<fn() -> (D, R)>);
 
 /// A call whose server streams: it ends, for now, with the stream, of `R` in the codec `D`.
-pub struct Streamed<D, R>(PhantomData<fn() -> (D, R)>);
+pub struct ReplyStream<D, R>(PhantomData<fn() -> (D, R)>);
 
-impl<D, R> fmt::Debug for Replied<D, R> {
+impl<D, R> fmt::Debug for OneReply<D, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Replied")
+        f.write_str("OneReply")
     }
 }
 
-impl<D, R> fmt::Debug for Streamed<D, R> {
+impl<D, R> fmt::Debug for ReplyStream<D, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Streamed")
+        f.write_str("ReplyStream")
     }
 }
 
@@ -60,26 +61,26 @@ pub(crate) fn code_of(outcome: &Outcome) -> StatusCode {
     }
 }
 
-impl<C: StreamTransport, D: Decode<R>, R> Finish<C> for Replied<D, R> {
+impl<C: StreamTransport, D: Decode<R>, R> ResultKind<C> for OneReply<D, R> {
     type Value = R;
 
     fn poll(
-        call: &mut Option<BegunOn<C>>,
+        call: &mut Option<StartedOn<C>>,
         context: &mut Context<'_>,
     ) -> Poll<Result<Response<R>, CallError>> {
         let Some(begun) = call else { return over() };
         let outcome = ready!(begun.handle.poll_outcome(context));
-        begun.watch.end(code_of(&outcome));
+        begun.listeners.end(code_of(&outcome));
         *call = None;
         Poll::Ready(Response::read::<D>(outcome))
     }
 }
 
-impl<C: StreamTransport, D: Decode<R>, R: 'static> Finish<C> for Streamed<D, R> {
+impl<C: StreamTransport, D: Decode<R>, R: 'static> ResultKind<C> for ReplyStream<D, R> {
     type Value = C::Streaming<R>;
 
     fn poll(
-        call: &mut Option<BegunOn<C>>,
+        call: &mut Option<StartedOn<C>>,
         context: &mut Context<'_>,
     ) -> Poll<Result<Response<C::Streaming<R>>, CallError>> {
         let Some(begun) = call else { return over() };
@@ -88,13 +89,13 @@ impl<C: StreamTransport, D: Decode<R>, R: 'static> Finish<C> for Streamed<D, R> 
         Poll::Ready(match opened {
             Ok(extras) => {
                 let stream = match begun.handle.into_reader() {
-                    Some(reader) => C::receive::<D, R>(reader, begun.watch),
+                    Some(reader) => C::receive(Wire::new::<D>(reader, begun.listeners)),
                     None => C::empty(),
                 };
                 Ok(Response::new(stream, extras))
             }
             Err(outcome) => {
-                begun.watch.end(code_of(&outcome));
+                begun.listeners.end(code_of(&outcome));
                 match read_outcome::<corewire_codec::Raw, bytes::Bytes>(outcome) {
                     Ok(_) => Ok(Response::new(C::empty(), None)),
                     Err(error) => Err(error),
@@ -104,20 +105,27 @@ impl<C: StreamTransport, D: Decode<R>, R: 'static> Finish<C> for Streamed<D, R> 
     }
 }
 
+/// The future that begins a call which streams over `C`.
+pub trait BeginCall<C: StreamTransport>: Future<Output = Result<StartedOn<C>, CallError>> {}
+
+impl<C, B> BeginCall<C> for B
+where
+    C: StreamTransport,
+    B: Future<Output = Result<StartedOn<C>, CallError>>,
+{
+}
+
 pin_project! {
     /// A prepared call that streams. It begins when it is awaited, waited for, or told to
     /// [`begin`](Self::begin), and returns when the server has answered: the value if only the client
     /// streams, the server's stream otherwise. Dropping it, or that stream, cancels the call.
     #[must_use = "a call does nothing unless it is awaited, waited for, or begun"]
-    pub struct StreamingCall<C, B, K>
-    where
-        C: StreamTransport,
-    {
+    pub struct StreamingCall<C: StreamTransport, B, K> {
         channel: C,
         // `None` once it has begun.
         #[pin]
         begin: Option<B>,
-        call: Option<BegunOn<C>>,
+        call: Option<StartedOn<C>>,
         kind: PhantomData<fn() -> K>,
     }
 }
@@ -129,12 +137,7 @@ impl<C: StreamTransport, B, K> fmt::Debug for StreamingCall<C, B, K> {
     }
 }
 
-impl<C, B, K> StreamingCall<C, B, K>
-where
-    C: StreamTransport,
-    B: Future<Output = Result<BegunOn<C>, CallError>>,
-    K: Finish<C>,
-{
+impl<C: StreamTransport, B: BeginCall<C>, K: ResultKind<C>> StreamingCall<C, B, K> {
     fn new(channel: C, begin: B) -> Self {
         Self { channel, begin: Some(begin), call: None, kind: PhantomData }
     }
@@ -183,8 +186,8 @@ where
     /// # }
     /// ```
     #[doc(alias("client streaming"))]
-    pub fn begin(self) -> Beginning<C, B, K> {
-        Beginning { call: self }
+    pub fn begin(self) -> BeginStreaming<C, B, K> {
+        BeginStreaming { call: self }
     }
 
     /// The same call, but its outcome also has the metadata that came with the reply, or with the opening of
@@ -229,12 +232,7 @@ where
     }
 }
 
-impl<C, B, K> Future for StreamingCall<C, B, K>
-where
-    C: StreamTransport,
-    B: Future<Output = Result<BegunOn<C>, CallError>>,
-    K: Finish<C>,
-{
+impl<C: StreamTransport, B: BeginCall<C>, K: ResultKind<C>> Future for StreamingCall<C, B, K> {
     type Output = Result<K::Value, CallError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -245,27 +243,19 @@ where
 pin_project! {
     /// The beginning of a call that streams; it returns the call, in flight.
     #[must_use = "a call does not begin unless this is awaited or waited for"]
-    pub struct Beginning<C, B, K>
-    where
-        C: StreamTransport,
-    {
+    pub struct BeginStreaming<C: StreamTransport, B, K> {
         #[pin]
         call: StreamingCall<C, B, K>,
     }
 }
 
-impl<C: StreamTransport, B, K> fmt::Debug for Beginning<C, B, K> {
+impl<C: StreamTransport, B, K> fmt::Debug for BeginStreaming<C, B, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Beginning").finish_non_exhaustive()
+        f.debug_struct("BeginStreaming").finish_non_exhaustive()
     }
 }
 
-impl<C, B, K> Beginning<C, B, K>
-where
-    C: StreamTransport,
-    B: Future<Output = Result<BegunOn<C>, CallError>>,
-    K: Finish<C>,
-{
+impl<C: StreamTransport, B: BeginCall<C>, K: ResultKind<C>> BeginStreaming<C, B, K> {
     /// Blocks this thread until the call has begun.
     ///
     /// # Errors
@@ -277,12 +267,7 @@ where
     }
 }
 
-impl<C, B, K> Future for Beginning<C, B, K>
-where
-    C: StreamTransport,
-    B: Future<Output = Result<BegunOn<C>, CallError>>,
-    K: Finish<C>,
-{
+impl<C: StreamTransport, B: BeginCall<C>, K: ResultKind<C>> Future for BeginStreaming<C, B, K> {
     type Output = Result<StreamingCall<C, B, K>, CallError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -297,10 +282,7 @@ where
 pin_project! {
     /// A call that streams and whose outcome is a whole [`Response`].
     #[must_use = "a call does nothing unless it is awaited or waited for"]
-    pub struct StreamingResponse<C, B, K>
-    where
-        C: StreamTransport,
-    {
+    pub struct StreamingResponse<C: StreamTransport, B, K> {
         #[pin]
         call: StreamingCall<C, B, K>,
     }
@@ -312,12 +294,7 @@ impl<C: StreamTransport, B, K> fmt::Debug for StreamingResponse<C, B, K> {
     }
 }
 
-impl<C, B, K> StreamingResponse<C, B, K>
-where
-    C: StreamTransport,
-    B: Future<Output = Result<BegunOn<C>, CallError>>,
-    K: Finish<C>,
-{
+impl<C: StreamTransport, B: BeginCall<C>, K: ResultKind<C>> StreamingResponse<C, B, K> {
     /// Blocks this thread until the server has answered; see [`Call::wait`](crate::Call::wait).
     ///
     /// # Errors
@@ -329,12 +306,7 @@ where
     }
 }
 
-impl<C, B, K> Future for StreamingResponse<C, B, K>
-where
-    C: StreamTransport,
-    B: Future<Output = Result<BegunOn<C>, CallError>>,
-    K: Finish<C>,
-{
+impl<C: StreamTransport, B: BeginCall<C>, K: ResultKind<C>> Future for StreamingResponse<C, B, K> {
     type Output = Result<Response<K::Value>, CallError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -348,7 +320,7 @@ impl<C: StreamTransport> Caller<C> {
         kind: StreamKind,
         method: &'static MethodDescription,
         arguments: E,
-    ) -> impl Future<Output = Result<BegunOn<C>, CallError>> + use<C, E>
+    ) -> impl BeginCall<C> + use<C, E>
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
@@ -365,7 +337,7 @@ impl<C: StreamTransport> Caller<C> {
         method: &'static MethodDescription,
         stream: C::Streaming<T>,
         arguments: E,
-    ) -> impl Future<Output = Result<BegunOn<C>, CallError>> + use<C, I, T, E>
+    ) -> impl BeginCall<C> + use<C, I, T, E>
     where
         I: Encode<T> + 'static,
         T: 'static,
@@ -386,11 +358,7 @@ impl<C: StreamTransport> Caller<C> {
         method: &'static MethodDescription,
         stream: C::Streaming<T>,
         arguments: E,
-    ) -> StreamingCall<
-        C,
-        impl Future<Output = Result<BegunOn<C>, CallError>> + use<C, I, T, D, R, E>,
-        Replied<D, R>,
-    >
+    ) -> StreamingCall<C, impl BeginCall<C> + use<C, I, T, D, R, E>, OneReply<D, R>>
     where
         I: Encode<T> + 'static,
         T: 'static,
@@ -406,11 +374,7 @@ impl<C: StreamTransport> Caller<C> {
         &self,
         method: &'static MethodDescription,
         arguments: E,
-    ) -> StreamingCall<
-        C,
-        impl Future<Output = Result<BegunOn<C>, CallError>> + use<C, D, R, E>,
-        Streamed<D, R>,
-    >
+    ) -> StreamingCall<C, impl BeginCall<C> + use<C, D, R, E>, ReplyStream<D, R>>
     where
         D: Decode<R>,
         R: 'static,
@@ -427,11 +391,7 @@ impl<C: StreamTransport> Caller<C> {
         method: &'static MethodDescription,
         stream: C::Streaming<T>,
         arguments: E,
-    ) -> StreamingCall<
-        C,
-        impl Future<Output = Result<BegunOn<C>, CallError>> + use<C, I, T, D, R, E>,
-        Streamed<D, R>,
-    >
+    ) -> StreamingCall<C, impl BeginCall<C> + use<C, I, T, D, R, E>, ReplyStream<D, R>>
     where
         I: Encode<T> + 'static,
         T: 'static,

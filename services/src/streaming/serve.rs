@@ -8,9 +8,10 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 
+use super::Streaming;
+use super::end_listeners::EndListeners;
 use super::pump::Pump;
 use super::wire::Wire;
-use super::{Streaming, Watch};
 use crate::server::answer::Answer;
 use crate::server::incoming::IncomingCall;
 use crate::server::slot::{Handle, Handler, Method, Room, refuse_arguments};
@@ -40,7 +41,7 @@ impl IncomingCall<'_, '_> {
     pub fn stream<C: Decode<T>, T>(&mut self) -> Streaming<T> {
         let reader = self.incoming.streams.as_mut().and_then(|streams| streams.reader.take());
         reader.map_or_else(Streaming::empty, |reader| {
-            Streaming::from_wire(Wire::new::<C>(reader, Watch::default()))
+            Streaming::from_wire(Wire::new::<C>(reader, EndListeners::default()))
         })
     }
 }

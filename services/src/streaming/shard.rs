@@ -1,91 +1,66 @@
-//! Streams over a shard's channel.
+//! Streams over a shard's channel. Without the feature `shard` they are only the types in a service's trait.
 
-use corewire_client::{CallFailure, MethodName, NotSent};
-use corewire_codec::{Decode, Encode, FrameWriter, RequestHead, Status};
-use corewire_engine::{Channel, StreamCall, StreamReader, StreamWriter, spawn};
-use corewire_proto::StreamKind;
+use corewire_codec::Status;
 use futures_core::Stream;
-use std::future::Future;
-use std::time::Duration;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
 
-use super::pump::Pump;
-use super::wire::Wire;
-use super::{
-    Begun, BegunOn, SendError, SendStream, StreamSender, StreamTransport, Streaming, Watch,
-};
+use super::queue::{Queue, QueueReceiver};
+use super::send_error::SendError;
+use super::transport::{AwaitedStreams, StreamParts};
+use super::{Channel, Source, StreamSender, Streaming};
 
-impl StreamTransport for Channel {
-    type Streaming<T: 'static> = Streaming<T>;
-    type Sender<T: 'static> = StreamSender<T>;
-    type Call = StreamCall;
-    type Writer = StreamWriter;
+#[cfg(feature = "shard")]
+mod calls;
 
-    fn from_stream<T: 'static>(
-        stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
-    ) -> Streaming<T> {
-        Streaming::from_stream(stream)
+#[cfg(feature = "shard")]
+use corewire_engine::StreamReader;
+
+#[cfg(not(feature = "shard"))]
+use super::no_shard::StreamReader;
+
+type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>>>>;
+
+impl StreamParts for Channel {
+    type Boxed<T> = BoxStream<T>;
+    type QueueSender<T> = Rc<Queue<T>>;
+    type QueueReceiver<T> = QueueReceiver<T>;
+    type Reader = StreamReader;
+
+    fn end_queue<T>(queue: &mut Rc<Queue<T>>, failure: Option<Status>) {
+        queue.end(failure);
     }
 
-    fn channel<T: Send + 'static>() -> (StreamSender<T>, Streaming<T>) {
-        Streaming::channel()
-    }
-
-    fn empty<T: 'static>() -> Streaming<T> {
-        Streaming::empty()
-    }
-
-    fn stream<E>(
-        &self,
-        _: MethodName,
-        kind: StreamKind,
-        head: RequestHead,
-        timeout: Option<Duration>,
-        encode: E,
-    ) -> impl Future<Output = Result<BegunOn<Self>, CallFailure>> + use<E>
-    where
-        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
-    {
-        let channel = self.clone();
-        async move {
-            let (handle, writer) = Self::stream(&channel, kind, head, timeout, encode).await?;
-            Ok(Begun { handle, writer, watch: Watch::default() })
-        }
-    }
-
-    /// As a task of the shard alongside the call; the task ends with the call.
-    fn send<I, T>(&self, stream: Streaming<T>, begun: &mut BegunOn<Self>)
-    where
-        I: Encode<T> + 'static,
-        T: 'static,
-    {
-        if let Some(writer) = begun.writer.take() {
-            spawn(Pump::<I, T, _, _>::new(stream, writer)).detach();
-        }
-    }
-
-    fn receive<D, R>(reader: StreamReader, watch: Watch) -> Streaming<R>
-    where
-        D: Decode<R>,
-        R: 'static,
-    {
-        Streaming::from_wire(Wire::new::<D>(reader, watch))
-    }
-
-    fn block_on<F: Future>(&self, _: F) -> Result<F::Output, NotSent> {
-        Err(NotSent::WouldBlock)
+    fn is_closed<T>(queue: &Rc<Queue<T>>) -> bool {
+        queue.is_closed()
     }
 }
 
-impl<T> SendStream<T> for StreamSender<T> {
-    fn send(&mut self, message: T) -> impl Future<Output = Result<(), SendError<T>>> {
-        Self::send(self, message)
+impl AwaitedStreams for Channel {
+    fn poll_send<T>(
+        queue: &mut Rc<Queue<T>>,
+        message: &mut Option<T>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), SendError<T>>> {
+        queue.poll_send(message, context)
     }
 
-    fn fail(self, status: Status) {
-        Self::fail(self, status);
+    fn poll_closed<T>(queue: &mut Rc<Queue<T>>, context: &mut Context<'_>) -> Poll<()> {
+        queue.poll_closed(context)
+    }
+}
+
+impl<T> Streaming<T, Channel> {
+    /// A stream to send: each item is a message, an `Err` ends it with that status.
+    pub fn from_stream(stream: impl Stream<Item = Result<T, Status>> + 'static) -> Self {
+        Self { source: Source::Stream(Box::pin(stream) as BoxStream<T>) }
     }
 
-    fn is_closed(&self) -> bool {
-        Self::is_closed(self)
+    /// A stream to send, and the sender that fills it. Eight messages may wait between the two.
+    #[must_use]
+    pub fn channel() -> (StreamSender<T, Channel>, Self) {
+        let (sender, receiver) = Queue::ends();
+        (StreamSender::new(sender), Self { source: Source::Queue(receiver) })
     }
 }

@@ -7,22 +7,24 @@ use corewire_client::{
     CallFailure, MethodName, NotSent, QueueReceiver, QueueSender, SharedChannel, SharedStreamCall,
     SharedStreamReader, SharedStreamWriter, queue,
 };
-use corewire_codec::{Decode, Encode, FrameWriter, RequestHead, Status};
+use corewire_codec::{Encode, FrameWriter, RequestHead, Status};
 use corewire_proto::StreamKind;
 use futures_core::Stream;
-use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::channel::ITEMS_MAX;
+use super::Source;
+use super::end_listeners::EndListeners;
 use super::pump::Pump;
+use super::queue::ITEMS_MAX;
+use super::send_error::SendError;
+use super::transport::{AwaitedStreams, StartedCall, StartedOn, StreamParts, StreamTransport};
 use super::wire::Wire;
-use super::{Begun, BegunOn, SendError, SendStream, StreamTransport, Watch};
 
 /// A stream of messages of one call over a [`SharedChannel`], to be read on any thread, or to be sent.
-/// What [`corewire::Streaming`](crate::Streaming) says of items, bounds and giving up holds here, too.
+/// What [`streaming::Streaming`](super::Streaming) says of items, bounds and giving up holds here, too.
 ///
 /// Messages wait in memory until they are read, and only then is their credit granted again: a reader that
 /// stalls holds its window, 256 KiB, and no other call is held up by it. A stream that is sent is polled and
@@ -64,33 +66,63 @@ use super::{Begun, BegunOn, SendError, SendStream, StreamTransport, Watch};
 /// # Ok(())
 /// # }
 /// ```
-pub struct Streaming<T> {
-    source: Source<T>,
-}
+pub type Streaming<T> = super::Streaming<T, SharedChannel>;
 
+/// The sender of a [`Streaming`], which may be on another thread.
+pub type StreamSender<T> = super::StreamSender<T, SharedChannel>;
+
+/// The next message of a [`Streaming`].
+pub type Next<'a, T> = super::Next<'a, T, SharedChannel>;
+
+/// A message on its way into a stream.
+pub type Sending<'a, T> = super::Sending<'a, T, SharedChannel>;
+
+/// Boxed, a stream is `Send` whatever its values are.
 type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-enum Source<T> {
-    Stream(BoxStream<T>),
-    Wire(Wire<T, SharedStreamReader>),
-    Over,
+impl StreamParts for SharedChannel {
+    type Boxed<T> = BoxStream<T>;
+    type QueueSender<T> = QueueSender<Result<T, Status>>;
+    type QueueReceiver<T> = BoxStream<T>;
+    type Reader = SharedStreamReader;
+
+    fn end_queue<T>(queue: &mut Self::QueueSender<T>, failure: Option<Status>) {
+        if let Some(status) = failure {
+            // A reader that has stopped reading need not know.
+            let _ = queue.push(Err(status));
+        }
+    }
+
+    fn is_closed<T>(queue: &Self::QueueSender<T>) -> bool {
+        queue.is_closed()
+    }
 }
 
-impl<T> fmt::Debug for Streaming<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let source = match &self.source {
-            Source::Stream(_) => "a stream",
-            Source::Wire(_) => "a connection",
-            Source::Over => "over",
-        };
-        f.debug_struct("Streaming").field("from", &source).finish_non_exhaustive()
+impl AwaitedStreams for SharedChannel {
+    fn poll_send<T>(
+        queue: &mut Self::QueueSender<T>,
+        message: &mut Option<T>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), SendError<T>>> {
+        if queue.poll_ready(context).is_pending() {
+            return Poll::Pending;
+        }
+        let Some(message) = message.take() else { return Poll::Ready(Ok(())) };
+        Poll::Ready(match queue.push(Ok(message)) {
+            Err(Ok(message)) => Err(SendError::Closed(message)),
+            Ok(()) | Err(Err(_)) => Ok(()),
+        })
+    }
+
+    fn poll_closed<T>(queue: &mut Self::QueueSender<T>, context: &mut Context<'_>) -> Poll<()> {
+        queue.poll_closed(context)
     }
 }
 
 impl<T> Streaming<T> {
     /// A stream to send: each item is a message, an `Err` ends it with that status.
     pub fn from_stream(stream: impl Stream<Item = Result<T, Status>> + Send + 'static) -> Self {
-        Self { source: Source::Stream(Box::pin(stream)) }
+        Self { source: Source::Stream(Box::pin(stream) as BoxStream<T>) }
     }
 
     /// A stream to send, and the sender that fills it, which may be on another thread. Eight messages may
@@ -101,77 +133,8 @@ impl<T> Streaming<T> {
         T: Send + 'static,
     {
         let (sender, receiver) = queue(ITEMS_MAX);
-        (StreamSender { queue: Some(sender) }, Self::from_stream(Queued(receiver)))
-    }
-
-    /// A stream without messages.
-    #[must_use]
-    pub fn empty() -> Self {
-        Self { source: Source::Over }
-    }
-
-    /// The next message, to be awaited or waited for; `None` behind the last. Cancel-safe: dropping the
-    /// future loses nothing.
-    #[allow(
-        clippy::should_implement_trait,
-        reason = "that of streams on a shard is called so, too"
-    )]
-    pub fn next(&mut self) -> Next<'_, T> {
-        Next { stream: self }
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, Status>>> {
-        let item = match &mut self.source {
-            Source::Stream(stream) => stream.as_mut().poll_next(context),
-            Source::Wire(wire) => wire.poll(context),
-            Source::Over => return Poll::Ready(None),
-        };
-        // An error is the last item, whichever side made it.
-        if let Poll::Ready(None | Some(Err(_))) = item {
-            self.source = Source::Over;
-        }
-        item
-    }
-}
-
-impl<T> Stream for Streaming<T> {
-    type Item = Result<T, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll(context)
-    }
-}
-
-/// The next message of a [`Streaming`].
-#[derive(Debug)]
-#[must_use = "nothing is read unless it is awaited or waited for"]
-pub struct Next<'a, T> {
-    stream: &'a mut Streaming<T>,
-}
-
-impl<T> Future for Next<'_, T> {
-    type Output = Option<Result<T, Status>>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.stream.poll(context)
-    }
-}
-
-impl<T> Next<'_, T> {
-    /// Blocks this thread until the message comes.
-    ///
-    /// A thread that drives connections must not sleep: there the item is `FailedPrecondition`, and the
-    /// stream stays as it is.
-    pub fn wait(self) -> Option<Result<T, Status>> {
-        let may_block = match &self.stream.source {
-            Source::Wire(wire) => wire.reader.may_block(),
-            Source::Stream(_) | Source::Over => !corewire_client::is_driver(),
-        };
-        if !may_block {
-            return Some(Err(Status::failed_precondition(NotSent::WouldBlock.to_string())));
-        }
-        // Without a time limit it returns when the item is there.
-        corewire_client::block_on(self, None).flatten()
+        let receiver: BoxStream<T> = Box::pin(Queued(receiver));
+        (StreamSender::new(sender), Self { source: Source::Queue(receiver) })
     }
 }
 
@@ -186,99 +149,21 @@ impl<T> Stream for Queued<T> {
     }
 }
 
-/// The sender of a [`Streaming`], which may be on another thread.
-///
-/// Dropping it ends the stream in the ordinary way, behind what was sent; a sender that a panic drops ends
-/// it with `Internal`. [`fail`](Self::fail) ends it with a status.
-pub struct StreamSender<T> {
-    /// `None` once it has ended.
-    queue: Option<QueueSender<Result<T, Status>>>,
-}
-
-impl<T> fmt::Debug for StreamSender<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StreamSender").field("closed", &self.is_closed()).finish_non_exhaustive()
-    }
-}
-
-impl<T> StreamSender<T> {
-    /// Sends a message, when it is awaited or waited for; that waits while the stream cannot take it: while
-    /// its credit is used up, 32 KiB are on their way to the connection and eight messages wait.
+impl<T> Next<'_, T> {
+    /// Blocks this thread until the message comes.
     ///
-    /// Cancel-safe in this sense: a future that is dropped before it is ready has sent nothing, and its
-    /// message is gone.
-    pub fn send(&mut self, message: T) -> Sending<'_, T> {
-        Sending { sender: self, message: Some(message) }
-    }
-
-    /// Ends the stream with a status, behind what was sent.
-    pub fn fail(mut self, status: Status) {
-        if let Some(mut queue) = self.queue.take() {
-            // A reader that has stopped reading need not know.
-            let _ = queue.push(Err(status));
+    /// A thread that drives connections must not sleep: there the item is `FailedPrecondition`, and the
+    /// stream stays as it is.
+    pub fn wait(self) -> Option<Result<T, Status>> {
+        let may_block = match &self.stream.source {
+            Source::Wire(wire) => wire.reader.may_block(),
+            Source::Stream(_) | Source::Queue(_) | Source::Over => !corewire_client::is_driver(),
+        };
+        if !may_block {
+            return Some(Err(Status::failed_precondition(NotSent::WouldBlock.to_string())));
         }
-    }
-
-    /// Whether nobody reads the stream any more.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.queue.as_ref().is_none_or(QueueSender::is_closed)
-    }
-
-    /// Waits until nobody reads the stream any more. Cancel-safe.
-    pub async fn closed(&mut self) {
-        poll_fn(|context| match &mut self.queue {
-            Some(queue) => queue.poll_closed(context),
-            None => Poll::Ready(()),
-        })
-        .await;
-    }
-}
-
-impl<T> Drop for StreamSender<T> {
-    fn drop(&mut self) {
-        if std::thread::panicking()
-            && let Some(queue) = &mut self.queue
-        {
-            let _ = queue.push(Err(Status::internal("the stream's sender panicked")));
-        }
-    }
-}
-
-/// A message on its way into a stream.
-#[must_use = "nothing is sent unless it is awaited or waited for"]
-pub struct Sending<'a, T> {
-    sender: &'a mut StreamSender<T>,
-    message: Option<T>,
-}
-
-/// The message is not pinned in it.
-impl<T> Unpin for Sending<'_, T> {}
-
-impl<T> fmt::Debug for Sending<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sending").finish_non_exhaustive()
-    }
-}
-
-impl<T> Future for Sending<'_, T> {
-    type Output = Result<(), SendError<T>>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        if let Some(queue) = &mut this.sender.queue
-            && queue.poll_ready(context).is_pending()
-        {
-            return Poll::Pending;
-        }
-        let Some(message) = this.message.take() else { return Poll::Ready(Ok(())) };
-        Poll::Ready(match &mut this.sender.queue {
-            None => Err(SendError::Closed(message)),
-            Some(queue) => match queue.push(Ok(message)) {
-                Err(Ok(message)) => Err(SendError::Closed(message)),
-                Ok(()) | Err(Err(_)) => Ok(()),
-            },
-        })
+        // Without a time limit it returns when the item is there.
+        corewire_client::block_on(self, None).flatten()
     }
 }
 
@@ -295,20 +180,6 @@ impl<T> Sending<'_, T> {
         }
         // Without a time limit it returns when the message is taken.
         corewire_client::block_on(self, None).unwrap_or(Ok(()))
-    }
-}
-
-impl<T> SendStream<T> for StreamSender<T> {
-    fn send(&mut self, message: T) -> impl Future<Output = Result<(), SendError<T>>> {
-        Self::send(self, message)
-    }
-
-    fn fail(self, status: Status) {
-        Self::fail(self, status);
-    }
-
-    fn is_closed(&self) -> bool {
-        Self::is_closed(self)
     }
 }
 
@@ -339,19 +210,19 @@ impl StreamTransport for SharedChannel {
         head: RequestHead,
         timeout: Option<Duration>,
         encode: E,
-    ) -> impl Future<Output = Result<BegunOn<Self>, CallFailure>> + use<E>
+    ) -> impl Future<Output = Result<StartedOn<Self>, CallFailure>> + use<E>
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
         let channel = self.clone();
         async move {
             let (handle, writer) = Self::stream(&channel, kind, head, timeout, encode)?;
-            Ok(Begun { handle, writer, watch: Watch::default() })
+            Ok(StartedCall { handle, writer, listeners: EndListeners::default() })
         }
     }
 
     /// Where the connection is driven, as a task that ends with the call.
-    fn send<I, T>(&self, stream: Streaming<T>, begun: &mut BegunOn<Self>)
+    fn send<I, T>(&self, stream: Streaming<T>, begun: &mut StartedOn<Self>)
     where
         I: Encode<T> + 'static,
         T: 'static,
@@ -361,12 +232,8 @@ impl StreamTransport for SharedChannel {
         }
     }
 
-    fn receive<D, R>(reader: SharedStreamReader, watch: Watch) -> Streaming<R>
-    where
-        D: Decode<R>,
-        R: 'static,
-    {
-        Streaming { source: Source::Wire(Wire::new::<D>(reader, watch)) }
+    fn receive<T: 'static>(wire: Wire<T, SharedStreamReader>) -> Streaming<T> {
+        Streaming::from_wire(wire)
     }
 
     fn block_on<F: Future>(&self, future: F) -> Result<F::Output, NotSent> {

@@ -2,13 +2,17 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
+use crate::SendError;
 use futures_lite::future::block_on;
 use futures_lite::stream;
 use std::future::Future;
 use std::task::Waker;
 
+/// As users see it: the kind of channel needs no mention.
+type Streaming<T> = crate::Streaming<T>;
+
 fn poll<T>(stream: &mut Streaming<T>) -> Poll<Option<Result<T, Status>>> {
-    stream.poll(&mut Context::from_waker(Waker::noop()))
+    Pin::new(stream).poll_next(&mut Context::from_waker(Waker::noop()))
 }
 
 #[test]

@@ -1,21 +1,74 @@
 //! What channels that carry streams have in common.
 
-use corewire_client::{CallFailure, MethodName, NotSent, StreamHandle, Transport};
-use corewire_codec::{Decode, Encode, FrameWriter, RequestHead, Status};
+use corewire_client::{CallFailure, MethodName, NotSent, ReadMessages, StreamHandle, Transport};
+use corewire_codec::{Encode, FrameWriter, RequestHead, Status};
 use corewire_proto::StreamKind;
 use futures_core::Stream;
 use std::fmt;
 use std::future::Future;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::{SendError, Watch};
+use super::end_listeners::EndListeners;
+use super::send_error::SendError;
+use super::wire::Wire;
+
+/// What the streams over one kind of channel are made of. The channels of this crate implement it; a channel
+/// around another, as [`LayeredChannel`](crate::layer::LayeredChannel) is one, has the streams of that.
+pub trait StreamParts: Sized + 'static {
+    /// A boxed stream to be sent, which is `Send` if the channel is.
+    type Boxed<T>: Stream<Item = Result<T, Status>> + Unpin;
+
+    /// The sender's end of the queue to its stream.
+    #[doc(hidden)]
+    type QueueSender<T>;
+
+    /// The stream's end of the queue from its sender.
+    #[doc(hidden)]
+    type QueueReceiver<T>: Stream<Item = Result<T, Status>> + Unpin;
+
+    /// What messages from a connection are read from.
+    #[doc(hidden)]
+    type Reader: ReadMessages;
+
+    /// Ends a queue, with a failure as the last item if there is one. The sender is dropped after that.
+    #[doc(hidden)]
+    fn end_queue<T>(queue: &mut Self::QueueSender<T>, failure: Option<Status>);
+
+    /// Whether nobody reads the stream any more.
+    #[doc(hidden)]
+    fn is_closed<T>(queue: &Self::QueueSender<T>) -> bool;
+
+    /// Lets the connection make progress if it depends on this thread, which then sleeps; returns whether it
+    /// does.
+    #[doc(hidden)]
+    #[inline]
+    fn turn(_: &Self::Reader) -> bool {
+        false
+    }
+}
+
+/// Channels whose streams and senders are awaited. Those of a blocking channel block instead.
+pub trait AwaitedStreams: StreamParts {
+    /// Waits for room in a queue, and puts the message in.
+    #[doc(hidden)]
+    fn poll_send<T>(
+        queue: &mut Self::QueueSender<T>,
+        message: &mut Option<T>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), SendError<T>>>;
+
+    /// Waits until nobody reads the stream any more.
+    #[doc(hidden)]
+    fn poll_closed<T>(queue: &mut Self::QueueSender<T>, context: &mut Context<'_>) -> Poll<()>;
+}
 
 /// A channel that carries streams; all channels of this crate do. Code that is generic over it can stream
 /// over any of them.
 ///
-/// What is read and what is sent is a [`Streaming`](Self::Streaming): [`corewire::Streaming`](crate::Streaming)
-/// on a shard, `corewire::shared::Streaming` over a [`SharedChannel`](crate::SharedChannel), which can move
-/// between threads, and `corewire::blocking::Streaming` over a blocking channel.
+/// What is read and what is sent is a [`streaming::Streaming<T, C>`](crate::streaming::Streaming) for each kind
+/// of channel `C`: [`corewire::Streaming<T>`](crate::Streaming) on a shard, `corewire::shared::Streaming<T>` over a
+/// `SharedChannel`, which can move between threads, and `corewire::blocking::Streaming<T>` over a blocking channel.
 #[diagnostic::on_unimplemented(message = "`{Self}` is no channel that carries streams")]
 pub trait StreamTransport: Transport + Clone {
     /// A stream of values, received or to be sent.
@@ -52,26 +105,22 @@ pub trait StreamTransport: Transport + Clone {
         head: RequestHead,
         timeout: Option<Duration>,
         encode: E,
-    ) -> impl Future<Output = Result<BegunOn<Self>, CallFailure>> + use<Self, E>
+    ) -> impl Future<Output = Result<StartedOn<Self>, CallFailure>> + use<Self, E>
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static;
 
     /// Sends a call's stream in the codec `I`, for as long as the call lives.
     #[doc(hidden)]
-    fn send<I, T>(&self, stream: Self::Streaming<T>, begun: &mut BegunOn<Self>)
+    fn send<I, T>(&self, stream: Self::Streaming<T>, begun: &mut StartedOn<Self>)
     where
         I: Encode<T> + 'static,
         T: 'static;
 
-    /// What the server streams, in the codec `D`.
+    /// What the server streams.
     #[doc(hidden)]
-    fn receive<D, R>(
-        reader: <Self::Call as StreamHandle>::Reader,
-        watch: Watch,
-    ) -> Self::Streaming<R>
-    where
-        D: Decode<R>,
-        R: 'static;
+    fn receive<T: 'static>(
+        wire: Wire<T, <Self::Call as StreamHandle>::Reader>,
+    ) -> Self::Streaming<T>;
 
     /// Lets the connection make progress if it depends on this thread, which then sleeps; returns whether it
     /// does.
@@ -90,20 +139,20 @@ pub trait StreamTransport: Transport + Clone {
     fn block_on<F: Future>(&self, future: F) -> Result<F::Output, NotSent>;
 }
 
-/// A call that was begun: its handle, the writer of what the client sends, and its watchers.
+/// A call that was begun: its handle, the writer of what the client sends, and who is told of its end.
 #[derive(Debug)]
-pub struct Begun<H, W> {
+pub struct StartedCall<H, W> {
     pub(crate) handle: H,
     #[cfg_attr(
         not(any(feature = "shard", feature = "tokio", feature = "blocking")),
         expect(dead_code, reason = "without a channel nobody sends")
     )]
     pub(crate) writer: Option<W>,
-    pub(crate) watch: Watch,
+    pub(crate) listeners: EndListeners,
 }
 
 /// A call that was begun on a channel.
-pub type BegunOn<C> = Begun<<C as StreamTransport>::Call, <C as StreamTransport>::Writer>;
+pub type StartedOn<C> = StartedCall<<C as StreamTransport>::Call, <C as StreamTransport>::Writer>;
 
 /// The sender of a stream, whatever the channel.
 pub trait SendStream<T>: fmt::Debug {

@@ -4,20 +4,21 @@ use corewire_client::{Message, Outcome, ReadMessages, StreamFailure};
 use corewire_codec::{Decode, Status, StatusCode};
 use std::task::{Context, Poll};
 
-use super::watch::Watch;
+use super::end_listeners::EndListeners;
 use crate::client::outcome::{CallError, read_outcome};
 
 /// Messages, and the function that decodes them.
-pub(crate) struct Wire<T, R> {
+#[derive(Debug)]
+pub struct Wire<T, R> {
     pub(super) reader: R,
     decode: fn(Message) -> Result<T, Status>,
-    watch: Watch,
+    listeners: EndListeners,
 }
 
 impl<T, R: ReadMessages> Wire<T, R> {
-    /// Messages in the codec `C`. The call's watchers are told of its end.
-    pub(crate) fn new<C: Decode<T>>(reader: R, watch: Watch) -> Self {
-        Self { reader, decode: decode::<C, T>, watch }
+    /// Messages in the codec `C`. The call's listeners are told of its end.
+    pub(crate) fn new<C: Decode<T>>(reader: R, listeners: EndListeners) -> Self {
+        Self { reader, decode: decode::<C, T>, listeners }
     }
 
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, Status>>> {
@@ -32,8 +33,8 @@ impl<T, R: ReadMessages> Wire<T, R> {
         };
         match &item {
             Some(Ok(_)) => {}
-            Some(Err(status)) => self.watch.end(status.code()),
-            None => self.watch.end(StatusCode::Ok),
+            Some(Err(status)) => self.listeners.end(status.code()),
+            None => self.listeners.end(StatusCode::Ok),
         }
         Poll::Ready(item)
     }

@@ -56,7 +56,7 @@ pub fn say(label: &str, text: &str) {
 pub fn serve(builder: ServerBuilder) -> ! {
     let server = builder.drain_on_signal().start().unwrap();
     announce(&server);
-    let lost = server.wait().shards_lost;
+    let lost = server.wait().unwrap().shards_lost;
     std::process::exit(i32::from(lost != 0))
 }
 
@@ -93,6 +93,11 @@ impl ServerChild {
             ("MALLOC_MMAP_THRESHOLD_", "32768"),
         ];
         Self::spawn(test, role, &eager)
+    }
+
+    /// The same with these variables, for one that is no server.
+    pub fn start_silent_with(test: &str, role: &str, variables: &[(&str, &str)]) -> Self {
+        Self::spawn(test, role, variables)
     }
 
     /// Waits until it says where it listens.

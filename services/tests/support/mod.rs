@@ -10,6 +10,7 @@ pub mod abuse;
 pub mod child;
 pub mod fake;
 pub mod kinds;
+pub mod lines;
 pub mod peer;
 pub mod service;
 pub mod shells;
@@ -103,7 +104,9 @@ pub fn count(server: &Running, read: impl Fn(&ShardCounters) -> u64) -> u64 {
 #[track_caller]
 pub fn end(server: Running) {
     server.stop();
-    assert_eq!(server.wait().shards_lost, 0);
+    // A runtime's thread does not wait itself.
+    let ended = std::thread::spawn(|| server.wait().unwrap()).join().unwrap();
+    assert_eq!(ended.shards_lost, 0);
 }
 
 /// Numbers that look random and are the same in each run (Marsaglia's xorshift64).

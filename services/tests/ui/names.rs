@@ -5,6 +5,7 @@ pub trait Reserved {
     async fn new(&self) -> Result<(), Status>;
     async fn connect(&self) -> Result<(), Status>;
     async fn with_timeout(&self) -> Result<(), Status>;
+    async fn without_timeout(&self) -> Result<(), Status>;
     async fn channel(&self) -> Result<(), Status>;
     async fn clone(&self) -> Result<(), Status>;
 }

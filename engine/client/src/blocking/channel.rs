@@ -7,18 +7,16 @@ use std::future::Future;
 use std::marker::PhantomPinned;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
 use super::client::{ChannelInfo, Client};
-use super::link::Scratch;
+use super::system::{Std, System};
 use crate::address::{Address, IntoAddress};
 use crate::config::ChannelConfig;
 use crate::failure::{CallFailure, ConnectError, NotSent};
-use crate::reconnect::{Backoff, random_seed};
 use crate::transport::{Outcome, Pending, Transport};
 
 /// One connection that carries one unary call at a time, on the thread that makes it, and any number of
@@ -53,21 +51,19 @@ impl Channel {
     ///
     /// The address is invalid, or a setting is outside its range.
     pub fn new(address: impl IntoAddress, config: ChannelConfig) -> Result<Self, ConnectError> {
+        Self::on(Box::new(Std), address, config)
+    }
+
+    /// A channel over sockets of this system.
+    pub(super) fn on(
+        system: Box<dyn System>,
+        address: impl IntoAddress,
+        config: ChannelConfig,
+    ) -> Result<Self, ConnectError> {
         config.check()?;
         let address = address.into_address().map_err(ConnectError::Address)?;
         let info = Rc::new(ChannelInfo { address, closed: std::cell::Cell::new(false) });
-        let client = Client {
-            info: Rc::clone(&info),
-            connection: Arc::new(config.connection),
-            config,
-            link: None,
-            connecting: None,
-            retry_at: None,
-            why: String::new(),
-            links: 0,
-            backoff: Backoff::new(random_seed()),
-            scratch: Scratch::default(),
-        };
+        let client = Client::new(Rc::clone(&info), config, system);
         Ok(Self { client: Rc::new(RefCell::new(client)), info })
     }
 
@@ -78,8 +74,7 @@ impl Channel {
     /// The address is invalid, or no connection could be made.
     pub fn connect(address: impl IntoAddress) -> Result<Self, ConnectError> {
         let channel = Self::new(address, ChannelConfig::default())?;
-        // There is no deadline: the time-outs of the connect and of the hello bound this.
-        let connected = channel.client.borrow_mut().ensure_connected(None);
+        let connected = channel.client.borrow_mut().ensure_connected();
         connected.map_err(|failure| {
             ConnectError::NotConnected(match failure {
                 CallFailure::NotSent(why) => why,
@@ -94,6 +89,49 @@ impl Channel {
     pub fn address(&self) -> Address {
         self.info.address.clone()
     }
+
+    /// Closes the channel for all its clones: tells the server that no more calls come, and lets those in
+    /// flight finish. The connection is closed when they have. Calls that are made from now on fail with
+    /// [`NotSent::Closed`]. Closing the channel again is no error; it checks again whether the connection can
+    /// be closed.
+    ///
+    /// Only streams can be in flight here, and only this thread reads and fills them, so this does not wait
+    /// for them. They go on as before, and the connection is closed when the last one is found to have ended.
+    /// Without streams it is closed when this returns.
+    ///
+    /// This blocks until the server has taken what is unsent, which one-way calls and streams may have left:
+    /// a system call or two if the server reads, and at most the write timeout (see
+    /// [`Timeouts`](corewire_proto::Timeouts)) after it last took something.
+    ///
+    /// Dropping the last handle of a channel tells the server the same, if the socket takes it at once.
+    #[doc(alias("shutdown", "graceful", "disconnect"))]
+    pub fn close(&self) {
+        self.info.closed.set(true);
+        // An encoder may close its own call's channel: that request is sent first.
+        if let Ok(mut client) = self.client.try_borrow_mut() {
+            client.close();
+        }
+    }
+}
+
+impl Channel {
+    /// Runs `work` on what the clones share.
+    pub(super) fn with_client<R>(
+        client: &RefCell<Client>,
+        work: impl FnOnce(&mut Client) -> Result<R, CallFailure>,
+    ) -> Result<R, CallFailure> {
+        if crate::wait::is_shard() {
+            return Err(CallFailure::NotSent(NotSent::WouldBlock));
+        }
+        // If an encoder makes a call on the same channel, the client is already borrowed.
+        let Ok(mut client) = client.try_borrow_mut() else {
+            return Err(CallFailure::NotSent(NotSent::QueueFull));
+        };
+        let worked = work(&mut client);
+        client.close_if_told();
+        client.rest();
+        worked
+    }
 }
 
 impl Transport for Channel {
@@ -106,75 +144,39 @@ impl Transport for Channel {
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
-        let call = Call { client: Rc::clone(&self.client), head, timeout, encode };
+        let client = Rc::clone(&self.client);
+        let call = move || Self::with_client(&client, |client| client.call(head, timeout, encode));
         BlockingCall { call: Some(call), pinned: PhantomPinned }
-    }
-}
-
-struct Call<E> {
-    client: Rc<RefCell<Client>>,
-    head: RequestHead,
-    timeout: Option<Duration>,
-    encode: E,
-}
-
-impl<E> Call<E>
-where
-    E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
-{
-    fn make(self) -> Outcome {
-        if crate::wait::is_shard() {
-            return Err(CallFailure::NotSent(NotSent::WouldBlock));
-        }
-        // If an encoder makes a call on the same channel, the client is already borrowed.
-        let Ok(mut client) = self.client.try_borrow_mut() else {
-            return Err(CallFailure::NotSent(NotSent::QueueFull));
-        };
-        let outcome = client.call(self.head, self.timeout, self.encode);
-        client.close_if_told();
-        client.rest();
-        outcome
     }
 }
 
 pin_project! {
     /// A call that runs from start to end when it is polled or waited for.
-    struct BlockingCall<E> {
-        call: Option<Call<E>>,
+    struct BlockingCall<C> {
+        call: Option<C>,
         #[pin]
         pinned: PhantomPinned,
     }
 }
 
-impl<E> BlockingCall<E>
-where
-    E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
-{
-    fn make(call: Option<Call<E>>) -> Outcome {
-        call.map_or(Err(CallFailure::Reused), Call::make)
-    }
+fn make(call: Option<impl FnOnce() -> Outcome>) -> Outcome {
+    call.map_or(Err(CallFailure::Reused), |call| call())
 }
 
-impl<E> Future for BlockingCall<E>
-where
-    E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
-{
+impl<C: FnOnce() -> Outcome> Future for BlockingCall<C> {
     type Output = Outcome;
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Outcome> {
-        Poll::Ready(Self::make(self.project().call.take()))
+        Poll::Ready(make(self.project().call.take()))
     }
 }
 
-impl<E> Pending for BlockingCall<E>
-where
-    E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
-{
+impl<C: FnOnce() -> Outcome + 'static> Pending for BlockingCall<C> {
     fn wait(self) -> Outcome {
-        Self::make(self.call)
+        make(self.call)
     }
 
     fn then(self, done: impl FnOnce(Outcome) + Send + 'static) {
-        done(Self::make(self.call));
+        done(make(self.call));
     }
 }

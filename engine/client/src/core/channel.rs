@@ -4,14 +4,19 @@
 //! does that: connect ([`ClientCore::takes_connect`]), write ([`ClientCore::connection`]), drop a socket
 //! ([`ClientCore::poll_ended`]), come back at a time ([`ClientCore::poll_timeout`]).
 //!
+//! Who waits for a call is a [`Waiter`]: a caller on another thread, or the thread that drives the connection.
+//!
 //! A connection whose server goes away is *retired*: it keeps its calls in flight until they have ended, while new
 //! ones go to the next connection.
+//!
+//! The shells are the task of a tokio channel, and the shard of a client thread, for which this is public.
 
 mod connection;
 mod streams;
-#[cfg(test)]
+#[cfg(all(test, feature = "remote"))]
 mod tests;
 mod wait_queue;
+mod waiter;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,9 +29,10 @@ use crate::config::ChannelConfig;
 use crate::failure::{CallFailure, NotSent};
 use crate::log_limit::{Topic, admit_here};
 use crate::reconnect::{Backoff, random_seed};
-use crate::remote::command::{Command, Hold};
 
-pub(crate) use self::connection::{Connection, ConnectionId};
+pub use self::connection::{Connection, ConnectionId};
+pub use self::streams::InFlight;
+pub use self::waiter::{PendingCall, StreamEnd, Waiter, WriteBody};
 
 /// How many connections may wait for the last of their calls. While there are as many, the next server that
 /// goes away is waited for.
@@ -34,7 +40,7 @@ const RETIRED_MAX: usize = 16;
 
 /// Where the connection is to which new calls go.
 #[derive(Debug)]
-enum Current {
+enum Current<W: Waiter> {
     /// None, and none is wanted. After a failure, not before `retry_at`.
     Down {
         retry_at: Option<Instant>,
@@ -42,31 +48,32 @@ enum Current {
     },
     /// The shell connects, or is to begin.
     Connecting,
-    Up(Box<Connection>),
+    Up(Box<Connection<W>>),
 }
 
 /// One channel to one server.
 #[derive(Debug)]
-pub(crate) struct ClientCore {
+pub struct ClientCore<W: Waiter> {
     server: Address,
     config: ChannelConfig,
     connection: Arc<ClientConfig>,
-    current: Current,
-    retired: Vec<Connection>,
+    current: Current<W>,
+    retired: Vec<Connection<W>>,
     /// The shell has not been told yet to connect.
     wants_connect: bool,
     backoff: Backoff,
     /// Calls that wait for a slot or for the connection.
-    waiting: WaitQueue,
+    waiting: WaitQueue<W>,
     /// No call begins any more.
     is_closed: bool,
     /// Those who wait until the connections of a closed channel are gone.
-    closing: Vec<Hold>,
+    closing: Vec<W::Hold>,
     last_id: u64,
 }
 
-impl ClientCore {
-    pub(crate) fn new(server: Address, config: ChannelConfig) -> Self {
+impl<W: Waiter> ClientCore<W> {
+    /// A channel without a connection; the first call wants one.
+    pub fn new(server: Address, config: ChannelConfig) -> Self {
         Self {
             server,
             connection: Arc::new(config.connection),
@@ -82,15 +89,17 @@ impl ClientCore {
         }
     }
 
-    pub(crate) fn server(&self) -> &Address {
+    /// The server's address.
+    pub fn server(&self) -> &Address {
         &self.server
     }
 
-    pub(crate) fn config(&self) -> &ChannelConfig {
+    /// How the channel behaves.
+    pub fn config(&self) -> &ChannelConfig {
         &self.config
     }
 
-    fn connections(&self) -> impl Iterator<Item = &Connection> {
+    fn connections(&self) -> impl Iterator<Item = &Connection<W>> {
         let current = match &self.current {
             Current::Up(connection) => Some(&**connection),
             Current::Down { .. } | Current::Connecting => None,
@@ -98,7 +107,7 @@ impl ClientCore {
         current.into_iter().chain(&self.retired)
     }
 
-    fn connections_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
+    fn connections_mut(&mut self) -> impl Iterator<Item = &mut Connection<W>> {
         let current = match &mut self.current {
             Current::Up(connection) => Some(&mut **connection),
             Current::Down { .. } | Current::Connecting => None,
@@ -106,61 +115,102 @@ impl ClientCore {
         current.into_iter().chain(&mut self.retired)
     }
 
+    /// Whether new calls go to the connection with this name.
+    pub fn is_current(&self, id: ConnectionId) -> bool {
+        matches!(&self.current, Current::Up(connection) if connection.id == id)
+    }
+
     /// The connection with this name, unless it has ended.
-    pub(crate) fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+    pub fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection<W>> {
         self.connections_mut().find(|connection| connection.id == id)
     }
 }
 
 /// What callers want.
-impl ClientCore {
+impl<W: Waiter> ClientCore<W> {
     /// A call was made. It ends here if it cannot wait for a connection.
-    pub(crate) fn begin(&mut self, command: Command, now: Instant) {
-        if command.done.is_abandoned() {
+    pub fn begin(&mut self, call: impl Into<PendingCall<W>>, now: Instant) {
+        let call = call.into();
+        if call.waiter.is_abandoned() {
             return;
         }
         if self.is_closed {
-            return command.done.complete(Err(CallFailure::NotSent(NotSent::Closed)));
+            return call.waiter.complete(Err(CallFailure::NotSent(NotSent::Closed)));
         }
         if self.waiting.len() >= self.config.waiting_max {
             self.begin_waiting(now);
         }
         if self.waiting.len() >= self.config.waiting_max {
-            return command.done.complete(Err(CallFailure::NotSent(NotSent::QueueFull)));
+            return call.waiter.complete(Err(CallFailure::NotSent(NotSent::QueueFull)));
         }
-        if let Err(why) = self.want_connection(now) {
-            let failure = NotSent::NoConnection(why);
-            return command.done.complete(Err(CallFailure::NotSent(failure)));
+        if let Err(failure) = self.want_connection(now) {
+            return call.waiter.complete(Err(CallFailure::NotSent(failure)));
         }
-        self.waiting.push(command);
+        self.waiting.push(call);
+    }
+
+    /// A call was made whose body is not encoded yet. It is encoded straight into the connection's buffer if it can
+    /// be written now; otherwise it waits as what `keep` makes of it.
+    #[inline]
+    pub fn begin_with<B: WriteBody>(
+        &mut self,
+        call: PendingCall<W, B>,
+        keep: impl FnOnce(B) -> W::Body,
+        now: Instant,
+    ) {
+        if let Current::Up(connection) = &mut self.current
+            && self.waiting.is_empty()
+            && !self.is_closed
+            && connection.unsent() <= self.config.unsent_max
+            && connection.takes_calls()
+        {
+            return connection.begin(call, now);
+        }
+        let PendingCall { id, head, deadline, body, waiter } = call;
+        self.begin(PendingCall { id, head, deadline, body: keep(body), waiter }, now);
     }
 
     /// Nobody waits for the call with this name any more.
-    pub(crate) fn cancel(&mut self, id: u64) {
+    pub fn cancel(&mut self, id: u64) {
         if !self.connections_mut().any(|connection| connection.cancel(id)) {
             self.waiting.handle_cancel();
         }
     }
 
+    /// The connection that carries the stream with this name.
+    pub fn stream_connection(&mut self, id: u64) -> Option<&mut Connection<W>> {
+        self.connections_mut().find(|connection| connection.has_stream(id))
+    }
+
     /// The caller's ends of the stream with this name want something.
-    pub(crate) fn settle_stream(&mut self, id: u64) {
+    pub fn settle_stream(&mut self, id: u64) {
         let _ = self.connections_mut().any(|connection| connection.settle_stream(id));
     }
 
     /// No call begins any more, those in flight are finished, and `hold` is dropped when all connections are gone.
-    pub(crate) fn close(&mut self, hold: Hold) {
+    pub fn close(&mut self, hold: W::Hold) {
         self.closing.push(hold);
     }
 
     /// Begins the calls that wait, as far as there are slots, and lets streams write. Returns whether calls are
     /// left because too much waits for the socket, and would go on if it took some of that.
-    pub(crate) fn advance(&mut self, now: Instant) -> bool {
+    pub fn advance(&mut self, now: Instant) -> bool {
+        let held = self.advance_calls(now);
+        self.connections_mut().for_each(Connection::serve_streams);
+        held
+    }
+
+    /// As [`advance`](Self::advance), without the streams: for a shell that gives each connection a turn of its own
+    /// and has its streams write there. Calls are written on the current connection.
+    pub fn advance_calls(&mut self, now: Instant) -> bool {
         self.waiting.expire(now);
         let held = self.begin_waiting(now);
         if !self.closing.is_empty() {
             self.handle_close();
         }
-        self.connections_mut().for_each(Connection::serve_streams);
+        if W::DRIVES {
+            self.close_unused();
+        }
         held
     }
 
@@ -170,14 +220,46 @@ impl ClientCore {
             if connection.unsent() > self.config.unsent_max {
                 return !self.waiting.is_empty();
             }
-            let Some(command) = self.waiting.pop() else { break };
-            connection.begin(command, now);
+            let Some(call) = self.waiting.pop() else { break };
+            connection.begin(call, now);
+        }
+        if W::DRIVES && connection.session.is_full() {
+            // Every slot may be that of a stream, which only the thread that would wait could end.
+            self.waiting.fail(&CallFailure::NotSent(NotSent::QueueFull));
         }
         false
     }
 
+    /// Ends the connection of a thread that drives it itself, if it takes no calls and nobody waits for one: for the
+    /// sake of a call that waits, or because the channel is closed and everything is written.
+    fn close_unused(&mut self) {
+        if let Current::Up(connection) = &mut self.current
+            && connection.session.is_draining()
+            && connection.session.in_flight() == 0
+            && (!self.waiting.is_empty() || (self.is_closed && connection.unsent() == 0))
+        {
+            connection.session.close();
+        }
+    }
+
+    /// Whether calls wait for a slot or for the connection.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether there is nothing to do but to wait for the sockets: no call waits, no connection is over or goes away,
+    /// and no stream has something to write.
+    #[inline]
+    pub fn is_steady(&self) -> bool {
+        let is_steady = match &self.current {
+            Current::Up(connection) => connection.is_steady(),
+            Current::Down { .. } | Current::Connecting => true,
+        };
+        is_steady && self.waiting.is_empty() && self.closing.is_empty() && self.retired.is_empty()
+    }
+
     /// Whether a call that waits could be written now.
-    pub(crate) fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         match &self.current {
             Current::Up(connection) => connection.unsent() <= self.config.unsent_max,
             Current::Down { .. } | Current::Connecting => true,
@@ -196,7 +278,7 @@ impl ClientCore {
 
     /// Lets those go on who wait for the end of a closed channel, if no connection is left. To be asked when the shell
     /// has dropped the sockets of those that have ended.
-    pub(crate) fn release_closed(&mut self) {
+    pub fn release_closed(&mut self) {
         let is_gone = self.retired.is_empty() && matches!(self.current, Current::Down { .. });
         if self.is_closed && is_gone {
             self.closing.clear();
@@ -205,7 +287,7 @@ impl ClientCore {
 
     /// No handle of the channel is left. A connection that nothing is in flight on is left, though others may still
     /// finish their calls.
-    pub(crate) fn handle_released(&mut self) {
+    pub fn handle_released(&mut self) {
         if !self.waiting.is_empty() {
             return;
         }
@@ -225,53 +307,65 @@ impl ClientCore {
     }
 
     /// Tells the servers that no more calls come.
-    pub(crate) fn leave(&mut self) {
+    pub fn leave(&mut self) {
         self.connections_mut().for_each(|connection| connection.session.leave());
     }
 }
 
 /// Connecting.
-impl ClientCore {
+impl<W: Waiter> ClientCore<W> {
     /// Wants a connection, unless a failure is too recent.
-    fn want_connection(&mut self, now: Instant) -> Result<(), String> {
+    ///
+    /// # Errors
+    ///
+    /// Why there will be none for now.
+    pub fn want_connection(&mut self, now: Instant) -> Result<(), NotSent> {
         match &self.current {
             Current::Down { retry_at: Some(retry_at), why } if *retry_at > now => {
                 let wait = *retry_at - now;
-                Err(format!(
-                    "no connection to {}: {why}; the next try is in {wait:.0?}",
-                    self.server
-                ))
+                let server = &self.server;
+                Err(NotSent::NoConnection(format!(
+                    "no connection to {server}: {why}; the next try is in {wait:.0?}"
+                )))
             }
             Current::Down { .. } => {
                 self.current = Current::Connecting;
                 self.wants_connect = true;
                 Ok(())
             }
-            Current::Up(connection) if connection.session.is_draining() => Err(format!(
-                "the server at {} is shutting down; its calls are finished first",
-                self.server
-            )),
+            // The next step closes one that nobody uses, and the next call gets another.
+            Current::Up(connection)
+                if connection.session.is_draining()
+                    && !(W::DRIVES && connection.session.in_flight() == 0) =>
+            {
+                Err(NotSent::going_away(&self.server))
+            }
             Current::Connecting | Current::Up(_) => Ok(()),
         }
     }
 
+    /// Whether there is a connection whose server has said hello.
+    pub fn is_connected(&self) -> bool {
+        matches!(&self.current, Current::Up(connection) if connection.session.is_ready())
+    }
+
     /// Whether the shell is to begin a connect. It is told once.
-    pub(crate) fn takes_connect(&mut self) -> bool {
+    pub fn takes_connect(&mut self) -> bool {
         core::mem::take(&mut self.wants_connect)
     }
 
     /// Whether the shell has something to begin.
-    pub(crate) fn wants_connect(&self) -> bool {
+    pub fn wants_connect(&self) -> bool {
         self.wants_connect
     }
 
     /// Whether a connect that is under way is still wanted.
-    pub(crate) fn is_connecting(&self) -> bool {
+    pub fn is_connecting(&self) -> bool {
         matches!(self.current, Current::Connecting)
     }
 
     /// The connect that was wanted has succeeded. Returns the name of the connection.
-    pub(crate) fn handle_connected(&mut self, now: Instant) -> ConnectionId {
+    pub fn handle_connected(&mut self, now: Instant) -> ConnectionId {
         self.last_id += 1;
         let id = ConnectionId(self.last_id);
         self.current = Current::Up(Box::new(Connection::new(id, &self.connection, now)));
@@ -280,18 +374,34 @@ impl ClientCore {
     }
 
     /// The connect that was wanted has failed.
-    pub(crate) fn handle_connect_failed(&mut self, reason: CloseReason, now: Instant) {
-        self.handle_down(reason, false, now);
+    pub fn handle_connect_failed(&mut self, reason: CloseReason, now: Instant) {
+        self.handle_connect_failed_because(reason, reason.to_string(), now);
+    }
+
+    /// The same, with what callers are told of it.
+    pub fn handle_connect_failed_because(
+        &mut self,
+        reason: CloseReason,
+        why: String,
+        now: Instant,
+    ) {
+        let server = &self.server;
+        if reason.is_fault() && admit_here(Topic::CONNECT, now) {
+            tracing::warn!(%server, %reason, "cannot connect");
+        } else {
+            tracing::debug!(%server, %reason, "not connected");
+        }
+        self.handle_down(reason, why, false, now);
     }
 }
 
 /// Ending.
-impl ClientCore {
+impl<W: Waiter> ClientCore<W> {
     /// A connection that is over by now: its calls have ended, and its socket is to be dropped. To be asked until it
     /// returns `None`.
-    pub(crate) fn poll_ended(&mut self, now: Instant) -> Option<ConnectionId> {
+    pub fn poll_ended(&mut self, now: Instant) -> Option<ConnectionId> {
         // Those that were retired first: each that is gone makes room for another one.
-        let over = |(place, connection): (usize, &mut Connection)| {
+        let over = |(place, connection): (usize, &mut Connection<W>)| {
             Some((place, connection.session.close_reason()?))
         };
         if let Some((place, reason)) = self.retired.iter_mut().enumerate().find_map(over) {
@@ -305,7 +415,8 @@ impl ClientCore {
         let id = connection.id;
         if let Some(reason) = connection.session.close_reason() {
             let proven = connection.session.is_proven();
-            self.handle_down(reason, proven, now);
+            self.log_end(reason, now);
+            self.handle_down(reason, reason.to_string(), proven, now);
             return Some(id);
         }
         if connection.session.is_draining() && !self.is_closed {
@@ -316,8 +427,11 @@ impl ClientCore {
 
     /// The server takes no new calls. Those in flight are left to it, and the next ones get another connection.
     fn retire(&mut self, now: Instant) {
-        if self.retired.len() >= RETIRED_MAX {
-            return self.fail_waiting("the server is shutting down; its calls are finished first");
+        if W::DRIVES || self.retired.len() >= RETIRED_MAX {
+            if !self.waiting.is_empty() {
+                self.fail_waiting(NotSent::going_away(&self.server));
+            }
+            return;
         }
         let down = Current::Down { retry_at: None, why: String::new() };
         if let Current::Up(connection) = core::mem::replace(&mut self.current, down) {
@@ -327,29 +441,40 @@ impl ClientCore {
             self.current = Current::Down { retry_at, why };
             self.retired.push(*connection);
         }
-        if let Err(why) = self.want_connection(now) {
-            self.fail_waiting(&why);
+        if let Err(failure) = self.want_connection(now) {
+            self.fail_waiting(failure);
         }
     }
 
     /// The current connection ended, or could not be made. Calls that wait have their turn on the next one.
-    fn handle_down(&mut self, reason: CloseReason, proven: bool, now: Instant) {
+    fn handle_down(&mut self, reason: CloseReason, why: String, proven: bool, now: Instant) {
         let retry_at = self.backoff.handle_end(proven, &self.config, now);
-        let down = Current::Down { retry_at, why: reason.to_string() };
+        let is_excused = matches!(&self.current, Current::Up(it) if it.is_excused(reason));
+        let down = Current::Down { retry_at: retry_at.filter(|_| !is_excused), why };
         let current = core::mem::replace(&mut self.current, down);
-        self.log_end(reason, now);
         if let Current::Up(connection) = current {
             connection.end(reason);
         }
         if !self.waiting.is_empty()
-            && let Err(why) = self.want_connection(now)
+            && let Err(failure) = self.want_connection(now)
         {
-            self.fail_waiting(&why);
+            self.fail_waiting(failure);
         }
     }
 
-    fn fail_waiting(&mut self, why: &str) {
-        let failure = NotSent::NoConnection(why.to_owned());
+    /// What drives the channel ends, and with it every connection and every call.
+    pub fn end(&mut self, now: Instant) {
+        self.is_closed = true;
+        if self.is_connecting() {
+            self.give_up_connect();
+        }
+        self.fail_waiting(NotSent::NoConnection("what drives the channel has ended".to_owned()));
+        self.connections_mut().for_each(|connection| connection.session.close());
+        while self.poll_ended(now).is_some() {}
+        self.closing.clear();
+    }
+
+    fn fail_waiting(&mut self, failure: NotSent) {
         self.waiting.fail(&CallFailure::NotSent(failure));
     }
 
@@ -363,27 +488,33 @@ impl ClientCore {
     }
 
     /// Whether no call waits and none is in flight.
-    pub(crate) fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.connections().all(Connection::is_idle)
     }
 }
 
 /// Time.
-impl ClientCore {
+impl<W: Waiter> ClientCore<W> {
     /// When something is due next.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+    pub fn poll_timeout(&self) -> Option<Instant> {
         let due = self.connections().filter_map(Connection::poll_timeout);
         due.chain(self.waiting.deadline()).min()
     }
 
+    /// A time no later than that at which the first of the calls gives up that wait for a slot or for the
+    /// connection.
+    pub fn waiting_deadline(&self) -> Option<Instant> {
+        self.waiting.deadline()
+    }
+
     /// A time no later than that at which the first of the calls is over.
-    pub(crate) fn first_deadline(&self) -> Option<Instant> {
+    pub fn first_deadline(&self) -> Option<Instant> {
         let deadlines = self.connections().filter_map(|it| it.session.earliest_deadline());
         deadlines.chain(self.waiting.deadline()).min()
     }
 
     /// Ends the calls whose time is over, and leaves everything else as it is.
-    pub(crate) fn expire(&mut self, now: Instant) {
+    pub fn expire(&mut self, now: Instant) {
         self.connections_mut().for_each(|connection| connection.expire(now));
         self.waiting.expire(now);
     }

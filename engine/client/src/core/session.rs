@@ -6,9 +6,8 @@ use corewire_codec::{
 };
 use corewire_proto::{
     ClientConfig, ClientConnection, ClientInput, CloseReason, Expired, NotSent as NoMessage,
-    StreamKind,
+    StreamKind, TransportError,
 };
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -78,6 +77,17 @@ impl<T> Session<T> {
     /// Whether a call can be made now.
     pub fn has_slot(&self) -> bool {
         self.proto.has_slot()
+    }
+
+    /// Whether calls could be made, but every slot is taken.
+    pub fn is_full(&self) -> bool {
+        self.is_ready() && self.is_going_on() && !self.has_slot()
+    }
+
+    /// Whether it is not over, and neither side goes away.
+    #[inline]
+    pub fn is_going_on(&self) -> bool {
+        self.proto.is_going_on()
     }
 
     /// Why the connection is over, if it is; a drained one ends here.
@@ -243,10 +253,25 @@ impl<T> Session<T> {
 
     /// Handles what was received; `events` hears of it.
     pub fn handle_received(&mut self, now: Instant, events: &mut impl Events<T>) {
-        loop {
+        let mut frames_left = usize::MAX;
+        self.handle_frames(now, &mut frames_left, events);
+    }
+
+    /// The same for at most `frames_left` frames, from which those that were handled are taken. Returns whether
+    /// no whole frame is left.
+    pub fn handle_frames(
+        &mut self,
+        now: Instant,
+        frames_left: &mut usize,
+        events: &mut impl Events<T>,
+    ) -> bool {
+        while *frames_left > 0 {
             match self.proto.handle_frame(&mut self.recv, &mut self.out, now) {
-                ClientInput::NeedBytes => break self.proto.handle_rest(&self.recv, now),
-                ClientInput::Closed(_) => break,
+                ClientInput::NeedBytes => {
+                    self.proto.handle_rest(&self.recv, now);
+                    return true;
+                }
+                ClientInput::Closed(_) => return true,
                 ClientInput::Handled | ClientInput::Ready => {}
                 ClientInput::Opened { call, payload } => {
                     if let Some(work) = self.proto.work_mut(call) {
@@ -272,7 +297,9 @@ impl<T> Session<T> {
                     }
                 }
             }
+            *frames_left -= 1;
         }
+        false
     }
 
     /// Whether something is due.
@@ -319,13 +346,37 @@ impl<T> Session<T> {
         self.proto.handle_write(count > 0, !self.out.is_empty(), now);
     }
 
+    /// How a write went that has taken what it wrote out of [`out`](Self::out) already: whether bytes left.
+    pub fn handle_sent(&mut self, progress: bool, now: Instant) {
+        self.proto.handle_write(progress, !self.out.is_empty(), now);
+    }
+
+    /// The server's side has acknowledged bytes that were written before: it takes something, though not
+    /// enough yet for the socket to take more.
+    pub fn handle_acknowledged(&mut self, now: Instant) {
+        self.proto.handle_acknowledged(now);
+    }
+
+    /// Whether nothing but replies is awaited: as long as this holds,
+    /// [`poll_timeout`](Self::poll_timeout) moves earlier only if
+    /// [`earliest_deadline`](Self::earliest_deadline) does.
+    pub fn is_steady(&self) -> bool {
+        self.proto.is_steady()
+    }
+
+    /// Whether streams without credit may go on, because messages that had used it were taken back. It returns
+    /// true once.
+    pub fn poll_writable(&mut self) -> bool {
+        self.proto.poll_writable()
+    }
+
     /// The server sends no more.
     pub fn handle_eof(&mut self) {
         self.proto.handle_eof();
     }
 
     /// The socket failed.
-    pub fn handle_error(&mut self, error: &io::Error) {
+    pub fn handle_error(&mut self, error: impl Into<TransportError>) {
         self.proto.handle_error(error);
     }
 

@@ -130,7 +130,8 @@ impl Drop for Waiting {
         // Drop the receiver first, then send the cancel: a driver that takes the call in between sees that the
         // receiver is gone.
         if self.outcome.take().is_some() {
-            self.handle.mailbox.control(Control::Cancel(self.id));
+            let Handle { mailbox, channel, .. } = &*self.handle;
+            mailbox.control(Control::Cancel { channel: *channel, id: self.id });
         }
     }
 }

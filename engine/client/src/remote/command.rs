@@ -1,6 +1,6 @@
 //! What callers send to the driver of their connection: calls and control messages.
 
-use corewire_codec::{RequestHead, Status};
+use corewire_codec::{FrameWriter, RequestHead, Status};
 use corewire_proto::CloseReason;
 use std::fmt;
 use std::future::Future;
@@ -11,11 +11,18 @@ use std::time::Instant;
 
 use crate::address::Address;
 use crate::config::ChannelConfig;
+use crate::core::channel::{self, PendingCall, Waiter, WriteBody};
 use crate::failure::{CallFailure, NotSent};
 use crate::log_limit::{Topic, admit_here};
 use crate::remote::backlog::Body;
 use crate::remote::pipe::{Event, Port};
 use crate::transport::Outcome;
+
+/// The core of a channel whose callers are on any threads.
+pub type ClientCore = channel::ClientCore<Completion>;
+
+/// One of its connections.
+pub type Connection = channel::Connection<Completion>;
 
 /// A call on its way to the driver.
 #[derive(Debug)]
@@ -60,17 +67,6 @@ impl Completion {
             Some(Sink::Future(sender)) => sender.is_closed(),
             Some(Sink::Stream(port)) => port.is_abandoned(),
             Some(Sink::Callback(_)) | None => false,
-        }
-    }
-
-    /// Takes the driver's end of a streaming call, for a driver that reports the end of the call there.
-    pub fn take_port(&mut self) -> Option<Port> {
-        match self.sink.take() {
-            Some(Sink::Stream(port)) => Some(port),
-            sink => {
-                self.sink = sink;
-                None
-            }
         }
     }
 
@@ -124,6 +120,48 @@ impl Drop for Completion {
     }
 }
 
+impl From<Command> for PendingCall<Completion> {
+    fn from(command: Command) -> Self {
+        let Command { id, head, deadline, body, done, .. } = command;
+        Self { id: Some(id), head, deadline, body, waiter: done }
+    }
+}
+
+impl WriteBody for Body {
+    fn write_to(self, frame: &mut FrameWriter<'_>) -> Result<(), Status> {
+        Self::write_to(self, frame);
+        Ok(())
+    }
+}
+
+impl Waiter for Completion {
+    type Body = Body;
+    type Stream = Port;
+    type Hold = Hold;
+
+    const DRIVES: bool = false;
+
+    fn is_abandoned(&self) -> bool {
+        Self::is_abandoned(self)
+    }
+
+    fn handle_begun(&mut self) {
+        self.begun = true;
+    }
+
+    fn stream(&self) -> Option<&Port> {
+        self.port()
+    }
+
+    fn end_stream(self, failure: Option<Status>) {
+        Self::end_stream(self, failure);
+    }
+
+    fn complete(self, outcome: Outcome) {
+        Self::complete(self, outcome);
+    }
+}
+
 /// Held for each connection of a channel that is being closed. The caller that waits for the close wakes when
 /// the last one is dropped.
 pub type Hold = Arc<oneshot::Sender<()>>;
@@ -142,9 +180,19 @@ pub enum Control {
         config: Box<ChannelConfig>,
     },
     /// Nobody waits for this call any more.
-    Cancel(u64),
-    /// The caller's ends of this stream want something. At most one for each until the driver looks.
-    Stream(u64),
+    Cancel {
+        /// Its channel among those of the mailbox.
+        channel: u32,
+        /// Its id.
+        id: u64,
+    },
+    /// The caller's ends of this call's streams want something. At most one for each until the driver looks.
+    Stream {
+        /// Its channel among those of the mailbox.
+        channel: u32,
+        /// Its id.
+        id: u64,
+    },
     /// What sends a call's stream, to run where the connection is driven; one for each streaming call.
     Spawn(Spawned),
     /// No call begins on this channel any more, except those that were made before.

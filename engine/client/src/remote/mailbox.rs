@@ -17,9 +17,6 @@ pub trait Bell: fmt::Debug + Send + Sync {
     /// Makes the driver look. It costs at most one system call, and none while an earlier ring is pending.
     fn ring(&self);
 
-    /// Whether each of the driver's calls is a task with a waker of its own.
-    fn has_tasks(&self) -> bool;
-
     /// Whether the driver goes on while this thread sleeps.
     fn may_block(&self) -> bool {
         true
@@ -31,10 +28,6 @@ pub trait Bell: fmt::Debug + Send + Sync {
 impl Bell for Waker {
     fn ring(&self) {
         self.wake_by_ref();
-    }
-
-    fn has_tasks(&self) -> bool {
-        true
     }
 }
 
@@ -138,11 +131,6 @@ impl Mailbox {
     /// connection may need this very thread.
     pub(crate) fn may_block(&self) -> bool {
         !crate::wait::is_shard() && self.bell.0.may_block()
-    }
-
-    /// Whether each of the driver's calls is a task with a waker of its own.
-    pub(crate) fn has_tasks(&self) -> bool {
-        self.bell.0.has_tasks()
     }
 }
 

@@ -1,43 +1,20 @@
 //! The pipe of one stream call, between its caller's ends and what drives the connection.
 
 use atomic_waker::AtomicWaker;
-use corewire_codec::{EncodedBody, Encoding, Limits, Status};
+use corewire_codec::Limits;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::task::Context;
 
-use crate::streams::{Message, OUTBOX_BYTES, Opening};
-use crate::transport::Outcome;
+pub use crate::streams::{Event, Outgoing};
 
-/// What arrives for a stream's caller, in this order.
-#[derive(Debug)]
-pub enum Event {
-    /// The server's handler took the call.
-    Opened(Opening),
-    /// A message, and what it costs.
-    Message(Message, u32),
-    /// The end of the server's stream, with the status that stopped it if one did. Nothing follows.
-    End(Option<Status>),
-    /// How the call ended, if not by the end of its stream. Nothing follows.
-    Outcome(Outcome),
-}
-
-/// What a caller's stream sends.
-#[derive(Debug)]
-pub enum Outgoing {
-    /// A message.
-    Message(Encoding, EncodedBody),
-    /// The end of this side's half.
-    End(Option<Status>),
-}
+use crate::core::channel::StreamEnd;
+use crate::streams::OUTBOX_BYTES;
 
 /// What both threads share.
 #[derive(Debug, Default)]
 pub(super) struct Pipe {
     pub(super) reader: AtomicWaker,
     pub(super) writer: AtomicWaker,
-    /// The driver's task for this stream, where there is one.
-    pub(super) driver: AtomicWaker,
     /// Cost of messages that were taken and that the driver has not collected yet.
     pub(super) consumed: AtomicU32,
     /// The least cost that a reader with nothing left to read reports.
@@ -64,8 +41,16 @@ impl Port {
         self.events.is_disconnected()
     }
 
-    /// The call begins, with these limits of this side, on a connection whose peer takes `in_flight_max` calls.
-    pub fn begin(&self, own: &Limits, in_flight_max: u32) {
+    /// The call ended, and its reader learns how.
+    pub fn finish(&self, event: Event) {
+        self.push(event);
+        self.close();
+        self.wake_reader();
+    }
+}
+
+impl StreamEnd for Port {
+    fn begin(&self, own: &Limits, in_flight_max: u32) {
         // All streams that there may be hold back less than a quarter of their common window.
         let share = own.connection_credit.get() / in_flight_max.max(1) / 4;
         let grain = share.min(own.stream_window() / 4);
@@ -74,52 +59,38 @@ impl Port {
     }
 
     /// The next knock wakes the driver again. What earlier knocks were for is looked at now.
-    pub fn take_notice(&self) {
+    fn take_notice(&self) {
         self.pipe.notified.swap(false, Ordering::AcqRel);
     }
 
-    /// Puts an event into the queue. Wake the reader when all events of a turn are there.
-    pub fn push(&self, event: Event) {
+    fn push(&self, event: Event) {
         // This fails if the reader is gone, which its cancel says as well.
         let _ = self.events.send(event);
     }
 
-    /// Wakes the reader, once for all that was pushed.
-    pub fn wake_reader(&self) {
+    fn wake_reader(&self) {
         self.pipe.reader.wake();
     }
 
-    /// The call ended, and its reader learns how.
-    pub fn finish(&self, event: Event) {
-        self.push(event);
-        self.close();
-        self.wake_reader();
-    }
-
-    /// Nothing more is sent, and what waits is dropped.
-    pub fn close(&self) {
+    fn close(&self) {
         self.pipe.closed.store(true, Ordering::Release);
         drop(self.outbox.drain());
         self.pipe.writer.wake();
     }
 
-    /// Cost of messages that were taken since the last call of this.
-    pub fn take_consumed(&self) -> u32 {
+    fn take_consumed(&self) -> u32 {
         self.pipe.consumed.swap(0, Ordering::AcqRel)
     }
 
-    /// Whether there is something to write.
-    pub fn has_outgoing(&self) -> bool {
+    fn has_outgoing(&self) -> bool {
         !self.outbox.is_empty()
     }
 
-    /// Whether the end is all that is left to write: it needs no credit.
-    pub fn is_ending(&self) -> bool {
+    fn is_ending(&self) -> bool {
         self.pipe.outbox_bytes.load(Ordering::Acquire) == 0
     }
 
-    /// The next item to write.
-    pub fn pop(&self) -> Option<Outgoing> {
+    fn pop(&self) -> Option<Outgoing> {
         let outgoing = self.outbox.try_recv().ok()?;
         if let Outgoing::Message(_, body) = &outgoing {
             let bytes = body.len() + MESSAGE_BYTES;
@@ -129,11 +100,6 @@ impl Port {
             }
         }
         Some(outgoing)
-    }
-
-    /// The next knock will wake this task.
-    pub fn register(&self, context: &Context<'_>) {
-        self.pipe.driver.register(context.waker());
     }
 }
 

@@ -43,10 +43,8 @@ impl StreamRef {
         if self.pipe.notified.swap(true, Ordering::AcqRel) {
             return;
         }
-        if !self.handle.mailbox.has_tasks() {
-            return self.handle.mailbox.control(Control::Stream(self.id));
-        }
-        self.pipe.driver.wake();
+        let Handle { mailbox, channel, .. } = &*self.handle;
+        mailbox.control(Control::Stream { channel: *channel, id: self.id });
     }
 }
 
@@ -175,7 +173,8 @@ impl Drop for SharedStreamCall {
         // waits. The driver knows what it put in, and takes it back on the cancel.
         let (_, nothing) = flume::bounded(0);
         drop(core::mem::replace(&mut self.events, nothing).drain());
-        self.stream.handle.mailbox.control(Control::Cancel(self.stream.id));
+        let Handle { mailbox, channel, .. } = &*self.stream.handle;
+        mailbox.control(Control::Cancel { channel: *channel, id: self.stream.id });
     }
 }
 

@@ -18,10 +18,6 @@ impl Bell for TaskBell {
         }
     }
 
-    fn has_tasks(&self) -> bool {
-        false
-    }
-
     /// The connection may need any thread of a runtime.
     fn may_block(&self) -> bool {
         Handle::try_current().is_err()

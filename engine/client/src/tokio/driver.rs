@@ -20,11 +20,11 @@ use super::socket::Socket;
 use super::watch::{self, Drive};
 use crate::address::IntoAddress;
 use crate::config::ChannelConfig;
-use crate::core::channel::{ClientCore, Connection, ConnectionId};
+use crate::core::channel::ConnectionId;
 use crate::core::session::RECEIVE_BYTES;
 use crate::failure::{ConnectError, NotSent, connect_failure};
 use crate::remote::SharedChannel;
-use crate::remote::command::Control;
+use crate::remote::command::{ClientCore, Connection, Control};
 use crate::remote::mailbox::{Inbox, Mailbox};
 
 /// Receives of a connection before other connections, and other tasks of the runtime, have their turn.
@@ -169,8 +169,8 @@ impl Driver {
         }
         while let Ok(control) = self.inbox.control.try_recv() {
             match control {
-                Control::Cancel(id) => self.core.cancel(id),
-                Control::Stream(id) => self.core.settle_stream(id),
+                Control::Cancel { id, .. } => self.core.cancel(id),
+                Control::Stream { id, .. } => self.core.settle_stream(id),
                 Control::Spawn(future) => drop(tokio::spawn(future.0)),
                 Control::Close { hold, .. } => self.core.close(hold),
                 // The mailbox has this channel alone.
@@ -224,7 +224,7 @@ impl Driver {
         for link in &self.links {
             let Some(connection) = self.core.connection(link.connection) else { continue };
             if let Err(error) = link.socket.write(connection, context, now) {
-                connection.handle_write_error(error, now);
+                connection.handle_write_error(&error, now);
             }
             if connection.has_ready_streams() {
                 // Other tasks of the runtime have their turn in between.

@@ -11,8 +11,8 @@ use std::time::Instant;
 use corewire_codec::SendBuffer;
 
 use super::socket::Socket;
-use crate::core::channel::Connection;
 use crate::core::session::{RECEIVE_BYTES, SEND_BYTES_MAX, SLICES_MAX};
+use crate::remote::command::Connection;
 
 /// Receives of one look: a server that sends without end must not keep the task.
 const RECEIVES_PER_LOOK: usize = 16;

@@ -8,8 +8,8 @@ use corewire_codec::SendBuffer;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::address::Address;
-use crate::core::channel::Connection;
 use crate::core::session::{SEND_BYTES_MAX, SLICES_MAX};
+use crate::remote::command::Connection;
 use crate::remote::dial;
 use crate::resolver::Resolver;
 use crate::self_connect::refuse;

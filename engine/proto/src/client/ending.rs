@@ -13,6 +13,13 @@ impl<T> ClientConnection<T> {
         matches!(self.phase, Phase::Draining | Phase::LeavingEarly)
     }
 
+    /// Whether it is not over, and neither side goes away.
+    #[must_use]
+    #[inline]
+    pub fn is_going_on(&self) -> bool {
+        matches!(self.phase, Phase::Hello | Phase::Open)
+    }
+
     /// Why the connection is over, if it is.
     #[must_use]
     pub fn close_reason(&self) -> Option<CloseReason> {

@@ -45,16 +45,30 @@ pub(super) fn tokens(expansion: &Expansion<'_>) -> TokenStream {
 
         #attributes
         impl<#channel: ::corewire::Transport> #client<#channel> {
-            /// Calls over a channel of any kind; many clients may share one.
+            /// Calls over a channel of any kind; many clients may share one. Each call has a timeout of 10 s until
+            /// [`with_timeout`](Self::with_timeout) says otherwise; calls that stream have none.
             #[must_use]
             #visibility fn new(channel: #channel) -> Self {
                 Self { caller: ::corewire::Caller::new(channel) }
             }
 
-            /// Gives every later call of this client at most `timeout` from its start to its reply.
+            /// A client over the same channel whose calls may take `timeout` from their start to their reply, those that
+            /// stream as well, instead of the default of 10 s.
             #[must_use]
-            #visibility fn with_timeout(self, timeout: ::core::time::Duration) -> Self {
+            #visibility fn with_timeout(&self, timeout: ::core::time::Duration) -> Self
+            where
+                #channel: ::core::clone::Clone,
+            {
                 Self { caller: self.caller.with_timeout(timeout) }
+            }
+
+            /// A client over the same channel whose calls wait for as long as their connection lives.
+            #[must_use]
+            #visibility fn without_timeout(&self) -> Self
+            where
+                #channel: ::core::clone::Clone,
+            {
+                Self { caller: self.caller.without_timeout() }
             }
 
             /// A client over the same channel whose calls say more: metadata, an attachment, a priority, a trace, a
@@ -175,15 +189,13 @@ fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -
         },
     };
     let finish = match returned.item {
-        None => quote_spanned!(Span::mixed_site()=> Replied<#codec, #reply>),
-        Some(item) => quote_spanned!(Span::mixed_site()=> Streamed<#codec, #item>),
+        None => quote_spanned!(Span::mixed_site()=> OneReply<#codec, #reply>),
+        Some(item) => quote_spanned!(Span::mixed_site()=> ReplyStream<#codec, #item>),
     };
     quote_spanned! {Span::mixed_site()=>
         #signature -> ::corewire::StreamingCall<
             #channel,
-            impl ::core::future::Future<
-                Output = ::core::result::Result<::corewire::codec::BegunOn<#channel>, ::corewire::CallError>
-            > + use<#channel>,
+            impl ::corewire::BeginCall<#channel> + use<#channel>,
             ::corewire::codec::#finish,
         >
         where

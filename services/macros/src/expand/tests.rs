@@ -119,3 +119,20 @@ fn a_type_that_merely_shares_its_name_with_streams_is_an_ordinary_one() {
     assert_eq!(expansion.matches("server_stream::<").count(), watch - 1, "{expansion}");
     assert_eq!(expansion.matches("fn mode(").count(), 2, "{expansion}");
 }
+
+#[test]
+fn a_renamed_dependency_is_called_by_its_name_everywhere() {
+    let expansion = laid_out(
+        quote!(crate = my::cw),
+        quote! {
+            trait Store {
+                async fn get(&self, context: &Context, key: u8) -> Result<Streaming<u8>, Status>;
+            }
+        },
+    );
+    let code = expansion.lines().filter(|line| !line.trim().starts_with("///"));
+    for line in code {
+        assert!(!line.contains("::corewire") && !line.contains("corewire::"), "{line}");
+    }
+    assert!(expansion.contains("my::cw::MethodDescription"), "{expansion}");
+}

@@ -1,18 +1,17 @@
 //! One connection of a channel, with the calls that are in flight on it.
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corewire_codec::{FrameWriter, request_flags};
-use corewire_proto::{ClientConfig, CloseReason};
+use corewire_proto::{ClientConfig, CloseReason, TransportError};
 
 use super::streams::{Deliver, InFlight, Streams};
+use super::waiter::{PendingCall, StreamEnd, Waiter, WriteBody};
 use crate::config::Reply;
 use crate::core::session::Session;
 use crate::failure::CallFailure;
-use crate::remote::command::Command;
 
 /// How long a connection that takes nothing more may go on to bring something: what the server said before it
 /// left tells which calls it has not run.
@@ -20,22 +19,26 @@ const LAST_FRAMES: Duration = Duration::from_secs(1);
 
 /// Names a connection among those of its channel, for the shell that keeps its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ConnectionId(pub(crate) u64);
+pub struct ConnectionId(pub(super) u64);
 
 /// A connection whose socket somebody else keeps.
 #[derive(Debug)]
-pub(crate) struct Connection {
-    pub(crate) id: ConnectionId,
-    pub(crate) session: Session<InFlight>,
+pub struct Connection<W: Waiter> {
+    /// Its name.
+    pub id: ConnectionId,
+    /// What it carries, and its buffers.
+    pub session: Session<InFlight<W>>,
     /// The ids on the wire of calls in flight, by their names.
     calls: HashMap<u64, u32>,
     /// The calls that stream, also those that are over and not read to their end.
-    streams: Streams,
+    streams: Streams<W::Stream>,
     /// How a write failed, and until when the connection is still received from.
-    write_failed: Option<(io::Error, Instant)>,
+    write_failed: Option<(TransportError, Instant)>,
+    /// Nobody looked at it for longer than its server waits for a hello.
+    was_left_alone: bool,
 }
 
-impl Connection {
+impl<W: Waiter> Connection<W> {
     pub(super) fn new(id: ConnectionId, config: &Arc<ClientConfig>, now: Instant) -> Self {
         Self {
             id,
@@ -43,54 +46,77 @@ impl Connection {
             calls: HashMap::new(),
             streams: Streams::default(),
             write_failed: None,
+            was_left_alone: false,
         }
     }
 
     /// Bytes that wait for the socket.
-    pub(crate) fn unsent(&self) -> usize {
+    pub fn unsent(&self) -> usize {
         self.session.out.len()
     }
 
     /// Whether a call may be written now. Only the server's hello says how large a request may be.
     pub(super) fn takes_calls(&self) -> bool {
-        self.session.is_ready() && self.session.has_slot() && self.write_failed.is_none()
+        let session = &self.session;
+        session.is_ready()
+            && session.has_slot()
+            && self.write_failed.is_none()
+            && !(W::DRIVES && session.awaits_pong())
+    }
+
+    /// Whether it neither is over nor goes away, and no stream has something to write.
+    pub(super) fn is_steady(&self) -> bool {
+        self.session.is_going_on() && !self.has_ready_streams()
+    }
+
+    /// Nobody looked at it for longer than a server waits for a hello. If its server leaves before its own hello,
+    /// that is no reason to leave the server alone.
+    pub fn handle_left_alone(&mut self) {
+        self.was_left_alone = true;
+    }
+
+    /// Whether the end for this reason is no fault of the server.
+    pub(super) fn is_excused(&self, reason: CloseReason) -> bool {
+        let is_left = matches!(reason, CloseReason::PeerLeft | CloseReason::Transport(_));
+        self.was_left_alone && !self.session.is_ready() && is_left
     }
 
     /// Whether no call is in flight and nothing waits to be written or to be read.
-    pub(super) fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.calls.is_empty() && self.streams.is_empty() && self.unsent() == 0
     }
 
     /// Writes a call; a slot must be free.
-    pub(super) fn begin(&mut self, command: Command, now: Instant) {
-        let Command { id, head, deadline, body, mut done, .. } = command;
-        done.begun = true;
-        let encode = |frame: &mut FrameWriter<'_>| {
-            body.write_to(frame);
-            Ok(())
-        };
+    #[inline]
+    pub(super) fn begin<B: WriteBody>(&mut self, call: PendingCall<W, B>, now: Instant) {
+        let PendingCall { id, head, deadline, body, mut waiter } = call;
+        waiter.handle_begun();
+        let encode = |frame: &mut FrameWriter<'_>| body.write_to(frame);
         if head.flags & request_flags::ONE_WAY != 0 {
             let written = self.session.one_way(head, deadline, now, encode);
             let outcome = written.map(|()| Reply::written()).map_err(CallFailure::NotSent);
-            return done.complete(outcome);
+            return waiter.complete(outcome);
         }
-        let port = done.port().cloned();
-        match self.session.request(head, deadline, now, InFlight { id, done }, encode) {
+        let stream = waiter.stream().cloned();
+        match self.session.request(head, deadline, now, InFlight { id, waiter }, encode) {
             Ok(call) => {
+                let Some(id) = id else { return };
                 self.calls.insert(id, call);
-                if let Some(port) = port {
+                if let Some(stream) = stream {
                     let (own, peer) = self.session.limits();
-                    port.begin(own, peer.in_flight.get());
-                    self.streams.open(id, call, port);
+                    stream.begin(own, peer.in_flight.get());
+                    self.streams.open(id, call, stream);
                 }
             }
-            Err((Some(call), failure)) => call.done.complete(Err(CallFailure::NotSent(failure))),
+            Err((Some(call), failure)) => {
+                call.waiter.complete(Err(CallFailure::NotSent(failure)));
+            }
             Err((None, _)) => {}
         }
     }
 
     /// Nobody waits for this call any more. Returns whether it was in flight here.
-    pub(super) fn cancel(&mut self, id: u64) -> bool {
+    pub fn cancel(&mut self, id: u64) -> bool {
         self.streams.forget(id, &mut self.session);
         let Some(call) = self.calls.remove(&id) else { return false };
         drop(self.session.cancel(call));
@@ -98,31 +124,59 @@ impl Connection {
     }
 
     /// The caller's ends of a stream want something. Returns whether the stream is one of this connection.
-    pub(super) fn settle_stream(&mut self, id: u64) -> bool {
+    pub fn settle_stream(&mut self, id: u64) -> bool {
         self.streams.settle(id, &mut self.session)
     }
 
+    /// Whether it carries the stream with this name, or has messages of it that were not taken.
+    pub fn has_stream(&self, id: u64) -> bool {
+        self.streams.contains(id)
+    }
+
+    /// Whether a message of this stream would be written at once.
+    pub fn takes_message(&self, id: u64) -> bool {
+        self.write_failed.is_none() && self.streams.takes_message(id, &self.session)
+    }
+
+    /// Whether so much is unread that the server may have no credit left, for this stream or for all.
+    pub fn is_choked(&self, id: u64) -> bool {
+        let (own, _) = self.session.limits();
+        // What was consumed and not granted yet is less than the other half.
+        self.streams.held(id) >= own.stream_window() / 2
+            || self.session.held_bytes() >= own.connection_credit.get() / 2
+    }
+
     /// Writes what its streams have to write, in turns and by credit.
-    pub(super) fn serve_streams(&mut self) {
+    pub fn serve_streams(&mut self) {
         if self.write_failed.is_none() {
+            if self.session.poll_writable() {
+                self.streams.handle_writable(None);
+            }
             self.streams.serve(&mut self.session);
         }
     }
 
     /// Whether streams could write more.
-    pub(crate) fn has_ready_streams(&self) -> bool {
+    pub fn has_ready_streams(&self) -> bool {
         self.write_failed.is_none() && self.streams.has_ready(self.unsent())
     }
 
     /// Handles what was received into the session's buffer.
-    pub(crate) fn handle_received(&mut self, now: Instant) {
+    pub fn handle_received(&mut self, now: Instant) {
         let mut events = Deliver { calls: &mut self.calls, streams: &mut self.streams };
         self.session.handle_received(now, &mut events);
     }
 
+    /// The same for at most `frames_left` frames, from which those that were handled are taken. Returns whether
+    /// no whole frame is left.
+    pub fn handle_frames(&mut self, now: Instant, frames_left: &mut usize) -> bool {
+        let mut events = Deliver { calls: &mut self.calls, streams: &mut self.streams };
+        self.session.handle_frames(now, frames_left, &mut events)
+    }
+
     /// Does what is due. What arrived must have been read before; `unread` says in how many turns in a row that
     /// was not so.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, unread: u8) {
+    pub fn handle_timeout(&mut self, now: Instant, unread: u8) {
         let mut events = Deliver { calls: &mut self.calls, streams: &mut self.streams };
         self.session.handle_timeout(now, unread, &mut events);
     }
@@ -135,16 +189,16 @@ impl Connection {
     }
 
     /// Wakes each reader of a stream for which something came, once.
-    pub(crate) fn wake_readers(&mut self) {
+    pub fn wake_readers(&mut self) {
         self.streams.wake_readers();
     }
 
     /// Returns whether something is to be written now.
-    pub(crate) fn prepare_write(&mut self, now: Instant) -> bool {
+    pub fn prepare_write(&mut self, now: Instant) -> bool {
         if let Some((error, until)) = &self.write_failed {
             self.session.out.clear();
             if *until <= now {
-                self.session.handle_error(error);
+                self.session.handle_error(*error);
             }
             return false;
         }
@@ -153,12 +207,18 @@ impl Connection {
     }
 
     /// The socket takes nothing more.
-    pub(crate) fn handle_write_error(&mut self, error: io::Error, now: Instant) {
-        self.write_failed = Some((error, now + LAST_FRAMES));
+    pub fn handle_write_error(&mut self, error: impl Into<TransportError>, now: Instant) {
+        self.write_failed = Some((error.into(), now + LAST_FRAMES));
+    }
+
+    /// Whether nothing but replies is awaited: as long as this holds, [`poll_timeout`](Self::poll_timeout) moves
+    /// earlier only if the first deadline of the calls in flight does.
+    pub fn has_steady_timers(&self) -> bool {
+        self.write_failed.is_none() && self.session.is_steady()
     }
 
     /// When something is due next.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    pub fn poll_timeout(&self) -> Option<Instant> {
         let last_frames = self.write_failed.as_ref().map(|(_, until)| *until);
         [self.session.poll_timeout(), last_frames].into_iter().flatten().min()
     }

@@ -4,18 +4,17 @@ use corewire_codec::{Encoding, Payload, Status, StatusCode};
 use corewire_proto::{STREAM_QUANTUM, StreamPlace, StreamSchedule};
 use std::collections::HashMap;
 
+use super::waiter::{StreamEnd, Waiter};
 use crate::core::session::{Events, Session};
-use crate::remote::command::Completion;
-use crate::remote::pipe::{Event, Outgoing, Port};
-use crate::streams::{Message, end_status, opening};
+use crate::streams::{Event, Message, Outgoing, end_status, opening};
 use crate::transport::Outcome;
 
 /// Unsent bytes above which streams write nothing more, so that requests are never far behind.
 const UNSENT_MAX: usize = 256 * 1024;
 
 #[derive(Debug)]
-struct Entry {
-    port: Port,
+struct Entry<S> {
+    port: S,
     /// Its id on the wire.
     call: u32,
     /// Cost of messages that its reader has not taken.
@@ -26,29 +25,54 @@ struct Entry {
 }
 
 /// The streams by the names of their calls.
-#[derive(Debug, Default)]
-pub(super) struct Streams {
-    entries: HashMap<u64, Entry>,
+#[derive(Debug)]
+pub(super) struct Streams<S> {
+    entries: HashMap<u64, Entry<S>>,
     /// Those that have something to write.
     schedule: StreamSchedule<u64>,
     /// Those whose readers are to be woken.
     touched: Vec<u64>,
 }
 
-impl Streams {
+impl<S> Default for Streams<S> {
+    fn default() -> Self {
+        let schedule = StreamSchedule::default();
+        Self { entries: HashMap::new(), schedule, touched: Vec::new() }
+    }
+}
+
+impl<S: StreamEnd> Streams<S> {
+    pub(super) fn contains(&self, id: u64) -> bool {
+        self.entries.contains_key(&id)
+    }
+
+    /// Cost of messages of this stream that its reader has not taken.
+    pub(super) fn held(&self, id: u64) -> u32 {
+        self.entries.get(&id).map_or(0, |entry| entry.held)
+    }
+
+    /// Whether a message of this stream would be written at once.
+    pub(super) fn takes_message<T>(&self, id: u64, session: &Session<T>) -> bool {
+        self.entries.get(&id).is_some_and(|entry| {
+            !entry.port.has_outgoing()
+                && session.out.len() <= UNSENT_MAX
+                && session.has_credit(entry.call)
+        })
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// A call was sent.
-    pub(super) fn open(&mut self, id: u64, call: u32, port: Port) {
+    pub(super) fn open(&mut self, id: u64, call: u32, port: S) {
         self.entries
             .insert(id, Entry { port, call, held: 0, place: StreamPlace::Idle, over: false });
         self.enqueue(id);
     }
 
     /// The caller's ends want something. Returns whether this is the name of one of these streams.
-    pub(super) fn settle(&mut self, id: u64, session: &mut Session<InFlight>) -> bool {
+    pub(super) fn settle<T>(&mut self, id: u64, session: &mut Session<T>) -> bool {
         let Some(entry) = self.entries.get_mut(&id) else { return false };
         entry.port.take_notice();
         let consumed = entry.port.take_consumed();
@@ -77,7 +101,7 @@ impl Streams {
     }
 
     /// Nobody waits for the call any more; what its reader has not taken is taken back.
-    pub(super) fn forget(&mut self, id: u64, session: &mut Session<InFlight>) {
+    pub(super) fn forget<T>(&mut self, id: u64, session: &mut Session<T>) {
         let Some(entry) = self.entries.remove(&id) else { return };
         entry.port.close();
         self.schedule.unblock(entry.call);
@@ -111,7 +135,7 @@ impl Streams {
     }
 
     /// Writes what waits, in turns and by credit.
-    pub(super) fn serve(&mut self, session: &mut Session<InFlight>) {
+    pub(super) fn serve<T>(&mut self, session: &mut Session<T>) {
         let start = session.out.len();
         while let Some(id) = self.schedule.next(session.out.len(), UNSENT_MAX, start) {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
@@ -135,7 +159,7 @@ impl Streams {
     }
 
     /// There is credit again: for the stream of one call, or for any.
-    fn handle_writable(&mut self, call: Option<u32>) {
+    pub(super) fn handle_writable(&mut self, call: Option<u32>) {
         let entries = &mut self.entries;
         self.schedule.handle_writable(call, |id| {
             if let Some(entry) = entries.get_mut(id) {
@@ -153,7 +177,7 @@ enum Wrote {
 }
 
 /// Writes up to a quantum of one stream's messages, and its end behind the last.
-fn write(port: &Port, call: u32, session: &mut Session<InFlight>) -> Wrote {
+fn write<T>(port: &impl StreamEnd, call: u32, session: &mut Session<T>) -> Wrote {
     let mut left = STREAM_QUANTUM;
     while port.has_outgoing() {
         if left == 0 {
@@ -184,50 +208,59 @@ fn write(port: &Port, call: u32, session: &mut Session<InFlight>) -> Wrote {
 
 /// What is kept for a call in flight.
 #[derive(Debug)]
-pub(crate) struct InFlight {
-    pub(super) id: u64,
-    pub(super) done: Completion,
+pub struct InFlight<W> {
+    pub(super) id: Option<u64>,
+    pub(super) waiter: W,
 }
 
 /// What a connection brings, on its way to those who wait for it.
-pub(super) struct Deliver<'a> {
+pub(super) struct Deliver<'a, S> {
     pub(super) calls: &'a mut HashMap<u64, u32>,
-    pub(super) streams: &'a mut Streams,
+    pub(super) streams: &'a mut Streams<S>,
 }
 
-impl Events<InFlight> for Deliver<'_> {
-    fn done(&mut self, call: InFlight, outcome: Outcome) {
-        self.calls.remove(&call.id);
-        self.streams.finish(call.id);
-        call.done.complete(outcome);
+impl<S: StreamEnd> Deliver<'_, S> {
+    /// A call is over; one without a name is in no table.
+    fn forget<W>(&mut self, call: &InFlight<W>) {
+        if let Some(id) = call.id {
+            self.calls.remove(&id);
+            self.streams.finish(id);
+        }
+    }
+}
+
+impl<W: Waiter> Events<InFlight<W>> for Deliver<'_, W::Stream> {
+    fn done(&mut self, call: InFlight<W>, outcome: Outcome) {
+        self.forget(&call);
+        call.waiter.complete(outcome);
     }
 
-    fn opened(&mut self, call: &mut InFlight, payload: Payload<'_>) {
-        if let Some(port) = call.done.port() {
+    fn opened(&mut self, call: &mut InFlight<W>, payload: Payload<'_>) {
+        if let (Some(id), Some(port)) = (call.id, call.waiter.stream()) {
             port.push(Event::Opened(opening(payload)));
-            self.streams.touched.push(call.id);
+            self.streams.touched.push(id);
         }
     }
 
     fn message(
         &mut self,
-        call: &mut InFlight,
+        call: &mut InFlight<W>,
         encoding: Encoding,
         cost: u32,
         payload: Payload<'_>,
     ) {
-        let Some(entry) = self.streams.entries.get_mut(&call.id) else { return };
+        let Some(id) = call.id else { return };
+        let Some(entry) = self.streams.entries.get_mut(&id) else { return };
         entry.held = entry.held.saturating_add(cost);
         entry.port.push(Event::Message(Message::received(encoding, payload), cost));
-        if self.streams.touched.last() != Some(&call.id) {
-            self.streams.touched.push(call.id);
+        if self.streams.touched.last() != Some(&id) {
+            self.streams.touched.push(id);
         }
     }
 
-    fn end(&mut self, call: InFlight, code: StatusCode, payload: &Payload<'_>) {
-        self.calls.remove(&call.id);
-        self.streams.finish(call.id);
-        call.done.end_stream(end_status(code, payload));
+    fn end(&mut self, call: InFlight<W>, code: StatusCode, payload: &Payload<'_>) {
+        self.forget(&call);
+        call.waiter.end_stream(end_status(code, payload));
     }
 
     fn writable(&mut self, call: Option<u32>) {

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use corewire_codec::{GoAway, Hello, HelloRecords, Role, SendBuffer, VERSION};
 use corewire_proto::CloseReason;
 
-use super::*;
+use super::{CallFailure, ConnectionId, NotSent, RETIRED_MAX};
 use crate::config::ChannelConfig;
+use crate::remote::command::ClientCore;
 use crate::remote::command::tests::noted;
 use crate::transport::Outcome;
 

@@ -3,79 +3,85 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::waiter::{PendingCall, Waiter};
 use crate::failure::CallFailure;
-use crate::remote::command::Command;
 
 /// The queue. What it costs to keep deadlines and to forget abandoned calls is spread over many.
-#[derive(Debug, Default)]
-pub(crate) struct WaitQueue {
-    commands: VecDeque<Command>,
+#[derive(Debug)]
+pub(super) struct WaitQueue<W: Waiter> {
+    calls: VecDeque<PendingCall<W>>,
     /// No deadline in the queue is earlier.
     earliest: Option<Instant>,
     /// How many may be abandoned and are still in the queue.
     abandoned: usize,
 }
 
-impl WaitQueue {
-    pub(crate) fn len(&self) -> usize {
-        self.commands.len()
+impl<W: Waiter> Default for WaitQueue<W> {
+    fn default() -> Self {
+        Self { calls: VecDeque::new(), earliest: None, abandoned: 0 }
+    }
+}
+
+impl<W: Waiter> WaitQueue<W> {
+    pub(super) fn len(&self) -> usize {
+        self.calls.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.commands.is_empty()
+    pub(super) fn is_empty(&self) -> bool {
+        self.calls.is_empty()
     }
 
-    pub(crate) fn push(&mut self, command: Command) {
-        self.earliest = [self.deadline(), command.deadline].into_iter().flatten().min();
-        self.commands.push_back(command);
+    pub(super) fn push(&mut self, call: PendingCall<W>) {
+        self.earliest = [self.deadline(), call.deadline].into_iter().flatten().min();
+        self.calls.push_back(call);
     }
 
     /// The first that somebody still waits for.
-    pub(crate) fn pop(&mut self) -> Option<Command> {
+    pub(super) fn pop(&mut self) -> Option<PendingCall<W>> {
         loop {
-            let command = self.commands.pop_front()?;
-            if !command.done.is_abandoned() {
-                return Some(command);
+            let call = self.calls.pop_front()?;
+            if !call.waiter.is_abandoned() {
+                return Some(call);
             }
             self.abandoned = self.abandoned.saturating_sub(1);
         }
     }
 
     /// A time no later than that at which the first of them gives up.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.earliest.filter(|_| !self.commands.is_empty())
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.earliest.filter(|_| !self.calls.is_empty())
     }
 
     /// One of them may be abandoned. When that holds for half of the queue they are taken out.
-    pub(crate) fn handle_cancel(&mut self) {
+    pub(super) fn handle_cancel(&mut self) {
         self.abandoned += 1;
-        if self.abandoned * 2 > self.commands.len() {
+        if self.abandoned * 2 > self.calls.len() {
             self.abandoned = 0;
-            self.commands.retain(|command| !command.done.is_abandoned());
+            self.calls.retain(|call| !call.waiter.is_abandoned());
         }
     }
 
     /// Ends the calls whose time is over.
-    pub(crate) fn expire(&mut self, now: Instant) {
+    pub(super) fn expire(&mut self, now: Instant) {
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
         self.earliest = None;
-        for command in core::mem::take(&mut self.commands) {
-            if command.deadline.is_some_and(|deadline| deadline <= now) {
+        for call in core::mem::take(&mut self.calls) {
+            if call.deadline.is_some_and(|deadline| deadline <= now) {
                 let failure = CallFailure::DeadlineExceeded { sent: false };
-                command.done.complete(Err(failure));
+                call.waiter.complete(Err(failure));
             } else {
-                self.push(command);
+                self.push(call);
             }
         }
     }
 
     /// Ends all calls.
-    pub(crate) fn fail(&mut self, failure: &CallFailure) {
+    pub(super) fn fail(&mut self, failure: &CallFailure) {
         self.abandoned = 0;
-        for command in core::mem::take(&mut self.commands) {
-            command.done.complete(Err(failure.clone()));
+        for call in core::mem::take(&mut self.calls) {
+            call.waiter.complete(Err(failure.clone()));
         }
     }
 }

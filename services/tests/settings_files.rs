@@ -1,0 +1,49 @@
+//! Settings in files: what is left out has its default, and what is out of range is named with its range.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use corewire::{Budgets, ChannelConfig, Limits, Spin, Timeouts};
+use serde_json::{from_str, to_string};
+use std::time::Duration;
+
+#[test]
+fn settings_are_read_as_they_are_written() {
+    let timeouts = Timeouts { idle: Some(Duration::from_secs(90)), ..Timeouts::default() };
+    assert_eq!(from_str::<Timeouts>(&to_string(&timeouts).unwrap()).unwrap(), timeouts);
+    assert_eq!(from_str::<Timeouts>(r#"{"idle": "90 s"}"#).unwrap(), timeouts);
+    let config = ChannelConfig { connect_timeout: Duration::MAX, ..ChannelConfig::default() };
+    assert!(from_str::<ChannelConfig>(&to_string(&config).unwrap()).is_err());
+    assert_eq!(from_str::<ChannelConfig>("{}").unwrap(), ChannelConfig::default());
+    assert_eq!(from_str::<Budgets>("{}").unwrap(), Budgets::default());
+    let budgets = from_str::<Budgets>(r#"{"queue_delay": {"target": "2 ms"}}"#).unwrap();
+    assert_eq!(budgets.queue_delay.unwrap().target, Duration::from_millis(2));
+    let limits = from_str::<Limits>(r#"{"in_flight": 64}"#).unwrap();
+    assert_eq!(limits.in_flight.get(), 64);
+    for spin in [Spin::Off, Spin::Always, Spin::For(Duration::from_micros(50))] {
+        assert_eq!(from_str::<Spin>(&to_string(&spin).unwrap()).unwrap(), spin);
+    }
+}
+
+#[test]
+fn what_is_out_of_range_names_the_field_and_the_range() {
+    let wrong = [
+        (from_str::<Timeouts>(r#"{"ping": "1 ms"}"#).map(drop), "timeouts.ping is 1 ms"),
+        (from_str::<Timeouts>(r#"{"pnig": "1 s"}"#).map(drop), "pnig"),
+        (from_str::<Timeouts>(r#"{"ping": 5}"#).map(drop), "a time such as"),
+        (
+            from_str::<Limits>(r#"{"in_flight": 1}"#).map(drop),
+            "in_flight is 1; it must be between 16",
+        ),
+        (from_str::<Budgets>(r#"{"patience": "1 h"}"#).map(drop), "budgets.patience is 1 h"),
+        (from_str::<ChannelConfig>(r#"{"waiting_max": 0}"#).map(drop), "waiting_max is 0"),
+        (
+            from_str::<ChannelConfig>(r#"{"connection": {"timeouts": {"hello": "0 s"}}}"#)
+                .map(drop),
+            "timeouts.hello is 0 ns",
+        ),
+        (from_str::<Spin>(r#""sometimes""#).map(drop), "spin: give off, always"),
+    ];
+    for (outcome, part) in wrong {
+        let text = outcome.unwrap_err().to_string();
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+}
