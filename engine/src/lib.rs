@@ -1,8 +1,9 @@
 //! The Corewire engine: shards, placement, listeners, and the driver that moves bytes.
 //!
-//! Each *shard* is a thread, pinned to a CPU, with one glommio executor, one listener in an
-//! `SO_REUSEPORT` group, its own connections, and its own instance of every service. Nothing on the
-//! path of a call takes a lock or touches memory that another core writes.
+//! Each *shard* is a thread, pinned to a CPU, with one listener in an `SO_REUSEPORT` group, its own
+//! connections, and its own instance of every service. Nothing on the path of a call takes a lock or touches memory
+//! that another core writes. Its *host* ([`Host`]) is a glommio executor, or a plain thread where io_uring is forbidden
+//! or locked memory is short.
 //!
 //! `corewire-proto` decides what the bytes mean. The layer above, which implements [`Dispatch`], decides
 //! what calls do. This crate decides *when*: which connection is read, how much, which is written, when
@@ -10,7 +11,7 @@
 //!
 //! ```text
 //!  ┌ shard 0 ─────────────────────────────┐   ┌ shard 1 …
-//!  │ glommio executor                     │   │
+//!  │ host: glommio, or a plain thread     │   │
 //!  │  └ driver task: turn, spin, sleep    │   │
 //!  │     ├ Epoll (Io): sockets, readiness │   │
 //!  │     ├ ServerConn × n   proto + calls │   │

@@ -312,7 +312,7 @@ pub use corewire_engine::ClientThread;
 ///     println!("shard {}: {} calls", shard.info.id, shard.counters.calls.value());
 /// }
 /// server.stop(); // returns at once
-/// assert_eq!(server.wait().shards_lost, 0);
+/// assert_eq!(server.wait()?.shards_lost, 0);
 /// # Ok(())
 /// # }
 /// ```

@@ -66,7 +66,7 @@ impl Server {
 /// use corewire::{Placement, Server, Spin, echo};
 /// use std::time::Duration;
 ///
-/// # fn main() -> Result<(), corewire::StartError> {
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let server = Server::builder()
 ///     .address("127.0.0.1:0") // the kernel chooses the port
 ///     .placement(Placement::Unpinned(1))
@@ -78,7 +78,7 @@ impl Server {
 /// println!("listening on {}", server.addresses()[0]);
 ///
 /// server.stop();
-/// assert_eq!(server.wait().shards_lost, 0);
+/// assert_eq!(server.wait()?.shards_lost, 0);
 /// # Ok(())
 /// # }
 /// ```

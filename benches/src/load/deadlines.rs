@@ -129,7 +129,7 @@ pub struct Round {
 ///
 /// When the server cannot be reached, or memory cannot be read.
 pub fn load(target: Target, load: Load) -> Result<Vec<Round>> {
-    let shard = ClientShard { cpu: Some(target.core), spin: Spin::Off };
+    let shard = ClientShard { cpu: Some(target.core), spin: Spin::Off, ..ClientShard::default() };
     block_on_shard(shard, move || run(target, load))?
 }
 

@@ -330,7 +330,8 @@ fn run_shard(
 /// use std::time::Duration;
 ///
 /// let anywhere = ClientShard::default(); // not pinned, no spinning
-/// let pinned = ClientShard { cpu: Some(2), spin: Spin::For(Duration::from_micros(50)) };
+/// let spin = Spin::For(Duration::from_micros(50));
+/// let pinned = ClientShard { cpu: Some(2), spin, ..ClientShard::default() };
 /// # let _ = (anywhere, pinned);
 /// ```
 #[derive(Clone, Copy, Debug, Default)]

@@ -36,9 +36,6 @@ const SLICES_MAX: usize = 32;
 pub(crate) struct Epoll {
     set: OwnedFd,
     events: Vec<epoll::Event>,
-    /// Whether time-outs are whole milliseconds, because there is no `epoll_pwait2` (Linux 5.11), or a filter
-    /// denies it.
-    whole_millis: bool,
 }
 
 impl std::fmt::Debug for Epoll {
@@ -57,30 +54,13 @@ impl Epoll {
         let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&set, doorbell, epoll::EventData::new_u64(Token::DOORBELL.0), flags)?;
-        Ok(Self { set, events: Vec::with_capacity(EVENTS_MAX), whole_millis: false })
+        Ok(Self { set, events: Vec::with_capacity(EVENTS_MAX) })
     }
 
-    #[inline]
-    fn wait(&mut self, wait: Duration) -> rustix::io::Result<()> {
-        let wait = if self.whole_millis { up_to_millis(wait) } else { wait };
-        match self.wait_once(wait) {
-            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) if !self.whole_millis => {
-                self.whole_millis = true;
-                self.wait_once(up_to_millis(wait))
-            }
-            outcome => outcome,
-        }
-    }
-
-    #[inline]
-    fn wait_once(&mut self, wait: Duration) -> rustix::io::Result<()> {
-        let wait = Timespec {
-            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: wait.subsec_nanos().into(),
-        };
+    fn wait(&mut self, wait: &Timespec) -> rustix::io::Result<()> {
         self.events.clear();
         let events = rustix::buffer::spare_capacity(&mut self.events);
-        epoll::wait(&self.set, events, Some(&wait)).map(|_| ())
+        epoll::wait(&self.set, events, Some(wait)).map(|_| ())
     }
 
     /// A second descriptor of the set, for waiting until something in it is ready.
@@ -91,11 +71,6 @@ impl Epoll {
     pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
         self.set.try_clone()
     }
-}
-
-/// Rounded up, so that what is due then is due.
-fn up_to_millis(wait: Duration) -> Duration {
-    Duration::from_millis(u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
 }
 
 impl AsFd for Doorbell {
@@ -114,9 +89,13 @@ impl Io for Epoll {
     }
 
     fn poll(&mut self, news: &mut Vec<Readiness>, wait: Duration) -> io::Result<()> {
-        match self.wait(wait) {
+        let wait = Timespec {
+            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: wait.subsec_nanos().into(),
+        };
+        match self.wait(&wait) {
             // A process that was stopped goes on here, without news. What arrived meanwhile still counts.
-            Err(rustix::io::Errno::INTR) => match self.wait(Duration::ZERO) {
+            Err(rustix::io::Errno::INTR) => match self.wait(&Timespec { tv_sec: 0, tv_nsec: 0 }) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::INTR) => return Ok(()),
                 Err(error) => return Err(error.into()),

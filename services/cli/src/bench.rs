@@ -134,7 +134,7 @@ impl BenchFlags {
 
     pub(crate) fn shard(&self) -> ClientShard {
         let spin = if self.paces_awake() { Spin::Always } else { self.spin.unwrap_or_default() };
-        ClientShard { cpu: self.cpu, spin }
+        ClientShard { cpu: self.cpu, spin, ..ClientShard::default() }
     }
 }
 

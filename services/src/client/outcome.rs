@@ -71,7 +71,7 @@ pub(crate) fn read_outcome<D: Decode<R>, R>(outcome: Outcome) -> Result<R, CallE
 /// use corewire::{CallError, Channel, ChannelConfig, NotSent, StatusCode};
 ///
 /// server.stop();
-/// assert_eq!(server.wait().shards_lost, 0);
+/// assert_eq!(server.ended().await.shards_lost, 0);
 ///
 /// // Nobody listens any more.
 /// let client = echo::EchoClient::new(Channel::new(&address, ChannelConfig::default())?);
