@@ -145,7 +145,7 @@ impl Client {
                 });
                 pushed.map(drop)
             });
-            if let Some(failure) = late.or(ended.map(CallFailure::Unknown)) {
+            if let Some(failure) = late.or_else(|| ended.map(CallFailure::Unknown)) {
                 return Err(failure);
             }
         }
