@@ -224,13 +224,6 @@ impl<S: 'static> ServerConn<S> {
         self.proto.handle_timeout(&mut self.send, shared.now);
     }
 
-    #[cold]
-    fn expire_calls<I: Io<Socket = S>>(&mut self, shared: &mut TurnContext<I>) {
-        while let Some((_, parked)) = self.proto.poll_expired(&mut self.send, shared.now) {
-            self.end_call(shared, parked, Ended::Dropped);
-        }
-    }
-
     /// A parked call is over.
     fn end_call<I: Io<Socket = S>>(
         &mut self,
