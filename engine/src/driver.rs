@@ -28,6 +28,7 @@ mod relief;
 mod relieve;
 mod run;
 pub(crate) mod runtime;
+mod serving;
 mod snapshot;
 
 use corewire_codec::SendBuffer;
@@ -554,28 +555,6 @@ impl<I: Io> Driver<I> {
             Conn::Remote(conn) => conn.leave(),
             Conn::Client(_) | Conn::Dial(_) => {}
         }
-    }
-
-    /// Serves from now on. A driver that was made without listeners has taken no call before.
-    ///
-    /// # Errors
-    ///
-    /// The error of the [`Io`] for a listener.
-    pub(crate) fn serve(
-        &mut self,
-        listeners: Vec<I::Listener>,
-        dispatch: Rc<dyn Dispatch>,
-    ) -> io::Result<()> {
-        self.shared.dispatch = dispatch;
-        if self.shared.drain_by.is_some() {
-            return Ok(());
-        }
-        for (index, listener) in listeners.iter().enumerate() {
-            self.shared.io.watch_listener(listener, Token::listener(index))?;
-        }
-        let listen = |listener| Listening { listener, acceptable: true };
-        self.listeners = listeners.into_iter().map(listen).collect();
-        Ok(())
     }
 
     /// Stops accepting and lets each connection finish. Connections that wait to be accepted are

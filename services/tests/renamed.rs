@@ -1,5 +1,9 @@
 //! A package that knows the crate by another name.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "tests; a trait and its server are public, as in a library"
+)]
 
 mod support;
 

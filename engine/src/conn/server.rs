@@ -4,6 +4,7 @@ mod admission;
 mod admission_state;
 mod begin;
 mod finish;
+mod log;
 mod snapshot;
 
 pub(crate) use self::admission_state::Standing;
@@ -17,16 +18,13 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use self::admission_state::AdmissionState;
-use crate::calls::dispatch::Note;
 use crate::calls::dispatch::ReplySlot;
-use crate::calls::parked::LoggedCall;
 use crate::calls::parked::{Ended, Parked};
 use crate::conn::turn::{After, Ready, Received, TurnContext, stream_bytes_max};
 use crate::net::io::Io;
 use crate::stream::{StreamCell, StreamQueue};
 use corewire_client::address::Peer;
 use corewire_client::log_limit::Topic;
-use corewire_codec::MethodId;
 
 /// How long a connection that is over is kept so that the peer reads its last frames before being
 /// reset, and how many bytes the peer may still send meanwhile.
@@ -226,13 +224,6 @@ impl<S: 'static> ServerConn<S> {
         self.proto.handle_timeout(&mut self.send, shared.now);
     }
 
-    #[cold]
-    fn expire_calls<I: Io<Socket = S>>(&mut self, shared: &mut TurnContext<I>) {
-        while let Some((_, parked)) = self.proto.poll_expired(&mut self.send, shared.now) {
-            self.end_call(shared, parked, Ended::Dropped);
-        }
-    }
-
     /// A parked call is over.
     fn end_call<I: Io<Socket = S>>(
         &mut self,
@@ -248,20 +239,6 @@ impl<S: 'static> ServerConn<S> {
         if let Some((call, note)) = shared.calls.end(parked, ended, &shared.counters) {
             self.log_call(shared, method, call, &note);
         }
-    }
-
-    /// Logs what the caller of a call is not told.
-    #[cold]
-    fn log_call<I: Io<Socket = S>>(
-        &self,
-        shared: &TurnContext<I>,
-        method: MethodId,
-        call: u32,
-        note: &Note,
-    ) {
-        let connection_id = self.proto.connection_id();
-        let logged = LoggedCall { method, connection_id, call, peer: self.peer };
-        logged.log(note, &*shared.dispatch, &shared.calls.local().log);
     }
 
     fn poll_woken<I: Io<Socket = S>>(&mut self, shared: &mut TurnContext<I>) {

@@ -15,6 +15,7 @@ use crate::shard::counters::ShardCounters;
 use corewire_client::address::Address;
 use corewire_client::wait::{block_on, is_driver};
 use corewire_proto::ShardInfo;
+use sync_wrapper::SyncWrapper;
 
 /// A server that runs.
 ///
@@ -38,7 +39,8 @@ pub struct Running {
 #[derive(Debug)]
 pub(crate) struct Supervising {
     pub(crate) thread: thread::JoinHandle<()>,
-    pub(crate) ended: oneshot::AsyncReceiver<Ended>,
+    /// Reached through `&mut` alone, which makes the handle `Sync`.
+    pub(crate) ended: SyncWrapper<oneshot::AsyncReceiver<Ended>>,
     pub(crate) signals: Option<signals::Watching>,
 }
 
@@ -158,7 +160,7 @@ impl Running {
             return lost;
         };
         // It sends nothing if it panicked.
-        let ended = block_on(ended, None).and_then(Result::ok).unwrap_or(lost);
+        let ended = block_on(ended.into_inner(), None).and_then(Result::ok).unwrap_or(lost);
         let _ = thread.join();
         if let Some(signals) = signals {
             signals.end();
@@ -193,10 +195,24 @@ impl Future for Ending {
         let running = &mut self.get_mut().0;
         let lost = running.lost();
         let Some(supervising) = &mut running.supervisor else { return Poll::Ready(lost) };
-        let ended = ready!(Pin::new(&mut supervising.ended).poll(context)).unwrap_or(lost);
+        let ended = ready!(Pin::new(supervising.ended.get_mut()).poll(context)).unwrap_or(lost);
         if let Some(Supervising { signals: Some(signals), .. }) = running.supervisor.take() {
             signals.end();
         }
         Poll::Ready(ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A handle may be kept anywhere, and an error with it goes into `Box<dyn Error + Send + Sync>`.
+    #[test]
+    fn handles_go_everywhere() {
+        fn everywhere<T: Send + Sync + 'static>() {}
+        everywhere::<Running>();
+        everywhere::<WouldBlock>();
+        everywhere::<Ending>();
     }
 }

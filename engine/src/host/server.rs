@@ -34,6 +34,7 @@ use crate::shard::counters::ShardCounters;
 use corewire_client::address::Address;
 use corewire_client::dial;
 use corewire_client::resolver::Resolver;
+use sync_wrapper::SyncWrapper;
 
 /// Makes a shard's dispatcher, on that shard's thread, before it takes connections.
 pub type MakeDispatch = Arc<dyn Fn(ShardInfo) -> MadeDispatch + Send + Sync>;
@@ -218,6 +219,7 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
         .name("corewire-watch".into())
         .spawn(run)
         .map_err(|error| StartError::Io { what: "start the supervisor's thread", error })?;
+    let ended = SyncWrapper::new(ended);
     let supervisor = Some(Supervising { thread, ended, signals });
     Ok(Running { addresses, shards, events, supervisor, readiness, drain_within })
 }

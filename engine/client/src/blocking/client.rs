@@ -132,14 +132,21 @@ impl Client {
     /// the next call.
     fn push_one_way(&mut self, deadline: Option<Instant>) -> Outcome {
         while self.has_unsent() {
-            if let Some(reason) = self.drive(|turn| turn.push(deadline).map(drop)) {
-                return Err(CallFailure::Unknown(reason));
-            }
-            if deadline.is_some_and(|deadline| deadline <= self.now)
-                && let Some(turn) = self.current().filter(|turn| turn.connection.unsent() > 0)
-            {
-                let sent = !turn.connection.session.take_back_one_way();
-                return Err(CallFailure::DeadlineExceeded { sent });
+            let mut late = None;
+            let ended = self.drive(|turn| {
+                // When it is due, the connection takes back what was not written, and says nothing of it.
+                let pushed = turn.push_and(deadline, |turn| {
+                    if deadline.is_some_and(|deadline| deadline <= *turn.now)
+                        && turn.connection.unsent() > 0
+                    {
+                        let sent = !turn.connection.session.take_back_one_way();
+                        late = Some(CallFailure::DeadlineExceeded { sent });
+                    }
+                });
+                pushed.map(drop)
+            });
+            if let Some(failure) = late.or_else(|| ended.map(CallFailure::Unknown)) {
+                return Err(failure);
             }
         }
         Ok(Reply::written())

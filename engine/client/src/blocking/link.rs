@@ -100,6 +100,15 @@ impl Turn<'_> {
     /// Writes what waits, for a moment at most. When the socket is full, receives what arrived and does what
     /// is due. Returns whether everything was written.
     pub(super) fn push(&mut self, until: Option<Instant>) -> io::Result<bool> {
+        self.push_and(until, |_| ())
+    }
+
+    /// The same; if not everything was written, `look` looks at that before what is due is done.
+    pub(super) fn push_and(
+        &mut self,
+        until: Option<Instant>,
+        look: impl FnOnce(&mut Self),
+    ) -> io::Result<bool> {
         if self.connection.unsent() == 0 {
             return Ok(true);
         }
@@ -109,8 +118,10 @@ impl Turn<'_> {
         }
         // Do this also when nothing can be written any more: what the server said before it left tells which
         // calls it has not run.
-        let heard = self.look_and_judge();
-        heard.and(written)
+        let heard = self.look();
+        look(self);
+        self.handle_due(&heard);
+        heard.map(drop).and(written)
     }
 
     /// When something is due, or `until` if that is earlier.

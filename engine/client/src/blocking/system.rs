@@ -7,7 +7,8 @@ use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
@@ -67,30 +68,38 @@ impl System for Std {
     ) -> io::Result<Box<dyn Connect>> {
         let (sender, outcome) = sync_channel(1);
         let (address, resolver) = (address.clone(), resolver.clone());
-        dial::spawn("corewire-connect", move || {
+        let connect = move || {
             let connected = Stream::connect(&address, &resolver, within);
             // This fails if the channel is gone, and then closes the socket.
             drop(sender.send(connected.map(|stream| (stream, Instant::now()))));
-        })?;
-        Ok(Box::new(ConnectThread(outcome)))
+        };
+        let thread = Builder::new().name("corewire-connect".to_owned()).spawn(connect)?;
+        Ok(Box::new(ConnectThread { outcome, thread: Some(thread) }))
     }
 }
 
 #[derive(Debug)]
-struct ConnectThread(Receiver<io::Result<(Stream, Instant)>>);
+struct ConnectThread {
+    outcome: Receiver<io::Result<(Stream, Instant)>>,
+    thread: Option<JoinHandle<()>>,
+}
 
 impl Connect for ConnectThread {
     fn wait(&mut self, until: Option<Instant>) -> Option<Connected> {
         let connected = match until {
-            None => self.0.recv().ok(),
+            None => self.outcome.recv().ok(),
             Some(until) => {
                 let left = until.saturating_duration_since(Instant::now());
-                match self.0.recv_timeout(left) {
-                    Err(std::sync::mpsc::RecvTimeoutError::Timeout) => return None,
+                match self.outcome.recv_timeout(left) {
+                    Err(RecvTimeoutError::Timeout) => return None,
                     received => received.ok(),
                 }
             }
         };
+        // It has nothing more to do. What it had is given back before the channel goes on.
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
         // Only if a resolver panics is the sender gone without having sent.
         let lost = || Err(io::Error::other("the thread that connects has ended"));
         let boxed = |(stream, at)| -> (Box<dyn Socket>, Instant) {

@@ -39,4 +39,12 @@ impl<S: 'static> ServerConn<S> {
             self.proto.end_if_answered();
         }
     }
+
+    /// Ends the calls whose time is over.
+    #[cold]
+    pub(super) fn expire_calls<I: Io<Socket = S>>(&mut self, shared: &mut TurnContext<I>) {
+        while let Some((_, parked)) = self.proto.poll_expired(&mut self.send, shared.now) {
+            self.end_call(shared, parked, Ended::Dropped);
+        }
+    }
 }

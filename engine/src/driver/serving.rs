@@ -1,0 +1,32 @@
+//! A shard whose services are made begins to serve.
+
+use std::io;
+use std::rc::Rc;
+
+use super::{Driver, Listening};
+use crate::calls::dispatch::Dispatch;
+use crate::net::io::{Io, Token};
+
+impl<I: Io> Driver<I> {
+    /// Serves from now on. A driver that was made without listeners has taken no call before.
+    ///
+    /// # Errors
+    ///
+    /// The error of the [`Io`] for a listener.
+    pub(crate) fn serve(
+        &mut self,
+        listeners: Vec<I::Listener>,
+        dispatch: Rc<dyn Dispatch>,
+    ) -> io::Result<()> {
+        self.shared.dispatch = dispatch;
+        if self.shared.drain_by.is_some() {
+            return Ok(());
+        }
+        for (index, listener) in listeners.iter().enumerate() {
+            self.shared.io.watch_listener(listener, Token::listener(index))?;
+        }
+        let listen = |listener| Listening { listener, acceptable: true };
+        self.listeners = listeners.into_iter().map(listen).collect();
+        Ok(())
+    }
+}
