@@ -1,5 +1,5 @@
 //! What clients do, without sockets and without a clock.
 
-#[cfg(feature = "tokio")]
+#[cfg(any(feature = "tokio", feature = "sim"))]
 pub(crate) mod channel;
 pub mod session;

@@ -8,6 +8,8 @@
 //! ones go to the next connection.
 
 mod connection;
+#[cfg(feature = "sim")]
+mod snapshot;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -23,10 +25,14 @@ use crate::address::Address;
 use crate::config::ChannelConfig;
 use crate::failure::{CallFailure, NotSent};
 use crate::log_limit::{Topic, admit_here};
-use crate::reconnect::{Backoff, random_seed};
+use crate::reconnect::Backoff;
+#[cfg(any(test, feature = "tokio"))]
+use crate::reconnect::random_seed;
 use crate::remote::command::{Command, Hold};
 
 pub(crate) use self::connection::{Connection, ConnectionId};
+#[cfg(feature = "sim")]
+pub use self::snapshot::{ConnectionSnapshot, CoreSnapshot};
 
 /// How many connections may wait for the last of their calls. While there are as many, the next server that
 /// goes away is waited for.
@@ -56,6 +62,9 @@ pub(crate) struct ClientCore {
     /// The shell has not been told yet to connect.
     wants_connect: bool,
     backoff: Backoff,
+    /// What the jitter of the last connection was drawn from. It differs from client to client, and from connection
+    /// to connection.
+    jitter: u64,
     /// Calls that wait for a slot or for the connection.
     waiting: WaitQueue,
     /// No call begins any more.
@@ -66,7 +75,13 @@ pub(crate) struct ClientCore {
 }
 
 impl ClientCore {
+    #[cfg(any(test, feature = "tokio"))]
     pub(crate) fn new(server: Address, config: ChannelConfig) -> Self {
+        Self::with_jitter(server, config, random_seed())
+    }
+
+    /// The same with all that is left to chance drawn from `jitter`.
+    pub(crate) fn with_jitter(server: Address, config: ChannelConfig, jitter: u64) -> Self {
         Self {
             server,
             connection: Arc::new(config.connection),
@@ -74,7 +89,8 @@ impl ClientCore {
             current: Current::Down { retry_at: None, why: String::new() },
             retired: Vec::new(),
             wants_connect: false,
-            backoff: Backoff::new(random_seed()),
+            backoff: Backoff::new(jitter),
+            jitter,
             waiting: WaitQueue::default(),
             is_closed: false,
             closing: Vec::new(),
@@ -274,7 +290,10 @@ impl ClientCore {
     pub(crate) fn handle_connected(&mut self, now: Instant) -> ConnectionId {
         self.last_id += 1;
         let id = ConnectionId(self.last_id);
-        self.current = Current::Up(Box::new(Connection::new(id, &self.connection, now)));
+        // The golden ratio: no two of many steps are near each other.
+        self.jitter = self.jitter.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let connection = Connection::new(id, &self.connection, self.jitter, now);
+        self.current = Current::Up(Box::new(connection));
         tracing::debug!(server = %self.server, "connected");
         id
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
+use std::time::Instant;
 
 use crate::failure::{CallFailure, NotSent};
 use crate::remote::command::{Command, Control};
@@ -19,6 +20,11 @@ pub trait Bell: fmt::Debug + Send + Sync {
 
     /// Whether each of the driver's calls is a task with a waker of its own.
     fn has_tasks(&self) -> bool;
+
+    /// The time by the driver's clock, from which the deadlines of calls count.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
 
     /// Whether the driver goes on while this thread sleeps.
     fn may_block(&self) -> bool {
@@ -138,6 +144,11 @@ impl Mailbox {
     /// connection may need this very thread.
     pub(crate) fn may_block(&self) -> bool {
         !crate::wait::is_shard() && self.bell.0.may_block()
+    }
+
+    /// The time by the driver's clock.
+    pub(super) fn now(&self) -> Instant {
+        self.bell.0.now()
     }
 
     /// Whether each of the driver's calls is a task with a waker of its own.

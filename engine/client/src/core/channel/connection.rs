@@ -36,14 +36,25 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(id: ConnectionId, config: &Arc<ClientConfig>, now: Instant) -> Self {
+    pub(super) fn new(
+        id: ConnectionId,
+        config: &Arc<ClientConfig>,
+        jitter: u64,
+        now: Instant,
+    ) -> Self {
         Self {
             id,
-            session: Session::new(config, now),
+            session: Session::with_jitter(config, jitter, now),
             calls: HashMap::new(),
             streams: Streams::default(),
             write_failed: None,
         }
+    }
+
+    /// Calls in flight that a caller waits for, and streams that are not read to their end.
+    #[cfg(feature = "sim")]
+    pub(super) fn tallies(&self) -> (usize, usize) {
+        (self.calls.len(), self.streams.len())
     }
 
     /// Bytes that wait for the socket.
