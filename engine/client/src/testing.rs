@@ -16,7 +16,6 @@ use crate::address::Address;
 use crate::config::ChannelConfig;
 pub use crate::core::channel::{ConnectionSnapshot, CoreSnapshot};
 use crate::core::channel::ClientCore;
-use crate::failure::ConnectError;
 use crate::remote::SharedChannel;
 use crate::remote::mailbox::{Bell, Mailbox};
 use crate::task::Driver;
@@ -85,23 +84,18 @@ pub fn bell(now: impl Fn() -> Instant + Send + Sync + 'static) -> (TaskBell, Hea
     (TaskBell { rings: Arc::clone(&rings), now: Box::new(now) }, Hearing(rings))
 }
 
-/// A channel and its driver. What is left to chance is drawn from `jitter`.
-///
-/// # Errors
-///
-/// A setting is outside its range.
+/// A channel and its driver. What is left to chance is drawn from `jitter`. Settings may be outside their ranges.
 pub fn channel<S: Shell>(
     server: Address,
     config: ChannelConfig,
     jitter: u64,
     bell: TaskBell,
     shell: S,
-) -> Result<(SharedChannel, TaskDriver<S>), ConnectError> {
-    config.check()?;
+) -> (SharedChannel, TaskDriver<S>) {
     let (mailbox, inbox) = Mailbox::new(bell);
     let channel = SharedChannel::new(Arc::new(mailbox), 0, server.clone(), &config);
     let core = ClientCore::with_jitter(server, config, jitter);
-    Ok((channel, TaskDriver(Driver::new(inbox, shell, core))))
+    (channel, TaskDriver(Driver::new(inbox, shell, core)))
 }
 
 /// The driver of one channel.

@@ -31,11 +31,13 @@ use std::rc::Rc;
 
 use crate::core::Core;
 use crate::core::trace::Trace;
+use crate::hosts::task::TaskRuntime;
 use crate::judge::ledger::State;
 use crate::plan::Plan;
 use crate::world::World;
 
 pub use crate::core::trace::{Violated, Violation};
+pub use crate::hosts::runtime::Shells;
 pub use crate::world::cases::Case;
 
 /// The result of one seed's run.
@@ -68,20 +70,22 @@ impl Report {
 
 /// Runs one seed; `print` gets each line of its trace.
 #[must_use]
-pub fn run(seed: u64, print: Option<fn(&str)>) -> Report {
-    run_core(seed, Core::new(seed, Trace::new(print)))
+pub fn run(seed: u64, shells: Shells, print: Option<fn(&str)>) -> Report {
+    run_core(seed, Core::new(seed, shells, Trace::new(print)))
 }
 
 /// Runs one of the written cases; `print` gets each line of its trace.
 #[must_use]
-pub fn run_case(case: Case, print: Option<fn(&str)>) -> Report {
-    run_core(0, world::cases::core(case, Trace::new(print)))
+pub fn run_case(case: Case, shells: Shells, print: Option<fn(&str)>) -> Report {
+    run_core(0, world::cases::core(case, shells, Trace::new(print)))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "it is the run's own")]
 fn run_core(seed: u64, core: Rc<Core>) -> Report {
     let ran = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(Rc::clone(&core));
+        let mut world = World::new(Rc::clone(&core), |core, net, host, mutating| {
+            Rc::new(TaskRuntime::new(core, net, host, mutating))
+        });
         world.run();
         core.over.set(true);
         let calls = world.ledger.calls.borrow();

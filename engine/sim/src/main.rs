@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use clap::Parser;
-use corewire_sim::{Case, Report, Violation};
+use corewire_sim::{Case, Report, Shells, Violation};
 
 /// Simulates Corewire's clients and servers over a faulty network, by seed.
 #[derive(Debug, Parser)]
@@ -29,6 +29,9 @@ struct Options {
     /// Run the case of this name alone: one of those in `cases.rs`.
     #[arg(long)]
     case: Option<String>,
+    /// The kind of the clients' channels. The plan of a seed does not depend on it.
+    #[arg(long, value_enum, default_value_t = Shell::Shard)]
+    shell: Shell,
     /// With --seed or --case: print everything that happens.
     #[arg(long)]
     trace: bool,
@@ -40,6 +43,27 @@ struct Options {
     #[cfg(feature = "canary")]
     #[arg(long)]
     plant: Option<String>,
+}
+
+/// The kinds of channels that clients use.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Shell {
+    /// Those of a shard.
+    Shard,
+    /// Shared channels, driven as tokio's are.
+    Tokio,
+    /// Each client of a kind of its own.
+    Mixed,
+}
+
+impl From<Shell> for Shells {
+    fn from(shell: Shell) -> Self {
+        match shell {
+            Shell::Shard => Self::Shard,
+            Shell::Tokio => Self::Tokio,
+            Shell::Mixed => Self::Mixed,
+        }
+    }
 }
 
 #[allow(clippy::print_stdout, reason = "this is what the program is for")]
@@ -64,10 +88,10 @@ fn main() -> ExitCode {
             say(&format!("there is no case {name}; there are {:?}", Case::ALL));
             return ExitCode::FAILURE;
         };
-        return tell(&corewire_sim::run_case(case, print));
+        return tell(&corewire_sim::run_case(case, options.shell.into(), print));
     }
     match options.seed {
-        Some(seed) => tell(&corewire_sim::run(seed, print)),
+        Some(seed) => tell(&corewire_sim::run(seed, options.shell.into(), print)),
         None => many(&options),
     }
 }
@@ -81,7 +105,7 @@ fn canary(options: &Options) -> ExitCode {
         plant(Some(bug));
         let last = options.first.saturating_add(options.seeds);
         let found = (options.first..last).find_map(|seed| {
-            let report = corewire_sim::run(seed, None);
+            let report = corewire_sim::run(seed, options.shell.into(), None);
             report.violation.map(|violation| (seed, violation))
         });
         match found {
@@ -207,7 +231,7 @@ fn many(options: &Options) -> ExitCode {
                     if seed >= end || failed.load(Ordering::Relaxed) {
                         break;
                     }
-                    let report = corewire_sim::run(seed, None);
+                    let report = corewire_sim::run(seed, options.shell.into(), None);
                     let stops = report.violation.is_some() && !options.keep_going;
                     failed.fetch_or(stops, Ordering::Relaxed);
                     sum.add(report);

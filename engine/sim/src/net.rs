@@ -300,6 +300,11 @@ impl Net {
         self.state.borrow().wires[wire].ends[side].asked_in_vain
     }
 
+    /// Lets this end ask for room although it was told that there is none.
+    pub(crate) fn forget_full(&self, wire: usize, side: usize) {
+        self.state.borrow_mut().wires[wire].ends[side].knows_full = false;
+    }
+
     /// Bytes not yet known to be taken by the other end.
     pub(crate) fn unacknowledged(&self, wire: usize, side: usize) -> usize {
         self.state.borrow().wires[wire].ends[1 - side].unacked
