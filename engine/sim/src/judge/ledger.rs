@@ -220,6 +220,15 @@ impl Ledger {
         (written as u64, one_way().filter(|call| call.begun).count() as u64)
     }
 
+    /// One-way calls that were given up after they were encoded: a driver that had taken them may have written them.
+    pub(crate) fn one_way_unknown(&self) -> u64 {
+        let calls = self.calls.borrow();
+        let unknown = calls.values().filter(|call| {
+            call.kind == CallKind::OneWay && call.state == State::GivenUp && call.encoded
+        });
+        unknown.count() as u64
+    }
+
     /// One-way calls that were written, did not begin, and whose deadline has passed: they may have been taken
     /// back.
     pub(crate) fn one_way_lapsed(&self, now: u64) -> u64 {
