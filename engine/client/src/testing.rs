@@ -14,8 +14,8 @@ use atomic_waker::AtomicWaker;
 
 use crate::address::Address;
 use crate::config::ChannelConfig;
-pub use crate::core::channel::{ConnectionSnapshot, CoreSnapshot};
 use crate::core::channel::ClientCore;
+pub use crate::core::channel::{ConnectionSnapshot, CoreSnapshot};
 use crate::remote::SharedChannel;
 use crate::remote::mailbox::{Bell, Mailbox};
 use crate::task::Driver;

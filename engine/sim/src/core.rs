@@ -231,6 +231,9 @@ pub(crate) struct Core {
     pub(crate) jumped: Cell<u64>,
     /// When hosts did not run although they would have.
     pub(crate) absences: RefCell<Absences>,
+    /// A bug that is planted while client hosts run, and only then.
+    #[cfg(feature = "canary")]
+    pub(crate) bug_at_clients: Cell<Option<corewire_proto::canary::Bug>>,
     /// Bytes that each host's sockets have taken.
     sent: RefCell<Vec<u64>>,
 }
@@ -267,6 +270,8 @@ impl Core {
             drained_since: Cell::new(None),
             jumped: Cell::new(0),
             absences: RefCell::default(),
+            #[cfg(feature = "canary")]
+            bug_at_clients: Cell::new(None),
             sent: RefCell::default(),
         })
     }

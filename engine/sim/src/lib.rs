@@ -57,6 +57,8 @@ pub struct Report {
     pub last: Vec<String>,
     /// How many calls ended in which way.
     pub ends: BTreeMap<String, u64>,
+    /// The kind of the clients' channels.
+    pub shells: Shells,
     plan: Plan,
 }
 
@@ -72,6 +74,21 @@ impl Report {
 #[must_use]
 pub fn run(seed: u64, shells: Shells, print: Option<fn(&str)>) -> Report {
     run_core(seed, Core::new(seed, shells, Trace::new(print)))
+}
+
+/// Runs one seed with a bug that is planted while client hosts run: what is found is a bug of the clients' side.
+#[cfg(feature = "canary")]
+#[must_use]
+pub fn run_with_bug_at_clients(
+    seed: u64,
+    shells: Shells,
+    bug: corewire_proto::canary::Bug,
+) -> Report {
+    let core = Core::new(seed, shells, Trace::new(None));
+    core.bug_at_clients.set(Some(bug));
+    let report = run_core(seed, core);
+    corewire_proto::canary::plant(None);
+    report
 }
 
 /// Runs one of the written cases; `print` gets each line of its trace.
@@ -111,6 +128,7 @@ fn run_core(seed: u64, core: Rc<Core>) -> Report {
         notes: core.trace.notes(),
         ns: core.now(),
         ends,
+        shells: core.shells,
         plan: core.plan.clone(),
     }
 }

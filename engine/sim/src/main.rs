@@ -39,6 +39,10 @@ struct Options {
     #[cfg(feature = "canary")]
     #[arg(long)]
     canary: bool,
+    /// With --canary: plant those of the clients' side that the code of --shell has, and only while clients run.
+    #[cfg(feature = "canary")]
+    #[arg(long)]
+    at_clients: bool,
     /// With --seed or --case: plant this one of them.
     #[cfg(feature = "canary")]
     #[arg(long)]
@@ -54,6 +58,13 @@ enum Shell {
     Tokio,
     /// Each client of a kind of its own.
     Mixed,
+}
+
+#[cfg(feature = "canary")]
+impl Shell {
+    fn is_shard(self) -> bool {
+        matches!(self, Self::Shard)
+    }
 }
 
 impl From<Shell> for Shells {
@@ -96,16 +107,52 @@ fn main() -> ExitCode {
     }
 }
 
+/// Bugs of the clients' side that clients of every kind have.
+#[cfg(feature = "canary")]
+const AT_CLIENTS: [corewire_proto::canary::Bug; 12] = {
+    use corewire_proto::canary::Bug;
+    [
+        Bug::GoAwayByOne,
+        Bug::EarlySlot,
+        Bug::LateDeadline,
+        Bug::LostCredit,
+        Bug::LostEnd,
+        Bug::SilentCancel,
+        Bug::LostTurn,
+        Bug::DeadRequest,
+        Bug::UnboundedUnsent,
+        Bug::FullSocketTurns,
+        Bug::BlindClocks,
+        Bug::CountedAbsence,
+    ]
+};
+
+/// Bugs of the clients' side that only a shard's channels have.
+#[cfg(feature = "canary")]
+const AT_SHARDS: [corewire_proto::canary::Bug; 1] = [corewire_proto::canary::Bug::OvertakenMessage];
+
 /// Runs seeds with each bug planted until one shows it.
 #[cfg(feature = "canary")]
 fn canary(options: &Options) -> ExitCode {
     use corewire_proto::canary::{Bug, plant};
     let mut code = ExitCode::SUCCESS;
     for bug in Bug::ALL {
-        plant(Some(bug));
+        let has = |bugs: &[Bug]| bugs.contains(&bug);
+        if options.at_clients
+            && !has(&AT_CLIENTS)
+            && (!options.shell.is_shard() || !has(&AT_SHARDS))
+        {
+            continue;
+        }
+        plant(Some(bug).filter(|_| !options.at_clients));
         let last = options.first.saturating_add(options.seeds);
         let found = (options.first..last).find_map(|seed| {
-            let report = corewire_sim::run(seed, options.shell.into(), None);
+            let shells = options.shell.into();
+            let report = if options.at_clients {
+                corewire_sim::run_with_bug_at_clients(seed, shells, bug)
+            } else {
+                corewire_sim::run(seed, shells, None)
+            };
             report.violation.map(|violation| (seed, violation))
         });
         match found {
@@ -143,7 +190,11 @@ fn tell_violation(report: &Report) -> ExitCode {
     say(&format!("\nseed {} BROKE A RULE at {} ns", report.seed, violation.at));
     say(&format!("  rule   {}", violation.rule));
     say(&format!("  how    {}", violation.what));
-    say(&format!("  replay cargo run --release -p corewire-sim -- --seed {} --trace", report.seed));
+    let shell = format!("{:?}", report.shells).to_lowercase();
+    let seed = report.seed;
+    say(&format!(
+        "  replay cargo run --release -p corewire-sim -- --seed {seed} --shell {shell} --trace"
+    ));
     ExitCode::FAILURE
 }
 

@@ -158,7 +158,9 @@ impl World {
         self.probe();
         self.phase_of_calls("rest", settle, PROGRESS_FACTOR, Self::is_settled);
         self.release();
-        self.phase_of_calls("held", settle, PROGRESS_FACTOR, |world| !world.ledger.is_open(true));
+        self.phase_of_calls("held", settle, PROGRESS_FACTOR, |world| {
+            !world.ledger.is_open(true) && world.ledger.closings.get() == 0
+        });
         self.phase("balance", settle, |world| check::amiss(world).is_none());
         check::channels_are_empty(self);
         for host in self.hosts.iter_mut().filter(|host| !host.is_server()) {
@@ -409,6 +411,13 @@ impl World {
         let core = Rc::clone(&self.core);
         let ledger = Rc::clone(&self.ledger);
         let host = &mut self.hosts[number];
+        #[cfg(feature = "canary")]
+        if let Some(bug) = core.bug_at_clients.get() {
+            corewire_proto::canary::plant(Some(bug).filter(|_| !host.is_server()));
+        }
+        if let Some(runtime) = host.runtime.as_ref().filter(|_| core.side.chance(500_000)) {
+            runtime.expire();
+        }
         if let Some(runtime) = host.runtime.clone()
             && self.net.has_news(runtime.set())
             // A runtime that has tasks to run looks at its sockets only now and then.
@@ -526,7 +535,10 @@ fn act(host: &mut Host, core: &Rc<Core>, ledger: &Rc<Ledger>, action: Action) {
         Action::Probe(id, channel) => client::begin(host, core, ledger, id, Some(channel)),
         Action::GiveUp(id) => client::give_up(host, core, ledger, id),
         Action::Wake(work) => check::wake(ledger, work),
-        Action::Renew(channel) => host.make_channel(core, channel),
+        Action::Renew(channel) => {
+            client::close(host, core, ledger, channel);
+            host.make_channel(core, channel);
+        }
         Action::Release => host.channels.clear(),
     }
 }

@@ -18,6 +18,7 @@ mod wait_queue;
 use std::sync::Arc;
 use std::time::Instant;
 
+use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{ClientConfig, CloseReason};
 
 use self::wait_queue::WaitQueue;
@@ -183,11 +184,14 @@ impl ClientCore {
     fn begin_waiting(&mut self, now: Instant) -> bool {
         let Current::Up(connection) = &mut self.current else { return false };
         while connection.takes_calls() {
-            if connection.unsent() > self.config.unsent_max {
+            if connection.unsent() > self.config.unsent_max && !is_planted(Bug::UnboundedUnsent) {
                 return !self.waiting.is_empty();
             }
             let Some(command) = self.waiting.pop() else { break };
             connection.begin(command, now);
+            if is_planted(Bug::LostTurn) {
+                break;
+            }
         }
         false
     }

@@ -10,6 +10,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use corewire_proto::canary::{Bug, is_planted};
+
 use super::late;
 use super::shell::{Shell, Socket};
 use crate::core::channel::{ClientCore, Connection, ConnectionId};
@@ -172,7 +174,8 @@ impl<S: Shell> Driver<S> {
             if let Err(error) = link.write(connection, context, now) {
                 connection.handle_write_error(error, now);
             }
-            if connection.has_ready_streams() {
+            let is_full = connection.unsent() > 0;
+            if connection.has_ready_streams() || (is_full && is_planted(Bug::FullSocketTurns)) {
                 // Other tasks of the runtime have their turn in between.
                 context.waker().wake_by_ref();
             }
@@ -213,6 +216,9 @@ impl<S: Socket> Link<S> {
     /// Receives, and does what is due. The turns before this one may have left something unread.
     fn receive(&mut self, connection: &mut Connection, context: &mut Context<'_>, now: Instant) {
         let unread = core::mem::take(&mut self.unread);
+        if is_planted(Bug::BlindClocks) {
+            connection.handle_timeout(now, 0);
+        }
         let is_read = self.read(connection, context, now);
         let is_late = is_read && connection.session.is_late(now);
         if !is_read || (is_late && !late::look(&self.socket, connection, now)) {

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use corewire_client::{CallFailure, NotSent, Transport};
 use corewire_codec::{FrameWriter, MethodId, RequestHead, Status, request_flags};
 use corewire_proto::StreamKind;
 
-use crate::core::trace::Note;
+use crate::core::trace::{Note, Violated};
 use crate::core::{Core, Event};
 use crate::hosts::host::{Host, Kind};
 use crate::hosts::runtime::{AnyChannel, Calls};
@@ -331,6 +332,27 @@ pub(crate) fn give_up(host: &mut Host, core: &Core, ledger: &Ledger, id: u64) {
         given_up(core, ledger, id);
     }
     drop(task);
+}
+
+/// Closes the shared channel with this number, in some cases; it is about to be replaced. When it is closed, no call
+/// begins on it.
+pub(crate) fn close(host: &Host, core: &Rc<Core>, ledger: &Rc<Ledger>, number: usize) {
+    let Some(AnyChannel::Shared(channel)) = host.channels.get(number).cloned() else { return };
+    if core.side.chance(500_000) {
+        return;
+    }
+    let (core, ledger) = (Rc::clone(core), Rc::clone(ledger));
+    ledger.closings.set(ledger.closings.get() + 1);
+    corewire_engine::spawn(async move {
+        channel.close().await;
+        ledger.closings.set(ledger.closings.get() - 1);
+        ledger.step();
+        let late = channel.call(RequestHead::new(0, MethodId(1)), None, |_| Ok(())).await;
+        if !matches!(late, Err(CallFailure::NotSent(NotSent::Closed))) {
+            core.violated(Violated::End, || format!("a call on a closed channel: {late:?}"));
+        }
+    })
+    .detach();
 }
 
 /// Plans the calls of a run: spread evenly, or in bursts.

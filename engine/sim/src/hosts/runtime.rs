@@ -125,18 +125,16 @@ pub(crate) struct Held {
 /// the host's shard.
 pub(crate) trait Runtime {
     /// A new channel to the server at this address. What is left to chance is drawn from `jitter`.
-    fn channel(
-        &self,
-        server: usize,
-        config: ChannelConfig,
-        jitter: u64,
-    ) -> SharedChannel;
+    fn channel(&self, server: usize, config: ChannelConfig, jitter: u64) -> SharedChannel;
 
     /// The poll set of its sockets.
     fn set(&self) -> usize;
 
     /// Hears what has become of its sockets.
     fn hear(&self);
+
+    /// Ends the calls whose time has been over for a while, as another thread does when nobody polls the runtime.
+    fn expire(&self);
 
     /// How many channels are driven, also those without a handle.
     fn drivers(&self) -> usize;

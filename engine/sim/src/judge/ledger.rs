@@ -182,6 +182,8 @@ pub(crate) struct Ledger {
     pub(crate) over: RefCell<Vec<u64>>,
     /// No call with a waiting caller has a deadline before this time, in ns.
     pub(crate) no_deadline_before: Cell<u64>,
+    /// How many channels are being closed.
+    pub(crate) closings: Cell<u64>,
     /// Counts progress: used to see whether there was any.
     pub(crate) steps: RefCell<u64>,
 }

@@ -8,8 +8,8 @@ use corewire_proto::{StreamKind, Timeouts};
 
 use crate::core::trace::Trace;
 use crate::core::{Core, Dice, Event, SURE, Tamper};
-use crate::hosts::runtime::Shells;
 use crate::hosts::client::{Unsendable, Wish, calm_wish};
+use crate::hosts::runtime::Shells;
 use crate::plan::message::{Ask, Behaviour, CallKind};
 use crate::plan::script::{Lane, Script};
 use crate::plan::{MS, Plan, SECOND};

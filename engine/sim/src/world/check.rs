@@ -386,8 +386,9 @@ pub(crate) fn unfinished(world: &World, phase: &str) -> String {
     });
     let hosts: String = hosts.collect();
     format!(
-        "the phase '{phase}' does not end: {} calls are open{}{hosts}",
+        "the phase '{phase}' does not end: {} calls are open, {} channels are being closed{}{hosts}",
         world.ledger.open.borrow().len(),
+        world.ledger.closings.get(),
         world.open_calls()
     )
 }

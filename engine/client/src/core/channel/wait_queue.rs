@@ -55,13 +55,18 @@ impl WaitQueue {
         }
     }
 
-    /// Ends the calls whose time is over.
+    /// Ends the calls whose time is over, and takes out the abandoned ones: nobody might come to do it later, and a
+    /// channel goes on to connect as long as a call waits.
     pub(crate) fn expire(&mut self, now: Instant) {
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
         self.earliest = None;
+        self.abandoned = 0;
         for command in core::mem::take(&mut self.commands) {
+            if command.done.is_abandoned() {
+                continue;
+            }
             if command.deadline.is_some_and(|deadline| deadline <= now) {
                 let failure = CallFailure::DeadlineExceeded { sent: false };
                 command.done.complete(Err(failure));
@@ -77,5 +82,35 @@ impl WaitQueue {
         for command in core::mem::take(&mut self.commands) {
             command.done.complete(Err(failure.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::time::Duration;
+
+    use super::*;
+    use crate::remote::command::tests::{awaited, noted};
+
+    /// The simulator found a channel that went on to connect for a call that was given up.
+    #[test]
+    fn a_call_that_is_given_up_does_not_outlive_those_that_expire() {
+        let (mut queue, now) = (WaitQueue::default(), Instant::now());
+        let (given_up, caller) = awaited();
+        queue.push(given_up);
+        let mut outcomes = Vec::new();
+        for _ in 0..2 {
+            let (command, outcome) = noted();
+            queue.push(Command { deadline: Some(now + Duration::from_secs(1)), ..command });
+            outcomes.push(outcome);
+        }
+        drop(caller);
+        queue.handle_cancel();
+        assert_eq!(queue.len(), 3, "one of three is too few to look through the queue");
+        queue.expire(now + Duration::from_secs(1));
+        assert!(outcomes.iter().all(|outcome| outcome.len() == 1));
+        assert!(queue.is_empty(), "nobody waits any more");
     }
 }
