@@ -205,6 +205,7 @@ impl Host {
             AnyChannel::Shard(channel) => Some(Held {
                 channel: sim::channel_census(channel),
                 unread: 0,
+                unsent_max: core.plan.channel.unsent_max,
                 has_news: false,
                 tainted: number >= core.plan.channels
                     || self.kind == Kind::Client { mutating: true },

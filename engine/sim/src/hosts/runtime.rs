@@ -115,6 +115,8 @@ pub(crate) struct Held {
     pub(crate) channel: ChannelSnapshot,
     /// Received bytes that were not handled.
     pub(crate) unread: usize,
+    /// What its channel's setting of that name is.
+    pub(crate) unsent_max: usize,
     /// Its driver was told of something and has not looked.
     pub(crate) has_news: bool,
     /// The rules are not enforced.

@@ -118,7 +118,7 @@ fn client_bounds(core: &Core, host: &Host, snapshot: &Snapshot) {
         let streams = plan.budgets.unsent_bytes_max / 4 + 256 * 1024 + frame;
         let streams = if plan.habits.stream > 0 || plan.held > 0 { streams } else { 0 };
         let slots = plan.limits.in_flight.get() as usize;
-        let unsent = plan.channel.unsent_max + request + streams + slots * 16 + 512;
+        let unsent = held.unsent_max + request + streams + slots * 16 + 512;
         let held = plan.limits.connection_credit.get() as usize + frame + 16;
         bounded(core, host.number, "calls of a channel", in_flight.max(snapshot.calls), calls + 64);
         bounded(core, host.number, "unsent bytes of a channel", snapshot.unsent, unsent);
@@ -171,7 +171,7 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
             }
             // Large requests wait for the hello, which says whether they may be sent; and all wait while too
             // much is unsent.
-            let may_write = snapshot.ready && snapshot.unsent <= core.plan.channel.unsent_max;
+            let may_write = snapshot.ready && snapshot.unsent <= held.unsent_max;
             if may_write && snapshot.free_slots > 0 {
                 core.violated(Violated::LostWake, || {
                     format!("calls wait on channel {number} of host {} while slots are free: {snapshot:?}", host.number)
