@@ -254,6 +254,11 @@ fn nudge(world: &mut World) {
 
 /// What does not balance when everything has ended, although it may still be on its way.
 pub(crate) fn amiss(world: &World) -> Option<(Violated, String)> {
+    // A driver that is told of the last cancel hears it when it is polled next.
+    let mut held = world.hosts.iter().flat_map(|host| host.held(&world.core));
+    if held.any(|held| held.has_news) {
+        return Some((Violated::LostWake, "a channel does not hear its bell".to_owned()));
+    }
     let credit = credit(world).map(|what| (Violated::Credit, what));
     credit.or_else(|| one_way(world).map(|what| (Violated::Once, what)))
 }
