@@ -80,12 +80,17 @@ say "build"
 # and so compiles it again.
 cargo build --release --workspace --bins --examples
 
-say "5,000 seeds of the simulation, and the bugs that it must find"
-timeout 600 "$bin/corewire-sim" --seeds 5000 --jobs "$(nproc)" >"$work/sim.out" 2>&1 || fail "a seed broke a rule"
-tail -n 1 "$work/sim.out"
+say "5,000 seeds of the simulation for each kind of channel, and the bugs that it must find"
+for shell in shard tokio; do
+    timeout 600 "$bin/corewire-sim" --seeds 5000 --shell "$shell" --jobs "$(nproc)" >"$work/sim.out" 2>&1 ||
+        fail "a seed broke a rule with channels of the kind $shell"
+    tail -n 1 "$work/sim.out"
+done
 # The planted bugs are in a build of their own, which takes the place of the one that was run above.
 cargo build --release --quiet --workspace --bin corewire-sim --features corewire-sim/canary
 timeout 300 "$bin/corewire-sim" --canary --seeds 1000 || fail "a planted bug was not found"
+timeout 300 "$bin/corewire-sim" --canary --at-clients --shell tokio --seeds 1000 ||
+    fail "a planted bug was not found at clients with channels of tokio's kind"
 
 say "quickstart"
 timeout 60 "$bin/examples/quickstart" --secs 1 >"$work/quickstart.out" 2>"$work/quickstart.err" ||

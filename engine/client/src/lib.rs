@@ -21,7 +21,7 @@
 //!  engine/src/channel.rs       remote/                   blocking/
 //!   on its shard       any thread, any executor        on its thread
 //!         │             │ bounded queue, bell                │
-//!         │   client thread       │ tokio/driver.rs          │
+//!         │   client thread       │ tokio/, task/driver.rs   │
 //!         │     a shard's driver  │ one task of tokio        │
 //!         │             └─────┬─────┴────────────────────────┤
 //!         │                   └── ClientCore core/channel.rs ┤
@@ -65,6 +65,11 @@ pub mod remote;
 pub mod resolver;
 pub mod self_connect;
 pub mod streams;
+#[cfg(any(feature = "tokio", feature = "sim"))]
+mod task;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod testing;
 #[cfg(feature = "tokio")]
 mod tokio;
 pub mod transport;

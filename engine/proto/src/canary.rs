@@ -10,7 +10,7 @@ pub enum Bug {
     GoAwayByOne,
     /// A call whose deadline passed gives its slot back before the server has answered.
     EarlySlot,
-    /// A parked call with an earlier deadline than those before it is not timed.
+    /// A call with an earlier deadline than those before it is not timed.
     LateDeadline,
     /// The cost of a stream's message is not given back to the connection if its call is already over.
     LostCredit,

@@ -174,7 +174,9 @@ impl<T> ClientConnection<T> {
         place.state = SlotState::InFlight { work, deadline, order };
         self.waiting += 1;
         self.taken += 1;
-        if let Some(deadline) = deadline {
+        let is_missed =
+            self.earliest.is_some() && crate::canary::is_planted(crate::canary::Bug::LateDeadline);
+        if let Some(deadline) = deadline.filter(|_| !is_missed) {
             self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
         }
         Ok(u32::from(index) | (u32::from(place.generation) << 16))

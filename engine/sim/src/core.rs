@@ -7,10 +7,13 @@ use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::core::trace::{Note, Trace, Violated};
 use crate::hosts::client::Wish;
+use crate::hosts::runtime::Shells;
 use crate::judge::patience::Absences;
 use crate::plan::{Plan, SECOND};
 
@@ -18,7 +21,7 @@ use crate::plan::{Plan, SECOND};
 #[derive(Debug)]
 pub(crate) struct Clock {
     base: Instant,
-    at: Cell<u64>,
+    at: Arc<AtomicU64>,
 }
 
 impl Clock {
@@ -28,21 +31,27 @@ impl Clock {
             reason = "an Instant can only be had from the system; only differences to it are ever seen"
         )]
         let base = Instant::now();
-        Self { base, at: Cell::new(0) }
+        Self { base, at: Arc::default() }
     }
 
     pub(crate) fn now(&self) -> u64 {
-        self.at.get()
+        self.at.load(Ordering::Relaxed)
     }
 
     pub(crate) fn advance_to(&self, at: u64) {
-        debug_assert!(at >= self.at.get(), "time does not go back");
-        self.at.set(at);
+        debug_assert!(at >= self.now(), "time does not go back");
+        self.at.store(at, Ordering::Relaxed);
     }
 
     /// The time as the engine's `Instant`.
     pub(crate) fn instant(&self) -> Instant {
-        self.base + Duration::from_nanos(self.at.get())
+        self.base + Duration::from_nanos(self.now())
+    }
+
+    /// What reads the clock where `Send` is asked for.
+    pub(crate) fn reader(&self) -> impl Fn() -> Instant + Send + Sync + use<> {
+        let (base, at) = (self.base, Arc::clone(&self.at));
+        move || base + Duration::from_nanos(at.load(Ordering::Relaxed))
     }
 
     /// An `Instant` of the engine in ns since the start.
@@ -198,6 +207,9 @@ impl Agenda {
 pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) dice: Dice,
+    /// The dice for what concerns channels that no shard has, so that the rest of a seed does not depend on them.
+    pub(crate) side: Dice,
+    pub(crate) shells: Shells,
     pub(crate) agenda: Agenda,
     pub(crate) trace: Trace,
     pub(crate) plan: Plan,
@@ -219,22 +231,33 @@ pub(crate) struct Core {
     pub(crate) jumped: Cell<u64>,
     /// When hosts did not run although they would have.
     pub(crate) absences: RefCell<Absences>,
+    /// A bug that is planted while client hosts run, and only then.
+    #[cfg(feature = "canary")]
+    pub(crate) bug_at_clients: Cell<Option<corewire_proto::canary::Bug>>,
     /// Bytes that each host's sockets have taken.
     sent: RefCell<Vec<u64>>,
 }
 
 impl Core {
-    pub(crate) fn new(seed: u64, trace: Trace) -> Rc<Self> {
+    pub(crate) fn new(seed: u64, shells: Shells, trace: Trace) -> Rc<Self> {
         let dice = Dice::new(seed);
         let plan = Plan::draw(&dice);
-        Self::with(dice, plan, trace)
+        Self::with(dice, Dice::new(!seed), plan, shells, trace)
     }
 
     /// The same with a plan that is given, not drawn.
-    pub(crate) fn with(dice: Dice, plan: Plan, trace: Trace) -> Rc<Self> {
+    pub(crate) fn with(
+        dice: Dice,
+        side: Dice,
+        plan: Plan,
+        shells: Shells,
+        trace: Trace,
+    ) -> Rc<Self> {
         Rc::new(Self {
             clock: Clock::new(),
             dice,
+            side,
+            shells,
             agenda: Agenda::default(),
             trace,
             plan,
@@ -247,6 +270,8 @@ impl Core {
             drained_since: Cell::new(None),
             jumped: Cell::new(0),
             absences: RefCell::default(),
+            #[cfg(feature = "canary")]
+            bug_at_clients: Cell::new(None),
             sent: RefCell::default(),
         })
     }

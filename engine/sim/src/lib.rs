@@ -31,11 +31,13 @@ use std::rc::Rc;
 
 use crate::core::Core;
 use crate::core::trace::Trace;
+use crate::hosts::task::TaskRuntime;
 use crate::judge::ledger::State;
 use crate::plan::Plan;
 use crate::world::World;
 
 pub use crate::core::trace::{Violated, Violation};
+pub use crate::hosts::runtime::Shells;
 pub use crate::world::cases::Case;
 
 /// The result of one seed's run.
@@ -55,6 +57,8 @@ pub struct Report {
     pub last: Vec<String>,
     /// How many calls ended in which way.
     pub ends: BTreeMap<String, u64>,
+    /// The kind of the clients' channels.
+    pub shells: Shells,
     plan: Plan,
 }
 
@@ -68,20 +72,37 @@ impl Report {
 
 /// Runs one seed; `print` gets each line of its trace.
 #[must_use]
-pub fn run(seed: u64, print: Option<fn(&str)>) -> Report {
-    run_core(seed, Core::new(seed, Trace::new(print)))
+pub fn run(seed: u64, shells: Shells, print: Option<fn(&str)>) -> Report {
+    run_core(seed, Core::new(seed, shells, Trace::new(print)))
+}
+
+/// Runs one seed with a bug that is planted while client hosts run: what is found is a bug of the clients' side.
+#[cfg(feature = "canary")]
+#[must_use]
+pub fn run_with_bug_at_clients(
+    seed: u64,
+    shells: Shells,
+    bug: corewire_proto::canary::Bug,
+) -> Report {
+    let core = Core::new(seed, shells, Trace::new(None));
+    core.bug_at_clients.set(Some(bug));
+    let report = run_core(seed, core);
+    corewire_proto::canary::plant(None);
+    report
 }
 
 /// Runs one of the written cases; `print` gets each line of its trace.
 #[must_use]
-pub fn run_case(case: Case, print: Option<fn(&str)>) -> Report {
-    run_core(0, world::cases::core(case, Trace::new(print)))
+pub fn run_case(case: Case, shells: Shells, print: Option<fn(&str)>) -> Report {
+    run_core(0, world::cases::core(case, shells, Trace::new(print)))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "it is the run's own")]
 fn run_core(seed: u64, core: Rc<Core>) -> Report {
     let ran = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(Rc::clone(&core));
+        let mut world = World::new(Rc::clone(&core), |core, net, host, mutating| {
+            Rc::new(TaskRuntime::new(core, net, host, mutating))
+        });
         world.run();
         core.over.set(true);
         let calls = world.ledger.calls.borrow();
@@ -107,6 +128,7 @@ fn run_core(seed: u64, core: Rc<Core>) -> Report {
         notes: core.trace.notes(),
         ns: core.now(),
         ends,
+        shells: core.shells,
         plan: core.plan.clone(),
     }
 }

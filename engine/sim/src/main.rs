@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use clap::Parser;
-use corewire_sim::{Case, Report, Violation};
+use corewire_sim::{Case, Report, Shells, Violation};
 
 /// Simulates Corewire's clients and servers over a faulty network, by seed.
 #[derive(Debug, Parser)]
@@ -29,6 +29,9 @@ struct Options {
     /// Run the case of this name alone: one of those in `cases.rs`.
     #[arg(long)]
     case: Option<String>,
+    /// The kind of the clients' channels. The plan of a seed does not depend on it.
+    #[arg(long, value_enum, default_value_t = Shell::Shard)]
+    shell: Shell,
     /// With --seed or --case: print everything that happens.
     #[arg(long)]
     trace: bool,
@@ -36,10 +39,48 @@ struct Options {
     #[cfg(feature = "canary")]
     #[arg(long)]
     canary: bool,
-    /// With --seed or --case: plant this one of them.
+    /// With --canary: plant those of the clients' side that the code of --shell has, and only while clients run.
+    #[cfg(feature = "canary")]
+    #[arg(long)]
+    at_clients: bool,
+    /// With --seed, --case or --canary: plant this one of them.
     #[cfg(feature = "canary")]
     #[arg(long)]
     plant: Option<String>,
+}
+
+/// The kinds of channels that clients use.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Shell {
+    /// Those of a shard.
+    Shard,
+    /// Shared channels, driven as tokio's are.
+    Tokio,
+    /// Each client of a kind of its own.
+    Mixed,
+}
+
+#[cfg(feature = "canary")]
+impl Shell {
+    /// Whether a client of every such kind has the code with this bug.
+    fn has(self, bug: corewire_proto::canary::Bug) -> bool {
+        let own: &[_] = match self {
+            Self::Shard => &AT_SHARDS,
+            Self::Tokio => &AT_TOKIO,
+            Self::Mixed => &[],
+        };
+        AT_CLIENTS.contains(&bug) || own.contains(&bug)
+    }
+}
+
+impl From<Shell> for Shells {
+    fn from(shell: Shell) -> Self {
+        match shell {
+            Shell::Shard => Self::Shard,
+            Shell::Tokio => Self::Tokio,
+            Shell::Mixed => Self::Mixed,
+        }
+    }
 }
 
 #[allow(clippy::print_stdout, reason = "this is what the program is for")]
@@ -64,13 +105,38 @@ fn main() -> ExitCode {
             say(&format!("there is no case {name}; there are {:?}", Case::ALL));
             return ExitCode::FAILURE;
         };
-        return tell(&corewire_sim::run_case(case, print));
+        return tell(&corewire_sim::run_case(case, options.shell.into(), print));
     }
     match options.seed {
-        Some(seed) => tell(&corewire_sim::run(seed, print)),
+        Some(seed) => tell(&corewire_sim::run(seed, options.shell.into(), print)),
         None => many(&options),
     }
 }
+
+/// Bugs of the clients' side that clients of every kind have.
+#[cfg(feature = "canary")]
+const AT_CLIENTS: [corewire_proto::canary::Bug; 11] = {
+    use corewire_proto::canary::Bug;
+    [
+        Bug::GoAwayByOne,
+        Bug::EarlySlot,
+        Bug::LateDeadline,
+        Bug::LostCredit,
+        Bug::SilentCancel,
+        Bug::LostTurn,
+        Bug::DeadRequest,
+        Bug::UnboundedUnsent,
+        Bug::FullSocketTurns,
+        Bug::BlindClocks,
+        Bug::CountedAbsence,
+    ]
+};
+
+/// Bugs of the clients' side that only a shard's channels have, and that only tokio's have.
+#[cfg(feature = "canary")]
+const AT_SHARDS: [corewire_proto::canary::Bug; 1] = [corewire_proto::canary::Bug::OvertakenMessage];
+#[cfg(feature = "canary")]
+const AT_TOKIO: [corewire_proto::canary::Bug; 1] = [corewire_proto::canary::Bug::LostEnd];
 
 /// Runs seeds with each bug planted until one shows it.
 #[cfg(feature = "canary")]
@@ -78,10 +144,21 @@ fn canary(options: &Options) -> ExitCode {
     use corewire_proto::canary::{Bug, plant};
     let mut code = ExitCode::SUCCESS;
     for bug in Bug::ALL {
-        plant(Some(bug));
+        if options.plant.as_ref().is_some_and(|name| format!("{bug:?}") != *name) {
+            continue;
+        }
+        if options.at_clients && !options.shell.has(bug) {
+            continue;
+        }
+        plant(Some(bug).filter(|_| !options.at_clients));
         let last = options.first.saturating_add(options.seeds);
         let found = (options.first..last).find_map(|seed| {
-            let report = corewire_sim::run(seed, None);
+            let shells = options.shell.into();
+            let report = if options.at_clients {
+                corewire_sim::run_with_bug_at_clients(seed, shells, bug)
+            } else {
+                corewire_sim::run(seed, shells, None)
+            };
             report.violation.map(|violation| (seed, violation))
         });
         match found {
@@ -119,7 +196,11 @@ fn tell_violation(report: &Report) -> ExitCode {
     say(&format!("\nseed {} BROKE A RULE at {} ns", report.seed, violation.at));
     say(&format!("  rule   {}", violation.rule));
     say(&format!("  how    {}", violation.what));
-    say(&format!("  replay cargo run --release -p corewire-sim -- --seed {} --trace", report.seed));
+    let shell = format!("{:?}", report.shells).to_lowercase();
+    let seed = report.seed;
+    say(&format!(
+        "  replay cargo run --release -p corewire-sim -- --seed {seed} --shell {shell} --trace"
+    ));
     ExitCode::FAILURE
 }
 
@@ -207,7 +288,7 @@ fn many(options: &Options) -> ExitCode {
                     if seed >= end || failed.load(Ordering::Relaxed) {
                         break;
                     }
-                    let report = corewire_sim::run(seed, None);
+                    let report = corewire_sim::run(seed, options.shell.into(), None);
                     let stops = report.violation.is_some() && !options.keep_going;
                     failed.fetch_or(stops, Ordering::Relaxed);
                     sum.add(report);

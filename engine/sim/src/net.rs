@@ -300,6 +300,23 @@ impl Net {
         self.state.borrow().wires[wire].ends[side].asked_in_vain
     }
 
+    /// This end asks for room once although it was told that there is none. If the wire is full then, it is told of room
+    /// again, also if it was being told already: the kernel looks at a socket when it reports it, and if it is full by
+    /// then, reports it later.
+    pub(crate) fn send_late(
+        &self,
+        wire: usize,
+        side: usize,
+        send: impl FnOnce() -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        self.state.borrow_mut().wires[wire].ends[side].knows_full = false;
+        let sent = send();
+        let state = &mut *self.state.borrow_mut();
+        let [near, far] = ends(&mut state.wires[wire], side);
+        near.blocked |= far.unacked >= self.core.plan.pipe;
+        sent
+    }
+
     /// Bytes not yet known to be taken by the other end.
     pub(crate) fn unacknowledged(&self, wire: usize, side: usize) -> usize {
         self.state.borrow().wires[wire].ends[1 - side].unacked

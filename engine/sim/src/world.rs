@@ -10,6 +10,7 @@ use crate::core::trace::{Note, Violated};
 use crate::core::{Core, Event};
 use crate::hosts::client;
 use crate::hosts::host::{Action, Host, Kind};
+use crate::hosts::runtime::{Runtime, Shells};
 use crate::judge::ledger::{Ledger, State};
 use crate::net::Net;
 use crate::peers::hostile::Hostile;
@@ -40,6 +41,18 @@ struct Work {
     next_busy: Option<u64>,
 }
 
+/// Makes what drives the channels of this client host; whether its wires change bytes.
+pub(crate) type MakeRuntime = fn(&Rc<Core>, &Net, usize, bool) -> Rc<dyn Runtime>;
+
+/// Whether the channels of the next client host are tokio's.
+fn is_on_tokio(core: &Core) -> bool {
+    match core.shells {
+        Shells::Shard => false,
+        Shells::Tokio => true,
+        Shells::Mixed => core.side.chance(500_000),
+    }
+}
+
 pub(crate) struct World {
     pub(crate) core: Rc<Core>,
     pub(crate) net: Net,
@@ -55,7 +68,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(core: Rc<Core>) -> Self {
+    /// `runtime` makes what drives the channels of a client host other than a shard's.
+    pub(crate) fn new(core: Rc<Core>, runtime: MakeRuntime) -> Self {
         let net = Net::new(Rc::clone(&core));
         let mut world = Self {
             ledger: Rc::default(),
@@ -69,11 +83,11 @@ impl World {
             net,
             core,
         };
-        world.populate();
+        world.populate(runtime);
         world
     }
 
-    fn populate(&mut self) {
+    fn populate(&mut self, runtime: MakeRuntime) {
         let core = Rc::clone(&self.core);
         let plan = &core.plan;
         let mut kinds = Vec::new();
@@ -86,7 +100,10 @@ impl World {
         for (number, kind) in kinds.into_iter().enumerate() {
             let mut host = Host::new(number, kind, &core);
             host.start(&core, &self.net, &self.ledger);
-            if !host.is_server() {
+            if let Kind::Client { mutating } = kind {
+                if is_on_tokio(&core) {
+                    host.runtime = Some(runtime(&core, &self.net, number, mutating));
+                }
                 host.enter(&core, |host| {
                     (0..plan.channels).for_each(|channel| host.make_channel(&core, channel));
                     for impostor in 0..plan.impostors {
@@ -141,7 +158,9 @@ impl World {
         self.probe();
         self.phase_of_calls("rest", settle, PROGRESS_FACTOR, Self::is_settled);
         self.release();
-        self.phase_of_calls("held", settle, PROGRESS_FACTOR, |world| !world.ledger.is_open(true));
+        self.phase_of_calls("held", settle, PROGRESS_FACTOR, |world| {
+            !world.ledger.is_open(true) && world.ledger.closings.get() == 0
+        });
         self.phase("balance", settle, |world| check::amiss(world).is_none());
         check::channels_are_empty(self);
         for host in self.hosts.iter_mut().filter(|host| !host.is_server()) {
@@ -392,6 +411,20 @@ impl World {
         let core = Rc::clone(&self.core);
         let ledger = Rc::clone(&self.ledger);
         let host = &mut self.hosts[number];
+        #[cfg(feature = "canary")]
+        if let Some(bug) = core.bug_at_clients.get() {
+            corewire_proto::canary::plant(Some(bug).filter(|_| !host.is_server()));
+        }
+        if let Some(runtime) = host.runtime.as_ref().filter(|_| core.side.chance(500_000)) {
+            runtime.expire();
+        }
+        if let Some(runtime) = host.runtime.clone()
+            && self.net.has_news(runtime.set())
+            // A runtime that has tasks to run looks at its sockets only now and then.
+            && (!host.has_tasks(&core, &self.net) || core.side.chance(700_000))
+        {
+            host.enter(&core, |_| runtime.hear());
+        }
         if host.actions.is_empty() {
             self.turn(number);
             return;
@@ -502,7 +535,10 @@ fn act(host: &mut Host, core: &Rc<Core>, ledger: &Rc<Ledger>, action: Action) {
         Action::Probe(id, channel) => client::begin(host, core, ledger, id, Some(channel)),
         Action::GiveUp(id) => client::give_up(host, core, ledger, id),
         Action::Wake(work) => check::wake(ledger, work),
-        Action::Renew(channel) => host.make_channel(core, channel),
+        Action::Renew(channel) => {
+            client::close(host, core, ledger, channel);
+            host.make_channel(core, channel);
+        }
         Action::Release => host.channels.clear(),
     }
 }

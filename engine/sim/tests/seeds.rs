@@ -1,13 +1,28 @@
 //! A few seeds keep the rules, and the same seed gives the same run.
 
+use corewire_sim::Shells;
+
 /// Enough for a debug build; `.ci/smoke.sh` runs more in a release build.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 40;
 
 #[test]
 fn a_few_seeds_hold_to_the_rules() {
-    for seed in 0..SEEDS {
-        let report = corewire_sim::run(seed, None);
-        assert_eq!(report.violation, None, "seed {seed}, last: {:#?}", report.last);
+    for shells in Shells::ALL {
+        for seed in 0..SEEDS {
+            let report = corewire_sim::run(seed, shells, None);
+            assert_eq!(report.violation, None, "{shells:?} seed {seed}, last: {:#?}", report.last);
+        }
+    }
+}
+
+/// What other kinds of channels are about does not change the plan of a seed, nor the run of a shard's clients.
+#[test]
+fn the_plan_of_a_seed_is_the_same_for_every_kind_of_channel() {
+    for seed in 0..10 {
+        let report = |shells| corewire_sim::run(seed, shells, None);
+        let (shard, tokio) = (report(Shells::Shard), report(Shells::Tokio));
+        assert_eq!(shard.plan(), tokio.plan(), "seed {seed}");
+        assert_ne!(shard.hash, tokio.hash, "seed {seed} is about clients");
     }
 }
 
@@ -22,7 +37,7 @@ const ONCE_BROKEN: [(u64, &str); 4] = [
 #[test]
 fn seeds_that_were_broken_hold() {
     for (seed, what) in ONCE_BROKEN {
-        let report = corewire_sim::run(seed, None);
+        let report = corewire_sim::run(seed, Shells::Shard, None);
         assert_eq!(report.violation, None, "seed {seed} ({what}), last: {:#?}", report.last);
     }
 }
@@ -31,9 +46,10 @@ fn seeds_that_were_broken_hold() {
 fn the_same_seed_is_the_same_run() {
     let mut hashes = std::collections::BTreeSet::new();
     for seed in 1_000..1_012 {
-        let first = corewire_sim::run(seed, None);
+        let shells = Shells::ALL[usize::try_from(seed).unwrap_or(0) % 3];
+        let first = corewire_sim::run(seed, shells, None);
         // Printing must not change what happens, nor what ran on this thread before.
-        let second = corewire_sim::run(seed, Some(|_| {}));
+        let second = corewire_sim::run(seed, shells, Some(|_| {}));
         assert_eq!((first.hash, first.notes), (second.hash, second.notes), "seed {seed}");
         assert_eq!((first.ns, first.ends), (second.ns, second.ends), "seed {seed}");
         hashes.insert(first.hash);
@@ -44,7 +60,9 @@ fn the_same_seed_is_the_same_run() {
 /// A seed gives the same run in the tests' process and thread as in the command.
 #[test]
 fn another_thread_gives_the_same_run() {
-    let here = corewire_sim::run(77, None).hash;
-    let there = std::thread::scope(|scope| scope.spawn(|| corewire_sim::run(77, None).hash).join());
+    let here = corewire_sim::run(77, Shells::Mixed, None).hash;
+    let there = std::thread::scope(|scope| {
+        scope.spawn(|| corewire_sim::run(77, Shells::Mixed, None).hash).join()
+    });
     assert_eq!(there.ok(), Some(here));
 }

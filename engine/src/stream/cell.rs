@@ -237,6 +237,9 @@ impl StreamCell {
     /// The peer's last message came.
     pub(crate) fn end_incoming_ok(&self) {
         self.state.borrow_mut().incoming = Incoming::Ended(None);
+        if corewire_proto::canary::is_planted(corewire_proto::canary::Bug::LostEnd) {
+            return;
+        }
         self.wake_reader();
     }
 

@@ -12,6 +12,8 @@
 //! The shells are the task of a tokio channel, and the shard of a client thread, for which this is public.
 
 mod connection;
+#[cfg(feature = "sim")]
+mod snapshot;
 mod streams;
 #[cfg(all(test, feature = "remote"))]
 mod tests;
@@ -21,6 +23,7 @@ mod waiter;
 use std::sync::Arc;
 use std::time::Instant;
 
+use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{ClientConfig, CloseReason};
 
 use self::wait_queue::WaitQueue;
@@ -31,6 +34,8 @@ use crate::log_limit::{Topic, admit_here};
 use crate::reconnect::{Backoff, random_seed};
 
 pub use self::connection::{Connection, ConnectionId};
+#[cfg(feature = "sim")]
+pub use self::snapshot::{ConnectionSnapshot, CoreSnapshot};
 pub use self::streams::InFlight;
 pub use self::waiter::{PendingCall, StreamEnd, Waiter, WriteBody};
 
@@ -62,6 +67,9 @@ pub struct ClientCore<W: Waiter> {
     /// The shell has not been told yet to connect.
     wants_connect: bool,
     backoff: Backoff,
+    /// What the jitter of the last connection was drawn from. It differs from client to client, and from connection
+    /// to connection.
+    jitter: u64,
     /// Calls that wait for a slot or for the connection.
     waiting: WaitQueue<W>,
     /// No call begins any more.
@@ -74,6 +82,11 @@ pub struct ClientCore<W: Waiter> {
 impl<W: Waiter> ClientCore<W> {
     /// A channel without a connection; the first call wants one.
     pub fn new(server: Address, config: ChannelConfig) -> Self {
+        Self::with_jitter(server, config, random_seed())
+    }
+
+    /// The same with all that is left to chance drawn from `jitter`.
+    pub fn with_jitter(server: Address, config: ChannelConfig, jitter: u64) -> Self {
         Self {
             server,
             connection: Arc::new(config.connection),
@@ -81,7 +94,8 @@ impl<W: Waiter> ClientCore<W> {
             current: Current::Down { retry_at: None, why: String::new() },
             retired: Vec::new(),
             wants_connect: false,
-            backoff: Backoff::new(random_seed()),
+            backoff: Backoff::new(jitter),
+            jitter,
             waiting: WaitQueue::default(),
             is_closed: false,
             closing: Vec::new(),
@@ -217,11 +231,14 @@ impl<W: Waiter> ClientCore<W> {
     fn begin_waiting(&mut self, now: Instant) -> bool {
         let Current::Up(connection) = &mut self.current else { return false };
         while connection.takes_calls() {
-            if connection.unsent() > self.config.unsent_max {
+            if connection.unsent() > self.config.unsent_max && !is_planted(Bug::UnboundedUnsent) {
                 return !self.waiting.is_empty();
             }
             let Some(call) = self.waiting.pop() else { break };
             connection.begin(call, now);
+            if is_planted(Bug::LostTurn) {
+                break;
+            }
         }
         if W::DRIVES && connection.session.is_full() {
             // Every slot may be that of a stream, which only the thread that would wait could end.
@@ -368,7 +385,10 @@ impl<W: Waiter> ClientCore<W> {
     pub fn handle_connected(&mut self, now: Instant) -> ConnectionId {
         self.last_id += 1;
         let id = ConnectionId(self.last_id);
-        self.current = Current::Up(Box::new(Connection::new(id, &self.connection, now)));
+        // The golden ratio: no two of many steps are near each other.
+        self.jitter = self.jitter.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let connection = Connection::new(id, &self.connection, self.jitter, now);
+        self.current = Current::Up(Box::new(connection));
         tracing::debug!(server = %self.server, "connected");
         id
     }

@@ -53,9 +53,14 @@ pub struct Session<T> {
 impl<T> Session<T> {
     /// A connection that was just made; its hello waits to be written.
     pub fn new(config: &Arc<ClientConfig>, now: Instant) -> Self {
-        let mut out = SendBuffer::new();
         // A number of its own, so that no two connections have the same jitter.
-        let proto = ClientConnection::new(Arc::clone(config), random_seed(), &mut out, now);
+        Self::with_jitter(config, random_seed(), now)
+    }
+
+    /// The same with the jitter drawn from this number.
+    pub fn with_jitter(config: &Arc<ClientConfig>, jitter: u64, now: Instant) -> Self {
+        let mut out = SendBuffer::new();
+        let proto = ClientConnection::new(Arc::clone(config), jitter, &mut out, now);
         Self { proto, recv: RecvBuffer::new(), out, own: config.limits }
     }
 
@@ -244,6 +249,15 @@ impl<T> Session<T> {
     /// Calls that somebody waits for.
     pub fn in_flight(&self) -> usize {
         self.proto.in_flight()
+    }
+
+    /// What the simulator checks: the calls that could begin now, the server's id of the connection once it said hello,
+    /// the streams whose slots are taken, and the credit that they share.
+    #[cfg(feature = "sim")]
+    pub fn snapshot(&self) -> (usize, Option<u64>, usize, Option<corewire_proto::StreamAccounts>) {
+        let proto = &self.proto;
+        let connection = proto.peer().connection_id;
+        (proto.free_slots(), connection, proto.streams(), proto.stream_accounts())
     }
 
     /// Bytes of messages that were received and not consumed.

@@ -178,7 +178,7 @@ impl Handle {
         let Some(body) = self.backlog.admit(body) else {
             return Self::turn_away(sink, NotSent::QueueFull);
         };
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = timeout.and_then(|timeout| self.mailbox.now().checked_add(timeout));
         let id = IDS.fetch_add(1, Ordering::Relaxed);
         self.mailbox.call(Command {
             channel: self.channel,

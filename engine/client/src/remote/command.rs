@@ -220,6 +220,14 @@ pub(crate) mod tests {
     use super::*;
     use corewire_codec::MethodId;
 
+    /// A call, and what its caller waits with.
+    #[cfg(any(feature = "tokio", feature = "sim"))]
+    pub(crate) fn awaited() -> (Command, oneshot::AsyncReceiver<Outcome>) {
+        let (sender, outcome) = oneshot::async_channel();
+        let done = Completion { sink: Some(Sink::Future(sender)), begun: false };
+        (Command { done, ..noted().0 }, outcome)
+    }
+
     /// A call, and the outcomes that it is told.
     pub(crate) fn noted() -> (Command, flume::Receiver<Outcome>) {
         let (sender, outcomes) = flume::unbounded();

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
+use std::time::Instant;
 
 use crate::failure::{CallFailure, NotSent};
 use crate::remote::command::{Command, Control};
@@ -16,6 +17,11 @@ const CALLS_MAX: usize = 65_536;
 pub trait Bell: fmt::Debug + Send + Sync {
     /// Makes the driver look. It costs at most one system call, and none while an earlier ring is pending.
     fn ring(&self);
+
+    /// The time by the driver's clock, from which the deadlines of calls count.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
 
     /// Whether the driver goes on while this thread sleeps.
     fn may_block(&self) -> bool {
@@ -131,6 +137,11 @@ impl Mailbox {
     /// connection may need this very thread.
     pub(crate) fn may_block(&self) -> bool {
         !crate::wait::is_shard() && self.bell.0.may_block()
+    }
+
+    /// The time by the driver's clock.
+    pub(super) fn now(&self) -> Instant {
+        self.bell.0.now()
     }
 }
 

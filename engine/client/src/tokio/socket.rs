@@ -1,18 +1,19 @@
 //! The sockets of tokio channels, and how they connect.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::AsFd;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use corewire_codec::SendBuffer;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::address::Address;
 use crate::core::session::{SEND_BYTES_MAX, SLICES_MAX};
-use crate::remote::command::Connection;
 use crate::remote::dial;
 use crate::resolver::Resolver;
 use crate::self_connect::refuse;
+use crate::task::shell;
 
 /// A socket of either family.
 pub(super) enum Socket {
@@ -56,8 +57,12 @@ impl Socket {
             Address::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
         }
     }
+}
 
-    pub(super) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+impl shell::Socket for Socket {
+    type Bare = Bare;
+
+    fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(context),
             Self::Unix(stream) => stream.poll_read_ready(context),
@@ -71,7 +76,7 @@ impl Socket {
         }
     }
 
-    pub(super) fn try_read(&self, into: &mut bytes::BytesMut) -> io::Result<usize> {
+    fn try_read(&self, into: &mut bytes::BytesMut) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_read_buf(into),
             Self::Unix(stream) => stream.try_read_buf(into),
@@ -88,30 +93,35 @@ impl Socket {
         }
     }
 
-    /// Writes what the connection has to write, until the socket takes no more; the context is woken when it does.
-    pub(super) fn write(
-        &self,
-        connection: &mut Connection,
-        context: &mut Context<'_>,
-        now: Instant,
-    ) -> io::Result<()> {
-        if !connection.prepare_write(now) {
-            return Ok(());
+    fn bare(&self) -> io::Result<Bare> {
+        Ok(match self {
+            Self::Tcp(stream) => Bare::Tcp(stream.as_fd().try_clone_to_owned()?.into()),
+            Self::Unix(stream) => Bare::Unix(stream.as_fd().try_clone_to_owned()?.into()),
+        })
+    }
+}
+
+/// The same socket, without the runtime.
+pub(super) enum Bare {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl shell::Bare for Bare {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(into),
+            Self::Unix(stream) => stream.read(into),
         }
-        let session = &mut connection.session;
-        while !session.out.is_empty() {
-            match self.try_write(&session.out) {
-                Ok(count) => session.handle_write(count, now),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    session.handle_write(0, now);
-                    match self.poll_write_ready(context) {
-                        Poll::Ready(ready) => ready?,
-                        Poll::Pending => return Ok(()),
-                    }
-                }
-                Err(error) => return Err(error),
-            }
+    }
+
+    fn write(&mut self, from: &SendBuffer) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let filled = from.chunks(&mut slices, SEND_BYTES_MAX);
+        let slices = slices.get(..filled).unwrap_or(&[]);
+        match self {
+            Self::Tcp(stream) => stream.write_vectored(slices),
+            Self::Unix(stream) => stream.write_vectored(slices),
         }
-        Ok(())
     }
 }

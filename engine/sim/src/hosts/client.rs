@@ -6,13 +6,14 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use corewire_codec::{FrameWriter, MethodId, RequestHead, request_flags};
-use corewire_engine::{Channel, testing::sim};
+use corewire_client::{CallFailure, NotSent, Transport};
+use corewire_codec::{FrameWriter, MethodId, RequestHead, Status, request_flags};
 use corewire_proto::StreamKind;
 
-use crate::core::trace::Note;
+use crate::core::trace::{Note, Violated};
 use crate::core::{Core, Event};
 use crate::hosts::host::{Host, Kind};
+use crate::hosts::runtime::{AnyChannel, Calls};
 use crate::hosts::stream_call::stream_call;
 use crate::judge::ledger::{Call, Ledger, State};
 use crate::judge::{ended, given_up};
@@ -176,11 +177,29 @@ pub(crate) fn begin(
     if let Some(after) = wish.give_up {
         core.after(after, Event::GiveUp { call: id });
     }
-    let (core, ledger) = (Rc::clone(core), Rc::clone(ledger));
-    let number = host.number;
-    let over = Over { id, ledger: Rc::clone(&ledger) };
-    let task = corewire_engine::spawn(async move {
-        let _over = over;
+    let over = Over { id, ledger: Rc::clone(ledger) };
+    let caller = Caller { core: Rc::clone(core), ledger: Rc::clone(ledger), wish, tainted };
+    let task = match channel {
+        AnyChannel::Shard(channel) => corewire_engine::spawn(caller.make(channel, over)),
+        AnyChannel::Shared(channel) => corewire_engine::spawn(caller.make(channel, over)),
+    };
+    host.tasks.insert(id, task);
+}
+
+/// Who makes one call.
+struct Caller {
+    core: Rc<Core>,
+    ledger: Rc<Ledger>,
+    wish: Wish,
+    tainted: bool,
+}
+
+impl Caller {
+    /// Makes the call, whatever kind of channel it is; `_over` says when the task is over.
+    async fn make(self, channel: impl Calls, _over: Over) {
+        let Self { core, ledger, wish, tainted } = self;
+        let id = wish.ask.id;
+        let number = ledger.calls.borrow().get(&id).map_or(0, |call| call.host);
         // The first poll: the caller's time counts from here.
         core.note(Note::Began { call: id, host: number });
         if let (Some(timeout), Some(call)) = (wish.timeout, ledger.calls.borrow_mut().get_mut(&id))
@@ -190,7 +209,10 @@ pub(crate) fn begin(
             ledger.note_deadline(call.deadline);
         }
         let mut head = RequestHead::new(0, MethodId(1));
-        let encode = |body: &mut FrameWriter<'_>| encode(&core, &ledger, &channel, &wish, body);
+        let encode = {
+            let (core, ledger, channel) = (Rc::clone(&core), Rc::clone(&ledger), channel.clone());
+            move |body: &mut FrameWriter<'_>| encode(&core, &ledger, &channel, &wish, body)
+        };
         let outcome = match wish.kind {
             CallKind::Stream(kind) => {
                 let opening = channel.stream(kind, head, wish.timeout, encode);
@@ -213,8 +235,7 @@ pub(crate) fn begin(
         if let Some(outcome) = outcome {
             ended(&core, &ledger, id, Some(outcome));
         }
-    });
-    host.tasks.insert(id, task);
+    }
 }
 
 /// Awaits a call as its caller does; `None` when the caller gives it up. The call is marked as given
@@ -253,13 +274,13 @@ async fn attend<T>(
 fn encode(
     core: &Core,
     ledger: &Ledger,
-    channel: &Channel,
+    channel: &impl Calls,
     wish: &Wish,
     body: &mut FrameWriter<'_>,
-) -> Result<(), &'static str> {
+) -> Result<(), Status> {
     body.put_bytes(wish.ask.body(wish.more).into());
     match wish.unsendable {
-        Some(Unsendable::Fails) => return Err("as planned"),
+        Some(Unsendable::Fails) => return Err(Status::aborted("as planned")),
         Some(Unsendable::Panics) => std::panic::resume_unwind(Box::new("planned")),
         // The channel takes it out again.
         Some(Unsendable::TooLarge) => return Ok(()),
@@ -267,7 +288,7 @@ fn encode(
     }
     core.note(Note::Encoded { call: wish.ask.id });
     if let Some(call) = ledger.calls.borrow_mut().get_mut(&wish.ask.id) {
-        call.encode(core, !sim::channel_census(channel).ready);
+        call.encode(core, channel.is_early());
     }
     Ok(())
 }
@@ -311,6 +332,27 @@ pub(crate) fn give_up(host: &mut Host, core: &Core, ledger: &Ledger, id: u64) {
         given_up(core, ledger, id);
     }
     drop(task);
+}
+
+/// Closes the shared channel with this number, in some cases; it is about to be replaced. When it is closed, no call
+/// begins on it.
+pub(crate) fn close(host: &Host, core: &Rc<Core>, ledger: &Rc<Ledger>, number: usize) {
+    let Some(AnyChannel::Shared(channel)) = host.channels.get(number).cloned() else { return };
+    if core.side.chance(500_000) {
+        return;
+    }
+    let (core, ledger) = (Rc::clone(core), Rc::clone(ledger));
+    ledger.closings.set(ledger.closings.get() + 1);
+    corewire_engine::spawn(async move {
+        channel.close().await;
+        ledger.closings.set(ledger.closings.get() - 1);
+        ledger.step();
+        let late = channel.call(RequestHead::new(0, MethodId(1)), None, |_| Ok(())).await;
+        if !matches!(late, Err(CallFailure::NotSent(NotSent::Closed))) {
+            core.violated(Violated::End, || format!("a call on a closed channel: {late:?}"));
+        }
+    })
+    .detach();
 }
 
 /// Plans the calls of a run: spread evenly, or in bursts.

@@ -6,12 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use corewire_engine::testing::sim::{self, SimConfig, SimShard};
-use corewire_engine::{Channel, Dispatch, Doorbell, Task};
+use corewire_engine::{Dispatch, Doorbell, Task};
 use corewire_proto::{ShardId, ShardInfo};
 
 use crate::core::Core;
 use crate::core::trace::{Note, Violated};
 use crate::hosts::chain::Channels;
+use crate::hosts::runtime::{AnyChannel, Held, Runtime};
 use crate::hosts::service::Service;
 use crate::judge::ledger::Ledger;
 use crate::net::Net;
@@ -63,7 +64,9 @@ pub(crate) struct Host {
     pub(crate) actions: VecDeque<Action>,
     /// The tasks of calls that are not over.
     pub(crate) tasks: BTreeMap<u64, Task<()>>,
-    pub(crate) channels: Vec<Channel>,
+    pub(crate) channels: Vec<AnyChannel>,
+    /// What drives them, if the shard does not.
+    pub(crate) runtime: Option<Rc<dyn Runtime>>,
 }
 
 impl std::fmt::Debug for Host {
@@ -95,6 +98,7 @@ impl Host {
             actions: VecDeque::new(),
             tasks: BTreeMap::new(),
             channels: Vec::new(),
+            runtime: None,
         }
     }
 
@@ -182,15 +186,48 @@ impl Host {
     /// The same, to the server at this address.
     pub(crate) fn make_channel_to(&mut self, core: &Core, number: usize, to: usize) {
         let (config, jitter) = (core.plan.channel.clone(), core.dice.word());
-        match sim::channel(crate::net::endpoint::address(to), config, jitter) {
+        let made = match &self.runtime {
+            Some(runtime) => Ok(AnyChannel::Shared(runtime.channel(to, config, jitter))),
+            None => sim::channel(crate::net::endpoint::address(to), config, jitter)
+                .map(AnyChannel::Shard),
+        };
+        match made {
             Ok(channel) if number < self.channels.len() => self.channels[number] = channel,
             Ok(channel) => self.channels.push(channel),
             Err(error) => core.violated(Violated::Panic, || format!("no channel: {error}")),
         }
     }
 
+    /// What each of its channels holds.
+    pub(crate) fn held(&self, core: &Core) -> Vec<Held> {
+        let of_shard = |(number, channel): (usize, &AnyChannel)| match channel {
+            AnyChannel::Shared(_) => None,
+            AnyChannel::Shard(channel) => Some(Held {
+                channel: sim::channel_census(channel),
+                unread: 0,
+                unsent_max: core.plan.channel.unsent_max,
+                has_news: false,
+                tainted: number >= core.plan.channels
+                    || self.kind == Kind::Client { mutating: true },
+            }),
+        };
+        let of_shard = self.channels.iter().enumerate().filter_map(of_shard);
+        of_shard.chain(self.runtime.iter().flat_map(|runtime| runtime.held())).collect()
+    }
+
+    /// The poll sets of its sockets.
+    pub(crate) fn sets(&self) -> impl Iterator<Item = usize> + use<> {
+        [Some(self.set), self.runtime.as_ref().map(|runtime| runtime.set())].into_iter().flatten()
+    }
+
     /// Whether it would do something if it ran now.
     pub(crate) fn has_work(&self, core: &Core, net: &Net) -> bool {
+        self.runtime.as_ref().is_some_and(|runtime| net.has_news(runtime.set()))
+            || self.has_tasks(core, net)
+    }
+
+    /// The same, without what is new of the sockets of its runtime.
+    pub(crate) fn has_tasks(&self, core: &Core, net: &Net) -> bool {
         let Some(shard) = &self.shard else { return false };
         debug_assert_eq!(self.timer, self.asked_timer(core), "nothing else moves it");
         self.again

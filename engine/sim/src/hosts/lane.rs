@@ -54,18 +54,18 @@ impl Track {
 
 /// The end that sends.
 #[derive(Debug)]
-pub(crate) struct Outlet {
+pub(crate) struct Outlet<W = StreamWriter> {
     track: Track,
     lane: Lane,
     /// `None` once it was dropped.
-    writer: Option<StreamWriter>,
+    writer: Option<W>,
     next: u32,
     sleep: Option<Sleep>,
     finished: bool,
 }
 
-impl Outlet {
-    pub(crate) fn new(track: Track, ask: &Ask, writer: StreamWriter) -> Self {
+impl<W: WriteMessages> Outlet<W> {
+    pub(crate) fn new(track: Track, ask: &Ask, writer: W) -> Self {
         let lane = *ask.script.lane(track.up);
         Self { track, lane, writer: Some(writer), next: 0, sleep: None, finished: false }
     }
@@ -165,24 +165,24 @@ pub(crate) enum Seen {
 
 /// The end that receives.
 #[derive(Debug)]
-pub(crate) struct Inlet {
+pub(crate) struct Inlet<R = StreamReader> {
     track: Track,
     ask: Ask,
-    reader: Option<StreamReader>,
+    reader: Option<R>,
     got: u32,
     sleep: Option<Sleep>,
     /// It waits for messages only, and for nothing else.
     pub(crate) waits: bool,
 }
 
-impl Drop for Inlet {
+impl<R> Drop for Inlet<R> {
     fn drop(&mut self) {
         self.track.book(|book| book.reader = false);
     }
 }
 
-impl Inlet {
-    pub(crate) fn new(track: Track, ask: &Ask, reader: StreamReader) -> Self {
+impl<R: ReadMessages> Inlet<R> {
+    pub(crate) fn new(track: Track, ask: &Ask, reader: R) -> Self {
         track.book(|book| book.reader = true);
         Self { track, ask: *ask, reader: Some(reader), got: 0, sleep: None, waits: false }
     }

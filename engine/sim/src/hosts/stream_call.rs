@@ -5,9 +5,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use corewire_client::{CallFailure, Outcome, Reply, StreamHandle};
+use corewire_client::{CallFailure, Outcome, Reply, StreamHandle, WriteMessages};
 use corewire_codec::{ReplyHead, StatusCode};
-use corewire_engine::{StreamCall, StreamWriter};
 use corewire_proto::StreamKind;
 
 use crate::core::Core;
@@ -17,20 +16,20 @@ use crate::plan::message::Ask;
 use crate::plan::script::Reading;
 
 /// The state of the part of the call that brings its end.
-enum Incoming {
+enum Incoming<C: StreamHandle> {
     /// The reply is awaited, or first the server's handler must take the call.
-    Call(StreamCall, bool),
-    Reading(Inlet),
+    Call(C, bool),
+    Reading(Inlet<C::Reader>),
 }
 
 /// The call from its opening to its end; `None` if the caller gave it up.
-pub(crate) async fn stream_call(
+pub(crate) async fn stream_call<C: StreamHandle, W: WriteMessages>(
     core: &Rc<Core>,
     ledger: &Rc<Ledger>,
     ask: &Ask,
     kind: StreamKind,
     tainted: bool,
-    opening: impl Future<Output = Result<(StreamCall, Option<StreamWriter>), CallFailure>>,
+    opening: impl Future<Output = Result<(C, Option<W>), CallFailure>>,
 ) -> Option<Outcome> {
     let (call, writer) = match opening.await {
         Ok(opened) => opened,
@@ -91,7 +90,7 @@ pub(crate) async fn stream_call(
 fn poll_reply(
     core: &Core,
     ask: &Ask,
-    call: &mut StreamCall,
+    call: &mut impl StreamHandle,
     context: &mut Context<'_>,
 ) -> Poll<Option<Outcome>> {
     let outcome = call.poll_outcome(context).map(Some);

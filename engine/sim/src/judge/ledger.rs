@@ -182,6 +182,8 @@ pub(crate) struct Ledger {
     pub(crate) over: RefCell<Vec<u64>>,
     /// No call with a waiting caller has a deadline before this time, in ns.
     pub(crate) no_deadline_before: Cell<u64>,
+    /// How many channels are being closed.
+    pub(crate) closings: Cell<u64>,
     /// Counts progress: used to see whether there was any.
     pub(crate) steps: RefCell<u64>,
 }
@@ -218,6 +220,15 @@ impl Ledger {
         let one_way = || calls.values().filter(|call| call.kind == CallKind::OneWay);
         let written = one_way().filter(|call| call.state == State::Ended(End::Written)).count();
         (written as u64, one_way().filter(|call| call.begun).count() as u64)
+    }
+
+    /// One-way calls that were given up after they were encoded: a driver that had taken them may have written them.
+    pub(crate) fn one_way_unknown(&self) -> u64 {
+        let calls = self.calls.borrow();
+        let unknown = calls.values().filter(|call| {
+            call.kind == CallKind::OneWay && call.state == State::GivenUp && call.encoded
+        });
+        unknown.count() as u64
     }
 
     /// One-way calls that were written, did not begin, and whose deadline has passed: they may have been taken

@@ -9,6 +9,7 @@ use corewire_proto::{StreamKind, Timeouts};
 use crate::core::trace::Trace;
 use crate::core::{Core, Dice, Event, SURE, Tamper};
 use crate::hosts::client::{Unsendable, Wish, calm_wish};
+use crate::hosts::runtime::Shells;
 use crate::plan::message::{Ask, Behaviour, CallKind};
 use crate::plan::script::{Lane, Script};
 use crate::plan::{MS, Plan, SECOND};
@@ -78,7 +79,7 @@ struct Written {
 }
 
 /// The case as a run that has not begun.
-pub(crate) fn core(case: Case, trace: Trace) -> Rc<Core> {
+pub(crate) fn core(case: Case, shells: Shells, trace: Trace) -> Rc<Core> {
     let written = match case {
         Case::CreditOfTheHello => credit_of_the_hello(),
         Case::DroppedBeforeItsReader => dropped_before_its_reader(),
@@ -97,7 +98,7 @@ pub(crate) fn core(case: Case, trace: Trace) -> Rc<Core> {
         Case::CascadeOfCancels => cascade(None, Some(300 * MS)),
         Case::CascadeOfDeadlines => cascade(Some(Duration::from_millis(300)), None),
     };
-    let core = Core::with(Dice::new(1), written.plan, trace);
+    let core = Core::with(Dice::new(1), Dice::new(2), written.plan, shells, trace);
     for (at, event) in written.events {
         core.agenda.plan(at, event);
     }

@@ -4,12 +4,13 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use corewire_codec::StatusCode;
-use corewire_engine::testing::sim::{self, Snapshot, StreamSnapshot};
+use corewire_engine::testing::sim::{Snapshot, StreamSnapshot};
 use corewire_proto::StreamAccounts;
 
 use crate::core::Core;
 use crate::core::trace::{Note, Violated};
-use crate::hosts::host::{Host, Kind};
+use crate::hosts::host::Host;
+use crate::hosts::runtime::Held;
 use crate::judge::ledger::{Call, End, Ledger, State};
 use crate::net::Net;
 use crate::plan::MS;
@@ -29,7 +30,8 @@ pub(crate) fn wake(ledger: &Ledger, work: u64) {
 }
 
 pub(crate) fn connections(host: &Host) -> usize {
-    host.shard.as_ref().map_or(0, |shard| shard.tally().connections)
+    let of_runtime = host.runtime.as_ref().map_or(0, |runtime| runtime.drivers());
+    host.shard.as_ref().map_or(0, |shard| shard.tally().connections) + of_runtime
 }
 
 pub(crate) fn has_succeeded(ledger: &Ledger, id: u64) -> bool {
@@ -105,8 +107,10 @@ fn client_bounds(core: &Core, host: &Host, snapshot: &Snapshot) {
     let calls = usize::try_from(plan.calls).unwrap_or(usize::MAX / 4);
     let unread = 2 * (frame + 32) + 2 * plan.budgets.receive_bytes + 65_536;
     bounded(core, host.number, "receive memory", snapshot.client_unread_max, unread);
-    for channel in &host.channels {
-        let snapshot = sim::channel_census(channel);
+    for held in host.held(core) {
+        let snapshot = held.channel;
+        bounded(core, host.number, "receive memory", held.unread, unread);
+        bounded(core, host.number, "calls that wait", snapshot.waiting, plan.channel.waiting_max);
         let in_flight = snapshot.in_flight;
         // One request over the bound, a cancel for each slot, what streams may have unsent, and an occasional
         // pong: nothing that a server decides, and nothing that grows with the calls.
@@ -114,7 +118,7 @@ fn client_bounds(core: &Core, host: &Host, snapshot: &Snapshot) {
         let streams = plan.budgets.unsent_bytes_max / 4 + 256 * 1024 + frame;
         let streams = if plan.habits.stream > 0 || plan.held > 0 { streams } else { 0 };
         let slots = plan.limits.in_flight.get() as usize;
-        let unsent = plan.channel.unsent_max + request + streams + slots * 16 + 512;
+        let unsent = held.unsent_max + request + streams + slots * 16 + 512;
         let held = plan.limits.connection_credit.get() as usize + frame + 16;
         bounded(core, host.number, "calls of a channel", in_flight.max(snapshot.calls), calls + 64);
         bounded(core, host.number, "unsent bytes of a channel", snapshot.unsent, unsent);
@@ -155,14 +159,19 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
         deadlines(&core, &world.ledger);
     }
     for host in &world.hosts {
-        for (number, channel) in host.channels.iter().enumerate() {
-            if sim::waiting_calls(channel) == 0 {
+        for (number, held) in host.held(&core).into_iter().enumerate() {
+            if held.has_news {
+                core.violated(Violated::LostWake, || {
+                    format!("channel {number} of host {} has not heard its bell", host.number)
+                });
+            }
+            let snapshot = held.channel;
+            if snapshot.waiting == 0 {
                 continue;
             }
-            let snapshot = sim::channel_census(channel);
             // Large requests wait for the hello, which says whether they may be sent; and all wait while too
             // much is unsent.
-            let may_write = snapshot.ready && snapshot.unsent <= core.plan.channel.unsent_max;
+            let may_write = snapshot.ready && snapshot.unsent <= held.unsent_max;
             if may_write && snapshot.free_slots > 0 {
                 core.violated(Violated::LostWake, || {
                     format!("calls wait on channel {number} of host {} while slots are free: {snapshot:?}", host.number)
@@ -211,8 +220,8 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
 /// Whether a large request waits for its server's hello. Smaller ones behind it wait with it, although they
 /// need not, and go on when their connection is notified of anything.
 fn hello_is_awaited(world: &World) -> bool {
-    let mut channels = world.hosts.iter().flat_map(|host| &host.channels).map(sim::channel_census);
-    channels.any(|snapshot| snapshot.up && !snapshot.ready && snapshot.waiting > 0)
+    let mut channels = world.hosts.iter().flat_map(|host| host.held(&world.core));
+    channels.any(|Held { channel, .. }| channel.up && !channel.ready && channel.waiting > 0)
 }
 
 /// Tells every host that everything may be ready, and every caller to look again. This must have no effect:
@@ -224,7 +233,7 @@ fn nudge(world: &mut World) {
     let before = progress(world);
     for host in &mut world.hosts {
         if host.shard.is_some() {
-            world.net.nudge(host.set);
+            host.sets().for_each(|set| world.net.nudge(set));
             for waker in world.ledger.wakers.borrow().values() {
                 waker.wake_by_ref();
             }
@@ -245,6 +254,11 @@ fn nudge(world: &mut World) {
 
 /// What does not balance when everything has ended, although it may still be on its way.
 pub(crate) fn amiss(world: &World) -> Option<(Violated, String)> {
+    // A driver that is told of the last cancel hears it when it is polled next.
+    let mut held = world.hosts.iter().flat_map(|host| host.held(&world.core));
+    if held.any(|held| held.has_news) {
+        return Some((Violated::LostWake, "a channel does not hear its bell".to_owned()));
+    }
     let credit = credit(world).map(|what| (Violated::Credit, what));
     credit.or_else(|| one_way(world).map(|what| (Violated::Once, what)))
 }
@@ -256,10 +270,10 @@ fn credit(world: &World) -> Option<String> {
     let servers: Vec<StreamSnapshot> = world.hosts.iter().filter_map(snapshot).flatten().collect();
     let window = world.core.plan.limits.connection_credit.get();
     let whole = StreamAccounts { available: window, held: 0, ungranted: 0 };
-    // A changed byte may be one of a grant.
-    for host in world.hosts.iter().filter(|host| host.kind != Kind::Client { mutating: true }) {
-        for channel in host.channels.iter().take(world.core.plan.channels) {
-            let Some(client) = sim::channel_census(channel).streams else { continue };
+    for host in &world.hosts {
+        // A changed byte may be one of a grant.
+        for held in host.held(&world.core).into_iter().filter(|held| !held.tainted) {
+            let Some(client) = held.channel.streams else { continue };
             let server = servers.iter().find(|server| server.connection == client.connection);
             let Some(server) = server else { continue };
             if client.open + server.open > 0 {
@@ -290,8 +304,9 @@ fn one_way(world: &World) -> Option<String> {
     let shards = world.hosts.iter().filter_map(|host| host.shard.as_ref());
     let live: u64 = shards.map(|shard| shard.counters().one_way_dropped.value()).sum();
     let dropped = live + *world.ledger.one_way_dropped.borrow();
-    let wrong =
-        begun + dropped > written || !world.net.has_lost() && begun + dropped + lapsed < written;
+    let written_at_most = written + world.ledger.one_way_unknown();
+    let wrong = begun + dropped > written_at_most
+        || !world.net.has_lost() && begun + dropped + lapsed < written;
     wrong
         .then(|| format!("{written} one-way calls: {begun} ran, {dropped} were counted as dropped"))
 }
@@ -300,8 +315,8 @@ fn one_way(world: &World) -> Option<String> {
 pub(crate) fn channels_are_empty(world: &World) {
     let core = &world.core;
     for host in &world.hosts {
-        for (number, channel) in host.channels.iter().enumerate() {
-            let snapshot = sim::channel_census(channel);
+        for (number, held) in host.held(core).into_iter().enumerate() {
+            let snapshot = held.channel;
             // What the other end has not ended is checked at that end.
             if snapshot.calls + snapshot.waiting + snapshot.in_flight + snapshot.room > 0 {
                 core.violated(Violated::Leftover, || {
@@ -338,8 +353,8 @@ pub(crate) fn nothing_is_left(world: &World) {
     for host in &world.hosts {
         let Some(shard) = &host.shard else { continue };
         let snapshot = shard.snapshot();
-        let ends = world.net.open_ends(host.set);
-        let tasks = host.tasks.len();
+        let ends: usize = host.sets().map(|set| world.net.open_ends(set)).sum();
+        let tasks = host.tasks.len() + host.runtime.as_ref().map_or(0, |runtime| runtime.drivers());
         let held = snapshot.held.0 + snapshot.held.1;
         if snapshot.connections + snapshot.run_queue + ends + tasks + held > 0 {
             core.violated(Violated::Leftover, || {
@@ -376,8 +391,9 @@ pub(crate) fn unfinished(world: &World, phase: &str) -> String {
     });
     let hosts: String = hosts.collect();
     format!(
-        "the phase '{phase}' does not end: {} calls are open{}{hosts}",
+        "the phase '{phase}' does not end: {} calls are open, {} channels are being closed{}{hosts}",
         world.ledger.open.borrow().len(),
+        world.ledger.closings.get(),
         world.open_calls()
     )
 }

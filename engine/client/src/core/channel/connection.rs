@@ -39,15 +39,26 @@ pub struct Connection<W: Waiter> {
 }
 
 impl<W: Waiter> Connection<W> {
-    pub(super) fn new(id: ConnectionId, config: &Arc<ClientConfig>, now: Instant) -> Self {
+    pub(super) fn new(
+        id: ConnectionId,
+        config: &Arc<ClientConfig>,
+        jitter: u64,
+        now: Instant,
+    ) -> Self {
         Self {
             id,
-            session: Session::new(config, now),
+            session: Session::with_jitter(config, jitter, now),
             calls: HashMap::new(),
             streams: Streams::default(),
             write_failed: None,
             was_left_alone: false,
         }
+    }
+
+    /// Calls in flight that a caller waits for, and streams that are not read to their end.
+    #[cfg(feature = "sim")]
+    pub(super) fn tallies(&self) -> (usize, usize) {
+        (self.calls.len(), self.streams.len())
     }
 
     /// Bytes that wait for the socket.

@@ -64,6 +64,11 @@ impl<S: StreamEnd> Streams<S> {
         self.entries.is_empty()
     }
 
+    #[cfg(feature = "sim")]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// A call was sent.
     pub(super) fn open(&mut self, id: u64, call: u32, port: S) {
         self.entries

@@ -61,13 +61,18 @@ impl<W: Waiter> WaitQueue<W> {
         }
     }
 
-    /// Ends the calls whose time is over.
+    /// Ends the calls whose time is over, and takes out the abandoned ones: nobody might come to do it later, and a
+    /// channel goes on to connect as long as a call waits.
     pub(super) fn expire(&mut self, now: Instant) {
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
         self.earliest = None;
+        self.abandoned = 0;
         for call in core::mem::take(&mut self.calls) {
+            if call.waiter.is_abandoned() {
+                continue;
+            }
             if call.deadline.is_some_and(|deadline| deadline <= now) {
                 let failure = CallFailure::DeadlineExceeded { sent: false };
                 call.waiter.complete(Err(failure));
@@ -83,5 +88,37 @@ impl<W: Waiter> WaitQueue<W> {
         for call in core::mem::take(&mut self.calls) {
             call.waiter.complete(Err(failure.clone()));
         }
+    }
+}
+
+#[cfg(all(test, feature = "remote"))]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::time::Duration;
+
+    use super::*;
+    use crate::remote::command::Command;
+    use crate::remote::command::tests::{awaited, noted};
+
+    /// The simulator found a channel that went on to connect for a call that was given up.
+    #[test]
+    fn a_call_that_is_given_up_does_not_outlive_those_that_expire() {
+        let (mut queue, now) = (WaitQueue::default(), Instant::now());
+        let (given_up, caller) = awaited();
+        queue.push(given_up.into());
+        let mut outcomes = Vec::new();
+        for _ in 0..2 {
+            let (command, outcome) = noted();
+            let deadline = Some(now + Duration::from_secs(1));
+            queue.push(Command { deadline, ..command }.into());
+            outcomes.push(outcome);
+        }
+        drop(caller);
+        queue.handle_cancel();
+        assert_eq!(queue.len(), 3, "one of three is too few to look through the queue");
+        queue.expire(now + Duration::from_secs(1));
+        assert!(outcomes.iter().all(|outcome| outcome.len() == 1));
+        assert!(queue.is_empty(), "nobody waits any more");
     }
 }

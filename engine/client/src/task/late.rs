@@ -4,56 +4,21 @@
 //! before it hears what arrived meanwhile; and that a full socket takes something again is told only when it
 //! has much room, for which a slow reader needs long.
 
-use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::AsFd;
+use std::io;
 use std::time::Instant;
 
-use corewire_codec::SendBuffer;
-
-use super::socket::Socket;
-use crate::core::session::{RECEIVE_BYTES, SEND_BYTES_MAX, SLICES_MAX};
+use super::shell::{Bare, Socket};
+use crate::core::session::RECEIVE_BYTES;
 use crate::remote::command::Connection;
 
 /// Receives of one look: a server that sends without end must not keep the task.
 const RECEIVES_PER_LOOK: usize = 16;
 
-/// The same socket, without the runtime.
-enum Bare {
-    Tcp(std::net::TcpStream),
-    Unix(std::os::unix::net::UnixStream),
-}
-
-impl Bare {
-    fn of(socket: &Socket) -> io::Result<Self> {
-        Ok(match socket {
-            Socket::Tcp(stream) => Self::Tcp(stream.as_fd().try_clone_to_owned()?.into()),
-            Socket::Unix(stream) => Self::Unix(stream.as_fd().try_clone_to_owned()?.into()),
-        })
-    }
-
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(into),
-            Self::Unix(stream) => stream.read(into),
-        }
-    }
-
-    fn write(&mut self, from: &SendBuffer) -> io::Result<usize> {
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let filled = from.chunks(&mut slices, SEND_BYTES_MAX);
-        let slices = slices.get(..filled).unwrap_or(&[]);
-        match self {
-            Self::Tcp(stream) => stream.write_vectored(slices),
-            Self::Unix(stream) => stream.write_vectored(slices),
-        }
-    }
-}
-
 /// Takes in what has arrived, and writes what the socket takes. Returns whether everything was taken in.
 #[cold]
-pub(super) fn look(socket: &Socket, connection: &mut Connection, now: Instant) -> bool {
+pub(super) fn look(socket: &impl Socket, connection: &mut Connection, now: Instant) -> bool {
     // Without a descriptor to spare, what the runtime knows must do.
-    let Ok(mut socket) = Bare::of(socket) else { return true };
+    let Ok(mut socket) = socket.bare() else { return true };
     let session = &mut connection.session;
     if session.is_blocked()
         && let Ok(count) = socket.write(&session.out)
