@@ -198,6 +198,6 @@ where
     world.habits.open();
     assert_eq!(held.remove(0).await, Ok(7));
     closing.await;
-    assert_eq!(first.wait().unwrap().shards_lost, 0);
+    assert_eq!(first.ended().await.shards_lost, 0);
     assert_closed(&client, &world).await;
 }

@@ -188,7 +188,7 @@ async fn a_server_that_drains<C: Transport>(client: SubjectClient<C>, mut world:
         second.open();
     }
     assert_eq!(held.await, Ok(7), "the first server answers what it took");
-    assert_eq!(first.wait().unwrap().shards_lost, 0);
+    assert_eq!(first.ended().await.shards_lost, 0);
     assert_eq!(client.add(1, 2).await, Ok(3));
 }
 

@@ -323,7 +323,7 @@ async fn a_server_that_drains<C: StreamTransport>(feed: FeedClient<C>, mut world
     assert_eq!(count, 100_000);
     eventually_answers(&feed).await;
     drop((answers, counted));
-    assert_eq!(first.wait().unwrap().shards_lost, 0);
+    assert_eq!(first.ended().await.shards_lost, 0);
 }
 
 /// Makes calls until one is answered; the others have not run.
