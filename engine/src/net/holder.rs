@@ -1,6 +1,6 @@
 //! Whose socket listens on an address: told by `/proc`, for the error of a server that cannot have it.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -27,7 +27,7 @@ pub(crate) fn of(address: &Address) -> AddressHolder {
 }
 
 /// The inodes of the sockets that this process has open.
-fn own_sockets() -> Option<HashSet<u64>> {
+fn own_sockets() -> Option<BTreeSet<u64>> {
     let inode = |entry: fs::DirEntry| {
         let link = fs::read_link(entry.path()).ok()?;
         link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
