@@ -124,6 +124,10 @@ pub struct Streaming<T, C: StreamParts = Channel> {
 enum Source<T, C: StreamParts> {
     Stream(C::Boxed<T>),
     Queue(C::QueueReceiver<T>),
+    #[cfg_attr(
+        not(any(feature = "shard", feature = "tokio", feature = "blocking")),
+        expect(dead_code, reason = "without a channel nothing is received")
+    )]
     Wire(Wire<T, C::Reader>),
     Over,
 }
