@@ -118,7 +118,10 @@ impl Outgoing {
                 // Nothing begins while something is written, so this is its place among the requests.
                 let _ = proto.begin_one_way(deadline, &mut state.out);
             }
-            if self.was_empty {
+            // Behind a full socket a request causes no turn, but the timer must know the deadline of a one-way call:
+            // it makes room when it expires. Those of other calls are noted when they begin.
+            let is_timed = matches!(kind, Kind::OneWay(Some(_)));
+            if self.was_empty || (is_timed && state.is_blocked()) {
                 core.local.mark_dirty(self.token);
             }
         } else {

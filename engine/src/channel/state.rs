@@ -276,6 +276,12 @@ impl ChannelState {
         matches!(&self.link, Link::Up { proto, .. } if proto.is_ready())
     }
 
+    /// Whether the socket takes nothing of what waits.
+    #[inline]
+    pub(super) fn is_blocked(&self) -> bool {
+        matches!(&self.link, Link::Up { proto, .. } if proto.is_blocked())
+    }
+
     /// Whether the call with this ticket could be written now.
     pub(super) fn is_next(&self, core: &ChannelCore, ticket: &Ticket, is_one_way: bool) -> bool {
         if self.out.len() > core.config.unsent_max {

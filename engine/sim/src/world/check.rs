@@ -217,11 +217,13 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
     }
 }
 
-/// Whether a large request waits for its server's hello. Smaller ones behind it wait with it, although they
+/// Whether a large request, one-way or not, waits for its server's hello. Smaller ones behind it wait with it, although they
 /// need not, and go on when their connection is notified of anything.
 fn hello_is_awaited(world: &World) -> bool {
     let mut channels = world.hosts.iter().flat_map(|host| host.held(&world.core));
-    channels.any(|Held { channel, .. }| channel.up && !channel.ready && channel.waiting > 0)
+    channels.any(|Held { channel, .. }| {
+        channel.up && !channel.ready && channel.waiting + channel.room > 0
+    })
 }
 
 /// Tells every host that everything may be ready, and every caller to look again. This must have no effect:
