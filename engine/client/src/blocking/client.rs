@@ -213,6 +213,9 @@ impl Client {
         if self.core.is_connecting() {
             self.connect(until);
             self.settle();
+        } else if self.core.has_waiting() && self.has_unsent() {
+            // What is written makes room for a call that waits, which is begun before the thread sleeps.
+            self.drive(|turn| turn.push(until).map(drop));
         } else {
             self.drive(|turn| turn.step(until));
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use corewire_codec::{
     FrameKind, FrameWriter, GoAway, Head, Hello, HelloRecords, InFlight, MethodId, RecvBuffer,
-    ReplyHead, RequestHead, Role, SendBuffer, Status, VERSION,
+    ReplyHead, RequestHead, Role, SendBuffer, Status, VERSION, request_flags,
 };
 use corewire_proto::StreamKind;
 
@@ -23,7 +23,7 @@ use crate::transport::{Outcome, Pending, Transport};
 /// What the server does with requests, and how connects go.
 #[derive(Debug, Default)]
 struct Script {
-    /// It replies at once.
+    /// It replies to unary calls, at once.
     replies: bool,
     /// It leaves pings without a pong.
     ignores_pings: bool,
@@ -32,6 +32,8 @@ struct Script {
     /// How long a connect takes.
     connect_takes: Duration,
     refuses_connects: bool,
+    /// How many writes the socket takes nothing of, from now on.
+    full_for: usize,
 }
 
 #[derive(Debug)]
@@ -122,6 +124,11 @@ impl Socket for End {
     }
 
     fn write(&mut self, from: &[IoSlice<'_>], _: Duration) -> io::Result<usize> {
+        let full_for = self.world.borrow().script.full_for;
+        if full_for > 0 {
+            self.world.borrow_mut().script.full_for = full_for - 1;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         from.iter().for_each(|slice| self.recv.extend_from_slice(slice));
         self.serve();
         Ok(from.iter().map(|slice| slice.len()).sum())
@@ -145,7 +152,9 @@ impl End {
             let frame = self.recv.front(header, 1 << 10).unwrap();
             world.heard.push(format!("{:?}", header.kind));
             match frame.head {
-                Head::Request(request) if world.script.replies => {
+                Head::Request(request)
+                    if world.script.replies && request.flags & request_flags::STREAM_OUT == 0 =>
+                {
                     let reply = world.said.reply(&ReplyHead::ok(request.call), None);
                     reply.finish(1 << 20).unwrap();
                 }
@@ -283,6 +292,20 @@ fn a_call_that_finds_no_slot_fails_at_once() {
     let full = call(&channel, None);
     assert!(matches!(full, Err(CallFailure::NotSent(NotSent::QueueFull))), "{full:?}");
     assert_eq!(heard(&world, FrameKind::Request), streams.len());
+}
+
+/// A call waits while too much is unsent. What is then written makes room for it, and the thread begins it before
+/// it sleeps: nothing else would wake it.
+#[test]
+fn a_call_that_waits_for_room_begins_when_there_is_some() {
+    let config = ChannelConfig { unsent_max: 0, ..ChannelConfig::default() };
+    let (channel, world) = channel_with(Script { replies: true, ..Script::default() }, config);
+    assert!(call(&channel, Some(SECOND)).is_ok());
+    // Nothing of the stream's request is taken when it begins, nor when the call does.
+    world.borrow_mut().script.full_for = 2;
+    let head = RequestHead::new(0, MethodId(2));
+    let _stream = channel.stream(StreamKind::Server, head, None, body).unwrap();
+    assert!(call(&channel, Some(SECOND)).is_ok());
 }
 
 #[test]
