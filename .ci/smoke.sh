@@ -178,7 +178,7 @@ if [ "$code" -eq 2 ]; then
 else
     [ "$code" -le 1 ] || fail "corewire-tune doctor ended with exit code $code"
 fi
-grep -q '"version": 1' "$work/tune.out" || fail "corewire-tune doctor writes no version"
+grep -q '"version": 2' "$work/tune.out" || fail "corewire-tune doctor writes no version"
 code=0
 timeout 60 "$bin/corewire-tune" doctor --from tuning/tests/cases/18-wrapped.txt >"$work/tune.out" 2>"$work/tune.err" || code=$?
 [ "$code" -eq 2 ] || fail "corewire-tune takes a wrapped file for a whole one"
