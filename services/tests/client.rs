@@ -117,7 +117,7 @@ fn those_who_wait_for_a_slot_all_get_one() {
 #[test]
 fn a_deadline_ends_the_call_on_both_sides() {
     let habits = Habits::default();
-    let server = server_with(&habits);
+    let (server, seen) = (server_with(&habits), habits.clone());
     let to = address(&server);
     client(move || async move {
         let client = SubjectClient::connect(to).await.unwrap();
@@ -131,7 +131,10 @@ fn a_deadline_ends_the_call_on_both_sides() {
             let client = client.clone();
             async move { client.never().await }
         });
-        client.add(1, 1).await.unwrap();
+        // Dropped before it was written it would be taken back, and no handler begin.
+        while seen.begun() < 2 {
+            client.add(1, 1).await.unwrap();
+        }
         drop(call);
         client.add(1, 1).await.unwrap();
     });
