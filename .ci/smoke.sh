@@ -48,7 +48,7 @@ serve() {
     [ -n "$addr" ] || fail "$name ended before it listened"
 }
 
-# stop NAME: SIGTERM ends it within 40 s (the drain deadline is 30), with exit code 0.
+# stop NAME: SIGTERM ends it within 40 s (the drain deadline is 25), with exit code 0.
 stop() {
     kill -TERM "$pid"
     gone() { ! kill -0 "$pid" 2>/dev/null; }

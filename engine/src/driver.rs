@@ -42,6 +42,7 @@ use std::time::{Duration, Instant};
 
 use self::relief::Relief;
 use crate::calls::dispatch::Dispatch;
+use crate::calls::extensions::Extensions;
 use crate::calls::parked::ParkedCalls;
 use crate::calls::queue_delay::DelayWatch;
 use crate::channel::ChannelContext;
@@ -166,6 +167,7 @@ impl<I: Io> Driver<I> {
                 dispatch,
                 streams: Rc::clone(&channels.streams),
                 calls: ParkedCalls::new(Rc::clone(&local)),
+                extensions: Extensions::default(),
                 timers: Timers::default(),
                 recv: RecvPool::new(budgets.receive_bytes),
                 send: SendBuffer::new(),

@@ -105,7 +105,7 @@ impl Context {
             request,
             reply: RefCell::new(None),
             reply_metadata_bytes_max: incoming.metadata_bytes_max,
-            extensions: std::mem::take(&mut incoming.extensions),
+            extensions: std::mem::take(incoming.extensions),
         }
     }
 

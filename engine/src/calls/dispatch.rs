@@ -37,7 +37,7 @@ pub struct Incoming<'a> {
     /// The largest metadata block that the caller accepts with its reply, in bytes.
     pub metadata_bytes_max: u16,
     /// What layers hand to the handler.
-    pub extensions: Extensions,
+    pub extensions: &'a mut Extensions,
 }
 
 /// What a dispatcher did with a call.
@@ -142,10 +142,10 @@ impl<'a> ReplySlot<'a> {
         self.status(&Status::internal("the handler panicked"));
     }
 
-    /// What the log should say about the call, once.
+    /// What the log should say about the call.
     #[inline]
-    pub(crate) fn take_note(&mut self) -> Option<Box<Note>> {
-        self.note.take()
+    pub(crate) fn into_note(self) -> Option<Box<Note>> {
+        self.note
     }
 
     /// States how long the handler took, in µs.

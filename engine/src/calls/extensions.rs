@@ -20,6 +20,14 @@ impl Extensions {
         former.and_then(|former| former.downcast().ok()).map(|former| *former)
     }
 
+    /// Drops what nobody took.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        if self.0.is_some() {
+            self.0 = None;
+        }
+    }
+
     /// The value of this type.
     #[must_use]
     pub fn get<T: 'static>(&self) -> Option<&T> {

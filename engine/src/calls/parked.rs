@@ -123,7 +123,7 @@ impl ParkedCalls {
         entry.source.rearm();
         let mut context = Context::from_waker(&entry.waker);
         let waits = self.local.known_waits();
-        counters.current.begin(incoming.connection_id, call, incoming.request.method);
+        counters.current.begin(call, incoming.request.method);
         let outcome =
             catch_unwind(AssertUnwindSafe(|| dispatch.dispatch(incoming, &mut context, reply)));
         counters.calls.add(1);
@@ -153,7 +153,6 @@ impl ParkedCalls {
     pub(crate) fn poll(
         &mut self,
         parked: &mut Parked,
-        connection_id: u64,
         call: u32,
         reply: &mut ReplySlot<'_>,
         counters: &ShardCounters,
@@ -165,7 +164,7 @@ impl ParkedCalls {
         let mut context = Context::from_waker(&entry.waker);
         let work = parked.work.as_mut();
         let waits = self.local.known_waits();
-        counters.current.begin(connection_id, call, parked.method);
+        counters.current.begin(call, parked.method);
         match catch_unwind(AssertUnwindSafe(|| work.poll(&mut context, reply))) {
             Ok(Poll::Pending) => {
                 note_wait(&self.local, waits, &entry.source);
@@ -183,21 +182,20 @@ impl ParkedCalls {
         }
     }
 
-    /// Gives back the waker of a call that is over, and its memory to its dispatcher.
-    /// Returns the call's id and what the log should say, if the handler panicked while it was dropped.
+    /// Gives back the waker of a call that is over, and its memory to its dispatcher. Returns the call's id and what the log should say, if the handler panicked while it was dropped.
     pub(crate) fn end(
         &mut self,
         parked: Parked,
         ended: Ended,
         counters: &ShardCounters,
     ) -> Option<(u32, Box<Note>)> {
-        let call = self.owner(parked.key).map_or(0, |(_, call)| call);
         // A late wake of this waker finds no owner, or polls the entry's next call once too often;
         // futures must tolerate spurious polls.
+        let mut owner = None;
         if self.spare.len() >= SPARE_MAX {
-            self.entries.try_remove(parked.key as usize);
+            owner = self.entries.try_remove(parked.key as usize).and_then(|entry| entry.owner);
         } else if let Some(entry) = self.entries.get_mut(parked.key as usize) {
-            entry.owner = None;
+            owner = entry.owner.take();
             self.spare.push(parked.key);
         }
         if let Some(stream) = &parked.stream {
@@ -214,6 +212,7 @@ impl ParkedCalls {
         dropped.err().map(|panic| {
             counters.panics.add(1);
             let text = format!("{} (while it was dropped)", panic_text(&*panic));
+            let call = owner.map_or(0, |(_, call)| call);
             (call, Box::new(Note::Panicked(text)))
         })
     }
@@ -347,7 +346,7 @@ mod tests {
             connection_id: 0,
             streams: None,
             metadata_bytes_max: 1024,
-            extensions: crate::calls::extensions::Extensions::default(),
+            extensions: &mut crate::calls::extensions::Extensions::default(),
         };
         let mut replies = SendBuffer::new();
         let mut reply = ReplySlot::new(&mut replies, call, 1024);

@@ -121,6 +121,7 @@ impl<S: 'static> ServerConn<S> {
         if self.lingers() {
             return self.turn_lingering(shared, ready);
         }
+        shared.counters.current.enter(self.proto.connection_id());
         if self.send.is_empty() {
             core::mem::swap(&mut self.send, &mut shared.send);
         } else if self.is_over_budget(shared) {
@@ -244,7 +245,6 @@ impl<S: 'static> ServerConn<S> {
     fn poll_woken<I: Io<Socket = S>>(&mut self, shared: &mut TurnContext<I>) {
         // Handlers that could reply wait, too, while too much is unsent: otherwise a client that
         // reads nothing could have a reply held for each of its calls in flight.
-        let connection_id = self.proto.connection_id();
         while !self.is_over_budget(shared)
             && let Some(call) = self.woken.pop()
         {
@@ -253,8 +253,8 @@ impl<S: 'static> ServerConn<S> {
             let Some(parked) = self.proto.parked_mut(call) else { continue };
             let mut reply = ReplySlot::new(&mut self.send, call, frame_bytes_max);
             let (method, counters) = (parked.method, &shared.counters);
-            let polled = shared.calls.poll(parked, connection_id, call, &mut reply, counters);
-            let note = reply.take_note();
+            let polled = shared.calls.poll(parked, call, &mut reply, counters);
+            let note = reply.into_note();
             if let Poll::Ready(ended) = polled
                 && let Some(parked) = self.proto.unpark(call)
             {

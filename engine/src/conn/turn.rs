@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::calls::dispatch::Dispatch;
+use crate::calls::extensions::Extensions;
 use crate::calls::parked::ParkedCalls;
 use crate::calls::queue_delay::DelayWatch;
 use crate::conn::run_queue::TurnBudget;
@@ -28,6 +29,9 @@ pub(crate) struct TurnContext<I: Io> {
     pub(crate) counters: Arc<ShardCounters>,
     pub(crate) dispatch: Rc<dyn Dispatch>,
     pub(crate) calls: ParkedCalls,
+    /// What the layers of the call that begins hand to its handler; empty between calls. It has its place here because
+    /// dropping an empty one for each call costs more than looking whether it is.
+    pub(crate) extensions: Extensions,
     pub(crate) timers: Timers,
     /// Lent to each connection for its turn, so that idle connections own no buffers.
     pub(crate) recv: RecvPool,

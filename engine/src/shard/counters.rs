@@ -4,7 +4,7 @@
 //! no instruction locks the bus. Each shard's counters have their own cache lines.
 
 use corewire_codec::MethodId;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What the number of a [`Counter`] is, for a system of metrics that treats the two differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,37 +45,43 @@ impl Counter {
     }
 }
 
-/// The call whose handler a shard polled last. Two stores for each poll; the supervisor reads them when the shard
-/// does not turn, so nothing has to be put back when the poll ends.
+/// The call whose handler a shard polled last. A store for each turn of a connection and one for each poll; the
+/// supervisor reads them when the shard does not turn, so nothing has to be put back when the poll ends.
 #[derive(Debug, Default)]
 pub(crate) struct CurrentCall {
     connection: AtomicU64,
-    /// The method's id above, the call's id below.
-    method_call: AtomicU64,
+    call: AtomicU32,
+    /// 0 while tasks run.
+    method: AtomicU32,
 }
 
 impl CurrentCall {
+    /// A connection has its turn.
     #[inline]
-    pub(crate) fn begin(&self, connection_id: u64, call: u32, method: MethodId) {
-        let method_call = u64::from(method.0) << 32 | u64::from(call);
+    pub(crate) fn enter(&self, connection_id: u64) {
         self.connection.store(connection_id, Ordering::Relaxed);
-        self.method_call.store(method_call, Ordering::Relaxed);
+    }
+
+    /// A handler of that connection is polled.
+    #[inline]
+    pub(crate) fn begin(&self, call: u32, method: MethodId) {
+        self.call.store(call, Ordering::Relaxed);
+        self.method.store(method.0, Ordering::Relaxed);
     }
 
     /// No call's handler runs from now on, but tasks.
     #[inline]
     pub(crate) fn leave(&self) {
-        self.method_call.store(0, Ordering::Relaxed);
+        self.method.store(0, Ordering::Relaxed);
     }
 
-    /// The connection's id, the call's, and the method's; `None` while tasks run.
+    /// The connection's id, the call's, and the method's; `None` while tasks run. They belong together when the shard
+    /// does not turn, which is when they are asked for.
     pub(crate) fn get(&self) -> Option<(u64, u32, MethodId)> {
-        let method_call = self.method_call.load(Ordering::Relaxed);
-        // Neither half is cut: each has 32 bits of its own.
-        let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(0);
-        let (method, call) = (MethodId(half(method_call >> 32)), half(method_call));
+        let method = self.method.load(Ordering::Relaxed);
         let connection = self.connection.load(Ordering::Relaxed);
-        (method_call != 0).then_some((connection, call, method))
+        let call = self.call.load(Ordering::Relaxed);
+        (method != 0).then_some((connection, call, MethodId(method)))
     }
 }
 

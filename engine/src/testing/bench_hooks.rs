@@ -8,6 +8,7 @@ use std::time::Instant;
 use corewire_codec::{Payload, RequestHead, SendBuffer};
 
 use crate::calls::dispatch::{Dispatch, Incoming, ReplySlot};
+use crate::calls::extensions::Extensions;
 use crate::calls::parked::{ParkedCalls, Polled};
 use crate::net::doorbell::Doorbell;
 use crate::net::io::Token;
@@ -30,6 +31,7 @@ pub enum Outcome {
 pub struct InlineCalls {
     calls: ParkedCalls,
     counters: ShardCounters,
+    extensions: Extensions,
 }
 
 impl InlineCalls {
@@ -40,7 +42,8 @@ impl InlineCalls {
     /// When the system gives no eventfd for the wakers.
     pub fn new() -> io::Result<Self> {
         let local = ShardContext::new(Arc::new(Doorbell::new()?));
-        Ok(Self { calls: ParkedCalls::new(local), counters: ShardCounters::default() })
+        let (counters, extensions) = Default::default();
+        Ok(Self { calls: ParkedCalls::new(local), counters, extensions })
     }
 
     /// Makes a call and polls its handler once. `frame_bytes_max` is what the peer accepts, in bytes.
@@ -63,11 +66,13 @@ impl InlineCalls {
             connection_id: 1,
             streams: None,
             metadata_bytes_max: 1024,
-            extensions: crate::calls::extensions::Extensions::default(),
+            extensions: &mut self.extensions,
         };
         let mut reply = ReplySlot::new(out, request.call, frame_bytes_max);
         let (calls, token) = (&mut self.calls, Token::connection(0, 1));
-        match calls.begin(dispatch, &mut incoming, token, &mut reply, &self.counters) {
+        let polled = calls.begin(dispatch, &mut incoming, token, &mut reply, &self.counters);
+        self.extensions.clear();
+        match polled {
             Polled::Done => Outcome::Replied,
             Polled::Parked(parked) => {
                 self.calls.end(parked, crate::calls::parked::Ended::Dropped, &self.counters);

@@ -49,7 +49,7 @@ impl<'a> CallView<'a> {
                 peer: incoming.peer,
                 metadata,
                 deadline: &mut incoming.deadline,
-                extensions: &mut incoming.extensions,
+                extensions: incoming.extensions,
             },
         }
     }

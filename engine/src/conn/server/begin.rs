@@ -8,7 +8,6 @@ use corewire_proto::StreamKind;
 
 use super::{STREAM, ServerConn};
 use crate::calls::dispatch::{Incoming, ReplySlot};
-use crate::calls::extensions::Extensions;
 use crate::calls::parked::Polled;
 use crate::conn::turn::TurnContext;
 use crate::net::io::Io;
@@ -51,7 +50,7 @@ impl<S: 'static> ServerConn<S> {
             connection_id: self.proto.connection_id(),
             streams: stream.as_mut().map(|stream| &mut stream.ends),
             metadata_bytes_max: self.proto.peer_metadata_bytes_max(),
-            extensions: Extensions::default(),
+            extensions: &mut shared.extensions,
         };
         let frame_bytes_max = self.proto.peer_frame_bytes_max();
         let mut reply = ReplySlot::new(&mut self.send, request.call, frame_bytes_max);
@@ -65,9 +64,10 @@ impl<S: 'static> ServerConn<S> {
         if request.flags & request_flags::ONE_WAY != 0 && reply.is_refused() {
             shared.counters.one_way_dropped.add(1);
         }
-        let note = reply.take_note();
+        let note = reply.into_note();
         // A layer may have changed it.
         let deadline = incoming.deadline;
+        shared.extensions.clear();
         if let Some(note) = note {
             self.log_call(shared, request.method, request.call, &note);
         }
