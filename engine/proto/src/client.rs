@@ -501,7 +501,13 @@ impl<T> ClientConnection<T> {
         self.keep_alive.handle_acknowledged(now);
     }
 
-    /// Reports how a write went: whether bytes were written, and whether some are left over.
+    /// Reports a write after which more is left that the socket was not given yet: it took all that it was given.
+    #[inline]
+    pub fn handle_part_written(&mut self, now: Instant) {
+        self.keep_alive.handle_part_written(now);
+    }
+
+    /// Reports how a write went: whether bytes were written, and whether the socket left some over.
     #[inline]
     pub fn handle_write(&mut self, progress: bool, blocked: bool, now: Instant) {
         if !blocked {

@@ -69,6 +69,8 @@ pub(crate) struct KeepAlive {
     /// some more time: then this lies in the future.
     ping: Option<Instant>,
     pings: u32,
+    /// The number of bytes of the partial frame that is here, folded.
+    rest: [u8; 2],
     /// Since when the peer has taken nothing.
     blocked: Option<Instant>,
     /// When the connection reaches its maximum age; servers only.
@@ -104,6 +106,7 @@ impl KeepAlive {
             whole_by: now.checked_add(timeouts.hello),
             ping: None,
             pings: 0,
+            rest: [0; 2],
             blocked: None,
             age_by: None,
         }
@@ -168,7 +171,7 @@ impl KeepAlive {
     pub(crate) fn handle_rest(&mut self, recv: &RecvBuffer, timeouts: &Timeouts, now: Instant) {
         self.handle_now(now);
         if !recv.is_empty() {
-            self.heard = now;
+            self.handle_partial(recv.len(), now);
         }
         // Until the hello is complete its own clock runs, whatever part of it came.
         if self.awaited == Awaited::Frames {
@@ -178,6 +181,17 @@ impl KeepAlive {
                 self.begin_clock(now);
                 self.whole_by = now.checked_add(timeouts.frame);
             }
+        }
+    }
+
+    /// So much of a frame is here. If it is as much as before, nothing came.
+    #[cold]
+    fn handle_partial(&mut self, bytes: usize, now: Instant) {
+        let [a, b, c, d, ..] = bytes.to_le_bytes();
+        let rest = [a ^ c, b ^ d];
+        if self.whole_by.is_none() || rest != self.rest {
+            self.rest = rest;
+            self.heard = now;
         }
     }
 
@@ -196,8 +210,9 @@ impl KeepAlive {
         self.unread = true;
     }
 
-    /// Nothing is read for a while, so the rest of a partial frame may have arrived unnoticed.
-    pub(crate) fn handle_pause(&mut self) {
+    /// Nothing is read for a while, so the rest of a partial frame may have arrived unnoticed, and signs of life.
+    pub(crate) fn handle_pause(&mut self, now: Instant) {
+        self.heard = now;
         if self.awaited == Awaited::Frames {
             self.whole_by = None;
         }
@@ -302,6 +317,14 @@ impl KeepAlive {
             // Its silence counts from when it has caught up.
             self.heard = now;
         }
+    }
+
+    /// The socket took all that it was given, though more is left: it may take more. That says nothing about the peer,
+    /// whose side of the socket may have room while it is gone.
+    #[inline]
+    pub(crate) fn handle_part_written(&mut self, now: Instant) {
+        self.handle_now(now);
+        self.blocked = None;
     }
 
     /// Whether the peer has taken nothing for so long that the waiting requests overstate the time that is

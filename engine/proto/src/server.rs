@@ -413,8 +413,8 @@ impl<T> ServerConnection<T> {
 
     /// Nothing is read from the client while it takes too little: what it has sent is not late. The clock
     /// of a partial frame starts again with [`handle_rest`](Self::handle_rest).
-    pub fn handle_pause(&mut self) {
-        self.keep_alive.handle_pause();
+    pub fn handle_pause(&mut self, now: Instant) {
+        self.keep_alive.handle_pause(now);
     }
 
     /// The transport failed. After a client's go-away, when everything is answered, that is no fault: a
@@ -462,7 +462,13 @@ impl<T> ServerConnection<T> {
         self.keep_alive.handle_acknowledged(now);
     }
 
-    /// Reports how a write went: whether bytes were written, and whether some are left over.
+    /// Reports a write after which more is left that the socket was not given yet: it took all that it was given.
+    #[inline]
+    pub fn handle_part_written(&mut self, now: Instant) {
+        self.keep_alive.handle_part_written(now);
+    }
+
+    /// Reports how a write went: whether bytes were written, and whether the socket left some over.
     #[inline]
     pub fn handle_write(&mut self, progress: bool, blocked: bool, now: Instant) {
         self.keep_alive.handle_write(progress, blocked, now);

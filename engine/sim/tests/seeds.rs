@@ -27,13 +27,24 @@ fn the_plan_of_a_seed_is_the_same_for_every_kind_of_channel() {
 }
 
 /// Each of these once showed a bug of the engine or of the judge that its message names.
-const ONCE_BROKEN: [(u64, &str); 6] = [
+const ONCE_BROKEN: [(u64, &str); 11] = [
     (44_459_903, "a handler outlives its caller by the clock's jumps"),
     (45_037_729, "a one-way call expires unwritten, and streams have room"),
     (45_454_685, "room was counted twice over, and given back without a wake"),
     (45_582_810, "streams go through a pipe of 869 bytes, slowly"),
     (46_499_817, "a frame whose length was changed takes a later reply for its own bytes"),
     (46_516_196, "a large one-way call waits for the hello, and smaller ones behind it"),
+    (
+        50_233_926,
+        "replies leave in the turn in which a large request found no room because of them",
+    ),
+    (
+        50_597_998,
+        "a large request for a stream finds no room, and its silent client is not noticed",
+    ),
+    (50_606_251, "a silent server is written to in parts, which looked like a sign of life"),
+    (50_682_108, "a large request for a stream waits for room that its own calls take"),
+    (50_934_750, "a changed byte of a hello lets a request pass that is too large"),
 ];
 
 #[test]

@@ -435,6 +435,9 @@ fn flush<I: Io>(
     }
     proto.prepare_write(out, shared.now);
     let written = shared.write(socket, out, ready);
-    proto.handle_write(written.progress, !out.is_empty(), shared.now);
+    match written.more {
+        true => proto.handle_part_written(shared.now),
+        false => proto.handle_write(written.progress, !out.is_empty(), shared.now),
+    }
     (written.more, written.failed)
 }

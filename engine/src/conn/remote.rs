@@ -322,7 +322,7 @@ fn flush<I: Io>(
         return false;
     }
     let written = shared.write(socket, &mut connection.session.out, ready);
-    connection.session.handle_sent(written.progress, shared.now);
+    connection.session.handle_sent(written.progress, written.more, shared.now);
     if written.failed {
         connection.handle_write_error(shared.failure, shared.now);
         // What the server sent before it left tells which calls it has not run.

@@ -11,7 +11,9 @@ pub(crate) use self::admission_state::Standing;
 
 use corewire_codec::{RecvBuffer, RequestHead, Rule, SendBuffer, Status, request_flags};
 use corewire_proto::canary::{Bug, is_planted};
-use corewire_proto::{CloseReason, ServerConfig, ServerConnection, ServerIdentity, ServerInput};
+use corewire_proto::{
+    CloseReason, ServerConfig, ServerConnection, ServerIdentity, ServerInput, is_one_way_id,
+};
 use std::io;
 use std::rc::Rc;
 use std::task::Poll;
@@ -125,7 +127,7 @@ impl<S: 'static> ServerConn<S> {
         if self.send.is_empty() {
             core::mem::swap(&mut self.send, &mut shared.send);
         } else if self.is_over_budget(shared) {
-            self.proto.handle_pause();
+            self.proto.handle_pause(shared.now);
         }
         if ready.due {
             // The client is judged below, by what has arrived until now.
@@ -174,6 +176,7 @@ impl<S: 'static> ServerConn<S> {
         let again = more
             || (again && !self.is_held_up(shared))
             || (!self.woken.is_empty() && !self.waits_to_answer(shared))
+            || self.has_shrunk()
             || self.streams_want_a_turn(shared);
         let after = if again { After::Again } else { After::Wait };
         // Most turns leave every clock where it is or move it later; the armed timer is still right.
@@ -254,6 +257,9 @@ impl<S: 'static> ServerConn<S> {
             let mut reply = ReplySlot::new(&mut self.send, call, frame_bytes_max);
             let (method, counters) = (parked.method, &shared.counters);
             let polled = shared.calls.poll(parked, call, &mut reply, counters);
+            if reply.is_refused() && is_one_way_id(call) {
+                shared.counters.one_way_dropped.add(1);
+            }
             let note = reply.into_note();
             if let Poll::Ready(ended) = polled
                 && let Some(parked) = self.proto.unpark(call)
@@ -309,7 +315,7 @@ impl<S: 'static> ServerConn<S> {
         if !again {
             self.proto.handle_rest(&buffer, shared.now);
             if self.waits_for_large() {
-                self.proto.handle_pause();
+                self.proto.handle_pause(shared.now);
             }
         }
         if buffer.is_empty() {
@@ -466,7 +472,10 @@ impl<S: 'static> ServerConn<S> {
         if written.failed {
             self.proto.handle_error(shared.failure);
         }
-        self.proto.handle_write(written.progress, !self.send.is_empty(), shared.now);
+        match written.more {
+            true => self.proto.handle_part_written(shared.now),
+            false => self.proto.handle_write(written.progress, !self.send.is_empty(), shared.now),
+        }
         written.more
     }
 

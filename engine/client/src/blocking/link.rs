@@ -182,7 +182,12 @@ impl Turn<'_> {
                 Err(error) => return Err(error),
             };
             let now = self.read_clock();
-            self.connection.session.handle_write(taken, now);
+            let session = &mut self.connection.session;
+            session.handle_write(taken, now);
+            if taken > 0 && taken < given {
+                // The socket is full.
+                session.handle_write(0, now);
+            }
             if taken < given || now >= by {
                 break;
             }

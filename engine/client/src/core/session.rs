@@ -354,15 +354,19 @@ impl<T> Session<T> {
         self.proto.prepare_write(&mut self.out, now);
     }
 
-    /// How a write went: `count` bytes left.
+    /// How a write went: `count` bytes left. With 0 the socket takes nothing now.
     pub fn handle_write(&mut self, count: usize, now: Instant) {
         self.out.advance(count);
-        self.proto.handle_write(count > 0, !self.out.is_empty(), now);
+        self.handle_sent(count > 0, count > 0 && !self.out.is_empty(), now);
     }
 
-    /// How a write went that has taken what it wrote out of [`out`](Self::out) already: whether bytes left.
-    pub fn handle_sent(&mut self, progress: bool, now: Instant) {
-        self.proto.handle_write(progress, !self.out.is_empty(), now);
+    /// How a write went that has taken what it wrote out of [`out`](Self::out) already: whether bytes left, and
+    /// whether the socket may take more of what is still there.
+    pub fn handle_sent(&mut self, progress: bool, more: bool, now: Instant) {
+        match more {
+            true => self.proto.handle_part_written(now),
+            false => self.proto.handle_write(progress, !self.out.is_empty(), now),
+        }
     }
 
     /// The server's side has acknowledged bytes that were written before: it takes something, though not

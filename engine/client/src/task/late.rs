@@ -24,6 +24,9 @@ pub(super) fn look(socket: &impl Socket, connection: &mut Connection, now: Insta
         && let Ok(count) = socket.write(&session.out)
     {
         session.handle_write(count, now);
+        if !session.out.is_empty() {
+            session.handle_write(0, now);
+        }
     }
     let mut bytes = vec![0; RECEIVE_BYTES];
     for _ in 0..RECEIVES_PER_LOOK {

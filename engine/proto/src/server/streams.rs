@@ -58,13 +58,23 @@ impl<T> ServerConnection<T> {
             other => return other,
         };
         let Some(kind) = StreamKind::from_request_flags(request.flags) else { return found };
-        let credit = self.peer_stream_credit;
-        self.extra_calls().streams.open(call, kind.server_sends(), kind.client_sends(), credit);
         if refused {
-            self.finish_stream(call);
+            self.open_refused_stream(call, kind);
             return ServerInput::Handled;
         }
+        self.open_stream(call, kind);
         found
+    }
+
+    fn open_stream(&mut self, call: u32, kind: StreamKind) {
+        let credit = self.peer_stream_credit;
+        self.extra_calls().streams.open(call, kind.server_sends(), kind.client_sends(), credit);
+    }
+
+    /// The stream of a call that is refused: only what its client still sends passes through it.
+    pub(super) fn open_refused_stream(&mut self, call: u32, kind: StreamKind) {
+        self.open_stream(call, kind);
+        self.finish_stream(call);
     }
 
     #[cold]

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use corewire_codec::{FrameKind, Header, RecvBuffer, Rule, SendBuffer, Status};
 
-use super::{ONE_WAY, Phase, STREAM, ServerConnection, ServerInput};
+use super::{ONE_WAY, Phase, ServerConnection, ServerInput};
+use crate::streams::table::StreamKind;
 
 impl<T> ServerConnection<T> {
     /// Part of a frame is here. If its header shows it to be wrong, the rest is not waited for: its
@@ -34,9 +35,9 @@ impl<T> ServerConnection<T> {
         }
     }
 
-    /// Refuses the partly received unary request at the front of `recv`, so that its body needs no
-    /// room. Returns how many bytes belong to it, from the first unread one on; drop them as they come.
-    /// `None` for any other frame, which must be received before it can be judged.
+    /// Refuses the partly received request at the front of `recv`, so that its body needs no room; one of a one-way
+    /// call is only dropped. Returns how many bytes belong to it, from the first unread one on; drop them as they
+    /// come. `None` for any other frame, which must be received before it can be judged.
     pub fn refuse_partial(
         &mut self,
         recv: &RecvBuffer,
@@ -45,14 +46,23 @@ impl<T> ServerConnection<T> {
         now: Instant,
     ) -> Option<usize> {
         let header = recv.peek_header()?;
-        let unary = header.kind == FrameKind::Request && header.flags & (STREAM | ONE_WAY) == 0;
-        if !unary || self.phase != Phase::Open || self.check_slot(header.call).is_err() {
+        if header.kind != FrameKind::Request || self.phase != Phase::Open {
+            return None;
+        }
+        let is_one_way = header.flags & ONE_WAY != 0;
+        let kind = StreamKind::from_request_flags(header.flags);
+        if self.check_unfinished(header).is_err() || (is_one_way && kind.is_some()) {
             return None;
         }
         self.keep_alive.handle_frame(now);
         self.keep_alive.handle_activity(now);
         self.accepted = self.accepted.wrapping_add(1);
-        self.refuse(header.call, status, out);
+        if !is_one_way {
+            self.refuse(header.call, status, out);
+        }
+        if let Some(kind) = kind {
+            self.open_refused_stream(header.call, kind);
+        }
         Some(recv.len().saturating_add(recv.lacking()))
     }
 

@@ -72,6 +72,25 @@ fn no_pong_ends_the_connection() {
     assert_eq!(words, [Head::Ping(1), blame(0, Rule::PingTimeout)]);
 }
 
+/// REQ-58, rule 32: what is written in parts shows no life: the socket takes it whether the peer is there or not.
+#[test]
+fn no_pong_ends_the_connection_while_much_is_written() {
+    let mut pair = Pair::ready();
+    pair.wait(secs(60));
+    for _ in 0..3 {
+        pair.client.conn.handle_part_written(pair.now);
+        pair.client.conn.handle_write(true, false, pair.now);
+        pair.server.conn.handle_part_written(pair.now);
+        pair.server.conn.handle_write(true, false, pair.now);
+        pair.wait(secs(5));
+    }
+    pair.wait(secs(5) - BEFORE);
+    assert_eq!(pair.client.conn.close_reason(), None);
+    pair.wait(BEFORE);
+    assert_eq!(pair.client.conn.close_reason(), misbehaved(Rule::PingTimeout));
+    assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::PingTimeout));
+}
+
 /// REQ-58: anything that is heard shows that the peer is there, even while the pong is missing.
 #[test]
 fn anything_heard_counts_as_alive() {

@@ -115,6 +115,9 @@ fn client_bounds(core: &Core, host: &Host, snapshot: &Snapshot) {
         // One request over the bound, a cancel for each slot, what streams may have unsent, and an occasional
         // pong: nothing that a server decides, and nothing that grows with the calls.
         let request = if plan.habits.large > 0 { frame + 512 } else { 1024 };
+        // A byte that changes in a server's hello may let it take the largest request that a caller tries.
+        let too_large = held.tainted && plan.habits.unsendable > 0;
+        let request = if too_large { request.max(TOO_MUCH + 512) } else { request };
         let streams = plan.budgets.unsent_bytes_max / 4 + 256 * 1024 + frame;
         let streams = if plan.habits.stream > 0 || plan.held > 0 { streams } else { 0 };
         let slots = plan.limits.in_flight.get() as usize;

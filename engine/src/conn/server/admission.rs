@@ -11,7 +11,7 @@
 
 use std::time::Instant;
 
-use corewire_codec::{FrameKind, RecvBuffer, Status};
+use corewire_codec::{FrameKind, RecvBuffer, Status, request_flags};
 use corewire_proto::CloseReason;
 
 use super::ServerConn;
@@ -256,6 +256,20 @@ impl<S: 'static> ServerConn<S> {
             .is_some_and(|admission_state| admission_state.large_since.is_some())
     }
 
+    /// Whether it waits for room for a large request, and holds less itself than when it looked for it: its replies have
+    /// left in this turn, which nobody else would tell it. It is told once.
+    #[inline]
+    pub(super) fn has_shrunk(&mut self) -> bool {
+        self.waits_for_large() && self.is_below_last_try()
+    }
+
+    #[cold]
+    fn is_below_last_try(&mut self) -> bool {
+        let own = self.own().bytes;
+        let Some(admission_state) = &mut self.admission_state else { return false };
+        own < core::mem::replace(&mut admission_state.large_own, own)
+    }
+
     /// Whether the rest of what `buffer` begins with may be received: a large request waits until the
     /// shard has room for all of it. It then keeps its room, so that whatever was begun ends. A request
     /// that finds none before patience ends is refused, and the rest of it is dropped.
@@ -335,6 +349,7 @@ impl<S: 'static> ServerConn<S> {
             (admission_state.large_since, admission_state.large_released) =
                 (Some(shared.now), released);
         }
+        admission_state.large_own = own.bytes;
         let since = admission_state.large_since.unwrap_or(shared.now);
         if (is_unwanted || since + shared.config.budgets.patience <= shared.now)
             && let Some(frame) = self.turn_away_partial(shared, buffer)
@@ -369,7 +384,9 @@ impl<S: 'static> ServerConn<S> {
         }
         let status = self.no_room(shared);
         let refused = self.proto.refuse_partial(buffer, &status, &mut self.send, shared.now)?;
-        shared.counters.calls_refused.add(1);
+        let is_one_way = header.flags & request_flags::ONE_WAY != 0;
+        let counters = &shared.counters;
+        if is_one_way { &counters.one_way_dropped } else { &counters.calls_refused }.add(1);
         Some(refused)
     }
 

@@ -30,6 +30,8 @@ pub(super) struct AdmissionState {
     pub(super) released: usize,
     pub(super) large_since: Option<Instant>,
     pub(super) large_released: usize,
+    /// What counted against its share when it last found no room for the large request.
+    pub(super) large_own: usize,
     /// While draining: since when nothing is in flight.
     pub(super) finished: Option<Instant>,
     /// Set when the connection is over: by when it is dropped at the latest, and the bytes that were
