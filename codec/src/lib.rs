@@ -54,7 +54,7 @@ pub mod settings;
 mod wire;
 
 pub use buffer::extras::Extras;
-pub use buffer::received::{Frame, Payload};
+pub use buffer::received::{Frame, OwnedPayload, Payload};
 pub use buffer::recv::RecvBuffer;
 pub use buffer::send::{
     EncodedBody, FrameTooLarge, FrameWriter, Mark, SHARE_BYTES_MIN, SendBuffer,

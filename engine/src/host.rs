@@ -43,6 +43,8 @@ pub(crate) mod placement;
 pub(crate) mod preflight;
 pub(crate) mod running;
 pub(crate) mod server;
+#[cfg(feature = "serde")]
+mod setting_text;
 pub(crate) mod signals;
 pub(crate) mod supervisor;
 #[allow(unsafe_code, reason = "one call of the C library that takes no memory; proof in place")]

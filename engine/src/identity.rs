@@ -60,22 +60,6 @@ impl fmt::Display for Spin {
     }
 }
 
-/// As text, like its `Display`.
-#[cfg(feature = "serde")]
-impl serde::Serialize for Spin {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
-    }
-}
-
-#[cfg(feature = "serde")]
-impl<'de> serde::Deserialize<'de> for Spin {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(from)?;
-        text.parse().map_err(|error| serde::de::Error::custom(format_args!("spin: {error}")))
-    }
-}
-
 impl FromStr for Spin {
     type Err = String;
 

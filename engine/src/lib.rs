@@ -64,7 +64,7 @@ mod stream;
 pub mod testing;
 
 pub use budgets::{Budgets, QueueDelay};
-pub use calls::dispatch::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot};
+pub use calls::dispatch::{Dispatch, Dispatched, Incoming, OwnedCall, PendingCall, ReplySlot};
 pub use calls::extensions::Extensions;
 pub use channel::{Call, Channel};
 pub use driver::executor::MadeDispatch;

@@ -36,6 +36,9 @@
 //! # }
 //! ```
 //!
+//! A layer that must wait for somebody else, such as a token service, is an [`AsyncLayer`]
+//! (`ServerBuilder::async_layer`).
+//!
 //! # At a client
 //!
 //! A [`LayeredChannel`] is a channel for any client: `KeyValueClient::new(LayeredChannel::new(channel,
@@ -48,6 +51,8 @@
 //! ready at once allocates nothing; a pending one has its guard in memory that the method keeps for
 //! its next calls.
 
+#[cfg(feature = "shard")]
+mod asynchronous;
 mod authorize;
 mod call;
 mod channel;
@@ -55,12 +60,16 @@ mod limit;
 mod log;
 #[cfg(feature = "shard")]
 mod method;
+#[cfg(feature = "shard")]
+mod spare;
 mod time_limit;
 mod timing;
 mod tuples;
 
 #[cfg(feature = "shard")]
-pub use crate::server::service::LayeredService;
+pub use crate::server::service::{AsyncLayeredService, LayeredService};
+#[cfg(feature = "shard")]
+pub use asynchronous::AsyncLayer;
 #[doc(alias("authentication", "auth", "token", "acl"))]
 pub use authorize::Authorize;
 pub use call::{CallEnd, CallView};
@@ -126,7 +135,7 @@ pub trait Layer: 'static {
     type Guard: Guard;
 
     /// A call is about to begin. It is not awaited: a layer that cannot let the call pass now turns it
-    /// away.
+    /// away. At a server, `AsyncLayer` waits.
     ///
     /// # Errors
     ///

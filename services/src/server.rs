@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Timeouts;
-use crate::layer::Layer;
+use crate::layer::{AsyncLayer, Layer};
 use crate::server::router::Router;
 use crate::server::service::Service;
 use crate::server::slot::Methods;
@@ -201,6 +201,18 @@ impl ServerBuilder {
         make: impl Fn(ShardInfo) -> L + Send + Sync + 'static,
     ) -> Self {
         self.layers.push(Arc::new(move |shard, methods| methods.wrap(0, make(shard))));
+        self
+    }
+
+    /// Puts a layer that calls wait for around all methods of all services, in one order with those of
+    /// [`layer`](Self::layer). `make` is called once on each shard's own thread. See [`AsyncLayer`].
+    #[doc(alias("middleware", "interceptor", "authentication"))]
+    #[must_use]
+    pub fn async_layer<L: AsyncLayer>(
+        mut self,
+        make: impl Fn(ShardInfo) -> L + Send + Sync + 'static,
+    ) -> Self {
+        self.layers.push(Arc::new(move |shard, methods| methods.wrap_async(0, make(shard))));
         self
     }
 

@@ -5,7 +5,7 @@ mod support;
 
 use corewire::{
     AddressHolder, CallError, Channel, ChannelConfig, Context, NotSent, Placement, Running, Server,
-    StartError, Status, StatusCode,
+    StartError, Status, StatusCode, Streaming,
 };
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,6 +69,10 @@ fn a_factory_that_panics_says_with_what() {
 pub trait Newer {
     /// The server has no such method.
     async fn removed(&self) -> Result<u32, Status>;
+    /// Nor this one.
+    async fn no_tail(&self) -> Result<Streaming<u32>, Status>;
+    /// Nor this one.
+    async fn no_sum(&self, items: Streaming<u32>) -> Result<u32, Status>;
 }
 
 #[test]
@@ -77,6 +81,10 @@ fn a_method_that_the_server_does_not_have_is_named() {
     let to = address(&server);
     let (error, with_response) = client(move || async move {
         let client = NewerClient::connect(to).await.unwrap();
+        let no_tail = client.no_tail().await.map(|_| ()).unwrap_err();
+        assert!(no_tail.to_string().contains("Subject/no_tail"), "{no_tail}");
+        let no_sum = client.no_sum(Streaming::empty()).begin().await.unwrap().await.unwrap_err();
+        assert!(no_sum.to_string().contains("Subject/no_sum"), "{no_sum}");
         let with_response = client.removed().with_response().await.unwrap_err();
         (client.removed().await.unwrap_err(), with_response)
     });

@@ -19,10 +19,13 @@ const FOUND: &str = "child-found";
 /// Client shards of one process under the usual limit of locked memory.
 const SHARDS: usize = 100;
 
-/// Refuses the calls of io_uring as the default profiles of containers do.
-fn forbid_io_uring() {
-    let calls = [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
-    let rules = calls.map(|call| (call, Vec::new())).into_iter().collect();
+/// The calls of io_uring.
+const CALLS: [i64; 3] =
+    [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+
+/// Refuses these calls as the default profiles of containers do.
+fn forbid(calls: &[i64]) {
+    let rules = calls.iter().map(|call| (*call, Vec::new())).collect();
     let denied = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let arch = std::env::consts::ARCH.try_into().unwrap();
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, denied, arch).unwrap();
@@ -93,7 +96,10 @@ fn a_child() {
     let Some(role) = role() else { return };
     let (what, host) = role.split_once(' ').unwrap();
     match what {
-        "denied" => forbid_io_uring(),
+        "denied" => forbid(&CALLS),
+        "denied-setup" => forbid(&CALLS[..1]),
+        "denied-enter" => forbid(&CALLS[1..2]),
+        "denied-register" => forbid(&CALLS[2..]),
         "locked" => limit_locked_memory(64 * 1024),
         "many" => limit_locked_memory(8 * 1024 * 1024),
         _ => {}
@@ -115,7 +121,10 @@ fn found(role: &str, variables: &[(&str, &str)]) -> String {
 
 #[test]
 fn shards_start_where_io_uring_is_forbidden_or_memory_cannot_be_locked() {
-    assert_eq!(found("denied auto", &[]), "plain");
+    // All of them, as profiles do, and each alone.
+    for role in ["denied", "denied-setup", "denied-enter", "denied-register"] {
+        assert_eq!(found(&format!("{role} auto"), &[]), "plain", "{role}");
+    }
     assert_eq!(found("locked auto", &[]), "plain");
 }
 

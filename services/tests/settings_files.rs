@@ -1,7 +1,7 @@
 //! Settings in files: what is left out has its default, and what is out of range is named with its range.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use corewire::{Budgets, ChannelConfig, Limits, Spin, Timeouts};
+use corewire::{Budgets, ChannelConfig, Host, Limits, Placement, Spin, Timeouts};
 use serde_json::{from_str, to_string};
 use std::time::Duration;
 
@@ -21,6 +21,9 @@ fn settings_are_read_as_they_are_written() {
     for spin in [Spin::Off, Spin::Always, Spin::For(Duration::from_micros(50))] {
         assert_eq!(from_str::<Spin>(&to_string(&spin).unwrap()).unwrap(), spin);
     }
+    assert_eq!(from_str::<Placement>(r#""0,2-3""#).unwrap(), Placement::Cpus(vec![0, 2, 3]));
+    assert_eq!(to_string(&Placement::Unpinned(2)).unwrap(), r#""unpinned:2""#);
+    assert_eq!(from_str::<Host>(&to_string(&Host::Plain).unwrap()).unwrap(), Host::Plain);
 }
 
 #[test]
@@ -41,6 +44,8 @@ fn what_is_out_of_range_names_the_field_and_the_range() {
             "timeouts.hello is 0 ns",
         ),
         (from_str::<Spin>(r#""sometimes""#).map(drop), "spin: give off, always"),
+        (from_str::<Placement>(r#""some""#).map(drop), "placement: 'some' is no placement"),
+        (from_str::<Host>(r#""tokio""#).map(drop), "give auto, glommio or plain"),
     ];
     for (outcome, part) in wrong {
         let text = outcome.unwrap_err().to_string();

@@ -28,7 +28,7 @@ fn small() -> Limits {
 table! {
     FeedClient, Limits::default() =>
     all_kinds turns early_ends early_answers dropped_streams slow_readers slow_handlers
-    stalled_streams a_server_that_stops a_server_that_drains deadlines large_messages what_a_call_carries
+    stalled_streams senders_of_one_stream a_server_that_stops a_server_that_drains deadlines large_messages what_a_call_carries
 }
 
 table! {
@@ -114,6 +114,33 @@ async fn turns<C: StreamTransport>(feed: FeedClient<C>, _world: World) {
     }
     drop(sender);
     assert_eq!(call.await, Ok(2_001_000));
+}
+
+async fn senders_of_one_stream<C: StreamTransport>(feed: FeedClient<C>, _world: World) {
+    let (mut one, numbers) = C::channel();
+    let mut two = one.clone();
+    let call = feed.sum(0, numbers).begin().await.unwrap();
+    // More than fits: each waits for room from time to time.
+    let send = async |sender: &mut C::Sender<u64>| {
+        for number in 0..1000 {
+            sender.send(number).await.unwrap();
+        }
+    };
+    futures_lite::future::zip(send(&mut one), send(&mut two)).await;
+    drop(one);
+    two.send(1).await.unwrap();
+    drop(two);
+    assert_eq!(call.await, Ok(999_001));
+    // One of them fails the stream for all.
+    let (mut one, numbers) = C::channel();
+    let two = one.clone();
+    let call = feed.sum(0, numbers).begin().await.unwrap();
+    one.send(1).await.unwrap();
+    two.fail(Status::data_loss("mine is gone"));
+    assert_eq!(call.await.unwrap_err().code(), StatusCode::DataLoss);
+    assert!(matches!(one.send(0).await, Err(SendError::Closed(0))));
+    drop(one);
+    assert_eq!(feed.add(1, 2).await, Ok(3));
 }
 
 async fn early_ends<C: StreamTransport>(feed: FeedClient<C>, _world: World) {

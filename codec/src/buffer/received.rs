@@ -81,6 +81,27 @@ impl<'a> Payload<'a> {
         let body = attachment.split_to(body.len().min(attachment.len()));
         (body, Extras { metadata, attachment })
     }
+
+    /// A copy of the whole frame, for a request that is not handled yet.
+    #[must_use]
+    #[cold]
+    pub fn to_owned(&self) -> OwnedPayload {
+        OwnedPayload { frame: self.front.copy_front(), layout: self.layout }
+    }
+}
+
+/// The bytes of one frame, out of the receive buffer.
+#[derive(Debug)]
+pub struct OwnedPayload {
+    frame: RecvBuffer,
+    layout: PayloadLayout,
+}
+
+impl OwnedPayload {
+    /// The payload, to be read or taken out as from a receive buffer.
+    pub fn view(&mut self) -> Payload<'_> {
+        Payload::new(&mut self.frame, self.layout)
+    }
 }
 
 impl RecvBuffer {

@@ -217,6 +217,14 @@ impl RecvBuffer {
         self.bytes.get(HEADER_BYTES..self.yielded as usize).unwrap_or(&[])
     }
 
+    /// A buffer of its own with a copy of the frame that was yielded, which it has yielded as well.
+    pub(super) fn copy_front(&self) -> Self {
+        let front = self.bytes.get(..self.yielded as usize).unwrap_or(&[]);
+        // No more than this buffer yielded, which fits.
+        let yielded = u32::try_from(front.len()).unwrap_or(0);
+        Self { bytes: BytesMut::from(front), yielded, made_with: 0 }
+    }
+
     /// The frame that was yielded breaks a rule: it stays where it is.
     pub(super) fn keep_front(&mut self) {
         self.yielded = 0;

@@ -1,8 +1,8 @@
 //! What the engine asks of the layer above: make a call, answer it.
 
 use corewire_codec::{
-    Encode, Extras, Mark, Payload, ReplyHead, RequestHead, SendBuffer, Status, StatusCode,
-    reply_flags,
+    Encode, Extras, Mark, OwnedPayload, Payload, ReplyHead, RequestHead, SendBuffer, Status,
+    StatusCode, reply_flags,
 };
 use corewire_proto::is_one_way_id;
 use std::any::Any;
@@ -38,6 +38,58 @@ pub struct Incoming<'a> {
     pub metadata_bytes_max: u16,
     /// What layers hand to the handler.
     pub extensions: &'a mut Extensions,
+}
+
+impl Incoming<'_> {
+    /// Takes the call out of the receive buffer, by copying its bytes, so that it can begin later. Its streams and
+    /// its extensions go along.
+    #[must_use]
+    #[cold]
+    pub fn take(&mut self) -> OwnedCall {
+        OwnedCall {
+            request: *self.request,
+            payload: self.payload.take().map(|payload| payload.to_owned()),
+            deadline: self.deadline,
+            peer: self.peer,
+            shard: self.shard,
+            connection_id: self.connection_id,
+            streams: self.streams.as_deref_mut().map(core::mem::take),
+            metadata_bytes_max: self.metadata_bytes_max,
+            extensions: core::mem::take(self.extensions),
+        }
+    }
+}
+
+/// A call that arrived and was not begun at once. See [`Incoming::take`].
+#[derive(Debug)]
+pub struct OwnedCall {
+    request: RequestHead,
+    payload: Option<OwnedPayload>,
+    deadline: Option<Instant>,
+    peer: Peer,
+    shard: ShardId,
+    connection_id: u64,
+    streams: Option<StreamEnds>,
+    metadata_bytes_max: u16,
+    extensions: Extensions,
+}
+
+impl OwnedCall {
+    /// The call, to be given to a [`Dispatch`]. Its connection knows the deadline that it had when it was taken:
+    /// who makes it sooner must keep to that himself.
+    pub fn incoming(&mut self) -> Incoming<'_> {
+        Incoming {
+            request: &self.request,
+            payload: self.payload.as_mut().map(OwnedPayload::view),
+            deadline: self.deadline,
+            peer: self.peer,
+            shard: self.shard,
+            connection_id: self.connection_id,
+            streams: self.streams.as_mut(),
+            metadata_bytes_max: self.metadata_bytes_max,
+            extensions: &mut self.extensions,
+        }
+    }
 }
 
 /// What a dispatcher did with a call.
@@ -76,7 +128,7 @@ pub trait PendingCall {
     fn recycle(self: Pin<Box<Self>>);
 }
 
-/// The message of a panic, if it has a text, cut to a length that a log bears.
+/// The message of a panic, if it has a text, cut to 1 KiB.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     const BYTES_MAX: usize = 1024;
     let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {

@@ -1,21 +1,24 @@
 //! Which CPUs the shards run on.
 
 use rustix::thread::{CpuSet, sched_getaffinity};
-use std::fs;
 use std::path::Path;
+use std::str::FromStr;
+use std::{fmt, fs};
 
 use crate::error::StartError;
 
 /// Where a server's shards run.
 ///
+/// As text, for flags and settings: `all`, a list of CPUs as [`parse_cpus`] reads it, or `unpinned:` and a number
+/// of shards.
+///
 /// ```
 /// # use corewire_engine as corewire;
-/// use corewire::{Placement, parse_cpus};
+/// use corewire::Placement;
 ///
-/// let placement = Placement::Cpus(parse_cpus("2,4-5")?);
-/// assert_eq!(placement, Placement::Cpus(vec![2, 4, 5]));
-/// assert_eq!(Placement::default(), Placement::AllCpus);
-/// # Ok::<(), String>(())
+/// assert_eq!("2,4-5".parse(), Ok(Placement::Cpus(vec![2, 4, 5])));
+/// assert_eq!("unpinned:3".parse(), Ok(Placement::Unpinned(3)));
+/// assert_eq!(Placement::default().to_string(), "all");
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Placement {
@@ -62,8 +65,45 @@ impl Placement {
     }
 }
 
-/// The CPUs that the process's affinity mask allows, ascending. It includes the limits of a
-/// cgroup's cpuset.
+/// As it is parsed.
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AllCpus => f.write_str("all"),
+            Self::Unpinned(shards) => write!(f, "unpinned:{shards}"),
+            Self::Cpus(cpus) => {
+                for (index, cpu) in cpus.iter().enumerate() {
+                    write!(f, "{}{cpu}", if index == 0 { "" } else { "," })?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl FromStr for Placement {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.strip_prefix("unpinned:")) {
+            ("all", _) => Ok(Self::AllCpus),
+            (_, Some(shards)) => match shards.parse() {
+                Ok(shards) if shards > 0 => Ok(Self::Unpinned(shards)),
+                _ => Err(format!(
+                    "'{shards}' is no number of shards; give 1 to 65535, as in unpinned:4"
+                )),
+            },
+            _ => parse_cpus(text).map(Self::Cpus).map_err(|_| {
+                format!(
+                    "'{text}' is no placement; give all, CPUs as in 0,2-5, or unpinned:4 for 4 shards"
+                )
+            }),
+        }
+    }
+}
+
+/// The CPUs that the calling thread's affinity mask allows, ascending: those of the process, unless the thread
+/// was pinned, as a shard's is. It includes the limits of a cgroup's cpuset.
 ///
 /// ```
 /// # use corewire_engine as corewire;
@@ -152,6 +192,19 @@ mod tests {
         assert_eq!(parse_cpus("0,2-4, 7"), Ok(vec![0, 2, 3, 4, 7]));
         for bad in ["", "a", "3-1", "1-", "-1", "0,,1", "99999"] {
             assert!(parse_cpus(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_placement_is_shown_as_it_is_parsed() {
+        let placements =
+            [Placement::AllCpus, Placement::Cpus(vec![0, 2, 3]), Placement::Unpinned(4)];
+        for placement in placements {
+            assert_eq!(placement.to_string().parse(), Ok(placement));
+        }
+        for wrong in ["", "every", "unpinned", "unpinned:0", "unpinned:70000", "0-"] {
+            let error = wrong.parse::<Placement>().expect_err(wrong);
+            assert!(error.contains("unpinned:4"), "{error}");
         }
     }
 

@@ -16,9 +16,7 @@ pub(crate) fn check(shards: usize) -> Result<(), StartError> {
     if version(&release).is_some_and(|version| version < KERNEL_MIN) {
         return Err(StartError::KernelTooOld { release });
     }
-    if let Err(error) = io_uring::IoUring::new(2) {
-        return Err(io_uring_error(error));
-    }
+    probe().map_err(io_uring_error)?;
     let limit = getrlimit(Resource::Memlock).current;
     let needed = runtime::LOCKED_BYTES.saturating_mul(shards as u64);
     match limit {
@@ -26,6 +24,17 @@ pub(crate) fn check(shards: usize) -> Result<(), StartError> {
             Err(StartError::LockedMemory { limit, needed })
         }
         _ => Ok(()),
+    }
+}
+
+/// Makes each of the three system calls of io_uring once: a filter may forbid any of them.
+fn probe() -> io::Result<()> {
+    let ring = io_uring::IoUring::new(2)?;
+    ring.submitter().register_probe(&mut io_uring::Probe::new())?;
+    match ring.submitter().submit_with_args(0, &io_uring::types::SubmitArgs::new()) {
+        // Kernels before 5.11 know no arguments, and say so: the call itself is allowed.
+        Err(error) if error.kind() != io::ErrorKind::InvalidInput => Err(error),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) fn read_named<D: Decode<R>, R>(
 
 /// Names the method that the server does not have: the server knows only its number.
 #[cold]
-fn name_method(error: CallError, method: &MethodDescription) -> CallError {
+pub(crate) fn name_method(error: CallError, method: &MethodDescription) -> CallError {
     match error {
         CallError::Refused(status) if status.code() == StatusCode::Unimplemented => {
             let (service, name, told) = (method.service, method.name, status.message());

@@ -6,15 +6,15 @@
 use corewire_client::MethodName;
 use corewire_codec::{Mark, StatusCode};
 use corewire_engine::{Dispatched, Incoming, PendingCall, ReplySlot};
-use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{self, Poll};
 
+use super::spare::Spare;
 use super::{CallEnd, CallView, Guard, Layer};
 use crate::description::ServiceDescription;
 use crate::server::service::{LayeredService, Service};
-use crate::server::slot::{Method, Methods, SPARE_SLOTS_MAX, ServeCall};
+use crate::server::slot::{Method, Methods, ServeCall};
 
 impl<S: Service, L: Layer> Service for LayeredService<S, L> {
     fn description(&self) -> &'static ServiceDescription {
@@ -35,7 +35,7 @@ impl Methods {
             self.wrong.get_or_insert(wrong);
         }
         let layer = Rc::new(layer);
-        let spare = Rc::new(Spare::<L::Guard>::default());
+        let spare = Rc::new(Spare::default());
         let inner = self.list.split_off(from.min(self.list.len()));
         for inner in inner {
             let description = inner.description;
@@ -50,7 +50,7 @@ struct LayeredMethod<L: Layer> {
     inner: Rc<Method>,
     layer: Rc<L>,
     name: MethodName,
-    spare: Rc<Spare<L::Guard>>,
+    spare: Rc<Spare<Guarded<L::Guard>>>,
 }
 
 impl<L: Layer> ServeCall for LayeredMethod<L> {
@@ -85,8 +85,7 @@ impl<L: Layer> LayeredMethod<L> {
         work: Pin<Box<dyn PendingCall>>,
         guard: L::Guard,
     ) -> Pin<Box<Guarded<L::Guard>>> {
-        let spare = self.spare.list.borrow_mut().pop();
-        let mut parked = spare.unwrap_or_else(|| {
+        let mut parked = self.spare.take().unwrap_or_else(|| {
             Box::pin(Guarded { work: None, guard: None, home: Rc::downgrade(&self.spare) })
         });
         parked.work = Some(work);
@@ -105,22 +104,11 @@ fn end<G: Guard>(guard: G, reply: &mut ReplySlot<'_>, mark: Mark) {
     }
 }
 
-/// Memory for guards of pending handlers, kept when their calls are over.
-struct Spare<G> {
-    list: RefCell<Vec<Pin<Box<Guarded<G>>>>>,
-}
-
-impl<G> Default for Spare<G> {
-    fn default() -> Self {
-        Self { list: RefCell::default() }
-    }
-}
-
 /// A pending call, with its guard. The call goes first when both are dropped.
 struct Guarded<G> {
     work: Option<Pin<Box<dyn PendingCall>>>,
     guard: Option<G>,
-    home: Weak<Spare<G>>,
+    home: Weak<Spare<Self>>,
 }
 
 /// The call is pinned in memory of its own, and a guard is not polled.
@@ -150,10 +138,7 @@ impl<G: Guard> PendingCall for Guarded<G> {
         }
         self.guard = None;
         if let Some(home) = self.home.upgrade() {
-            let mut list = home.list.borrow_mut();
-            if list.len() < SPARE_SLOTS_MAX {
-                list.push(self);
-            }
+            home.put(self);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::description::ServiceDescription;
-use crate::layer::Layer;
+use crate::layer::{AsyncLayer, Layer};
 use crate::server::slot::Methods;
 
 /// Something that serves calls on one shard. `#[corewire::service]` makes one from a trait.
@@ -35,6 +35,27 @@ pub trait Service: 'static {
         Self: Sized,
     {
         LayeredService::new(self, layer)
+    }
+
+    /// The same service with a layer that its calls wait for around all its methods, inside those of the server. See
+    /// [`AsyncLayer`].
+    fn async_layer<L: AsyncLayer>(self, layer: L) -> AsyncLayeredService<Self, L>
+    where
+        Self: Sized,
+    {
+        AsyncLayeredService { service: self, layer }
+    }
+}
+
+/// A service with a layer around its methods that waits; made by [`Service::async_layer`].
+pub struct AsyncLayeredService<S, L> {
+    pub(crate) service: S,
+    pub(crate) layer: L,
+}
+
+impl<S, L> fmt::Debug for AsyncLayeredService<S, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncLayeredService").finish_non_exhaustive()
     }
 }
 

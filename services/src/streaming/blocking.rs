@@ -115,6 +115,11 @@ impl StreamParts for Channel {
     type QueueReceiver<T> = QueueReceiver<T, GivenTo>;
     type Reader = Reader;
 
+    fn clone_sender<T>(queue: &Self::QueueSender<T>) -> Self::QueueSender<T> {
+        queue.add_sender();
+        Rc::clone(queue)
+    }
+
     fn end_queue<T>(queue: &mut Self::QueueSender<T>, failure: Option<Status>) {
         queue.end(failure);
         // What cannot be sent now for lack of credit is sent when the call is waited for.

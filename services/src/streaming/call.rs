@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use super::transport::{StartedOn, StreamTransport};
 use super::wire::Wire;
 use crate::client::caller::Caller;
-use crate::client::outcome::{CallError, read_outcome};
+use crate::client::outcome::{CallError, name_method, read_outcome};
 use crate::client::response::Response;
 use crate::description::MethodDescription;
 
@@ -126,6 +126,7 @@ pin_project! {
         #[pin]
         begin: Option<B>,
         call: Option<StartedOn<C>>,
+        method: &'static MethodDescription,
         kind: PhantomData<fn() -> K>,
     }
 }
@@ -138,8 +139,8 @@ impl<C: StreamTransport, B, K> fmt::Debug for StreamingCall<C, B, K> {
 }
 
 impl<C: StreamTransport, B: BeginCall<C>, K: ResultKind<C>> StreamingCall<C, B, K> {
-    fn new(channel: C, begin: B) -> Self {
-        Self { channel, begin: Some(begin), call: None, kind: PhantomData }
+    fn new(channel: C, begin: B, method: &'static MethodDescription) -> Self {
+        Self { channel, begin: Some(begin), call: None, method, kind: PhantomData }
     }
 
     /// Sends the request now, and what the client streams from then on, for a caller that fills its stream
@@ -226,7 +227,7 @@ impl<C: StreamTransport, B: BeginCall<C>, K: ResultKind<C>> StreamingCall<C, B, 
             let response = K::poll(this.call, context);
             // `turn` lets a channel that this thread drives make progress.
             if response.is_ready() || !this.channel.turn() {
-                return response;
+                return response.map_err(|error| name_method(error, this.method));
             }
         }
     }
@@ -274,8 +275,8 @@ impl<C: StreamTransport, B: BeginCall<C>, K: ResultKind<C>> Future for BeginStre
         let mut call = self.project().call;
         ready!(call.as_mut().poll_begin(context))?;
         let this = call.project();
-        let (channel, call) = (this.channel.clone(), this.call.take());
-        Poll::Ready(Ok(StreamingCall { channel, begin: None, call, kind: PhantomData }))
+        let (channel, call, method) = (this.channel.clone(), this.call.take(), *this.method);
+        Poll::Ready(Ok(StreamingCall { channel, begin: None, call, method, kind: PhantomData }))
     }
 }
 
@@ -366,7 +367,7 @@ impl<C: StreamTransport> Caller<C> {
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
         let begin = self.begin_with::<I, T, E>(StreamKind::Client, method, stream, arguments);
-        StreamingCall::new(self.channel().clone(), begin)
+        StreamingCall::new(self.channel().clone(), begin, method)
     }
 
     /// Prepares a call of which the server streams.
@@ -381,7 +382,7 @@ impl<C: StreamTransport> Caller<C> {
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
         let begin = self.begin(StreamKind::Server, method, arguments);
-        StreamingCall::new(self.channel().clone(), begin)
+        StreamingCall::new(self.channel().clone(), begin, method)
     }
 
     /// Prepares a call of which both sides stream. What the client streams is sent from the beginning on, even
@@ -401,6 +402,6 @@ impl<C: StreamTransport> Caller<C> {
     {
         let kind = StreamKind::Bidirectional;
         let begin = self.begin_with::<I, T, E>(kind, method, stream, arguments);
-        StreamingCall::new(self.channel().clone(), begin)
+        StreamingCall::new(self.channel().clone(), begin, method)
     }
 }

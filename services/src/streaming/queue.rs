@@ -14,7 +14,7 @@ use super::send_error::SendError;
 /// Messages that may wait between a sender and its stream.
 pub(super) const ITEMS_MAX: usize = 8;
 
-/// What a sender and its stream share: items, and with a blocking channel the call `C` that takes them.
+/// What senders and their stream share: items, and with a blocking channel the call `C` that takes them.
 pub struct Queue<T, C = ()> {
     state: RefCell<State<T>>,
     #[cfg_attr(
@@ -27,9 +27,24 @@ pub struct Queue<T, C = ()> {
 struct State<T> {
     items: VecDeque<Result<T, Status>>,
     reader: Option<Waker>,
-    sender: Option<Waker>,
+    /// Senders that wait.
+    waiting: Vec<Waker>,
     reader_gone: bool,
-    sender_gone: bool,
+    /// No further item comes when there are none.
+    senders: usize,
+}
+
+impl<T> State<T> {
+    /// Whether nothing is taken any more: nobody reads, or a sender has failed the stream.
+    fn is_closed(&self) -> bool {
+        self.reader_gone || self.senders == 0
+    }
+
+    fn wait(&mut self, context: &Context<'_>) {
+        if !self.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+            self.waiting.push(context.waker().clone());
+        }
+    }
 }
 
 impl<T, C> fmt::Debug for Queue<T, C> {
@@ -46,31 +61,31 @@ impl<T, C> Stream for QueueReceiver<T, C> {
     type Item = Result<T, Status>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let (item, sender) = {
+        let (item, senders) = {
             let state = &mut *self.0.state.borrow_mut();
             let Some(item) = state.items.pop_front() else {
-                if state.sender_gone {
+                if state.senders == 0 {
                     return Poll::Ready(None);
                 }
                 state.reader = Some(context.waker().clone());
                 return Poll::Pending;
             };
-            (item, state.sender.take())
+            (item, core::mem::take(&mut state.waiting))
         };
-        wake(sender);
+        wake(senders);
         Poll::Ready(Some(item))
     }
 }
 
 impl<T, C> Drop for QueueReceiver<T, C> {
     fn drop(&mut self) {
-        let (items, sender) = {
+        let (items, senders) = {
             let state = &mut *self.0.state.borrow_mut();
             state.reader_gone = true;
-            (core::mem::take(&mut state.items), state.sender.take())
+            (core::mem::take(&mut state.items), core::mem::take(&mut state.waiting))
         };
         drop(items);
-        wake(sender);
+        wake(senders);
     }
 }
 
@@ -80,9 +95,9 @@ impl<T, C: Default> Queue<T, C> {
         let state = RefCell::new(State {
             items: VecDeque::new(),
             reader: None,
-            sender: None,
+            waiting: Vec::new(),
             reader_gone: false,
-            sender_gone: false,
+            senders: 1,
         });
         let queue = Rc::new(Self { state, call: C::default() });
         (Rc::clone(&queue), QueueReceiver(queue))
@@ -98,12 +113,12 @@ impl<T, C> Queue<T, C> {
     ) -> Poll<Result<(), SendError<T>>> {
         let (sent, reader) = {
             let state = &mut *self.state.borrow_mut();
-            if !state.reader_gone && state.items.len() >= ITEMS_MAX {
-                state.sender = Some(context.waker().clone());
+            if !state.is_closed() && state.items.len() >= ITEMS_MAX {
+                state.wait(context);
                 return Poll::Pending;
             }
             let Some(message) = message.take() else { return Poll::Ready(Ok(())) };
-            if state.reader_gone {
+            if state.is_closed() {
                 (Err(SendError::Closed(message)), None)
             } else {
                 state.items.push_back(Ok(message));
@@ -117,29 +132,45 @@ impl<T, C> Queue<T, C> {
     /// Waits until nobody reads any more.
     pub(super) fn poll_closed(&self, context: &Context<'_>) -> Poll<()> {
         let state = &mut *self.state.borrow_mut();
-        if state.reader_gone {
+        if state.is_closed() {
             return Poll::Ready(());
         }
-        state.sender = Some(context.waker().clone());
+        state.wait(context);
         Poll::Pending
     }
 
-    /// Whether nobody reads any more.
+    /// Whether nobody reads any more, or a sender has failed the stream.
     pub(super) fn is_closed(&self) -> bool {
-        self.state.borrow().reader_gone
+        self.state.borrow().is_closed()
     }
 
-    /// Ends the queue, with a failure as the last item if there is one.
+    /// There is another sender.
+    pub(super) fn add_sender(&self) {
+        let state = &mut *self.state.borrow_mut();
+        // None can be added to a stream that has failed.
+        if state.senders > 0 {
+            state.senders += 1;
+        }
+    }
+
+    /// A sender is gone. The last one ends the queue; with a failure, which is the last item then, any of them does.
     pub(super) fn end(&self, failure: Option<Status>) {
-        let reader = {
+        let (reader, senders) = {
             let state = &mut *self.state.borrow_mut();
-            state.sender_gone = true;
+            if state.senders == 0 {
+                return;
+            }
+            state.senders = if failure.is_some() { 0 } else { state.senders - 1 };
+            if state.senders > 0 {
+                return;
+            }
             if !state.reader_gone {
                 state.items.extend(failure.map(Err));
             }
-            state.reader.take()
+            (state.reader.take(), core::mem::take(&mut state.waiting))
         };
         wake(reader);
+        wake(senders);
     }
 }
 
@@ -170,8 +201,6 @@ impl<T, C> Queue<T, C> {
     }
 }
 
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
-    }
+fn wake(wakers: impl IntoIterator<Item = Waker>) {
+    wakers.into_iter().for_each(Waker::wake);
 }

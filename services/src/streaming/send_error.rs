@@ -14,7 +14,7 @@ use std::fmt;
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SendError<T> {
-    /// Nobody reads the stream any more.
+    /// Nobody reads the stream any more, or another sender has failed it.
     Closed(T),
     /// This thread would wait for itself. Only a blocking channel's sender returns this: before its stream
     /// was given to a call that has begun, when eight messages wait; and in a call that streams both ways,

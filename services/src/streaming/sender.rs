@@ -12,8 +12,10 @@ use super::transport::{AwaitedStreams, SendStream, StreamParts};
 
 /// The sender of a [`Streaming`](super::Streaming) over a channel of the kind `C`.
 ///
-/// Dropping it ends the stream in the ordinary way, behind what was sent; a sender that a panic drops
-/// ends it with `Internal`. [`fail`](Self::fail) ends it with a status.
+/// Clones send into the same stream, in the order of their messages' coming; each may wait.
+///
+/// Dropping the last one ends the stream in the ordinary way, behind what was sent; a sender that a panic drops
+/// ends it with `Internal` for all. [`fail`](Self::fail) ends it with a status, for all as well.
 ///
 /// ```
 /// # use corewire::{Status, Streaming};
@@ -63,6 +65,12 @@ impl<T, C: StreamParts> fmt::Debug for StreamSender<T, C> {
     }
 }
 
+impl<T, C: StreamParts> Clone for StreamSender<T, C> {
+    fn clone(&self) -> Self {
+        Self::new(C::clone_sender(&self.queue))
+    }
+}
+
 impl<T, C: StreamParts> StreamSender<T, C> {
     pub(super) fn new(queue: C::QueueSender<T>) -> Self {
         Self { queue, failed: false }
@@ -74,7 +82,7 @@ impl<T, C: StreamParts> StreamSender<T, C> {
         C::end_queue(&mut self.queue, Some(status));
     }
 
-    /// Whether nobody reads the stream any more; over a blocking channel, as far as this thread has heard.
+    /// Whether nobody reads the stream any more, or another sender has failed it; over a blocking channel, as far as this thread has heard.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         C::is_closed(&self.queue)
@@ -91,7 +99,7 @@ impl<T, C: AwaitedStreams> StreamSender<T, C> {
     ///
     /// # Errors
     ///
-    /// Nobody reads the stream any more; the message is given back.
+    /// Nobody reads the stream any more, or another sender has failed it; the message is given back.
     pub fn send(&mut self, message: T) -> Sending<'_, T, C> {
         Sending { sender: self, message: Some(message) }
     }

@@ -28,6 +28,11 @@ impl StreamParts for Channel {
     type QueueReceiver<T> = QueueReceiver<T>;
     type Reader = StreamReader;
 
+    fn clone_sender<T>(queue: &Rc<Queue<T>>) -> Rc<Queue<T>> {
+        queue.add_sender();
+        Rc::clone(queue)
+    }
+
     fn end_queue<T>(queue: &mut Rc<Queue<T>>, failure: Option<Status>) {
         queue.end(failure);
     }

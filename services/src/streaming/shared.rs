@@ -86,6 +86,10 @@ impl StreamParts for SharedChannel {
     type QueueReceiver<T> = BoxStream<T>;
     type Reader = SharedStreamReader;
 
+    fn clone_sender<T>(queue: &Self::QueueSender<T>) -> Self::QueueSender<T> {
+        queue.clone()
+    }
+
     fn end_queue<T>(queue: &mut Self::QueueSender<T>, failure: Option<Status>) {
         if let Some(status) = failure {
             // A reader that has stopped reading need not know.

@@ -6,7 +6,9 @@ use crate::SendError;
 use futures_lite::future::block_on;
 use futures_lite::stream;
 use std::future::Future;
-use std::task::Waker;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Wake, Waker};
 
 /// As users see it: the kind of channel needs no mention.
 type Streaming<T> = crate::Streaming<T>;
@@ -72,4 +74,47 @@ fn an_error_is_the_last_item() {
     assert_eq!(poll(&mut stream), Poll::Ready(Some(Err(Status::aborted("enough")))));
     assert_eq!(poll(&mut stream), Poll::Ready(None));
     assert_eq!(poll(&mut Streaming::<u8>::empty()), Poll::Ready(None));
+}
+
+#[test]
+fn clones_send_into_one_stream_and_the_last_ends_it() {
+    let (mut one, mut stream) = Streaming::channel();
+    let mut two = one.clone();
+    for number in 0..8 {
+        block_on(one.send(number)).unwrap();
+    }
+    let woken = Arc::new(AtomicU32::new(0));
+    let wakers = [(); 2].map(|()| Waker::from(Arc::new(Counts(Arc::clone(&woken)))));
+    let mut first = Box::pin(one.send(8));
+    let mut second = Box::pin(two.send(9));
+    for _ in 0..3 {
+        assert!(first.as_mut().poll(&mut Context::from_waker(&wakers[0])).is_pending());
+        assert!(second.as_mut().poll(&mut Context::from_waker(&wakers[1])).is_pending());
+    }
+    assert_eq!(poll(&mut stream), Poll::Ready(Some(Ok(0))));
+    assert_eq!(woken.load(Ordering::SeqCst), 2, "both are woken, once each");
+    assert_eq!(second.as_mut().poll(&mut Context::from_waker(&wakers[1])), Poll::Ready(Ok(())));
+    drop((first, second));
+    drop(one);
+    for number in [1, 2, 3, 4, 5, 6, 7, 9] {
+        assert_eq!(poll(&mut stream), Poll::Ready(Some(Ok(number))));
+    }
+    assert!(poll(&mut stream).is_pending(), "another sender is left");
+    let three = two.clone();
+    two.fail(Status::aborted("enough"));
+    assert!(three.is_closed());
+    assert_eq!(poll(&mut stream), Poll::Ready(Some(Err(Status::aborted("enough")))));
+    assert_eq!(poll(&mut stream), Poll::Ready(None));
+    drop(three.clone());
+    drop(three);
+    assert_eq!(poll(&mut stream), Poll::Ready(None));
+}
+
+/// Counts wakes.
+struct Counts(Arc<AtomicU32>);
+
+impl Wake for Counts {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }

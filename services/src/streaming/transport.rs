@@ -31,7 +31,12 @@ pub trait StreamParts: Sized + 'static {
     #[doc(hidden)]
     type Reader: ReadMessages;
 
-    /// Ends a queue, with a failure as the last item if there is one. The sender is dropped after that.
+    /// Another sender for the same stream.
+    #[doc(hidden)]
+    fn clone_sender<T>(queue: &Self::QueueSender<T>) -> Self::QueueSender<T>;
+
+    /// A sender goes, and is dropped after that. The last one ends the queue; a failure, which is the last item
+    /// then, ends it in any case.
     #[doc(hidden)]
     fn end_queue<T>(queue: &mut Self::QueueSender<T>, failure: Option<Status>);
 
@@ -75,7 +80,7 @@ pub trait StreamTransport: Transport + Clone {
     type Streaming<T: 'static>: Stream<Item = Result<T, Status>> + Unpin + fmt::Debug + 'static;
 
     /// What fills a stream that is to be sent.
-    type Sender<T: 'static>: SendStream<T> + 'static;
+    type Sender<T: 'static>: SendStream<T> + Clone + 'static;
 
     /// A call that streams.
     #[doc(hidden)]

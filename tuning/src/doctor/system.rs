@@ -203,8 +203,8 @@ fn rules(case: &mut Case<'_>) {
     }
 }
 
-/// Mode 2 forbids io_uring to all; mode 1 allows it to CAP_SYS_ADMIN and to one group, so that it harms only processes
-/// with neither.
+/// Mode 2 forbids io_uring to all; mode 1 allows it to CAP_SYS_ADMIN and to one group, so that it concerns only processes
+/// with neither. The engine's shards then run on plain threads, without glommio's own timers and files.
 fn io_uring(case: &mut Case<'_>) {
     let snapshot = case.snapshot;
     let path = "/proc/sys/kernel/io_uring_disabled";
@@ -221,16 +221,18 @@ fn io_uring(case: &mut Case<'_>) {
             "io_uring is only for CAP_SYS_ADMIN and one group; the engine must be in it (--engine-pid checks)",
         ),
         (1, Some(false)) => (
-            Severity::Fault,
-            "io_uring is only for CAP_SYS_ADMIN and one group, and the engine is not in it",
+            Severity::Advice,
+            "io_uring is only for CAP_SYS_ADMIN and one group, and the engine is not in it: its shards run without glommio",
         ),
-        _ => (Severity::Fault, "io_uring is switched off, and the engine's executors need it"),
+        _ => {
+            (Severity::Advice, "io_uring is switched off: the engine's shards run without glommio")
+        }
     };
     let group = group.map_or_else(|| "not set".to_owned(), |group| group.to_string());
     let mut finding = Finding::new("IO_URING_OFF", severity, "host", title)
         .seen(path, mode.to_string())
         .seen("/proc/sys/kernel/io_uring_group", group);
-    if severity == Severity::Fault {
+    if severity == Severity::Advice {
         finding = finding.fixed_by_sysctl("kernel.io_uring_disabled", mode, 0);
     }
     case.add(finding);
@@ -302,14 +304,12 @@ fn engine_limits(case: &mut Case<'_>, engine: &Engine) {
     if let Some(bytes) =
         engine.memlock_bytes.filter(|bytes| *bytes < MEMLOCK_PER_SHARD_BYTES * shards)
     {
-        let severity =
-            if bytes < MEMLOCK_PER_SHARD_BYTES { Severity::Fault } else { Severity::Advice };
         let title = format!(
-            "it may lock {} KiB; {shards} shards want {} KiB",
+            "it may lock {} KiB; {shards} shards on glommio want {} KiB",
             bytes / 1024,
             MEMLOCK_PER_SHARD_BYTES * shards / 1024
         );
-        let finding = Finding::new("MEMLOCK_LOW", severity, &subject, title)
+        let finding = Finding::new("MEMLOCK_LOW", Severity::Advice, &subject, title)
             .seen(format!("/proc/{}/limits, Max locked memory", engine.pid), bytes.to_string());
         case.add(by_drop_in(finding, "LimitMEMLOCK=infinity"));
     }

@@ -342,11 +342,34 @@ fn a_large_request_that_finds_no_room_is_refused_before_it_is_received() {
     assert_eq!(bench.answers(1), [(3, Answer::Ok)], "there is room again");
 }
 
-/// A large request that must be received to be judged waits in the socket, and what is behind it waits,
-/// too: its client is neither idle nor silent.
+/// So are those of calls that stream. A one-way call is dropped and counted: nobody waits for its reply.
+#[test]
+fn large_requests_of_all_kinds_wait_no_longer_than_patience() {
+    for (flags, answers) in [(request_flags::STREAM_OUT, 2), (request_flags::ONE_WAY, 1)] {
+        let budgets = Budgets { shard_bytes_max: 17 << 20, ..Budgets::default() };
+        let mut bench = Bench::with(2, budgets);
+        bench.pend(0, 0, 9 << 20);
+        bench.turns(20);
+        let head = RequestHead { flags, ..RequestHead::new(0, ECHO) };
+        bench.request(1, &head, 10 << 20);
+        bench.call(1, 2, 64);
+        bench.turns(20);
+        assert_eq!(bench.answers(1), [], "patience lasts");
+        bench.pass(budgets.patience);
+        bench.turns(30);
+        let heard = bench.answers(1);
+        assert_eq!((heard.len(), heard.last()), (answers, Some(&(2, Answer::Ok))));
+        let counters = &bench.driver.shared.counters;
+        let (refused, dropped) = (counters.calls_refused.value(), counters.one_way_dropped.value());
+        assert_eq!((refused, dropped), ((answers - 1) as u64, (2 - answers) as u64));
+    }
+}
+
+/// A large request waits in the socket, and what is behind it waits, too: its client is neither idle nor silent.
 #[test]
 fn who_waits_for_room_is_not_blamed_for_what_is_not_read() {
-    let budgets = Budgets { shard_bytes_max: 17 << 20, ..Budgets::default() };
+    let patience = Duration::from_secs(60);
+    let budgets = Budgets { shard_bytes_max: 17 << 20, patience, ..Budgets::default() };
     let timeouts = Timeouts { idle: Some(1000 * MS), ..Timeouts::default() };
     let mut bench = Bench::timed(2, budgets, timeouts);
     bench.pend(0, 0, 9 << 20);
