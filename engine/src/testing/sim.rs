@@ -231,6 +231,6 @@ impl<I: Io> Drop for SimShard<I> {
     fn drop(&mut self) {
         self.local.drop_tasks();
         // Channels that still wait to be connected hold the context, and it holds them.
-        drop(self.channels.take_connects());
+        drop(self.channels.local.take());
     }
 }
