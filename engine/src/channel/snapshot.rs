@@ -8,6 +8,11 @@ impl Channel {
         self.driven().core.borrow().snapshot().waiting
     }
 
+    /// Whether a request is being written into the send buffer.
+    pub(crate) fn is_written(&self) -> bool {
+        self.driven().core.try_borrow().is_err()
+    }
+
     pub(crate) fn snapshot(&self) -> ChannelSnapshot {
         let core = self.driven().core.borrow().snapshot();
         let shared = ChannelSnapshot {

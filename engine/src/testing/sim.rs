@@ -78,6 +78,12 @@ pub fn waiting_calls(channel: &Channel) -> usize {
     channel.waiting_calls()
 }
 
+/// Whether the code that writes a request runs now, and writes it straight into the connection's send buffer.
+#[must_use]
+pub fn is_written(channel: &Channel) -> bool {
+    channel.is_written()
+}
+
 /// What a channel holds.
 #[must_use]
 pub fn channel_census(channel: &Channel) -> ChannelSnapshot {
