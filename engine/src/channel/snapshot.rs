@@ -4,10 +4,6 @@ use super::Channel;
 use crate::snapshot::{ChannelSnapshot, StreamSnapshot};
 
 impl Channel {
-    pub(crate) fn waiting_calls(&self) -> usize {
-        self.driven().core.borrow().snapshot().waiting
-    }
-
     /// Whether a request is being written into the send buffer.
     pub(crate) fn is_written(&self) -> bool {
         self.driven().core.try_borrow().is_err()

@@ -72,12 +72,6 @@ pub fn channel(address: Address, config: ChannelConfig, jitter: u64) -> Result<C
     Channel::with_jitter(address, config, jitter)
 }
 
-/// How many calls of a channel wait for a slot or for its connection.
-#[must_use]
-pub fn waiting_calls(channel: &Channel) -> usize {
-    channel.waiting_calls()
-}
-
 /// Whether the code that writes a request runs now, and writes it straight into the connection's send buffer.
 #[must_use]
 pub fn is_written(channel: &Channel) -> bool {

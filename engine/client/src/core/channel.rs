@@ -34,10 +34,10 @@ use crate::failure::{CallFailure, NotSent};
 use crate::log_limit::{Topic, admit_here};
 use crate::reconnect::{Backoff, random_seed};
 
-pub use self::connection::{Connection, ConnectionId};
+pub use self::connection::Connection;
 pub use self::snapshot::{ConnectionSnapshot, CoreSnapshot};
 pub use self::streams::InFlight;
-pub use self::waiter::{PendingCall, StreamEnd, Waiter, WriteBody};
+pub use self::waiter::{ConnectionId, PendingCall, StreamEnd, Waiter, WriteBody};
 
 /// How many connections may wait for the last of their calls. While there are as many, the next server that
 /// goes away is waited for.

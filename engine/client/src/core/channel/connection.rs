@@ -8,7 +8,7 @@ use corewire_codec::{FrameWriter, request_flags};
 use corewire_proto::{ClientConfig, CloseReason, TransportError};
 
 use super::streams::{Deliver, InFlight, Streams};
-use super::waiter::{PendingCall, StreamEnd, Waiter, WriteBody};
+use super::waiter::{ConnectionId, PendingCall, StreamEnd, Waiter, WriteBody};
 use crate::config::Reply;
 use crate::core::session::Session;
 use crate::failure::CallFailure;
@@ -16,10 +16,6 @@ use crate::failure::CallFailure;
 /// How long a connection that takes nothing more may go on to bring something: what the server said before it
 /// left tells which calls it has not run.
 const LAST_FRAMES: Duration = Duration::from_secs(1);
-
-/// Names a connection among those of its channel, for the shell that keeps its socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionId(pub(super) u64);
 
 /// A connection whose socket somebody else keeps.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use corewire_proto::CloseReason;
 
-use super::connection::{Connection, ConnectionId};
-use super::waiter::Waiter;
+use super::connection::Connection;
+use super::waiter::{ConnectionId, Waiter};
 use super::{ClientCore, Current, RETIRED_MAX};
 use crate::failure::{CallFailure, NotSent};
 use crate::log_limit::{Topic, admit_here};

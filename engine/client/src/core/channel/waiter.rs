@@ -8,10 +8,13 @@ use std::time::Instant;
 
 use corewire_codec::{Encoding, FrameWriter, Limits, Payload, RequestHead, Status};
 
-use super::connection::ConnectionId;
 use crate::failure::NotSent;
 use crate::streams::{Event, Message, Outgoing};
 use crate::transport::Outcome;
+
+/// Names a connection among those of its channel, for the shell that keeps its socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionId(pub(super) u64);
 
 /// Who waits for a call. It hears of the end once.
 pub trait Waiter: fmt::Debug + Sized {
