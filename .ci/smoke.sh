@@ -88,7 +88,7 @@ for shell in shard tokio; do
 done
 # The planted bugs are in a build of their own, which takes the place of the one that was run above.
 cargo build --release --quiet --workspace --bin corewire-sim --features corewire-sim/canary
-timeout 300 "$bin/corewire-sim" --canary --seeds 1000 || fail "a planted bug was not found"
+timeout 300 "$bin/corewire-sim" --canary --seeds 5000 || fail "a planted bug was not found"
 timeout 300 "$bin/corewire-sim" --canary --at-clients --shell tokio --seeds 1000 ||
     fail "a planted bug was not found at clients with channels of tokio's kind"
 

@@ -9,43 +9,44 @@
 //! while new ones go to the next connection.
 //!
 //! While more than [`ChannelConfig::unsent_max`] bytes are unsent, further calls wait in the queue as they do
-//! without a slot, and are not encoded yet. The first calls go out right behind the client's own hello; only those
-//! that are large, or have more than 1 KiB of metadata, wait for the server's.
+//! without a slot. A call that waits is encoded: it holds its request instead of its arguments. The first calls go out
+//! right behind the client's own hello; only those that are large, or have more than 1 KiB of metadata, wait for the
+//! server's, and the calls made after them wait with them.
 //!
 //! A one-way call takes no slot and gets no reply: its `Ok` means that the request lies in the send buffer.
+//!
+//! A connection to a server that was not seen to work (no reply, and no call counted in its go-away) is followed by a
+//! back-off, in which calls fail at once as not sent (`corewire_client::reconnect`).
+//!
+//! What a channel does is decided in its [`ClientCore`]; this room is one of its shells.
 
+mod begin;
 mod call;
-mod ending;
-mod one_way;
+pub(crate) mod caller;
+pub(crate) mod driven;
 mod pending;
-pub(crate) mod remote;
-mod retired;
-mod send;
 mod snapshot;
-mod state;
 mod stream;
-mod wait_queue;
 
 use corewire_codec::{FrameWriter, RequestHead};
-use corewire_proto::ClientConfig;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use self::remote::RemoteConnects;
+use self::caller::{Caller, Calls};
+use self::driven::{Connects, DrivenChannel};
+use crate::shard::clock::clock;
 use crate::shard::context::{self, ShardContext};
 use crate::stream::StreamArrivals;
 use corewire_client::address::{Address, IntoAddress};
 use corewire_client::config::ChannelConfig;
+use corewire_client::core::channel::ClientCore;
 use corewire_client::failure::{ConnectError, NotSent};
-use corewire_client::reconnect::{Backoff, random_seed};
+use corewire_client::reconnect::random_seed;
+use corewire_client::remote::command::Completion;
 
 pub use call::Call;
-pub(crate) use state::{ChannelState, Link};
-use wait_queue::WaitQueue;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<ChannelContext>>> = const { RefCell::new(None) };
@@ -57,16 +58,17 @@ pub(crate) struct ChannelContext {
     pub(crate) shard: Rc<ShardContext>,
     pub(crate) streams: Rc<StreamArrivals>,
     /// Channels that want a connection.
-    connects: RefCell<Vec<Rc<ChannelCore>>>,
+    pub(crate) local: Rc<Connects<Caller>>,
     /// The same of channels whose callers are on other threads.
-    pub(crate) remote: Rc<RemoteConnects>,
+    pub(crate) remote: Rc<Connects<Completion>>,
 }
 
 impl ChannelContext {
     pub(crate) fn new(shard: Rc<ShardContext>) -> Rc<Self> {
         let streams = StreamArrivals::new(Rc::clone(&shard));
-        let remote = RemoteConnects::new(Rc::clone(&shard));
-        Rc::new(Self { shard, streams, connects: RefCell::default(), remote })
+        let local = Connects::new(Rc::clone(&shard));
+        let remote = Connects::new(Rc::clone(&shard));
+        Rc::new(Self { shard, streams, local, remote })
     }
 
     /// Makes this the thread's, and its shard with it, until the guard is dropped, which restores the previous one.
@@ -90,15 +92,6 @@ impl ChannelContext {
     pub(crate) fn current() -> Option<Rc<Self>> {
         CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
     }
-
-    fn connect(&self, channel: Rc<ChannelCore>) {
-        self.connects.borrow_mut().push(channel);
-        self.shard.wakes.note_news();
-    }
-
-    pub(crate) fn take_connects(&self) -> Vec<Rc<ChannelCore>> {
-        core::mem::take(&mut *self.connects.borrow_mut())
-    }
 }
 
 /// Leaves the context when dropped, and restores the thread's former one.
@@ -115,60 +108,26 @@ impl Drop for Entered {
         drop(left.map(|context| {
             let mut streams = Vec::new();
             context.streams.swap(&mut streams);
-            (context.take_connects(), context.remote.take(), streams)
+            (context.local.take(), context.remote.take(), streams)
         }));
     }
 }
 
-/// What a channel and its driver share.
+/// What the clones of a channel share. Tells the driver when the last of them is gone.
 #[derive(Debug)]
-pub(crate) struct ChannelCore {
-    pub(crate) address: Address,
-    pub(crate) config: ChannelConfig,
-    pub(crate) connection: Arc<ClientConfig>,
-    pub(crate) state: RefCell<ChannelState>,
-    local: Rc<ShardContext>,
-    context: Rc<ChannelContext>,
-    /// No handle is left: the driver closes the connection.
-    pub(crate) released: Cell<bool>,
-    backoff: RefCell<Backoff>,
-    /// Distinguishes the next connection from all others, of this channel and of other channels.
-    next_id: Cell<u64>,
+struct UseSharedChannelOnOtherThreads {
+    address: Address,
+    driven: Rc<DrivenChannel<Caller>>,
+    calls: Rc<Calls>,
+    arrivals: Rc<StreamArrivals>,
+    /// The name of the last call that streams.
+    streams: Cell<u64>,
 }
-
-impl ChannelCore {
-    /// The id of a new connection.
-    pub(crate) fn next_id(&self) -> u64 {
-        self.next_id.replace(self.next_id.get().wrapping_add(1))
-    }
-
-    /// Above this many unsent bytes, no further call is written.
-    #[inline]
-    fn unsent_max(&self) -> usize {
-        if corewire_proto::canary::is_planted(corewire_proto::canary::Bug::UnboundedUnsent) {
-            return usize::MAX;
-        }
-        self.config.unsent_max
-    }
-
-    /// Whether a connection that is still being made is no longer wanted.
-    pub(crate) fn is_unwanted(&self, state: &ChannelState) -> bool {
-        self.released.get() || state.closed
-    }
-}
-
-/// Tells the driver when the last handle is gone.
-#[derive(Debug)]
-struct UseSharedChannelOnOtherThreads(Rc<ChannelCore>);
 
 impl Drop for UseSharedChannelOnOtherThreads {
     fn drop(&mut self) {
-        self.0.released.set(true);
-        if let Link::Up { token, .. } | Link::Connecting { token: Some(token) } =
-            self.0.state.borrow().link
-        {
-            self.0.local.mark_dirty(token);
-        }
+        self.driven.release(None);
+        self.driven.wake();
     }
 }
 
@@ -200,18 +159,15 @@ impl Channel {
         seed: u64,
     ) -> Result<Self, NotSent> {
         let context = ChannelContext::current().ok_or(NotSent::NotOnShard)?;
-        let core = ChannelCore {
+        let core = ClientCore::with_jitter(address.clone(), config, seed);
+        let handle = UseSharedChannelOnOtherThreads {
             address,
-            connection: Arc::new(config.connection),
-            config,
-            state: RefCell::new(ChannelState::new()),
-            local: Rc::clone(&context.shard),
-            context,
-            released: Cell::new(false),
-            backoff: RefCell::new(Backoff::new(seed)),
-            next_id: Cell::new(seed),
+            driven: DrivenChannel::new(core, &context.local),
+            calls: Rc::default(),
+            arrivals: Rc::clone(&context.streams),
+            streams: Cell::new(0),
         };
-        Ok(Self { handle: Rc::new(UseSharedChannelOnOtherThreads(Rc::new(core))) })
+        Ok(Self { handle: Rc::new(handle) })
     }
 
     /// A channel with the default configuration, connected.
@@ -240,20 +196,20 @@ impl Channel {
     /// The server's address.
     #[must_use]
     pub fn address(&self) -> &Address {
-        &self.core().address
+        &self.handle.address
     }
 
     /// The index of the server shard at the other end, and how many shards the server has; `None`
     /// before the first hello.
     #[must_use]
     pub fn server_shard(&self) -> Option<(u16, u16)> {
-        self.core().state.borrow().server_shard
+        self.driven().server_side().shard
     }
 
     /// The connection's id in the server's process; `None` before the first hello.
     #[must_use]
     pub fn connection_id(&self) -> Option<u64> {
-        self.core().state.borrow().connection_id
+        self.driven().server_side().connection
     }
 
     /// Connects now, if there is no connection, and waits for the server's hello.
@@ -265,24 +221,25 @@ impl Channel {
     /// Why there is no connection.
     #[doc(alias("connect", "health"))]
     pub async fn ready(&self) -> Result<(), NotSent> {
-        let mut ticket = Ticket { channel: self.clone(), id: None };
-        poll_fn(|context| {
-            let mut state = self.core().state.borrow_mut();
-            if state.closed {
-                return Poll::Ready(Err(NotSent::Closed));
-            }
-            if let Link::Up { proto, .. } = &state.link
-                && proto.is_ready()
-            {
-                return Poll::Ready(Ok(()));
-            }
-            let now = crate::shard::clock::clock();
-            match state.want_connection(self.core(), now) {
-                Ok(()) => ticket.wait(&mut state, context, None).map(Err),
-                Err(why) => Poll::Ready(Err(why)),
-            }
-        })
-        .await
+        poll_fn(|context| self.driven().poll_ready(context, clock())).await
+    }
+
+    /// Closes the channel, for all its clones: tells the server that no more calls come, lets calls in
+    /// flight finish, and waits until they have and the connection is gone.
+    ///
+    /// Calls that have not been sent, and calls made from now on, fail with [`NotSent::Closed`].
+    /// Dropping the future does not stop the closing. A call without a deadline may keep it waiting for
+    /// ever; a caller that cannot wait puts a timeout on this future and drops the calls. Closing a
+    /// channel again is no error, and waits for the same.
+    ///
+    /// It costs one frame, sent after what is unsent; a channel that has no connection is closed at once.
+    ///
+    /// Dropping a channel's last handle tells the server the same and does not wait.
+    #[doc(alias("shutdown", "graceful", "disconnect"))]
+    pub async fn close(&self) {
+        self.driven().close((), clock());
+        self.driven().wake();
+        poll_fn(|context| self.driven().poll_gone(context)).await;
     }
 
     /// Makes a call. `head.call` and `head.timeout_us` are filled in here; `encode` writes the body,
@@ -304,102 +261,22 @@ impl Channel {
     }
 
     #[inline]
-    fn core(&self) -> &Rc<ChannelCore> {
-        &self.handle.0
-    }
-}
-
-/// A place in one of the channel's queues; dropping it unused passes the turn on.
-struct Ticket {
-    channel: Channel,
-    id: Option<u64>,
-}
-
-impl Ticket {
-    /// Whether this waits in that queue; once woken, it does not.
-    fn is_in(&self, line: &WaitQueue) -> bool {
-        self.id.is_some_and(|id| line.contains(id))
+    fn driven(&self) -> &Rc<DrivenChannel<Caller>> {
+        &self.handle.driven
     }
 
-    #[cold]
-    fn leave(&mut self) {
-        let Some(id) = self.id.take() else { return };
-        let state = &mut *self.channel.core().state.borrow_mut();
-        if !state.waiting.remove(id) && !state.waiting_for_room.remove(id) {
-            // It was woken but will not use its turn: wake the next one.
-            state.wake_waiting(1);
-        }
-    }
-
-    /// Enters the queue for a slot or for the connection, or stays in it; `Ready` when the queue is full.
-    fn wait(
-        &mut self,
-        state: &mut ChannelState,
-        context: &Context<'_>,
-        deadline: Option<Instant>,
-    ) -> Poll<NotSent> {
-        self.channel.core().local.note_known_wait();
-        if state.waiting.stay(self.id, context) {
-            return Poll::Pending;
-        }
-        if state.waiting.len() >= self.channel.core().config.waiting_max {
-            return Poll::Ready(NotSent::QueueFull);
-        }
-        let id = self.number(state);
-        state.waiting_for_room.remove(id);
-        state.waiting.push(id, context, deadline);
-        self.tell_deadline(state, deadline);
-        Poll::Pending
-    }
-
-    /// Enters the queue for room in the send buffer, or stays in it.
-    #[cold]
-    fn wait_for_room(
-        &mut self,
-        state: &mut ChannelState,
-        context: &Context<'_>,
-        deadline: Option<Instant>,
-    ) {
-        self.channel.core().local.note_known_wait();
-        if state.waiting_for_room.stay(self.id, context) {
-            return;
-        }
-        let id = self.number(state);
-        state.waiting.remove(id);
-        state.waiting_for_room.push(id, context, deadline);
-        // The socket may stay full for longer.
-        self.tell_deadline(state, deadline);
-    }
-
-    /// It has its turn, and no longer waits.
     #[inline]
-    fn leave_queues(&mut self, state: &mut ChannelState) {
-        if let Some(id) = self.id.take() {
-            state.waiting.remove(id);
-            state.waiting_for_room.remove(id);
-        }
+    fn calls(&self) -> &Rc<Calls> {
+        &self.handle.calls
     }
 
-    /// The id that it waits with. It keeps the id from one wait to the next.
-    fn number(&mut self, state: &mut ChannelState) -> u64 {
-        *self.id.get_or_insert_with(|| state.next_waiting_id())
+    fn arrivals(&self) -> &Rc<StreamArrivals> {
+        &self.handle.arrivals
     }
 
-    /// The driver's timer must know the deadline.
-    fn tell_deadline(&self, state: &ChannelState, deadline: Option<Instant>) {
-        if let (Link::Up { token, .. } | Link::Connecting { token: Some(token) }, Some(_)) =
-            (&state.link, deadline)
-        {
-            self.channel.core().local.mark_dirty(*token);
-        }
-    }
-}
-
-impl Drop for Ticket {
-    #[inline]
-    fn drop(&mut self) {
-        if self.id.is_some() {
-            self.leave();
-        }
+    /// The name of another call that streams.
+    fn next_stream(&self) -> u64 {
+        self.handle.streams.set(self.handle.streams.get() + 1);
+        self.handle.streams.get()
     }
 }

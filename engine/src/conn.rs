@@ -25,11 +25,10 @@
 //! - **Time.** A connection that is due is received from first, and judged then; see `keep_alive.rs` of
 //!   `corewire-proto`.
 //!
-//! How a client's connections end: `channel/ending.rs`, and `ClientCore` for those of other threads' callers (`remote.rs`).
+//! How a client's connections end: `ClientCore` of `corewire-client`.
 
 pub(crate) mod client;
 pub(crate) mod dial;
-pub(crate) mod remote;
 pub(crate) mod run_queue;
 pub(crate) mod server;
 pub(crate) mod turn;

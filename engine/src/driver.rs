@@ -46,9 +46,8 @@ use crate::calls::extensions::Extensions;
 use crate::calls::parked::ParkedCalls;
 use crate::calls::queue_delay::DelayWatch;
 use crate::channel::ChannelContext;
+use crate::channel::caller::Caller;
 use crate::conn::client::ClientConn;
-use crate::conn::dial::{ClientDial, Dialed};
-use crate::conn::remote::RemoteConn;
 use crate::conn::run_queue::{RunQueue, TurnBudget};
 use crate::conn::server::ServerConn;
 use crate::conn::turn::{After, Ready, SocketState, TurnContext};
@@ -64,6 +63,7 @@ use crate::shard::timers::Timers;
 use crate::stream::StreamCell;
 use corewire_client::address::Peer;
 use corewire_client::log_limit::Topic;
+use corewire_client::remote::command::Completion;
 
 /// How long a shard leaves its listener alone after the system refused it a descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -83,11 +83,10 @@ const DRAIN_ACCEPTS: usize = 256;
 
 enum Conn<I: Io> {
     Server(Box<ServerConn<I::Socket>>),
-    Client(Box<ClientConn<I::Socket>>),
-    /// A client's connection that is still being made.
-    Dial(Box<ClientDial>),
-    /// A client's connection, for callers on other threads.
-    Remote(Box<RemoteConn<I::Socket>>),
+    /// A client's connection, for callers on this shard.
+    Client(Box<ClientConn<I::Socket, Caller>>),
+    /// The same for callers on other threads.
+    Remote(Box<ClientConn<I::Socket, Completion>>),
 }
 
 struct Entry<I: Io> {
@@ -360,12 +359,13 @@ impl<I: Io> Driver<I> {
         let mut streams = core::mem::take(&mut self.streams);
         self.shared.streams.swap(&mut streams);
         for stream in streams.drain(..) {
-            if let Some(Entry { conn: Some(conn), .. }) = self.enqueue(stream.token) {
-                match conn {
-                    Conn::Server(conn) => conn.push_stream(stream),
-                    Conn::Client(conn) => conn.push_stream(stream),
+            let entry = stream.token().and_then(|token| self.enqueue(token));
+            if let Some(Entry { conn: Some(conn), .. }) = entry {
+                match (conn, stream.name()) {
+                    (Conn::Server(conn), _) => conn.push_stream(stream),
+                    (Conn::Client(conn), Some(name)) => conn.settle_stream(name),
                     // Their streams are not of this shard.
-                    Conn::Dial(_) | Conn::Remote(_) => {}
+                    (Conn::Client(_) | Conn::Remote(_), _) => {}
                 }
             }
         }
@@ -517,14 +517,6 @@ impl<I: Io> Driver<I> {
             }
             Conn::Client(conn) => conn.turn(&mut self.shared, &mut ready),
             Conn::Remote(conn) => conn.turn(&mut self.shared, &mut ready),
-            Conn::Dial(dial) => match dial.turn(&mut self.shared) {
-                Dialed::Waiting(timer) => (After::Wait, timer),
-                Dialed::Failed => (After::Drop, None),
-                Dialed::Connected(client) => {
-                    conn = Conn::Client(client);
-                    (After::Wait, None)
-                }
-            },
         };
         self.shared.turn.take_bytes(ready.moved);
         if after == After::Drop {
@@ -554,8 +546,8 @@ impl<I: Io> Driver<I> {
                 self.server_conns -= 1;
                 self.shared.counters.connections_open.set(self.server_conns as u64);
             }
+            Conn::Client(conn) => conn.leave(),
             Conn::Remote(conn) => conn.leave(),
-            Conn::Client(_) | Conn::Dial(_) => {}
         }
     }
 

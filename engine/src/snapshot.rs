@@ -67,11 +67,11 @@ pub struct ChannelSnapshot {
     pub free_slots: usize,
     /// Entries for calls that have not delivered their outcome.
     pub calls: usize,
-    /// Calls that wait for a slot or for the connection.
+    /// Calls that wait for a slot, for room or for the connection.
     pub waiting: usize,
     /// Bytes that wait to be sent.
     pub unsent: usize,
-    /// One-way calls that wait for bytes to leave.
+    /// Calls that wait for bytes to leave and are not among `waiting`: none in a channel with a core.
     pub room: usize,
     /// Stream bytes that were delivered and not consumed.
     pub held: u32,

@@ -26,6 +26,7 @@
 //! and both ends learn of it there. A stream has no deadline unless its client asked for one.
 
 mod cell;
+mod client;
 mod ends;
 mod queue;
 #[cfg(test)]
@@ -34,6 +35,7 @@ mod tests;
 pub use ends::{StreamCall, StreamEnds, StreamReader, StreamWriter};
 pub(crate) use {
     cell::{Side, StreamArrivals, StreamCell},
+    client::CoreEnd,
     queue::StreamQueue,
 };
 

@@ -55,11 +55,11 @@ pub struct ChannelConfig {
     /// What looks up the server's name, if its address is one. Default [`Resolver::system`].
     #[cfg_attr(feature = "serde", serde(skip))]
     pub resolver: Resolver,
-    /// Calls that may wait for a slot or for the connection. Default 65,536, 1 to
-    /// 16,777,216; one more fails at once.
+    /// Calls that may wait for a slot, for room or for the connection. Default 65,536, 1 to
+    /// 16,777,216; one more fails at once. On a shard each of them holds its encoded request instead of its arguments.
     pub waiting_max: usize,
     /// Unsent bytes of a connection above which no further call is written: it waits for its turn as if it
-    /// had no slot, and on a shard it is not encoded yet. Default 1 MiB, 0 to 1 GiB. One request may be larger.
+    /// had no slot. Default 1 MiB, 0 to 1 GiB. One request may be larger.
     /// 0 writes one request at a time.
     #[doc(alias("backpressure"))]
     pub unsent_max: usize,

@@ -23,14 +23,14 @@
 //!         │             │ bounded queue, bell                │
 //!         │   client thread       │ tokio/, task/driver.rs   │
 //!         │     a shard's driver  │ one task of tokio        │
-//!         │             └─────┬─────┴────────────────────────┤
-//!         │                   └── ClientCore core/channel.rs ┤
-//!         └──────────────────────────────────┬───────────────┘
+//!         └─────────────┴─────────┴──────────────────────────┘
+//!                         ClientCore         core/channel.rs
 //!                         ClientConnection   corewire-proto
 //! ```
 //!
 //! # What holds for all of them
 //!
+//! - **One-way calls** take no slot, and do not wait for one.
 //! - **Unsent bytes.** While more than [`ChannelConfig::unsent_max`] of a connection is unsent, further calls of any
 //!   kind wait in the queue. A stalled server costs its clients that much, one request, and what their own calls hold.
 //!   When the socket goes on after a stall, the time left that each request states is updated.

@@ -161,6 +161,20 @@ impl<T> ClientConnection<T> {
     /// Why there is no slot; `work` is dropped.
     #[inline]
     pub fn begin_call(&mut self, work: T, deadline: Option<Instant>) -> Result<u32, NoSlot> {
+        self.begin_call_with(|_| work, deadline)
+    }
+
+    /// As [`begin_call`](Self::begin_call), for work that has to know its call's id. Without a slot, `work` is not run.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no slot.
+    #[inline]
+    pub fn begin_call_with(
+        &mut self,
+        work: impl FnOnce(u32) -> T,
+        deadline: Option<Instant>,
+    ) -> Result<u32, NoSlot> {
         if !matches!(self.phase, Phase::Hello | Phase::Open) {
             return Err(NoSlot::Closed);
         }
@@ -171,7 +185,8 @@ impl<T> ClientConnection<T> {
         let order = self.sent;
         self.sent = self.sent.wrapping_add(1);
         let place = &mut self.slots[usize::from(index)];
-        place.state = SlotState::InFlight { work, deadline, order };
+        let call = u32::from(index) | (u32::from(place.generation) << 16);
+        place.state = SlotState::InFlight { work: work(call), deadline, order };
         self.waiting += 1;
         self.taken += 1;
         let is_missed =
@@ -179,7 +194,7 @@ impl<T> ClientConnection<T> {
         if let Some(deadline) = deadline.filter(|_| !is_missed) {
             self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
         }
-        Ok(u32::from(index) | (u32::from(place.generation) << 16))
+        Ok(call)
     }
 
     #[cold]

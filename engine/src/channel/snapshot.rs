@@ -1,39 +1,40 @@
 //! What a channel holds, counted for the simulator.
 
-use super::{Channel, Link};
+use super::Channel;
 use crate::snapshot::{ChannelSnapshot, StreamSnapshot};
 
 impl Channel {
-    pub(crate) fn waiting_calls(&self) -> usize {
-        self.core().state.borrow().waiting.len()
+    /// Whether a request is being written into the send buffer.
+    pub(crate) fn is_written(&self) -> bool {
+        self.driven().core.try_borrow().is_err()
     }
 
     pub(crate) fn snapshot(&self) -> ChannelSnapshot {
-        let state = self.core().state.borrow();
-        let (up, in_flight, slots, held, streams) = match &state.link {
-            Link::Up { proto, .. } => {
-                let streams = proto.peer().connection_id.map(|connection| StreamSnapshot {
-                    connection,
-                    open: proto.streams(),
-                    accounts: proto.stream_accounts(),
-                });
-                let held = proto.held_stream_bytes();
-                (true, proto.in_flight(), proto.free_slots(), held, streams)
-            }
-            Link::Down { .. } | Link::Connecting { .. } => (false, 0, 0, 0, None),
+        let core = self.driven().core.borrow().snapshot();
+        let shared = ChannelSnapshot {
+            connecting: core.connecting,
+            calls: self.calls().len(),
+            waiting: core.waiting,
+            ..ChannelSnapshot::default()
         };
+        let Some(current) = core.connections.iter().find(|connection| !connection.retired) else {
+            return shared;
+        };
+        let streams = current.id.map(|connection| StreamSnapshot {
+            connection,
+            open: current.open_streams,
+            accounts: current.accounts,
+        });
         ChannelSnapshot {
-            up,
-            ready: state.is_ready(),
-            connecting: matches!(state.link, Link::Connecting { .. }),
-            in_flight,
-            free_slots: slots,
-            calls: state.calls.len(),
-            waiting: state.waiting.len(),
-            unsent: state.out.len(),
-            room: state.waiting_for_room.len(),
-            held,
+            up: true,
+            ready: current.ready,
+            in_flight: current.in_flight,
+            free_slots: current.free_slots,
+            calls: shared.calls + current.streams,
+            unsent: current.unsent,
+            held: current.held,
             streams,
+            ..shared
         }
     }
 }

@@ -1,18 +1,18 @@
 //! Calls that stream, over a shard's channel.
 
+use corewire_client::core::channel::PendingCall;
+use corewire_client::failure::CallFailure;
 use corewire_codec::{FrameWriter, RequestHead};
-use corewire_proto::StreamKind;
+use corewire_proto::{CloseReason, StreamKind};
 use std::future::poll_fn;
-use std::task::Poll;
+use std::rc::Rc;
 use std::time::Duration;
 
-use super::call::METADATA_BYTES_EARLY;
-use super::send::{Kind, Request};
-use super::state::Begin;
-use super::{Channel, Ticket};
-use crate::shard::clock::clock;
-use crate::stream::{StreamCall, StreamWriter};
-use corewire_client::failure::{CallFailure, NotSent};
+use super::Channel;
+use super::begin::Encoder;
+use super::caller::Caller;
+use super::driven::Wants;
+use crate::stream::{CoreEnd, StreamCall, StreamCell, StreamWriter};
 
 impl Channel {
     /// Makes a call that streams; waits for the connection and for a slot, as [`call`](Self::call) does,
@@ -34,55 +34,43 @@ impl Channel {
         E: std::fmt::Display,
         F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
     {
-        let core = self.core();
-        let mut request = Request::New(encode);
-        // Only the server's hello says whether it accepts that much.
-        let mut is_held = head.metadata_bytes > METADATA_BYTES_EARLY;
-        let mut ticket = Ticket { channel: self.clone(), id: None };
-        let deadline = timeout.and_then(|timeout| core.local.now().checked_add(timeout));
+        let now = self.driven().shard.now();
+        let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
         head.flags |= kind.request_flags();
-        let key = poll_fn(|context| {
-            let is_early = {
-                let state = core.state.borrow();
-                !state.is_ready() && state.is_next(core, &ticket, false)
-            };
-            if is_early && deadline.is_some_and(|deadline| deadline <= clock()) {
-                return Poll::Ready(Err(CallFailure::DeadlineExceeded { sent: false }));
-            }
-            if is_early {
-                match request.encode_early() {
-                    Ok(is_large) => is_held |= is_large,
-                    Err(failure) => return Poll::Ready(Err(CallFailure::NotSent(failure))),
-                }
-            }
-            let state = &mut *core.state.borrow_mut();
-            let begin = if is_held && !state.is_ready() {
-                state.await_hello(core, deadline)
-            } else {
-                state.try_again(core, &mut ticket, Some(kind), deadline, context)
-            };
-            match begin {
-                Begin::Slot(key) => Poll::Ready(Ok(key)),
-                Begin::Wait => ticket
-                    .wait(state, context, deadline)
-                    .map(|failure| Err(CallFailure::NotSent(failure))),
-                Begin::Failed(failure) => Poll::Ready(Err(failure)),
-            }
-        })
-        .await?;
-        let left = deadline.map(|by| by.saturating_duration_since(clock()));
-        let kind_of = Kind::Call(key);
-        let (stream, outgoing) = {
-            let state = &mut *core.state.borrow_mut();
-            (state.stream(Some(key)).cloned(), state.begin_request(kind_of, &mut head, left)?)
-        };
-        outgoing.write(core, kind_of, &head, &mut request)?;
-        match stream {
-            Some(stream) => Ok(StreamCall::new(kind, stream)),
-            None => {
-                let why = "the connection ended before the call was sent".to_owned();
-                Err(CallFailure::NotSent(NotSent::NoConnection(why)))
-            }
+        let name = self.next_stream();
+        let halves = (kind.server_sends(), kind.client_sends());
+        let arrivals = Rc::clone(self.arrivals());
+        let current = Rc::clone(self.driven().current());
+        let cell = StreamCell::of_client(arrivals, name, current, halves);
+        // Dropped after the ends, which give the call up.
+        let unwritten = Unwritten { channel: self, cell: &cell };
+        let ends = StreamCall::new(kind, Rc::clone(&cell));
+        let waiter = Caller::Stream(CoreEnd(Rc::clone(&cell)));
+        let body = Encoder(encode);
+        self.begin(PendingCall { id: Some(name), head, deadline, body, waiter }, now);
+        let written = poll_fn(|context| cell.poll_written(context)).await;
+        drop(unwritten);
+        match written {
+            Ok(()) => Ok(ends),
+            Err(Err(failure)) => Err(failure),
+            // There is no reply to what was not written.
+            Err(Ok(_)) => Err(CallFailure::Unknown(CloseReason::LocallyClosed)),
+        }
+    }
+}
+
+/// A stream whose request may wait in the core.
+struct Unwritten<'a> {
+    channel: &'a Channel,
+    cell: &'a Rc<StreamCell>,
+}
+
+impl Drop for Unwritten<'_> {
+    fn drop(&mut self) {
+        if self.cell.token().is_none() && self.cell.is_abandoned() {
+            let driven = self.channel.driven();
+            driven.ask(Wants::All, |core| core.cancel_unnamed(None));
+            driven.wake();
         }
     }
 }

@@ -7,10 +7,7 @@ use std::cell::Cell;
 use std::io;
 use std::net::TcpStream;
 use std::rc::Rc;
-use std::time::Instant;
 
-use crate::channel::ChannelCore;
-use crate::conn::client::ClientConn;
 use crate::conn::turn::TurnContext;
 use crate::net::io::{Io, Token};
 use crate::shard::context::ShardContext;
@@ -18,7 +15,6 @@ use crate::shard::tasks::Task;
 use corewire_client::address::Address;
 use corewire_client::config::ChannelConfig;
 use corewire_client::failure::connect_failure;
-use corewire_client::log_limit::Topic;
 use corewire_client::remote::dial;
 
 /// A connect that was begun.
@@ -83,66 +79,5 @@ impl Dial {
             Ok(socket)
         });
         Some(adopted.map_err(|error| connect_failure(&error)))
-    }
-}
-
-/// A connect by name for a channel of this shard. It has a place among the driver's connections, which the connection
-/// takes over.
-pub(crate) struct ClientDial {
-    channel: Rc<ChannelCore>,
-    token: Token,
-    dial: Dial,
-    by: Option<Instant>,
-}
-
-/// Where a connect by name is.
-pub(crate) enum Dialed<S> {
-    /// Under way; it wants a turn at this time at the latest.
-    Waiting(Option<Instant>),
-    /// There is a socket.
-    Connected(Box<ClientConn<S>>),
-    /// It failed, and the channel knows why.
-    Failed,
-}
-
-impl ClientDial {
-    pub(crate) fn new(channel: Rc<ChannelCore>, token: Token, dial: Dial, now: Instant) -> Self {
-        let by = now.checked_add(channel.config.connect_timeout);
-        Self { channel, token, dial, by }
-    }
-
-    /// The shard ends, and nobody waits here any more.
-    pub(crate) fn end(&self, now: Instant) {
-        let state = &mut *self.channel.state.borrow_mut();
-        state.handle_end(&self.channel, self.token, CloseReason::LocallyClosed, now);
-    }
-
-    pub(crate) fn turn<I: Io>(&self, shared: &mut TurnContext<I>) -> Dialed<I::Socket> {
-        let reason = match self.dial.take(shared) {
-            Some(Ok(socket)) => {
-                let channel = Rc::clone(&self.channel);
-                let conn = ClientConn::new(socket, self.token, channel, shared.now);
-                return Dialed::Connected(Box::new(conn));
-            }
-            Some(Err(reason)) => reason,
-            None if self.by.is_some_and(|by| by <= shared.now) => CloseReason::ConnectTimeout,
-            None => {
-                let state = &mut *self.channel.state.borrow_mut();
-                if !self.channel.is_unwanted(state) {
-                    state.wake_expired(shared.now);
-                    let timer = [self.by, state.waiting_deadline()].into_iter().flatten().min();
-                    return Dialed::Waiting(timer);
-                }
-                CloseReason::LocallyClosed
-            }
-        };
-        let server = &self.channel.address;
-        let log = &shared.calls.local().log;
-        if reason.is_fault() && log.admit(Topic::CONNECT, shared.now) {
-            tracing::warn!(%server, %reason, "cannot connect");
-        }
-        let state = &mut *self.channel.state.borrow_mut();
-        state.handle_end(&self.channel, self.token, reason, shared.now);
-        Dialed::Failed
     }
 }

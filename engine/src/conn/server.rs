@@ -27,6 +27,7 @@ use crate::net::io::Io;
 use crate::stream::{StreamCell, StreamQueue};
 use corewire_client::address::Peer;
 use corewire_client::log_limit::Topic;
+use corewire_client::streams::end_status;
 
 /// How long a connection that is over is kept so that the peer reads its last frames before being
 /// reset, and how many bytes the peer may still send meanwhile.
@@ -426,7 +427,7 @@ impl<S: 'static> ServerConn<S> {
                 ServerInput::StreamData { call, encoding, cost, end, payload } => {
                     match self.proto.parked_mut(call).and_then(|parked| parked.stream.as_ref()) {
                         Some(stream) => {
-                            stream.push(encoding, cost, payload);
+                            stream.receive(encoding, cost, payload);
                             if end {
                                 stream.end_incoming_ok();
                             }
@@ -437,7 +438,7 @@ impl<S: 'static> ServerConn<S> {
                 ServerInput::StreamEnd { call, code, payload } => {
                     let parked = self.proto.parked_mut(call);
                     if let Some(stream) = parked.and_then(|parked| parked.stream.as_ref()) {
-                        stream.end_incoming(code, &payload);
+                        stream.end_incoming(end_status(code, &payload));
                     }
                 }
                 ServerInput::Writable { call } => {

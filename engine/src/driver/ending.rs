@@ -1,7 +1,5 @@
 //! The end of a driver: its channels learn that nobody drives their connections any more.
 
-use corewire_proto::CloseReason;
-
 use super::{Conn, Driver};
 use crate::net::io::Io;
 
@@ -13,17 +11,11 @@ impl<I: Io> Driver<I> {
         for (_, entry) in &mut self.conns {
             match &mut entry.conn {
                 Some(Conn::Client(conn)) => conn.end(now),
-                Some(Conn::Dial(dial)) => dial.end(now),
                 Some(Conn::Remote(conn)) => conn.end(now),
                 Some(Conn::Server(_)) | None => {}
             }
         }
-        for channel in self.channels.take_connects() {
-            let reason = CloseReason::LocallyClosed;
-            channel.state.borrow_mut().handle_down(&channel, reason, now);
-        }
-        for channel in self.channels.remote.take() {
-            channel.end(now);
-        }
+        self.channels.local.take().iter().for_each(|channel| channel.end(now));
+        self.channels.remote.take().iter().for_each(|channel| channel.end(now));
     }
 }

@@ -44,7 +44,7 @@ impl<I: Io> Driver<I> {
                     snapshot.client_unread_max = snapshot.client_unread_max.max(conn.unread());
                     snapshot.unread += conn.unread();
                 }
-                Some(Conn::Dial(_)) | None => {}
+                None => {}
             }
         }
         snapshot

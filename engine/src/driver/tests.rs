@@ -7,6 +7,7 @@ mod budgets;
 mod channels;
 mod remote;
 mod shares;
+mod streams;
 mod turns;
 
 use super::*;

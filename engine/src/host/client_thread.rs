@@ -11,14 +11,14 @@ use std::thread;
 use std::time::Instant;
 
 use crate::channel::ChannelContext;
-use crate::channel::remote::RemoteChannel;
+use crate::channel::driven::DrivenChannel;
 use crate::error::StartError;
 use crate::host::server::{ClientShard, run_on_shard};
 use corewire_client::address::IntoAddress;
 use corewire_client::config::ChannelConfig;
 use corewire_client::failure::ConnectError;
 use corewire_client::remote::SharedChannel;
-use corewire_client::remote::command::{Control, Hold};
+use corewire_client::remote::command::{ClientCore, Completion, Control, Hold};
 use corewire_client::remote::mailbox::{Inbox, Mailbox};
 
 /// How many calls are taken before the connections have their turn.
@@ -81,6 +81,9 @@ impl ClientThread {
         Ok(shared)
     }
 }
+
+/// A channel whose callers are on other threads.
+type RemoteChannel = DrivenChannel<Completion>;
 
 /// Takes calls out of the inbox and hands them to their channels, whose connections the shard drives.
 struct Pump {
@@ -192,7 +195,8 @@ impl Pump {
         while let Ok(control) = self.inbox.control.try_recv() {
             match control {
                 Control::Open { channel, address, config } => {
-                    let opened = RemoteChannel::new(address, *config, &self.context.remote);
+                    let core = ClientCore::new(address, *config);
+                    let opened = DrivenChannel::new(core, &self.context.remote);
                     self.channels.insert(channel, opened);
                 }
                 // A call that has not arrived yet will be seen to be abandoned.
@@ -218,7 +222,7 @@ impl Pump {
                 _ if ending.after > self.taken => self.endings.push(ending),
                 Some(hold) => self.tell(ending.channel, |it| it.close(hold, now)),
                 None => {
-                    self.tell(ending.channel, |it| it.release(context.waker().clone()));
+                    self.tell(ending.channel, |it| it.release(Some(context.waker().clone())));
                     self.released.extend(self.channels.remove(&ending.channel));
                 }
             }

@@ -4,13 +4,13 @@
 //! Both live on one shard and never run at the same time. Messages that came wait in the inbox,
 //! messages to be sent in the outbox; the connection fills the one and empties the other in its turns.
 
-use corewire_codec::{EncodedBody, Encoding, MetadataBuilder, Payload, Status, StatusCode};
+use corewire_codec::{EncodedBody, Encoding, MetadataBuilder, Payload, Status};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use corewire_client::streams::{CONSUMED_BYTES, OUTBOX_BYTES, end_status, opening};
+use corewire_client::streams::{CONSUMED_BYTES, OUTBOX_BYTES};
 use corewire_client::{Closed, Message, Opening, Outcome, StreamFailure};
 
 use super::INBOX_COPY_BELOW;
@@ -20,11 +20,26 @@ use crate::net::io::Token;
 use crate::shard::account::{Held, StreamAccount};
 use crate::shard::context::ShardContext;
 
-/// Which end of the connection a stream is at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which end of a connection a stream is at, and which stream it is there.
+#[derive(Debug)]
 pub(crate) enum Side {
-    Server,
-    Client,
+    /// Its connection, and its call on the wire.
+    Server {
+        token: Token,
+        call: u32,
+    },
+    Client(ClientSide),
+}
+
+/// A stream at a client.
+#[derive(Debug)]
+pub(crate) struct ClientSide {
+    /// Its name in its channel.
+    pub(crate) name: u64,
+    /// The connection to which the channel's new calls go.
+    pub(crate) current: Rc<Cell<Option<Token>>>,
+    /// That which carries it; `None` until its request is written.
+    pub(crate) token: Cell<Option<Token>>,
 }
 
 /// The state of the receiving half.
@@ -77,6 +92,15 @@ pub(super) struct State {
     over: bool,
 }
 
+impl State {
+    /// Nothing more is sent.
+    pub(super) fn end_sending(&mut self) {
+        self.sending = Sending::Ended;
+        self.outbox.clear();
+        self.outbox_bytes = 0;
+    }
+}
+
 /// The streams of a shard that want something of their connections, until the driver looks.
 #[derive(Debug)]
 pub(crate) struct StreamArrivals {
@@ -101,7 +125,7 @@ impl StreamArrivals {
     /// Takes out the streams of one connection, which has its turn.
     pub(crate) fn take_of(&self, token: Token, mut take: impl FnMut(Rc<StreamCell>)) {
         let cells = &mut *self.cells.borrow_mut();
-        cells.extract_if(.., |cell| cell.token == token).for_each(&mut take);
+        cells.extract_if(.., |cell| cell.token() == Some(token)).for_each(&mut take);
     }
 }
 
@@ -110,9 +134,7 @@ impl StreamArrivals {
 pub(crate) struct StreamCell {
     arrivals: Rc<StreamArrivals>,
     account: Rc<StreamAccount>,
-    pub(crate) token: Token,
-    pub(crate) call: u32,
-    side: Side,
+    pub(super) side: Side,
     /// Whether it is among the arrivals.
     pub(super) queued: Cell<bool>,
     pub(super) place: Cell<StreamPlace>,
@@ -122,32 +144,28 @@ pub(crate) struct StreamCell {
 }
 
 impl StreamCell {
-    /// A stream that is charged to the account of the shard's clients.
-    pub(crate) fn new(
+    /// A client's stream, which is charged to the account of the shard's clients.
+    pub(crate) fn of_client(
         arrivals: Rc<StreamArrivals>,
-        token: Token,
-        call: u32,
-        side: Side,
+        name: u64,
+        current: Rc<Cell<Option<Token>>>,
         halves: (bool, bool),
     ) -> Rc<Self> {
         let account = Rc::clone(&arrivals.shard.client_streams);
-        Self::counted(arrivals, account, token, call, side, halves)
+        let side = Side::Client(ClientSide { name, current, token: Cell::new(None) });
+        Self::new(arrivals, account, side, halves)
     }
 
     /// A stream whose messages are charged to this account.
-    pub(crate) fn counted(
+    pub(crate) fn new(
         arrivals: Rc<StreamArrivals>,
         account: Rc<StreamAccount>,
-        token: Token,
-        call: u32,
         side: Side,
         (receives, sends): (bool, bool),
     ) -> Rc<Self> {
         Rc::new(Self {
             arrivals,
             account,
-            token,
-            call,
             side,
             queued: Cell::new(false),
             place: Cell::new(StreamPlace::Idle),
@@ -175,14 +193,31 @@ impl StreamCell {
         })
     }
 
-    /// Makes the connection look at this stream in its next turn.
-    fn mark(self: &Rc<Self>) {
-        if !self.queued.replace(true) {
+    /// The connection that carries it, if its request was written.
+    pub(crate) fn token(&self) -> Option<Token> {
+        match &self.side {
+            Side::Server { token, .. } => Some(*token),
+            Side::Client(side) => side.token.get(),
+        }
+    }
+
+    /// Its call on the wire, at a server.
+    pub(super) fn call(&self) -> u32 {
+        match &self.side {
+            Side::Server { call, .. } => *call,
+            // The core of the channel knows it.
+            Side::Client(_) => 0,
+        }
+    }
+
+    /// Makes the connection look at this stream in its next turn, if it is on one.
+    pub(super) fn mark(self: &Rc<Self>) {
+        if self.token().is_some() && !self.queued.replace(true) {
             self.arrivals.push(Rc::clone(self));
         }
     }
 
-    fn wake_reader(&self) {
+    pub(super) fn wake_reader(&self) {
         let waker = self.state.borrow_mut().reader.take();
         if let Some(waker) = waker {
             waker.wake();
@@ -199,28 +234,45 @@ impl StreamCell {
 
 /// The connection's side.
 impl StreamCell {
-    /// A message came.
-    pub(crate) fn push(self: &Rc<Self>, encoding: Encoding, cost: u32, payload: Payload<'_>) {
-        {
-            let state = &mut *self.state.borrow_mut();
-            state.opened = true;
-            if state.reader_gone {
-                state.consumed = state.consumed.saturating_add(cost);
-            } else {
-                let held = self.account.hold_incoming(cost as usize);
-                // While memory is short, a message keeps no more memory alive than its own bytes.
-                let copy_below =
-                    if self.account.is_tight() { usize::MAX } else { INBOX_COPY_BELOW };
-                let message = Message::received_below(encoding, payload, copy_below);
-                state.inbox.push_back((message, cost, held));
-            }
+    /// A message came for a server's stream.
+    pub(crate) fn receive(self: &Rc<Self>, encoding: Encoding, cost: u32, payload: Payload<'_>) {
+        if self.state.borrow().reader_gone {
+            return self.discard(cost);
         }
-        if self.state.borrow().reader_gone { self.mark() } else { self.wake_reader() }
+        let message = self.received(encoding, payload);
+        self.push(message, cost);
+        self.wake_reader();
+    }
+
+    /// A message came that nobody reads.
+    fn discard(self: &Rc<Self>, cost: u32) {
+        let state = &mut *self.state.borrow_mut();
+        state.opened = true;
+        state.consumed = state.consumed.saturating_add(cost);
+        self.mark();
+    }
+
+    /// A message, as it waits in the inbox. While memory is short, it keeps no more alive than its own bytes.
+    pub(super) fn received(&self, encoding: Encoding, payload: Payload<'_>) -> Message {
+        let copy_below = if self.account.is_tight() { usize::MAX } else { INBOX_COPY_BELOW };
+        Message::received_below(encoding, payload, copy_below)
+    }
+
+    /// A message came. Its reader is to be woken.
+    pub(super) fn push(self: &Rc<Self>, message: Message, cost: u32) {
+        let state = &mut *self.state.borrow_mut();
+        state.opened = true;
+        if state.reader_gone {
+            state.consumed = state.consumed.saturating_add(cost);
+            self.mark();
+        } else {
+            let held = self.account.hold_incoming(cost as usize);
+            state.inbox.push_back((message, cost, held));
+        }
     }
 
     /// The peer sends no more.
-    pub(crate) fn end_incoming(&self, code: StatusCode, payload: &Payload<'_>) {
-        let failure = end_status(code, payload);
+    pub(crate) fn end_incoming(&self, failure: Option<Status>) {
         {
             let state = &mut *self.state.borrow_mut();
             state.opened = true;
@@ -243,14 +295,11 @@ impl StreamCell {
         self.wake_reader();
     }
 
-    /// The server's handler took the call.
-    pub(crate) fn open(&self, payload: Payload<'_>) {
-        {
-            let state = &mut *self.state.borrow_mut();
-            state.opened = true;
-            state.opening = opening(payload);
-        }
-        self.wake_reader();
+    /// The server's handler took the call. The reader is to be woken.
+    pub(super) fn open(&self, opening: Opening) {
+        let state = &mut *self.state.borrow_mut();
+        state.opened = true;
+        state.opening = opening;
     }
 
     /// The client's call ended: received messages can still be read, nothing more is sent.
@@ -259,11 +308,8 @@ impl StreamCell {
             let state = &mut *self.state.borrow_mut();
             state.outcome = outcome;
             state.over = true;
-            state.sending = Sending::Ended;
-            state.outbox.clear();
-            state.outbox_bytes = 0;
+            state.end_sending();
         }
-        self.leave_line();
         self.wake_reader();
         self.wake_writer();
     }
@@ -280,9 +326,7 @@ impl StreamCell {
         {
             let state = &mut *self.state.borrow_mut();
             state.over = true;
-            state.sending = Sending::Ended;
-            state.outbox.clear();
-            state.outbox_bytes = 0;
+            state.end_sending();
             let unread: u32 = state.inbox.drain(..).map(|(_, cost, _)| cost).sum();
             state.consumed = state.consumed.saturating_add(unread);
             if let Incoming::Open = state.incoming {
@@ -368,6 +412,19 @@ impl StreamCell {
         Poll::Pending
     }
 
+    /// Waits until the request of the client's call is written; returns how the call ended if that happened first.
+    pub(crate) fn poll_written(&self, context: &Context<'_>) -> Poll<Result<(), Outcome>> {
+        let state = &mut *self.state.borrow_mut();
+        if self.token().is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(outcome) = state.outcome.take() {
+            return Poll::Ready(Err(outcome));
+        }
+        self.wait(state, context);
+        Poll::Pending
+    }
+
     pub(super) fn poll_outcome(&self, context: &Context<'_>) -> Poll<Outcome> {
         let state = &mut *self.state.borrow_mut();
         if let Some(outcome) = state.outcome.take() {
@@ -388,8 +445,8 @@ impl StreamCell {
             state.reader_gone = true;
         }
         match self.side {
-            Side::Client => self.abandon(),
-            Side::Server => self.mark(),
+            Side::Client(_) => self.abandon(),
+            Side::Server { .. } => self.mark(),
         }
     }
 
@@ -400,9 +457,7 @@ impl StreamCell {
             if !state.over {
                 state.abandoned = true;
                 state.over = true;
-                state.sending = Sending::Ended;
-                state.outbox.clear();
-                state.outbox_bytes = 0;
+                state.end_sending();
             }
         }
         self.mark();

@@ -1,12 +1,10 @@
-//! The streams of one connection that want something from it, and the order in which they write.
+//! The streams of a server's connection that want something from it, and the order in which they write. Those of a
+//! client's are in the core of its channel.
 
 use corewire_client::streams::OUTBOX_BYTES;
-use corewire_codec::{Encoding, MetadataBuilder, SendBuffer, Status};
+use corewire_codec::{SendBuffer, Status};
 use corewire_proto::canary::{Bug, is_planted};
-use corewire_proto::{
-    ClientConnection, MessageWriter, NotSent, STREAM_QUANTUM, ServerConnection, StreamPlace,
-    StreamSchedule,
-};
+use corewire_proto::{NotSent, STREAM_QUANTUM, ServerConnection, StreamPlace, StreamSchedule};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -15,77 +13,6 @@ use crate::shard::account::{StreamAccount, Totals};
 
 /// How many writers go on at once when there is room for a connection's streams.
 const FED_AT_ONCE: usize = 16;
-
-/// The connection's protocol, whichever side it is.
-pub(crate) trait StreamProto {
-    fn begin_message<'a>(
-        &'a mut self,
-        call: u32,
-        encoding: Encoding,
-        out: &'a mut SendBuffer,
-    ) -> Result<MessageWriter<'a>, NotSent>;
-    /// Says that the call was taken, if this is the side that says so.
-    fn accept(&mut self, call: u32, metadata: Option<&MetadataBuilder>, out: &mut SendBuffer);
-    /// Ends this side's half; returns whether the call is over with it.
-    fn end(&mut self, call: u32, failure: Option<&Status>, out: &mut SendBuffer) -> bool;
-    fn consume(&mut self, call: u32, cost: u32, out: &mut SendBuffer);
-    fn stop_receiving(&mut self, call: u32);
-}
-
-impl<T> StreamProto for ServerConnection<T> {
-    fn begin_message<'a>(
-        &'a mut self,
-        call: u32,
-        encoding: Encoding,
-        out: &'a mut SendBuffer,
-    ) -> Result<MessageWriter<'a>, NotSent> {
-        Self::begin_message(self, call, encoding, out)
-    }
-
-    fn accept(&mut self, call: u32, metadata: Option<&MetadataBuilder>, out: &mut SendBuffer) {
-        // A stream that is over needs no opening.
-        let _ = self.accept_stream(call, metadata, out);
-    }
-
-    fn end(&mut self, call: u32, failure: Option<&Status>, out: &mut SendBuffer) -> bool {
-        self.end_stream(call, failure, None, out).is_ok()
-    }
-
-    fn consume(&mut self, call: u32, cost: u32, out: &mut SendBuffer) {
-        Self::consume(self, call, cost, out);
-    }
-
-    fn stop_receiving(&mut self, call: u32) {
-        Self::stop_receiving(self, call);
-    }
-}
-
-impl<T> StreamProto for ClientConnection<T> {
-    fn begin_message<'a>(
-        &'a mut self,
-        call: u32,
-        encoding: Encoding,
-        out: &'a mut SendBuffer,
-    ) -> Result<MessageWriter<'a>, NotSent> {
-        Self::begin_message(self, call, encoding, false, out)
-    }
-
-    fn accept(&mut self, _: u32, _: Option<&MetadataBuilder>, _: &mut SendBuffer) {}
-
-    fn end(&mut self, call: u32, failure: Option<&Status>, out: &mut SendBuffer) -> bool {
-        // A call that is over has no half to end.
-        let _ = self.end_stream(call, failure, None, out);
-        false
-    }
-
-    fn consume(&mut self, call: u32, cost: u32, out: &mut SendBuffer) {
-        Self::consume(self, call, cost, out);
-    }
-
-    fn stop_receiving(&mut self, call: u32) {
-        Self::stop_receiving(self, call);
-    }
-}
 
 /// How a stream's turn to write ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,16 +107,16 @@ impl StreamQueue {
         self.schedule.has_ready()
     }
 
-    /// A call that is over, or was given up, through what [`serve`](Self::serve) did.
+    /// A call that is over through what [`serve`](Self::serve) did.
     pub(crate) fn pop_ended(&mut self) -> Option<u32> {
         self.ended.pop()
     }
 
     /// Grants what was consumed, and writes what waits: in turns, within the bound of a turn, and only
     /// while less than `unsent_max` waits for the socket, so that replies are not far behind.
-    pub(crate) fn serve(
+    pub(crate) fn serve<T>(
         &mut self,
-        proto: &mut impl StreamProto,
+        proto: &mut ServerConnection<T>,
         out: &mut SendBuffer,
         unsent_max: usize,
     ) {
@@ -206,9 +133,9 @@ impl StreamQueue {
                 Wrote::More => self.enqueue(Rc::clone(&cell)),
                 Wrote::Blocked => {
                     cell.place.set(StreamPlace::Blocked);
-                    self.schedule.block(cell.call, Rc::clone(&cell));
+                    self.schedule.block(cell.call(), Rc::clone(&cell));
                 }
-                Wrote::Over => self.ended.push(cell.call),
+                Wrote::Over => self.ended.push(cell.call()),
                 Wrote::All => {}
             }
             if cell.state.borrow().outbox_bytes < OUTBOX_BYTES {
@@ -227,29 +154,28 @@ impl StreamQueue {
     }
 
     /// Does what a stream asks for except writing, and puts it into the queue if it wants to write.
-    fn settle(&mut self, cell: Rc<StreamCell>, proto: &mut impl StreamProto, out: &mut SendBuffer) {
+    fn settle<T>(
+        &mut self,
+        cell: Rc<StreamCell>,
+        proto: &mut ServerConnection<T>,
+        out: &mut SendBuffer,
+    ) {
         cell.queued.set(false);
-        let (consumed, stop, abandoned) = {
+        let (consumed, stop) = {
             let state = &mut *cell.state.borrow_mut();
-            (
-                core::mem::take(&mut state.consumed),
-                core::mem::take(&mut state.stop),
-                core::mem::take(&mut state.abandoned),
-            )
+            (core::mem::take(&mut state.consumed), core::mem::take(&mut state.stop))
         };
         if consumed > 0 {
-            proto.consume(cell.call, consumed, out);
+            proto.consume(cell.call(), consumed, out);
         }
-        if abandoned {
-            self.ended.push(cell.call);
-        } else if stop {
-            proto.stop_receiving(cell.call);
+        if stop {
+            proto.stop_receiving(cell.call());
         }
         if cell.state.borrow().starved && !cell.starves.replace(true) {
             self.starved.push_back(Rc::clone(&cell));
         }
         if cell.is_over() && cell.place.get() == StreamPlace::Blocked {
-            self.schedule.unblock(cell.call);
+            self.schedule.unblock(cell.call());
             cell.place.set(StreamPlace::Idle);
         }
         if cell.place.get() == StreamPlace::Idle && cell.wants_to_write() {
@@ -259,18 +185,19 @@ impl StreamQueue {
 }
 
 /// Writes up to a quantum of one stream's messages, and its end after the last.
-fn write(cell: &StreamCell, proto: &mut impl StreamProto, out: &mut SendBuffer) -> Wrote {
+fn write<T>(cell: &StreamCell, proto: &mut ServerConnection<T>, out: &mut SendBuffer) -> Wrote {
     let state = &mut *cell.state.borrow_mut();
     let mut accept = core::mem::take(&mut state.accept);
     let metadata = state.accept_with.take();
     if accept && (metadata.is_some() || state.outbox.is_empty()) {
-        proto.accept(cell.call, metadata.as_deref(), out);
+        // A stream that is over needs no opening.
+        let _ = proto.accept_stream(cell.call(), metadata.as_deref(), out);
         accept = false;
     }
     let mut left = STREAM_QUANTUM;
     while let Some((encoding, body, held)) = state.outbox.pop_front() {
         let bytes = body.len() + 16;
-        let blocked = match proto.begin_message(cell.call, encoding, out) {
+        let blocked = match proto.begin_message(cell.call(), encoding, out) {
             Ok(mut message) => {
                 accept = false;
                 body.write_to(message.frame());
@@ -293,16 +220,14 @@ fn write(cell: &StreamCell, proto: &mut impl StreamProto, out: &mut SendBuffer) 
                 true
             }
             Err(NotSent::Ended) => {
-                state.outbox.clear();
-                state.outbox_bytes = 0;
-                state.sending = Sending::Ended;
+                state.end_sending();
                 return Wrote::All;
             }
         };
         if blocked {
             if accept {
                 // It needs no credit, and the client waits for it.
-                proto.accept(cell.call, None, out);
+                let _ = proto.accept_stream(cell.call(), None, out);
             }
             return Wrote::Blocked;
         }
@@ -312,7 +237,11 @@ fn write(cell: &StreamCell, proto: &mut impl StreamProto, out: &mut SendBuffer) 
         }
     }
     match core::mem::replace(&mut state.sending, Sending::Ended) {
-        Sending::Ending(failure) if proto.end(cell.call, failure.as_ref(), out) => Wrote::Over,
+        Sending::Ending(failure)
+            if proto.end_stream(cell.call(), failure.as_ref(), None, out).is_ok() =>
+        {
+            Wrote::Over
+        }
         Sending::Open => {
             state.sending = Sending::Open;
             Wrote::All

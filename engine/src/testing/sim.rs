@@ -72,10 +72,10 @@ pub fn channel(address: Address, config: ChannelConfig, jitter: u64) -> Result<C
     Channel::with_jitter(address, config, jitter)
 }
 
-/// How many calls of a channel wait for a slot or for its connection.
+/// Whether the code that writes a request runs now, and writes it straight into the connection's send buffer.
 #[must_use]
-pub fn waiting_calls(channel: &Channel) -> usize {
-    channel.waiting_calls()
+pub fn is_written(channel: &Channel) -> bool {
+    channel.is_written()
 }
 
 /// What a channel holds.
@@ -231,6 +231,6 @@ impl<I: Io> Drop for SimShard<I> {
     fn drop(&mut self) {
         self.local.drop_tasks();
         // Channels that still wait to be connected hold the context, and it holds them.
-        drop(self.channels.take_connects());
+        drop(self.channels.local.take());
     }
 }

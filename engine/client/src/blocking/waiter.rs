@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use corewire_codec::{FrameWriter, Limits, Status};
 
-use crate::core::channel::{StreamEnd, Waiter};
+use crate::core::channel::{ConnectionId, StreamEnd, Waiter};
 use crate::streams::{Event, Outgoing};
 use crate::transport::Outcome;
 
@@ -37,7 +37,7 @@ impl Waiter for Caller {
         false
     }
 
-    fn handle_begun(&mut self) {}
+    fn handle_begun(&mut self, _: ConnectionId, _: u32) {}
 
     fn stream(&self) -> Option<&Rc<StreamCell>> {
         match self {

@@ -9,10 +9,10 @@
 //! A connection whose server goes away is *retired*: it keeps its calls in flight until they have ended, while new
 //! ones go to the next connection.
 //!
-//! The shells are the task of a tokio channel, and the shard of a client thread, for which this is public.
+//! The shells are the task of a tokio channel, a blocking channel, and a shard, for which this is public.
 
 mod connection;
-#[cfg(feature = "sim")]
+mod ending;
 mod snapshot;
 mod streams;
 #[cfg(all(test, feature = "remote"))]
@@ -23,6 +23,7 @@ mod waiter;
 use std::sync::Arc;
 use std::time::Instant;
 
+use corewire_codec::{RequestHead, request_flags};
 use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{ClientConfig, CloseReason};
 
@@ -33,11 +34,10 @@ use crate::failure::{CallFailure, NotSent};
 use crate::log_limit::{Topic, admit_here};
 use crate::reconnect::{Backoff, random_seed};
 
-pub use self::connection::{Connection, ConnectionId};
-#[cfg(feature = "sim")]
+pub use self::connection::Connection;
 pub use self::snapshot::{ConnectionSnapshot, CoreSnapshot};
 pub use self::streams::InFlight;
-pub use self::waiter::{PendingCall, StreamEnd, Waiter, WriteBody};
+pub use self::waiter::{ConnectionId, PendingCall, StreamEnd, Waiter, WriteBody};
 
 /// How many connections may wait for the last of their calls. While there are as many, the next server that
 /// goes away is waited for.
@@ -52,7 +52,10 @@ enum Current<W: Waiter> {
         why: String,
     },
     /// The shell connects, or is to begin.
-    Connecting,
+    Connecting {
+        /// Whether the shell was told.
+        is_told: bool,
+    },
     Up(Box<Connection<W>>),
 }
 
@@ -64,8 +67,6 @@ pub struct ClientCore<W: Waiter> {
     connection: Arc<ClientConfig>,
     current: Current<W>,
     retired: Vec<Connection<W>>,
-    /// The shell has not been told yet to connect.
-    wants_connect: bool,
     backoff: Backoff,
     /// What the jitter of the last connection was drawn from. It differs from client to client, and from connection
     /// to connection.
@@ -93,7 +94,6 @@ impl<W: Waiter> ClientCore<W> {
             config,
             current: Current::Down { retry_at: None, why: String::new() },
             retired: Vec::new(),
-            wants_connect: false,
             backoff: Backoff::new(jitter),
             jitter,
             waiting: WaitQueue::default(),
@@ -116,7 +116,7 @@ impl<W: Waiter> ClientCore<W> {
     fn connections(&self) -> impl Iterator<Item = &Connection<W>> {
         let current = match &self.current {
             Current::Up(connection) => Some(&**connection),
-            Current::Down { .. } | Current::Connecting => None,
+            Current::Down { .. } | Current::Connecting { .. } => None,
         };
         current.into_iter().chain(&self.retired)
     }
@@ -124,7 +124,7 @@ impl<W: Waiter> ClientCore<W> {
     fn connections_mut(&mut self) -> impl Iterator<Item = &mut Connection<W>> {
         let current = match &mut self.current {
             Current::Up(connection) => Some(&mut **connection),
-            Current::Down { .. } | Current::Connecting => None,
+            Current::Down { .. } | Current::Connecting { .. } => None,
         };
         current.into_iter().chain(&mut self.retired)
     }
@@ -135,8 +135,25 @@ impl<W: Waiter> ClientCore<W> {
     }
 
     /// The connection with this name, unless it has ended.
+    #[inline]
     pub fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection<W>> {
-        self.connections_mut().find(|connection| connection.id == id)
+        match &mut self.current {
+            Current::Up(connection) if connection.id == id => Some(connection),
+            _ => self.retired.iter_mut().find(|connection| connection.id == id),
+        }
+    }
+
+    /// The connection to which new calls go, if there is one.
+    pub fn current(&self) -> Option<&Connection<W>> {
+        match &self.current {
+            Current::Up(connection) => Some(connection),
+            Current::Down { .. } | Current::Connecting { .. } => None,
+        }
+    }
+
+    /// Whether the channel was closed, or what drives it has ended.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
     }
 }
 
@@ -148,19 +165,44 @@ impl<W: Waiter> ClientCore<W> {
         if call.waiter.is_abandoned() {
             return;
         }
+        match self.admit(now) {
+            Ok(()) => self.waiting.push(call),
+            Err(failure) => call.waiter.complete(Err(CallFailure::NotSent(failure))),
+        }
+    }
+
+    /// Makes room in the queue for one more call, and wants a connection for it.
+    ///
+    /// # Errors
+    ///
+    /// Why a call cannot wait.
+    pub fn admit(&mut self, now: Instant) -> Result<(), NotSent> {
         if self.is_closed {
-            return call.waiter.complete(Err(CallFailure::NotSent(NotSent::Closed)));
+            return Err(NotSent::Closed);
         }
         if self.waiting.len() >= self.config.waiting_max {
             self.begin_waiting(now);
         }
         if self.waiting.len() >= self.config.waiting_max {
-            return call.waiter.complete(Err(CallFailure::NotSent(NotSent::QueueFull)));
+            return Err(NotSent::QueueFull);
         }
-        if let Err(failure) = self.want_connection(now) {
-            return call.waiter.complete(Err(CallFailure::NotSent(failure)));
-        }
-        self.waiting.push(call);
+        self.want_connection(now)
+    }
+
+    /// The connection that a new call can be written to now with [`Connection::begin`]: no other call waits for the same.
+    #[inline]
+    pub fn open_connection(&mut self, head: &RequestHead) -> Option<&mut Connection<W>> {
+        let Current::Up(connection) = &mut self.current else { return None };
+        let is_open = if head.flags & request_flags::ONE_WAY == 0 {
+            self.waiting.is_empty() && connection.takes_calls()
+        } else {
+            !self.waiting.has_one_way()
+                && connection.session.is_ready()
+                && connection.takes_frames()
+        };
+        let has_room =
+            connection.unsent() <= self.config.unsent_max || is_planted(Bug::UnboundedUnsent);
+        (is_open && has_room && !self.is_closed).then_some(&mut **connection)
     }
 
     /// A call was made whose body is not encoded yet. It is encoded straight into the connection's buffer if it can
@@ -172,13 +214,9 @@ impl<W: Waiter> ClientCore<W> {
         keep: impl FnOnce(B) -> W::Body,
         now: Instant,
     ) {
-        if let Current::Up(connection) = &mut self.current
-            && self.waiting.is_empty()
-            && !self.is_closed
-            && connection.unsent() <= self.config.unsent_max
-            && connection.takes_calls()
-        {
-            return connection.begin(call, now);
+        if let Some(connection) = self.open_connection(&call.head) {
+            connection.begin(call, now);
+            return;
         }
         let PendingCall { id, head, deadline, body, waiter } = call;
         self.begin(PendingCall { id, head, deadline, body: keep(body), waiter }, now);
@@ -188,6 +226,14 @@ impl<W: Waiter> ClientCore<W> {
     pub fn cancel(&mut self, id: u64) {
         if !self.connections_mut().any(|connection| connection.cancel(id)) {
             self.waiting.handle_cancel();
+        }
+    }
+
+    /// Nobody waits any more for a call without a name: `begun` says where it is in flight, if it was begun.
+    pub fn cancel_unnamed(&mut self, begun: Option<(ConnectionId, u32)>) {
+        let Some((connection, call)) = begun else { return self.waiting.handle_cancel() };
+        if let Some(connection) = self.connection(connection) {
+            drop(connection.session.cancel(call));
         }
     }
 
@@ -229,12 +275,17 @@ impl<W: Waiter> ClientCore<W> {
     }
 
     fn begin_waiting(&mut self, now: Instant) -> bool {
+        if self.waiting.is_empty() {
+            return false;
+        }
         let Current::Up(connection) = &mut self.current else { return false };
-        while connection.takes_calls() {
+        while connection.takes_frames() {
             if connection.unsent() > self.config.unsent_max && !is_planted(Bug::UnboundedUnsent) {
                 return !self.waiting.is_empty();
             }
-            let Some(call) = self.waiting.pop() else { break };
+            let is_ready = connection.session.is_ready();
+            let may_go = |call: &PendingCall<W>| is_ready || W::may_precede_hello(call);
+            let Some(call) = self.waiting.pop(connection.session.has_slot(), may_go) else { break };
             connection.begin(call, now);
             if is_planted(Bug::LostTurn) {
                 break;
@@ -270,7 +321,7 @@ impl<W: Waiter> ClientCore<W> {
     pub fn is_steady(&self) -> bool {
         let is_steady = match &self.current {
             Current::Up(connection) => connection.is_steady(),
-            Current::Down { .. } | Current::Connecting => true,
+            Current::Down { .. } | Current::Connecting { .. } => true,
         };
         is_steady && self.waiting.is_empty() && self.closing.is_empty() && self.retired.is_empty()
     }
@@ -279,53 +330,8 @@ impl<W: Waiter> ClientCore<W> {
     pub fn has_room(&self) -> bool {
         match &self.current {
             Current::Up(connection) => connection.unsent() <= self.config.unsent_max,
-            Current::Down { .. } | Current::Connecting => true,
+            Current::Down { .. } | Current::Connecting { .. } => true,
         }
-    }
-
-    /// Somebody closes the channel: every connection tells its server that no more calls come.
-    fn handle_close(&mut self) {
-        self.is_closed = true;
-        self.waiting.fail(&CallFailure::NotSent(NotSent::Closed));
-        if let Current::Connecting = self.current {
-            self.give_up_connect();
-        }
-        self.leave();
-    }
-
-    /// Lets those go on who wait for the end of a closed channel, if no connection is left. To be asked when the shell
-    /// has dropped the sockets of those that have ended.
-    pub fn release_closed(&mut self) {
-        let is_gone = self.retired.is_empty() && matches!(self.current, Current::Down { .. });
-        if self.is_closed && is_gone {
-            self.closing.clear();
-        }
-    }
-
-    /// No handle of the channel is left. A connection that nothing is in flight on is left, though others may still
-    /// finish their calls.
-    pub fn handle_released(&mut self) {
-        if !self.waiting.is_empty() {
-            return;
-        }
-        match &mut self.current {
-            Current::Up(connection) if connection.is_idle() => {
-                self.is_closed = true;
-                connection.session.leave();
-            }
-            Current::Connecting => self.give_up_connect(),
-            Current::Up(_) | Current::Down { .. } => {}
-        }
-    }
-
-    fn give_up_connect(&mut self) {
-        self.current = Current::Down { retry_at: None, why: String::new() };
-        self.wants_connect = false;
-    }
-
-    /// Tells the servers that no more calls come.
-    pub fn leave(&mut self) {
-        self.connections_mut().for_each(|connection| connection.session.leave());
     }
 }
 
@@ -346,8 +352,7 @@ impl<W: Waiter> ClientCore<W> {
                 )))
             }
             Current::Down { .. } => {
-                self.current = Current::Connecting;
-                self.wants_connect = true;
+                self.current = Current::Connecting { is_told: false };
                 Ok(())
             }
             // The next step closes one that nobody uses, and the next call gets another.
@@ -357,7 +362,7 @@ impl<W: Waiter> ClientCore<W> {
             {
                 Err(NotSent::going_away(&self.server))
             }
-            Current::Connecting | Current::Up(_) => Ok(()),
+            Current::Connecting { .. } | Current::Up(_) => Ok(()),
         }
     }
 
@@ -367,18 +372,17 @@ impl<W: Waiter> ClientCore<W> {
     }
 
     /// Whether the shell is to begin a connect. It is told once.
+    #[inline]
     pub fn takes_connect(&mut self) -> bool {
-        core::mem::take(&mut self.wants_connect)
+        match &mut self.current {
+            Current::Connecting { is_told } => !core::mem::replace(is_told, true),
+            Current::Down { .. } | Current::Up(_) => false,
+        }
     }
 
-    /// Whether the shell has something to begin.
-    pub fn wants_connect(&self) -> bool {
-        self.wants_connect
-    }
-
-    /// Whether a connect that is under way is still wanted.
+    /// Whether a connect is wanted, or under way and still wanted.
     pub fn is_connecting(&self) -> bool {
-        matches!(self.current, Current::Connecting)
+        matches!(self.current, Current::Connecting { .. })
     }
 
     /// The connect that was wanted has succeeded. Returns the name of the connection.
@@ -412,104 +416,6 @@ impl<W: Waiter> ClientCore<W> {
             tracing::debug!(%server, %reason, "not connected");
         }
         self.handle_down(reason, why, false, now);
-    }
-}
-
-/// Ending.
-impl<W: Waiter> ClientCore<W> {
-    /// A connection that is over by now: its calls have ended, and its socket is to be dropped. To be asked until it
-    /// returns `None`.
-    pub fn poll_ended(&mut self, now: Instant) -> Option<ConnectionId> {
-        // Those that were retired first: each that is gone makes room for another one.
-        let over = |(place, connection): (usize, &mut Connection<W>)| {
-            Some((place, connection.session.close_reason()?))
-        };
-        if let Some((place, reason)) = self.retired.iter_mut().enumerate().find_map(over) {
-            let connection = self.retired.swap_remove(place);
-            let id = connection.id;
-            self.log_end(reason, now);
-            connection.end(reason);
-            return Some(id);
-        }
-        let Current::Up(connection) = &mut self.current else { return None };
-        let id = connection.id;
-        if let Some(reason) = connection.session.close_reason() {
-            let proven = connection.session.is_proven();
-            self.log_end(reason, now);
-            self.handle_down(reason, reason.to_string(), proven, now);
-            return Some(id);
-        }
-        if connection.session.is_draining() && !self.is_closed {
-            self.retire(now);
-        }
-        None
-    }
-
-    /// The server takes no new calls. Those in flight are left to it, and the next ones get another connection.
-    fn retire(&mut self, now: Instant) {
-        if W::DRIVES || self.retired.len() >= RETIRED_MAX {
-            if !self.waiting.is_empty() {
-                self.fail_waiting(NotSent::going_away(&self.server));
-            }
-            return;
-        }
-        let down = Current::Down { retry_at: None, why: String::new() };
-        if let Current::Up(connection) = core::mem::replace(&mut self.current, down) {
-            let proven = connection.session.is_proven();
-            let retry_at = self.backoff.handle_end(proven, &self.config, now);
-            let why = "the server is shutting down".to_owned();
-            self.current = Current::Down { retry_at, why };
-            self.retired.push(*connection);
-        }
-        if let Err(failure) = self.want_connection(now) {
-            self.fail_waiting(failure);
-        }
-    }
-
-    /// The current connection ended, or could not be made. Calls that wait have their turn on the next one.
-    fn handle_down(&mut self, reason: CloseReason, why: String, proven: bool, now: Instant) {
-        let retry_at = self.backoff.handle_end(proven, &self.config, now);
-        let is_excused = matches!(&self.current, Current::Up(it) if it.is_excused(reason));
-        let down = Current::Down { retry_at: retry_at.filter(|_| !is_excused), why };
-        let current = core::mem::replace(&mut self.current, down);
-        if let Current::Up(connection) = current {
-            connection.end(reason);
-        }
-        if !self.waiting.is_empty()
-            && let Err(failure) = self.want_connection(now)
-        {
-            self.fail_waiting(failure);
-        }
-    }
-
-    /// What drives the channel ends, and with it every connection and every call.
-    pub fn end(&mut self, now: Instant) {
-        self.is_closed = true;
-        if self.is_connecting() {
-            self.give_up_connect();
-        }
-        self.fail_waiting(NotSent::NoConnection("what drives the channel has ended".to_owned()));
-        self.connections_mut().for_each(|connection| connection.session.close());
-        while self.poll_ended(now).is_some() {}
-        self.closing.clear();
-    }
-
-    fn fail_waiting(&mut self, failure: NotSent) {
-        self.waiting.fail(&CallFailure::NotSent(failure));
-    }
-
-    fn log_end(&self, reason: CloseReason, now: Instant) {
-        let server = &self.server;
-        if Topic::of_server(reason).is_some_and(|topic| admit_here(topic, now)) {
-            tracing::warn!(%server, %reason, "connection lost");
-        } else {
-            tracing::debug!(%server, %reason, "connection closed");
-        }
-    }
-
-    /// Whether no call waits and none is in flight.
-    pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.connections().all(Connection::is_idle)
     }
 }
 

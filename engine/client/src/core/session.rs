@@ -1,8 +1,8 @@
 //! One connection of a client, as drivers without shards use it: the state machine with its buffers.
 
 use corewire_codec::{
-    CancelReason, EncodedBody, Encoding, FrameTooLarge, FrameWriter, Limits, Payload, RecvBuffer,
-    RequestHead, SendBuffer, Status, StatusCode,
+    CancelReason, EncodedBody, Encoding, FrameTooLarge, FrameWriter, HelloRecords, Limits, Payload,
+    RecvBuffer, RequestHead, SendBuffer, Status, StatusCode,
 };
 use corewire_proto::{
     ClientConfig, ClientConnection, ClientInput, CloseReason, Expired, NotSent as NoMessage,
@@ -118,25 +118,34 @@ impl<T> Session<T> {
         self.proto.awaits_pong()
     }
 
-    /// Appends a request; there must be a slot. Returns the call's id, or gives `work` back.
+    /// Checks that the server accepts this much metadata. To be asked before a request is appended.
     ///
     /// # Errors
     ///
-    /// Why nothing was sent; `work` comes back unless it was dropped with the slot.
+    /// It has too much.
+    #[inline]
+    pub fn check_metadata(&self, head: &RequestHead) -> Result<(), NotSent> {
+        check_metadata(head, &self.proto.peer().limits)
+    }
+
+    /// Appends a request; there must be a slot. `work` makes what is kept for the call with the id that it is given.
+    /// Returns that id, or what was kept.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was sent. What was kept comes back, unless there was no slot and `work` was not run.
+    #[inline]
     pub fn request(
         &mut self,
         mut head: RequestHead,
         deadline: Option<Instant>,
         now: Instant,
-        work: T,
-        encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
+        work: impl FnOnce(u32) -> T,
+        encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), NotSent>,
     ) -> Result<u32, (Option<T>, NotSent)> {
-        if let Err(failure) = check_metadata(&head, &self.proto.peer().limits) {
-            return Err((Some(work), failure));
-        }
         let begun = match StreamKind::from_request_flags(head.flags) {
-            None => self.proto.begin_call(work, deadline),
-            Some(kind) => self.proto.begin_stream(kind, work, deadline),
+            None => self.proto.begin_call_with(work, deadline),
+            Some(kind) => self.proto.begin_stream_with(kind, work, deadline),
         };
         let Ok(call) = begun else {
             return Err((None, NotSent::QueueFull));
@@ -146,22 +155,19 @@ impl<T> Session<T> {
         let mut frame = self.out.request(&head, None);
         // The caller's code may panic; the slot that was taken for it must not stay taken.
         let encoded = catch_unwind(AssertUnwindSafe(|| encode(&mut frame)));
-        let encoded = match encoded {
-            Ok(encoded) => encoded,
+        let failure = match encoded {
+            Ok(Ok(())) => match frame.finish(self.proto.peer_frame_bytes_max()) {
+                Ok(()) => return Ok(call),
+                Err(error) => NotSent::TooLarge(error),
+            },
+            Ok(Err(failure)) => {
+                drop(frame);
+                failure
+            }
             Err(panic) => {
                 drop(frame);
                 drop(self.proto.unsend(call));
                 resume_unwind(panic);
-            }
-        };
-        let failure = match encoded {
-            Ok(()) => match frame.finish(self.proto.peer_frame_bytes_max()) {
-                Ok(()) => return Ok(call),
-                Err(error) => NotSent::TooLarge(error),
-            },
-            Err(status) => {
-                drop(frame);
-                NotSent::Encode(status.to_string())
             }
         };
         Err((self.proto.unsend(call), failure))
@@ -177,15 +183,12 @@ impl<T> Session<T> {
         mut head: RequestHead,
         deadline: Option<Instant>,
         now: Instant,
-        encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
+        encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), NotSent>,
     ) -> Result<(), NotSent> {
-        check_metadata(&head, &self.proto.peer().limits)?;
         head.call = 0;
         head.timeout_us = timeout_us(deadline, now);
         let mut frame = self.out.request(&head, None);
-        if let Err(status) = encode(&mut frame) {
-            return Err(NotSent::Encode(status.to_string()));
-        }
+        encode(&mut frame)?;
         frame.finish(self.proto.peer_frame_bytes_max()).map_err(NotSent::TooLarge)?;
         // Whoever asks has seen that the connection takes calls.
         let _ = self.proto.begin_one_way(deadline, &mut self.out);
@@ -251,9 +254,13 @@ impl<T> Session<T> {
         self.proto.in_flight()
     }
 
+    /// What the server says about itself; the least values until its hello is here.
+    pub fn peer(&self) -> &HelloRecords {
+        self.proto.peer()
+    }
+
     /// What the simulator checks: the calls that could begin now, the server's id of the connection once it said hello,
     /// the streams whose slots are taken, and the credit that they share.
-    #[cfg(feature = "sim")]
     pub fn snapshot(&self) -> (usize, Option<u64>, usize, Option<corewire_proto::StreamAccounts>) {
         let proto = &self.proto;
         let connection = proto.peer().connection_id;
@@ -286,7 +293,9 @@ impl<T> Session<T> {
                     return true;
                 }
                 ClientInput::Closed(_) => return true,
-                ClientInput::Handled | ClientInput::Ready => {}
+                ClientInput::Handled => {}
+                // The hello grants more than was assumed before it, and no credit frame announces that.
+                ClientInput::Ready => events.writable(None),
                 ClientInput::Opened { call, payload } => {
                     if let Some(work) = self.proto.work_mut(call) {
                         events.opened(work, payload);

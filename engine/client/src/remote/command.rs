@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crate::address::Address;
 use crate::config::ChannelConfig;
-use crate::core::channel::{self, PendingCall, Waiter, WriteBody};
+use crate::core::channel::{self, ConnectionId, PendingCall, Waiter, WriteBody};
 use crate::failure::{CallFailure, NotSent};
 use crate::log_limit::{Topic, admit_here};
 use crate::remote::backlog::Body;
@@ -22,7 +22,8 @@ use crate::transport::Outcome;
 pub type ClientCore = channel::ClientCore<Completion>;
 
 /// One of its connections.
-pub type Connection = channel::Connection<Completion>;
+#[cfg(any(feature = "tokio", feature = "sim"))]
+pub(crate) type Connection = channel::Connection<Completion>;
 
 /// A call on its way to the driver.
 #[derive(Debug)]
@@ -128,7 +129,7 @@ impl From<Command> for PendingCall<Completion> {
 }
 
 impl WriteBody for Body {
-    fn write_to(self, frame: &mut FrameWriter<'_>) -> Result<(), Status> {
+    fn write_to(self, frame: &mut FrameWriter<'_>) -> Result<(), NotSent> {
         Self::write_to(self, frame);
         Ok(())
     }
@@ -145,7 +146,7 @@ impl Waiter for Completion {
         Self::is_abandoned(self)
     }
 
-    fn handle_begun(&mut self) {
+    fn handle_begun(&mut self, _: ConnectionId, _: u32) {
         self.begun = true;
     }
 

@@ -197,7 +197,7 @@ impl<S: Shell> Driver<S> {
         }
         self.core.release_closed();
         // A connection that was retired makes room for the next one.
-        self.links.len() < before || self.core.wants_connect()
+        self.links.len() < before || (self.core.is_connecting() && self.connecting.is_none())
     }
 
     /// Says why the connections end that are over by now.

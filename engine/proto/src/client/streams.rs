@@ -31,7 +31,21 @@ impl<T> ClientConnection<T> {
         work: T,
         deadline: Option<Instant>,
     ) -> Result<u32, NoSlot> {
-        let call = self.begin_call(work, deadline)?;
+        self.begin_stream_with(kind, |_| work, deadline)
+    }
+
+    /// As [`begin_stream`](Self::begin_stream), for work that has to know its call's id.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no slot.
+    pub fn begin_stream_with(
+        &mut self,
+        kind: StreamKind,
+        work: impl FnOnce(u32) -> T,
+        deadline: Option<Instant>,
+    ) -> Result<u32, NoSlot> {
+        let call = self.begin_call_with(work, deadline)?;
         let credit = self.peer.limits.stream_credit.get();
         self.stream_table().open(call, kind.client_sends(), kind.server_sends(), credit);
         Ok(call)

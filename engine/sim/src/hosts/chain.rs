@@ -105,7 +105,7 @@ impl Hop {
                 body.put_bytes(child.body(0).into());
                 core.note(Note::Encoded { call: child.id });
                 if let Some(call) = ledger.calls.borrow_mut().get_mut(&child.id) {
-                    call.encode(&core, !sim::channel_census(&channel).ready);
+                    call.encode(&core, !sim::is_written(&channel));
                 }
                 Ok::<(), Status>(())
             }

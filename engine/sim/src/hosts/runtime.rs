@@ -75,7 +75,7 @@ impl Calls for Channel {
     }
 
     fn is_early(&self) -> bool {
-        !sim::channel_census(self).ready
+        !sim::is_written(self)
     }
 }
 

@@ -104,14 +104,8 @@ impl<S: 'static> ServerConn<S> {
         let account = self.streams.get_or_insert_default().account(shared.memory.totals());
         let halves = (kind.client_sends(), kind.server_sends());
         let arrivals = Rc::clone(&shared.streams);
-        let cell = StreamCell::counted(
-            arrivals,
-            account,
-            shared.token,
-            request.call,
-            Side::Server,
-            halves,
-        );
+        let side = Side::Server { token: shared.token, call: request.call };
+        let cell = StreamCell::new(arrivals, account, side, halves);
         Some(Box::new(OpenedStream { ends: StreamEnds::new(kind, &cell), cell }))
     }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::channel::Channel;
 use crate::shard::tasks::Task;
 use corewire_client::config::ChannelConfig;
+use corewire_client::failure::{CallFailure, NotSent};
 use corewire_codec::{InFlight, ReplyHead};
 use std::convert::Infallible;
 use std::pin::pin;
@@ -101,4 +102,107 @@ fn who_waits_for_a_slot_comes_before_who_calls_again() {
     assert!(calls > 1_000, "{calls} calls were made");
     let (least, most) = (done.iter().min().unwrap(), done.iter().max().unwrap());
     assert!(least * 2 > *most, "{done:?}");
+}
+
+/// The sizes of the requests that came, behind the client's hello if that is still to come.
+fn early_requests(bench: &mut Bench) -> Vec<usize> {
+    let is_first = bench.replies.is_empty();
+    bench.replies.resize_with(1, RecvBuffer::new);
+    bench.take_output(0);
+    if is_first {
+        assert!(bench.replies[0].next_hello().unwrap().is_some());
+    }
+    let mut sizes = Vec::new();
+    while let Some(frame) = bench.replies[0].next_frame(u32::MAX).unwrap() {
+        assert!(matches!(frame.head, Head::Request(_)));
+        sizes.push(frame.payload.body().len());
+    }
+    sizes
+}
+
+/// Small calls go out behind the client's own hello. A large one waits for the server's, and those behind it with it.
+#[test]
+fn calls_are_written_before_the_hello_unless_they_are_large() {
+    let mut bench = Bench::new(0);
+    let channel = channel();
+    let mut context = Context::from_waker(Waker::noop());
+    let call = |bytes: usize| {
+        let encode = move |frame: &mut corewire_codec::FrameWriter<'_>| {
+            frame.put_slice(&vec![1; bytes]);
+            Ok::<_, Infallible>(())
+        };
+        Box::pin(channel.call(RequestHead::new(0, ECHO), None, encode))
+    };
+    let mut first = [call(1), call(2)];
+    first.iter_mut().for_each(|call| assert!(call.as_mut().poll(&mut context).is_pending()));
+    (0..2).for_each(|_| bench.step());
+    assert_eq!(early_requests(&mut bench), [1, 2]);
+    let large = Limits::EARLY.frame_bytes.get() as usize;
+    let mut then = [call(3), call(large), call(4)];
+    then.iter_mut().for_each(|call| assert!(call.as_mut().poll(&mut context).is_pending()));
+    assert_eq!(channel.snapshot().waiting, 3);
+    bench.step();
+    assert_eq!(early_requests(&mut bench), [3]);
+    let mut out = SendBuffer::new();
+    out.hello(&Hello { version: VERSION, role: Role::Server, records: HelloRecords::default() });
+    bench.send(0, &out);
+    bench.step();
+    assert_eq!(early_requests(&mut bench), [large, 4]);
+}
+
+/// A call that waits is given up: it is never written, and its place is free.
+#[test]
+fn a_call_that_waits_is_given_up() {
+    let mut bench = Bench::new(0);
+    let channel = channel();
+    let mut context = Context::from_waker(Waker::noop());
+    let call = || {
+        let head = RequestHead::new(0, ECHO);
+        Box::pin(channel.call(head, None, |_| Ok::<_, Infallible>(())))
+    };
+    let mut calls: Vec<_> = (0..InFlight::MIN.get() + 3).map(|_| call()).collect();
+    calls.iter_mut().for_each(|call| assert!(call.as_mut().poll(&mut context).is_pending()));
+    (0..3).for_each(|_| bench.step());
+    bench.say_hello(0);
+    bench.step();
+    assert_eq!((channel.snapshot().waiting, channel.snapshot().calls), (3, calls.len()));
+    drop(calls.remove(InFlight::MIN.get() as usize));
+    assert_eq!(bench.answer_all(0), InFlight::MIN.get() as usize);
+    bench.step();
+    assert_eq!(bench.answer_all(0), 2, "those that still wait have the slots that are free");
+    bench.step();
+    for call in &mut calls {
+        assert!(matches!(call.as_mut().poll(&mut context), Poll::Ready(Ok(_))));
+    }
+    assert_eq!(channel.snapshot().calls, 0);
+}
+
+/// The code that writes a request panics: the caller is not told that it was sent, and the slot is free.
+#[test]
+fn a_call_whose_encoder_panicked_is_not_sent() {
+    for is_greeted in [false, true] {
+        let mut bench = Bench::new(0);
+        let channel = channel();
+        let mut context = Context::from_waker(Waker::noop());
+        if is_greeted {
+            assert!(pin!(channel.ready()).as_mut().poll(&mut context).is_pending());
+            (0..2).for_each(|_| bench.step());
+            bench.say_hello(0);
+            bench.step();
+        }
+        let encode = |_: &mut corewire_codec::FrameWriter<'_>| -> Result<(), Infallible> {
+            panic!("as the test wants")
+        };
+        let mut call = channel.call(RequestHead::new(0, ECHO), None, encode);
+        let poll = || pin!(&mut call).poll(&mut context).map(drop);
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)).is_err());
+        let Poll::Ready(Err(failure)) = pin!(&mut call).poll(&mut context) else {
+            panic!("it has ended")
+        };
+        let not_sent = CallFailure::NotSent(NotSent::Encode(
+            "the code that writes the request panicked".to_owned(),
+        ));
+        assert_eq!(failure, not_sent, "{is_greeted}");
+        assert_eq!(channel.snapshot().in_flight + channel.snapshot().calls, 0);
+    }
 }

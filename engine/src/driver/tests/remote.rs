@@ -1,10 +1,11 @@
 //! Channels whose callers are on other threads, and whose server is the test.
 
 use super::*;
-use crate::channel::remote::RemoteChannel;
+use crate::channel::driven::DrivenChannel;
 use corewire_client::config::ChannelConfig;
 use corewire_client::failure::CallFailure;
 use corewire_client::remote::SharedChannel;
+use corewire_client::remote::command::{ClientCore, Completion};
 use corewire_client::remote::mailbox::{Inbox, Mailbox};
 use corewire_client::transport::{Outcome, Pending, Transport};
 use corewire_codec::{GoAway, InFlight, ReplyHead};
@@ -16,7 +17,7 @@ const SLOTS: u32 = InFlight::MIN.get();
 
 /// A channel, with what a client thread does between its callers and the shard.
 struct Remote {
-    channel: Rc<RemoteChannel>,
+    channel: Rc<DrivenChannel<Completion>>,
     callers: SharedChannel,
     inbox: Inbox,
     tell: mpsc::Sender<(u32, Outcome)>,
@@ -29,7 +30,8 @@ impl Remote {
         let address = Address::Unix("test".into());
         let config = ChannelConfig::default();
         let callers = SharedChannel::new(Arc::new(mailbox), 0, address.clone(), &config);
-        let channel = RemoteChannel::new(address, config, &bench.driver.channels.remote);
+        let channel =
+            DrivenChannel::new(ClientCore::new(address, config), &bench.driver.channels.remote);
         let (tell, outcomes) = mpsc::channel();
         Self { channel, callers, inbox, tell, outcomes }
     }
@@ -201,7 +203,7 @@ fn a_released_channel_leaves_with_its_last_call() {
     let remote = bench.remote(0..1, None);
     let calls = bench.requests(0);
     let flag = Arc::new(Flag(AtomicBool::new(false)));
-    remote.channel.release(Waker::from(Arc::clone(&flag)));
+    remote.channel.release(Some(Waker::from(Arc::clone(&flag))));
     remote.channel.wake();
     bench.step();
     assert!(!flag.0.load(Ordering::SeqCst) && bench.driver.conns.len() == 1);

@@ -8,7 +8,7 @@ use corewire_codec::{FrameWriter, request_flags};
 use corewire_proto::{ClientConfig, CloseReason, TransportError};
 
 use super::streams::{Deliver, InFlight, Streams};
-use super::waiter::{PendingCall, StreamEnd, Waiter, WriteBody};
+use super::waiter::{ConnectionId, PendingCall, StreamEnd, Waiter, WriteBody};
 use crate::config::Reply;
 use crate::core::session::Session;
 use crate::failure::CallFailure;
@@ -16,10 +16,6 @@ use crate::failure::CallFailure;
 /// How long a connection that takes nothing more may go on to bring something: what the server said before it
 /// left tells which calls it has not run.
 const LAST_FRAMES: Duration = Duration::from_secs(1);
-
-/// Names a connection among those of its channel, for the shell that keeps its socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionId(pub(super) u64);
 
 /// A connection whose socket somebody else keeps.
 #[derive(Debug)]
@@ -56,7 +52,6 @@ impl<W: Waiter> Connection<W> {
     }
 
     /// Calls in flight that a caller waits for, and streams that are not read to their end.
-    #[cfg(feature = "sim")]
     pub(super) fn tallies(&self) -> (usize, usize) {
         (self.calls.len(), self.streams.len())
     }
@@ -66,13 +61,19 @@ impl<W: Waiter> Connection<W> {
         self.session.out.len()
     }
 
-    /// Whether a call may be written now. Only the server's hello says how large a request may be.
-    pub(super) fn takes_calls(&self) -> bool {
+    /// Whether something may be written now that takes no slot.
+    #[inline]
+    pub(super) fn takes_frames(&self) -> bool {
         let session = &self.session;
-        session.is_ready()
-            && session.has_slot()
+        session.is_going_on()
             && self.write_failed.is_none()
             && !(W::DRIVES && session.awaits_pong())
+    }
+
+    /// Whether any call may be written now. Only the server's hello says how large a request may be.
+    #[inline]
+    pub(super) fn takes_calls(&self) -> bool {
+        self.session.is_ready() && self.session.has_slot() && self.takes_frames()
     }
 
     /// Whether it neither is over nor goes away, and no stream has something to write.
@@ -94,35 +95,54 @@ impl<W: Waiter> Connection<W> {
 
     /// Whether no call is in flight and nothing waits to be written or to be read.
     pub fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.streams.is_empty() && self.unsent() == 0
+        self.session.in_flight() == 0 && self.streams.is_empty() && self.unsent() == 0
     }
 
-    /// Writes a call; a slot must be free.
+    /// Writes a call, on a connection that [takes it](super::ClientCore::open_connection). If that fails, the call ends
+    /// here. Returns whether it is in flight.
     #[inline]
-    pub(super) fn begin<B: WriteBody>(&mut self, call: PendingCall<W, B>, now: Instant) {
+    pub fn begin<B: WriteBody>(&mut self, call: PendingCall<W, B>, now: Instant) -> bool {
         let PendingCall { id, head, deadline, body, mut waiter } = call;
-        waiter.handle_begun();
+        if let Err(failure) = self.session.check_metadata(&head) {
+            waiter.complete(Err(CallFailure::NotSent(failure)));
+            return false;
+        }
         let encode = |frame: &mut FrameWriter<'_>| body.write_to(frame);
         if head.flags & request_flags::ONE_WAY != 0 {
+            waiter.handle_begun(self.id, 0);
             let written = self.session.one_way(head, deadline, now, encode);
             let outcome = written.map(|()| Reply::written()).map_err(CallFailure::NotSent);
-            return waiter.complete(outcome);
+            waiter.complete(outcome);
+            return false;
         }
         let stream = waiter.stream().cloned();
-        match self.session.request(head, deadline, now, InFlight { id, waiter }, encode) {
+        let connection = self.id;
+        let work = |call| {
+            waiter.handle_begun(connection, call);
+            InFlight { id, waiter }
+        };
+        match self.session.request(head, deadline, now, work, encode) {
             Ok(call) => {
-                let Some(id) = id else { return };
-                self.calls.insert(id, call);
-                if let Some(stream) = stream {
-                    let (own, peer) = self.session.limits();
-                    stream.begin(own, peer.in_flight.get());
-                    self.streams.open(id, call, stream);
+                if let Some(id) = id {
+                    self.note_named(id, call, stream);
                 }
+                true
             }
-            Err((Some(call), failure)) => {
-                call.waiter.complete(Err(CallFailure::NotSent(failure)));
+            Err((call, failure)) => {
+                if let Some(call) = call {
+                    call.waiter.complete(Err(CallFailure::NotSent(failure)));
+                }
+                false
             }
-            Err((None, _)) => {}
+        }
+    }
+
+    fn note_named(&mut self, id: u64, call: u32, stream: Option<W::Stream>) {
+        self.calls.insert(id, call);
+        if let Some(stream) = stream {
+            let (own, peer) = self.session.limits();
+            stream.begin(own, peer.in_flight.get());
+            self.streams.open(id, call, stream);
         }
     }
 
@@ -136,6 +156,10 @@ impl<W: Waiter> Connection<W> {
 
     /// The caller's ends of a stream want something. Returns whether the stream is one of this connection.
     pub fn settle_stream(&mut self, id: u64) -> bool {
+        if self.streams.is_given_up(id) {
+            self.cancel(id);
+            return true;
+        }
         self.streams.settle(id, &mut self.session)
     }
 
@@ -158,6 +182,7 @@ impl<W: Waiter> Connection<W> {
     }
 
     /// Writes what its streams have to write, in turns and by credit.
+    #[inline]
     pub fn serve_streams(&mut self) {
         if self.write_failed.is_none() {
             if self.session.poll_writable() {
@@ -168,6 +193,7 @@ impl<W: Waiter> Connection<W> {
     }
 
     /// Whether streams could write more.
+    #[inline]
     pub fn has_ready_streams(&self) -> bool {
         self.write_failed.is_none() && self.streams.has_ready(self.unsent())
     }
@@ -180,6 +206,7 @@ impl<W: Waiter> Connection<W> {
 
     /// The same for at most `frames_left` frames, from which those that were handled are taken. Returns whether
     /// no whole frame is left.
+    #[inline]
     pub fn handle_frames(&mut self, now: Instant, frames_left: &mut usize) -> bool {
         let mut events = Deliver { calls: &mut self.calls, streams: &mut self.streams };
         self.session.handle_frames(now, frames_left, &mut events)
@@ -200,11 +227,13 @@ impl<W: Waiter> Connection<W> {
     }
 
     /// Wakes each reader of a stream for which something came, once.
+    #[inline]
     pub fn wake_readers(&mut self) {
         self.streams.wake_readers();
     }
 
     /// Returns whether something is to be written now.
+    #[inline]
     pub fn prepare_write(&mut self, now: Instant) -> bool {
         if let Some((error, until)) = &self.write_failed {
             self.session.out.clear();

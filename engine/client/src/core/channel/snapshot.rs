@@ -2,7 +2,7 @@
 
 use corewire_proto::StreamAccounts;
 
-use super::{ClientCore, Connection, Current, Waiter};
+use super::{ClientCore, Connection, Waiter};
 
 /// What one connection of a channel holds at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,17 +47,14 @@ pub struct CoreSnapshot {
 }
 
 impl<W: Waiter> ClientCore<W> {
-    pub(crate) fn snapshot(&self) -> CoreSnapshot {
-        let is_current = |connection: &Connection<W>| match &self.current {
-            Current::Up(current) => current.id == connection.id,
-            Current::Down { .. } | Current::Connecting => false,
-        };
+    /// What it holds.
+    pub fn snapshot(&self) -> CoreSnapshot {
         let of = |connection: &Connection<W>| {
             let (free_slots, id, open_streams, accounts) = connection.session.snapshot();
             let (calls, streams) = connection.tallies();
             let takes = connection.takes_calls();
             ConnectionSnapshot {
-                retired: !is_current(connection),
+                retired: !self.is_current(connection.id),
                 ready: connection.session.is_ready(),
                 free_slots: if takes { free_slots } else { 0 },
                 in_flight: connection.session.in_flight(),

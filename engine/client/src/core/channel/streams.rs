@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use super::waiter::{StreamEnd, Waiter};
 use crate::core::session::{Events, Session};
-use crate::streams::{Event, Message, Outgoing, end_status, opening};
+use crate::streams::{Event, Outgoing, end_status, opening};
 use crate::transport::Outcome;
 
 /// Unsent bytes above which streams write nothing more, so that requests are never far behind.
@@ -64,7 +64,6 @@ impl<S: StreamEnd> Streams<S> {
         self.entries.is_empty()
     }
 
-    #[cfg(feature = "sim")]
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -74,6 +73,11 @@ impl<S: StreamEnd> Streams<S> {
         self.entries
             .insert(id, Entry { port, call, held: 0, place: StreamPlace::Idle, over: false });
         self.enqueue(id);
+    }
+
+    /// Whether this stream's caller has given its call up.
+    pub(super) fn is_given_up(&self, id: u64) -> bool {
+        self.entries.get(&id).is_some_and(|entry| entry.port.is_given_up())
     }
 
     /// The caller's ends want something. Returns whether this is the name of one of these streams.
@@ -126,6 +130,7 @@ impl<S: StreamEnd> Streams<S> {
     }
 
     /// Wakes each reader that has news, once.
+    #[inline]
     pub(super) fn wake_readers(&mut self) {
         for id in self.touched.drain(..) {
             if let Some(entry) = self.entries.get(&id) {
@@ -140,6 +145,7 @@ impl<S: StreamEnd> Streams<S> {
     }
 
     /// Writes what waits, in turns and by credit.
+    #[inline]
     pub(super) fn serve<T>(&mut self, session: &mut Session<T>) {
         let start = session.out.len();
         while let Some(id) = self.schedule.next(session.out.len(), UNSENT_MAX, start) {
@@ -235,6 +241,7 @@ impl<S: StreamEnd> Deliver<'_, S> {
 }
 
 impl<W: Waiter> Events<InFlight<W>> for Deliver<'_, W::Stream> {
+    #[inline]
     fn done(&mut self, call: InFlight<W>, outcome: Outcome) {
         self.forget(&call);
         call.waiter.complete(outcome);
@@ -257,7 +264,8 @@ impl<W: Waiter> Events<InFlight<W>> for Deliver<'_, W::Stream> {
         let Some(id) = call.id else { return };
         let Some(entry) = self.streams.entries.get_mut(&id) else { return };
         entry.held = entry.held.saturating_add(cost);
-        entry.port.push(Event::Message(Message::received(encoding, payload), cost));
+        let message = entry.port.received(encoding, payload);
+        entry.port.push(Event::Message(message, cost));
         if self.streams.touched.last() != Some(&id) {
             self.streams.touched.push(id);
         }

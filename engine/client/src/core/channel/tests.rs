@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use corewire_codec::{GoAway, Hello, HelloRecords, Role, SendBuffer, VERSION};
+use corewire_codec::{
+    GoAway, Head, Hello, HelloRecords, RecvBuffer, Role, SendBuffer, VERSION, request_flags,
+};
 use corewire_proto::CloseReason;
 
 use super::{CallFailure, ConnectionId, NotSent, RETIRED_MAX};
@@ -147,4 +149,57 @@ fn an_idle_connection_is_left_with_the_last_handle() {
         "its server hears that it is left"
     );
     assert!(!core.is_idle());
+}
+
+/// A call with these flags, and what it is told.
+fn call_with(core: &mut ClientCore, flags: u8, now: Instant) -> flume::Receiver<Outcome> {
+    let (mut command, outcomes) = noted();
+    command.head.flags |= flags;
+    core.begin(command, now);
+    outcomes
+}
+
+/// They take no slot, so they do not wait behind calls that wait for one; otherwise the order is that of the calls.
+#[test]
+fn a_one_way_call_does_not_wait_for_a_slot() {
+    let (mut core, now) = (core(), Instant::now());
+    let slots = HelloRecords::default().limits.in_flight.get() as usize;
+    let before = call_with(&mut core, request_flags::ONE_WAY, now);
+    let calls: Vec<_> = (0..=slots).map(|_| call_with(&mut core, 0, now)).collect();
+    let behind = call_with(&mut core, request_flags::ONE_WAY, now);
+    assert_eq!(core.waiting.len(), slots + 3);
+    let id = connected(&mut core, now);
+    let unsent = core.connection(id).unwrap().unsent();
+    core.connection(id).unwrap().session.handle_write(unsent, now);
+    core.advance(now);
+    assert!(matches!(before.try_recv(), Ok(Ok(_))) && matches!(behind.try_recv(), Ok(Ok(_))));
+    assert_eq!(core.waiting.len(), 1, "one call more than there are slots");
+    let mut recv = RecvBuffer::new();
+    let out = &mut core.connection(id).unwrap().session.out;
+    while !out.is_empty() {
+        let count = out.first_chunk().len();
+        recv.extend_from_slice(out.first_chunk());
+        out.advance(count);
+    }
+    let mut order = Vec::new();
+    while let Some(frame) = recv.next_frame(u32::MAX).unwrap() {
+        let Head::Request(head) = frame.head else { panic!("only calls are to come") };
+        order.push(head.flags & request_flags::ONE_WAY != 0);
+    }
+    let is_one_way = |place: &usize| order[*place];
+    let places: Vec<usize> = (0..order.len()).filter(is_one_way).collect();
+    assert_eq!(places, [0, slots + 1]);
+    assert!(calls.iter().all(flume::Receiver::is_empty));
+}
+
+/// The queue has room for one: calls of both kinds count.
+#[test]
+fn one_way_calls_that_wait_are_bounded() {
+    let config = ChannelConfig { waiting_max: 1, ..ChannelConfig::default() };
+    let mut core = ClientCore::new("127.0.0.1:1".parse().unwrap(), config);
+    let now = Instant::now();
+    let first = call_with(&mut core, request_flags::ONE_WAY, now);
+    let second = call_with(&mut core, request_flags::ONE_WAY, now);
+    assert!(first.is_empty());
+    assert!(matches!(second.try_recv(), Ok(Err(CallFailure::NotSent(NotSent::QueueFull)))));
 }

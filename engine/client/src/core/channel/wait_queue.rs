@@ -1,15 +1,24 @@
-//! Calls that wait for a slot or for the connection, in their order.
+//! Calls that wait for a slot, for room or for the connection, in their order.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use corewire_codec::request_flags;
+
 use super::waiter::{PendingCall, Waiter};
 use crate::failure::CallFailure;
 
-/// The queue. What it costs to keep deadlines and to forget abandoned calls is spread over many.
+/// A call that waits, with its number among all that ever waited.
+type Numbered<W> = (u64, PendingCall<W>);
+
+/// The queue. One-way calls take no slot, so they have a part of their own: they do not wait behind calls that wait for
+/// one. What it costs to keep deadlines and to forget abandoned calls is spread over many.
 #[derive(Debug)]
 pub(super) struct WaitQueue<W: Waiter> {
-    calls: VecDeque<PendingCall<W>>,
+    calls: VecDeque<Numbered<W>>,
+    one_way: VecDeque<Numbered<W>>,
+    /// The number of the last call.
+    last: u64,
     /// No deadline in the queue is earlier.
     earliest: Option<Instant>,
     /// How many may be abandoned and are still in the queue.
@@ -18,28 +27,55 @@ pub(super) struct WaitQueue<W: Waiter> {
 
 impl<W: Waiter> Default for WaitQueue<W> {
     fn default() -> Self {
-        Self { calls: VecDeque::new(), earliest: None, abandoned: 0 }
+        let (calls, one_way) = (VecDeque::new(), VecDeque::new());
+        Self { calls, one_way, last: 0, earliest: None, abandoned: 0 }
     }
 }
 
 impl<W: Waiter> WaitQueue<W> {
     pub(super) fn len(&self) -> usize {
-        self.calls.len()
+        self.calls.len() + self.one_way.len()
     }
 
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.calls.is_empty()
+        self.calls.is_empty() && self.one_way.is_empty()
+    }
+
+    /// Whether one-way calls wait.
+    #[inline]
+    pub(super) fn has_one_way(&self) -> bool {
+        !self.one_way.is_empty()
     }
 
     pub(super) fn push(&mut self, call: PendingCall<W>) {
-        self.earliest = [self.deadline(), call.deadline].into_iter().flatten().min();
-        self.calls.push_back(call);
+        self.last += 1;
+        self.put((self.last, call));
     }
 
-    /// The first that somebody still waits for.
-    pub(super) fn pop(&mut self) -> Option<PendingCall<W>> {
+    fn put(&mut self, call: Numbered<W>) {
+        self.earliest = [self.deadline(), call.1.deadline].into_iter().flatten().min();
+        let is_one_way = call.1.head.flags & request_flags::ONE_WAY != 0;
+        let part = if is_one_way { &mut self.one_way } else { &mut self.calls };
+        part.push_back(call);
+    }
+
+    /// The first that somebody still waits for; without a free slot, the first that takes none. `None` also if that
+    /// one `may` not go.
+    pub(super) fn pop(
+        &mut self,
+        has_slot: bool,
+        may: impl Fn(&PendingCall<W>) -> bool,
+    ) -> Option<PendingCall<W>> {
         loop {
-            let call = self.calls.pop_front()?;
+            let is_call = has_slot
+                && match (self.calls.front(), self.one_way.front()) {
+                    (Some((call, _)), Some((one_way, _))) => call < one_way,
+                    (call, _) => call.is_some(),
+                };
+            let part = if is_call { &mut self.calls } else { &mut self.one_way };
+            let (_, call) =
+                part.pop_front_if(|(_, call)| call.waiter.is_abandoned() || may(call))?;
             if !call.waiter.is_abandoned() {
                 return Some(call);
             }
@@ -49,27 +85,39 @@ impl<W: Waiter> WaitQueue<W> {
 
     /// A time no later than that at which the first of them gives up.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.earliest.filter(|_| !self.calls.is_empty())
+        self.earliest.filter(|_| !self.is_empty())
     }
 
     /// One of them may be abandoned. When that holds for half of the queue they are taken out.
     pub(super) fn handle_cancel(&mut self) {
         self.abandoned += 1;
-        if self.abandoned * 2 > self.calls.len() {
+        if self.abandoned * 2 > self.len() {
             self.abandoned = 0;
-            self.calls.retain(|call| !call.waiter.is_abandoned());
+            self.calls.retain(|(_, call)| !call.waiter.is_abandoned());
+            self.one_way.retain(|(_, call)| !call.waiter.is_abandoned());
         }
+    }
+
+    fn drain(&mut self) -> impl Iterator<Item = Numbered<W>> + use<W> {
+        self.abandoned = 0;
+        let (calls, one_way) =
+            (core::mem::take(&mut self.calls), core::mem::take(&mut self.one_way));
+        calls.into_iter().chain(one_way)
     }
 
     /// Ends the calls whose time is over, and takes out the abandoned ones: nobody might come to do it later, and a
     /// channel goes on to connect as long as a call waits.
+    #[inline]
     pub(super) fn expire(&mut self, now: Instant) {
-        if self.deadline().is_none_or(|deadline| deadline > now) {
-            return;
+        if self.deadline().is_some_and(|deadline| deadline <= now) {
+            self.expire_now(now);
         }
+    }
+
+    #[cold]
+    fn expire_now(&mut self, now: Instant) {
         self.earliest = None;
-        self.abandoned = 0;
-        for call in core::mem::take(&mut self.calls) {
+        for (number, call) in self.drain() {
             if call.waiter.is_abandoned() {
                 continue;
             }
@@ -77,15 +125,14 @@ impl<W: Waiter> WaitQueue<W> {
                 let failure = CallFailure::DeadlineExceeded { sent: false };
                 call.waiter.complete(Err(failure));
             } else {
-                self.push(call);
+                self.put((number, call));
             }
         }
     }
 
     /// Ends all calls.
     pub(super) fn fail(&mut self, failure: &CallFailure) {
-        self.abandoned = 0;
-        for call in core::mem::take(&mut self.calls) {
+        for (_, call) in self.drain() {
             call.waiter.complete(Err(failure.clone()));
         }
     }

@@ -6,10 +6,15 @@
 use std::fmt;
 use std::time::Instant;
 
-use corewire_codec::{FrameWriter, Limits, RequestHead, Status};
+use corewire_codec::{Encoding, FrameWriter, Limits, Payload, RequestHead, Status};
 
-use crate::streams::{Event, Outgoing};
+use crate::failure::NotSent;
+use crate::streams::{Event, Message, Outgoing};
 use crate::transport::Outcome;
+
+/// Names a connection among those of its channel, for the shell that keeps its socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionId(pub(super) u64);
 
 /// Who waits for a call. It hears of the end once.
 pub trait Waiter: fmt::Debug + Sized {
@@ -28,8 +33,14 @@ pub trait Waiter: fmt::Debug + Sized {
     /// Whether nobody waits any more.
     fn is_abandoned(&self) -> bool;
 
-    /// The call is about to be written: from now on it may have run.
-    fn handle_begun(&mut self);
+    /// Whether this call may be written before the server's hello, which says how large a request may be.
+    fn may_precede_hello(call: &PendingCall<Self>) -> bool {
+        let _ = call;
+        false
+    }
+
+    /// The call is about to be written on this connection, with this id on the wire: from now on it may have run.
+    fn handle_begun(&mut self, connection: ConnectionId, call: u32);
 
     /// The driver's end of the call's stream, if it streams.
     fn stream(&self) -> Option<&Self::Stream>;
@@ -43,7 +54,8 @@ pub trait Waiter: fmt::Debug + Sized {
 
 /// A call that is to be made. `B` is its body.
 pub struct PendingCall<W: Waiter, B = <W as Waiter>::Body> {
-    /// What it is cancelled by and its stream is found by; `None` if nobody ever asks for it. Unique in its channel.
+    /// What it is cancelled by and its stream is found by; `None` if nobody ever asks for it by a name. Unique in its
+    /// channel.
     pub id: Option<u64>,
     /// Its fields; the id on the wire and the time-out are filled in when it is written.
     pub head: RequestHead,
@@ -68,15 +80,15 @@ pub trait WriteBody {
     /// # Errors
     ///
     /// It cannot be encoded.
-    fn write_to(self, frame: &mut FrameWriter<'_>) -> Result<(), Status>;
+    fn write_to(self, frame: &mut FrameWriter<'_>) -> Result<(), NotSent>;
 }
 
 impl<F> WriteBody for F
 where
     F: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>,
 {
-    fn write_to(self, frame: &mut FrameWriter<'_>) -> Result<(), Status> {
-        self(frame)
+    fn write_to(self, frame: &mut FrameWriter<'_>) -> Result<(), NotSent> {
+        self(frame).map_err(|status| NotSent::Encode(status.to_string()))
     }
 }
 
@@ -87,6 +99,16 @@ pub trait StreamEnd: fmt::Debug + Clone {
 
     /// What the caller's end has asked for is looked at now.
     fn take_notice(&self);
+
+    /// Whether the caller has given the call up. One that says so in another way never returns `true` here.
+    fn is_given_up(&self) -> bool {
+        false
+    }
+
+    /// A message that came, as it waits for its reader.
+    fn received(&self, encoding: Encoding, payload: Payload<'_>) -> Message {
+        Message::received(encoding, payload)
+    }
 
     /// Cost of messages that the reader has taken since the last call of this.
     fn take_consumed(&self) -> u32;
