@@ -36,12 +36,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use self::remote::RemoteConnects;
+use crate::shard::chance;
 use crate::shard::context::{self, ShardContext};
 use crate::stream::StreamArrivals;
 use corewire_client::address::{Address, IntoAddress};
 use corewire_client::config::ChannelConfig;
 use corewire_client::failure::{ConnectError, NotSent};
-use corewire_client::reconnect::{Backoff, random_seed};
+use corewire_client::reconnect::Backoff;
 
 pub use call::Call;
 pub(crate) use state::{ChannelState, Link};
@@ -190,7 +191,7 @@ impl Channel {
     pub fn new(address: impl IntoAddress, config: ChannelConfig) -> Result<Self, ConnectError> {
         config.check()?;
         let address = address.into_address().map_err(ConnectError::Address)?;
-        Self::with_jitter(address, config, random_seed()).map_err(ConnectError::NotConnected)
+        Self::with_jitter(address, config, chance::seed()).map_err(ConnectError::NotConnected)
     }
 
     /// The same, with the seed for its back-off and for its connections' jitter.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use corewire_codec::{Extras, FrameWriter, MetadataBuilder, RequestHead, Status, TraceContext};
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::context::Context;
 
 /// Options of calls. A client made by its `with` sends them with every call; a client without
@@ -158,7 +159,7 @@ impl CallOptions {
         // A builder never holds more than a u16 can say.
         head.metadata_bytes = u16::try_from(metadata.as_bytes().len()).unwrap_or(u16::MAX);
         let inherited =
-            self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            self.deadline.map(|deadline| deadline.saturating_duration_since(clock::now()));
         [self.timeout.or(timeout), inherited].into_iter().flatten().min()
     }
 
