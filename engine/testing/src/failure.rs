@@ -31,8 +31,8 @@ pub enum FailureKind {
     Hung,
     /// The test had not ended within this virtual time.
     TimeUp(Duration),
-    /// The hosts do ever more, and time hardly passes.
-    Livelock,
+    /// The hosts have done this many things, and time hardly passes.
+    Livelock(u64),
     /// A server does not start, and why.
     CannotStart(String),
 }
@@ -49,8 +49,9 @@ impl fmt::Display for FailureKind {
                 f,
                 "the test had not ended after {limit:?} of virtual time, its limit (Simulation::set_time_limit)"
             ),
-            Self::Livelock => f.write_str(
-                "the hosts are busy for ever, and time hardly passes: does a task wake itself again and again?",
+            Self::Livelock(steps) => write!(
+                f,
+                "the hosts are busy for ever, and time hardly passes ({steps} steps; Simulation::set_step_limit allows more): does a task wake itself again and again?"
             ),
             Self::CannotStart(why) => f.write_str(why),
         }

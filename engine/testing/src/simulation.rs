@@ -192,6 +192,12 @@ impl Simulation {
         self.state.limit.set(limit);
     }
 
+    /// How many events and turns of shards the test may take: when it takes more, the run fails, because time hardly
+    /// passes. Default 100 million, which take minutes.
+    pub fn set_step_limit(&self, steps: u64) {
+        self.state.step_limit.set(steps);
+    }
+
     // Hosts.
 
     /// A new host with a server: of a `ServerBuilder`, as it would be started in production. Clients reach it at
@@ -353,7 +359,7 @@ impl Simulation {
     /// # Panics
     ///
     /// When the test panics, or the code of a host; when it waits for something that can never happen; when its
-    /// [time](Self::set_time_limit) is up, or hardly passes; when a server does not start. The seed and the last that happened
+    /// [time](Self::set_time_limit) is up, or [hardly passes](Self::set_step_limit); when a server does not start. The seed and the last that happened
     /// are printed. Also when it is called twice.
     pub fn run<F>(&self, test: F) -> F::Output
     where

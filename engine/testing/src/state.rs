@@ -79,6 +79,8 @@ pub(crate) struct SimState {
     pub(crate) orders: RefCell<VecDeque<Order>>,
     /// The longest that a run may take, in virtual time.
     pub(crate) limit: Cell<Duration>,
+    /// The most events and turns that a run may take.
+    pub(crate) step_limit: Cell<u64>,
     pub(crate) has_run: Cell<bool>,
     pub(crate) handlers: Cell<u64>,
     tape: RefCell<Tape<Note>>,
@@ -109,6 +111,7 @@ impl SimState {
             cuts: RefCell::default(),
             orders: RefCell::default(),
             limit: Cell::new(Duration::from_secs(24 * 3600)),
+            step_limit: Cell::new(100_000_000),
             has_run: Cell::new(false),
             handlers: Cell::new(0),
             tape: RefCell::new(Tape::new(KEPT)),

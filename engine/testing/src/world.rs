@@ -7,29 +7,29 @@ use std::task::{Context, Waker};
 use corewire_engine::Task;
 
 use crate::failure::FailureKind;
-use crate::ground::SECOND;
 use crate::hosts::machine::{Broken, Machine, START_WITHIN};
 use crate::net::{Net, NetEvent};
 use crate::record::{Change, Note};
 use crate::role::Role;
 use crate::state::{Event, HostOrder, Order, SimState};
 
-/// With more steps than this in a second of virtual time, time hardly passes.
-const STEPS_PER_SECOND_MAX: u64 = 5_000_000;
+/// With more turns in a row than this, while nothing arrives and no timer is due, hosts wake themselves for ever.
+const IDLE_STEPS_MAX: u64 = 1_000_000;
 
 pub(crate) struct World {
     state: Rc<SimState>,
     net: Net<SimState>,
     machines: Vec<Machine>,
-    /// The second of virtual time that is counted, and its steps.
-    steps: (u64, u64),
+    steps: u64,
+    /// Turns in a row without any event or timer.
+    idle_steps: u64,
     /// The first hosts are being started: all of them must start.
     opening: bool,
 }
 
 impl World {
     pub(crate) fn new(state: Rc<SimState>, net: Net<SimState>) -> Self {
-        Self { state, net, machines: Vec::new(), steps: (0, 0), opening: true }
+        Self { state, net, machines: Vec::new(), steps: 0, idle_steps: 0, opening: true }
     }
 
     /// Runs `main` on the first host until it ends.
@@ -91,7 +91,11 @@ impl World {
     /// One event, one shard's turn, or a jump of the clock to the next of either.
     fn step(&mut self) -> Result<(), FailureKind> {
         let now = self.state.clock.now();
-        self.count_step(now)?;
+        self.steps += 1;
+        self.idle_steps += 1;
+        if self.steps > self.state.step_limit.get() || self.idle_steps > IDLE_STEPS_MAX {
+            return Err(FailureKind::Livelock(self.steps));
+        }
         let (mut ready, mut next) = (Vec::new(), self.state.agenda.next());
         for (number, machine) in self.machines.iter().enumerate() {
             for (at, shard) in machine.work(now, &self.net) {
@@ -117,14 +121,6 @@ impl World {
         Ok(())
     }
 
-    fn count_step(&mut self, now: u64) -> Result<(), FailureKind> {
-        if now / SECOND != self.steps.0 {
-            self.steps = (now / SECOND, 0);
-        }
-        self.steps.1 += 1;
-        if self.steps.1 > STEPS_PER_SECOND_MAX { Err(FailureKind::Livelock) } else { Ok(()) }
-    }
-
     fn pass_time(&self, next: Option<u64>) -> Result<(), FailureKind> {
         let limit = self.state.limit.get();
         let limit_ns = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
@@ -142,6 +138,7 @@ impl World {
     }
 
     fn handle(&mut self, event: Event) {
+        self.idle_steps = 0;
         match event {
             Event::Net(event) => {
                 self.state.note(Note::Event(event));
@@ -162,6 +159,9 @@ impl World {
 
     fn turn(&mut self, number: usize, shard: usize) -> Result<(), FailureKind> {
         let Some(machine) = self.machines.get_mut(number) else { return Ok(()) };
+        if machine.is_due(shard, self.state.clock.now()) {
+            self.idle_steps = 0;
+        }
         match machine.turn(shard, &self.state, &self.net) {
             Ok(()) => {}
             Err(Broken::CannotStart(why)) if self.opening => {

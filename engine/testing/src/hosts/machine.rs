@@ -190,6 +190,12 @@ impl Machine {
         self.shards.iter().enumerate().filter_map(work)
     }
 
+    /// Whether a timer of its shard with this number is due.
+    pub(crate) fn is_due(&self, index: usize, now: u64) -> bool {
+        let timer = self.shards.get(index).and_then(|running| running.timer);
+        timer.is_some_and(|timer| timer <= now)
+    }
+
     /// Gives one of its shards a turn.
     pub(crate) fn turn(
         &mut self,
