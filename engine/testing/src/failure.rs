@@ -70,9 +70,12 @@ impl fmt::Display for SimulationFailed {
             writeln!(f, "the last that happened:")?;
         }
         self.last.iter().try_for_each(|line| writeln!(f, "  {line}"))?;
+        // The test harness names its threads after the tests.
+        let thread = std::thread::current();
+        let test = thread.name().filter(|name| *name != "main").unwrap_or_default();
         write!(
             f,
-            "to see it again, run this test with COREWIRE_SEED={seed}; COREWIRE_TRACE=1 prints all that happens"
+            "to see it again: COREWIRE_SEED={seed} cargo test {test} (COREWIRE_TRACE=1 prints all that happens)"
         )
     }
 }

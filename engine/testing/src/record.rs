@@ -10,6 +10,8 @@ use crate::trace::time;
 pub(crate) enum Note {
     /// Something arrived.
     Event(NetEvent),
+    /// A partition keeps something from arriving.
+    Held(NetEvent),
     /// Something happened at a socket.
     Net(NetNote),
     /// A shard of a host turned.
@@ -48,7 +50,12 @@ pub(crate) enum Step {
 impl Note {
     /// Whether people want to see it.
     pub(crate) fn is_telling(self) -> bool {
-        !matches!(self, Self::Turn { .. } | Self::Event(NetEvent::Ack { .. }))
+        !matches!(
+            self,
+            Self::Turn { .. }
+                | Self::Event(NetEvent::Ack { .. })
+                | Self::Held(NetEvent::Ack { .. })
+        )
     }
 }
 
@@ -69,6 +76,16 @@ pub(crate) fn line(
                 format!("{}: a reset reaches {}", wire(it), end(side))
             }
         },
+        Note::Held(event) => {
+            let what = match event {
+                NetEvent::Connect { .. } => "a request for a connection",
+                NetEvent::Deliver { to: 0, .. } => "bytes for the client",
+                NetEvent::Deliver { .. } => "bytes for the server",
+                NetEvent::Ack { .. } => "an acknowledgement",
+                NetEvent::Reset { .. } => "a reset",
+            };
+            format!("{}: held by the partition: {what}", wire(event.wire()))
+        }
         Note::Net(note) => net(note, wire),
         Note::Turn { host: it, shard, worked } => {
             format!("{}: shard {shard} turns{}", host(it), if worked { "" } else { ", idle" })

@@ -387,7 +387,12 @@ impl Simulation {
         );
         let mut world = World::new(Rc::clone(&self.state), self.net.clone());
         let ran = catch_unwind(AssertUnwindSafe(|| world.run(test)));
-        let hosts = if matches!(ran, Ok(Ok(_))) { Vec::new() } else { world.describe() };
+        let hosts = match &ran {
+            Ok(Ok(_)) => Vec::new(),
+            Ok(Err(_)) => world.describe(),
+            // The test does not wait any more.
+            Err(_) => world.describe().split_off(1),
+        };
         let last = self.state.last();
         world.end();
         match ran {

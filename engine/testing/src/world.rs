@@ -141,6 +141,9 @@ impl World {
         self.idle_steps = 0;
         match event {
             Event::Net(event) => {
+                if self.net.holds(event) {
+                    return self.state.note(Note::Held(event));
+                }
                 self.state.note(Note::Event(event));
                 match event {
                     NetEvent::Connect { wire } => self.net.handle_connect(wire),

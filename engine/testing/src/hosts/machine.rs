@@ -327,7 +327,7 @@ impl Machine {
         }
         let connections: usize =
             self.shards.iter().map(|running| running.shard.tally().connections).sum();
-        parts.push(format!("{connections} connections"));
+        parts.push(format!("connections: {connections}"));
         let methods = state.methods.borrow();
         for running in &self.shards {
             for (call, method) in running.pending.borrow().iter() {

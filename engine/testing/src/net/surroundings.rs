@@ -78,7 +78,8 @@ pub enum NetEvent {
 
 impl NetEvent {
     /// The wire that it is about.
-    pub(super) fn wire(self) -> usize {
+    #[must_use]
+    pub fn wire(self) -> usize {
         match self {
             Self::Connect { wire }
             | Self::Deliver { wire, .. }

@@ -22,8 +22,10 @@ pub enum Tamper {
 }
 
 impl<C: Surroundings> Net<C> {
-    /// Keeps an event until the partition that it meets has ended; returns whether there is one.
-    fn holds(&self, event: NetEvent) -> bool {
+    /// Keeps an event until the partition that it meets has ended; returns whether there is one. To be asked before the
+    /// event is handled, where there are partitions.
+    #[must_use]
+    pub fn holds(&self, event: NetEvent) -> bool {
         let wire = event.wire();
         let state = &mut *self.state.borrow_mut();
         let is_cut = self.core.is_cut(state.wires[wire].route);
@@ -45,9 +47,6 @@ impl<C: Surroundings> Net<C> {
     /// A connection request reaches its address.
     pub fn handle_connect(&self, wire: usize) {
         let core = &self.core;
-        if self.holds(NetEvent::Connect { wire }) {
-            return;
-        }
         let state = &mut *self.state.borrow_mut();
         let Wire { route, latency, .. } = state.wires[wire];
         if state.wires[wire].ends[0].closed {
@@ -86,9 +85,6 @@ impl<C: Surroundings> Net<C> {
     /// What is on its way reaches an end of a wire.
     pub fn handle_deliver(&self, wire: usize, to: usize) {
         let core = &self.core;
-        if self.holds(NetEvent::Deliver { wire, to }) {
-            return;
-        }
         let state = &mut *self.state.borrow_mut();
         let line = &mut state.wires[wire];
         let rates = core.rates(line.route);
@@ -119,9 +115,6 @@ impl<C: Surroundings> Net<C> {
 
     /// The sender learns that this many of its bytes were taken.
     pub fn handle_ack(&self, wire: usize, side: usize, bytes: usize) {
-        if self.holds(NetEvent::Ack { wire, side, bytes }) {
-            return;
-        }
         let state = &mut *self.state.borrow_mut();
         if state.wires[wire].silent {
             return;
@@ -137,9 +130,6 @@ impl<C: Surroundings> Net<C> {
 
     /// An end of a wire learns that the other does not know it.
     pub fn handle_reset(&self, wire: usize, side: usize) {
-        if self.holds(NetEvent::Reset { wire, side }) {
-            return;
-        }
         let state = &mut *self.state.borrow_mut();
         if !state.wires[wire].silent {
             state.break_end(wire, side, io::ErrorKind::ConnectionReset);
