@@ -96,6 +96,10 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
 }
 
 /// What a test returns: nothing, or a `Result`.
+#[diagnostic::on_unimplemented(
+    message = "a simulated test returns nothing or a `Result`, and `{Self}` is neither",
+    label = "returns `{Self}`"
+)]
 pub trait TestOutcome {
     /// The text of the failure, if it is one.
     fn failure(&self) -> Option<String>;
