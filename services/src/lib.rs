@@ -114,6 +114,13 @@
 //! `.wait()` on a plain thread); and `blocking::Streaming`, an iterator, for a blocking channel.
 //! [`StreamTransport`] is for code that is generic over them.
 //!
+//! # Tests
+//!
+//! The feature `testing` has contexts for handlers that a unit test calls, a server and a client in memory, and
+//! simulations of many hosts in virtual time, with bad networks, partitions and crashes, each decided by a seed. See the
+//! module `testing`. `#[corewire::test]` makes an async function a test, on a shard or in a simulation;
+//! `#[corewire::main]` runs an async `main` on a shard.
+//!
 //! # Where next
 //!
 //! `docs/guide` in the repository explains each topic in a short chapter; `examples/` holds whole programs;
