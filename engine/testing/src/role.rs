@@ -18,7 +18,7 @@ pub(crate) type Begin = Rc<dyn Fn() -> Pin<Box<dyn Future<Output = ()>>>>;
 /// What runs on a host.
 #[derive(Clone)]
 pub(crate) enum Role {
-    Server(SimulatedServer),
+    Server(Rc<SimulatedServer>),
     Client(Begin),
     /// Only what the test itself starts there.
     Test,

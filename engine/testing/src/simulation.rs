@@ -212,7 +212,7 @@ impl Simulation {
         let server = server.into();
         or_panic(server.check().map_err(|error| format!("the server '{name}': {error}")));
         let ports = or_panic(server.ports());
-        self.start(name, ports, Role::Server(server));
+        self.start(name, ports, Role::Server(Rc::new(server)));
     }
 
     /// A new host that runs the future that `begin` returns, as a process that ends with it. It is called once, and

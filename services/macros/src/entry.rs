@@ -39,16 +39,12 @@ struct Options {
 /// Writes the function that runs the async one.
 pub(crate) fn expand(entry: Entry, options: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
-    let function = match syn::parse2::<ItemFn>(item.clone()) {
-        Ok(function) => function,
-        Err(_) => {
-            let text =
-                format!("`{}` runs an async function; put it on an `async fn`", entry.name());
-            errors.on(first_token(&item), text);
-            let mut tokens = errors.into_tokens();
-            item.to_tokens(&mut tokens);
-            return tokens;
-        }
+    let Ok(function) = syn::parse2::<ItemFn>(item.clone()) else {
+        let text = format!("`{}` runs an async function; put it on an `async fn`", entry.name());
+        errors.on(first_token(&item), text);
+        let mut tokens = errors.into_tokens();
+        item.to_tokens(&mut tokens);
+        return tokens;
     };
     let options = read_options(entry, options, &mut errors);
     check(entry, &function, &options, &mut errors);

@@ -21,7 +21,6 @@ const REPLY_METADATA_BYTES: u16 = 16 * 1024;
 impl Context {
     /// A context for a unit test that calls a handler directly; see [`TestContext`].
     #[doc(alias("mock", "fake"))]
-    #[must_use]
     pub fn for_test() -> TestContext {
         TestContext::default()
     }

@@ -18,7 +18,7 @@ use crate::hosts::observed::{Observed, Pending};
 use crate::net::Net;
 use crate::net::endpoint::{Accepted, SimIo};
 use crate::record::{Change, Note};
-use crate::role::{Role, SimulatedServer};
+use crate::role::Role;
 use crate::state::SimState;
 
 /// What one turn of a shard costs, in ns.
@@ -351,14 +351,14 @@ fn outcome<T>(task: Task<T>) -> Option<T> {
 fn sim_config(role: &Role, info: ShardInfo, connection_ids: (u64, u64)) -> SimConfig {
     let plain = ServerConfig::default();
     match role {
-        Role::Server(SimulatedServer { config, .. }) => SimConfig {
+        Role::Server(server) => SimConfig {
             info,
-            limits: config.limits,
-            timeouts: config.timeouts,
-            budgets: config.budgets,
+            limits: server.config.limits,
+            timeouts: server.config.timeouts,
+            budgets: server.config.budgets,
             connection_ids,
             streams: true,
-            one_way_pending_max: config.one_way_pending_max,
+            one_way_pending_max: server.config.one_way_pending_max,
         },
         Role::Client(_) | Role::Test => SimConfig {
             info,
