@@ -1,6 +1,7 @@
 //! What a user's simulation promises: runs that replay, faults that do what they are called, time that costs nothing.
 #![allow(clippy::unwrap_used, unreachable_pub, missing_docs, reason = "tests")]
 
+use corewire::layer::{TimeLimit, Timed, Timing};
 use corewire::testing::{FailureKind, Network, Simulation};
 use corewire::{
     CallError, Channel, ChannelConfig, Context, Placement, Server, ServerBuilder, Status,
@@ -248,7 +249,7 @@ fn panics_and_errors_come_with_their_seed() {
     assert!(matches!(&failure.why, FailureKind::Panicked(text) if text.contains("as planned")));
     let sim = Simulation::new(10);
     sim.host("other", || async { Err::<(), _>("no luck") });
-    let failure = sim.try_run(sleep(secs(1))).unwrap_err();
+    let failure = sim.try_run(async { sleep(secs(1)).await }).unwrap_err();
     assert!(failure.to_string().contains("the host 'other': \"no luck\""), "{failure}");
     let caught = std::panic::catch_unwind(|| {
         Simulation::for_seeds(0..20, |sim| async move {
@@ -294,6 +295,80 @@ fn names_of_no_host_are_told() {
     let sim = Simulation::new(1);
     sim.server("worker", Worker::default().server());
     sim.crash("wroker");
+}
+
+#[test]
+fn a_server_that_does_not_start_again_is_down() {
+    let sim = Simulation::new(1);
+    let starts = Arc::new(Mutex::new(0));
+    let builder = Server::builder().service_with(move |_| {
+        let mut starts = starts.lock().unwrap();
+        *starts += 1;
+        let first = *starts == 1;
+        async move {
+            if first { Ok(WorkServer::new(Worker::default())) } else { Err("the disk is full") }
+        }
+    });
+    sim.server("worker", builder);
+    let failure = sim.try_run({
+        let sim = sim.clone();
+        async move {
+            assert_eq!(client("worker:1").work(1, 0).await, Ok(1));
+            sim.restart("worker");
+            sleep(secs(10)).await;
+            assert!(!sim.is_up("worker"));
+            pending::<()>().await;
+        }
+    });
+    let text = failure.unwrap_err().to_string();
+    assert!(text.contains("worker: down, it did not start: the disk is full"), "{text}");
+}
+
+/// Asks the next server, in the context of the call that it serves.
+struct Relay(WorkClient);
+
+impl Work for Relay {
+    async fn work(&self, number: u64, ms: u64) -> Result<u64, Status> {
+        self.0.work(number, ms).await.map_err(|error| error.to_status())
+    }
+    async fn who(&self, context: &Context) -> Result<String, Status> {
+        let here = context.remaining().unwrap_or_default();
+        let behind = self.0.in_context(context).who().await.map_err(|error| error.to_status())?;
+        Ok(format!("{behind}, {}s before", here.as_secs()))
+    }
+    async fn numbers(&self, count: u64) -> Result<Streaming<u64>, Status> {
+        self.0.numbers(count).await.map_err(|error| error.to_status())
+    }
+    async fn note(&self, number: u64) {
+        drop(self.0.note(number).await);
+    }
+}
+
+#[corewire::test(seeds = 5)]
+async fn three_servers_and_their_layers_live_in_virtual_time(sim: Simulation) {
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let relay = |to: &'static str| {
+        Server::builder().service(move |_| WorkServer::new(Relay(client(to).without_timeout())))
+    };
+    sim.server("front", relay("middle:1"));
+    sim.server("middle", relay("back:1"));
+    let back = Worker::default().server();
+    let (clock, told) = (Arc::clone(&times), Arc::clone(&times));
+    let timing = move |_| {
+        let told = Arc::clone(&told);
+        Timing::new(move |timed: &Timed| told.lock().unwrap().push(timed.elapsed))
+    };
+    sim.server("back", back.layer(|_| TimeLimit::at_most(secs(7_200))).layer(timing));
+    let to = client("front:1").without_timeout();
+    let reply = to.work(1, 3_600_000).with_response().await.unwrap();
+    assert_eq!(reply.value, 1);
+    assert!(reply.handler_time().unwrap() >= secs(3_600));
+    let late = to.work(2, 8_000_000).await.unwrap_err();
+    assert!(late.to_string().to_lowercase().contains("deadline"), "{late}");
+    let times = clock.lock().unwrap().clone();
+    assert!(times.len() == 2 && times.iter().all(|time| *time >= secs(3_600)), "{times:?}");
+    let who = to.with_timeout(secs(100)).who().await.unwrap();
+    assert!(who.contains("10.0.0.3:") && who.ends_with("100s before, 100s before"), "{who}");
 }
 
 #[corewire::test(seeds = 5)]

@@ -2,6 +2,12 @@
 
 pub(crate) use here::{seed, set_chance};
 
+/// A number that differs from call to call and from run to run; in a simulation it follows from the simulation's seed.
+#[must_use]
+pub fn random_seed() -> u64 {
+    seed()
+}
+
 #[cfg(not(feature = "sim"))]
 mod here {
     pub(crate) fn seed() -> u64 {

@@ -1,4 +1,4 @@
-//! Access for the simulator, `engine/sim`: a shard whose sockets and clock are the caller's.
+//! Access for simulations, `engine/sim` and `engine/testing`: a shard whose sockets and clock are the caller's.
 //!
 //! The code behind it is the production driver, shard context and channel, unchanged. Only what hosts them is
 //! the caller's: it decides when a shard turns, and what its [`Io`] reports. Nothing here is part of

@@ -23,13 +23,23 @@ pub(crate) struct World {
     steps: u64,
     /// Turns in a row without any event or timer.
     idle_steps: u64,
+    /// The shards that may have a turn now, by host: kept for its memory.
+    ready: Vec<(usize, usize)>,
     /// The first hosts are being started: all of them must start.
     opening: bool,
 }
 
 impl World {
     pub(crate) fn new(state: Rc<SimState>, net: Net<SimState>) -> Self {
-        Self { state, net, machines: Vec::new(), steps: 0, idle_steps: 0, opening: true }
+        Self {
+            state,
+            net,
+            machines: Vec::new(),
+            steps: 0,
+            idle_steps: 0,
+            ready: Vec::new(),
+            opening: true,
+        }
     }
 
     /// Runs `main` on the first host until it ends.
@@ -96,7 +106,8 @@ impl World {
         if self.steps > self.state.step_limit.get() || self.idle_steps > IDLE_STEPS_MAX {
             return Err(FailureKind::Livelock(self.steps));
         }
-        let (mut ready, mut next) = (Vec::new(), self.state.agenda.next());
+        let (mut ready, mut next) = (std::mem::take(&mut self.ready), self.state.agenda.next());
+        ready.clear();
         for (number, machine) in self.machines.iter().enumerate() {
             for (at, shard) in machine.work(now, &self.net) {
                 if at <= now {
@@ -117,6 +128,7 @@ impl World {
         } else {
             self.pass_time(next)?;
         }
+        self.ready = ready;
         self.print();
         Ok(())
     }

@@ -177,9 +177,11 @@ impl CallOptions {
     }
 }
 
-/// A span id that no other span has, as far as 64 bits go: the keys of std's hashers begin at random in
-/// each thread and differ each time. Never zero.
+/// A span id that no other span has, as far as 64 bits go. Never zero.
 fn new_span() -> [u8; 8] {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0u8).max(1).to_le_bytes()
+    #[cfg(not(feature = "shard"))]
+    use corewire_client::reconnect::random_seed;
+    #[cfg(feature = "shard")]
+    use corewire_engine::random_seed;
+    random_seed().max(1).to_le_bytes()
 }

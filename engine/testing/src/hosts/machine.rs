@@ -64,6 +64,8 @@ pub(crate) struct Machine {
     stopped: Option<u64>,
     pauses: u64,
     draining: bool,
+    /// Why it did not start when it was last to.
+    why_down: Option<String>,
 }
 
 impl Machine {
@@ -76,6 +78,7 @@ impl Machine {
             stopped: None,
             pauses: 0,
             draining: false,
+            why_down: None,
         }
     }
 
@@ -91,7 +94,7 @@ impl Machine {
     /// Begins a life of the host.
     pub(crate) fn start(&mut self, state: &Rc<SimState>, net: &Net<SimState>) -> io::Result<()> {
         self.lives += 1;
-        (self.stopped, self.draining) = (None, false);
+        (self.stopped, self.draining, self.why_down) = (None, false, None);
         state.note_host(self.number, Change::Started);
         let role = self.role.clone();
         let count = if let Role::Server(server) = &role { server.shards() } else { 1 };
@@ -240,9 +243,10 @@ impl Machine {
                         _ => "its services were not made".to_owned(),
                     };
                     state.note_host(number, Change::CannotStart);
-                    let name = state.name(number);
+                    let told = format!("'{}' does not start: {why}", state.name(number));
                     self.end(state, net);
-                    return Err(Broken::CannotStart(format!("'{name}' does not start: {why}")));
+                    self.why_down = Some(why);
+                    return Err(Broken::CannotStart(told));
                 }
             }
         }
@@ -307,7 +311,8 @@ impl Machine {
     pub(crate) fn describe(&self, state: &SimState) -> String {
         let name = state.name(self.number);
         if self.shards.is_empty() {
-            return format!("  {name}: down");
+            let why = self.why_down.as_ref().map(|why| format!(", it did not start: {why}"));
+            return format!("  {name}: down{}", why.unwrap_or_default());
         }
         let mut parts = Vec::new();
         match &self.role {
