@@ -169,6 +169,14 @@ done
 grep -q 'line 19 of 20' "$work/tail.out" || fail "tail does not follow to the last line"
 grep -q '67108864 bytes' "$work/upload.out" || fail "upload does not say how much arrived"
 
+say "simulated"
+timeout 120 "$bin/examples/simulated" >"$work/simulated.out" 2>"$work/simulated.err" || fail "simulated failed"
+grep -q '^200 seeds: ' "$work/simulated.out" || fail "simulated does not say how many seeds it ran"
+if timeout 120 "$bin/examples/simulated" --careless >"$work/careless.out" 2>"$work/careless.err"; then
+    fail "simulated does not find the bug of the careless till"
+fi
+grep -q 'COREWIRE_SEED=[0-9]' "$work/careless.err" || fail "simulated does not say how to see a failure again"
+
 say "corewire-tune"
 code=0
 timeout 60 "$bin/corewire-tune" doctor --sample-ms 200 --format json >"$work/tune.out" 2>"$work/tune.err" || code=$?

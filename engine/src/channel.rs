@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use self::caller::{Caller, Calls};
 use self::driven::{Connects, DrivenChannel};
+use crate::shard::chance;
 use crate::shard::clock::clock;
 use crate::shard::context::{self, ShardContext};
 use crate::stream::StreamArrivals;
@@ -43,7 +44,6 @@ use corewire_client::address::{Address, IntoAddress};
 use corewire_client::config::ChannelConfig;
 use corewire_client::core::channel::ClientCore;
 use corewire_client::failure::{ConnectError, NotSent};
-use corewire_client::reconnect::random_seed;
 use corewire_client::remote::command::Completion;
 
 pub use call::Call;
@@ -149,7 +149,7 @@ impl Channel {
     pub fn new(address: impl IntoAddress, config: ChannelConfig) -> Result<Self, ConnectError> {
         config.check()?;
         let address = address.into_address().map_err(ConnectError::Address)?;
-        Self::with_jitter(address, config, random_seed()).map_err(ConnectError::NotConnected)
+        Self::with_jitter(address, config, chance::seed()).map_err(ConnectError::NotConnected)
     }
 
     /// The same, with the seed for its back-off and for its connections' jitter.

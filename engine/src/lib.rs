@@ -78,6 +78,8 @@ pub use host::server::{ClientShard, EngineConfig, MakeDispatch, run_on_shard, st
 pub use identity::Spin;
 pub use net::doorbell::Doorbell;
 pub use shard::affinity::with_all_cpus;
+pub use shard::chance::random_seed;
+pub use shard::clock::now;
 pub use shard::counters::{Counter, CounterKind, ShardCounters};
 pub use shard::drain_sign::{DrainBegun, drain_begun, is_draining, is_ready};
 pub use shard::sleep::{Sleep, sleep};

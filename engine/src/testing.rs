@@ -1,4 +1,4 @@
-//! Access for the simulator and the benches.
+//! Access for simulations and the benches.
 
 pub mod bench_hooks;
 pub mod sim;

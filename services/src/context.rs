@@ -17,6 +17,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use crate::clock;
 #[cfg(feature = "shard")]
 use crate::server::answer::Answered;
 
@@ -79,17 +80,17 @@ impl fmt::Display for CallId {
 /// ```
 #[derive(Debug)]
 pub struct Context {
-    peer: Peer,
-    shard: ShardId,
-    deadline: Option<Instant>,
-    id: CallId,
-    priority: u8,
-    trace: Option<TraceContext>,
-    request: Option<Box<Extras>>,
-    reply: RefCell<Option<Box<Extras>>>,
-    reply_metadata_bytes_max: u16,
+    pub(crate) peer: Peer,
+    pub(crate) shard: ShardId,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) id: CallId,
+    pub(crate) priority: u8,
+    pub(crate) trace: Option<TraceContext>,
+    pub(crate) request: Option<Box<Extras>>,
+    pub(crate) reply: RefCell<Option<Box<Extras>>>,
+    pub(crate) reply_metadata_bytes_max: u16,
     #[cfg(feature = "shard")]
-    extensions: Extensions,
+    pub(crate) extensions: Extensions,
 }
 
 impl Context {
@@ -133,7 +134,7 @@ impl Context {
     #[doc(alias("timeout", "deadline"))]
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
-        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        self.deadline.map(|deadline| deadline.saturating_duration_since(clock::now()))
     }
 
     /// The call's name, for logs.

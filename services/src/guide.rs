@@ -16,3 +16,5 @@ mod state_and_cores {}
 mod blocking_and_tokio {}
 #[doc = include_str!("../../docs/guide/8-shipping.md")]
 mod shipping {}
+#[doc = include_str!("../../docs/guide/9-testing.md")]
+mod testing {}

@@ -114,6 +114,13 @@
 //! `.wait()` on a plain thread); and `blocking::Streaming`, an iterator, for a blocking channel.
 //! [`StreamTransport`] is for code that is generic over them.
 //!
+//! # Tests
+//!
+//! The feature `testing` has contexts for handlers that a unit test calls, a server and a client in memory, and
+//! simulations of many hosts in virtual time, with bad networks, partitions and crashes, each decided by a seed. See the
+//! module `testing`. `#[corewire::test]` makes an async function a test, on a shard or in a simulation;
+//! `#[corewire::main]` runs an async `main` on a shard.
+//!
 //! # Where next
 //!
 //! `docs/guide` in the repository explains each topic in a short chapter; `examples/` holds whole programs;
@@ -127,15 +134,21 @@ extern crate self as corewire;
 #[doc(hidden)]
 pub mod bench_hooks;
 mod client;
+mod clock;
 mod context;
 mod description;
 pub mod echo;
+#[cfg(feature = "shard")]
+#[doc(hidden)]
+pub mod entry;
 #[cfg(doctest)]
 mod guide;
 pub mod layer;
 #[cfg(feature = "shard")]
 mod server;
 pub mod streaming;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 // Search aliases stand at the re-exports: rustdoc drops those of an item that is shown where it is re-exported. So do
 // examples that need a generated client, which the crates below do not have.
@@ -222,6 +235,9 @@ pub use corewire_codec::{
     TraceParentError,
 };
 pub use corewire_macros::service;
+#[doc(alias("async main", "entry point", "runtime"))]
+#[cfg(feature = "shard")]
+pub use corewire_macros::{main, test};
 #[doc(alias("disconnect"))]
 pub use corewire_proto::CloseReason;
 #[doc(alias("keepalive", "ping", "heartbeat", "idle"))]
@@ -356,6 +372,9 @@ pub use corewire_engine::allowed_cpus;
 #[doc(alias("health", "readiness probe"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::is_ready;
+#[doc(alias("Instant", "clock", "virtual time"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::now;
 #[doc(alias("cpuset"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::parse_cpus;

@@ -312,6 +312,12 @@ impl ServerBuilder {
     /// What is wrong, and how to fix it. Nothing is left running.
     #[doc(alias("serve", "spawn"))]
     pub fn start(self) -> Result<Running, StartError> {
+        let (config, make) = self.into_parts()?;
+        corewire_engine::start(&config, &make)
+    }
+
+    /// The settings, and what makes a shard's dispatcher.
+    pub(crate) fn into_parts(self) -> Result<(EngineConfig, MakeDispatch), StartError> {
         if let Some(error) = self.error {
             return Err(StartError::Config(error));
         }
@@ -335,7 +341,7 @@ impl ServerBuilder {
                 Ok(Rc::new(Router::new(methods)?) as Rc<dyn Dispatch>)
             })
         });
-        corewire_engine::start(&self.config, &make)
+        Ok((self.config, make))
     }
 
     /// Starts the server and serves until SIGTERM or SIGINT; then drains.

@@ -34,6 +34,31 @@ mod shop {
 
         async fn forget(&self, _: String) {}
     }
+
+    #[cw::test(crate = cw, seeds = 2)]
+    async fn a_simulated_test(sim: cw::testing::Simulation) -> Result<(), cw::ConnectError> {
+        sim.server("shop", cw::Server::builder().service(|_| ShopServer::new(Prices)));
+        let shop = ShopClient::connect("shop:1").await?;
+        assert_eq!(shop.price("tea".into()).await, Ok(3));
+        Ok(())
+    }
+
+    #[cw::test(crate = cw)]
+    async fn a_test_on_a_shard() {
+        cw::sleep(std::time::Duration::from_millis(1)).await;
+    }
+
+    /// What a `main` would be: it keeps its return type.
+    #[cw::main(crate = cw, spin = cw::Spin::Off)]
+    async fn entry() -> Result<u8, cw::StartError> {
+        cw::sleep(std::time::Duration::from_millis(1)).await;
+        Ok(7)
+    }
+
+    #[test]
+    fn an_async_main_returns_what_it_says() {
+        assert_eq!(entry().ok(), Some(7));
+    }
 }
 
 #[test]

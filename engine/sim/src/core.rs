@@ -4,12 +4,11 @@
 pub(crate) mod trace;
 
 use std::cell::{Cell, RefCell};
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use corewire_testing::ground::{Agenda, Clock};
 
 use crate::core::trace::{Note, Trace, Violated};
 use crate::hosts::client::Wish;
@@ -17,97 +16,8 @@ use crate::hosts::runtime::Shells;
 use crate::judge::patience::Absences;
 use crate::plan::{Plan, SECOND};
 
-/// Virtual time, in ns since the simulation's start.
-#[derive(Debug)]
-pub(crate) struct Clock {
-    base: Instant,
-    at: Arc<AtomicU64>,
-}
-
-impl Clock {
-    fn new() -> Self {
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "an Instant can only be had from the system; only differences to it are ever seen"
-        )]
-        let base = Instant::now();
-        Self { base, at: Arc::default() }
-    }
-
-    pub(crate) fn now(&self) -> u64 {
-        self.at.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn advance_to(&self, at: u64) {
-        debug_assert!(at >= self.now(), "time does not go back");
-        self.at.store(at, Ordering::Relaxed);
-    }
-
-    /// The time as the engine's `Instant`.
-    pub(crate) fn instant(&self) -> Instant {
-        self.base + Duration::from_nanos(self.now())
-    }
-
-    /// What reads the clock where `Send` is asked for.
-    pub(crate) fn reader(&self) -> impl Fn() -> Instant + Send + Sync + use<> {
-        let (base, at) = (self.base, Arc::clone(&self.at));
-        move || base + Duration::from_nanos(at.load(Ordering::Relaxed))
-    }
-
-    /// An `Instant` of the engine in ns since the start.
-    pub(crate) fn of(&self, instant: Instant) -> u64 {
-        let since = instant.saturating_duration_since(self.base);
-        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-    }
-}
-
-/// The only source of randomness.
-#[derive(Debug)]
-pub(crate) struct Dice(RefCell<fastrand::Rng>);
-
-/// Probabilities are counted in millionths.
-pub(crate) const SURE: u32 = 1_000_000;
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(RefCell::new(fastrand::Rng::with_seed(seed)))
-    }
-
-    /// A number below `bound`; zero if `bound` is zero.
-    pub(crate) fn below(&self, bound: usize) -> usize {
-        if bound == 0 { 0 } else { self.0.borrow_mut().usize(0..bound) }
-    }
-
-    /// A number of the range, ends included.
-    pub(crate) fn between(&self, least: u64, most: u64) -> u64 {
-        self.0.borrow_mut().u64(least..=most.max(least))
-    }
-
-    /// The same, with each order of magnitude as likely as the others.
-    pub(crate) fn spread(&self, least: u64, most: u64) -> u64 {
-        let (low, high) = (least.max(1).ilog2(), most.max(1).ilog2());
-        let magnitude = self.between(u64::from(low), u64::from(high));
-        let from = 1 << magnitude;
-        self.between(from, from * 2 - 1).clamp(least, most)
-    }
-
-    /// [`spread`](Self::spread) for sizes.
-    pub(crate) fn size(&self, least: u64, most: u64) -> usize {
-        usize::try_from(self.spread(least, most)).unwrap_or(usize::MAX)
-    }
-
-    pub(crate) fn chance(&self, millionths: u32) -> bool {
-        millionths > 0 && self.0.borrow_mut().u32(0..SURE) < millionths
-    }
-
-    pub(crate) fn byte(&self) -> u8 {
-        self.0.borrow_mut().u8(..)
-    }
-
-    pub(crate) fn word(&self) -> u64 {
-        self.0.borrow_mut().u64(..)
-    }
-}
+pub(crate) use corewire_testing::ground::{Dice, SURE};
+pub(crate) use corewire_testing::net::Tamper;
 
 /// Something that will happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -148,60 +58,6 @@ pub(crate) enum Event {
     Heal,
 }
 
-/// What an attacker in the middle of a wire does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Tamper {
-    /// The last frame on its way names another call.
-    OtherCall,
-    /// This many pings follow.
-    Pings(u16),
-}
-
-/// Future events, by their time; events of one time in the order in which they were planned.
-#[derive(Debug, Default)]
-pub(crate) struct Agenda {
-    heap: RefCell<BinaryHeap<Reverse<Entry>>>,
-    planned: Cell<u64>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Entry {
-    at: u64,
-    order: u64,
-    event: Event,
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Agenda {
-    pub(crate) fn plan(&self, at: u64, event: Event) {
-        let order = self.planned.get();
-        self.planned.set(order + 1);
-        self.heap.borrow_mut().push(Reverse(Entry { at, order, event }));
-    }
-
-    pub(crate) fn next(&self) -> Option<u64> {
-        self.heap.borrow().peek().map(|Reverse(entry)| entry.at)
-    }
-
-    pub(crate) fn pop_due(&self, now: u64) -> Option<Event> {
-        if self.next()? > now {
-            return None;
-        }
-        self.heap.borrow_mut().pop().map(|Reverse(entry)| entry.event)
-    }
-}
-
 /// The shared parts, together.
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -210,7 +66,7 @@ pub(crate) struct Core {
     /// The dice for what concerns channels that no shard has, so that the rest of a seed does not depend on them.
     pub(crate) side: Dice,
     pub(crate) shells: Shells,
-    pub(crate) agenda: Agenda,
+    pub(crate) agenda: Agenda<Event>,
     pub(crate) trace: Trace,
     pub(crate) plan: Plan,
     /// Calls that are given, not drawn, by their ids.

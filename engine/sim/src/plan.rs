@@ -12,38 +12,11 @@ use corewire_client::ChannelConfig;
 use corewire_codec::{ConnectionCredit, FrameBytes, InFlight, Limits, StreamCredit};
 use corewire_engine::{Budgets, QueueDelay};
 use corewire_proto::{ClientConfig, Timeouts};
+use corewire_testing::net::Rates;
 
 use crate::core::{Dice, SURE};
 
-pub(crate) const MS: u64 = 1_000_000;
-pub(crate) const SECOND: u64 = 1_000 * MS;
-
-/// Probabilities of trouble, in millionths of each opportunity.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Rates {
-    /// A delivery brings only a part of what is on its way.
-    pub(crate) cut: u32,
-    /// A send takes less than it could.
-    pub(crate) short_send: u32,
-    /// A delivery is held up for a while.
-    pub(crate) stall: u32,
-    /// A delivery breaks the connection.
-    pub(crate) reset: u32,
-    /// A delivery is the last one, and nobody is notified.
-    pub(crate) silence: u32,
-    /// A connection is slow.
-    pub(crate) slow: u32,
-    /// A delivery on a client's wire that mutates bytes does so.
-    pub(crate) mutate: u32,
-    /// Accepting fails.
-    pub(crate) accept: u32,
-    /// A client is gone when it is accepted.
-    pub(crate) abort: u32,
-    /// A connection request is refused or lost.
-    pub(crate) connect: u32,
-    /// A host is frozen after a turn.
-    pub(crate) freeze: u32,
-}
+pub(crate) use corewire_testing::ground::{MS, SECOND};
 
 /// How often clients do what, in millionths of their calls.
 #[derive(Clone, Debug, Default)]

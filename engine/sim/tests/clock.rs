@@ -14,7 +14,7 @@ const MAY: &[(&str, usize)] = &[
     // A shard outside of its turns, and what stands for that in a simulation, which always sets its time.
     ("src/shard/clock.rs", 2),
     // The start of virtual time, and the time that a command took.
-    ("sim/src/core.rs", 1),
+    ("testing/src/ground.rs", 1),
     ("sim/src/main.rs", 1),
     // Clients that no shard drives. Their core is given the time, and asks for none.
     ("client/src/blocking/system.rs", usize::MAX),
@@ -51,7 +51,7 @@ fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
 fn products() -> Vec<(String, String)> {
     let engine = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the engine's folder");
     let mut files = Vec::new();
-    for folder in ["src", "proto/src", "client/src", "sim/src"] {
+    for folder in ["src", "proto/src", "client/src", "testing/src", "sim/src"] {
         sources(&engine.join(folder), &mut files);
     }
     let name = |file: &Path| {

@@ -32,7 +32,9 @@ pub(crate) fn begin<I: Io>(
     config: &ChannelConfig,
     token: Token,
 ) -> io::Result<Begun<I::Socket>> {
-    if let Address::Name { host, port } = address {
+    if let Address::Name { host, port } = address
+        && !I::CONNECTS_BY_NAME
+    {
         let local = Rc::clone(shared.calls.local());
         return Dial::start(config, (host, *port), token, &local).map(Begun::Dial);
     }

@@ -45,7 +45,7 @@ struct Starting {
 type KnownMethods = Vec<(MethodId, MethodName)>;
 
 /// Nobody can call before the shard listens.
-struct NotYet;
+pub(crate) struct NotYet;
 
 impl Dispatch for NotYet {
     fn dispatch(

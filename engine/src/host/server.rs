@@ -106,7 +106,12 @@ impl EngineConfig {
         }
     }
 
-    fn check(&self) -> Result<(), StartError> {
+    /// Checks the range of each setting.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Config`] with the first setting that is out of its range, and what is allowed.
+    pub fn check(&self) -> Result<(), StartError> {
         self.in_range().map_err(|error| StartError::Config(error.to_string()))
     }
 

@@ -63,6 +63,10 @@ pub struct Readiness {
 
 /// Non-blocking sockets with edge-triggered readiness.
 pub trait Io: 'static {
+    /// Whether [`connect`](Self::connect) takes addresses by name. The operating system's sockets do not: other threads
+    /// look the name up.
+    const CONNECTS_BY_NAME: bool = false;
+
     /// A connected, or connecting, stream. Dropping it closes it.
     type Socket: 'static;
     /// A listening socket. Dropping it does not close what it listens on.

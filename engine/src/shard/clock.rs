@@ -1,6 +1,22 @@
 //! The current time, where the time of the driver's turn is not exact enough.
 
+use std::time::Instant;
+
 pub(crate) use here::{clock, set_clock};
+
+/// The time: [`Instant::now`], but virtual in a simulation (`corewire::testing`). Code that compares times, and is to be
+/// tested there, asks this.
+///
+/// ```
+/// # use corewire_engine as corewire;
+/// let before = corewire::now();
+/// assert!(corewire::now() >= before);
+/// ```
+#[inline]
+#[must_use]
+pub fn now() -> Instant {
+    clock()
+}
 
 #[cfg(not(feature = "sim"))]
 mod here {

@@ -1,9 +1,10 @@
-//! Access for the simulator, `engine/sim`: a shard whose sockets and clock are the caller's.
+//! Access for simulations, `engine/sim` and `engine/testing`: a shard whose sockets and clock are the caller's.
 //!
 //! The code behind it is the production driver, shard context and channel, unchanged. Only what hosts them is
 //! the caller's: it decides when a shard turns, and what its [`Io`] reports. Nothing here is part of
 //! what the engine promises to anybody else.
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,8 +21,10 @@ use crate::budgets::Budgets;
 use crate::calls::dispatch::Dispatch;
 use crate::channel::{Channel, ChannelContext};
 use crate::driver::Driver;
+use crate::driver::executor::NotYet;
 use crate::identity::DriverConfig;
 use crate::net::doorbell::{Doorbell, Order};
+use crate::shard::chance::set_chance;
 use crate::shard::clock::set_clock;
 use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
@@ -90,6 +93,8 @@ pub struct SimShard<I: Io> {
     local: Rc<ShardContext>,
     channels: Rc<ChannelContext>,
     counters: Arc<ShardCounters>,
+    /// What its channels draw from, in place of a seed of the system's.
+    chance: Cell<Option<u64>>,
 }
 
 impl<I: Io> std::fmt::Debug for SimShard<I> {
@@ -99,12 +104,32 @@ impl<I: Io> std::fmt::Debug for SimShard<I> {
 }
 
 /// Restores the previous context, even if what ran meanwhile panics.
-struct Within(Option<Rc<ChannelContext>>, Option<Instant>);
+struct Within<'a> {
+    channels: Option<Rc<ChannelContext>>,
+    clock: Option<Instant>,
+    /// The shard's own, which is kept for its next turn, and what was there before.
+    chance: &'a Cell<Option<u64>>,
+    former_chance: Option<u64>,
+}
 
-impl Drop for Within {
+impl Drop for Within<'_> {
     fn drop(&mut self) {
-        ChannelContext::swap_current(self.0.take());
-        set_clock(self.1);
+        ChannelContext::swap_current(self.channels.take());
+        set_clock(self.clock);
+        self.chance.set(set_chance(self.former_chance));
+    }
+}
+
+fn within<'a>(
+    channels: &Rc<ChannelContext>,
+    chance: &'a Cell<Option<u64>>,
+    now: Instant,
+) -> Within<'a> {
+    Within {
+        channels: ChannelContext::swap_current(Some(Rc::clone(channels))),
+        clock: set_clock(Some(now)),
+        former_chance: set_chance(chance.get()),
+        chance,
     }
 }
 
@@ -141,7 +166,42 @@ impl<I: Io> SimShard<I> {
         };
         let (mailbox, counted) = (Rc::clone(&channels), Arc::clone(&counters));
         let driver = Driver::new(io, config, mailbox, listeners, dispatch, counted)?;
-        Ok(Self { driver, local, channels, counters })
+        Ok(Self { driver, local, channels, counters, chance: Cell::new(None) })
+    }
+
+    /// A shard without listeners that is to [serve](Self::serve) when its services are made.
+    ///
+    /// # Errors
+    ///
+    /// The error of the [`Io`].
+    pub fn starting(io: I, config: SimConfig, doorbell: Arc<Doorbell>) -> io::Result<Self> {
+        Self::new(io, config, doorbell, Vec::new(), Rc::new(NotYet))
+    }
+
+    /// Has all that its code draws follow from this seed from now on, such as the back-off of its channels.
+    pub fn set_chance(&self, seed: u64) {
+        self.chance.set(Some(seed));
+    }
+
+    /// Serves from now on: a shard that was made without listeners, before it has taken a call.
+    ///
+    /// # Errors
+    ///
+    /// The error of the [`Io`] for a listener.
+    pub fn serve(
+        &mut self,
+        listeners: Vec<I::Listener>,
+        dispatch: Rc<dyn Dispatch>,
+    ) -> io::Result<()> {
+        self.driver.serve(listeners, dispatch)
+    }
+
+    /// Drops the shard at this time, with all that it holds, as code of its own.
+    pub fn end(self, now: Instant) {
+        let channels = Rc::clone(&self.channels);
+        let chance = Cell::new(self.chance.get());
+        let _within = within(&channels, &chance, now);
+        drop(self);
     }
 
     /// Runs `body` as code of this shard at this time.
@@ -158,7 +218,7 @@ impl<I: Io> SimShard<I> {
     ///
     /// The error of the [`Io`]; the shard cannot go on.
     pub fn step(&mut self, now: Instant, spins: bool) -> io::Result<bool> {
-        let _within = self.within(now);
+        let _within = within(&self.channels, &self.chance, now);
         let hot = if spins { self.driver.try_hot() } else { None };
         let worked = match hot {
             Some(received) => received,
@@ -170,8 +230,8 @@ impl<I: Io> SimShard<I> {
         Ok(worked || ran || self.driver.has_queue())
     }
 
-    fn within(&self, now: Instant) -> Within {
-        Within(ChannelContext::swap_current(Some(Rc::clone(&self.channels))), set_clock(Some(now)))
+    fn within(&self, now: Instant) -> Within<'_> {
+        within(&self.channels, &self.chance, now)
     }
 
     /// Whether something waits for the driver, so that the shard must not sleep.

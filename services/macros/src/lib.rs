@@ -1,10 +1,11 @@
-//! The macro behind `corewire::service`. Use it through the `corewire` crate, whose types its expansion names.
+//! The macros behind `corewire::service`, `corewire::main` and `corewire::test`. Use them through the `corewire` crate, whose types its expansion names.
 //!
 //! `parse` reads the trait into plain structs, `check` holds the rules and reports every broken one at its token,
 //! `expand` writes what follows from a trait that keeps them.
 #![forbid(unsafe_code)]
 
 mod check;
+mod entry;
 mod errors;
 mod expand;
 mod names;
@@ -102,6 +103,63 @@ use quote::ToTokens;
 #[proc_macro_attribute]
 pub fn service(options: TokenStream, item: TokenStream) -> TokenStream {
     expand_service(options.into(), item.into()).into()
+}
+
+/// Makes an async function one that runs on a shard of the calling thread, as `block_on_shard` does: for `main`.
+///
+/// ```ignore
+/// use corewire::echo::EchoClient;
+///
+/// #[corewire::main]
+/// async fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let client = EchoClient::connect("127.0.0.1:7000").await?;
+///     println!("{:?}", client.echo("hi".into()).await?);
+///     Ok(())
+/// }
+/// ```
+///
+/// The function keeps its return type. A shard that cannot start ends the process with code 1 and a sentence that says how
+/// to fix it. Options are the fields of `corewire::ClientShard`: `cpu = 2` pins the thread, `spin = Spin::Always` and
+/// `host = Host::Plain` are as there. `crate = cw` is for a package that calls Corewire otherwise.
+///
+/// A server's `main` needs no shard: `ServerBuilder::run` starts those of the server, and blocks.
+#[proc_macro_attribute]
+pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
+    entry::expand(entry::Entry::Main, options.into(), item.into()).into()
+}
+
+/// Makes an async function a test.
+///
+/// - **Without an argument** it runs on a shard of the test's thread, with real sockets and real time.
+/// - **With one argument**, a `corewire::testing::Simulation`, it runs in that simulation: on its host `test`, in virtual
+///   time, among the hosts that it makes. This takes the feature `testing`.
+///
+/// ```ignore
+/// use corewire::echo::{EchoClient, EchoServer, Echoer};
+/// use corewire::testing::{Network, Simulation};
+/// use corewire::{CallError, Server};
+///
+/// #[corewire::test(seeds = 100)]
+/// async fn echoes_survive_a_crash(sim: Simulation) -> Result<(), Box<dyn std::error::Error>> {
+///     sim.server("echo", Server::builder().service(|_| EchoServer::new(Echoer)));
+///     let client = EchoClient::connect("echo:1").await?;
+///     client.echo("hi".into()).await?;
+///     sim.restart("echo");
+///     corewire::sleep(std::time::Duration::from_secs(1)).await;
+///     client.echo("hi again".into()).await?;
+///     Ok(())
+/// }
+/// ```
+///
+/// `seeds = 100` runs it a hundred times, with the seeds 0 to 99; without, it runs once, with seed 0. What fails prints
+/// its seed: `COREWIRE_SEED=17 cargo test echoes_survive` runs that one again, `COREWIRE_TRACE=1` prints all that happens in
+/// it, and `COREWIRE_SEEDS=5000` runs more seeds than the test asks for.
+///
+/// The function keeps its attributes (`#[ignore]`, `#[should_panic]`) and its return type: nothing or a `Result`.
+/// `crate = cw` is for a package that calls Corewire otherwise.
+#[proc_macro_attribute]
+pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
+    entry::expand(entry::Entry::Test, options.into(), item.into()).into()
 }
 
 /// The macro without the compiler's types, so that tests can call it.

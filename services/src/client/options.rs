@@ -4,6 +4,7 @@ use bytes::Bytes;
 use corewire_codec::{Extras, FrameWriter, MetadataBuilder, RequestHead, Status, TraceContext};
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::context::Context;
 
 /// Options of calls. A client made by its `with` sends them with every call; a client without
@@ -158,7 +159,7 @@ impl CallOptions {
         // A builder never holds more than a u16 can say.
         head.metadata_bytes = u16::try_from(metadata.as_bytes().len()).unwrap_or(u16::MAX);
         let inherited =
-            self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            self.deadline.map(|deadline| deadline.saturating_duration_since(clock::now()));
         [self.timeout.or(timeout), inherited].into_iter().flatten().min()
     }
 
@@ -176,9 +177,11 @@ impl CallOptions {
     }
 }
 
-/// A span id that no other span has, as far as 64 bits go: the keys of std's hashers begin at random in
-/// each thread and differ each time. Never zero.
+/// A span id that no other span has, as far as 64 bits go. Never zero.
 fn new_span() -> [u8; 8] {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0u8).max(1).to_le_bytes()
+    #[cfg(not(feature = "shard"))]
+    use corewire_client::reconnect::random_seed;
+    #[cfg(feature = "shard")]
+    use corewire_engine::random_seed;
+    random_seed().max(1).to_le_bytes()
 }

@@ -3,14 +3,13 @@
 use corewire_client::MethodName;
 use corewire_codec::Status;
 use corewire_engine::{
-    Dispatched, Extensions, Incoming, OwnedCall, PendingCall, ReplySlot, Sleep, sleep,
+    Dispatched, Extensions, Incoming, OwnedCall, PendingCall, ReplySlot, Sleep, now, sleep,
 };
 use pin_project_lite::pin_project;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use super::CallView;
 use super::spare::Spare;
@@ -239,7 +238,7 @@ where
                 Dispatched::Replied => return Poll::Ready(()),
                 Dispatched::Pending(work) => *this.work = Some(work),
             }
-            let left = deadline.map(|by| by.saturating_duration_since(Instant::now()));
+            let left = deadline.map(|by| by.saturating_duration_since(now()));
             this.ends.set(left.map(sleep));
         } else if let Some(work) = this.work
             && work.as_mut().poll(context, reply).is_ready()

@@ -140,7 +140,7 @@ impl<'a> CallView<'a> {
         match &mut self.side {
             #[cfg(feature = "shard")]
             Side::Server { deadline, .. } => {
-                let end = Instant::now().checked_add(at_most);
+                let end = crate::clock::now().checked_add(at_most);
                 **deadline = [**deadline, end].into_iter().flatten().min();
             }
             Side::Client { timeout } => {

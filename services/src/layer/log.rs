@@ -5,6 +5,7 @@ use corewire_codec::{Status, StatusCode, TraceContext};
 use std::time::Instant;
 
 use super::{CallEnd, CallView, Guard, Layer};
+use crate::clock;
 
 /// Logs for each call what it was, who made it, how it ended and how long it took, through
 /// `tracing` under the target `corewire::calls`: faults of the server (`Unknown`, `Internal`,
@@ -35,7 +36,7 @@ impl Layer for Log {
 
     fn begin(&self, call: &mut CallView<'_>) -> Result<Logged, Status> {
         let (method, peer, trace) = (call.method(), call.peer(), call.trace());
-        Ok(Logged { method, peer, trace, start: Instant::now(), ended: false })
+        Ok(Logged { method, peer, trace, start: clock::now(), ended: false })
     }
 }
 
@@ -51,7 +52,7 @@ pub struct Logged {
 
 impl Logged {
     fn say(&self, outcome: &str, is_fault: bool) {
-        let us = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let us = u64::try_from(clock::since(self.start).as_micros()).unwrap_or(u64::MAX);
         let method = self.method;
         let peer = self.peer.map(tracing::field::display);
         let trace = self.trace.map(tracing::field::display);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{CallEnd, CallView, Guard, Layer};
+use crate::clock;
 
 /// What a [`Timing`] layer reports about one call.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +60,7 @@ impl<F: Fn(&Timed) + 'static> Layer for Timing<F> {
 
     fn begin(&self, call: &mut CallView<'_>) -> Result<Clocked<F>, Status> {
         let tell = Arc::clone(&self.tell);
-        Ok(Clocked { method: call.method(), start: Instant::now(), tell, code: None })
+        Ok(Clocked { method: call.method(), start: clock::now(), tell, code: None })
     }
 }
 
@@ -80,7 +81,7 @@ impl<F: Fn(&Timed)> fmt::Debug for Clocked<F> {
 
 impl<F: Fn(&Timed) + 'static> Guard for Clocked<F> {
     fn end(mut self, end: &mut CallEnd) {
-        let elapsed = self.start.elapsed();
+        let elapsed = clock::since(self.start);
         end.set_handler_time(elapsed);
         self.code = Some((end.code(), elapsed));
     }
@@ -90,7 +91,7 @@ impl<F: Fn(&Timed)> Drop for Clocked<F> {
     fn drop(&mut self) {
         let (code, elapsed) = match self.code {
             Some((code, elapsed)) => (Some(code), elapsed),
-            None => (None, self.start.elapsed()),
+            None => (None, clock::since(self.start)),
         };
         (self.tell)(&Timed { method: self.method, elapsed, code });
     }

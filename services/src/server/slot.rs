@@ -17,6 +17,7 @@ use std::task::{self, Poll};
 use std::time::Instant;
 
 use crate::client::one_way::Unanswered;
+use crate::clock;
 use crate::description::{MethodDescription, ServiceDescription};
 use crate::server::answer::Answer;
 use crate::server::incoming::IncomingCall;
@@ -295,7 +296,7 @@ pin_project! {
 #[cold]
 fn tell_time(parked: &mut Option<Instant>, reply: &mut ReplySlot<'_>) {
     if let Some(parked) = parked.take() {
-        let handler_us = u32::try_from(parked.elapsed().as_micros()).unwrap_or(u32::MAX);
+        let handler_us = u32::try_from(clock::since(parked).as_micros()).unwrap_or(u32::MAX);
         reply.set_handler_us(handler_us.max(1));
     }
 }
@@ -308,7 +309,7 @@ pub(crate) fn refuse_arguments(status: &Status, reply: &mut ReplySlot<'_>) -> Po
 
 /// A handler is pending for the first time.
 fn park(parked: &mut Option<Instant>) -> Poll<()> {
-    *parked = Some(Instant::now());
+    *parked = Some(clock::now());
     Poll::Pending
 }
 

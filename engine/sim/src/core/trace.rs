@@ -1,11 +1,10 @@
 //! What happened: always hashed, the last events kept, printed on demand.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::fmt;
-use std::hash::{Hash, Hasher};
 
 use corewire_proto::CloseReason;
+use corewire_testing::trace::{Tape, time};
 
 use crate::core::Event;
 use crate::judge::ledger::End;
@@ -161,51 +160,9 @@ pub struct Violation {
     pub at: u64,
 }
 
-/// A cheap hash, because it is over everything that happens. Nobody chooses the events to make two runs look
-/// the same.
-#[derive(Debug)]
-struct Mixer(u64);
-
-impl Hasher for Mixer {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
-    }
-
-    fn write_u8(&mut self, value: u8) {
-        self.write_u64(value.into());
-    }
-
-    fn write_u16(&mut self, value: u16) {
-        self.write_u64(value.into());
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.write_u64(value.into());
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        // Two states that differ still differ when both have taken the same value.
-        self.0 = (self.0.rotate_left(23) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn write_usize(&mut self, value: usize) {
-        self.write_u64(value as u64);
-    }
-
-    fn write_isize(&mut self, value: isize) {
-        self.write_usize(value.cast_unsigned());
-    }
-
-    fn finish(&self) -> u64 {
-        self.0 ^ self.0 >> 32
-    }
-}
-
 #[derive(Debug)]
 struct State {
-    hash: Mixer,
-    last: VecDeque<(u64, Note)>,
-    notes: u64,
+    tape: Tape<Note>,
     violation: Option<Violation>,
     /// Where to print to, if anywhere.
     print: Option<fn(&str)>,
@@ -217,26 +174,15 @@ pub(crate) struct Trace(RefCell<State>);
 
 impl Trace {
     pub(crate) fn new(print: Option<fn(&str)>) -> Self {
-        Self(RefCell::new(State {
-            hash: Mixer(1),
-            last: VecDeque::with_capacity(KEPT),
-            notes: 0,
-            violation: None,
-            print,
-        }))
+        Self(RefCell::new(State { tape: Tape::new(KEPT), violation: None, print }))
     }
 
     pub(crate) fn note(&self, at: u64, note: Note) {
         let state = &mut *self.0.borrow_mut();
-        (at, note).hash(&mut state.hash);
-        state.notes += 1;
         if let Some(print) = state.print {
             print(&line(at, &note));
         }
-        if state.last.len() == KEPT {
-            state.last.pop_front();
-        }
-        state.last.push_back((at, note));
+        state.tape.note(at, note);
     }
 
     pub(crate) fn violated(&self, at: u64, rule: Violated, what: impl FnOnce() -> String) {
@@ -259,21 +205,17 @@ impl Trace {
     }
 
     pub(crate) fn hash(&self) -> u64 {
-        self.0.borrow().hash.finish()
+        self.0.borrow().tape.hash()
     }
 
     pub(crate) fn notes(&self) -> u64 {
-        self.0.borrow().notes
+        self.0.borrow().tape.notes()
     }
 
     /// The last notes, one per line.
     pub(crate) fn last(&self) -> Vec<String> {
-        self.0.borrow().last.iter().map(|(at, note)| line(*at, note)).collect()
+        self.0.borrow().tape.last().map(|(at, note)| line(*at, note)).collect()
     }
-}
-
-fn time(at: u64) -> String {
-    format!("{:>6}.{:06} ms", at / 1_000_000, at % 1_000_000)
 }
 
 fn line(at: u64, note: &Note) -> String {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use corewire_codec::Rule;
 use corewire_proto::{CloseReason, Timeouts};
+use corewire_testing::net::Seen;
 
 use crate::core::Core;
 use crate::core::trace::{Note, Violated};
@@ -51,23 +52,6 @@ impl Absences {
         let excused: u64 = shows.map(|ns| ns - glance).sum();
         now.saturating_sub(since).saturating_sub(excused)
     }
-}
-
-/// The state of one end of a wire, as the network knows it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
-    /// Bytes that have arrived and were not taken.
-    pub(crate) unread: usize,
-    /// When its owner began to use it, in ns.
-    pub(crate) begun: u64,
-    /// When bytes last arrived.
-    pub(crate) arrived: u64,
-    /// When the other side last took something, or was given more.
-    pub(crate) moved: u64,
-    /// How many whole frames were taken, including the hello.
-    pub(crate) frames: u64,
-    /// Since when a frame has been taken in part, with the rest missing.
-    pub(crate) partial_since: Option<u64>,
 }
 
 /// How often clocks are looked at, as the engine documents it.

@@ -6,8 +6,7 @@ use std::io;
 use corewire_engine::testing::sim::{Readiness, Token};
 
 use super::frames::Frames;
-use crate::core::trace::Note;
-use crate::core::{Core, Event};
+use super::surroundings::{NetEvent, NetNote, Route, Surroundings};
 
 /// What follows the last byte of a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +20,10 @@ pub(super) enum Tail {
 #[derive(Debug)]
 pub(super) struct End {
     pub(super) flight: VecDeque<u8>,
+    /// When each piece of it arrives, in a simulation that is exact: its time in ns, and how many bytes.
+    pub(super) pieces: VecDeque<(u64, usize)>,
+    /// Until when the wire is occupied by what was sent to it, in ns.
+    pub(super) occupied: u64,
     pub(super) inbox: VecDeque<u8>,
     /// When its owner began to use it, when bytes last arrived, and when the other end last took something
     /// or was given more, in ns.
@@ -57,6 +60,8 @@ impl End {
     pub(super) fn new() -> Self {
         Self {
             flight: VecDeque::new(),
+            pieces: VecDeque::new(),
+            occupied: 0,
             inbox: VecDeque::new(),
             begun: 0,
             arrived: 0,
@@ -89,7 +94,7 @@ pub(super) enum Phase {
 pub(super) struct Wire {
     /// The client's end, then the server's.
     pub(super) ends: [End; 2],
-    pub(super) address: usize,
+    pub(super) route: Route,
     pub(super) phase: Phase,
     pub(super) silent: bool,
     pub(super) stalled_until: u64,
@@ -123,6 +128,8 @@ pub(super) struct State {
     pub(super) news: Vec<VecDeque<Ready>>,
     /// The sets whose sockets are all reported at the next look, ready or not.
     pub(super) nudged: Vec<bool>,
+    /// What waits for the end of a partition.
+    pub(super) held: Vec<NetEvent>,
     pub(super) moved: u64,
     /// How often bytes arrived: the watcher of an end is notified each time, even if it reads nothing now.
     pub(super) arrivals: u64,
@@ -134,12 +141,45 @@ pub(super) fn ends(wire: &mut Wire, side: usize) -> [&mut End; 2] {
     if side == 0 { [client, server] } else { [server, client] }
 }
 
+impl End {
+    /// These bytes were sent to it: they arrive after a latency of their own, and not before others.
+    pub(super) fn add_piece(
+        &mut self,
+        core: &impl Surroundings,
+        route: Route,
+        bytes: usize,
+    ) -> u64 {
+        let now = core.now();
+        self.occupied = self.occupied.max(now) + core.transmission(route, bytes);
+        let (least, most) = core.latency(route);
+        let at = self.occupied + core.dice().between(least, most);
+        let at = self.pieces.back().map_or(at, |(last, _)| at.max(*last));
+        self.pieces.push_back((at, bytes));
+        at - now
+    }
+
+    /// Takes the pieces that have arrived by now; returns their bytes.
+    fn take_pieces(&mut self, now: u64) -> usize {
+        let mut bytes = 0;
+        while let Some((_, more)) = self.pieces.pop_front_if(|(at, _)| *at <= now) {
+            bytes += more;
+        }
+        bytes.min(self.flight.len())
+    }
+}
+
 impl State {
-    pub(super) fn schedule(&mut self, core: &Core, wire: usize, to: usize, after: u64) {
+    pub(super) fn schedule(
+        &mut self,
+        core: &impl Surroundings,
+        wire: usize,
+        to: usize,
+        after: u64,
+    ) {
         let end = &mut self.wires[wire].ends[to];
         if !end.scheduled {
             end.scheduled = true;
-            core.after(after, Event::Deliver { wire, to });
+            core.after(after, NetEvent::Deliver { wire, to });
         }
     }
 
@@ -213,36 +253,37 @@ impl State {
     }
 
     /// Breaks a wire: one end learns of it now, the other when it sends next, or now as well.
-    pub(super) fn cut(&mut self, core: &Core, wire: usize, to: usize) {
+    pub(super) fn cut(&mut self, core: &impl Surroundings, wire: usize, to: usize) {
         self.break_end(wire, to, io::ErrorKind::ConnectionReset);
-        if core.dice.chance(700_000) {
+        if core.dice().chance(700_000) {
             self.break_end(wire, 1 - to, io::ErrorKind::ConnectionReset);
         }
     }
 
-    pub(super) fn deliver(&mut self, core: &Core, wire: usize, to: usize) {
+    pub(super) fn deliver(&mut self, core: &impl Surroundings, wire: usize, to: usize) {
         let line = &mut self.wires[wire];
-        let (slow, latency, mutating) = (line.slow, line.latency, line.mutating);
+        let Wire { slow, latency, mutating, route, .. } = *line;
         let end = &mut line.ends[to];
-        let all = end.flight.len();
+        let all = if core.is_exact() { end.take_pieces(core.now()) } else { end.flight.len() };
         if end.closed || end.broken {
             // Nobody is there: the sender is told.
             end.flight.clear();
+            end.pieces.clear();
             if all > 0 {
-                core.after(latency, Event::Reset { wire, side: 1 - to });
+                core.after(latency, NetEvent::Reset { wire, side: 1 - to });
             }
             return;
         }
         let mut count = slow.map_or(all, |most| all.min(most));
-        if count > 1 && core.fault(core.plan.rates.cut) {
-            count = 1 + core.dice.below(count - 1);
+        if count > 1 && core.fault(core.rates(route).cut) {
+            count = 1 + core.dice().below(count - 1);
         }
         let start = end.inbox.len();
         if count > 0 {
             end.arrived = core.now();
             self.arrivals += 1;
         }
-        if start == 0 && count == all {
+        if start == 0 && count == end.flight.len() {
             std::mem::swap(&mut end.inbox, &mut end.flight);
         } else {
             let (front, back) = end.flight.as_slices();
@@ -251,10 +292,10 @@ impl State {
             end.inbox.extend(&back[..count - first]);
             end.flight.drain(..count);
         }
-        if mutating && count > 0 && core.fault(core.plan.rates.mutate) {
-            let at = start + core.dice.below(count);
-            end.inbox[at] ^= core.dice.byte() | 1;
-            core.note(Note::Mutated { wire, to });
+        if mutating && count > 0 && core.fault(core.rates(route).mutate) {
+            let at = start + core.dice().below(count);
+            end.inbox[at] ^= core.dice().byte() | 1;
+            core.note(NetNote::Mutated { wire, to });
         }
         let rest = !end.flight.is_empty();
         if !rest {
@@ -269,7 +310,16 @@ impl State {
         }
         self.tell(wire, to);
         if rest {
-            let gap = if slow.is_some() { 100_000 } else { core.dice.between(0, latency) };
+            let mut gap = if slow.is_some() { 100_000 } else { core.dice().between(0, latency) };
+            if core.is_exact() {
+                let now = core.now();
+                let pieces = &mut self.wires[wire].ends[to].pieces;
+                if count < all {
+                    pieces.push_front((now + gap, all - count));
+                }
+                // Bytes that a reset has dropped leave pieces behind, and never fewer.
+                gap = pieces.front().map_or(0, |(at, _)| at.saturating_sub(now));
+            }
             self.schedule(core, wire, to, gap);
         }
     }
