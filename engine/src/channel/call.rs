@@ -1,6 +1,5 @@
 //! One call, as its caller holds it: a future without inner futures, polled twice in the usual case.
 
-use corewire_client::core::channel::PendingCall;
 use corewire_client::failure::CallFailure;
 use corewire_client::transport::Outcome;
 use corewire_codec::{FrameWriter, RequestHead, request_flags};
@@ -62,22 +61,20 @@ where
 {
     #[inline]
     fn begin(&mut self, encode: F, context: &Context<'_>) -> Poll<Outcome> {
-        let (head, driven, calls) = (self.head, self.channel.driven(), self.channel.calls());
-        let mut now = driven.shard.now();
-        let deadline = self.timeout.and_then(|timeout| now.checked_add(timeout));
-        if head.flags & request_flags::ONE_WAY != 0 {
-            // Nothing tells its server later than the request itself that it is late.
-            now = clock();
-            if deadline.is_some_and(|deadline| deadline <= now) {
-                self.stage = Stage::Over;
-                return Poll::Ready(Err(CallFailure::DeadlineExceeded { sent: false }));
-            }
+        let now = self.channel.driven().shard.now();
+        if self.head.flags & request_flags::ONE_WAY != 0
+            && let Some(timeout) = self.timeout
+            && now.checked_add(timeout).is_some_and(|deadline| deadline <= clock())
+        {
+            // Nothing would be heard of it any more.
+            self.stage = Stage::Over;
+            return Poll::Ready(Err(CallFailure::DeadlineExceeded { sent: false }));
         }
-        let (key, waiter) = calls.open(context.waker().clone());
+        let (key, waiter) = self.channel.calls().open(context.waker().clone());
         // Before the caller's code runs, which may panic.
         self.stage = Stage::Begun(key);
-        let call = PendingCall { id: None, head, deadline, body: Encoder(encode), waiter };
-        if self.channel.begin(call, now) {
+        let (head, body) = (&mut self.head, Encoder(encode));
+        if self.channel.begin(None, head, self.timeout, body, waiter, now) {
             self.channel.driven().shard.note_known_wait();
             return Poll::Pending;
         }
