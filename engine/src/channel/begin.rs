@@ -14,17 +14,21 @@ use super::Channel;
 use super::caller::{Caller, KeptBody};
 use super::driven::DrivenChannel;
 
-/// The code of a caller that writes a request.
-pub(super) struct Encoder<F>(pub(super) F);
+/// The code of a caller that writes a request, where the caller has it.
+pub(super) struct Encoder<'a, F>(pub(super) &'a mut Option<F>);
 
-impl<E, F> WriteBody for Encoder<F>
+impl<E, F> WriteBody for Encoder<'_, F>
 where
     E: fmt::Display,
     F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
 {
     #[inline]
     fn write_to(self, frame: &mut FrameWriter<'_>) -> Result<(), NotSent> {
-        (self.0)(frame).map_err(|error| NotSent::Encode(error.to_string()))
+        match self.0.take() {
+            Some(encode) => encode(frame).map_err(|error| NotSent::Encode(error.to_string())),
+            // No path writes a request twice.
+            None => Err(NotSent::Encode("the request was written before".to_owned())),
+        }
     }
 }
 

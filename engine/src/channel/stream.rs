@@ -44,7 +44,8 @@ impl Channel {
         let unwritten = Unwritten { channel: self, cell: &cell };
         let ends = StreamCall::new(kind, Rc::clone(&cell));
         let waiter = Caller::Stream(CoreEnd(Rc::clone(&cell)));
-        let body = Encoder(encode);
+        let mut encode = Some(encode);
+        let body = Encoder(&mut encode);
         self.begin(Some(name), &mut head, timeout, body, waiter, now);
         let written = poll_fn(|context| cell.poll_written(context)).await;
         drop(unwritten);
