@@ -4,8 +4,8 @@
 //!  reader ◀─ inbox ◀── frames ◀─┐              a StreamCell for each call, shared by both sides;
 //!    │ consumed, stopped        │ connection's the connection's turn looks at those that the
 //!    ▼                          │ turn         shard's context says want something
-//!  context ──▶ StreamQueue ─────┘
-//!    ▲ new messages, the end, given up
+//!  context ──▶ StreamQueue ─────┘              at a client the core of the channel, to which the
+//!    ▲ new messages, the end, given up          cell is a CoreEnd, stands for the queue
 //!  writer ─▶ outbox ─▶ in turns, by credit ─▶ send buffer
 //! ```
 //!

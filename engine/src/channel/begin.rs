@@ -3,9 +3,10 @@
 
 use std::fmt;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use corewire_client::core::channel::{Connection, PendingCall, Waiter as _, WriteBody};
+use corewire_client::core::session::as_micros;
 use corewire_client::failure::{CallFailure, NotSent};
 use corewire_codec::{EncodedBody, FrameWriter, RequestHead, request_flags};
 
@@ -13,36 +14,50 @@ use super::Channel;
 use super::caller::{Caller, KeptBody};
 use super::driven::DrivenChannel;
 
-/// The code of a caller that writes a request.
-pub(super) struct Encoder<F>(pub(super) F);
+/// The code of a caller that writes a request, where the caller has it.
+pub(super) struct Encoder<'a, F>(pub(super) &'a mut Option<F>);
 
-impl<E, F> WriteBody for Encoder<F>
+impl<E, F> WriteBody for Encoder<'_, F>
 where
     E: fmt::Display,
     F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
 {
     #[inline]
     fn write_to(self, frame: &mut FrameWriter<'_>) -> Result<(), NotSent> {
-        (self.0)(frame).map_err(|error| NotSent::Encode(error.to_string()))
+        match self.0.take() {
+            Some(encode) => encode(frame).map_err(|error| NotSent::Encode(error.to_string())),
+            // No path writes a request twice.
+            None => Err(NotSent::Encode("the request was written before".to_owned())),
+        }
     }
 }
 
 impl Channel {
     /// Begins a call, or makes it wait; its waiter hears of a failure. Returns whether it was begun.
     #[inline]
-    pub(super) fn begin(&self, call: PendingCall<Caller, impl WriteBody>, now: Instant) -> bool {
+    pub(super) fn begin(
+        &self,
+        id: Option<u64>,
+        head: &mut RequestHead,
+        timeout: Option<Duration>,
+        body: impl WriteBody,
+        waiter: Caller,
+        now: Instant,
+    ) -> bool {
         let driven = self.driven();
+        let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
+        head.timeout_us = timeout.map(as_micros);
         if let Ok(mut core) = driven.core.try_borrow_mut()
-            && let Some(connection) = core.open_connection(&call.head)
+            && let Some(connection) = core.open_connection(head)
         {
-            if wants_turn(connection, &call.head, call.deadline, now)
+            if wants_turn(connection, head, deadline, now)
                 && let Some(token) = driven.current().get()
             {
                 driven.shard.mark_dirty(token);
             }
-            return connection.begin(call, now);
+            return connection.write(id, head, deadline, body, waiter, now);
         }
-        begin_later(driven, call, now);
+        begin_later(driven, PendingCall { id, head: *head, deadline, body, waiter }, now);
         false
     }
 }

@@ -1,6 +1,5 @@
 //! One call, as its caller holds it: a future without inner futures, polled twice in the usual case.
 
-use corewire_client::core::channel::PendingCall;
 use corewire_client::failure::CallFailure;
 use corewire_client::transport::Outcome;
 use corewire_codec::{FrameWriter, RequestHead, request_flags};
@@ -21,13 +20,15 @@ pub struct Call<F> {
     channel: Channel,
     head: RequestHead,
     timeout: Option<Duration>,
-    pub(super) stage: Stage<F>,
+    /// Writes the request. It is not moved before it does.
+    encode: Option<F>,
+    pub(super) stage: Stage,
 }
 
 /// How far a call has got.
-pub(super) enum Stage<F> {
-    /// It was not begun; this writes its request.
-    New(F),
+pub(super) enum Stage {
+    /// It was not begun.
+    New,
     /// It waits or is in flight, with this key in the channel's table.
     Begun(usize),
     /// Its outcome was returned.
@@ -51,7 +52,7 @@ impl<F> Call<F> {
         timeout: Option<Duration>,
         encode: F,
     ) -> Self {
-        Self { channel, head, timeout, stage: Stage::New(encode) }
+        Self { channel, head, timeout, encode: Some(encode), stage: Stage::New }
     }
 }
 
@@ -61,23 +62,22 @@ where
     F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
 {
     #[inline]
-    fn begin(&mut self, encode: F, context: &Context<'_>) -> Poll<Outcome> {
-        let (head, driven, calls) = (self.head, self.channel.driven(), self.channel.calls());
-        let mut now = driven.shard.now();
-        let deadline = self.timeout.and_then(|timeout| now.checked_add(timeout));
-        if head.flags & request_flags::ONE_WAY != 0 {
-            // Nothing tells its server later than the request itself that it is late.
-            now = clock();
-            if deadline.is_some_and(|deadline| deadline <= now) {
-                self.stage = Stage::Over;
-                return Poll::Ready(Err(CallFailure::DeadlineExceeded { sent: false }));
-            }
+    fn begin(&mut self, context: &Context<'_>) -> Poll<Outcome> {
+        let now = self.channel.driven().shard.now();
+        if self.head.flags & request_flags::ONE_WAY != 0
+            && let Some(timeout) = self.timeout
+            && now.checked_add(timeout).is_some_and(|deadline| deadline <= clock())
+        {
+            // Nothing would be heard of it any more.
+            self.stage = Stage::Over;
+            return Poll::Ready(Err(CallFailure::DeadlineExceeded { sent: false }));
         }
-        let (key, waiter) = calls.open(context.waker().clone());
+        let (key, waiter) = self.channel.calls().open(context.waker().clone());
         // Before the caller's code runs, which may panic.
         self.stage = Stage::Begun(key);
-        let call = PendingCall { id: None, head, deadline, body: Encoder(encode), waiter };
-        if self.channel.begin(call, now) {
+        let (head, body) = (&mut self.head, Encoder(&mut self.encode));
+        let is_begun = self.channel.begin(None, head, self.timeout, body, waiter, now);
+        if is_begun {
             self.channel.driven().shard.note_known_wait();
             return Poll::Pending;
         }
@@ -117,12 +117,10 @@ where
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let Stage::Begun(key) = this.stage {
-            return this.poll_begun(key, context);
-        }
-        match core::mem::replace(&mut this.stage, Stage::Over) {
-            Stage::New(encode) => this.begin(encode, context),
-            Stage::Begun(_) | Stage::Over => Poll::Ready(Err(CallFailure::Reused)),
+        match this.stage {
+            Stage::Begun(key) => this.poll_begun(key, context),
+            Stage::New => this.begin(context),
+            Stage::Over => Poll::Ready(Err(CallFailure::Reused)),
         }
     }
 }

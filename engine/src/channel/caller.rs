@@ -70,19 +70,17 @@ impl Calls {
 
     /// The future is dropped. Returns where its call is in flight, if it was begun, unless it has ended.
     pub(super) fn abandon(&self, key: usize) -> Option<Option<Begun>> {
-        let place = self.replace(key, Place::Abandoned)?;
-        match place {
+        let former = {
+            let mut places = self.places.borrow_mut();
+            core::mem::replace(places.get_mut(key)?, Place::Abandoned)
+        };
+        match former {
             Place::Waiting { begun, .. } => Some(begun),
             Place::Done(_) | Place::Abandoned => {
                 self.remove(key);
                 None
             }
         }
-    }
-
-    #[inline]
-    fn replace(&self, key: usize, place: Place) -> Option<Place> {
-        self.places.borrow_mut().get_mut(key).map(|former| core::mem::replace(former, place))
     }
 
     fn remove(&self, key: usize) {
@@ -94,10 +92,18 @@ impl Calls {
     /// The call has ended.
     #[inline]
     fn complete(&self, key: usize, outcome: Outcome) {
-        match self.replace(key, Place::Done(outcome)) {
-            Some(Place::Waiting { waker, .. }) => waker.wake(),
-            Some(Place::Abandoned) => self.remove(key),
-            Some(Place::Done(_)) | None => {}
+        let mut places = self.places.borrow_mut();
+        let Some(place) = places.get_mut(key) else { return };
+        match core::mem::replace(place, Place::Done(outcome)) {
+            Place::Waiting { waker, .. } => {
+                drop(places);
+                waker.wake();
+            }
+            Place::Abandoned => {
+                drop(places);
+                self.remove(key);
+            }
+            Place::Done(_) => {}
         }
     }
 }

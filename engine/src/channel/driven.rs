@@ -154,6 +154,8 @@ impl<W: Waiter + 'static> DrivenChannel<W> {
             core.advance_calls(now);
         });
         self.release_closed();
+        // A connect that the driver has not begun yet leaves no socket whose end would be told.
+        self.wake_watchers();
         is_first
     }
 

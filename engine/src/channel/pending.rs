@@ -31,7 +31,7 @@ where
 {
     fn wait(self) -> Outcome {
         match self.stage {
-            Stage::New(_) => Err(CallFailure::NotSent(NotSent::WouldBlock)),
+            Stage::New => Err(CallFailure::NotSent(NotSent::WouldBlock)),
             // Dropping it here cancels what was sent; the failure is the reuse, not that waiting would block.
             Stage::Begun(_) | Stage::Over => Err(CallFailure::Reused),
         }

@@ -1,6 +1,5 @@
 //! Calls that stream, over a shard's channel.
 
-use corewire_client::core::channel::PendingCall;
 use corewire_client::failure::CallFailure;
 use corewire_codec::{FrameWriter, RequestHead};
 use corewire_proto::{CloseReason, StreamKind};
@@ -35,7 +34,6 @@ impl Channel {
         F: FnOnce(&mut FrameWriter<'_>) -> Result<(), E>,
     {
         let now = self.driven().shard.now();
-        let deadline = timeout.and_then(|timeout| now.checked_add(timeout));
         head.flags |= kind.request_flags();
         let name = self.next_stream();
         let halves = (kind.server_sends(), kind.client_sends());
@@ -46,8 +44,9 @@ impl Channel {
         let unwritten = Unwritten { channel: self, cell: &cell };
         let ends = StreamCall::new(kind, Rc::clone(&cell));
         let waiter = Caller::Stream(CoreEnd(Rc::clone(&cell)));
-        let body = Encoder(encode);
-        self.begin(PendingCall { id: Some(name), head, deadline, body, waiter }, now);
+        let mut encode = Some(encode);
+        let body = Encoder(&mut encode);
+        self.begin(Some(name), &mut head, timeout, body, waiter, now);
         let written = poll_fn(|context| cell.poll_written(context)).await;
         drop(unwritten);
         match written {

@@ -129,7 +129,7 @@ impl<T> Session<T> {
     }
 
     /// Appends a request; there must be a slot. `work` makes what is kept for the call with the id that it is given.
-    /// Returns that id, or what was kept.
+    /// Returns that id. The head's id is filled in, and its time-out unless it is there.
     ///
     /// # Errors
     ///
@@ -137,7 +137,7 @@ impl<T> Session<T> {
     #[inline]
     pub fn request(
         &mut self,
-        mut head: RequestHead,
+        head: &mut RequestHead,
         deadline: Option<Instant>,
         now: Instant,
         work: impl FnOnce(u32) -> T,
@@ -151,8 +151,8 @@ impl<T> Session<T> {
             return Err((None, NotSent::QueueFull));
         };
         head.call = call;
-        head.timeout_us = timeout_us(deadline, now);
-        let mut frame = self.out.request(&head, None);
+        state_timeout(head, deadline, now);
+        let mut frame = self.out.request(head, None);
         // The caller's code may panic; the slot that was taken for it must not stay taken.
         let encoded = catch_unwind(AssertUnwindSafe(|| encode(&mut frame)));
         let failure = match encoded {
@@ -180,14 +180,14 @@ impl<T> Session<T> {
     /// Why nothing was sent.
     pub fn one_way(
         &mut self,
-        mut head: RequestHead,
+        head: &mut RequestHead,
         deadline: Option<Instant>,
         now: Instant,
         encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), NotSent>,
     ) -> Result<(), NotSent> {
         head.call = 0;
-        head.timeout_us = timeout_us(deadline, now);
-        let mut frame = self.out.request(&head, None);
+        state_timeout(head, deadline, now);
+        let mut frame = self.out.request(head, None);
         encode(&mut frame)?;
         frame.finish(self.proto.peer_frame_bytes_max()).map_err(NotSent::TooLarge)?;
         // Whoever asks has seen that the connection takes calls.
@@ -429,8 +429,16 @@ impl<T> Session<T> {
     }
 }
 
-/// The time left, as a request states it.
-fn timeout_us(deadline: Option<Instant>, now: Instant) -> Option<u64> {
-    let left: Duration = deadline?.saturating_duration_since(now);
-    Some(u64::try_from(left.as_micros()).unwrap_or(u64::MAX))
+/// Has a request state the time left, unless it does already.
+#[inline]
+fn state_timeout(head: &mut RequestHead, deadline: Option<Instant>, now: Instant) {
+    if let (None, Some(deadline)) = (head.timeout_us, deadline) {
+        head.timeout_us = Some(as_micros(deadline.saturating_duration_since(now)));
+    }
+}
+
+/// A time-out as a request states it.
+#[inline]
+pub fn as_micros(timeout: Duration) -> u64 {
+    u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX)
 }

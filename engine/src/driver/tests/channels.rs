@@ -72,6 +72,23 @@ fn a_channel_that_is_closed_while_it_connects_is_closed() {
     assert!(ready.as_mut().poll(&mut context).is_ready(), "who waits for it is told");
 }
 
+/// The driver has not begun the connect yet: there is no socket whose end could be told.
+#[test]
+fn a_channel_that_is_closed_before_its_connect_begins_is_closed() {
+    let mut bench = Bench::new(0);
+    let channel = channel();
+    let flag = Arc::new(remote::Flag::default());
+    let waker = Waker::from(Arc::clone(&flag));
+    let mut ready = pin!(channel.ready());
+    assert!(ready.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(pin!(channel.close()).as_mut().poll(&mut context).is_ready());
+    assert!(flag.is_woken(), "who waits for the connection is told");
+    assert_eq!(ready.as_mut().poll(&mut context), Poll::Ready(Err(NotSent::Closed)));
+    bench.step();
+    assert!(bench.net.borrow().ends.is_empty(), "nothing is connected");
+}
+
 /// One caller more than there are slots: all of them call again as soon as they are answered, and the one
 /// that waits must not wait for ever.
 #[test]

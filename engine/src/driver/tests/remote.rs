@@ -187,7 +187,14 @@ fn calls_in_flight_stay_with_a_server_that_goes_away() {
     assert_eq!(bench.driver.conns.len(), 1, "the first connection is over with its last call");
 }
 
-struct Flag(AtomicBool);
+#[derive(Default)]
+pub(super) struct Flag(AtomicBool);
+
+impl Flag {
+    pub(super) fn is_woken(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
 
 impl Wake for Flag {
     fn wake(self: Arc<Self>) {
@@ -202,14 +209,14 @@ fn a_released_channel_leaves_with_its_last_call() {
     let mut bench = Bench::new(0);
     let remote = bench.remote(0..1, None);
     let calls = bench.requests(0);
-    let flag = Arc::new(Flag(AtomicBool::new(false)));
+    let flag = Arc::new(Flag::default());
     remote.channel.release(Some(Waker::from(Arc::clone(&flag))));
     remote.channel.wake();
     bench.step();
-    assert!(!flag.0.load(Ordering::SeqCst) && bench.driver.conns.len() == 1);
+    assert!(!flag.is_woken() && bench.driver.conns.len() == 1);
     bench.reply_to(0, &calls, true);
     (0..3).for_each(|_| bench.step());
-    assert!(flag.0.load(Ordering::SeqCst));
+    assert!(flag.is_woken());
     bench.take_output(0);
     let last = bench.replies[0].next_frame(u32::MAX).unwrap().unwrap();
     assert!(matches!(last.head, Head::GoAway(_)), "the server is told");

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use corewire_codec::{FrameWriter, request_flags};
+use corewire_codec::{FrameWriter, RequestHead, request_flags};
 use corewire_proto::{ClientConfig, CloseReason, TransportError};
 
 use super::streams::{Deliver, InFlight, Streams};
@@ -102,8 +102,26 @@ impl<W: Waiter> Connection<W> {
     /// here. Returns whether it is in flight.
     #[inline]
     pub fn begin<B: WriteBody>(&mut self, call: PendingCall<W, B>, now: Instant) -> bool {
-        let PendingCall { id, head, deadline, body, mut waiter } = call;
-        if let Err(failure) = self.session.check_metadata(&head) {
+        let PendingCall { id, mut head, deadline, body, waiter } = call;
+        if deadline.is_some() {
+            // It may have waited. A time-out that is too long for a deadline stays as it is.
+            head.timeout_us = None;
+        }
+        self.write(id, &mut head, deadline, body, waiter, now)
+    }
+
+    /// The same without a move of the head, which may state its time-out.
+    #[inline]
+    pub fn write<B: WriteBody>(
+        &mut self,
+        id: Option<u64>,
+        head: &mut RequestHead,
+        deadline: Option<Instant>,
+        body: B,
+        mut waiter: W,
+        now: Instant,
+    ) -> bool {
+        if let Err(failure) = self.session.check_metadata(head) {
             waiter.complete(Err(CallFailure::NotSent(failure)));
             return false;
         }

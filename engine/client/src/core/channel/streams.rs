@@ -232,6 +232,7 @@ pub(super) struct Deliver<'a, S> {
 
 impl<S: StreamEnd> Deliver<'_, S> {
     /// A call is over; one without a name is in no table.
+    #[inline]
     fn forget<W>(&mut self, call: &InFlight<W>) {
         if let Some(id) = call.id {
             self.calls.remove(&id);
