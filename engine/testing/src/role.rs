@@ -24,7 +24,7 @@ pub(crate) enum Role {
     Test,
 }
 
-/// A server as a simulation starts it: made from a `ServerBuilder`.
+/// A server as a simulation starts it: a `ServerBuilder`, by `into`.
 #[derive(Clone)]
 pub struct SimulatedServer {
     pub(crate) config: EngineConfig,
@@ -43,12 +43,14 @@ impl SimulatedServer {
     /// A server with these settings.
     #[must_use]
     #[allow(clippy::large_types_passed_by_value, reason = "once per server")]
+    #[doc(hidden)]
     pub fn new(config: EngineConfig, make: MakeDispatch) -> Self {
         Self { config, make: Rc::new(move |shard| make(shard)), wrong: None }
     }
 
     /// A server that cannot start, and why.
     #[must_use]
+    #[doc(hidden)]
     pub fn wrong(why: String) -> Self {
         let nothing = || -> MadeDispatch { Box::pin(async { Err("it cannot start".into()) }) };
         let config = EngineConfig::new(Vec::new());
@@ -57,6 +59,7 @@ impl SimulatedServer {
 
     /// A server of one shard with the default settings, whose dispatcher need not be `Send`. It cannot be restarted.
     #[must_use]
+    #[doc(hidden)]
     pub fn once(make: MadeDispatch) -> Self {
         let make = std::cell::Cell::new(Some(make));
         let again = || -> MadeDispatch {
