@@ -52,6 +52,8 @@
 //! its next calls.
 
 #[cfg(feature = "shard")]
+mod async_method;
+#[cfg(feature = "shard")]
 mod asynchronous;
 mod authorize;
 mod call;
