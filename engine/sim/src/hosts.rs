@@ -9,3 +9,4 @@ pub(crate) mod serve;
 pub(crate) mod service;
 pub(crate) mod stream_call;
 pub(crate) mod task;
+pub(crate) mod thread;

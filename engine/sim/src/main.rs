@@ -56,6 +56,8 @@ enum Shell {
     Shard,
     /// Shared channels, driven as tokio's are.
     Tokio,
+    /// Shared channels, driven by a client thread.
+    Thread,
     /// Each client of a kind of its own.
     Mixed,
 }
@@ -67,6 +69,7 @@ impl Shell {
         let own: &[_] = match self {
             Self::Shard => &AT_SHARDS,
             Self::Tokio => &AT_TOKIO,
+            Self::Thread => &AT_THREADS,
             Self::Mixed => &[],
         };
         AT_CLIENTS.contains(&bug) || own.contains(&bug)
@@ -78,6 +81,7 @@ impl From<Shell> for Shells {
         match shell {
             Shell::Shard => Self::Shard,
             Shell::Tokio => Self::Tokio,
+            Shell::Thread => Self::Thread,
             Shell::Mixed => Self::Mixed,
         }
     }
@@ -137,6 +141,8 @@ const AT_CLIENTS: [corewire_proto::canary::Bug; 11] = {
 const AT_SHARDS: [corewire_proto::canary::Bug; 1] = [corewire_proto::canary::Bug::OvertakenMessage];
 #[cfg(feature = "canary")]
 const AT_TOKIO: [corewire_proto::canary::Bug; 1] = [corewire_proto::canary::Bug::LostEnd];
+#[cfg(feature = "canary")]
+const AT_THREADS: [corewire_proto::canary::Bug; 1] = [corewire_proto::canary::Bug::LostEnd];
 
 /// Runs seeds with each bug planted until one shows it.
 #[cfg(feature = "canary")]

@@ -5,6 +5,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+#[cfg(feature = "sim")]
+use std::rc::Weak;
 use std::task::Waker;
 use std::time::Instant;
 
@@ -30,11 +32,19 @@ enum Wants {
 pub(crate) struct RemoteConnects {
     shard: Rc<ShardContext>,
     channels: RefCell<Vec<Rc<RemoteChannel>>>,
+    /// All that were made and may still be there, for the simulator's checks.
+    #[cfg(feature = "sim")]
+    made: RefCell<Vec<Weak<RemoteChannel>>>,
 }
 
 impl RemoteConnects {
     pub(crate) fn new(shard: Rc<ShardContext>) -> Rc<Self> {
-        Rc::new(Self { shard, channels: RefCell::default() })
+        Rc::new(Self {
+            shard,
+            channels: RefCell::default(),
+            #[cfg(feature = "sim")]
+            made: RefCell::default(),
+        })
     }
 
     fn push(&self, channel: Rc<RemoteChannel>) {
@@ -49,6 +59,14 @@ impl RemoteConnects {
 
     pub(crate) fn take(&self) -> Vec<Rc<RemoteChannel>> {
         core::mem::take(&mut *self.channels.borrow_mut())
+    }
+
+    /// The channels that are still there.
+    #[cfg(feature = "sim")]
+    pub(crate) fn made(&self) -> Vec<Rc<RemoteChannel>> {
+        let mut made = self.made.borrow_mut();
+        made.retain(|channel| channel.strong_count() > 0);
+        made.iter().filter_map(Weak::upgrade).collect()
     }
 }
 
@@ -67,20 +85,24 @@ pub(crate) struct RemoteChannel {
 
 /// What the callers want.
 impl RemoteChannel {
-    /// A channel that connects when it is first used.
+    /// A channel that connects when it is first used. What is left to chance is drawn from `jitter`.
     pub(crate) fn new(
         address: Address,
         config: ChannelConfig,
+        jitter: u64,
         connects: &Rc<RemoteConnects>,
     ) -> Rc<Self> {
-        Rc::new(Self {
-            core: RefCell::new(ClientCore::new(address, config)),
+        let channel = Rc::new(Self {
+            core: RefCell::new(ClientCore::with_jitter(address, config, jitter)),
             connects: Rc::clone(connects),
             tokens: RefCell::default(),
             wants: Cell::default(),
             released: RefCell::default(),
             is_released: Cell::new(false),
-        })
+        });
+        #[cfg(feature = "sim")]
+        connects.made.borrow_mut().push(Rc::downgrade(&channel));
+        channel
     }
 
     /// Returns whether this is the first wish since [`wake`](Self::wake).

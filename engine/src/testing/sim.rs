@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 use corewire_codec::Limits;
 use corewire_proto::{ServerConfig, Timeouts};
 
+mod thread;
+
+pub use self::thread::{SimClientThread, ThreadChannel};
 pub use crate::net::io::{Io, Readiness, Token};
 pub use crate::snapshot::{ChannelSnapshot, Snapshot, StreamSnapshot};
 use corewire_client::address::Address;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use corewire_client::{CallFailure, NotSent, Transport};
+use corewire_client::{CallFailure, NotSent};
 use corewire_codec::{FrameWriter, MethodId, RequestHead, Status, request_flags};
 use corewire_proto::StreamKind;
 
@@ -174,7 +174,8 @@ pub(crate) fn begin(
         None => wish(core, id, tainted),
     };
     let call = Call::new(wish.kind, host.number, &wish.ask);
-    ledger.begin(id, Call { tainted, held: wish.held, ..call });
+    let apart = host.runtime.as_ref().is_some_and(|runtime| runtime.is_apart());
+    ledger.begin(id, Call { tainted, held: wish.held, apart, ..call });
     if let CallKind::Stream(_) = wish.kind {
         ledger.asks.borrow_mut().insert(id, wish.ask);
     }
@@ -351,7 +352,7 @@ pub(crate) fn close(host: &Host, core: &Rc<Core>, ledger: &Rc<Ledger>, number: u
         channel.close().await;
         ledger.closings.set(ledger.closings.get() - 1);
         ledger.step();
-        let late = channel.call(RequestHead::new(0, MethodId(1)), None, |_| Ok(())).await;
+        let late = Calls::call(&channel, RequestHead::new(0, MethodId(1)), None, |_| Ok(())).await;
         if !matches!(late, Err(CallFailure::NotSent(NotSent::Closed))) {
             core.violated(Violated::End, || format!("a call on a closed channel: {late:?}"));
         }

@@ -2,8 +2,7 @@
 //!
 //! A client host is always a shard of the engine: it has the tasks, the timers and the time of that. On a host of the
 //! first kind callers use the shard's own channels. On one of another kind there is a [`Runtime`] in addition, whose channels
-//! the callers use instead, and the shard is what a runtime of tokio is in production: it polls the callers' tasks and those
-//! that drive the channels.
+//! the callers use instead, and the shard is what a runtime of tokio is in production: it polls the callers' tasks.
 //!
 //! A further kind implements [`Runtime`], and [`Calls`] if its channels are others; `lib.rs` makes it. Nothing here knows the
 //! world.
@@ -11,12 +10,13 @@
 use std::future::{Future, ready};
 use std::time::Duration;
 
+use corewire_client::testing::{ConnectionSnapshot, CoreSnapshot};
 use corewire_client::{
-    CallFailure, ChannelConfig, SharedChannel, SharedStreamCall, SharedStreamWriter, StreamHandle,
-    Transport, WriteMessages,
+    CallFailure, ChannelConfig, Outcome, SharedChannel, SharedStreamCall, SharedStreamWriter,
+    StreamHandle, Transport, WriteMessages,
 };
 use corewire_codec::{FrameWriter, RequestHead, Status};
-use corewire_engine::testing::sim::{self, ChannelSnapshot};
+use corewire_engine::testing::sim::{self, ChannelSnapshot, SimClientThread, StreamSnapshot};
 use corewire_engine::{Channel, StreamCall, StreamWriter};
 use corewire_proto::StreamKind;
 
@@ -29,19 +29,41 @@ pub enum Shells {
     Shard,
     /// Shared channels that a task drives, as tokio's.
     Tokio,
+    /// Shared channels that a client thread drives.
+    Thread,
     /// Each client host of a kind that is drawn for it.
     Mixed,
 }
 
 impl Shells {
     /// Every choice.
-    pub const ALL: [Self; 3] = [Self::Shard, Self::Tokio, Self::Mixed];
+    pub const ALL: [Self; 4] = [Self::Shard, Self::Tokio, Self::Thread, Self::Mixed];
+
+    /// The kinds that a client host can be of.
+    pub(crate) const KINDS: [Self; 3] = [Self::Shard, Self::Tokio, Self::Thread];
+}
+
+/// What a runtime is made of.
+pub(crate) enum Seat {
+    /// Tasks of this host; whether their wires change bytes.
+    Tasks { host: usize, mutating: bool },
+    /// A client thread.
+    Thread { thread: SimClientThread, mutating: bool },
 }
 
 /// What a caller needs of a channel.
-pub(crate) trait Calls: Transport + Clone {
+pub(crate) trait Calls: Clone + 'static {
     type Call: StreamHandle;
     type Writer: WriteMessages;
+
+    fn call<E>(
+        &self,
+        head: RequestHead,
+        timeout: Option<Duration>,
+        encode: E,
+    ) -> impl Future<Output = Outcome>
+    where
+        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static;
 
     fn stream<E>(
         &self,
@@ -51,7 +73,7 @@ pub(crate) trait Calls: Transport + Clone {
         encode: E,
     ) -> impl Future<Output = Result<(Self::Call, Option<Self::Writer>), CallFailure>>
     where
-        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status>;
+        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static;
 
     /// Whether a request that is encoded now may still turn out not to be sent.
     fn is_early(&self) -> bool;
@@ -60,6 +82,18 @@ pub(crate) trait Calls: Transport + Clone {
 impl Calls for Channel {
     type Call = StreamCall;
     type Writer = StreamWriter;
+
+    fn call<E>(
+        &self,
+        head: RequestHead,
+        timeout: Option<Duration>,
+        encode: E,
+    ) -> impl Future<Output = Outcome>
+    where
+        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
+    {
+        Transport::call(self, head, timeout, encode)
+    }
 
     fn stream<E>(
         &self,
@@ -82,6 +116,18 @@ impl Calls for Channel {
 impl Calls for SharedChannel {
     type Call = SharedStreamCall;
     type Writer = SharedStreamWriter;
+
+    fn call<E>(
+        &self,
+        head: RequestHead,
+        timeout: Option<Duration>,
+        encode: E,
+    ) -> impl Future<Output = Outcome>
+    where
+        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
+    {
+        Transport::call(self, head, timeout, encode)
+    }
 
     fn stream<E>(
         &self,
@@ -123,20 +169,70 @@ pub(crate) struct Held {
     pub(crate) tainted: bool,
 }
 
+/// What a channel that a [`ClientCore`](corewire_client::core::channel::ClientCore) decides for holds, by its
+/// connections.
+pub(crate) fn held(snapshot: &CoreSnapshot, unsent_max: usize, tainted: bool) -> Vec<Held> {
+    let of_channel = |channel, unread| Held {
+        channel: ChannelSnapshot {
+            connecting: snapshot.connecting,
+            waiting: snapshot.waiting,
+            ..channel
+        },
+        unread,
+        unsent_max,
+        has_news: snapshot.has_news,
+        tainted,
+    };
+    let of = |connection: &ConnectionSnapshot| {
+        let streams = connection.id.map(|id| StreamSnapshot {
+            connection: id,
+            open: connection.open_streams,
+            accounts: connection.accounts,
+        });
+        let channel = ChannelSnapshot {
+            up: true,
+            ready: connection.ready,
+            connecting: false,
+            in_flight: connection.in_flight,
+            free_slots: if connection.retired { 0 } else { connection.free_slots },
+            calls: connection.calls + connection.streams,
+            waiting: 0,
+            unsent: connection.unsent,
+            room: 0,
+            held: connection.held,
+            streams,
+        };
+        of_channel(channel, connection.unread)
+    };
+    let mut all: Vec<Held> = snapshot.connections.iter().map(of).collect();
+    if all.is_empty() {
+        all.push(of_channel(ChannelSnapshot::default(), 0));
+    }
+    all
+}
+
 /// What drives the channels of a client host, if that is not its shard itself. Everything but checks is called as code of
 /// the host's shard.
 pub(crate) trait Runtime {
     /// A new channel to the server at this address. What is left to chance is drawn from `jitter`.
-    fn channel(&self, server: usize, config: ChannelConfig, jitter: u64) -> SharedChannel;
+    fn channel(&self, server: usize, config: ChannelConfig, jitter: u64) -> Option<AnyChannel>;
 
-    /// The poll set of its sockets.
-    fn set(&self) -> usize;
+    /// Whether another host drives them, which hears only later what callers do.
+    fn is_apart(&self) -> bool {
+        false
+    }
+
+    /// The poll set of its sockets, if they are not another host's.
+    fn set(&self) -> Option<usize>;
 
     /// Hears what has become of its sockets.
     fn hear(&self);
 
     /// Ends the calls whose time has been over for a while, as another thread does when nobody polls the runtime.
     fn expire(&self);
+
+    /// No channel is made any more.
+    fn release(&self) {}
 
     /// How many channels are driven, also those without a handle.
     fn drivers(&self) -> usize;

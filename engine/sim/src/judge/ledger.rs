@@ -80,6 +80,8 @@ pub(crate) struct Call {
     /// A handler made it for a caller whose cancel may be lost, because bytes of its wire change: it may go on
     /// until that wire is closed.
     pub(crate) unheard: bool,
+    /// Another host drives its connection: that it is given up is heard there only later.
+    pub(crate) apart: bool,
     /// The caller is there to learn of its end; a slow one may be busy with what came before.
     pub(crate) attended: bool,
     /// Since when nobody waits for it any more, in ns.
@@ -99,7 +101,8 @@ impl Call {
         self.over_at = Some(core.now());
         // A one-way call cannot be taken back: it is over when it is written.
         let may_be_taken_back = self.encoded && self.kind != CallKind::OneWay;
-        self.kept = may_be_taken_back && self.encoded_at == core.sent(self.host);
+        let is_heard = !(self.apart && state == State::GivenUp);
+        self.kept = may_be_taken_back && is_heard && self.encoded_at == core.sent(self.host);
     }
 
     /// A call that begins.
@@ -120,6 +123,7 @@ impl Call {
             hops: ask.hops,
             held: false,
             unheard: false,
+            apart: false,
             attended: true,
             over_at: None,
         }

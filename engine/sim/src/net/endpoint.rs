@@ -64,6 +64,8 @@ pub(crate) struct SimIo {
     pub(crate) net: Net,
     pub(crate) set: usize,
     pub(crate) host: usize,
+    /// The host whose calls it sends.
+    pub(crate) callers: usize,
     pub(crate) doorbell: Arc<Doorbell>,
     pub(crate) accepted: Rc<RefCell<Accepted>>,
     /// Its connects go over wires that change bytes.
@@ -164,7 +166,7 @@ impl Io for SimIo {
         let filled = from.chunks(&mut slices, max);
         let sent = self.net.send(socket.wire, socket.side, &slices[..filled]);
         if let Ok(bytes) = sent {
-            self.core.note_sent(self.host, bytes);
+            self.core.note_sent(self.callers, bytes);
         } else if self.net.asked_in_vain(socket.wire, socket.side) {
             self.core.violated(Violated::Livelock, || {
                 format!("host {} asks for room on wire {}, which is full", self.host, socket.wire)

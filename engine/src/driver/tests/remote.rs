@@ -29,7 +29,7 @@ impl Remote {
         let address = Address::Unix("test".into());
         let config = ChannelConfig::default();
         let callers = SharedChannel::new(Arc::new(mailbox), 0, address.clone(), &config);
-        let channel = RemoteChannel::new(address, config, &bench.driver.channels.remote);
+        let channel = RemoteChannel::new(address, config, 1, &bench.driver.channels.remote);
         let (tell, outcomes) = mpsc::channel();
         Self { channel, callers, inbox, tell, outcomes }
     }

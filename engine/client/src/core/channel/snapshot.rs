@@ -47,7 +47,8 @@ pub struct CoreSnapshot {
 }
 
 impl<W: Waiter> ClientCore<W> {
-    pub(crate) fn snapshot(&self) -> CoreSnapshot {
+    /// What the channel holds.
+    pub fn snapshot(&self) -> CoreSnapshot {
         let is_current = |connection: &Connection<W>| match &self.current {
             Current::Up(current) => current.id == connection.id,
             Current::Down { .. } | Current::Connecting => false,
