@@ -3,6 +3,7 @@
 //! What it does is decided in the channel's `ClientCore`; here are the socket and the budgets of a turn.
 
 use corewire_proto::CloseReason;
+use corewire_proto::canary::{Bug, is_planted};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -171,6 +172,9 @@ impl<S: 'static> Turn<'_, S> {
         let Some(connection) = core.connection(id) else { return self.over(shared) };
         // Judge the server only after reading what has arrived until now.
         ready.readable |= ready.due;
+        if ready.due && is_planted(Bug::BlindClocks) {
+            connection.handle_timeout(now, 0);
+        }
         let mut again = receive(shared, self.socket, connection, ready);
         if ready.due {
             self.clock.handle_due(shared, self.socket, connection, again);

@@ -19,9 +19,9 @@ use crate::shard::tasks::{Task, spawn};
 use corewire_client::address::{Address, IntoAddress};
 use corewire_client::config::ChannelConfig;
 use corewire_client::failure::ConnectError;
+use corewire_client::reconnect::random_seed;
 use corewire_client::remote::SharedChannel;
 use corewire_client::remote::command::{Control, Hold};
-use corewire_client::reconnect::random_seed;
 use corewire_client::remote::mailbox::{Bell, Inbox, Mailbox};
 
 /// How many calls are taken before the connections have their turn.
@@ -355,7 +355,8 @@ mod tests {
         let (stop, stopped) = flume::bounded::<()>(1);
         let shard = thread::spawn(move || {
             run_on_shard(ClientShard::default(), move || async move {
-                let (mut pump, mut stopped) = (pin!(Pump::run(ready, |waker| waker)), stopped.into_recv_async());
+                let (mut pump, mut stopped) =
+                    (pin!(Pump::run(ready, |waker| waker)), stopped.into_recv_async());
                 poll_fn(|context| match pump.as_mut().poll(context) {
                     Poll::Ready(()) => Poll::Ready(()),
                     Poll::Pending => Pin::new(&mut stopped).poll(context).map(|_| ()),

@@ -79,7 +79,8 @@ impl<I: Io> SimShard<I> {
         let clock = Box::new(clock);
         let (started, task) = ClientThread::begin_here(|waker| SimBell { waker, now: clock });
         self.local.run_tasks();
-        let gone = |_| StartError::Shard { shard: 0, error: std::io::Error::other("its task ended") };
+        let gone =
+            |_| StartError::Shard { shard: 0, error: std::io::Error::other("its task ended") };
         let mailbox = started.try_recv().map_err(gone)??;
         let thread = Some(ClientThread::on(mailbox));
         Ok(SimClientThread { thread, task, remote: Rc::clone(&self.channels.remote) })
