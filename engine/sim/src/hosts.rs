@@ -1,5 +1,6 @@
 //! Clients, servers, and the handlers between them.
 
+pub(crate) mod blocking;
 pub(crate) mod chain;
 pub(crate) mod client;
 pub(crate) mod host;

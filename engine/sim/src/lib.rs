@@ -31,6 +31,7 @@ use std::rc::Rc;
 
 use crate::core::Core;
 use crate::core::trace::Trace;
+use crate::hosts::blocking::BlockingRuntime;
 use crate::hosts::runtime::Seat;
 use crate::hosts::task::TaskRuntime;
 use crate::hosts::thread::ThreadRuntime;
@@ -104,6 +105,9 @@ fn run_core(seed: u64, core: Rc<Core>) -> Report {
     let ran = catch_unwind(AssertUnwindSafe(|| {
         let mut world = World::new(Rc::clone(&core), |core, net, seat| match seat {
             Seat::Tasks { host, mutating } => Rc::new(TaskRuntime::new(core, net, host, mutating)),
+            Seat::Threads { host, mutating } => {
+                Rc::new(BlockingRuntime::new(core, net, host, mutating))
+            }
             Seat::Thread { thread, mutating } => {
                 Rc::new(ThreadRuntime::new(core, thread, mutating))
             }

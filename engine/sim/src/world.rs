@@ -106,12 +106,14 @@ impl World {
                 let seat = match kind_of_next(&core) {
                     Shells::Shard | Shells::Mixed => None,
                     Shells::Tokio => Some(Seat::Tasks { host: number, mutating }),
+                    Shells::Blocking => Some(Seat::Threads { host: number, mutating }),
                     Shells::Thread => {
                         let thread = servers + plan.clients + threads.len();
                         let kind = Kind::Thread { client: number, mutating };
                         threads.push(Host::new(thread, kind, &core));
                         let thread = threads.last_mut();
-                        thread.and_then(|thread| thread.start_thread(&core, &self.net, &self.ledger))
+                        thread
+                            .and_then(|thread| thread.start_thread(&core, &self.net, &self.ledger))
                             .map(|thread| Seat::Thread { thread, mutating })
                     }
                 };
@@ -174,6 +176,7 @@ impl World {
         self.phase_of_calls("held", settle, PROGRESS_FACTOR, |world| {
             !world.ledger.is_open(true) && world.ledger.closings.get() == 0
         });
+        self.hosts.iter().filter_map(|host| host.runtime.as_ref()).for_each(|it| it.hear_all());
         self.phase("balance", settle, |world| check::amiss(world).is_none());
         check::channels_are_empty(self);
         for host in self.hosts.iter_mut().filter(|host| host.is_client()) {
@@ -247,7 +250,9 @@ impl World {
                     let until = core.now() + wait;
                     self.phase("back-off", 2 * wait + SECOND, |world| world.core.now() >= until);
                 }
-                if !succeeded && !core.plan.may_be_full() {
+                // A blocking channel whose server goes away is bound to it by the streams that are left there.
+                let host_is_bound = self.hosts[host].blocks() && self.ledger.is_open(true);
+                if !succeeded && !core.plan.may_be_full() && !host_is_bound {
                     core.violated(Violated::Recovery, || {
                         format!("no call succeeds on channel {channel} of host {host}")
                     });
@@ -444,9 +449,10 @@ impl World {
             runtime.expire();
         }
         if let Some(runtime) = host.runtime.clone()
-            && host.runtime_set().is_some_and(|set| self.net.has_news(set))
-            // A runtime that has tasks to run looks at its sockets only now and then.
-            && (!host.has_tasks(&core, &self.net) || core.side.chance(700_000))
+            && (runtime.is_due()
+                || host.runtime_set().is_some_and(|set| self.net.has_news(set))
+                    // A runtime that has tasks to run looks at its sockets only now and then.
+                    && (!host.has_tasks(&core, &self.net) || core.side.chance(700_000)))
         {
             host.enter(&core, |_| runtime.hear());
         }
@@ -480,6 +486,11 @@ impl World {
         };
         core.note(Note::Turn { host: number, worked });
         host.again = worked;
+        // Callers that were woken have their turn first.
+        let has_ready = host.shard.as_ref().is_some_and(|shard| shard.has_news());
+        if host.blocks() && !has_ready {
+            host.enter(&core, |host| host.runtime.iter().for_each(|runtime| runtime.rest()));
+        }
         client::reap(host, &core, &self.ledger);
         host.note_timer(&core);
         let (least, most) = core.plan.turn;
@@ -491,7 +502,8 @@ impl World {
         // A turn may be spent on frames that came earlier and that have no effect.
         let tally = host.shard.as_ref().map(|shard| shard.tally()).unwrap_or_default();
         let moved = self.net.moved() + self.net.arrivals() + *self.ledger.steps.borrow();
-        let moved = (moved, tally.unread);
+        // A thread that waits for a full socket asks again after a while.
+        let moved = (moved + if host.blocks() { core.now() } else { 0 }, tally.unread);
         host.idle_turns = if worked && moved == host.moved { host.idle_turns + 1 } else { 0 };
         host.moved = moved;
         if host.idle_turns > IDLE_TURNS_MAX {

@@ -37,10 +37,18 @@ pub(crate) enum Action {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Server { address: usize, index: usize },
-    Client { mutating: bool },
+    Server {
+        address: usize,
+        index: usize,
+    },
+    Client {
+        mutating: bool,
+    },
     /// The thread that drives the channels of this client host.
-    Thread { client: usize, mutating: bool },
+    Thread {
+        client: usize,
+        mutating: bool,
+    },
 }
 
 pub(crate) struct Host {
@@ -183,6 +191,11 @@ impl Host {
         matches!(self.kind, Kind::Client { .. })
     }
 
+    /// Whether calls block their callers here.
+    pub(crate) fn blocks(&self) -> bool {
+        self.runtime.as_ref().is_some_and(|runtime| runtime.blocks())
+    }
+
     /// The host whose calls go over its sockets.
     fn callers(&self) -> usize {
         match self.kind {
@@ -206,8 +219,9 @@ impl Host {
     }
 
     fn asked_timer(&self, core: &Core) -> Option<u64> {
-        let timer = self.shard.as_ref()?.next_timer()?;
-        Some(core.clock.of(timer))
+        let of_shard = self.shard.as_ref()?.next_timer().map(|timer| core.clock.of(timer));
+        let of_runtime = self.runtime.as_ref().and_then(|runtime| runtime.next_timer());
+        [of_shard, of_runtime].into_iter().flatten().min()
     }
 
     /// Makes the channel with this number of a client host, replacing the one that is there; to be called as
@@ -235,7 +249,7 @@ impl Host {
     /// What each of its channels holds.
     pub(crate) fn held(&self, core: &Core) -> Vec<Held> {
         let of_shard = |(number, channel): (usize, &AnyChannel)| match channel {
-            AnyChannel::Shared(_) => None,
+            AnyChannel::Shared(_) | AnyChannel::Blocking(_) => None,
             AnyChannel::Shard(channel) => Some(Held {
                 channel: sim::channel_census(channel),
                 unread: 0,
@@ -262,6 +276,7 @@ impl Host {
     /// Whether it would do something if it ran now.
     pub(crate) fn has_work(&self, core: &Core, net: &Net) -> bool {
         self.runtime_set().is_some_and(|set| net.has_news(set))
+            || self.runtime.as_ref().is_some_and(|runtime| runtime.is_due())
             || self.has_tasks(core, net)
     }
 

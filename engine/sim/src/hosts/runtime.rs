@@ -7,7 +7,10 @@
 //! A further kind implements [`Runtime`], and [`Calls`] if its channels are others; `lib.rs` makes it. Nothing here knows the
 //! world.
 
+use std::cell::Cell;
 use std::future::{Future, ready};
+use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use corewire_client::testing::{ConnectionSnapshot, CoreSnapshot};
@@ -20,6 +23,8 @@ use corewire_engine::testing::sim::{self, ChannelSnapshot, SimClientThread, Stre
 use corewire_engine::{Channel, StreamCall, StreamWriter};
 use corewire_proto::StreamKind;
 
+use crate::hosts::blocking::channel::{BlockedCall, BlockedWriter, BlockingChannel};
+
 /// Which kinds of channels the clients of a run use. It changes no plan: what else is drawn for a host without a shard's
 /// channels comes from dice of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,28 +36,36 @@ pub enum Shells {
     Tokio,
     /// Shared channels that a client thread drives.
     Thread,
+    /// Blocking channels.
+    Blocking,
     /// Each client host of a kind that is drawn for it.
     Mixed,
 }
 
 impl Shells {
     /// Every choice.
-    pub const ALL: [Self; 4] = [Self::Shard, Self::Tokio, Self::Thread, Self::Mixed];
+    pub const ALL: [Self; 5] =
+        [Self::Shard, Self::Tokio, Self::Thread, Self::Blocking, Self::Mixed];
 
     /// The kinds that a client host can be of.
-    pub(crate) const KINDS: [Self; 3] = [Self::Shard, Self::Tokio, Self::Thread];
+    pub(crate) const KINDS: [Self; 4] = [Self::Shard, Self::Tokio, Self::Thread, Self::Blocking];
 }
 
 /// What a runtime is made of.
 pub(crate) enum Seat {
     /// Tasks of this host; whether their wires change bytes.
     Tasks { host: usize, mutating: bool },
+    /// Threads of this host, each with a channel.
+    Threads { host: usize, mutating: bool },
     /// A client thread.
     Thread { thread: SimClientThread, mutating: bool },
 }
 
 /// What a caller needs of a channel.
 pub(crate) trait Calls: Clone + 'static {
+    /// Whether a caller keeps the channel from others while it waits.
+    const BLOCKS: bool = false;
+
     type Call: StreamHandle;
     type Writer: WriteMessages;
 
@@ -74,6 +87,16 @@ pub(crate) trait Calls: Clone + 'static {
     ) -> impl Future<Output = Result<(Self::Call, Option<Self::Writer>), CallFailure>>
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static;
+
+    /// Waits until no other caller keeps the channel.
+    fn poll_free(&self, _: &Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    /// Whether one caller keeps it for itself, at any time.
+    fn is_busy(&self) -> Option<Rc<Cell<bool>>> {
+        None
+    }
 
     /// Whether a request that is encoded now may still turn out not to be sent.
     fn is_early(&self) -> bool;
@@ -148,11 +171,56 @@ impl Calls for SharedChannel {
     }
 }
 
+impl Calls for BlockingChannel {
+    const BLOCKS: bool = true;
+
+    type Call = BlockedCall;
+    type Writer = BlockedWriter;
+
+    fn call<E>(
+        &self,
+        head: RequestHead,
+        timeout: Option<Duration>,
+        encode: E,
+    ) -> impl Future<Output = Outcome>
+    where
+        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
+    {
+        self.call(head, timeout, encode)
+    }
+
+    fn stream<E>(
+        &self,
+        kind: StreamKind,
+        head: RequestHead,
+        timeout: Option<Duration>,
+        encode: E,
+    ) -> impl Future<Output = Result<(BlockedCall, Option<BlockedWriter>), CallFailure>>
+    where
+        E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
+    {
+        self.stream(kind, head, timeout, encode)
+    }
+
+    fn poll_free(&self, context: &Context<'_>) -> Poll<()> {
+        self.worker().poll_free(context)
+    }
+
+    fn is_busy(&self) -> Option<Rc<Cell<bool>>> {
+        Some(self.worker().is_busy())
+    }
+
+    fn is_early(&self) -> bool {
+        !self.worker().is_greeted()
+    }
+}
+
 /// A channel of a client host.
 #[derive(Clone, Debug)]
 pub(crate) enum AnyChannel {
     Shard(Channel),
     Shared(SharedChannel),
+    Blocking(BlockingChannel),
 }
 
 /// What a channel holds, for checks.
@@ -222,6 +290,11 @@ pub(crate) trait Runtime {
         false
     }
 
+    /// Whether calls block their callers: those cannot give them up.
+    fn blocks(&self) -> bool {
+        false
+    }
+
     /// The poll set of its sockets, if they are not another host's.
     fn set(&self) -> Option<usize>;
 
@@ -231,8 +304,29 @@ pub(crate) trait Runtime {
     /// Ends the calls whose time has been over for a while, as another thread does when nobody polls the runtime.
     fn expire(&self);
 
+    /// The callers have had their turn.
+    fn rest(&self) {}
+
+    /// Nobody calls any more: from now on what arrives is heard all the same.
+    fn hear_all(&self) {}
+
+    /// Whether it has something to do although nothing is new of its sockets.
+    fn is_due(&self) -> bool {
+        false
+    }
+
+    /// When it has something to do next even if nothing happens, in ns.
+    fn next_timer(&self) -> Option<u64> {
+        None
+    }
+
     /// No channel is made any more.
     fn release(&self) {}
+
+    /// What its drivers do, for reports.
+    fn describe(&self) -> String {
+        String::new()
+    }
 
     /// How many channels are driven, also those without a handle.
     fn drivers(&self) -> usize;

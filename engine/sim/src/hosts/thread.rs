@@ -3,9 +3,9 @@
 //! thread.
 //!
 //! The two hosts run in any order and stop for different times. What is left out: what hosts the thread's shard, and
-//! connects by name. Of the judge's rules two are weaker. The bytes before a server's hello are not told apart: a request is
+//! connects by name. Of the judge's rules three are weaker. The bytes before a server's hello are not told apart: a request is
 //! always encoded before its thread sees it. And a call that is given up may still be sent, until its thread has heard of
-//! that.
+//! that; its server may first see its stream end as that of a sender that was dropped.
 
 use std::cell::RefCell;
 use std::rc::Rc;
