@@ -20,3 +20,6 @@ mod waiter;
 
 pub use channel::Channel;
 pub use streams::{StreamCall, StreamReader, StreamWriter};
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub use system::{Connect, Connected, Socket, System};

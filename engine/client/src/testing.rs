@@ -1,8 +1,10 @@
 //! Access for the simulator, `engine/sim`: a channel whose driver is polled by its caller, over sockets and a clock of the
-//! caller's.
+//! caller's. What blocking channels need is in [`blocking`].
 //!
 //! The code behind it is the production driver of tokio channels and the production handle, unchanged. Nothing here is
 //! part of what the crate promises to anybody else.
+
+pub mod blocking;
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! Clients, servers, and the handlers between them.
 
+pub(crate) mod blocking;
 pub(crate) mod chain;
 pub(crate) mod client;
 pub(crate) mod host;
@@ -9,3 +10,4 @@ pub(crate) mod serve;
 pub(crate) mod service;
 pub(crate) mod stream_call;
 pub(crate) mod task;
+pub(crate) mod thread;

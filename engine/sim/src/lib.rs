@@ -31,7 +31,10 @@ use std::rc::Rc;
 
 use crate::core::Core;
 use crate::core::trace::Trace;
+use crate::hosts::blocking::BlockingRuntime;
+use crate::hosts::runtime::Seat;
 use crate::hosts::task::TaskRuntime;
+use crate::hosts::thread::ThreadRuntime;
 use crate::judge::ledger::State;
 use crate::plan::Plan;
 use crate::world::World;
@@ -100,8 +103,14 @@ pub fn run_case(case: Case, shells: Shells, print: Option<fn(&str)>) -> Report {
 #[allow(clippy::needless_pass_by_value, reason = "it is the run's own")]
 fn run_core(seed: u64, core: Rc<Core>) -> Report {
     let ran = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(Rc::clone(&core), |core, net, host, mutating| {
-            Rc::new(TaskRuntime::new(core, net, host, mutating))
+        let mut world = World::new(Rc::clone(&core), |core, net, seat| match seat {
+            Seat::Tasks { host, mutating } => Rc::new(TaskRuntime::new(core, net, host, mutating)),
+            Seat::Threads { host, mutating } => {
+                Rc::new(BlockingRuntime::new(core, net, host, mutating))
+            }
+            Seat::Thread { thread, mutating } => {
+                Rc::new(ThreadRuntime::new(core, thread, mutating))
+            }
         });
         world.run();
         core.over.set(true);

@@ -56,6 +56,10 @@ enum Shell {
     Shard,
     /// Shared channels, driven as tokio's are.
     Tokio,
+    /// Shared channels, driven by a client thread.
+    Thread,
+    /// Blocking channels, each on a thread of its own.
+    Blocking,
     /// Each client of a kind of its own.
     Mixed,
 }
@@ -66,7 +70,8 @@ impl Shell {
     fn has(self, bug: corewire_proto::canary::Bug) -> bool {
         let own: &[_] = match self {
             Self::Shard => &AT_SHARDS,
-            Self::Tokio => &AT_TOKIO,
+            Self::Tokio | Self::Thread => &AT_SHARED,
+            Self::Blocking => return AT_BLOCKING.contains(&bug),
             Self::Mixed => &[],
         };
         AT_CLIENTS.contains(&bug) || own.contains(&bug)
@@ -78,6 +83,8 @@ impl From<Shell> for Shells {
         match shell {
             Shell::Shard => Self::Shard,
             Shell::Tokio => Self::Tokio,
+            Shell::Thread => Self::Thread,
+            Shell::Blocking => Self::Blocking,
             Shell::Mixed => Self::Mixed,
         }
     }
@@ -113,7 +120,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Bugs of the clients' side that clients of every kind have.
+/// Bugs of the clients' side that clients of every kind but the blocking one have.
 #[cfg(feature = "canary")]
 const AT_CLIENTS: [corewire_proto::canary::Bug; 11] = {
     use corewire_proto::canary::Bug;
@@ -132,11 +139,25 @@ const AT_CLIENTS: [corewire_proto::canary::Bug; 11] = {
     ]
 };
 
-/// Bugs of the clients' side that only a shard's channels have, and that only tokio's have.
+/// Bugs of the clients' side that only a shard's channels have, and that only shared channels have.
 #[cfg(feature = "canary")]
 const AT_SHARDS: [corewire_proto::canary::Bug; 1] = [corewire_proto::canary::Bug::OvertakenMessage];
 #[cfg(feature = "canary")]
-const AT_TOKIO: [corewire_proto::canary::Bug; 1] = [corewire_proto::canary::Bug::LostEnd];
+const AT_SHARED: [corewire_proto::canary::Bug; 1] = [corewire_proto::canary::Bug::LostEnd];
+
+/// Bugs that show at blocking channels: those of a queue of calls, or of a caller who gives up, have no place there.
+#[cfg(feature = "canary")]
+const AT_BLOCKING: [corewire_proto::canary::Bug; 6] = {
+    use corewire_proto::canary::Bug;
+    [
+        Bug::GoAwayByOne,
+        Bug::EarlySlot,
+        Bug::LateDeadline,
+        Bug::LostCredit,
+        Bug::BlindClocks,
+        Bug::CountedAbsence,
+    ]
+};
 
 /// Runs seeds with each bug planted until one shows it.
 #[cfg(feature = "canary")]

@@ -10,7 +10,7 @@ use crate::core::trace::{Note, Violated};
 use crate::core::{Core, Event};
 use crate::hosts::client;
 use crate::hosts::host::{Action, Host, Kind};
-use crate::hosts::runtime::{Runtime, Shells};
+use crate::hosts::runtime::{Runtime, Seat, Shells};
 use crate::judge::ledger::{Ledger, State};
 use crate::net::Net;
 use crate::peers::hostile::Hostile;
@@ -41,15 +41,14 @@ struct Work {
     next_busy: Option<u64>,
 }
 
-/// Makes what drives the channels of this client host; whether its wires change bytes.
-pub(crate) type MakeRuntime = fn(&Rc<Core>, &Net, usize, bool) -> Rc<dyn Runtime>;
+/// Makes what drives the channels of a client host.
+pub(crate) type MakeRuntime = fn(&Rc<Core>, &Net, Seat) -> Rc<dyn Runtime>;
 
-/// Whether the channels of the next client host are tokio's.
-fn is_on_tokio(core: &Core) -> bool {
+/// The kind of the next client host's channels.
+fn kind_of_next(core: &Core) -> Shells {
     match core.shells {
-        Shells::Shard => false,
-        Shells::Tokio => true,
-        Shells::Mixed => core.side.chance(500_000),
+        Shells::Mixed => Shells::KINDS[core.side.below(Shells::KINDS.len())],
+        kind => kind,
     }
 }
 
@@ -97,13 +96,28 @@ impl World {
         for client in 0..plan.clients {
             kinds.push(Kind::Client { mutating: plan.mutating && client == 0 });
         }
+        let servers = plan.servers * plan.shards;
+        // They come last, so that the numbers of the others are the same for every kind.
+        let mut threads: Vec<Host> = Vec::new();
         for (number, kind) in kinds.into_iter().enumerate() {
             let mut host = Host::new(number, kind, &core);
             host.start(&core, &self.net, &self.ledger);
             if let Kind::Client { mutating } = kind {
-                if is_on_tokio(&core) {
-                    host.runtime = Some(runtime(&core, &self.net, number, mutating));
-                }
+                let seat = match kind_of_next(&core) {
+                    Shells::Shard | Shells::Mixed => None,
+                    Shells::Tokio => Some(Seat::Tasks { host: number, mutating }),
+                    Shells::Blocking => Some(Seat::Threads { host: number, mutating }),
+                    Shells::Thread => {
+                        let thread = servers + plan.clients + threads.len();
+                        let kind = Kind::Thread { client: number, mutating };
+                        threads.push(Host::new(thread, kind, &core));
+                        let thread = threads.last_mut();
+                        thread
+                            .and_then(|thread| thread.start_thread(&core, &self.net, &self.ledger))
+                            .map(|thread| Seat::Thread { thread, mutating })
+                    }
+                };
+                host.runtime = seat.map(|seat| runtime(&core, &self.net, seat));
                 host.enter(&core, |host| {
                     (0..plan.channels).for_each(|channel| host.make_channel(&core, channel));
                     for impostor in 0..plan.impostors {
@@ -115,8 +129,9 @@ impl World {
             }
             self.hosts.push(host);
         }
+        let planned = self.hosts.len();
+        self.hosts.append(&mut threads);
         client::plan_calls(&core);
-        let servers = plan.servers * plan.shards;
         let at = || core.dice.between(0, plan.span);
         for _ in 0..plan.drains {
             core.agenda.plan(at(), Event::Drain { host: core.dice.below(servers) });
@@ -125,7 +140,7 @@ impl World {
             core.agenda.plan(at(), Event::Trouble);
         }
         for _ in 0..plan.freezes {
-            let (host, ns) = (core.dice.below(self.hosts.len()), core.dice.spread(MS, 30 * SECOND));
+            let (host, ns) = (core.dice.below(planned), core.dice.spread(MS, 30 * SECOND));
             core.agenda.plan(at(), Event::Freeze { host, ns });
         }
         for _ in 0..plan.jumps {
@@ -161,9 +176,10 @@ impl World {
         self.phase_of_calls("held", settle, PROGRESS_FACTOR, |world| {
             !world.ledger.is_open(true) && world.ledger.closings.get() == 0
         });
+        self.hosts.iter().filter_map(|host| host.runtime.as_ref()).for_each(|it| it.hear_all());
         self.phase("balance", settle, |world| check::amiss(world).is_none());
         check::channels_are_empty(self);
-        for host in self.hosts.iter_mut().filter(|host| !host.is_server()) {
+        for host in self.hosts.iter_mut().filter(|host| host.is_client()) {
             host.actions.push_back(Action::Release);
         }
         self.phase("leave", settle, |world| {
@@ -209,7 +225,7 @@ impl World {
         core.calm.set(true);
         let settle = core.plan.settle_within();
         let clients: Vec<usize> =
-            (0..self.hosts.len()).filter(|&host| !self.hosts[host].is_server()).collect();
+            (0..self.hosts.len()).filter(|&host| self.hosts[host].is_client()).collect();
         for host in clients {
             for channel in 0..core.plan.channels {
                 // A connection that is silent, perhaps while it drains, must be noticed first.
@@ -234,7 +250,9 @@ impl World {
                     let until = core.now() + wait;
                     self.phase("back-off", 2 * wait + SECOND, |world| world.core.now() >= until);
                 }
-                if !succeeded && !core.plan.may_be_full() {
+                // A blocking channel whose server goes away is bound to it by the streams that are left there.
+                let host_is_bound = self.hosts[host].blocks() && self.ledger.is_open(true);
+                if !succeeded && !core.plan.may_be_full() && !host_is_bound {
                     core.violated(Violated::Recovery, || {
                         format!("no call succeeds on channel {channel} of host {host}")
                     });
@@ -364,9 +382,14 @@ impl World {
             Event::Trouble => self.net.trouble(),
             Event::Tamper { wire, to, how } => self.net.tamper(wire, to, how),
             Event::Freeze { host, ns } => {
-                let until = self.hosts[host].busy_until.max(core.now() + ns);
-                self.hosts[host].busy_until = until;
-                core.absences.borrow_mut().begin(host, core.now(), until);
+                self.freeze(host, ns);
+                // A process is stopped with its threads; one that waits for a processor is alone.
+                let is_of = |other: &Host| matches!(other.kind, Kind::Thread { client, .. } if client == host);
+                if let Some(thread) = self.hosts.iter().position(is_of)
+                    && core.side.chance(700_000)
+                {
+                    self.freeze(thread, ns);
+                }
             }
             Event::Jump { ns } => {
                 for host in 0..self.hosts.len() {
@@ -390,6 +413,13 @@ impl World {
                 self.net.heal();
             }
         }
+    }
+
+    fn freeze(&mut self, host: usize, ns: u64) {
+        let now = self.core.now();
+        let until = self.hosts[host].busy_until.max(now + ns);
+        self.hosts[host].busy_until = until;
+        self.core.absences.borrow_mut().begin(host, now, until);
     }
 
     /// A handler's timer fired: on its own host, or on another thread.
@@ -419,9 +449,10 @@ impl World {
             runtime.expire();
         }
         if let Some(runtime) = host.runtime.clone()
-            && self.net.has_news(runtime.set())
-            // A runtime that has tasks to run looks at its sockets only now and then.
-            && (!host.has_tasks(&core, &self.net) || core.side.chance(700_000))
+            && (runtime.is_due()
+                || host.runtime_set().is_some_and(|set| self.net.has_news(set))
+                    // A runtime that has tasks to run looks at its sockets only now and then.
+                    && (!host.has_tasks(&core, &self.net) || core.side.chance(700_000)))
         {
             host.enter(&core, |_| runtime.hear());
         }
@@ -455,6 +486,11 @@ impl World {
         };
         core.note(Note::Turn { host: number, worked });
         host.again = worked;
+        // Callers that were woken have their turn first.
+        let has_ready = host.shard.as_ref().is_some_and(|shard| shard.has_news());
+        if host.blocks() && !has_ready {
+            host.enter(&core, |host| host.runtime.iter().for_each(|runtime| runtime.rest()));
+        }
         client::reap(host, &core, &self.ledger);
         host.note_timer(&core);
         let (least, most) = core.plan.turn;
@@ -466,7 +502,8 @@ impl World {
         // A turn may be spent on frames that came earlier and that have no effect.
         let tally = host.shard.as_ref().map(|shard| shard.tally()).unwrap_or_default();
         let moved = self.net.moved() + self.net.arrivals() + *self.ledger.steps.borrow();
-        let moved = (moved, tally.unread);
+        // A thread that waits for a full socket asks again after a while.
+        let moved = (moved + if host.blocks() { core.now() } else { 0 }, tally.unread);
         host.idle_turns = if worked && moved == host.moved { host.idle_turns + 1 } else { 0 };
         host.moved = moved;
         if host.idle_turns > IDLE_TURNS_MAX {
@@ -539,6 +576,9 @@ fn act(host: &mut Host, core: &Rc<Core>, ledger: &Rc<Ledger>, action: Action) {
             client::close(host, core, ledger, channel);
             host.make_channel(core, channel);
         }
-        Action::Release => host.channels.clear(),
+        Action::Release => {
+            host.channels.clear();
+            host.runtime.iter().for_each(|runtime| runtime.release());
+        }
     }
 }

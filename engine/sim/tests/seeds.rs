@@ -20,9 +20,11 @@ fn a_few_seeds_hold_to_the_rules() {
 fn the_plan_of_a_seed_is_the_same_for_every_kind_of_channel() {
     for seed in 0..10 {
         let report = |shells| corewire_sim::run(seed, shells, None);
-        let (shard, tokio) = (report(Shells::Shard), report(Shells::Tokio));
-        assert_eq!(shard.plan(), tokio.plan(), "seed {seed}");
-        assert_ne!(shard.hash, tokio.hash, "seed {seed} is about clients");
+        let shard = report(Shells::Shard);
+        for other in [Shells::Tokio, Shells::Thread, Shells::Blocking].map(report) {
+            assert_eq!(shard.plan(), other.plan(), "seed {seed}");
+            assert_ne!(shard.hash, other.hash, "seed {seed} is about clients");
+        }
     }
 }
 
@@ -59,7 +61,7 @@ fn seeds_that_were_broken_hold() {
 fn the_same_seed_is_the_same_run() {
     let mut hashes = std::collections::BTreeSet::new();
     for seed in 1_000..1_012 {
-        let shells = Shells::ALL[usize::try_from(seed).unwrap_or(0) % 3];
+        let shells = Shells::ALL[usize::try_from(seed).unwrap_or(0) % Shells::ALL.len()];
         let first = corewire_sim::run(seed, shells, None);
         // Printing must not change what happens, nor what ran on this thread before.
         let second = corewire_sim::run(seed, shells, Some(|_| {}));

@@ -10,6 +10,8 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
+#[cfg(feature = "sim")]
+use std::rc::Weak;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -35,11 +37,19 @@ pub(crate) enum Wants {
 pub(crate) struct Connects<W: Waiter> {
     shard: Rc<ShardContext>,
     channels: RefCell<Vec<Rc<DrivenChannel<W>>>>,
+    /// All that were made and may still be there, for the simulator's checks.
+    #[cfg(feature = "sim")]
+    made: RefCell<Vec<Weak<DrivenChannel<W>>>>,
 }
 
 impl<W: Waiter> Connects<W> {
     pub(crate) fn new(shard: Rc<ShardContext>) -> Rc<Self> {
-        Rc::new(Self { shard, channels: RefCell::default() })
+        Rc::new(Self {
+            shard,
+            channels: RefCell::default(),
+            #[cfg(feature = "sim")]
+            made: RefCell::default(),
+        })
     }
 
     fn push(&self, channel: Rc<DrivenChannel<W>>) {
@@ -49,6 +59,14 @@ impl<W: Waiter> Connects<W> {
 
     pub(crate) fn take(&self) -> Vec<Rc<DrivenChannel<W>>> {
         core::mem::take(&mut *self.channels.borrow_mut())
+    }
+
+    /// The channels that are still there.
+    #[cfg(feature = "sim")]
+    pub(crate) fn made(&self) -> Vec<Rc<DrivenChannel<W>>> {
+        let mut made = self.made.borrow_mut();
+        made.retain(|channel| channel.strong_count() > 0);
+        made.iter().filter_map(Weak::upgrade).collect()
     }
 }
 
@@ -98,7 +116,7 @@ impl<W: Waiter> fmt::Debug for DrivenChannel<W> {
 impl<W: Waiter + 'static> DrivenChannel<W> {
     /// A channel that connects when it is first used.
     pub(crate) fn new(core: ClientCore<W>, connects: &Rc<Connects<W>>) -> Rc<Self> {
-        Rc::new(Self {
+        let channel = Rc::new(Self {
             core: RefCell::new(core),
             shard: Rc::clone(&connects.shard),
             connects: Rc::clone(connects),
@@ -111,7 +129,10 @@ impl<W: Waiter + 'static> DrivenChannel<W> {
             server_side: Cell::default(),
             is_released: Cell::new(false),
             idle: RefCell::default(),
-        })
+        });
+        #[cfg(feature = "sim")]
+        connects.made.borrow_mut().push(Rc::downgrade(&channel));
+        channel
     }
 
     /// Has the core do something now, or in the next turn if a caller is writing a request. Returns whether this is

@@ -6,7 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Instant;
 
@@ -14,12 +14,15 @@ use crate::channel::ChannelContext;
 use crate::channel::driven::DrivenChannel;
 use crate::error::StartError;
 use crate::host::server::{ClientShard, run_on_shard};
-use corewire_client::address::IntoAddress;
+#[cfg(feature = "sim")]
+use crate::shard::tasks::{Task, spawn};
+use corewire_client::address::{Address, IntoAddress};
 use corewire_client::config::ChannelConfig;
 use corewire_client::failure::ConnectError;
+use corewire_client::reconnect::random_seed;
 use corewire_client::remote::SharedChannel;
 use corewire_client::remote::command::{ClientCore, Completion, Control, Hold};
-use corewire_client::remote::mailbox::{Inbox, Mailbox};
+use corewire_client::remote::mailbox::{Bell, Inbox, Mailbox};
 
 /// How many calls are taken before the connections have their turn.
 const CALLS_PER_ROUND: usize = 256;
@@ -44,7 +47,7 @@ impl ClientThread {
         let (ready, started) = flume::bounded(1);
         let failed = ready.clone();
         let body = move || {
-            if let Err(error) = run_on_shard(shard, move || Pump::run(ready)) {
+            if let Err(error) = run_on_shard(shard, move || Pump::run(ready, |waker| waker)) {
                 tracing::error!(%error, "a client thread has ended");
                 // The caller of `start` waits for a single message.
                 let _ = failed.try_send(Err(error));
@@ -73,12 +76,49 @@ impl ClientThread {
     ) -> Result<SharedChannel, ConnectError> {
         config.check()?;
         let address = address.into_address().map_err(ConnectError::Address)?;
+        Ok(self.open(address, config, random_seed()))
+    }
+
+    /// The same with settings that were checked.
+    fn open(&self, address: Address, config: ChannelConfig, jitter: u64) -> SharedChannel {
         let channel = self.channels.fetch_add(1, Ordering::Relaxed);
         let shared =
             SharedChannel::new(Arc::clone(&self.mailbox), channel, address.clone(), &config);
         let config = Box::new(config);
-        self.mailbox.control(Control::Open { channel, address, config });
-        Ok(shared)
+        self.mailbox.control(Control::Open { channel, address, config, jitter });
+        shared
+    }
+}
+
+/// What the simulator makes of a shard of its own.
+#[cfg(feature = "sim")]
+impl ClientThread {
+    /// Makes the shard that is entered a client thread's. The other end of the channel has the mailbox as soon as the
+    /// task has run; the task is over when nobody can call any more and nothing is in flight.
+    pub(crate) fn begin_here<B: Bell + 'static>(
+        bell: impl FnOnce(Waker) -> B + 'static,
+    ) -> (flume::Receiver<Result<Mailbox, StartError>>, Task<()>) {
+        let (ready, started) = flume::bounded(1);
+        (started, spawn(Pump::run(ready, bell)))
+    }
+
+    pub(crate) fn on(mailbox: Mailbox) -> Self {
+        Self { mailbox: Arc::new(mailbox), channels: Arc::default() }
+    }
+
+    /// A channel with settings that may be outside their ranges.
+    pub(crate) fn open_unchecked(
+        &self,
+        address: Address,
+        config: ChannelConfig,
+        jitter: u64,
+    ) -> SharedChannel {
+        self.open(address, config, jitter)
+    }
+
+    /// Whether callers have sent what the thread has not taken.
+    pub(crate) fn has_news(&self) -> bool {
+        self.mailbox.has_news()
     }
 }
 
@@ -122,12 +162,15 @@ impl Pump {
     }
 
     /// Hands out the mailbox, and runs until nobody can call any more and nothing is in flight. The
-    /// mailbox rings through the waker of this task, which the driver serves.
-    async fn run(ready: flume::Sender<Result<Mailbox, StartError>>) {
+    /// mailbox rings through the waker of this task, which the driver serves; `bell` makes its bell of that.
+    async fn run<B: Bell + 'static>(
+        ready: flume::Sender<Result<Mailbox, StartError>>,
+        bell: impl FnOnce(Waker) -> B,
+    ) {
         // This is a shard's thread: its task runs.
         let Some(context) = ChannelContext::current() else { return };
         let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
-        let (mailbox, inbox) = Mailbox::new(waker);
+        let (mailbox, inbox) = Mailbox::new(bell(waker));
         // The caller that asked for the thread may have gone; that shows in the inbox.
         let _ = ready.send(Ok(mailbox));
         drop(ready);
@@ -194,8 +237,8 @@ impl Pump {
     fn take_control(&mut self) {
         while let Ok(control) = self.inbox.control.try_recv() {
             match control {
-                Control::Open { channel, address, config } => {
-                    let core = ClientCore::new(address, *config);
+                Control::Open { channel, address, config, jitter } => {
+                    let core = ClientCore::with_jitter(address, *config, jitter);
                     let opened = DrivenChannel::new(core, &self.context.remote);
                     self.channels.insert(channel, opened);
                 }
@@ -251,7 +294,6 @@ mod tests {
     use std::net::TcpListener;
     use std::pin::{Pin, pin};
     use std::sync::mpsc;
-    use std::task::Waker;
     use std::time::Duration;
 
     /// A channel that is opened, and called over, while the thread takes calls out of its queue. What a
@@ -317,7 +359,8 @@ mod tests {
         let (stop, stopped) = flume::bounded::<()>(1);
         let shard = thread::spawn(move || {
             run_on_shard(ClientShard::default(), move || async move {
-                let (mut pump, mut stopped) = (pin!(Pump::run(ready)), stopped.into_recv_async());
+                let (mut pump, mut stopped) =
+                    (pin!(Pump::run(ready, |waker| waker)), stopped.into_recv_async());
                 poll_fn(|context| match pump.as_mut().poll(context) {
                     Poll::Ready(()) => Poll::Ready(()),
                     Poll::Pending => Pin::new(&mut stopped).poll(context).map(|_| ()),

@@ -13,6 +13,11 @@ use std::time::{Duration, Instant};
 use corewire_codec::Limits;
 use corewire_proto::{ServerConfig, Timeouts};
 
+#[cfg(feature = "sim")]
+mod thread;
+
+#[cfg(feature = "sim")]
+pub use self::thread::{SimClientThread, ThreadChannel};
 pub use crate::net::io::{Io, Readiness, Token};
 pub use crate::snapshot::{ChannelSnapshot, Snapshot, StreamSnapshot};
 use corewire_client::address::Address;

@@ -16,6 +16,8 @@ use super::client::{ChannelInfo, Client};
 use super::system::{Std, System};
 use crate::address::{Address, IntoAddress};
 use crate::config::ChannelConfig;
+#[cfg(feature = "sim")]
+use crate::core::channel::CoreSnapshot;
 use crate::failure::{CallFailure, ConnectError, NotSent};
 use crate::transport::{Outcome, Pending, Transport};
 
@@ -62,9 +64,24 @@ impl Channel {
     ) -> Result<Self, ConnectError> {
         config.check()?;
         let address = address.into_address().map_err(ConnectError::Address)?;
+        Ok(Self::with_system(system, address, config))
+    }
+
+    /// The same with settings that were checked.
+    pub(crate) fn with_system(
+        system: Box<dyn System>,
+        address: Address,
+        config: ChannelConfig,
+    ) -> Self {
         let info = Rc::new(ChannelInfo { address, closed: std::cell::Cell::new(false) });
         let client = Client::new(Rc::clone(&info), config, system);
-        Ok(Self { client: Rc::new(RefCell::new(client)), info })
+        Self { client: Rc::new(RefCell::new(client)), info }
+    }
+
+    /// What it holds, unless a call is under way on it.
+    #[cfg(feature = "sim")]
+    pub(crate) fn snapshot(&self) -> Option<CoreSnapshot> {
+        self.client.try_borrow().ok().map(|client| client.snapshot())
     }
 
     /// A channel with the default configuration, connected.

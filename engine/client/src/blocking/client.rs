@@ -14,6 +14,8 @@ use super::system::{Connect, System};
 use super::waiter::{Caller, StreamCell};
 use crate::address::Address;
 use crate::config::{ChannelConfig, Reply};
+#[cfg(feature = "sim")]
+use crate::core::channel::CoreSnapshot;
 use crate::core::channel::{ClientCore, PendingCall};
 use crate::failure::{CallFailure, connect_failure};
 use crate::streams::Event;
@@ -69,7 +71,7 @@ impl Client {
         // What is older goes out first: a call is written when nothing waits for the socket.
         let config = ChannelConfig { unsent_max: 0, ..config };
         Self {
-            core: ClientCore::new(info.address.clone(), config),
+            core: ClientCore::with_jitter(info.address.clone(), config, system.jitter()),
             info,
             now: system.now(),
             system,
@@ -247,8 +249,9 @@ impl Client {
         let mut reason = None;
         if let Some(mut turn) = self.current() {
             reason = turn.connection.session.close_reason();
-            if reason.is_some() {
+            if let Some(reason) = reason {
                 turn.push_last();
+                turn.link.socket.ending(reason);
             }
         }
         while let Some(ended) = self.core.poll_ended(self.now) {
@@ -362,6 +365,14 @@ impl Client {
             turn.shrink();
         }
         self.scratch.shrink();
+    }
+}
+
+#[cfg(feature = "sim")]
+impl Client {
+    /// What the channel holds.
+    pub(super) fn snapshot(&self) -> CoreSnapshot {
+        self.core.snapshot()
     }
 }
 

@@ -2,6 +2,10 @@
 //!
 //! Everything else of the channel is above this. So whatever implements [`System`] can carry one: the operating
 //! system here, or a network that is simulated.
+#![cfg_attr(
+    not(feature = "sim"),
+    allow(unreachable_pub, reason = "the simulator, a crate of its own, implements these traits")
+)]
 
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
@@ -11,15 +15,28 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use corewire_proto::CloseReason;
+
 use crate::address::Address;
 use crate::dial;
+use crate::reconnect::random_seed;
 use crate::resolver::Resolver;
 
 /// Where a channel's connections come from, and its time.
-pub(super) trait System: fmt::Debug {
+pub trait System: fmt::Debug {
+    /// The time.
     fn now(&self) -> Instant;
 
+    /// What is left to chance is drawn from this.
+    fn jitter(&self) -> u64 {
+        random_seed()
+    }
+
     /// Begins a connect, which fails with `TimedOut` after `within` if the system can stop it.
+    ///
+    /// # Errors
+    ///
+    /// It cannot even begin.
     fn connect(
         &self,
         address: &Address,
@@ -29,24 +46,42 @@ pub(super) trait System: fmt::Debug {
 }
 
 /// A socket, and when it was connected.
-pub(super) type Connected = io::Result<(Box<dyn Socket>, Instant)>;
+pub type Connected = io::Result<(Box<dyn Socket>, Instant)>;
 
 /// A connect that goes on by itself. Dropping it gives it up.
-pub(super) trait Connect: fmt::Debug {
+pub trait Connect: fmt::Debug {
     /// Waits for the end until this time, if any; `None` if it is not there by then. Returns it once.
     fn wait(&mut self, until: Option<Instant>) -> Option<Connected>;
 }
 
 /// A connected socket of a thread that sleeps in it.
-pub(super) trait Socket: fmt::Debug {
+pub trait Socket: fmt::Debug {
     /// Whether reads and writes return at once instead of waiting.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
     fn set_nonblocking(&mut self, on: bool) -> io::Result<()>;
 
-    /// Receives. Waits until something is there, for at most `within`; then it fails with `WouldBlock` or `TimedOut`.
+    /// Receives. Waits until something is there, for at most `within`; then it fails with `WouldBlock` or `TimedOut`. 0
+    /// bytes are the end.
+    ///
+    /// # Errors
+    ///
+    /// Also `Interrupted`, at any time; after any other the connection is over.
     fn read(&mut self, into: &mut [u8], within: Option<Duration>) -> io::Result<usize>;
 
-    /// Sends what the socket takes. Waits until it takes something, as `read` does.
+    /// Sends what the socket takes. Waits until it takes something, or all of it, as `read` does.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read`](Self::read).
     fn write(&mut self, from: &[IoSlice<'_>], within: Duration) -> io::Result<usize>;
+
+    /// The connection ends for this reason.
+    fn ending(&mut self, reason: CloseReason) {
+        let _ = reason;
+    }
 }
 
 /// The operating system, by way of std.

@@ -179,6 +179,8 @@ pub enum Control {
         address: Address,
         /// How it behaves.
         config: Box<ChannelConfig>,
+        /// What is left to chance is drawn from this.
+        jitter: u64,
     },
     /// Nobody waits for this call any more.
     Cancel {

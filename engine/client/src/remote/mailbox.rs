@@ -133,6 +133,12 @@ impl Mailbox {
         self.ring();
     }
 
+    /// Whether something was sent that the driver has not taken.
+    #[cfg(feature = "sim")]
+    pub fn has_news(&self) -> bool {
+        !self.calls.is_empty() || !self.control.is_empty()
+    }
+
     /// Whether this thread may sleep until a reply comes: not if it runs a shard, and not if the
     /// connection may need this very thread.
     pub(crate) fn may_block(&self) -> bool {

@@ -1,12 +1,12 @@
 //! The clients' part: calls as tasks.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, poll_fn, ready};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use corewire_client::{CallFailure, NotSent, Transport};
+use corewire_client::{CallFailure, NotSent};
 use corewire_codec::{FrameWriter, MethodId, RequestHead, Status, request_flags};
 use corewire_proto::StreamKind;
 
@@ -38,6 +38,14 @@ pub(crate) struct Wish {
     pub(crate) held: bool,
     /// The caller gives up at this poll of its task, before looking at the call.
     pub(crate) tired_at: Option<u32>,
+}
+
+impl Wish {
+    /// The time-out of a caller who cannot give up.
+    fn patience_in_all(&self) -> Option<Duration> {
+        let give_up = self.give_up.map(Duration::from_nanos);
+        [self.timeout, self.patience, give_up].into_iter().flatten().min()
+    }
 }
 
 /// Why a request cannot be written.
@@ -174,7 +182,8 @@ pub(crate) fn begin(
         None => wish(core, id, tainted),
     };
     let call = Call::new(wish.kind, host.number, &wish.ask);
-    ledger.begin(id, Call { tainted, held: wish.held, ..call });
+    let apart = host.runtime.as_ref().is_some_and(|runtime| runtime.is_apart());
+    ledger.begin(id, Call { tainted, held: wish.held, apart, ..call });
     if let CallKind::Stream(_) = wish.kind {
         ledger.asks.borrow_mut().insert(id, wish.ask);
     }
@@ -186,6 +195,7 @@ pub(crate) fn begin(
     let task = match channel {
         AnyChannel::Shard(channel) => corewire_engine::spawn(caller.make(channel, over)),
         AnyChannel::Shared(channel) => corewire_engine::spawn(caller.make(channel, over)),
+        AnyChannel::Blocking(channel) => corewire_engine::spawn(caller.make(channel, over)),
     };
     host.tasks.insert(id, task);
 }
@@ -200,10 +210,24 @@ struct Caller {
 
 impl Caller {
     /// Makes the call, whatever kind of channel it is; `_over` says when the task is over.
-    async fn make(self, channel: impl Calls, _over: Over) {
-        let Self { core, ledger, wish, tainted } = self;
+    async fn make<C: Calls>(self, channel: C, _over: Over) {
+        let Self { core, ledger, mut wish, tainted } = self;
         let id = wish.ask.id;
+        if C::BLOCKS {
+            // It may still give up when its turn comes.
+            if attend(&core, &ledger, &wish, &channel, ready(())).await.is_none() {
+                return;
+            }
+            if !matches!(wish.kind, CallKind::Stream(_)) {
+                wish.timeout = wish.patience_in_all();
+            }
+        }
         let number = ledger.calls.borrow().get(&id).map_or(0, |call| call.host);
+        if let (CallKind::Stream(_), Some(call)) =
+            (wish.kind, ledger.calls.borrow_mut().get_mut(&id))
+        {
+            call.kept_from = channel.is_busy();
+        }
         // The first poll: the caller's time counts from here.
         core.note(Note::Began { call: id, host: number });
         if let (Some(timeout), Some(call)) = (wish.timeout, ledger.calls.borrow_mut().get_mut(&id))
@@ -221,7 +245,7 @@ impl Caller {
             CallKind::Stream(kind) => {
                 let opening = channel.stream(kind, head, wish.timeout, encode);
                 let call = stream_call(&core, &ledger, &wish.ask, kind, tainted, opening);
-                let outcome = attend(&core, &ledger, &wish, call).await;
+                let outcome = attend(&core, &ledger, &wish, &channel, call).await;
                 if let Some(None) = outcome {
                     // It dropped the stream, as its script says.
                     given_up(&core, &ledger, id);
@@ -233,7 +257,11 @@ impl Caller {
                     head.flags |= request_flags::ONE_WAY;
                 }
                 let call = channel.call(head, wish.timeout, encode);
-                attend(&core, &ledger, &wish, call).await
+                if C::BLOCKS {
+                    Some(call.await)
+                } else {
+                    attend(&core, &ledger, &wish, &channel, call).await
+                }
             }
         };
         if let Some(outcome) = outcome {
@@ -244,10 +272,11 @@ impl Caller {
 
 /// Awaits a call as its caller does; `None` when the caller gives it up. The call is marked as given
 /// up before it is dropped, as when its task is dropped.
-async fn attend<T>(
+async fn attend<T, C: Calls>(
     core: &Rc<Core>,
     ledger: &Rc<Ledger>,
     wish: &Wish,
+    channel: &C,
     call: impl Future<Output = T>,
 ) -> Option<T> {
     let id = wish.ask.id;
@@ -256,6 +285,7 @@ async fn attend<T>(
     let mut polls = 0u32;
     let outcome = poll_fn(|context| {
         ledger.wakers.borrow_mut().insert(id, context.waker().clone());
+        std::task::ready!(channel.poll_free(context));
         polls += 1;
         // The worst moment to give up is between the wake and the poll.
         let woken = polls > 1 && !core.calm.get() && !wish.held;
@@ -263,7 +293,7 @@ async fn attend<T>(
             || wish.tired_at == Some(polls);
         let mut late =
             || patience.as_mut().is_some_and(|sleep| Pin::new(sleep).poll(context).is_ready());
-        if tired || late() {
+        if tired || late() || C::BLOCKS && ledger.tired.borrow_mut().remove(&id) {
             return Poll::Ready(None);
         }
         call.as_mut().poll(context).map(Some)
@@ -330,6 +360,14 @@ pub(crate) fn reap(host: &mut Host, core: &Core, ledger: &Ledger) {
 
 /// Drops a call's task; to be called as code of the host's shard.
 pub(crate) fn give_up(host: &mut Host, core: &Core, ledger: &Ledger, id: u64) {
+    if host.blocks() {
+        // Its thread does so when it has the time.
+        if host.tasks.contains_key(&id) {
+            ledger.tired.borrow_mut().insert(id);
+            ledger.wakers.borrow().get(&id).into_iter().for_each(Waker::wake_by_ref);
+        }
+        return;
+    }
     let Some(task) = host.tasks.remove(&id) else { return };
     ledger.wakers.borrow_mut().remove(&id);
     if !task.is_finished() {
@@ -338,20 +376,27 @@ pub(crate) fn give_up(host: &mut Host, core: &Core, ledger: &Ledger, id: u64) {
     drop(task);
 }
 
-/// Closes the shared channel with this number, in some cases; it is about to be replaced. When it is closed, no call
-/// begins on it.
+/// Closes the shared or blocking channel with this number, in some cases; it is about to be replaced. When it is closed,
+/// no call begins on it.
 pub(crate) fn close(host: &Host, core: &Rc<Core>, ledger: &Rc<Ledger>, number: usize) {
-    let Some(AnyChannel::Shared(channel)) = host.channels.get(number).cloned() else { return };
-    if core.side.chance(500_000) {
+    let Some(channel) = host.channels.get(number).cloned() else { return };
+    if matches!(channel, AnyChannel::Shard(_)) || core.side.chance(500_000) {
         return;
     }
     let (core, ledger) = (Rc::clone(core), Rc::clone(ledger));
     ledger.closings.set(ledger.closings.get() + 1);
     corewire_engine::spawn(async move {
-        channel.close().await;
+        let head = RequestHead::new(0, MethodId(1));
+        let late = match &channel {
+            AnyChannel::Shard(_) => return,
+            AnyChannel::Shared(channel) => {
+                channel.close().await;
+                Calls::call(channel, head, None, |_| Ok(())).await
+            }
+            AnyChannel::Blocking(channel) => channel.close(head).await,
+        };
         ledger.closings.set(ledger.closings.get() - 1);
         ledger.step();
-        let late = channel.call(RequestHead::new(0, MethodId(1)), None, |_| Ok(())).await;
         if !matches!(late, Err(CallFailure::NotSent(NotSent::Closed))) {
             core.violated(Violated::End, || format!("a call on a closed channel: {late:?}"));
         }

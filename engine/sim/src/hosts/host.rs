@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use corewire_engine::testing::sim::{self, SimConfig, SimShard};
+use corewire_engine::testing::sim::{self, SimClientThread, SimConfig, SimShard};
 use corewire_engine::{Dispatch, Doorbell, Task};
 use corewire_proto::{ShardId, ShardInfo};
 
@@ -37,8 +37,18 @@ pub(crate) enum Action {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Server { address: usize, index: usize },
-    Client { mutating: bool },
+    Server {
+        address: usize,
+        index: usize,
+    },
+    Client {
+        mutating: bool,
+    },
+    /// The thread that drives the channels of this client host.
+    Thread {
+        client: usize,
+        mutating: bool,
+    },
 }
 
 pub(crate) struct Host {
@@ -113,13 +123,14 @@ impl Host {
             Rc::new(RefCell::new(Accepted { next: first, step: 3, closed: Vec::new() }));
         let (id, mutating, listeners) = match self.kind {
             Kind::Server { address, index } => (index, false, vec![net.listen(address, self.set)]),
-            Kind::Client { mutating } => (0, mutating, Vec::new()),
+            Kind::Client { mutating } | Kind::Thread { mutating, .. } => (0, mutating, Vec::new()),
         };
         let io = SimIo {
             core: Rc::clone(core),
             net: net.clone(),
             set: self.set,
             host: self.number,
+            callers: self.callers(),
             doorbell: Arc::clone(&self.doorbell),
             accepted: Rc::clone(&self.accepted),
             mutating,
@@ -154,8 +165,43 @@ impl Host {
         core.note(Note::Started { host: self.number, life: self.lives });
     }
 
+    /// The same for a client thread's host: what its callers reach it by.
+    pub(crate) fn start_thread(
+        &mut self,
+        core: &Rc<Core>,
+        net: &Net,
+        ledger: &Rc<Ledger>,
+    ) -> Option<SimClientThread> {
+        self.start(core, net, ledger);
+        let started = self.shard.as_mut()?.client_thread(core.clock.instant(), core.clock.reader());
+        self.note_timer(core);
+        started
+            .inspect_err(|error| {
+                core.violated(Violated::Panic, || format!("no client thread: {error}"));
+            })
+            .ok()
+    }
+
     pub(crate) fn is_server(&self) -> bool {
         matches!(self.kind, Kind::Server { .. })
+    }
+
+    /// Whether callers of the plan are here.
+    pub(crate) fn is_client(&self) -> bool {
+        matches!(self.kind, Kind::Client { .. })
+    }
+
+    /// Whether calls block their callers here.
+    pub(crate) fn blocks(&self) -> bool {
+        self.runtime.as_ref().is_some_and(|runtime| runtime.blocks())
+    }
+
+    /// The host whose calls go over its sockets.
+    fn callers(&self) -> usize {
+        match self.kind {
+            Kind::Thread { client, .. } => client,
+            Kind::Server { .. } | Kind::Client { .. } => self.number,
+        }
     }
 
     /// Runs `body` as code of the host's shard, which is taken out meanwhile. A turn, or a check of its
@@ -173,8 +219,9 @@ impl Host {
     }
 
     fn asked_timer(&self, core: &Core) -> Option<u64> {
-        let timer = self.shard.as_ref()?.next_timer()?;
-        Some(core.clock.of(timer))
+        let of_shard = self.shard.as_ref()?.next_timer().map(|timer| core.clock.of(timer));
+        let of_runtime = self.runtime.as_ref().and_then(|runtime| runtime.next_timer());
+        [of_shard, of_runtime].into_iter().flatten().min()
     }
 
     /// Makes the channel with this number of a client host, replacing the one that is there; to be called as
@@ -187,21 +234,22 @@ impl Host {
     pub(crate) fn make_channel_to(&mut self, core: &Core, number: usize, to: usize) {
         let (config, jitter) = (core.plan.channel.clone(), core.dice.word());
         let made = match &self.runtime {
-            Some(runtime) => Ok(AnyChannel::Shared(runtime.channel(to, config, jitter))),
+            Some(runtime) => runtime.channel(to, config, jitter),
             None => sim::channel(crate::net::endpoint::address(to), config, jitter)
-                .map(AnyChannel::Shard),
+                .map(AnyChannel::Shard)
+                .ok(),
         };
         match made {
-            Ok(channel) if number < self.channels.len() => self.channels[number] = channel,
-            Ok(channel) => self.channels.push(channel),
-            Err(error) => core.violated(Violated::Panic, || format!("no channel: {error}")),
+            Some(channel) if number < self.channels.len() => self.channels[number] = channel,
+            Some(channel) => self.channels.push(channel),
+            None => core.violated(Violated::Panic, || format!("host {}: no channel", self.number)),
         }
     }
 
     /// What each of its channels holds.
     pub(crate) fn held(&self, core: &Core) -> Vec<Held> {
         let of_shard = |(number, channel): (usize, &AnyChannel)| match channel {
-            AnyChannel::Shared(_) => None,
+            AnyChannel::Shared(_) | AnyChannel::Blocking(_) => None,
             AnyChannel::Shard(channel) => Some(Held {
                 channel: sim::channel_census(channel),
                 unread: 0,
@@ -217,12 +265,18 @@ impl Host {
 
     /// The poll sets of its sockets.
     pub(crate) fn sets(&self) -> impl Iterator<Item = usize> + use<> {
-        [Some(self.set), self.runtime.as_ref().map(|runtime| runtime.set())].into_iter().flatten()
+        [Some(self.set), self.runtime_set()].into_iter().flatten()
+    }
+
+    /// The poll set that its runtime hears of.
+    pub(crate) fn runtime_set(&self) -> Option<usize> {
+        self.runtime.as_ref()?.set()
     }
 
     /// Whether it would do something if it ran now.
     pub(crate) fn has_work(&self, core: &Core, net: &Net) -> bool {
-        self.runtime.as_ref().is_some_and(|runtime| net.has_news(runtime.set()))
+        self.runtime_set().is_some_and(|set| net.has_news(set))
+            || self.runtime.as_ref().is_some_and(|runtime| runtime.is_due())
             || self.has_tasks(core, net)
     }
 

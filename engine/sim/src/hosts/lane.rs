@@ -14,7 +14,7 @@ use corewire_engine::{Sleep, StreamReader, StreamWriter};
 use crate::core::Core;
 use crate::core::trace::{Note, Violated};
 use crate::hosts::service::planned_panic;
-use crate::judge::ledger::{LaneBook, Ledger};
+use crate::judge::ledger::{Call, LaneBook, Ledger, State};
 use crate::plan::message::{Ask, is_message, message};
 use crate::plan::script::{Finish, Lane, Reading};
 
@@ -263,6 +263,12 @@ impl<R: ReadMessages> Inlet<R> {
             (Seen::Clean, Some(Finish::Whole))
             | (Seen::Status(StatusCode::Aborted), Some(Finish::Fails))
             | (Seen::Status(StatusCode::Cancelled), Some(Finish::Dropped)) => whole,
+            // That the sender was dropped reaches another thread before the cancel of its call does.
+            (Seen::Status(StatusCode::Cancelled), None) => {
+                let calls = track.ledger.calls.borrow();
+                let gone = |call: &Call| call.apart && call.state == State::GivenUp;
+                whole && track.up && calls.get(&track.id).is_some_and(gone)
+            }
             // A client giving up is no valid reason at its handler, which is dropped instead.
             (Seen::Call(_), _) => !track.up,
             _ => false,

@@ -22,14 +22,13 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use corewire_client::testing::{self, CoreSnapshot, Hearing, Shell, TaskDriver};
-use corewire_client::{Address, ChannelConfig, SharedChannel};
+use corewire_client::testing::{self, Hearing, Shell, TaskDriver};
+use corewire_client::{Address, ChannelConfig};
 use corewire_engine::Sleep;
-use corewire_engine::testing::sim::{ChannelSnapshot, StreamSnapshot};
 
 use self::socket::{Connecting, Reactor, Wired};
 use crate::core::Core;
-use crate::hosts::runtime::{Held, Runtime};
+use crate::hosts::runtime::{self, AnyChannel, Held, Runtime};
 use crate::net::Net;
 use crate::net::endpoint::address;
 
@@ -70,7 +69,7 @@ impl TaskRuntime {
 }
 
 impl Runtime for TaskRuntime {
-    fn channel(&self, server: usize, config: ChannelConfig, jitter: u64) -> SharedChannel {
+    fn channel(&self, server: usize, config: ChannelConfig, jitter: u64) -> Option<AnyChannel> {
         let reactor = Rc::clone(&self.reactor);
         let side = &reactor.core.side;
         let queued_max =
@@ -93,11 +92,11 @@ impl Runtime for TaskRuntime {
             driver.borrow_mut().poll(context)
         });
         corewire_engine::spawn(task).detach();
-        channel
+        Some(AnyChannel::Shared(channel))
     }
 
-    fn set(&self) -> usize {
-        self.reactor.set
+    fn set(&self) -> Option<usize> {
+        Some(self.reactor.set)
     }
 
     fn hear(&self) {
@@ -136,51 +135,11 @@ impl Runtime for TaskRuntime {
         let mut all = Vec::new();
         for made in self.made.borrow().iter() {
             let Some(driver) = made.driver.upgrade() else { continue };
-            all.extend(held(&driver.borrow().snapshot(), made));
+            let snapshot = driver.borrow().snapshot();
+            all.extend(runtime::held(&snapshot, made.unsent_max, made.tainted));
         }
         all
     }
-}
-
-/// What a channel holds, by its connections.
-fn held(snapshot: &CoreSnapshot, made: &Made) -> Vec<Held> {
-    let of_channel = |channel, unread| Held {
-        channel: ChannelSnapshot {
-            connecting: snapshot.connecting,
-            waiting: snapshot.waiting,
-            ..channel
-        },
-        unread,
-        unsent_max: made.unsent_max,
-        has_news: snapshot.has_news,
-        tainted: made.tainted,
-    };
-    let of = |connection: &testing::ConnectionSnapshot| {
-        let streams = connection.id.map(|id| StreamSnapshot {
-            connection: id,
-            open: connection.open_streams,
-            accounts: connection.accounts,
-        });
-        let channel = ChannelSnapshot {
-            up: true,
-            ready: connection.ready,
-            connecting: false,
-            in_flight: connection.in_flight,
-            free_slots: if connection.retired { 0 } else { connection.free_slots },
-            calls: connection.calls + connection.streams,
-            waiting: 0,
-            unsent: connection.unsent,
-            room: 0,
-            held: connection.held,
-            streams,
-        };
-        of_channel(channel, connection.unread)
-    };
-    let mut all: Vec<Held> = snapshot.connections.iter().map(of).collect();
-    if all.is_empty() {
-        all.push(of_channel(ChannelSnapshot::default(), 0));
-    }
-    all
 }
 
 /// What the driver of one channel has of its host.

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::task::Waker;
 
 use corewire_codec::StatusCode;
@@ -80,13 +81,22 @@ pub(crate) struct Call {
     /// A handler made it for a caller whose cancel may be lost, because bytes of its wire change: it may go on
     /// until that wire is closed.
     pub(crate) unheard: bool,
+    /// Another host drives its connection: that it is given up is heard there only later.
+    pub(crate) apart: bool,
     /// The caller is there to learn of its end; a slow one may be busy with what came before.
     pub(crate) attended: bool,
+    /// Whether the caller is kept from its channel by another one's call, which blocks their thread.
+    pub(crate) kept_from: Option<Rc<Cell<bool>>>,
     /// Since when nobody waits for it any more, in ns.
     pub(crate) over_at: Option<u64>,
 }
 
 impl Call {
+    /// Whether its caller would learn of its end now.
+    pub(crate) fn is_attended(&self) -> bool {
+        self.attended && !self.kept_from.as_ref().is_some_and(|is_busy| is_busy.get())
+    }
+
     /// Its request is written into its channel, before the server's hello or after it.
     pub(crate) fn encode(&mut self, core: &Core, early: bool) {
         (self.encoded, self.early) = (true, early);
@@ -99,7 +109,8 @@ impl Call {
         self.over_at = Some(core.now());
         // A one-way call cannot be taken back: it is over when it is written.
         let may_be_taken_back = self.encoded && self.kind != CallKind::OneWay;
-        self.kept = may_be_taken_back && self.encoded_at == core.sent(self.host);
+        let is_heard = !(self.apart && state == State::GivenUp);
+        self.kept = may_be_taken_back && is_heard && self.encoded_at == core.sent(self.host);
     }
 
     /// A call that begins.
@@ -120,7 +131,9 @@ impl Call {
             hops: ask.hops,
             held: false,
             unheard: false,
+            apart: false,
             attended: true,
+            kept_from: None,
             over_at: None,
         }
     }
@@ -182,6 +195,8 @@ pub(crate) struct Ledger {
     pub(crate) over: RefCell<Vec<u64>>,
     /// No call with a waiting caller has a deadline before this time, in ns.
     pub(crate) no_deadline_before: Cell<u64>,
+    /// Callers who would give a call up that blocks them.
+    pub(crate) tired: RefCell<BTreeSet<u64>>,
     /// How many channels are being closed.
     pub(crate) closings: Cell<u64>,
     /// Counts progress: used to see whether there was any.
@@ -222,11 +237,15 @@ impl Ledger {
         (written as u64, one_way().filter(|call| call.begun).count() as u64)
     }
 
-    /// One-way calls that were given up after they were encoded: a driver that had taken them may have written them.
+    /// One-way calls that were given up after they were encoded, or ended as perhaps sent: they may have been written.
     pub(crate) fn one_way_unknown(&self) -> u64 {
         let calls = self.calls.borrow();
         let unknown = calls.values().filter(|call| {
-            call.kind == CallKind::OneWay && call.state == State::GivenUp && call.encoded
+            let ends = matches!(
+                call.state,
+                State::GivenUp | State::Ended(End::Unknown | End::Expired { sent: true })
+            );
+            call.kind == CallKind::OneWay && ends && call.encoded
         });
         unknown.count() as u64
     }

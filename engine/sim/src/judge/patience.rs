@@ -20,7 +20,12 @@ use crate::plan::{MS, SECOND};
 pub(crate) struct Absences {
     /// By host, the start and end in ns, in their order.
     hosts: Vec<Vec<(u64, u64)>>,
+    /// The hosts of threads that are away by themselves, which are counted as hosts from [`ACTORS`] on.
+    actors: Vec<usize>,
 }
+
+/// There are fewer hosts than this.
+const ACTORS: usize = 1000;
 
 impl Absences {
     /// This host does nothing from now until `until`.
@@ -36,18 +41,48 @@ impl Absences {
         }
     }
 
+    /// A thread of this host that is away by itself, too. Returns what it counts as.
+    pub(crate) fn add_actor(&mut self, host: usize) -> usize {
+        self.actors.push(host);
+        ACTORS + self.actors.len() - 1
+    }
+
+    /// When this host, or this thread, was away, in order; a thread is away when its host is.
+    fn times(&self, host: usize) -> Vec<(u64, u64)> {
+        let own = self.hosts.get(host).into_iter().flatten();
+        let of_host = host.checked_sub(ACTORS).and_then(|actor| self.actors.get(actor));
+        let of_host = of_host.and_then(|host| self.hosts.get(*host)).into_iter().flatten();
+        let mut times: Vec<(u64, u64)> = own.chain(of_host).copied().collect();
+        if host < ACTORS {
+            return times;
+        }
+        times.sort_unstable();
+        let mut merged: Vec<(u64, u64)> = Vec::new();
+        for (begin, end) in times {
+            match merged.last_mut() {
+                Some((_, last)) if *last > begin => *last = end.max(*last),
+                _ => merged.push((begin, end)),
+            }
+        }
+        merged
+    }
+
     /// This host runs again, if it was away.
     pub(crate) fn end(&mut self, host: usize, now: u64) {
         if let Some((begin, end)) = self.hosts.get_mut(host).and_then(|times| times.last_mut()) {
             *end = (*end).min(now.max(*begin));
+        }
+        if let Some(times) = self.hosts.get_mut(host) {
+            times.pop_if(|(begin, end)| begin == end);
         }
     }
 
     /// How much of the time from `since` to `now` counts against a peer of this host, which looks at its
     /// clocks every `glance`: an absence that is noticed counts as one `glance`.
     fn counted(&self, host: usize, since: u64, now: u64, glance: u64) -> u64 {
-        let times = self.hosts.get(host).into_iter().flatten();
-        let away = times.map(|&(begin, end)| end.min(now).saturating_sub(begin.max(since)));
+        let times = self.times(host);
+        let away =
+            times.into_iter().map(|(begin, end)| end.min(now).saturating_sub(begin.max(since)));
         let shows = away.filter(|&ns| ns > 2 * glance);
         let excused: u64 = shows.map(|ns| ns - glance).sum();
         now.saturating_sub(since).saturating_sub(excused)

@@ -145,7 +145,7 @@ fn deadlines(core: &Core, ledger: &Ledger) {
     for (id, call) in ledger.open.borrow().iter().filter_map(|id| Some((id, calls.get(id)?))) {
         let Some(deadline) = call.deadline else { continue };
         first = first.min(deadline);
-        if deadline <= now && call.attended {
+        if deadline <= now && call.is_attended() {
             core.violated(Violated::Deadline, || {
                 format!("call {id} outlives its deadline: {call:?}")
             });
@@ -387,9 +387,11 @@ pub(crate) fn unfinished(world: &World, phase: &str) -> String {
     let hosts = world.hosts.iter().filter_map(|host| {
         let snapshot = host.shard.as_ref().map(|shard| shard.snapshot())?;
         Some(format!(
-            "; host {}: {} connections, draining {}, drained {}",
+            "; host {}: {} connections, {} drivers{}, draining {}, drained {}",
             host.number,
             snapshot.connections,
+            host.runtime.as_ref().map_or(0, |runtime| runtime.drivers()),
+            host.runtime.as_ref().map(|runtime| runtime.describe()).unwrap_or_default(),
             host.draining,
             host.shard.as_ref().is_some_and(|shard| shard.is_drained()),
         ))

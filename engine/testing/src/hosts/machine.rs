@@ -129,6 +129,7 @@ impl Machine {
             net: net.clone(),
             set,
             host: self.number,
+            callers: self.number,
             doorbell: Arc::clone(&doorbell),
             accepted: Rc::new(RefCell::new(accepted)),
             mutating: false,

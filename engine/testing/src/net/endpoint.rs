@@ -76,6 +76,8 @@ pub struct SimIo<C: Surroundings> {
     pub set: usize,
     /// The host that it is of.
     pub host: usize,
+    /// The host whose calls it sends: another one if it is a client thread's.
+    pub callers: usize,
     /// The doorbell of the host's shard.
     pub doorbell: Arc<Doorbell>,
     /// What becomes of the connections that are accepted.
@@ -194,7 +196,7 @@ impl<C: Surroundings> Io for SimIo<C> {
         let filled = from.chunks(&mut slices, max);
         let sent = self.net.send(socket.wire, socket.side, &slices[..filled]);
         if let Ok(bytes) = sent {
-            self.core.note_sent(self.host, bytes);
+            self.core.note_sent(self.callers, bytes);
         } else if self.net.asked_in_vain(socket.wire, socket.side) {
             self.core.note_asked_in_vain(self.host, socket.wire);
         }
