@@ -43,7 +43,7 @@ use crate::net::endpoint::address;
 /// The client's side of a wire.
 const SIDE: usize = 0;
 
-/// Signals that interrupt a thread for no reason, in millionths of its waits.
+/// Signals that interrupt a thread for no reason, in millionths of its waits; none while the world is only looked at.
 const SIGNALS: u32 = 3_000;
 
 /// A socket, or the connect that it will come from.
@@ -290,9 +290,10 @@ impl Line {
     fn wait(&self, wait: Option<Wait>) -> Option<Reply> {
         let core = &self.process.core;
         match wait {
-            Some(Wait(until)) if !self.is_over(until) => (core.faulty.get()
-                && core.side.chance(SIGNALS))
-            .then_some(Reply::Failed(io::ErrorKind::Interrupted)),
+            Some(Wait(until)) if !self.is_over(until) => {
+                (core.faulty.get() && !core.calm.get() && core.side.chance(SIGNALS))
+                    .then_some(Reply::Failed(io::ErrorKind::Interrupted))
+            }
             _ => Some(Reply::Failed(io::ErrorKind::WouldBlock)),
         }
     }
