@@ -71,8 +71,6 @@ pub struct ChannelSnapshot {
     pub waiting: usize,
     /// Bytes that wait to be sent.
     pub unsent: usize,
-    /// Calls that wait for bytes to leave and are not among `waiting`: none in a channel with a core.
-    pub room: usize,
     /// Stream bytes that were delivered and not consumed.
     pub held: u32,
     /// What it knows of its streams, once the server has said hello.

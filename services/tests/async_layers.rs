@@ -247,6 +247,53 @@ fn a_time_limit_inside_holds_for_a_call_that_waited() {
     end(server);
 }
 
+/// Tells what it was handed.
+#[corewire::service]
+pub trait Marked {
+    /// Whether there is a `Vetted`, and whether there is a `()`.
+    async fn seen(&self, context: &Context) -> Result<(bool, bool), Status>;
+}
+
+/// A value without a size.
+struct Vetted;
+
+impl Marked for Vetted {
+    async fn seen(&self, context: &Context) -> Result<(bool, bool), Status> {
+        Ok((context.extension::<Self>().is_some(), context.extension::<()>().is_some()))
+    }
+}
+
+/// A value without a size is one all the same; `()` is none.
+#[test]
+fn a_marker_is_handed_on() {
+    let vet = |call: &CallView<'_>| {
+        let slowly = call.metadata().text("slowly").is_some();
+        async move {
+            if slowly {
+                sleep(Duration::from_millis(1)).await;
+            }
+            Ok(Vetted)
+        }
+    };
+    let nothing = |_: &CallView<'_>| async { Ok(()) };
+    let server = Server::builder()
+        .address("127.0.0.1:0")
+        .placement(Placement::Unpinned(1))
+        .async_layer(move |_| vet)
+        .async_layer(move |_| nothing)
+        .service(|_| MarkedServer::new(Vetted))
+        .start()
+        .unwrap();
+    let to = address(&server);
+    client(move || async move {
+        let marked = MarkedClient::connect(to).await.unwrap();
+        assert_eq!(marked.seen().await, Ok((true, false)));
+        let slowly = marked.with(CallOptions::new().metadata("slowly", b"").unwrap());
+        assert_eq!(slowly.seen().await, Ok((true, false)));
+    });
+    end(server);
+}
+
 /// Layers stand in one order, whether they wait or not; one may stand around a single service.
 #[test]
 fn layers_that_wait_stand_in_order_with_others() {

@@ -17,19 +17,14 @@ use crate::judge::patience::Absences;
 use crate::plan::{Plan, SECOND};
 
 pub(crate) use corewire_testing::ground::{Dice, SURE};
+use corewire_testing::net::NetEvent;
 pub(crate) use corewire_testing::net::Tamper;
 
 /// Something that will happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Event {
-    /// A client's connection request reaches the address.
-    Connect { wire: usize },
-    /// Bytes reach an end of a wire.
-    Deliver { wire: usize, to: usize },
-    /// The sender learns that this many of its bytes were taken.
-    Ack { wire: usize, side: usize, bytes: usize },
-    /// An end of a wire learns that the other end does not know it any more.
-    Reset { wire: usize, side: usize },
+    /// Something of the network's.
+    Net(NetEvent),
     /// A handler's timer fires.
     Wake { work: u64, foreign: bool },
     /// A client makes its next call.

@@ -28,11 +28,11 @@ impl Surroundings for Core {
     }
 
     fn after(&self, ns: u64, event: NetEvent) {
-        self.after(ns, event.into());
+        self.after(ns, Event::Net(event));
     }
 
     fn note(&self, note: NetNote) {
-        self.note(note.into());
+        self.note(Note::Net(note));
     }
 
     fn rates(&self, _: Route) -> Rates {
@@ -67,34 +67,5 @@ impl Surroundings for Core {
 
     fn ending(&self, host: usize, wire: usize, seen: &Seen, reason: CloseReason) {
         patience::judge(self, host, wire, seen, reason);
-    }
-}
-
-impl From<NetEvent> for Event {
-    fn from(event: NetEvent) -> Self {
-        match event {
-            NetEvent::Connect { wire } => Self::Connect { wire },
-            NetEvent::Deliver { wire, to } => Self::Deliver { wire, to },
-            NetEvent::Ack { wire, side, bytes } => Self::Ack { wire, side, bytes },
-            NetEvent::Reset { wire, side } => Self::Reset { wire, side },
-        }
-    }
-}
-
-impl From<NetNote> for Note {
-    fn from(note: NetNote) -> Self {
-        match note {
-            NetNote::Received { wire, side, bytes } => Self::Received { wire, side, bytes },
-            NetNote::Sent { wire, side, bytes } => Self::Sent { wire, side, bytes },
-            NetNote::Blocked { wire, side } => Self::Blocked { wire, side },
-            NetNote::Closed { wire, side, reset } => Self::Closed { wire, side, reset },
-            NetNote::Finished { wire, side } => Self::Finished { wire, side },
-            NetNote::Accepted { wire, host, id } => Self::Accepted { wire, host, id },
-            NetNote::ConnectRefused { wire } => Self::ConnectRefused { wire },
-            NetNote::AcceptFailed { host, errno } => Self::AcceptFailed { host, errno },
-            NetNote::Silenced { wire } => Self::Silenced { wire },
-            NetNote::Stalled { wire, until } => Self::Stalled { wire, until },
-            NetNote::Mutated { wire, to } => Self::Mutated { wire, to },
-        }
     }
 }

@@ -361,10 +361,7 @@ impl World {
         );
         core.disturbed.set(core.disturbed.get() || harmful);
         match event {
-            Event::Connect { wire } => self.net.handle_connect(wire),
-            Event::Deliver { wire, to } => self.net.handle_deliver(wire, to),
-            Event::Ack { wire, side, bytes } => self.net.handle_ack(wire, side, bytes),
-            Event::Reset { wire, side } => self.net.handle_reset(wire, side),
+            Event::Net(event) => self.net.handle(event),
             Event::Wake { work, foreign } => self.handle_wake(work, foreign),
             Event::Call { call } => {
                 let servers = core.plan.servers * core.plan.shards;

@@ -92,6 +92,7 @@ impl ClientThread {
 
 /// What the simulator makes of a shard of its own.
 #[cfg(feature = "sim")]
+#[doc(hidden)]
 impl ClientThread {
     /// Makes the shard that is entered a client thread's. The other end of the channel has the mailbox as soon as the
     /// task has run; the task is over when nobody can call any more and nothing is in flight.

@@ -8,7 +8,7 @@ use corewire_engine::Task;
 
 use crate::failure::FailureKind;
 use crate::hosts::machine::{Broken, Machine, START_WITHIN};
-use crate::net::{Net, NetEvent};
+use crate::net::Net;
 use crate::record::{Change, Note};
 use crate::role::Role;
 use crate::state::{Event, HostOrder, Order, SimState};
@@ -157,12 +157,7 @@ impl World {
                     return self.state.note(Note::Held(event));
                 }
                 self.state.note(Note::Event(event));
-                match event {
-                    NetEvent::Connect { wire } => self.net.handle_connect(wire),
-                    NetEvent::Deliver { wire, to } => self.net.handle_deliver(wire, to),
-                    NetEvent::Ack { wire, side, bytes } => self.net.handle_ack(wire, side, bytes),
-                    NetEvent::Reset { wire, side } => self.net.handle_reset(wire, side),
-                }
+                self.net.handle(event);
             }
             Event::Continue { host, pause } => {
                 if let Some(machine) = self.machines.get_mut(host) {

@@ -9,6 +9,7 @@ use corewire_engine::{
     Dispatched, Extensions, Incoming, OwnedCall, PendingCall, ReplySlot, Sleep, now, sleep,
 };
 use pin_project_lite::pin_project;
+use std::any::TypeId;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
@@ -37,12 +38,11 @@ impl Methods {
     pub(crate) fn wrap_async<L: AsyncLayer>(&mut self, from: usize, layer: L) {
         let layer = Rc::new(layer);
         let spare = Rc::new(Spare::default());
-        for inner in self.list.split_off(from.min(self.list.len())) {
-            let description = inner.description;
-            let name = MethodName { service: description.service, method: description.name };
+        self.replace(from, |inner| {
             let (layer, spare) = (Rc::clone(&layer), Rc::clone(&spare));
-            self.add_other(description, Box::new(AsyncMethod { inner, layer, name, spare }));
-        }
+            let name = inner.name();
+            Box::new(AsyncMethod { inner, layer, name, spare })
+        });
     }
 }
 
@@ -96,9 +96,9 @@ impl<L: AsyncLayer> ServeCall for AsyncMethod<L> {
     }
 }
 
-/// Gives the handler what the layer heard, unless that is nothing.
+/// Gives the handler what the layer heard; `()` would only cost memory.
 fn hand_on<V: 'static>(extensions: &mut Extensions, value: V) {
-    if size_of::<V>() != 0 || std::mem::needs_drop::<V>() {
+    if TypeId::of::<V>() != TypeId::of::<()>() {
         extensions.insert(value);
     }
 }

@@ -36,13 +36,11 @@ impl Methods {
         }
         let layer = Rc::new(layer);
         let spare = Rc::new(Spare::default());
-        let inner = self.list.split_off(from.min(self.list.len()));
-        for inner in inner {
-            let description = inner.description;
-            let name = MethodName { service: description.service, method: description.name };
+        self.replace(from, |inner| {
             let (layer, spare) = (Rc::clone(&layer), Rc::clone(&spare));
-            self.add_other(description, Box::new(LayeredMethod { inner, layer, name, spare }));
-        }
+            let name = inner.name();
+            Box::new(LayeredMethod { inner, layer, name, spare })
+        });
     }
 }
 

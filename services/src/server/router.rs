@@ -201,11 +201,7 @@ impl Dispatch for Router {
     }
 
     fn methods(&self) -> Vec<(MethodId, MethodName)> {
-        let name = |(id, method): &(MethodId, Rc<Method>)| {
-            let MethodDescription { service, name, .. } = *method.description;
-            (*id, MethodName { service, method: name })
-        };
-        self.places.iter().flatten().map(name).collect()
+        self.places.iter().flatten().map(|(id, method)| (*id, method.name())).collect()
     }
 }
 

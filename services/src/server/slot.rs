@@ -4,6 +4,7 @@
 //! back. All else is compiled once, or once for each service. A call makes one indirect call, to its slot, and
 //! allocates nothing where a former call's slot is free.
 
+use corewire_client::MethodName;
 use corewire_codec::{Encode, Status};
 use corewire_engine::{Dispatched, Incoming, PendingCall, ReplySlot};
 use pin_project_lite::pin_project;
@@ -96,13 +97,16 @@ impl Methods {
         }));
     }
 
-    /// Adds a method that is not served by slots.
-    pub(crate) fn add_other(
+    /// Puts another way to serve them in the place of the methods from `from` on.
+    pub(crate) fn replace(
         &mut self,
-        description: &'static MethodDescription,
-        serve: Box<dyn ServeCall>,
+        from: usize,
+        serve: impl Fn(Rc<Method>) -> Box<dyn ServeCall>,
     ) {
-        self.list.push(Rc::new(Method { description, serve: Serve::Other(serve) }));
+        for inner in self.list.split_off(from.min(self.list.len())) {
+            let description = inner.description;
+            self.list.push(Rc::new(Method { description, serve: Serve::Other(serve(inner)) }));
+        }
     }
 }
 
@@ -182,6 +186,11 @@ pub(crate) trait ServeCall {
 }
 
 impl Method {
+    /// Its name and that of its service.
+    pub(crate) fn name(&self) -> MethodName {
+        MethodName { service: self.description.service, method: self.description.name }
+    }
+
     #[inline]
     pub(crate) fn call(
         &self,

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 
 use corewire_proto::CloseReason;
+use corewire_testing::net::NetNote;
 use corewire_testing::trace::{Tape, time};
 
 use crate::core::Event;
@@ -20,30 +21,10 @@ pub(crate) enum Note {
     Event(Event),
     /// A host turned.
     Turn { host: usize, worked: bool },
-    /// A host received this many bytes.
-    Received { wire: usize, side: usize, bytes: usize },
-    /// A host sent this many bytes.
-    Sent { wire: usize, side: usize, bytes: usize },
-    /// A send met a full socket.
-    Blocked { wire: usize, side: usize },
-    /// An end was closed; whether unread bytes made that a reset.
-    Closed { wire: usize, side: usize, reset: bool },
+    /// Something at a socket or on a wire.
+    Net(NetNote),
     /// A connection was ended for a time-out.
     Judged { host: usize, wire: usize, reason: CloseReason },
-    /// One direction was ended by its sender.
-    Finished { wire: usize, side: usize },
-    /// A connection was accepted; this is its id at the server.
-    Accepted { wire: usize, host: usize, id: u64 },
-    /// A connection request was turned away.
-    ConnectRefused { wire: usize },
-    /// Accepting failed with this number.
-    AcceptFailed { host: usize, errno: i32 },
-    /// A wire carries nothing any more, and nobody is notified.
-    Silenced { wire: usize },
-    /// A wire carries nothing until this time.
-    Stalled { wire: usize, until: u64 },
-    /// A byte changed on its way.
-    Mutated { wire: usize, to: usize },
     /// A caller polled its call for the first time.
     Began { call: u64, host: usize },
     /// The request was written.

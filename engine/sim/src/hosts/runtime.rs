@@ -266,7 +266,6 @@ pub(crate) fn held(snapshot: &CoreSnapshot, unsent_max: usize, tainted: bool) ->
             calls: connection.calls + connection.streams,
             waiting: 0,
             unsent: connection.unsent,
-            room: 0,
             held: connection.held,
             streams,
         };

@@ -126,7 +126,6 @@ fn client_bounds(core: &Core, host: &Host, snapshot: &Snapshot) {
         bounded(core, host.number, "calls of a channel", in_flight.max(snapshot.calls), calls + 64);
         bounded(core, host.number, "unsent bytes of a channel", snapshot.unsent, unsent);
         bounded(core, host.number, "held bytes of a channel", snapshot.held as usize, held);
-        bounded(core, host.number, "callers that wait for room", snapshot.room, 4 * calls + 64);
     }
 }
 
@@ -224,9 +223,7 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
 /// need not, and go on when their connection is notified of anything.
 fn hello_is_awaited(world: &World) -> bool {
     let mut channels = world.hosts.iter().flat_map(|host| host.held(&world.core));
-    channels.any(|Held { channel, .. }| {
-        channel.up && !channel.ready && channel.waiting + channel.room > 0
-    })
+    channels.any(|Held { channel, .. }| channel.up && !channel.ready && channel.waiting > 0)
 }
 
 /// Tells every host that everything may be ready, and every caller to look again. This must have no effect:
@@ -323,7 +320,7 @@ pub(crate) fn channels_are_empty(world: &World) {
         for (number, held) in host.held(core).into_iter().enumerate() {
             let snapshot = held.channel;
             // What the other end has not ended is checked at that end.
-            if snapshot.calls + snapshot.waiting + snapshot.in_flight + snapshot.room > 0 {
+            if snapshot.calls + snapshot.waiting + snapshot.in_flight > 0 {
                 core.violated(Violated::Leftover, || {
                     format!("channel {number} of host {}: {snapshot:?}", host.number)
                 });

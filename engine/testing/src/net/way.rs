@@ -44,8 +44,18 @@ impl<C: Surroundings> Net<C> {
         }
     }
 
+    /// Something that was planned happens now.
+    pub fn handle(&self, event: NetEvent) {
+        match event {
+            NetEvent::Connect { wire } => self.handle_connect(wire),
+            NetEvent::Deliver { wire, to } => self.handle_deliver(wire, to),
+            NetEvent::Ack { wire, side, bytes } => self.handle_ack(wire, side, bytes),
+            NetEvent::Reset { wire, side } => self.handle_reset(wire, side),
+        }
+    }
+
     /// A connection request reaches its address.
-    pub fn handle_connect(&self, wire: usize) {
+    fn handle_connect(&self, wire: usize) {
         let core = &self.core;
         let state = &mut *self.state.borrow_mut();
         let Wire { route, latency, .. } = state.wires[wire];
@@ -83,7 +93,7 @@ impl<C: Surroundings> Net<C> {
     }
 
     /// What is on its way reaches an end of a wire.
-    pub fn handle_deliver(&self, wire: usize, to: usize) {
+    fn handle_deliver(&self, wire: usize, to: usize) {
         let core = &self.core;
         let state = &mut *self.state.borrow_mut();
         let line = &mut state.wires[wire];
@@ -114,7 +124,7 @@ impl<C: Surroundings> Net<C> {
     }
 
     /// The sender learns that this many of its bytes were taken.
-    pub fn handle_ack(&self, wire: usize, side: usize, bytes: usize) {
+    fn handle_ack(&self, wire: usize, side: usize, bytes: usize) {
         let state = &mut *self.state.borrow_mut();
         if state.wires[wire].silent {
             return;
@@ -129,7 +139,7 @@ impl<C: Surroundings> Net<C> {
     }
 
     /// An end of a wire learns that the other does not know it.
-    pub fn handle_reset(&self, wire: usize, side: usize) {
+    fn handle_reset(&self, wire: usize, side: usize) {
         let state = &mut *self.state.borrow_mut();
         if !state.wires[wire].silent {
             state.break_end(wire, side, io::ErrorKind::ConnectionReset);
