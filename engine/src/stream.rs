@@ -15,7 +15,7 @@
 //! again in the connection's next turn.
 //!
 //! All streams of a connection write 256 KiB in a turn at most, and only while less than a quarter of the unsent
-//! budget waits for the socket. So replies are never far behind, and reading is never paused for a stream. Streams
+//! budget (at a client: 256 KiB) waits for the socket. So replies are never far behind, and reading is never paused for a stream. Streams
 //! without credit leave the queue until the peer grants more. A stalled stream costs its window at the receiver and
 //! its outbox at the sender, and nobody else's time. Received messages of less than 64 KiB are copied out of the
 //! receive buffer; larger ones are slices.
