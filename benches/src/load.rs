@@ -7,6 +7,7 @@ pub mod flags;
 pub mod holder;
 pub mod host;
 pub mod in_memory;
+pub mod kinds;
 pub mod mixed;
 pub mod pair;
 pub mod process;

@@ -32,6 +32,7 @@ use corewire_codec::{FrameWriter, RequestHead};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::caller::{Caller, Calls};
@@ -42,7 +43,7 @@ use crate::shard::context::{self, ShardContext};
 use crate::stream::StreamArrivals;
 use corewire_client::address::{Address, IntoAddress};
 use corewire_client::config::ChannelConfig;
-use corewire_client::core::channel::ClientCore;
+use corewire_client::core::channel::{ClientCore, ServerSide};
 use corewire_client::failure::{ConnectError, NotSent};
 use corewire_client::remote::command::Completion;
 
@@ -117,6 +118,7 @@ impl Drop for Entered {
 #[derive(Debug)]
 struct UseSharedChannelOnOtherThreads {
     address: Address,
+    server_side: Arc<ServerSide>,
     driven: Rc<DrivenChannel<Caller>>,
     calls: Rc<Calls>,
     arrivals: Rc<StreamArrivals>,
@@ -162,6 +164,7 @@ impl Channel {
         let core = ClientCore::with_jitter(address.clone(), config, seed);
         let handle = UseSharedChannelOnOtherThreads {
             address,
+            server_side: Arc::clone(core.server_side()),
             driven: DrivenChannel::new(core, &context.local),
             calls: Rc::default(),
             arrivals: Rc::clone(&context.streams),
@@ -203,13 +206,13 @@ impl Channel {
     /// before the first hello.
     #[must_use]
     pub fn server_shard(&self) -> Option<(u16, u16)> {
-        self.driven().server_side().shard
+        self.handle.server_side.shard()
     }
 
     /// The connection's id in the server's process; `None` before the first hello.
     #[must_use]
     pub fn connection_id(&self) -> Option<u64> {
-        self.driven().server_side().connection
+        self.handle.server_side.connection_id()
     }
 
     /// Connects now, if there is no connection, and waits for the server's hello.

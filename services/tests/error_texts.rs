@@ -100,6 +100,8 @@ fn a_method_that_the_server_does_not_have_is_named() {
 pub trait Front {
     /// Passes a failed call on by `?`, at once or after it pended.
     async fn ask(&self, context: &Context, late: bool) -> Result<u32, Status>;
+    /// Sends one number, and then passes a failed call on as the end of the stream.
+    async fn ask_on(&self) -> Result<Streaming<u32>, Status>;
     /// Panics.
     async fn fall(&self, late: bool) -> Result<u32, Status>;
     /// Keeps its thread until it is let go.
@@ -125,6 +127,17 @@ impl Front for Fronted {
         }
         let channel = Channel::new(self.back.as_str(), ChannelConfig::default());
         Ok(NewerClient::new(channel?).removed().await?)
+    }
+
+    async fn ask_on(&self) -> Result<Streaming<u32>, Status> {
+        let (mut numbers, stream) = Streaming::channel();
+        let back = self.back.clone();
+        corewire::spawn(async move {
+            numbers.send(1).await.unwrap();
+            numbers.fail(NewerClient::connect(back.as_str()).await.unwrap_err().into());
+        })
+        .detach();
+        Ok(stream)
     }
 
     async fn fall(&self, late: bool) -> Result<u32, Status> {
@@ -165,10 +178,15 @@ fn callers_are_told_nothing_internal_and_the_log_says_it_with_method_call_and_pe
             let client = FrontClient::connect(to).await.unwrap();
             let asked = [client.ask(false).await, client.ask(true).await];
             let fallen = [client.fall(false).await, client.fall(true).await];
-            (asked, fallen, client.keep().await)
+            let mut numbers = client.ask_on().await.unwrap();
+            assert_eq!(numbers.next().await, Some(Ok(1)));
+            let ended = numbers.next().await.unwrap().map_err(CallError::Status);
+            (asked.into_iter().chain([ended]), fallen, client.keep().await)
         })
     });
     let line = lines.await_line("WARN", &["a call failed", "method=Front/ask", &back]);
+    assert!(line.contains(" call=") && line.contains(" peer=127.0.0.1:"), "{line}");
+    let line = lines.await_line("WARN", &["a call failed", "method=Front/ask_on", &back]);
     assert!(line.contains(" call=") && line.contains(" peer=127.0.0.1:"), "{line}");
     let panicked = ["a handler panicked", "method=Front/fall", "no such row"];
     let line = lines.await_line("ERROR", &panicked);

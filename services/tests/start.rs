@@ -3,13 +3,17 @@
 
 mod support;
 
-use corewire::{Placement, Server, ServerBuilder};
+use corewire::{
+    Channel, ChannelConfig, ConnectError, Placement, Server, ServerBuilder, SharedChannel,
+    Transport, blocking,
+};
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use support::peer::{Peer, request};
-use support::service::{Habits, SubjectServer, Target};
+use support::service::{Habits, SubjectClient, SubjectServer, Target};
 use support::{address, builder, client, end, server, until};
 
 #[track_caller]
@@ -73,6 +77,49 @@ fn a_stalled_shard_takes_no_clients_until_it_turns_again() {
     end(server);
 }
 
+/// What every kind of channel tells about the server at its other end.
+trait OtherEnd: Transport {
+    fn shard(&self) -> Option<(u16, u16)>;
+    fn connection(&self) -> Option<u64>;
+}
+
+macro_rules! other_ends {
+    ($($channel:ty)*) => { $(
+        impl OtherEnd for $channel {
+            fn shard(&self) -> Option<(u16, u16)> {
+                self.server_shard()
+            }
+            fn connection(&self) -> Option<u64> {
+                self.connection_id()
+            }
+        }
+    )* };
+}
+
+other_ends! { Channel SharedChannel blocking::Channel }
+
+kinds! { a_channel_says_which_shard_it_reached }
+
+async fn a_channel_says_which_shard_it_reached<C: OtherEnd>(
+    connect: impl Fn(&str, ChannelConfig) -> Result<C, ConnectError>,
+) {
+    let server = builder(2).start().unwrap();
+    let to = address(&server).to_string();
+    let mut seen = [0, 0];
+    let mut connections = BTreeSet::new();
+    while seen.contains(&0) {
+        let channel = connect(&to, ChannelConfig::default()).unwrap();
+        assert_eq!((channel.shard(), channel.connection()), (None, None));
+        let client = SubjectClient::new(channel);
+        let shard = client.who().await.unwrap().1;
+        assert_eq!(client.channel().shard(), Some((shard, 2)));
+        assert!(connections.insert(client.channel().connection().unwrap()), "ids differ");
+        seen[usize::from(shard)] += 1;
+        assert!(connections.len() < 64, "{seen:?}");
+    }
+    end(server);
+}
+
 /// The kernel spreads connections; the hello says where one landed, and so does the handler.
 #[test]
 fn every_shard_serves_and_says_which_it_is() {
@@ -81,7 +128,7 @@ fn every_shard_serves_and_says_which_it_is() {
     let seen = client(move || async move {
         let mut seen = [0, 0];
         for _ in 0..64 {
-            let client = support::service::SubjectClient::connect(to).await.unwrap();
+            let client = SubjectClient::connect(to).await.unwrap();
             let shard = client.who().await.unwrap().1;
             assert_eq!(client.channel().server_shard(), Some((shard, 2)));
             seen[usize::from(shard)] += 1;

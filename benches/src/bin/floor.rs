@@ -7,7 +7,7 @@
 //! Builds the C programs in `benches/floor/` and Corewire's release binaries, runs them in turn on two cores
 //! (Corewire's server under its own client, and under the floor's, which costs next to nothing), and prints medians,
 //! ratios and the promises with `holds` or `MISSES`. `--only-floors` measures the floor against itself, which shows how
-//! much a ratio varies on this machine by itself.
+//! much a ratio varies on this machine by itself; `--hosts` adds Corewire without io_uring.
 
 #![expect(clippy::print_stdout, reason = "this is a command, and its tables are its output")]
 
@@ -15,7 +15,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use corewire_benches::load::contender::{Contender, Corewire, CorewireServer, Floor};
+use corewire_benches::load::contender::{
+    Contender, Corewire, CorewireServer, Floor, PlainCorewire,
+};
 use corewire_benches::load::host::Host;
 use corewire_benches::load::workload::{self, ALL};
 use corewire_benches::load::{flags, process, toolbox};
@@ -43,6 +45,10 @@ struct Arguments {
     /// Measure the floor against itself, without Corewire
     #[arg(long, conflicts_with = "enforce")]
     only_floors: bool,
+
+    /// Measure Corewire's shards on plain threads as well
+    #[arg(long, conflicts_with = "only_floors")]
+    hosts: bool,
 }
 
 fn main() -> ExitCode {
@@ -61,6 +67,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         toolbox::make_corewire(measure.no_build)?;
         contenders.push(Box::new(Corewire));
         contenders.push(Box::new(CorewireServer));
+        if arguments.hosts {
+            contenders.push(Box::new(PlainCorewire));
+        }
     }
     let plan = measure.plan(asked.clone(), contenders, SECS);
     plan.check()?;

@@ -153,6 +153,37 @@ impl Contender for Corewire {
     }
 }
 
+/// The same with shards on plain threads, which wait by epoll alone, on both sides.
+#[derive(Debug)]
+pub struct PlainCorewire;
+
+impl Contender for PlainCorewire {
+    fn name(&self) -> &'static str {
+        "corewire, plain host"
+    }
+
+    fn programs(&self) -> Vec<(PathBuf, &'static str)> {
+        Corewire.programs()
+    }
+
+    fn can(&self, wait: Wait) -> bool {
+        Corewire.can(wait)
+    }
+
+    fn server(&self, job: &Job) -> Command {
+        on_plain_threads(Corewire.server(job))
+    }
+
+    fn client(&self, job: &Job, address: &str, server_pid: i32) -> Command {
+        on_plain_threads(Corewire.client(job, address, server_pid))
+    }
+}
+
+fn on_plain_threads(mut command: Command) -> Command {
+    command.env("COREWIRE_HOST", "plain");
+    command
+}
+
 /// Corewire's echo example under the C load generator: what the server alone costs, when its client costs as
 /// little as the floor's.
 #[derive(Debug)]

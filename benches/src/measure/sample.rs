@@ -143,6 +143,8 @@ pub enum Figure {
     ServerCpu,
     /// Server CPU time per call.
     ServerCpuPerCall,
+    /// CPU time of the load generator per call.
+    ClientCpuPerCall,
     /// Calls for each second of server CPU: the same fact as the last, seen from the other side.
     CallsPerServerCpuSecond,
     /// Bytes of bodies echoed per second.
@@ -176,6 +178,7 @@ impl Figure {
             Self::SendLateness => open.map(|open| open.late_p99_us),
             Self::ServerCpu => sample.server_cpu_s,
             Self::ServerCpuPerCall => cpu.map(|cpu| cpu * 1e6 / calls),
+            Self::ClientCpuPerCall => Some(sample.client_cpu_s * 1e6 / calls),
             Self::CallsPerServerCpuSecond => cpu.map(|cpu| calls / cpu / 1e6),
             Self::BytesPerSecond => Some(calls * sample.payload as f64 / sample.secs / 1e6),
             Self::ServerMemory => sample.server_rss_mb,
@@ -187,7 +190,7 @@ impl Figure {
     pub fn unit(self) -> &'static str {
         match self {
             Self::P50 | Self::P90 | Self::P99 | Self::P999 | Self::Max | Self::SendLateness => "µs",
-            Self::ServerCpuPerCall => "µs",
+            Self::ServerCpuPerCall | Self::ClientCpuPerCall => "µs",
             Self::CallsPerSecond | Self::Offered => "1/s",
             Self::Missed => "%",
             Self::ServerCpu => "s",
@@ -212,6 +215,7 @@ impl fmt::Display for Figure {
             Self::SendLateness => "send lateness p99",
             Self::ServerCpu => "server CPU",
             Self::ServerCpuPerCall => "server CPU per call",
+            Self::ClientCpuPerCall => "client CPU per call",
             Self::CallsPerServerCpuSecond => "calls per server CPU second",
             Self::BytesPerSecond => "bytes per second",
             Self::ServerMemory => "server memory",

@@ -92,7 +92,7 @@ pub fn channel<S: Shell>(
 ) -> (SharedChannel, TaskDriver<S>) {
     let (mailbox, inbox) = Mailbox::new(bell);
     let channel = SharedChannel::new(Arc::new(mailbox), 0, server.clone(), &config);
-    let core = ClientCore::with_jitter(server, config, jitter);
+    let core = ClientCore::with_jitter(server, config, jitter).telling(channel.server_side());
     (channel, TaskDriver(Driver::new(inbox, shell, core)))
 }
 

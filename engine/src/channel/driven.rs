@@ -19,7 +19,6 @@ use crate::net::io::Token;
 use crate::shard::context::ShardContext;
 use corewire_client::core::channel::{ClientCore, ConnectionId, PendingCall, Waiter};
 use corewire_client::failure::NotSent;
-use corewire_codec::HelloRecords;
 
 /// Which of a channel's connections want a turn for what callers asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,15 +69,6 @@ impl<W: Waiter> Connects<W> {
     }
 }
 
-/// What a server said about itself on the channel's last connection.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ServerSide {
-    /// Which of its shards is at the other end, and how many it has.
-    pub(crate) shard: Option<(u16, u16)>,
-    /// The connection's id in its process.
-    pub(crate) connection: Option<u64>,
-}
-
 /// Something that could not be told to the core while a request was written.
 type Deferred<W> = Box<dyn FnOnce(&mut ClientCore<W>)>;
 
@@ -97,7 +87,6 @@ pub(crate) struct DrivenChannel<W: Waiter> {
     watchers: RefCell<Vec<Waker>>,
     /// The connection whose server has said hello last.
     ready: Cell<Option<ConnectionId>>,
-    server_side: Cell<ServerSide>,
     is_released: Cell<bool>,
     /// Woken when the channel is released and idle.
     idle: RefCell<Option<Waker>>,
@@ -126,7 +115,6 @@ impl<W: Waiter + 'static> DrivenChannel<W> {
             deferred: RefCell::default(),
             watchers: RefCell::default(),
             ready: Cell::new(None),
-            server_side: Cell::default(),
             is_released: Cell::new(false),
             idle: RefCell::default(),
         });
@@ -213,11 +201,6 @@ impl<W: Waiter + 'static> DrivenChannel<W> {
     /// The connection to which new calls go, or will go.
     pub(crate) fn current(&self) -> &Rc<Cell<Option<Token>>> {
         &self.current
-    }
-
-    /// What the server said about itself.
-    pub(crate) fn server_side(&self) -> ServerSide {
-        self.server_side.get()
     }
 
     /// Connects if there is no connection, and waits for the server's hello.
@@ -313,10 +296,8 @@ impl<W: Waiter + 'static> DrivenChannel<W> {
 
     /// The server of this connection has said hello.
     #[cold]
-    pub(crate) fn note_ready(&self, connection: ConnectionId, server: &HelloRecords) {
+    pub(crate) fn note_ready(&self, connection: ConnectionId) {
         self.ready.set(Some(connection));
-        let (shard, connection) = (server.shard, server.connection_id);
-        self.server_side.set(ServerSide { shard, connection });
         self.wake_watchers();
     }
 

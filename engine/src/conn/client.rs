@@ -188,7 +188,7 @@ impl<S: 'static, W: Waiter + 'static> Turn<'_, S, W> {
         // Once for all that this turn brought.
         connection.wake_readers();
         if connection.session.is_ready() && !self.channel.is_ready_noted(id) {
-            self.channel.note_ready(id, connection.session.peer());
+            self.channel.note_ready(id);
         }
         // On a connection that has retired no call begins.
         let is_current = core.is_current(id);

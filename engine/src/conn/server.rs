@@ -20,7 +20,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use self::admission_state::AdmissionState;
-use crate::calls::dispatch::ReplySlot;
+use crate::calls::dispatch::{Note, ReplySlot};
 use crate::calls::parked::{Ended, Parked};
 use crate::conn::turn::{After, Ready, Received, TurnContext, stream_bytes_max};
 use crate::net::io::Io;
@@ -283,9 +283,12 @@ impl<S: 'static> ServerConn<S> {
         // What handlers wanted in this turn need not wait for the next one.
         shared.streams.take_of(shared.token, |stream| streams.push(stream));
         streams.serve(&mut self.proto, &mut self.send, stream_bytes_max(shared));
-        while let Some(call) = self.streams.as_mut().and_then(|streams| streams.pop_ended()) {
-            if let Some(parked) = self.proto.unpark(call) {
-                self.end_call(shared, parked, Ended::Well);
+        while let Some((call, failure)) = self.streams.as_mut().and_then(|it| it.pop_ended()) {
+            let Some(parked) = self.proto.unpark(call) else { continue };
+            let method = parked.method;
+            self.end_call(shared, parked, Ended::Well);
+            if let Some(failure) = failure {
+                self.log_call(shared, method, call, &Note::Failed(*failure));
             }
         }
     }

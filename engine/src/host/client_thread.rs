@@ -85,7 +85,8 @@ impl ClientThread {
         let shared =
             SharedChannel::new(Arc::clone(&self.mailbox), channel, address.clone(), &config);
         let config = Box::new(config);
-        self.mailbox.control(Control::Open { channel, address, config, jitter });
+        let server_side = shared.server_side();
+        self.mailbox.control(Control::Open { channel, address, config, jitter, server_side });
         shared
     }
 }
@@ -238,8 +239,9 @@ impl Pump {
     fn take_control(&mut self) {
         while let Ok(control) = self.inbox.control.try_recv() {
             match control {
-                Control::Open { channel, address, config, jitter } => {
-                    let core = ClientCore::with_jitter(address, *config, jitter);
+                Control::Open { channel, address, config, jitter, server_side } => {
+                    let core =
+                        ClientCore::with_jitter(address, *config, jitter).telling(server_side);
                     let opened = DrivenChannel::new(core, &self.context.remote);
                     self.channels.insert(channel, opened);
                 }

@@ -15,7 +15,7 @@ use crate::shard::account::{StreamAccount, Totals};
 const FED_AT_ONCE: usize = 16;
 
 /// How a stream's turn to write ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Wrote {
     /// There is more, and it may be written.
     More,
@@ -23,8 +23,8 @@ enum Wrote {
     All,
     /// Credit is used up.
     Blocked,
-    /// It sent its end, and the call is over.
-    Over,
+    /// It sent its end, and the call is over. The log may say more about a failure than its caller is told.
+    Over(Option<Box<Status>>),
 }
 
 /// The streams of one connection, as far as they want something.
@@ -37,7 +37,7 @@ pub(crate) struct StreamQueue {
     /// Streams whose writers wait for the connection to have room.
     starved: VecDeque<Rc<StreamCell>>,
     /// Calls that are over through what was written, or that nobody waits for any more.
-    ended: Vec<u32>,
+    ended: Vec<(u32, Option<Box<Status>>)>,
     /// What its streams hold; made with a server's first stream.
     account: Option<Rc<StreamAccount>>,
 }
@@ -107,8 +107,8 @@ impl StreamQueue {
         self.schedule.has_ready()
     }
 
-    /// A call that is over through what [`serve`](Self::serve) did.
-    pub(crate) fn pop_ended(&mut self) -> Option<u32> {
+    /// A call that is over through what [`serve`](Self::serve) did, and its failure if the log should say more about it.
+    pub(crate) fn pop_ended(&mut self) -> Option<(u32, Option<Box<Status>>)> {
         self.ended.pop()
     }
 
@@ -135,7 +135,7 @@ impl StreamQueue {
                     cell.place.set(StreamPlace::Blocked);
                     self.schedule.block(cell.call(), Rc::clone(&cell));
                 }
-                Wrote::Over => self.ended.push(cell.call()),
+                Wrote::Over(failure) => self.ended.push((cell.call(), failure)),
                 Wrote::All => {}
             }
             if cell.state.borrow().outbox_bytes < OUTBOX_BYTES {
@@ -240,7 +240,8 @@ fn write<T>(cell: &StreamCell, proto: &mut ServerConnection<T>, out: &mut SendBu
         Sending::Ending(failure)
             if proto.end_stream(cell.call(), failure.as_ref(), None, out).is_ok() =>
         {
-            Wrote::Over
+            let failure = failure.filter(|status| status.log_detail().is_some());
+            Wrote::Over(failure.map(Box::new))
         }
         Sending::Open => {
             state.sending = Sending::Open;

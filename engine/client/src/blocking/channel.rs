@@ -2,11 +2,12 @@
 //! short-lived one for each connect.
 
 use corewire_codec::{FrameWriter, RequestHead, Status};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::marker::PhantomPinned;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -73,7 +74,8 @@ impl Channel {
         address: Address,
         config: ChannelConfig,
     ) -> Self {
-        let info = Rc::new(ChannelInfo { address, closed: std::cell::Cell::new(false) });
+        let info =
+            Rc::new(ChannelInfo { address, server_side: Arc::default(), closed: Cell::new(false) });
         let client = Client::new(Rc::clone(&info), config, system);
         Self { client: Rc::new(RefCell::new(client)), info }
     }
@@ -105,6 +107,19 @@ impl Channel {
     #[must_use]
     pub fn address(&self) -> Address {
         self.info.address.clone()
+    }
+
+    /// The index of the server shard at the other end, and how many shards the server has; `None`
+    /// before the first hello.
+    #[must_use]
+    pub fn server_shard(&self) -> Option<(u16, u16)> {
+        self.info.server_side.shard()
+    }
+
+    /// The connection's id in the server's process; `None` before the first hello.
+    #[must_use]
+    pub fn connection_id(&self) -> Option<u64> {
+        self.info.server_side.connection_id()
     }
 
     /// Closes the channel for all its clones: tells the server that no more calls come, and lets those in

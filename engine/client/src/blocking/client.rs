@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corewire_codec::{FrameWriter, RequestHead, Status, request_flags};
@@ -16,7 +17,7 @@ use crate::address::Address;
 use crate::config::{ChannelConfig, Reply};
 #[cfg(feature = "sim")]
 use crate::core::channel::CoreSnapshot;
-use crate::core::channel::{ClientCore, PendingCall};
+use crate::core::channel::{ClientCore, PendingCall, ServerSide};
 use crate::failure::{CallFailure, connect_failure};
 use crate::streams::Event;
 use crate::transport::Outcome;
@@ -25,6 +26,7 @@ use crate::transport::Outcome;
 #[derive(Debug)]
 pub(super) struct ChannelInfo {
     pub(super) address: Address,
+    pub(super) server_side: Arc<ServerSide>,
     /// No call begins any more.
     pub(super) closed: Cell<bool>,
 }
@@ -70,8 +72,9 @@ impl Client {
     ) -> Self {
         // What is older goes out first: a call is written when nothing waits for the socket.
         let config = ChannelConfig { unsent_max: 0, ..config };
+        let core = ClientCore::with_jitter(info.address.clone(), config, system.jitter());
         Self {
-            core: ClientCore::with_jitter(info.address.clone(), config, system.jitter()),
+            core: core.telling(Arc::clone(&info.server_side)),
             info,
             now: system.now(),
             system,

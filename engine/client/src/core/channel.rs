@@ -13,6 +13,7 @@
 
 mod connection;
 mod ending;
+mod server_side;
 mod snapshot;
 mod streams;
 #[cfg(all(test, feature = "remote"))]
@@ -35,6 +36,7 @@ use crate::log_limit::{Topic, admit_here};
 use crate::reconnect::{Backoff, random_seed};
 
 pub use self::connection::Connection;
+pub use self::server_side::ServerSide;
 pub use self::snapshot::{ConnectionSnapshot, CoreSnapshot};
 pub use self::streams::InFlight;
 pub use self::waiter::{ConnectionId, PendingCall, StreamEnd, Waiter, WriteBody};
@@ -78,6 +80,7 @@ pub struct ClientCore<W: Waiter> {
     /// Those who wait until the connections of a closed channel are gone.
     closing: Vec<W::Hold>,
     last_id: u64,
+    server_side: Arc<ServerSide>,
 }
 
 impl<W: Waiter> ClientCore<W> {
@@ -100,7 +103,19 @@ impl<W: Waiter> ClientCore<W> {
             is_closed: false,
             closing: Vec::new(),
             last_id: 0,
+            server_side: Arc::default(),
         }
+    }
+
+    /// The same, and whoever has `server_side` sees there what the server says about itself.
+    #[must_use]
+    pub fn telling(self, server_side: Arc<ServerSide>) -> Self {
+        Self { server_side, ..self }
+    }
+
+    /// What the server said about itself.
+    pub fn server_side(&self) -> &Arc<ServerSide> {
+        &self.server_side
     }
 
     /// The server's address.
@@ -391,7 +406,7 @@ impl<W: Waiter> ClientCore<W> {
         let id = ConnectionId(self.last_id);
         // The golden ratio: no two of many steps are near each other.
         self.jitter = self.jitter.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let connection = Connection::new(id, &self.connection, self.jitter, now);
+        let connection = Connection::new(id, &self.connection, &self.server_side, self.jitter, now);
         self.current = Current::Up(Box::new(connection));
         tracing::debug!(server = %self.server, "connected");
         id

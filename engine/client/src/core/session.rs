@@ -27,6 +27,8 @@ pub const SEND_BYTES_MAX: usize = 1024 * 1024;
 
 /// Who hears of what a connection brings.
 pub trait Events<T> {
+    /// The server said hello.
+    fn ready(&mut self, server: &HelloRecords);
     /// A call ended by a reply, or without one.
     fn done(&mut self, work: T, outcome: Outcome);
     /// The server's handler took a call that streams.
@@ -294,8 +296,7 @@ impl<T> Session<T> {
                 }
                 ClientInput::Closed(_) => return true,
                 ClientInput::Handled => {}
-                // The hello grants more than was assumed before it, and no credit frame announces that.
-                ClientInput::Ready => events.writable(None),
+                ClientInput::Ready => events.ready(self.proto.peer()),
                 ClientInput::Opened { call, payload } => {
                     if let Some(work) = self.proto.work_mut(call) {
                         events.opened(work, payload);

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::config::ChannelConfig;
+use crate::core::channel::ServerSide;
 use crate::failure::{CallFailure, NotSent};
 use crate::remote::backlog::Backlog;
 use crate::remote::command::{Command, Completion, Control, Sink};
@@ -50,6 +51,7 @@ pub(super) struct Handle {
     pub(super) channel: u32,
     pub(super) address: Address,
     pub(super) backlog: Arc<Backlog>,
+    pub(super) server_side: Arc<ServerSide>,
     /// No call is handed over any more.
     pub(super) closed: AtomicBool,
 }
@@ -73,6 +75,7 @@ impl SharedChannel {
             channel,
             address,
             backlog: Backlog::new(config.queued_max),
+            server_side: Arc::default(),
             closed: AtomicBool::new(false),
         };
         Self { handle: Arc::new(handle) }
@@ -82,6 +85,26 @@ impl SharedChannel {
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.handle.address
+    }
+
+    /// The index of the server shard at the other end, and how many shards the server has; `None`
+    /// before the first hello.
+    #[must_use]
+    pub fn server_shard(&self) -> Option<(u16, u16)> {
+        self.handle.server_side.shard()
+    }
+
+    /// The connection's id in the server's process; `None` before the first hello.
+    #[must_use]
+    pub fn connection_id(&self) -> Option<u64> {
+        self.handle.server_side.connection_id()
+    }
+
+    /// Where the driver notes what the server says about itself.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn server_side(&self) -> Arc<ServerSide> {
+        Arc::clone(&self.handle.server_side)
     }
 }
 

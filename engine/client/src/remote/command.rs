@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crate::address::Address;
 use crate::config::ChannelConfig;
-use crate::core::channel::{self, ConnectionId, PendingCall, Waiter, WriteBody};
+use crate::core::channel::{self, ConnectionId, PendingCall, ServerSide, Waiter, WriteBody};
 use crate::failure::{CallFailure, NotSent};
 use crate::log_limit::{Topic, admit_here};
 use crate::remote::backlog::Body;
@@ -181,6 +181,8 @@ pub enum Control {
         config: Box<ChannelConfig>,
         /// What is left to chance is drawn from this.
         jitter: u64,
+        /// Where what the server says about itself is noted.
+        server_side: Arc<ServerSide>,
     },
     /// Nobody waits for this call any more.
     Cancel {

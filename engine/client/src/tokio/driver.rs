@@ -60,7 +60,7 @@ impl SharedChannel {
         let heard = bell.downgrade();
         let (mailbox, inbox) = Mailbox::new(TaskBell(bell));
         let channel = Self::new(Arc::new(mailbox), 0, address.clone(), &config);
-        let core = ClientCore::new(address, config);
+        let core = ClientCore::new(address, config).telling(channel.server_side());
         let driver = Driver::new(inbox, Runtime { rings, timer: None }, core);
         runtime.spawn(watch::watched(driver, heard));
         Ok(channel)

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use corewire_codec::{FrameWriter, RequestHead, request_flags};
 use corewire_proto::{ClientConfig, CloseReason, TransportError};
 
+use super::server_side::ServerSide;
 use super::streams::{Deliver, InFlight, Streams};
 use super::waiter::{ConnectionId, PendingCall, StreamEnd, Waiter, WriteBody};
 use crate::config::Reply;
@@ -26,6 +27,7 @@ pub struct Connection<W: Waiter> {
     pub session: Session<InFlight<W>>,
     /// The ids on the wire of calls in flight, by their names.
     calls: HashMap<u64, u32>,
+    server_side: Arc<ServerSide>,
     /// The calls that stream, also those that are over and not read to their end.
     streams: Streams<W::Stream>,
     /// How a write failed, and until when the connection is still received from.
@@ -38,6 +40,7 @@ impl<W: Waiter> Connection<W> {
     pub(super) fn new(
         id: ConnectionId,
         config: &Arc<ClientConfig>,
+        server_side: &Arc<ServerSide>,
         jitter: u64,
         now: Instant,
     ) -> Self {
@@ -45,6 +48,7 @@ impl<W: Waiter> Connection<W> {
             id,
             session: Session::with_jitter(config, jitter, now),
             calls: HashMap::new(),
+            server_side: Arc::clone(server_side),
             streams: Streams::default(),
             write_failed: None,
             was_left_alone: false,
@@ -218,7 +222,8 @@ impl<W: Waiter> Connection<W> {
 
     /// Handles what was received into the session's buffer.
     pub fn handle_received(&mut self, now: Instant) {
-        let mut events = Deliver { calls: &mut self.calls, streams: &mut self.streams };
+        let Self { calls, server_side, streams, .. } = self;
+        let mut events = Deliver { calls, server_side, streams };
         self.session.handle_received(now, &mut events);
     }
 
@@ -226,20 +231,23 @@ impl<W: Waiter> Connection<W> {
     /// no whole frame is left.
     #[inline]
     pub fn handle_frames(&mut self, now: Instant, frames_left: &mut usize) -> bool {
-        let mut events = Deliver { calls: &mut self.calls, streams: &mut self.streams };
+        let Self { calls, server_side, streams, .. } = self;
+        let mut events = Deliver { calls, server_side, streams };
         self.session.handle_frames(now, frames_left, &mut events)
     }
 
     /// Does what is due. What arrived must have been read before; `unread` says in how many turns in a row that
     /// was not so.
     pub fn handle_timeout(&mut self, now: Instant, unread: u8) {
-        let mut events = Deliver { calls: &mut self.calls, streams: &mut self.streams };
+        let Self { calls, server_side, streams, .. } = self;
+        let mut events = Deliver { calls, server_side, streams };
         self.session.handle_timeout(now, unread, &mut events);
     }
 
     /// Ends the calls whose time is over, and nothing else.
     pub(super) fn expire(&mut self, now: Instant) {
-        let mut events = Deliver { calls: &mut self.calls, streams: &mut self.streams };
+        let Self { calls, server_side, streams, .. } = self;
+        let mut events = Deliver { calls, server_side, streams };
         self.session.expire(now, &mut events);
         self.wake_readers();
     }
@@ -283,7 +291,8 @@ impl<W: Waiter> Connection<W> {
 
     /// The connection is over, and with it its calls and whatever was to be granted there.
     pub(super) fn end(mut self, reason: CloseReason) {
-        let mut events = Deliver { calls: &mut self.calls, streams: &mut self.streams };
-        self.session.fail_all(reason, &mut events);
+        let Self { session, calls, server_side, streams, .. } = &mut self;
+        let mut events = Deliver { calls, server_side, streams };
+        session.fail_all(reason, &mut events);
     }
 }

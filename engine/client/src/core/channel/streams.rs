@@ -1,9 +1,10 @@
 //! The streams of a connection: what they want of it, and the order in which they write.
 
-use corewire_codec::{Encoding, Payload, Status, StatusCode};
+use corewire_codec::{Encoding, HelloRecords, Payload, Status, StatusCode};
 use corewire_proto::{STREAM_QUANTUM, StreamPlace, StreamSchedule};
 use std::collections::HashMap;
 
+use super::server_side::ServerSide;
 use super::waiter::{StreamEnd, Waiter};
 use crate::core::session::{Events, Session};
 use crate::streams::{Event, Outgoing, end_status, opening};
@@ -227,6 +228,7 @@ pub struct InFlight<W> {
 /// What a connection brings, on its way to those who wait for it.
 pub(super) struct Deliver<'a, S> {
     pub(super) calls: &'a mut HashMap<u64, u32>,
+    pub(super) server_side: &'a ServerSide,
     pub(super) streams: &'a mut Streams<S>,
 }
 
@@ -242,6 +244,12 @@ impl<S: StreamEnd> Deliver<'_, S> {
 }
 
 impl<W: Waiter> Events<InFlight<W>> for Deliver<'_, W::Stream> {
+    fn ready(&mut self, server: &HelloRecords) {
+        self.server_side.note(server);
+        // The hello grants more than was assumed before it, and no credit frame announces that.
+        self.streams.handle_writable(None);
+    }
+
     #[inline]
     fn done(&mut self, call: InFlight<W>, outcome: Outcome) {
         self.forget(&call);
