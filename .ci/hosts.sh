@@ -13,7 +13,8 @@ run() {
 
 # Over the whole workspace, as in the check `test`, so that nothing is built a second time.
 tests=""
-for name in shells stream_shells drain closing start stops panics idle_cpu nested_shards; do
+for name in shells stream_shells drain closing start stops panics idle_cpu nested_shards \
+    names server_handle affinity streams client_threads outcomes; do
     [ -f "services/tests/$name.rs" ] || {
         echo "hosts: services/tests/$name.rs is gone; correct the list in .ci/hosts.sh" >&2
         exit 1

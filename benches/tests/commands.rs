@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 const FLOOR: &str = env!("CARGO_BIN_EXE_floor");
+const KINDS: &str = env!("CARGO_BIN_EXE_kinds");
 const MIXED: &str = env!("CARGO_BIN_EXE_mixed");
 const SPIN: &str = env!("CARGO_BIN_EXE_spin");
 const SLOW_READER: &str = env!("CARGO_BIN_EXE_slow_reader");
@@ -60,6 +61,9 @@ fn wrong_flags_end_with_code_2_and_say_what_is_allowed() {
         (FLOOR, "--enforce hope", "give first, bar or aim"),
         (FLOOR, "--only-floors --enforce", "cannot be used with"),
         (FLOOR, "--quick --rounds 2", quick),
+        (KINDS, "--rounds 0", "give a whole number from 1 to 100"),
+        (KINDS, "--quick --secs 2", "cannot be used with"),
+        (FLOOR, "--only-floors --hosts", "cannot be used with"),
         (MIXED, "--rounds 0", "give a whole number from 1 to 100"),
         (MIXED, "--secs 0", "give seconds from 0.1 to 600"),
         (MIXED, "--quick --rounds 2", quick),

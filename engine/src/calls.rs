@@ -1,4 +1,4 @@
-//! Calls at a server, from the router's door to their end.
+//! Calls at a server, from dispatch to their end.
 //!
 //! `ParkedCalls::begin` gives a call to the dispatcher of the layer above and polls its handler once, in the
 //! driver's turn. A handler that pends is *parked*: its connection keeps it in its table of calls in flight, by

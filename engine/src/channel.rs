@@ -18,7 +18,7 @@
 //! A connection to a server that was not seen to work (no reply, and no call counted in its go-away) is followed by a
 //! back-off, in which calls fail at once as not sent (`corewire_client::reconnect`).
 //!
-//! What a channel does is decided in its [`ClientCore`]; this room is one of its shells.
+//! What a channel does is decided in its [`ClientCore`]; this module is one of its shells.
 
 mod begin;
 mod call;

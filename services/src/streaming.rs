@@ -68,7 +68,7 @@ pub use self::transport::{AwaitedStreams, StreamParts};
 ///
 /// Each stream has credit (256 KiB unless the receiver's limits say otherwise), and so have all streams of
 /// a connection together (16 MiB). A sender whose reader does not read fills that credit and then waits;
-/// nothing else on the connection waits for it. Besides its credit a sender holds up to 32 KiB and one message.
+/// nothing else on the connection waits for it. Beyond its credit a sender holds up to 32 KiB and one message.
 /// A message costs one allocation at the sender and one at the receiver; messages of 64 KiB and more, or of
 /// 16 KiB off a shard, are slices of what was received, which keep a receive buffer alive while they live.
 ///

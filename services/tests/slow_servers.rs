@@ -1,5 +1,5 @@
 //! Clients of servers that are slow, over every kind of channel: slow to take what is sent, to say hello, or to
-//! say anything at all. Deadlines and time-outs are kept whatever the thread that drives the connection is
+//! say anything at all. Deadlines and timeouts are kept whatever the thread that drives the connection is
 //! just doing, and a server is not dialled more often because its callers are hasty.
 #![allow(clippy::unwrap_used, reason = "tests")]
 

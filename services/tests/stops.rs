@@ -1,4 +1,4 @@
-//! Processes that are stopped for longer than every time-out, and go on; and handlers that keep a shard's
+//! Processes that are stopped for longer than every timeout, and go on; and handlers that keep a shard's
 //! thread for as long. What arrived meanwhile lies in the sockets: nobody is blamed, and what was answered
 //! is answered.
 #![allow(clippy::unwrap_used, reason = "tests")]
@@ -21,7 +21,7 @@ use support::{PATIENCE, address, builder, count, end, server_with, until};
 /// Longer than all that follows together.
 const STOP: Duration = Duration::from_millis(2_500);
 
-/// All of a connection's time-outs, short enough for a stop to be longer.
+/// All of a connection's timeouts, short enough for a stop to be longer.
 fn short() -> Timeouts {
     Timeouts {
         hello: Duration::from_millis(800),
@@ -181,7 +181,7 @@ fn a_stopped_server_of_one_that_blocks() {
     block_on(stop_a_server(|to| blocking::Channel::new(to, ChannelConfig::default()).unwrap()));
 }
 
-/// REQ-23, REQ-58, REQ-86: a handler keeps the thread for longer than every time-out. The rest of a request that
+/// REQ-23, REQ-58, REQ-86: a handler keeps the thread for longer than every timeout. The rest of a request that
 /// was begun before lies in the socket when it ends, and a pong, and a request on a quiet connection.
 #[test]
 fn a_handler_that_blocks_blames_nobody() {

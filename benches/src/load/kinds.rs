@@ -44,7 +44,7 @@ impl Kind {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Shard, Self::ClientThread, Self::Tokio, Self::Blocking];
 
-    /// Whether it can have so many calls in flight.
+    /// Whether it can have this many calls in flight.
     #[must_use]
     pub fn can(self, inflight: usize) -> bool {
         self != Self::Blocking || inflight == 1
@@ -145,7 +145,7 @@ async fn call<C: Transport>(client: EchoClient<C>, tally: Rc<RefCell<Tally>>) ->
     Ok(())
 }
 
-/// So many callers on a runtime of this thread.
+/// Runs this many callers on a runtime of this thread.
 fn call_on(
     runtime: &Runtime,
     inflight: usize,

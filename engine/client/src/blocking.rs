@@ -1,6 +1,6 @@
 //! Channels that their caller's thread drives, on std alone.
 //!
-//! A channel carries one unary call at a time, plus any number of streams, and uses the socket's time-outs for
+//! A channel carries one unary call at a time, plus any number of streams, and uses the socket's timeouts for
 //! deadlines. Before each call it looks at what arrived meanwhile and at its clocks, so that it notices a server
 //! that has left before it sends anything. On a channel of this kind a callback runs before `then` returns.
 //!

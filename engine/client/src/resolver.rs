@@ -10,7 +10,7 @@ pub(crate) type LookUp = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send
 /// Looks up the names of servers, again for each connect. The default asks the operating system.
 ///
 /// It runs on a thread of its own, one for each connect by name, so it may block; a connect that waits
-/// for it still keeps its time-out.
+/// for it still keeps its timeout.
 ///
 /// ```
 /// # use corewire_client as corewire;

@@ -116,7 +116,7 @@ impl<S: Shell> TaskDriver<S> {
         self.0.expire(now);
     }
 
-    /// A time no later than that at which the first of the calls is over.
+    /// A lower bound on the first deadline of all calls.
     #[must_use]
     pub fn first_deadline(&self) -> Option<Instant> {
         self.0.first_deadline()

@@ -561,7 +561,7 @@ impl<T> ClientConnection<T> {
         if let Err(rule) = self.keep_alive.handle_timeout(&self.config.timeouts, busy, out, now) {
             let _ = self.misbehaved(rule, out);
         }
-        // What they leave is room for streams, which nothing else would tell.
+        // They leave room for streams, which nothing else would report.
         if self.one_way_due().is_some_and(|due| due <= now) {
             self.take_back_late_one_way(out, now);
         }

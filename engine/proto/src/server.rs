@@ -305,7 +305,7 @@ impl<T> ServerConnection<T> {
         }
     }
 
-    #[allow(clippy::inline_always, reason = "it has one caller, and what it answers is large")]
+    #[allow(clippy::inline_always, reason = "it has one caller, and what it returns is large")]
     #[inline(always)]
     fn handle_request<'a>(
         &mut self,

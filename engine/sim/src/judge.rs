@@ -148,7 +148,7 @@ fn judge_reason(core: &Core, id: u64, reason: CloseReason) {
     }
 }
 
-/// Both sides are well behaved; only a time-out may be held against them, and whether it was justified is
+/// Both sides are well behaved; only a timeout may be held against them, and whether it was justified is
 /// checked where that was done (`patience.rs`).
 fn judge_rule(core: &Core, id: u64, rule: Option<Rule>) {
     let slow = [

@@ -83,6 +83,7 @@ pub(crate) struct DrivenChannel<W: Waiter> {
     current: Rc<Cell<Option<Token>>>,
     wants: Cell<Wants>,
     deferred: RefCell<Vec<Deferred<W>>>,
+    has_deferred: Cell<bool>,
     /// Those who wait until there is a connection, or none.
     watchers: RefCell<Vec<Waker>>,
     /// The connection whose server has said hello last.
@@ -113,6 +114,7 @@ impl<W: Waiter + 'static> DrivenChannel<W> {
             current: Rc::default(),
             wants: Cell::default(),
             deferred: RefCell::default(),
+            has_deferred: Cell::new(false),
             watchers: RefCell::default(),
             ready: Cell::new(None),
             is_released: Cell::new(false),
@@ -128,7 +130,10 @@ impl<W: Waiter + 'static> DrivenChannel<W> {
     pub(crate) fn ask(&self, wants: Wants, ask: impl FnOnce(&mut ClientCore<W>) + 'static) -> bool {
         match self.core.try_borrow_mut() {
             Ok(mut core) => ask(&mut core),
-            Err(_) => self.deferred.borrow_mut().push(Box::new(ask)),
+            Err(_) => {
+                self.deferred.borrow_mut().push(Box::new(ask));
+                self.has_deferred.set(true);
+            }
         }
         let before = self.wants.get();
         if before != Wants::All {
@@ -260,10 +265,16 @@ impl<W: Waiter + 'static> DrivenChannel<W> {
     /// Does what was deferred while a request was written.
     #[inline]
     pub(crate) fn run_deferred(&self, core: &mut ClientCore<W>) {
-        if !self.deferred.borrow().is_empty() {
-            let deferred = core::mem::take(&mut *self.deferred.borrow_mut());
-            deferred.into_iter().for_each(|ask| ask(core));
+        if self.has_deferred.get() {
+            self.run_all_deferred(core);
         }
+    }
+
+    #[cold]
+    fn run_all_deferred(&self, core: &mut ClientCore<W>) {
+        self.has_deferred.set(false);
+        let deferred = core::mem::take(&mut *self.deferred.borrow_mut());
+        deferred.into_iter().for_each(|ask| ask(core));
     }
 
     /// Asks for a connection if the core wants one, and reports that the last call of a released channel is over.

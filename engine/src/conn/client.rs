@@ -190,18 +190,27 @@ impl<S: 'static, W: Waiter + 'static> Turn<'_, S, W> {
         if connection.session.is_ready() && !self.channel.is_ready_noted(id) {
             self.channel.note_ready(id);
         }
-        // On a connection that has retired no call begins.
-        let is_current = core.is_current(id);
-        let held = is_current && core.advance_calls(now);
         let mut is_unused = self.channel.is_released();
-        if is_unused {
-            core.handle_released();
-            is_unused = !(is_current && core.has_waiting());
+        // In most turns nothing waits and nothing ends.
+        let is_steady = core.is_steady() && !is_unused;
+        let mut held = false;
+        if !is_steady {
+            // On a connection that has retired no call begins.
+            let is_current = core.is_current(id);
+            held = is_current && core.advance_calls(now);
+            if is_unused {
+                core.handle_released();
+                is_unused = !(is_current && core.has_waiting());
+            }
         }
         let Some(connection) = core.connection(id) else { return self.over(shared) };
         connection.serve_streams();
         again |= flush(shared, self.socket, connection, ready);
         again |= connection.has_ready_streams();
+        if is_steady && connection.session.is_going_on() {
+            let after = if again { After::Again } else { After::Wait };
+            return (after, self.clock.timer(connection, None, ready.due));
+        }
         if is_unused && connection.is_idle() {
             again |= leave(connection);
         }

@@ -29,7 +29,7 @@ pub(crate) struct TurnContext<I: Io> {
     pub(crate) counters: Arc<ShardCounters>,
     pub(crate) dispatch: Rc<dyn Dispatch>,
     pub(crate) calls: ParkedCalls,
-    /// What the layers of the call that begins hand to its handler; empty between calls. It has its place here because
+    /// What the layers of the call that begins hand to its handler; empty between calls. It is kept here because
     /// dropping an empty one for each call costs more than looking whether it is.
     pub(crate) extensions: Extensions,
     pub(crate) timers: Timers,

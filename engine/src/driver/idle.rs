@@ -60,7 +60,7 @@ pub(crate) enum Rest {
     /// millisecond. A wake-up from here costs much less than one from a park
     /// (docs/decisions/0005).
     Doze,
-    /// Give the thread to glommio, which sleeps until anything happens.
+    /// Sleep until anything happens: in glommio, or on a plain host in the next turn's epoll wait.
     Park,
 }
 

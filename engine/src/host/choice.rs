@@ -36,7 +36,7 @@ impl FromStr for Host {
             "auto" => Ok(Self::Auto),
             "glommio" => Ok(Self::Glommio),
             "plain" => Ok(Self::Plain),
-            other => Err(format!("'{other}' is no host of shards; give auto, glommio or plain")),
+            other => Err(format!("'{other}' is not a shard host; give auto, glommio or plain")),
         }
     }
 }

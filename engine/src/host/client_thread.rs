@@ -91,11 +91,11 @@ impl ClientThread {
     }
 }
 
-/// What the simulator makes of a shard of its own.
+/// For the simulator, which makes one of its own shards a client thread.
 #[cfg(feature = "sim")]
 #[doc(hidden)]
 impl ClientThread {
-    /// Makes the shard that is entered a client thread's. The other end of the channel has the mailbox as soon as the
+    /// Makes the entered shard a client thread's. The other end of the channel has the mailbox as soon as the
     /// task has run; the task is over when nobody can call any more and nothing is in flight.
     pub(crate) fn begin_here<B: Bell + 'static>(
         bell: impl FnOnce(Waker) -> B + 'static,

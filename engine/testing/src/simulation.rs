@@ -106,7 +106,7 @@ impl Simulation {
     }
 
     /// Runs a test with each of these seeds. If the variable `COREWIRE_SEED` is set, it runs with that one only, and if
-    /// `COREWIRE_SEEDS` is set, with so many seeds in place of its own number.
+    /// `COREWIRE_SEEDS` is set, with that many seeds instead of its own number.
     ///
     /// ```
     /// use corewire::testing::{Network, Simulation};
@@ -206,7 +206,7 @@ impl Simulation {
     ///
     /// # Panics
     ///
-    /// The name is taken, or is none; a setting is out of its range, or the server has no service.
+    /// The name is taken or invalid; a setting is out of its range, or the server has no service.
     #[doc(alias("listen", "start"))]
     pub fn server(&self, name: &str, server: impl Into<SimulatedServer>) {
         let server = server.into();
@@ -220,7 +220,7 @@ impl Simulation {
     ///
     /// # Panics
     ///
-    /// The name is taken, or is none. If the host's code panics, or returns an `Err`, the run fails.
+    /// The name is taken or invalid. If the host's code panics, or returns an `Err`, the run fails.
     #[doc(alias("client", "process", "node"))]
     pub fn host<F>(&self, name: &str, begin: impl Fn() -> F + 'static)
     where

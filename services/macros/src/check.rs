@@ -359,7 +359,7 @@ fn request_codec(arguments: &[Argument<'_>], errors: &mut Errors) -> Codec {
         if Codec::of(argument.ty) == Codec::Raw {
             errors.on(
                 argument.ty,
-                "`Bytes` is a body without any encoding, so it must be the only argument; use `Vec<u8>` beside others",
+                "`Bytes` is a body without any encoding, so it must be the only argument; use `Vec<u8>` next to other arguments",
             );
         }
     }

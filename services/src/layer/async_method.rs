@@ -1,4 +1,4 @@
-//! Layers that wait, at a server: a method around a method, as `method.rs` has them for other layers.
+//! Layers that wait, at a server: each wraps a method, as the other layers do in `method.rs`.
 //!
 //! A future that is pending when it is first polled has the request copied out of the receive buffer; the method inside
 //! begins from the copy.

@@ -113,7 +113,7 @@ impl<'a> CallView<'a> {
         self.trace
     }
 
-    /// Whether the caller stops waiting for the call at some time.
+    /// Whether the call has a deadline.
     #[must_use]
     pub fn has_time_limit(&self) -> bool {
         match &self.side {

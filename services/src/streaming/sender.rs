@@ -12,7 +12,7 @@ use super::transport::{AwaitedStreams, SendStream, StreamParts};
 
 /// The sender of a [`Streaming`](super::Streaming) over a channel of the kind `C`.
 ///
-/// Clones send into the same stream, in the order of their messages' coming; each may wait.
+/// Clones send into the same stream, in the order in which their messages arrive; each may wait.
 ///
 /// Dropping the last one ends the stream in the ordinary way, behind what was sent; a sender that a panic drops
 /// ends it with `Internal` for all. [`fail`](Self::fail) ends it with a status, for all as well.

@@ -35,7 +35,7 @@ pub trait StreamParts: Sized + 'static {
     #[doc(hidden)]
     fn clone_sender<T>(queue: &Self::QueueSender<T>) -> Self::QueueSender<T>;
 
-    /// A sender goes, and is dropped after that. The last one ends the queue; a failure, which is the last item
+    /// Called before a sender is dropped. The last one ends the queue; a failure, which is the last item
     /// then, ends it in any case.
     #[doc(hidden)]
     fn end_queue<T>(queue: &mut Self::QueueSender<T>, failure: Option<Status>);

@@ -40,7 +40,7 @@ impl Context {
     }
 }
 
-/// What the context of a test is to say; made by [`Context::for_test`]. What is not said is as of a plain call: no
+/// What a test's context contains; made by [`Context::for_test`]. What is not said is as of a plain call: no
 /// deadline, no metadata, priority 3, the first shard, a peer on a Unix socket.
 ///
 /// ```

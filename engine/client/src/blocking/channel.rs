@@ -23,7 +23,7 @@ use crate::failure::{CallFailure, ConnectError, NotSent};
 use crate::transport::{Outcome, Pending, Transport};
 
 /// One connection that carries one unary call at a time, on the thread that makes it, and any number of
-/// streaming calls besides.
+/// streaming calls in addition.
 ///
 /// The connection makes progress only while this thread waits for something on the channel: a reply, a
 /// message, or credit. Whatever it waits for, it receives for all calls. So a stream that nobody reads

@@ -115,7 +115,7 @@ impl Client {
         self.now
     }
 
-    /// When a call's time is over that begins now.
+    /// The deadline of a call that begins now.
     fn deadline(&mut self, timeout: Option<Duration>) -> Option<Instant> {
         let now = self.read_clock();
         timeout.and_then(|timeout| now.checked_add(timeout))
@@ -323,7 +323,7 @@ impl Client {
         self.core.handle_connect_failed_because(reason, why, now);
     }
 
-    /// Connects, and waits for the server's hello. The time-outs of both bound this.
+    /// Connects, and waits for the server's hello. The timeouts of both bound this.
     pub(super) fn ensure_connected(&mut self) -> Result<(), CallFailure> {
         self.read_clock();
         while !self.core.is_connected() {

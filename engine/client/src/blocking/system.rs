@@ -221,7 +221,7 @@ impl Socket for StdSocket {
     }
 }
 
-/// Rounded up, and at least one: zero is not a time-out.
+/// Rounded up, and at least one: zero is not a timeout.
 fn whole_millis(time: Duration) -> Duration {
     let millis = u64::try_from(time.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
     Duration::from_millis(millis.max(1))

@@ -448,7 +448,7 @@ impl<W: Waiter> ClientCore<W> {
         self.waiting.deadline()
     }
 
-    /// A time no later than that at which the first of the calls is over.
+    /// A lower bound on the first deadline of all calls.
     pub fn first_deadline(&self) -> Option<Instant> {
         let deadlines = self.connections().filter_map(|it| it.session.earliest_deadline());
         deadlines.chain(self.waiting.deadline()).min()

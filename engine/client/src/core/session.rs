@@ -131,7 +131,7 @@ impl<T> Session<T> {
     }
 
     /// Appends a request; there must be a slot. `work` makes what is kept for the call with the id that it is given.
-    /// Returns that id. The head's id is filled in, and its time-out unless it is there.
+    /// Returns that id. The head's id is filled in, and its timeout unless it is there.
     ///
     /// # Errors
     ///
@@ -197,7 +197,7 @@ impl<T> Session<T> {
         Ok(())
     }
 
-    /// The time of the one-way call is over that was appended last. Takes it back and returns `true` if nothing
+    /// The deadline of the one-way call that was appended last has passed. Takes it back and returns `true` if nothing
     /// of it was written.
     pub fn take_back_one_way(&mut self) -> bool {
         self.proto.take_back_one_way(&mut self.out)
@@ -336,7 +336,7 @@ impl<T> Session<T> {
         self.proto.is_blocked()
     }
 
-    /// Does what its time has come for. What arrived must have been read before; `unread` says in how many
+    /// Does what is due. What arrived must have been read before; `unread` says in how many
     /// turns in a row that was not so. Replies may be in what was not read, and what the server owes.
     pub fn handle_timeout(&mut self, now: Instant, unread: u8, events: &mut impl Events<T>) {
         if unread > 0 {
@@ -438,7 +438,7 @@ fn state_timeout(head: &mut RequestHead, deadline: Option<Instant>, now: Instant
     }
 }
 
-/// A time-out as a request states it.
+/// A timeout as a request states it.
 #[inline]
 pub fn as_micros(timeout: Duration) -> u64 {
     u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX)

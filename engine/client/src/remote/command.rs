@@ -32,7 +32,7 @@ pub struct Command {
     pub channel: u32,
     /// Its id, for cancelling it.
     pub id: u64,
-    /// Its fields; the id and the time-out are filled in when it is written.
+    /// Its fields; the id and the timeout are filled in when it is written.
     pub head: RequestHead,
     /// When its caller gives up.
     pub deadline: Option<Instant>,

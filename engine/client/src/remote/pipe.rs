@@ -63,7 +63,7 @@ impl StreamEnd for Port {
         self.take_notice();
     }
 
-    /// The next knock wakes the driver again. What earlier knocks were for is looked at now.
+    /// The next notification wakes the driver again. What earlier ones were for is looked at now.
     fn take_notice(&self) {
         self.pipe.notified.swap(false, Ordering::AcqRel);
     }

@@ -4,12 +4,12 @@
 //!  caller's thread                                     what drives the connection
 //!  ───────────────                                     ──────────────────────────
 //!  SharedStreamCall / Reader ◀── events, by the window ◀── Port
-//!        │ consumed: a counter ───── knock ──────────────▶ │ grants credit
-//!  SharedStreamWriter ──▶ outbox, 32 KiB ── knock ────────▶ │ writes by credit
+//!        │ consumed: a counter ──── notify ──────────────▶ │ grants credit
+//!  SharedStreamWriter ──▶ outbox, 32 KiB ── notify ───────▶ │ writes by credit
 //! ```
 //!
 //! Received messages wait in the queue of events until their reader takes them, and only then are their
-//! bytes granted again: the queue holds a stream's window at most. A knock is one flag and, if it was not
+//! bytes granted again: the queue holds a stream's window at most. A notification is one flag and, if it was not
 //! set, one wake of the driver. The driver in turn wakes a reader once for all that arrived in a turn.
 
 use corewire_codec::{EncodedBody, Encoding, FrameWriter, RequestHead, Status};

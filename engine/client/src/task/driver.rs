@@ -93,7 +93,7 @@ impl<S: Shell> Driver<S> {
         self.core.expire(now);
     }
 
-    /// A time no later than that at which the first of the calls is over.
+    /// A lower bound on the first deadline of all calls.
     pub(crate) fn first_deadline(&self) -> Option<Instant> {
         self.core.first_deadline()
     }

@@ -32,7 +32,7 @@ pub(super) trait Drive: Send + 'static {
     /// Nobody polls the runtime: ends the calls whose time is over, and leaves everything else as it is.
     fn expire(&mut self, now: Instant);
 
-    /// A time no later than that at which the first of the calls is over.
+    /// A lower bound on the first deadline of all calls.
     fn first_deadline(&self) -> Option<Instant>;
 }
 

@@ -128,7 +128,7 @@ fn a_clock_that_began_after_the_absence() {
     assert_eq!(pair.server.conn.close_reason(), misbehaved(Rule::FrameTimeout));
 }
 
-/// Time-outs below a second are looked at more often, so that a short absence shows, too.
+/// Timeouts below a second are looked at more often, so that a short absence shows, too.
 #[test]
 fn short_timeouts_know_short_absences() {
     let short = Duration::from_millis(200);

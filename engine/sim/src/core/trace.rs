@@ -23,7 +23,7 @@ pub(crate) enum Note {
     Turn { host: usize, worked: bool },
     /// Something at a socket or on a wire.
     Net(NetNote),
-    /// A connection was ended for a time-out.
+    /// A connection was ended for a timeout.
     Judged { host: usize, wire: usize, reason: CloseReason },
     /// A caller polled its call for the first time.
     Began { call: u64, host: usize },
@@ -84,7 +84,7 @@ pub enum Violated {
     LostWake,
     /// A well-behaved peer is never blamed.
     Blame,
-    /// A host that ends a connection for a time-out has read what arrived, and was running for all that time.
+    /// A host that ends a connection for a timeout has read what arrived, and was running for all that time.
     Patience,
     /// Buffers, queues and heaps stay within their bounds.
     Memory,
@@ -118,7 +118,7 @@ impl fmt::Display for Violated {
             Self::LostWake => "lost wake: what can go on must be woken",
             Self::Blame => "blame: a well-behaved peer must not be blamed",
             Self::Patience => {
-                "patience: a time-out must count our time only, and follow a look at what came"
+                "patience: a timeout must count our time only, and follow a look at what came"
             }
             Self::Memory => "memory: buffers, queues and heaps must stay within their bounds",
             Self::Unfinished => "unfinished: without faults everything must end in bounded time",

@@ -15,7 +15,7 @@
 //! socket then is no news to it. What a channel holds is looked at when its thread is free. Before the balance is struck,
 //! threads are told to hear what there is: nobody calls any more, so nobody would.
 //!
-//! What is left out: the rounding of time-outs to milliseconds, and connects by name.
+//! What is left out: the rounding of timeouts to milliseconds, and connects by name.
 
 pub(crate) mod channel;
 mod thread;

@@ -41,7 +41,7 @@ pub(crate) struct Wish {
 }
 
 impl Wish {
-    /// The time-out of a caller who cannot give up.
+    /// The timeout of a caller who cannot give up.
     fn patience_in_all(&self) -> Option<Duration> {
         let give_up = self.give_up.map(Duration::from_nanos);
         [self.timeout, self.patience, give_up].into_iter().flatten().min()

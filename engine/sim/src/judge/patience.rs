@@ -1,5 +1,5 @@
-//! Checks those who enforce time-outs: a host that gives a peer up for a time-out must have looked at what
-//! had arrived, and must have been running for as long as the time-out lasts.
+//! Checks those who enforce timeouts: a host that gives a peer up for a timeout must have looked at what
+//! had arrived, and must have been running for as long as the timeout lasts.
 //!
 //! For each connection, the engine reports why it ends ([`Io::ending`](corewire_engine::testing::sim::Io::ending)). The
 //! check uses only what the network knows: what lies unread, when something last came, and which frame is not

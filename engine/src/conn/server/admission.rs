@@ -89,7 +89,7 @@ impl<S: 'static> ServerConn<S> {
         self.is_strained(shared) || self.send.len() > shared.config.budgets.unsent_bytes_max
     }
 
-    /// Whether the limit on unsent bytes is reached: nothing that would be answered is begun.
+    /// Whether the limit on unsent bytes is reached: then no call that gets a reply begins.
     #[inline]
     pub(super) fn is_over_budget<I: Io<Socket = S>>(&self, shared: &TurnContext<I>) -> bool {
         self.send.len() > shared.config.budgets.unsent_bytes_max

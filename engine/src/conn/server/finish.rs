@@ -1,4 +1,4 @@
-//! A client that has ended its sending side, and what is still owed to it.
+//! Ends of calls that their handlers do not bring: passed deadlines, and clients that have ended their sending side.
 
 use corewire_codec::RecvBuffer;
 

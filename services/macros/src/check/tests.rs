@@ -79,7 +79,7 @@ fn the_context_does_not_count_as_an_argument() {
             async fn b(&self, key: u8, context: &Context) -> Result<(), Status>;
             async fn c(&self, context: &mut Context) -> Result<(), Status>;
         },
-        &["use `Vec<u8>` beside others", "must be the first parameter", "read-only"],
+        &["use `Vec<u8>` next to other arguments", "must be the first parameter", "read-only"],
     );
 }
 

@@ -14,7 +14,7 @@ use crate::config::Reply;
 use crate::core::session::Session;
 use crate::failure::CallFailure;
 
-/// How long a connection that takes nothing more may go on to bring something: what the server said before it
+/// How long to keep reading from a connection that can no longer be written to: what the server said before it
 /// left tells which calls it has not run.
 const LAST_FRAMES: Duration = Duration::from_secs(1);
 
@@ -108,13 +108,13 @@ impl<W: Waiter> Connection<W> {
     pub fn begin<B: WriteBody>(&mut self, call: PendingCall<W, B>, now: Instant) -> bool {
         let PendingCall { id, mut head, deadline, body, waiter } = call;
         if deadline.is_some() {
-            // It may have waited. A time-out that is too long for a deadline stays as it is.
+            // It may have waited. A timeout that is too long for a deadline stays as it is.
             head.timeout_us = None;
         }
         self.write(id, &mut head, deadline, body, waiter, now)
     }
 
-    /// The same without a move of the head, which may state its time-out.
+    /// The same without a move of the head, which may state its timeout.
     #[inline]
     pub fn write<B: WriteBody>(
         &mut self,

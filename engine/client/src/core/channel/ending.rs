@@ -25,7 +25,7 @@ impl<W: Waiter> ClientCore<W> {
         self.leave();
     }
 
-    /// Lets those go on who wait for the end of a closed channel, if no connection is left. To be asked when the shell
+    /// Releases those who wait for the end of a closed channel, if no connection is left. To be asked when the shell
     /// has dropped the sockets of those that have ended.
     pub fn release_closed(&mut self) {
         if self.is_gone() {

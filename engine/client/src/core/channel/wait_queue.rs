@@ -83,7 +83,7 @@ impl<W: Waiter> WaitQueue<W> {
         }
     }
 
-    /// A time no later than that at which the first of them gives up.
+    /// A lower bound on the first deadline in the queue.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.earliest.filter(|_| !self.is_empty())
     }

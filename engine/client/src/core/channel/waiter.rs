@@ -26,7 +26,7 @@ pub trait Waiter: fmt::Debug + Sized {
     type Hold: fmt::Debug;
 
     /// Whether the thread that waits is the one that drives the connection. It can sleep in one socket only, was away
-    /// between calls, and cannot wait for what only itself would bring. So a connection whose server goes away is not
+    /// between calls, and cannot wait for what only it could bring about. So a connection whose server goes away is not
     /// [retired](super), a call that finds no slot fails at once, and none is written while a pong is awaited.
     const DRIVES: bool;
 
@@ -54,10 +54,10 @@ pub trait Waiter: fmt::Debug + Sized {
 
 /// A call that is to be made. `B` is its body.
 pub struct PendingCall<W: Waiter, B = <W as Waiter>::Body> {
-    /// What it is cancelled by and its stream is found by; `None` if nobody ever asks for it by a name. Unique in its
+    /// The name that cancels it and finds its stream; `None` if nobody ever refers to it by name. Unique in its
     /// channel.
     pub id: Option<u64>,
-    /// Its fields; the id on the wire and the time-out are filled in when it is written.
+    /// Its fields; the id on the wire and the timeout are filled in when it is written.
     pub head: RequestHead,
     /// When its caller gives up.
     pub deadline: Option<Instant>,
