@@ -74,7 +74,9 @@
 //!   queue and no executor; one call at a time in addition to its streams, and three further system calls
 //!   before each.
 //!
-//! What these cost in time has not been measured yet.
+//! Measured (`docs/PERFORMANCE.md`, one call at a time, 64 bytes, loopback): 64 µs on a shard, over tokio and blocking, 70 µs
+//! through a client thread. With 64 calls in flight, a call through a client thread takes 2.2 times the client CPU of one on
+//! a shard, and one over tokio 1.3 times.
 //!
 //! Without the default feature `shard` there are no servers, and nothing depends on glommio. A trait
 //! under [`macro@service`] compiles all the same, so that servers and callers can share it.

@@ -25,6 +25,8 @@ use crate::measure::sample::{self, Sample};
 
 /// Bytes of each body.
 const BODY: usize = 64;
+/// Longer latencies count as this one.
+const LATENCY_MAX_NS: u64 = 60_000_000_000;
 
 /// Who makes the calls, and over which kind of channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +106,7 @@ impl Tally {
             before: None,
             after: None,
             answered: 0,
-            latency_ns: Histogram::new(3)?,
+            latency_ns: Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3)?,
         })
     }
 
