@@ -37,7 +37,7 @@
 //! ```
 //!
 //! A layer that must wait for somebody else, such as a token service, is an [`AsyncLayer`]
-//! (`ServerBuilder::async_layer`).
+//! (`ServerBuilder::async_layer`). It is for servers: a client awaits what a call needs before it makes the call.
 //!
 //! # At a client
 //!

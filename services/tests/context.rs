@@ -213,7 +213,9 @@ fn no_time_and_a_thousand_years_are_timeouts_too() {
         // The later setting counts, whoever makes it.
         let soon = with(Duration::ZERO).with_timeout(Duration::from_secs(5)).left().await;
         assert!(soon.unwrap().unwrap() <= 5_000_000);
-        assert_eq!(client.left().await.unwrap().map(|left| left <= 10_000_000), Some(true));
+        // Who says nothing waits for ten seconds.
+        let left = client.left().await.unwrap().unwrap();
+        assert!((6_000_000..=10_000_000).contains(&left), "{left}");
     });
     end(server);
 }

@@ -5,16 +5,21 @@ mod support;
 
 use corewire::{ClientShard, Host, Placement, Server, ServerBuilder, block_on_shard};
 use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 use support::child::{ServerChild, role, say};
+use support::lines::Lines;
 use support::service::{SubjectClient, SubjectServer, Target};
 use support::{PATIENCE, address, end};
 
 /// What the child tells when it is done, followed by what it found.
 const FOUND: &str = "child-found";
+
+/// And then: how many warnings there were, and the last of them.
+const WARNED: &str = "child-warned";
 
 /// Client shards of one process under the usual limit of locked memory.
 const SHARDS: usize = 100;
@@ -36,6 +41,15 @@ fn forbid(calls: &[i64]) {
 fn limit_locked_memory(bytes: u64) {
     let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
     setrlimit(Resource::Memlock, limit).unwrap();
+}
+
+/// Root may lock more than its limit, by a capability. It is taken from this thread and those that it starts.
+fn be_bound_by_limits() {
+    let mut sets = capabilities(None).unwrap();
+    for set in [&mut sets.effective, &mut sets.permitted, &mut sets.inheritable] {
+        set.remove(CapabilitySet::IPC_LOCK);
+    }
+    set_capabilities(None, sets).unwrap();
 }
 
 fn builder(host: Host) -> ServerBuilder {
@@ -67,21 +81,38 @@ fn one_call(host: Host) -> Result<&'static str, String> {
     Ok(if uses { "glommio" } else { "plain" })
 }
 
-/// Each waits until all have made their calls.
-fn many_client_shards() -> String {
-    let server = builder(Host::Auto).start().unwrap();
+/// A server with more shards than may lock memory: which host they got.
+fn server_of_many_shards(host: Host) -> String {
+    match builder(host).placement(Placement::Unpinned(20)).start() {
+        Ok(server) => {
+            let uses = has_io_uring();
+            end(server);
+            if uses { "glommio" } else { "plain" }.to_owned()
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Each waits until all have made their calls, or were refused.
+fn many_client_shards(host: Host) -> String {
+    let server = builder(Host::Plain).start().unwrap();
     let to = address(&server);
     let together = Arc::new(Barrier::new(SHARDS));
     let shards: Vec<_> = (0..SHARDS)
         .map(|_| {
             let together = Arc::clone(&together);
             thread::spawn(move || {
-                let sum = block_on_shard(ClientShard::default(), move || async move {
+                let all = Arc::clone(&together);
+                let shard = ClientShard { host, ..ClientShard::default() };
+                let sum = block_on_shard(shard, move || async move {
                     let client = SubjectClient::connect(to).await.unwrap();
                     let sum = client.add(1, 2).await;
-                    together.wait();
+                    all.wait();
                     sum
                 });
+                if sum.is_err() {
+                    together.wait();
+                }
                 sum.is_ok_and(|sum| sum == Ok(3))
             })
         })
@@ -95,28 +126,43 @@ fn many_client_shards() -> String {
 fn a_child() {
     let Some(role) = role() else { return };
     let (what, host) = role.split_once(' ').unwrap();
+    let lines = Lines::default();
+    tracing::subscriber::set_global_default(lines.clone()).unwrap();
     match what {
         "denied" => forbid(&CALLS),
         "denied-setup" => forbid(&CALLS[..1]),
         "denied-enter" => forbid(&CALLS[1..2]),
         "denied-register" => forbid(&CALLS[2..]),
         "locked" => limit_locked_memory(64 * 1024),
-        "many" => limit_locked_memory(8 * 1024 * 1024),
+        "many" | "few" => {
+            limit_locked_memory(8 * 1024 * 1024);
+            be_bound_by_limits();
+        }
         _ => {}
     }
     let found = match what {
-        "many" => many_client_shards(),
+        "many" => many_client_shards(host.parse().unwrap()),
+        "few" => server_of_many_shards(host.parse().unwrap()),
         _ => one_call(host.parse().unwrap()).map_or_else(|error| error, ToOwned::to_owned),
     };
     say(FOUND, &found);
+    let lines = lines.0.lock().unwrap();
+    let warnings: Vec<_> = lines.iter().filter(|line| line.starts_with("WARN")).collect();
+    let last = warnings.last().map_or("", |line| line.as_str());
+    say(WARNED, &format!("{} {last}", warnings.len()));
 }
 
 /// What a child in this role finds.
 fn found(role: &str, variables: &[(&str, &str)]) -> String {
+    found_and_warned(role, variables).0
+}
+
+/// The same, and what it was warned of.
+fn found_and_warned(role: &str, variables: &[(&str, &str)]) -> (String, String) {
     let mut child = ServerChild::start_silent_with("a_child", role, variables);
-    let found = child.said(FOUND);
+    let (found, warned) = (child.said(FOUND), child.said(WARNED));
     assert!(child.end(PATIENCE).0.success());
-    found.trim().to_owned()
+    (found.trim().to_owned(), warned.trim().to_owned())
 }
 
 #[test]
@@ -144,10 +190,47 @@ fn the_environment_says_what_auto_means() {
     assert!(text.contains("COREWIRE_HOST") && text.contains("auto, glommio or plain"), "{text}");
 }
 
+/// The limit is real: glommio alone does not get as many.
 #[test]
 fn a_hundred_client_shards_run_in_one_process() {
-    assert_eq!(found("many auto", &[("COREWIRE_HOST", "plain")]), SHARDS.to_string());
-    assert_eq!(found("many auto", &[]), SHARDS.to_string());
+    let plain = found_and_warned("many auto", &[("COREWIRE_HOST", "plain")]);
+    assert_eq!(plain, (SHARDS.to_string(), "0".to_owned()));
+    let (good, warned) = found_and_warned("many auto", &[]);
+    assert_eq!(good, SHARDS.to_string());
+    assert_told_once(&warned, "memory");
+    let good: usize = found("many glommio", &[]).parse().unwrap();
+    assert!((1..SHARDS).contains(&good), "{good} shards on glommio");
+}
+
+/// Root without the capability to lock memory, as in a container, is bound by its limit.
+#[test]
+fn a_server_whose_shards_need_more_than_may_be_locked_is_told_before_it_starts() {
+    let (found, warned) = found_and_warned("few auto", &[]);
+    assert_eq!(found, "plain");
+    assert_told_once(&warned, "locked memory");
+    let text = found_and_warned("few glommio", &[]).0;
+    assert!(text.contains("locked memory"), "{text}");
+}
+
+/// That there was one warning: why, what is missing, and how to choose this without it.
+#[track_caller]
+fn assert_told_once(warned: &str, why: &str) {
+    assert!(warned.starts_with("1 WARN"), "{warned}");
+    for part in [why, "glommio's own timers, files and tasks", "Host::Plain", "COREWIRE_HOST=plain"]
+    {
+        assert!(warned.contains(part), "{warned} does not say {part}");
+    }
+}
+
+#[test]
+fn one_warning_says_why_glommio_is_not_used_and_what_is_lost() {
+    assert_told_once(&found_and_warned("denied auto", &[]).1, "io_uring");
+    assert_told_once(&found_and_warned("locked auto", &[]).1, "locked memory");
+    // Who asks for it is not warned, whatever is forbidden.
+    for role in ["denied plain", "locked plain", "free plain", "free auto"] {
+        assert_eq!(found_and_warned(role, &[]).1, "0", "{role}");
+    }
+    assert_eq!(found_and_warned("denied auto", &[("COREWIRE_HOST", "plain")]).1, "0");
 }
 
 /// A plain shard sleeps in the kernel until its timers are due, and the supervisor does not take that for a stall.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use support::fake::full_listener;
 use support::service::{Habits, SubjectClient, SubjectServer, Target};
-use support::{PATIENCE, address, end, server, server_with};
+use support::{PATIENCE, address, end, server, server_with, until};
 
 kinds! {
     a_first_address_that_refuses_is_passed_over
@@ -82,23 +82,41 @@ async fn a_first_address_that_is_silent_is_passed_over<C: Transport>(
 async fn a_name_that_moves_is_found_again<C: Transport>(
     connect: impl Fn(&str, ChannelConfig) -> Result<C, ConnectError>,
 ) {
-    let (first, habits) = (server(), Habits::default());
+    let (waits, habits) = (Habits::default(), Habits::default());
+    let target = waits.clone();
+    let first = Server::builder()
+        .address("127.0.0.1:0")
+        .placement(Placement::Unpinned(1))
+        .drain_within(Duration::ZERO)
+        .service(move |_| SubjectServer::new(Target::new(target.clone())))
+        .start()
+        .unwrap();
     let port = Arc::new(AtomicU16::new(address(&first).port()));
     let now_at = Arc::clone(&port);
     let to =
         move |_: &str| Ok(vec![SocketAddr::from(([127, 0, 0, 1], now_at.load(Ordering::SeqCst)))]);
-    let client = client(connect("moves.example:7000", config(to)));
+    let config = config(to);
+    let backoff_max = config.backoff_max;
+    let client = client(connect("moves.example:7000", config));
     assert_eq!(client.add(1, 1).await, Ok(2));
-    let second = server_with(&habits);
-    port.store(address(&second).port(), Ordering::SeqCst);
-    end(first);
+    // It moves while a call is in flight.
+    let mover = std::thread::spawn(move || {
+        until("the call is in flight", || waits.begun() == 1);
+        let second = server_with(&habits);
+        port.store(address(&second).port(), Ordering::SeqCst);
+        end(first);
+        second
+    });
+    let lost = client.never().await.unwrap_err();
+    assert!(!matches!(lost, CallError::DeadlineExceeded { .. }), "{lost}");
     let start = Instant::now();
     while client.add(40, 2).await != Ok(42) {
-        assert!(start.elapsed() < PATIENCE, "the server's new address was not found");
+        assert!(start.elapsed() < 40 * backoff_max, "it takes longer than a back-off, by far");
         std::thread::sleep(Duration::from_millis(1));
         futures_lite::future::yield_now().await;
     }
     drop(client);
+    let second = mover.join().unwrap();
     end(second);
 }
 

@@ -4,14 +4,16 @@
 mod support;
 
 use corewire::{
-    ChannelConfig, Context, Placement, Server, ServerBuilder, SharedChannel, StartError, Status,
-    Streaming, drain_begun, is_draining, is_ready, spawn,
+    ChannelConfig, Context, Placement, Running, Server, ServerBuilder, SharedChannel, StartError,
+    Status, Streaming, drain_begun, is_draining, is_ready, spawn,
 };
-use std::net::TcpStream;
+use rustix::process::Signal;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use support::{address, builder, client, until};
+use support::child::{ServerChild, role, serve};
+use support::{PATIENCE, address, builder, client, until};
 
 /// Streams until it is told to end, or for ever.
 #[corewire::service]
@@ -20,6 +22,8 @@ pub trait Feed {
     async fn watch(&self, context: &Context, polite: bool) -> Result<Streaming<u64>, Status>;
     /// Whether the server is ready, and whether it drains.
     async fn state(&self, context: &Context) -> Result<(bool, bool), Status>;
+    /// Whether the server drains, for a task and for the handler, when both were told so.
+    async fn drained(&self) -> Result<(bool, bool), Status>;
 }
 
 /// Counts the signs of a drain that handlers and tasks have seen.
@@ -47,6 +51,17 @@ impl Feed for Feeder {
         assert_eq!(context.is_draining(), is_draining());
         Ok((is_ready(), context.is_draining()))
     }
+
+    async fn drained(&self) -> Result<(bool, bool), Status> {
+        assert!(!is_draining());
+        let task = spawn(async {
+            drain_begun().await;
+            is_draining()
+        });
+        self.0.fetch_add(1, Ordering::SeqCst);
+        drain_begun().await;
+        Ok((task.await, is_draining()))
+    }
 }
 
 fn feeder(feeder: &Feeder) -> ServerBuilder {
@@ -61,14 +76,39 @@ fn feeder(feeder: &Feeder) -> ServerBuilder {
 #[test]
 fn dropping_a_server_on_a_runtime_does_not_block_its_clients() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(drop_with_an_open_stream());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(drop_with_an_open_stream());
+    runtime.block_on(async { tokio::spawn(drop_with_an_open_stream()).await.unwrap() });
+}
+
+async fn drop_with_an_open_stream() {
+    let server = feeder(&Feeder::default()).start().unwrap();
+    let channel = SharedChannel::on_tokio(address(&server), ChannelConfig::default()).unwrap();
+    let mut stream = FeedClient::new(channel).watch(false).await.unwrap();
+    assert_eq!(stream.next().await.unwrap().unwrap(), 1);
+    assert_drop_is_short(server);
+    drop(stream);
+}
+
+/// It waits for nothing, and its drain would last 25 s.
+#[track_caller]
+fn assert_drop_is_short(server: Running) {
     let begun = Instant::now();
-    runtime.block_on(async {
+    drop(server);
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(2), "the drop took {took:?}");
+}
+
+#[test]
+fn dropping_a_server_on_a_shard_does_not_block_its_clients() {
+    client(|| async {
         let server = feeder(&Feeder::default()).start().unwrap();
-        let channel = SharedChannel::on_tokio(address(&server), ChannelConfig::default()).unwrap();
-        let mut stream = FeedClient::new(channel).watch(false).await.unwrap();
+        let feed = FeedClient::connect(address(&server)).await.unwrap();
+        let mut stream = feed.watch(false).await.unwrap();
         assert_eq!(stream.next().await.unwrap().unwrap(), 1);
-        drop(server);
-        assert!(begun.elapsed() < Duration::from_secs(15), "it waited for its drain");
+        assert_drop_is_short(server);
+        drop(stream);
     });
 }
 
@@ -116,13 +156,28 @@ fn an_endless_stream_ends_when_its_handler_sees_the_drain() {
 }
 
 #[test]
-fn a_lame_duck_is_not_ready_and_still_serves() {
-    let server = feeder(&Feeder::default()).lame_duck(Duration::from_secs(2)).start().unwrap();
-    let (to, readiness) = (address(&server), server.readiness());
-    assert!(readiness.is_ready());
-    server.stop();
-    until("it is not ready", || !readiness.is_ready());
-    let state = client(move || async move {
+fn a_handler_and_a_task_hear_of_the_drain() {
+    let seen = Feeder::default();
+    let server = feeder(&seen).start().unwrap();
+    let to = address(&server);
+    let caller = std::thread::spawn(move || {
+        client(move || async move { FeedClient::connect(to).await.unwrap().drained().await })
+    });
+    until("the handler waits", || seen.0.load(Ordering::SeqCst) == 1);
+    support::end(server);
+    assert_eq!(caller.join().unwrap(), Ok((true, true)));
+}
+
+/// The child's `main`: a lame duck for this many milliseconds after a signal.
+#[test]
+fn a_child() {
+    let Some(ms) = role() else { return };
+    serve(feeder(&Feeder::default()).lame_duck(Duration::from_millis(ms.parse().unwrap())));
+}
+
+/// Calls until the server is not ready any more; it serves all the while, also new connections.
+fn until_not_ready(to: SocketAddr) -> (bool, bool) {
+    client(move || async move {
         loop {
             // The shard hears of it a moment later than others.
             let state = FeedClient::connect(to).await.unwrap().state().await.unwrap();
@@ -130,8 +185,38 @@ fn a_lame_duck_is_not_ready_and_still_serves() {
                 return state;
             }
         }
-    });
-    assert_eq!(state, (false, false), "not ready, and no drain yet");
+    })
+}
+
+#[test]
+fn a_signal_makes_a_lame_duck_first() {
+    let child = ServerChild::start("a_child", "3000");
+    let (to, begun) = (child.address(), Instant::now());
+    child.signal(Signal::TERM);
+    assert_eq!(until_not_ready(to), (false, false), "not ready, and no drain yet");
+    let status = child.end(PATIENCE).0;
+    assert!(status.success(), "{status}");
+    assert!(begun.elapsed() >= Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(TcpStream::connect(to).is_err());
+}
+
+#[test]
+fn a_second_signal_ends_a_lame_duck() {
+    let child = ServerChild::start("a_child", "3600000");
+    child.signal(Signal::TERM);
+    until_not_ready(child.address());
+    child.signal(Signal::TERM);
+    assert_eq!(child.end(PATIENCE).0.code(), Some(128 + Signal::TERM.as_raw()));
+}
+
+#[test]
+fn a_lame_duck_is_not_ready_and_still_serves() {
+    let server = feeder(&Feeder::default()).lame_duck(Duration::from_secs(2)).start().unwrap();
+    let (to, readiness) = (address(&server), server.readiness());
+    assert!(readiness.is_ready());
+    server.stop();
+    until("it is not ready", || !readiness.is_ready());
+    assert_eq!(until_not_ready(to), (false, false), "not ready, and no drain yet");
     assert_eq!(server.wait().unwrap().shards_lost, 0);
     assert!(TcpStream::connect(to).is_err());
 }

@@ -7,7 +7,8 @@ mod support;
 use corewire::layer::{ConcurrencyLimit, LayeredChannel, TimeLimit};
 use corewire::{
     Budgets, CallError, ChannelConfig, ClientShard, ClientThread, ConnectError, QueueDelay,
-    ServerBuilder, SharedChannel, Spin, StartError, StatusCode, Timeouts, Transport, blocking,
+    Running, ServerBuilder, SharedChannel, Spin, StartError, StatusCode, Timeouts, Transport,
+    blocking,
 };
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -180,6 +181,18 @@ fn every_setting_of_a_channel_has_a_range_that_all_kinds_keep() {
 /// Starts the server; it is refused for this setting, or answers a call.
 #[track_caller]
 fn assert_server(builder: ServerBuilder, setting: &str, allowed: bool) {
+    assert_start(builder, setting, allowed, end);
+}
+
+/// The same for a server that may take an hour to stop: nobody waits for it.
+#[track_caller]
+fn assert_stops_later(builder: ServerBuilder, setting: &str, allowed: bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert_start(builder, setting, allowed, |server| runtime.block_on(async { drop(server) }));
+}
+
+#[track_caller]
+fn assert_start(builder: ServerBuilder, setting: &str, allowed: bool, end: impl Fn(Running)) {
     match builder.start() {
         Ok(server) => {
             assert!(allowed, "{setting} was taken");
@@ -221,6 +234,8 @@ fn every_setting_of_a_server_has_a_range() {
         assert_server(builder(1).drain_within(value), "drain_within", value <= DAY);
         let allowed = (100 * MS <= value && value <= DAY) || value == Duration::MAX;
         assert_server(builder(1).stall_after(value), "stall_after", allowed);
+        let hour = Duration::from_secs(3600);
+        assert_stops_later(builder(1).lame_duck(value), "lame_duck", value <= hour);
         assert_server(builder(1).spin(Spin::For(value)), "spin", value <= 1000 * MS);
     }
     assert_server(builder(1).backlog(0), "backlog", false);

@@ -2,6 +2,7 @@
 //! explains the problem.
 
 use rustix::process::{Resource, getrlimit};
+use rustix::thread::{CapabilitySet, capabilities};
 use std::io;
 
 use crate::driver::runtime;
@@ -50,11 +51,13 @@ fn io_uring_error(error: io::Error) -> StartError {
     }
 }
 
-/// Whether the limit on locked memory does not apply to this process. Glommio itself always checks
-/// for the first 512 KiB of the limit, whichever user runs it.
+/// Whether the limit on locked memory does not apply to this process: by a capability, which root lacks in most
+/// containers. Glommio itself always checks for the first 512 KiB of the limit, whichever user runs it.
 fn may_lock() -> bool {
     let limit = getrlimit(Resource::Memlock).current;
-    rustix::process::geteuid().is_root() && limit.is_none_or(|limit| limit >= runtime::LOCKED_BYTES)
+    let has_capability =
+        capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+    has_capability && limit.is_none_or(|limit| limit >= runtime::LOCKED_BYTES)
 }
 
 /// The first two numbers of a kernel release.

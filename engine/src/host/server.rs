@@ -420,3 +420,46 @@ impl Dispatch for NoService {
         crate::calls::dispatch::Dispatched::Replied
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::events::Ended;
+    use crate::host::supervisor::GRACE;
+
+    /// Kubernetes and others kill a process 30 s after they asked it to end.
+    #[test]
+    fn a_drain_by_default_ends_before_it_would_be_killed() {
+        let config = EngineConfig::new(Vec::new());
+        assert_eq!(
+            (config.drain_within, config.lame_duck),
+            (Duration::from_secs(25), Duration::ZERO)
+        );
+        assert!(config.drain_within + GRACE < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_shard_whose_thread_panics_is_told_as_lost() {
+        let (sender, told) = flume::unbounded();
+        let hook = ShardLostHook::new(move |lost| sender.send(lost.clone()).expect("it is heard"));
+        let settings = Supervision {
+            stall_after: Duration::from_secs(5),
+            backlog: 1,
+            lame_duck: Duration::ZERO,
+            on_shard_lost: Some(hook),
+        };
+        let (events, inbox) = flume::unbounded();
+        let mut supervisor = Supervisor::new(inbox, settings, Vec::new());
+        let info = ShardInfo { id: ShardId(0), count: 1, cpu: None };
+        let thread = thread::spawn(move || {
+            let _exit = ExitGuard { shard: info.id, events, outcome: None };
+            panic!("as the test wants");
+        });
+        let doorbell = Arc::new(Doorbell::new().expect("there are descriptors"));
+        supervisor.watch(Watched::new(info, doorbell, Arc::default(), Vec::new(), thread));
+        assert_eq!(supervisor.run(), Ended { shards_lost: 1 });
+        let lost = told.recv().expect("the hook was called");
+        assert_eq!((lost.shard.id, lost.reason.as_str()), (ShardId(0), "its thread panicked"));
+        assert!(told.is_empty(), "it is told once");
+    }
+}

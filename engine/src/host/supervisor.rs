@@ -22,7 +22,7 @@ use corewire_proto::{ShardId, ShardInfo};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How much longer than the drain deadline a shard may take to end before the supervisor gives it up.
-const GRACE: Duration = Duration::from_secs(2);
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 /// One shard, as the supervisor sees it.
 #[derive(Debug)]

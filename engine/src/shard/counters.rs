@@ -170,3 +170,18 @@ counters! {
     /// 1 while the shard sleeps like this, otherwise 0.
     Gauge parked,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_counter_says_what_it_is_in_the_order_of_the_snapshot() {
+        let names = ShardCounters::default().snapshot().into_iter().map(|(name, _)| name);
+        let kinds = ShardCounters::KINDS.iter().map(|(name, _)| *name);
+        assert_eq!(names.collect::<Vec<_>>(), kinds.collect::<Vec<_>>());
+        let gauges = ShardCounters::KINDS.iter().filter(|(_, kind)| *kind == CounterKind::Gauge);
+        let gauges: Vec<_> = gauges.map(|(name, _)| *name).collect();
+        assert_eq!(gauges, ["connections_open", "calls_pending", "held_bytes", "parked"]);
+    }
+}
