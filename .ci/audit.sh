@@ -12,6 +12,12 @@ if found=$(rust | xargs grep -nE '\b(todo|unimplemented)!|\b(FIXME|XXX)\b'); the
     fail "left for later:"$'\n'"$found"
 fi
 
+# Fields of logs are numbers and sentences, not Rust's debug format, which no reader of JSON logs can use.
+logs() { git ls-files -co --exclude-standard -- '*/src/*.rs' 'examples/*.rs' | grep -vE '/tests?(/|\.rs$)|/sim/|/fuzzing'; }
+if found=$(logs | xargs grep -nE '(^|[(,=])[[:space:]]*\?[a-z_]|%format!\(".*\{[a-z_]*:#?\?'); then
+    fail "a debug format in a log:"$'\n'"$found"
+fi
+
 # A file that grows past this has a second subject in it. What a macro writes is nobody's to split.
 while IFS= read -r file; do
     case "$file" in */snapshots/*) continue ;; esac

@@ -170,6 +170,7 @@ for name in chat tail upload layers; do
     timeout 60 "$bin/examples/$name" </dev/null >"$work/$name.out" 2>"$work/$name.err" || fail "$name failed"
     [ -s "$work/$name.out" ] || fail "$name prints nothing"
 done
+grep -qE '^[0-9]+ calls served: p50 [1-9][0-9]* ns, p99 [1-9][0-9]* ns$' "$work/layers.out" || fail "layers does not say how long calls took"
 grep -q 'line 19 of 20' "$work/tail.out" || fail "tail does not follow to the last line"
 grep -q '67108864 bytes' "$work/upload.out" || fail "upload does not say how much arrived"
 
@@ -197,6 +198,11 @@ timeout 60 "$bin/corewire-tune" doctor --from tuning/tests/cases/18-wrapped.txt 
 timeout 60 "$bin/corewire-tune" plan --from tuning/tests/cases/14-two-vfs-one-name.txt --only irq >"$work/tune.out" 2>"$work/tune.err" ||
     fail "corewire-tune plan failed"
 timeout 60 "$bin/examples/fuzz" 5 >"$work/tune.out" 2>"$work/tune.err" || fail "a damaged capture makes corewire-tune panic"
+
+say "no colours in files"
+if coloured=$(grep -lF $'\033' "$work"/*.out "$work"/*.err); then
+    fail "terminal colours in: $(basename -a $coloured | tr '\n' ' ')"
+fi
 
 say "wrong flags"
 refuses 2 any "$bin/examples/echo_server" --spin never

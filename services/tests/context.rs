@@ -6,7 +6,7 @@ mod support;
 use corewire::codec::{FrameBytes, MetadataBytes};
 use corewire::{
     Bytes, CallError, CallOptions, Channel, ChannelConfig, Context, Limits, MetadataError, NotSent,
-    Placement, Running, Server, Status, StatusCode, TraceContext,
+    Peer, Placement, Running, Server, ShardId, Status, StatusCode, TraceContext,
 };
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -125,6 +125,49 @@ fn everything_arrives_and_nothing_stays() {
         assert_eq!(urgent.seen(1).await, Ok((1, Some("red".into()), None, vec![], 7, None)));
     });
     end(server);
+}
+
+/// What a layer leaves for a handler.
+#[derive(Debug, PartialEq)]
+struct User(&'static str);
+
+#[test]
+fn a_context_for_a_unit_test_has_all_that_a_call_has() {
+    let peer = Peer::Tcp("192.0.2.1:4000".parse().unwrap());
+    let context = Context::for_test()
+        .peer(peer)
+        .shard(ShardId(3))
+        .priority(200)
+        .trace(trace())
+        .timeout(Duration::from_secs(3600))
+        .attachment(vec![5; 10])
+        .extension(User("Ada"))
+        .metadata("tenant", b"blue")
+        .and_then(|context| context.metadata("tag-bin", &[0, 255]))
+        .unwrap()
+        .build();
+    assert_eq!((context.peer(), context.shard()), (peer, ShardId(3)));
+    assert!(context.remaining().unwrap() > Duration::from_secs(3000));
+    assert_eq!(context.extension::<User>(), Some(&User("Ada")));
+    assert_eq!(context.extension::<String>(), None);
+    let seen = futures_lite::future::block_on(Target.seen(&context, 41)).unwrap();
+    let (text, binary) = (Some("blue".to_owned()), Some(vec![0, 255]));
+    assert_eq!(seen, (41, text, binary, vec![5; 10], 7, Some(trace().to_string())));
+
+    assert!(context.reply_attachment().is_empty() && context.reply_metadata().view().is_empty());
+    let body = futures_lite::future::block_on(Target.raw(&context, Bytes::from_static(b"body")));
+    assert_eq!(body.unwrap(), &[5; 10][..]);
+    assert_eq!(context.reply_attachment(), "body");
+    assert_eq!(context.reply_metadata().view().text("length"), Some("4"));
+
+    // What is not said.
+    let plain = Context::for_test().build();
+    assert_eq!((plain.peer(), plain.shard(), plain.deadline()), (Peer::Unix, ShardId(0), None));
+    let seen = futures_lite::future::block_on(Target.seen(&plain, 42)).unwrap();
+    assert_eq!(seen, (42, None, None, vec![], 3, None));
+    assert_eq!(plain.extension::<User>(), None);
+    let wrong = Context::for_test().metadata("A", b"").map(drop);
+    assert_eq!(wrong.unwrap_err(), MetadataError::Key);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What a user's simulation promises: runs that replay, faults that do what they are called, time that costs nothing.
 #![allow(clippy::unwrap_used, unreachable_pub, missing_docs, reason = "tests")]
 
+mod support;
+
 use corewire::layer::{TimeLimit, Timed, Timing};
 use corewire::testing::{FailureKind, Network, Simulation};
 use corewire::{
@@ -13,6 +15,7 @@ use std::future::pending;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use support::child::{role, run, say};
 
 #[corewire::service]
 pub trait Work {
@@ -243,6 +246,74 @@ fn what_hangs_is_reported() {
 }
 
 #[test]
+fn a_run_with_too_many_steps_is_ended() {
+    let sim = Simulation::new(6);
+    sim.set_step_limit(5_000);
+    let failure = sim.try_run(async {
+        loop {
+            futures_lite::future::yield_now().await;
+        }
+    });
+    let failure = failure.map(|(): ()| ()).unwrap_err();
+    assert!(
+        matches!(failure.why, FailureKind::Livelock(steps) if (5_000..6_000).contains(&steps)),
+        "{failure}"
+    );
+    assert!(failure.to_string().contains("set_step_limit"), "{failure}");
+    // One that keeps within its limit does not notice it.
+    let sim = Simulation::new(6);
+    sim.set_step_limit(5_000);
+    sim.server("worker", Worker::default().server());
+    assert_eq!(sim.run(async { client("worker:1").work(1, 0).await }), Ok(1));
+}
+
+/// The label of a child that has run a seed.
+const RAN: &str = "child-ran ";
+
+/// Runs some seeds, and says for each what has happened in it.
+#[test]
+fn a_child() {
+    if role().is_none() {
+        return;
+    }
+    Simulation::for_seeds(0..4, |sim| async move {
+        rough_ride(sim.clone(), Worker::default()).await;
+        say(RAN, &format!("{} {:x}", sim.seed(), sim.trace_hash()));
+    });
+}
+
+/// What the child says of its seeds, and what it prints besides.
+fn seeds_run(variables: &[(&str, &str)]) -> (Vec<String>, String) {
+    let (status, said, printed) = run("a_child", "seeds", variables);
+    assert!(status.success(), "{printed}");
+    let ran = said.lines().filter_map(|line| line.strip_prefix(RAN));
+    (ran.map(|line| line.trim().to_owned()).collect(), printed)
+}
+
+#[test]
+fn the_environment_says_which_seeds_are_run_and_shows_them() {
+    let (all, printed) = seeds_run(&[]);
+    assert_eq!(all.len(), 4);
+    assert!(!printed.contains("worker: crashes"), "{printed}");
+    assert_eq!(seeds_run(&[("COREWIRE_SEED", "2")]).0, all[2..3], "it replays");
+    assert_eq!(seeds_run(&[("COREWIRE_SEEDS", "2")]).0, all[..2]);
+    let (more, _) = seeds_run(&[("COREWIRE_SEEDS", "6")]);
+    assert!(more.len() == 6 && more.starts_with(&all), "{more:?}");
+    // One that was not among the test's own, with all that happens in it.
+    let (one, printed) = seeds_run(&[("COREWIRE_SEED", "5"), ("COREWIRE_TRACE", "1")]);
+    assert_eq!(one, more[5..]);
+    for part in ["worker: serves", "worker: crashes", "Work/work (handler", "bytes reach"] {
+        assert!(printed.contains(part), "it does not show '{part}': {printed}");
+    }
+    let (status, _, printed) = run("a_child", "seeds", &[("COREWIRE_SEED", "first")]);
+    assert!(!status.success());
+    assert!(
+        printed.contains("COREWIRE_SEED is 'first'; it takes a number, such as 42"),
+        "{printed}"
+    );
+}
+
+#[test]
 fn panics_and_errors_come_with_their_seed() {
     let failure = Simulation::new(9).try_run(async { assert_eq!(1, 2, "as planned") });
     let failure = failure.unwrap_err();
@@ -445,6 +516,46 @@ async fn the_network_is_as_slow_as_it_is_told(sim: Simulation) {
     let took = sim.elapsed() - begun;
     // A request and a reply of some dozens of bytes, at one byte a millisecond.
     assert!(took > ms(30) && took < ms(300), "{took:?}");
+}
+
+/// A refused connect is told at once; one that is delayed works.
+#[test]
+fn connects_are_refused_or_delayed_as_often_as_it_is_told() {
+    let connects = |refusals: f64| {
+        let (mut refused, mut delayed) = (0, 0);
+        for seed in 0..30 {
+            let sim = Simulation::new(seed);
+            sim.server("worker", Worker::default().server());
+            sim.set_network(Network { refusals, ..Network::default() });
+            let connected = sim.run(async {
+                let begun = corewire::now();
+                WorkClient::connect("worker:1").await.map(|_| corewire::now() - begun)
+            });
+            match connected {
+                Ok(took) => delayed += u32::from(took >= secs(1)),
+                Err(_) => refused += 1,
+            }
+        }
+        (refused, delayed)
+    };
+    assert_eq!(connects(0.0), (0, 0));
+    let (refused, delayed) = connects(1.0);
+    assert!(refused > 0 && delayed > 0 && refused + delayed == 30, "{refused}, {delayed}");
+    let (refused, delayed) = connects(0.5);
+    assert!((5..25).contains(&(refused + delayed)), "{refused}, {delayed}");
+}
+
+#[test]
+fn what_is_cut_arrives_in_more_pieces_and_whole() {
+    let pieces = |cuts: f64| {
+        let sim = Simulation::new(1);
+        sim.server("worker", Worker::default().server());
+        sim.set_network(Network { cuts, ..Network::default() });
+        assert_eq!(sim.run(async { client("worker:1").work(u64::MAX, 0).await }), Ok(u64::MAX));
+        sim.trace().iter().filter(|line| line.contains("bytes reach")).count()
+    };
+    let (whole, cut) = (pieces(0.0), pieces(1.0));
+    assert!(cut > whole, "{cut} pieces, and {whole} without cuts");
 }
 
 #[corewire::test(seeds = 3)]

@@ -50,6 +50,31 @@ fn each_start_error_is_a_sentence_with_its_remedy() {
     end(running);
 }
 
+/// It is never run: the shard cannot start.
+#[corewire::main]
+async fn a_main() {
+    support::child::say("child-ran", "");
+}
+
+#[test]
+fn a_child() {
+    if support::child::role().is_some() {
+        a_main();
+    }
+}
+
+#[test]
+fn a_main_without_a_shard_ends_with_code_1_and_the_sentence() {
+    let run = |host| support::child::run("a_child", "main", &[("COREWIRE_HOST", host)]);
+    let (status, said, errors) = run("quick");
+    assert_eq!(status.code(), Some(1), "{errors}");
+    assert!(!said.contains("child-ran"), "{said}");
+    let sentence = "error: the environment variable COREWIRE_HOST: 'quick' is not a shard host; give auto, glommio or plain";
+    assert!(errors.lines().any(|line| line.ends_with(sentence)), "{errors}");
+    let (status, said, errors) = run("plain");
+    assert!(status.success() && said.contains("child-ran"), "{said}{errors}");
+}
+
 /// A handler that keeps its thread: the listener goes out of service, and comes back.
 #[test]
 fn a_stalled_shard_takes_no_clients_until_it_turns_again() {

@@ -45,6 +45,21 @@ pub fn announce(server: &Running) {
     });
 }
 
+fn command(test: &str, role: &str, variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ROLE, role);
+    command.envs(variables.iter().copied());
+    command
+}
+
+/// Runs `test` of this binary in a process of its own, as `role`, to its end: whether it ended well, with which
+/// code, and what it wrote to standard output and error.
+pub fn run(test: &str, role: &str, variables: &[(&str, &str)]) -> (ExitStatus, String, String) {
+    let output = command(test, role, variables).stdin(Stdio::null()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status, text(output.stdout), text(output.stderr))
+}
+
 /// Tells the parent something that [`ServerChild::said`] waits for.
 #[allow(clippy::print_stdout, reason = "it is how parent and child talk")]
 pub fn say(label: &str, text: &str) {
@@ -107,10 +122,7 @@ impl ServerChild {
     }
 
     fn spawn(test: &str, role: &str, variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture", "--test-threads=1"])
-            .env(ROLE, role)
-            .envs(variables.iter().copied())
+        let mut child = command(test, role, variables)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
