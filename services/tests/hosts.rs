@@ -4,7 +4,7 @@
 mod support;
 
 use corewire::{ClientShard, Host, Placement, Server, ServerBuilder, block_on_shard};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use std::sync::{Arc, Barrier};
@@ -38,7 +38,9 @@ fn forbid(calls: &[i64]) {
     seccompiler::apply_filter_all_threads(&program).unwrap();
 }
 
+/// At most this much, or what the limit is already if that is less.
 fn limit_locked_memory(bytes: u64) {
+    let bytes = getrlimit(Resource::Memlock).maximum.map_or(bytes, |most| most.min(bytes));
     let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
     setrlimit(Resource::Memlock, limit).unwrap();
 }
@@ -174,10 +176,23 @@ fn shards_start_where_io_uring_is_forbidden_or_memory_cannot_be_locked() {
     assert_eq!(found("locked auto", &[]), "plain");
 }
 
+/// Whether glommio can run here at all. Where it cannot, its other limits do not show.
+fn glommio_runs() -> bool {
+    let found = found("free glommio", &[]);
+    let runs = found == "glommio";
+    if !runs {
+        eprintln!("skipped in part, because glommio cannot run here: {found}");
+    }
+    runs
+}
+
 #[test]
 fn glommio_that_was_asked_for_says_why_it_cannot() {
     let text = found("denied glommio", &[]);
     assert!(text.contains("io_uring"), "{text}");
+    if !glommio_runs() {
+        return;
+    }
     let text = found("locked glommio", &[]);
     assert!(text.contains("locked memory") || text.contains("memlock"), "{text}");
 }
@@ -197,6 +212,9 @@ fn a_hundred_client_shards_run_in_one_process() {
     assert_eq!(plain, (SHARDS.to_string(), "0".to_owned()));
     let (good, warned) = found_and_warned("many auto", &[]);
     assert_eq!(good, SHARDS.to_string());
+    if !glommio_runs() {
+        return assert_told_once(&warned, "io_uring");
+    }
     assert_told_once(&warned, "memory");
     let good: usize = found("many glommio", &[]).parse().unwrap();
     assert!((1..SHARDS).contains(&good), "{good} shards on glommio");
@@ -207,6 +225,9 @@ fn a_hundred_client_shards_run_in_one_process() {
 fn a_server_whose_shards_need_more_than_may_be_locked_is_told_before_it_starts() {
     let (found, warned) = found_and_warned("few auto", &[]);
     assert_eq!(found, "plain");
+    if !glommio_runs() {
+        return assert_told_once(&warned, "io_uring");
+    }
     assert_told_once(&warned, "locked memory");
     let text = found_and_warned("few glommio", &[]).0;
     assert!(text.contains("locked memory"), "{text}");
@@ -225,10 +246,13 @@ fn assert_told_once(warned: &str, why: &str) {
 #[test]
 fn one_warning_says_why_glommio_is_not_used_and_what_is_lost() {
     assert_told_once(&found_and_warned("denied auto", &[]).1, "io_uring");
-    assert_told_once(&found_and_warned("locked auto", &[]).1, "locked memory");
     // Who asks for it is not warned, whatever is forbidden.
-    for role in ["denied plain", "locked plain", "free plain", "free auto"] {
+    for role in ["denied plain", "locked plain", "free plain"] {
         assert_eq!(found_and_warned(role, &[]).1, "0", "{role}");
+    }
+    if glommio_runs() {
+        assert_told_once(&found_and_warned("locked auto", &[]).1, "locked memory");
+        assert_eq!(found_and_warned("free auto", &[]).1, "0");
     }
     assert_eq!(found_and_warned("denied auto", &[("COREWIRE_HOST", "plain")]).1, "0");
 }
