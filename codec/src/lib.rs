@@ -42,6 +42,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod buffer;
+mod error_text;
 mod foreign;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

@@ -198,7 +198,7 @@ where
 }
 
 /// A value that has no encoding.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct EncodeError {
     reason: String,
 }
@@ -209,10 +209,12 @@ impl fmt::Display for EncodeError {
     }
 }
 
+crate::debug_is_display!(EncodeError, DecodeError);
+
 impl core::error::Error for EncodeError {}
 
 /// Bytes that are not the value they should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct DecodeError {
     reason: String,
 }

@@ -11,6 +11,7 @@ use crate::clock;
 
 /// What a [`Timing`] layer reports about one call.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Timed {
     /// What was called.
     pub method: MethodName,
