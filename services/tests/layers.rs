@@ -221,7 +221,7 @@ fn a_default_time_is_for_those_who_state_none() {
     let (server, to) = start(builder().layer(layer), &habits);
     client(move || async move {
         let channel = Channel::connect(to).await.unwrap();
-        let caller = corewire::Caller::new(channel.clone()).without_timeout();
+        let caller = corewire::generated::Caller::new(channel.clone()).without_timeout();
         let method = SubjectClient::DESCRIPTION.methods.iter().find(|it| it.name == "who").unwrap();
         let call =
             caller.unary::<corewire::codec::Speedy, support::service::Who, _>(method, |_| Ok(()));

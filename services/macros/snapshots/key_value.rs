@@ -65,10 +65,10 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
     fn description(&self) -> &'static ::corewire::ServiceDescription {
         KeyValueClient::DESCRIPTION
     }
-    fn register(self, methods: &mut ::corewire::Methods) {
+    fn register(self, methods: &mut ::corewire::generated::Methods) {
         fn make_0<T: KeyValue>(
-            room: ::corewire::codec::Room<'_, T>,
-        ) -> ::corewire::codec::Handler {
+            room: ::corewire::generated::Room<'_, T>,
+        ) -> ::corewire::generated::Handler {
             room.unary::<
                     ::corewire::codec::Speedy,
                     _,
@@ -76,7 +76,7 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                     _,
                 >(|
                 service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::IncomingCall<'_, '_>|
+                call: &mut ::corewire::generated::IncomingCall<'_, '_>|
             {
                 let mut arguments = call.arguments();
                 let key: String = arguments.read("key")?;
@@ -93,8 +93,8 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
             })
         }
         fn make_1<T: KeyValue>(
-            room: ::corewire::codec::Room<'_, T>,
-        ) -> ::corewire::codec::Handler {
+            room: ::corewire::generated::Room<'_, T>,
+        ) -> ::corewire::generated::Handler {
             room.unary::<
                     ::corewire::codec::Speedy,
                     _,
@@ -102,7 +102,7 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                     _,
                 >(|
                 service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::IncomingCall<'_, '_>|
+                call: &mut ::corewire::generated::IncomingCall<'_, '_>|
             {
                 let mut arguments = call.arguments();
                 let key: String = arguments.read("key")?;
@@ -123,8 +123,8 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
             })
         }
         fn make_2<T: KeyValue>(
-            room: ::corewire::codec::Room<'_, T>,
-        ) -> ::corewire::codec::Handler {
+            room: ::corewire::generated::Room<'_, T>,
+        ) -> ::corewire::generated::Handler {
             room.unary::<
                     ::corewire::codec::Raw,
                     _,
@@ -132,7 +132,7 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                     _,
                 >(|
                 service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::IncomingCall<'_, '_>|
+                call: &mut ::corewire::generated::IncomingCall<'_, '_>|
             {
                 let payload: Bytes = call.raw_body();
                 let service = ::core::clone::Clone::clone(service);
@@ -147,8 +147,8 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
             })
         }
         fn make_3<T: KeyValue>(
-            room: ::corewire::codec::Room<'_, T>,
-        ) -> ::corewire::codec::Handler {
+            room: ::corewire::generated::Room<'_, T>,
+        ) -> ::corewire::generated::Handler {
             room.unary::<
                     ::corewire::codec::Speedy,
                     _,
@@ -156,7 +156,7 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                     _,
                 >(|
                 service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::IncomingCall<'_, '_>|
+                call: &mut ::corewire::generated::IncomingCall<'_, '_>|
             {
                 call.arguments().finish()?;
                 let service = ::core::clone::Clone::clone(service);
@@ -170,11 +170,11 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
             })
         }
         fn make_4<T: KeyValue>(
-            room: ::corewire::codec::Room<'_, T>,
-        ) -> ::corewire::codec::Handler {
+            room: ::corewire::generated::Room<'_, T>,
+        ) -> ::corewire::generated::Handler {
             room.one_way(|
                 service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::IncomingCall<'_, '_>|
+                call: &mut ::corewire::generated::IncomingCall<'_, '_>|
             {
                 let mut arguments = call.arguments();
                 let key: String = arguments.read("key")?;
@@ -187,8 +187,8 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
             })
         }
         fn make_5<T: KeyValue>(
-            room: ::corewire::codec::Room<'_, T>,
-        ) -> ::corewire::codec::Handler {
+            room: ::corewire::generated::Room<'_, T>,
+        ) -> ::corewire::generated::Handler {
             room.streaming::<
                     ::corewire::codec::Speedy,
                     _,
@@ -196,7 +196,7 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                     _,
                 >(|
                 service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::IncomingCall<'_, '_>|
+                call: &mut ::corewire::generated::IncomingCall<'_, '_>|
             {
                 let mut arguments = call.arguments();
                 let prefix: String = arguments.read("prefix")?;
@@ -213,8 +213,8 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
             })
         }
         fn make_6<T: KeyValue>(
-            room: ::corewire::codec::Room<'_, T>,
-        ) -> ::corewire::codec::Handler {
+            room: ::corewire::generated::Room<'_, T>,
+        ) -> ::corewire::generated::Handler {
             room.unary::<
                     ::corewire::codec::Speedy,
                     _,
@@ -222,7 +222,7 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                     _,
                 >(|
                 service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::IncomingCall<'_, '_>|
+                call: &mut ::corewire::generated::IncomingCall<'_, '_>|
             {
                 let mut arguments = call.arguments();
                 let name: String = arguments.read("name")?;
@@ -241,8 +241,8 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
             })
         }
         fn make_7<T: KeyValue>(
-            room: ::corewire::codec::Room<'_, T>,
-        ) -> ::corewire::codec::Handler {
+            room: ::corewire::generated::Room<'_, T>,
+        ) -> ::corewire::generated::Handler {
             room.streaming::<
                     ::corewire::codec::Raw,
                     _,
@@ -250,7 +250,7 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                     _,
                 >(|
                 service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::IncomingCall<'_, '_>|
+                call: &mut ::corewire::generated::IncomingCall<'_, '_>|
             {
                 call.arguments().finish()?;
                 let edits: Streaming<u64> = call
@@ -284,7 +284,7 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
 )]
 #[derive(::core::clone::Clone, ::core::fmt::Debug)]
 pub struct KeyValueClient<C = ::corewire::Channel> {
-    caller: ::corewire::Caller<C>,
+    caller: ::corewire::generated::Caller<C>,
 }
 #[allow(
     dead_code,
@@ -464,7 +464,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
     #[must_use]
     pub fn new(channel: C) -> Self {
         Self {
-            caller: ::corewire::Caller::new(channel),
+            caller: ::corewire::generated::Caller::new(channel),
         }
     }
     /// A client over the same channel whose calls may take `timeout` from their start to their reply, those that
@@ -531,7 +531,9 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         self.caller
             .unary(
                 &KeyValueClient::DESCRIPTION.methods[0],
-                ::corewire::codec::Values::of(&KeyValueClient::DESCRIPTION.methods[0])
+                ::corewire::generated::Values::of(
+                        &KeyValueClient::DESCRIPTION.methods[0],
+                    )
                     .and::<0, _>(key)
                     .writer(),
             )
@@ -553,7 +555,9 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         self.caller
             .unary(
                 &KeyValueClient::DESCRIPTION.methods[1],
-                ::corewire::codec::Values::of(&KeyValueClient::DESCRIPTION.methods[1])
+                ::corewire::generated::Values::of(
+                        &KeyValueClient::DESCRIPTION.methods[1],
+                    )
                     .and::<0, _>(key)
                     .and::<1, _>(value)
                     .writer(),
@@ -575,7 +579,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         self.caller
             .unary(
                 &KeyValueClient::DESCRIPTION.methods[2],
-                ::corewire::codec::raw_value(payload),
+                ::corewire::generated::raw_value(payload),
             )
     }
     /// Calls `count` of `kv.KeyValue`.
@@ -593,7 +597,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         self.caller
             .unary(
                 &KeyValueClient::DESCRIPTION.methods[3],
-                ::corewire::codec::no_values(),
+                ::corewire::generated::no_values(),
             )
     }
     /// Calls `touch` of `kv.KeyValue`.
@@ -606,13 +610,15 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         key: String,
     ) -> ::corewire::Call<
         impl ::corewire::Pending + use<C>,
-        ::corewire::codec::Unanswered,
+        ::corewire::codec::NoReply,
         (),
     > {
         self.caller
             .one_way(
                 &KeyValueClient::DESCRIPTION.methods[4],
-                ::corewire::codec::Values::of(&KeyValueClient::DESCRIPTION.methods[4])
+                ::corewire::generated::Values::of(
+                        &KeyValueClient::DESCRIPTION.methods[4],
+                    )
                     .and::<0, _>(key)
                     .writer(),
             )
@@ -627,8 +633,8 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         prefix: String,
     ) -> ::corewire::StreamingCall<
         C,
-        impl ::corewire::BeginCall<C> + use<C>,
-        ::corewire::codec::ReplyStream<::corewire::codec::Speedy, Vec<u8>>,
+        impl ::corewire::streaming::BeginCall<C> + use<C>,
+        ::corewire::streaming::ReplyStream<::corewire::codec::Speedy, Vec<u8>>,
     >
     where
         C: ::corewire::StreamTransport,
@@ -640,7 +646,9 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
                 _,
             >(
                 &KeyValueClient::DESCRIPTION.methods[5],
-                ::corewire::codec::Values::of(&KeyValueClient::DESCRIPTION.methods[5])
+                ::corewire::generated::Values::of(
+                        &KeyValueClient::DESCRIPTION.methods[5],
+                    )
                     .and::<0, _>(prefix)
                     .writer(),
             )
@@ -656,8 +664,8 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         parts: <C as ::corewire::StreamTransport>::Streaming<Bytes>,
     ) -> ::corewire::StreamingCall<
         C,
-        impl ::corewire::BeginCall<C> + use<C>,
-        ::corewire::codec::OneReply<::corewire::codec::Speedy, u64>,
+        impl ::corewire::streaming::BeginCall<C> + use<C>,
+        ::corewire::streaming::OneReply<::corewire::codec::Speedy, u64>,
     >
     where
         C: ::corewire::StreamTransport,
@@ -672,7 +680,9 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
             >(
                 &KeyValueClient::DESCRIPTION.methods[6],
                 parts,
-                ::corewire::codec::Values::of(&KeyValueClient::DESCRIPTION.methods[6])
+                ::corewire::generated::Values::of(
+                        &KeyValueClient::DESCRIPTION.methods[6],
+                    )
                     .and::<0, _>(name)
                     .writer(),
             )
@@ -687,8 +697,8 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         edits: <C as ::corewire::StreamTransport>::Streaming<u64>,
     ) -> ::corewire::StreamingCall<
         C,
-        impl ::corewire::BeginCall<C> + use<C>,
-        ::corewire::codec::ReplyStream<::corewire::codec::Raw, Bytes>,
+        impl ::corewire::streaming::BeginCall<C> + use<C>,
+        ::corewire::streaming::ReplyStream<::corewire::codec::Raw, Bytes>,
     >
     where
         C: ::corewire::StreamTransport,
@@ -703,7 +713,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
             >(
                 &KeyValueClient::DESCRIPTION.methods[7],
                 edits,
-                ::corewire::codec::no_values(),
+                ::corewire::generated::no_values(),
             )
     }
 }

@@ -17,7 +17,7 @@ use std::rc::{Rc, Weak};
 use std::task::{self, Poll};
 use std::time::Instant;
 
-use crate::client::one_way::Unanswered;
+use crate::client::one_way::NoReply;
 use crate::clock;
 use crate::description::{MethodDescription, ServiceDescription};
 use crate::server::answer::Answer;
@@ -134,7 +134,7 @@ impl<S: 'static> Room<'_, S> {
         F: Future<Output = Result<(), Status>> + 'static,
         B: Fn(&Rc<S>, &mut IncomingCall<'_, '_>) -> Result<F, Status> + 'static,
     {
-        self.unary::<Unanswered, (), F, B>(begin)
+        self.unary::<NoReply, (), F, B>(begin)
     }
 
     pub(crate) fn keep(self) -> (Rc<S>, Weak<Method>) {

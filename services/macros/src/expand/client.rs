@@ -32,7 +32,7 @@ pub(super) fn tokens(expansion: &Expansion<'_>) -> TokenStream {
         #attributes
         #[derive(::core::clone::Clone, ::core::fmt::Debug)]
         #visibility struct #client<#channel #default> {
-            caller: ::corewire::Caller<#channel>,
+            caller: ::corewire::generated::Caller<#channel>,
         }
 
         #attributes
@@ -49,7 +49,7 @@ pub(super) fn tokens(expansion: &Expansion<'_>) -> TokenStream {
             /// [`with_timeout`](Self::with_timeout) says otherwise; calls that stream have none.
             #[must_use]
             #visibility fn new(channel: #channel) -> Self {
-                Self { caller: ::corewire::Caller::new(channel) }
+                Self { caller: ::corewire::generated::Caller::new(channel) }
             }
 
             /// A client over the same channel whose calls may take `timeout` from their start to their reply, those that
@@ -156,7 +156,7 @@ fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -
         return quote_spanned! {Span::mixed_site()=>
             #signature -> ::corewire::Call<
                 impl ::corewire::Pending + use<#channel>,
-                ::corewire::codec::Unanswered,
+                ::corewire::codec::NoReply,
                 (),
             > {
                 self.caller.one_way(#description, #encode)
@@ -195,8 +195,8 @@ fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -
     quote_spanned! {Span::mixed_site()=>
         #signature -> ::corewire::StreamingCall<
             #channel,
-            impl ::corewire::BeginCall<#channel> + use<#channel>,
-            ::corewire::codec::#finish,
+            impl ::corewire::streaming::BeginCall<#channel> + use<#channel>,
+            ::corewire::streaming::#finish,
         >
         where
             #channel: ::corewire::StreamTransport,
@@ -213,10 +213,10 @@ fn encode(method: &Method<'_>, description: &TokenStream) -> TokenStream {
         (method.request_codec, &method.values().collect::<Vec<_>>()[..])
     {
         let ident = argument.ident;
-        return quote_spanned!(Span::mixed_site()=> ::corewire::codec::raw_value(#ident));
+        return quote_spanned!(Span::mixed_site()=> ::corewire::generated::raw_value(#ident));
     }
     if method.values().next().is_none() {
-        return quote_spanned!(Span::mixed_site()=> ::corewire::codec::no_values());
+        return quote_spanned!(Span::mixed_site()=> ::corewire::generated::no_values());
     }
     let numbered = method.arguments.iter().enumerate().filter(|(_, it)| it.item.is_none());
     let values = numbered.map(|(number, argument)| {
@@ -224,7 +224,7 @@ fn encode(method: &Method<'_>, description: &TokenStream) -> TokenStream {
         quote_spanned!(site_of(argument.ty)=> .and::<#number, _>(#ident))
     });
     quote_spanned! {Span::mixed_site()=>
-        ::corewire::codec::Values::of(#description) #(#values)* .writer()
+        ::corewire::generated::Values::of(#description) #(#values)* .writer()
     }
 }
 

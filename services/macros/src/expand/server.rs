@@ -79,7 +79,7 @@ fn service_impl(expansion: &Expansion<'_>) -> TokenStream {
                 #client::DESCRIPTION
             }
 
-            fn register(self, methods: &mut ::corewire::Methods) {
+            fn register(self, methods: &mut ::corewire::generated::Methods) {
                 #(#functions)*
                 methods.serve(#client::DESCRIPTION, &self.0, &[#(#names),*]);
             }
@@ -135,10 +135,10 @@ fn make_slot(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -> (I
     // The closure captures nothing, so that all methods share the code that holds the service.
     let function = quote_spanned! {Span::mixed_site()=>
         fn #make<#parameter: #service>(
-            room: ::corewire::codec::Room<'_, #parameter>,
-        ) -> ::corewire::codec::Handler {
+            room: ::corewire::generated::Room<'_, #parameter>,
+        ) -> ::corewire::generated::Handler {
             room.#kind(
-                |service: &::std::rc::Rc<#parameter>, call: &mut ::corewire::IncomingCall<'_, '_>| {
+                |service: &::std::rc::Rc<#parameter>, call: &mut ::corewire::generated::IncomingCall<'_, '_>| {
                     #decode
                     #take_stream
                     #take_context
