@@ -11,6 +11,7 @@ pub use crate::streaming::no_shard::{Channel, StreamReader};
 pub use crate::{
     client::caller::Caller,
     client::request::{Listed, Values, WriteValues, no_values, raw_value},
+    encoding::{Argument, Carries, argument, carried},
     streaming::{
         end_listeners::{EndListener, EndListeners},
         queue::{Queue, QueueReceiver},

@@ -140,6 +140,7 @@ mod clock;
 mod context;
 mod description;
 pub mod echo;
+mod encoding;
 #[cfg(feature = "shard")]
 #[doc(hidden)]
 pub mod entry;

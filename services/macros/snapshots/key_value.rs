@@ -69,105 +69,121 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
         fn make_0<T: KeyValue>(
             room: ::corewire::generated::Room<'_, T>,
         ) -> ::corewire::generated::Handler {
-            room.unary::<
+            room.unary(
+                ::corewire::generated::carried::<
                     ::corewire::codec::Speedy,
-                    _,
-                    _,
-                    _,
-                >(|
-                service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::generated::IncomingCall<'_, '_>|
-            {
-                let mut arguments = call.arguments();
-                let key: String = arguments.read("key")?;
-                arguments.finish()?;
-                let service = ::core::clone::Clone::clone(service);
-                ::core::result::Result::Ok(async move {
-                    let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::get(
-                            &*service,
-                            key,
-                        )
-                        .await;
-                    reply
-                })
-            })
+                    Option<Vec<u8>>,
+                >(),
+                |
+                    service: &::std::rc::Rc<T>,
+                    call: &mut ::corewire::generated::IncomingCall<'_, '_>|
+                {
+                    let mut arguments = call.arguments();
+                    let key: String = arguments
+                        .read(
+                            "key",
+                            ::corewire::generated::argument::<
+                                ::corewire::codec::Speedy,
+                                String,
+                            >(),
+                        )?;
+                    arguments.finish()?;
+                    let service = ::core::clone::Clone::clone(service);
+                    ::core::result::Result::Ok(async move {
+                        let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::get(
+                                &*service,
+                                key,
+                            )
+                            .await;
+                        reply
+                    })
+                },
+            )
         }
         fn make_1<T: KeyValue>(
             room: ::corewire::generated::Room<'_, T>,
         ) -> ::corewire::generated::Handler {
-            room.unary::<
-                    ::corewire::codec::Speedy,
-                    _,
-                    _,
-                    _,
-                >(|
-                service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::generated::IncomingCall<'_, '_>|
-            {
-                let mut arguments = call.arguments();
-                let key: String = arguments.read("key")?;
-                let value: Vec<u8> = arguments.read("value")?;
-                arguments.finish()?;
-                let context: ::corewire::Context = call.context();
-                let service = ::core::clone::Clone::clone(service);
-                ::core::result::Result::Ok(async move {
-                    let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::put(
-                            &*service,
-                            &context,
-                            key,
-                            value,
-                        )
-                        .await;
-                    context.answer(reply)
-                })
-            })
+            room.unary(
+                ::corewire::generated::carried::<::corewire::codec::Speedy, ()>(),
+                |
+                    service: &::std::rc::Rc<T>,
+                    call: &mut ::corewire::generated::IncomingCall<'_, '_>|
+                {
+                    let mut arguments = call.arguments();
+                    let key: String = arguments
+                        .read(
+                            "key",
+                            ::corewire::generated::argument::<
+                                ::corewire::codec::Speedy,
+                                String,
+                            >(),
+                        )?;
+                    let value: Vec<u8> = arguments
+                        .read(
+                            "value",
+                            ::corewire::generated::argument::<
+                                ::corewire::codec::Speedy,
+                                Vec<u8>,
+                            >(),
+                        )?;
+                    arguments.finish()?;
+                    let context: ::corewire::Context = call.context();
+                    let service = ::core::clone::Clone::clone(service);
+                    ::core::result::Result::Ok(async move {
+                        let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::put(
+                                &*service,
+                                &context,
+                                key,
+                                value,
+                            )
+                            .await;
+                        context.answer(reply)
+                    })
+                },
+            )
         }
         fn make_2<T: KeyValue>(
             room: ::corewire::generated::Room<'_, T>,
         ) -> ::corewire::generated::Handler {
-            room.unary::<
-                    ::corewire::codec::Raw,
-                    _,
-                    _,
-                    _,
-                >(|
-                service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::generated::IncomingCall<'_, '_>|
-            {
-                let payload: Bytes = call.raw_body();
-                let service = ::core::clone::Clone::clone(service);
-                ::core::result::Result::Ok(async move {
-                    let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::say_again(
-                            &*service,
-                            payload,
-                        )
-                        .await;
-                    reply
-                })
-            })
+            room.unary(
+                ::corewire::generated::carried::<::corewire::codec::Raw, Bytes>(),
+                |
+                    service: &::std::rc::Rc<T>,
+                    call: &mut ::corewire::generated::IncomingCall<'_, '_>|
+                {
+                    let payload: Bytes = call.raw_body();
+                    let service = ::core::clone::Clone::clone(service);
+                    ::core::result::Result::Ok(async move {
+                        let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::say_again(
+                                &*service,
+                                payload,
+                            )
+                            .await;
+                        reply
+                    })
+                },
+            )
         }
         fn make_3<T: KeyValue>(
             room: ::corewire::generated::Room<'_, T>,
         ) -> ::corewire::generated::Handler {
-            room.unary::<
-                    ::corewire::codec::Speedy,
-                    _,
-                    _,
-                    _,
-                >(|
-                service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::generated::IncomingCall<'_, '_>|
-            {
-                call.arguments().finish()?;
-                let service = ::core::clone::Clone::clone(service);
-                ::core::result::Result::Ok(async move {
-                    let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::count(
-                            &*service,
-                        )
-                        .await;
-                    reply
-                })
-            })
+            room.unary(
+                ::corewire::generated::carried::<::corewire::codec::Speedy, u64>(),
+                |
+                    service: &::std::rc::Rc<T>,
+                    call: &mut ::corewire::generated::IncomingCall<'_, '_>|
+                {
+                    call.arguments().finish()?;
+                    let service = ::core::clone::Clone::clone(service);
+                    ::core::result::Result::Ok(async move {
+                        let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::count(
+                                &*service,
+                            )
+                            .await;
+                        reply
+                    })
+                },
+            )
         }
         fn make_4<T: KeyValue>(
             room: ::corewire::generated::Room<'_, T>,
@@ -177,7 +193,14 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                 call: &mut ::corewire::generated::IncomingCall<'_, '_>|
             {
                 let mut arguments = call.arguments();
-                let key: String = arguments.read("key")?;
+                let key: String = arguments
+                    .read(
+                        "key",
+                        ::corewire::generated::argument::<
+                            ::corewire::codec::Speedy,
+                            String,
+                        >(),
+                    )?;
                 arguments.finish()?;
                 let service = ::core::clone::Clone::clone(service);
                 ::core::result::Result::Ok(async move {
@@ -189,82 +212,101 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
         fn make_5<T: KeyValue>(
             room: ::corewire::generated::Room<'_, T>,
         ) -> ::corewire::generated::Handler {
-            room.streaming::<
-                    ::corewire::codec::Speedy,
-                    _,
-                    _,
-                    _,
-                >(|
-                service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::generated::IncomingCall<'_, '_>|
-            {
-                let mut arguments = call.arguments();
-                let prefix: String = arguments.read("prefix")?;
-                arguments.finish()?;
-                let service = ::core::clone::Clone::clone(service);
-                ::core::result::Result::Ok(async move {
-                    let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::watch(
-                            &*service,
-                            prefix,
-                        )
-                        .await;
-                    reply
-                })
-            })
+            room.streaming(
+                ::corewire::generated::carried::<::corewire::codec::Speedy, Vec<u8>>(),
+                |
+                    service: &::std::rc::Rc<T>,
+                    call: &mut ::corewire::generated::IncomingCall<'_, '_>|
+                {
+                    let mut arguments = call.arguments();
+                    let prefix: String = arguments
+                        .read(
+                            "prefix",
+                            ::corewire::generated::argument::<
+                                ::corewire::codec::Speedy,
+                                String,
+                            >(),
+                        )?;
+                    arguments.finish()?;
+                    let service = ::core::clone::Clone::clone(service);
+                    ::core::result::Result::Ok(async move {
+                        let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::watch(
+                                &*service,
+                                prefix,
+                            )
+                            .await;
+                        reply
+                    })
+                },
+            )
         }
         fn make_6<T: KeyValue>(
             room: ::corewire::generated::Room<'_, T>,
         ) -> ::corewire::generated::Handler {
-            room.unary::<
-                    ::corewire::codec::Speedy,
-                    _,
-                    _,
-                    _,
-                >(|
-                service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::generated::IncomingCall<'_, '_>|
-            {
-                let mut arguments = call.arguments();
-                let name: String = arguments.read("name")?;
-                arguments.finish()?;
-                let parts: Streaming<Bytes> = call.stream::<::corewire::codec::Raw, _>();
-                let service = ::core::clone::Clone::clone(service);
-                ::core::result::Result::Ok(async move {
-                    let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::load(
-                            &*service,
-                            name,
-                            parts,
-                        )
-                        .await;
-                    reply
-                })
-            })
+            room.unary(
+                ::corewire::generated::carried::<::corewire::codec::Speedy, u64>(),
+                |
+                    service: &::std::rc::Rc<T>,
+                    call: &mut ::corewire::generated::IncomingCall<'_, '_>|
+                {
+                    let mut arguments = call.arguments();
+                    let name: String = arguments
+                        .read(
+                            "name",
+                            ::corewire::generated::argument::<
+                                ::corewire::codec::Speedy,
+                                String,
+                            >(),
+                        )?;
+                    arguments.finish()?;
+                    let parts: Streaming<Bytes> = call
+                        .stream(
+                            ::corewire::generated::carried::<
+                                ::corewire::codec::Raw,
+                                Bytes,
+                            >(),
+                        );
+                    let service = ::core::clone::Clone::clone(service);
+                    ::core::result::Result::Ok(async move {
+                        let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::load(
+                                &*service,
+                                name,
+                                parts,
+                            )
+                            .await;
+                        reply
+                    })
+                },
+            )
         }
         fn make_7<T: KeyValue>(
             room: ::corewire::generated::Room<'_, T>,
         ) -> ::corewire::generated::Handler {
-            room.streaming::<
-                    ::corewire::codec::Raw,
-                    _,
-                    _,
-                    _,
-                >(|
-                service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::generated::IncomingCall<'_, '_>|
-            {
-                call.arguments().finish()?;
-                let edits: Streaming<u64> = call
-                    .stream::<::corewire::codec::Speedy, _>();
-                let service = ::core::clone::Clone::clone(service);
-                ::core::result::Result::Ok(async move {
-                    let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::sync(
-                            &*service,
-                            edits,
-                        )
-                        .await;
-                    reply
-                })
-            })
+            room.streaming(
+                ::corewire::generated::carried::<::corewire::codec::Raw, Bytes>(),
+                |
+                    service: &::std::rc::Rc<T>,
+                    call: &mut ::corewire::generated::IncomingCall<'_, '_>|
+                {
+                    call.arguments().finish()?;
+                    let edits: Streaming<u64> = call
+                        .stream(
+                            ::corewire::generated::carried::<
+                                ::corewire::codec::Speedy,
+                                u64,
+                            >(),
+                        );
+                    let service = ::core::clone::Clone::clone(service);
+                    ::core::result::Result::Ok(async move {
+                        let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::sync(
+                                &*service,
+                                edits,
+                            )
+                            .await;
+                        reply
+                    })
+                },
+            )
         }
         methods
             .serve(
@@ -528,13 +570,27 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         ::corewire::codec::Speedy,
         Option<Vec<u8>>,
     > {
+        let _ = ::corewire::generated::carried::<
+            ::corewire::codec::Speedy,
+            Option<Vec<u8>>,
+        >();
         self.caller
             .unary(
                 &KeyValueClient::DESCRIPTION.methods[0],
                 ::corewire::generated::Values::of(
                         &KeyValueClient::DESCRIPTION.methods[0],
                     )
-                    .and::<0, _>(key)
+                    .and::<
+                        0,
+                        _,
+                        _,
+                    >(
+                        key,
+                        ::corewire::generated::argument::<
+                            ::corewire::codec::Speedy,
+                            String,
+                        >(),
+                    )
                     .writer(),
             )
     }
@@ -552,14 +608,35 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         ::corewire::codec::Speedy,
         (),
     > {
+        let _ = ::corewire::generated::carried::<::corewire::codec::Speedy, ()>();
         self.caller
             .unary(
                 &KeyValueClient::DESCRIPTION.methods[1],
                 ::corewire::generated::Values::of(
                         &KeyValueClient::DESCRIPTION.methods[1],
                     )
-                    .and::<0, _>(key)
-                    .and::<1, _>(value)
+                    .and::<
+                        0,
+                        _,
+                        _,
+                    >(
+                        key,
+                        ::corewire::generated::argument::<
+                            ::corewire::codec::Speedy,
+                            String,
+                        >(),
+                    )
+                    .and::<
+                        1,
+                        _,
+                        _,
+                    >(
+                        value,
+                        ::corewire::generated::argument::<
+                            ::corewire::codec::Speedy,
+                            Vec<u8>,
+                        >(),
+                    )
                     .writer(),
             )
     }
@@ -576,6 +653,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         ::corewire::codec::Raw,
         Bytes,
     > {
+        let _ = ::corewire::generated::carried::<::corewire::codec::Raw, Bytes>();
         self.caller
             .unary(
                 &KeyValueClient::DESCRIPTION.methods[2],
@@ -594,6 +672,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         ::corewire::codec::Speedy,
         u64,
     > {
+        let _ = ::corewire::generated::carried::<::corewire::codec::Speedy, u64>();
         self.caller
             .unary(
                 &KeyValueClient::DESCRIPTION.methods[3],
@@ -619,7 +698,17 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
                 ::corewire::generated::Values::of(
                         &KeyValueClient::DESCRIPTION.methods[4],
                     )
-                    .and::<0, _>(key)
+                    .and::<
+                        0,
+                        _,
+                        _,
+                    >(
+                        key,
+                        ::corewire::generated::argument::<
+                            ::corewire::codec::Speedy,
+                            String,
+                        >(),
+                    )
                     .writer(),
             )
     }
@@ -639,6 +728,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
     where
         C: ::corewire::StreamTransport,
     {
+        let _ = ::corewire::generated::carried::<::corewire::codec::Speedy, Vec<u8>>();
         self.caller
             .server_stream::<
                 ::corewire::codec::Speedy,
@@ -649,7 +739,17 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
                 ::corewire::generated::Values::of(
                         &KeyValueClient::DESCRIPTION.methods[5],
                     )
-                    .and::<0, _>(prefix)
+                    .and::<
+                        0,
+                        _,
+                        _,
+                    >(
+                        prefix,
+                        ::corewire::generated::argument::<
+                            ::corewire::codec::Speedy,
+                            String,
+                        >(),
+                    )
                     .writer(),
             )
     }
@@ -670,20 +770,32 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
     where
         C: ::corewire::StreamTransport,
     {
+        let _ = ::corewire::generated::carried::<::corewire::codec::Speedy, u64>();
         self.caller
             .client_stream::<
-                ::corewire::codec::Raw,
+                _,
                 _,
                 ::corewire::codec::Speedy,
                 _,
                 _,
             >(
+                ::corewire::generated::carried::<::corewire::codec::Raw, Bytes>(),
                 &KeyValueClient::DESCRIPTION.methods[6],
                 parts,
                 ::corewire::generated::Values::of(
                         &KeyValueClient::DESCRIPTION.methods[6],
                     )
-                    .and::<0, _>(name)
+                    .and::<
+                        0,
+                        _,
+                        _,
+                    >(
+                        name,
+                        ::corewire::generated::argument::<
+                            ::corewire::codec::Speedy,
+                            String,
+                        >(),
+                    )
                     .writer(),
             )
     }
@@ -703,14 +815,16 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
     where
         C: ::corewire::StreamTransport,
     {
+        let _ = ::corewire::generated::carried::<::corewire::codec::Raw, Bytes>();
         self.caller
             .bidirectional::<
-                ::corewire::codec::Speedy,
+                _,
                 _,
                 ::corewire::codec::Raw,
                 _,
                 _,
             >(
+                ::corewire::generated::carried::<::corewire::codec::Speedy, u64>(),
                 &KeyValueClient::DESCRIPTION.methods[7],
                 edits,
                 ::corewire::generated::no_values(),
