@@ -5,7 +5,7 @@
 //! cargo run --release --example layers
 //! ```
 
-use corewire::layer::{Authorize, CallView, ConcurrencyLimit, Log, TimeLimit, Timed, Timing};
+use corewire::layer::{Authorize, CallTime, CallTimer, CallView, ConcurrencyLimit, Log, TimeLimit};
 use corewire::{
     Address, CallOptions, ClientShard, Placement, Server, ServerBuilder, Status, block_on_shard,
 };
@@ -28,9 +28,9 @@ fn may_call(call: &CallView<'_>) -> Result<(), Status> {
 }
 
 /// One shard's times. It belongs to the shard, so it needs no lock.
-fn timing() -> Timing<impl Fn(&Timed) + 'static> {
+fn timing() -> CallTimer<impl Fn(&CallTime) + 'static> {
     let times = RefCell::new(None::<Histogram<u64>>);
-    Timing::new(move |timed: &Timed| {
+    CallTimer::new(move |timed: &CallTime| {
         let mut times = times.borrow_mut();
         if times.is_none() {
             *times = Histogram::new(3).ok();

@@ -42,6 +42,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod buffer;
+mod error_text;
 mod foreign;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -61,8 +62,7 @@ pub use buffer::send::{
 };
 pub use foreign::Foreign;
 pub use payload::codec::{
-    Codec, Decode, DecodeError, Encode, EncodeError, Raw, ReadArgument, Speedy, WriteArgument,
-    read_argument, write_argument,
+    Codec, Decode, DecodeError, Encode, EncodeError, Raw, Speedy, read_argument, write_argument,
 };
 pub use range::{OutOfRange, Range, Setting};
 pub use wire::encoding::{CodecId, CompressionId, Encoding, UnexpectedEncoding};

@@ -14,7 +14,7 @@ pub struct Range<T> {
 
 /// A setting whose value is outside its range. It shows as one sentence: which setting, what was given,
 /// and what is allowed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct OutOfRange(Box<str>);
 
 impl fmt::Display for OutOfRange {
@@ -22,6 +22,8 @@ impl fmt::Display for OutOfRange {
         f.write_str(&self.0)
     }
 }
+
+crate::debug_is_display!(OutOfRange);
 
 impl core::error::Error for OutOfRange {}
 

@@ -62,7 +62,7 @@ use std::time::Duration;
 /// is free. If the connections of one address (IPv6: of one /64) together hold more than four times what is
 /// free, they have only the last eighth.
 ///
-/// A connection that reaches its limit or its share is not read from for up to [`patience`](Self::patience),
+/// A connection that reaches its limit or its share is not read from for up to [`refuse_after`](Self::refuse_after),
 /// counted again whenever it gives something back: its own socket slows its client down (back-pressure). If
 /// that is not enough, its requests are read and refused with `ResourceExhausted`, as not run and with a hint
 /// when to try again, until there is room. If it is streams that hold the share, the next message for a stream
@@ -123,7 +123,7 @@ pub struct Budgets {
     pub shard_calls_max: usize,
     /// How long a connection is not read from before its requests are refused. Default 20 ms, 0 to 10 s.
     #[cfg_attr(feature = "serde", serde(with = "corewire_codec::settings::time"))]
-    pub patience: Duration,
+    pub refuse_after: Duration,
     /// How long a connection may hold much of a shard whose memory is short without giving any of it back,
     /// before it is cut off. Default 5 s; 10 ms to 5 min.
     #[cfg_attr(feature = "serde", serde(with = "corewire_codec::settings::time"))]
@@ -150,7 +150,7 @@ impl Default for Budgets {
             connection_bytes_max: 32 * 1024 * 1024,
             shard_bytes_max: 256 * 1024 * 1024,
             shard_calls_max: 65_536,
-            patience: Duration::from_millis(20),
+            refuse_after: Duration::from_millis(20),
             stalled_for: Duration::from_secs(5),
             queue_delay: None,
         }
@@ -226,7 +226,7 @@ impl Budgets {
         for (name, value, range) in sizes {
             range.check(format_args!("budgets.{name}"), value)?;
         }
-        PATIENCE.check("budgets.patience", self.patience)?;
+        REFUSE_AFTER.check("budgets.refuse_after", self.refuse_after)?;
         STALLED.check("budgets.stalled_for", self.stalled_for)?;
         self.queue_delay.map_or(Ok(()), |delay| delay.check())
     }
@@ -250,7 +250,7 @@ const RECEIVE_BYTES: Range<usize> = Range::new(4096, 16 * MIB);
 const SEND_BYTES: Range<usize> = Range::new(4096, GIB);
 const SHARD_CALLS: Range<usize> = Range::new(1, 1 << 24);
 const STALLED: Range<Duration> = Range::new(Duration::from_millis(10), Duration::from_secs(300));
-const PATIENCE: Range<Duration> = Range::new(Duration::ZERO, Duration::from_secs(10));
+const REFUSE_AFTER: Range<Duration> = Range::new(Duration::ZERO, Duration::from_secs(10));
 const TARGET: Range<Duration> = Range::new(Duration::from_micros(100), Duration::from_secs(10));
 
 #[cfg(test)]
@@ -275,7 +275,10 @@ mod tests {
             ("send_bytes_per_turn", Budgets { send_bytes_per_turn: 1, ..Budgets::default() }),
             ("unsent_bytes_max", Budgets { unsent_bytes_max: usize::MAX, ..Budgets::default() }),
             ("call_bytes", Budgets { call_bytes: usize::MAX, ..Budgets::default() }),
-            ("patience", Budgets { patience: Duration::from_secs(11), ..Budgets::default() }),
+            (
+                "refuse_after",
+                Budgets { refuse_after: Duration::from_secs(11), ..Budgets::default() },
+            ),
             ("stalled_for", Budgets { stalled_for: ms(1), ..Budgets::default() }),
             ("shard_bytes_per_turn", Budgets { shard_bytes_per_turn: 1, ..Budgets::default() }),
             ("queue_delay.target", shedding(Duration::ZERO, ms(100))),

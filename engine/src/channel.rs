@@ -254,6 +254,7 @@ impl Channel {
     /// # Errors
     ///
     /// Why there is no reply; a reply with any status is not an error here.
+    #[doc(hidden)]
     #[inline]
     pub fn call<E, F>(&self, head: RequestHead, timeout: Option<Duration>, encode: F) -> Call<F>
     where

@@ -30,6 +30,7 @@ mod run;
 pub(crate) mod runtime;
 mod serving;
 mod snapshot;
+mod stalled;
 
 use corewire_codec::SendBuffer;
 use corewire_proto::canary::{Bug, is_planted};
@@ -331,6 +332,7 @@ impl<I: Io> Driver<I> {
                 Order::LameDuck => self.local.phase.enter(Phase::LameDuck),
                 Order::Notify => {}
                 Order::Listen => self.set_acceptable(),
+                Order::Stalled(stalled) => self.tell_whose(&stalled),
             }
         }
     }

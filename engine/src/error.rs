@@ -81,14 +81,11 @@ pub enum StartError {
     },
 }
 
-impl fmt::Debug for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+corewire_codec::debug_is_display!(StartError);
 
 /// Whose socket has an address that a server wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AddressHolder {
     /// A socket of this process: most often another server that it has started.
     ThisProcess,

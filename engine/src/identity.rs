@@ -22,6 +22,7 @@ use std::time::Duration;
 /// assert_eq!(Spin::default(), Spin::Off);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Spin {
     /// Sleep at once.
     #[default]

@@ -122,8 +122,8 @@ pub fn serve(builder: ServerBuilder) -> ExitCode {
         println!("listening {address}");
     }
     match running.wait() {
-        Ok(Ended { shards_lost: 0 }) => ExitCode::SUCCESS,
-        Ok(Ended { shards_lost }) => {
+        Ok(Ended { shards_lost: 0, .. }) => ExitCode::SUCCESS,
+        Ok(Ended { shards_lost, .. }) => {
             eprintln!("error: {shards_lost} shards were lost; the log says why");
             ExitCode::FAILURE
         }

@@ -65,7 +65,7 @@ mod method;
 #[cfg(feature = "shard")]
 mod spare;
 mod time_limit;
-mod timing;
+mod timer;
 mod tuples;
 
 #[cfg(feature = "shard")]
@@ -82,12 +82,12 @@ pub use limit::ConcurrencyLimit;
 pub use limit::Permit;
 #[doc(alias("tracing", "logging", "access log"))]
 pub use log::Log;
-pub use log::Logged;
+pub use log::LogGuard;
 #[doc(alias("timeout", "deadline"))]
 pub use time_limit::TimeLimit;
 #[doc(alias("latency", "histogram", "metrics"))]
-pub use timing::Timing;
-pub use timing::{Clocked, Timed};
+pub use timer::CallTimer;
+pub use timer::{CallTime, TimerGuard};
 
 use corewire_codec::Status;
 

@@ -140,9 +140,12 @@ mod clock;
 mod context;
 mod description;
 pub mod echo;
+mod encoding;
 #[cfg(feature = "shard")]
 #[doc(hidden)]
 pub mod entry;
+#[doc(hidden)]
+pub mod generated;
 #[cfg(doctest)]
 mod guide;
 pub mod layer;
@@ -151,13 +154,13 @@ mod server;
 pub mod streaming;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod transport;
 
 // Search aliases stand at the re-exports: rustdoc drops those of an item that is shown where it is re-exported. So do
 // examples that need a generated client, which the crates below do not have.
 pub use bytes::Bytes;
 #[doc(alias("cancel", "abort", "future"))]
 pub use client::caller::Call;
-pub use client::caller::Caller;
 #[doc(alias("headers", "deadline", "request options"))]
 pub use client::options::CallOptions;
 #[doc(alias("retry", "failure", "error"))]
@@ -233,8 +236,7 @@ pub use corewire_codec::StatusCode;
 #[doc(alias("tracing", "traceparent", "opentelemetry", "span"))]
 pub use corewire_codec::TraceContext;
 pub use corewire_codec::{
-    CodecId, FrameWriter as BodyWriter, LimitOutOfRange, MetadataEntry, MetadataError, MethodId,
-    TraceParentError,
+    CodecId, LimitOutOfRange, MetadataEntry, MetadataError, MethodId, OutOfRange, TraceParentError,
 };
 pub use corewire_macros::service;
 #[doc(alias("async main", "entry point", "runtime"))]
@@ -251,9 +253,7 @@ pub use description::{ArgumentDescription, CallKind, MethodDescription};
 #[cfg(feature = "blocking")]
 #[doc(inline)]
 pub use streaming::blocking;
-pub use streaming::call::{
-    BeginCall, BeginStreaming, OneReply, ReplyStream, ResultKind, StreamingCall, StreamingResponse,
-};
+pub use streaming::call::{StreamingCall, StreamingResponse};
 pub use streaming::send_error::SendError;
 #[cfg(any(feature = "shard", feature = "tokio"))]
 #[doc(inline)]
@@ -400,12 +400,9 @@ pub use corewire_engine::{drain_begun, is_draining};
 pub use {
     corewire_engine::{
         AddressHolder, ClientShard, CounterKind, DrainBegun, Ended, Ending, RunningShard,
-        ShardLost, WouldBlock,
+        ShardLost, Sleep, WouldBlock,
     },
-    server::answer::{Answer, Answered},
-    server::incoming::{Arguments, IncomingCall},
     server::service::Service,
-    server::slot::Methods,
     server::{Server, ServerBuilder},
 };
 
@@ -437,29 +434,13 @@ pub type Streaming<T> = streaming::Streaming<T>;
 #[doc(alias("backpressure", "flow control", "Sink", "half-close"))]
 pub type StreamSender<T> = streaming::StreamSender<T>;
 
-/// Payload codecs, and the limits that a hello carries.
+/// Payload codecs, the limits that a hello carries, and what a peer can do wrong.
 pub mod codec {
-    pub use crate::client::one_way::Unanswered;
-    #[doc(hidden)]
-    pub use crate::client::request::{Listed, Values, WriteValues, no_values, raw_value};
-    #[cfg(feature = "shard")]
-    #[doc(hidden)]
-    pub use crate::server::slot::{Handler, MakeSlot, Room};
-    #[cfg(not(feature = "shard"))]
-    #[doc(hidden)]
-    pub use crate::streaming::no_shard::{Channel, StreamReader};
-    #[doc(hidden)]
-    pub use crate::streaming::{
-        call::{OneReply, ReplyStream},
-        end_listeners::{EndListener, EndListeners},
-        queue::{Queue, QueueReceiver},
-        transport::{StartedCall, StartedOn},
-        wire::Wire,
-    };
+    pub use crate::client::one_way::NoReply;
     #[doc(alias("serde", "derive", "serialize", "serialization"))]
     pub use corewire_codec::Speedy;
     pub use corewire_codec::{
-        Codec, ConnectionCredit, Decode, DecodeError, Encode, EncodeError, FrameBytes, InFlight,
-        MetadataBytes, Raw, StreamCredit,
+        Codec, ConnectionCredit, Decode, DecodeError, Encode, EncodeError, Foreign, FrameBytes,
+        FrameTooLarge, FrameWriter as BodyWriter, InFlight, MetadataBytes, Raw, Rule, StreamCredit,
     };
 }

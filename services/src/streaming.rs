@@ -42,6 +42,7 @@ use std::task::{Context, Poll};
 use self::no_shard::Channel;
 use self::wire::Wire;
 
+pub use self::call::{BeginCall, BeginStreaming, OneReply, ReplyStream, ResultKind};
 pub use self::sender::{Sending, StreamSender};
 pub use self::transport::{AwaitedStreams, StreamParts};
 

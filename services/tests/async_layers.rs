@@ -3,7 +3,7 @@
 
 mod support;
 
-use corewire::layer::{CallView, TimeLimit, Timing};
+use corewire::layer::{CallTimer, CallView, TimeLimit};
 use corewire::{
     Bytes, CallError, CallOptions, Context, Placement, Running, Server, ServerBuilder, Service,
     Status, StatusCode, Streaming, sleep,
@@ -304,7 +304,7 @@ fn layers_that_wait_stand_in_order_with_others() {
         .placement(Placement::Unpinned(1))
         .layer(move |_| {
             let seen = Arc::clone(&outer);
-            Timing::new(move |timed| seen.lock().unwrap().push(timed.code))
+            CallTimer::new(move |timed| seen.lock().unwrap().push(timed.code))
         })
         .service(move |_| DeskServer::new(served.clone()).async_layer(ask));
     let server = builder.start().unwrap();

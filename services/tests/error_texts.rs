@@ -3,16 +3,24 @@
 
 mod support;
 
+use corewire::codec::{Decode, DecodeError, FrameBytes, FrameTooLarge, Speedy};
+use corewire::transport::CallFailure;
 use corewire::{
-    AddressHolder, CallError, Channel, ChannelConfig, Context, NotSent, Placement, Running, Server,
-    StartError, Status, StatusCode, Streaming,
+    AddressHolder, Bytes, CallError, Channel, ChannelConfig, ClientShard, ClientThread,
+    ConnectError, Context, Limits, MetadataBuilder, NotSent, Placement, Running, SendError, Server,
+    StartError, Status, StatusCode, StreamTransport, Streaming, Timeouts, TraceContext,
+    TransportError,
 };
+use std::error::Error;
 use std::net::TcpListener;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use support::child::{self, ServerChild, role};
 use support::lines::Lines;
-use support::service::{SubjectClient, SubjectServer, Target};
+use support::peer::{Peer, request};
+use support::service::{Habits, SubjectClient, SubjectServer, Target};
 use support::{address, builder, client, end, until};
 
 /// The subscriber is that of the whole process.
@@ -37,6 +45,153 @@ fn what_main_prints_is_the_sentence() {
     let refused = client(|| async { SubjectClient::connect("nowhere").await.unwrap_err() });
     assert_eq!(format!("{refused:?}"), refused.to_string());
     assert!(format!("{refused:?}").contains("write host:port"));
+    let entry = MetadataBuilder::new().insert("No Such Key", b"").unwrap_err();
+    assert_sentence(&entry, "a metadata key must be");
+    assert_sentence(&TraceContext::from_str("00").unwrap_err(), "a traceparent is");
+    assert_sentence(&FrameBytes::new(1).unwrap_err(), "it must be between");
+    let times = Timeouts { ping_after: Duration::ZERO, ..Timeouts::default() };
+    assert_sentence(&times.check().unwrap_err(), "ping_after is 0 ns; it must be between");
+    let undecoded = <Speedy as Decode<u64>>::decode(Bytes::new()).unwrap_err();
+    assert_sentence(&undecoded, "");
+    assert_sentence(&SendError::Closed(Unnamed), "nobody reads the stream");
+    assert_sentence(&TransportError::from(std::io::ErrorKind::ConnectionReset), "reset");
+    assert_sentence(&CallFailure::Refused, "went away");
+    assert_sentence(&Status::not_found("no such row"), "NotFound: no such row");
+    // Tests compare statuses: what the sentence leaves out follows it.
+    let status = Status::not_found("no row").with_details(Bytes::from_static(b"12"));
+    let status = status.with_retry_after(Duration::from_secs(2)).with_log_detail("at 10.0.0.7");
+    let text = "NotFound: no row; 2 bytes of details; retry after 2s; for the log: at 10.0.0.7";
+    assert_eq!(format!("{status:?}"), text);
+    assert_eq!(status.to_string(), "NotFound: no row");
+}
+
+/// A message that cannot be shown.
+#[derive(Clone, Copy)]
+struct Unnamed;
+
+#[track_caller]
+fn assert_sentence(error: &dyn Error, says: &str) {
+    let text = error.to_string();
+    assert_eq!(format!("{error:?}"), text);
+    assert!(text.contains(says) && !text.is_empty(), "{text}");
+}
+
+/// The first cause of this type.
+fn cause<E: Error + 'static>(error: &dyn Error) -> Option<&E> {
+    let mut error = error.source()?;
+    loop {
+        match error.downcast_ref() {
+            Some(found) => return Some(found),
+            None => error = error.source()?,
+        }
+    }
+}
+
+/// Code that is given a `Box<dyn Error>` finds what is inside each of our errors.
+#[test]
+fn an_error_gives_its_cause_as_its_source() {
+    let status = Status::permission_denied("say who you are");
+    let turned = NotSent::TurnedAway(status.clone());
+    for error in [
+        Box::new(turned.clone()) as Box<dyn Error>,
+        Box::new(ConnectError::NotConnected(turned.clone())),
+        Box::new(CallFailure::NotSent(turned.clone())),
+        Box::new(CallError::NotSent(turned.clone())),
+        Box::new(CallError::Refused(status.clone())),
+        Box::new(CallError::Status(status.clone())),
+    ] {
+        assert_eq!(cause::<Status>(&*error), Some(&status), "{error}");
+    }
+    for error in [
+        Box::new(ConnectError::NotConnected(turned.clone())) as Box<dyn Error>,
+        Box::new(CallFailure::NotSent(turned.clone())),
+        Box::new(CallError::NotSent(turned.clone())),
+    ] {
+        assert_eq!(cause::<NotSent>(&*error), Some(&turned), "{error}");
+    }
+    let undecoded = <Speedy as Decode<u64>>::decode(Bytes::new()).unwrap_err();
+    let error = CallError::Decode(undecoded.clone());
+    assert_eq!(cause::<DecodeError>(&error), Some(&undecoded));
+    let error = std::io::Error::from_raw_os_error(98);
+    let error = StartError::Io { what: "make a thread", error };
+    let system = cause::<std::io::Error>(&error).unwrap();
+    assert_eq!(system.raw_os_error(), Some(98));
+    let limits = Limits { frame_bytes: FrameBytes::new(65_536).unwrap(), ..Limits::default() };
+    let server = builder(1).limits(limits).start().unwrap();
+    let to = address(&server);
+    let error = client(move || async move {
+        let client = SubjectClient::connect(to).await.unwrap();
+        client.echo(vec![0; 65_537].into()).await.unwrap_err()
+    });
+    let large = cause::<FrameTooLarge>(&error).unwrap();
+    // The frame holds the timeout, too.
+    assert_eq!((large.bytes, large.max), (65_545, 65_536));
+    end(server);
+    for alone in [CallError::Reused, CallError::DeadlineExceeded { sent: true }] {
+        assert!(alone.source().is_none());
+    }
+    assert!(NotSent::Closed.source().is_none());
+}
+
+/// Nobody is told of these panics but the log, so the log says what they said.
+#[test]
+fn a_panic_of_a_task_a_callback_or_a_hook_is_logged_with_its_message() {
+    let lines = lines();
+    let (habits, hooked) = (Habits::default(), Arc::new(AtomicBool::new(false)));
+    let (stuck, called) = (habits.clone(), Arc::clone(&hooked));
+    let server = Server::builder()
+        .address("127.0.0.1:0")
+        .placement(Placement::Unpinned(1))
+        .drain_within(Duration::ZERO)
+        .on_shard_lost(move |lost| {
+            called.store(true, Ordering::SeqCst);
+            panic!("the hook lost {}", lost.shard.id)
+        })
+        .service(move |_| SubjectServer::new(Target::new(stuck.clone())))
+        .start()
+        .unwrap();
+    client(|| async {
+        corewire::spawn(async { panic!("the task has no table '{}'", "prices") }).detach();
+        futures_lite::future::yield_now().await;
+    });
+    let line = lines.await_line("ERROR", &["a detached task panicked"]);
+    assert!(line.contains("panic=\"the task has no table 'prices'\""), "{line}");
+    let thread = ClientThread::start(ClientShard::default()).unwrap();
+    let channel = thread.channel(address(&server), ChannelConfig::default()).unwrap();
+    SubjectClient::new(channel).add(1, 2).then(|sum| panic!("the callback got {sum:?}"));
+    let line = lines.await_line("ERROR", &["a callback of a call panicked"]);
+    assert!(line.contains("panic=\"the callback got Ok(3)\""), "{line}");
+    let mut peer = Peer::polite(address(&server));
+    peer.send(&request(1, "block", b""));
+    until("the handler has the thread", || habits.begun() == 1);
+    server.stop();
+    assert_eq!(server.wait().unwrap().shards_lost, 1);
+    assert!(hooked.load(Ordering::SeqCst));
+    let line = lines.await_line("ERROR", &["the hook for lost shards panicked"]);
+    assert!(line.contains("panic=\"the hook lost 0\""), "{line}");
+    habits.unblock.store(true, Ordering::SeqCst);
+}
+
+/// Which child this process is.
+const HOLDER: &str = "holder";
+
+/// The child's `main`.
+#[test]
+fn child() {
+    if role().as_deref() == Some(HOLDER) {
+        child::serve(builder(1));
+    }
+}
+
+#[test]
+fn a_port_that_another_process_has_is_told_as_that() {
+    let other = ServerChild::start("child", HOLDER);
+    let error = builder(1).address(other.address()).start().unwrap_err();
+    assert!(
+        matches!(error, StartError::AddressInUse { holder: AddressHolder::AnotherProcess, .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("in use by another process"), "{error}");
 }
 
 #[test]
@@ -75,23 +230,26 @@ pub trait Newer {
     async fn no_sum(&self, items: Streaming<u32>) -> Result<u32, Status>;
 }
 
-#[test]
-fn a_method_that_the_server_does_not_have_is_named() {
+kinds! {
+    a_method_that_the_server_does_not_have_is_named
+}
+
+async fn a_method_that_the_server_does_not_have_is_named<C: StreamTransport>(
+    connect: impl Fn(&str, ChannelConfig) -> Result<C, ConnectError>,
+) {
     let server = builder(1).start().unwrap();
-    let to = address(&server);
-    let (error, with_response) = client(move || async move {
-        let client = NewerClient::connect(to).await.unwrap();
-        let no_tail = client.no_tail().await.map(|_| ()).unwrap_err();
-        assert!(no_tail.to_string().contains("Subject/no_tail"), "{no_tail}");
-        let no_sum = client.no_sum(Streaming::empty()).begin().await.unwrap().await.unwrap_err();
-        assert!(no_sum.to_string().contains("Subject/no_sum"), "{no_sum}");
-        let with_response = client.removed().with_response().await.unwrap_err();
-        (client.removed().await.unwrap_err(), with_response)
-    });
-    for error in [error, with_response] {
+    let to = address(&server).to_string();
+    let client = NewerClient::new(connect(&to, ChannelConfig::default()).unwrap());
+    let no_tail = client.no_tail().await.map(|_| ()).unwrap_err();
+    assert!(no_tail.to_string().contains("Subject/no_tail"), "{no_tail}");
+    let no_sum = client.no_sum(C::empty()).begin().await.unwrap().await.unwrap_err();
+    assert!(no_sum.to_string().contains("Subject/no_sum"), "{no_sum}");
+    let with_response = client.removed().with_response().await.unwrap_err();
+    for error in [client.removed().await.unwrap_err(), with_response] {
         assert_eq!(error.code(), StatusCode::Unimplemented);
         assert!(error.to_string().contains("Subject/removed"), "{error}");
     }
+    drop(client);
     end(server);
 }
 
@@ -205,5 +363,7 @@ fn callers_are_told_nothing_internal_and_the_log_says_it_with_method_call_and_pe
         assert_eq!(failure.unwrap_err().code(), StatusCode::Internal);
     }
     until("it turns again", || lines.count("WARN", "turns again").0 > 0);
+    let line = lines.await_line("WARN", &["this call kept the shard from turning", "Front/keep"]);
+    assert!(line.contains(" call=") && line.contains(" peer=127.0.0.1:"), "{line}");
     end(server);
 }

@@ -3,7 +3,9 @@
 
 mod support;
 
-use corewire::layer::{Authorize, ConcurrencyLimit, LayeredChannel, Log, TimeLimit, Timed, Timing};
+use corewire::layer::{
+    Authorize, CallTime, CallTimer, ConcurrencyLimit, LayeredChannel, Log, TimeLimit,
+};
 use corewire::{
     CallError, CallOptions, Channel, ChannelConfig, NotSent, Placement, Running, Server,
     ServerBuilder, Service, Status, StatusCode, spawn,
@@ -27,14 +29,14 @@ fn start(builder: ServerBuilder, habits: &Habits) -> (Running, SocketAddr) {
     (server, to)
 }
 
-/// Notes what a [`Timing`] layer tells.
+/// Notes what a [`CallTimer`] layer tells.
 #[derive(Clone, Debug, Default)]
-struct Notes(Arc<Mutex<Vec<Timed>>>);
+struct Notes(Arc<Mutex<Vec<CallTime>>>);
 
 impl Notes {
-    fn layer(&self) -> Timing<impl Fn(&Timed) + Send + Sync + 'static + use<>> {
+    fn layer(&self) -> CallTimer<impl Fn(&CallTime) + Send + Sync + 'static + use<>> {
         let notes = self.clone();
-        Timing::new(move |timed: &Timed| notes.0.lock().unwrap().push(*timed))
+        CallTimer::new(move |timed: &CallTime| notes.0.lock().unwrap().push(*timed))
     }
 
     fn take(&self) -> Vec<(&'static str, Option<StatusCode>)> {
@@ -221,7 +223,7 @@ fn a_default_time_is_for_those_who_state_none() {
     let (server, to) = start(builder().layer(layer), &habits);
     client(move || async move {
         let channel = Channel::connect(to).await.unwrap();
-        let caller = corewire::Caller::new(channel.clone()).without_timeout();
+        let caller = corewire::generated::Caller::new(channel.clone()).without_timeout();
         let method = SubjectClient::DESCRIPTION.methods.iter().find(|it| it.name == "who").unwrap();
         let call =
             caller.unary::<corewire::codec::Speedy, support::service::Who, _>(method, |_| Ok(()));
@@ -266,7 +268,7 @@ fn a_client_turns_its_own_calls_away() {
     let channel = corewire::blocking::Channel::new(to, ChannelConfig::default()).unwrap();
     let told = Arc::new(Mutex::new(Vec::new()));
     let tell = Arc::clone(&told);
-    let timing = Timing::new(move |timed: &Timed| tell.lock().unwrap().push(timed.code));
+    let timing = CallTimer::new(move |timed: &CallTime| tell.lock().unwrap().push(timed.code));
     let client = SubjectClient::new(LayeredChannel::new(channel, timing));
     assert_eq!(client.add(1, 2).wait(), Ok(3));
     let done = Arc::new(Mutex::new(None));

@@ -4,7 +4,9 @@
 
 mod support;
 
-use corewire::{CallError, ChannelConfig, ConnectError, Placement, Resolver, Server, Transport};
+use corewire::{
+    CallError, ChannelConfig, ConnectError, Placement, Resolver, Server, StartError, Transport,
+};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -174,6 +176,21 @@ async fn a_name_of_the_system<C: Transport>(
     assert_eq!(client.add(40, 2).await, Ok(42));
     drop(client);
     end(server);
+}
+
+/// `.invalid` is a name that no host ever has (RFC 2606).
+#[test]
+fn a_server_says_that_its_name_has_no_address() {
+    let error = Server::builder()
+        .address("no-such-host.invalid:7000")
+        .placement(Placement::Unpinned(1))
+        .service(|_| SubjectServer::new(Target::default()))
+        .start()
+        .unwrap_err();
+    assert!(matches!(error, StartError::Listen { .. }), "{error}");
+    let text = error.to_string();
+    let begin = "cannot listen on no-such-host.invalid:7000: the name no-such-host.invalid cannot be looked up: ";
+    assert!(text.starts_with(begin) && text.len() > begin.len(), "{text}");
 }
 
 #[test]

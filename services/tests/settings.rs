@@ -225,8 +225,8 @@ fn every_setting_of_a_server_has_a_range() {
             assert_server(builder(1).budgets(all), knob.0, allowed);
         }
         let value = time(&mut random);
-        let all = Budgets { patience: value, ..Budgets::default() };
-        assert_server(builder(1).budgets(all), "budgets.patience", value <= 10_000 * MS);
+        let all = Budgets { refuse_after: value, ..Budgets::default() };
+        assert_server(builder(1).budgets(all), "budgets.refuse_after", value <= 10_000 * MS);
         let delay = QueueDelay { target: value, interval: value.max(100 * MS) };
         let all = Budgets { queue_delay: Some(delay), ..Budgets::default() };
         let allowed = Duration::from_micros(100) <= value && value <= 10_000 * MS;

@@ -36,7 +36,10 @@ fn what_is_out_of_range_names_the_field_and_the_range() {
             from_str::<Limits>(r#"{"in_flight": 1}"#).map(drop),
             "in_flight is 1; it must be between 16",
         ),
-        (from_str::<Budgets>(r#"{"patience": "1 h"}"#).map(drop), "budgets.patience is 1 h"),
+        (
+            from_str::<Budgets>(r#"{"refuse_after": "1 h"}"#).map(drop),
+            "budgets.refuse_after is 1 h",
+        ),
         (from_str::<ChannelConfig>(r#"{"waiting_max": 0}"#).map(drop), "waiting_max is 0"),
         (
             from_str::<ChannelConfig>(r#"{"connection": {"timeouts": {"hello": "0 s"}}}"#)

@@ -3,7 +3,7 @@
 
 mod support;
 
-use corewire::layer::{TimeLimit, Timed, Timing};
+use corewire::layer::{CallTime, CallTimer, TimeLimit};
 use corewire::testing::{FailureKind, Network, Simulation};
 use corewire::{
     CallError, Channel, ChannelConfig, Context, Placement, Server, ServerBuilder, Status,
@@ -427,7 +427,7 @@ async fn three_servers_and_their_layers_live_in_virtual_time(sim: Simulation) {
     let (clock, told) = (Arc::clone(&times), Arc::clone(&times));
     let timing = move |_| {
         let told = Arc::clone(&told);
-        Timing::new(move |timed: &Timed| told.lock().unwrap().push(timed.elapsed))
+        CallTimer::new(move |timed: &CallTime| told.lock().unwrap().push(timed.elapsed))
     };
     sim.server("back", back.layer(|_| TimeLimit::at_most(secs(7_200))).layer(timing));
     let to = client("front:1").without_timeout();

@@ -5,7 +5,7 @@
 mod support;
 
 use corewire::layer::{
-    Authorize, CallView, ConcurrencyLimit, LayeredChannel, TimeLimit, Timed, Timing,
+    Authorize, CallTime, CallTimer, CallView, ConcurrencyLimit, LayeredChannel, TimeLimit,
 };
 use corewire::{
     CallError, CallOptions, Channel, ChannelConfig, ClientShard, ClientThread, NotSent, SendStream,
@@ -18,14 +18,14 @@ use std::time::Duration;
 use support::streams::{FeedClient, feed, feed_with};
 use support::{address, client, end, until};
 
-/// Notes what a [`Timing`] layer tells.
+/// Notes what a [`CallTimer`] layer tells.
 #[derive(Clone, Debug, Default)]
-struct Notes(Arc<Mutex<Vec<Timed>>>);
+struct Notes(Arc<Mutex<Vec<CallTime>>>);
 
 impl Notes {
-    fn layer(&self) -> Timing<impl Fn(&Timed) + Send + Sync + 'static + use<>> {
+    fn layer(&self) -> CallTimer<impl Fn(&CallTime) + Send + Sync + 'static + use<>> {
         let notes = self.clone();
-        Timing::new(move |timed: &Timed| notes.0.lock().unwrap().push(*timed))
+        CallTimer::new(move |timed: &CallTime| notes.0.lock().unwrap().push(*timed))
     }
 
     fn take(&self) -> Vec<(&'static str, Option<StatusCode>)> {

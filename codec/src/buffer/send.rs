@@ -42,7 +42,8 @@ const KEEP_BYTES_MAX: usize = 256 * 1024;
 const COMPACT_BYTES_MIN: usize = 64 * 1024;
 
 /// A frame was larger than the receiver accepts. Nothing of it was put into the buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FrameTooLarge {
     /// The payload's size.
     pub bytes: usize,
@@ -55,6 +56,8 @@ impl fmt::Display for FrameTooLarge {
         write!(f, "the frame has {} bytes; the peer accepts at most {}", self.bytes, self.max)
     }
 }
+
+crate::debug_is_display!(FrameTooLarge);
 
 impl core::error::Error for FrameTooLarge {}
 

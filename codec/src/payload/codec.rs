@@ -122,28 +122,6 @@ where
     }
 }
 
-/// A type that can be an argument at a client: speedy's `Writable`, by a name that says how to get it.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot cross the wire: it has no encoding",
-    label = "has no encoding",
-    note = "write `#[derive(speedy::Readable, speedy::Writable)]` above its definition; all that it contains needs the same"
-)]
-pub trait WriteArgument: Writable<LittleEndian> {}
-
-#[diagnostic::do_not_recommend]
-impl<T: Writable<LittleEndian>> WriteArgument for T {}
-
-/// A type that can be an argument at a server: speedy's `Readable`, by a name that says how to get it.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot cross the wire: it has no encoding",
-    label = "has no encoding",
-    note = "write `#[derive(speedy::Readable, speedy::Writable)]` above its definition; all that it contains needs the same"
-)]
-pub trait ReadArgument: for<'a> Readable<'a, LittleEndian> {}
-
-#[diagnostic::do_not_recommend]
-impl<T> ReadArgument for T where T: for<'a> Readable<'a, LittleEndian> {}
-
 /// Appends one speedy value to a body; a method's arguments are written one after the other.
 ///
 /// # Errors
@@ -198,7 +176,7 @@ where
 }
 
 /// A value that has no encoding.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct EncodeError {
     reason: String,
 }
@@ -209,10 +187,12 @@ impl fmt::Display for EncodeError {
     }
 }
 
+crate::debug_is_display!(EncodeError, DecodeError);
+
 impl core::error::Error for EncodeError {}
 
 /// Bytes that are not the value they should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct DecodeError {
     reason: String,
 }

@@ -139,7 +139,7 @@ impl Encoding {
 }
 
 /// A body in a different codec than its reader takes, or in a compression that is not offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct UnexpectedEncoding {
     wanted: CodecId,
     got: Encoding,
@@ -161,6 +161,8 @@ impl fmt::Display for UnexpectedEncoding {
         )
     }
 }
+
+crate::debug_is_display!(UnexpectedEncoding);
 
 impl core::error::Error for UnexpectedEncoding {}
 

@@ -3,7 +3,8 @@
 use core::fmt;
 
 /// A value outside the range of a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LimitOutOfRange {
     /// The limit's name, as the documentation and the builders call it.
     pub name: &'static str,
@@ -21,6 +22,8 @@ impl fmt::Display for LimitOutOfRange {
         write!(f, "{name} is {value}; it must be between {min} and {max}")
     }
 }
+
+crate::debug_is_display!(LimitOutOfRange);
 
 impl core::error::Error for LimitOutOfRange {}
 

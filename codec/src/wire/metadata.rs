@@ -99,7 +99,7 @@ fn is_value(key: &str, value: &[u8]) -> bool {
 }
 
 /// Why an entry was not taken by a [`MetadataBuilder`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetadataError {
     /// The key is empty, longer than 255 bytes, or has a character outside `a-z 0-9 - _ .`.
@@ -123,6 +123,8 @@ impl fmt::Display for MetadataError {
         })
     }
 }
+
+crate::debug_is_display!(MetadataError);
 
 impl core::error::Error for MetadataError {}
 

@@ -227,20 +227,18 @@ impl Status {
     }
 }
 
+/// The sentence, because that is what a `main` prints that returns it, and then what the sentence leaves out: a test
+/// that compares two statuses shows how they differ.
 impl fmt::Debug for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("Status");
-        out.field("code", &self.code).field("message", &self.message);
+        fmt::Display::fmt(self, f)?;
         if !self.details.is_empty() {
-            out.field("details_bytes", &self.details.len());
+            write!(f, "; {} bytes of details", self.details.len())?;
         }
         if let Some(wait) = self.retry_after {
-            out.field("retry_after", &wait);
+            write!(f, "; retry after {wait:?}")?;
         }
-        if let Some(detail) = self.log_detail() {
-            out.field("log_detail", &detail);
-        }
-        out.finish()
+        self.log_detail().map_or(Ok(()), |detail| write!(f, "; for the log: {detail}"))
     }
 }
 

@@ -29,7 +29,7 @@ impl TraceContext {
 }
 
 /// Why a text is not a `traceparent`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TraceParentError {
     /// It is not `version-trace-span-flags` of 2, 32, 16 and 2 lower-case hexadecimal digits.
@@ -51,6 +51,8 @@ impl fmt::Display for TraceParentError {
         })
     }
 }
+
+crate::debug_is_display!(TraceParentError);
 
 impl core::error::Error for TraceParentError {}
 

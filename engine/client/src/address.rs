@@ -29,6 +29,7 @@ const LABEL_BYTES_MAX: usize = 63;
 /// # Ok::<(), <Address as std::str::FromStr>::Err>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Address {
     /// A host's address and a port.
     Tcp(SocketAddr),

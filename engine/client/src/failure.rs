@@ -27,7 +27,10 @@ use corewire_codec::{Limits, RequestHead};
 use corewire_proto::CloseReason;
 
 /// Why a call has no reply. Each variant says whether the call may have run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// `Debug` shows the same sentence as `Display`, because that is what a `main` prints that returns it.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CallFailure {
     /// Nothing of the call was sent. It is always safe to try again.
     NotSent(NotSent),
@@ -69,6 +72,35 @@ pub fn connect_failure(error: &std::io::Error) -> CloseReason {
         std::io::ErrorKind::TimedOut => CloseReason::ConnectTimeout,
         std::io::ErrorKind::NotFound => CloseReason::NameUnknown,
         _ => CloseReason::Transport(error.into()),
+    }
+}
+
+/// The sentences of [`CallFailure`]; a `CallError` of the `corewire` crate has the same.
+impl std::fmt::Display for CallFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotSent(why) => write!(f, "not sent: {why}"),
+            Self::Refused => f.write_str("the server went away before it ran the call"),
+            Self::Unknown(reason) => write!(f, "sent, but the outcome is unknown: {reason}"),
+            Self::DeadlineExceeded { sent: true } => {
+                f.write_str("the deadline passed before the reply came")
+            }
+            Self::DeadlineExceeded { sent: false } => {
+                f.write_str("the deadline passed before the call was sent")
+            }
+            Self::Reused => f.write_str(
+                "the call was polled after its end, or waited for after it was polled; its outcome is the one returned before",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for CallFailure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NotSent(why) => Some(why),
+            Self::Refused | Self::Unknown(_) | Self::DeadlineExceeded { .. } | Self::Reused => None,
+        }
     }
 }
 
@@ -164,17 +196,7 @@ impl std::fmt::Display for ConnectError {
     }
 }
 
-impl std::fmt::Debug for NotSent {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::fmt::Debug for ConnectError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
-    }
-}
+corewire_codec::debug_is_display!(CallFailure, NotSent, ConnectError);
 
 /// For a handler that connects with `?`: its caller is not told where to, or why it failed. The log is.
 impl From<ConnectError> for Status {
@@ -184,6 +206,21 @@ impl From<ConnectError> for Status {
     }
 }
 
-impl std::error::Error for ConnectError {}
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NotConnected(why) => Some(why),
+            Self::Address(_) | Self::Setting(_) => None,
+        }
+    }
+}
 
-impl std::error::Error for NotSent {}
+impl std::error::Error for NotSent {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::TooLarge(error) => Some(error),
+            Self::TurnedAway(status) => Some(status),
+            _ => None,
+        }
+    }
+}

@@ -59,6 +59,7 @@ pub mod core;
 pub mod dial;
 pub mod failure;
 pub mod log_limit;
+pub mod panics;
 pub mod reconnect;
 #[cfg(feature = "remote")]
 pub mod remote;

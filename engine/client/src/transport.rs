@@ -75,3 +75,14 @@ pub trait Pending: Future<Output = Outcome> + Sized + 'static {
     /// drives the connection.
     fn then(self, done: impl FnOnce(Outcome) + Send + 'static);
 }
+
+/// A call whose outcome is known when it is made; for test doubles.
+impl Pending for std::future::Ready<Outcome> {
+    fn wait(self) -> Outcome {
+        self.into_inner()
+    }
+
+    fn then(self, done: impl FnOnce(Outcome) + Send + 'static) {
+        done(self.into_inner());
+    }
+}

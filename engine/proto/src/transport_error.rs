@@ -5,7 +5,7 @@ use core::num::NonZeroU16;
 use std::io;
 
 /// What the operating system said about a socket: the error's kind, and its number if it has one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TransportError {
     kind: io::ErrorKind,
     /// Linux's are below 4,096; a connection keeps this, and should be small.
@@ -80,6 +80,8 @@ impl fmt::Display for TransportError {
         self.remedy().map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
     }
 }
+
+corewire_codec::debug_is_display!(TransportError);
 
 impl core::error::Error for TransportError {}
 

@@ -41,8 +41,8 @@ pub(crate) fn ended(core: &Core, ledger: &Ledger, id: u64, outcome: Option<Outco
         }
         Some(Err(CallFailure::NotSent(_))) => End::NotSent,
         Some(Err(CallFailure::Refused)) => End::Refused,
-        Some(Err(CallFailure::Unknown(_) | CallFailure::Reused)) => End::Unknown,
         Some(Err(CallFailure::DeadlineExceeded { sent })) => End::Expired { sent: *sent },
+        Some(Err(_)) => End::Unknown,
     };
     core.note(Note::Ended { call: id, end });
     if call.state != State::Open {
@@ -137,6 +137,7 @@ fn judge_failure(core: &Core, call: &Call, id: u64, failure: &CallFailure) {
             });
         }
         CallFailure::NotSent(_) | CallFailure::Refused => {}
+        other => core.violated(Violated::Truth, || format!("call {id}: nobody judges '{other}'")),
     }
 }
 

@@ -264,7 +264,7 @@ fn budgets(dice: &Dice, limits: &Limits) -> Budgets {
         connection_bytes_max: dice.size(1, 1 << 20),
         shard_bytes_max: limits.frame_bytes.get() as usize + dice.size(64, 1 << 20),
         shard_calls_max: dice.size(1, 1024),
-        patience: Duration::from_millis(dice.spread(1, 500)),
+        refuse_after: Duration::from_millis(dice.spread(1, 500)),
         stalled_for: Duration::from_millis(dice.spread(1_000, 60_000)),
         queue_delay: dice.chance(300_000).then(|| {
             let target = Duration::from_micros(dice.spread(100, 20_000));

@@ -14,6 +14,7 @@ use crate::calls::extensions::Extensions;
 use crate::stream::StreamEnds;
 use corewire_client::MethodName;
 use corewire_client::address::Peer;
+use corewire_client::panics::panic_text;
 use corewire_codec::MethodId;
 use corewire_proto::ShardId;
 
@@ -126,17 +127,6 @@ pub trait PendingCall {
 
     /// The call is over: the memory may be used for another one.
     fn recycle(self: Pin<Box<Self>>);
-}
-
-/// The message of a panic, if it has a text, cut to 1 KiB.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    const BYTES_MAX: usize = 1024;
-    let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => text,
-        (_, Some(text)) => text.as_str(),
-        _ => "(a value that is no text)",
-    };
-    text.get(..text.floor_char_boundary(BYTES_MAX)).unwrap_or_default().to_owned()
 }
 
 impl std::fmt::Debug for dyn PendingCall {

@@ -10,9 +10,7 @@ use std::task::{Context, Poll, Waker};
 use corewire_client::address::Peer;
 use corewire_codec::{MethodId, Status};
 
-use crate::calls::dispatch::{
-    Dispatch, Dispatched, Incoming, Note, PendingCall, ReplySlot, panic_text,
-};
+use crate::calls::dispatch::{Dispatch, Dispatched, Incoming, Note, PendingCall, ReplySlot};
 use crate::net::io::Token;
 use crate::shard::clock::clock;
 use crate::shard::context::ShardContext;
@@ -20,6 +18,7 @@ use crate::shard::counters::ShardCounters;
 use crate::shard::wakes::ShardWaker;
 use crate::stream::StreamCell;
 use corewire_client::log_limit::{LogLimit, Topic};
+use corewire_client::panics::panic_text;
 
 /// How many wakers of calls that are over are kept for the next ones.
 const SPARE_MAX: usize = 1024;

@@ -22,6 +22,7 @@ impl Channel {
     /// # Errors
     ///
     /// Why nothing was sent.
+    #[doc(hidden)]
     pub async fn stream<E, F>(
         &self,
         kind: StreamKind,

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::calls::dispatch::{Dispatch, Dispatched, Incoming, ReplySlot, panic_text};
+use crate::calls::dispatch::{Dispatch, Dispatched, Incoming, ReplySlot};
 use crate::channel::ChannelContext;
 use crate::driver::Driver;
 use crate::driver::hosting::{self, Got, Hosting};
@@ -28,6 +28,7 @@ use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
 use crate::shard::tasks::Task;
 use corewire_client::MethodName;
+use corewire_client::panics::panic_text;
 use corewire_codec::{MethodId, Status};
 
 /// A dispatcher that is being made, or the reason why there is none. It runs as a task of its shard.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corewire_client::MethodName;
+use corewire_client::panics::panic_text;
 use corewire_codec::MethodId;
 use corewire_proto::{ShardId, ShardInfo};
 
@@ -42,8 +43,9 @@ impl ShardLostHook {
     }
 
     pub(crate) fn call(&self, lost: &ShardLost) {
-        if catch_unwind(AssertUnwindSafe(|| (self.0)(lost))).is_err() {
-            tracing::error!(shard = %lost.shard.id, "the hook for lost shards panicked");
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.0)(lost))) {
+            let panic = panic_text(&*panic);
+            tracing::error!(shard = %lost.shard.id, panic, "the hook for lost shards panicked");
         }
     }
 }
@@ -56,6 +58,7 @@ impl std::fmt::Debug for ShardLostHook {
 
 /// How a server ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Ended {
     /// Shards that died before the end; from then on the server was incomplete.
     pub shards_lost: usize,

@@ -21,6 +21,7 @@ use crate::error::StartError;
 /// assert_eq!(Placement::default().to_string(), "all");
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Placement {
     /// One shard on each CPU that the process may use: its affinity mask, and no more shards than
     /// its cgroup's CPU quota allows.

@@ -46,6 +46,7 @@ pub(crate) struct Supervising {
 
 /// One shard of a running server.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RunningShard {
     /// Its number, CPU and the like.
     pub info: ShardInfo,
@@ -86,12 +87,7 @@ impl fmt::Display for WouldBlock {
     }
 }
 
-/// The sentence: it is what a `main` prints that returns the error.
-impl fmt::Debug for WouldBlock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+corewire_codec::debug_is_display!(WouldBlock);
 
 impl std::error::Error for WouldBlock {}
 

@@ -166,6 +166,10 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
                 files.push(file);
                 listeners.iter_mut().for_each(|shard| shard.shared.push(Arc::clone(&listener)));
             }
+            _ => {
+                let error = std::io::ErrorKind::Unsupported.into();
+                return Err(StartError::Listen { address: address.clone(), error });
+            }
         }
     }
     // Caught before anybody is served, so that no call is lost to a signal that came too early. Most

@@ -11,7 +11,7 @@ use crate::error::StartError;
 use crate::host::events::{Ended, Event, ShardLost, ShardLostHook};
 use crate::host::running::Readiness;
 use crate::host::trim::{self, Trim};
-use crate::net::doorbell::{Doorbell, Order};
+use crate::net::doorbell::{Doorbell, Order, StalledCall};
 use crate::net::listener::{self, SharedListener, SocketFile};
 use crate::shard::counters::ShardCounters;
 use corewire_client::MethodName;
@@ -101,28 +101,30 @@ impl Watched {
         if silent >= stall_after && !self.stalled {
             self.stalled = true;
             self.stop_listening();
-            let (method, call) = self.current_call();
+            let stalled = self.current_call();
             tracing::error!(
                 shard = %self.info.id,
                 cpu = self.info.cpu,
                 silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
-                method,
-                call,
+                method = stalled.as_ref().map(|it| it.method.as_str()),
+                call = stalled.as_ref().map(|it| it.call.as_str()),
                 "the shard does not turn: a handler or a task blocks its thread; its listener is out of service until it does"
             );
+            // Only the shard knows its peers. It says whose call it was when it turns again.
+            if let Some(stalled) = stalled {
+                self.doorbell.ring(Order::Stalled(Box::new(stalled)));
+            }
         }
     }
 }
 
 impl Watched {
     /// The method and the id of the call whose handler was polled last, unless a task runs.
-    fn current_call(&self) -> (Option<String>, Option<String>) {
-        let Some((connection, call, method)) = self.counters.current.get() else {
-            return (None, None);
-        };
+    fn current_call(&self) -> Option<StalledCall> {
+        let (connection, call, method) = self.counters.current.get()?;
         let known = self.methods.iter().find(|(id, _)| *id == method);
         let name = known.map_or_else(|| method.to_string(), |(_, name)| name.to_string());
-        (Some(name), Some(format!("{connection:x}-{call:x}")))
+        Some(StalledCall { connection, method: name, call: format!("{connection:x}-{call:x}") })
     }
 }
 

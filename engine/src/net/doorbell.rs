@@ -21,6 +21,16 @@ pub(crate) enum Order {
     Notify,
     /// The listener is back in service: look for waiting clients.
     Listen,
+    /// This call kept you from turning: say whose it was.
+    Stalled(Box<StalledCall>),
+}
+
+/// The call whose handler ran when a shard stalled, as logs name it.
+#[derive(Clone, Debug)]
+pub(crate) struct StalledCall {
+    pub(crate) connection: u64,
+    pub(crate) method: String,
+    pub(crate) call: String,
 }
 
 /// One shard's doorbell. Rung by any thread, answered by the shard.

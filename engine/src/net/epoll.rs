@@ -153,14 +153,14 @@ impl Io for Epoll {
                 let outcome = rustix::net::connect(&socket, address);
                 (socket, outcome)
             }
-            // The driver has names dialled by other threads.
-            Address::Name { .. } => return Err(io::ErrorKind::Unsupported.into()),
             Address::Unix(path) => {
                 let socket = stream(AddressFamily::UNIX, None)?;
                 // It is decided at once; a full backlog is `WouldBlock`, and an error here.
                 let outcome = rustix::net::connect(&socket, &SocketAddrUnix::new(&**path)?);
                 (socket, outcome)
             }
+            // The driver has names dialled by other threads.
+            _ => return Err(io::ErrorKind::Unsupported.into()),
         };
         match outcome {
             Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket),

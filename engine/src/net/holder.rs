@@ -16,7 +16,7 @@ pub(crate) fn of(address: &Address) -> AddressHolder {
     let found = match address {
         Address::Tcp(address) => tcp_sockets(*address),
         Address::Unix(path) => unix_sockets(path),
-        Address::Name { .. } => Vec::new(),
+        _ => Vec::new(),
     };
     match own_sockets() {
         _ if found.is_empty() => AddressHolder::Unknown,

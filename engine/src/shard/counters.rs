@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What the number of a [`Counter`] is, for a system of metrics that treats the two differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum CounterKind {
     /// It only grows, from 0 at the start of its shard.
     Counter,

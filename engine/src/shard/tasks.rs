@@ -20,6 +20,7 @@ use crate::shard::context::ShardContext;
 use crate::shard::task_table::{Place, Work};
 use crate::shard::wakes::{ShardWaker, TASK};
 use corewire_client::log_limit::{Topic, admit_here};
+use corewire_client::panics::panic_text;
 
 /// This many tasks are polled with the same time. Deadlines of the calls that they make count from it,
 /// and thousands may be ready at once.
@@ -132,8 +133,12 @@ impl<T> Default for Join<T> {
 
 impl<T> Join<T> {
     fn finish(&self, outcome: Result<T, Box<dyn Any + Send>>) {
-        if outcome.is_err() && self.detached.get() && admit_here(Topic::TASK_PANIC, clock()) {
-            tracing::error!("a detached task panicked; its shard goes on");
+        if let Err(panic) = &outcome
+            && self.detached.get()
+            && admit_here(Topic::TASK_PANIC, clock())
+        {
+            let panic = panic_text(&**panic);
+            tracing::error!(panic, "a detached task panicked; its shard goes on");
         }
         self.outcome.set(Some(outcome));
         self.finished.set(true);

@@ -88,13 +88,6 @@ impl fmt::Debug for SimulationFailed {
 
 impl std::error::Error for SimulationFailed {}
 
-/// The text of a panic.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    text.unwrap_or_else(|| "a value that is no text".to_owned())
-}
-
 /// What a test returns: nothing, or a `Result`.
 #[diagnostic::on_unimplemented(
     message = "a simulated test returns nothing or a `Result`, and `{Self}` is neither",

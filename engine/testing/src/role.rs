@@ -75,9 +75,9 @@ impl SimulatedServer {
     /// How many shards it has: as many as the placement names, and one where that would depend on the machine.
     pub(crate) fn shards(&self) -> u16 {
         match &self.config.placement {
-            Placement::AllCpus => 1,
             Placement::Cpus(cpus) => u16::try_from(cpus.len()).unwrap_or(u16::MAX).max(1),
             Placement::Unpinned(count) => (*count).max(1),
+            _ => 1,
         }
     }
 
@@ -86,9 +86,8 @@ impl SimulatedServer {
         let port = |address: &Address| match address {
             Address::Tcp(address) => Ok(address.port()),
             Address::Name { port, .. } => Ok(*port),
-            Address::Unix(path) => Err(format!(
-                "the hosts of a simulation have no Unix sockets, and this server listens at {}",
-                path.display()
+            other => Err(format!(
+                "the hosts of a simulation have TCP alone, and this server listens at {other}"
             )),
         };
         let ports: Vec<u16> = self.config.addresses.iter().map(port).collect::<Result<_, _>>()?;

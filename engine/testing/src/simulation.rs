@@ -8,7 +8,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::failure::{FailureKind, SimulationFailed, TestOutcome, panic_text};
+use corewire_client::panics::panic_text;
+
+use crate::failure::{FailureKind, SimulationFailed, TestOutcome};
 use crate::net::Net;
 use crate::network::Network;
 use crate::role::{Role, SimulatedServer};

@@ -65,119 +65,142 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
     fn description(&self) -> &'static ::corewire::ServiceDescription {
         KeyValueClient::DESCRIPTION
     }
-    fn register(self, methods: &mut ::corewire::Methods) {
+    fn register(self, methods: &mut ::corewire::generated::Methods) {
         fn make_0<T: KeyValue>(
-            room: ::corewire::codec::Room<'_, T>,
-        ) -> ::corewire::codec::Handler {
-            room.unary::<
+            room: ::corewire::generated::Room<'_, T>,
+        ) -> ::corewire::generated::Handler {
+            room.unary(
+                ::corewire::generated::carried::<
                     ::corewire::codec::Speedy,
-                    _,
-                    _,
-                    _,
-                >(|
-                service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::IncomingCall<'_, '_>|
-            {
-                let mut arguments = call.arguments();
-                let key: String = arguments.read("key")?;
-                arguments.finish()?;
-                let service = ::core::clone::Clone::clone(service);
-                ::core::result::Result::Ok(async move {
-                    let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::get(
-                            &*service,
-                            key,
-                        )
-                        .await;
-                    reply
-                })
-            })
+                    Option<Vec<u8>>,
+                >(),
+                |
+                    service: &::std::rc::Rc<T>,
+                    call: &mut ::corewire::generated::IncomingCall<'_, '_>|
+                {
+                    let mut arguments = call.arguments();
+                    let key: String = arguments
+                        .read(
+                            "key",
+                            ::corewire::generated::argument::<
+                                ::corewire::codec::Speedy,
+                                String,
+                            >(),
+                        )?;
+                    arguments.finish()?;
+                    let service = ::core::clone::Clone::clone(service);
+                    ::core::result::Result::Ok(async move {
+                        let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::get(
+                                &*service,
+                                key,
+                            )
+                            .await;
+                        reply
+                    })
+                },
+            )
         }
         fn make_1<T: KeyValue>(
-            room: ::corewire::codec::Room<'_, T>,
-        ) -> ::corewire::codec::Handler {
-            room.unary::<
-                    ::corewire::codec::Speedy,
-                    _,
-                    _,
-                    _,
-                >(|
-                service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::IncomingCall<'_, '_>|
-            {
-                let mut arguments = call.arguments();
-                let key: String = arguments.read("key")?;
-                let value: Vec<u8> = arguments.read("value")?;
-                arguments.finish()?;
-                let context: ::corewire::Context = call.context();
-                let service = ::core::clone::Clone::clone(service);
-                ::core::result::Result::Ok(async move {
-                    let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::put(
-                            &*service,
-                            &context,
-                            key,
-                            value,
-                        )
-                        .await;
-                    context.answer(reply)
-                })
-            })
+            room: ::corewire::generated::Room<'_, T>,
+        ) -> ::corewire::generated::Handler {
+            room.unary(
+                ::corewire::generated::carried::<::corewire::codec::Speedy, ()>(),
+                |
+                    service: &::std::rc::Rc<T>,
+                    call: &mut ::corewire::generated::IncomingCall<'_, '_>|
+                {
+                    let mut arguments = call.arguments();
+                    let key: String = arguments
+                        .read(
+                            "key",
+                            ::corewire::generated::argument::<
+                                ::corewire::codec::Speedy,
+                                String,
+                            >(),
+                        )?;
+                    let value: Vec<u8> = arguments
+                        .read(
+                            "value",
+                            ::corewire::generated::argument::<
+                                ::corewire::codec::Speedy,
+                                Vec<u8>,
+                            >(),
+                        )?;
+                    arguments.finish()?;
+                    let context: ::corewire::Context = call.context();
+                    let service = ::core::clone::Clone::clone(service);
+                    ::core::result::Result::Ok(async move {
+                        let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::put(
+                                &*service,
+                                &context,
+                                key,
+                                value,
+                            )
+                            .await;
+                        context.answer(reply)
+                    })
+                },
+            )
         }
         fn make_2<T: KeyValue>(
-            room: ::corewire::codec::Room<'_, T>,
-        ) -> ::corewire::codec::Handler {
-            room.unary::<
-                    ::corewire::codec::Raw,
-                    _,
-                    _,
-                    _,
-                >(|
-                service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::IncomingCall<'_, '_>|
-            {
-                let payload: Bytes = call.raw_body();
-                let service = ::core::clone::Clone::clone(service);
-                ::core::result::Result::Ok(async move {
-                    let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::say_again(
-                            &*service,
-                            payload,
-                        )
-                        .await;
-                    reply
-                })
-            })
+            room: ::corewire::generated::Room<'_, T>,
+        ) -> ::corewire::generated::Handler {
+            room.unary(
+                ::corewire::generated::carried::<::corewire::codec::Raw, Bytes>(),
+                |
+                    service: &::std::rc::Rc<T>,
+                    call: &mut ::corewire::generated::IncomingCall<'_, '_>|
+                {
+                    let payload: Bytes = call.raw_body();
+                    let service = ::core::clone::Clone::clone(service);
+                    ::core::result::Result::Ok(async move {
+                        let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::say_again(
+                                &*service,
+                                payload,
+                            )
+                            .await;
+                        reply
+                    })
+                },
+            )
         }
         fn make_3<T: KeyValue>(
-            room: ::corewire::codec::Room<'_, T>,
-        ) -> ::corewire::codec::Handler {
-            room.unary::<
-                    ::corewire::codec::Speedy,
-                    _,
-                    _,
-                    _,
-                >(|
-                service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::IncomingCall<'_, '_>|
-            {
-                call.arguments().finish()?;
-                let service = ::core::clone::Clone::clone(service);
-                ::core::result::Result::Ok(async move {
-                    let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::count(
-                            &*service,
-                        )
-                        .await;
-                    reply
-                })
-            })
+            room: ::corewire::generated::Room<'_, T>,
+        ) -> ::corewire::generated::Handler {
+            room.unary(
+                ::corewire::generated::carried::<::corewire::codec::Speedy, u64>(),
+                |
+                    service: &::std::rc::Rc<T>,
+                    call: &mut ::corewire::generated::IncomingCall<'_, '_>|
+                {
+                    call.arguments().finish()?;
+                    let service = ::core::clone::Clone::clone(service);
+                    ::core::result::Result::Ok(async move {
+                        let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::count(
+                                &*service,
+                            )
+                            .await;
+                        reply
+                    })
+                },
+            )
         }
         fn make_4<T: KeyValue>(
-            room: ::corewire::codec::Room<'_, T>,
-        ) -> ::corewire::codec::Handler {
+            room: ::corewire::generated::Room<'_, T>,
+        ) -> ::corewire::generated::Handler {
             room.one_way(|
                 service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::IncomingCall<'_, '_>|
+                call: &mut ::corewire::generated::IncomingCall<'_, '_>|
             {
                 let mut arguments = call.arguments();
-                let key: String = arguments.read("key")?;
+                let key: String = arguments
+                    .read(
+                        "key",
+                        ::corewire::generated::argument::<
+                            ::corewire::codec::Speedy,
+                            String,
+                        >(),
+                    )?;
                 arguments.finish()?;
                 let service = ::core::clone::Clone::clone(service);
                 ::core::result::Result::Ok(async move {
@@ -187,84 +210,103 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
             })
         }
         fn make_5<T: KeyValue>(
-            room: ::corewire::codec::Room<'_, T>,
-        ) -> ::corewire::codec::Handler {
-            room.streaming::<
-                    ::corewire::codec::Speedy,
-                    _,
-                    _,
-                    _,
-                >(|
-                service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::IncomingCall<'_, '_>|
-            {
-                let mut arguments = call.arguments();
-                let prefix: String = arguments.read("prefix")?;
-                arguments.finish()?;
-                let service = ::core::clone::Clone::clone(service);
-                ::core::result::Result::Ok(async move {
-                    let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::watch(
-                            &*service,
-                            prefix,
-                        )
-                        .await;
-                    reply
-                })
-            })
+            room: ::corewire::generated::Room<'_, T>,
+        ) -> ::corewire::generated::Handler {
+            room.streaming(
+                ::corewire::generated::carried::<::corewire::codec::Speedy, Vec<u8>>(),
+                |
+                    service: &::std::rc::Rc<T>,
+                    call: &mut ::corewire::generated::IncomingCall<'_, '_>|
+                {
+                    let mut arguments = call.arguments();
+                    let prefix: String = arguments
+                        .read(
+                            "prefix",
+                            ::corewire::generated::argument::<
+                                ::corewire::codec::Speedy,
+                                String,
+                            >(),
+                        )?;
+                    arguments.finish()?;
+                    let service = ::core::clone::Clone::clone(service);
+                    ::core::result::Result::Ok(async move {
+                        let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::watch(
+                                &*service,
+                                prefix,
+                            )
+                            .await;
+                        reply
+                    })
+                },
+            )
         }
         fn make_6<T: KeyValue>(
-            room: ::corewire::codec::Room<'_, T>,
-        ) -> ::corewire::codec::Handler {
-            room.unary::<
-                    ::corewire::codec::Speedy,
-                    _,
-                    _,
-                    _,
-                >(|
-                service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::IncomingCall<'_, '_>|
-            {
-                let mut arguments = call.arguments();
-                let name: String = arguments.read("name")?;
-                arguments.finish()?;
-                let parts: Streaming<Bytes> = call.stream::<::corewire::codec::Raw, _>();
-                let service = ::core::clone::Clone::clone(service);
-                ::core::result::Result::Ok(async move {
-                    let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::load(
-                            &*service,
-                            name,
-                            parts,
-                        )
-                        .await;
-                    reply
-                })
-            })
+            room: ::corewire::generated::Room<'_, T>,
+        ) -> ::corewire::generated::Handler {
+            room.unary(
+                ::corewire::generated::carried::<::corewire::codec::Speedy, u64>(),
+                |
+                    service: &::std::rc::Rc<T>,
+                    call: &mut ::corewire::generated::IncomingCall<'_, '_>|
+                {
+                    let mut arguments = call.arguments();
+                    let name: String = arguments
+                        .read(
+                            "name",
+                            ::corewire::generated::argument::<
+                                ::corewire::codec::Speedy,
+                                String,
+                            >(),
+                        )?;
+                    arguments.finish()?;
+                    let parts: Streaming<Bytes> = call
+                        .stream(
+                            ::corewire::generated::carried::<
+                                ::corewire::codec::Raw,
+                                Bytes,
+                            >(),
+                        );
+                    let service = ::core::clone::Clone::clone(service);
+                    ::core::result::Result::Ok(async move {
+                        let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::load(
+                                &*service,
+                                name,
+                                parts,
+                            )
+                            .await;
+                        reply
+                    })
+                },
+            )
         }
         fn make_7<T: KeyValue>(
-            room: ::corewire::codec::Room<'_, T>,
-        ) -> ::corewire::codec::Handler {
-            room.streaming::<
-                    ::corewire::codec::Raw,
-                    _,
-                    _,
-                    _,
-                >(|
-                service: &::std::rc::Rc<T>,
-                call: &mut ::corewire::IncomingCall<'_, '_>|
-            {
-                call.arguments().finish()?;
-                let edits: Streaming<u64> = call
-                    .stream::<::corewire::codec::Speedy, _>();
-                let service = ::core::clone::Clone::clone(service);
-                ::core::result::Result::Ok(async move {
-                    let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::sync(
-                            &*service,
-                            edits,
-                        )
-                        .await;
-                    reply
-                })
-            })
+            room: ::corewire::generated::Room<'_, T>,
+        ) -> ::corewire::generated::Handler {
+            room.streaming(
+                ::corewire::generated::carried::<::corewire::codec::Raw, Bytes>(),
+                |
+                    service: &::std::rc::Rc<T>,
+                    call: &mut ::corewire::generated::IncomingCall<'_, '_>|
+                {
+                    call.arguments().finish()?;
+                    let edits: Streaming<u64> = call
+                        .stream(
+                            ::corewire::generated::carried::<
+                                ::corewire::codec::Speedy,
+                                u64,
+                            >(),
+                        );
+                    let service = ::core::clone::Clone::clone(service);
+                    ::core::result::Result::Ok(async move {
+                        let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::sync(
+                                &*service,
+                                edits,
+                            )
+                            .await;
+                        reply
+                    })
+                },
+            )
         }
         methods
             .serve(
@@ -284,7 +326,7 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
 )]
 #[derive(::core::clone::Clone, ::core::fmt::Debug)]
 pub struct KeyValueClient<C = ::corewire::Channel> {
-    caller: ::corewire::Caller<C>,
+    caller: ::corewire::generated::Caller<C>,
 }
 #[allow(
     dead_code,
@@ -464,7 +506,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
     #[must_use]
     pub fn new(channel: C) -> Self {
         Self {
-            caller: ::corewire::Caller::new(channel),
+            caller: ::corewire::generated::Caller::new(channel),
         }
     }
     /// A client over the same channel whose calls may take `timeout` from their start to their reply, those that
@@ -528,11 +570,27 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         ::corewire::codec::Speedy,
         Option<Vec<u8>>,
     > {
+        let _ = ::corewire::generated::carried::<
+            ::corewire::codec::Speedy,
+            Option<Vec<u8>>,
+        >();
         self.caller
             .unary(
                 &KeyValueClient::DESCRIPTION.methods[0],
-                ::corewire::codec::Values::of(&KeyValueClient::DESCRIPTION.methods[0])
-                    .and::<0, _>(key)
+                ::corewire::generated::Values::of(
+                        &KeyValueClient::DESCRIPTION.methods[0],
+                    )
+                    .and::<
+                        0,
+                        _,
+                        _,
+                    >(
+                        key,
+                        ::corewire::generated::argument::<
+                            ::corewire::codec::Speedy,
+                            String,
+                        >(),
+                    )
                     .writer(),
             )
     }
@@ -550,12 +608,35 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         ::corewire::codec::Speedy,
         (),
     > {
+        let _ = ::corewire::generated::carried::<::corewire::codec::Speedy, ()>();
         self.caller
             .unary(
                 &KeyValueClient::DESCRIPTION.methods[1],
-                ::corewire::codec::Values::of(&KeyValueClient::DESCRIPTION.methods[1])
-                    .and::<0, _>(key)
-                    .and::<1, _>(value)
+                ::corewire::generated::Values::of(
+                        &KeyValueClient::DESCRIPTION.methods[1],
+                    )
+                    .and::<
+                        0,
+                        _,
+                        _,
+                    >(
+                        key,
+                        ::corewire::generated::argument::<
+                            ::corewire::codec::Speedy,
+                            String,
+                        >(),
+                    )
+                    .and::<
+                        1,
+                        _,
+                        _,
+                    >(
+                        value,
+                        ::corewire::generated::argument::<
+                            ::corewire::codec::Speedy,
+                            Vec<u8>,
+                        >(),
+                    )
                     .writer(),
             )
     }
@@ -572,10 +653,11 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         ::corewire::codec::Raw,
         Bytes,
     > {
+        let _ = ::corewire::generated::carried::<::corewire::codec::Raw, Bytes>();
         self.caller
             .unary(
                 &KeyValueClient::DESCRIPTION.methods[2],
-                ::corewire::codec::raw_value(payload),
+                ::corewire::generated::raw_value(payload),
             )
     }
     /// Calls `count` of `kv.KeyValue`.
@@ -590,10 +672,11 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         ::corewire::codec::Speedy,
         u64,
     > {
+        let _ = ::corewire::generated::carried::<::corewire::codec::Speedy, u64>();
         self.caller
             .unary(
                 &KeyValueClient::DESCRIPTION.methods[3],
-                ::corewire::codec::no_values(),
+                ::corewire::generated::no_values(),
             )
     }
     /// Calls `touch` of `kv.KeyValue`.
@@ -606,14 +689,26 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         key: String,
     ) -> ::corewire::Call<
         impl ::corewire::Pending + use<C>,
-        ::corewire::codec::Unanswered,
+        ::corewire::codec::NoReply,
         (),
     > {
         self.caller
             .one_way(
                 &KeyValueClient::DESCRIPTION.methods[4],
-                ::corewire::codec::Values::of(&KeyValueClient::DESCRIPTION.methods[4])
-                    .and::<0, _>(key)
+                ::corewire::generated::Values::of(
+                        &KeyValueClient::DESCRIPTION.methods[4],
+                    )
+                    .and::<
+                        0,
+                        _,
+                        _,
+                    >(
+                        key,
+                        ::corewire::generated::argument::<
+                            ::corewire::codec::Speedy,
+                            String,
+                        >(),
+                    )
                     .writer(),
             )
     }
@@ -627,12 +722,13 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         prefix: String,
     ) -> ::corewire::StreamingCall<
         C,
-        impl ::corewire::BeginCall<C> + use<C>,
-        ::corewire::codec::ReplyStream<::corewire::codec::Speedy, Vec<u8>>,
+        impl ::corewire::streaming::BeginCall<C> + use<C>,
+        ::corewire::streaming::ReplyStream<::corewire::codec::Speedy, Vec<u8>>,
     >
     where
         C: ::corewire::StreamTransport,
     {
+        let _ = ::corewire::generated::carried::<::corewire::codec::Speedy, Vec<u8>>();
         self.caller
             .server_stream::<
                 ::corewire::codec::Speedy,
@@ -640,8 +736,20 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
                 _,
             >(
                 &KeyValueClient::DESCRIPTION.methods[5],
-                ::corewire::codec::Values::of(&KeyValueClient::DESCRIPTION.methods[5])
-                    .and::<0, _>(prefix)
+                ::corewire::generated::Values::of(
+                        &KeyValueClient::DESCRIPTION.methods[5],
+                    )
+                    .and::<
+                        0,
+                        _,
+                        _,
+                    >(
+                        prefix,
+                        ::corewire::generated::argument::<
+                            ::corewire::codec::Speedy,
+                            String,
+                        >(),
+                    )
                     .writer(),
             )
     }
@@ -656,24 +764,38 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         parts: <C as ::corewire::StreamTransport>::Streaming<Bytes>,
     ) -> ::corewire::StreamingCall<
         C,
-        impl ::corewire::BeginCall<C> + use<C>,
-        ::corewire::codec::OneReply<::corewire::codec::Speedy, u64>,
+        impl ::corewire::streaming::BeginCall<C> + use<C>,
+        ::corewire::streaming::OneReply<::corewire::codec::Speedy, u64>,
     >
     where
         C: ::corewire::StreamTransport,
     {
+        let _ = ::corewire::generated::carried::<::corewire::codec::Speedy, u64>();
         self.caller
             .client_stream::<
-                ::corewire::codec::Raw,
+                _,
                 _,
                 ::corewire::codec::Speedy,
                 _,
                 _,
             >(
+                ::corewire::generated::carried::<::corewire::codec::Raw, Bytes>(),
                 &KeyValueClient::DESCRIPTION.methods[6],
                 parts,
-                ::corewire::codec::Values::of(&KeyValueClient::DESCRIPTION.methods[6])
-                    .and::<0, _>(name)
+                ::corewire::generated::Values::of(
+                        &KeyValueClient::DESCRIPTION.methods[6],
+                    )
+                    .and::<
+                        0,
+                        _,
+                        _,
+                    >(
+                        name,
+                        ::corewire::generated::argument::<
+                            ::corewire::codec::Speedy,
+                            String,
+                        >(),
+                    )
                     .writer(),
             )
     }
@@ -687,23 +809,25 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         edits: <C as ::corewire::StreamTransport>::Streaming<u64>,
     ) -> ::corewire::StreamingCall<
         C,
-        impl ::corewire::BeginCall<C> + use<C>,
-        ::corewire::codec::ReplyStream<::corewire::codec::Raw, Bytes>,
+        impl ::corewire::streaming::BeginCall<C> + use<C>,
+        ::corewire::streaming::ReplyStream<::corewire::codec::Raw, Bytes>,
     >
     where
         C: ::corewire::StreamTransport,
     {
+        let _ = ::corewire::generated::carried::<::corewire::codec::Raw, Bytes>();
         self.caller
             .bidirectional::<
-                ::corewire::codec::Speedy,
+                _,
                 _,
                 ::corewire::codec::Raw,
                 _,
                 _,
             >(
+                ::corewire::generated::carried::<::corewire::codec::Speedy, u64>(),
                 &KeyValueClient::DESCRIPTION.methods[7],
                 edits,
-                ::corewire::codec::no_values(),
+                ::corewire::generated::no_values(),
             )
     }
 }

@@ -149,7 +149,7 @@ impl<C: Transport> Caller<C> {
 
     /// Prepares a call with one request and one reply.
     #[inline]
-    pub fn unary<D: Decode<R>, R, E>(
+    pub fn unary<D, R, E>(
         &self,
         method: &'static MethodDescription,
         arguments: E,

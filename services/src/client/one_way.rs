@@ -11,19 +11,19 @@ use crate::description::MethodDescription;
 
 /// The codec of the reply that a one-way call does not have.
 #[derive(Clone, Copy, Debug)]
-pub struct Unanswered;
+pub struct NoReply;
 
-impl Codec for Unanswered {
+impl Codec for NoReply {
     const ID: CodecId = CodecId::RAW;
 }
 
-impl Encode<()> for Unanswered {
+impl Encode<()> for NoReply {
     fn encode((): (), _: &mut FrameWriter<'_>) -> Result<(), EncodeError> {
         Ok(())
     }
 }
 
-impl Decode<()> for Unanswered {
+impl Decode<()> for NoReply {
     fn decode(_: Bytes) -> Result<(), DecodeError> {
         Ok(())
     }
@@ -37,7 +37,7 @@ impl<C: Transport> Caller<C> {
         &self,
         method: &'static MethodDescription,
         arguments: E,
-    ) -> Call<impl Pending + use<C, E>, Unanswered, ()>
+    ) -> Call<impl Pending + use<C, E>, NoReply, ()>
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {

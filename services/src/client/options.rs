@@ -78,7 +78,7 @@ impl CallOptions {
     }
 
     /// Passes on the entries with these keys that came with a handler's own call, for
-    /// `client.in_context(&context).with(options)`: [`in_context`](crate::Caller::in_context) passes none on by
+    /// `client.in_context(&context).with(options)`: `in_context` passes none on by
     /// itself, because metadata may be meant for one server only, such as a token. Keys that did not come are
     /// left out.
     ///

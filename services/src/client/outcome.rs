@@ -179,6 +179,8 @@ impl From<CallFailure> for CallError {
             CallFailure::Unknown(reason) => Self::Unknown(reason.to_string()),
             CallFailure::DeadlineExceeded { sent } => Self::DeadlineExceeded { sent },
             CallFailure::Reused => Self::Reused,
+            // One that was added later than this: nothing is known about it.
+            other => Self::Unknown(other.to_string()),
         }
     }
 }
@@ -195,37 +197,23 @@ impl fmt::Display for CallError {
             Self::NotSent(why) => write!(f, "not sent: {why}"),
             Self::Refused(status) => write!(f, "refused before it ran: {status}"),
             Self::Unknown(reason) => write!(f, "sent, but the outcome is unknown: {reason}"),
-            Self::DeadlineExceeded { sent: true } => {
-                f.write_str("the deadline passed before the reply came")
-            }
-            Self::DeadlineExceeded { sent: false } => {
-                f.write_str("the deadline passed before the call was sent")
-            }
-            Self::Reused => f.write_str(
-                "the call was polled after its end, or waited for after it was polled; its outcome is the one returned before",
-            ),
+            Self::DeadlineExceeded { sent } => CallFailure::DeadlineExceeded { sent: *sent }.fmt(f),
+            Self::Reused => CallFailure::Reused.fmt(f),
             Self::Status(status) => status.fmt(f),
             Self::Decode(error) => write!(f, "the reply cannot be decoded: {error}"),
         }
     }
 }
 
-impl fmt::Debug for CallError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+corewire_codec::debug_is_display!(CallError);
 
 impl std::error::Error for CallError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::NotSent(why) => Some(why),
-            Self::Refused(status) => Some(status),
+            Self::Refused(status) | Self::Status(status) => Some(status),
             Self::Decode(error) => Some(error),
-            // A status is shown as it is, and the others have no cause but themselves.
-            Self::Status(_) | Self::Unknown(_) | Self::DeadlineExceeded { .. } | Self::Reused => {
-                None
-            }
+            Self::Unknown(_) | Self::DeadlineExceeded { .. } | Self::Reused => None,
         }
     }
 }

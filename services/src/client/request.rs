@@ -4,9 +4,11 @@
 //! methods that take arguments of the same types have the same type of [`Values`], and share the code of a call.
 
 use bytes::Bytes;
-use corewire_codec::{FrameWriter, Status, WriteArgument};
+use corewire_codec::{FrameWriter, Status};
+use std::marker::PhantomData;
 
 use crate::description::MethodDescription;
+use crate::encoding::Argument;
 
 /// The arguments of a call, in order; the macro's code makes it.
 #[derive(Clone, Copy, Debug)]
@@ -15,9 +17,9 @@ pub struct Values<L> {
     list: L,
 }
 
-/// Some arguments, and then the one which has the number `AT` in the method's description.
+/// Some arguments, and then the one which has the number `AT` in the method's description, with its codec.
 #[derive(Clone, Copy, Debug)]
-pub struct Listed<L, T, const AT: usize>(L, T);
+pub struct Listed<L, T, C, const AT: usize>(L, T, PhantomData<fn() -> C>);
 
 /// Arguments that can be written.
 pub trait WriteValues {
@@ -45,11 +47,16 @@ impl Values<()> {
 impl<L> Values<L> {
     /// These and one more: the one with the number `AT` in the method's description.
     #[inline]
-    pub fn and<const AT: usize, T>(self, value: T) -> Values<Listed<L, T, AT>>
+    pub fn and<const AT: usize, T, C>(
+        self,
+        value: T,
+        _: PhantomData<C>,
+    ) -> Values<Listed<L, T, C, AT>>
     where
-        T: WriteArgument + 'static,
+        T: 'static,
+        C: Argument<T>,
     {
-        Values { method: self.method, list: Listed(self.list, value) }
+        Values { method: self.method, list: Listed(self.list, value, PhantomData) }
     }
 
     /// Writes them into a request's body.
@@ -69,7 +76,11 @@ impl WriteValues for () {
     }
 }
 
-impl<L: WriteValues, T: WriteArgument, const AT: usize> WriteValues for Listed<L, T, AT> {
+impl<L, T, C, const AT: usize> WriteValues for Listed<L, T, C, AT>
+where
+    L: WriteValues,
+    C: Argument<T>,
+{
     #[inline]
     fn write(
         &self,
@@ -78,7 +89,7 @@ impl<L: WriteValues, T: WriteArgument, const AT: usize> WriteValues for Listed<L
     ) -> Result<(), Status> {
         self.0.write(method, body)?;
         let name = method.arguments.get(AT).map_or("", |argument| argument.name);
-        body.argument(name, &self.1)
+        C::write(name, &self.1, body)
     }
 }
 

@@ -40,7 +40,7 @@ impl<R> Response<R> {
 
     /// How long the handler took, in whole µs; `None` when the server did not measure it. It
     /// measures handlers that were pending, and all of a service that has a
-    /// [`Timing`](crate::layer::Timing) layer.
+    /// [`CallTimer`](crate::layer::CallTimer) layer.
     #[must_use]
     pub fn handler_time(&self) -> Option<Duration> {
         (self.handler_us != 0).then(|| Duration::from_micros(self.handler_us.into()))

@@ -32,17 +32,17 @@ impl Log {
 }
 
 impl Layer for Log {
-    type Guard = Logged;
+    type Guard = LogGuard;
 
-    fn begin(&self, call: &mut CallView<'_>) -> Result<Logged, Status> {
+    fn begin(&self, call: &mut CallView<'_>) -> Result<LogGuard, Status> {
         let (method, peer, trace) = (call.method(), call.peer(), call.trace());
-        Ok(Logged { method, peer, trace, start: clock::now(), ended: false })
+        Ok(LogGuard { method, peer, trace, start: clock::now(), ended: false })
     }
 }
 
 /// What will be logged about one call.
 #[derive(Debug)]
-pub struct Logged {
+pub struct LogGuard {
     method: MethodName,
     peer: Option<Peer>,
     trace: Option<TraceContext>,
@@ -50,7 +50,7 @@ pub struct Logged {
     ended: bool,
 }
 
-impl Logged {
+impl LogGuard {
     fn say(&self, outcome: &str, is_fault: bool) {
         let us = u64::try_from(clock::since(self.start).as_micros()).unwrap_or(u64::MAX);
         let method = self.method;
@@ -64,7 +64,7 @@ impl Logged {
     }
 }
 
-impl Guard for Logged {
+impl Guard for LogGuard {
     fn end(mut self, end: &mut CallEnd) {
         self.ended = true;
         let code = end.code();
@@ -74,7 +74,7 @@ impl Guard for Logged {
     }
 }
 
-impl Drop for Logged {
+impl Drop for LogGuard {
     fn drop(&mut self) {
         if !self.ended {
             self.say("dropped", std::thread::panicking());

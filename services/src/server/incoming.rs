@@ -1,10 +1,12 @@
 //! A call as it came to a server: what a generated server reads a handler's arguments from.
 
 use bytes::Bytes;
-use corewire_codec::{DecodeError, Extras, Payload, ReadArgument, Status, read_argument};
+use corewire_codec::{DecodeError, Extras, Payload, Status};
 use corewire_engine::Incoming;
+use std::marker::PhantomData;
 
 use crate::context::Context;
+use crate::encoding::Argument;
 
 /// A call whose arguments have not been read yet.
 #[derive(Debug)]
@@ -66,11 +68,11 @@ impl Arguments<'_> {
     ///
     /// `InvalidArgument` with the argument's name.
     #[inline]
-    pub fn read<T>(&mut self, name: &str) -> Result<T, Status>
+    pub fn read<T, C>(&mut self, name: &str, _: PhantomData<C>) -> Result<T, Status>
     where
-        T: ReadArgument,
+        C: Argument<T>,
     {
-        read_argument(&mut self.rest).map_err(|error| bad_argument(name, &error))
+        C::read(&mut self.rest).map_err(|error| bad_argument(name, &error))
     }
 
     /// Ends the reading.

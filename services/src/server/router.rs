@@ -231,6 +231,7 @@ mod tests {
     use crate::codec::Raw;
     use bytes::Bytes;
     use corewire_codec::CodecId;
+    use std::marker::PhantomData;
 
     fn method(service: &'static str, name: &'static str) -> &'static MethodDescription {
         Box::leak(Box::new(MethodDescription {
@@ -248,7 +249,7 @@ mod tests {
 
     fn add(methods: &mut Methods, description: &'static MethodDescription) {
         methods.add(description, &Rc::new(()), |room| {
-            room.unary::<Raw, Bytes, _, _>(|_, _| Ok(async { Ok(Bytes::new()) }))
+            room.unary::<Raw, Bytes, _, _>(PhantomData, |_, _| Ok(async { Ok(Bytes::new()) }))
         });
     }
 

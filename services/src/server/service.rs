@@ -17,6 +17,7 @@ pub trait Service: 'static {
     fn description(&self) -> &'static ServiceDescription;
 
     /// Adds its methods.
+    #[doc(hidden)]
     fn register(self, methods: &mut Methods);
 
     /// The same service with a layer around all its methods, inside those of the server. See

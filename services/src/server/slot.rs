@@ -17,7 +17,7 @@ use std::rc::{Rc, Weak};
 use std::task::{self, Poll};
 use std::time::Instant;
 
-use crate::client::one_way::Unanswered;
+use crate::client::one_way::NoReply;
 use crate::clock;
 use crate::description::{MethodDescription, ServiceDescription};
 use crate::server::answer::Answer;
@@ -116,7 +116,7 @@ impl<S: 'static> Room<'_, S> {
     /// `begin` reads the arguments and returns the handler's future, or the status that the caller
     /// gets instead. The future is polled once immediately; most are ready then, and cost no allocation.
     /// `begin` captures nothing: it is given the service.
-    pub fn unary<C, R, F, B>(self, begin: B) -> Handler
+    pub fn unary<C, R, F, B>(self, _: PhantomData<C>, begin: B) -> Handler
     where
         C: Encode<R> + 'static,
         R: 'static,
@@ -134,7 +134,7 @@ impl<S: 'static> Room<'_, S> {
         F: Future<Output = Result<(), Status>> + 'static,
         B: Fn(&Rc<S>, &mut IncomingCall<'_, '_>) -> Result<F, Status> + 'static,
     {
-        self.unary::<Unanswered, (), F, B>(begin)
+        self.unary(PhantomData::<NoReply>, begin)
     }
 
     pub(crate) fn keep(self) -> (Rc<S>, Weak<Method>) {

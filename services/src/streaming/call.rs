@@ -138,11 +138,13 @@ impl<C: StreamTransport, B, K> fmt::Debug for StreamingCall<C, B, K> {
     }
 }
 
-impl<C: StreamTransport, B: BeginCall<C>, K: ResultKind<C>> StreamingCall<C, B, K> {
+impl<C: StreamTransport, B, K> StreamingCall<C, B, K> {
     fn new(channel: C, begin: B, method: &'static MethodDescription) -> Self {
         Self { channel, begin: Some(begin), call: None, method, kind: PhantomData }
     }
+}
 
+impl<C: StreamTransport, B: BeginCall<C>, K: ResultKind<C>> StreamingCall<C, B, K> {
     /// Sends the request now, and what the client streams from then on, for a caller that fills its stream
     /// before it waits for the result: `let call = call.begin().await?`, or `.begin().wait()?`.
     ///
@@ -356,6 +358,7 @@ impl<C: StreamTransport> Caller<C> {
     /// `D`.
     pub fn client_stream<I, T, D, R, E>(
         &self,
+        _: PhantomData<I>,
         method: &'static MethodDescription,
         stream: C::Streaming<T>,
         arguments: E,
@@ -363,7 +366,6 @@ impl<C: StreamTransport> Caller<C> {
     where
         I: Encode<T> + 'static,
         T: 'static,
-        D: Decode<R>,
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
         let begin = self.begin_with::<I, T, E>(StreamKind::Client, method, stream, arguments);
@@ -377,7 +379,6 @@ impl<C: StreamTransport> Caller<C> {
         arguments: E,
     ) -> StreamingCall<C, impl BeginCall<C> + use<C, D, R, E>, ReplyStream<D, R>>
     where
-        D: Decode<R>,
         R: 'static,
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
@@ -389,6 +390,7 @@ impl<C: StreamTransport> Caller<C> {
     /// while this waits for the handler's answer.
     pub fn bidirectional<I, T, D, R, E>(
         &self,
+        _: PhantomData<I>,
         method: &'static MethodDescription,
         stream: C::Streaming<T>,
         arguments: E,
@@ -396,7 +398,6 @@ impl<C: StreamTransport> Caller<C> {
     where
         I: Encode<T> + 'static,
         T: 'static,
-        D: Decode<R>,
         R: 'static,
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {

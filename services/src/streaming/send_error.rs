@@ -13,6 +13,7 @@ use std::fmt;
 /// assert_eq!(error.into_message(), "a message");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SendError<T> {
     /// Nobody reads the stream any more, or another sender has failed it.
     Closed(T),
@@ -42,15 +43,7 @@ impl<T> SendError<T> {
     }
 }
 
-impl<T> fmt::Debug for SendError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Closed(_) => "Closed(..)",
-            Self::Full(_) => "Full(..)",
-            Self::WouldBlock(_) => "WouldBlock(..)",
-        })
-    }
-}
+corewire_codec::debug_is_display!(SendError<T>);
 
 impl<T> fmt::Display for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,6 +4,7 @@ use corewire_codec::{Decode, Encode, Status};
 use corewire_engine::{Incoming, PendingCall, ReplySlot, StreamWriter};
 use pin_project_lite::pin_project;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
@@ -23,7 +24,7 @@ impl<S: 'static> Room<'_, S> {
     /// `begin` reads the arguments and returns the handler's future, or the status that the caller
     /// gets instead. Each call costs an allocation of its own; a method of which only the client streams
     /// is a [`unary`](Self::unary) one.
-    pub fn streaming<C, T, F, B>(self, begin: B) -> Handler
+    pub fn streaming<C, T, F, B>(self, _: PhantomData<C>, begin: B) -> Handler
     where
         C: Encode<T> + 'static,
         T: 'static,
@@ -38,7 +39,7 @@ impl<S: 'static> Room<'_, S> {
 
 impl IncomingCall<'_, '_> {
     /// What the client streams, in the codec `C`; nothing if it was taken before.
-    pub fn stream<C: Decode<T>, T>(&mut self) -> Streaming<T> {
+    pub fn stream<C: Decode<T>, T>(&mut self, _: PhantomData<C>) -> Streaming<T> {
         let reader = self.incoming.streams.as_mut().and_then(|streams| streams.reader.take());
         reader.map_or_else(Streaming::empty, |reader| {
             Streaming::from_wire(Wire::new::<C>(reader, EndListeners::default()))

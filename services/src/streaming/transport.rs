@@ -69,7 +69,7 @@ pub trait AwaitedStreams: StreamParts {
 }
 
 /// A channel that carries streams; all channels of this crate do. Code that is generic over it can stream
-/// over any of them.
+/// over any of them. It cannot be implemented elsewhere: what else it takes has no public name.
 ///
 /// What is read and what is sent is a [`streaming::Streaming<T, C>`](crate::streaming::Streaming) for each kind
 /// of channel `C`: [`corewire::Streaming<T>`](crate::Streaming) on a shard, `corewire::shared::Streaming<T>` over a

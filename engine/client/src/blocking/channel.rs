@@ -97,7 +97,7 @@ impl Channel {
         connected.map_err(|failure| {
             ConnectError::NotConnected(match failure {
                 CallFailure::NotSent(why) => why,
-                failure => NotSent::NoConnection(format!("no connection: {failure:?}")),
+                failure => NotSent::NoConnection(format!("no connection: {failure}")),
             })
         })?;
         Ok(channel)

@@ -242,6 +242,7 @@ impl Channel {
     /// # Errors
     ///
     /// Why nothing was sent.
+    #[doc(hidden)]
     pub fn stream<E>(
         &self,
         kind: StreamKind,
@@ -263,6 +264,7 @@ impl Channel {
 
     /// Writes what waits, and sleeps until the server sends something or something is due. What arrived is
     /// then in the streams that it is for. Without a connection this returns at once.
+    #[doc(hidden)]
     pub fn turn(&self) {
         turn(&self.client);
     }

@@ -64,6 +64,7 @@ impl Drop for Handle {
 
 impl SharedChannel {
     /// A handle on the mailbox's channel of this number.
+    #[doc(hidden)]
     pub fn new(
         mailbox: Arc<Mailbox>,
         channel: u32,

@@ -14,6 +14,7 @@ use crate::config::ChannelConfig;
 use crate::core::channel::{self, ConnectionId, PendingCall, ServerSide, Waiter, WriteBody};
 use crate::failure::{CallFailure, NotSent};
 use crate::log_limit::{Topic, admit_here};
+use crate::panics::panic_text;
 use crate::remote::backlog::Body;
 use crate::remote::pipe::{Event, Port};
 use crate::transport::Outcome;
@@ -98,8 +99,11 @@ impl Completion {
             Some(Sink::Callback(callback)) => {
                 // The driver has other calls; a callback's panic must not end them.
                 let called = catch_unwind(AssertUnwindSafe(|| callback(outcome)));
-                if called.is_err() && admit_here(Topic::CALLBACK_PANIC, Instant::now()) {
-                    tracing::error!("a callback of a call panicked");
+                if let Err(panic) = called
+                    && admit_here(Topic::CALLBACK_PANIC, Instant::now())
+                {
+                    let panic = panic_text(&*panic);
+                    tracing::error!(panic, "a callback of a call panicked");
                 }
             }
             Some(Sink::Stream(port)) => port.finish(Event::Outcome(outcome)),

@@ -277,6 +277,7 @@ impl SharedChannel {
     /// # Errors
     ///
     /// The arguments cannot be encoded.
+    #[doc(hidden)]
     pub fn stream<E>(
         &self,
         kind: StreamKind,
@@ -314,6 +315,7 @@ impl SharedChannel {
 
     /// Runs a future where the connection is driven: on the client thread, or as a task of the runtime. It
     /// is dropped if that has ended.
+    #[doc(hidden)]
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.handle.mailbox.control(Control::Spawn(Spawned(Box::pin(future))));
     }
@@ -323,6 +325,7 @@ impl SharedChannel {
     /// # Errors
     ///
     /// [`NotSent::WouldBlock`] where blocking would keep it from becoming ready.
+    #[doc(hidden)]
     pub fn block_on<F: Future>(&self, future: F) -> Result<F::Output, NotSent> {
         if !self.handle.mailbox.may_block() {
             return Err(NotSent::WouldBlock);

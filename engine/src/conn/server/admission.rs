@@ -198,7 +198,7 @@ impl<S: 'static> ServerConn<S> {
             (admission_state.since, admission_state.released) = (Some(shared.now), released);
         }
         let since = admission_state.since.unwrap_or(shared.now);
-        let waits = shared.now < since + shared.config.budgets.patience;
+        let waits = shared.now < since + shared.config.budgets.refuse_after;
         if waits {
             shared.memory.wait(shared.token);
         }
@@ -211,7 +211,7 @@ impl<S: 'static> ServerConn<S> {
         shared: &TurnContext<I>,
     ) -> Option<Instant> {
         let admission_state = self.admission_state.as_ref()?;
-        let patience = shared.config.budgets.patience;
+        let patience = shared.config.budgets.refuse_after;
         let by = |since: Option<Instant>| Some(since? + patience).filter(|by| *by > shared.now);
         [by(admission_state.since), by(admission_state.large_since)].into_iter().flatten().min()
     }
@@ -313,7 +313,7 @@ impl<S: 'static> ServerConn<S> {
     pub(super) fn notice_end<I: Io<Socket = S>>(&mut self, shared: &TurnContext<I>, ready: &Ready) {
         let since =
             self.admission_state.as_ref().and_then(|admission_state| admission_state.large_since);
-        let patience = shared.config.budgets.patience;
+        let patience = shared.config.budgets.refuse_after;
         if ready.hangup && since.is_some_and(|since| since + patience <= shared.now) {
             self.proto.close(CloseReason::PeerLeft);
         }
@@ -351,7 +351,7 @@ impl<S: 'static> ServerConn<S> {
         }
         admission_state.large_own = own.bytes;
         let since = admission_state.large_since.unwrap_or(shared.now);
-        if (is_unwanted || since + shared.config.budgets.patience <= shared.now)
+        if (is_unwanted || since + shared.config.budgets.refuse_after <= shared.now)
             && let Some(frame) = self.turn_away_partial(shared, buffer)
         {
             let admission_state = self.admission_state.get_or_insert_default();

@@ -94,8 +94,8 @@ fn a_connection_over_its_bound_is_not_read_and_then_refused() {
     assert_eq!((bench.answers(0), bench.pending.borrow().len()), (vec![(0, Answer::Ok)], 3));
     // Patience ends; what had to wait is refused, and nothing waits any more.
     let by = bench.driver.next_timer().unwrap();
-    assert!(by <= bench.driver.now() + budgets.patience, "it comes back for it by itself");
-    bench.pass(budgets.patience);
+    assert!(by <= bench.driver.now() + budgets.refuse_after, "it comes back for it by itself");
+    bench.pass(budgets.refuse_after);
     bench.turn();
     let refused = || Answer::Refused(StatusCode::ResourceExhausted, Some(50 * MS));
     let wanted: Vec<_> = (4..8).map(|call| (call, refused())).collect();
@@ -141,7 +141,7 @@ fn a_full_shard_stops_all_its_connections_and_lets_them_go_on() {
         (bench.answers(1), bench.answers(2)),
         (vec![(7, Answer::Ok)], vec![(8, Answer::Ok)])
     );
-    bench.pass(bench.driver.shared.config.budgets.patience);
+    bench.pass(bench.driver.shared.config.budgets.refuse_after);
     (0..3).for_each(|_| bench.finish_one());
     bench.turns(3);
     assert_eq!(bench.driver.shared.memory.calls(), bench.pending.borrow().len());
@@ -325,7 +325,7 @@ fn a_large_request_that_finds_no_room_is_refused_before_it_is_received() {
     bench.call(1, 2, 64);
     bench.turns(20);
     assert_eq!(bench.answers(1), [], "patience lasts");
-    bench.pass(budgets.patience);
+    bench.pass(budgets.refuse_after);
     let mut answers = Vec::new();
     for _ in 0..30 {
         bench.turn();
@@ -355,7 +355,7 @@ fn large_requests_of_all_kinds_wait_no_longer_than_patience() {
         bench.call(1, 2, 64);
         bench.turns(20);
         assert_eq!(bench.answers(1), [], "patience lasts");
-        bench.pass(budgets.patience);
+        bench.pass(budgets.refuse_after);
         bench.turns(30);
         let heard = bench.answers(1);
         assert_eq!((heard.len(), heard.last()), (answers, Some(&(2, Answer::Ok))));
@@ -369,7 +369,8 @@ fn large_requests_of_all_kinds_wait_no_longer_than_patience() {
 #[test]
 fn who_waits_for_room_is_not_blamed_for_what_is_not_read() {
     let patience = Duration::from_secs(60);
-    let budgets = Budgets { shard_bytes_max: 17 << 20, patience, ..Budgets::default() };
+    let budgets =
+        Budgets { shard_bytes_max: 17 << 20, refuse_after: patience, ..Budgets::default() };
     let timeouts = Timeouts { idle: Some(1000 * MS), ..Timeouts::default() };
     let mut bench = Bench::timed(2, budgets, timeouts);
     bench.pend(0, 0, 9 << 20);
@@ -398,7 +399,7 @@ fn who_sends_the_rest_of_a_refused_request_is_not_silent() {
     bench.call(1, 1, 10 << 20);
     let mut rest = bench.net.borrow_mut().ends[1].input.split_off(1 << 20);
     bench.turns(20);
-    bench.pass(budgets.patience);
+    bench.pass(budgets.refuse_after);
     bench.turns(20);
     let refused = Answer::Refused(StatusCode::ResourceExhausted, Some(50 * MS));
     assert_eq!(bench.answers(1), [(1, refused)]);

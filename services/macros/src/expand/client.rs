@@ -1,6 +1,6 @@
 //! `…Client`: the same methods for a caller, and the service's description.
 
-use super::parts::{Expansion, codec_type, description, site_of};
+use super::parts::{Expansion, argument, carried, codec_type, description, site_of};
 use crate::check::{Codec, Method};
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, quote_spanned};
@@ -32,7 +32,7 @@ pub(super) fn tokens(expansion: &Expansion<'_>) -> TokenStream {
         #attributes
         #[derive(::core::clone::Clone, ::core::fmt::Debug)]
         #visibility struct #client<#channel #default> {
-            caller: ::corewire::Caller<#channel>,
+            caller: ::corewire::generated::Caller<#channel>,
         }
 
         #attributes
@@ -49,7 +49,7 @@ pub(super) fn tokens(expansion: &Expansion<'_>) -> TokenStream {
             /// [`with_timeout`](Self::with_timeout) says otherwise; calls that stream have none.
             #[must_use]
             #visibility fn new(channel: #channel) -> Self {
-                Self { caller: ::corewire::Caller::new(channel) }
+                Self { caller: ::corewire::generated::Caller::new(channel) }
             }
 
             /// A client over the same channel whose calls may take `timeout` from their start to their reply, those that
@@ -156,7 +156,7 @@ fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -
         return quote_spanned! {Span::mixed_site()=>
             #signature -> ::corewire::Call<
                 impl ::corewire::Pending + use<#channel>,
-                ::corewire::codec::Unanswered,
+                ::corewire::codec::NoReply,
                 (),
             > {
                 self.caller.one_way(#description, #encode)
@@ -164,10 +164,14 @@ fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -
         };
     };
     let reply = returned.reply;
-    let codec = codec_type(method.reply_codec(), returned.item.unwrap_or(reply));
+    let received = returned.item.unwrap_or(reply);
+    let codec = codec_type(method.reply_codec(), received);
+    let check = carried(method.reply_codec(), received);
+    let check = quote_spanned!(site_of(received)=> let _ = #check;);
     if method.stream().is_none() && returned.item.is_none() {
         return quote_spanned! {Span::mixed_site()=>
             #signature -> ::corewire::Call<impl ::corewire::Pending + use<#channel>, #codec, #reply> {
+                #check
                 self.caller.unary(#description, #encode)
             }
         };
@@ -175,13 +179,13 @@ fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -
     let call = match (method.stream(), returned.item) {
         (Some((argument, item)), answered) => {
             let ident = argument.ident;
-            let sent = codec_type(Codec::of(item), item);
+            let sent = carried(Codec::of(item), item);
             let kind = match answered {
                 None => quote_spanned!(Span::mixed_site()=> client_stream),
                 Some(_) => quote_spanned!(Span::mixed_site()=> bidirectional),
             };
             quote_spanned! {Span::mixed_site()=>
-                #kind::<#sent, _, #codec, _, _>(#description, #ident, #encode)
+                #kind::<_, _, #codec, _, _>(#sent, #description, #ident, #encode)
             }
         }
         (None, _) => quote_spanned! {Span::mixed_site()=>
@@ -195,12 +199,13 @@ fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -
     quote_spanned! {Span::mixed_site()=>
         #signature -> ::corewire::StreamingCall<
             #channel,
-            impl ::corewire::BeginCall<#channel> + use<#channel>,
-            ::corewire::codec::#finish,
+            impl ::corewire::streaming::BeginCall<#channel> + use<#channel>,
+            ::corewire::streaming::#finish,
         >
         where
             #channel: ::corewire::StreamTransport,
         {
+            #check
             self.caller.#call
         }
     }
@@ -213,18 +218,19 @@ fn encode(method: &Method<'_>, description: &TokenStream) -> TokenStream {
         (method.request_codec, &method.values().collect::<Vec<_>>()[..])
     {
         let ident = argument.ident;
-        return quote_spanned!(Span::mixed_site()=> ::corewire::codec::raw_value(#ident));
+        return quote_spanned!(Span::mixed_site()=> ::corewire::generated::raw_value(#ident));
     }
     if method.values().next().is_none() {
-        return quote_spanned!(Span::mixed_site()=> ::corewire::codec::no_values());
+        return quote_spanned!(Span::mixed_site()=> ::corewire::generated::no_values());
     }
     let numbered = method.arguments.iter().enumerate().filter(|(_, it)| it.item.is_none());
-    let values = numbered.map(|(number, argument)| {
-        let (ident, number) = (argument.ident, Literal::usize_unsuffixed(number));
-        quote_spanned!(site_of(argument.ty)=> .and::<#number, _>(#ident))
+    let values = numbered.map(|(number, it)| {
+        let (ident, number) = (it.ident, Literal::usize_unsuffixed(number));
+        let codec = argument(it.ty);
+        quote_spanned!(site_of(it.ty)=> .and::<#number, _, _>(#ident, #codec))
     });
     quote_spanned! {Span::mixed_site()=>
-        ::corewire::codec::Values::of(#description) #(#values)* .writer()
+        ::corewire::generated::Values::of(#description) #(#values)* .writer()
     }
 }
 

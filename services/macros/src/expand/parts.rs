@@ -83,13 +83,24 @@ fn codec_id(codec: Codec) -> TokenStream {
     }
 }
 
-/// The codec's type. Placed at the reply's type, where rustc then reports a type that the codec cannot carry.
+/// The codec's type, placed at the reply's.
 pub(super) fn codec_type(codec: Codec, reply: &Type) -> TokenStream {
     let span = site_of(reply);
     match codec {
         Codec::Speedy => quote_spanned!(span=> ::corewire::codec::Speedy),
         Codec::Raw => quote_spanned!(span=> ::corewire::codec::Raw),
     }
+}
+
+/// The same codec as the value that [`codec_type`] is the type of. Here rustc reports a type that it cannot carry.
+pub(super) fn carried(codec: Codec, ty: &Type) -> TokenStream {
+    let plain = codec_type(codec, ty);
+    quote_spanned!(site_of(ty)=> ::corewire::generated::carried::<#plain, #ty>())
+}
+
+/// The codec of an argument. Here rustc reports a type that has none.
+pub(super) fn argument(ty: &Type) -> TokenStream {
+    quote_spanned!(site_of(ty)=> ::corewire::generated::argument::<::corewire::codec::Speedy, #ty>())
 }
 
 /// Our hygiene at the place of the author's tokens, so that rustc's errors point there.

@@ -1,6 +1,6 @@
 //! `…Server<T>`: decodes calls and hands them to the author's implementation.
 
-use super::parts::{Expansion, codec_type, site_of};
+use super::parts::{Expansion, argument, carried, site_of};
 use crate::check::{Codec, Method};
 use crate::names;
 use proc_macro2::{Ident, Span, TokenStream};
@@ -79,7 +79,7 @@ fn service_impl(expansion: &Expansion<'_>) -> TokenStream {
                 #client::DESCRIPTION
             }
 
-            fn register(self, methods: &mut ::corewire::Methods) {
+            fn register(self, methods: &mut ::corewire::generated::Methods) {
                 #(#functions)*
                 methods.serve(#client::DESCRIPTION, &self.0, &[#(#names),*]);
             }
@@ -98,8 +98,8 @@ fn make_slot(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -> (I
     let decode = decode(method);
     let take_stream = method.stream().map(|(argument, item)| {
         let (ident, ty) = (argument.ident, argument.ty);
-        let codec = codec_type(Codec::of(item), item);
-        quote_spanned!(site_of(ty)=> let #ident: #ty = call.stream::<#codec, _>();)
+        let codec = carried(Codec::of(item), item);
+        quote_spanned!(site_of(item)=> let #ident: #ty = call.stream(#codec);)
     });
     let arguments = method.arguments.iter().map(|it| it.ident);
     let take_context = method.context.map(
@@ -109,16 +109,20 @@ fn make_slot(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -> (I
     let run = quote_spanned! {Span::mixed_site()=>
         <#parameter as #service>::#name(&*service, #pass_context #(#arguments),*).await
     };
-    let (kind, reply) = match &method.returned {
+    // What calls `Room` stands at the type that is sent, where rustc reports one without an encoding.
+    let (site, kind, codec, reply) = match &method.returned {
         None => (
+            Span::mixed_site(),
             quote_spanned!(Span::mixed_site()=> one_way),
+            None,
             quote_spanned!(Span::mixed_site()=> #run; ::core::result::Result::Ok(())),
         ),
         Some(returned) => {
-            let codec = codec_type(method.reply_codec(), returned.item.unwrap_or(returned.reply));
+            let sent = returned.item.unwrap_or(returned.reply);
+            let (codec, site) = (carried(method.reply_codec(), sent), site_of(sent));
             let kind = match returned.item {
-                None => quote_spanned!(Span::mixed_site()=> unary::<#codec, _, _, _>),
-                Some(_) => quote_spanned!(Span::mixed_site()=> streaming::<#codec, _, _, _>),
+                None => quote_spanned!(site=> unary),
+                Some(_) => quote_spanned!(site=> streaming),
             };
             // States the error's type, so that another type of that name is reported where the author wrote it.
             let reply = quote_spanned! {site_of(returned.status)=>
@@ -129,25 +133,28 @@ fn make_slot(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -> (I
                 Some(_) => quote_spanned!(Span::mixed_site()=> context.answer(reply)),
                 None => quote_spanned!(Span::mixed_site()=> reply),
             };
-            (kind, quote_spanned!(Span::mixed_site()=> #reply #answer))
+            let reply = quote_spanned!(Span::mixed_site()=> #reply #answer);
+            (site, kind, Some(quote_spanned!(site=> #codec,)), reply)
         }
     };
     // The closure captures nothing, so that all methods share the code that holds the service.
+    let begin = quote_spanned! {Span::mixed_site()=>
+        |service: &::std::rc::Rc<#parameter>, call: &mut ::corewire::generated::IncomingCall<'_, '_>| {
+            #decode
+            #take_stream
+            #take_context
+            let service = ::core::clone::Clone::clone(service);
+            ::core::result::Result::Ok(async move {
+                #reply
+            })
+        }
+    };
+    let call = quote_spanned!(site=> room.#kind(#codec #begin));
     let function = quote_spanned! {Span::mixed_site()=>
         fn #make<#parameter: #service>(
-            room: ::corewire::codec::Room<'_, #parameter>,
-        ) -> ::corewire::codec::Handler {
-            room.#kind(
-                |service: &::std::rc::Rc<#parameter>, call: &mut ::corewire::IncomingCall<'_, '_>| {
-                    #decode
-                    #take_stream
-                    #take_context
-                    let service = ::core::clone::Clone::clone(service);
-                    ::core::result::Result::Ok(async move {
-                        #reply
-                    })
-                },
-            )
+            room: ::corewire::generated::Room<'_, #parameter>,
+        ) -> ::corewire::generated::Handler {
+            #call
         }
     };
     (make, function)
@@ -162,10 +169,11 @@ fn decode(method: &Method<'_>) -> TokenStream {
     if method.values().next().is_none() {
         return quote_spanned!(Span::mixed_site()=> call.arguments().finish()?;);
     }
-    let reads = method.values().map(|argument| {
-        let (ident, ty) = (argument.ident, argument.ty);
+    let reads = method.values().map(|it| {
+        let (ident, ty) = (it.ident, it.ty);
         let name = names::plain(ident);
-        quote_spanned!(site_of(ty)=> let #ident: #ty = arguments.read(#name)?;)
+        let codec = argument(ty);
+        quote_spanned!(site_of(ty)=> let #ident: #ty = arguments.read(#name, #codec)?;)
     });
     quote_spanned! {Span::mixed_site()=>
         let mut arguments = call.arguments();

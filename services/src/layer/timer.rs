@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use super::{CallEnd, CallView, Guard, Layer};
 use crate::clock;
 
-/// What a [`Timing`] layer reports about one call.
+/// What a [`CallTimer`] layer reports about one call.
 #[derive(Clone, Copy, Debug)]
-pub struct Timed {
+#[non_exhaustive]
+pub struct CallTime {
     /// What was called.
     pub method: MethodName,
     /// How long it took: at a server from before its arguments were decoded until its reply was
@@ -29,18 +30,18 @@ pub struct Timed {
 /// were pending, and others are not timed.
 ///
 /// ```
-/// use corewire::layer::Timing;
+/// use corewire::layer::CallTimer;
 ///
 /// let server = corewire::Server::builder().layer(|_shard| {
-///     Timing::new(|timed| println!("{} took {:?}", timed.method, timed.elapsed))
+///     CallTimer::new(|timed| println!("{} took {:?}", timed.method, timed.elapsed))
 /// });
 /// # let _ = server;
 /// ```
-pub struct Timing<F> {
+pub struct CallTimer<F> {
     tell: Arc<F>,
 }
 
-impl<F: Fn(&Timed) + 'static> Timing<F> {
+impl<F: Fn(&CallTime) + 'static> CallTimer<F> {
     /// Calls `tell` for every call that has ended or was dropped. It must not panic: a call that is
     /// dropped may be unwinding already. On a client it must be `Send` and `Sync`.
     #[must_use]
@@ -49,37 +50,37 @@ impl<F: Fn(&Timed) + 'static> Timing<F> {
     }
 }
 
-impl<F> fmt::Debug for Timing<F> {
+impl<F> fmt::Debug for CallTimer<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Timing").finish_non_exhaustive()
+        f.debug_struct("CallTimer").finish_non_exhaustive()
     }
 }
 
-impl<F: Fn(&Timed) + 'static> Layer for Timing<F> {
-    type Guard = Clocked<F>;
+impl<F: Fn(&CallTime) + 'static> Layer for CallTimer<F> {
+    type Guard = TimerGuard<F>;
 
-    fn begin(&self, call: &mut CallView<'_>) -> Result<Clocked<F>, Status> {
+    fn begin(&self, call: &mut CallView<'_>) -> Result<TimerGuard<F>, Status> {
         let tell = Arc::clone(&self.tell);
-        Ok(Clocked { method: call.method(), start: clock::now(), tell, code: None })
+        Ok(TimerGuard { method: call.method(), start: clock::now(), tell, code: None })
     }
 }
 
 /// One call's clock.
-pub struct Clocked<F: Fn(&Timed)> {
+pub struct TimerGuard<F: Fn(&CallTime)> {
     method: MethodName,
     start: Instant,
     tell: Arc<F>,
     code: Option<(StatusCode, Duration)>,
 }
 
-impl<F: Fn(&Timed)> fmt::Debug for Clocked<F> {
+impl<F: Fn(&CallTime)> fmt::Debug for TimerGuard<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = f.debug_struct("Clocked");
+        let mut out = f.debug_struct("TimerGuard");
         out.field("method", &self.method).field("start", &self.start).finish_non_exhaustive()
     }
 }
 
-impl<F: Fn(&Timed) + 'static> Guard for Clocked<F> {
+impl<F: Fn(&CallTime) + 'static> Guard for TimerGuard<F> {
     fn end(mut self, end: &mut CallEnd) {
         let elapsed = clock::since(self.start);
         end.set_handler_time(elapsed);
@@ -87,12 +88,12 @@ impl<F: Fn(&Timed) + 'static> Guard for Clocked<F> {
     }
 }
 
-impl<F: Fn(&Timed)> Drop for Clocked<F> {
+impl<F: Fn(&CallTime)> Drop for TimerGuard<F> {
     fn drop(&mut self) {
         let (code, elapsed) = match self.code {
             Some((code, elapsed)) => (Some(code), elapsed),
             None => (None, clock::since(self.start)),
         };
-        (self.tell)(&Timed { method: self.method, elapsed, code });
+        (self.tell)(&CallTime { method: self.method, elapsed, code });
     }
 }
