@@ -86,6 +86,10 @@ impl SimulatedServer {
         let port = |address: &Address| match address {
             Address::Tcp(address) => Ok(address.port()),
             Address::Name { port, .. } => Ok(*port),
+            Address::Unix(path) => Err(format!(
+                "the hosts of a simulation have no Unix sockets, and this server listens at {}",
+                path.display()
+            )),
             other => Err(format!(
                 "the hosts of a simulation have TCP alone, and this server listens at {other}"
             )),
