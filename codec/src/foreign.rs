@@ -5,6 +5,18 @@ use core::fmt;
 use crate::wire::frame::hello::MAGIC;
 
 /// A protocol that is not Corewire, as far as its first bytes tell.
+///
+/// ```
+/// # mod corewire {
+/// #     pub use bytes::Bytes;
+/// #     pub use corewire_codec::*;
+/// #     pub mod codec { pub use corewire_codec::{FrameWriter as BodyWriter, *}; }
+/// # }
+/// use corewire::codec::Foreign;
+///
+/// let who = Foreign::recognise(b"GET / HTTP/1.1");
+/// assert!(matches!(who, Some(Foreign::Http1)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Foreign {

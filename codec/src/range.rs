@@ -14,6 +14,16 @@ pub struct Range<T> {
 
 /// A setting whose value is outside its range. It shows as one sentence: which setting, what was given,
 /// and what is allowed.
+///
+/// ```
+/// # // A setting of a crate above this one.
+/// # use std::time::Duration;
+/// # use corewire_codec::Range;
+/// const WAIT: Range<Duration> = Range::new(Duration::ZERO, Duration::from_secs(60));
+///
+/// let refused = WAIT.check("wait", Duration::from_secs(61)).unwrap_err();
+/// assert!(refused.to_string().contains("wait"));
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct OutOfRange(Box<str>);
 

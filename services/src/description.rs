@@ -26,6 +26,13 @@ pub struct ServiceDescription {
 }
 
 /// Who sends how many messages in a call.
+///
+/// ```
+/// use corewire::{CallKind, echo::EchoClient};
+///
+/// let method = &EchoClient::<corewire::Channel>::DESCRIPTION.methods[0];
+/// assert_eq!(method.kind, CallKind::Unary);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CallKind {
     /// One request, one reply.
@@ -56,6 +63,14 @@ impl CallKind {
 }
 
 /// One method.
+///
+/// ```
+/// use corewire::{CodecId, echo::EchoClient};
+///
+/// let method = &EchoClient::<corewire::Channel>::DESCRIPTION.methods[0];
+/// assert_eq!((method.service, method.name), ("corewire.Echo", "echo"));
+/// assert_eq!(method.request_codec, CodecId::RAW);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MethodDescription {
     /// Its number on the wire, from its names.
@@ -79,6 +94,13 @@ pub struct MethodDescription {
 }
 
 /// One argument of a method.
+///
+/// ```
+/// use corewire::echo::EchoClient;
+///
+/// let method = &EchoClient::<corewire::Channel>::DESCRIPTION.methods[0];
+/// assert_eq!((method.arguments[0].name, method.arguments[0].type_name), ("body", "Bytes"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArgumentDescription {
     /// Its name.

@@ -23,6 +23,23 @@ use crate::Bytes;
 use crate::Status;
 
 /// Gives back what it gets.
+///
+/// ```
+/// use corewire::echo::Echo;
+/// use corewire::{Bytes, Status};
+///
+/// /// Gives back what it gets, unless it is empty.
+/// struct Strict;
+///
+/// impl Echo for Strict {
+///     async fn echo(&self, body: Bytes) -> Result<Bytes, Status> {
+///         if body.is_empty() {
+///             return Err(Status::invalid_argument("nothing to give back"));
+///         }
+///         Ok(body)
+///     }
+/// }
+/// ```
 #[crate::service(name = "corewire.Echo")]
 pub trait Echo {
     /// Answers with the request's own bytes. From 4 KiB on they are not copied either way.
@@ -30,6 +47,13 @@ pub trait Echo {
 }
 
 /// The implementation.
+///
+/// ```
+/// use corewire::echo::{EchoServer, Echoer};
+///
+/// let builder = corewire::Server::builder().service(|_shard| EchoServer::new(Echoer));
+/// # let _ = builder;
+/// ```
 #[doc(alias("health", "health check", "liveness"))]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Echoer;

@@ -158,6 +158,21 @@ pub trait Layer: 'static {
 
 /// What a [`Layer`] keeps for a call. Dropped without [`end`](Self::end), the call was cancelled, ran
 /// out of time, or panicked.
+///
+/// ```
+/// use corewire::StatusCode;
+/// use corewire::layer::{CallEnd, Guard};
+///
+/// struct Watched;
+///
+/// impl Guard for Watched {
+///     fn end(self, end: &mut CallEnd) {
+///         if end.code() != StatusCode::Ok {
+///             eprintln!("a call ended with {}", end.code().name());
+///         }
+///     }
+/// }
+/// ```
 pub trait Guard: 'static {
     /// The call has ended, and its outcome is known.
     fn end(self, end: &mut CallEnd);

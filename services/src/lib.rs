@@ -175,8 +175,42 @@ pub use context::Context;
 pub use corewire_client::Address;
 #[doc(alias("reconnect", "retry", "client options"))]
 pub use corewire_client::ChannelConfig;
+/// The end of a channel that is being closed, to be awaited or waited for.
+///
+/// ```
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// use corewire::{Bytes, ChannelConfig, ClientThread};
+///
+/// let thread = ClientThread::start(ClientShard::default())?;
+/// let client = echo::EchoClient::new(thread.channel(address, ChannelConfig::default())?);
+/// assert_eq!(client.echo(Bytes::from_static(b"hi")).wait()?, "hi");
+/// client.channel().close().wait()?;
+/// assert!(client.echo(Bytes::new()).wait().is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[cfg(any(feature = "shard", feature = "tokio"))]
 pub use corewire_client::Closing;
+/// Why a call was not sent: it has not run, and may be tried again.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use corewire::{Bytes, CallError, ChannelConfig, NotSent, blocking, echo::EchoClient};
+///
+/// let nobody = blocking::Channel::new("127.0.0.1:1", ChannelConfig::default())?;
+/// let error = EchoClient::new(nobody).echo(Bytes::new()).wait().unwrap_err();
+/// assert!(matches!(error, CallError::NotSent(NotSent::NoConnection(_))));
+/// assert!(!error.may_have_run());
+/// # Ok(())
+/// # }
+/// ```
 #[doc(alias("retry"))]
 pub use corewire_client::NotSent;
 #[doc(alias("DNS", "service discovery", "lookup"))]
@@ -222,7 +256,27 @@ pub use corewire_client::SharedChannel;
 /// }
 /// ```
 pub use corewire_client::Transport;
-pub use corewire_client::{ConnectError, IntoAddress, MethodName, Peer, Pending};
+/// Why there is no channel, or no connection.
+///
+/// ```
+/// use corewire::{ChannelConfig, ConnectError, blocking};
+///
+/// let refused = blocking::Channel::new("nowhere", ChannelConfig::default()).unwrap_err();
+/// assert!(matches!(refused, ConnectError::Address(_)));
+/// assert!(refused.to_string().contains("host:port"));
+/// ```
+pub use corewire_client::ConnectError;
+/// A call of a [`Transport`] before its outcome: awaited, waited for, or given a callback.
+///
+/// ```
+/// use corewire::Pending;
+///
+/// fn finish(call: impl Pending) -> bool {
+///     call.wait().is_ok()
+/// }
+/// ```
+pub use corewire_client::Pending;
+pub use corewire_client::{IntoAddress, MethodName, Peer};
 #[doc(alias("max_frame_size", "max_message_size", "max_concurrent_streams"))]
 pub use corewire_codec::Limits;
 #[doc(alias("headers", "trailers"))]
@@ -246,7 +300,20 @@ pub use corewire_macros::{main, test};
 pub use corewire_proto::CloseReason;
 #[doc(alias("keepalive", "ping", "heartbeat", "idle"))]
 pub use corewire_proto::Timeouts;
-pub use corewire_proto::{ClientConfig, ShardId, ShardInfo, TransportError};
+/// What a shard knows about itself when its services are made.
+///
+/// ```
+/// # use corewire::{Server, echo};
+/// use corewire::ShardInfo;
+///
+/// let builder = Server::builder().service(|shard: ShardInfo| {
+///     println!("shard {} of {} on CPU {:?}", shard.id, shard.count, shard.cpu);
+///     echo::EchoServer::new(echo::Echoer)
+/// });
+/// # let _ = builder;
+/// ```
+pub use corewire_proto::ShardInfo;
+pub use corewire_proto::{ClientConfig, ShardId, TransportError};
 #[doc(alias("reflection", "schema"))]
 pub use description::ServiceDescription;
 pub use description::{ArgumentDescription, CallKind, MethodDescription};
@@ -353,6 +420,25 @@ pub use corewire_engine::Placement;
 #[doc(alias("load shedding", "overload", "CoDel"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::QueueDelay;
+/// Whether a server should get new clients, for a health page of another thread.
+///
+/// ```
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// let readiness = server.readiness();
+/// assert!(readiness.is_ready());
+/// server.stop();
+/// server.wait()?;
+/// assert!(!readiness.is_ready());
+/// # Ok(())
+/// # }
+/// ```
 #[doc(alias("health", "readiness probe", "load balancer"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::Readiness;
@@ -362,6 +448,16 @@ pub use corewire_engine::ShardCounters;
 #[doc(alias("busy poll", "polling"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::Spin;
+/// Why a server did not start.
+///
+/// ```
+/// use corewire::{Server, StartError, echo};
+///
+/// let server = Server::builder().service(|_| echo::EchoServer::new(echo::Echoer));
+/// let error = server.address("nowhere").start().unwrap_err();
+/// assert!(matches!(error, StartError::Config(_)), "{error:?}");
+/// assert!(error.to_string().contains("host:port"));
+/// ```
 #[doc(alias("bind", "listen"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::StartError;
@@ -396,11 +492,126 @@ pub use corewire_engine::with_all_cpus;
 #[cfg(feature = "shard")]
 pub use corewire_engine::{drain_begun, is_draining};
 
+/// Who has the address that a server was to get.
+///
+/// ```
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// use corewire::{AddressHolder, StartError};
+///
+/// let second = Server::builder()
+///     .address(address)
+///     .placement(Placement::Unpinned(1))
+///     .service(|_| echo::EchoServer::new(echo::Echoer))
+///     .start();
+/// let Err(StartError::AddressInUse { holder, .. }) = second else { panic!("it is taken") };
+/// assert!(matches!(holder, AddressHolder::ThisProcess));
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "shard")]
+pub use corewire_engine::AddressHolder;
+/// How a server ended.
+///
+/// ```
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// server.stop();
+/// assert_eq!(server.wait()?.shards_lost, 0);
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "shard")]
+pub use corewire_engine::Ended;
+/// A server's end, to be awaited where its thread may not block.
+///
+/// ```
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// server.stop();
+/// let ended = futures_lite::future::block_on(server.ended());
+/// assert_eq!(ended.shards_lost, 0);
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "shard")]
+pub use corewire_engine::Ending;
+/// One shard of a running server, with its counters.
+///
+/// ```
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// for shard in server.shards() {
+///     println!("shard {}: {} connections", shard.info.id, shard.counters.connections_open.value());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "shard")]
+pub use corewire_engine::RunningShard;
+/// A shard that died or did not end in time, as `ServerBuilder::on_shard_lost` is told.
+///
+/// ```
+/// use corewire::{Server, ShardLost};
+///
+/// let builder = Server::builder().on_shard_lost(|lost: &ShardLost| {
+///     eprintln!("shard {} is lost: {}", lost.shard.id, lost.reason);
+/// });
+/// # let _ = builder;
+/// ```
+#[cfg(feature = "shard")]
+pub use corewire_engine::ShardLost;
+/// `wait` was called where it would block connections; it gives the server back.
+///
+/// ```
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// let ended = block_on_shard(ClientShard::default(), move || async move {
+///     server.stop();
+///     let server = server.wait().unwrap_err().into_running(); // this thread drives connections
+///     server.ended().await
+/// })?;
+/// assert_eq!(ended.shards_lost, 0);
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "shard")]
+pub use corewire_engine::WouldBlock;
+
 #[cfg(feature = "shard")]
 pub use {
     corewire_engine::{
-        AddressHolder, ClientShard, CounterKind, DrainBegun, Ended, Ending, RunningShard,
-        ShardLost, Sleep, WouldBlock,
+        ClientShard, CounterKind, DrainBegun, Sleep,
     },
     server::service::Service,
     server::{Server, ServerBuilder},
@@ -431,6 +642,15 @@ pub use {
 pub type Streaming<T> = streaming::Streaming<T>;
 
 /// The sender of a [`Streaming`]: a [`streaming::StreamSender`] on a shard.
+///
+/// ```
+/// use corewire::{StreamSender, Streaming};
+///
+/// let (sender, numbers): (StreamSender<u64>, Streaming<u64>) = Streaming::channel();
+/// assert!(!sender.is_closed());
+/// drop(numbers);
+/// assert!(sender.is_closed());
+/// ```
 #[doc(alias("backpressure", "flow control", "Sink", "half-close"))]
 pub type StreamSender<T> = streaming::StreamSender<T>;
 

@@ -205,6 +205,17 @@ impl<T, C: AwaitedStreams> Streaming<T, C> {
 }
 
 /// The next message of a [`Streaming`].
+///
+/// ```
+/// use corewire::{Status, Streaming};
+///
+/// async fn first(mut numbers: Streaming<u64>) -> Option<Result<u64, Status>> {
+///     numbers.next().await
+/// }
+///
+/// let numbers = Streaming::from_stream(futures_lite::stream::iter([Ok(7)]));
+/// assert_eq!(futures_lite::future::block_on(first(numbers)), Some(Ok(7)));
+/// ```
 #[must_use = "nothing is read unless it is awaited or waited for"]
 pub struct Next<'a, T, C: StreamParts = Channel> {
     stream: &'a mut Streaming<T, C>,

@@ -42,6 +42,19 @@ const KEEP_BYTES_MAX: usize = 256 * 1024;
 const COMPACT_BYTES_MIN: usize = 64 * 1024;
 
 /// A frame was larger than the receiver accepts. Nothing of it was put into the buffer.
+///
+/// ```
+/// # mod corewire {
+/// #     pub use bytes::Bytes;
+/// #     pub use corewire_codec::*;
+/// #     pub mod codec { pub use corewire_codec::{FrameWriter as BodyWriter, *}; }
+/// # }
+/// use corewire::codec::FrameTooLarge;
+///
+/// fn excess(error: &FrameTooLarge) -> usize {
+///     error.bytes.saturating_sub(error.max as usize)
+/// }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FrameTooLarge {
@@ -505,6 +518,22 @@ fn put_status(writer: &mut FrameWriter<'_>, status: &Status, details: bool) {
 }
 
 /// One frame under construction. Dropped without [`finish`](Self::finish), it leaves no trace.
+///
+/// ```
+/// # mod corewire {
+/// #     pub use bytes::Bytes;
+/// #     pub use corewire_codec::*;
+/// #     pub mod codec { pub use corewire_codec::{FrameWriter as BodyWriter, *}; }
+/// # }
+/// use corewire::codec::BodyWriter;
+///
+/// /// Writes a length and the text, as an encoder of one's own may.
+/// fn write(text: &str, body: &mut BodyWriter<'_>) {
+///     let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+///     body.put_slice(&length.to_le_bytes());
+///     body.put_slice(text.as_bytes());
+/// }
+/// ```
 #[derive(Debug)]
 pub struct FrameWriter<'a> {
     buffer: &'a mut SendBuffer,

@@ -9,12 +9,48 @@ use crate::wire::encoding::{CodecId, UnexpectedEncoding};
 use crate::wire::status::Status;
 
 /// A way to serialise values, with its number on the wire.
+///
+/// ```
+/// # mod corewire {
+/// #     pub use bytes::Bytes;
+/// #     pub use corewire_codec::*;
+/// #     pub mod codec { pub use corewire_codec::{FrameWriter as BodyWriter, *}; }
+/// # }
+/// use corewire::CodecId;
+/// use corewire::codec::{Codec, Raw, Speedy};
+///
+/// assert_eq!((Raw::ID, Speedy::ID), (CodecId::RAW, CodecId::SPEEDY));
+/// ```
 pub trait Codec {
     /// The number in the header.
     const ID: CodecId;
 }
 
 /// A codec that can write a `T`.
+///
+/// ```
+/// # mod corewire {
+/// #     pub use bytes::Bytes;
+/// #     pub use corewire_codec::*;
+/// #     pub mod codec { pub use corewire_codec::{FrameWriter as BodyWriter, *}; }
+/// # }
+/// use corewire::CodecId;
+/// use corewire::codec::{BodyWriter, Codec, Encode, EncodeError};
+///
+/// /// Text is its own bytes.
+/// struct Text;
+///
+/// impl Codec for Text {
+///     const ID: CodecId = CodecId::RAW;
+/// }
+///
+/// impl Encode<String> for Text {
+///     fn encode(value: String, body: &mut BodyWriter<'_>) -> Result<(), EncodeError> {
+///         body.put_slice(value.as_bytes());
+///         Ok(())
+///     }
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{T}` cannot cross the wire: it has no encoding in the codec `{Self}`",
     label = "has no encoding",
@@ -30,6 +66,22 @@ pub trait Encode<T>: Codec {
 }
 
 /// A codec that can read a `T`.
+///
+/// ```
+/// # mod corewire {
+/// #     pub use bytes::Bytes;
+/// #     pub use corewire_codec::*;
+/// #     pub mod codec { pub use corewire_codec::{FrameWriter as BodyWriter, *}; }
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use corewire::Bytes;
+/// use corewire::codec::{Decode, Speedy};
+///
+/// let number: u32 = Speedy::decode(Bytes::from_static(&[7, 0, 0, 0]))?;
+/// assert_eq!(number, 7);
+/// # Ok(())
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{T}` cannot cross the wire: it has no encoding in the codec `{Self}`",
     label = "has no encoding",
@@ -45,6 +97,21 @@ pub trait Decode<T>: Codec {
 }
 
 /// The body is the value: [`Bytes`], neither copied nor interpreted.
+///
+/// ```
+/// # mod corewire {
+/// #     pub use bytes::Bytes;
+/// #     pub use corewire_codec::*;
+/// #     pub mod codec { pub use corewire_codec::{FrameWriter as BodyWriter, *}; }
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use corewire::Bytes;
+/// use corewire::codec::{Decode, Raw};
+///
+/// assert_eq!(Raw::decode(Bytes::from_static(b"as it is"))?, "as it is");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Raw;
 
@@ -176,6 +243,20 @@ where
 }
 
 /// A value that has no encoding.
+///
+/// ```
+/// # mod corewire {
+/// #     pub use bytes::Bytes;
+/// #     pub use corewire_codec::*;
+/// #     pub mod codec { pub use corewire_codec::{FrameWriter as BodyWriter, *}; }
+/// # }
+/// use corewire::Status;
+/// use corewire::codec::EncodeError;
+///
+/// fn told(error: &EncodeError) -> Status {
+///     Status::internal(error.to_string())
+/// }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct EncodeError {
     reason: String,
@@ -192,6 +273,19 @@ crate::debug_is_display!(EncodeError, DecodeError);
 impl core::error::Error for EncodeError {}
 
 /// Bytes that are not the value they should be.
+///
+/// ```
+/// # mod corewire {
+/// #     pub use bytes::Bytes;
+/// #     pub use corewire_codec::*;
+/// #     pub mod codec { pub use corewire_codec::{FrameWriter as BodyWriter, *}; }
+/// # }
+/// use corewire::Bytes;
+/// use corewire::codec::{Decode, DecodeError, Speedy};
+///
+/// let read: Result<u32, DecodeError> = Speedy::decode(Bytes::from_static(&[7]));
+/// assert!(read.is_err());
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct DecodeError {
     reason: String,

@@ -3,6 +3,18 @@
 use core::fmt;
 
 /// A value outside the range of a limit.
+///
+/// ```
+/// # mod corewire {
+/// #     pub use bytes::Bytes;
+/// #     pub use corewire_codec::*;
+/// #     pub mod codec { pub use corewire_codec::{FrameWriter as BodyWriter, *}; }
+/// # }
+/// use corewire::codec::InFlight;
+///
+/// let refused = InFlight::new(1).unwrap_err();
+/// assert_eq!((refused.name, refused.value, refused.min), ("in_flight", 1, 16));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LimitOutOfRange {
@@ -90,6 +102,23 @@ limit! {
     ///
     /// It bounds what one peer can make this side hold for one frame; the receive buffer grows only
     /// as bytes arrive. At the limit the peer gets a go-away (REQ-16).
+    ///
+    /// ```
+    /// # mod corewire {
+    /// #     pub use bytes::Bytes;
+    /// #     pub use corewire_codec::*;
+    /// #     pub mod codec { pub use corewire_codec::{FrameWriter as BodyWriter, *}; }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use corewire::Limits;
+    /// use corewire::codec::FrameBytes;
+    ///
+    /// let limits = Limits { frame_bytes: FrameBytes::new(64 * 1024)?, ..Limits::default() };
+    /// assert!(FrameBytes::new(FrameBytes::MAX.get()).is_ok() && FrameBytes::new(0).is_err());
+    /// # let _ = limits;
+    /// # Ok(())
+    /// # }
+    /// ```
     FrameBytes = "frame_bytes", 64 * 1024, 16 * 1024 * 1024, 1 << 30
 }
 limit! {
@@ -97,20 +126,88 @@ limit! {
     /// half of the slots that a call id can name never occurs on the wire.
     ///
     /// A connection's table of pending calls grows up to this many entries of some 64 bytes.
+    ///
+    /// ```
+    /// # mod corewire {
+    /// #     pub use bytes::Bytes;
+    /// #     pub use corewire_codec::*;
+    /// #     pub mod codec { pub use corewire_codec::{FrameWriter as BodyWriter, *}; }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use corewire::Limits;
+    /// use corewire::codec::InFlight;
+    ///
+    /// let limits = Limits { in_flight: InFlight::new(1024)?, ..Limits::default() };
+    /// assert!(InFlight::new(InFlight::MAX.get()).is_ok() && InFlight::new(0).is_err());
+    /// # let _ = limits;
+    /// # Ok(())
+    /// # }
+    /// ```
     InFlight = "in_flight", 16, 4_096, 32_768
 }
 limit! {
     /// Bytes that a peer may send on one stream before it is granted more (16 KiB to 1 GiB). No
     /// more than a quarter of the connection's credit takes effect: see [`Limits::stream_window`].
+    ///
+    /// ```
+    /// # mod corewire {
+    /// #     pub use bytes::Bytes;
+    /// #     pub use corewire_codec::*;
+    /// #     pub mod codec { pub use corewire_codec::{FrameWriter as BodyWriter, *}; }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use corewire::Limits;
+    /// use corewire::codec::StreamCredit;
+    ///
+    /// let limits = Limits { stream_credit: StreamCredit::new(64 * 1024)?, ..Limits::default() };
+    /// assert!(StreamCredit::new(StreamCredit::MAX.get()).is_ok() && StreamCredit::new(0).is_err());
+    /// # let _ = limits;
+    /// # Ok(())
+    /// # }
+    /// ```
     StreamCredit = "stream_credit", 16 * 1024, 256 * 1024, 1 << 30
 }
 limit! {
     /// Bytes that a peer may send on all streams of a connection before it is granted more
     /// (64 KiB to 1 GiB).
+    ///
+    /// ```
+    /// # mod corewire {
+    /// #     pub use bytes::Bytes;
+    /// #     pub use corewire_codec::*;
+    /// #     pub mod codec { pub use corewire_codec::{FrameWriter as BodyWriter, *}; }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use corewire::Limits;
+    /// use corewire::codec::ConnectionCredit;
+    ///
+    /// let limits = Limits { connection_credit: ConnectionCredit::new(64 * 1024)?, ..Limits::default() };
+    /// assert!(ConnectionCredit::new(ConnectionCredit::MAX.get()).is_ok() && ConnectionCredit::new(0).is_err());
+    /// # let _ = limits;
+    /// # Ok(())
+    /// # }
+    /// ```
     ConnectionCredit = "connection_credit", 64 * 1024, 16 * 1024 * 1024, 1 << 30
 }
 limit! {
     /// The largest metadata block of a frame that this side accepts, in bytes (1 KiB to 65,535).
+    ///
+    /// ```
+    /// # mod corewire {
+    /// #     pub use bytes::Bytes;
+    /// #     pub use corewire_codec::*;
+    /// #     pub mod codec { pub use corewire_codec::{FrameWriter as BodyWriter, *}; }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use corewire::Limits;
+    /// use corewire::codec::MetadataBytes;
+    ///
+    /// let limits = Limits { metadata_bytes: MetadataBytes::new(1024)?, ..Limits::default() };
+    /// assert!(MetadataBytes::new(MetadataBytes::MAX.get()).is_ok() && MetadataBytes::new(0).is_err());
+    /// # let _ = limits;
+    /// # Ok(())
+    /// # }
+    /// ```
     MetadataBytes = "metadata_bytes", 1024, 16 * 1024, 65_535
 }
 

@@ -10,6 +10,24 @@ use crate::wire::cursor::Reader;
 use crate::wire::status::Status;
 
 /// One entry of a [`Metadata`] block.
+///
+/// ```
+/// # mod corewire {
+/// #     pub use bytes::Bytes;
+/// #     pub use corewire_codec::*;
+/// #     pub mod codec { pub use corewire_codec::{FrameWriter as BodyWriter, *}; }
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use corewire::MetadataBuilder;
+///
+/// let mut metadata = MetadataBuilder::new();
+/// metadata.insert("tenant", b"blue")?;
+/// for entry in metadata.view().iter() {
+///     assert_eq!((entry.key, entry.value), ("tenant", &b"blue"[..]));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MetadataEntry<'a> {
     /// 1 to 255 bytes of `a-z 0-9 - _ .`.
@@ -99,6 +117,18 @@ fn is_value(key: &str, value: &[u8]) -> bool {
 }
 
 /// Why an entry was not taken by a [`MetadataBuilder`].
+///
+/// ```
+/// # mod corewire {
+/// #     pub use bytes::Bytes;
+/// #     pub use corewire_codec::*;
+/// #     pub mod codec { pub use corewire_codec::{FrameWriter as BodyWriter, *}; }
+/// # }
+/// use corewire::{MetadataBuilder, MetadataError};
+///
+/// let refused = MetadataBuilder::new().insert("No Key", b"");
+/// assert!(matches!(refused, Err(MetadataError::Key)));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetadataError {

@@ -8,6 +8,18 @@ macro_rules! rules {
         ///
         /// The number is what a go-away frame carries (REQ-60); the text names the requirement of
         /// `docs/PROTOCOL.md`. Numbers are never reused.
+        ///
+        /// ```
+        /// # mod corewire {
+        /// #     pub use bytes::Bytes;
+        /// #     pub use corewire_codec::*;
+        /// #     pub mod codec { pub use corewire_codec::{FrameWriter as BodyWriter, *}; }
+        /// # }
+        /// use corewire::codec::Rule;
+        ///
+        /// assert_eq!(Rule::from_number(31), Some(Rule::WriteTimeout));
+        /// println!("rule {}: {}", Rule::WriteTimeout.number(), Rule::WriteTimeout.text());
+        /// ```
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         #[repr(u32)]

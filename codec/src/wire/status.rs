@@ -11,6 +11,19 @@ use crate::wire::cursor::Reader;
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $make:ident;)*) => {
         /// gRPC's seventeen codes, with gRPC's numbers and meanings.
+        ///
+        /// ```
+        /// # mod corewire {
+        /// #     pub use bytes::Bytes;
+        /// #     pub use corewire_codec::*;
+        /// #     pub mod codec { pub use corewire_codec::{FrameWriter as BodyWriter, *}; }
+        /// # }
+        /// use corewire::{Status, StatusCode};
+        ///
+        /// assert_eq!(Status::not_found("no such key").code(), StatusCode::NotFound);
+        /// assert_eq!(StatusCode::from_number(5), Some(StatusCode::NotFound));
+        /// assert_eq!(StatusCode::NotFound.name(), "NotFound");
+        /// ```
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum StatusCode {

@@ -29,6 +29,18 @@ impl TraceContext {
 }
 
 /// Why a text is not a `traceparent`.
+///
+/// ```
+/// # mod corewire {
+/// #     pub use bytes::Bytes;
+/// #     pub use corewire_codec::*;
+/// #     pub mod codec { pub use corewire_codec::{FrameWriter as BodyWriter, *}; }
+/// # }
+/// use corewire::{TraceContext, TraceParentError};
+///
+/// let read = "nothing of the kind".parse::<TraceContext>();
+/// assert!(matches!(read, Err(TraceParentError::Layout)));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TraceParentError {

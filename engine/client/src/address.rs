@@ -136,6 +136,19 @@ fn unix(path: &str) -> Result<Address, String> {
 }
 
 /// The caller, as far as the transport can tell.
+///
+/// ```
+/// # use corewire_client as corewire;
+/// use corewire::Peer;
+///
+/// fn is_local(peer: Peer) -> bool {
+///     match peer {
+///         Peer::Tcp(address) => address.ip().is_loopback(),
+///         Peer::Unix => true,
+///         _ => false,
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Peer {
@@ -156,6 +169,18 @@ impl fmt::Display for Peer {
 
 /// Something that names one address: `"127.0.0.1:7000"`, `"unix:/run/store.sock"`, `("host", 7000)`,
 /// a [`SocketAddr`], or an [`Address`].
+///
+/// ```
+/// # use corewire_client as corewire;
+/// use corewire::{Address, IntoAddress};
+///
+/// fn server(address: impl IntoAddress) -> Result<Address, String> {
+///     address.into_address()
+/// }
+///
+/// assert!(server("db.example:7000").is_ok() && server("unix:/run/db").is_ok());
+/// assert!(server("nowhere").is_err());
+/// ```
 pub trait IntoAddress {
     /// The address.
     ///

@@ -15,6 +15,14 @@ use crate::failure::CallFailure;
 pub type Outcome = Result<Reply, CallFailure>;
 
 /// The name of a method, for layers that report its calls to people.
+///
+/// ```
+/// # use corewire_client as corewire;
+/// use corewire::MethodName;
+///
+/// let name = MethodName { service: "KeyValue", method: "get" };
+/// assert_eq!(name.to_string(), "KeyValue/get");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MethodName {
     /// Its service's name on the wire.

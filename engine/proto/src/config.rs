@@ -142,6 +142,16 @@ pub struct ServerIdentity {
 }
 
 /// The settings of a client's connection.
+///
+/// ```
+/// # use corewire_proto as corewire;
+/// use corewire::{ClientConfig, Timeouts};
+/// use std::time::Duration;
+///
+/// let timeouts = Timeouts { ping_after: Duration::from_secs(5), ..Timeouts::default() };
+/// let config = ClientConfig { timeouts, ..ClientConfig::default() };
+/// # let _ = config;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(remote = "Self", default, deny_unknown_fields))]

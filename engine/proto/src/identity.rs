@@ -3,6 +3,13 @@
 use std::fmt;
 
 /// A shard's number in its server, from 0.
+///
+/// ```
+/// # use corewire_proto as corewire;
+/// use corewire::ShardId;
+///
+/// assert_eq!(ShardId(3).to_string(), "3");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardId(pub u16);
 

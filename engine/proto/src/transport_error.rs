@@ -5,6 +5,15 @@ use core::num::NonZeroU16;
 use std::io;
 
 /// What the operating system said about a socket: the error's kind, and its number if it has one.
+///
+/// ```
+/// # use corewire_proto as corewire;
+/// use corewire::TransportError;
+/// use std::io;
+///
+/// let error = TransportError::from(&io::Error::from(io::ErrorKind::ConnectionReset));
+/// assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TransportError {
     kind: io::ErrorKind,

@@ -15,6 +15,17 @@ use crate::host::preflight;
 ///
 /// As text, for flags and settings: `auto`, `glommio` or `plain`. The environment variable `COREWIRE_HOST` says
 /// what `auto` means for a process.
+///
+/// ```
+/// # use corewire_engine as corewire;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use corewire::Host;
+///
+/// let host: Host = "plain".parse()?;
+/// assert_eq!(host.to_string(), "plain");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Host {

@@ -7,6 +7,15 @@ use corewire_codec::MethodId;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What the number of a [`Counter`] is, for a system of metrics that treats the two differently.
+///
+/// ```
+/// # use corewire_engine as corewire;
+/// use corewire::{CounterKind, ShardCounters};
+///
+/// let kinds = ShardCounters::KINDS.iter().copied();
+/// let mut gauges = kinds.filter(|(_, kind)| matches!(kind, CounterKind::Gauge));
+/// assert!(gauges.any(|(name, _)| name == "connections_open"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CounterKind {

@@ -9,6 +9,22 @@ use std::time::{Duration, Instant};
 use crate::shard::context::ShardContext;
 
 /// Completes when its time has come. Made by [`sleep`].
+///
+/// ```
+/// # use corewire_engine as corewire;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use corewire::{ClientShard, run_on_shard, sleep};
+/// use std::time::{Duration, Instant};
+///
+/// let slept = run_on_shard(ClientShard::default(), || async {
+///     let begun = Instant::now();
+///     sleep(Duration::from_millis(2)).await;
+///     begun.elapsed()
+/// })?;
+/// assert!(slept >= Duration::from_millis(2));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Sleep {
     local: Option<Rc<ShardContext>>,

@@ -10,6 +10,12 @@ use crate::client::caller::{Call, Caller};
 use crate::description::MethodDescription;
 
 /// The codec of the reply that a one-way call does not have.
+///
+/// ```
+/// use corewire::codec::{Codec, NoReply};
+///
+/// assert_eq!(NoReply::ID, corewire::CodecId::RAW);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct NoReply;
 

@@ -15,6 +15,25 @@ use crate::client::outcome::{CallError, read_named, read_outcome};
 use crate::description::MethodDescription;
 
 /// A successful call's value, with what its handler sent along with it.
+///
+/// ```
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// use corewire::{Bytes, blocking};
+///
+/// let client = echo::EchoClient::new(blocking::Channel::connect(address)?);
+/// let response = client.echo(Bytes::from_static(b"hi")).with_response().wait()?; // or `.await`
+/// assert_eq!(response.value, "hi");
+/// assert!(response.metadata().is_empty() && response.attachment().is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Response<R> {
     /// What the method returned.
@@ -80,6 +99,25 @@ impl<R> Response<R> {
 pin_project! {
     /// A call whose outcome is a whole [`Response`]. Dropping it cancels the call, as dropping a
     /// [`Call`](crate::Call) does.
+    ///
+    /// ```
+    /// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = Server::builder()
+    /// #     .address("127.0.0.1:0")
+    /// #     .placement(Placement::Unpinned(1))
+    /// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+    /// #     .start()?;
+    /// # let address = server.addresses()[0].clone();
+    /// use corewire::{Bytes, blocking};
+    ///
+    /// let client = echo::EchoClient::new(blocking::Channel::connect(address)?);
+    /// let response = client.echo(Bytes::from_static(b"hi")).with_response().wait()?; // or `.await`
+    /// assert_eq!(response.value, "hi");
+    /// assert!(response.metadata().is_empty() && response.attachment().is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use = "a call does nothing unless it is awaited or waited for"]
     pub struct ResponseCall<P, D, R> {
         #[pin]

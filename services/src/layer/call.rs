@@ -11,6 +11,19 @@ use std::time::Duration;
 use std::time::Instant;
 
 /// A call that is about to begin.
+///
+/// ```
+/// use corewire::Status;
+/// use corewire::layer::CallView;
+///
+/// /// What a layer may ask before it lets a call pass.
+/// fn admit(call: &CallView<'_>) -> Result<(), Status> {
+///     match call.metadata().text("tenant") {
+///         Some(_) => Ok(()),
+///         None => Err(Status::unauthenticated(format!("{} wants a tenant", call.method()))),
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct CallView<'a> {
     name: MethodName,
@@ -151,6 +164,21 @@ impl<'a> CallView<'a> {
 }
 
 /// How a call ended.
+///
+/// ```
+/// use corewire::StatusCode;
+/// use corewire::layer::{CallEnd, Guard};
+///
+/// struct Watched;
+///
+/// impl Guard for Watched {
+///     fn end(self, end: &mut CallEnd) {
+///         if end.code() != StatusCode::Ok {
+///             eprintln!("a call ended with {}", end.code().name());
+///         }
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct CallEnd {
     code: StatusCode,

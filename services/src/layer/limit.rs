@@ -99,6 +99,15 @@ impl Layer for ConcurrencyLimit {
 const RETRY_AFTER: Range<Duration> = Range::new(Duration::ZERO, Duration::from_secs(24 * 3600));
 
 /// Permission to run, for as long as it lives.
+///
+/// ```
+/// use corewire::layer::{ConcurrencyLimit, Layer, Permit};
+///
+/// /// The layer's guard: a permit lives as long as its call.
+/// fn is_guard<L: Layer<Guard = Permit>>(_: &L) {}
+///
+/// is_guard(&ConcurrencyLimit::new(8));
+/// ```
 #[derive(Debug)]
 pub struct Permit {
     running: Arc<AtomicUsize>,

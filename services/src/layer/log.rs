@@ -41,6 +41,14 @@ impl Layer for Log {
 }
 
 /// What will be logged about one call.
+///
+/// ```
+/// use corewire::layer::{Layer, Log, LogGuard};
+///
+/// fn is_guard(_: &impl Layer<Guard = LogGuard>) {}
+///
+/// is_guard(&Log::new());
+/// ```
 #[derive(Debug)]
 pub struct LogGuard {
     method: MethodName,

@@ -10,6 +10,15 @@ use super::{CallEnd, CallView, Guard, Layer};
 use crate::clock;
 
 /// What a [`CallTimer`] layer reports about one call.
+///
+/// ```
+/// use corewire::layer::{CallTime, CallTimer};
+///
+/// let timer = CallTimer::new(|call: &CallTime| {
+///     println!("{} took {:?}, ended with {:?}", call.method, call.elapsed, call.code);
+/// });
+/// # let _ = timer;
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct CallTime {
@@ -66,6 +75,15 @@ impl<F: Fn(&CallTime) + 'static> Layer for CallTimer<F> {
 }
 
 /// One call's clock.
+///
+/// ```
+/// use corewire::layer::{CallTime, CallTimer, Layer, TimerGuard};
+///
+/// fn is_guard<F: Fn(&CallTime) + 'static>(_: &impl Layer<Guard = TimerGuard<F>>, _: &F) {}
+///
+/// let tell: fn(&CallTime) = |_| {};
+/// is_guard(&CallTimer::new(tell), &tell);
+/// ```
 pub struct TimerGuard<F: Fn(&CallTime)> {
     method: MethodName,
     start: Instant,

@@ -49,6 +49,15 @@ pub trait Service: 'static {
 }
 
 /// A service with a layer around its methods that waits; made by [`Service::async_layer`].
+///
+/// ```
+/// use corewire::layer::{AsyncLayer, AsyncLayeredService};
+/// use corewire::{Service, echo};
+///
+/// fn guarded<L: AsyncLayer>(layer: L) -> AsyncLayeredService<echo::EchoServer<echo::Echoer>, L> {
+///     echo::EchoServer::new(echo::Echoer).async_layer(layer)
+/// }
+/// ```
 pub struct AsyncLayeredService<S, L> {
     pub(crate) service: S,
     pub(crate) layer: L,
@@ -61,6 +70,19 @@ impl<S, L> fmt::Debug for AsyncLayeredService<S, L> {
 }
 
 /// A service with a layer around its methods; made by [`Service::layer`].
+///
+/// ```
+/// use corewire::layer::{ConcurrencyLimit, LayeredService, Log};
+/// use corewire::{Service, echo};
+///
+/// type Limited = LayeredService<echo::EchoServer<echo::Echoer>, ConcurrencyLimit>;
+///
+/// fn limited() -> Limited {
+///     echo::EchoServer::new(echo::Echoer).layer(ConcurrencyLimit::new(100))
+/// }
+///
+/// assert_eq!(limited().layer(Log::new()).description().name, "corewire.Echo");
+/// ```
 pub struct LayeredService<S, L> {
     pub(crate) service: S,
     pub(crate) layer: L,

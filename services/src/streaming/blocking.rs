@@ -94,6 +94,46 @@ pub use corewire_client::blocking::Channel;
 pub type Streaming<T> = super::Streaming<T, Channel>;
 
 /// The sender of a [`Streaming`]. Its `send` blocks.
+///
+/// ```
+/// # use corewire::{ClientShard, Placement, Server, Status, Streaming, block_on_shard};
+/// # #[corewire::service]
+/// # pub trait Numbers {
+/// #     async fn count(&self, from: u64) -> Result<Streaming<u64>, Status>;
+/// #     async fn sum(&self, numbers: Streaming<u64>) -> Result<u64, Status>;
+/// # }
+/// # struct Counter;
+/// # impl Numbers for Counter {
+/// #     async fn count(&self, from: u64) -> Result<Streaming<u64>, Status> {
+/// #         Ok(Streaming::from_stream(futures_lite::stream::iter((from..from + 2).map(Ok))))
+/// #     }
+/// #     async fn sum(&self, mut numbers: Streaming<u64>) -> Result<u64, Status> {
+/// #         let mut sum = 0;
+/// #         while let Some(number) = numbers.next().await {
+/// #             sum += number?;
+/// #         }
+/// #         Ok(sum)
+/// #     }
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| NumbersServer::new(Counter))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// use corewire::blocking;
+///
+/// let client = NumbersClient::new(blocking::Channel::connect(address)?);
+/// let (mut sender, numbers) = blocking::Streaming::channel();
+/// let sum = client.sum(numbers).begin().wait()?;
+/// sender.send(40)?;
+/// sender.send(2)?;
+/// drop(sender); // the end of the stream
+/// assert_eq!(sum.wait()?, 42);
+/// # Ok(())
+/// # }
+/// ```
 pub type StreamSender<T> = super::StreamSender<T, Channel>;
 
 /// The call that a stream was given to, once it has begun.

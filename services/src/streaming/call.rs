@@ -245,6 +245,45 @@ impl<C: StreamTransport, B: BeginCall<C>, K: ResultKind<C>> Future for Streaming
 
 pin_project! {
     /// The beginning of a call that streams; it returns the call, in flight.
+    ///
+    /// ```
+    /// # use corewire::{ClientShard, Placement, Server, Status, Streaming, block_on_shard};
+    /// # #[corewire::service]
+    /// # pub trait Numbers {
+    /// #     async fn count(&self, from: u64) -> Result<Streaming<u64>, Status>;
+    /// #     async fn sum(&self, numbers: Streaming<u64>) -> Result<u64, Status>;
+    /// # }
+    /// # struct Counter;
+    /// # impl Numbers for Counter {
+    /// #     async fn count(&self, from: u64) -> Result<Streaming<u64>, Status> {
+    /// #         Ok(Streaming::from_stream(futures_lite::stream::iter((from..from + 2).map(Ok))))
+    /// #     }
+    /// #     async fn sum(&self, mut numbers: Streaming<u64>) -> Result<u64, Status> {
+    /// #         let mut sum = 0;
+    /// #         while let Some(number) = numbers.next().await {
+    /// #             sum += number?;
+    /// #         }
+    /// #         Ok(sum)
+    /// #     }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = Server::builder()
+    /// #     .address("127.0.0.1:0")
+    /// #     .placement(Placement::Unpinned(1))
+    /// #     .service(|_| NumbersServer::new(Counter))
+    /// #     .start()?;
+    /// # let address = server.addresses()[0].clone();
+    /// use corewire::blocking;
+    ///
+    /// let client = NumbersClient::new(blocking::Channel::connect(address)?);
+    /// let (mut sender, numbers) = blocking::Streaming::channel();
+    /// let sum = client.sum(numbers).begin().wait()?; // in flight; `.begin().await` elsewhere
+    /// sender.send(42)?;
+    /// drop(sender);
+    /// assert_eq!(sum.wait()?, 42);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use = "a call does not begin unless this is awaited or waited for"]
     pub struct BeginStreaming<C: StreamTransport, B, K> {
         #[pin]
@@ -284,6 +323,44 @@ impl<C: StreamTransport, B: BeginCall<C>, K: ResultKind<C>> Future for BeginStre
 
 pin_project! {
     /// A call that streams and whose outcome is a whole [`Response`].
+    ///
+    /// ```
+    /// # use corewire::{ClientShard, Placement, Server, Status, Streaming, block_on_shard};
+    /// # #[corewire::service]
+    /// # pub trait Numbers {
+    /// #     async fn count(&self, from: u64) -> Result<Streaming<u64>, Status>;
+    /// #     async fn sum(&self, numbers: Streaming<u64>) -> Result<u64, Status>;
+    /// # }
+    /// # struct Counter;
+    /// # impl Numbers for Counter {
+    /// #     async fn count(&self, from: u64) -> Result<Streaming<u64>, Status> {
+    /// #         Ok(Streaming::from_stream(futures_lite::stream::iter((from..from + 2).map(Ok))))
+    /// #     }
+    /// #     async fn sum(&self, mut numbers: Streaming<u64>) -> Result<u64, Status> {
+    /// #         let mut sum = 0;
+    /// #         while let Some(number) = numbers.next().await {
+    /// #             sum += number?;
+    /// #         }
+    /// #         Ok(sum)
+    /// #     }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = Server::builder()
+    /// #     .address("127.0.0.1:0")
+    /// #     .placement(Placement::Unpinned(1))
+    /// #     .service(|_| NumbersServer::new(Counter))
+    /// #     .start()?;
+    /// # let address = server.addresses()[0].clone();
+    /// use corewire::blocking;
+    ///
+    /// let client = NumbersClient::new(blocking::Channel::connect(address)?);
+    /// let numbers = blocking::Streaming::from_items([Ok(40), Ok(2)]);
+    /// let response = client.sum(numbers).with_response().wait()?;
+    /// assert_eq!(response.value, 42);
+    /// assert!(response.metadata().is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use = "a call does nothing unless it is awaited or waited for"]
     pub struct StreamingResponse<C: StreamTransport, B, K> {
         #[pin]

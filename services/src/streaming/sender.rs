@@ -135,6 +135,17 @@ impl<T, C: AwaitedStreams> SendStream<T> for StreamSender<T, C> {
 }
 
 /// A message on its way into a stream.
+///
+/// ```
+/// use corewire::Streaming;
+///
+/// let (mut sender, mut numbers) = Streaming::channel();
+/// let received = futures_lite::future::block_on(async {
+///     sender.send(7).await.expect("the stream is there");
+///     numbers.next().await
+/// });
+/// assert_eq!(received, Some(Ok(7)));
+/// ```
 #[must_use = "nothing is sent unless it is awaited or waited for"]
 pub struct Sending<'a, T, C: StreamParts = Channel> {
     sender: &'a mut StreamSender<T, C>,

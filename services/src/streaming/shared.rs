@@ -69,12 +69,99 @@ use super::wire::Wire;
 pub type Streaming<T> = super::Streaming<T, SharedChannel>;
 
 /// The sender of a [`Streaming`], which may be on another thread.
+///
+/// ```
+/// # use corewire::{ClientShard, Placement, Server, Status, Streaming, block_on_shard};
+/// # #[corewire::service]
+/// # pub trait Numbers {
+/// #     async fn count(&self, from: u64) -> Result<Streaming<u64>, Status>;
+/// #     async fn sum(&self, numbers: Streaming<u64>) -> Result<u64, Status>;
+/// # }
+/// # struct Counter;
+/// # impl Numbers for Counter {
+/// #     async fn count(&self, from: u64) -> Result<Streaming<u64>, Status> {
+/// #         Ok(Streaming::from_stream(futures_lite::stream::iter((from..from + 2).map(Ok))))
+/// #     }
+/// #     async fn sum(&self, mut numbers: Streaming<u64>) -> Result<u64, Status> {
+/// #         let mut sum = 0;
+/// #         while let Some(number) = numbers.next().await {
+/// #             sum += number?;
+/// #         }
+/// #         Ok(sum)
+/// #     }
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| NumbersServer::new(Counter))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// use corewire::{ChannelConfig, ClientThread, shared};
+///
+/// let thread = ClientThread::start(ClientShard::default())?;
+/// let client = NumbersClient::new(thread.channel(address, ChannelConfig::default())?);
+/// let (mut sender, numbers) = shared::Streaming::channel();
+/// let sum = std::thread::spawn(move || client.sum(numbers).wait());
+/// sender.send(40).wait()?;
+/// sender.send(2).wait()?;
+/// drop(sender); // the end of the stream
+/// assert_eq!(sum.join().expect("no panic")?, 42);
+/// # Ok(())
+/// # }
+/// ```
 pub type StreamSender<T> = super::StreamSender<T, SharedChannel>;
 
 /// The next message of a [`Streaming`].
+///
+/// ```
+/// # use corewire::{ClientShard, Placement, Server, Status, Streaming, block_on_shard};
+/// # #[corewire::service]
+/// # pub trait Numbers {
+/// #     async fn count(&self, from: u64) -> Result<Streaming<u64>, Status>;
+/// #     async fn sum(&self, numbers: Streaming<u64>) -> Result<u64, Status>;
+/// # }
+/// # struct Counter;
+/// # impl Numbers for Counter {
+/// #     async fn count(&self, from: u64) -> Result<Streaming<u64>, Status> {
+/// #         Ok(Streaming::from_stream(futures_lite::stream::iter((from..from + 2).map(Ok))))
+/// #     }
+/// #     async fn sum(&self, mut numbers: Streaming<u64>) -> Result<u64, Status> {
+/// #         let mut sum = 0;
+/// #         while let Some(number) = numbers.next().await {
+/// #             sum += number?;
+/// #         }
+/// #         Ok(sum)
+/// #     }
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| NumbersServer::new(Counter))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// use corewire::{ChannelConfig, ClientThread};
+///
+/// let thread = ClientThread::start(ClientShard::default())?;
+/// let client = NumbersClient::new(thread.channel(address, ChannelConfig::default())?);
+/// let mut numbers = client.count(7).wait()?;
+/// assert_eq!(numbers.next().wait(), Some(Ok(7))); // or `.await`
+/// # Ok(())
+/// # }
+/// ```
 pub type Next<'a, T> = super::Next<'a, T, SharedChannel>;
 
 /// A message on its way into a stream.
+///
+/// ```
+/// use corewire::{SendError, shared};
+///
+/// /// Sends from a plain thread; elsewhere the message is awaited.
+/// fn push(sender: &mut shared::StreamSender<u64>, number: u64) -> Result<(), SendError<u64>> {
+///     sender.send(number).wait()
+/// }
+/// ```
 pub type Sending<'a, T> = super::Sending<'a, T, SharedChannel>;
 
 /// Boxed, a stream is `Send` whatever its values are.

@@ -74,6 +74,17 @@ pub trait AwaitedStreams: StreamParts {
 /// What is read and what is sent is a [`streaming::Streaming<T, C>`](crate::streaming::Streaming) for each kind
 /// of channel `C`: [`corewire::Streaming<T>`](crate::Streaming) on a shard, `corewire::shared::Streaming<T>` over a
 /// `SharedChannel`, which can move between threads, and `corewire::blocking::Streaming<T>` over a blocking channel.
+///
+/// ```
+/// use corewire::{SendError, SendStream, StreamTransport};
+///
+/// /// A stream of one number, over whatever channel `C` is.
+/// async fn one<C: StreamTransport>(number: u64) -> Result<C::Streaming<u64>, SendError<u64>> {
+///     let (mut sender, numbers) = C::channel();
+///     sender.send(number).await?;
+///     Ok(numbers)
+/// }
+/// ```
 #[diagnostic::on_unimplemented(message = "`{Self}` is no channel that carries streams")]
 pub trait StreamTransport: Transport + Clone {
     /// A stream of values, received or to be sent.
@@ -160,6 +171,20 @@ pub struct StartedCall<H, W> {
 pub type StartedOn<C> = StartedCall<<C as StreamTransport>::Call, <C as StreamTransport>::Writer>;
 
 /// The sender of a stream, whatever the channel.
+///
+/// ```
+/// use corewire::{SendStream, Status};
+///
+/// /// Sends what there is, and says why there is no more.
+/// async fn fill(mut sender: impl SendStream<u64>) {
+///     for number in 0..3 {
+///         if sender.send(number).await.is_err() {
+///             return; // nobody reads
+///         }
+///     }
+///     sender.fail(Status::data_loss("the rest is gone"));
+/// }
+/// ```
 pub trait SendStream<T>: fmt::Debug {
     /// Sends a message; waits while the stream cannot take it.
     ///
