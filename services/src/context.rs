@@ -22,6 +22,13 @@ use crate::clock;
 use crate::server::answer::Answered;
 
 /// A call's name in the whole server process: connection and call.
+///
+/// ```
+/// use corewire::CallId;
+///
+/// let id = CallId { connection: 0xC0DE, call: 7 };
+/// assert_eq!(id.to_string(), "c0de-7");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallId {
     /// The connection's id, which the client knows from the hello.

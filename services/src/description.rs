@@ -26,6 +26,13 @@ pub struct ServiceDescription {
 }
 
 /// Who sends how many messages in a call.
+///
+/// ```
+/// use corewire::CallKind;
+/// use corewire::echo::EchoClient;
+///
+/// assert!(EchoClient::DESCRIPTION.methods.iter().any(|it| it.kind == CallKind::Unary));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CallKind {
     /// One request, one reply.
@@ -56,6 +63,14 @@ impl CallKind {
 }
 
 /// One method.
+///
+/// ```
+/// use corewire::echo::EchoClient;
+///
+/// let echo = &EchoClient::DESCRIPTION.methods[0];
+/// assert_eq!((echo.service, echo.name), ("corewire.Echo", "echo"));
+/// assert_eq!(echo.arguments.len(), 1);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MethodDescription {
     /// Its number on the wire, from its names.
@@ -79,6 +94,13 @@ pub struct MethodDescription {
 }
 
 /// One argument of a method.
+///
+/// ```
+/// use corewire::echo::EchoClient;
+///
+/// let argument = &EchoClient::DESCRIPTION.methods[0].arguments[0];
+/// assert_eq!(argument.type_name, "Bytes");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArgumentDescription {
     /// Its name.

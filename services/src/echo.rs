@@ -30,6 +30,14 @@ pub trait Echo {
 }
 
 /// The implementation.
+///
+/// ```
+/// use corewire::echo::{Echo, Echoer};
+/// use corewire::Bytes;
+///
+/// let reply = futures_lite::future::block_on(Echoer.echo(Bytes::from_static(b"hi")));
+/// assert_eq!(reply.unwrap(), "hi");
+/// ```
 #[doc(alias("health", "health check", "liveness"))]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Echoer;

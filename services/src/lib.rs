@@ -353,6 +353,22 @@ pub use corewire_engine::Placement;
 #[doc(alias("load shedding", "overload", "CoDel"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::QueueDelay;
+/// ```
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+/// #     .start()?;
+/// let readiness = server.readiness(); // `Send`: for a health check on another thread
+/// assert!(readiness.is_ready());
+/// server.stop();
+/// server.wait()?;
+/// assert!(!readiness.is_ready());
+/// # Ok(())
+/// # }
+/// ```
 #[doc(alias("health", "readiness probe", "load balancer"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::Readiness;
@@ -362,6 +378,16 @@ pub use corewire_engine::ShardCounters;
 #[doc(alias("busy poll", "polling"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::Spin;
+/// ```
+/// use corewire::{Server, StartError, echo};
+///
+/// let error = Server::builder()
+///     .address("no port")
+///     .service(|_| echo::EchoServer::new(echo::Echoer))
+///     .start()
+///     .unwrap_err();
+/// assert!(matches!(error, StartError::Config(_)));
+/// ```
 #[doc(alias("bind", "listen"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::StartError;
@@ -396,11 +422,51 @@ pub use corewire_engine::with_all_cpus;
 #[cfg(feature = "shard")]
 pub use corewire_engine::{drain_begun, is_draining};
 
+/// ```
+/// use corewire::{CounterKind, ShardCounters};
+///
+/// let kind = |name| ShardCounters::KINDS.iter().find(|it| it.0 == name).map(|it| it.1);
+/// assert!(matches!(kind("calls"), Some(CounterKind::Counter)));
+/// ```
+#[cfg(feature = "shard")]
+pub use corewire_engine::CounterKind;
+/// ```
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+/// #     .start()?;
+/// server.stop();
+/// let ended = server.wait()?;
+/// assert_eq!(ended.shards_lost, 0);
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "shard")]
+pub use corewire_engine::Ended;
+/// ```
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+/// #     .start()?;
+/// let shard = &server.shards()[0];
+/// assert_eq!(shard.info.count, 1);
+/// assert_eq!(shard.counters.calls.value(), 0);
+/// # Ok(())
+/// # }
+/// ```
+#[cfg(feature = "shard")]
+pub use corewire_engine::RunningShard;
+
 #[cfg(feature = "shard")]
 pub use {
     corewire_engine::{
-        AddressHolder, ClientShard, CounterKind, DrainBegun, Ended, Ending, RunningShard,
-        ShardLost, Sleep, WouldBlock,
+        AddressHolder, ClientShard, DrainBegun, Ending, ShardLost, Sleep, WouldBlock,
     },
     server::service::Service,
     server::{Server, ServerBuilder},
@@ -431,6 +497,17 @@ pub use {
 pub type Streaming<T> = streaming::Streaming<T>;
 
 /// The sender of a [`Streaming`]: a [`streaming::StreamSender`] on a shard.
+///
+/// ```
+/// use corewire::{SendError, StreamSender};
+///
+/// async fn count(mut numbers: StreamSender<u64>) -> Result<(), SendError> {
+///     for number in 0..10 {
+///         numbers.send(number).await?; // waits while the reader is behind
+///     }
+///     Ok(())
+/// }
+/// ```
 #[doc(alias("backpressure", "flow control", "Sink", "half-close"))]
 pub type StreamSender<T> = streaming::StreamSender<T>;
 

@@ -42,6 +42,20 @@ fn add_methods<S: Service>(service: S) -> AddMethods {
 }
 
 /// A server that is not running yet. See [`Server::builder`].
+///
+/// ```
+/// use corewire::{Placement, Server, echo};
+///
+/// # fn main() -> Result<(), corewire::StartError> {
+/// let server = Server::builder()
+///     .address("127.0.0.1:0")
+///     .placement(Placement::Unpinned(1))
+///     .service(|_shard| echo::EchoServer::new(echo::Echoer))
+///     .start()?;
+/// assert_eq!(server.shards().len(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Server;
 

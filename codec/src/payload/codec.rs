@@ -9,6 +9,13 @@ use crate::wire::encoding::{CodecId, UnexpectedEncoding};
 use crate::wire::status::Status;
 
 /// A way to serialise values, with its number on the wire.
+///
+/// ```
+/// # mod corewire { pub use corewire_codec::CodecId; pub mod codec { pub use corewire_codec::{Codec, Raw}; } }
+/// use corewire::{CodecId, codec::{Codec, Raw}};
+///
+/// assert_eq!(Raw::ID, CodecId::RAW);
+/// ```
 pub trait Codec {
     /// The number in the header.
     const ID: CodecId;
@@ -30,6 +37,15 @@ pub trait Encode<T>: Codec {
 }
 
 /// A codec that can read a `T`.
+///
+/// ```
+/// # mod corewire { pub mod codec { pub use corewire_codec::{Decode, Raw}; } }
+/// use bytes::Bytes;
+/// use corewire::codec::{Decode, Raw};
+///
+/// let body = Bytes::from_static(b"hi");
+/// assert_eq!(Raw::decode(body.clone()).ok(), Some(body));
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{T}` cannot cross the wire: it has no encoding in the codec `{Self}`",
     label = "has no encoding",
@@ -45,6 +61,15 @@ pub trait Decode<T>: Codec {
 }
 
 /// The body is the value: [`Bytes`], neither copied nor interpreted.
+///
+/// ```
+/// # mod corewire { pub use corewire_codec::CodecId; pub mod codec { pub use corewire_codec::{Codec, Decode, Raw}; } }
+/// use bytes::Bytes;
+/// use corewire::{CodecId, codec::{Codec, Decode, Raw}};
+///
+/// assert_eq!(Raw::ID, CodecId::RAW);
+/// assert_eq!(Raw::decode(Bytes::from_static(b"hi")).ok(), Some(Bytes::from_static(b"hi")));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Raw;
 

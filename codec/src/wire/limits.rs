@@ -3,6 +3,14 @@
 use core::fmt;
 
 /// A value outside the range of a limit.
+///
+/// ```
+/// # mod corewire { pub use corewire_codec::LimitOutOfRange; pub mod codec { pub use corewire_codec::InFlight; } }
+/// use corewire::{LimitOutOfRange, codec::InFlight};
+///
+/// let LimitOutOfRange { value, min, max, .. } = InFlight::new(1).unwrap_err();
+/// assert_eq!((value, min, max), (1, 16, 32_768));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LimitOutOfRange {
@@ -90,6 +98,15 @@ limit! {
     ///
     /// It bounds what one peer can make this side hold for one frame; the receive buffer grows only
     /// as bytes arrive. At the limit the peer gets a go-away (REQ-16).
+    ///
+    /// ```
+    /// # mod corewire { pub mod codec { pub use corewire_codec::FrameBytes; } }
+    /// use corewire::codec::FrameBytes;
+    ///
+    /// assert_eq!(FrameBytes::new(1_048_576)?.get(), 1_048_576);
+    /// assert!(FrameBytes::new(1_000).is_err()); // less than 64 KiB
+    /// # Ok::<(), corewire_codec::LimitOutOfRange>(())
+    /// ```
     FrameBytes = "frame_bytes", 64 * 1024, 16 * 1024 * 1024, 1 << 30
 }
 limit! {
@@ -97,20 +114,56 @@ limit! {
     /// half of the slots that a call id can name never occurs on the wire.
     ///
     /// A connection's table of pending calls grows up to this many entries of some 64 bytes.
+    ///
+    /// ```
+    /// # mod corewire { pub mod codec { pub use corewire_codec::InFlight; } }
+    /// use corewire::codec::InFlight;
+    ///
+    /// assert_eq!(InFlight::new(256)?.get(), 256);
+    /// assert!(InFlight::new(1).is_err()); // less than 16
+    /// # Ok::<(), corewire_codec::LimitOutOfRange>(())
+    /// ```
     InFlight = "in_flight", 16, 4_096, 32_768
 }
 limit! {
     /// Bytes that a peer may send on one stream before it is granted more (16 KiB to 1 GiB). No
     /// more than a quarter of the connection's credit takes effect: see [`Limits::stream_window`].
+    ///
+    /// ```
+    /// # mod corewire { pub mod codec { pub use corewire_codec::StreamCredit; } }
+    /// use corewire::codec::StreamCredit;
+    ///
+    /// assert_eq!(StreamCredit::new(65_536)?.get(), 65_536);
+    /// assert!(StreamCredit::new(1_000).is_err()); // less than 16 KiB
+    /// # Ok::<(), corewire_codec::LimitOutOfRange>(())
+    /// ```
     StreamCredit = "stream_credit", 16 * 1024, 256 * 1024, 1 << 30
 }
 limit! {
     /// Bytes that a peer may send on all streams of a connection before it is granted more
     /// (64 KiB to 1 GiB).
+    ///
+    /// ```
+    /// # mod corewire { pub mod codec { pub use corewire_codec::ConnectionCredit; } }
+    /// use corewire::codec::ConnectionCredit;
+    ///
+    /// assert_eq!(ConnectionCredit::new(1_048_576)?.get(), 1_048_576);
+    /// assert!(ConnectionCredit::new(1_000).is_err()); // less than 64 KiB
+    /// # Ok::<(), corewire_codec::LimitOutOfRange>(())
+    /// ```
     ConnectionCredit = "connection_credit", 64 * 1024, 16 * 1024 * 1024, 1 << 30
 }
 limit! {
     /// The largest metadata block of a frame that this side accepts, in bytes (1 KiB to 65,535).
+    ///
+    /// ```
+    /// # mod corewire { pub mod codec { pub use corewire_codec::MetadataBytes; } }
+    /// use corewire::codec::MetadataBytes;
+    ///
+    /// assert_eq!(MetadataBytes::new(4_096)?.get(), 4_096);
+    /// assert!(MetadataBytes::new(100).is_err()); // less than 1 KiB
+    /// # Ok::<(), corewire_codec::LimitOutOfRange>(())
+    /// ```
     MetadataBytes = "metadata_bytes", 1024, 16 * 1024, 65_535
 }
 

@@ -11,6 +11,15 @@ use crate::wire::cursor::Reader;
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $make:ident;)*) => {
         /// gRPC's seventeen codes, with gRPC's numbers and meanings.
+        ///
+        /// ```
+        /// # use corewire_codec as corewire;
+        /// use corewire::StatusCode;
+        ///
+        /// assert_eq!(StatusCode::from_number(5), Some(StatusCode::NotFound));
+        /// assert_eq!(StatusCode::NotFound.to_string(), "NotFound");
+        /// assert_eq!(StatusCode::from_number(17), None);
+        /// ```
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum StatusCode {

@@ -136,6 +136,15 @@ fn unix(path: &str) -> Result<Address, String> {
 }
 
 /// The caller, as far as the transport can tell.
+///
+/// ```
+/// # use corewire_client as corewire;
+/// use corewire::Peer;
+///
+/// let peer = Peer::Tcp(([127, 0, 0, 1], 7000).into());
+/// assert_eq!(peer.to_string(), "127.0.0.1:7000");
+/// assert_eq!(Peer::Unix.to_string(), "unix");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Peer {

@@ -7,6 +7,15 @@ use corewire_codec::{Foreign, Rule};
 use crate::transport_error::TransportError;
 
 /// Why a connection ended, by who caused it. A closed set, fit for counters.
+///
+/// ```
+/// # use corewire_proto as corewire;
+/// use corewire::CloseReason;
+///
+/// assert!(!CloseReason::Drained.is_fault());
+/// assert!(CloseReason::ConnectTimeout.is_fault());
+/// assert_eq!(CloseReason::PeerLeft.to_string(), "the peer closed the connection");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {

@@ -15,6 +15,15 @@ use crate::host::preflight;
 ///
 /// As text, for flags and settings: `auto`, `glommio` or `plain`. The environment variable `COREWIRE_HOST` says
 /// what `auto` means for a process.
+///
+/// ```
+/// # use corewire_engine as corewire;
+/// use corewire::Host;
+///
+/// assert_eq!("plain".parse(), Ok(Host::Plain));
+/// assert_eq!(Host::default(), Host::Auto);
+/// assert!("epoll".parse::<Host>().is_err());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Host {

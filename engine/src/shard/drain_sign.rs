@@ -10,6 +10,11 @@ use crate::shard::phase::Phase;
 
 /// Whether the server of this shard should get new clients, for a handler that reports health: until the server
 /// is asked to stop. `true` where no server runs.
+///
+/// ```
+/// # use corewire_engine as corewire;
+/// assert!(corewire::is_ready()); // no server runs here
+/// ```
 #[must_use]
 pub fn is_ready() -> bool {
     phase() == Phase::Serving
@@ -17,6 +22,11 @@ pub fn is_ready() -> bool {
 
 /// Whether the server of this shard drains: it takes no new calls, and drops what is not finished at the
 /// drain's deadline. `false` where no server runs.
+///
+/// ```
+/// # use corewire_engine as corewire;
+/// assert!(!corewire::is_draining()); // no server runs here
+/// ```
 #[must_use]
 pub fn is_draining() -> bool {
     phase() == Phase::Draining
@@ -32,6 +42,15 @@ fn phase() -> Phase {
 ///
 /// It costs a place in a list of the shard from its first poll on; dropping it takes time in proportion to how
 /// many wait.
+///
+/// ```
+/// # use corewire_engine as corewire;
+/// use std::{future::Future, pin::pin, task::{Context, Poll, Waker}};
+///
+/// let mut begun = pin!(corewire::drain_begun());
+/// let mut context = Context::from_waker(Waker::noop());
+/// assert_eq!(begun.as_mut().poll(&mut context), Poll::Pending); // no server runs here
+/// ```
 pub fn drain_begun() -> DrainBegun {
     DrainBegun { waits: None }
 }

@@ -15,6 +15,26 @@ use crate::client::outcome::{CallError, read_named, read_outcome};
 use crate::description::MethodDescription;
 
 /// A successful call's value, with what its handler sent along with it.
+///
+/// ```
+/// # use corewire::{ClientShard, Placement, Server, block_on_shard, echo};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .address("127.0.0.1:0")
+/// #     .placement(Placement::Unpinned(1))
+/// #     .service(|_| echo::EchoServer::new(echo::Echoer))
+/// #     .start()?;
+/// # let address = server.addresses()[0].clone();
+/// use corewire::{Bytes, ClientThread};
+///
+/// let thread = ClientThread::start(ClientShard::default())?;
+/// let client = echo::EchoClient::new(thread.channel(address, Default::default())?);
+/// let response = client.echo(Bytes::from_static(b"hi")).with_response().wait()?;
+/// assert_eq!(response.value, "hi");
+/// assert!(response.attachment().is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Response<R> {
     /// What the method returned.
