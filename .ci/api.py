@@ -6,6 +6,8 @@
 
 Each item with its declaration, its methods, and the traits that it implements. What is hidden in the documentation is not
 part of it, and neither is what the compiler or a blanket implementation adds.
+
+It fails as well when an item's page has no example and .ci/examples.txt does not name the item, or names one that has.
 """
 import difflib
 import os
@@ -15,6 +17,10 @@ from html.parser import HTMLParser
 
 CRATE = 'corewire'
 LIST = os.path.join('docs', 'public-api.txt')
+# Items whose pages have no example.
+EXAMPLE_KINDS = ('struct', 'enum', 'trait', 'fn', 'macro', 'attr', 'type')
+BARE = os.path.join('.ci', 'examples.txt')
+EXAMPLE = re.compile(r'<div class="example-wrap|<pre class="rust rust-example-rendered')
 # Types of other crates that are handed on whole.
 FOREIGN = {'struct.Bytes.html'}
 SKIPPED_SECTIONS = {'synthetic-implementations-list', 'blanket-implementations-list', 'implementors-list'}
@@ -89,6 +95,36 @@ def listing(folder):
     return '\n\n'.join('\n'.join(lines) for _, lines in sorted(found)) + '\n'
 
 
+def bare(folder):
+    """The items and modules without an example, each as the kind and the path."""
+    found = set()
+    for base, _, files in os.walk(folder):
+        module = [CRATE] + [part for part in os.path.relpath(base, folder).split(os.sep) if part != '.']
+        for file in files:
+            kind = file.split('.')[0]
+            if file in FOREIGN or not (file == 'index.html' or kind in EXAMPLE_KINDS and file.count('.') == 2):
+                continue
+            text = open(os.path.join(base, file), encoding='utf-8').read()
+            # A page of a private path only leads to the public one.
+            if 'http-equiv="refresh"' in text or EXAMPLE.search(text):
+                continue
+            name = module if file == 'index.html' else module + [file.split('.')[1]]
+            found.add(f'{"mod" if file == "index.html" else kind} {"::".join(name)}')
+    return found
+
+
+def check_examples(folder):
+    """Whether exactly the items that are named have no example."""
+    lines = open(BARE, encoding='utf-8').read().splitlines()
+    named = {line for line in lines if line and not line.startswith('#')}
+    found = bare(folder)
+    for line in sorted(found - named):
+        print(f'api: {line}: its page has no example; write one')
+    for line in sorted(named - found):
+        print(f'api: {line} has an example, or is gone; take it out of {BARE}')
+    return found == named
+
+
 def main():
     folder = os.path.join(sys.argv[1], CRATE)
     text = listing(folder)
@@ -98,6 +134,8 @@ def main():
     if '--write' in sys.argv:
         open(LIST, 'w', encoding='utf-8').write(text)
         return 0
+    if not check_examples(folder):
+        return 1
     known = open(LIST, encoding='utf-8').read()
     if text == known:
         print('api: as listed')

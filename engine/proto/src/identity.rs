@@ -20,6 +20,19 @@ impl fmt::Display for ShardId {
 }
 
 /// What a shard knows about itself when its services are made.
+///
+/// ```
+/// # use corewire_proto as corewire;
+/// use corewire::{ShardId, ShardInfo};
+///
+/// /// Which shard owns a key.
+/// fn owns(shard: &ShardInfo, key: u64) -> bool {
+///     key % u64::from(shard.count) == u64::from(shard.id.0)
+/// }
+///
+/// let shard = ShardInfo { id: ShardId(1), count: 4, cpu: None };
+/// assert!(owns(&shard, 9));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardInfo {
     /// Its number.
