@@ -127,6 +127,12 @@ fn a_renamed_dependency_is_called_by_its_name_everywhere() {
         quote! {
             trait Store {
                 async fn get(&self, context: &Context, key: u8) -> Result<Streaming<u8>, Status>;
+                async fn put(&self, key: u8, value: Vec<u8>) -> Result<(), Status>;
+                async fn raw(&self, body: Bytes) -> Result<Bytes, Status>;
+                #[one_way]
+                async fn touch(&self, key: u8);
+                async fn load(&self, name: String, parts: Streaming<Bytes>) -> Result<u64, Status>;
+                async fn sync(&self, edits: Streaming<u64>) -> Result<Streaming<Bytes>, Status>;
             }
         },
     );
