@@ -30,7 +30,7 @@ pub struct ServiceDescription {
 /// ```
 /// use corewire::{CallKind, echo::EchoClient};
 ///
-/// let method = &EchoClient::<corewire::Channel>::DESCRIPTION.methods[0];
+/// let method = &EchoClient::<()>::DESCRIPTION.methods[0];
 /// assert_eq!(method.kind, CallKind::Unary);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,7 +67,7 @@ impl CallKind {
 /// ```
 /// use corewire::{CodecId, echo::EchoClient};
 ///
-/// let method = &EchoClient::<corewire::Channel>::DESCRIPTION.methods[0];
+/// let method = &EchoClient::<()>::DESCRIPTION.methods[0];
 /// assert_eq!((method.service, method.name), ("corewire.Echo", "echo"));
 /// assert_eq!(method.request_codec, CodecId::RAW);
 /// ```
@@ -98,7 +98,7 @@ pub struct MethodDescription {
 /// ```
 /// use corewire::echo::EchoClient;
 ///
-/// let method = &EchoClient::<corewire::Channel>::DESCRIPTION.methods[0];
+/// let method = &EchoClient::<()>::DESCRIPTION.methods[0];
 /// assert_eq!((method.arguments[0].name, method.arguments[0].type_name), ("body", "Bytes"));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

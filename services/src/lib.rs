@@ -198,6 +198,16 @@ pub use corewire_client::ChannelConfig;
 /// ```
 #[cfg(any(feature = "shard", feature = "tokio"))]
 pub use corewire_client::Closing;
+/// Why there is no channel, or no connection.
+///
+/// ```
+/// use corewire::{ChannelConfig, ConnectError, blocking};
+///
+/// let refused = blocking::Channel::new("nowhere", ChannelConfig::default()).unwrap_err();
+/// assert!(matches!(refused, ConnectError::Address(_)));
+/// assert!(refused.to_string().contains("host:port"));
+/// ```
+pub use corewire_client::ConnectError;
 /// Why a call was not sent: it has not run, and may be tried again.
 ///
 /// ```
@@ -213,6 +223,16 @@ pub use corewire_client::Closing;
 /// ```
 #[doc(alias("retry"))]
 pub use corewire_client::NotSent;
+/// A call of a [`Transport`] before its outcome: awaited, waited for, or given a callback.
+///
+/// ```
+/// use corewire::Pending;
+///
+/// fn finish(call: impl Pending) -> bool {
+///     call.wait().is_ok()
+/// }
+/// ```
+pub use corewire_client::Pending;
 #[doc(alias("DNS", "service discovery", "lookup"))]
 pub use corewire_client::Resolver;
 /// The channel for callers on any thread and under any executor.
@@ -256,26 +276,6 @@ pub use corewire_client::SharedChannel;
 /// }
 /// ```
 pub use corewire_client::Transport;
-/// Why there is no channel, or no connection.
-///
-/// ```
-/// use corewire::{ChannelConfig, ConnectError, blocking};
-///
-/// let refused = blocking::Channel::new("nowhere", ChannelConfig::default()).unwrap_err();
-/// assert!(matches!(refused, ConnectError::Address(_)));
-/// assert!(refused.to_string().contains("host:port"));
-/// ```
-pub use corewire_client::ConnectError;
-/// A call of a [`Transport`] before its outcome: awaited, waited for, or given a callback.
-///
-/// ```
-/// use corewire::Pending;
-///
-/// fn finish(call: impl Pending) -> bool {
-///     call.wait().is_ok()
-/// }
-/// ```
-pub use corewire_client::Pending;
 pub use corewire_client::{IntoAddress, MethodName, Peer};
 #[doc(alias("max_frame_size", "max_message_size", "max_concurrent_streams"))]
 pub use corewire_codec::Limits;
@@ -298,8 +298,6 @@ pub use corewire_macros::service;
 pub use corewire_macros::{main, test};
 #[doc(alias("disconnect"))]
 pub use corewire_proto::CloseReason;
-#[doc(alias("keepalive", "ping", "heartbeat", "idle"))]
-pub use corewire_proto::Timeouts;
 /// What a shard knows about itself when its services are made.
 ///
 /// ```
@@ -313,6 +311,8 @@ pub use corewire_proto::Timeouts;
 /// # let _ = builder;
 /// ```
 pub use corewire_proto::ShardInfo;
+#[doc(alias("keepalive", "ping", "heartbeat", "idle"))]
+pub use corewire_proto::Timeouts;
 pub use corewire_proto::{ClientConfig, ShardId, TransportError};
 #[doc(alias("reflection", "schema"))]
 pub use description::ServiceDescription;
@@ -610,9 +610,7 @@ pub use corewire_engine::WouldBlock;
 
 #[cfg(feature = "shard")]
 pub use {
-    corewire_engine::{
-        ClientShard, CounterKind, DrainBegun, Sleep,
-    },
+    corewire_engine::{ClientShard, CounterKind, DrainBegun, Sleep},
     server::service::Service,
     server::{Server, ServerBuilder},
 };
@@ -655,6 +653,22 @@ pub type Streaming<T> = streaming::Streaming<T>;
 pub type StreamSender<T> = streaming::StreamSender<T>;
 
 /// Payload codecs, the limits that a hello carries, and what a peer can do wrong.
+///
+/// ```
+/// use corewire::codec::{FrameBytes, InFlight};
+/// use corewire::{Limits, Server};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let limits = Limits {
+///     frame_bytes: FrameBytes::new(1024 * 1024)?,
+///     in_flight: InFlight::new(256)?,
+///     ..Limits::default()
+/// };
+/// let builder = Server::builder().limits(limits);
+/// # let _ = builder;
+/// # Ok(())
+/// # }
+/// ```
 pub mod codec {
     pub use crate::client::one_way::NoReply;
     #[doc(alias("serde", "derive", "serialize", "serialization"))]

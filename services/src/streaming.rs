@@ -4,6 +4,23 @@
 //! aliases, one for each kind: [`corewire::Streaming`](crate::Streaming) on a shard,
 //! `corewire::shared::Streaming` for a `SharedChannel`, `corewire::blocking::Streaming` for a blocking channel.
 //! Use those; the generic types are for code that is itself generic.
+//!
+//! ```
+//! use corewire::Status;
+//! use corewire::streaming::{AwaitedStreams, Streaming};
+//!
+//! /// Adds up a stream over whatever channel it came.
+//! async fn sum<C: AwaitedStreams>(mut numbers: Streaming<u64, C>) -> Result<u64, Status> {
+//!     let mut sum = 0;
+//!     while let Some(number) = numbers.next().await {
+//!         sum += number?;
+//!     }
+//!     Ok(sum)
+//! }
+//!
+//! let numbers = corewire::Streaming::from_stream(futures_lite::stream::iter([Ok(40), Ok(2)]));
+//! assert_eq!(futures_lite::future::block_on(sum(numbers)), Ok(42));
+//! ```
 //
 // What is particular to a kind of channel: `shard.rs`, `shared.rs`, `blocking.rs`. `serve.rs` is the server's side.
 // `pump.rs` makes messages of values, `wire.rs` values of messages. `call.rs` has calls, as clients make them.

@@ -76,10 +76,28 @@ use std::future::Future;
 use std::rc::Rc;
 
 pub use self::context::TestContext;
+/// What went wrong in a simulation.
+///
+/// ```
+/// use corewire::testing::{FailureKind, Simulation};
+///
+/// let failed = Simulation::new(1).try_run(std::future::pending::<()>()).unwrap_err();
+/// assert_eq!(failed.why, FailureKind::Hung);
+/// ```
 #[doc(alias("error", "deadlock"))]
 pub use corewire_testing::FailureKind;
 #[doc(alias("latency", "packet loss", "bandwidth", "turmoil"))]
 pub use corewire_testing::Network;
+/// What [`Simulation::server`] starts: a server's builder.
+///
+/// ```
+/// use corewire::testing::{SimulatedServer, Simulation};
+/// use corewire::{Server, echo};
+///
+/// let builder = Server::builder().service(|_| echo::EchoServer::new(echo::Echoer));
+/// Simulation::new(1).server("echo", SimulatedServer::from(builder));
+/// ```
+pub use corewire_testing::SimulatedServer;
 #[doc(alias(
     "mock",
     "fake",
@@ -90,9 +108,26 @@ pub use corewire_testing::Network;
     "start_paused"
 ))]
 pub use corewire_testing::Simulation;
+/// Why a simulation failed, with the seed that shows it again.
+///
+/// ```
+/// use corewire::testing::Simulation;
+///
+/// let failed = Simulation::new(7).try_run(std::future::pending::<()>()).unwrap_err();
+/// assert_eq!(failed.seed, 7);
+/// println!("{failed}"); // what each host waited for, and what happened last
+/// ```
 #[doc(alias("error", "replay", "seed"))]
 pub use corewire_testing::SimulationFailed;
-pub use corewire_testing::{SimulatedServer, TestOutcome};
+/// What a simulated test may return: nothing, or a `Result`.
+///
+/// ```
+/// use corewire::testing::TestOutcome;
+///
+/// assert_eq!(().failure(), None);
+/// assert!(Err::<(), _>("no reply").failure().is_some());
+/// ```
+pub use corewire_testing::TestOutcome;
 
 use crate::server::ServerBuilder;
 use crate::server::router::Router;

@@ -47,6 +47,18 @@ macro_rules! four_bit_number {
 
 four_bit_number! {
     /// The number of a payload codec on the wire, 0 to 15 (REQ-12).
+    ///
+    /// ```
+    /// # mod corewire {
+    /// #     pub use bytes::Bytes;
+    /// #     pub use corewire_codec::*;
+    /// #     pub mod codec { pub use corewire_codec::{FrameWriter as BodyWriter, *}; }
+    /// # }
+    /// use corewire::CodecId;
+    ///
+    /// assert_eq!(CodecId::new(1), Some(CodecId::SPEEDY));
+    /// assert_eq!(CodecId::RAW.number(), 0);
+    /// ```
     CodecId, "codec",
     /// The body is the value itself: no encoding at all.
     RAW = 0 "raw"

@@ -47,9 +47,10 @@ fn phase() -> Phase {
 /// # use corewire_engine as corewire;
 /// use corewire::drain_begun;
 ///
-/// /// A task in the background that does not hold up the drain.
-/// async fn until_the_end(work: impl Future<Output = ()>) {
-///     futures_lite::future::or(work, drain_begun()).await;
+/// /// A task in the background that ends with its server.
+/// async fn at_the_end(write_out: impl FnOnce()) {
+///     drain_begun().await;
+///     write_out();
 /// }
 /// ```
 pub fn drain_begun() -> DrainBegun {
@@ -62,9 +63,10 @@ pub fn drain_begun() -> DrainBegun {
 /// # use corewire_engine as corewire;
 /// use corewire::drain_begun;
 ///
-/// /// A task in the background that does not hold up the drain.
-/// async fn until_the_end(work: impl Future<Output = ()>) {
-///     futures_lite::future::or(work, drain_begun()).await;
+/// /// A task in the background that ends with its server.
+/// async fn at_the_end(write_out: impl FnOnce()) {
+///     drain_begun().await;
+///     write_out();
 /// }
 /// ```
 #[must_use = "it does nothing unless it is awaited"]

@@ -2,6 +2,13 @@
 //!
 //! Nothing moves while the thread does something else: what a stream sends goes out when it is sent; what
 //! arrives is read whenever the thread waits for anything on its channel.
+//!
+//! ```
+//! use corewire::blocking;
+//!
+//! let squares = blocking::Streaming::from_items((0..3_u64).map(|number| Ok(number * number)));
+//! # let _ = squares; // client.sum(squares).wait()
+//! ```
 
 use corewire_client::blocking::{StreamCall, StreamReader, StreamWriter};
 use corewire_client::{

@@ -2,6 +2,15 @@
 //!
 //! They are `Send` and otherwise what [`corewire::Streaming`](crate::Streaming) is on a shard. A thread that
 //! has no executor waits: `stream.next().wait()`, `sender.send(message).wait()`.
+//!
+//! ```
+//! use corewire::shared;
+//!
+//! let (mut sender, numbers) = shared::Streaming::channel();
+//! sender.send(7).wait()?; // eight may wait until a call takes the stream
+//! # let _ = numbers; // client.sum(numbers)
+//! # Ok::<(), corewire::SendError<u64>>(())
+//! ```
 
 use corewire_client::{
     CallFailure, MethodName, NotSent, QueueReceiver, QueueSender, SharedChannel, SharedStreamCall,
