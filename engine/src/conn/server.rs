@@ -185,8 +185,8 @@ impl<S: 'static> ServerConn<S> {
         if was_steady && self.steady && !ready.due && self.admission_state.is_none() {
             return (after, None);
         }
-        let patience_by = self.patience_by(shared);
-        (after, [self.proto.poll_timeout(), finish_by, patience_by].into_iter().flatten().min())
+        let refuse_by = self.refuse_by(shared);
+        (after, [self.proto.poll_timeout(), finish_by, refuse_by].into_iter().flatten().min())
     }
 
     /// A draining connection without calls is left to its client, which closes it when it has its replies.

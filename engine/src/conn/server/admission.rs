@@ -3,7 +3,7 @@
 //! Room is lacking when the connection's pending calls, or everything that its shard holds, have reached
 //! their bound ([`Budgets`](crate::Budgets)). The connection is then not read from, and its own socket
 //! holds its client up. But what it has sent may be the very thing that would make room: a cancel, or
-//! the message that a handler waits for. So patience ends: then frames are read again, and requests refused.
+//! the message that a handler waits for. So after `refuse_after` frames are read again, and requests refused.
 //!
 //! The same holds for a connection that has its share of a shard that is filling up (`shard/account.rs`). If
 //! its streams hold the share, the next message for a stream ends that stream's call: the message would be
@@ -122,11 +122,11 @@ impl<S: 'static> ServerConn<S> {
         unsent.bytes > 0 && shared.memory.is_bytes_over_share(unsent)
     }
 
-    /// Whether its streams hold its share, and have done so for longer than patience lasts.
+    /// Whether its streams hold its share, and have done so for longer than `refuse_after`.
     #[inline]
     pub(super) fn streams_are_over<I: Io<Socket = S>>(&self, shared: &TurnContext<I>) -> bool {
         shared.memory.is_tight()
-            && self.is_out_of_patience()
+            && self.may_refuse()
             && self.streams.as_ref().is_some_and(|streams| streams.is_over_share())
     }
 
@@ -168,7 +168,7 @@ impl<S: 'static> ServerConn<S> {
             || (shared.memory.is_tight() && shared.memory.is_over_share(self.own()))
     }
 
-    /// Whether nothing is read for lack of room: as long as the lack lasts, but not for longer than patience.
+    /// Whether nothing is read for lack of room: as long as the lack lasts, but not for longer than `refuse_after`.
     #[inline]
     pub(super) fn waits_for_room<I: Io<Socket = S>>(
         &mut self,
@@ -185,7 +185,7 @@ impl<S: 'static> ServerConn<S> {
 
     /// Whether room was already lacking, and for too long, when the frame that is being handled was begun.
     #[inline]
-    pub(super) fn is_out_of_patience(&self) -> bool {
+    pub(super) fn may_refuse(&self) -> bool {
         self.admission_state.as_ref().is_some_and(|admission_state| admission_state.since.is_some())
     }
 
@@ -205,18 +205,15 @@ impl<S: 'static> ServerConn<S> {
         waits
     }
 
-    /// When patience ends, while the connection waits.
-    pub(super) fn patience_by<I: Io<Socket = S>>(
-        &self,
-        shared: &TurnContext<I>,
-    ) -> Option<Instant> {
+    /// When requests begin to be refused, while the connection waits.
+    pub(super) fn refuse_by<I: Io<Socket = S>>(&self, shared: &TurnContext<I>) -> Option<Instant> {
         let admission_state = self.admission_state.as_ref()?;
-        let patience = shared.config.budgets.refuse_after;
-        let by = |since: Option<Instant>| Some(since? + patience).filter(|by| *by > shared.now);
+        let refuse_after = shared.config.budgets.refuse_after;
+        let by = |since: Option<Instant>| Some(since? + refuse_after).filter(|by| *by > shared.now);
         [by(admission_state.since), by(admission_state.large_since)].into_iter().flatten().min()
     }
 
-    /// The status of a call that came when patience was over.
+    /// The status of a call that is refused after `refuse_after`.
     #[cold]
     pub(super) fn no_room<I: Io<Socket = S>>(&self, shared: &TurnContext<I>) -> Status {
         let budgets = &shared.config.budgets;
@@ -272,7 +269,7 @@ impl<S: 'static> ServerConn<S> {
 
     /// Whether the rest of what `buffer` begins with may be received: a large request waits until the
     /// shard has room for all of it. It then keeps its room, so that whatever was begun ends. A request
-    /// that finds none before patience ends is refused, and the rest of it is dropped.
+    /// that finds none within `refuse_after` is refused, and the rest of it is dropped.
     #[inline]
     pub(super) fn may_receive<I: Io<Socket = S>>(
         &mut self,
@@ -313,8 +310,8 @@ impl<S: 'static> ServerConn<S> {
     pub(super) fn notice_end<I: Io<Socket = S>>(&mut self, shared: &TurnContext<I>, ready: &Ready) {
         let since =
             self.admission_state.as_ref().and_then(|admission_state| admission_state.large_since);
-        let patience = shared.config.budgets.refuse_after;
-        if ready.hangup && since.is_some_and(|since| since + patience <= shared.now) {
+        let refuse_after = shared.config.budgets.refuse_after;
+        if ready.hangup && since.is_some_and(|since| since + refuse_after <= shared.now) {
             self.proto.close(CloseReason::PeerLeft);
         }
     }

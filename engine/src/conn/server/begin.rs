@@ -118,7 +118,7 @@ impl<S: 'static> ServerConn<S> {
         came: Instant,
         deadline: Option<Instant>,
     ) -> Option<Status> {
-        if self.is_out_of_patience() {
+        if self.may_refuse() {
             shared.counters.calls_refused.add(1);
             return Some(self.no_room(shared));
         }
