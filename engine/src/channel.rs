@@ -24,6 +24,7 @@ mod begin;
 mod call;
 pub(crate) mod caller;
 pub(crate) mod driven;
+mod made;
 mod pending;
 mod snapshot;
 mod stream;

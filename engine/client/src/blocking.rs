@@ -22,4 +22,4 @@ pub use channel::Channel;
 pub use streams::{StreamCall, StreamReader, StreamWriter};
 #[cfg(feature = "sim")]
 #[doc(hidden)]
-pub use system::{Connect, Connected, Socket, System};
+pub mod testing;

@@ -4,7 +4,7 @@
 //! The code behind it is the production driver of tokio channels and the production handle, unchanged. Nothing here is
 //! part of what the crate promises to anybody else.
 
-pub mod blocking;
+pub use crate::blocking::testing as blocking;
 
 use std::fmt;
 use std::sync::Arc;
@@ -125,6 +125,7 @@ impl<S: Shell> TaskDriver<S> {
     /// What its channel holds.
     #[must_use]
     pub fn snapshot(&self) -> CoreSnapshot {
-        self.0.snapshot()
+        let Driver { inbox, core, .. } = &self.0;
+        CoreSnapshot { has_news: inbox.has_news(), ..core.snapshot() }
     }
 }

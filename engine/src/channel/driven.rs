@@ -10,11 +10,10 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
-#[cfg(feature = "sim")]
-use std::rc::Weak;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use super::made::Made;
 use crate::net::io::Token;
 use crate::shard::context::ShardContext;
 use corewire_client::core::channel::{ClientCore, ConnectionId, PendingCall, Waiter};
@@ -36,19 +35,12 @@ pub(crate) enum Wants {
 pub(crate) struct Connects<W: Waiter> {
     shard: Rc<ShardContext>,
     channels: RefCell<Vec<Rc<DrivenChannel<W>>>>,
-    /// All that were made and may still be there, for the simulator's checks.
-    #[cfg(feature = "sim")]
-    made: RefCell<Vec<Weak<DrivenChannel<W>>>>,
+    pub(crate) made: Made<DrivenChannel<W>>,
 }
 
 impl<W: Waiter> Connects<W> {
     pub(crate) fn new(shard: Rc<ShardContext>) -> Rc<Self> {
-        Rc::new(Self {
-            shard,
-            channels: RefCell::default(),
-            #[cfg(feature = "sim")]
-            made: RefCell::default(),
-        })
+        Rc::new(Self { shard, channels: RefCell::default(), made: Made::default() })
     }
 
     fn push(&self, channel: Rc<DrivenChannel<W>>) {
@@ -58,14 +50,6 @@ impl<W: Waiter> Connects<W> {
 
     pub(crate) fn take(&self) -> Vec<Rc<DrivenChannel<W>>> {
         core::mem::take(&mut *self.channels.borrow_mut())
-    }
-
-    /// The channels that are still there.
-    #[cfg(feature = "sim")]
-    pub(crate) fn made(&self) -> Vec<Rc<DrivenChannel<W>>> {
-        let mut made = self.made.borrow_mut();
-        made.retain(|channel| channel.strong_count() > 0);
-        made.iter().filter_map(Weak::upgrade).collect()
     }
 }
 
@@ -120,8 +104,7 @@ impl<W: Waiter + 'static> DrivenChannel<W> {
             is_released: Cell::new(false),
             idle: RefCell::default(),
         });
-        #[cfg(feature = "sim")]
-        connects.made.borrow_mut().push(Rc::downgrade(&channel));
+        connects.made.note(&channel);
         channel
     }
 

@@ -14,8 +14,6 @@ use crate::channel::ChannelContext;
 use crate::channel::driven::DrivenChannel;
 use crate::error::StartError;
 use crate::host::server::{ClientShard, run_on_shard};
-#[cfg(feature = "sim")]
-use crate::shard::tasks::{Task, spawn};
 use corewire_client::address::{Address, IntoAddress};
 use corewire_client::config::ChannelConfig;
 use corewire_client::failure::ConnectError;
@@ -33,8 +31,8 @@ const CALLS_PER_ROUND: usize = 256;
 /// channel and the last call are gone.
 #[derive(Clone, Debug)]
 pub struct ClientThread {
-    mailbox: Arc<Mailbox>,
-    channels: Arc<AtomicU32>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) channels: Arc<AtomicU32>,
 }
 
 impl ClientThread {
@@ -80,7 +78,12 @@ impl ClientThread {
     }
 
     /// The same with settings that were checked.
-    fn open(&self, address: Address, config: ChannelConfig, jitter: u64) -> SharedChannel {
+    pub(crate) fn open(
+        &self,
+        address: Address,
+        config: ChannelConfig,
+        jitter: u64,
+    ) -> SharedChannel {
         let channel = self.channels.fetch_add(1, Ordering::Relaxed);
         let shared =
             SharedChannel::new(Arc::clone(&self.mailbox), channel, address.clone(), &config);
@@ -91,44 +94,11 @@ impl ClientThread {
     }
 }
 
-/// For the simulator, which makes one of its own shards a client thread.
-#[cfg(feature = "sim")]
-#[doc(hidden)]
-impl ClientThread {
-    /// Makes the entered shard a client thread's. The other end of the channel has the mailbox as soon as the
-    /// task has run; the task is over when nobody can call any more and nothing is in flight.
-    pub(crate) fn begin_here<B: Bell + 'static>(
-        bell: impl FnOnce(Waker) -> B + 'static,
-    ) -> (flume::Receiver<Result<Mailbox, StartError>>, Task<()>) {
-        let (ready, started) = flume::bounded(1);
-        (started, spawn(Pump::run(ready, bell)))
-    }
-
-    pub(crate) fn on(mailbox: Mailbox) -> Self {
-        Self { mailbox: Arc::new(mailbox), channels: Arc::default() }
-    }
-
-    /// A channel with settings that may be outside their ranges.
-    pub(crate) fn open_unchecked(
-        &self,
-        address: Address,
-        config: ChannelConfig,
-        jitter: u64,
-    ) -> SharedChannel {
-        self.open(address, config, jitter)
-    }
-
-    /// Whether callers have sent what the thread has not taken.
-    pub(crate) fn has_news(&self) -> bool {
-        self.mailbox.has_news()
-    }
-}
-
 /// A channel whose callers are on other threads.
 type RemoteChannel = DrivenChannel<Completion>;
 
 /// Takes calls out of the inbox and hands them to their channels, whose connections the shard drives.
-struct Pump {
+pub(crate) struct Pump {
     inbox: Inbox,
     context: Rc<ChannelContext>,
     channels: HashMap<u32, Rc<RemoteChannel>>,
@@ -165,7 +135,7 @@ impl Pump {
 
     /// Hands out the mailbox, and runs until nobody can call any more and nothing is in flight. The
     /// mailbox rings through the waker of this task, which the driver serves; `bell` makes its bell of that.
-    async fn run<B: Bell + 'static>(
+    pub(crate) async fn run<B: Bell + 'static>(
         ready: flume::Sender<Result<Mailbox, StartError>>,
         bell: impl FnOnce(Waker) -> B,
     ) {

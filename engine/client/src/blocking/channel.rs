@@ -17,8 +17,6 @@ use super::client::{ChannelInfo, Client};
 use super::system::{Std, System};
 use crate::address::{Address, IntoAddress};
 use crate::config::ChannelConfig;
-#[cfg(feature = "sim")]
-use crate::core::channel::CoreSnapshot;
 use crate::failure::{CallFailure, ConnectError, NotSent};
 use crate::transport::{Outcome, Pending, Transport};
 
@@ -78,12 +76,6 @@ impl Channel {
             Rc::new(ChannelInfo { address, server_side: Arc::default(), closed: Cell::new(false) });
         let client = Client::new(Rc::clone(&info), config, system);
         Self { client: Rc::new(RefCell::new(client)), info }
-    }
-
-    /// What it holds, unless a call is under way on it.
-    #[cfg(feature = "sim")]
-    pub(crate) fn snapshot(&self) -> Option<CoreSnapshot> {
-        self.client.try_borrow().ok().map(|client| client.snapshot())
     }
 
     /// A channel with the default configuration, connected.

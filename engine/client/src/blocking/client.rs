@@ -15,8 +15,6 @@ use super::system::{Connect, System};
 use super::waiter::{Caller, StreamCell};
 use crate::address::Address;
 use crate::config::{ChannelConfig, Reply};
-#[cfg(feature = "sim")]
-use crate::core::channel::CoreSnapshot;
 use crate::core::channel::{ClientCore, PendingCall, ServerSide};
 use crate::failure::{CallFailure, connect_failure};
 use crate::streams::Event;
@@ -45,7 +43,7 @@ struct Connecting {
 pub(super) struct Client {
     info: Rc<ChannelInfo>,
     system: Box<dyn System>,
-    core: ClientCore<Caller>,
+    pub(super) core: ClientCore<Caller>,
     /// The socket of the core's connection.
     link: Option<Link>,
     connecting: Option<Connecting>,
@@ -368,14 +366,6 @@ impl Client {
             turn.shrink();
         }
         self.scratch.shrink();
-    }
-}
-
-#[cfg(feature = "sim")]
-impl Client {
-    /// What the channel holds.
-    pub(super) fn snapshot(&self) -> CoreSnapshot {
-        self.core.snapshot()
     }
 }
 

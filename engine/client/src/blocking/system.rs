@@ -2,10 +2,7 @@
 //!
 //! Everything else of the channel is above this. So whatever implements [`System`] can carry one: the operating
 //! system here, or a network that is simulated.
-#![cfg_attr(
-    not(feature = "sim"),
-    allow(unreachable_pub, reason = "the simulator, a crate of its own, implements these traits")
-)]
+#![allow(unreachable_pub, reason = "the simulator, a crate of its own, implements these traits")]
 
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};

@@ -23,8 +23,7 @@ use crate::transport::Outcome;
 pub type ClientCore = channel::ClientCore<Completion>;
 
 /// One of its connections.
-#[cfg(any(feature = "tokio", feature = "sim"))]
-pub(crate) type Connection = channel::Connection<Completion>;
+pub type Connection = channel::Connection<Completion>;
 
 /// A call on its way to the driver.
 #[derive(Debug)]

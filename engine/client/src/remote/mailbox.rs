@@ -134,7 +134,7 @@ impl Mailbox {
     }
 
     /// Whether something was sent that the driver has not taken.
-    #[cfg(feature = "sim")]
+    #[must_use]
     pub fn has_news(&self) -> bool {
         !self.calls.is_empty() || !self.control.is_empty()
     }

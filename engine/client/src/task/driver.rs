@@ -34,25 +34,18 @@ struct Link<S> {
 /// What a channel has at its task. In the order in which it is dropped: whoever hears that a call has ended finds the
 /// queue closed and the sockets gone.
 pub(crate) struct Driver<S: Shell> {
-    inbox: Inbox,
+    pub(crate) inbox: Inbox,
     shell: S,
     /// Whether the bell was rung since the queues were looked at.
     rung: bool,
     connecting: Option<S::Connecting>,
     links: Vec<Link<S::Socket>>,
-    core: ClientCore,
+    pub(crate) core: ClientCore,
 }
 
 impl<S: Shell> Driver<S> {
     pub(crate) fn new(inbox: Inbox, shell: S, core: ClientCore) -> Self {
         Self { inbox, shell, rung: true, connecting: None, links: Vec::new(), core }
-    }
-
-    /// What the channel holds.
-    #[cfg(feature = "sim")]
-    pub(crate) fn snapshot(&self) -> crate::core::channel::CoreSnapshot {
-        let has_news = self.inbox.has_news();
-        crate::core::channel::CoreSnapshot { has_news, ..self.core.snapshot() }
     }
 
     /// One turn; `Ready` when nobody can call any more and nothing is in flight.

@@ -2,10 +2,7 @@
 //!
 //! The contracts are those of tokio, because its channels came first. Everything is used by one task, which hands in its
 //! own context each time.
-#![cfg_attr(
-    not(feature = "sim"),
-    allow(unreachable_pub, reason = "the simulator, a crate of its own, implements these traits")
-)]
+#![allow(unreachable_pub, reason = "the simulator, a crate of its own, implements these traits")]
 
 use std::future::Future;
 use std::io;

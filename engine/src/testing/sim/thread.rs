@@ -2,15 +2,16 @@
 
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
 use super::SimShard;
 use crate::channel::driven::{Connects, DrivenChannel};
 use crate::error::StartError;
-use crate::host::client_thread::ClientThread;
+use crate::host::client_thread::{ClientThread, Pump};
 use crate::net::io::Io;
-use crate::shard::tasks::Task;
+use crate::shard::tasks::{Task, spawn};
 use corewire_client::address::Address;
 use corewire_client::config::ChannelConfig;
 use corewire_client::remote::SharedChannel;
@@ -78,12 +79,15 @@ impl<I: Io> SimShard<I> {
     ) -> Result<SimClientThread, StartError> {
         let _within = self.within(now);
         let clock = Box::new(clock);
-        let (started, task) = ClientThread::begin_here(|waker| SimBell { waker, now: clock });
+        let (ready, started) = flume::bounded(1);
+        // The task hands the mailbox out as soon as it has run, and is over when nobody can call any more and nothing
+        // is in flight.
+        let task = spawn(Pump::run(ready, |waker| SimBell { waker, now: clock }));
         self.local.run_tasks();
         let gone =
             |_| StartError::Shard { shard: 0, error: std::io::Error::other("its task ended") };
         let mailbox = started.try_recv().map_err(gone)??;
-        let thread = Some(ClientThread::on(mailbox));
+        let thread = Some(ClientThread { mailbox: Arc::new(mailbox), channels: Arc::default() });
         Ok(SimClientThread { thread, task, remote: Rc::clone(&self.channels.remote) })
     }
 }
@@ -98,7 +102,7 @@ impl SimClientThread {
         config: ChannelConfig,
         jitter: u64,
     ) -> Option<SharedChannel> {
-        Some(self.thread.as_ref()?.open_unchecked(address, config, jitter))
+        Some(self.thread.as_ref()?.open(address, config, jitter))
     }
 
     /// No channel is made any more.
@@ -109,7 +113,7 @@ impl SimClientThread {
     /// Whether callers have sent what the thread has not taken.
     #[must_use]
     pub fn has_news(&self) -> bool {
-        self.thread.as_ref().is_some_and(ClientThread::has_news)
+        self.thread.as_ref().is_some_and(|thread| thread.mailbox.has_news())
     }
 
     /// Whether its task is over: nobody can call any more, and nothing is in flight.
@@ -129,6 +133,6 @@ impl SimClientThread {
                 holds: core.snapshot(),
             }
         };
-        self.remote.made().iter().map(of).collect()
+        self.remote.made.list().iter().map(of).collect()
     }
 }

@@ -1,10 +1,10 @@
 //! Blocking channels over sockets and a clock of the simulator's. The code behind them is that of production, unchanged.
 
-use super::CoreSnapshot;
+use super::Channel;
+pub use super::system::{Connect, Connected, Socket, System};
 use crate::address::Address;
-use crate::blocking::Channel;
-pub use crate::blocking::{Connect, Connected, Socket, System};
 use crate::config::ChannelConfig;
+use crate::core::channel::CoreSnapshot;
 
 /// A channel over sockets of this system. Settings may be outside their ranges.
 #[must_use]
@@ -15,5 +15,5 @@ pub fn channel(system: Box<dyn System>, server: Address, config: ChannelConfig) 
 /// What a channel holds, unless a call is under way on it.
 #[must_use]
 pub fn snapshot(channel: &Channel) -> Option<CoreSnapshot> {
-    channel.snapshot()
+    channel.client.try_borrow().ok().map(|client| client.core.snapshot())
 }
