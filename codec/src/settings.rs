@@ -133,6 +133,28 @@ macro_rules! checked_settings {
     };
 }
 
+/// Implements serde's traits for settings that are one word of text: written as their `Display`, read by `FromStr`. The
+/// name stands in front of an error.
+#[macro_export]
+macro_rules! text_settings {
+    ($($type:ty, $name:literal;)*) => { $(
+        /// As text, like its `Display`.
+        impl ::serde::Serialize for $type {
+            fn serialize<S: ::serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
+            }
+        }
+
+        impl<'de> ::serde::Deserialize<'de> for $type {
+            fn deserialize<D: ::serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = <::std::borrow::Cow<'de, str>>::deserialize(from)?;
+                let wrong = |error| format!("{}: {error}", $name);
+                text.parse().map_err(wrong).map_err(::serde::de::Error::custom)
+            }
+        }
+    )* };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

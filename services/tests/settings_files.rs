@@ -1,7 +1,9 @@
 //! Settings in files: what is left out has its default, and what is out of range is named with its range.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use corewire::{Budgets, ChannelConfig, Host, Limits, Placement, Spin, Timeouts};
+use corewire::{
+    Address, Budgets, ChannelConfig, ClientShard, Host, Limits, Placement, Spin, Timeouts,
+};
 use serde_json::{from_str, to_string};
 use std::time::Duration;
 
@@ -24,6 +26,14 @@ fn settings_are_read_as_they_are_written() {
     assert_eq!(from_str::<Placement>(r#""0,2-3""#).unwrap(), Placement::Cpus(vec![0, 2, 3]));
     assert_eq!(to_string(&Placement::Unpinned(2)).unwrap(), r#""unpinned:2""#);
     assert_eq!(from_str::<Host>(&to_string(&Host::Plain).unwrap()).unwrap(), Host::Plain);
+    for address in ["127.0.0.1:7000", "[::1]:7000", "db.example:7000", "unix:/run/db"] {
+        let address: Address = address.parse().unwrap();
+        assert_eq!(from_str::<Address>(&to_string(&address).unwrap()).unwrap(), address);
+    }
+    let shard = from_str::<ClientShard>(r#"{"cpu": 2, "spin": "50", "host": "plain"}"#).unwrap();
+    assert_eq!((shard.cpu, shard.host), (Some(2), Host::Plain));
+    let read: ClientShard = from_str(&to_string(&shard).unwrap()).unwrap();
+    assert_eq!((read.cpu, read.spin), (shard.cpu, shard.spin));
 }
 
 #[test]
@@ -48,6 +58,8 @@ fn what_is_out_of_range_names_the_field_and_the_range() {
         ),
         (from_str::<Spin>(r#""sometimes""#).map(drop), "spin: give off, always"),
         (from_str::<Placement>(r#""some""#).map(drop), "placement: 'some' is no placement"),
+        (from_str::<Address>(r#""nowhere""#).map(drop), "address: 'nowhere' is not an address"),
+        (from_str::<ClientShard>(r#"{"core": 2}"#).map(drop), "core"),
         (from_str::<Host>(r#""tokio""#).map(drop), "give auto, glommio or plain"),
     ];
     for (outcome, part) in wrong {

@@ -83,6 +83,9 @@ impl From<SocketAddr> for Address {
     }
 }
 
+#[cfg(feature = "serde")]
+corewire_codec::text_settings! { Address, "address"; }
+
 impl FromStr for Address {
     type Err = String;
 

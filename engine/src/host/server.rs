@@ -346,6 +346,8 @@ fn run_shard(
 /// # let _ = (anywhere, pinned);
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct ClientShard {
     /// The CPU to pin the thread to.
     #[doc(alias("affinity", "pinning"))]
