@@ -347,7 +347,7 @@ fn a_server_that_does_not_start_fails_the_run() {
     );
     for (builder, part) in [
         (Server::builder(), "no service"),
-        (Worker::default().server().address("unix:/tmp/a"), "TCP alone"),
+        (Worker::default().server().address("unix:/tmp/a"), "Unix"),
         (Worker::default().server().backlog(0), "backlog is 0"),
     ] {
         let sim = Simulation::new(1);
