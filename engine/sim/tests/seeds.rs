@@ -29,7 +29,7 @@ fn the_plan_of_a_seed_is_the_same_for_every_kind_of_channel() {
 }
 
 /// Each of these once showed a bug of the engine or of the judge that its message names.
-const ONCE_BROKEN: [(u64, &str); 11] = [
+const ONCE_BROKEN: [(u64, &str); 14] = [
     (44_459_903, "a handler outlives its caller by the clock's jumps"),
     (45_037_729, "a one-way call expires unwritten, and streams have room"),
     (45_454_685, "room was counted twice over, and given back without a wake"),
@@ -47,6 +47,9 @@ const ONCE_BROKEN: [(u64, &str); 11] = [
     (50_606_251, "a silent server is written to in parts, which looked like a sign of life"),
     (50_682_108, "a large request for a stream waits for room that its own calls take"),
     (50_934_750, "a changed byte of a hello lets a request pass that is too large"),
+    (55_284_909, "a call that was given up stays in the queue behind one that fills the socket"),
+    (55_736_254, "a call that was given up stays in the queue behind one that takes the last slot"),
+    (55_949_799, "two calls that were given up stay in the queue"),
 ];
 
 #[test]

@@ -229,7 +229,6 @@ pub(crate) mod tests {
     use corewire_codec::MethodId;
 
     /// A call, and what its caller waits with.
-    #[cfg(any(feature = "tokio", feature = "sim"))]
     pub(crate) fn awaited() -> (Command, oneshot::AsyncReceiver<Outcome>) {
         let (sender, outcome) = oneshot::async_channel();
         let done = Completion { sink: Some(Sink::Future(sender)), begun: false };

@@ -11,7 +11,7 @@ use corewire_proto::CloseReason;
 use super::{CallFailure, ConnectionId, NotSent, RETIRED_MAX};
 use crate::config::ChannelConfig;
 use crate::remote::command::ClientCore;
-use crate::remote::command::tests::noted;
+use crate::remote::command::tests::{awaited, noted};
 use crate::transport::Outcome;
 
 fn core() -> ClientCore {
@@ -50,6 +50,25 @@ fn call(core: &mut ClientCore, now: Instant) -> flume::Receiver<Outcome> {
     core.begin(command, now);
     core.advance(now);
     outcomes
+}
+
+/// Of two calls that wait, one is given up, and the other one leaves the queue and fills the connection.
+#[test]
+fn a_call_that_is_given_up_is_not_kept_when_those_around_it_have_gone() {
+    let config = ChannelConfig { unsent_max: 0, ..ChannelConfig::default() };
+    let mut core = ClientCore::new("127.0.0.1:1".parse().unwrap(), config);
+    let now = Instant::now();
+    let outcome = call(&mut core, now);
+    let (command, given_up) = awaited();
+    core.begin(command, now);
+    drop(given_up);
+    core.cancel(1);
+    assert_eq!(core.snapshot().waiting, 2, "half of the queue may be given up");
+    let id = connected(&mut core, now);
+    core.connection(id).unwrap().session.out = SendBuffer::new();
+    core.advance(now);
+    assert!(core.connection(id).unwrap().unsent() > 0 && outcome.is_empty());
+    assert_eq!(core.snapshot().waiting, 0);
 }
 
 #[test]

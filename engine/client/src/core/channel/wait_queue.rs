@@ -77,6 +77,8 @@ impl<W: Waiter> WaitQueue<W> {
             let (_, call) =
                 part.pop_front_if(|(_, call)| call.waiter.is_abandoned() || may(call))?;
             if !call.waiter.is_abandoned() {
+                // What is left may be mostly abandoned now, and may stay for long.
+                self.forget_abandoned();
                 return Some(call);
             }
             self.abandoned = self.abandoned.saturating_sub(1);
@@ -91,6 +93,10 @@ impl<W: Waiter> WaitQueue<W> {
     /// One of them may be abandoned. When that holds for half of the queue they are taken out.
     pub(super) fn handle_cancel(&mut self) {
         self.abandoned += 1;
+        self.forget_abandoned();
+    }
+
+    fn forget_abandoned(&mut self) {
         if self.abandoned * 2 > self.len() {
             self.abandoned = 0;
             self.calls.retain(|(_, call)| !call.waiter.is_abandoned());
