@@ -470,6 +470,9 @@ impl<S: 'static> ServerConn<S> {
         }
         let before = self.admission_state.as_ref().map_or(0, |_| self.send.len());
         let written = shared.write(&self.socket, &mut self.send, ready);
+        if written.failed {
+            self.send.clear();
+        }
         if before != 0 {
             self.note_moved(before.saturating_sub(self.send.len()));
         }

@@ -221,7 +221,7 @@ impl<I: Io> TurnContext<I> {
                 Err(error) => {
                     written.failed = true;
                     self.failure = TransportError::from(&error);
-                    out.clear();
+                    break;
                 }
             }
         }

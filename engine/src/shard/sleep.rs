@@ -13,13 +13,13 @@ use crate::shard::context::ShardContext;
 /// ```
 /// # use corewire_engine as corewire;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use corewire::{ClientShard, run_on_shard, sleep};
-/// use std::time::{Duration, Instant};
+/// use corewire::{ClientShard, now, run_on_shard, sleep};
+/// use std::time::Duration;
 ///
 /// let slept = run_on_shard(ClientShard::default(), || async {
-///     let begun = Instant::now();
+///     let begun = now();
 ///     sleep(Duration::from_millis(2)).await;
-///     begun.elapsed()
+///     now() - begun
 /// })?;
 /// assert!(slept >= Duration::from_millis(2));
 /// # Ok(())

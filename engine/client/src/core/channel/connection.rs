@@ -262,7 +262,7 @@ impl<W: Waiter> Connection<W> {
     #[inline]
     pub fn prepare_write(&mut self, now: Instant) -> bool {
         if let Some((error, until)) = &self.write_failed {
-            self.session.out.clear();
+            // What is still in the buffer stays: it tells which calls were not sent.
             if *until <= now {
                 self.session.handle_error(*error);
             }

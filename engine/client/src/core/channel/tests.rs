@@ -71,6 +71,26 @@ fn a_call_that_is_given_up_is_not_kept_when_those_around_it_have_gone() {
     assert_eq!(core.snapshot().waiting, 0);
 }
 
+/// The socket takes nothing more, and the server may still say something: what lies in the buffer was not sent.
+#[test]
+fn a_call_whose_write_failed_was_not_sent() {
+    let (mut core, now) = (core(), Instant::now());
+    let (mut command, outcomes) = noted();
+    let by = now + Duration::from_millis(100);
+    command.deadline = Some(by);
+    core.begin(command, now);
+    let id = connected(&mut core, now);
+    let connection = core.connection(id).unwrap();
+    connection.session.out = SendBuffer::new();
+    core.advance(now);
+    let connection = core.connection(id).unwrap();
+    connection.handle_write_error(&std::io::Error::from(std::io::ErrorKind::BrokenPipe), now);
+    assert!(!connection.prepare_write(now));
+    core.expire(by);
+    let outcome = outcomes.try_recv().unwrap();
+    assert!(matches!(outcome, Err(CallFailure::DeadlineExceeded { sent: false })), "{outcome:?}");
+}
+
 #[test]
 fn a_failed_connect_fails_who_waits_and_is_not_tried_again_at_once() {
     let (mut core, now) = (core(), Instant::now());
