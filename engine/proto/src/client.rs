@@ -531,6 +531,12 @@ impl<T> ClientConnection<T> {
         self.keep_alive.handle_write(progress, blocked, now);
     }
 
+    /// The socket takes nothing more, while the server may still say something. What waits in the send buffer stays
+    /// there, as not written, and no longer counts as something that the server does not read.
+    pub fn handle_write_failed(&mut self) {
+        self.keep_alive.handle_emptied();
+    }
+
     /// Whether the connection is open and nothing but replies is awaited. From one such moment to the
     /// next, [`poll_timeout`](Self::poll_timeout) moves earlier only if
     /// [`earliest_deadline`](Self::earliest_deadline) does, so it need not be called otherwise.

@@ -379,6 +379,11 @@ impl<T> Session<T> {
         }
     }
 
+    /// The socket takes nothing more.
+    pub fn handle_write_failed(&mut self) {
+        self.proto.handle_write_failed();
+    }
+
     /// The server's side has acknowledged bytes that were written before: it takes something, though not
     /// enough yet for the socket to take more.
     pub fn handle_acknowledged(&mut self, now: Instant) {

@@ -274,6 +274,7 @@ impl<W: Waiter> Connection<W> {
 
     /// The socket takes nothing more.
     pub fn handle_write_error(&mut self, error: impl Into<TransportError>, now: Instant) {
+        self.session.handle_write_failed();
         self.write_failed = Some((error.into(), now + LAST_FRAMES));
     }
 
