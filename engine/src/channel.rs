@@ -162,10 +162,12 @@ impl Channel {
         seed: u64,
     ) -> Result<Self, NotSent> {
         let context = ChannelContext::current().ok_or(NotSent::NotOnShard)?;
-        let core = ClientCore::with_jitter(address.clone(), config, seed);
+        let server_side = Arc::<ServerSide>::default();
+        let core = ClientCore::with_jitter(address.clone(), config, seed)
+            .telling(Arc::clone(&server_side));
         let handle = UseSharedChannelOnOtherThreads {
             address,
-            server_side: Arc::clone(core.server_side()),
+            server_side,
             driven: DrivenChannel::new(core, &context.local),
             calls: Rc::default(),
             arrivals: Rc::clone(&context.streams),

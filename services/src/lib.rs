@@ -298,22 +298,9 @@ pub use corewire_macros::service;
 pub use corewire_macros::{main, test};
 #[doc(alias("disconnect"))]
 pub use corewire_proto::CloseReason;
-/// What a shard knows about itself when its services are made.
-///
-/// ```
-/// # use corewire::{Server, echo};
-/// use corewire::ShardInfo;
-///
-/// let builder = Server::builder().service(|shard: ShardInfo| {
-///     println!("shard {} of {} on CPU {:?}", shard.id, shard.count, shard.cpu);
-///     echo::EchoServer::new(echo::Echoer)
-/// });
-/// # let _ = builder;
-/// ```
-pub use corewire_proto::ShardInfo;
 #[doc(alias("keepalive", "ping", "heartbeat", "idle"))]
 pub use corewire_proto::Timeouts;
-pub use corewire_proto::{ClientConfig, ShardId, TransportError};
+pub use corewire_proto::{ClientConfig, ShardId, ShardInfo, TransportError};
 #[doc(alias("reflection", "schema"))]
 pub use description::ServiceDescription;
 pub use description::{ArgumentDescription, CallKind, MethodDescription};

@@ -113,11 +113,6 @@ impl<W: Waiter> ClientCore<W> {
         Self { server_side, ..self }
     }
 
-    /// What the server said about itself.
-    pub fn server_side(&self) -> &Arc<ServerSide> {
-        &self.server_side
-    }
-
     /// The server's address.
     pub fn server(&self) -> &Address {
         &self.server
