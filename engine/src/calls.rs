@@ -20,5 +20,6 @@
 
 pub(crate) mod dispatch;
 pub(crate) mod extensions;
+pub(crate) mod forward;
 pub(crate) mod parked;
 pub(crate) mod queue_delay;

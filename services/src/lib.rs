@@ -597,7 +597,7 @@ pub use corewire_engine::WouldBlock;
 
 #[cfg(feature = "shard")]
 pub use {
-    corewire_engine::{ClientShard, CounterKind, DrainBegun, Sleep},
+    corewire_engine::{ClientShard, CounterKind, DrainBegun, On, OnShardError, Sharded, Sleep},
     server::service::Service,
     server::{Server, ServerBuilder},
 };

@@ -13,7 +13,7 @@ use corewire_client::IntoAddress;
 use corewire_codec::Limits;
 use corewire_engine::{
     Budgets, Dispatch, Ended, EngineConfig, Host, MakeDispatch, Placement, Running, ShardLost,
-    ShardLostHook, Spin, StartError,
+    ShardLostHook, Sharded, Spin, StartError,
 };
 use corewire_proto::ShardInfo;
 use std::error::Error;
@@ -35,6 +35,7 @@ type AddService = Arc<dyn Fn(ShardInfo) -> Making + Send + Sync>;
 type Making = Pin<Box<dyn Future<Output = Result<AddMethods, FactoryError>>>>;
 type AddMethods = Box<dyn FnOnce(&mut Methods)>;
 type FactoryError = Box<dyn Error + Send + Sync>;
+type MakeValue = Arc<dyn Fn() + Send + Sync>;
 type AddLayer = Arc<dyn Fn(ShardInfo, &mut Methods) + Send + Sync>;
 
 fn add_methods<S: Service>(service: S) -> AddMethods {
@@ -66,6 +67,7 @@ impl Server {
         ServerBuilder {
             config: EngineConfig::new(Vec::new()),
             services: Vec::new(),
+            values: Vec::new(),
             layers: Vec::new(),
             error: None,
         }
@@ -99,6 +101,8 @@ impl Server {
 pub struct ServerBuilder {
     config: EngineConfig,
     services: Vec<AddService>,
+    /// What makes each shard's values, before its services.
+    values: Vec<MakeValue>,
     /// From the outermost inwards.
     layers: Vec<AddLayer>,
     /// The first address that could not be read; reported when the server starts.
@@ -110,6 +114,7 @@ impl fmt::Debug for ServerBuilder {
         f.debug_struct("ServerBuilder")
             .field("config", &self.config)
             .field("services", &self.services.len())
+            .field("values", &self.values.len())
             .field("layers", &self.layers.len())
             .finish_non_exhaustive()
     }
@@ -202,6 +207,36 @@ impl ServerBuilder {
             let service = make(shard);
             Box::pin(async move { service.await.map(add_methods).map_err(Into::into) })
         }));
+        self
+    }
+
+    /// Makes the value of each shard before its services, and lets threads outside the server reach the values by this
+    /// handle. See [`Sharded`].
+    ///
+    /// ```
+    /// use corewire::{Placement, Server, ShardId, Sharded, echo};
+    /// use std::cell::Cell;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let hits = Sharded::new(|_shard| Cell::new(0));
+    /// let server = Server::builder()
+    ///     .address("127.0.0.1:0")
+    ///     .placement(Placement::Unpinned(2))
+    ///     .sharded(&hits)
+    ///     .service(|_| echo::EchoServer::new(echo::Echoer))
+    ///     .start()?;
+    ///
+    /// // This thread is no shard. In a handler, the same code sends to the other shards.
+    /// let seen = futures_lite::future::block_on(hits.on(ShardId(1), |hits| hits.replace(1)));
+    /// assert_eq!(seen, Ok(0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias("shared state"))]
+    #[must_use]
+    pub fn sharded<T: 'static>(mut self, sharded: &Sharded<T>) -> Self {
+        let sharded = sharded.clone();
+        self.values.push(Arc::new(move || drop(sharded.here())));
         self
     }
 
@@ -342,9 +377,12 @@ impl ServerBuilder {
             ));
         }
         let (services, layers) = (Arc::new(services), Arc::new(layers));
+        let values = Arc::new(self.values);
         let make: MakeDispatch = Arc::new(move |shard| {
             let (services, layers) = (Arc::clone(&services), Arc::clone(&layers));
+            let values = Arc::clone(&values);
             Box::pin(async move {
+                values.iter().for_each(|make| make());
                 let mut methods = Methods::default();
                 for make in services.iter() {
                     make(shard).await?(&mut methods);

@@ -250,6 +250,22 @@ impl<'a> ReplySlot<'a> {
         self.status(&failure);
     }
 
+    /// Replies with the frame that another shard has written for this call.
+    pub(crate) fn append(&mut self, frame: SendBuffer, note: Option<Box<Note>>) {
+        if let Some(note) = note {
+            self.note.get_or_insert(note);
+        }
+        if !self.done {
+            self.done = true;
+            self.out.append(frame);
+        }
+    }
+
+    /// The largest frame that the caller accepts.
+    pub(crate) fn frame_bytes_max(&self) -> u32 {
+        self.frame_bytes_max
+    }
+
     /// Where the reply will begin; take it before the handler is polled.
     #[must_use]
     pub fn mark(&self) -> Mark {

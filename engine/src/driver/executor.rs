@@ -26,6 +26,7 @@ use crate::net::epoll::Epoll;
 use crate::shard::affinity::Unpinned;
 use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
+use crate::shard::mesh::MeshEnd;
 use crate::shard::tasks::Task;
 use corewire_client::MethodName;
 use corewire_client::panics::panic_text;
@@ -108,7 +109,9 @@ impl ShardTask {
     /// Turns until the shard is drained or `until` returns true, and then drops its tasks.
     pub(crate) async fn run(mut self, until: impl Fn() -> bool) -> io::Result<()> {
         let outcome = self.turns(until).await;
+        self.local.mesh().leave();
         self.local.drop_tasks();
+        self.local.values.clear();
         // Dropping them may have left frames to send to the server, such as cancels.
         self.driver.settle_last();
         self.driver.end_channels();
@@ -118,22 +121,27 @@ impl ShardTask {
     async fn turns(&mut self, until: impl Fn() -> bool) -> io::Result<()> {
         let mut wait = Duration::ZERO;
         let mut spinning = false;
+        let mut parcels = 0;
         loop {
-            let hot = if spinning { self.driver.try_hot() } else { None };
+            let hot = if spinning { self.look_closely(&mut parcels) } else { None };
             let worked = match hot {
                 Some(received) => received,
-                None => self.driver.turn(wait)?,
+                None => self.turn(wait)?,
             };
             self.counters.turns.add(1);
             let now = self.driver.now();
             self.local.sleepers.wake_due(now);
             self.counters.current.leave();
-            let ran = self.local.run_tasks();
+            let took = self.local.take_parcels();
+            let ran = self.local.run_tasks() || took;
+            // Before the sockets: another core works while this one writes.
+            self.local.mesh().settle();
             if self.starting.as_ref().is_some_and(|starting| starting.dispatch.is_finished()) {
                 self.begin_serving()?;
             }
             self.driver.settle();
-            if self.driver.is_drained() || until() {
+            self.local.mesh().settle();
+            if self.is_over() || until() {
                 return Ok(());
             }
             if let Some(reactor) = &mut self.reactor {
@@ -141,7 +149,8 @@ impl ShardTask {
             }
             wait = Duration::ZERO;
             // Tasks and sleeps that have just run may have left work, too.
-            if worked || ran || self.local.wakes.has_news() || self.driver.has_queue() {
+            let news = self.local.wakes.has_news() || self.local.mesh().has_news();
+            if worked || ran || news || self.driver.has_queue() {
                 // The next turn may as well wait for readiness as poll for it: one system call
                 // instead of two.
                 if self.idle.worked(now) == Rest::Doze && self.may_doze(now) {
@@ -153,11 +162,40 @@ impl ShardTask {
             let rest = self.idle.idle(now, self.may_doze(now));
             spinning = rest == Rest::Spin;
             match rest {
-                Rest::Spin => {}
+                Rest::Spin => self.local.mesh().look(),
                 Rest::Doze => wait = self.doze(now),
                 Rest::Park => wait = self.park(now).await?,
             }
         }
+    }
+
+    /// A turn that may sleep.
+    fn turn(&mut self, wait: Duration) -> io::Result<bool> {
+        if wait.is_zero() {
+            return self.driver.turn(wait);
+        }
+        let wait = self.local.mesh().sleep_for(wait);
+        let worked = self.driver.turn(wait);
+        self.local.mesh().awake();
+        worked
+    }
+
+    /// For a shard that spins: what other shards left comes first, without a look at the sockets, unless that was so for
+    /// some turns; then the busy connection. Returns `None` if it is time for a whole turn.
+    fn look_closely(&mut self, parcels: &mut u32) -> Option<bool> {
+        if *parcels < PARCEL_TURNS && self.local.mesh().has_news() {
+            *parcels += 1;
+            self.driver.look_at_clock();
+            return Some(false);
+        }
+        *parcels = 0;
+        self.driver.try_hot()
+    }
+
+    /// Whether the shard may end: it is drained, and no other shard of the server needs it any more.
+    fn is_over(&self) -> bool {
+        self.driver.is_drained()
+            && (self.local.mesh().is_drained() || self.driver.is_past_drain(DRAIN_GRACE))
     }
 
     /// The dispatcher is made: the shard listens, or ends with the reason why it cannot.
@@ -199,14 +237,26 @@ impl ShardTask {
         self.counters.parks.add(1);
         let next = self.driver.next_timer();
         let Some(reactor) = &mut self.reactor else { return Ok(self.doze(now)) };
+        let most = self.local.mesh().sleep_for(Duration::MAX);
+        if most.is_zero() {
+            return Ok(Duration::ZERO);
+        }
+        let next = next.into_iter().chain(now.checked_add(most)).min();
         self.counters.parked.set(1);
         self.local.set_now(None);
         let outcome = reactor.park(next).await;
+        self.local.mesh().awake();
         self.counters.parked.set(0);
         self.idle.parked();
         outcome.map(|()| Duration::ZERO)
     }
 }
+
+/// How many turns in a row a spinning shard takes parcels without a look at its sockets.
+const PARCEL_TURNS: u32 = 16;
+
+/// A shard that is drained waits for the others for this long after the deadline of the drain.
+const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
 /// The longest sleep of a plain host, which its timers usually end much sooner.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
@@ -215,16 +265,27 @@ const SLEEP_MAX: Duration = Duration::from_secs(3600);
 /// glommio. Later it may doze as well, and glommio's news waits for up to [`runtime::REACTOR_EVERY`].
 const PROMPT_FOR: Duration = Duration::from_millis(5);
 
+/// Tells the other shards that this one is gone, also if its thread panics.
+struct LeavesMesh(Rc<ShardContext>);
+
+impl Drop for LeavesMesh {
+    fn drop(&mut self) {
+        self.0.mesh().leave();
+    }
+}
+
 /// Runs a server's shard on this thread until it is drained. It listens when `dispatch` is made, and then
 /// calls `ready`.
 pub(crate) fn run_server(
     mut parts: ShardParts,
+    mesh: MeshEnd,
     dispatch: MadeDispatch,
     ready: impl FnOnce(KnownMethods) + 'static,
 ) -> io::Result<()> {
     let cpu = parts.config.info.cpu;
-    let context = ChannelContext::new(ShardContext::new(Arc::clone(&parts.doorbell)));
+    let context = ChannelContext::new(ShardContext::in_mesh(Arc::clone(&parts.doorbell), mesh));
     let entered = context.enter();
+    let _member = LeavesMesh(Rc::clone(&context.shard));
     // Before the host pins the thread.
     let unpinned = Unpinned::remember();
     let outcome = hosting::run(parts.hosting, cpu, async move |host| {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::{Driver, Listening};
 use crate::calls::dispatch::Dispatch;
+use crate::calls::forward::Served;
 use crate::net::io::{Io, Token};
 
 impl<I: Io> Driver<I> {
@@ -18,6 +19,7 @@ impl<I: Io> Driver<I> {
         listeners: Vec<I::Listener>,
         dispatch: Rc<dyn Dispatch>,
     ) -> io::Result<()> {
+        self.local.set_served(Rc::new(Served { dispatch: Rc::clone(&dispatch) }));
         self.shared.dispatch = dispatch;
         if self.shared.drain_by.is_some() {
             return Ok(());

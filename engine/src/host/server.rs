@@ -31,6 +31,7 @@ use crate::identity::{DriverConfig, Spin};
 use crate::net::doorbell::Doorbell;
 use crate::net::listener::{self, SharedListener};
 use crate::shard::counters::ShardCounters;
+use crate::shard::mesh::{self, MeshEnd};
 use corewire_client::address::Address;
 use corewire_client::dial;
 use corewire_client::resolver::Resolver;
@@ -189,9 +190,16 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
     let mut supervisor = Supervisor::new(inbox, settings, files);
     let mut shards = Vec::with_capacity(cpus.len());
     let salt = process_salt();
-    for (id, (cpu, listeners)) in (0..count).zip(cpus.into_iter().zip(listeners)) {
-        let info = ShardInfo { id: ShardId(id), count, cpu };
-        let watched = start_shard(config, hosting, info, salt, listeners, make, &events);
+    let infos = (0..count).zip(cpus);
+    let infos = infos.map(|(id, cpu)| ShardInfo { id: ShardId(id), count, cpu });
+    let members = infos.map(|info| Ok((info, Arc::new(Doorbell::new()?))));
+    let members: Vec<_> = members
+        .collect::<std::io::Result<_>>()
+        .map_err(|error| StartError::Io { what: "make the shards' eventfds", error })?;
+    let ends = mesh::make(&members);
+    for (((info, doorbell), end), listeners) in members.into_iter().zip(ends).zip(listeners) {
+        let place = Place { info, doorbell, mesh: end, listeners };
+        let watched = start_shard(config, hosting, place, salt, make, &events);
         match watched {
             Ok(watched) => {
                 shards.push(RunningShard { info, counters: watched.counters() });
@@ -242,19 +250,24 @@ struct Listeners {
     shared: Vec<SharedListener>,
 }
 
+/// What is a shard's own from the start.
+struct Place {
+    info: ShardInfo,
+    doorbell: Arc<Doorbell>,
+    mesh: MeshEnd,
+    listeners: Listeners,
+}
+
 /// Starts the thread of one shard.
 fn start_shard(
     config: &EngineConfig,
     hosting: Hosting,
-    info: ShardInfo,
+    place: Place,
     salt: u64,
-    listeners: Listeners,
     make: &MakeDispatch,
     events: &flume::Sender<Event>,
 ) -> Result<Watched, StartError> {
-    let doorbell = Doorbell::new()
-        .map_err(|error| StartError::Io { what: "make a shard's eventfd", error })?;
-    let doorbell = Arc::new(doorbell);
+    let Place { info, doorbell, mesh, listeners } = place;
     let counters = Arc::new(ShardCounters::default());
     let server = ServerConfig {
         limits: config.limits,
@@ -274,7 +287,7 @@ fn start_shard(
         counters: Arc::clone(&counters),
         listeners: listeners.own.iter().chain(&listeners.shared).cloned().collect(),
     };
-    let thread = spawn_shard(parts, Arc::clone(make), events.clone())?;
+    let thread = spawn_shard(parts, mesh, Arc::clone(make), events.clone())?;
     Ok(Watched::new(info, doorbell, counters, listeners.own, thread))
 }
 
@@ -304,6 +317,7 @@ impl Drop for ExitGuard {
 
 fn spawn_shard(
     parts: ShardParts,
+    mesh: MeshEnd,
     make: MakeDispatch,
     events: flume::Sender<Event>,
 ) -> Result<thread::JoinHandle<()>, StartError> {
@@ -314,7 +328,7 @@ fn spawn_shard(
         let events = exit.events.clone();
         // In a task, so that it may await, and a panic is told like an error.
         let dispatch = Box::pin(async move { make(info).await });
-        exit.outcome = Some(run_shard(parts, dispatch, events));
+        exit.outcome = Some(run_shard(parts, mesh, dispatch, events));
     };
     thread::Builder::new()
         .name(name)
@@ -324,11 +338,12 @@ fn spawn_shard(
 
 fn run_shard(
     parts: ShardParts,
+    mesh: MeshEnd,
     dispatch: MadeDispatch,
     events: flume::Sender<Event>,
 ) -> std::io::Result<()> {
     let shard = parts.config.info.id;
-    crate::driver::executor::run_server(parts, dispatch, move |methods| {
+    crate::driver::executor::run_server(parts, mesh, dispatch, move |methods| {
         let _ = events.send(Event::Ready { shard, methods });
     })
 }

@@ -61,9 +61,14 @@ impl Doorbell {
 
     /// Leaves an order and rings.
     pub(crate) fn ring(&self, order: Order) {
-        self.rung.store(true, Ordering::Relaxed);
         // The receiver lives as long as the bell, so this never fails.
         let _ = self.orders.send(order);
+        self.wake();
+    }
+
+    /// Rings without an order: the shard takes a turn, and finds what was left for it elsewhere.
+    pub(crate) fn wake(&self) {
+        self.rung.store(true, Ordering::Relaxed);
         // Any number except zero rings. A counter that is full has been rung enough.
         let _ = rustix::io::write(&self.bell, &1u64.to_le_bytes());
     }
@@ -73,6 +78,8 @@ impl Doorbell {
         let mut counter = [0; 8];
         let _ = rustix::io::read(&self.bell, &mut counter);
     }
+
+    /// Whether it was rung since the shard last looked.
     pub(crate) fn has_orders(&self) -> bool {
         self.rung.load(Ordering::Relaxed)
     }

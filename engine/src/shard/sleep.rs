@@ -59,6 +59,11 @@ pub fn sleep(duration: Duration) -> Sleep {
     Sleep { local: None, until: crate::shard::clock::clock().checked_add(duration), place: None }
 }
 
+/// Completes at `until`, or at once if that is over.
+pub(crate) fn sleep_until(until: Instant) -> Sleep {
+    Sleep { local: None, until: Some(until), place: None }
+}
+
 impl Future for Sleep {
     type Output = ();
 

@@ -230,8 +230,9 @@ impl<I: Io> SimShard<I> {
             None => self.driver.turn(Duration::ZERO)?,
         };
         self.local.sleepers.wake_due(now);
-        let ran = self.local.run_tasks();
+        let ran = self.local.take_parcels() | self.local.run_tasks();
         self.driver.settle();
+        self.local.mesh().settle();
         Ok(worked || ran || self.driver.has_queue())
     }
 
@@ -242,7 +243,8 @@ impl<I: Io> SimShard<I> {
     /// Whether something waits for the driver, so that the shard must not sleep.
     #[must_use]
     pub fn has_news(&self) -> bool {
-        self.local.wakes.has_news() || self.local.wakes.ready_tasks() > 0
+        let wakes = &self.local.wakes;
+        wakes.has_news() || wakes.ready_tasks() > 0 || self.local.mesh().has_news()
     }
 
     /// When it must turn even if nothing happens.
@@ -294,7 +296,9 @@ impl<I: Io> SimShard<I> {
 
 impl<I: Io> Drop for SimShard<I> {
     fn drop(&mut self) {
+        self.local.mesh().leave();
         self.local.drop_tasks();
+        self.local.values.clear();
         // Channels that still wait to be connected hold the context, and it holds them.
         drop(self.channels.local.take());
     }

@@ -50,6 +50,21 @@ impl EncodedBody {
     }
 }
 
+impl SendBuffer {
+    /// Appends whole frames that were written into another buffer, of which nothing was sent: small parts by copying them, large
+    /// bodies as they are.
+    pub fn append(&mut self, frames: Self) {
+        let Self { inline, woven, .. } = frames;
+        let offset = self.inline.len();
+        self.inline.extend_from_slice(&inline);
+        let Some(more) = woven.filter(|woven| !woven.bodies.is_empty()) else { return };
+        let woven = self.woven.get_or_insert_default();
+        woven.bytes = woven.bytes.saturating_add(more.bytes);
+        let moved = more.bodies.into_iter();
+        woven.bodies.extend(moved.map(|body| BodySlice { at: body.at.saturating_add(offset), ..body }));
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -80,5 +95,32 @@ mod tests {
         }
         let frame = recv.next_frame(1 << 20).unwrap().unwrap();
         assert_eq!(frame.payload.body(), parts.concat());
+    }
+
+    #[test]
+    fn frames_of_another_buffer_follow_those_that_are_there() {
+        let large = Bytes::from(vec![7; 9000]);
+        let write = |out: &mut SendBuffer, call: u32, body: Bytes| {
+            let mut frame = out.request(&RequestHead::new(call, MethodId(2)), None);
+            frame.put_bytes(body);
+            frame.finish(1 << 20).unwrap();
+        };
+        let (mut out, mut other) = (SendBuffer::new(), SendBuffer::new());
+        write(&mut out, 1, large.clone());
+        write(&mut out, 2, Bytes::from_static(b"small"));
+        write(&mut other, 3, Bytes::from_static(b"other"));
+        write(&mut other, 4, large.clone());
+        let bytes = out.len() + other.len();
+        out.append(other);
+        assert_eq!(out.len(), bytes);
+        let mut recv = RecvBuffer::new();
+        while !out.is_empty() {
+            recv.extend_from_slice(out.first_chunk());
+            out.advance(out.first_chunk().len());
+        }
+        for body in [&large[..], b"small", b"other", &large[..]] {
+            let frame = recv.next_frame(1 << 20).unwrap().unwrap();
+            assert_eq!(frame.payload.body(), body);
+        }
     }
 }

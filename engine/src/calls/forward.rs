@@ -1,0 +1,278 @@
+//! Calls that landed on another shard than the one that owns their key.
+//!
+//! The call goes to its owner as it was received, through the mesh. There it is dispatched as if it had come on a connection,
+//! and its reply is written as a frame for the connection on which the caller waits. The frame goes back, and is
+//! appended to that connection's replies. Arguments are decoded at the owner alone.
+//!
+//! ```text
+//!  shard of the connection                            owner
+//!  Router ─▶ Forwarding ── ForwardedCall ────────────▶ Router ─▶ handler
+//!  ReplySlot::append ◀──── the frame of the reply ─────┘
+//! ```
+//!
+//! The connection's shard keeps the call's deadline and its account of memory; a call that ends there is cancelled at the owner.
+
+use corewire_codec::{OwnedPayload, RequestHead, SendBuffer, Status};
+use corewire_proto::ShardId;
+use std::any::Any;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use super::dispatch::{Dispatch, Dispatched, Incoming, Note, PendingCall, ReplySlot};
+use super::extensions::Extensions;
+use crate::shard::context::ShardContext;
+use crate::shard::errand::Cancel;
+use crate::shard::mesh::{Lost, Parcel, Ticket};
+use crate::shard::sleep::sleep_until;
+use corewire_client::address::Peer;
+
+/// What a shard serves, for calls that come from other shards.
+pub(crate) struct Served {
+    pub(crate) dispatch: Rc<dyn Dispatch>,
+}
+
+impl Incoming<'_> {
+    /// Has the call run on the shard that owns its key. It is answered as [`Dispatch::dispatch`] answers.
+    #[must_use]
+    pub fn forward(
+        &mut self,
+        owner: ShardId,
+        context: &mut Context<'_>,
+        reply: &mut ReplySlot<'_>,
+    ) -> Dispatched {
+        let Some(payload) = self.payload.take() else {
+            reply.status(&Status::internal("the call was taken before it was forwarded"));
+            return Dispatched::Replied;
+        };
+        let call = Box::new(ForwardedCall {
+            ticket: None,
+            state: State::Going(Call {
+                request: *self.request,
+                payload: payload.to_owned(),
+                deadline: self.deadline,
+                peer: self.peer,
+                connection_id: self.connection_id,
+                metadata_bytes_max: self.metadata_bytes_max,
+                frame_bytes_max: reply.frame_bytes_max(),
+            }),
+        });
+        let owner = usize::from(owner.0);
+        let mut forwarding = Forwarding { owner, stage: Stage::Packed(call), number: None };
+        match Pin::new(&mut forwarding).poll(context, reply) {
+            Poll::Ready(()) => Dispatched::Replied,
+            Poll::Pending => Dispatched::Pending(Box::pin(forwarding)),
+        }
+    }
+}
+
+/// A call that another shard runs, as the shard of its connection sees it.
+struct Forwarding {
+    owner: usize,
+    stage: Stage,
+    /// Its place in the queue for room.
+    number: Option<u64>,
+}
+
+enum Stage {
+    Packed(Box<ForwardedCall>),
+    Away(Ticket),
+    Over,
+}
+
+impl PendingCall for Forwarding {
+    fn poll(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        reply: &mut ReplySlot<'_>,
+    ) -> Poll<()> {
+        let this = self.get_mut();
+        // Calls are polled on shards.
+        let Some(shard) = ShardContext::current() else { return Poll::Pending };
+        let mesh = shard.mesh();
+        if let Stage::Packed(_) = this.stage {
+            match mesh.poll_room(this.owner, &mut this.number, context) {
+                Poll::Pending => {}
+                Poll::Ready(Err(Lost)) => {
+                    this.stage = Stage::Over;
+                    reply.refuse(&lost());
+                    return Poll::Ready(());
+                }
+                Poll::Ready(Ok(())) => {
+                    if let Stage::Packed(mut call) = core::mem::replace(&mut this.stage, Stage::Over) {
+                        let ticket = mesh.send_away(this.owner, |ticket| {
+                            call.ticket = Some(ticket);
+                            call
+                        });
+                        this.stage = Stage::Away(ticket);
+                    }
+                    if let Some(number) = this.number.take() {
+                        mesh.leave_queue(this.owner, number);
+                    }
+                }
+            }
+        }
+        shard.note_known_wait();
+        let Stage::Away(ticket) = this.stage else { return Poll::Pending };
+        let Poll::Ready(parcel) = mesh.waiting.poll(ticket, context) else { return Poll::Pending };
+        this.stage = Stage::Over;
+        let parcel = parcel.map(|parcel| parcel as Box<dyn Any>);
+        match parcel.map(|parcel| parcel.downcast::<ForwardedCall>().map(|call| call.state)) {
+            Ok(Ok(State::Back(frame, note))) => reply.append(frame, note),
+            Ok(_) => reply.status(&Status::internal("a call came back from its owner without a reply")),
+            Err(Lost) => reply.status(&lost()),
+        }
+        Poll::Ready(())
+    }
+
+    fn recycle(self: Pin<Box<Self>>) {}
+}
+
+fn lost() -> Status {
+    Status::unavailable("the shard that owns the call's key is gone")
+}
+
+impl Drop for Forwarding {
+    fn drop(&mut self) {
+        let Some(shard) = ShardContext::current() else { return };
+        let mesh = shard.mesh();
+        if let Some(number) = self.number.take() {
+            mesh.leave_queue(self.owner, number);
+        }
+        if let Stage::Away(ticket) = self.stage
+            && mesh.waiting.forget(ticket)
+        {
+            mesh.send(self.owner, Box::new(Cancel(ticket)));
+        }
+    }
+}
+
+/// A call on its way to its owner, or its reply on the way back.
+struct ForwardedCall {
+    ticket: Option<Ticket>,
+    state: State,
+}
+
+enum State {
+    Going(Call),
+    /// It runs.
+    Empty,
+    Back(SendBuffer, Option<Box<Note>>),
+}
+
+struct Call {
+    request: RequestHead,
+    payload: OwnedPayload,
+    deadline: Option<Instant>,
+    peer: Peer,
+    connection_id: u64,
+    metadata_bytes_max: u16,
+    frame_bytes_max: u32,
+}
+
+impl Parcel for ForwardedCall {
+    fn arrive(mut self: Box<Self>, shard: &Rc<ShardContext>, from: Option<usize>) {
+        let (Some(ticket), Some(from)) = (self.ticket, from) else { return };
+        match core::mem::replace(&mut self.state, State::Empty) {
+            State::Going(call) => self.run(call, shard, from, ticket),
+            back => {
+                self.state = back;
+                shard.mesh().give_back(Some(from), ticket, self);
+            }
+        }
+    }
+}
+
+impl ForwardedCall {
+    fn run(mut self: Box<Self>, mut call: Call, shard: &Rc<ShardContext>, from: usize, ticket: Ticket) {
+        let served = shard.served().and_then(|served| served.downcast::<Served>().ok());
+        let mut out = SendBuffer::new();
+        let (id, frame_bytes_max) = (call.request.call, call.frame_bytes_max);
+        let mut reply = ReplySlot::new(&mut out, id, frame_bytes_max);
+        let Some(served) = served else {
+            reply.refuse(&Status::unavailable("the shard that owns the call's key is starting"));
+            self.state = State::Back(out, None);
+            return shard.mesh().send(from, self);
+        };
+        let mut extensions = Extensions::default();
+        let mut incoming = call.incoming(shard.mesh().info().id, &mut extensions);
+        // A handler that pends is polled again as a task, with a waker of its own.
+        let mut context = Context::from_waker(Waker::noop());
+        let begun = catch_unwind(AssertUnwindSafe(|| {
+            served.dispatch.dispatch(&mut incoming, &mut context, &mut reply)
+        }));
+        let deadline = incoming.deadline;
+        let work = match begun {
+            Ok(Dispatched::Replied) => None,
+            Ok(Dispatched::Pending(work)) => Some(work),
+            Err(panic) => {
+                reply.panicked(&*panic);
+                None
+            }
+        };
+        let Some(work) = work else {
+            let note = reply.into_note();
+            self.state = State::Back(out, note);
+            return shard.mesh().send(from, self);
+        };
+        let here = Rc::clone(shard);
+        let task = shard.spawn(async move {
+            let note = finish(work, deadline, &mut out, id, frame_bytes_max).await;
+            self.state = State::Back(out, note);
+            here.mesh().end(from, ticket);
+            here.mesh().send(from, self);
+        });
+        shard.mesh().run(from, ticket, task);
+    }
+}
+
+impl Call {
+    fn incoming<'a>(&'a mut self, shard: ShardId, extensions: &'a mut Extensions) -> Incoming<'a> {
+        Incoming {
+            request: &self.request,
+            payload: Some(self.payload.view()),
+            deadline: self.deadline,
+            peer: self.peer,
+            shard,
+            connection_id: self.connection_id,
+            streams: None,
+            metadata_bytes_max: self.metadata_bytes_max,
+            extensions,
+        }
+    }
+}
+
+/// Polls a handler to its end or to the deadline, which a layer may have made shorter, and writes its reply.
+async fn finish(
+    mut work: Pin<Box<dyn PendingCall>>,
+    deadline: Option<Instant>,
+    out: &mut SendBuffer,
+    call: u32,
+    frame_bytes_max: u32,
+) -> Option<Box<Note>> {
+    let mut end = pin!(deadline.map(sleep_until));
+    let (well, note) = poll_fn(|context| {
+        let mut reply = ReplySlot::new(out, call, frame_bytes_max);
+        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context, &mut reply))) {
+            Ok(Poll::Ready(())) => return Poll::Ready((true, reply.into_note())),
+            Ok(Poll::Pending) => {}
+            Err(panic) => {
+                reply.panicked(&*panic);
+                return Poll::Ready((false, reply.into_note()));
+            }
+        }
+        let Some(end) = end.as_mut().as_pin_mut() else { return Poll::Pending };
+        end.poll(context).map(|()| {
+            reply.status(&Status::deadline_exceeded("the deadline passed while the call ran"));
+            (false, reply.into_note())
+        })
+    })
+    .await;
+    if well {
+        work.recycle();
+    }
+    note
+}

@@ -1,0 +1,495 @@
+//! The mesh: how the shards of one server reach each other.
+//!
+//! Between each two shards lies a *lane* in each direction: a ring of bounded size with one writer and one reader, so
+//! that neither ever waits for the other, and no lock is there. What travels is a [`Parcel`]. It runs on the shard where it
+//! arrives; what is to come back travels back in the same box, so that each shard frees the memory that it
+//! allocated.
+//!
+//! ```text
+//!  shard 0                                              shard 1
+//!  send ─▶ ring 0→1 ······································▶ take ─▶ Parcel::arrive
+//!  settle: one bit for the whole batch ─▶ Bell of 1 ─▶ (an eventfd, if it sleeps)
+//! ```
+//!
+//! Bounds: at most [`AWAY_MAX`] parcels of a lane are away and to come back; one more waits in its sender. Everything else
+//! that travels (what comes back, cancels) follows from one of those. What finds the ring full waits in a backlog of its sender,
+//! which tries again at its next turn, and at least every millisecond.
+//!
+//! A server that never uses its mesh pays a load and a branch for each turn: shards say that they sleep only from the first
+//! parcel on ([`Hub::engage`]).
+
+mod bell;
+mod lane;
+mod waiting;
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use corewire_proto::{ShardId, ShardInfo};
+
+use self::bell::{Bell, Presence};
+use self::lane::{Lane, lanes};
+use crate::net::doorbell::Doorbell;
+use crate::shard::context::ShardContext;
+use crate::shard::tasks::Task;
+
+pub(crate) use self::waiting::{Lost, Ticket, Waiting};
+
+/// What `bell` is made of; a test under loom has others.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+}
+
+/// How many parcels of one lane may be away at once and are to come back.
+pub(crate) const AWAY_MAX: usize = 1024;
+
+/// How many parcels of each lane a shard takes in one turn: others have their turn, too.
+const TAKEN_AT_ONCE: usize = 512;
+
+/// How many times a spinning shard looks for parcels between two looks at its sockets.
+const LOOKS: usize = 16;
+
+/// A shard with a backlog looks this often whether there is room again.
+const RETRY_EVERY: Duration = Duration::from_millis(1);
+
+/// How many parcels from threads that are no shards of the server may wait for one shard.
+const FROM_OUTSIDE_MAX: usize = 1024;
+
+/// The bit of threads outside, which a shard of this number shares.
+const OUTSIDE: usize = 63;
+
+/// Something that goes to another shard and does something there.
+pub(crate) trait Parcel: Any + Send {
+    /// It has arrived from shard `from`, or from a thread outside the server.
+    fn arrive(self: Box<Self>, shard: &Rc<ShardContext>, from: Option<usize>);
+}
+
+/// What all shards of one server know of each other.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    members: Box<[Member]>,
+    engaged: sync::AtomicBool,
+}
+
+#[derive(Debug)]
+struct Member {
+    bell: Bell,
+    doorbell: Arc<Doorbell>,
+    /// From threads that are no shards of this server. The receiver is there to empty the queue of a shard that is gone.
+    outside: (flume::Sender<Box<dyn Parcel>>, flume::Receiver<Box<dyn Parcel>>),
+}
+
+impl Member {
+    /// Drops what was sent from outside to a shard that is gone: who waits for it learns that. The sender and the shard
+    /// both do this after what makes it necessary, so that nothing stays.
+    fn empty_if_gone(&self) {
+        if self.bell.presence() == Presence::Gone {
+            self.outside.1.try_iter().for_each(drop);
+        }
+    }
+}
+
+impl Hub {
+    /// How many shards there are.
+    pub(crate) fn count(&self) -> u16 {
+        u16::try_from(self.members.len()).unwrap_or(u16::MAX)
+    }
+
+    /// The mesh is used from now on: every shard says when it sleeps.
+    #[inline]
+    fn engage(&self) {
+        if !self.engaged.load(sync::Ordering::Relaxed) {
+            self.engage_now();
+        }
+    }
+
+    #[cold]
+    fn engage_now(&self) {
+        self.engaged.store(true, sync::Ordering::SeqCst);
+        // A shard that sleeps without having said so is woken once.
+        self.members.iter().for_each(|member| member.doorbell.wake());
+    }
+
+    /// Sends from a thread that is no shard of this server; waits while as many as allowed are queued.
+    pub(crate) async fn send_from_outside(
+        &self,
+        to: usize,
+        parcel: Box<dyn Parcel>,
+    ) -> Result<(), Lost> {
+        let Some(member) = self.members.get(to) else { return Err(Lost) };
+        if member.bell.presence() == Presence::Gone {
+            return Err(Lost);
+        }
+        member.outside.0.send_async(parcel).await.map_err(|_| Lost)?;
+        member.empty_if_gone();
+        self.engage();
+        if member.bell.post(OUTSIDE) {
+            member.doorbell.wake();
+        }
+        Ok(())
+    }
+
+    fn is_gone(&self, shard: usize) -> bool {
+        self.members.get(shard).is_none_or(|member| member.bell.presence() == Presence::Gone)
+    }
+}
+
+/// One shard's part of the mesh, before its thread has started.
+#[derive(Debug)]
+pub(crate) struct MeshEnd {
+    member: Membership,
+    info: ShardInfo,
+    lanes: Box<[Lane]>,
+    outside: flume::Receiver<Box<dyn Parcel>>,
+}
+
+/// A shard's place in the hub. Dropping it says that the shard is gone: it has ended in order, by a panic, or it has
+/// never started.
+#[derive(Debug)]
+struct Membership {
+    hub: Arc<Hub>,
+    me: usize,
+}
+
+impl Membership {
+    fn bell(&self) -> Option<&Bell> {
+        self.hub.members.get(self.me).map(|member| &member.bell)
+    }
+
+    /// Says to all others that this shard's presence has changed.
+    fn set_presence(&self, presence: Presence) {
+        if let Some(bell) = self.bell() {
+            bell.set_presence(presence);
+        }
+        for member in &self.hub.members {
+            // Whoever sleeps without saying so must hear of it as well.
+            let _ = member.bell.post(self.me);
+            member.doorbell.wake();
+        }
+        if let Some(member) = self.hub.members.get(self.me) {
+            member.empty_if_gone();
+        }
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.set_presence(Presence::Gone);
+    }
+}
+
+/// The mesh between the shards of one server, an end for each.
+pub(crate) fn make(shards: &[(ShardInfo, Arc<Doorbell>)]) -> Vec<MeshEnd> {
+    let (mut members, mut outsides) = (Vec::new(), Vec::new());
+    for (_, doorbell) in shards {
+        let (sender, receiver) = flume::bounded(FROM_OUTSIDE_MAX);
+        members.push(Member {
+            bell: Bell::new(),
+            doorbell: Arc::clone(doorbell),
+            outside: (sender, receiver.clone()),
+        });
+        outsides.push(receiver);
+    }
+    let engaged = sync::AtomicBool::new(false);
+    let hub = Arc::new(Hub { members: members.into(), engaged });
+    let ends = shards.iter().zip(lanes(shards.len())).zip(outsides);
+    ends.map(|(((info, _), lanes), outside)| {
+        let member = Membership { hub: Arc::clone(&hub), me: usize::from(info.id.0) };
+        MeshEnd { member, info: *info, lanes: lanes.into_boxed_slice(), outside }
+    })
+    .collect()
+}
+
+/// The end of a shard that has no others.
+pub(crate) fn alone(doorbell: &Arc<Doorbell>) -> MeshEnd {
+    let info = ShardInfo { id: ShardId(0), count: 1, cpu: None };
+    let (sender, outside) = flume::bounded(FROM_OUTSIDE_MAX);
+    let member = Member {
+        bell: Bell::new(),
+        doorbell: Arc::clone(doorbell),
+        outside: (sender, outside.clone()),
+    };
+    let engaged = sync::AtomicBool::new(false);
+    let hub = Arc::new(Hub { members: Box::new([member]), engaged });
+    let lanes = lanes(1).into_iter().flatten().collect();
+    MeshEnd { member: Membership { hub, me: 0 }, info, lanes, outside }
+}
+
+/// One shard's part of the mesh.
+#[derive(Debug)]
+pub(crate) struct Mesh {
+    member: Membership,
+    info: ShardInfo,
+    lanes: Box<[Lane]>,
+    outside: flume::Receiver<Box<dyn Parcel>>,
+    /// Lanes that something was sent on since the last [`settle`](Self::settle).
+    touched: RefCell<Vec<usize>>,
+    /// Whether something waits because a ring is full.
+    backlog: Cell<bool>,
+    /// What was sent and is to come back.
+    pub(crate) waiting: Waiting,
+    /// What runs here for others and may be cancelled by them.
+    running: RefCell<HashMap<(usize, Ticket), Task<()>>>,
+    /// What the others know of this shard.
+    is_drained: Cell<bool>,
+    has_left: Cell<bool>,
+}
+
+impl Mesh {
+    pub(crate) fn new(end: MeshEnd) -> Self {
+        let MeshEnd { member, info, lanes, outside } = end;
+        Self {
+            member,
+            info,
+            lanes,
+            outside,
+            touched: RefCell::default(),
+            backlog: Cell::new(false),
+            waiting: Waiting::default(),
+            running: RefCell::default(),
+            is_drained: Cell::new(false),
+            has_left: Cell::new(false),
+        }
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.member.hub
+    }
+
+    pub(crate) fn info(&self) -> ShardInfo {
+        self.info
+    }
+
+    /// The number of this shard.
+    pub(crate) fn me(&self) -> usize {
+        self.member.me
+    }
+
+    #[inline]
+    fn bell(&self) -> Option<&Bell> {
+        self.member.bell()
+    }
+
+    /// Waits until one more parcel may be away to shard `to`. `number` is the place in the queue, kept from poll to poll
+    /// until it is given to [`leave_queue`](Self::leave_queue).
+    pub(crate) fn poll_room(
+        &self,
+        to: usize,
+        number: &mut Option<u64>,
+        context: &Context<'_>,
+    ) -> Poll<Result<(), Lost>> {
+        let Some(lane) = self.lanes.get(to).filter(|_| !self.member.hub.is_gone(to)) else {
+            return Poll::Ready(Err(Lost));
+        };
+        lane.poll_room(number, context).map(Ok)
+    }
+
+    /// Who waited for room has sent, or has given up.
+    pub(crate) fn leave_queue(&self, to: usize, number: u64) {
+        if let Some(lane) = self.lanes.get(to) {
+            lane.leave_queue(number);
+        }
+    }
+
+    /// Sends something that is to come back; [`poll_room`](Self::poll_room) said that there is room. It leaves with the
+    /// others of this turn.
+    pub(crate) fn send_away(&self, to: usize, make: impl FnOnce(Ticket) -> Box<dyn Parcel>) -> Ticket {
+        let ticket = self.waiting.issue(to);
+        if let Some(lane) = self.lanes.get(to) {
+            lane.note_away();
+        }
+        self.send(to, make(ticket));
+        ticket
+    }
+
+    /// Sends something that needs no room of its own, because it follows from something that is away: what comes back,
+    /// a cancel. To the shard itself it goes by its own lane, as to any other.
+    pub(crate) fn send(&self, to: usize, parcel: Box<dyn Parcel>) {
+        self.member.hub.engage();
+        let Some(lane) = self.lanes.get(to) else { return };
+        if lane.push(parcel) {
+            let touched = &mut *self.touched.borrow_mut();
+            if !touched.contains(&to) {
+                touched.push(to);
+            }
+        } else {
+            self.backlog.set(true);
+        }
+    }
+
+    /// A parcel that was away is back.
+    pub(crate) fn give_back(&self, from: Option<usize>, ticket: Ticket, parcel: Box<dyn Parcel>) {
+        self.waiting.give(ticket, parcel);
+        if let Some(lane) = from.and_then(|from| self.lanes.get(from)) {
+            lane.note_back();
+        }
+    }
+
+    /// What a parcel runs here until it is done or cancelled.
+    pub(crate) fn run(&self, from: usize, ticket: Ticket, task: Task<()>) {
+        if !task.is_finished() {
+            self.running.borrow_mut().insert((from, ticket), task);
+        }
+    }
+
+    /// It is done, or its sender does not want it any more, which cancels it.
+    pub(crate) fn end(&self, from: usize, ticket: Ticket) {
+        let task = self.running.borrow_mut().remove(&(from, ticket));
+        drop(task);
+    }
+
+    /// Tells the others what this shard left for them: one wake for each, however much it is.
+    #[inline]
+    pub(crate) fn settle(&self) {
+        if self.backlog.get() {
+            self.retry();
+        }
+        if !self.touched.borrow().is_empty() {
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
+        for to in self.touched.borrow_mut().drain(..) {
+            if let Some(member) = self.member.hub.members.get(to)
+                && member.bell.post(self.member.me)
+            {
+                member.doorbell.wake();
+            }
+        }
+    }
+
+    /// Whether others may have left something.
+    #[inline]
+    pub(crate) fn has_news(&self) -> bool {
+        self.bell().is_some_and(Bell::has_news)
+    }
+
+    /// For a shard that spins: waits for news for as long as a look at its sockets takes.
+    pub(crate) fn look(&self) {
+        if !self.is_used() {
+            return;
+        }
+        for _ in 0..LOOKS {
+            if self.has_news() {
+                return;
+            }
+            core::hint::spin_loop();
+        }
+    }
+
+    /// Whether any shard has sent anything yet.
+    #[inline]
+    fn is_used(&self) -> bool {
+        self.member.hub.engaged.load(sync::Ordering::Relaxed)
+    }
+
+    /// Runs what others have left, within the bound of a turn. Returns whether there was anything.
+    pub(crate) fn take(&self, shard: &Rc<ShardContext>) -> bool {
+        let Some(bell) = self.bell() else { return false };
+        let news = bell.take();
+        if news.has(OUTSIDE) {
+            self.take_from_outside(shard, bell);
+        }
+        for (from, lane) in self.lanes.iter().enumerate().filter(|(from, _)| news.has(*from)) {
+            let mut left = TAKEN_AT_ONCE;
+            while left > 0
+                && let Some(parcel) = lane.pop()
+            {
+                parcel.arrive(shard, Some(from));
+                left -= 1;
+            }
+            if left == 0 {
+                // The next turn goes on with it; nobody sleeps while there is news.
+                let _ = bell.post(from);
+            } else if self.member.hub.is_gone(from) {
+                self.lose(from);
+            }
+        }
+        true
+    }
+
+    fn take_from_outside(&self, shard: &Rc<ShardContext>, bell: &Bell) {
+        for _ in 0..TAKEN_AT_ONCE {
+            let Ok(parcel) = self.outside.try_recv() else { return };
+            parcel.arrive(shard, None);
+        }
+        let _ = bell.post(OUTSIDE);
+    }
+
+    /// Shard `from` is gone: nothing comes back from it, and nobody waits for what runs here for it.
+    #[cold]
+    fn lose(&self, from: usize) {
+        self.waiting.lose(from);
+        if let Some(lane) = self.lanes.get(from) {
+            lane.lose();
+        }
+        let ended: Vec<Task<()>> =
+            self.running.borrow_mut().extract_if(|(of, _), _| *of == from).map(|(_, it)| it).collect();
+        drop(ended);
+    }
+
+    #[cold]
+    fn retry(&self) {
+        let mut left = false;
+        for (to, lane) in self.lanes.iter().enumerate() {
+            if self.member.hub.is_gone(to) {
+                lane.lose();
+                continue;
+            }
+            if lane.push_backlog() {
+                self.touched.borrow_mut().push(to);
+            }
+            left |= lane.has_backlog();
+        }
+        self.backlog.set(left);
+    }
+
+    /// The shard is about to sleep. Returns for how long it may: not at all if there is news.
+    #[inline]
+    pub(crate) fn sleep_for(&self, wait: Duration) -> Duration {
+        if self.is_used() { self.say_sleeping(wait) } else { wait }
+    }
+
+    fn say_sleeping(&self, wait: Duration) -> Duration {
+        if self.bell().is_some_and(|bell| !bell.may_sleep()) {
+            return Duration::ZERO;
+        }
+        if self.backlog.get() { wait.min(RETRY_EVERY) } else { wait }
+    }
+
+    /// The shard has slept.
+    #[inline]
+    pub(crate) fn awake(&self) {
+        if let Some(bell) = self.bell() {
+            bell.awake();
+        }
+    }
+
+    /// The shard has no connections any more. Returns whether it may end: when no other shard may need it.
+    pub(crate) fn is_drained(&self) -> bool {
+        let members = &self.member.hub.members;
+        if !self.is_drained.replace(true) {
+            self.member.set_presence(Presence::Drained);
+        }
+        members.iter().all(|member| member.bell.presence() != Presence::Here)
+    }
+
+    /// The shard ends: what runs here for others is dropped, and they learn that nothing comes back.
+    pub(crate) fn leave(&self) {
+        let running = core::mem::take(&mut *self.running.borrow_mut());
+        drop(running);
+        self.settle();
+        if !self.has_left.replace(true) {
+            self.member.set_presence(Presence::Gone);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! One shard's two rings to and from another one.
+
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::task::{Context, Poll, Waker};
+
+use super::{AWAY_MAX, Parcel};
+
+/// A ring's size: all rings of a shard together have about this many places, and each at least [`RING_MIN`].
+const RINGS: usize = 8192;
+const RING_MIN: usize = 64;
+const RING_MAX: usize = 2048;
+
+type Boxed = Box<dyn Parcel>;
+
+/// The way to one other shard and back.
+pub(super) struct Lane {
+    out: RefCell<Producer<Boxed>>,
+    inbox: RefCell<Consumer<Boxed>>,
+    /// What found the ring full.
+    backlog: RefCell<VecDeque<Boxed>>,
+    /// Parcels that are there and are to come back.
+    away: Cell<usize>,
+    /// Tasks that wait until fewer are away, in the order in which they came.
+    queue: RefCell<BTreeMap<u64, Waker>>,
+    /// The next number in the queue.
+    next_number: Cell<u64>,
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lane").field("away", &self.away.get()).finish_non_exhaustive()
+    }
+}
+
+/// The lanes of each of `count` shards: `[me][other]`. A shard has one to itself as well, so that numbers are places.
+pub(super) fn lanes(count: usize) -> Vec<Vec<Lane>> {
+    let size = (RINGS / count.max(1)).clamp(RING_MIN, RING_MAX);
+    let mut outs: Vec<Vec<Option<Producer<Boxed>>>> = Vec::new();
+    // inboxes[to] has one from each shard, in order, because the outer loop goes over senders.
+    let mut inboxes: Vec<Vec<Consumer<Boxed>>> = (0..count).map(|_| Vec::new()).collect();
+    for from in 0..count {
+        let mut row = Vec::with_capacity(count);
+        for (to, inbox) in inboxes.iter_mut().enumerate() {
+            let (out, taken) = RingBuffer::new(if from == to { 1 } else { size });
+            row.push(Some(out));
+            inbox.push(taken);
+        }
+        outs.push(row);
+    }
+    let pair = |(row, inbox): (Vec<Option<Producer<Boxed>>>, Vec<Consumer<Boxed>>)| {
+        let lanes = row.into_iter().flatten().zip(inbox);
+        lanes.map(|(out, inbox)| Lane::new(out, inbox)).collect()
+    };
+    outs.into_iter().zip(inboxes).map(pair).collect()
+}
+
+impl Lane {
+    fn new(out: Producer<Boxed>, inbox: Consumer<Boxed>) -> Self {
+        Self {
+            out: RefCell::new(out),
+            inbox: RefCell::new(inbox),
+            backlog: RefCell::default(),
+            away: Cell::new(0),
+            queue: RefCell::default(),
+            next_number: Cell::new(0),
+        }
+    }
+
+    /// Puts a parcel into the ring, or behind others into the backlog if that is full. Returns whether it is in the ring.
+    pub(super) fn push(&self, parcel: Boxed) -> bool {
+        let backlog = &mut *self.backlog.borrow_mut();
+        if !backlog.is_empty() {
+            backlog.push_back(parcel);
+            return false;
+        }
+        match self.out.borrow_mut().push(parcel) {
+            Ok(()) => true,
+            Err(PushError::Full(parcel)) => {
+                backlog.push_back(parcel);
+                false
+            }
+        }
+    }
+
+    pub(super) fn has_backlog(&self) -> bool {
+        !self.backlog.borrow().is_empty()
+    }
+
+    /// Moves what it can into the ring; returns whether it moved anything.
+    pub(super) fn push_backlog(&self) -> bool {
+        let backlog = &mut *self.backlog.borrow_mut();
+        let mut moved = false;
+        while let Some(parcel) = backlog.pop_front() {
+            if let Err(PushError::Full(parcel)) = self.out.borrow_mut().push(parcel) {
+                backlog.push_front(parcel);
+                break;
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    /// What arrived first.
+    #[inline]
+    pub(super) fn pop(&self) -> Option<Boxed> {
+        self.inbox.borrow_mut().pop().ok()
+    }
+
+    /// Waits until one more may be away. `number` is the place in the queue of who waits, to be kept from poll to poll
+    /// and given to [`leave_queue`](Self::leave_queue) in the end.
+    pub(super) fn poll_room(&self, number: &mut Option<u64>, context: &Context<'_>) -> Poll<()> {
+        if self.away.get() < AWAY_MAX {
+            return Poll::Ready(());
+        }
+        let number = *number.get_or_insert_with(|| self.next_number.replace(self.next_number.get() + 1));
+        self.queue.borrow_mut().insert(number, context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Who had this number waits no more. If it was woken and makes no use of the room, the next one may.
+    pub(super) fn leave_queue(&self, number: u64) {
+        let was_woken = self.queue.borrow_mut().remove(&number).is_none();
+        if was_woken && self.away.get() < AWAY_MAX {
+            self.wake_next();
+        }
+    }
+
+    fn wake_next(&self) {
+        let next = self.queue.borrow_mut().pop_first();
+        if let Some((_, waker)) = next {
+            waker.wake();
+        }
+    }
+
+    /// How many wait for room.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.borrow().len()
+    }
+
+    pub(super) fn note_away(&self) {
+        self.away.set(self.away.get() + 1);
+    }
+
+    /// One is back: a task that waited may go on.
+    pub(super) fn note_back(&self) {
+        self.away.set(self.away.get().saturating_sub(1));
+        self.wake_next();
+    }
+
+    /// The other shard is gone: nothing comes back, and nothing more is sent.
+    pub(super) fn lose(&self) {
+        self.away.set(0);
+        let unsent = core::mem::take(&mut *self.backlog.borrow_mut());
+        let queue = core::mem::take(&mut *self.queue.borrow_mut());
+        queue.into_values().for_each(Waker::wake);
+        drop(unsent);
+    }
+}

@@ -1,0 +1,210 @@
+//! Two shards on one thread, which turn when the test says so.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Waker;
+
+use super::*;
+use crate::shard::errand::{OnShardError, Work, pack};
+use crate::shard::on::On;
+
+struct Pair {
+    shards: [Rc<ShardContext>; 2],
+}
+
+impl Pair {
+    fn new() -> Self {
+        let members: Vec<_> = (0..2)
+            .map(|id| {
+                let info = ShardInfo { id: ShardId(id), count: 2, cpu: None };
+                (info, Arc::new(Doorbell::new().expect("there are descriptors")))
+            })
+            .collect();
+        let ends = make(&members).into_iter().zip(members);
+        let shards: Vec<_> =
+            ends.map(|(end, (_, doorbell))| ShardContext::in_mesh(doorbell, end)).collect();
+        Self { shards: shards.try_into().expect("two") }
+    }
+
+    /// What a shard does in a turn, as far as the mesh is concerned.
+    fn turn(&self, at: usize) -> bool {
+        let shard = &self.shards[at];
+        let _entered = shard.enter();
+        let took = shard.take_parcels();
+        let ran = shard.run_tasks();
+        shard.mesh().settle();
+        took || ran
+    }
+
+    fn turn_until_quiet(&self) {
+        while self.turn(0) | self.turn(1) {}
+    }
+
+    fn within<R>(&self, at: usize, body: impl FnOnce() -> R) -> R {
+        let _entered = self.shards[at].enter();
+        let outcome = body();
+        self.shards[at].mesh().settle();
+        outcome
+    }
+
+    /// Polls a call of shard 0.
+    fn poll<R: Send + 'static>(&self, on: &mut On<R>) -> Poll<Result<R, OnShardError>> {
+        self.within(0, || Pin::new(on).poll(&mut Context::from_waker(Waker::noop())))
+    }
+}
+
+/// A call of a closure on shard 1.
+fn on<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> On<R> {
+    On::new(ShardId(1), None, pack(move |_: &Rc<ShardContext>| Work::Done(work())))
+}
+
+#[test]
+fn a_call_goes_there_and_comes_back() {
+    let pair = Pair::new();
+    let mut call = on(|| 42);
+    assert!(pair.poll(&mut call).is_pending());
+    assert!(!pair.turn(0), "nothing has come back");
+    assert!(pair.turn(1), "it has arrived");
+    assert!(pair.poll(&mut call).is_pending(), "it is on its way back");
+    assert!(pair.turn(0));
+    assert_eq!(pair.poll(&mut call), Poll::Ready(Ok(42)));
+    assert!(!pair.turn(1), "and nothing is left");
+}
+
+/// The bell of a shard is rung once for a batch, and only if the shard sleeps.
+#[test]
+fn a_batch_costs_one_wake() {
+    let pair = Pair::new();
+    pair.poll(&mut on(|| ()));
+    pair.turn_until_quiet();
+    let bell = &pair.shards[1].wakes.doorbell;
+    bell.silence();
+    while bell.take().is_some() {}
+    let mut calls: Vec<_> = (0..10).map(|_| on(|| ())).collect();
+    pair.within(0, || {
+        for call in &mut calls {
+            assert!(Pin::new(call).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+    });
+    assert!(!bell.has_orders(), "it is awake");
+    assert_eq!(pair.shards[1].mesh().sleep_for(Duration::MAX), Duration::ZERO, "there is news");
+    pair.turn_until_quiet();
+    assert_eq!(pair.shards[1].mesh().sleep_for(Duration::MAX), Duration::MAX);
+    assert!(pair.poll(&mut on(|| ())).is_pending());
+    assert!(bell.has_orders(), "it sleeps");
+}
+
+/// One more than may be away waits, and goes when one is back; so does the next one if that one is given up.
+#[test]
+fn too_many_calls_wait_for_room_in_order() {
+    let pair = Pair::new();
+    let mut away: Vec<_> = (0..AWAY_MAX).map(|_| on(|| ())).collect();
+    for call in &mut away {
+        assert!(pair.poll(call).is_pending());
+    }
+    let (mut first, mut second, mut third) = (on(|| 1), on(|| 2), on(|| 3));
+    for call in [&mut first, &mut second, &mut third] {
+        assert!(pair.poll(call).is_pending());
+    }
+    let lane = &pair.shards[0].mesh().lanes[1];
+    assert_eq!(lane.waiting(), 3);
+    pair.turn_until_quiet();
+    assert_eq!(lane.waiting(), 0, "all were woken, because all came back");
+    drop(first);
+    assert!(pair.poll(&mut third).is_pending());
+    assert!(pair.poll(&mut second).is_pending());
+    pair.turn_until_quiet();
+    assert_eq!(pair.poll(&mut second), Poll::Ready(Ok(2)));
+    assert_eq!(pair.poll(&mut third), Poll::Ready(Ok(3)));
+}
+
+#[test]
+fn who_is_woken_for_room_and_goes_away_wakes_the_next() {
+    let pair = Pair::new();
+    let mut away: Vec<_> = (0..AWAY_MAX).map(|_| on(|| ())).collect();
+    for call in &mut away {
+        assert!(pair.poll(call).is_pending());
+    }
+    let (mut first, mut second) = (on(|| 1), on(|| 2));
+    assert!(pair.poll(&mut first).is_pending());
+    assert!(pair.poll(&mut second).is_pending());
+    let lane = &pair.shards[0].mesh().lanes[1];
+    lane.note_back();
+    assert_eq!(lane.waiting(), 1, "the first one was woken");
+    pair.within(0, || drop(first));
+    assert_eq!(lane.waiting(), 0, "and the second in its place");
+}
+
+/// More parcels than a ring has places: what comes back is never lost.
+#[test]
+fn what_finds_the_ring_full_goes_later() {
+    let pair = Pair::new();
+    static ARRIVED: sync::AtomicU64 = sync::AtomicU64::new(0);
+    struct Note;
+    impl Parcel for Note {
+        fn arrive(self: Box<Self>, _: &Rc<ShardContext>, _: Option<usize>) {
+            ARRIVED.fetch_add(1, sync::Ordering::Relaxed);
+        }
+    }
+    let sent = 10_000;
+    pair.within(0, || (0..sent).for_each(|_| pair.shards[0].mesh().send(1, Box::new(Note))));
+    assert!(pair.shards[0].mesh().backlog.get());
+    assert_eq!(pair.shards[0].mesh().sleep_for(Duration::MAX), RETRY_EVERY, "it looks again soon");
+    for _ in 0..100 {
+        pair.turn(1);
+        pair.turn(0);
+    }
+    assert_eq!(ARRIVED.load(sync::Ordering::Relaxed), sent);
+    assert!(!pair.shards[0].mesh().backlog.get());
+}
+
+/// A shard that is gone: what it had is lost, at once and for all that comes later.
+#[test]
+fn a_shard_that_dies_fails_what_it_had() {
+    let pair = Pair::new();
+    let mut call = on(|| ());
+    let mut away: Vec<_> = (0..AWAY_MAX).map(|_| on(|| ())).collect();
+    for call in &mut away {
+        assert!(pair.poll(call).is_pending());
+    }
+    assert!(pair.poll(&mut call).is_pending(), "it waits for room");
+    pair.shards[1].mesh().leave();
+    assert!(pair.turn(0), "the others are told");
+    assert_eq!(pair.poll(&mut call), Poll::Ready(Err(OnShardError::Lost)));
+    for call in &mut away {
+        assert_eq!(pair.poll(call), Poll::Ready(Err(OnShardError::Lost)));
+    }
+    assert_eq!(pair.poll(&mut on(|| ())), Poll::Ready(Err(OnShardError::Lost)));
+}
+
+/// What runs for a shard that is gone is dropped.
+#[test]
+fn what_runs_for_a_shard_that_dies_is_cancelled() {
+    let pair = Pair::new();
+    let (sender, receiver) = flume::bounded::<()>(1);
+    let mut call: On<()> = On::new(
+        ShardId(1),
+        None,
+        pack(move |_: &Rc<ShardContext>| {
+            Work::Later(Box::pin(async move {
+                std::future::pending::<()>().await;
+                drop(sender);
+            }))
+        }),
+    );
+    assert!(pair.poll(&mut call).is_pending());
+    pair.turn_until_quiet();
+    assert!(!receiver.is_disconnected(), "it runs");
+    pair.shards[0].mesh().leave();
+    pair.turn(1);
+    assert!(receiver.is_disconnected());
+}
+
+/// Drained shards wait for each other.
+#[test]
+fn a_shard_is_over_when_all_are_drained() {
+    let pair = Pair::new();
+    assert!(!pair.shards[0].mesh().is_drained());
+    assert!(pair.shards[1].mesh().is_drained());
+    assert!(pair.shards[0].mesh().is_drained());
+}
