@@ -120,7 +120,7 @@ fn calls_arrive_in_order() {
     let inner = list.clone();
     let sending = list.on_async(ShardId(0), async move |_| {
         let mut sent = Vec::new();
-        for number in 0..3000 {
+        for number in 0..1000 {
             let inner = inner.clone();
             sent.push(corewire::spawn(async move {
                 inner.on(ShardId(1), move |list| list.borrow_mut().push(number)).await
@@ -131,7 +131,9 @@ fn calls_arrive_in_order() {
         }
         inner.on(ShardId(1), |list| list.take()).await.unwrap()
     });
-    assert!(block_on(sending).unwrap().into_iter().eq(0..3000));
+    let arrived: Vec<u32> = block_on(sending).unwrap();
+    let wrong = arrived.iter().zip(0..).find(|(number, place)| *number != place);
+    assert_eq!((arrived.len(), wrong), (1000, None));
     drop(server);
 }
 

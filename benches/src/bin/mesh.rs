@@ -131,7 +131,10 @@ struct Times {
 
 impl Times {
     fn run(&self, round: usize, kind: Kind) -> Run {
-        #[expect(clippy::cast_precision_loss, reason = "nanoseconds of a call, and counts of seconds")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "nanoseconds of a call, and counts of seconds"
+        )]
         let as_float = |value: u64| value as f64;
         Run {
             round,
@@ -275,7 +278,8 @@ fn write_out(runs: &[Run]) {
     let values = |kind: Kind, of: fn(&Run) -> f64| -> Vec<(usize, f64)> {
         runs.iter().filter(|run| run.kind == kind).map(|run| (run.round, of(run))).collect()
     };
-    let plain = |values: Vec<(usize, f64)>| values.into_iter().map(|(_, it)| it).collect::<Vec<_>>();
+    let plain =
+        |values: Vec<(usize, f64)>| values.into_iter().map(|(_, it)| it).collect::<Vec<_>>();
     let header = ["", "p50, ns", "p99, ns", "p50, x", "p99, x", "messages per second, M"];
     let mut table = table(&header, 1);
     for kind in Kind::ALL {

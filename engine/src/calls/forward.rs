@@ -102,7 +102,9 @@ impl PendingCall for Forwarding {
                     return Poll::Ready(());
                 }
                 Poll::Ready(Ok(())) => {
-                    if let Stage::Packed(mut call) = core::mem::replace(&mut this.stage, Stage::Over) {
+                    if let Stage::Packed(mut call) =
+                        core::mem::replace(&mut this.stage, Stage::Over)
+                    {
                         let ticket = mesh.send_away(this.owner, |ticket| {
                             call.ticket = Some(ticket);
                             call
@@ -122,7 +124,9 @@ impl PendingCall for Forwarding {
         let parcel = parcel.map(|parcel| parcel as Box<dyn Any>);
         match parcel.map(|parcel| parcel.downcast::<ForwardedCall>().map(|call| call.state)) {
             Ok(Ok(State::Back(frame, note))) => reply.append(frame, note),
-            Ok(_) => reply.status(&Status::internal("a call came back from its owner without a reply")),
+            Ok(_) => {
+                reply.status(&Status::internal("a call came back from its owner without a reply"))
+            }
             Err(Lost) => reply.status(&lost()),
         }
         Poll::Ready(())
@@ -187,7 +191,13 @@ impl Parcel for ForwardedCall {
 }
 
 impl ForwardedCall {
-    fn run(mut self: Box<Self>, mut call: Call, shard: &Rc<ShardContext>, from: usize, ticket: Ticket) {
+    fn run(
+        mut self: Box<Self>,
+        mut call: Call,
+        shard: &Rc<ShardContext>,
+        from: usize,
+        ticket: Ticket,
+    ) {
         let served = shard.served().and_then(|served| served.downcast::<Served>().ok());
         let mut out = SendBuffer::new();
         let (id, frame_bytes_max) = (call.request.call, call.frame_bytes_max);

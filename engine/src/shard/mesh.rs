@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use corewire_proto::{ShardId, ShardInfo};
 
-use self::bell::{Bell, Presence};
+use self::bell::{Bell, Presence, Sender};
 use self::lane::{Lane, lanes};
 use crate::net::doorbell::Doorbell;
 use crate::shard::context::ShardContext;
@@ -59,9 +59,6 @@ const RETRY_EVERY: Duration = Duration::from_millis(1);
 
 /// How many parcels from threads that are no shards of the server may wait for one shard.
 const FROM_OUTSIDE_MAX: usize = 1024;
-
-/// The bit of threads outside, which a shard of this number shares.
-const OUTSIDE: usize = 63;
 
 /// Something that goes to another shard and does something there.
 pub(crate) trait Parcel: Any + Send {
@@ -128,7 +125,7 @@ impl Hub {
         member.outside.0.send_async(parcel).await.map_err(|_| Lost)?;
         member.empty_if_gone();
         self.engage();
-        if member.bell.post(OUTSIDE) {
+        if member.bell.post(Sender::Outside) {
             member.doorbell.wake();
         }
         Ok(())
@@ -168,7 +165,7 @@ impl Membership {
         }
         for member in &self.hub.members {
             // Whoever sleeps without saying so must hear of it as well.
-            let _ = member.bell.post(self.me);
+            let _ = member.bell.post(Sender::Shard(self.me));
             member.doorbell.wake();
         }
         if let Some(member) = self.hub.members.get(self.me) {
@@ -298,7 +295,11 @@ impl Mesh {
 
     /// Sends something that is to come back; [`poll_room`](Self::poll_room) said that there is room. It leaves with the
     /// others of this turn.
-    pub(crate) fn send_away(&self, to: usize, make: impl FnOnce(Ticket) -> Box<dyn Parcel>) -> Ticket {
+    pub(crate) fn send_away(
+        &self,
+        to: usize,
+        make: impl FnOnce(Ticket) -> Box<dyn Parcel>,
+    ) -> Ticket {
         let ticket = self.waiting.issue(to);
         if let Some(lane) = self.lanes.get(to) {
             lane.note_away();
@@ -357,7 +358,7 @@ impl Mesh {
     fn tell(&self) {
         for to in self.touched.borrow_mut().drain(..) {
             if let Some(member) = self.member.hub.members.get(to)
-                && member.bell.post(self.member.me)
+                && member.bell.post(Sender::Shard(self.member.me))
             {
                 member.doorbell.wake();
             }
@@ -393,10 +394,12 @@ impl Mesh {
     pub(crate) fn take(&self, shard: &Rc<ShardContext>) -> bool {
         let Some(bell) = self.bell() else { return false };
         let news = bell.take();
-        if news.has(OUTSIDE) {
+        if news.has(Sender::Outside) {
             self.take_from_outside(shard, bell);
         }
-        for (from, lane) in self.lanes.iter().enumerate().filter(|(from, _)| news.has(*from)) {
+        for (from, lane) in
+            self.lanes.iter().enumerate().filter(|(from, _)| news.has(Sender::Shard(*from)))
+        {
             let mut left = TAKEN_AT_ONCE;
             while left > 0
                 && let Some(parcel) = lane.pop()
@@ -406,7 +409,7 @@ impl Mesh {
             }
             if left == 0 {
                 // The next turn goes on with it; nobody sleeps while there is news.
-                let _ = bell.post(from);
+                let _ = bell.post(Sender::Shard(from));
             } else if self.member.hub.is_gone(from) {
                 self.lose(from);
             }
@@ -419,7 +422,7 @@ impl Mesh {
             let Ok(parcel) = self.outside.try_recv() else { return };
             parcel.arrive(shard, None);
         }
-        let _ = bell.post(OUTSIDE);
+        let _ = bell.post(Sender::Outside);
     }
 
     /// Shard `from` is gone: nothing comes back from it, and nobody waits for what runs here for it.
@@ -429,8 +432,12 @@ impl Mesh {
         if let Some(lane) = self.lanes.get(from) {
             lane.lose();
         }
-        let ended: Vec<Task<()>> =
-            self.running.borrow_mut().extract_if(|(of, _), _| *of == from).map(|(_, it)| it).collect();
+        let ended: Vec<Task<()>> = self
+            .running
+            .borrow_mut()
+            .extract_if(|(of, _), _| *of == from)
+            .map(|(_, it)| it)
+            .collect();
         drop(ended);
     }
 
@@ -466,7 +473,9 @@ impl Mesh {
     /// The shard has slept.
     #[inline]
     pub(crate) fn awake(&self) {
-        if let Some(bell) = self.bell() {
+        if self.is_used()
+            && let Some(bell) = self.bell()
+        {
             bell.awake();
         }
     }

@@ -50,11 +50,7 @@ pub struct On<R> {
 /// Where the code is.
 enum Stage<R> {
     Packed(Box<dyn Trip<R>>),
-    Away {
-        me: usize,
-        ticket: Ticket,
-        unpack: fn(Box<dyn Parcel>) -> Outcome<R>,
-    },
+    Away { me: usize, ticket: Ticket, unpack: fn(Box<dyn Parcel>) -> Outcome<R> },
     Outside(Pin<Box<dyn Future<Output = Outcome<R>> + Send>>),
     Over,
 }

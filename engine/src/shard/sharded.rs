@@ -24,8 +24,8 @@ use crate::shard::on::On;
 /// A handle belongs to one server: the one that it is given to by `ServerBuilder::sharded`, which makes all values before the
 /// server listens and lets threads outside reach them, or else the one whose shard first needs a value. Then each value is made when it is first needed.
 ///
-/// Within one server, code that a shard sends to another one arrives in the order in which it was sent. A shard runs it between the
-/// turns of its connections, so the same rules hold as for handlers: return soon.
+/// What a shard sends to another one arrives in the order in which it was sent; what had to wait for room may be overtaken. A
+/// shard runs it between the turns of its connections, so the same rules hold as for handlers: return soon.
 ///
 /// Cost of a call to another shard: one allocation, two places in a ring, and a wake-up if that shard sleeps. To its own
 /// shard: a call of the closure.
@@ -166,7 +166,8 @@ impl<T: 'static> Sharded<T> {
         work: impl FnOnce(&T) -> R + Clone + Send + 'static,
     ) -> Vec<Result<R, OnShardError>> {
         let count = self.shard_count();
-        let mut sent: Vec<_> = (0..count).map(|id| Some(self.on(ShardId(id), work.clone()))).collect();
+        let mut sent: Vec<_> =
+            (0..count).map(|id| Some(self.on(ShardId(id), work.clone()))).collect();
         let mut outcomes: Vec<_> = (0..count).map(|_| Err(OnShardError::Lost)).collect();
         poll_fn(|context| {
             let mut pending = false;

@@ -61,7 +61,9 @@ impl SendBuffer {
         let woven = self.woven.get_or_insert_default();
         woven.bytes = woven.bytes.saturating_add(more.bytes);
         let moved = more.bodies.into_iter();
-        woven.bodies.extend(moved.map(|body| BodySlice { at: body.at.saturating_add(offset), ..body }));
+        woven
+            .bodies
+            .extend(moved.map(|body| BodySlice { at: body.at.saturating_add(offset), ..body }));
     }
 }
 

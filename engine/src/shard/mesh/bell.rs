@@ -1,23 +1,47 @@
 //! The only atomics of the mesh: who has news, who sleeps, and who is still there.
 //!
-//! A shard that leaves something for another one *posts* a bit, once for all that it left in a turn. A shard that is
-//! about to sleep says so first, and then looks for news once more. Both do the two steps in this order with sequential
-//! consistency, so at least one of them sees the other: the sender wakes the sleeper, or the sleeper does not sleep.
+//! A shard that leaves something for another one *posts* a bit into that shard's word, once for all that it left in a turn. A
+//! shard that is about to sleep puts a bit of its own into the same word, which it can do only while there is no news. All
+//! changes of one word have one order, so a post comes either before that, and the shard does not sleep, or behind it,
+//! and the sender sees that it has to wake the shard.
+//!
 //! `engine/tests/mesh_bell.rs` runs this file under loom, which tries every interleaving.
 
-use super::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use super::sync::{AtomicU8, AtomicU64, Ordering};
+
+/// Set while the shard sleeps, or is about to.
+const ASLEEP: u64 = 1 << 63;
+
+/// The bit of threads outside the server.
+const OUTSIDE: u64 = 1 << 62;
 
 /// How many senders have a bit of their own; more of them share bits.
-const BITS: usize = 64;
+const SENDERS: usize = 62;
 
 /// What other shards tell one shard.
 #[derive(Debug)]
 pub(crate) struct Bell {
-    /// A bit for each shard that has left something.
-    news: AtomicU64,
-    asleep: AtomicBool,
+    /// A bit for each shard that has left something, [`OUTSIDE`], and [`ASLEEP`].
+    word: AtomicU64,
     /// A [`Presence`].
     presence: AtomicU8,
+}
+
+/// Who has left something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    Shard(usize),
+    Outside,
+}
+
+impl Sender {
+    #[inline]
+    fn bit(self) -> u64 {
+        match self {
+            Self::Shard(number) => 1 << (number % SENDERS),
+            Self::Outside => OUTSIDE,
+        }
+    }
 }
 
 /// Whether a shard can still be reached.
@@ -33,48 +57,39 @@ pub(crate) enum Presence {
 
 impl Bell {
     pub(crate) fn new() -> Self {
-        Self {
-            news: AtomicU64::new(0),
-            asleep: AtomicBool::new(false),
-            presence: AtomicU8::new(0),
-        }
+        Self { word: AtomicU64::new(0), presence: AtomicU8::new(0) }
     }
 
-    /// Shard `from` has left something. Returns whether the shard sleeps and the caller must wake it.
+    /// Somebody has left something. Returns whether the shard sleeps and the caller must wake it: one of those that find it
+    /// asleep is told so.
     #[inline]
     #[must_use]
-    pub(crate) fn post(&self, from: usize) -> bool {
-        self.news.fetch_or(1 << (from % BITS), Ordering::SeqCst);
-        self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst)
+    pub(crate) fn post(&self, from: Sender) -> bool {
+        let before = self.word.fetch_or(from.bit(), Ordering::AcqRel);
+        before & ASLEEP != 0 && self.word.fetch_and(!ASLEEP, Ordering::AcqRel) & ASLEEP != 0
     }
 
     /// Whether anything may have been left, for the shard itself. A hint that costs one load; [`take`](Self::take) and
     /// [`may_sleep`](Self::may_sleep) are exact.
     #[inline]
     pub(crate) fn has_news(&self) -> bool {
-        self.news.load(Ordering::Relaxed) != 0
+        self.word.load(Ordering::Relaxed) & !ASLEEP != 0
     }
 
-    /// Which shards have left something since the last time.
+    /// Who has left something since the last time. The shard is awake.
     pub(crate) fn take(&self) -> News {
-        News(self.news.swap(0, Ordering::Acquire))
+        News(self.word.swap(0, Ordering::AcqRel))
     }
 
-    /// The shard is about to sleep: says so, and returns whether it may.
+    /// The shard is about to sleep: says so, and returns whether it may. Until [`awake`](Self::awake) it is asleep for others.
     #[must_use]
     pub(crate) fn may_sleep(&self) -> bool {
-        self.asleep.store(true, Ordering::SeqCst);
-        if self.news.load(Ordering::SeqCst) == 0 {
-            return true;
-        }
-        self.awake();
-        false
+        self.word.compare_exchange(0, ASLEEP, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// The shard sleeps no more.
-    #[inline]
     pub(crate) fn awake(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
+        self.word.fetch_and(!ASLEEP, Ordering::AcqRel);
     }
 
     pub(crate) fn set_presence(&self, presence: Presence) {
@@ -90,14 +105,13 @@ impl Bell {
     }
 }
 
-/// The shards that may have left something.
+/// Those who may have left something.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct News(u64);
 
 impl News {
-    /// Whether shard `from` may be among them.
     #[inline]
-    pub(crate) fn has(self, from: usize) -> bool {
-        self.0 & (1 << (from % BITS)) != 0
+    pub(crate) fn has(self, from: Sender) -> bool {
+        self.0 & from.bit() != 0
     }
 }

@@ -108,13 +108,15 @@ impl Lane {
         self.inbox.borrow_mut().pop().ok()
     }
 
-    /// Waits until one more may be away. `number` is the place in the queue of who waits, to be kept from poll to poll
+    /// Waits until one more may be away. Whoever comes when there is room has it, so that one who waits and is not polled keeps
+    /// nobody. `number` is the place in the queue of who waits, to be kept from poll to poll
     /// and given to [`leave_queue`](Self::leave_queue) in the end.
     pub(super) fn poll_room(&self, number: &mut Option<u64>, context: &Context<'_>) -> Poll<()> {
         if self.away.get() < AWAY_MAX {
             return Poll::Ready(());
         }
-        let number = *number.get_or_insert_with(|| self.next_number.replace(self.next_number.get() + 1));
+        let number =
+            *number.get_or_insert_with(|| self.next_number.replace(self.next_number.get() + 1));
         self.queue.borrow_mut().insert(number, context.waker().clone());
         Poll::Pending
     }

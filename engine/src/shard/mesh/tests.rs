@@ -75,7 +75,7 @@ fn a_call_goes_there_and_comes_back() {
 #[test]
 fn a_batch_costs_one_wake() {
     let pair = Pair::new();
-    pair.poll(&mut on(|| ()));
+    let _ = pair.poll(&mut on(|| ()));
     pair.turn_until_quiet();
     let bell = &pair.shards[1].wakes.doorbell;
     bell.silence();
