@@ -291,11 +291,6 @@ impl<I: Io> Driver<I> {
         self.shared.drain_by.is_some_and(|by| by + grace <= self.shared.now)
     }
 
-    /// Reads the clock, for a turn that looks at no socket.
-    pub(crate) fn look_at_clock(&mut self) {
-        self.shared.read_clock();
-    }
-
     fn enqueue(&mut self, token: Token) -> Option<&mut Entry<I>> {
         self.enqueue_since(token, self.shared.now)
     }

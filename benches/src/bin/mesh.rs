@@ -29,6 +29,9 @@ use hdrhistogram::Histogram;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+/// No call takes longer.
+const LONGEST_NS: u64 = 60_000_000_000;
+
 /// Calls in flight of a batch.
 const BATCH: usize = 512;
 
@@ -156,7 +159,7 @@ struct Clock {
 impl Clock {
     fn new(time: Duration) -> Result<Self> {
         let from = Instant::now() + time / 10;
-        Ok(Self { from, until: from + time, calls: Histogram::new(3)? })
+        Ok(Self { from, until: from + time, calls: Histogram::new_with_bounds(1, LONGEST_NS, 3)? })
     }
 
     /// Notes a call that began at `begun` and has ended; returns whether to go on.

@@ -185,7 +185,6 @@ impl ShardTask {
     fn look_closely(&mut self, parcels: &mut u32) -> Option<bool> {
         if *parcels < PARCEL_TURNS && self.local.mesh().has_news() {
             *parcels += 1;
-            self.driver.look_at_clock();
             return Some(false);
         }
         *parcels = 0;
@@ -252,8 +251,8 @@ impl ShardTask {
     }
 }
 
-/// How many turns in a row a spinning shard takes parcels without a look at its sockets.
-const PARCEL_TURNS: u32 = 16;
+/// How many turns in a row a spinning shard takes parcels without a look at its sockets and at the clock.
+const PARCEL_TURNS: u32 = 4;
 
 /// A shard that is drained waits for the others for this long after the deadline of the drain.
 const DRAIN_GRACE: Duration = Duration::from_millis(500);
