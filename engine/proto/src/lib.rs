@@ -43,6 +43,7 @@ mod in_flight;
 mod jitter;
 mod keep_alive;
 mod server;
+mod shard_key;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -53,6 +54,7 @@ pub use close::CloseReason;
 pub use config::{ClientConfig, ServerConfig, ServerIdentity, Timeouts};
 pub use identity::{ShardId, ShardInfo};
 pub use server::{OneWayDropped, ServerConnection, ServerInput, is_one_way_id};
+pub use shard_key::{ShardKey, key_hash, owner_of, owner_of_key};
 pub use streams::schedule::{STREAM_QUANTUM, StreamPlace, StreamSchedule};
 pub use streams::table::{MessageWriter, NotSent, StreamAccounts, StreamKind};
 pub use transport_error::TransportError;
