@@ -4,7 +4,9 @@
 //! arguments (`incoming.rs`), and the outcome becomes a reply (`answer.rs`).
 
 pub(crate) mod answer;
+mod forward;
 pub(crate) mod incoming;
+pub(crate) mod key;
 pub(crate) mod router;
 pub(crate) mod service;
 pub(crate) mod slot;
@@ -352,6 +354,8 @@ impl ServerBuilder {
                 for wrap in layers.iter().rev() {
                     wrap(shard, &mut methods);
                 }
+                // Around the layers: they see a call where it runs.
+                methods.route_keys(shard.count);
                 Ok(Rc::new(Router::new(methods)?) as Rc<dyn Dispatch>)
             })
         });
