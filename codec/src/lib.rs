@@ -68,8 +68,8 @@ pub use range::{OutOfRange, Range, Setting};
 pub use wire::encoding::{CodecId, CompressionId, Encoding, UnexpectedEncoding};
 pub use wire::frame::hello::{Feature, Hello, HelloRecords, MAGIC, PREAMBLE_BYTES, Role, VERSION};
 pub use wire::frame::{
-    CancelReason, Credit, GoAway, Head, PayloadLayout, ReplyHead, RequestHead, StreamData,
-    StreamEnd, TraceContext, decode_payload, reply_flags, request_flags, stream_flags,
+    CancelReason, Credit, Forwarded, GoAway, Head, PayloadLayout, ReplyHead, RequestHead,
+    StreamData, StreamEnd, TraceContext, decode_payload, reply_flags, request_flags, stream_flags,
 };
 pub use wire::header::{FrameKind, HEADER_BYTES, Header};
 pub use wire::limits::{

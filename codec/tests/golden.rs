@@ -12,10 +12,11 @@ use std::sync::Once;
 
 use bytes::Bytes;
 use corewire_codec::{
-    CancelReason, CodecId, CompressionId, ConnectionCredit, Credit, Encoding, FrameBytes,
-    FrameKind, GoAway, Head, Hello, HelloRecords, InFlight, Limits, MetadataBuilder, MetadataBytes,
-    MethodId, RecvBuffer, ReplyHead, RequestHead, Role, Rule, SendBuffer, Status, StatusCode,
-    StreamCredit, StreamData, StreamEnd, TraceContext, VERSION, reply_flags, request_flags,
+    CancelReason, CodecId, CompressionId, ConnectionCredit, Credit, Encoding, Forwarded,
+    FrameBytes, FrameKind, GoAway, Head, Hello, HelloRecords, InFlight, Limits, MetadataBuilder,
+    MetadataBytes, MethodId, RecvBuffer, ReplyHead, RequestHead, Role, Rule, SendBuffer, Status,
+    StatusCode, StreamCredit, StreamData, StreamEnd, TraceContext, VERSION, reply_flags,
+    request_flags,
 };
 
 /// What a vector decodes to.
@@ -84,6 +85,7 @@ fn hellos() -> Vec<Vector> {
         idle_timeout_ms: Some(600_000),
         ..records
     };
+    let keys = HelloRecords { key_routing: HelloRecords::KEY_ROUTING_XXH3, ..records };
     vec![
         hello(
             "hello_client",
@@ -92,8 +94,22 @@ fn hellos() -> Vec<Vector> {
         ),
         hello(
             "hello_server",
-            "a server's hello with every record: shard 3 of 8, a connection id, ten minutes idle",
+            "a server's hello: five limits, codecs, compressions, shard 3 of 8, a connection id, ten minutes idle",
             Hello { version: VERSION, role: Role::Server, records: server },
+        ),
+        hello(
+            "hello_client_keys",
+            "a client's hello: five limits, codecs raw and speedy, key routing 1",
+            Hello { version: VERSION, role: Role::Client, records: keys },
+        ),
+        hello(
+            "hello_server_keys",
+            "a server's hello with every record: shard 3 of 8, a connection id, ten minutes idle, key routing 1",
+            Hello {
+                version: VERSION,
+                role: Role::Server,
+                records: HelloRecords { key_routing: HelloRecords::KEY_ROUTING_XXH3, ..server },
+            },
         ),
     ]
 }
@@ -134,6 +150,12 @@ fn requests() -> Vec<Vector> {
         attachment_bytes: Some(4),
         ..RequestHead::new(0xfffe_0fff, MethodId::of("KeyValue", "put"))
     };
+    let keyed = RequestHead {
+        flags: request_flags::KEY,
+        key: Some(0x9fc1_e605_fa71_74aa),
+        ..RequestHead::new(0x0001_0009, MethodId::of("KeyValue", "get"))
+    };
+    let full_keyed = RequestHead { flags: full.flags | request_flags::KEY, key: keyed.key, ..full };
     let send = |head: RequestHead, metadata: Option<MetadataBuilder>, body: &[u8]| {
         bytes(|out| {
             let mut writer = out.request(&head, metadata.as_ref());
@@ -189,6 +211,28 @@ fn requests() -> Vec<Vector> {
                 b"",
             )
         },
+        frame(
+            "request_key",
+            "a request with the hash of its key, body `user:42`",
+            send(keyed, None, b"user:42"),
+            Head::Request(keyed),
+            b"user:42",
+        ),
+        Vector {
+            value: Value::Frame {
+                head: Head::Request(full_keyed),
+                metadata: METADATA,
+                body: b"body".to_vec(),
+                attachment: b"tail",
+            },
+            ..frame(
+                "request_all_fields_key",
+                "every optional field: timeout 1.5 s, key, trace, attachment `tail`, metadata, body `body`",
+                send(full_keyed, Some(metadata()), b"bodytail"),
+                Head::Request(full_keyed),
+                b"",
+            )
+        },
     ]
 }
 
@@ -211,7 +255,38 @@ fn replies() -> Vec<Vector> {
         retry_after_ms: Some(750),
         ..ReplyHead::ok(call)
     };
+    let forwarded = ReplyHead {
+        flags: reply_flags::FORWARDED,
+        forwarded: Some(Forwarded { owner: 2, shards: 4 }),
+        ..ok
+    };
+    let all_forwarded = ReplyHead {
+        flags: refused_head.flags | reply_flags::FORWARDED,
+        forwarded: forwarded.forwarded,
+        ..refused_head
+    };
     vec![
+        frame(
+            "reply_forwarded",
+            "a reply of shard 2 of 4, over the connection of another one, body `hello`",
+            bytes(|out| {
+                let mut writer = out.reply(&forwarded, None);
+                writer.put_slice(b"hello");
+                writer.finish(1 << 16).unwrap();
+            }),
+            Head::Reply(forwarded),
+            b"hello",
+        ),
+        frame(
+            "reply_refused_forwarded",
+            "a refusal with leave to come back after 750 ms, for shard 2 of 4",
+            bytes(|out| {
+                let head = ReplyHead { retry_after_ms: None, ..all_forwarded };
+                out.status(&head, &refused, 1 << 16);
+            }),
+            Head::Reply(all_forwarded),
+            b"\x04\x00full",
+        ),
         frame(
             "reply_ok",
             "a raw reply after 250 µs in the handler, body `hello`",
@@ -484,6 +559,7 @@ fn the_documents_stream_is_what_is_written() {
     let shown: Vec<u8> = document
         .split("\n## 15 ")
         .nth(1)
+        .and_then(|rest| rest.split("\n## ").next())
         .unwrap()
         .split("```")
         .skip(1)

@@ -47,7 +47,7 @@ fn frame_like() -> impl Strategy<Value = Vec<u8>> {
 /// Bytes that look like a hello: the preamble, records with known and unknown numbers.
 fn hello_like() -> impl Strategy<Value = Vec<u8>> {
     let record =
-        (1u16..14, prop_oneof![Just(2usize), Just(4), Just(8), 0usize..9], any::<[u8; 9]>());
+        (1u16..15, prop_oneof![Just(2usize), Just(4), Just(8), 0usize..9], any::<[u8; 9]>());
     (0u8..3, 0u8..3, vec(record, 0..8), any::<bool>()).prop_map(
         |(version, role, mut records, tidy)| {
             if tidy {

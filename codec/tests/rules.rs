@@ -260,7 +260,8 @@ fn a_long_go_away_is_not_waited_for() {
 #[test]
 fn truncated_payload() {
     use request_flags as q;
-    let fields = [(q::TIMEOUT, 8), (q::TRACE, 25), (q::ATTACHMENT, 4), (q::METADATA, 2)];
+    let fields =
+        [(q::TIMEOUT, 8), (q::KEY, 8), (q::TRACE, 25), (q::ATTACHMENT, 4), (q::METADATA, 2)];
     for (flag, length) in fields {
         breaks(Rule::TruncatedPayload, &raw(1, flag, 0, 3, 0, 0, &vec![0; length - 1]));
         good(&raw(1, flag, 0, 3, 0, 0, &vec![0; length]));
@@ -405,4 +406,25 @@ fn header_layout() {
     let bytes = [1, 2, 3, 4, 1, 0x7f, 0x21, 5, 0x0a, 0x0b, 0x0c, 0x0d, 0x10, 0x11, 0x12, 0x13];
     assert_eq!(header.encode(), bytes);
     assert_eq!(Header::decode(bytes), Ok(header));
+}
+
+/// REQ-101, rule 16: an owner is one of the shards. REQ-18, rule 14: the fields of a key and of a forward are whole.
+#[test]
+fn an_owner_is_below_the_number_of_shards_and_the_fields_are_whole() {
+    let forwarded = |owner: u16, shards: u16| {
+        let field = [owner.to_le_bytes(), shards.to_le_bytes()].concat();
+        raw(2, reply_flags::FORWARDED, 0, 0, 0, 0, &field)
+    };
+    breaks(Rule::BadField, &forwarded(0, 0));
+    breaks(Rule::BadField, &forwarded(4, 4));
+    breaks(Rule::BadField, &forwarded(u16::MAX, u16::MAX));
+    good(&forwarded(u16::MAX - 1, u16::MAX));
+    breaks(Rule::TruncatedPayload, &raw(2, reply_flags::FORWARDED, 0, 0, 0, 0, &[0, 0, 1]));
+    for bytes in [0, 7] {
+        breaks(Rule::TruncatedPayload, &raw(1, request_flags::KEY, 0, 0, 0, 0, &vec![1; bytes]));
+    }
+    let both = request_flags::KEY | request_flags::TIMEOUT;
+    breaks(Rule::TruncatedPayload, &raw(1, both, 0, 0, 0, 0, &[1; 15]));
+    let traced = both | request_flags::TRACE;
+    breaks(Rule::TruncatedPayload, &raw(1, traced, 0, 0, 0, 0, &[1; 16 + 24]));
 }

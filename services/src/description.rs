@@ -85,6 +85,8 @@ pub struct MethodDescription {
     pub kind: CallKind,
     /// What it takes, in order.
     pub arguments: &'static [ArgumentDescription],
+    /// The name of the argument that is its key, if it has one: calls with equal keys belong to one shard.
+    pub key: Option<&'static str>,
     /// The Rust type of a successful reply, as written; empty for a one-way method.
     pub reply: &'static str,
     /// How the arguments of requests are encoded, except for a stream.

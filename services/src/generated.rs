@@ -3,13 +3,13 @@
 #[cfg(feature = "shard")]
 pub use crate::server::{
     answer::{Answer, Answered},
-    incoming::{Arguments, IncomingCall},
+    incoming::{Arguments, IncomingCall, KeyOf},
     slot::{Handler, MakeSlot, Methods, Room},
 };
 #[cfg(not(feature = "shard"))]
 pub use crate::streaming::no_shard::{Channel, StreamReader};
 pub use crate::{
-    client::caller::Caller,
+    client::caller::{Caller, Prepare},
     client::request::{Listed, Values, WriteValues, no_values, raw_value},
     encoding::{Argument, Carries, argument, carried},
     streaming::{

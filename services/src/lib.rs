@@ -290,7 +290,8 @@ pub use corewire_codec::StatusCode;
 #[doc(alias("tracing", "traceparent", "opentelemetry", "span"))]
 pub use corewire_codec::TraceContext;
 pub use corewire_codec::{
-    CodecId, LimitOutOfRange, MetadataEntry, MetadataError, MethodId, OutOfRange, TraceParentError,
+    CodecId, Forwarded, LimitOutOfRange, MetadataEntry, MetadataError, MethodId, OutOfRange,
+    TraceParentError,
 };
 pub use corewire_macros::service;
 #[doc(alias("async main", "entry point", "runtime"))]
@@ -298,9 +299,12 @@ pub use corewire_macros::service;
 pub use corewire_macros::{main, test};
 #[doc(alias("disconnect"))]
 pub use corewire_proto::CloseReason;
+#[doc(alias("partition", "consistent hashing", "routing"))]
+pub use corewire_proto::ShardKey;
 #[doc(alias("keepalive", "ping", "heartbeat", "idle"))]
 pub use corewire_proto::Timeouts;
 pub use corewire_proto::{ClientConfig, ShardId, ShardInfo, TransportError};
+pub use corewire_proto::{key_hash, owner_of, owner_of_key};
 #[doc(alias("reflection", "schema"))]
 pub use description::ServiceDescription;
 pub use description::{ArgumentDescription, CallKind, MethodDescription};

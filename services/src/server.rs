@@ -5,6 +5,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod incoming;
+pub(crate) mod key;
 pub(crate) mod router;
 pub(crate) mod service;
 pub(crate) mod slot;
@@ -390,6 +391,8 @@ impl ServerBuilder {
                 for wrap in layers.iter().rev() {
                     wrap(shard, &mut methods);
                 }
+                // Around the layers: they see a call where it runs.
+                methods.route_keys(shard.count);
                 Ok(Rc::new(Router::new(methods)?) as Rc<dyn Dispatch>)
             })
         });

@@ -292,6 +292,7 @@ impl SendBuffer {
     ) -> FrameWriter<'_> {
         let mut flags = head.flags;
         set(&mut flags, request_flags::TIMEOUT, head.timeout_us.is_some());
+        set(&mut flags, request_flags::KEY, head.key.is_some());
         set(&mut flags, request_flags::TRACE, head.trace.is_some());
         let written_by_caller = head.metadata_bytes != 0;
         set(&mut flags, request_flags::METADATA, metadata.is_some() || written_by_caller);
@@ -308,6 +309,9 @@ impl SendBuffer {
         let out = &mut writer.buffer.inline;
         if let Some(timeout_us) = head.timeout_us {
             out.extend_from_slice(&timeout_us.to_le_bytes());
+        }
+        if let Some(key) = head.key {
+            out.extend_from_slice(&key.to_le_bytes());
         }
         if let Some(trace) = head.trace {
             out.extend_from_slice(&trace.trace_id);
@@ -333,6 +337,7 @@ impl SendBuffer {
     ) -> FrameWriter<'_> {
         let mut flags = head.flags;
         set(&mut flags, reply_flags::RETRY_AFTER, head.retry_after_ms.is_some());
+        set(&mut flags, reply_flags::FORWARDED, head.forwarded.is_some());
         set(&mut flags, reply_flags::METADATA, metadata.is_some());
         set(&mut flags, reply_flags::ATTACHMENT, head.attachment_bytes.is_some());
         let writer = self.begin(&Header {
@@ -347,6 +352,10 @@ impl SendBuffer {
         let out = &mut writer.buffer.inline;
         if let Some(wait_ms) = head.retry_after_ms {
             out.extend_from_slice(&wait_ms.to_le_bytes());
+        }
+        if let Some(forwarded) = head.forwarded {
+            out.extend_from_slice(&forwarded.owner.to_le_bytes());
+            out.extend_from_slice(&forwarded.shards.to_le_bytes());
         }
         if let Some(bytes) = head.attachment_bytes {
             out.extend_from_slice(&bytes.to_le_bytes());

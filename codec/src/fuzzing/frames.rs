@@ -7,7 +7,7 @@ use crate::buffer::recv::RecvBuffer;
 use crate::buffer::send::SendBuffer;
 use crate::wire::encoding::Encoding;
 use crate::wire::frame::{
-    CancelReason, Credit, GoAway, Head, ReplyHead, RequestHead, StreamData, StreamEnd,
+    CancelReason, Credit, Forwarded, GoAway, Head, ReplyHead, RequestHead, StreamData, StreamEnd,
     TraceContext, reply_flags, request_flags,
 };
 use crate::wire::limits::{FrameBytes, MetadataBytes};
@@ -148,6 +148,7 @@ fn put_request(source: &mut Source<'_>, out: &mut SendBuffer, call: u32) -> Sent
         flags: source.u8() & 0x07,
         priority: source.u8() % 8,
         timeout_us: source.flag().then(|| source.u64()),
+        key: source.flag().then(|| source.u64()),
         attachment_bytes: attachment.as_ref().map(|bytes| u32::try_from(bytes.len()).unwrap()),
         ..RequestHead::new(call, MethodId(source.u32()))
     };
@@ -164,6 +165,7 @@ fn put_request(source: &mut Source<'_>, out: &mut SendBuffer, call: u32) -> Sent
     writer.finish(FrameBytes::MIN.get()).unwrap();
     let bits = [
         (request_flags::TIMEOUT, head.timeout_us.is_some()),
+        (request_flags::KEY, head.key.is_some()),
         (request_flags::TRACE, head.trace.is_some()),
         (request_flags::METADATA, metadata.is_some()),
         (request_flags::ATTACHMENT, attachment.is_some()),
@@ -180,6 +182,7 @@ fn put_reply(source: &mut Source<'_>, out: &mut SendBuffer, call: u32) -> Sent {
         flags: source.u8() & 0x03,
         handler_us: source.u32(),
         retry_after_ms: source.flag().then(|| source.u32()),
+        forwarded: source.flag().then(|| forwarded(source)),
         attachment_bytes: attachment.as_ref().map(|bytes| u32::try_from(bytes.len()).unwrap()),
         ..ReplyHead::ok(call)
     };
@@ -191,11 +194,18 @@ fn put_reply(source: &mut Source<'_>, out: &mut SendBuffer, call: u32) -> Sent {
     writer.finish(FrameBytes::MIN.get()).unwrap();
     let bits = [
         (reply_flags::RETRY_AFTER, head.retry_after_ms.is_some()),
+        (reply_flags::FORWARDED, head.forwarded.is_some()),
         (reply_flags::METADATA, metadata.is_some()),
         (reply_flags::ATTACHMENT, attachment.is_some()),
     ];
     head.flags |= announced(&bits);
     sent(Head::Reply(head), metadata.as_ref(), body, attachment)
+}
+
+fn forwarded(source: &mut Source<'_>) -> Forwarded {
+    let owner = source.u16() % u16::MAX;
+    let more = source.u16() % (u16::MAX - owner);
+    Forwarded { owner, shards: owner + more + 1 }
 }
 
 /// The bits that the encoder must have set by itself.

@@ -28,6 +28,8 @@ pub mod request_flags {
     pub const METADATA: u8 = 0x20;
     /// The payload ends with an attachment.
     pub const ATTACHMENT: u8 = 0x40;
+    /// The hash of the call's key is there.
+    pub const KEY: u8 = 0x80;
 }
 
 /// Flag bits of a reply (REQ-40).
@@ -38,6 +40,8 @@ pub mod reply_flags {
     pub const STREAM: u8 = 0x02;
     /// The payload begins with how long to wait before trying again.
     pub const RETRY_AFTER: u8 = 0x04;
+    /// The call belonged to another shard than the connection's; which, is there.
+    pub const FORWARDED: u8 = 0x08;
     /// A metadata block follows.
     pub const METADATA: u8 = 0x20;
     /// The payload ends with an attachment.
@@ -91,6 +95,9 @@ pub struct RequestHead {
     pub priority: u8,
     /// What is left of the caller's time, in µs; zero means that it is over.
     pub timeout_us: Option<u64>,
+    /// The hash of the key that the call belongs to (REQ-96). A client leaves it out on the wire where the server
+    /// has no use for it.
+    pub key: Option<u64>,
     /// The trace that the call belongs to.
     pub trace: Option<TraceContext>,
     /// How many bytes at the end of the payload are the attachment.
@@ -123,18 +130,36 @@ impl RequestHead {
             flags: 0,
             priority: Self::PRIORITY_USUAL,
             timeout_us: None,
+            key: None,
             trace: None,
             attachment_bytes: None,
             metadata_bytes: 0,
         }
     }
 
-    /// Whether the payload has more than a timeout and a body: metadata or an attachment.
+    /// Whether the payload has metadata or an attachment in addition to its body.
     #[must_use]
     #[inline]
     pub const fn has_extras(&self) -> bool {
         self.flags & (request_flags::METADATA | request_flags::ATTACHMENT) != 0
     }
+}
+
+/// Where a call was run that belonged to another shard than its connection's (REQ-101).
+///
+/// ```
+/// # mod corewire { pub use corewire_codec::*; }
+/// use corewire::Forwarded;
+///
+/// let forwarded = Forwarded { owner: 2, shards: 4 };
+/// assert!(forwarded.owner < forwarded.shards);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forwarded {
+    /// The shard that owns the call's key.
+    pub owner: u16,
+    /// How many shards the server has; more than `owner`.
+    pub shards: u16,
 }
 
 /// A reply's fields.
@@ -152,6 +177,8 @@ pub struct ReplyHead {
     pub handler_us: u32,
     /// How long the caller should wait before it tries again, in ms.
     pub retry_after_ms: Option<u32>,
+    /// The shard that the call was handed to, if it was not the connection's.
+    pub forwarded: Option<Forwarded>,
     /// How many bytes at the end of the payload are the attachment.
     pub attachment_bytes: Option<u32>,
 }
@@ -167,6 +194,7 @@ impl ReplyHead {
             flags: 0,
             handler_us: 0,
             retry_after_ms: None,
+            forwarded: None,
             attachment_bytes: None,
         }
     }
@@ -378,7 +406,7 @@ fn control(header: Header, payload: &[u8]) -> Result<Head, Rule> {
 }
 
 /// A request's fields, written to `head`: it is large, and passing it by value copies it each time. The
-/// usual ones, with a timeout and nothing else in front of the body, are read right here; the rest is kept
+/// usual ones, with nothing but a timeout and a key in front of the body, are read right here; the rest is kept
 /// out of the way of the callers that inline this.
 #[inline]
 pub(crate) fn request(
@@ -398,15 +426,21 @@ pub(crate) fn request(
         flags: header.flags,
         priority: header.detail,
         timeout_us: None,
+        key: None,
         trace: None,
         attachment_bytes: None,
         metadata_bytes: 0,
     };
-    let mut start = 0;
+    let mut start = 0u32;
     if header.flags & request_flags::TIMEOUT != 0 {
         let timeout = payload.first_chunk::<8>().ok_or(Rule::TruncatedPayload)?;
         head.timeout_us = Some(u64::from_le_bytes(*timeout));
         start = 8;
+    }
+    if header.flags & request_flags::KEY != 0 {
+        let field = payload.get(start as usize..).and_then(|rest| rest.first_chunk::<8>());
+        head.key = Some(u64::from_le_bytes(*field.ok_or(Rule::TruncatedPayload)?));
+        start = start.wrapping_add(8);
     }
     if header.flags & RARE != 0 {
         return request_with_fields(head, payload, metadata_bytes_max);
@@ -423,8 +457,10 @@ fn request_with_fields(
     let mut fields = Fields { reader: Reader::new(payload), total: payload.len() };
     let flags = head.flags;
     let has = |flag: u8| flags & flag != 0;
-    if has(request_flags::TIMEOUT) {
-        fields.reader.u64().ok_or(Rule::TruncatedPayload)?;
+    for read_before in [request_flags::TIMEOUT, request_flags::KEY] {
+        if has(read_before) {
+            fields.reader.u64().ok_or(Rule::TruncatedPayload)?;
+        }
     }
     head.trace = match has(request_flags::TRACE) {
         true => Some(fields.trace()?),
@@ -443,7 +479,10 @@ pub(crate) fn reply(
     payload: &[u8],
     metadata_bytes_max: u32,
 ) -> Result<(ReplyHead, PayloadLayout), Rule> {
-    const RARE: u8 = reply_flags::RETRY_AFTER | reply_flags::METADATA | reply_flags::ATTACHMENT;
+    const RARE: u8 = reply_flags::RETRY_AFTER
+        | reply_flags::FORWARDED
+        | reply_flags::METADATA
+        | reply_flags::ATTACHMENT;
     let head = ReplyHead {
         call: header.call,
         code: StatusCode::from_number(header.detail).ok_or(Rule::BadField)?,
@@ -451,6 +490,7 @@ pub(crate) fn reply(
         flags: header.flags,
         handler_us: header.aux,
         retry_after_ms: None,
+        forwarded: None,
         attachment_bytes: None,
     };
     if header.flags & RARE != 0 {
@@ -469,6 +509,10 @@ fn reply_with_fields(
     let has = |flag: u8| head.flags & flag != 0;
     head.retry_after_ms = match has(reply_flags::RETRY_AFTER) {
         true => Some(fields.reader.u32().ok_or(Rule::TruncatedPayload)?),
+        false => None,
+    };
+    head.forwarded = match has(reply_flags::FORWARDED) {
+        true => Some(fields.forwarded()?),
         false => None,
     };
     let attachment_bytes = fields.attachment_bytes(has(reply_flags::ATTACHMENT))?;
@@ -498,6 +542,15 @@ impl Fields<'_> {
         let span_id = self.reader.array().ok_or(Rule::TruncatedPayload)?;
         let flags = self.reader.u8().ok_or(Rule::TruncatedPayload)?;
         Ok(TraceContext { trace_id, span_id, flags })
+    }
+
+    fn forwarded(&mut self) -> Result<Forwarded, Rule> {
+        let owner = self.reader.u16().ok_or(Rule::TruncatedPayload)?;
+        let shards = self.reader.u16().ok_or(Rule::TruncatedPayload)?;
+        if owner >= shards {
+            return Err(Rule::BadField);
+        }
+        Ok(Forwarded { owner, shards })
     }
 
     fn attachment_bytes(&mut self, present: bool) -> Result<Option<u32>, Rule> {

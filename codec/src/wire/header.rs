@@ -65,8 +65,8 @@ impl FrameKind {
     #[inline]
     pub const fn flags(self) -> u8 {
         match self {
-            Self::Request => 0b0111_1111,
-            Self::Reply => 0b0110_0111,
+            Self::Request => 0b1111_1111,
+            Self::Reply => 0b0110_1111,
             Self::StreamData | Self::Credit => 0b0000_0001,
             Self::StreamEnd => 0b0010_0000,
             Self::Cancel | Self::Ping | Self::Pong | Self::GoAway => 0,

@@ -135,6 +135,13 @@ impl<T> ClientConnection<T> {
         self.peer.limits.frame_bytes.get()
     }
 
+    /// Whether a request should say the hash of its call's key: the server hashes keys, and has several shards to
+    /// choose from (REQ-98, REQ-99).
+    #[must_use]
+    pub fn takes_keys(&self) -> bool {
+        self.peer.routes_keys() && self.peer.shard.is_none_or(|(_, shards)| shards > 1)
+    }
+
     /// Calls that somebody waits for.
     #[must_use]
     pub fn in_flight(&self) -> usize {

@@ -167,7 +167,7 @@ pub struct ClientConfig {
 #[cfg(feature = "serde")]
 corewire_codec::checked_settings!(ClientConfig, |config| config.timeouts.check());
 
-/// The records that both sides send: limits and the codecs of this crate.
+/// The records that both sides send: limits, and the codecs and the hash of keys of this crate.
 pub(crate) fn records(limits: &Limits, timeouts: &Timeouts) -> HelloRecords {
     let mut limits = *limits;
     // A window is never outside the range of its limit: the connection's least is four times it.
@@ -177,6 +177,7 @@ pub(crate) fn records(limits: &Limits, timeouts: &Timeouts) -> HelloRecords {
         idle_timeout_ms: timeouts
             .idle
             .map(|idle| u32::try_from(idle.as_millis()).unwrap_or(u32::MAX)),
+        key_routing: HelloRecords::KEY_ROUTING_XXH3,
         ..HelloRecords::default()
     };
     records.with_codec(CodecId::RAW).with_codec(CodecId::SPEEDY)

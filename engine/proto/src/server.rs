@@ -120,6 +120,8 @@ pub struct ServerConnection<T> {
     peer_frame_bytes_max: u32,
     peer_codecs: u16,
     peer_metadata_bytes_max: u16,
+    /// Whether the client understands that a call was forwarded.
+    peer_hears_forwards: bool,
     /// The client said that it makes no more calls.
     client_leaves: bool,
     peer_stream_credit: u32,
@@ -152,6 +154,7 @@ impl<T> ServerConnection<T> {
             peer_frame_bytes_max: 0,
             peer_codecs: 0,
             peer_metadata_bytes_max: 0,
+            peer_hears_forwards: false,
             client_leaves: false,
             peer_stream_credit: 0,
             peer_connection_credit: 0,
@@ -173,6 +176,13 @@ impl<T> ServerConnection<T> {
     #[inline]
     pub fn peer_metadata_bytes_max(&self) -> u16 {
         self.peer_metadata_bytes_max
+    }
+
+    /// Whether the client may be told that a call was forwarded (REQ-98).
+    #[must_use]
+    #[inline]
+    pub fn peer_hears_forwards(&self) -> bool {
+        self.peer_hears_forwards
     }
 
     /// The connection's id in this process.

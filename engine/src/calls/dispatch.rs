@@ -1,8 +1,8 @@
 //! What the engine asks of the layer above: make a call, answer it.
 
 use corewire_codec::{
-    Encode, Extras, Mark, OwnedPayload, Payload, ReplyHead, RequestHead, SendBuffer, Status,
-    StatusCode, reply_flags,
+    Encode, Extras, Forwarded, Mark, OwnedPayload, Payload, ReplyHead, RequestHead, SendBuffer,
+    Status, StatusCode, reply_flags,
 };
 use corewire_proto::is_one_way_id;
 use std::any::Any;
@@ -37,6 +37,8 @@ pub struct Incoming<'a> {
     pub streams: Option<&'a mut StreamEnds>,
     /// The largest metadata block that the caller accepts with its reply, in bytes.
     pub metadata_bytes_max: u16,
+    /// Whether the caller may be told that its call was forwarded; see [`ReplySlot::set_forwarded`].
+    pub hears_forwards: bool,
     /// What layers hand to the handler.
     pub extensions: &'a mut Extensions,
 }
@@ -56,6 +58,7 @@ impl Incoming<'_> {
             connection_id: self.connection_id,
             streams: self.streams.as_deref_mut().map(core::mem::take),
             metadata_bytes_max: self.metadata_bytes_max,
+            hears_forwards: self.hears_forwards,
             extensions: core::mem::take(self.extensions),
         }
     }
@@ -72,6 +75,7 @@ pub struct OwnedCall {
     connection_id: u64,
     streams: Option<StreamEnds>,
     metadata_bytes_max: u16,
+    hears_forwards: bool,
     extensions: Extensions,
 }
 
@@ -88,6 +92,7 @@ impl OwnedCall {
             connection_id: self.connection_id,
             streams: self.streams.as_mut(),
             metadata_bytes_max: self.metadata_bytes_max,
+            hears_forwards: self.hears_forwards,
             extensions: &mut self.extensions,
         }
     }
@@ -193,6 +198,12 @@ impl<'a> ReplySlot<'a> {
     /// States how long the handler took, in µs.
     pub fn set_handler_us(&mut self, handler_us: u32) {
         self.head.handler_us = handler_us;
+    }
+
+    /// States that the call was handed to the shard that owns its key. Only for a caller that understands it
+    /// ([`Incoming::hears_forwards`]): to another one it would be a breach of the protocol.
+    pub fn set_forwarded(&mut self, forwarded: Forwarded) {
+        self.head.forwarded = Some(forwarded);
     }
 
     /// Replies with a value, written straight into the send buffer. A value that cannot be encoded

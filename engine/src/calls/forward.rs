@@ -12,8 +12,8 @@
 //!
 //! The connection's shard keeps the call's deadline and its account of memory; a call that ends there is cancelled at the owner.
 
-use corewire_codec::{OwnedPayload, RequestHead, SendBuffer, Status};
-use corewire_proto::ShardId;
+use corewire_codec::{Forwarded, OwnedPayload, RequestHead, SendBuffer, Status};
+use corewire_proto::{ShardId, ShardInfo};
 use std::any::Any;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -58,6 +58,7 @@ impl Incoming<'_> {
                 connection_id: self.connection_id,
                 metadata_bytes_max: self.metadata_bytes_max,
                 frame_bytes_max: reply.frame_bytes_max(),
+                hears_forwards: self.hears_forwards,
             }),
         });
         let owner = usize::from(owner.0);
@@ -175,6 +176,7 @@ struct Call {
     connection_id: u64,
     metadata_bytes_max: u16,
     frame_bytes_max: u32,
+    hears_forwards: bool,
 }
 
 impl Parcel for ForwardedCall {
@@ -200,8 +202,8 @@ impl ForwardedCall {
     ) {
         let served = shard.served().and_then(|served| served.downcast::<Served>().ok());
         let mut out = SendBuffer::new();
-        let (id, frame_bytes_max) = (call.request.call, call.frame_bytes_max);
-        let mut reply = ReplySlot::new(&mut out, id, frame_bytes_max);
+        let replies = Replies::to(&call, shard.mesh().info());
+        let mut reply = replies.slot(&mut out);
         let Some(served) = served else {
             reply.refuse(&Status::unavailable("the shard that owns the call's key is starting"));
             self.state = State::Back(out, None);
@@ -230,12 +232,39 @@ impl ForwardedCall {
         };
         let here = Rc::clone(shard);
         let task = shard.spawn(async move {
-            let note = finish(work, deadline, &mut out, id, frame_bytes_max).await;
+            let note = finish(work, deadline, &mut out, replies).await;
             self.state = State::Back(out, note);
             here.mesh().end(from, ticket);
             here.mesh().send(from, self);
         });
         shard.mesh().run(from, ticket, task);
+    }
+}
+
+/// How replies to a call are written.
+#[derive(Clone, Copy)]
+struct Replies {
+    call: u32,
+    frame_bytes_max: u32,
+    forwarded: Option<Forwarded>,
+}
+
+impl Replies {
+    fn to(call: &Call, here: ShardInfo) -> Self {
+        let forwarded = Forwarded { owner: here.id.0, shards: here.count };
+        Self {
+            call: call.request.call,
+            frame_bytes_max: call.frame_bytes_max,
+            forwarded: call.hears_forwards.then_some(forwarded),
+        }
+    }
+
+    fn slot(self, out: &mut SendBuffer) -> ReplySlot<'_> {
+        let mut slot = ReplySlot::new(out, self.call, self.frame_bytes_max);
+        if let Some(forwarded) = self.forwarded {
+            slot.set_forwarded(forwarded);
+        }
+        slot
     }
 }
 
@@ -250,6 +279,7 @@ impl Call {
             connection_id: self.connection_id,
             streams: None,
             metadata_bytes_max: self.metadata_bytes_max,
+            hears_forwards: self.hears_forwards,
             extensions,
         }
     }
@@ -260,12 +290,11 @@ async fn finish(
     mut work: Pin<Box<dyn PendingCall>>,
     deadline: Option<Instant>,
     out: &mut SendBuffer,
-    call: u32,
-    frame_bytes_max: u32,
+    replies: Replies,
 ) -> Option<Box<Note>> {
     let mut end = pin!(deadline.map(sleep_until));
     let (well, note) = poll_fn(|context| {
-        let mut reply = ReplySlot::new(out, call, frame_bytes_max);
+        let mut reply = replies.slot(out);
         match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context, &mut reply))) {
             Ok(Poll::Ready(())) => return Poll::Ready((true, reply.into_note())),
             Ok(Poll::Pending) => {}

@@ -345,6 +345,7 @@ mod tests {
             connection_id: 0,
             streams: None,
             metadata_bytes_max: 1024,
+            hears_forwards: false,
             extensions: &mut crate::calls::extensions::Extensions::default(),
         };
         let mut replies = SendBuffer::new();

@@ -66,6 +66,7 @@ impl InlineCalls {
             connection_id: 1,
             streams: None,
             metadata_bytes_max: 1024,
+            hears_forwards: false,
             extensions: &mut self.extensions,
         };
         let mut reply = ReplySlot::new(out, request.call, frame_bytes_max);

@@ -17,7 +17,12 @@ pub trait KeyValue: 'static {
     async fn count(&self) -> Result<u64, Status>;
     async fn touch(&self, key: String);
     async fn watch(&self, prefix: String) -> Result<Streaming<Vec<u8>>, Status>;
-    async fn load(&self, name: String, parts: Streaming<Bytes>) -> Result<u64, Status>;
+    async fn load(
+        &self,
+        size: u64,
+        name: String,
+        parts: Streaming<Bytes>,
+    ) -> Result<u64, Status>;
     async fn sync(&self, edits: Streaming<u64>) -> Result<Streaming<Bytes>, Status>;
 }
 /// Serves the service `kv.KeyValue` with an implementation of [`KeyValue`].
@@ -88,6 +93,7 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                             >(),
                         )?;
                     arguments.finish()?;
+                    call.check_key(|| ::corewire::key_hash::<String>(&key))?;
                     let service = ::core::clone::Clone::clone(service);
                     ::core::result::Result::Ok(async move {
                         let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::get(
@@ -127,6 +133,7 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                             >(),
                         )?;
                     arguments.finish()?;
+                    call.check_key(|| ::corewire::key_hash::<String>(&key))?;
                     let context: ::corewire::Context = call.context();
                     let service = ::core::clone::Clone::clone(service);
                     ::core::result::Result::Ok(async move {
@@ -152,6 +159,7 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                     call: &mut ::corewire::generated::IncomingCall<'_, '_>|
                 {
                     let payload: Bytes = call.raw_body();
+                    call.check_key(|| ::corewire::key_hash::<Bytes>(&payload))?;
                     let service = ::core::clone::Clone::clone(service);
                     ::core::result::Result::Ok(async move {
                         let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::say_again(
@@ -250,6 +258,14 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                     call: &mut ::corewire::generated::IncomingCall<'_, '_>|
                 {
                     let mut arguments = call.arguments();
+                    let size: u64 = arguments
+                        .read(
+                            "size",
+                            ::corewire::generated::argument::<
+                                ::corewire::codec::Speedy,
+                                u64,
+                            >(),
+                        )?;
                     let name: String = arguments
                         .read(
                             "name",
@@ -259,6 +275,7 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                             >(),
                         )?;
                     arguments.finish()?;
+                    call.check_key(|| ::corewire::key_hash::<String>(&name))?;
                     let parts: Streaming<Bytes> = call
                         .stream(
                             ::corewire::generated::carried::<
@@ -270,6 +287,7 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                     ::core::result::Result::Ok(async move {
                         let reply: ::core::result::Result<_, ::corewire::Status> = <T as KeyValue>::load(
                                 &*service,
+                                size,
                                 name,
                                 parts,
                             )
@@ -308,11 +326,68 @@ impl<T: KeyValue> ::corewire::Service for KeyValueServer<T> {
                 },
             )
         }
+        fn key_0(
+            arguments: ::corewire::generated::Arguments<'_>,
+        ) -> ::core::option::Option<u64> {
+            let mut arguments = arguments;
+            let key: String = arguments
+                .read(
+                    "key",
+                    ::corewire::generated::argument::<
+                        ::corewire::codec::Speedy,
+                        String,
+                    >(),
+                )
+                .ok()?;
+            ::core::option::Option::Some(::corewire::key_hash::<String>(&key))
+        }
+        fn key_1(
+            arguments: ::corewire::generated::Arguments<'_>,
+        ) -> ::core::option::Option<u64> {
+            let mut arguments = arguments;
+            let key: String = arguments
+                .read(
+                    "key",
+                    ::corewire::generated::argument::<
+                        ::corewire::codec::Speedy,
+                        String,
+                    >(),
+                )
+                .ok()?;
+            ::core::option::Option::Some(::corewire::key_hash::<String>(&key))
+        }
+        fn key_2(
+            arguments: ::corewire::generated::Arguments<'_>,
+        ) -> ::core::option::Option<u64> {
+            ::core::option::Option::Some(::corewire::key_hash::<[u8]>(arguments.rest()))
+        }
+        fn key_6(
+            arguments: ::corewire::generated::Arguments<'_>,
+        ) -> ::core::option::Option<u64> {
+            let mut arguments = arguments;
+            let _: u64 = arguments
+                .read(
+                    "size",
+                    ::corewire::generated::argument::<::corewire::codec::Speedy, u64>(),
+                )
+                .ok()?;
+            let name: String = arguments
+                .read(
+                    "name",
+                    ::corewire::generated::argument::<
+                        ::corewire::codec::Speedy,
+                        String,
+                    >(),
+                )
+                .ok()?;
+            ::core::option::Option::Some(::corewire::key_hash::<String>(&name))
+        }
         methods
             .serve(
                 KeyValueClient::DESCRIPTION,
                 &self.0,
                 &[make_0, make_1, make_2, make_3, make_4, make_5, make_6, make_7],
+                &[(0, key_0), (1, key_1), (2, key_2), (6, key_6)],
             );
     }
 }
@@ -351,6 +426,7 @@ impl KeyValueClient<()> {
                         type_name: "String",
                     },
                 ],
+                key: ::core::option::Option::Some("key"),
                 reply: "Option<Vec<u8>>",
                 request_codec: ::corewire::CodecId::SPEEDY,
                 reply_codec: ::corewire::CodecId::SPEEDY,
@@ -371,6 +447,7 @@ impl KeyValueClient<()> {
                         type_name: "Vec<u8>",
                     },
                 ],
+                key: ::core::option::Option::Some("key"),
                 reply: "()",
                 request_codec: ::corewire::CodecId::SPEEDY,
                 reply_codec: ::corewire::CodecId::SPEEDY,
@@ -387,6 +464,7 @@ impl KeyValueClient<()> {
                         type_name: "Bytes",
                     },
                 ],
+                key: ::core::option::Option::Some("payload"),
                 reply: "Bytes",
                 request_codec: ::corewire::CodecId::RAW,
                 reply_codec: ::corewire::CodecId::RAW,
@@ -398,6 +476,7 @@ impl KeyValueClient<()> {
                 docs: "",
                 kind: ::corewire::CallKind::Unary,
                 arguments: &[],
+                key: ::core::option::Option::None,
                 reply: "u64",
                 request_codec: ::corewire::CodecId::SPEEDY,
                 reply_codec: ::corewire::CodecId::SPEEDY,
@@ -414,6 +493,7 @@ impl KeyValueClient<()> {
                         type_name: "String",
                     },
                 ],
+                key: ::core::option::Option::None,
                 reply: "",
                 request_codec: ::corewire::CodecId::SPEEDY,
                 reply_codec: ::corewire::CodecId::RAW,
@@ -430,6 +510,7 @@ impl KeyValueClient<()> {
                         type_name: "String",
                     },
                 ],
+                key: ::core::option::Option::None,
                 reply: "Streaming<Vec<u8>>",
                 request_codec: ::corewire::CodecId::SPEEDY,
                 reply_codec: ::corewire::CodecId::SPEEDY,
@@ -442,6 +523,10 @@ impl KeyValueClient<()> {
                 kind: ::corewire::CallKind::ClientStream,
                 arguments: &[
                     ::corewire::ArgumentDescription {
+                        name: "size",
+                        type_name: "u64",
+                    },
+                    ::corewire::ArgumentDescription {
                         name: "name",
                         type_name: "String",
                     },
@@ -450,6 +535,7 @@ impl KeyValueClient<()> {
                         type_name: "Streaming<Bytes>",
                     },
                 ],
+                key: ::core::option::Option::Some("name"),
                 reply: "u64",
                 request_codec: ::corewire::CodecId::SPEEDY,
                 reply_codec: ::corewire::CodecId::SPEEDY,
@@ -466,6 +552,7 @@ impl KeyValueClient<()> {
                         type_name: "Streaming<u64>",
                     },
                 ],
+                key: ::core::option::Option::None,
                 reply: "Streaming<Bytes>",
                 request_codec: ::corewire::CodecId::SPEEDY,
                 reply_codec: ::corewire::CodecId::RAW,
@@ -575,6 +662,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
             Option<Vec<u8>>,
         >();
         self.caller
+            .keyed(::corewire::key_hash::<String>(&key))
             .unary(
                 &KeyValueClient::DESCRIPTION.methods[0],
                 ::corewire::generated::Values::of(
@@ -610,6 +698,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
     > {
         let _ = ::corewire::generated::carried::<::corewire::codec::Speedy, ()>();
         self.caller
+            .keyed(::corewire::key_hash::<String>(&key))
             .unary(
                 &KeyValueClient::DESCRIPTION.methods[1],
                 ::corewire::generated::Values::of(
@@ -655,6 +744,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
     > {
         let _ = ::corewire::generated::carried::<::corewire::codec::Raw, Bytes>();
         self.caller
+            .keyed(::corewire::key_hash::<Bytes>(&payload))
             .unary(
                 &KeyValueClient::DESCRIPTION.methods[2],
                 ::corewire::generated::raw_value(payload),
@@ -674,6 +764,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
     > {
         let _ = ::corewire::generated::carried::<::corewire::codec::Speedy, u64>();
         self.caller
+            .call()
             .unary(
                 &KeyValueClient::DESCRIPTION.methods[3],
                 ::corewire::generated::no_values(),
@@ -693,6 +784,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
         (),
     > {
         self.caller
+            .call()
             .one_way(
                 &KeyValueClient::DESCRIPTION.methods[4],
                 ::corewire::generated::Values::of(
@@ -730,6 +822,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
     {
         let _ = ::corewire::generated::carried::<::corewire::codec::Speedy, Vec<u8>>();
         self.caller
+            .call()
             .server_stream::<
                 ::corewire::codec::Speedy,
                 _,
@@ -760,6 +853,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
     /// A [`CallError`](::corewire::CallError) says what went wrong and whether the call may have run.
     pub fn load(
         &self,
+        size: u64,
         name: String,
         parts: <C as ::corewire::StreamTransport>::Streaming<Bytes>,
     ) -> ::corewire::StreamingCall<
@@ -772,6 +866,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
     {
         let _ = ::corewire::generated::carried::<::corewire::codec::Speedy, u64>();
         self.caller
+            .keyed(::corewire::key_hash::<String>(&name))
             .client_stream::<
                 _,
                 _,
@@ -787,6 +882,17 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
                     )
                     .and::<
                         0,
+                        _,
+                        _,
+                    >(
+                        size,
+                        ::corewire::generated::argument::<
+                            ::corewire::codec::Speedy,
+                            u64,
+                        >(),
+                    )
+                    .and::<
+                        1,
                         _,
                         _,
                     >(
@@ -817,6 +923,7 @@ impl<C: ::corewire::Transport> KeyValueClient<C> {
     {
         let _ = ::corewire::generated::carried::<::corewire::codec::Raw, Bytes>();
         self.caller
+            .call()
             .bidirectional::<
                 _,
                 _,

@@ -8,8 +8,8 @@ use crate::parse::{Declaration, MethodDeclaration};
 use std::collections::{HashMap, HashSet};
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, FnArg, Ident, Meta, Pat, PatType, Receiver, ReturnType, Signature, TraitItem, Type,
-    TypeReference,
+    Attribute, FnArg, Ident, LitStr, Meta, Pat, PatType, Receiver, ReturnType, Signature,
+    TraitItem, Type, TypeReference,
 };
 
 /// Methods that every client has, and `clone`, which a derive gives it.
@@ -32,6 +32,8 @@ pub(crate) struct Method<'a> {
     pub(crate) context: Option<&'a Type>,
     /// What travels, in declaration order.
     pub(crate) arguments: Vec<Argument<'a>>,
+    /// Which of them is the key, if one is.
+    key: Option<usize>,
     /// What it returns; nothing if it is one-way.
     pub(crate) returned: Option<Returned<'a>>,
     /// The codec of what travels, except for streams.
@@ -42,6 +44,11 @@ impl<'a> Method<'a> {
     /// The arguments that travel in the request.
     pub(crate) fn values(&self) -> impl Iterator<Item = &Argument<'a>> {
         self.arguments.iter().filter(|it| it.item.is_none())
+    }
+
+    /// The argument that says which shard a call belongs to.
+    pub(crate) fn key(&self) -> Option<&Argument<'a>> {
+        self.arguments.get(self.key?)
     }
 
     /// The stream that the client sends, and the type of its messages.
@@ -172,6 +179,7 @@ fn method<'a>(declaration: &'a MethodDeclaration, errors: &mut Errors) -> Option
         );
     }
     let (context, arguments) = parameters(&item.sig, errors);
+    let key = declaration.key.as_ref().and_then(|key| key_argument(key, &arguments, errors));
     let request_codec = request_codec(&arguments, errors);
     let returned = match &declaration.one_way {
         Some(attribute) => {
@@ -192,9 +200,44 @@ fn method<'a>(declaration: &'a MethodDeclaration, errors: &mut Errors) -> Option
         docs: names::docs(&item.attrs),
         context,
         arguments,
+        key,
         returned,
         request_codec,
     })
+}
+
+/// The number of the argument that is the key.
+fn key_argument(key: &LitStr, arguments: &[Argument<'_>], errors: &mut Errors) -> Option<usize> {
+    let wanted = key.value();
+    let found = arguments.iter().position(|it| names::plain(it.ident) == wanted);
+    match found.and_then(|index| arguments.get(index)) {
+        Some(argument) if argument.item.is_some() => {
+            errors.on(
+                key,
+                "a stream cannot be the key: its messages come after the call has its shard",
+            );
+            None
+        }
+        Some(_) => found,
+        None => {
+            errors.on(key, no_such_argument(&wanted, arguments));
+            None
+        }
+    }
+}
+
+fn no_such_argument(wanted: &str, arguments: &[Argument<'_>]) -> String {
+    let known: Vec<String> = arguments
+        .iter()
+        .filter(|it| it.item.is_none())
+        .map(|it| format!("`{}`", names::plain(it.ident)))
+        .collect();
+    let known = match &known[..] {
+        [] => "it has none that could be the key".to_owned(),
+        [only] => format!("it has {only}"),
+        several => format!("it has {}", several.join(", ")),
+    };
+    format!("the method has no argument `{wanted}`; {known}")
 }
 
 /// Checks what a method marked `#[one_way]` must not have.

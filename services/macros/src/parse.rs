@@ -30,6 +30,8 @@ pub(crate) struct MethodDeclaration {
     pub(crate) item: TraitItemFn,
     /// The wire name given by `#[corewire(name = "…")]`.
     pub(crate) name: Option<LitStr>,
+    /// The name of the argument that is the key, given by `#[corewire(key = "…")]`.
+    pub(crate) key: Option<LitStr>,
     /// `#[one_way]`, if it is there.
     pub(crate) one_way: Option<Attribute>,
 }
@@ -66,12 +68,15 @@ pub(crate) fn declaration(
             other => others.push(other),
         }
     }
-    let Options { name, corewire } = options;
+    let Options { name, corewire, key } = options;
+    if let Some(key) = key {
+        errors.on(&key, "`key = \"…\"` goes to a method, into `#[corewire(…)]`");
+    }
     Some(Declaration { name, corewire, item, methods, others })
 }
 
 fn method_declaration(mut item: TraitItemFn, errors: &mut Errors) -> MethodDeclaration {
-    let mut name = None;
+    let (mut name, mut key) = (None, None);
     let mut one_way = None;
     for attribute in item.attrs.extract_if(.., |it| is_ours(it) || it.path().is_ident("one_way")) {
         if attribute.path().is_ident("one_way") {
@@ -79,21 +84,27 @@ fn method_declaration(mut item: TraitItemFn, errors: &mut Errors) -> MethodDecla
             continue;
         }
         let Meta::List(list) = &attribute.meta else {
-            errors.on(&attribute, "write `#[corewire(name = \"…\")]`");
+            errors
+                .on(&attribute, "write `#[corewire(name = \"…\")]` or `#[corewire(key = \"…\")]`");
             continue;
         };
         let given = options(list.tokens.clone(), errors);
         if let Some(path) = &given.corewire {
             errors.on(path, "`crate = …` goes into `#[corewire::service(…)]`");
         }
-        if let Some(given) = given.name {
-            if name.is_some() {
-                errors.on(&given, "`name` is given twice");
-            }
-            name = Some(given);
-        }
+        once(&mut name, given.name, "name", errors);
+        once(&mut key, given.key, "key", errors);
     }
-    MethodDeclaration { item, name, one_way }
+    MethodDeclaration { item, name, key, one_way }
+}
+
+/// Keeps what an option says; reports one that is given twice.
+fn once(place: &mut Option<LitStr>, given: Option<LitStr>, option: &str, errors: &mut Errors) {
+    let Some(given) = given else { return };
+    if place.is_some() {
+        errors.on(&given, format!("`{option}` is given twice"));
+    }
+    *place = Some(given);
 }
 
 /// Whether this is our helper attribute `#[corewire(…)]`.
@@ -105,10 +116,11 @@ fn is_ours(attribute: &Attribute) -> bool {
 #[derive(Default)]
 struct Options {
     name: Option<LitStr>,
+    key: Option<LitStr>,
     corewire: Option<Path>,
 }
 
-/// Reads `name = "…"`; reports what it does not know, and a name that the wire cannot carry.
+/// Reads `name = "…"` and `key = "…"`; reports what it does not know, and a name that the wire cannot carry.
 fn options(tokens: TokenStream, errors: &mut Errors) -> Options {
     let mut options = Options::default();
     if let Some(TokenTree::Literal(literal)) = tokens.clone().into_iter().next() {
@@ -130,17 +142,23 @@ fn options(tokens: TokenStream, errors: &mut Errors) -> Options {
             }
             continue;
         }
-        if !option.path().is_ident("name") {
+        let is_key = option.path().is_ident("key");
+        if !is_key && !option.path().is_ident("name") {
             errors.on(
                 option.path(),
-                "unknown option; there are `name = \"…\"` and, for a service, `crate = …`",
+                "unknown option; there are `name = \"…\"`, for a service `crate = …`, and for a method `key = \"…\"`",
             );
             continue;
         }
+        let which = if is_key { "key" } else { "name" };
         let Some(value) = string_value(&option) else {
-            errors.on(&option, "`name` takes a string: `name = \"…\"`");
+            errors.on(&option, format!("`{which}` takes a string: `{which} = \"…\"`"));
             continue;
         };
+        if is_key {
+            once(&mut options.key, Some(value), which, errors);
+            continue;
+        }
         if let Some(fault) = crate::names::wire_name_fault(&value.value()) {
             errors.on(&value, fault);
         }

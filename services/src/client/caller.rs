@@ -103,18 +103,48 @@ impl<C: Transport> Caller<C> {
         self.with(CallOptions::of_context(context))
     }
 
+    /// The channel underneath.
+    #[must_use]
+    pub fn channel(&self) -> &C {
+        &self.channel
+    }
+
+    /// Prepares a call of a method without a key.
+    #[inline]
+    #[must_use]
+    pub fn call(&self) -> Prepare<'_, C> {
+        Prepare { caller: self, key: None }
+    }
+
+    /// Prepares a call whose key has this hash.
+    #[inline]
+    #[must_use]
+    pub fn keyed(&self, key: u64) -> Prepare<'_, C> {
+        Prepare { caller: self, key: Some(key) }
+    }
+}
+
+/// What prepares one call: by whom, and with which key.
+#[derive(Debug)]
+pub struct Prepare<'a, C> {
+    pub(crate) caller: &'a Caller<C>,
+    /// The hash of the call's key, if its method has one.
+    key: Option<u64>,
+}
+
+impl<C: Transport> Prepare<'_, C> {
     /// The timeout of calls that do not stream.
     pub(crate) fn timeout(&self) -> Option<Duration> {
-        self.timeout
+        self.caller.timeout
     }
 
     pub(crate) fn stream_timeout(&self) -> Option<Duration> {
-        self.stream_timeout
+        self.caller.stream_timeout
     }
 
     /// The head of a call, its timeout, and a closure that writes metadata, body and attachment.
     #[inline]
-    pub(crate) fn prepare<E>(
+    pub(crate) fn head<E>(
         &self,
         method: &'static MethodDescription,
         mut timeout: Option<Duration>,
@@ -129,8 +159,9 @@ impl<C: Transport> Caller<C> {
     {
         let mut head = RequestHead::new(0, method.id);
         head.encoding = Encoding::plain(method.request_codec);
+        head.key = self.key;
         let mut extras = None;
-        if let Some(options) = &self.options {
+        if let Some(options) = &self.caller.options {
             timeout = options.apply(&mut head, timeout);
             extras = Some(options).filter(|options| options.has_extras()).cloned();
         }
@@ -139,12 +170,6 @@ impl<C: Transport> Caller<C> {
             Some(options) => options.encode(frame, arguments),
         };
         (head, timeout, encode)
-    }
-
-    /// The channel underneath.
-    #[must_use]
-    pub fn channel(&self) -> &C {
-        &self.channel
     }
 
     /// Prepares a call with one request and one reply.
@@ -157,9 +182,9 @@ impl<C: Transport> Caller<C> {
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
-        let (head, timeout, encode) = self.prepare(method, self.timeout, arguments);
+        let (head, timeout, encode) = self.head(method, self.timeout(), arguments);
         let name = MethodName { service: method.service, method: method.name };
-        Call::new(self.channel.call_named(name, head, timeout, encode), method)
+        Call::new(self.caller.channel.call_named(name, head, timeout, encode), method)
     }
 }
 

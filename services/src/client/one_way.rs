@@ -6,7 +6,7 @@ use corewire_codec::{
     Codec, CodecId, Decode, DecodeError, Encode, EncodeError, FrameWriter, Status, request_flags,
 };
 
-use crate::client::caller::{Call, Caller};
+use crate::client::caller::{Call, Prepare};
 use crate::description::MethodDescription;
 
 /// The codec of the reply that a one-way call does not have.
@@ -35,7 +35,7 @@ impl Decode<()> for NoReply {
     }
 }
 
-impl<C: Transport> Caller<C> {
+impl<C: Transport> Prepare<'_, C> {
     /// Prepares a one-way call. `Ok` says that it was written into the connection, and nothing more: it
     /// may be lost with the connection, dropped by a server that has too many, or fail in its handler, and
     /// no error is reported. The timeout is sent along: a server drops a call that is late.
@@ -47,9 +47,9 @@ impl<C: Transport> Caller<C> {
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
-        let (mut head, timeout, encode) = self.prepare(method, self.timeout(), arguments);
+        let (mut head, timeout, encode) = self.head(method, self.timeout(), arguments);
         head.flags |= request_flags::ONE_WAY;
         let name = MethodName { service: method.service, method: method.name };
-        Call::new(self.channel().call_named(name, head, timeout, encode), method)
+        Call::new(self.caller.channel().call_named(name, head, timeout, encode), method)
     }
 }

@@ -1,8 +1,8 @@
 //! A reply with all that came with it.
 
 use bytes::Bytes;
-use corewire_client::{Outcome, Pending};
-use corewire_codec::{Decode, Extras, Metadata};
+use corewire_client::{Outcome, Pending, Reply};
+use corewire_codec::{Decode, Extras, Forwarded, Metadata};
 use pin_project_lite::pin_project;
 use std::fmt;
 use std::future::Future;
@@ -39,7 +39,14 @@ pub struct Response<R> {
     /// What the method returned.
     pub value: R,
     extras: Option<Box<Extras>>,
+    told: Told,
+}
+
+/// What the reply's head says.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
     handler_us: u32,
+    forwarded: Option<Forwarded>,
 }
 
 impl<R> Response<R> {
@@ -62,17 +69,26 @@ impl<R> Response<R> {
     /// [`CallTimer`](crate::layer::CallTimer) layer.
     #[must_use]
     pub fn handler_time(&self) -> Option<Duration> {
-        (self.handler_us != 0).then(|| Duration::from_micros(self.handler_us.into()))
+        (self.told.handler_us != 0).then(|| Duration::from_micros(self.told.handler_us.into()))
+    }
+
+    /// Where the call was run, if the server handed it to another shard than that of the connection, because that
+    /// shard owns the call's key. `None` also of a server that does not say.
+    ///
+    /// A call whose server streams is told by the opening of its stream, and is not known here.
+    #[must_use]
+    pub fn forwarded(&self) -> Option<Forwarded> {
+        self.told.forwarded
     }
 
     /// What came with the opening of a server's stream.
     pub(crate) fn new(value: R, extras: Option<Box<Extras>>) -> Self {
-        Self { value, extras, handler_us: 0 }
+        Self { value, extras, told: Told::default() }
     }
 
     pub(crate) fn read<D: Decode<R>>(mut outcome: Outcome) -> Result<Self, CallError> {
-        let extras = Self::take_extras(&mut outcome);
-        read_outcome::<D, R>(outcome).map(|value| Self::with_extras(value, extras))
+        let (extras, told) = take_told(&mut outcome);
+        read_outcome::<D, R>(outcome).map(|value| Self { value, extras, told })
     }
 
     /// The same, with the method's name in an error that needs it.
@@ -80,19 +96,18 @@ impl<R> Response<R> {
         mut outcome: Outcome,
         method: &MethodDescription,
     ) -> Result<Self, CallError> {
-        let extras = Self::take_extras(&mut outcome);
-        read_named::<D, R>(outcome, method).map(|value| Self::with_extras(value, extras))
+        let (extras, told) = take_told(&mut outcome);
+        read_named::<D, R>(outcome, method).map(|value| Self { value, extras, told })
     }
+}
 
-    fn take_extras(outcome: &mut Outcome) -> (Option<Box<Extras>>, u32) {
-        match outcome {
-            Ok(reply) => (reply.extras.take(), reply.head.handler_us),
-            Err(_) => (None, 0),
+/// What came with a reply's value.
+fn take_told(outcome: &mut Outcome) -> (Option<Box<Extras>>, Told) {
+    match outcome {
+        Ok(Reply { head, extras, .. }) => {
+            (extras.take(), Told { handler_us: head.handler_us, forwarded: head.forwarded })
         }
-    }
-
-    fn with_extras(value: R, (extras, handler_us): (Option<Box<Extras>>, u32)) -> Self {
-        Self { value, extras, handler_us }
+        Err(_) => (None, Told::default()),
     }
 }
 

@@ -20,7 +20,7 @@ impl IncomingCall<'_, '_> {
     /// The arguments, to be read in order.
     #[inline]
     pub fn arguments(&mut self) -> Arguments<'_> {
-        Arguments { rest: self.incoming.payload.as_ref().map_or(&[], Payload::body) }
+        Arguments::of(self.incoming)
     }
 
     /// What the handler may know about the call. It takes metadata and attachment with it, if there
@@ -55,13 +55,30 @@ impl IncomingCall<'_, '_> {
     }
 }
 
+/// How a method's calls give the hash of their key: it is read from the body, and nothing behind it. `None` if the body
+/// does not hold it.
+pub type KeyOf = fn(Arguments<'_>) -> Option<u64>;
+
 /// The arguments of a call, speedy-encoded one after the other.
 #[derive(Debug)]
 pub struct Arguments<'a> {
     rest: &'a [u8],
 }
 
-impl Arguments<'_> {
+impl<'a> Arguments<'a> {
+    /// Those of a call whose body is still in place.
+    #[inline]
+    pub(crate) fn of(incoming: &'a Incoming<'_>) -> Self {
+        Self { rest: incoming.payload.as_ref().map_or(&[], Payload::body) }
+    }
+
+    /// The bytes that were not read yet: the whole body of a call whose only argument is its body.
+    #[inline]
+    #[must_use]
+    pub fn rest(self) -> &'a [u8] {
+        self.rest
+    }
+
     /// Reads the next argument.
     ///
     /// # Errors

@@ -241,6 +241,7 @@ mod tests {
             docs: "",
             kind: crate::description::CallKind::Unary,
             arguments: &[],
+            key: None,
             reply: "Bytes",
             request_codec: CodecId::RAW,
             reply_codec: CodecId::RAW,
@@ -248,9 +249,14 @@ mod tests {
     }
 
     fn add(methods: &mut Methods, description: &'static MethodDescription) {
-        methods.add(description, &Rc::new(()), |room| {
-            room.unary::<Raw, Bytes, _, _>(PhantomData, |_, _| Ok(async { Ok(Bytes::new()) }))
-        });
+        methods.add(
+            description,
+            &Rc::new(()),
+            |room| {
+                room.unary::<Raw, Bytes, _, _>(PhantomData, |_, _| Ok(async { Ok(Bytes::new()) }))
+            },
+            None,
+        );
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::client::one_way::NoReply;
 use crate::clock;
 use crate::description::{MethodDescription, ServiceDescription};
 use crate::server::answer::Answer;
-use crate::server::incoming::IncomingCall;
+use crate::server::incoming::{IncomingCall, KeyOf};
 
 /// Finished slots that a method keeps for its next calls. More calls than this may be pending at
 /// once; their memory is then given back.
@@ -61,17 +61,19 @@ pub struct Methods {
 
 impl Methods {
     /// Adds all methods of a service: for each method of its description, in order, the function that makes room for
-    /// a call. The macro's code calls it.
+    /// a call; and how those that have a key read it, by their number in the description. The macro's code calls it.
     #[doc(hidden)]
     pub fn serve<S: 'static>(
         &mut self,
         description: &'static ServiceDescription,
         service: &Rc<S>,
         methods: &[MakeSlot<S>],
+        keys: &[(usize, KeyOf)],
     ) {
         self.list.reserve(methods.len());
-        for (description, make) in description.methods.iter().zip(methods) {
-            self.add(description, service, *make);
+        for (index, (description, make)) in description.methods.iter().zip(methods).enumerate() {
+            let key_of = keys.iter().find(|(keyed, _)| *keyed == index).map(|(_, key_of)| *key_of);
+            self.add(description, service, *make, key_of);
         }
     }
 
@@ -81,13 +83,21 @@ impl Methods {
         description: &'static MethodDescription,
         service: &Rc<S>,
         make: MakeSlot<S>,
+        key_of: Option<KeyOf>,
     ) {
-        self.add_handler(description, Box::new(Maker { service: Rc::clone(service), make }));
+        let make = Box::new(Maker { service: Rc::clone(service), make });
+        self.add_handler(description, make, key_of);
     }
 
-    fn add_handler(&mut self, description: &'static MethodDescription, make: Box<dyn Make>) {
+    fn add_handler(
+        &mut self,
+        description: &'static MethodDescription,
+        make: Box<dyn Make>,
+        key_of: Option<KeyOf>,
+    ) {
         self.list.push(Rc::new_cyclic(|this| Method {
             description,
+            key_of,
             serve: Serve::Handler(Handlers {
                 make,
                 this: Weak::clone(this),
@@ -103,9 +113,20 @@ impl Methods {
         from: usize,
         serve: impl Fn(Rc<Method>) -> Box<dyn ServeCall>,
     ) {
-        for inner in self.list.split_off(from.min(self.list.len())) {
-            let description = inner.description;
-            self.list.push(Rc::new(Method { description, serve: Serve::Other(serve(inner)) }));
+        self.replace_some(from, |inner| Some(serve(Rc::clone(inner))));
+    }
+
+    /// The same, where there is another way.
+    pub(crate) fn replace_some(
+        &mut self,
+        from: usize,
+        serve: impl Fn(&Rc<Method>) -> Option<Box<dyn ServeCall>>,
+    ) {
+        for place in self.list.iter_mut().skip(from) {
+            if let Some(serve) = serve(place) {
+                let Method { description, key_of, .. } = **place;
+                *place = Rc::new(Method { description, key_of, serve: Serve::Other(serve) });
+            }
         }
     }
 }
@@ -167,6 +188,8 @@ impl<S> Make for Maker<S> {
 /// A method, whatever its types.
 pub(crate) struct Method {
     pub(crate) description: &'static MethodDescription,
+    /// How its calls give their key, if it has one.
+    pub(crate) key_of: Option<KeyOf>,
     serve: Serve,
 }
 

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use super::transport::{StartedOn, StreamTransport};
 use super::wire::Wire;
-use crate::client::caller::Caller;
+use crate::client::caller::Prepare;
 use crate::client::outcome::{CallError, name_method, read_outcome};
 use crate::client::response::Response;
 use crate::description::MethodDescription;
@@ -394,7 +394,7 @@ impl<C: StreamTransport, B: BeginCall<C>, K: ResultKind<C>> Future for Streaming
     }
 }
 
-impl<C: StreamTransport> Caller<C> {
+impl<C: StreamTransport> Prepare<'_, C> {
     fn begin<E>(
         &self,
         kind: StreamKind,
@@ -404,9 +404,9 @@ impl<C: StreamTransport> Caller<C> {
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
-        let (head, timeout, encode) = self.prepare(method, self.stream_timeout(), arguments);
+        let (head, timeout, encode) = self.head(method, self.stream_timeout(), arguments);
         let name = MethodName { service: method.service, method: method.name };
-        let begun = self.channel().stream(name, kind, head, timeout, encode);
+        let begun = self.caller.channel().stream(name, kind, head, timeout, encode);
         async move { Ok(begun.await?) }
     }
 
@@ -423,7 +423,7 @@ impl<C: StreamTransport> Caller<C> {
         T: 'static,
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
-        let (channel, begun) = (self.channel().clone(), self.begin(kind, method, arguments));
+        let (channel, begun) = (self.caller.channel().clone(), self.begin(kind, method, arguments));
         async move {
             let mut begun = begun.await?;
             channel.send::<I, T>(stream, &mut begun);
@@ -446,7 +446,7 @@ impl<C: StreamTransport> Caller<C> {
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
         let begin = self.begin_with::<I, T, E>(StreamKind::Client, method, stream, arguments);
-        StreamingCall::new(self.channel().clone(), begin, method)
+        StreamingCall::new(self.caller.channel().clone(), begin, method)
     }
 
     /// Prepares a call of which the server streams.
@@ -460,7 +460,7 @@ impl<C: StreamTransport> Caller<C> {
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
         let begin = self.begin(StreamKind::Server, method, arguments);
-        StreamingCall::new(self.channel().clone(), begin, method)
+        StreamingCall::new(self.caller.channel().clone(), begin, method)
     }
 
     /// Prepares a call of which both sides stream. What the client streams is sent from the beginning on, even
@@ -480,6 +480,6 @@ impl<C: StreamTransport> Caller<C> {
     {
         let kind = StreamKind::Bidirectional;
         let begin = self.begin_with::<I, T, E>(kind, method, stream, arguments);
-        StreamingCall::new(self.channel().clone(), begin, method)
+        StreamingCall::new(self.caller.channel().clone(), begin, method)
     }
 }

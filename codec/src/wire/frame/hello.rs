@@ -54,6 +54,8 @@ pub enum Feature {
     ConnectionId = 9,
     /// How long the sender lets a connection idle, in ms: `u32`.
     IdleTimeout = 10,
+    /// Which hash of keys the sender knows: `u16`.
+    KeyRouting = 11,
 }
 
 /// What one side says about itself.
@@ -83,6 +85,8 @@ pub struct HelloRecords {
     pub connection_id: Option<u64>,
     /// How long the sender lets the connection idle, in ms.
     pub idle_timeout_ms: Option<u32>,
+    /// The number of the hash of keys that the sender knows; 0 is none, and absent on the wire (REQ-98).
+    pub key_routing: u16,
 }
 
 impl Default for HelloRecords {
@@ -94,11 +98,22 @@ impl Default for HelloRecords {
             shard: None,
             connection_id: None,
             idle_timeout_ms: None,
+            key_routing: 0,
         }
     }
 }
 
 impl HelloRecords {
+    /// The number of the one hash of keys that there is: XXH3 of 64 bits (REQ-96).
+    pub const KEY_ROUTING_XXH3: u16 = 1;
+
+    /// Whether the sender hashes keys as this side does.
+    #[must_use]
+    #[inline]
+    pub const fn routes_keys(&self) -> bool {
+        self.key_routing == Self::KEY_ROUTING_XXH3
+    }
+
     /// Whether the sender knows a codec.
     #[must_use]
     pub const fn has_codec(&self, codec: CodecId) -> bool {
@@ -223,6 +238,7 @@ impl HelloRecords {
                 self.connection_id = Some(u64::from_le_bytes(bytes));
             }
             10 => self.idle_timeout_ms = Some(int32(data)?),
+            11 => self.key_routing = int16(data)?,
             // Unknown features are ignored: that is how the protocol grows.
             _ => {}
         }
@@ -254,6 +270,9 @@ impl HelloRecords {
         }
         if let Some(ms) = self.idle_timeout_ms {
             put(Feature::IdleTimeout, &ms.to_le_bytes());
+        }
+        if self.key_routing != 0 {
+            put(Feature::KeyRouting, &self.key_routing.to_le_bytes());
         }
     }
 }

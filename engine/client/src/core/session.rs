@@ -153,6 +153,7 @@ impl<T> Session<T> {
             return Err((None, NotSent::QueueFull));
         };
         head.call = call;
+        self.state_key(head);
         state_timeout(head, deadline, now);
         let mut frame = self.out.request(head, None);
         // The caller's code may panic; the slot that was taken for it must not stay taken.
@@ -188,6 +189,7 @@ impl<T> Session<T> {
         encode: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), NotSent>,
     ) -> Result<(), NotSent> {
         head.call = 0;
+        self.state_key(head);
         state_timeout(head, deadline, now);
         let mut frame = self.out.request(head, None);
         encode(&mut frame)?;
@@ -195,6 +197,14 @@ impl<T> Session<T> {
         // Whoever asks has seen that the connection takes calls.
         let _ = self.proto.begin_one_way(deadline, &mut self.out);
         Ok(())
+    }
+
+    /// Leaves the key out of a request whose server has no use for it, or has not said yet whether it has.
+    #[inline]
+    fn state_key(&self, head: &mut RequestHead) {
+        if head.key.is_some() && !self.proto.takes_keys() {
+            head.key = None;
+        }
     }
 
     /// The deadline of the one-way call that was appended last has passed. Takes it back and returns `true` if nothing

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use corewire_codec::fuzzing::Source;
 use corewire_codec::{
-    CancelReason, CompressionId, Credit, Encoding, FrameBytes, GoAway, Head, Hello, HelloRecords,
-    Limits, MetadataBuilder, MetadataBytes, MethodId, Payload, RecvBuffer, ReplyHead, RequestHead,
-    Role, SendBuffer, Status, StatusCode, StreamData, TraceContext, VERSION,
+    CancelReason, CompressionId, Credit, Encoding, Forwarded, FrameBytes, GoAway, Head, Hello,
+    HelloRecords, Limits, MetadataBuilder, MetadataBytes, MethodId, Payload, RecvBuffer, ReplyHead,
+    RequestHead, Role, SendBuffer, Status, StatusCode, StreamData, TraceContext, VERSION,
 };
 
 use super::limits;
@@ -74,9 +74,11 @@ fn frame(source: &mut Source<'_>, out: &mut SendBuffer) {
         }
         8 | 9 => {
             let code = StatusCode::from_number(source.u8() % 18).unwrap_or(StatusCode::Ok);
-            let (flags, retry_after_ms) = (source.u8() & 0x03, source.flag().then_some(amount));
+            let bits = source.u8();
+            let (flags, retry_after_ms) = (bits & 0x03, source.flag().then_some(amount));
+            let forwarded = (bits & 0x0c == 0x0c).then_some(Forwarded { owner: 1, shards: 2 });
             let metadata = metadata(source);
-            let head = ReplyHead { flags, code, retry_after_ms, ..ReplyHead::ok(call) };
+            let head = ReplyHead { flags, code, retry_after_ms, forwarded, ..ReplyHead::ok(call) };
             let mut frame = out.reply(&head, metadata.as_ref());
             frame.put_slice(&body);
             frame.finish(max).unwrap();
@@ -98,6 +100,9 @@ fn request(source: &mut Source<'_>, out: &mut SendBuffer, mut head: RequestHead,
     }
     if more & 2 != 0 {
         head.attachment_bytes = Some(u32::from(more >> 4).min(u32::try_from(body.len()).unwrap()));
+    }
+    if more & 0x30 == 0x10 {
+        head.key = Some(u64::from(more));
     }
     if more & 0x0c == 0x0c {
         head.encoding = Encoding::new(head.encoding.codec(), CompressionId::LZ4);
@@ -123,7 +128,8 @@ fn metadata(source: &mut Source<'_>) -> Option<MetadataBuilder> {
 fn hello(source: &mut Source<'_>, role: Role) -> Vec<u8> {
     let choice = source.u8();
     let limits = if choice & 3 == 0 { Limits::default() } else { limits() };
-    let records = HelloRecords { limits, ..HelloRecords::default() };
+    let key_routing = u16::from(choice & 4 != 0);
+    let records = HelloRecords { limits, key_routing, ..HelloRecords::default() };
     let version = if choice & 0xf0 == 0x10 { VERSION + 1 } else { VERSION };
     let role = match role {
         Role::Client if choice & 0xf0 == 0x20 => Role::Server,

@@ -54,6 +54,7 @@ impl<T> ServerConnection<T> {
         let limits = &records.limits;
         self.peer_frame_bytes_max = limits.frame_bytes.get();
         self.peer_codecs = records.codecs;
+        self.peer_hears_forwards = records.routes_keys();
         // The limit's greatest value is that of a u16.
         self.peer_metadata_bytes_max =
             u16::try_from(limits.metadata_bytes.get()).unwrap_or(u16::MAX);

@@ -4,8 +4,8 @@ use std::io::IoSlice;
 use std::rc::Rc;
 
 use corewire_codec::{
-    CodecId, Credit, Encoding, GoAway, Head, Hello, HelloRecords, RecvBuffer, ReplyHead, Role,
-    SendBuffer, Status, StatusCode, StreamData, VERSION, reply_flags,
+    CodecId, Credit, Encoding, Forwarded, GoAway, Head, Hello, HelloRecords, RecvBuffer, ReplyHead,
+    Role, SendBuffer, Status, StatusCode, StreamData, VERSION, reply_flags,
 };
 
 use crate::core::{Core, Event};
@@ -248,8 +248,12 @@ impl Conversation {
         if dice.chance(50_000) {
             head.flags = reply_flags::STREAM;
         }
+        let bytes = dice.size(1, 2_000);
+        if bytes % 8 == 0 {
+            head.forwarded = Some(Forwarded { owner: 0, shards: 2 });
+        }
         let mut frame = self.out.reply(&head, None);
-        frame.put_slice(&vec![7; dice.size(1, 2_000)]);
+        frame.put_slice(&vec![7; bytes]);
         // It is far below any limit.
         let _ = frame.finish(u32::MAX);
     }

@@ -50,6 +50,7 @@ impl<S: 'static> ServerConn<S> {
             connection_id: self.proto.connection_id(),
             streams: stream.as_mut().map(|stream| &mut stream.ends),
             metadata_bytes_max: self.proto.peer_metadata_bytes_max(),
+            hears_forwards: self.proto.peer_hears_forwards(),
             extensions: &mut shared.extensions,
         };
         let frame_bytes_max = self.proto.peer_frame_bytes_max();

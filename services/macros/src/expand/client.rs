@@ -1,6 +1,6 @@
 //! `…Client`: the same methods for a caller, and the service's description.
 
-use super::parts::{Expansion, argument, carried, codec_type, description, site_of};
+use super::parts::{Expansion, argument, carried, codec_type, description, key_hash, site_of};
 use crate::check::{Codec, Method};
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, quote_spanned};
@@ -147,6 +147,11 @@ fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -
     });
     let description = quote_spanned!(Span::mixed_site()=> &#client::DESCRIPTION.methods[#index]);
     let encode = encode(method, &description);
+    // The key is hashed before the arguments move into what writes them.
+    let caller = match method.key().map(key_hash) {
+        None => quote_spanned!(Span::mixed_site()=> self.caller.call()),
+        Some(hash) => quote_spanned!(Span::mixed_site()=> self.caller.keyed(#hash)),
+    };
     let signature = quote_spanned! {Span::mixed_site()=>
         #(#attributes)*
         #(#[doc = #docs])*
@@ -159,7 +164,7 @@ fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -
                 ::corewire::codec::NoReply,
                 (),
             > {
-                self.caller.one_way(#description, #encode)
+                #caller.one_way(#description, #encode)
             }
         };
     };
@@ -172,7 +177,7 @@ fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -
         return quote_spanned! {Span::mixed_site()=>
             #signature -> ::corewire::Call<impl ::corewire::Pending + use<#channel>, #codec, #reply> {
                 #check
-                self.caller.unary(#description, #encode)
+                #caller.unary(#description, #encode)
             }
         };
     }
@@ -206,7 +211,7 @@ fn client_method(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -
             #channel: ::corewire::StreamTransport,
         {
             #check
-            self.caller.#call
+            #caller.#call
         }
     }
 }

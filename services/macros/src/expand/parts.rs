@@ -1,6 +1,6 @@
 //! What the server's and the client's code are both made from.
 
-use crate::check::{Codec, Method, Service};
+use crate::check::{Argument, Codec, Method, Service};
 use crate::names;
 use crate::parse::Declaration;
 use proc_macro2::{Ident, Span, TokenStream};
@@ -43,6 +43,13 @@ fn method_description(service: &str, method: &Method<'_>) -> TokenStream {
     let argument_names = method.arguments.iter().map(|it| names::plain(it.ident));
     let argument_types = method.arguments.iter().map(|it| names::type_text(it.ty));
     let reply = method.returned.as_ref().map_or_else(String::new, |it| names::type_text(it.reply));
+    let key = match method.key() {
+        None => quote_spanned!(Span::mixed_site()=> ::core::option::Option::None),
+        Some(key) => {
+            let key = names::plain(key.ident);
+            quote_spanned!(Span::mixed_site()=> ::core::option::Option::Some(#key))
+        }
+    };
     let kind = kind(method);
     let request_codec = codec_id(method.request_codec);
     let reply_codec = codec_id(method.reply_codec());
@@ -56,6 +63,7 @@ fn method_description(service: &str, method: &Method<'_>) -> TokenStream {
             arguments: &[#(
                 ::corewire::ArgumentDescription { name: #argument_names, type_name: #argument_types }
             ),*],
+            key: #key,
             reply: #reply,
             request_codec: #request_codec,
             reply_codec: #reply_codec,
@@ -101,6 +109,12 @@ pub(super) fn carried(codec: Codec, ty: &Type) -> TokenStream {
 /// The codec of an argument. Here rustc reports a type that has none.
 pub(super) fn argument(ty: &Type) -> TokenStream {
     quote_spanned!(site_of(ty)=> ::corewire::generated::argument::<::corewire::codec::Speedy, #ty>())
+}
+
+/// The hash of an argument that is a key. Here rustc reports a type that cannot be one.
+pub(super) fn key_hash(key: &Argument<'_>) -> TokenStream {
+    let (ident, ty) = (key.ident, key.ty);
+    quote_spanned!(site_of(ty)=> ::corewire::key_hash::<#ty>(&#ident))
 }
 
 /// Our hygiene at the place of the author's tokens, so that rustc's errors point there.

@@ -1,9 +1,9 @@
 //! `…Server<T>`: decodes calls and hands them to the author's implementation.
 
-use super::parts::{Expansion, argument, carried, site_of};
-use crate::check::{Codec, Method};
+use super::parts::{Expansion, argument as codec_of, carried, key_hash, site_of};
+use crate::check::{Argument, Codec, Method};
 use crate::names;
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::quote_spanned;
 
 pub(super) fn tokens(expansion: &Expansion<'_>) -> TokenStream {
@@ -71,6 +71,9 @@ fn service_impl(expansion: &Expansion<'_>) -> TokenStream {
     let methods = expansion.service.methods.iter().enumerate();
     let (names, functions): (Vec<_>, Vec<_>) =
         methods.map(|(index, method)| make_slot(expansion, index, method)).unzip();
+    let keyed = expansion.service.methods.iter().enumerate().filter(|(_, it)| it.key().is_some());
+    let (keys, key_functions): (Vec<_>, Vec<_>) =
+        keyed.map(|(index, method)| key_of(index, method)).unzip();
     quote_spanned! {Span::mixed_site()=>
         #(#conditions)*
         #[allow(deprecated, unused_variables, reason = "old methods are still served; a service may have none")]
@@ -81,7 +84,8 @@ fn service_impl(expansion: &Expansion<'_>) -> TokenStream {
 
             fn register(self, methods: &mut ::corewire::generated::Methods) {
                 #(#functions)*
-                methods.serve(#client::DESCRIPTION, &self.0, &[#(#names),*]);
+                #(#key_functions)*
+                methods.serve(#client::DESCRIPTION, &self.0, &[#(#names),*], &[#(#keys),*]);
             }
         }
     }
@@ -96,6 +100,10 @@ fn make_slot(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -> (I
     let parameter = &expansion.parameter;
     let name = &method.declaration.item.sig.ident;
     let decode = decode(method);
+    let check_key = method.key().map(|key| {
+        let hash = key_hash(key);
+        quote_spanned!(Span::mixed_site()=> call.check_key(|| #hash)?;)
+    });
     let take_stream = method.stream().map(|(argument, item)| {
         let (ident, ty) = (argument.ident, argument.ty);
         let codec = carried(Codec::of(item), item);
@@ -141,6 +149,7 @@ fn make_slot(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -> (I
     let begin = quote_spanned! {Span::mixed_site()=>
         |service: &::std::rc::Rc<#parameter>, call: &mut ::corewire::generated::IncomingCall<'_, '_>| {
             #decode
+            #check_key
             #take_stream
             #take_context
             let service = ::core::clone::Clone::clone(service);
@@ -160,6 +169,51 @@ fn make_slot(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -> (I
     (make, function)
 }
 
+/// The function that reads the key's hash from a request's body, as a pair with the method's number. It reads nothing
+/// behind the key.
+fn key_of(index: usize, method: &Method<'_>) -> (TokenStream, TokenStream) {
+    let name = Ident::new(&format!("key_{index}"), Span::mixed_site());
+    let number = Literal::usize_unsuffixed(index);
+    let pair = quote_spanned!(Span::mixed_site()=> (#number, #name));
+    let body = if method.request_codec == Codec::Raw {
+        quote_spanned! {Span::mixed_site()=>
+            ::core::option::Option::Some(::corewire::key_hash::<[u8]>(arguments.rest()))
+        }
+    } else {
+        let key = method.key().map(|it| it.ident);
+        let before = method.values().take_while(|it| Some(it.ident) != key).map(|it| {
+            let (ty, read) = (it.ty, read(it));
+            quote_spanned!(site_of(ty)=> let _: #ty = #read.ok()?;)
+        });
+        let found = method.key().map(|it| {
+            let (ident, ty) = (it.ident, it.ty);
+            let (read, hash) = (read(it), key_hash(it));
+            quote_spanned! {site_of(ty)=>
+                let #ident: #ty = #read.ok()?;
+                ::core::option::Option::Some(#hash)
+            }
+        });
+        quote_spanned! {Span::mixed_site()=>
+            let mut arguments = arguments;
+            #(#before)*
+            #found
+        }
+    };
+    let function = quote_spanned! {Span::mixed_site()=>
+        fn #name(arguments: ::corewire::generated::Arguments<'_>) -> ::core::option::Option<u64> {
+            #body
+        }
+    };
+    (pair, function)
+}
+
+/// The expression that reads the next argument.
+fn read(argument: &Argument<'_>) -> TokenStream {
+    let name = names::plain(argument.ident);
+    let codec = codec_of(argument.ty);
+    quote_spanned!(site_of(argument.ty)=> arguments.read(#name, #codec))
+}
+
 /// Binds every argument that travels to its own name.
 fn decode(method: &Method<'_>) -> TokenStream {
     if let (Codec::Raw, [body]) = (method.request_codec, &method.values().collect::<Vec<_>>()[..]) {
@@ -170,10 +224,8 @@ fn decode(method: &Method<'_>) -> TokenStream {
         return quote_spanned!(Span::mixed_site()=> call.arguments().finish()?;);
     }
     let reads = method.values().map(|it| {
-        let (ident, ty) = (it.ident, it.ty);
-        let name = names::plain(ident);
-        let codec = argument(ty);
-        quote_spanned!(site_of(ty)=> let #ident: #ty = arguments.read(#name, #codec)?;)
+        let (ident, ty, read) = (it.ident, it.ty, read(it));
+        quote_spanned!(site_of(ty)=> let #ident: #ty = #read?;)
     });
     quote_spanned! {Span::mixed_site()=>
         let mut arguments = call.arguments();

@@ -20,15 +20,18 @@ fn expansion_is_the_committed_one() {
             /// Keeps values under keys.
             pub trait KeyValue {
                 /// The value under `key`.
+                #[corewire(key = "key")]
                 async fn get(&self, key: String) -> Result<Option<Vec<u8>>, Status>;
+                #[corewire(key = "key")]
                 async fn put(&self, context: &Context, key: String, value: Vec<u8>) -> Result<(), Status>;
-                #[corewire(name = "echo")]
+                #[corewire(name = "echo", key = "payload")]
                 async fn say_again(&self, payload: Bytes) -> Result<Bytes, Status>;
                 async fn count(&self) -> Result<u64, Status>;
                 #[one_way]
                 async fn touch(&self, key: String);
                 async fn watch(&self, prefix: String) -> Result<Streaming<Vec<u8>>, Status>;
-                async fn load(&self, name: String, parts: Streaming<Bytes>) -> Result<u64, Status>;
+                #[corewire(key = "name")]
+                async fn load(&self, size: u64, name: String, parts: Streaming<Bytes>) -> Result<u64, Status>;
                 async fn sync(&self, edits: Streaming<u64>) -> Result<Streaming<Bytes>, Status>;
             }
         },
