@@ -29,6 +29,7 @@ mod cell;
 mod client;
 mod ends;
 mod queue;
+mod relay;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +38,7 @@ pub(crate) use {
     cell::{Side, StreamArrivals, StreamCell},
     client::CoreEnd,
     queue::StreamQueue,
+    relay::{Relay, Relayed},
 };
 
 /// Messages below this are copied out of the shared receive buffer. The peer may be anybody, so what waits in an

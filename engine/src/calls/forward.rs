@@ -13,7 +13,7 @@
 //! The connection's shard keeps the call's deadline and its account of memory; a call that ends there is cancelled at the owner.
 
 use corewire_codec::{Forwarded, OwnedPayload, RequestHead, SendBuffer, Status};
-use corewire_proto::{ShardId, ShardInfo};
+use corewire_proto::{ShardId, ShardInfo, StreamKind};
 use std::any::Any;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,10 +24,12 @@ use std::time::Instant;
 
 use super::dispatch::{Dispatch, Dispatched, Incoming, Note, PendingCall, ReplySlot};
 use super::extensions::Extensions;
+use super::forward_streams::{CallerStreams, OwnerStreams};
 use crate::shard::context::ShardContext;
 use crate::shard::errand::Cancel;
 use crate::shard::mesh::{Lost, Parcel, Ticket};
 use crate::shard::sleep::sleep_until;
+use crate::stream::Relay;
 use corewire_client::address::Peer;
 
 /// What a shard serves, for calls that come from other shards.
@@ -61,8 +63,13 @@ impl Incoming<'_> {
                 hears_forwards: self.hears_forwards,
             }),
         });
+        let shards = ShardContext::current().map_or(0, |shard| shard.mesh().info().count);
+        let forwarded = self.hears_forwards.then_some(Forwarded { owner: owner.0, shards });
         let owner = usize::from(owner.0);
-        let mut forwarding = Forwarding { owner, stage: Stage::Packed(call), number: None };
+        let ends = self.streams.as_deref_mut().map(core::mem::take);
+        let streams = ends.map(|ends| CallerStreams::new(ends, forwarded));
+        let mut forwarding =
+            Forwarding { owner, stage: Stage::Packed(call), streams, number: None };
         match Pin::new(&mut forwarding).poll(context, reply) {
             Poll::Ready(()) => Dispatched::Replied,
             Poll::Pending => Dispatched::Pending(Box::pin(forwarding)),
@@ -74,6 +81,7 @@ impl Incoming<'_> {
 struct Forwarding {
     owner: usize,
     stage: Stage,
+    streams: Option<CallerStreams>,
     /// Its place in the queue for room.
     number: Option<u64>,
 }
@@ -111,6 +119,9 @@ impl PendingCall for Forwarding {
                             call
                         });
                         this.stage = Stage::Away(ticket);
+                        if let Some(streams) = &mut this.streams {
+                            streams.begin(&shard, this.owner, ticket);
+                        }
                     }
                     if let Some(number) = this.number.take() {
                         mesh.leave_queue(this.owner, number);
@@ -119,12 +130,17 @@ impl PendingCall for Forwarding {
             }
         }
         shard.note_known_wait();
+        if let Some(streams) = &mut this.streams {
+            streams.poll(&shard, context);
+        }
         let Stage::Away(ticket) = this.stage else { return Poll::Pending };
         let Poll::Ready(parcel) = mesh.waiting.poll(ticket, context) else { return Poll::Pending };
         this.stage = Stage::Over;
         let parcel = parcel.map(|parcel| parcel as Box<dyn Any>);
         match parcel.map(|parcel| parcel.downcast::<ForwardedCall>().map(|call| call.state)) {
             Ok(Ok(State::Back(frame, note))) => reply.append(frame, note),
+            // The connection ends the call when the last message is written.
+            Ok(Ok(State::Streamed)) => return Poll::Pending,
             Ok(_) => {
                 reply.status(&Status::internal("a call came back from its owner without a reply"))
             }
@@ -166,6 +182,8 @@ enum State {
     /// It runs.
     Empty,
     Back(SendBuffer, Option<Box<Note>>),
+    /// Its stream of results has ended, and was sent before this.
+    Streamed,
 }
 
 struct Call {
@@ -210,7 +228,11 @@ impl ForwardedCall {
             return shard.mesh().send(from, self);
         };
         let mut extensions = Extensions::default();
+        let kind = StreamKind::from_request_flags(call.request.flags);
+        let (relay, mut ends) = kind.map(|kind| Relay::new(shard, kind)).unzip();
+        let mut streams = relay.map(|relay| OwnerStreams::new(relay, shard, from, ticket));
         let mut incoming = call.incoming(shard.mesh().info().id, &mut extensions);
+        incoming.streams = ends.as_mut();
         // A handler that pends is polled again as a task, with a waker of its own.
         let mut context = Context::from_waker(Waker::noop());
         let begun = catch_unwind(AssertUnwindSafe(|| {
@@ -232,8 +254,11 @@ impl ForwardedCall {
         };
         let here = Rc::clone(shard);
         let task = shard.spawn(async move {
-            let note = finish(work, deadline, &mut out, replies).await;
-            self.state = State::Back(out, note);
+            let note = finish(work, deadline, &mut out, replies, &mut streams).await;
+            self.state = match note {
+                Finished::Replied(note) => State::Back(out, note),
+                Finished::Streamed => State::Streamed,
+            };
             here.mesh().end(from, ticket);
             here.mesh().send(from, self);
         });
@@ -285,33 +310,53 @@ impl Call {
     }
 }
 
+/// How a handler ended.
+enum Finished {
+    /// Its reply is written.
+    Replied(Option<Box<Note>>),
+    /// Its stream of results has ended.
+    Streamed,
+}
+
 /// Polls a handler to its end or to the deadline, which a layer may have made shorter, and writes its reply.
 async fn finish(
     mut work: Pin<Box<dyn PendingCall>>,
     deadline: Option<Instant>,
     out: &mut SendBuffer,
     replies: Replies,
-) -> Option<Box<Note>> {
+    streams: &mut Option<OwnerStreams>,
+) -> Finished {
     let mut end = pin!(deadline.map(sleep_until));
-    let (well, note) = poll_fn(|context| {
+    let (well, finished) = poll_fn(|context| {
+        if let Some(streams) = streams {
+            streams.poll_incoming(context);
+        }
         let mut reply = replies.slot(out);
         match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context, &mut reply))) {
-            Ok(Poll::Ready(())) => return Poll::Ready((true, reply.into_note())),
+            Ok(Poll::Ready(())) => {
+                return Poll::Ready((true, Finished::Replied(reply.into_note())));
+            }
             Ok(Poll::Pending) => {}
             Err(panic) => {
                 reply.panicked(&*panic);
-                return Poll::Ready((false, reply.into_note()));
+                return Poll::Ready((false, Finished::Replied(reply.into_note())));
             }
+        }
+        if let Some(streams) = streams
+            && let Some(shard) = ShardContext::current()
+            && streams.poll_outgoing(&shard, context).is_ready()
+        {
+            return Poll::Ready((true, Finished::Streamed));
         }
         let Some(end) = end.as_mut().as_pin_mut() else { return Poll::Pending };
         end.poll(context).map(|()| {
             reply.status(&Status::deadline_exceeded("the deadline passed while the call ran"));
-            (false, reply.into_note())
+            (false, Finished::Replied(reply.into_note()))
         })
     })
     .await;
     if well {
         work.recycle();
     }
-    note
+    finished
 }

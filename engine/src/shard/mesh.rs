@@ -20,6 +20,7 @@
 
 mod bell;
 mod lane;
+mod slots;
 mod waiting;
 
 use std::any::Any;
@@ -38,6 +39,7 @@ use crate::net::doorbell::Doorbell;
 use crate::shard::context::ShardContext;
 use crate::shard::tasks::Task;
 
+pub(crate) use self::slots::{Slot, SlotName, Slots};
 pub(crate) use self::waiting::{Lost, Ticket, Waiting};
 
 /// What `bell` is made of; a test under loom has others.
@@ -230,6 +232,8 @@ pub(crate) struct Mesh {
     backlog: Cell<bool>,
     /// What was sent and is to come back.
     pub(crate) waiting: Waiting,
+    /// Where parts of streams wait.
+    pub(crate) slots: Slots,
     /// What runs here for others and may be cancelled by them.
     running: RefCell<HashMap<(usize, Ticket), Task<()>>>,
     /// What the others know of this shard.
@@ -248,6 +252,7 @@ impl Mesh {
             touched: RefCell::default(),
             backlog: Cell::new(false),
             waiting: Waiting::default(),
+            slots: Slots::default(),
             running: RefCell::default(),
             is_drained: Cell::new(false),
             has_left: Cell::new(false),

@@ -4,7 +4,7 @@
 //! Both live on one shard and never run at the same time. Messages that came wait in the inbox,
 //! messages to be sent in the outbox; the connection fills the one and empties the other in its turns.
 
-use corewire_codec::{EncodedBody, Encoding, MetadataBuilder, Payload, Status};
+use corewire_codec::{EncodedBody, Encoding, Forwarded, MetadataBuilder, Payload, Status};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -29,6 +29,8 @@ pub(crate) enum Side {
         call: u32,
     },
     Client(ClientSide),
+    /// The connection is another shard's: what is woken in its place.
+    Relay(RefCell<Option<Waker>>),
 }
 
 /// A stream at a client.
@@ -82,6 +84,8 @@ pub(super) struct State {
     pub(super) accept: bool,
     /// The metadata for the opening; with it the opening is sent in any case.
     pub(super) accept_with: Option<Box<MetadataBuilder>>,
+    /// Another shard has taken the call: the opening says so, and is sent in any case.
+    pub(super) forwarded: Option<Forwarded>,
     pub(super) sending: Sending,
     /// The writer waits because the connection's streams hold all that they may.
     pub(super) starved: bool,
@@ -184,6 +188,7 @@ impl StreamCell {
                 outbox_bytes: 0,
                 accept: false,
                 accept_with: None,
+                forwarded: None,
                 sending: if sends { Sending::Open } else { Sending::Ended },
                 starved: false,
                 writer: None,
@@ -198,6 +203,7 @@ impl StreamCell {
         match &self.side {
             Side::Server { token, .. } => Some(*token),
             Side::Client(side) => side.token.get(),
+            Side::Relay(_) => None,
         }
     }
 
@@ -205,14 +211,19 @@ impl StreamCell {
     pub(super) fn call(&self) -> u32 {
         match &self.side {
             Side::Server { call, .. } => *call,
-            // The core of the channel knows it.
-            Side::Client(_) => 0,
+            // The core of the channel, or another shard, knows it.
+            Side::Client(_) | Side::Relay(_) => 0,
         }
     }
 
     /// Makes the connection look at this stream in its next turn, if it is on one.
     pub(super) fn mark(self: &Rc<Self>) {
-        if self.token().is_some() && !self.queued.replace(true) {
+        if let Side::Relay(relay) = &self.side {
+            let relay = relay.borrow_mut().take();
+            if let Some(relay) = relay {
+                relay.wake();
+            }
+        } else if self.token().is_some() && !self.queued.replace(true) {
             self.arrivals.push(Rc::clone(self));
         }
     }
@@ -446,7 +457,7 @@ impl StreamCell {
         }
         match self.side {
             Side::Client(_) => self.abandon(),
-            Side::Server { .. } => self.mark(),
+            Side::Server { .. } | Side::Relay(_) => self.mark(),
         }
     }
 
@@ -523,10 +534,15 @@ impl StreamCell {
         self.mark();
     }
 
-    pub(super) fn accept(self: &Rc<Self>, metadata: Option<MetadataBuilder>) {
+    pub(super) fn accept(
+        self: &Rc<Self>,
+        metadata: Option<MetadataBuilder>,
+        forwarded: Option<Forwarded>,
+    ) {
         {
             let state = &mut *self.state.borrow_mut();
             state.accept = true;
+            state.forwarded = forwarded;
             state.accept_with = metadata.map(Box::new);
         }
         self.mark();

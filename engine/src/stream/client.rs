@@ -13,7 +13,7 @@ impl StreamCell {
     pub(crate) fn name(&self) -> Option<u64> {
         match &self.side {
             Side::Client(side) => Some(side.name),
-            Side::Server { .. } => None,
+            Side::Server { .. } | Side::Relay(_) => None,
         }
     }
 

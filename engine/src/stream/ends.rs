@@ -1,6 +1,6 @@
 //! The ends of a shard's streams.
 
-use corewire_codec::{EncodedBody, Encoding, MetadataBuilder, Status};
+use corewire_codec::{EncodedBody, Encoding, Forwarded, MetadataBuilder, Status};
 use corewire_proto::StreamKind;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -30,6 +30,22 @@ impl ReadMessages for StreamReader {
                 message
             })
         }))
+    }
+}
+
+impl StreamReader {
+    /// As [`poll_next`](ReadMessages::poll_next), but the message counts as read only when its cost, which is returned with it,
+    /// is [consumed](Self::consume).
+    pub(crate) fn poll_unconsumed(
+        &self,
+        context: &Context<'_>,
+    ) -> Poll<Option<Result<(Message, u32), StreamFailure>>> {
+        self.0.poll_next(context)
+    }
+
+    /// Messages of this cost were read.
+    pub(crate) fn consume(&self, cost: u32) {
+        self.0.consume(cost);
     }
 }
 
@@ -73,7 +89,16 @@ impl StreamWriter {
     /// Metadata is sent at once and in any case; without metadata, a message that is waiting may say it
     /// instead.
     pub fn accept(&mut self, metadata: Option<MetadataBuilder>) {
-        self.0.accept(metadata);
+        self.0.accept(metadata, None);
+    }
+
+    /// As [`accept`](Self::accept), by the handler of another shard; the client is told which if it understands that.
+    pub(crate) fn accept_elsewhere(
+        &mut self,
+        metadata: Option<MetadataBuilder>,
+        forwarded: Option<Forwarded>,
+    ) {
+        self.0.accept(metadata, forwarded);
     }
 }
 

@@ -188,10 +188,10 @@ impl StreamQueue {
 fn write<T>(cell: &StreamCell, proto: &mut ServerConnection<T>, out: &mut SendBuffer) -> Wrote {
     let state = &mut *cell.state.borrow_mut();
     let mut accept = core::mem::take(&mut state.accept);
-    let metadata = state.accept_with.take();
-    if accept && (metadata.is_some() || state.outbox.is_empty()) {
+    let (metadata, forwarded) = (state.accept_with.take(), state.forwarded.take());
+    if accept && (metadata.is_some() || forwarded.is_some() || state.outbox.is_empty()) {
         // A stream that is over needs no opening.
-        let _ = proto.accept_stream(cell.call(), metadata.as_deref(), out);
+        let _ = proto.accept_stream(cell.call(), metadata.as_deref(), forwarded, out);
         accept = false;
     }
     let mut left = STREAM_QUANTUM;
@@ -227,7 +227,7 @@ fn write<T>(cell: &StreamCell, proto: &mut ServerConnection<T>, out: &mut SendBu
         if blocked {
             if accept {
                 // It needs no credit, and the client waits for it.
-                let _ = proto.accept_stream(cell.call(), None, out);
+                let _ = proto.accept_stream(cell.call(), None, None, out);
             }
             return Wrote::Blocked;
         }

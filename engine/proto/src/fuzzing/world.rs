@@ -255,7 +255,7 @@ impl World {
         let number = pick % self.calls.len().max(1);
         let Some(call) = self.calls.get_mut(number) else { return };
         let tag = tag(u32::try_from(number).unwrap(), 0);
-        if self.server.accept_stream(call.id, tag.as_ref(), &mut self.down).is_ok() {
+        if self.server.accept_stream(call.id, tag.as_ref(), None, &mut self.down).is_ok() {
             assert!(call.running && !call.opened);
             call.opened = true;
         }

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use corewire_codec::{
-    Credit, Encoding, FrameKind, MetadataBuilder, Payload, RecvBuffer, ReplyHead, RequestHead,
-    Rule, SendBuffer, Status, StreamData, StreamEnd, reply_flags, stream_flags,
+    Credit, Encoding, Forwarded, FrameKind, MetadataBuilder, Payload, RecvBuffer, ReplyHead,
+    RequestHead, Rule, SendBuffer, Status, StreamData, StreamEnd, reply_flags, stream_flags,
 };
 
 use super::{ExtraCalls, OneWayTable, Phase, ServerConnection, ServerInput};
@@ -236,6 +236,7 @@ impl<T> ServerConnection<T> {
         &mut self,
         call: u32,
         metadata: Option<&MetadataBuilder>,
+        forwarded: Option<Forwarded>,
         out: &mut SendBuffer,
     ) -> Result<(), NotSent> {
         let max = usize::from(self.peer_metadata_bytes_max);
@@ -244,7 +245,7 @@ impl<T> ServerConnection<T> {
             return Err(NotSent::Ended);
         }
         let metadata = metadata.filter(|metadata| metadata.as_bytes().len() <= max);
-        let head = ReplyHead { flags: reply_flags::STREAM, ..ReplyHead::ok(call) };
+        let head = ReplyHead { flags: reply_flags::STREAM, forwarded, ..ReplyHead::ok(call) };
         // With nothing but metadata, it fits into even the least frame.
         out.reply(&head, metadata).finish(u32::MAX).map_err(|_| NotSent::Ended)
     }

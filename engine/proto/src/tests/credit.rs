@@ -427,7 +427,7 @@ fn metadata_over_its_bound() {
     let call = pair.stream(StreamKind::Server, 1);
     pair.settle();
     let (conn, out) = (&mut pair.server.conn, &mut pair.server.out);
-    conn.accept_stream(call, Some(&block), out).unwrap();
+    conn.accept_stream(call, Some(&block), None, out).unwrap();
     conn.end_stream(call, None, Some(&block), out).unwrap();
     conn.unpark(call).unwrap();
     assert_eq!(pair.server.out.len(), 2 * FRAME);

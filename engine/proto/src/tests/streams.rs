@@ -264,8 +264,8 @@ fn an_opening() {
     let call = pair.stream(StreamKind::Server, 1);
     pair.settle();
     let (conn, out) = (&mut pair.server.conn, &mut pair.server.out);
-    conn.accept_stream(call, None, out).unwrap();
-    assert_eq!(conn.accept_stream(call, None, out), Err(NotSent::Ended));
+    conn.accept_stream(call, None, None, out).unwrap();
+    assert_eq!(conn.accept_stream(call, None, None, out), Err(NotSent::Ended));
     pair.settle();
     assert_eq!(pair.client.events, [Event::Opened(call)]);
     pair.server_ends(call, None);
@@ -275,7 +275,7 @@ fn an_opening() {
     pair.client.events.clear();
     let call = pair.stream(StreamKind::Server, 2);
     pair.settle();
-    pair.server.conn.accept_stream(call, None, &mut pair.server.out).unwrap();
+    pair.server.conn.accept_stream(call, None, None, &mut pair.server.out).unwrap();
     pair.abandon(call);
     pair.settle();
     assert_eq!(pair.client.events, []);

@@ -210,7 +210,7 @@ impl World {
                 self.forget(call);
             }
             8 => {
-                let _ = conn.accept_stream(call, block, out);
+                let _ = conn.accept_stream(call, block, None, out);
             }
             9 => {
                 conn.stop_receiving(call);

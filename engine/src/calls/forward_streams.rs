@@ -1,0 +1,211 @@
+//! The streams of a call that another shard runs.
+//!
+//! ```text
+//!  shard of the connection                                     owner
+//!  connection ─▶ inbox ─▶ CallerStreams ── Part ─▶ slot ─▶ OwnerStreams ─▶ Relay ─▶ inbox ─▶ handler
+//!  connection ◀─ outbox ◀─ CallerStreams ◀─ slot ◀─ Part ── OwnerStreams ◀─ Relay ◀─ outbox ◀─┘
+//! ```
+//!
+//! Each direction has a window. A message of the client is granted again to its connection when the handler has taken it, and at most
+//! [`WINDOW_BYTES`] are on their way; of the handler's messages, one outbox is on its way until the connection's outbox has taken it. So a
+//! client that does not read, or a handler that does not, holds as much as if the call had not been forwarded, and that much more.
+
+use corewire_client::{Message, StreamFailure, WriteMessages as _};
+use corewire_codec::{EncodedBody, Encoding, Forwarded, Status};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use crate::shard::context::ShardContext;
+use crate::shard::mesh::{Parcel, Slot, SlotName, Ticket};
+use crate::stream::{Relay, Relayed, StreamEnds, StreamReader, StreamWriter};
+
+/// Bytes of a client's messages that may be on their way to the owner, or wait there for the handler.
+const WINDOW_BYTES: u32 = 64 * 1024;
+
+/// Something of a stream, on its way to the other shard.
+enum Part {
+    /// To the owner: the client sent a message of this cost.
+    Message(Message, u32),
+    /// To the owner: the client sends no more.
+    End(Option<Status>),
+    /// To the owner: so many bytes have gone on to the connection.
+    Sent(usize),
+    /// From the owner: what the handler wants from the connection.
+    Relayed(Relayed),
+}
+
+struct Sent {
+    ticket: Ticket,
+    to_owner: bool,
+    part: Box<Part>,
+}
+
+impl Parcel for Sent {
+    fn arrive(self: Box<Self>, shard: &Rc<ShardContext>, from: Option<usize>) {
+        let Some(from) = from else { return };
+        let Self { ticket, to_owner, part } = *self;
+        let name = if to_owner { SlotName::Theirs(from, ticket) } else { SlotName::Own(ticket) };
+        shard.mesh().slots.put(name, part);
+    }
+}
+
+/// The streams of a forwarded call, at the shard of its connection.
+pub(super) struct CallerStreams {
+    reader: Option<StreamReader>,
+    writer: Option<StreamWriter>,
+    /// What the client is told when the handler has taken the call.
+    forwarded: Option<Forwarded>,
+    /// Open once the call is on its way.
+    way: Option<(Slot, usize, Ticket)>,
+    /// The cost of messages that the owner has not consumed.
+    unread: u32,
+    /// What the handler sent and the connection's outbox has not taken.
+    waiting: VecDeque<(Encoding, EncodedBody)>,
+    /// The handler's stream has ended; its end follows what waits.
+    end: Option<Option<Status>>,
+}
+
+impl CallerStreams {
+    pub(super) fn new(ends: StreamEnds, forwarded: Option<Forwarded>) -> Self {
+        let StreamEnds { reader, writer } = ends;
+        Self {
+            reader,
+            writer,
+            forwarded,
+            way: None,
+            unread: 0,
+            waiting: VecDeque::new(),
+            end: None,
+        }
+    }
+
+    /// The call goes to its owner under this ticket.
+    pub(super) fn begin(&mut self, shard: &ShardContext, owner: usize, ticket: Ticket) {
+        let slot = shard.mesh().slots.open(SlotName::Own(ticket));
+        self.way = Some((slot, owner, ticket));
+    }
+
+    /// Moves what can be moved in both directions.
+    pub(super) fn poll(&mut self, shard: &ShardContext, context: &mut Context<'_>) {
+        let Some((slot, owner, ticket)) = &self.way else { return };
+        let send = |part| {
+            let part = Box::new(part);
+            let sent = Sent { ticket: *ticket, to_owner: true, part };
+            shard.mesh().send(*owner, Box::new(sent));
+        };
+        while let Poll::Ready(part) = slot.poll::<Part>(context) {
+            let Part::Relayed(relayed) = *part else { continue };
+            match relayed {
+                Relayed::Consumed(cost) => {
+                    self.unread = self.unread.saturating_sub(cost);
+                    if let Some(reader) = &self.reader {
+                        reader.consume(cost);
+                    }
+                }
+                // Its drop tells the client.
+                Relayed::Stopped => drop(self.reader.take()),
+                Relayed::Accepted(metadata) => {
+                    if let Some(writer) = &mut self.writer {
+                        writer.accept_elsewhere(metadata.map(|it| *it), self.forwarded);
+                    }
+                }
+                Relayed::Message(encoding, body) => self.waiting.push_back((encoding, body)),
+                Relayed::End(failure) => self.end = Some(failure),
+            }
+        }
+        let mut moved = 0;
+        if let Some(writer) = &mut self.writer {
+            while !self.waiting.is_empty() {
+                match writer.poll_ready(context) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => self.waiting.clear(),
+                    Poll::Pending => break,
+                }
+                if let Some((encoding, body)) = self.waiting.pop_front() {
+                    moved += body.len() + 16;
+                    writer.send(encoding, body);
+                }
+            }
+            if self.waiting.is_empty()
+                && let Some(failure) = self.end.take()
+            {
+                writer.end(failure);
+            }
+        }
+        if moved > 0 {
+            send(Part::Sent(moved));
+        }
+        while self.unread < WINDOW_BYTES
+            && let Some(reader) = &self.reader
+            && let Poll::Ready(item) = reader.poll_unconsumed(context)
+        {
+            match item {
+                Some(Ok((message, cost))) => {
+                    self.unread = self.unread.saturating_add(cost);
+                    send(Part::Message(message, cost));
+                }
+                Some(Err(failure)) => {
+                    send(Part::End(Some(status_of(failure))));
+                    self.reader = None;
+                }
+                None => {
+                    send(Part::End(None));
+                    self.reader = None;
+                }
+            }
+        }
+    }
+}
+
+fn status_of(failure: StreamFailure) -> Status {
+    match failure {
+        StreamFailure::Status(status) => status,
+        StreamFailure::Call(_) => Status::cancelled("the call that this stream belongs to is over"),
+    }
+}
+
+/// The streams of a forwarded call, at its owner.
+pub(super) struct OwnerStreams {
+    relay: Relay,
+    slot: Slot,
+    from: usize,
+    ticket: Ticket,
+}
+
+impl OwnerStreams {
+    pub(super) fn new(relay: Relay, shard: &ShardContext, from: usize, ticket: Ticket) -> Self {
+        let slot = shard.mesh().slots.open(SlotName::Theirs(from, ticket));
+        Self { relay, slot, from, ticket }
+    }
+
+    /// Takes what the client sent.
+    pub(super) fn poll_incoming(&mut self, context: &Context<'_>) {
+        while let Poll::Ready(part) = self.slot.poll::<Part>(context) {
+            match *part {
+                Part::Message(message, cost) => self.relay.receive(message, cost),
+                Part::End(failure) => self.relay.end_incoming(failure),
+                Part::Sent(bytes) => self.relay.note_sent(bytes),
+                Part::Relayed(_) => {}
+            }
+        }
+    }
+
+    /// Sends what the handler wants sent; ready when its stream has ended.
+    pub(super) fn poll_outgoing(
+        &mut self,
+        shard: &ShardContext,
+        context: &Context<'_>,
+    ) -> Poll<()> {
+        while let Poll::Ready(relayed) = self.relay.poll(context) {
+            let is_end = matches!(relayed, Relayed::End(_));
+            let part = Box::new(Part::Relayed(relayed));
+            let sent = Sent { ticket: self.ticket, to_owner: false, part };
+            shard.mesh().send(self.from, Box::new(sent));
+            if is_end {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+}
