@@ -264,8 +264,22 @@ impl Parcel for Cancel {
         let Some(from) = from else { return };
         // What is dropped is the user's.
         let ended = catch_unwind(AssertUnwindSafe(|| shard.mesh().end(from, self.0)));
-        if let Err(panic) = ended {
+        let was_running = ended.unwrap_or_else(|panic| {
             panicked(&*panic);
+            true
+        });
+        // What has ended already is on its way back.
+        if was_running {
+            shard.mesh().send(from, Box::new(Cancelled));
         }
+    }
+}
+
+/// What comes back in place of something that was cancelled while it ran.
+struct Cancelled;
+
+impl Parcel for Cancelled {
+    fn arrive(self: Box<Self>, shard: &Rc<ShardContext>, from: Option<usize>) {
+        shard.mesh().note_back(from);
     }
 }

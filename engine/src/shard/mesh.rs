@@ -331,6 +331,11 @@ impl Mesh {
     /// A parcel that was away is back.
     pub(crate) fn give_back(&self, from: Option<usize>, ticket: Ticket, parcel: Box<dyn Parcel>) {
         self.waiting.give(ticket, parcel);
+        self.note_back(from);
+    }
+
+    /// One parcel less is away to shard `from`.
+    pub(crate) fn note_back(&self, from: Option<usize>) {
         if let Some(lane) = from.and_then(|from| self.lanes.get(from)) {
             lane.note_back();
         }
@@ -343,10 +348,10 @@ impl Mesh {
         }
     }
 
-    /// It is done, or its sender does not want it any more, which cancels it.
-    pub(crate) fn end(&self, from: usize, ticket: Ticket) {
+    /// It is done, or its sender does not want it any more, which cancels it. Returns whether it was running.
+    pub(crate) fn end(&self, from: usize, ticket: Ticket) -> bool {
         let task = self.running.borrow_mut().remove(&(from, ticket));
-        drop(task);
+        task.is_some()
     }
 
     /// Tells the others what this shard left for them: one wake for each, however much it is.
@@ -494,6 +499,15 @@ impl Mesh {
         members.iter().all(|member| member.bell.presence() != Presence::Here)
     }
 
+    /// Whether nothing is on its way, or waits, or runs here for others.
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+            && self.running.borrow().is_empty()
+            && self.slots.is_empty()
+            && self.lanes.iter().all(Lane::is_idle)
+    }
+
     /// The shard ends: what runs here for others is dropped, and they learn that nothing comes back.
     pub(crate) fn leave(&self) {
         let running = core::mem::take(&mut *self.running.borrow_mut());
@@ -505,5 +519,8 @@ impl Mesh {
     }
 }
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod simulation;
 #[cfg(test)]
 mod tests;

@@ -142,6 +142,12 @@ impl Lane {
         self.queue.borrow().len()
     }
 
+    /// Whether nothing is away or waits.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.away.get() == 0 && self.waiting() == 0 && !self.has_backlog()
+    }
+
     pub(super) fn note_away(&self) {
         self.away.set(self.away.get() + 1);
     }

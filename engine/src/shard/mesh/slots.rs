@@ -36,6 +36,11 @@ impl std::fmt::Debug for Slots {
 }
 
 impl Slots {
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
     /// Opens a slot; it is closed when what this returns is dropped.
     pub(crate) fn open(&self, name: SlotName) -> Slot {
         let parts = Parts::default();

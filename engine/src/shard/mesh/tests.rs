@@ -12,18 +12,22 @@ struct Pair {
     shards: [Rc<ShardContext>; 2],
 }
 
+/// The shards of a server.
+pub(super) fn group(count: usize) -> Vec<Rc<ShardContext>> {
+    let count = u16::try_from(count).expect("a few");
+    let members: Vec<_> = (0..count)
+        .map(|id| {
+            let info = ShardInfo { id: ShardId(id), count, cpu: None };
+            (info, Arc::new(Doorbell::new().expect("there are descriptors")))
+        })
+        .collect();
+    let ends = make(&members).into_iter().zip(members);
+    ends.map(|(end, (_, doorbell))| ShardContext::in_mesh(doorbell, end)).collect()
+}
+
 impl Pair {
     fn new() -> Self {
-        let members: Vec<_> = (0..2)
-            .map(|id| {
-                let info = ShardInfo { id: ShardId(id), count: 2, cpu: None };
-                (info, Arc::new(Doorbell::new().expect("there are descriptors")))
-            })
-            .collect();
-        let ends = make(&members).into_iter().zip(members);
-        let shards: Vec<_> =
-            ends.map(|(end, (_, doorbell))| ShardContext::in_mesh(doorbell, end)).collect();
-        Self { shards: shards.try_into().expect("two") }
+        Self { shards: group(2).try_into().expect("two") }
     }
 
     /// What a shard does in a turn, as far as the mesh is concerned.

@@ -49,6 +49,11 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.borrow().is_empty()
+    }
+
     /// A ticket for a parcel that goes to shard `to`.
     pub(crate) fn issue(&self, to: usize) -> Ticket {
         let use_number = self.uses.get().wrapping_add(1);
