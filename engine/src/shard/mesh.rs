@@ -75,12 +75,14 @@ pub(crate) struct Hub {
     engaged: sync::AtomicBool,
 }
 
+type Boxed = Box<dyn Parcel>;
+
 #[derive(Debug)]
 struct Member {
     bell: Bell,
     doorbell: Arc<Doorbell>,
     /// From threads that are no shards of this server. The receiver is there to empty the queue of a shard that is gone.
-    outside: (flume::Sender<Box<dyn Parcel>>, flume::Receiver<Box<dyn Parcel>>),
+    outside: (flume::Sender<Boxed>, flume::Receiver<Boxed>),
 }
 
 impl Member {
@@ -144,7 +146,7 @@ pub(crate) struct MeshEnd {
     member: Membership,
     info: ShardInfo,
     lanes: Box<[Lane]>,
-    outside: flume::Receiver<Box<dyn Parcel>>,
+    outside: flume::Receiver<Boxed>,
 }
 
 /// A shard's place in the hub. Dropping it says that the shard is gone: it has ended in order, by a panic, or it has
@@ -225,7 +227,7 @@ pub(crate) struct Mesh {
     member: Membership,
     info: ShardInfo,
     lanes: Box<[Lane]>,
-    outside: flume::Receiver<Box<dyn Parcel>>,
+    outside: flume::Receiver<Boxed>,
     /// Lanes that something was sent on since the last [`settle`](Self::settle).
     touched: RefCell<Vec<usize>>,
     /// Whether something waits because a ring is full.

@@ -94,7 +94,7 @@ impl StreamWriter {
 
     /// As [`accept`](Self::accept), by the handler of another shard; the client is told which if it understands that.
     pub(crate) fn accept_elsewhere(
-        &mut self,
+        &self,
         metadata: Option<MetadataBuilder>,
         forwarded: Option<Forwarded>,
     ) {

@@ -5,14 +5,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::task::{Context, Poll, Waker};
 
-use super::{AWAY_MAX, Parcel};
+use super::{AWAY_MAX, Boxed};
 
 /// A ring's size: all rings of a shard together have about this many places, and each at least [`RING_MIN`].
 const RINGS: usize = 8192;
 const RING_MIN: usize = 64;
 const RING_MAX: usize = 2048;
-
-type Boxed = Box<dyn Parcel>;
 
 /// The way to one other shard and back.
 pub(super) struct Lane {

@@ -1,7 +1,7 @@
 //! Several shards on one thread, which turn in an order that a seed decides: what one has sent arrives at the other after an
 //! arbitrary time, and in order. Every call must end once, with what it deserves, and nothing may be left.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Mutex;
@@ -89,7 +89,7 @@ struct World {
     calls: Vec<Call>,
     ledger: Ledger,
     made: usize,
-    ended: RefCell<Vec<(usize, Kind, Result<usize, OnShardError>)>>,
+    ended: Vec<Result<usize, OnShardError>>,
 }
 
 impl World {
@@ -97,8 +97,8 @@ impl World {
         let mut dice = Dice(seed);
         let shards = group(2 + dice.below(3));
         let gone = vec![false; shards.len()];
-        let (ledger, ended) = (Ledger::default(), RefCell::default());
-        Self { dice, shards, gone, calls: Vec::new(), ledger, made: 0, ended }
+        let ledger = Ledger::default();
+        Self { dice, shards, gone, calls: Vec::new(), ledger, made: 0, ended: Vec::new() }
     }
 
     fn within<R>(&self, at: usize, body: impl FnOnce() -> R) -> R {
@@ -155,7 +155,7 @@ impl World {
         if let Poll::Ready(outcome) = polled {
             let call = self.calls.swap_remove(place);
             self.judge(&call, outcome);
-            self.ended.borrow_mut().push((call.number, call.kind, outcome));
+            self.ended.push(outcome);
         }
     }
 
@@ -314,7 +314,7 @@ fn every_call_ends_once_whatever_the_order_of_turns() {
             world.step();
         }
         world.settle();
-        for (_, _, outcome) in world.ended.borrow().iter() {
+        for outcome in &world.ended {
             ended[match outcome {
                 Ok(_) => 0,
                 Err(OnShardError::Panicked) => 1,
