@@ -225,8 +225,9 @@ fn a_default_time_is_for_those_who_state_none() {
         let channel = Channel::connect(to).await.unwrap();
         let caller = corewire::generated::Caller::new(channel.clone()).without_timeout();
         let method = SubjectClient::DESCRIPTION.methods.iter().find(|it| it.name == "who").unwrap();
-        let call =
-            caller.call().unary::<corewire::codec::Speedy, support::service::Who, _>(method, |_| Ok(()));
+        let call = caller
+            .call()
+            .unary::<corewire::codec::Speedy, support::service::Who, _>(method, |_| Ok(()));
         let (_, _, left, ..) = call.await.unwrap();
         assert!((50_000_000..=60_000_000).contains(&left), "{left}");
         let client = SubjectClient::new(channel).with_timeout(Duration::from_secs(3600));

@@ -76,6 +76,9 @@ mod tokio;
 pub mod transport;
 pub mod wait;
 
+#[cfg(feature = "tokio")]
+#[doc(hidden)]
+pub use self::tokio::TokioOpener;
 pub use address::{Address, IntoAddress, Peer};
 pub use config::{ChannelConfig, Reply};
 pub use failure::{CallFailure, ConnectError, NotSent};
