@@ -316,6 +316,20 @@ fn req_101_a_forward_is_told_and_another_number_of_shards_is_learnt() {
         assert_eq!(second.await.unwrap().forwarded(), forwarded);
     });
     heads.join().unwrap();
+    // The opening of a stream says the same.
+    let opening = move |head: &RequestHead| ReplyHead {
+        flags: reply_flags::STREAM,
+        forwarded,
+        ..ReplyHead::ok(head.call)
+    };
+    let (to, heads) = fake(keyed_hello(Role::Server, Some((0, 4)), 1), true, 1, opening);
+    client(move || async move {
+        let channel = corewire::Channel::new(to, ChannelConfig::default()).unwrap();
+        let response = WhereClient::new(channel).list(7).with_response().await.unwrap();
+        assert_eq!(response.forwarded(), forwarded);
+        assert!(response.metadata().is_empty());
+    });
+    heads.join().unwrap();
 }
 
 /// Calls of all kinds with many keys, all of which must run where their keys belong.

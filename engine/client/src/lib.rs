@@ -89,7 +89,7 @@ pub use remote::{
 };
 pub use resolver::Resolver;
 pub use streams::{
-    Closed, Message, Opening, ReadMessages, StreamFailure, StreamHandle, WriteMessages,
+    Closed, Message, Opened, Opening, ReadMessages, StreamFailure, StreamHandle, WriteMessages,
 };
 pub use transport::{MethodName, Outcome, Pending, Transport};
 pub use wait::{block_on, is_driver};
