@@ -162,7 +162,7 @@ impl<C: ShardMember> Inner<C> {
         let table = self.table.load();
         if let Some(next) = table.next(open) {
             self.table.store(Arc::new(next));
-        } else if self.idle_looks.fetch_add(1, Ordering::Relaxed) % CONNECT_AGAIN == 0 {
+        } else if self.idle_looks.fetch_add(1, Ordering::Relaxed).is_multiple_of(CONNECT_AGAIN) {
             // A connect may have failed, and no call asks for another one.
             table.unknown().for_each(ShardMember::begin_connect);
         }

@@ -264,7 +264,7 @@ fn req_98_99_the_key_is_stated_to_those_who_use_it() {
             let case = format!("{kind}: {shard:?}, {key_routing}");
             assert_eq!(keys[1..], [stated(1), stated(2), stated(3)], "{case}");
             // A shard's channel does not wait for the hello with its first call; others may.
-            let first = if kind == "shard" { None } else { keys[0].and(stated(0)) };
+            let first = if kind == "shard" { None } else { keys[0].and_then(|_| stated(0)) };
             assert_eq!(keys[0], first, "{case}");
             let flag = |head: &RequestHead| head.flags & request_flags::KEY != 0;
             assert!(heads.iter().all(|head| flag(head) == head.key.is_some()));

@@ -1,4 +1,5 @@
 //! Connections that lead to the shards that a test says.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 use corewire_client::{CallFailure, NotSent, Outcome, Pending, Transport};
