@@ -124,15 +124,18 @@ fn metadata() -> MetadataBuilder {
     builder
 }
 
-fn requests() -> Vec<Vector> {
-    let minimal = RequestHead::new(0x0001_0007, MethodId::of("Echo", "echo"));
-    let one_way =
-        RequestHead { flags: request_flags::ONE_WAY, ..RequestHead::new(0, MethodId(0x0a0b_0c0d)) };
-    let watch = RequestHead {
-        flags: request_flags::STREAM_OUT,
-        ..RequestHead::new(0x0001_0008, MethodId::of("Feed", "watch"))
-    };
-    let full = RequestHead {
+/// A request with its metadata and its body, which its attachment ends.
+fn send(head: RequestHead, metadata: Option<MetadataBuilder>, body: &[u8]) -> Vec<u8> {
+    bytes(|out| {
+        let mut writer = out.request(&head, metadata.as_ref());
+        writer.put_slice(body);
+        writer.finish(1 << 16).unwrap();
+    })
+}
+
+/// One with all fields but a key.
+fn full_request() -> RequestHead {
+    RequestHead {
         encoding: Encoding::new(CodecId::SPEEDY, CompressionId::LZ4),
         flags: request_flags::STREAM_IN
             | request_flags::STREAM_OUT
@@ -149,20 +152,18 @@ fn requests() -> Vec<Vector> {
         }),
         attachment_bytes: Some(4),
         ..RequestHead::new(0xfffe_0fff, MethodId::of("KeyValue", "put"))
+    }
+}
+
+fn requests() -> Vec<Vector> {
+    let minimal = RequestHead::new(0x0001_0007, MethodId::of("Echo", "echo"));
+    let one_way =
+        RequestHead { flags: request_flags::ONE_WAY, ..RequestHead::new(0, MethodId(0x0a0b_0c0d)) };
+    let watch = RequestHead {
+        flags: request_flags::STREAM_OUT,
+        ..RequestHead::new(0x0001_0008, MethodId::of("Feed", "watch"))
     };
-    let keyed = RequestHead {
-        flags: request_flags::KEY,
-        key: Some(0x9fc1_e605_fa71_74aa),
-        ..RequestHead::new(0x0001_0009, MethodId::of("KeyValue", "get"))
-    };
-    let full_keyed = RequestHead { flags: full.flags | request_flags::KEY, key: keyed.key, ..full };
-    let send = |head: RequestHead, metadata: Option<MetadataBuilder>, body: &[u8]| {
-        bytes(|out| {
-            let mut writer = out.request(&head, metadata.as_ref());
-            writer.put_slice(body);
-            writer.finish(1 << 16).unwrap();
-        })
-    };
+    let full = full_request();
     vec![
         frame(
             "request_minimal",
@@ -211,28 +212,6 @@ fn requests() -> Vec<Vector> {
                 b"",
             )
         },
-        frame(
-            "request_key",
-            "a request with the hash of its key, body `user:42`",
-            send(keyed, None, b"user:42"),
-            Head::Request(keyed),
-            b"user:42",
-        ),
-        Vector {
-            value: Value::Frame {
-                head: Head::Request(full_keyed),
-                metadata: METADATA,
-                body: b"body".to_vec(),
-                attachment: b"tail",
-            },
-            ..frame(
-                "request_all_fields_key",
-                "every optional field: timeout 1.5 s, key, trace, attachment `tail`, metadata, body `body`",
-                send(full_keyed, Some(metadata()), b"bodytail"),
-                Head::Request(full_keyed),
-                b"",
-            )
-        },
     ]
 }
 
@@ -255,38 +234,7 @@ fn replies() -> Vec<Vector> {
         retry_after_ms: Some(750),
         ..ReplyHead::ok(call)
     };
-    let forwarded = ReplyHead {
-        flags: reply_flags::FORWARDED,
-        forwarded: Some(Forwarded { owner: 2, shards: 4 }),
-        ..ok
-    };
-    let all_forwarded = ReplyHead {
-        flags: refused_head.flags | reply_flags::FORWARDED,
-        forwarded: forwarded.forwarded,
-        ..refused_head
-    };
     vec![
-        frame(
-            "reply_forwarded",
-            "a reply of shard 2 of 4, over the connection of another one, body `hello`",
-            bytes(|out| {
-                let mut writer = out.reply(&forwarded, None);
-                writer.put_slice(b"hello");
-                writer.finish(1 << 16).unwrap();
-            }),
-            Head::Reply(forwarded),
-            b"hello",
-        ),
-        frame(
-            "reply_refused_forwarded",
-            "a refusal with leave to come back after 750 ms, for shard 2 of 4",
-            bytes(|out| {
-                let head = ReplyHead { retry_after_ms: None, ..all_forwarded };
-                out.status(&head, &refused, 1 << 16);
-            }),
-            Head::Reply(all_forwarded),
-            b"\x04\x00full",
-        ),
         frame(
             "reply_ok",
             "a raw reply after 250 µs in the handler, body `hello`",
@@ -339,6 +287,77 @@ fn replies() -> Vec<Vector> {
                 out.status(&head, &refused, 1 << 16);
             }),
             Head::Reply(refused_head),
+            b"\x04\x00full",
+        ),
+    ]
+}
+
+/// Calls by key, and calls that were handed to another shard.
+fn keys() -> Vec<Vector> {
+    let keyed = RequestHead {
+        flags: request_flags::KEY,
+        key: Some(0x9fc1_e605_fa71_74aa),
+        ..RequestHead::new(0x0001_0009, MethodId::of("KeyValue", "get"))
+    };
+    let full = full_request();
+    let full_keyed = RequestHead { flags: full.flags | request_flags::KEY, key: keyed.key, ..full };
+    let forwarded = ReplyHead {
+        flags: reply_flags::FORWARDED,
+        handler_us: 250,
+        forwarded: Some(Forwarded { owner: 2, shards: 4 }),
+        ..ReplyHead::ok(0x0001_0007)
+    };
+    let refused =
+        Status::unavailable("full").with_retry_after(core::time::Duration::from_millis(750));
+    let all_forwarded = ReplyHead {
+        code: StatusCode::Unavailable,
+        flags: reply_flags::REFUSED | reply_flags::RETRY_AFTER | reply_flags::FORWARDED,
+        retry_after_ms: Some(750),
+        handler_us: 0,
+        ..forwarded
+    };
+    vec![
+        frame(
+            "request_key",
+            "a request with the hash of its key, body `user:42`",
+            send(keyed, None, b"user:42"),
+            Head::Request(keyed),
+            b"user:42",
+        ),
+        Vector {
+            value: Value::Frame {
+                head: Head::Request(full_keyed),
+                metadata: METADATA,
+                body: b"body".to_vec(),
+                attachment: b"tail",
+            },
+            ..frame(
+                "request_all_fields_key",
+                "every optional field: timeout 1.5 s, key, trace, attachment `tail`, metadata, body `body`",
+                send(full_keyed, Some(metadata()), b"bodytail"),
+                Head::Request(full_keyed),
+                b"",
+            )
+        },
+        frame(
+            "reply_forwarded",
+            "a reply of shard 2 of 4, over the connection of another one, body `hello`",
+            bytes(|out| {
+                let mut writer = out.reply(&forwarded, None);
+                writer.put_slice(b"hello");
+                writer.finish(1 << 16).unwrap();
+            }),
+            Head::Reply(forwarded),
+            b"hello",
+        ),
+        frame(
+            "reply_refused_forwarded",
+            "a refusal with leave to come back after 750 ms, for shard 2 of 4",
+            bytes(|out| {
+                let head = ReplyHead { retry_after_ms: None, ..all_forwarded };
+                out.status(&head, &refused, 1 << 16);
+            }),
+            Head::Reply(all_forwarded),
             b"\x04\x00full",
         ),
     ]
@@ -460,6 +479,7 @@ fn vectors() -> Vec<Vector> {
     let mut all = hellos();
     all.extend(requests());
     all.extend(replies());
+    all.extend(keys());
     all.extend(streams());
     all.extend(controls());
     all

@@ -230,6 +230,13 @@ impl Channel {
         poll_fn(|context| self.driven().poll_ready(context, clock())).await
     }
 
+    /// Connects now, if there is no connection and none is being made, and does not wait for it. Nobody is told of a
+    /// failure; the next call is.
+    pub fn begin_connect(&self) {
+        self.driven().want_connection(clock());
+        self.driven().wake();
+    }
+
     /// Closes the channel, for all its clones: tells the server that no more calls come, lets calls in
     /// flight finish, and waits until they have and the connection is gone.
     ///

@@ -151,6 +151,8 @@ mod guide;
 pub mod layer;
 #[cfg(feature = "shard")]
 mod server;
+#[cfg(any(feature = "shard", feature = "tokio"))]
+mod sharded;
 pub mod streaming;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -308,6 +310,8 @@ pub use corewire_proto::{key_hash, owner_of, owner_of_key};
 #[doc(alias("reflection", "schema"))]
 pub use description::ServiceDescription;
 pub use description::{ArgumentDescription, CallKind, MethodDescription};
+#[cfg(any(feature = "shard", feature = "tokio"))]
+pub use sharded::{ShardMember, ShardedChannel};
 #[cfg(feature = "blocking")]
 #[doc(inline)]
 pub use streaming::blocking;

@@ -76,6 +76,9 @@ mod tokio;
 pub mod transport;
 pub mod wait;
 
+#[cfg(feature = "tokio")]
+#[doc(hidden)]
+pub use self::tokio::TokioOpener;
 pub use address::{Address, IntoAddress, Peer};
 pub use config::{ChannelConfig, Reply};
 pub use failure::{CallFailure, ConnectError, NotSent};
@@ -86,7 +89,7 @@ pub use remote::{
 };
 pub use resolver::Resolver;
 pub use streams::{
-    Closed, Message, Opening, ReadMessages, StreamFailure, StreamHandle, WriteMessages,
+    Closed, Message, Opened, Opening, ReadMessages, StreamFailure, StreamHandle, WriteMessages,
 };
 pub use transport::{MethodName, Outcome, Pending, Transport};
 pub use wait::{block_on, is_driver};

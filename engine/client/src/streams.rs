@@ -4,7 +4,7 @@
 //! [`StreamHandle`].
 
 use bytes::Bytes;
-use corewire_codec::{EncodedBody, Encoding, Extras, Payload, Status, StatusCode};
+use corewire_codec::{EncodedBody, Encoding, Extras, Forwarded, Payload, Status, StatusCode};
 use std::fmt;
 use std::task::{Context, Poll};
 
@@ -44,8 +44,17 @@ pub enum StreamFailure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed;
 
-/// What came with the opening of a server's stream: its metadata, if there was any.
-pub type Opening = Option<Box<Extras>>;
+/// What came with the opening of a server's stream, if anything did.
+pub type Opening = Option<Box<Opened>>;
+
+/// What may come with the opening of a server's stream.
+#[derive(Clone, Debug, Default)]
+pub struct Opened {
+    /// Its metadata.
+    pub extras: Extras,
+    /// The shard that the call was handed to, if it was not the connection's.
+    pub forwarded: Option<Forwarded>,
+}
 
 /// What arrives for a stream's caller, in this order.
 #[derive(Debug)]
@@ -149,7 +158,8 @@ pub fn end_status(code: StatusCode, payload: &Payload<'_>) -> Option<Status> {
 }
 
 /// What came with an opening.
-pub fn opening(payload: Payload<'_>) -> Opening {
+pub fn opening(forwarded: Option<Forwarded>, payload: Payload<'_>) -> Opening {
     let (_, extras) = payload.into_parts();
-    Some(Box::new(extras)).filter(|extras| !extras.is_empty())
+    let says_more = forwarded.is_some() || !extras.is_empty();
+    says_more.then(|| Box::new(Opened { extras, forwarded }))
 }

@@ -9,3 +9,5 @@ mod bell;
 mod driver;
 mod socket;
 mod watch;
+
+pub use driver::TokioOpener;

@@ -130,6 +130,11 @@ impl<W: Waiter + 'static> DrivenChannel<W> {
         self.ask(Wants::Newest, move |core| core.begin(call, now))
     }
 
+    /// A connection is wanted, though no call needs it yet. If there can be none now, the calls that need it are told.
+    pub(crate) fn want_connection(&self, now: Instant) -> bool {
+        self.ask(Wants::Newest, move |core| drop(core.want_connection(now)))
+    }
+
     /// Nobody waits for this call any more.
     pub(crate) fn cancel(&self, id: u64) -> bool {
         self.ask(Wants::All, move |core| core.cancel(id))

@@ -207,6 +207,7 @@ impl Pump {
     }
 
     fn take_control(&mut self) {
+        let now = self.context.shard.now();
         while let Ok(control) = self.inbox.control.try_recv() {
             match control {
                 Control::Open { channel, address, config, jitter, server_side } => {
@@ -215,6 +216,7 @@ impl Pump {
                     let opened = DrivenChannel::new(core, &self.context.remote);
                     self.channels.insert(channel, opened);
                 }
+                Control::Connect(channel) => self.tell(channel, |it| it.want_connection(now)),
                 // A call that has not arrived yet will be seen to be abandoned.
                 Control::Cancel { channel, id } => self.tell(channel, |it| it.cancel(id)),
                 Control::Stream { channel, id } => self.tell(channel, |it| it.settle_stream(id)),

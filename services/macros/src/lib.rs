@@ -79,6 +79,15 @@ use quote::ToTokens;
 /// `#[one_way] async fn touch(&self, key: String);` has no reply, not even an error: the client's `Ok(())` says that the
 /// call was written into the connection, and nothing more.
 ///
+/// # Methods with a key
+///
+/// `#[corewire(key = "key")] async fn get(&self, key: String) -> …;` names the argument that is the call's key. Calls of
+/// methods with equal keys run on one shard, whatever connection they come over: the server hands them to the shard
+/// that owns the key, and a client over a `corewire::ShardedChannel` sends them there by itself. The argument's type
+/// implements `corewire::ShardKey`: texts, byte strings, integers, `bool` and `char` do. It cannot be a stream; a method
+/// that streams may have a key among its other arguments. Where the key stands first, the server reads nothing else to find
+/// it. Adding or removing it leaves the wire as it is.
+///
 /// # Names and ids
 ///
 /// A service and a method are known on the wire by their identifiers, or by `name = "…"` where one is given:
@@ -99,7 +108,7 @@ use quote::ToTokens;
 /// `&self`, has a default body, or does not return `Result<T, Status>`; references, `impl Trait` and `Self` in what
 /// travels; patterns in place of argument names; methods called `new`, `connect`, `with_timeout`, `without_timeout`, `with`, `in_context`,
 /// `channel` or `clone`, which a client has already; a stream inside of another type, or two in one direction; a one-way
-/// method with a result or a stream.
+/// method with a result or a stream; a key that is not among the arguments, or that cannot be hashed.
 #[proc_macro_attribute]
 pub fn service(options: TokenStream, item: TokenStream) -> TokenStream {
     expand_service(options.into(), item.into()).into()

@@ -1,7 +1,7 @@
 //! A reply with all that came with it.
 
 use bytes::Bytes;
-use corewire_client::{Outcome, Pending, Reply};
+use corewire_client::{Opening, Outcome, Pending, Reply};
 use corewire_codec::{Decode, Extras, Forwarded, Metadata};
 use pin_project_lite::pin_project;
 use std::fmt;
@@ -74,16 +74,18 @@ impl<R> Response<R> {
 
     /// Where the call was run, if the server handed it to another shard than that of the connection, because that
     /// shard owns the call's key. `None` also of a server that does not say.
-    ///
-    /// A call whose server streams is told by the opening of its stream, and is not known here.
     #[must_use]
     pub fn forwarded(&self) -> Option<Forwarded> {
         self.told.forwarded
     }
 
     /// What came with the opening of a server's stream.
-    pub(crate) fn new(value: R, extras: Option<Box<Extras>>) -> Self {
-        Self { value, extras, told: Told::default() }
+    pub(crate) fn opened(value: R, opening: Opening) -> Self {
+        let Some(opened) = opening else {
+            return Self { value, extras: None, told: Told::default() };
+        };
+        let extras = Some(Box::new(opened.extras)).filter(|extras| !extras.is_empty());
+        Self { value, extras, told: Told { handler_us: 0, forwarded: opened.forwarded } }
     }
 
     pub(crate) fn read<D: Decode<R>>(mut outcome: Outcome) -> Result<Self, CallError> {

@@ -87,17 +87,17 @@ impl<C: StreamTransport, D: Decode<R>, R: 'static> ResultKind<C> for ReplyStream
         let opened = ready!(begun.handle.poll_opened(context));
         let Some(mut begun) = call.take() else { return over() };
         Poll::Ready(match opened {
-            Ok(extras) => {
+            Ok(opening) => {
                 let stream = match begun.handle.into_reader() {
                     Some(reader) => C::receive(Wire::new::<D>(reader, begun.listeners)),
                     None => C::empty(),
                 };
-                Ok(Response::new(stream, extras))
+                Ok(Response::opened(stream, opening))
             }
             Err(outcome) => {
                 begun.listeners.end(code_of(&outcome));
                 match read_outcome::<corewire_codec::Raw, bytes::Bytes>(outcome) {
-                    Ok(_) => Ok(Response::new(C::empty(), None)),
+                    Ok(_) => Ok(Response::opened(C::empty(), None)),
                     Err(error) => Err(error),
                 }
             }

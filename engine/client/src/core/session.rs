@@ -1,8 +1,8 @@
 //! One connection of a client, as drivers without shards use it: the state machine with its buffers.
 
 use corewire_codec::{
-    CancelReason, EncodedBody, Encoding, FrameTooLarge, FrameWriter, HelloRecords, Limits, Payload,
-    RecvBuffer, RequestHead, SendBuffer, Status, StatusCode,
+    CancelReason, EncodedBody, Encoding, Forwarded, FrameTooLarge, FrameWriter, HelloRecords,
+    Limits, Payload, RecvBuffer, RequestHead, SendBuffer, Status, StatusCode,
 };
 use corewire_proto::{
     ClientConfig, ClientConnection, ClientInput, CloseReason, Expired, NotSent as NoMessage,
@@ -32,7 +32,7 @@ pub trait Events<T> {
     /// A call ended by a reply, or without one.
     fn done(&mut self, work: T, outcome: Outcome);
     /// The server's handler took a call that streams.
-    fn opened(&mut self, work: &mut T, payload: Payload<'_>);
+    fn opened(&mut self, work: &mut T, forwarded: Option<Forwarded>, payload: Payload<'_>);
     /// A message of a server's stream; its cost is to be consumed.
     fn message(&mut self, work: &mut T, encoding: Encoding, cost: u32, payload: Payload<'_>);
     /// A call ended with its server's stream.
@@ -307,9 +307,9 @@ impl<T> Session<T> {
                 ClientInput::Closed(_) => return true,
                 ClientInput::Handled => {}
                 ClientInput::Ready => events.ready(self.proto.peer()),
-                ClientInput::Opened { call, payload } => {
+                ClientInput::Opened { call, forwarded, payload } => {
                     if let Some(work) = self.proto.work_mut(call) {
-                        events.opened(work, payload);
+                        events.opened(work, forwarded, payload);
                     }
                 }
                 ClientInput::StreamData { call, encoding, cost, payload } => {

@@ -101,6 +101,12 @@ impl SharedChannel {
         self.handle.server_side.connection_id()
     }
 
+    /// Connects now, if there is no connection and none is being made, and does not wait for it. Nobody is told of a
+    /// failure; the next call is.
+    pub fn begin_connect(&self) {
+        self.handle.mailbox.control(Control::Connect(self.handle.channel));
+    }
+
     /// Where the driver notes what the server says about itself.
     #[doc(hidden)]
     #[must_use]

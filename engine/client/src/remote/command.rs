@@ -170,7 +170,7 @@ impl Waiter for Completion {
 /// the last one is dropped.
 pub type Hold = Arc<oneshot::Sender<()>>;
 
-/// Control messages to a driver. There is at most one for each channel, call and waiting `close`, so other
+/// Control messages to a driver. There is at most one of a kind for each channel, call and waiting `close`, so other
 /// limits bound the queue of these.
 #[derive(Debug)]
 pub enum Control {
@@ -187,6 +187,8 @@ pub enum Control {
         /// Where what the server says about itself is noted.
         server_side: Arc<ServerSide>,
     },
+    /// This channel is to connect, though no call needs it yet.
+    Connect(u32),
     /// Nobody waits for this call any more.
     Cancel {
         /// Its channel among those of the mailbox.

@@ -111,6 +111,8 @@ impl<S: Shell> Driver<S> {
         }
         while let Ok(control) = self.inbox.control.try_recv() {
             match control {
+                // If it fails, the calls that need it are told.
+                Control::Connect(_) => drop(self.core.want_connection(now)),
                 Control::Cancel { id, .. } => self.core.cancel(id),
                 Control::Stream { id, .. } => self.core.settle_stream(id),
                 Control::Spawn(future) => self.shell.spawn(future.0),

@@ -52,18 +52,45 @@ impl SharedChannel {
         address: impl IntoAddress,
         config: ChannelConfig,
     ) -> Result<Self, ConnectError> {
+        let opener = TokioOpener::here(address, config)?;
+        Ok(opener.open())
+    }
+}
+
+/// Makes channels to one address that a runtime of tokio drives, on whatever thread it is asked.
+#[derive(Clone, Debug)]
+pub struct TokioOpener {
+    runtime: tokio::runtime::Handle,
+    address: Address,
+    config: ChannelConfig,
+}
+
+impl TokioOpener {
+    /// One for the runtime of this thread.
+    ///
+    /// # Errors
+    ///
+    /// The address is invalid, a setting is outside its range, or there is no runtime here.
+    pub fn here(address: impl IntoAddress, config: ChannelConfig) -> Result<Self, ConnectError> {
         config.check()?;
         let address = address.into_address().map_err(ConnectError::Address)?;
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|_| ConnectError::NotConnected(NotSent::NoRuntime))?;
+        Ok(Self { runtime, address, config })
+    }
+
+    /// Another channel, which connects when it is first used.
+    #[must_use]
+    pub fn open(&self) -> SharedChannel {
+        let Self { runtime, address, config } = self.clone();
         let (bell, rings) = mpsc::channel(1);
         let heard = bell.downgrade();
         let (mailbox, inbox) = Mailbox::new(TaskBell(bell));
-        let channel = Self::new(Arc::new(mailbox), 0, address.clone(), &config);
+        let channel = SharedChannel::new(Arc::new(mailbox), 0, address.clone(), &config);
         let core = ClientCore::new(address, config).telling(channel.server_side());
         let driver = Driver::new(inbox, Runtime { rings, timer: None }, core);
         runtime.spawn(watch::watched(driver, heard));
-        Ok(channel)
+        channel
     }
 }
 

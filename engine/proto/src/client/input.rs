@@ -1,6 +1,6 @@
 //! What a client's connection finds, and how its calls fail.
 
-use corewire_codec::{Encoding, Payload, ReplyHead, StatusCode};
+use corewire_codec::{Encoding, Forwarded, Payload, ReplyHead, StatusCode};
 
 use crate::close::CloseReason;
 
@@ -27,6 +27,8 @@ pub enum ClientInput<'a, T> {
     Opened {
         /// The call; [`ClientConnection::work_mut`](crate::ClientConnection::work_mut) has what was kept for it.
         call: u32,
+        /// The shard that the call was handed to, if it was not the connection's.
+        forwarded: Option<Forwarded>,
         /// Its metadata and body.
         payload: Payload<'a>,
     },

@@ -227,7 +227,7 @@ impl<T> ClientConnection<T> {
             return self.misbehaved(Rule::UnknownReply, out);
         }
         match self.work_mut(head.call) {
-            Some(_) => ClientInput::Opened { call: head.call, payload },
+            Some(_) => ClientInput::Opened { call: head.call, forwarded: head.forwarded, payload },
             None => ClientInput::Handled,
         }
     }

@@ -1,6 +1,6 @@
 //! The streams of a connection: what they want of it, and the order in which they write.
 
-use corewire_codec::{Encoding, HelloRecords, Payload, Status, StatusCode};
+use corewire_codec::{Encoding, Forwarded, HelloRecords, Payload, Status, StatusCode};
 use corewire_proto::{STREAM_QUANTUM, StreamPlace, StreamSchedule};
 use std::collections::HashMap;
 
@@ -256,9 +256,14 @@ impl<W: Waiter> Events<InFlight<W>> for Deliver<'_, W::Stream> {
         call.waiter.complete(outcome);
     }
 
-    fn opened(&mut self, call: &mut InFlight<W>, payload: Payload<'_>) {
+    fn opened(
+        &mut self,
+        call: &mut InFlight<W>,
+        forwarded: Option<Forwarded>,
+        payload: Payload<'_>,
+    ) {
         if let (Some(id), Some(port)) = (call.id, call.waiter.stream()) {
-            port.push(Event::Opened(opening(payload)));
+            port.push(Event::Opened(opening(forwarded, payload)));
             self.streams.touched.push(id);
         }
     }

@@ -181,7 +181,7 @@ impl World {
                 assert!(self.calls[work].kind.is_some_and(StreamKind::server_sends));
                 self.end(work);
             }
-            ClientInput::Opened { call, payload } => {
+            ClientInput::Opened { call, payload, .. } => {
                 check(&payload);
                 let number = *self.conn.work_mut(call).expect("somebody waits");
                 let made = &mut self.calls[number];

@@ -75,7 +75,7 @@ impl World {
         match self.client.handle_frame(&mut self.client_recv, &mut self.up, self.now) {
             ClientInput::NeedBytes | ClientInput::Closed(_) => return false,
             ClientInput::Handled | ClientInput::Ready => {}
-            ClientInput::Opened { call, payload } => {
+            ClientInput::Opened { call, payload, .. } => {
                 let number = *self.client.work_mut(call).expect("somebody waits");
                 check_tag(&payload, number, true);
                 assert!(self.calls[number as usize].opened);
