@@ -61,7 +61,8 @@ pub struct Kept {
 ///
 /// What keeps the server from starting, and how to fix it.
 pub fn keep_server(address: Option<Address>) -> Result<Kept, StartError> {
-    keep(address, |_shard| kv::KeyValueServer::new(kv::Store::default()))
+    let parts = kv::Store::parts();
+    keep(address, move |_shard| kv::KeyValueServer::new(kv::Store::new(&parts)))
 }
 
 /// Starts a server of any service with one shard on a port of the system's choice, unless there is an
