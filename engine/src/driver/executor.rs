@@ -27,6 +27,7 @@ use crate::shard::affinity::Unpinned;
 use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
 use crate::shard::tasks::Task;
+use crate::workers::pool::Pool;
 use corewire_client::MethodName;
 use corewire_client::panics::panic_text;
 use corewire_codec::{MethodId, Status};
@@ -68,6 +69,8 @@ pub(crate) struct ShardParts {
     pub(crate) doorbell: Arc<Doorbell>,
     pub(crate) counters: Arc<ShardCounters>,
     pub(crate) listeners: Vec<Arc<rustix::fd::OwnedFd>>,
+    /// The server's threads for offloaded work; a shard without a server makes its own.
+    pub(crate) workers: Option<Arc<Pool>>,
 }
 
 /// The driver with what it needs to sleep.
@@ -197,6 +200,7 @@ impl ShardTask {
     /// Sleeps in glommio; on a plain host the next turn does that. Returns how long it may wait.
     async fn park(&mut self, now: Instant) -> io::Result<Duration> {
         self.counters.parks.add(1);
+        self.driver.look_before_sleep();
         let next = self.driver.next_timer();
         let Some(reactor) = &mut self.reactor else { return Ok(self.doze(now)) };
         self.counters.parked.set(1);
@@ -225,6 +229,9 @@ pub(crate) fn run_server(
     let cpu = parts.config.info.cpu;
     let context = ChannelContext::new(ShardContext::new(Arc::clone(&parts.doorbell)));
     let entered = context.enter();
+    if let Some(workers) = parts.workers.take() {
+        context.shard.set_workers(workers);
+    }
     // Before the host pins the thread.
     let unpinned = Unpinned::remember();
     let outcome = hosting::run(parts.hosting, cpu, async move |host| {
