@@ -336,7 +336,7 @@ impl ServerBuilder {
 
     /// The most threads for blocking methods and [`offload`](crate::offload), for all shards together. Default: as many as
     /// the CPUs that the shards leave free, and at least 2. 1 to 1,024. Work that waits, for files or a database, wants
-    /// more of them than work that computes.
+    /// more of them than work that computes. Where they run: [`offload`](crate::offload).
     #[doc(alias("blocking", "thread pool", "workers"))]
     #[must_use]
     pub fn offload_threads(mut self, threads: u16) -> Self {

@@ -99,6 +99,9 @@ struct Round {
     without: Sample,
 }
 
+/// One run of a round.
+type OfRound = fn(&Round) -> &Sample;
+
 /// One load on a fresh server.
 fn run_once(
     arguments: &Arguments,
@@ -174,7 +177,7 @@ fn write_out(rounds: &[Round]) -> Option<Summary> {
     let summary = |values: Vec<(usize, f64)>| {
         Summary::of(&values.into_iter().map(|(_, value)| value).collect::<Vec<_>>())
     };
-    let ratio = |figure: Figure, of: fn(&Round) -> &Sample| {
+    let ratio = |figure: Figure, of: OfRound| {
         let (with, without) = (values(figure, of), values(figure, |round| &round.without));
         Summary::of(&paired_ratios(&with, &without))
     };
@@ -192,7 +195,7 @@ fn write_out(rounds: &[Round]) -> Option<Summary> {
         row.extend(FIGURES.iter().map(|&figure| spread(cell(figure))));
         row
     };
-    let runs: [(&str, fn(&Round) -> &Sample); 3] = [
+    let runs: [(&str, OfRound); 3] = [
         ("burning calls inline", |round| &round.with),
         ("burning calls beside", |round| &round.beside),
         ("alone", |round| &round.without),

@@ -109,7 +109,7 @@ impl<I: Io> TurnContext<I> {
 
     /// The shard went without a look for `time`, in which handlers or tasks may have run.
     #[cold]
-    fn note_gap(&mut self, time: Duration, (calls, polls): (u64, u64)) {
+    fn note_gap(&self, time: Duration, (calls, polls): (u64, u64)) {
         if time <= self.config.warn_held_after {
             return;
         }

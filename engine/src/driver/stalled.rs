@@ -20,13 +20,18 @@ impl<I: Io> Driver<I> {
 
     /// Counts what held the shard, and logs it as far as the limit on such lines allows.
     #[cold]
-    pub(super) fn tell_holds(&mut self) {
+    pub(super) fn tell_holds(&self) {
         let counters = &self.shared.counters;
         for Hold { holder, time } in self.local.holds.take(self.shared.now) {
             let held_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
             counters.holds.add(1);
             counters.longest_hold_us.set(counters.longest_hold_us.value().max(held_us));
-            if self.local.log.admit(Topic::HELD, self.shared.now) {
+            let topic = match holder {
+                Holder::Call { .. } | Holder::Method(_) => Topic::HELD,
+                Holder::Task(_) => Topic::HELD_BY_TASK,
+                Holder::AnyOf(_) => Topic::HELD_BY_ANY,
+            };
+            if self.local.log.admit(topic, self.shared.now) {
                 self.tell_hold(&holder, held_us / 1000);
             }
         }
@@ -37,12 +42,12 @@ impl<I: Io> Driver<I> {
         match holder {
             Holder::Call { connection, call, method } => {
                 let (method, call) = (self.name_of(*method), format!("{connection:x}-{call:x}"));
-                let peer = self.peer_of(*connection);
-                tracing::warn!(%shard, held_ms, method, call, peer, "{HELD}");
+                let peer = self.peer_of(*connection).unwrap_or_else(|| "gone".to_owned());
+                tracing::warn!(%shard, held_ms, %method, %call, %peer, "{HELD}");
             }
             Holder::Method(method) => {
                 let method = self.name_of(*method);
-                tracing::warn!(%shard, held_ms, method, "{HELD}");
+                tracing::warn!(%shard, held_ms, %method, "{HELD}");
             }
             Holder::Task(spawned_at) => {
                 tracing::warn!(%shard, held_ms, task = %spawned_at, "a task held its shard, and everything else there waited: use offload or yield_if_due");

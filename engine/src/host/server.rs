@@ -261,8 +261,10 @@ fn pool_plan(config: &EngineConfig, cpus: &[Option<usize>]) -> PoolPlan {
     let (beside, left) = offload_cpus(&taken);
     // Shards that are not pinned are somewhere, too.
     let left = left.saturating_sub(cpus.len() - taken.len());
-    let threads = config.offload_threads.map_or(left.max(THREADS_MIN), usize::from);
-    PoolPlan::new(threads, config.offload_queue as usize, beside)
+    let threads = config.offload_threads.map_or_else(|| left.max(THREADS_MIN), usize::from);
+    let plan = PoolPlan::new(threads, config.offload_queue as usize, beside);
+    // Beside a shard that never sleeps it would never run.
+    PoolPlan { gives_way: left == 0 && config.spin != Spin::Always, ..plan }
 }
 
 /// Where one shard accepts.

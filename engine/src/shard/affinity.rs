@@ -48,7 +48,8 @@ pub(crate) fn default_plan() -> PoolPlan {
         _ => Vec::new(),
     };
     let (cpus, left) = offload_cpus(&taken);
-    PoolPlan::new(left.max(THREADS_MIN), QUEUE, cpus)
+    let plan = PoolPlan::new(left.max(THREADS_MIN), QUEUE, cpus);
+    PoolPlan { gives_way: left == 0, ..plan }
 }
 
 /// By default there are at least this many threads for offloaded work: one that blocks must not keep all others waiting.

@@ -37,8 +37,9 @@ use corewire_client::panics::panic_text;
 /// # Threads
 ///
 /// The shards of a server share its threads: by default as many as the CPUs that its shards leave free, and at least
-/// two (`ServerBuilder::offload_threads`). They run on those CPUs, or if there are none, on all CPUs of the process; are
-/// named `corewire-work`; start when there is work, and end after 10 s without, and with the server. A shard of
+/// two (`ServerBuilder::offload_threads`). They run on those CPUs. If there are none, they run on all CPUs of the
+/// process, but only while no shard wants them (`SCHED_IDLE`), unless the shards never sleep ([`Spin::Always`](crate::Spin)). They are named
+/// `corewire-work`, start when there is work, and end after 10 s without, and with the server. A shard of
 /// `block_on_shard` or of a client thread has threads of its own, by the same rule.
 ///
 /// # Bounds

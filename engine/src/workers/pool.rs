@@ -14,6 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
+};
 
 use super::error::OffloadError;
 
@@ -33,13 +37,16 @@ pub(crate) struct PoolPlan {
     pub(crate) queue: usize,
     /// Empty: where the thread that starts them may run.
     pub(crate) cpus: Vec<usize>,
+    /// Whether shards have these CPUs, too: then a thread runs only while they sleep. The kernel lets a shard that wakes
+    /// have its CPU at once (`SCHED_IDLE`); at the lowest other priority it waits for most of a millisecond.
+    pub(crate) gives_way: bool,
     pub(crate) idle_for: Duration,
 }
 
 impl PoolPlan {
     /// Threads that end when they are idle.
     pub(crate) fn new(threads: usize, queue: usize, cpus: Vec<usize>) -> Self {
-        Self { threads, queue, cpus, idle_for: IDLE_FOR }
+        Self { threads, queue, cpus, gives_way: false, idle_for: IDLE_FOR }
     }
 }
 
@@ -243,6 +250,11 @@ struct Worker {
 impl Worker {
     fn run(self) {
         self.move_beside_the_shards();
+        if self.plan.gives_way {
+            let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+            // Everybody may do this to a thread of his own. If it fails all the same, the thread competes with the shards.
+            let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);
+        }
         loop {
             match self.queue.recv_timeout(self.plan.idle_for) {
                 Ok(place) => {

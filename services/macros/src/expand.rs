@@ -47,6 +47,11 @@ pub(crate) fn service_trait(declaration: &Declaration) -> TokenStream {
             reason = "calls stay on their shard, so futures need not be Send; a program may use one side only"
         )]
     });
+    if declaration.methods.iter().any(MethodDeclaration::is_blocking) {
+        item.attrs.push(parse_quote! {
+            #[allow(clippy::missing_errors_doc, reason = "any call can fail on its way; async methods need not say so either")]
+        });
+    }
     let is_static = |bound: &TypeParamBound| matches!(bound, TypeParamBound::Lifetime(it) if it.ident == "static");
     if !item.supertraits.iter().any(is_static) {
         // A call's future holds its service for as long as the call takes.
