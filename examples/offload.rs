@@ -23,6 +23,7 @@ const MEASURE_FOR: Duration = Duration::from_secs(2);
 /// Small calls in a second.
 const RATE: u32 = 2000;
 
+/// Keeps some bytes.
 #[corewire::service]
 pub trait Archive {
     /// A small call.
@@ -54,7 +55,7 @@ impl Archive for Stored {
 
 /// FNV-1a, 64 bits: a multiplication for each byte, one after the other.
 fn fnv_1a(bytes: &[u8]) -> u64 {
-    let mix = |hash, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix)
 }
 
@@ -99,7 +100,9 @@ async fn measure(address: corewire::Address, hashing: Hashing) -> Outcome<Histog
         calls.push(spawn(async move {
             archive.size().await?;
             if let Some(mut kept) = times.take() {
-                kept.saturating_record(u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX));
+                kept.saturating_record(
+                    u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX),
+                );
                 times.set(Some(kept));
             }
             Ok::<_, corewire::CallError>(())
@@ -113,6 +116,7 @@ async fn measure(address: corewire::Address, hashing: Hashing) -> Outcome<Histog
     times.take().ok_or_else(|| "the times are there".into())
 }
 
+#[allow(clippy::print_stdout, reason = "the latencies are what the program is for")]
 fn main() -> Outcome<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
     let bytes: Arc<[u8]> = (0..BYTES).map(|at| at.to_le_bytes()[1]).collect();
@@ -122,7 +126,10 @@ fn main() -> Outcome<()> {
         .service(move |_shard| ArchiveServer::new(Stored { bytes: Arc::clone(&bytes) }))
         .start()?;
     let address = server.addresses()[0].clone();
-    println!("small calls, {RATE} in a second, while another caller hashes {} MB:", BYTES / 1_000_000);
+    println!(
+        "small calls, {RATE} in a second, while another caller hashes {} MB:",
+        BYTES / 1_000_000
+    );
     println!("{:<24} {:>9} {:>9} {:>9}", "hashing", "p50 µs", "p99 µs", "max µs");
     for (name, hashing) in [
         ("nobody", Hashing::Nobody),
