@@ -25,15 +25,15 @@ use crate::panics::panic_text;
 /// use corewire::on_tokio;
 /// use std::time::Duration;
 ///
-/// let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+/// let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
 /// let handle = runtime.handle().clone(); // a service keeps this
 ///
 /// // In a handler: `let rows = on_tokio(&self.tokio, query).await?;`
-/// let value = corewire::block_on(on_tokio(&handle, async {
+/// let value = runtime.block_on(on_tokio(&handle, async {
 ///     tokio::time::sleep(Duration::from_millis(1)).await;
 ///     42
-/// }), None);
-/// assert_eq!(value, Some(Ok(42)));
+/// }));
+/// assert_eq!(value, Ok(42));
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
