@@ -179,6 +179,11 @@ grep -qE '^[0-9]+ calls served: p50 [1-9][0-9]* ns, p99 [1-9][0-9]* ns$' "$work/
 grep -q 'line 19 of 20' "$work/tail.out" || fail "tail does not follow to the last line"
 grep -q '67108864 bytes' "$work/upload.out" || fail "upload does not say how much arrived"
 
+say "offload"
+timeout 60 "$bin/examples/offload" >"$work/offload.out" 2>"$work/offload.err" || fail "offload failed"
+grep -q '^[1-9][0-9]* hashes were offloaded, on 1 threads$' "$work/offload.out" || fail "offload does not say what it offloaded"
+grep -q 'held its shard.*Archive/hash_inline' "$work/offload.err" || fail "offload: nobody names the handler that holds the shard"
+
 say "simulated"
 timeout 120 "$bin/examples/simulated" >"$work/simulated.out" 2>"$work/simulated.err" || fail "simulated failed"
 grep -q '^200 seeds: ' "$work/simulated.out" || fail "simulated does not say how many seeds it ran"

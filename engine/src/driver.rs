@@ -150,6 +150,7 @@ impl<I: Io> Driver<I> {
         }
         let now = io.now();
         let local = Rc::clone(&channels.shard);
+        local.holds.set_limit(config.warn_held_after);
         let budgets = &config.budgets;
         let listen = |listener| Listening { listener, acceptable: true };
         Ok(Self {
@@ -158,6 +159,7 @@ impl<I: Io> Driver<I> {
                 now,
                 token: Token::DOORBELL,
                 failure: io::ErrorKind::Other.into(),
+                ran: (0, 0),
                 clock_in: 1,
                 turn: TurnBudget::new(budgets, 0),
                 memory: MemoryAccount::new(budgets, local.totals.clone()),
@@ -203,13 +205,14 @@ impl<I: Io> Driver<I> {
         // Longer sleeps than a doze are a plain host's, and the supervisor must not take them for a stall.
         let sleeps = wait > runtime::REACTOR_EVERY;
         if sleeps {
+            self.shared.look_before_sleep();
             self.shared.counters.parked.set(1);
         }
         self.shared.io.poll(&mut self.news, wait)?;
         if sleeps {
             self.shared.counters.parked.set(0);
         }
-        self.shared.read_clock();
+        self.shared.read_clock(if sleeps { Duration::MAX } else { wait });
         if let Some(delay) = &mut self.shared.delay {
             delay.begin_turn(self.shared.now);
         }
@@ -220,6 +223,9 @@ impl<I: Io> Driver<I> {
         self.take_due();
         self.accept();
         let rounds = self.run_queue();
+        if self.local.holds.has_news() {
+            self.tell_holds();
+        }
         if is_planted(Bug::ForgottenAccept) {
             return Ok(rounds > 0);
         }
@@ -271,7 +277,7 @@ impl<I: Io> Driver<I> {
             return None;
         };
         entry.socket.readable = true;
-        self.shared.read_clock();
+        self.shared.read_clock(Duration::ZERO);
         self.begin_budget(1);
         Some(self.run_connection(token, self.shared.now))
     }
@@ -337,7 +343,7 @@ impl<I: Io> Driver<I> {
                 Order::LameDuck => self.local.phase.enter(Phase::LameDuck),
                 Order::Notify => {}
                 Order::Listen => self.set_acceptable(),
-                Order::Stalled(stalled) => self.tell_whose(&stalled),
+                Order::Stalled(stalled) => self.name_holder(&stalled),
             }
         }
     }

@@ -28,6 +28,7 @@ use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
 use crate::shard::mesh::MeshEnd;
 use crate::shard::tasks::Task;
+use crate::workers::pool::Pool;
 use corewire_client::MethodName;
 use corewire_client::panics::panic_text;
 use corewire_codec::{MethodId, Status};
@@ -69,6 +70,8 @@ pub(crate) struct ShardParts {
     pub(crate) doorbell: Arc<Doorbell>,
     pub(crate) counters: Arc<ShardCounters>,
     pub(crate) listeners: Vec<Arc<rustix::fd::OwnedFd>>,
+    /// The server's threads for offloaded work; a shard without a server makes its own.
+    pub(crate) workers: Option<Arc<Pool>>,
 }
 
 /// The driver with what it needs to sleep.
@@ -234,6 +237,7 @@ impl ShardTask {
     /// Sleeps in glommio; on a plain host the next turn does that. Returns how long it may wait.
     async fn park(&mut self, now: Instant) -> io::Result<Duration> {
         self.counters.parks.add(1);
+        self.driver.look_before_sleep();
         let next = self.driver.next_timer();
         let Some(reactor) = &mut self.reactor else { return Ok(self.doze(now)) };
         let most = self.local.mesh().sleep_for(Duration::MAX);
@@ -285,6 +289,9 @@ pub(crate) fn run_server(
     let context = ChannelContext::new(ShardContext::in_mesh(Arc::clone(&parts.doorbell), mesh));
     let entered = context.enter();
     let _member = LeavesMesh(Rc::clone(&context.shard));
+    if let Some(workers) = parts.workers.take() {
+        context.shard.set_workers(workers);
+    }
     // Before the host pins the thread.
     let unpinned = Unpinned::remember();
     let outcome = hosting::run(parts.hosting, cpu, async move |host| {

@@ -30,8 +30,10 @@ use crate::host::supervisor::{Supervision, Supervisor, Watched};
 use crate::identity::{DriverConfig, Spin};
 use crate::net::doorbell::Doorbell;
 use crate::net::listener::{self, SharedListener};
+use crate::shard::affinity::{THREADS_MIN, offload_cpus};
 use crate::shard::counters::ShardCounters;
 use crate::shard::mesh::{self, MeshEnd};
+use crate::workers::pool::{Pool, PoolPlan};
 use corewire_client::address::Address;
 use corewire_client::dial;
 use corewire_client::resolver::Resolver;
@@ -43,6 +45,7 @@ pub type MakeDispatch = Arc<dyn Fn(ShardInfo) -> MadeDispatch + Send + Sync>;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const DRAIN_WITHIN: Range<Duration> = Range::new(Duration::ZERO, DAY);
 const LAME_DUCK: Range<Duration> = Range::new(Duration::ZERO, Duration::from_secs(3600));
+const WARN_HELD_AFTER: Range<Duration> = Range::new(Duration::from_millis(1), DAY).or_never();
 const STALL_AFTER: Range<Duration> = Range::new(Duration::from_millis(100), DAY).or_never();
 
 /// The settings of a server.
@@ -71,6 +74,14 @@ pub struct EngineConfig {
     /// How long a shard that is awake may go without a turn before its listener is taken out of
     /// service. Default 5 s, 100 ms to 24 h, or [`Duration::MAX`] for never.
     pub stall_after: Duration,
+    /// How long a handler or a task may hold its shard before a warning names it, and `ShardCounters::holds` counts it.
+    /// Default 25 ms, 1 ms to 24 h, or [`Duration::MAX`] for never.
+    pub warn_held_after: Duration,
+    /// The most threads for offloaded work, for all shards together. Default `None`: as many as the CPUs that the
+    /// shards leave free, and at least 2. 1 to 1,024.
+    pub offload_threads: Option<u16>,
+    /// How much offloaded work may wait for a thread; more is refused. Default 1,024, 1 to 65,536.
+    pub offload_queue: u32,
     /// How long a drain may take. Default 25 s, 0 to 24 h. Kubernetes and others kill a process 30 s after
     /// they asked it to end: a drain that takes as long would be cut off, and nothing logged.
     pub drain_within: Duration,
@@ -100,6 +111,9 @@ impl EngineConfig {
             budgets: Budgets::default(),
             one_way_pending_max: 1024,
             stall_after: Duration::from_secs(5),
+            warn_held_after: Duration::from_millis(25),
+            offload_threads: None,
+            offload_queue: 1024,
             drain_within: Duration::from_secs(25),
             lame_duck: Duration::ZERO,
             on_shard_lost: None,
@@ -127,6 +141,11 @@ impl EngineConfig {
         Range::new(0, 32_768).check("one_way_pending_max", pending)?;
         DRAIN_WITHIN.check("drain_within", self.drain_within)?;
         LAME_DUCK.check("lame_duck", self.lame_duck)?;
+        WARN_HELD_AFTER.check("warn_held_after", self.warn_held_after)?;
+        if let Some(threads) = self.offload_threads {
+            Range::new(1, 1024).check("offload_threads", threads.into())?;
+        }
+        Range::new(1, 65_536).check("offload_queue", self.offload_queue as usize)?;
         STALL_AFTER.check("stall_after", self.stall_after)
     }
 }
@@ -187,7 +206,8 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
         lame_duck: config.lame_duck,
         on_shard_lost: config.on_shard_lost.clone(),
     };
-    let mut supervisor = Supervisor::new(inbox, settings, files);
+    let workers = Pool::new(pool_plan(config, &cpus));
+    let mut supervisor = Supervisor::new(inbox, settings, files, Arc::clone(&workers));
     let mut shards = Vec::with_capacity(cpus.len());
     let salt = process_salt();
     let infos = (0..count).zip(cpus);
@@ -199,7 +219,7 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
     let ends = mesh::make(&members);
     for (((info, doorbell), end), listeners) in members.into_iter().zip(ends).zip(listeners) {
         let place = Place { info, doorbell, mesh: end, listeners };
-        let watched = start_shard(config, hosting, place, salt, make, &events);
+        let watched = start_shard(config, hosting, place, (salt, &workers), make, &events);
         match watched {
             Ok(watched) => {
                 shards.push(RunningShard { info, counters: watched.counters() });
@@ -238,7 +258,20 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
         .map_err(|error| StartError::Io { what: "start the supervisor's thread", error })?;
     let ended = SyncWrapper::new(ended);
     let supervisor = Some(Supervising { thread, ended, signals });
-    Ok(Running { addresses, shards, events, supervisor, readiness, drain_within })
+    let offload = workers.counts();
+    Ok(Running { addresses, shards, events, supervisor, readiness, drain_within, offload })
+}
+
+/// The threads for offloaded work beside shards on these CPUs.
+fn pool_plan(config: &EngineConfig, cpus: &[Option<usize>]) -> PoolPlan {
+    let taken = cpus.iter().copied().flatten().collect::<Vec<_>>();
+    let (beside, left) = offload_cpus(&taken);
+    // Shards that are not pinned are somewhere, too.
+    let left = left.saturating_sub(cpus.len() - taken.len());
+    let threads = config.offload_threads.map_or_else(|| left.max(THREADS_MIN), usize::from);
+    let plan = PoolPlan::new(threads, config.offload_queue as usize, beside);
+    // Beside a shard that never sleeps it would never run.
+    PoolPlan { gives_way: left == 0 && config.spin != Spin::Always, ..plan }
 }
 
 /// Where one shard accepts.
@@ -263,7 +296,7 @@ fn start_shard(
     config: &EngineConfig,
     hosting: Hosting,
     place: Place,
-    salt: u64,
+    (salt, workers): (u64, &Arc<Pool>),
     make: &MakeDispatch,
     events: &flume::Sender<Event>,
 ) -> Result<Watched, StartError> {
@@ -280,12 +313,19 @@ fn start_shard(
     };
     let connection_ids = (salt.wrapping_add(u64::from(info.id.0)), u64::from(info.count));
     let parts = ShardParts {
-        config: DriverConfig { info, server, budgets: config.budgets, connection_ids },
+        config: DriverConfig {
+            info,
+            server,
+            budgets: config.budgets,
+            connection_ids,
+            warn_held_after: config.warn_held_after,
+        },
         spin: config.spin,
         hosting,
         doorbell: Arc::clone(&doorbell),
         counters: Arc::clone(&counters),
         listeners: listeners.own.iter().chain(&listeners.shared).cloned().collect(),
+        workers: Some(Arc::clone(workers)),
     };
     let thread = spawn_shard(parts, mesh, Arc::clone(make), events.clone())?;
     Ok(Watched::new(info, doorbell, counters, listeners.own, thread))
@@ -417,12 +457,14 @@ where
             server: ServerConfig::default(),
             budgets: Budgets::default(),
             connection_ids: (0, 1),
+            warn_held_after: Duration::from_millis(25),
         },
         spin: shard.spin,
         hosting,
         doorbell: Arc::new(Doorbell::new().map_err(failed)?),
         counters: Arc::new(ShardCounters::default()),
         listeners: Vec::new(),
+        workers: None,
     };
     run_with_driver(parts, || Rc::new(NoService), main).map_err(failed)
 }
@@ -470,7 +512,8 @@ mod tests {
             on_shard_lost: Some(hook),
         };
         let (events, inbox) = flume::unbounded();
-        let mut supervisor = Supervisor::new(inbox, settings, Vec::new());
+        let workers = Pool::new(PoolPlan::new(1, 1, Vec::new()));
+        let mut supervisor = Supervisor::new(inbox, settings, Vec::new(), workers);
         let info = ShardInfo { id: ShardId(0), count: 1, cpu: None };
         let thread = thread::spawn(move || {
             let _exit = ExitGuard { shard: info.id, events, outcome: None };

@@ -14,6 +14,7 @@ use crate::host::trim::{self, Trim};
 use crate::net::doorbell::{Doorbell, Order, StalledCall};
 use crate::net::listener::{self, SharedListener, SocketFile};
 use crate::shard::counters::ShardCounters;
+use crate::workers::pool::Pool;
 use corewire_client::MethodName;
 use corewire_codec::MethodId;
 use corewire_proto::{ShardId, ShardInfo};
@@ -101,13 +102,13 @@ impl Watched {
         if silent >= stall_after && !self.stalled {
             self.stalled = true;
             self.stop_listening();
-            let stalled = self.current_call();
+            let stalled = self.current_call(silent);
             tracing::error!(
                 shard = %self.info.id,
                 cpu = self.info.cpu,
                 silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
-                method = stalled.as_ref().map(|it| it.method.as_str()),
-                call = stalled.as_ref().map(|it| it.call.as_str()),
+                method = stalled.map(|it| self.name_of(it.method)),
+                call = stalled.map(|it| format!("{:x}-{:x}", it.connection, it.call)),
                 "the shard does not turn: a handler or a task blocks its thread; its listener is out of service until it does"
             );
             // Only the shard knows its peers. It says whose call it was when it turns again.
@@ -119,12 +120,15 @@ impl Watched {
 }
 
 impl Watched {
-    /// The method and the id of the call whose handler was polled last, unless a task runs.
-    fn current_call(&self) -> Option<StalledCall> {
+    /// The call whose handler was polled last, unless a task runs.
+    fn current_call(&self, silent: Duration) -> Option<StalledCall> {
         let (connection, call, method) = self.counters.current.get()?;
+        Some(StalledCall { connection, call, method, silent })
+    }
+
+    fn name_of(&self, method: MethodId) -> String {
         let known = self.methods.iter().find(|(id, _)| *id == method);
-        let name = known.map_or_else(|| method.to_string(), |(_, name)| name.to_string());
-        Some(StalledCall { connection, method: name, call: format!("{connection:x}-{call:x}") })
+        known.map_or_else(|| method.to_string(), |(_, name)| name.to_string())
     }
 }
 
@@ -152,6 +156,8 @@ pub(crate) struct Supervisor {
     files: Vec<SocketFile>,
     trim: Trim,
     looked: Option<Instant>,
+    /// The threads for offloaded work.
+    workers: Option<Arc<Pool>>,
 }
 
 impl Supervisor {
@@ -160,6 +166,7 @@ impl Supervisor {
         inbox: flume::Receiver<Event>,
         settings: Supervision,
         files: Vec<SocketFile>,
+        workers: Arc<Pool>,
     ) -> Self {
         Self {
             shards: Vec::new(),
@@ -172,6 +179,7 @@ impl Supervisor {
             files,
             trim: Trim::default(),
             looked: None,
+            workers: Some(workers),
         }
     }
 
@@ -239,8 +247,22 @@ impl Supervisor {
             }
         }
         self.files.clear();
+        self.end_workers();
         tracing::info!(shards_lost = self.lost, "the server has ended");
         Ended { shards_lost: self.lost }
+    }
+
+    /// Work that nobody waits for any more may still run. It has as long as a shard would.
+    fn end_workers(&mut self) {
+        let within = self.give_up.map(|by| by.saturating_duration_since(Instant::now()));
+        let Some(workers) = self.workers.take() else { return };
+        let left = workers.end(within.unwrap_or(GRACE));
+        if left > 0 {
+            tracing::error!(
+                threads = left,
+                "offloaded work did not end within the drain deadline; its threads are given up"
+            );
+        }
     }
 
     fn look(&mut self) {

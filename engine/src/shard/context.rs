@@ -12,13 +12,16 @@ use std::time::{Duration, Instant};
 use crate::net::doorbell::Doorbell;
 use crate::net::io::Token;
 use crate::shard::account::{StreamAccount, Totals};
+use crate::shard::affinity::default_plan;
 use crate::shard::clock::clock;
+use crate::shard::holds::Holds;
 use crate::shard::mesh::{self, Mesh, MeshEnd};
 use crate::shard::phase::PhaseSign;
 use crate::shard::sharded::ShardValues;
 use crate::shard::sleepers::Sleepers;
 use crate::shard::task_table::Tasks;
 use crate::shard::wakes::Wakes;
+use crate::workers::pool::Pool;
 use corewire_client::log_limit::LogLimit;
 use corewire_client::wait::set_shard;
 
@@ -49,6 +52,8 @@ pub(crate) struct ShardContext {
     pub(crate) log: LogLimit,
     /// Whether the server goes on, for handlers and tasks that ask.
     pub(crate) phase: PhaseSign,
+    /// Who keeps the shard from turning.
+    pub(crate) holds: Holds,
     /// Whether the shard has ended; channels may outlive it.
     over: Cell<bool>,
     /// The way to the other shards of the server.
@@ -57,6 +62,8 @@ pub(crate) struct ShardContext {
     served: RefCell<Option<Rc<dyn Any>>>,
     /// The shard's values of every [`Sharded`](crate::Sharded).
     pub(crate) values: ShardValues,
+    /// The threads for offloaded work: its server's, or from the first work on its own.
+    workers: RefCell<Option<Arc<Pool>>>,
 }
 
 impl ShardContext {
@@ -81,10 +88,12 @@ impl ShardContext {
             foreign_wait: Cell::new(None),
             log: LogLimit::new(),
             phase: PhaseSign::default(),
+            holds: Holds::default(),
             over: Cell::new(false),
             mesh: Mesh::new(end),
             served: RefCell::default(),
             values: ShardValues::default(),
+            workers: RefCell::default(),
         })
     }
 
@@ -145,6 +154,18 @@ impl ShardContext {
         let served = self.served.take();
         drop(served);
         self.now.set(None);
+        drop(self.workers.take());
+    }
+
+    /// The threads for offloaded work are those of the shard's server.
+    pub(crate) fn set_workers(&self, workers: Arc<Pool>) {
+        drop(self.workers.replace(Some(workers)));
+    }
+
+    /// The threads for offloaded work.
+    pub(crate) fn workers(&self) -> Arc<Pool> {
+        let mut workers = self.workers.borrow_mut();
+        Arc::clone(workers.get_or_insert_with(|| Pool::new(default_plan())))
     }
 
     /// Whether the shard has ended.

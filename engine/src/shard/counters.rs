@@ -63,6 +63,8 @@ pub(crate) struct CurrentCall {
     call: AtomicU32,
     /// 0 while tasks run.
     method: AtomicU32,
+    /// What it was before the tasks.
+    left: AtomicU32,
 }
 
 impl CurrentCall {
@@ -70,6 +72,11 @@ impl CurrentCall {
     #[inline]
     pub(crate) fn enter(&self, connection_id: u64) {
         self.connection.store(connection_id, Ordering::Relaxed);
+    }
+
+    /// The connection that has its turn.
+    pub(crate) fn connection(&self) -> u64 {
+        self.connection.load(Ordering::Relaxed)
     }
 
     /// A handler of that connection is polled.
@@ -82,7 +89,15 @@ impl CurrentCall {
     /// No call's handler runs from now on, but tasks.
     #[inline]
     pub(crate) fn leave(&self) {
+        self.left.store(self.method.load(Ordering::Relaxed), Ordering::Relaxed);
         self.method.store(0, Ordering::Relaxed);
+    }
+
+    /// The method whose handler was polled last since tasks last ran, or before that; for the shard itself.
+    pub(crate) fn last_method(&self) -> Option<MethodId> {
+        let method = self.method.load(Ordering::Relaxed);
+        let method = if method == 0 { self.left.load(Ordering::Relaxed) } else { method };
+        (method != 0).then_some(MethodId(method))
     }
 
     /// The connection's id, the call's, and the method's; `None` while tasks run. They belong together when the shard
@@ -161,6 +176,10 @@ counters! {
     Counter one_way_dropped,
     /// Handlers that panicked.
     Counter panics,
+    /// Times that a handler or a task held the shard for longer than `warn_held_after`.
+    Counter holds,
+    /// The longest of these, in µs.
+    Gauge longest_hold_us,
     /// Bytes received.
     Counter bytes_received,
     /// Bytes sent.
@@ -192,6 +211,8 @@ mod tests {
         assert_eq!(names.collect::<Vec<_>>(), kinds.collect::<Vec<_>>());
         let gauges = ShardCounters::KINDS.iter().filter(|(_, kind)| *kind == CounterKind::Gauge);
         let gauges: Vec<_> = gauges.map(|(name, _)| *name).collect();
-        assert_eq!(gauges, ["connections_open", "calls_pending", "held_bytes", "parked"]);
+        let expected =
+            ["connections_open", "calls_pending", "held_bytes", "longest_hold_us", "parked"];
+        assert_eq!(gauges, expected);
     }
 }

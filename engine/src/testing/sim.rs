@@ -168,6 +168,8 @@ impl<I: Io> SimShard<I> {
             server,
             budgets: config.budgets,
             connection_ids: config.connection_ids,
+            // Time passes between turns only, in which nothing runs.
+            warn_held_after: Duration::MAX,
         };
         let (mailbox, counted) = (Rc::clone(&channels), Arc::clone(&counters));
         let driver = Driver::new(io, config, mailbox, listeners, dispatch, counted)?;
