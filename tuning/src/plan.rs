@@ -14,7 +14,7 @@ pub use text::plan_text;
 pub use wishes::{Goal, PlanOptions, Topic};
 
 use crate::doctor;
-use crate::placement;
+use corewire_placement as placement;
 use crate::snapshot::Snapshot;
 
 /// Makes the plan.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::host::{Fault, Host};
-use crate::placement::CpuSet;
+use corewire_placement::CpuSet;
 use crate::snapshot::{Counters, Sampler};
 
 /// What to watch, for how long, and what to demand.

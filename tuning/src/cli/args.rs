@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::host::{Host, RealHost, TreeHost};
-use crate::placement::{CpuOrder, CpuSet, Layout};
+use corewire_placement::{CpuOrder, CpuSet, Layout};
 use crate::plan::{Goal, Topic};
 
 /// Exit codes, shown at the end of the help.

@@ -1,6 +1,6 @@
 //! What the checks share.
 
-use crate::placement::Placement;
+use corewire_placement::Placement;
 use crate::snapshot::{Rate, Snapshot};
 
 use super::finding::{Finding, Severity};

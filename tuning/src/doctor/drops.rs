@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::host::Knob;
-use crate::placement::Layout;
+use corewire_placement::Layout;
 use crate::snapshot::{Nic, Rate, total};
 use crate::verify::{Spread, noise_threshold};
 

@@ -1,6 +1,6 @@
 //! How many queues there are, and how packets are steered to and from them.
 
-use crate::placement::CpuSet;
+use corewire_placement::CpuSet;
 use crate::snapshot::Nic;
 
 use super::case::Case;

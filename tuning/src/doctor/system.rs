@@ -1,7 +1,7 @@
 //! The rest of the host: power, clocks, memory, filters, limits, and the engine's process.
 
 use crate::host::NFTABLES_RULES;
-use crate::placement::CpuSet;
+use corewire_placement::CpuSet;
 use crate::snapshot::Engine;
 
 use super::case::Case;

@@ -4,7 +4,7 @@
 use crate::doctor::Report;
 use crate::host::Knob;
 use crate::parse::{VectorName, VectorRole};
-use crate::placement::{CpuSet, Layout, Placement, Shard};
+use corewire_placement::{CpuSet, Layout, Placement, Shard};
 use crate::snapshot::{Config, Nic, Snapshot, Vector, modules_to_ban, words};
 
 use super::form::{Kept, Step};

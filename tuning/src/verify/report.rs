@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::doctor::counts_full_ring;
-use crate::placement::CpuSet;
+use corewire_placement::CpuSet;
 use crate::snapshot::{Counters, Rate};
 
 use super::{Spread, VerifyOptions, noise_threshold};
