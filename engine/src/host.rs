@@ -46,6 +46,7 @@ pub(crate) mod server;
 #[cfg(feature = "serde")]
 mod setting_text;
 pub(crate) mod signals;
+pub(crate) mod steering;
 pub(crate) mod supervisor;
 #[allow(unsafe_code, reason = "one call of the C library that takes no memory; proof in place")]
 pub(crate) mod trim;

@@ -77,6 +77,7 @@ pub use host::running::{Ending, Readiness, Running, RunningShard, WouldBlock};
 pub use host::server::{ClientShard, EngineConfig, MakeDispatch, run_on_shard, start};
 pub use identity::Spin;
 pub use net::doorbell::Doorbell;
+pub use net::steering::Steering;
 pub use shard::affinity::with_all_cpus;
 pub use shard::chance::random_seed;
 pub use shard::clock::now;

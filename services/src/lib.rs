@@ -404,6 +404,9 @@ pub use corewire_engine::Host;
 #[doc(alias("affinity", "pinning", "worker threads", "cores"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::Placement;
+#[doc(alias("SO_INCOMING_CPU", "reuseport", "locality"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::Steering;
 #[doc(alias("load shedding", "overload", "CoDel"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::QueueDelay;

@@ -75,23 +75,28 @@ impl Facts {
         Ok(Self::arrange(files, online))
     }
 
-    /// Reads all of it. `affinity` is the mask of the thread that asks; without it the mask is read from
-    /// `/proc/thread-self/status`.
+    /// Reads all of it. `affinity` is the mask of the thread that asks, as the kernel tells it: its CPUs are online, whatever a
+    /// container shows in `/sys`. Without it the mask is read from `/proc/thread-self/status`.
     ///
     /// # Errors
     ///
-    /// When neither `/sys/devices/system/cpu/online` nor a mask names a CPU.
+    /// When neither `/sys/devices/system/cpu/online` nor the mask names a CPU.
     pub fn read(files: &mut impl Files, affinity: Option<&CpuSet>) -> Result<Self, FactsError> {
-        let own = affinity.cloned().or_else(|| read_mask(files, "/proc/thread-self/status"));
-        let mut facts = match (Self::read_machine(files), &own) {
-            (Ok(facts), _) => facts,
-            // Without /sys there is still the mask, which names only CPUs that are online.
-            (Err(_), Some(own)) if !own.is_empty() => Self::arrange(files, own.clone()),
-            (Err(error), _) => return Err(error),
+        let known = parsed(files, &format!("{CPUS}/online")).unwrap_or_default();
+        let mut facts = match affinity {
+            Some(affinity) if !affinity.is_empty() => {
+                let mut facts = Self::arrange(files, known.or(affinity));
+                facts.affinity = affinity.clone();
+                facts
+            }
+            _ => {
+                let mut facts = Self::read_machine(files)?;
+                if let Some(mask) = read_mask(files, "/proc/thread-self/status") {
+                    facts.affinity = mask.and(&facts.online);
+                }
+                facts
+            }
         };
-        if let Some(own) = own {
-            facts.affinity = own.and(&facts.online);
-        }
         facts.quota = cgroup::quota(files);
         Ok(facts)
     }

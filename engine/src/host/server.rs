@@ -23,17 +23,22 @@ use crate::driver::hosting::Hosting;
 use crate::error::StartError;
 use crate::host::choice::{self, Host};
 use crate::host::events::{Event, ShardLostHook};
-use crate::host::placement::Placement;
+use crate::host::placement::{Placement, allowed_cpus};
+use crate::host::preflight;
 use crate::host::running::{Running, RunningShard, Supervising};
 use crate::host::signals;
+use crate::host::steering::Steerer;
 use crate::host::supervisor::{Supervision, Supervisor, Watched};
 use crate::identity::{DriverConfig, Spin};
 use crate::net::doorbell::Doorbell;
 use crate::net::listener::{self, SharedListener};
+use crate::net::steering::Steering;
 use crate::shard::counters::ShardCounters;
+use crate::shard::helpers::{Noted, helper_cpus, keep_to};
 use corewire_client::address::Address;
 use corewire_client::dial;
 use corewire_client::resolver::Resolver;
+use corewire_placement::{Choice, CpuSet};
 use sync_wrapper::SyncWrapper;
 
 /// Makes a shard's dispatcher, on that shard's thread, before it takes connections.
@@ -51,6 +56,8 @@ pub struct EngineConfig {
     pub addresses: Vec<Address>,
     /// Where the shards run.
     pub placement: Placement,
+    /// How the kernel spreads connections over the shards. Default [`Steering::Auto`].
+    pub steering: Steering,
     /// Whether an idle shard looks for work before it sleeps.
     pub spin: Spin,
     /// What owns the shards' threads. Default [`Host::Auto`].
@@ -91,6 +98,7 @@ impl EngineConfig {
         Self {
             addresses,
             placement: Placement::default(),
+            steering: Steering::default(),
             spin: Spin::default(),
             host: Host::default(),
             backlog: 4096,
@@ -138,7 +146,10 @@ impl EngineConfig {
 /// What is wrong, with how to fix it. Nothing is left running.
 pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, StartError> {
     config.check()?;
-    let cpus = config.placement.cpus()?;
+    let placed = config.placement.choose()?;
+    let as_cpu = |cpu: u32| usize::try_from(cpu).ok();
+    let cpus: Vec<Option<usize>> =
+        placed.shards.iter().map(|cpu| cpu.and_then(as_cpu)).collect();
     let hosting = choice::choose(config.host, cpus.len())?;
     let mut addresses = Vec::with_capacity(config.addresses.len());
     let mut listeners = vec![Listeners::default(); cpus.len()];
@@ -186,12 +197,20 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
         lame_duck: config.lame_duck,
         on_shard_lost: config.on_shard_lost.clone(),
     };
-    let mut supervisor = Supervisor::new(inbox, settings, files);
+    let groups = listeners.iter().map(|shard| shard.own.clone()).collect();
+    let kernel = preflight::kernel();
+    let steerer = Steerer::start(config.steering, kernel, &cpus, placed.is_aligned, groups);
+    let arrivals = steerer.arrivals();
+    let noted = note_shards(&placed)?;
+    let mut supervisor = Supervisor::new(inbox, settings, files, steerer, noted);
     let mut shards = Vec::with_capacity(cpus.len());
     let salt = process_salt();
     for (id, (cpu, listeners)) in (0..count).zip(cpus.into_iter().zip(listeners)) {
         let info = ShardInfo { id: ShardId(id), count, cpu };
-        let watched = start_shard(config, hosting, info, salt, listeners, make, &events);
+        let arrivals = arrivals.clone();
+        let counters = Arc::new(ShardCounters { arrivals, ..ShardCounters::default() });
+        let watched =
+            start_shard(config, hosting, info, salt, listeners, counters, make, &events);
         match watched {
             Ok(watched) => {
                 shards.push(RunningShard { info, counters: watched.counters() });
@@ -220,7 +239,9 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
     tracing::info!(addresses = shown, shards = count, "serving");
     let (sender, ended) = oneshot::async_channel();
     let readiness = supervisor.readiness();
+    let cpus = helper_cpus();
     let run = move || {
+        keep_to(cpus.as_ref());
         // Nobody may wait for it.
         let _ = sender.send(supervisor.run());
     };
@@ -231,6 +252,21 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
     let ended = SyncWrapper::new(ended);
     let supervisor = Some(Supervising { thread, ended, signals });
     Ok(Running { addresses, shards, events, supervisor, readiness, drain_within })
+}
+
+/// Lets helper threads know where the shards are.
+fn note_shards(placed: &Choice) -> Result<Noted, StartError> {
+    let numbers = |cpus: &CpuSet| cpus.iter().filter_map(|cpu| usize::try_from(cpu).ok()).collect();
+    let shards: Vec<usize> = numbers(&placed.shard_cpus());
+    let avoided = if placed.helpers.is_empty() {
+        shards.clone()
+    } else {
+        allowed_cpus()?
+            .into_iter()
+            .filter(|&cpu| u32::try_from(cpu).is_ok_and(|cpu| !placed.helpers.contains(cpu)))
+            .collect()
+    };
+    Ok(Noted::new(shards, avoided))
 }
 
 /// Where one shard accepts.
@@ -249,13 +285,13 @@ fn start_shard(
     info: ShardInfo,
     salt: u64,
     listeners: Listeners,
+    counters: Arc<ShardCounters>,
     make: &MakeDispatch,
     events: &flume::Sender<Event>,
 ) -> Result<Watched, StartError> {
     let doorbell = Doorbell::new()
         .map_err(|error| StartError::Io { what: "make a shard's eventfd", error })?;
     let doorbell = Arc::new(doorbell);
-    let counters = Arc::new(ShardCounters::default());
     let server = ServerConfig {
         limits: config.limits,
         timeouts: config.timeouts,
@@ -391,7 +427,7 @@ where
     }
     shard.spin.check().map_err(|error| StartError::Config(error.to_string()))?;
     if let Some(cpu) = shard.cpu {
-        Placement::Cpus(vec![cpu]).cpus()?;
+        Placement::Cpus(vec![cpu]).choose()?;
     }
     let hosting = choice::choose(shard.host, 1)?;
     let failed = |error| StartError::Io { what: "run a shard", error };
@@ -455,7 +491,9 @@ mod tests {
             on_shard_lost: Some(hook),
         };
         let (events, inbox) = flume::unbounded();
-        let mut supervisor = Supervisor::new(inbox, settings, Vec::new());
+        let steerer = Steerer::start(Steering::Auto, None, &[None], false, vec![Vec::new()]);
+        let noted = Noted::new(Vec::new(), Vec::new());
+        let mut supervisor = Supervisor::new(inbox, settings, Vec::new(), steerer, noted);
         let info = ShardInfo { id: ShardId(0), count: 1, cpu: None };
         let thread = thread::spawn(move || {
             let _exit = ExitGuard { shard: info.id, events, outcome: None };

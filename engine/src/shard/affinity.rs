@@ -34,7 +34,12 @@ impl Drop for Unpinned {
     }
 }
 
-fn set(cpus: &CpuSet) {
+/// The CPUs that this thread might use before its shard pinned it, or may use now.
+pub(crate) fn unpinned() -> Option<CpuSet> {
+    BEFORE.try_with(Cell::get).ok().flatten().or_else(|| sched_getaffinity(None).ok())
+}
+
+pub(crate) fn set(cpus: &CpuSet) {
     // It fails if a cpuset has taken the CPUs away meanwhile; the thread stays where it is then.
     let _ = sched_setaffinity(None, cpus);
 }
