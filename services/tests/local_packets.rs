@@ -145,8 +145,8 @@ fn a_client_on_one_cpu_fills_one_shard_only_if_that_was_asked_for() {
         let server = start(steering);
         // More than enough to make up its mind, and time for it.
         let mut counts = load(&server, 1200);
-        let end = Instant::now() + Duration::from_millis(1500);
-        while Instant::now() < end {
+        let over = Instant::now() + Duration::from_millis(1500);
+        while Instant::now() < over {
             add(&mut counts, load(&server, 100));
         }
         println!("{steering}: {counts:?}");
