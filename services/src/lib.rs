@@ -404,9 +404,6 @@ pub use corewire_engine::Host;
 #[doc(alias("affinity", "pinning", "worker threads", "cores"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::Placement;
-#[doc(alias("SO_INCOMING_CPU", "reuseport", "locality"))]
-#[cfg(feature = "shard")]
-pub use corewire_engine::Steering;
 #[doc(alias("load shedding", "overload", "CoDel"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::QueueDelay;
@@ -451,6 +448,9 @@ pub use corewire_engine::Spin;
 #[doc(alias("bind", "listen"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::StartError;
+#[doc(alias("SO_INCOMING_CPU", "reuseport", "locality"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::Steering;
 #[doc(alias("JoinHandle", "cancel", "abort"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::Task;

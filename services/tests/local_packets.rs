@@ -83,9 +83,7 @@ fn connect(server: &Running, to: SocketAddr, count: usize) -> Vec<(u64, u64)> {
         let now = counts(server);
         now.iter().zip(&before).map(|(now, before)| (now.0 - before.0, now.1 - before.1)).collect()
     };
-    until("all are accepted", || {
-        since().iter().map(|shard| shard.0).sum::<u64>() == count as u64
-    });
+    until("all are accepted", || since().iter().map(|shard| shard.0).sum::<u64>() == count as u64);
     drop(open);
     since()
 }
@@ -129,12 +127,10 @@ fn two_cpus() -> Option<[usize; 2]> {
 #[test]
 fn a_client_on_one_cpu_fills_one_shard_only_if_that_was_asked_for() {
     let Some(cpus) = two_cpus() else { return };
-    let start = |steering| {
-        server_on(&cpus, "127.0.0.1:0", steering, &Grip::default()).start().unwrap()
-    };
-    let load = |server: &Running, count| {
-        pinned(cpus[1], || connect(server, address(server), count))
-    };
+    let start =
+        |steering| server_on(&cpus, "127.0.0.1:0", steering, &Grip::default()).start().unwrap();
+    let load =
+        |server: &Running, count| pinned(cpus[1], || connect(server, address(server), count));
     for steering in [Steering::IncomingCpu, Steering::Cbpf] {
         let server = start(steering);
         let counts = load(&server, 64);
@@ -292,9 +288,8 @@ fn steered_connections_are_served_where_their_packets_arrive() {
     let Some(cpus) = two_cpus() else { return };
     let Some(wire) = Wire::new(cpus, "l") else { return };
     let listen = format!("{}:0", Wire::ADDRESS);
-    let over = |server: &Running| {
-        Wire::inside(&wire.client, || connect(server, address(server), COUNT))
-    };
+    let over =
+        |server: &Running| Wire::inside(&wire.client, || connect(server, address(server), COUNT));
     let start = |steering, grip: &Grip| {
         Wire::inside(&wire.server, || server_on(&cpus, &listen, steering, grip).start().unwrap())
     };

@@ -9,7 +9,8 @@ use std::path::Path;
 use support::{builder, end};
 
 fn facts() -> Facts {
-    let own: CpuSet = allowed_cpus().unwrap().into_iter().map(|it| u32::try_from(it).unwrap()).collect();
+    let own: CpuSet =
+        allowed_cpus().unwrap().into_iter().map(|it| u32::try_from(it).unwrap()).collect();
     Facts::read(&mut Root::system(), Some(&own)).unwrap()
 }
 
@@ -37,8 +38,14 @@ fn a_server_starts_where_its_placement_file_says_or_not_at_all() {
 
     let digest = facts().topology.digest();
     for (text, words) in [
-        (text.replace(&digest, "0123456789abcdef"), &["other CPUs, cores or nodes", "--emit-placement"][..]),
-        (text.replacen(&format!("cpu = {}", named[0]), "cpu = 1023", 1), &["CPU 1023 is not online"]),
+        (
+            text.replace(&digest, "0123456789abcdef"),
+            &["other CPUs, cores or nodes", "--emit-placement"][..],
+        ),
+        (
+            text.replacen(&format!("cpu = {}", named[0]), "cpu = 1023", 1),
+            &["CPU 1023 is not online"],
+        ),
         (text.replace("schema = 1", "schema = 2"), &["schema 2"]),
         ("zero".to_owned(), &["not a placement file"]),
     ] {

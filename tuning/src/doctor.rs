@@ -16,9 +16,9 @@ pub use text::{card_line, report_text};
 
 use serde::Serialize;
 
-use corewire_placement::Placement;
 use crate::snapshot::Snapshot;
 use case::Case;
+use corewire_placement::Placement;
 
 /// What the doctor found.
 #[derive(Debug, Clone, Serialize)]

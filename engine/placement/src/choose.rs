@@ -304,7 +304,10 @@ fn read_file(path: &Path, facts: &Facts) -> Result<Placement, ChooseError> {
     }
     let text = fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
     let placement = Placement::from_toml(&text).map_err(|error| {
-        fail(format!("{}; write a new one with corewire-tune plan --emit-placement", one_line(&error)))
+        fail(format!(
+            "{}; write a new one with corewire-tune plan --emit-placement",
+            one_line(&error)
+        ))
     })?;
     let cpus: Vec<u32> = placement.shards.iter().map(|shard| shard.cpu).collect();
     check_cpus(&cpus, facts).map_err(|error| fail(error.to_string()))?;
@@ -330,7 +333,8 @@ fn helpers(choice: &Choice, facts: &Facts) -> CpuSet {
         return CpuSet::new();
     }
     let mut free = facts.affinity.minus(&shards);
-    let taken: CpuSet = shards.iter().flat_map(|cpu| facts.siblings(cpu).iter().collect::<Vec<_>>()).collect();
+    let taken: CpuSet =
+        shards.iter().flat_map(|cpu| facts.siblings(cpu).iter().collect::<Vec<_>>()).collect();
     for worse in [facts.quiet(), taken] {
         let better = free.minus(&worse);
         if !better.is_empty() {

@@ -70,7 +70,9 @@ impl Facts {
     pub fn read_machine(files: &mut impl Files) -> Result<Self, FactsError> {
         let online = parsed(files, &format!("{CPUS}/online")).filter(|cpus| !cpus.is_empty());
         let online = online.ok_or_else(|| {
-            FactsError(format!("{CPUS}/online names no CPU; mount /sys, or name a tree that has it"))
+            FactsError(format!(
+                "{CPUS}/online names no CPU; mount /sys, or name a tree that has it"
+            ))
         })?;
         Ok(Self::arrange(files, online))
     }
@@ -102,8 +104,7 @@ impl Facts {
     }
 
     fn arrange(files: &mut impl Files, online: CpuSet) -> Self {
-        let possible =
-            parsed(files, &format!("{CPUS}/possible")).unwrap_or_else(|| online.clone());
+        let possible = parsed(files, &format!("{CPUS}/possible")).unwrap_or_else(|| online.clone());
         let isolated = parsed(files, &format!("{CPUS}/isolated")).unwrap_or_default();
         let nohz_full = parsed(files, &format!("{CPUS}/nohz_full")).unwrap_or_default();
         let allowed = read_allowed(files, &online, &isolated);

@@ -59,9 +59,13 @@ impl Report {
         let mut notes = Vec::new();
         let unpinned = choice.shards.iter().filter(|cpu| cpu.is_none()).count();
         if unpinned > 0 {
-            notes.push(format!("{unpinned} shards are not pinned: they run on any CPU of the mask"));
+            notes
+                .push(format!("{unpinned} shards are not pinned: they run on any CPU of the mask"));
         } else if choice.helpers.is_empty() {
-            notes.push("every CPU of the mask has a shard: interrupts and other threads share them".to_owned());
+            notes.push(
+                "every CPU of the mask has a shard: interrupts and other threads share them"
+                    .to_owned(),
+            );
         }
         if let Some(quota) = facts.quota {
             notes.push(format!("the control group's quota is worth {quota} CPUs"));
@@ -103,9 +107,9 @@ fn line(cpu: u32, facts: &Facts, choice: &Choice) -> CpuLine {
         }
         None if !facts.affinity.contains(cpu) => "not in the affinity mask".to_owned(),
         None => {
-            let neighbour = siblings.iter().find_map(|other| {
-                choice.shards.iter().position(|placed| *placed == Some(other))
-            });
+            let neighbour = siblings
+                .iter()
+                .find_map(|other| choice.shards.iter().position(|placed| *placed == Some(other)));
             match neighbour {
                 Some(id) => format!("free: its core has shard {id}"),
                 None => "free".to_owned(),
@@ -125,7 +129,8 @@ fn line(cpu: u32, facts: &Facts, choice: &Choice) -> CpuLine {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.lines.iter().map(|line| line.role.len()).max().unwrap_or(0).max(4);
-        let shown = |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |it| it.to_string());
+        let shown =
+            |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |it| it.to_string());
         writeln!(f, "{:>4}  {:width$}  {:>4}  {:>4}  why", "CPU", "role", "node", "core")?;
         for line in &self.lines {
             let (node, core) = (shown(line.node), shown(line.core));

@@ -18,8 +18,10 @@ impl Host {
         host.write("sys/devices/system/cpu/online", &format!("0-{}", cpus - 1));
         host.write("sys/devices/system/cpu/possible", &format!("0-{}", cpus - 1));
         for cpu in 0..cpus {
-            let siblings: Vec<String> =
-                (0..cpus).filter(|other| other % cores == cpu % cores).map(|it| it.to_string()).collect();
+            let siblings: Vec<String> = (0..cpus)
+                .filter(|other| other % cores == cpu % cores)
+                .map(|it| it.to_string())
+                .collect();
             let file = format!("sys/devices/system/cpu/cpu{cpu}/topology/core_cpus_list");
             host.write(&file, &siblings.join(","));
         }
@@ -184,7 +186,10 @@ fn what_the_host_does_not_have_is_one_sentence_with_a_remedy() {
     }
     let none = Policy::Cpus(Vec::new()).choose(&mut host.root(), &host.facts());
     assert_eq!(none, Err(ChooseError::NoShard));
-    assert_eq!(Policy::Unpinned(0).choose(&mut host.root(), &host.facts()), Err(ChooseError::NoShard));
+    assert_eq!(
+        Policy::Unpinned(0).choose(&mut host.root(), &host.facts()),
+        Err(ChooseError::NoShard)
+    );
 }
 
 #[test]
@@ -234,9 +239,8 @@ fn a_host_that_hides_its_files_still_has_the_mask() {
 fn the_table_says_why_each_cpu_is_what_it_is() {
     let host = Host::new(8, 4).isolate("3,7").mask("0-2,4-6");
     host.write("sys/devices/system/cpu/online", "0-6");
-    let report = |policy: &str| {
-        Report::new(&host.facts(), &host.choose(policy).unwrap()).to_string()
-    };
+    let report =
+        |policy: &str| Report::new(&host.facts(), &host.choose(policy).unwrap()).to_string();
     assert_eq!(
         report("split:1"),
         " CPU  role                           node  core  why

@@ -99,12 +99,12 @@ mod tests {
             mask
         };
         for hosting in [Hosting::Plain, Hosting::Glommio { or_plain: true }] {
-            let run = move || {
+            let on_thread = move || {
                 sched_setaffinity(None, &only(first)).unwrap();
                 let mask = async { Ok(sched_getaffinity(None)?) };
-                super::run(hosting, Some(last), |_| mask).unwrap()
+                run(hosting, Some(last), |_| mask).unwrap()
             };
-            assert_eq!(std::thread::spawn(run).join().unwrap(), only(last), "{hosting:?}");
+            assert_eq!(std::thread::spawn(on_thread).join().unwrap(), only(last), "{hosting:?}");
         }
     }
 }

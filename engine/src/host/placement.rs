@@ -131,9 +131,7 @@ impl FromStr for Placement {
         Ok(match text.parse()? {
             Policy::All => Self::AllCpus,
             Policy::Cores => Self::PhysicalCores,
-            Policy::Cpus(cpus) => {
-                Self::Cpus(cpus.into_iter().map(|cpu| cpu as usize).collect())
-            }
+            Policy::Cpus(cpus) => Self::Cpus(cpus.into_iter().map(|cpu| cpu as usize).collect()),
             Policy::Split(count) => Self::Split(count),
             Policy::NodeOf(card) => Self::NodeOf(card),
             Policy::Unpinned(count) => Self::Unpinned(count),
@@ -239,7 +237,10 @@ mod tests {
             Placement::Cpus(vec![first, first]).choose(),
             Err(StartError::CpuTwice { .. })
         ));
-        assert!(matches!(Placement::Cpus(vec![]).choose(), Err(StartError::ShardCount { count: 0 })));
+        assert!(matches!(
+            Placement::Cpus(vec![]).choose(),
+            Err(StartError::ShardCount { count: 0 })
+        ));
         assert_eq!(Placement::Unpinned(3).choose().expect("allowed").shards, vec![None; 3]);
     }
 }

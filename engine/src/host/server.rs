@@ -148,8 +148,7 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
     config.check()?;
     let placed = config.placement.choose()?;
     let as_cpu = |cpu: u32| usize::try_from(cpu).ok();
-    let cpus: Vec<Option<usize>> =
-        placed.shards.iter().map(|cpu| cpu.and_then(as_cpu)).collect();
+    let cpus: Vec<Option<usize>> = placed.shards.iter().map(|cpu| cpu.and_then(as_cpu)).collect();
     let hosting = choice::choose(config.host, cpus.len())?;
     let mut addresses = Vec::with_capacity(config.addresses.len());
     let mut listeners = vec![Listeners::default(); cpus.len()];
@@ -209,8 +208,7 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
         let info = ShardInfo { id: ShardId(id), count, cpu };
         let arrivals = arrivals.clone();
         let counters = Arc::new(ShardCounters { arrivals, ..ShardCounters::default() });
-        let watched =
-            start_shard(config, hosting, info, salt, listeners, counters, make, &events);
+        let watched = start_shard(config, hosting, info, salt, listeners, counters, make, &events);
         match watched {
             Ok(watched) => {
                 shards.push(RunningShard { info, counters: watched.counters() });

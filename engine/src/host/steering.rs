@@ -107,7 +107,11 @@ impl Steerer {
         let is_steered = self.way != Way::Hash;
         let Some((way, why)) = watch.look(is_steered) else { return };
         if self.turn_to(way) == way {
-            tracing::info!(way = way.name(), why, "connections are spread in another way from now on");
+            tracing::info!(
+                way = way.name(),
+                why,
+                "connections are spread in another way from now on"
+            );
         }
     }
 
@@ -241,13 +245,77 @@ fn judge(window: &[u64], is_steered: bool, needed: u64) -> Option<Verdict> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
+    use crate::net::listener;
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    use std::net::TcpStream;
+
+    /// The kernel keeps the places of a group as `members` does: with three listeners of which some leave and come back,
+    /// the one whose CPU the client is on takes every connection.
+    #[test]
+    fn the_table_follows_listeners_that_leave_and_come_back() {
+        const BACKLOG: i32 = 64;
+        let all = sched_getaffinity(None).unwrap();
+        let here = (0..CpuSet::MAX_CPU).find(|&cpu| all.is_set(cpu)).unwrap();
+        let mut only = CpuSet::new();
+        only.set(here);
+        for (way, shard) in [Steering::Cbpf, Steering::IncomingCpu]
+            .into_iter()
+            .flat_map(|way| [0, 1, 2].map(|it| (way, it)))
+        {
+            let (address, group) =
+                listener::listen(([127, 0, 0, 1], 0).into(), 3, BACKLOG).unwrap();
+            // The other two are on CPUs that take no packets.
+            let cpus = [0, 1, 2].map(|it| Some(if it == shard { here } else { 900 + it }));
+            let listeners = group.iter().map(|it| vec![Arc::clone(it)]).collect();
+            let mut steerer = Steerer::start(way, None, &cpus, false, listeners);
+            let taken_by = |wanted: usize| {
+                let connect = || -> Vec<TcpStream> {
+                    sched_setaffinity(None, &only).unwrap();
+                    (0..16).map(|_| TcpStream::connect(address).unwrap()).collect()
+                };
+                let _open = std::thread::scope(|scope| scope.spawn(connect).join().unwrap());
+                let taken = |it: &SharedListener| {
+                    std::iter::from_fn(|| rustix::net::accept(it).ok()).count()
+                };
+                let counts: Vec<usize> = group.iter().map(taken).collect();
+                assert_eq!(counts.get(wanted), Some(&16), "{way}, shard {shard}: {counts:?}");
+            };
+            taken_by(shard);
+            for moved in [0, 2, 1, 0] {
+                listener::stop(&group[moved]);
+                steerer.left(moved);
+                if moved != shard {
+                    taken_by(shard);
+                }
+                listener::resume(&group[moved], BACKLOG).unwrap();
+                steerer.joined(moved);
+                taken_by(shard);
+            }
+            // All were gone, and with them the group.
+            for moved in [1, 0, 2] {
+                listener::stop(&group[moved]);
+                steerer.left(moved);
+            }
+            for moved in [2, 1, 0] {
+                listener::resume(&group[moved], BACKLOG).unwrap();
+                steerer.joined(moved);
+            }
+            taken_by(shard);
+        }
+    }
 
     #[test]
     fn connections_are_steered_when_enough_arrive_spread() {
         assert_eq!(judge(&[256, 256, 0], false, ENOUGH), Some(Verdict::Spread));
         assert_eq!(judge(&[250, 250, 0], false, ENOUGH), None, "too few");
-        assert_eq!(judge(&[512, 0, 0], false, ENOUGH), None, "a client on one CPU, or a card with one queue");
+        assert_eq!(
+            judge(&[512, 0, 0], false, ENOUGH),
+            None,
+            "a client on one CPU, or a card with one queue"
+        );
         assert_eq!(judge(&[400, 200, 0], false, ENOUGH), None);
         assert_eq!(judge(&[100, 100, 1000], false, ENOUGH), None, "most arrive where no shard is");
         let even = [vec![256; 64], vec![0]].concat();

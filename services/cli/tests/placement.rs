@@ -14,8 +14,12 @@ fn the_table_names_every_cpu_of_this_machine() {
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{text}");
         for cpu in corewire::allowed_cpus().unwrap() {
-            let line = text.lines().find(|line| line.split_whitespace().next() == Some(&cpu.to_string()));
-            assert!(line.is_some_and(|line| line.contains("online, in the affinity mask")), "{text}");
+            let line =
+                text.lines().find(|line| line.split_whitespace().next() == Some(&cpu.to_string()));
+            assert!(
+                line.is_some_and(|line| line.contains("online, in the affinity mask")),
+                "{text}"
+            );
         }
         assert!(text.contains("shard 0"), "{text}");
     }
@@ -31,7 +35,10 @@ fn another_machine_is_read_from_a_folder() {
     let folder = root.path().to_str().unwrap();
     let output = corewire(&["placement", "4-5", "--root", folder]);
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.lines().any(|line| line.contains("5  shard 1") && line.contains("isolated")), "{text}");
+    assert!(
+        text.lines().any(|line| line.contains("5  shard 1") && line.contains("isolated")),
+        "{text}"
+    );
 }
 
 #[test]

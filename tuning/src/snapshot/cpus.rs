@@ -38,8 +38,8 @@ impl Cpus {
         if reader.needed(path, set)?.is_empty() {
             return Err(Fault::format(path, "no CPU is online"));
         }
-        let facts = Facts::read_machine(reader)
-            .map_err(|error| Fault::format(path, error.to_string()))?;
+        let facts =
+            Facts::read_machine(reader).map_err(|error| Fault::format(path, error.to_string()))?;
         let mut governors = BTreeMap::new();
         for cpu in facts.online.and(&facts.allowed).iter() {
             let path = format!("/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor");
