@@ -10,6 +10,8 @@
 //! | `corewire-client` | one for each `ClientThread` | drives the connections of other threads' calls |
 //! | main | | makes listeners, waits |
 //!
+//! All but the shards and main keep to CPUs without a shard, where the placement leaves any (`shard/helpers.rs`).
+//!
 //! Clients have short threads for names and connects (`corewire-names`, `corewire-dial`, `corewire-connect`), and
 //! tokio channels one per process for deadlines (`corewire-late`).
 //!

@@ -33,7 +33,7 @@
 //!
 //! - **epoll and not `io_uring` for sockets.** On the virtual machines at hand `io_uring` gained nothing; hardware may
 //!   differ. The seam is `Io` (`net/io.rs`).
-//! - **The kernel spreads connections, not load.** `SO_REUSEPORT` hashes addresses: few connections may land unevenly,
+//! - **The kernel spreads connections, not load.** `SO_REUSEPORT` hashes addresses, and [`Steering`] follows packets: few connections may land unevenly,
 //!   and one busy connection cannot use two cores. The hello names the shard, so that a client can open another one.
 //! - **Handlers are not preempted.** One that computes for 5 ms holds its shard for 5 ms: give such work to threads of
 //!   its own.

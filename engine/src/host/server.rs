@@ -31,7 +31,7 @@ use crate::host::steering::Steerer;
 use crate::host::supervisor::{Supervision, Supervisor, Watched};
 use crate::identity::{DriverConfig, Spin};
 use crate::net::doorbell::Doorbell;
-use crate::net::listener::{self, SharedListener};
+use crate::net::listener::{self, SharedListener, SocketFile};
 use crate::net::steering::Steering;
 use crate::shard::counters::ShardCounters;
 use crate::shard::helpers::{Noted, helper_cpus, keep_to};
@@ -150,38 +150,7 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
     let as_cpu = |cpu: u32| usize::try_from(cpu).ok();
     let cpus: Vec<Option<usize>> = placed.shards.iter().map(|cpu| cpu.and_then(as_cpu)).collect();
     let hosting = choice::choose(config.host, cpus.len())?;
-    let mut addresses = Vec::with_capacity(config.addresses.len());
-    let mut listeners = vec![Listeners::default(); cpus.len()];
-    let mut files = Vec::new();
-    for address in &config.addresses {
-        let backlog = i32::from(config.backlog);
-        match address {
-            Address::Tcp(address) => {
-                let (address, group) = listener::listen(*address, cpus.len(), backlog)?;
-                addresses.push(Address::Tcp(address));
-                listeners.iter_mut().zip(group).for_each(|(shard, it)| shard.own.push(it));
-            }
-            Address::Name { host, port } => {
-                let found = dial::look_up(&Resolver::system(), host, *port);
-                let cannot = |error| StartError::Listen { address: address.clone(), error };
-                let first = found.map_err(cannot)?.into_iter().next();
-                let Some(found) = first else { continue };
-                let (bound, group) = listener::listen(found, cpus.len(), backlog)?;
-                addresses.push(Address::Tcp(bound));
-                listeners.iter_mut().zip(group).for_each(|(shard, it)| shard.own.push(it));
-            }
-            Address::Unix(path) => {
-                let (listener, file) = listener::listen_unix(path, backlog)?;
-                addresses.push(address.clone());
-                files.push(file);
-                listeners.iter_mut().for_each(|shard| shard.shared.push(Arc::clone(&listener)));
-            }
-            _ => {
-                let error = std::io::ErrorKind::Unsupported.into();
-                return Err(StartError::Listen { address: address.clone(), error });
-            }
-        }
-    }
+    let Opened { addresses, listeners, files } = open(config, cpus.len())?;
     // Caught before anybody is served, so that no call is lost to a signal that came too early. Most
     // things that keep a server from starting have been checked by now.
     let caught = config.drain_on_signal.then(signals::Caught::new).transpose();
@@ -250,6 +219,52 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
     let ended = SyncWrapper::new(ended);
     let supervisor = Some(Supervising { thread, ended, signals });
     Ok(Running { addresses, shards, events, supervisor, readiness, drain_within })
+}
+
+/// What a server listens on.
+struct Opened {
+    /// With the ports that the system chose.
+    addresses: Vec<Address>,
+    /// By shard.
+    listeners: Vec<Listeners>,
+    files: Vec<SocketFile>,
+}
+
+/// Listens on every address, for each shard.
+fn open(config: &EngineConfig, shards: usize) -> Result<Opened, StartError> {
+    let mut addresses = Vec::with_capacity(config.addresses.len());
+    let mut listeners = vec![Listeners::default(); shards];
+    let mut files = Vec::new();
+    for address in &config.addresses {
+        let backlog = i32::from(config.backlog);
+        match address {
+            Address::Tcp(address) => {
+                let (address, group) = listener::listen(*address, shards, backlog)?;
+                addresses.push(Address::Tcp(address));
+                listeners.iter_mut().zip(group).for_each(|(shard, it)| shard.own.push(it));
+            }
+            Address::Name { host, port } => {
+                let found = dial::look_up(&Resolver::system(), host, *port);
+                let cannot = |error| StartError::Listen { address: address.clone(), error };
+                let first = found.map_err(cannot)?.into_iter().next();
+                let Some(found) = first else { continue };
+                let (bound, group) = listener::listen(found, shards, backlog)?;
+                addresses.push(Address::Tcp(bound));
+                listeners.iter_mut().zip(group).for_each(|(shard, it)| shard.own.push(it));
+            }
+            Address::Unix(path) => {
+                let (listener, file) = listener::listen_unix(path, backlog)?;
+                addresses.push(address.clone());
+                files.push(file);
+                listeners.iter_mut().for_each(|shard| shard.shared.push(Arc::clone(&listener)));
+            }
+            _ => {
+                let error = std::io::ErrorKind::Unsupported.into();
+                return Err(StartError::Listen { address: address.clone(), error });
+            }
+        }
+    }
+    Ok(Opened { addresses, listeners, files })
 }
 
 /// Lets helper threads know where the shards are.
