@@ -145,7 +145,7 @@ fn a_client_on_one_cpu_fills_one_shard_only_if_that_was_asked_for() {
         while Instant::now() < over {
             add(&mut counts, load(&server, 100));
         }
-        println!("{steering}: {counts:?}");
+        eprintln!("{steering}: {counts:?}");
         let least = 0.35 * counts.iter().map(|shard| shard.0 as f64).sum::<f64>();
         assert!(counts.iter().all(|shard| shard.0 as f64 > least), "{steering}: {counts:?}");
         assert_eq!(counts[0].1, 0, "no packet arrived on the CPU of the first");
@@ -296,7 +296,7 @@ fn steered_connections_are_served_where_their_packets_arrive() {
 
     let server = start(Steering::Hash, &Grip::default());
     let by_hash = over(&server);
-    println!("hash: {:.1} % local, {by_hash:?}", share(&by_hash));
+    eprintln!("hash: {:.1} % local, {by_hash:?}", share(&by_hash));
     assert!((35.0..65.0).contains(&share(&by_hash)), "{by_hash:?}");
     end(server);
 
@@ -304,7 +304,7 @@ fn steered_connections_are_served_where_their_packets_arrive() {
         let grip = Grip::default();
         let server = start(steering, &grip);
         let steered = over(&server);
-        println!("{steering}: {:.1} % local, {steered:?}", share(&steered));
+        eprintln!("{steering}: {:.1} % local, {steered:?}", share(&steered));
         assert!(share(&steered) >= 95.0, "{steering}: {steered:?}");
         assert!(steered.iter().all(|shard| shard.0 > COUNT as u64 / 4), "{steered:?}");
 
@@ -323,7 +323,7 @@ fn steered_connections_are_served_where_their_packets_arrive() {
         // Listening is not all: with a program the table follows.
         let again = over(&server);
         let back = over(&server);
-        println!("{steering}, put back: {:.1} %, then {:.1} % local", share(&again), share(&back));
+        eprintln!("{steering}, put back: {:.1} %, then {:.1} % local", share(&again), share(&back));
         assert!(share(&back) >= 95.0, "{steering} after a stall: {back:?}");
         assert!(back.iter().all(|shard| shard.0 > COUNT as u64 / 4), "{back:?}");
         end(server);

@@ -89,7 +89,7 @@ mod tests {
     fn a_shard_is_pinned_to_a_cpu_outside_of_the_mask_it_was_started_with() {
         let all = sched_getaffinity(None).unwrap();
         let mut cpus = (0..CpuSet::MAX_CPU).filter(|&cpu| all.is_set(cpu));
-        let (Some(first), Some(last)) = (cpus.next(), cpus.last()) else {
+        let (Some(first), Some(last)) = (cpus.next(), cpus.next_back()) else {
             eprintln!("SKIPPED: one CPU alone leaves none outside");
             return;
         };

@@ -252,6 +252,31 @@ mod tests {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
     use std::net::TcpStream;
 
+    /// What is asked, on which kernel, with shards on which CPUs, and whether a file gives each a queue; and what comes of it.
+    #[test]
+    fn it_begins_with_what_the_kernel_offers() {
+        let pinned = [Some(0), Some(1)];
+        let (_, group) = listener::listen(([127, 0, 0, 1], 0).into(), 2, 1).unwrap();
+        let listeners: Vec<Vec<SharedListener>> =
+            group.iter().map(|it| vec![Arc::clone(it)]).collect();
+        let begin = |asked, kernel, cpus: &[Option<usize>], is_aligned| {
+            let steerer = Steerer::start(asked, kernel, cpus, is_aligned, listeners.clone());
+            (steerer.way, steerer.watch.is_some())
+        };
+        let (old, new) = (Some((6, 1)), Some((6, 2)));
+        assert_eq!(begin(Steering::Auto, new, &pinned, false), (Way::Hash, true));
+        assert_eq!(begin(Steering::Auto, new, &pinned, true), (Way::IncomingCpu, true));
+        assert_eq!(begin(Steering::Auto, old, &pinned, true), (Way::Hash, false));
+        assert_eq!(begin(Steering::IncomingCpu, new, &pinned, false), (Way::IncomingCpu, false));
+        assert_eq!(begin(Steering::IncomingCpu, old, &pinned, false), (Way::Hash, false));
+        assert_eq!(begin(Steering::Cbpf, old, &pinned, false), (Way::Cbpf, false));
+        assert_eq!(begin(Steering::Hash, new, &pinned, true), (Way::Hash, false));
+        for asked in [Steering::Auto, Steering::IncomingCpu, Steering::Cbpf] {
+            assert_eq!(begin(asked, new, &[None, None], false), (Way::Hash, false), "{asked}");
+            assert_eq!(begin(asked, new, &[Some(0)], false), (Way::Hash, false), "{asked}");
+        }
+    }
+
     /// The kernel keeps the places of a group as `members` does: with three listeners of which some leave and come back,
     /// the one whose CPU the client is on takes every connection.
     #[test]
