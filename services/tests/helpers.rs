@@ -31,11 +31,14 @@ fn threads_that_are_no_shards_keep_off_the_shards_cpus() {
     let (shard, others) = all.split_first().unwrap();
     let others: CpuSet = others.iter().map(|&cpu| u32::try_from(cpu).unwrap()).collect();
     let server = builder(1).placement(Placement::Cpus(vec![*shard])).start().unwrap();
-    let client = ClientThread::start(ClientShard::default()).unwrap();
     let pinned = ClientShard { cpu: Some(*shard), ..ClientShard::default() };
     drop(ClientThread::start(pinned).expect("one that is to be pinned may go to a shard's CPU"));
+    until("that one has ended", || !masks().contains_key("corewire-client"));
+    let client = ClientThread::start(ClientShard::default()).unwrap();
     // A thread takes its mask as its first act, maybe after its start was told.
-    until("the supervisor is beside the shard", || masks()["corewire-watch"] == others.to_string());
+    until("the supervisor is beside the shard", || {
+        masks().get("corewire-watch") == Some(&others.to_string())
+    });
     let masks = masks();
     assert_eq!(masks["corewire-client"], others.to_string());
     assert_eq!(masks["corewire-0"], shard.to_string());
