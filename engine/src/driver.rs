@@ -500,12 +500,26 @@ impl<I: Io> Driver<I> {
         let id = first.wrapping_add(step.wrapping_mul(self.connections_made));
         self.connections_made += 1;
         self.shared.counters.connections_accepted.add(1);
+        self.note_arrival(&socket);
         self.server_conns += 1;
         self.shared.counters.connections_open.set(self.server_conns as u64);
         let config = Rc::clone(&self.server);
         let conn = ServerConn::new(socket, peer, config, id, self.shared.now);
         tracing::debug!(shard = %self.shared.config.info.id, %peer, connection = id, "connection opened");
         self.insert(token, Conn::Server(Box::new(conn)));
+    }
+
+    /// Notes whether the connection's packets arrive on this shard's CPU.
+    fn note_arrival(&self, socket: &I::Socket) {
+        let Some(own) = self.shared.config.info.cpu else { return };
+        let Some(cpu) = self.shared.io.packets_cpu(socket) else { return };
+        let counters = &self.shared.counters;
+        if cpu == own {
+            counters.connections_local.add(1);
+        }
+        if let Some(arrivals) = &counters.arrivals {
+            arrivals.note(cpu);
+        }
     }
 
     /// Gives a connection its turn; returns whether it received something.

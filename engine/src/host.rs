@@ -11,6 +11,8 @@
 //! | `corewire-client` | one for each `ClientThread` | drives the connections of other threads' calls |
 //! | main | | makes listeners, waits |
 //!
+//! All but the shards and main keep to CPUs without a shard, where the placement leaves any (`shard/helpers.rs`).
+//!
 //! Clients have short threads for names and connects (`corewire-names`, `corewire-dial`, `corewire-connect`), and
 //! tokio channels one per process for deadlines (`corewire-late`).
 //!
@@ -49,6 +51,7 @@ pub(crate) mod server;
 #[cfg(feature = "serde")]
 mod setting_text;
 pub(crate) mod signals;
+pub(crate) mod steering;
 pub(crate) mod supervisor;
 #[allow(unsafe_code, reason = "one call of the C library that takes no memory; proof in place")]
 pub(crate) mod trim;

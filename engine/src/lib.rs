@@ -33,7 +33,7 @@
 //!
 //! - **epoll and not `io_uring` for sockets.** On the virtual machines at hand `io_uring` gained nothing; hardware may
 //!   differ. The seam is `Io` (`net/io.rs`).
-//! - **The kernel spreads connections, not load.** `SO_REUSEPORT` hashes addresses: few connections may land unevenly,
+//! - **The kernel spreads connections, not load.** `SO_REUSEPORT` hashes addresses, and [`Steering`] follows packets: few connections may land unevenly,
 //!   and one busy connection cannot use two cores. The hello names the shard, so that a client can open another one.
 //! - **Handlers are not preempted.** One that computes for 5 ms holds its shard for 5 ms. [`offload`] runs such work on
 //!   threads beside the shards; a warning names a handler that holds its shard for long
@@ -79,6 +79,7 @@ pub use host::running::{Ending, Readiness, Running, RunningShard, WouldBlock};
 pub use host::server::{ClientShard, EngineConfig, MakeDispatch, run_on_shard, start};
 pub use identity::Spin;
 pub use net::doorbell::Doorbell;
+pub use net::steering::Steering;
 pub use shard::affinity::with_all_cpus;
 pub use shard::chance::random_seed;
 pub use shard::clock::now;

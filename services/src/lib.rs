@@ -459,6 +459,9 @@ pub use corewire_engine::Spin;
 #[doc(alias("bind", "listen"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::StartError;
+#[doc(alias("SO_INCOMING_CPU", "reuseport", "locality"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::Steering;
 #[doc(alias("JoinHandle", "cancel", "abort"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::Task;

@@ -16,7 +16,7 @@ use corewire_client::IntoAddress;
 use corewire_codec::Limits;
 use corewire_engine::{
     Budgets, Dispatch, Ended, EngineConfig, Host, MakeDispatch, Placement, Running, ShardLost,
-    ShardLostHook, Sharded, Spin, StartError,
+    ShardLostHook, Sharded, Spin, StartError, Steering,
 };
 use corewire_proto::ShardInfo;
 use std::error::Error;
@@ -137,11 +137,19 @@ impl ServerBuilder {
         self
     }
 
-    /// Where the shards run. Default [`Placement::AllCpus`].
+    /// Where the shards run. Default [`Placement::AllCpus`]. A `placement.toml` is given as [`Placement::File`].
     #[doc(alias("affinity", "pinning", "workers", "threads"))]
     #[must_use]
     pub fn placement(mut self, placement: Placement) -> Self {
         self.config.placement = placement;
+        self
+    }
+
+    /// How the kernel spreads connections over the shards. Default [`Steering::Auto`].
+    #[doc(alias("SO_INCOMING_CPU", "reuseport"))]
+    #[must_use]
+    pub fn steering(mut self, steering: Steering) -> Self {
+        self.config.steering = steering;
         self
     }
 

@@ -170,7 +170,10 @@ where
 fn tell(what: &str, done: &Done, took: Duration) {
     let rate = done.ops as f64 / took.as_secs_f64();
     let share = 100.0 * (1.0 - done.forwarded as f64 / done.ops as f64);
-    println!("{what}: {} operations, {rate:.0} a second, {share:.2} % on the owner's connection", done.ops);
+    println!(
+        "{what}: {} operations, {rate:.0} a second, {share:.2} % on the owner's connection",
+        done.ops
+    );
 }
 
 #[test]

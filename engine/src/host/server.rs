@@ -23,20 +23,25 @@ use crate::driver::hosting::Hosting;
 use crate::error::StartError;
 use crate::host::choice::{self, Host};
 use crate::host::events::{Event, ShardLostHook};
-use crate::host::placement::Placement;
+use crate::host::placement::{Placement, allowed_cpus};
+use crate::host::preflight;
 use crate::host::running::{Running, RunningShard, Supervising};
 use crate::host::signals;
+use crate::host::steering::Steerer;
 use crate::host::supervisor::{Supervision, Supervisor, Watched};
 use crate::identity::{DriverConfig, Spin};
 use crate::net::doorbell::Doorbell;
-use crate::net::listener::{self, SharedListener};
+use crate::net::listener::{self, SharedListener, SocketFile};
+use crate::net::steering::Steering;
 use crate::shard::affinity::{THREADS_MIN, offload_cpus};
 use crate::shard::counters::ShardCounters;
+use crate::shard::helpers::{Noted, helper_cpus, keep_to};
 use crate::shard::mesh::{self, MeshEnd};
 use crate::workers::pool::{Pool, PoolPlan};
 use corewire_client::address::Address;
 use corewire_client::dial;
 use corewire_client::resolver::Resolver;
+use corewire_placement::{Choice, CpuSet};
 use sync_wrapper::SyncWrapper;
 
 /// Makes a shard's dispatcher, on that shard's thread, before it takes connections.
@@ -55,6 +60,8 @@ pub struct EngineConfig {
     pub addresses: Vec<Address>,
     /// Where the shards run.
     pub placement: Placement,
+    /// How the kernel spreads connections over the shards. Default [`Steering::Auto`].
+    pub steering: Steering,
     /// Whether an idle shard looks for work before it sleeps.
     pub spin: Spin,
     /// What owns the shards' threads. Default [`Host::Auto`].
@@ -103,6 +110,7 @@ impl EngineConfig {
         Self {
             addresses,
             placement: Placement::default(),
+            steering: Steering::default(),
             spin: Spin::default(),
             host: Host::default(),
             backlog: 4096,
@@ -158,40 +166,11 @@ impl EngineConfig {
 /// What is wrong, with how to fix it. Nothing is left running.
 pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, StartError> {
     config.check()?;
-    let cpus = config.placement.cpus()?;
+    let placed = config.placement.choose()?;
+    let as_cpu = |cpu: u32| usize::try_from(cpu).ok();
+    let cpus: Vec<Option<usize>> = placed.shards.iter().map(|cpu| cpu.and_then(as_cpu)).collect();
     let hosting = choice::choose(config.host, cpus.len())?;
-    let mut addresses = Vec::with_capacity(config.addresses.len());
-    let mut listeners = vec![Listeners::default(); cpus.len()];
-    let mut files = Vec::new();
-    for address in &config.addresses {
-        let backlog = i32::from(config.backlog);
-        match address {
-            Address::Tcp(address) => {
-                let (address, group) = listener::listen(*address, cpus.len(), backlog)?;
-                addresses.push(Address::Tcp(address));
-                listeners.iter_mut().zip(group).for_each(|(shard, it)| shard.own.push(it));
-            }
-            Address::Name { host, port } => {
-                let found = dial::look_up(&Resolver::system(), host, *port);
-                let cannot = |error| StartError::Listen { address: address.clone(), error };
-                let first = found.map_err(cannot)?.into_iter().next();
-                let Some(found) = first else { continue };
-                let (bound, group) = listener::listen(found, cpus.len(), backlog)?;
-                addresses.push(Address::Tcp(bound));
-                listeners.iter_mut().zip(group).for_each(|(shard, it)| shard.own.push(it));
-            }
-            Address::Unix(path) => {
-                let (listener, file) = listener::listen_unix(path, backlog)?;
-                addresses.push(address.clone());
-                files.push(file);
-                listeners.iter_mut().for_each(|shard| shard.shared.push(Arc::clone(&listener)));
-            }
-            _ => {
-                let error = std::io::ErrorKind::Unsupported.into();
-                return Err(StartError::Listen { address: address.clone(), error });
-            }
-        }
-    }
+    let Opened { addresses, listeners, files } = open(config, cpus.len())?;
     // Caught before anybody is served, so that no call is lost to a signal that came too early. Most
     // things that keep a server from starting have been checked by now.
     let caught = config.drain_on_signal.then(signals::Caught::new).transpose();
@@ -206,8 +185,14 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
         lame_duck: config.lame_duck,
         on_shard_lost: config.on_shard_lost.clone(),
     };
+    let groups = listeners.iter().map(|shard| shard.own.clone()).collect();
+    let kernel = preflight::kernel();
+    let steerer = Steerer::start(config.steering, kernel, &cpus, placed.is_aligned, groups);
+    let arrivals = steerer.arrivals();
+    let noted = note_shards(&placed)?;
     let workers = Pool::new(pool_plan(config, &cpus));
-    let mut supervisor = Supervisor::new(inbox, settings, files, Arc::clone(&workers));
+    let mut supervisor =
+        Supervisor::new(inbox, settings, files, Arc::clone(&workers), steerer, noted);
     let mut shards = Vec::with_capacity(cpus.len());
     let salt = process_salt();
     let infos = (0..count).zip(cpus);
@@ -218,7 +203,9 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
         .map_err(|error| StartError::Io { what: "make the shards' eventfds", error })?;
     let ends = mesh::make(&members);
     for (((info, doorbell), end), listeners) in members.into_iter().zip(ends).zip(listeners) {
-        let place = Place { info, doorbell, mesh: end, listeners };
+        let arrivals = arrivals.clone();
+        let counters = Arc::new(ShardCounters { arrivals, ..ShardCounters::default() });
+        let place = Place { info, doorbell, mesh: end, listeners, counters };
         let watched = start_shard(config, hosting, place, (salt, &workers), make, &events);
         match watched {
             Ok(watched) => {
@@ -248,7 +235,9 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
     tracing::info!(addresses = shown, shards = count, "serving");
     let (sender, ended) = oneshot::async_channel();
     let readiness = supervisor.readiness();
+    let cpus = helper_cpus();
     let run = move || {
+        keep_to(cpus.as_ref());
         // Nobody may wait for it.
         let _ = sender.send(supervisor.run());
     };
@@ -274,6 +263,67 @@ fn pool_plan(config: &EngineConfig, cpus: &[Option<usize>]) -> PoolPlan {
     PoolPlan { gives_way: left == 0 && config.spin != Spin::Always, ..plan }
 }
 
+/// What a server listens on.
+struct Opened {
+    /// With the ports that the system chose.
+    addresses: Vec<Address>,
+    /// By shard.
+    listeners: Vec<Listeners>,
+    files: Vec<SocketFile>,
+}
+
+/// Listens on every address, for each shard.
+fn open(config: &EngineConfig, shards: usize) -> Result<Opened, StartError> {
+    let mut addresses = Vec::with_capacity(config.addresses.len());
+    let mut listeners = vec![Listeners::default(); shards];
+    let mut files = Vec::new();
+    for address in &config.addresses {
+        let backlog = i32::from(config.backlog);
+        match address {
+            Address::Tcp(address) => {
+                let (address, group) = listener::listen(*address, shards, backlog)?;
+                addresses.push(Address::Tcp(address));
+                listeners.iter_mut().zip(group).for_each(|(shard, it)| shard.own.push(it));
+            }
+            Address::Name { host, port } => {
+                let found = dial::look_up(&Resolver::system(), host, *port);
+                let cannot = |error| StartError::Listen { address: address.clone(), error };
+                let first = found.map_err(cannot)?.into_iter().next();
+                let Some(found) = first else { continue };
+                let (bound, group) = listener::listen(found, shards, backlog)?;
+                addresses.push(Address::Tcp(bound));
+                listeners.iter_mut().zip(group).for_each(|(shard, it)| shard.own.push(it));
+            }
+            Address::Unix(path) => {
+                let (listener, file) = listener::listen_unix(path, backlog)?;
+                addresses.push(address.clone());
+                files.push(file);
+                listeners.iter_mut().for_each(|shard| shard.shared.push(Arc::clone(&listener)));
+            }
+            _ => {
+                let error = std::io::ErrorKind::Unsupported.into();
+                return Err(StartError::Listen { address: address.clone(), error });
+            }
+        }
+    }
+    Ok(Opened { addresses, listeners, files })
+}
+
+/// Lets helper threads know where the shards are.
+fn note_shards(placed: &Choice) -> Result<Noted, StartError> {
+    let numbers = |cpus: &CpuSet| cpus.iter().filter_map(|cpu| usize::try_from(cpu).ok()).collect();
+    let shards: Vec<usize> = numbers(&placed.shard_cpus());
+    let avoided = if placed.helpers.is_empty() {
+        shards.clone()
+    } else {
+        allowed_cpus()?
+            .into_iter()
+            .filter(|&cpu| u32::try_from(cpu).is_ok_and(|cpu| !placed.helpers.contains(cpu)))
+            .collect()
+    };
+    Ok(Noted::new(shards, avoided))
+}
+
 /// Where one shard accepts.
 #[derive(Clone, Debug, Default)]
 struct Listeners {
@@ -289,6 +339,7 @@ struct Place {
     doorbell: Arc<Doorbell>,
     mesh: MeshEnd,
     listeners: Listeners,
+    counters: Arc<ShardCounters>,
 }
 
 /// Starts the thread of one shard.
@@ -300,8 +351,7 @@ fn start_shard(
     make: &MakeDispatch,
     events: &flume::Sender<Event>,
 ) -> Result<Watched, StartError> {
-    let Place { info, doorbell, mesh, listeners } = place;
-    let counters = Arc::new(ShardCounters::default());
+    let Place { info, doorbell, mesh, listeners, counters } = place;
     let server = ServerConfig {
         limits: config.limits,
         timeouts: config.timeouts,
@@ -446,7 +496,7 @@ where
     }
     shard.spin.check().map_err(|error| StartError::Config(error.to_string()))?;
     if let Some(cpu) = shard.cpu {
-        Placement::Cpus(vec![cpu]).cpus()?;
+        Placement::Cpus(vec![cpu]).choose()?;
     }
     let hosting = choice::choose(shard.host, 1)?;
     let failed = |error| StartError::Io { what: "run a shard", error };
@@ -513,7 +563,9 @@ mod tests {
         };
         let (events, inbox) = flume::unbounded();
         let workers = Pool::new(PoolPlan::new(1, 1, Vec::new()));
-        let mut supervisor = Supervisor::new(inbox, settings, Vec::new(), workers);
+        let steerer = Steerer::start(Steering::Auto, None, &[None], false, vec![Vec::new()]);
+        let noted = Noted::new(Vec::new(), Vec::new());
+        let mut supervisor = Supervisor::new(inbox, settings, Vec::new(), workers, steerer, noted);
         let info = ShardInfo { id: ShardId(0), count: 1, cpu: None };
         let thread = thread::spawn(move || {
             let _exit = ExitGuard { shard: info.id, events, outcome: None };

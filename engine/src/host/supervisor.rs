@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 use crate::error::StartError;
 use crate::host::events::{Ended, Event, ShardLost, ShardLostHook};
 use crate::host::running::Readiness;
+use crate::host::steering::Steerer;
 use crate::host::trim::{self, Trim};
 use crate::net::doorbell::{Doorbell, Order, StalledCall};
 use crate::net::listener::{self, SharedListener, SocketFile};
 use crate::shard::counters::ShardCounters;
+use crate::shard::helpers::Noted;
 use crate::workers::pool::Pool;
 use corewire_client::MethodName;
 use corewire_codec::MethodId;
@@ -77,7 +79,7 @@ impl Watched {
     }
 
     /// Checks the shard's heartbeat. A shard may be asleep; then it is asked for a turn in time.
-    fn look(&mut self, stall_after: Duration, backlog: i32, now: Instant) {
+    fn look(&mut self, stall_after: Duration, backlog: i32, now: Instant) -> Option<Moved> {
         let turns = self.counters.turns.value();
         if turns != self.turn.0 {
             self.turn = (turns, now);
@@ -91,8 +93,9 @@ impl Watched {
                     }
                 }
                 self.doorbell.ring(Order::Listen);
+                return Some(Moved::In);
             }
-            return;
+            return None;
         }
         let silent = now.duration_since(self.turn.1);
         if silent >= stall_after / 2 && !self.knocked {
@@ -115,8 +118,17 @@ impl Watched {
             if let Some(stalled) = stalled {
                 self.doorbell.ring(Order::Stalled(Box::new(stalled)));
             }
+            return Some(Moved::Out);
         }
+        None
     }
+}
+
+/// What became of a shard's listeners.
+#[derive(Clone, Copy, Debug)]
+enum Moved {
+    Out,
+    In,
 }
 
 impl Watched {
@@ -158,6 +170,9 @@ pub(crate) struct Supervisor {
     looked: Option<Instant>,
     /// The threads for offloaded work.
     workers: Option<Arc<Pool>>,
+    steerer: Steerer,
+    /// Which CPUs have shards, for threads that have none.
+    _noted: Noted,
 }
 
 impl Supervisor {
@@ -167,6 +182,8 @@ impl Supervisor {
         settings: Supervision,
         files: Vec<SocketFile>,
         workers: Arc<Pool>,
+        steerer: Steerer,
+        noted: Noted,
     ) -> Self {
         Self {
             shards: Vec::new(),
@@ -180,6 +197,8 @@ impl Supervisor {
             trim: Trim::default(),
             looked: None,
             workers: Some(workers),
+            steerer,
+            _noted: noted,
         }
     }
 
@@ -270,12 +289,17 @@ impl Supervisor {
             return;
         }
         let now = Instant::now();
-        for shard in self.shards.iter_mut().filter(|shard| !shard.ended) {
-            shard.look(self.settings.stall_after, self.settings.backlog, now);
+        for (index, shard) in self.shards.iter_mut().enumerate().filter(|(_, it)| !it.ended) {
+            match shard.look(self.settings.stall_after, self.settings.backlog, now) {
+                Some(Moved::Out) => self.steerer.left(index),
+                Some(Moved::In) => self.steerer.joined(index),
+                None => {}
+            }
         }
         // With a short `stall_after` it looks more often.
         if self.looked.is_none_or(|at| now.duration_since(at) >= LOOK_EVERY) {
             self.looked = Some(now);
+            self.steerer.look();
             let held = self.shards.iter().map(|shard| shard.counters.held_bytes.value()).sum();
             if self.trim.note(held) {
                 trim::give_back();
@@ -294,11 +318,13 @@ impl Supervisor {
         let info = shard.info;
         if let Some(error) = reason {
             shard.stop_listening();
+            self.steerer.left(usize::from(id.0));
             self.lost += 1;
             self.tell_lost(info, error.to_string());
             tracing::error!(shard = %id, %error, "the shard died; its listener is closed");
         } else if !stopping {
             shard.stop_listening();
+            self.steerer.left(usize::from(id.0));
             tracing::warn!(shard = %id, "the shard ended without being asked; its listener is closed");
         }
     }

@@ -36,6 +36,11 @@ impl Drop for Unpinned {
     }
 }
 
+/// The CPUs that this thread might use before its shard pinned it, or may use now.
+pub(crate) fn unpinned() -> Option<CpuSet> {
+    BEFORE.try_with(Cell::get).ok().flatten().or_else(|| sched_getaffinity(None).ok())
+}
+
 /// How much offloaded work may wait, unless somebody says otherwise.
 pub(crate) const QUEUE: usize = 1024;
 
@@ -72,7 +77,7 @@ fn list(set: &CpuSet) -> Vec<usize> {
     (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect()
 }
 
-fn set(cpus: &CpuSet) {
+pub(crate) fn set(cpus: &CpuSet) {
     // It fails if a cpuset has taken the CPUs away meanwhile; the thread stays where it is then.
     let _ = sched_setaffinity(None, cpus);
 }

@@ -4,7 +4,10 @@
 //! no instruction locks the bus. Each shard's counters have their own cache lines.
 
 use corewire_codec::MethodId;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::shard::arrivals::Arrivals;
 
 /// What the number of a [`Counter`] is, for a system of metrics that treats the two differently.
 ///
@@ -119,6 +122,8 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: Counter,)*
             /// What runs now; for the warning about a shard that stalls.
             pub(crate) current: CurrentCall,
+            /// Where all shards of a server count its connections, if it is wanted.
+            pub(crate) arrivals: Option<Arc<Arrivals>>,
         }
 
         impl ShardCounters {
@@ -147,6 +152,9 @@ macro_rules! counters {
 counters! {
     /// Connections accepted.
     Counter connections_accepted,
+    /// Those of them whose packets arrive on the shard's own CPU, as of when they were accepted; on shards that are pinned. See
+    /// [`Steering`](crate::Steering).
+    Counter connections_local,
     /// Connections open now.
     Gauge connections_open,
     /// Connections that ended with a fault.
