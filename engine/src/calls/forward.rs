@@ -19,6 +19,7 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -26,6 +27,7 @@ use super::dispatch::{Dispatch, Dispatched, Incoming, Note, PendingCall, ReplySl
 use super::extensions::Extensions;
 use super::forward_streams::{CallerStreams, OwnerStreams};
 use crate::shard::context::ShardContext;
+use crate::shard::counters::ShardCounters;
 use crate::shard::errand::Cancel;
 use crate::shard::mesh::{Lost, Parcel, Ticket};
 use crate::shard::sleep::sleep_until;
@@ -35,6 +37,12 @@ use corewire_client::address::Peer;
 /// What a shard serves, for calls that come from other shards.
 pub(crate) struct Served {
     pub(crate) dispatch: Rc<dyn Dispatch>,
+    pub(crate) counters: Arc<ShardCounters>,
+}
+
+/// What this shard serves, once it does.
+fn served(shard: &ShardContext) -> Option<Rc<Served>> {
+    shard.served().and_then(|served| served.downcast().ok())
 }
 
 impl Incoming<'_> {
@@ -63,7 +71,11 @@ impl Incoming<'_> {
                 hears_forwards: self.hears_forwards,
             }),
         });
-        let shards = ShardContext::current().map_or(0, |shard| shard.mesh().info().count);
+        let Some(shard) = ShardContext::current() else { return Dispatched::Replied };
+        let shards = shard.mesh().info().count;
+        if let Some(served) = served(&shard) {
+            served.counters.calls_forwarded.add(1);
+        }
         let forwarded = self.hears_forwards.then_some(Forwarded { owner: owner.0, shards });
         let owner = usize::from(owner.0);
         let ends = self.streams.as_deref_mut().map(core::mem::take);
@@ -218,7 +230,7 @@ impl ForwardedCall {
         from: usize,
         ticket: Ticket,
     ) {
-        let served = shard.served().and_then(|served| served.downcast::<Served>().ok());
+        let served = served(shard);
         let mut out = SendBuffer::new();
         let replies = Replies::to(&call, shard.mesh().info());
         let mut reply = replies.slot(&mut out);
@@ -233,6 +245,10 @@ impl ForwardedCall {
         let mut streams = relay.map(|relay| OwnerStreams::new(relay, shard, from, ticket));
         let mut incoming = call.incoming(shard.mesh().info().id, &mut extensions);
         incoming.streams = ends.as_mut();
+        served.counters.calls_taken.add(1);
+        served.counters.current.enter(incoming.connection_id);
+        served.counters.current.begin(incoming.request.call, incoming.request.method);
+        shard.holds.note_poll();
         // A handler that pends is polled again as a task, with a waker of its own.
         let mut context = Context::from_waker(Waker::noop());
         let begun = catch_unwind(AssertUnwindSafe(|| {

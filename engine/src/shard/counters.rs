@@ -164,6 +164,10 @@ counters! {
     Counter connections_cut_off,
     /// Requests given to a handler or refused by the dispatcher.
     Counter calls,
+    /// Those of them that were handed to the shard that owns their key.
+    Counter calls_forwarded,
+    /// Calls of other shards' connections that were run here, because this shard owns their key.
+    Counter calls_taken,
     /// Handlers that pended at their first poll.
     Counter calls_parked,
     /// Calls that were refused because their connection or shard held too much; see

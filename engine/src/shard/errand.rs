@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use crate::shard::clock::clock;
 use crate::shard::context::ShardContext;
+use crate::shard::holds::Holder;
 use crate::shard::mesh::{Parcel, Ticket};
 use crate::shard::sleep::sleep_until;
 use corewire_client::log_limit::{Topic, admit_here};
@@ -93,15 +94,18 @@ struct Errand<W, R> {
     state: State<W, R>,
     way_back: WayBack<R>,
     deadline: Option<Instant>,
+    /// The line that sent it.
+    sent_at: &'static Location<'static>,
 }
 
-/// Packs up a closure.
-pub(crate) fn pack<W, R>(work: W) -> Box<dyn Trip<R>>
+/// Packs up a closure, which the line `sent_at` sends.
+pub(crate) fn pack<W, R>(work: W, sent_at: &'static Location<'static>) -> Box<dyn Trip<R>>
 where
     W: FnOnce(&Rc<ShardContext>) -> Work<R> + Send + 'static,
     R: Send + 'static,
 {
-    Box::new(Errand { state: State::Going(work), way_back: WayBack::Unknown, deadline: None })
+    let (state, way_back) = (State::Going(work), WayBack::Unknown);
+    Box::new(Errand { state, way_back, deadline: None, sent_at })
 }
 
 /// An errand whose closure's type is hidden from its caller.
@@ -169,6 +173,8 @@ where
     R: Send + 'static,
 {
     fn run(mut self: Box<Self>, work: W, shard: &Rc<ShardContext>, from: Option<usize>) {
+        shard.holds.note_task(self.sent_at);
+        let timed = shard.holds.begin();
         let outcome = if self.deadline.is_some_and(|deadline| deadline <= clock()) {
             Err(OnShardError::Expired)
         } else {
@@ -178,6 +184,9 @@ where
                 Err(panic) => Err(panicked(&*panic)),
             }
         };
+        if let Some(begun) = timed {
+            shard.holds.end(begun, || Holder::Task(self.sent_at));
+        }
         self.state = State::Back(outcome);
         self.go_back(shard, from);
     }

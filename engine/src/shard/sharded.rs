@@ -4,6 +4,7 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
@@ -112,6 +113,7 @@ impl<T: 'static> Sharded<T> {
     ///
     /// When the shard is gone or there is no such shard, when `work` panicked, or past the deadline that was
     /// [set](On::deadline). From a thread outside the server also when the handle was not given to `ServerBuilder::sharded`.
+    #[track_caller]
     pub fn on<R: Send + 'static>(
         &self,
         owner: ShardId,
@@ -147,6 +149,7 @@ impl<T: 'static> Sharded<T> {
     /// # Errors
     ///
     /// As [`on`](Self::on).
+    #[track_caller]
     pub fn on_async<R: Send + 'static, F: Future<Output = R> + 'static>(
         &self,
         owner: ShardId,
@@ -196,12 +199,13 @@ impl<T: 'static> Sharded<T> {
         self.map_all(work).await.into_iter().collect()
     }
 
+    #[track_caller]
     fn send<R: Send + 'static>(
         &self,
         owner: ShardId,
         work: impl FnOnce(&Rc<ShardContext>) -> Work<R> + Send + 'static,
     ) -> On<R> {
-        On::new(owner, self.0.hub.get().cloned(), pack(work))
+        On::new(owner, self.0.hub.get().cloned(), pack(work, Location::caller()))
     }
 
     /// The value of this shard.

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Mutex;
 use std::task::{Wake, Waker};
@@ -257,7 +258,7 @@ fn errand(
     kind: Kind,
 ) -> Box<dyn crate::shard::errand::Trip<usize>> {
     let ledger = Arc::clone(ledger);
-    pack(move |_: &Rc<ShardContext>| {
+    let work = move |_: &Rc<ShardContext>| {
         ledger.lock().unwrap()[number].runs += 1;
         let lives = || Lives::new(&ledger, number);
         let blow_up = || std::panic::resume_unwind(Box::new("planned"));
@@ -288,7 +289,8 @@ fn errand(
                 }))
             }
         }
-    })
+    };
+    pack(work, Location::caller())
 }
 
 /// Pending for so many polls.

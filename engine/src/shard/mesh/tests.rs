@@ -1,6 +1,7 @@
 //! Two shards on one thread, which turn when the test says so.
 
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::Waker;
 
@@ -59,7 +60,11 @@ impl Pair {
 
 /// A call of a closure on shard 1.
 fn on<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> On<R> {
-    On::new(ShardId(1), None, pack(move |_: &Rc<ShardContext>| Work::Done(work())))
+    On::new(
+        ShardId(1),
+        None,
+        pack(move |_: &Rc<ShardContext>| Work::Done(work()), Location::caller()),
+    )
 }
 
 #[test]
@@ -189,12 +194,15 @@ fn what_runs_for_a_shard_that_dies_is_cancelled() {
     let mut call: On<()> = On::new(
         ShardId(1),
         None,
-        pack(move |_: &Rc<ShardContext>| {
-            Work::Later(Box::pin(async move {
-                std::future::pending::<()>().await;
-                drop(sender);
-            }))
-        }),
+        pack(
+            move |_: &Rc<ShardContext>| {
+                Work::Later(Box::pin(async move {
+                    std::future::pending::<()>().await;
+                    drop(sender);
+                }))
+            },
+            Location::caller(),
+        ),
     );
     assert!(pair.poll(&mut call).is_pending());
     pair.turn_until_quiet();
