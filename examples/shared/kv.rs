@@ -9,10 +9,13 @@ use std::collections::HashMap;
 #[corewire::service]
 pub trait KeyValue {
     /// The value of a key.
+    #[corewire(key = "key")]
     async fn get(&self, key: String) -> Result<Option<Vec<u8>>, Status>;
     /// Sets a key; returns the value that it had before.
+    #[corewire(key = "key")]
     async fn put(&self, key: String, value: Vec<u8>) -> Result<Option<Vec<u8>>, Status>;
     /// Removes a key.
+    #[corewire(key = "key")]
     async fn remove(&self, key: String) -> Result<(), Status>;
     /// The keys that begin with this, in their order.
     async fn keys(&self, prefix: String) -> Result<Streaming<String>, Status>;
