@@ -30,4 +30,5 @@ mod sleepers;
 mod task_table;
 pub(crate) mod tasks;
 pub(crate) mod timers;
+pub(crate) mod values;
 pub(crate) mod wakes;

@@ -26,7 +26,7 @@ use crate::net::epoll::Epoll;
 use crate::shard::affinity::Unpinned;
 use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
-use crate::shard::mesh::MeshEnd;
+use crate::shard::mesh::{Mesh, MeshEnd};
 use crate::shard::tasks::Task;
 use crate::workers::pool::Pool;
 use corewire_client::MethodName;
@@ -80,6 +80,7 @@ pub(crate) struct ShardTask {
     /// `None` on a plain host.
     reactor: Option<Reactor>,
     local: Rc<ShardContext>,
+    mesh: Rc<Mesh>,
     counters: Arc<ShardCounters>,
     idle: IdlePolicy,
     /// `None` once it serves.
@@ -94,7 +95,7 @@ impl ShardTask {
         channels: Rc<ChannelContext>,
         dispatch: Rc<dyn Dispatch>,
     ) -> io::Result<Self> {
-        let local = Rc::clone(&channels.shard);
+        let (local, mesh) = (Rc::clone(&channels.shard), Rc::clone(&channels.mesh));
         let io = Epoll::new(&parts.doorbell)?;
         let reactor = match host {
             Got::Glommio => {
@@ -106,15 +107,14 @@ impl ShardTask {
         let driver =
             Driver::new(io, parts.config, channels, parts.listeners, dispatch, parts.counters)?;
         let idle = IdlePolicy::new(parts.spin);
-        Ok(Self { driver, reactor, local, counters, idle, starting: None })
+        Ok(Self { driver, reactor, local, mesh, counters, idle, starting: None })
     }
 
     /// Turns until the shard is drained or `until` returns true, and then drops its tasks.
     pub(crate) async fn run(mut self, until: impl Fn() -> bool) -> io::Result<()> {
         let outcome = self.turns(until).await;
-        self.local.mesh().leave();
+        self.mesh.leave();
         self.local.drop_tasks();
-        self.local.values.clear();
         // Dropping them may have left frames to send to the server, such as cancels.
         self.driver.settle_last();
         self.driver.end_channels();
@@ -135,15 +135,15 @@ impl ShardTask {
             let now = self.driver.now();
             self.local.sleepers.wake_due(now);
             self.counters.current.leave();
-            let took = self.local.take_parcels();
+            let took = self.mesh.has_news() && self.mesh.take();
             let ran = self.local.run_tasks() || took;
             // Before the sockets: another core works while this one writes.
-            self.local.mesh().settle();
+            self.mesh.settle();
             if self.starting.as_ref().is_some_and(|starting| starting.dispatch.is_finished()) {
                 self.begin_serving()?;
             }
             self.driver.settle();
-            self.local.mesh().settle();
+            self.mesh.settle();
             if self.is_over() || until() {
                 return Ok(());
             }
@@ -152,7 +152,7 @@ impl ShardTask {
             }
             wait = Duration::ZERO;
             // Tasks and sleeps that have just run may have left work, too.
-            let news = self.local.wakes.has_news() || self.local.mesh().has_news();
+            let news = self.local.wakes.has_news() || self.mesh.has_news();
             if worked || ran || news || self.driver.has_queue() {
                 // The next turn may as well wait for readiness as poll for it: one system call
                 // instead of two.
@@ -165,7 +165,7 @@ impl ShardTask {
             let rest = self.idle.idle(now, self.may_doze(now));
             spinning = rest == Rest::Spin;
             match rest {
-                Rest::Spin => self.local.mesh().look(),
+                Rest::Spin => self.mesh.look(),
                 Rest::Doze => wait = self.doze(now),
                 Rest::Park => wait = self.park(now).await?,
             }
@@ -177,16 +177,16 @@ impl ShardTask {
         if wait.is_zero() {
             return self.driver.turn(wait);
         }
-        let wait = self.local.mesh().sleep_for(wait);
+        let wait = self.mesh.sleep_for(wait);
         let worked = self.driver.turn(wait);
-        self.local.mesh().awake();
+        self.mesh.awake();
         worked
     }
 
     /// For a shard that spins: what other shards left comes first, without a look at the sockets, unless that was so for
     /// some turns; then the busy connection. Returns `None` if it is time for a whole turn.
     fn look_closely(&mut self, parcels: &mut u32) -> Option<bool> {
-        if *parcels < PARCEL_TURNS && self.local.mesh().has_news() {
+        if *parcels < PARCEL_TURNS && self.mesh.has_news() {
             *parcels += 1;
             return Some(false);
         }
@@ -197,7 +197,7 @@ impl ShardTask {
     /// Whether the shard may end: it is drained, and no other shard of the server needs it any more.
     fn is_over(&self) -> bool {
         self.driver.is_drained()
-            && (self.local.mesh().is_drained() || self.driver.is_past_drain(DRAIN_GRACE))
+            && (self.mesh.is_drained() || self.driver.is_past_drain(DRAIN_GRACE))
     }
 
     /// The dispatcher is made: the shard listens, or ends with the reason why it cannot.
@@ -240,7 +240,7 @@ impl ShardTask {
         self.driver.look_before_sleep();
         let next = self.driver.next_timer();
         let Some(reactor) = &mut self.reactor else { return Ok(self.doze(now)) };
-        let most = self.local.mesh().sleep_for(Duration::MAX);
+        let most = self.mesh.sleep_for(Duration::MAX);
         if most.is_zero() {
             return Ok(Duration::ZERO);
         }
@@ -248,7 +248,7 @@ impl ShardTask {
         self.counters.parked.set(1);
         self.local.set_now(None);
         let outcome = reactor.park(next).await;
-        self.local.mesh().awake();
+        self.mesh.awake();
         self.counters.parked.set(0);
         self.idle.parked();
         outcome.map(|()| Duration::ZERO)
@@ -269,11 +269,11 @@ const SLEEP_MAX: Duration = Duration::from_secs(3600);
 const PROMPT_FOR: Duration = Duration::from_millis(5);
 
 /// Tells the other shards that this one is gone, also if its thread panics.
-struct LeavesMesh(Rc<ShardContext>);
+struct LeavesMesh(Rc<Mesh>);
 
 impl Drop for LeavesMesh {
     fn drop(&mut self) {
-        self.0.mesh().leave();
+        self.0.leave();
     }
 }
 
@@ -286,9 +286,9 @@ pub(crate) fn run_server(
     ready: impl FnOnce(KnownMethods) + 'static,
 ) -> io::Result<()> {
     let cpu = parts.config.info.cpu;
-    let context = ChannelContext::new(ShardContext::in_mesh(Arc::clone(&parts.doorbell), mesh));
+    let context = ChannelContext::in_mesh(ShardContext::new(Arc::clone(&parts.doorbell)), mesh);
     let entered = context.enter();
-    let _member = LeavesMesh(Rc::clone(&context.shard));
+    let _member = LeavesMesh(Rc::clone(&context.mesh));
     if let Some(workers) = parts.workers.take() {
         context.shard.set_workers(workers);
     }

@@ -21,7 +21,7 @@ impl<I: Io> Driver<I> {
         dispatch: Rc<dyn Dispatch>,
     ) -> io::Result<()> {
         let counters = Arc::clone(&self.shared.counters);
-        self.local.set_served(Rc::new(Served { dispatch: Rc::clone(&dispatch), counters }));
+        self.channels.mesh.set_served(Rc::new(Served { dispatch: Rc::clone(&dispatch), counters }));
         self.shared.dispatch = dispatch;
         if self.shared.drain_by.is_some() {
             return Ok(());
