@@ -177,8 +177,8 @@ fn req_11_an_unknown_frame_kind() {
 }
 
 #[test]
-fn req_15_reserved_bits_of_a_request() {
-    let mut bytes = header(0);
+fn req_15_reserved_bits_of_a_cancel() {
+    let mut bytes = bytes_of(|out| out.cancel(1, CancelReason::Dropped));
     bytes[5] = 0x80;
     assert_rule(&bytes, Rule::ReservedBits);
 }

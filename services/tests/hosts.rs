@@ -149,7 +149,9 @@ fn a_child() {
     };
     say(FOUND, &found);
     let lines = lines.0.lock().unwrap();
-    let warnings: Vec<_> = lines.iter().filter(|line| line.starts_with("WARN")).collect();
+    // A hundred shards on a few CPUs wait for them, which looks like a task that holds its shard.
+    let is_of_hosts = |line: &&String| line.starts_with("WARN") && !line.contains("held its shard");
+    let warnings: Vec<_> = lines.iter().filter(is_of_hosts).collect();
     let last = warnings.last().map_or("", |line| line.as_str());
     say(WARNED, &format!("{} {last}", warnings.len()));
 }

@@ -11,6 +11,8 @@ const MAY: &[(&str, usize)] = &[
     ("src/driver/executor.rs", 1),
     ("src/driver/runtime.rs", 2),
     ("src/host/supervisor.rs", usize::MAX),
+    // Threads beside the shards: in a simulation offloaded work runs at once.
+    ("src/workers/pool.rs", 1),
     // A shard outside of its turns, and what stands for that in a simulation, which always sets its time.
     ("src/shard/clock.rs", 2),
     // The start of virtual time, and the time that a command took.

@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
 use corewire_client::address::Peer;
 use corewire_codec::{MethodId, Status};
@@ -126,11 +125,11 @@ impl ParkedCalls {
         let waits = self.local.known_waits();
         let method = incoming.request.method;
         counters.current.begin(call, method);
-        let begun = self.local.holds.begin();
+        self.local.holds.begin();
         let outcome =
             catch_unwind(AssertUnwindSafe(|| dispatch.dispatch(incoming, &mut context, reply)));
-        if let Some(begun) = begun {
-            end_timed(&self.local, begun, counters, (call, method));
+        if self.local.holds.is_watching() {
+            end_timed(&self.local, counters, (call, method));
         }
         counters.calls.add(1);
         match outcome {
@@ -171,10 +170,10 @@ impl ParkedCalls {
         let waits = self.local.known_waits();
         counters.current.begin(call, parked.method);
         self.local.holds.note_poll();
-        let begun = self.local.holds.begin();
+        self.local.holds.begin();
         let outcome = catch_unwind(AssertUnwindSafe(|| work.poll(&mut context, reply)));
-        if let Some(begun) = begun {
-            end_timed(&self.local, begun, counters, (call, parked.method));
+        if self.local.holds.is_watching() {
+            end_timed(&self.local, counters, (call, parked.method));
         }
         match outcome {
             Ok(Poll::Pending) => {
@@ -231,14 +230,9 @@ impl ParkedCalls {
 
 /// The poll of a handler was timed.
 #[cold]
-fn end_timed(
-    local: &ShardContext,
-    begun: Instant,
-    counters: &ShardCounters,
-    (call, method): (u32, MethodId),
-) {
+fn end_timed(local: &ShardContext, counters: &ShardCounters, (call, method): (u32, MethodId)) {
     let connection = counters.current.connection();
-    local.holds.end(begun, || Holder::Call { connection, call, method });
+    local.holds.end(|| Holder::Call { connection, call, method });
 }
 
 /// A handler pends. If it did not say what for, and was not woken meanwhile, it waits for something

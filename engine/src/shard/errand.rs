@@ -177,7 +177,7 @@ where
     fn run(mut self: Box<Self>, work: W, mesh: &Rc<Mesh>, from: Option<usize>) {
         let shard = mesh.shard();
         shard.holds.note_task(self.sent_at);
-        let timed = shard.holds.begin();
+        shard.holds.begin();
         let outcome = if self.deadline.is_some_and(|deadline| deadline <= clock()) {
             Err(OnShardError::Expired)
         } else {
@@ -188,8 +188,8 @@ where
                 Err(panic) => Err(panicked(&*panic)),
             }
         };
-        if let Some(begun) = timed {
-            shard.holds.end(begun, || Holder::Task(self.sent_at));
+        if shard.holds.is_watching() {
+            shard.holds.end(|| Holder::Task(self.sent_at));
         }
         self.state = State::Back(outcome);
         self.go_back(mesh, from);

@@ -47,6 +47,8 @@ pub(crate) struct Holds {
     limit: Cell<Duration>,
     /// Whether each poll is timed.
     watching: Cell<bool>,
+    /// When the poll began that is timed now.
+    begun: Cell<Option<Instant>>,
     watch_until: Cell<Option<Instant>>,
     /// Polls of tasks and of parked calls.
     polls: Cell<u64>,
@@ -64,6 +66,7 @@ impl Default for Holds {
         Self {
             limit: Cell::new(Duration::MAX),
             watching: Cell::new(false),
+            begun: Cell::new(None),
             watch_until: Cell::new(None),
             polls: Cell::new(0),
             task: Cell::new(None),
@@ -79,15 +82,29 @@ impl Holds {
         self.limit.set(limit);
     }
 
-    /// A poll begins. The time, if it is to be timed.
+    /// A poll begins; it is timed if that is wanted.
     #[inline]
-    pub(crate) fn begin(&self) -> Option<Instant> {
-        if self.watching.get() { Some(clock()) } else { None }
+    pub(crate) fn begin(&self) {
+        if self.watching.get() {
+            self.start();
+        }
     }
 
-    /// A poll that was timed ends.
     #[cold]
-    pub(crate) fn end(&self, begun: Instant, holder: impl FnOnce() -> Holder) {
+    fn start(&self) {
+        self.begun.set(Some(clock()));
+    }
+
+    /// Whether polls are timed, so that [`end`](Self::end) is to be called.
+    #[inline]
+    pub(crate) fn is_watching(&self) -> bool {
+        self.watching.get()
+    }
+
+    /// A poll ends.
+    #[cold]
+    pub(crate) fn end(&self, holder: impl FnOnce() -> Holder) {
+        let Some(begun) = self.begun.take() else { return };
         let time = clock().saturating_duration_since(begun);
         if time > self.limit.get() {
             self.timed.set(true);

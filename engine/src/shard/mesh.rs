@@ -27,7 +27,7 @@ mod waiting;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -228,7 +228,7 @@ pub(crate) struct Mesh {
     /// Where parts of streams wait.
     pub(crate) slots: Slots,
     /// What runs here for others and may be cancelled by them.
-    running: RefCell<HashMap<(usize, Ticket), Task<()>>>,
+    running: RefCell<BTreeMap<(usize, Ticket), Task<()>>>,
     /// What the others know of this shard.
     is_drained: Cell<bool>,
     has_left: Cell<bool>,

@@ -34,7 +34,8 @@ use crate::shard::on::On;
 /// ```
 /// # use corewire_engine as corewire;
 /// use corewire::{ClientShard, Sharded, run_on_shard};
-/// /// use std::collections::HashMap;
+/// use std::cell::RefCell;
+/// use std::collections::HashMap;
 ///
 /// let words: Sharded<RefCell<HashMap<String, u64>>> = Sharded::new(|_shard| RefCell::default());
 ///

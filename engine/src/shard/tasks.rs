@@ -71,10 +71,10 @@ impl ShardContext {
         let waits = self.known_waits();
         let spawned_at = work.spawned_at;
         self.holds.note_task(spawned_at);
-        let begun = self.holds.begin();
+        self.holds.begin();
         let poll = work.future.as_mut().poll(&mut Context::from_waker(&work.waker));
-        if let Some(begun) = begun {
-            self.holds.end(begun, || Holder::Task(spawned_at));
+        if self.holds.is_watching() {
+            self.holds.end(|| Holder::Task(spawned_at));
         }
         if poll.is_pending() && waits == self.known_waits() && !work.source.is_queued() {
             self.note_foreign_wait();

@@ -2,14 +2,14 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::waiting::Ticket;
 
 /// Whose ticket it is, and which.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum SlotName {
     /// Of this shard.
     Own(Ticket),
@@ -27,7 +27,7 @@ struct Waits {
 
 /// The slots of one shard.
 #[derive(Default)]
-pub(crate) struct Slots(Rc<RefCell<HashMap<SlotName, Parts>>>);
+pub(crate) struct Slots(Rc<RefCell<BTreeMap<SlotName, Parts>>>);
 
 impl std::fmt::Debug for Slots {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -67,7 +67,7 @@ impl Slots {
 pub(crate) struct Slot {
     name: SlotName,
     parts: Parts,
-    slots: Rc<RefCell<HashMap<SlotName, Parts>>>,
+    slots: Rc<RefCell<BTreeMap<SlotName, Parts>>>,
 }
 
 impl Slot {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use super::parcel::Parcel;
 
 /// The name of something that was sent and is to come back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket {
     place: u32,
     /// Tells the uses of a place apart.
