@@ -48,6 +48,7 @@
 #![deny(unsafe_code)]
 
 // Each module has one purpose; docs/ARCHITECTURE.md lists them.
+mod balance;
 mod budgets;
 mod calls;
 mod channel;
@@ -63,6 +64,7 @@ mod stream;
 #[doc(hidden)]
 pub mod testing;
 
+pub use balance::Balance;
 pub use budgets::{Budgets, QueueDelay};
 pub use calls::dispatch::{Dispatch, Dispatched, Incoming, OwnedCall, PendingCall, ReplySlot};
 pub use calls::extensions::Extensions;

@@ -408,6 +408,7 @@ pub use corewire_engine::Budgets;
 pub use corewire_engine::Counter;
 #[doc(alias("io_uring", "epoll", "glommio", "executor"))]
 #[cfg(feature = "shard")]
+pub use corewire_engine::Balance;
 pub use corewire_engine::Host;
 #[doc(alias("affinity", "pinning", "worker threads", "cores"))]
 #[cfg(feature = "shard")]

@@ -16,6 +16,7 @@ use std::time::Duration;
 use corewire_codec::{Limits, OutOfRange, Range};
 use corewire_proto::{ServerConfig, ShardId, ShardInfo, Timeouts};
 
+use crate::balance::Balance;
 use crate::budgets::Budgets;
 use crate::calls::dispatch::Dispatch;
 use crate::driver::executor::{MadeDispatch, ShardParts, run_with_driver};
@@ -56,6 +57,8 @@ pub struct EngineConfig {
     pub spin: Spin,
     /// What owns the shards' threads. Default [`Host::Auto`].
     pub host: Host,
+    /// Whether connections change shards so that all have about the same load. Default [`Balance::Accept`].
+    pub balance: Balance,
     /// Connections that may wait to be accepted, per shard; the kernel caps it at
     /// `net.core.somaxconn`. Default 4,096; 1 to 65,535.
     pub backlog: u16,
@@ -94,6 +97,7 @@ impl EngineConfig {
             placement: Placement::default(),
             spin: Spin::default(),
             host: Host::default(),
+            balance: Balance::default(),
             backlog: 4096,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
@@ -197,8 +201,10 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
         .collect::<std::io::Result<_>>()
         .map_err(|error| StartError::Io { what: "make the shards' eventfds", error })?;
     let ends = mesh::make(&members);
+    let counters: Arc<[Arc<ShardCounters>]> = members.iter().map(|_| Arc::default()).collect();
     for (((info, doorbell), end), listeners) in members.into_iter().zip(ends).zip(listeners) {
-        let place = Place { info, doorbell, mesh: end, listeners };
+        let counters = Arc::clone(&counters);
+        let place = Place { info, doorbell, mesh: end, listeners, counters };
         let watched = start_shard(config, hosting, place, salt, make, &events);
         match watched {
             Ok(watched) => {
@@ -256,6 +262,8 @@ struct Place {
     doorbell: Arc<Doorbell>,
     mesh: MeshEnd,
     listeners: Listeners,
+    /// Those of all shards, in order.
+    counters: Arc<[Arc<ShardCounters>]>,
 }
 
 /// Starts the thread of one shard.
@@ -267,8 +275,8 @@ fn start_shard(
     make: &MakeDispatch,
     events: &flume::Sender<Event>,
 ) -> Result<Watched, StartError> {
-    let Place { info, doorbell, mesh, listeners } = place;
-    let counters = Arc::new(ShardCounters::default());
+    let Place { info, doorbell, mesh, listeners, counters: members } = place;
+    let counters = members.get(usize::from(info.id.0)).map(Arc::clone).unwrap_or_default();
     let server = ServerConfig {
         limits: config.limits,
         timeouts: config.timeouts,
@@ -286,6 +294,7 @@ fn start_shard(
         doorbell: Arc::clone(&doorbell),
         counters: Arc::clone(&counters),
         listeners: listeners.own.iter().chain(&listeners.shared).cloned().collect(),
+        even: Some((config.balance, members)),
     };
     let thread = spawn_shard(parts, mesh, Arc::clone(make), events.clone())?;
     Ok(Watched::new(info, doorbell, counters, listeners.own, thread))
@@ -423,6 +432,7 @@ where
         doorbell: Arc::new(Doorbell::new().map_err(failed)?),
         counters: Arc::new(ShardCounters::default()),
         listeners: Vec::new(),
+        even: None,
     };
     run_with_driver(parts, || Rc::new(NoService), main).map_err(failed)
 }

@@ -13,6 +13,7 @@ use crate::net::doorbell::Doorbell;
 use crate::net::io::Token;
 use crate::shard::account::{StreamAccount, Totals};
 use crate::shard::clock::clock;
+use crate::shard::handover::Handovers;
 use crate::shard::mesh::{self, Mesh, MeshEnd};
 use crate::shard::phase::PhaseSign;
 use crate::shard::sharded::ShardValues;
@@ -53,6 +54,8 @@ pub(crate) struct ShardContext {
     over: Cell<bool>,
     /// The way to the other shards of the server.
     mesh: Mesh,
+    /// Connections that come from other shards, and what became of those that went.
+    pub(crate) handovers: Handovers,
     /// What the shard serves, for calls that come from other shards.
     served: RefCell<Option<Rc<dyn Any>>>,
     /// The shard's values of every [`Sharded`](crate::Sharded).
@@ -83,6 +86,7 @@ impl ShardContext {
             phase: PhaseSign::default(),
             over: Cell::new(false),
             mesh: Mesh::new(end),
+            handovers: Handovers::default(),
             served: RefCell::default(),
             values: ShardValues::default(),
         })

@@ -1,0 +1,179 @@
+//! A connection on its way from one shard to another.
+//!
+//! Its socket and what its protocol needs stay with the shard that gives it until the other one has answered: the parcel
+//! only refers to them. The other shard *claims* the connection, duplicates the descriptor, and goes on. So a connection is
+//! in one shard's hands at each moment, and it is not lost with a shard that dies: if that shard had not claimed it, it comes back; if
+//! it had, the connection is shut down, because nobody knows what the other one did with it.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+
+use corewire_client::address::Peer;
+use corewire_proto::IdleServerConnection;
+
+use super::context::ShardContext;
+use super::mesh::{Lost, Parcel, Ticket};
+
+/// A connection that is being given.
+#[derive(Debug)]
+pub(crate) struct Given {
+    pub(crate) socket: OwnedFd,
+    pub(crate) peer: Peer,
+    /// `None` if nothing was read or written yet.
+    pub(crate) state: Option<IdleServerConnection>,
+    claimed: AtomicBool,
+}
+
+impl Given {
+    pub(crate) fn new(socket: OwnedFd, peer: Peer, state: Option<IdleServerConnection>) -> Self {
+        Self { socket, peer, state, claimed: AtomicBool::new(false) }
+    }
+
+    /// Whoever gets true has the connection; true once.
+    pub(crate) fn claim(&self) -> bool {
+        !self.claimed.swap(true, Ordering::AcqRel)
+    }
+}
+
+/// A connection that this shard was given.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) socket: OwnedFd,
+    pub(crate) peer: Peer,
+    pub(crate) state: Option<IdleServerConnection>,
+}
+
+/// What became of a connection that was given.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The other shard has it.
+    Gone,
+    /// It is still here.
+    Back(Taken),
+    /// The other shard has died with it; it is shut down.
+    Lost,
+}
+
+/// What a driver is left of connections that come and go.
+#[derive(Debug, Default)]
+pub(crate) struct Handovers {
+    taken: RefCell<Vec<Taken>>,
+    ended: RefCell<Vec<Outcome>>,
+    /// Whether there is anything.
+    news: Cell<bool>,
+}
+
+impl Handovers {
+    #[inline]
+    pub(crate) fn take_news(&self) -> bool {
+        self.news.replace(false)
+    }
+
+    /// Connections that came.
+    pub(crate) fn taken(&self) -> Vec<Taken> {
+        self.taken.take()
+    }
+
+    /// What became of those that were given.
+    pub(crate) fn ended(&self) -> Vec<Outcome> {
+        self.ended.take()
+    }
+}
+
+/// What travels: to the other shard, and back with its answer.
+#[derive(Debug)]
+struct Handover {
+    given: Weak<Given>,
+    ticket: Ticket,
+    answer: Option<io::Result<()>>,
+}
+
+impl Parcel for Handover {
+    fn arrive(mut self: Box<Self>, shard: &Rc<ShardContext>, from: Option<usize>) {
+        let Some(from) = from else { return };
+        if self.answer.is_some() {
+            let ticket = self.ticket;
+            return shard.mesh().give_back(Some(from), ticket, self);
+        }
+        let taken = self.take();
+        self.answer = Some(taken.map(|taken| {
+            shard.handovers.taken.borrow_mut().push(taken);
+            shard.handovers.news.set(true);
+            shard.wakes.note_news();
+        }));
+        shard.mesh().send(from, self);
+    }
+}
+
+impl Handover {
+    /// The connection, if its shard is still there, and the system has a descriptor for it.
+    fn take(&self) -> io::Result<Taken> {
+        let given = self.given.upgrade().ok_or(io::ErrorKind::NotFound)?;
+        let socket = given.socket.try_clone()?;
+        if !given.claim() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(Taken { socket, peer: given.peer, state: given.state.clone() })
+    }
+}
+
+/// Whether one more connection can be given to shard `to` now.
+pub(crate) fn has_room(shard: &ShardContext, to: usize) -> bool {
+    let mut number = None;
+    let context = Context::from_waker(Waker::noop());
+    let room = shard.mesh().poll_room(to, &mut number, &context);
+    if let Some(number) = number {
+        shard.mesh().leave_queue(to, number);
+    }
+    matches!(room, Poll::Ready(Ok(())))
+}
+
+/// Gives a connection to shard `to`, which [has room](has_room). The driver learns of the outcome by [`Handovers::ended`].
+pub(crate) fn give(shard: &Rc<ShardContext>, to: usize, given: Given) {
+    let given = Arc::new(given);
+    let parcel = Arc::downgrade(&given);
+    let ticket = shard.mesh().send_away(to, |ticket| {
+        Box::new(Handover { given: parcel, ticket, answer: None })
+    });
+    let here = Rc::clone(shard);
+    let wait = async move {
+        let back = poll_fn(|context| {
+            here.note_known_wait();
+            here.mesh().waiting.poll(ticket, context)
+        })
+        .await;
+        here.handovers.ended.borrow_mut().push(outcome(given, back.err()));
+        here.handovers.news.set(true);
+        here.wakes.note_news();
+    };
+    shard.spawn(wait).detach();
+}
+
+/// The parcel came back with an answer, or its shard is gone. Who has the connection is known by who claimed it.
+fn outcome(given: Arc<Given>, lost: Option<Lost>) -> Outcome {
+    if given.claim() {
+        return match Arc::try_unwrap(given) {
+            Ok(Given { socket, peer, state, .. }) => Outcome::Back(Taken { socket, peer, state }),
+            // The other shard looks at it at this moment, and finds it claimed.
+            Err(given) => match given.socket.try_clone() {
+                Ok(socket) => {
+                    Outcome::Back(Taken { socket, peer: given.peer, state: given.state.clone() })
+                }
+                Err(_) => shut_down(&given),
+            },
+        };
+    }
+    if lost.is_some() { shut_down(&given) } else { Outcome::Gone }
+}
+
+fn shut_down(given: &Given) -> Outcome {
+    // It fails if the client is gone, too.
+    let _ = rustix::net::shutdown(&given.socket, rustix::net::Shutdown::Both);
+    Outcome::Lost
+}
