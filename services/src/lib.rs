@@ -406,9 +406,11 @@ pub use corewire_engine::Budgets;
 #[doc(alias("metrics", "gauge"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::Counter;
-#[doc(alias("io_uring", "epoll", "glommio", "executor"))]
+#[doc(alias("rebalance", "migration", "load balancing"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::Balance;
+#[doc(alias("io_uring", "epoll", "glommio", "executor"))]
+#[cfg(feature = "shard")]
 pub use corewire_engine::Host;
 #[doc(alias("affinity", "pinning", "worker threads", "cores"))]
 #[cfg(feature = "shard")]

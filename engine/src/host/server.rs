@@ -233,7 +233,7 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
     let shown = addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(", ");
     tracing::info!(addresses = shown, shards = count, "serving");
     let (sender, ended) = oneshot::async_channel();
-    let readiness = supervisor.readiness();
+    let (readiness, evenness) = (supervisor.readiness(), supervisor.evenness());
     let run = move || {
         // Nobody may wait for it.
         let _ = sender.send(supervisor.run());
@@ -244,7 +244,7 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
         .map_err(|error| StartError::Io { what: "start the supervisor's thread", error })?;
     let ended = SyncWrapper::new(ended);
     let supervisor = Some(Supervising { thread, ended, signals });
-    Ok(Running { addresses, shards, events, supervisor, readiness, drain_within })
+    Ok(Running { addresses, shards, events, supervisor, readiness, evenness, drain_within })
 }
 
 /// Where one shard accepts.
