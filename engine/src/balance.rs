@@ -19,8 +19,8 @@ mod tests;
 
 /// Whether connections change shards so that all shards have about the same load.
 ///
-/// A shard gives something away only if it was at work for more than a quarter of the time, and for more than 1.1 times
-/// the mean of all, for about a second.
+/// A shard gives something away only if it was at work for more than a twentieth of the time, and for more than 1.1
+/// times the mean of all, for about a second.
 ///
 /// As text, for flags and settings: `off`, `accept` or `move`.
 ///

@@ -290,9 +290,7 @@ impl<I: Io> Driver<I> {
 
     /// Whether everything is over: the shard has drained, and no connection of its server is left.
     pub(crate) fn is_drained(&self) -> bool {
-        self.shared.drain_by.is_some()
-            && self.server_conns == 0
-            && !self.evening.awaits_answers()
+        self.shared.drain_by.is_some() && self.server_conns == 0 && !self.evening.awaits_answers()
     }
 
     /// Whether the deadline of the drain was over `grace` ago.

@@ -400,15 +400,15 @@ pub use corewire_engine::ClientThread;
 #[cfg(feature = "shard")]
 pub use corewire_engine::Running;
 
+#[doc(alias("rebalance", "migration", "load balancing"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::Balance;
 #[doc(alias("backpressure", "memory limit", "flow control"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::Budgets;
 #[doc(alias("metrics", "gauge"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::Counter;
-#[doc(alias("rebalance", "migration", "load balancing"))]
-#[cfg(feature = "shard")]
-pub use corewire_engine::Balance;
 #[doc(alias("io_uring", "epoll", "glommio", "executor"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::Host;

@@ -13,8 +13,8 @@ pub(crate) mod slot;
 use corewire_client::IntoAddress;
 use corewire_codec::Limits;
 use corewire_engine::{
-    Balance, Budgets, Dispatch, Ended, EngineConfig, Host, MakeDispatch, Placement, Running, ShardLost,
-    ShardLostHook, Sharded, Spin, StartError,
+    Balance, Budgets, Dispatch, Ended, EngineConfig, Host, MakeDispatch, Placement, Running,
+    ShardLost, ShardLostHook, Sharded, Spin, StartError,
 };
 use corewire_proto::ShardInfo;
 use std::error::Error;

@@ -4,8 +4,8 @@
 mod support;
 
 use corewire::{
-    Balance, ChannelConfig, Context, Placement, Running, Server, ServerBuilder, Status,
-    Streaming, blocking, sleep,
+    Balance, ChannelConfig, Context, Placement, Running, Server, ServerBuilder, Status, Streaming,
+    blocking, sleep,
 };
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -126,7 +126,8 @@ fn max_over_mean(server: &Running, during: impl FnOnce()) -> f64 {
     };
     let before = busy();
     during();
-    let worked: Vec<f64> = busy().iter().zip(before).map(|(after, before)| after - before).collect();
+    let worked: Vec<f64> =
+        busy().iter().zip(before).map(|(after, before)| after - before).collect();
     let mean = worked.iter().sum::<f64>() / f64::from(u16::try_from(worked.len()).unwrap());
     worked.iter().copied().fold(0.0, f64::max) / mean
 }

@@ -11,7 +11,7 @@
 pub(crate) const BOUND: f64 = 1.1;
 
 /// A shard that works less than this share of the time is never over: nobody waits for it.
-pub(crate) const BUSY_MIN: f64 = 0.25;
+pub(crate) const BUSY_MIN: f64 = 0.05;
 
 /// By how much of the mean the two shards of a move come nearer to each other, at least.
 const MARGIN: f64 = 0.02;
@@ -138,9 +138,8 @@ impl Balancer {
         }
         let own = self.loads.get(self.me).copied().unwrap_or_default();
         // What cannot be evened is left out; what this shard has is not, so that it learns when it can be.
-        let counts = |index: usize, shard: &ShardLoad| {
-            index == self.me || (shard.takes && !shard.stuck)
-        };
+        let counts =
+            |index: usize, shard: &ShardLoad| index == self.me || (shard.takes && !shard.stuck);
         let mut ranked: Vec<(usize, f64)> = shards
             .iter()
             .zip(&self.loads)

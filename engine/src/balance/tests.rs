@@ -36,7 +36,7 @@ fn a_shard_acts_only_when_it_is_over_for_long() {
     }
     assert!(until_choice(&mut balancer, &over).unwrap() >= 3);
     assert_eq!(until_choice(&mut Balancer::new(1), &over), None, "it has less than its share");
-    let little = shards(&[0.2, 0.0]);
+    let little = shards(&[0.04, 0.0]);
     assert_eq!(until_choice(&mut Balancer::new(0), &little), None, "nobody waits for it");
 }
 

@@ -179,6 +179,7 @@ impl<I: Io> Driver<I> {
             return;
         }
         self.leave_late();
+        self.evening.staying.retain(|(_, until)| *until > now);
         let mesh = self.local.mesh();
         let loads = self.evening.loads(|shard| mesh.is_gone(shard));
         let step = self.evening.balancer.look(&loads);
@@ -207,8 +208,6 @@ impl<I: Io> Driver<I> {
     }
 
     fn choose(&mut self) {
-        let now = self.shared.now;
-        self.evening.staying.retain(|(_, until)| *until > now);
         let weights = core::mem::take(&mut self.evening.weights);
         let all: Duration = weights.iter().flatten().map(|(_, took)| *took).sum();
         let busy = u32::try_from(self.shared.counters.busy_permille.value()).unwrap_or(1000);
@@ -282,7 +281,8 @@ impl<I: Io> Driver<I> {
                 weights.resize(token.index() + 1, None);
             }
             if let Some(weight) = weights.get_mut(token.index()) {
-                let before = weight.filter(|(of, _)| *of == token).map_or(Duration::ZERO, |it| it.1);
+                let before =
+                    weight.filter(|(of, _)| *of == token).map_or(Duration::ZERO, |it| it.1);
                 *weight = Some((token, before + took));
             }
         }
@@ -410,7 +410,9 @@ impl<I: Io> Driver<I> {
         }
         self.server_conns += 1;
         self.shared.counters.connections_open.set(self.server_conns as u64);
-        if let Some(until) = self.shared.now.checked_add(STAY) {
+        if let Some(until) = self.shared.now.checked_add(STAY)
+            && self.evening.setting == Balance::Move
+        {
             self.evening.staying.push((token, until));
         }
         self.insert(token, Conn::Server(Box::new(conn)));

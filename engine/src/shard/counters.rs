@@ -207,13 +207,16 @@ mod tests {
         assert_eq!(names.collect::<Vec<_>>(), kinds.collect::<Vec<_>>());
         let gauges = ShardCounters::KINDS.iter().filter(|(_, kind)| *kind == CounterKind::Gauge);
         let gauges: Vec<_> = gauges.map(|(name, _)| *name).collect();
-        assert_eq!(gauges, [
+        assert_eq!(
+            gauges,
+            [
                 "connections_open",
                 "busy_permille",
                 "uneven",
                 "calls_pending",
                 "held_bytes",
                 "parked"
-            ]);
+            ]
+        );
     }
 }

@@ -2,23 +2,29 @@
 //!
 //! Its socket and what its protocol needs stay with the shard that gives it until the other one has answered: the parcel
 //! only refers to them. The other shard *claims* the connection, duplicates the descriptor, and goes on. So a connection is
-//! in one shard's hands at each moment, and it is not lost with a shard that dies: if that shard had not claimed it, it comes back; if
-//! it had, the connection is shut down, because nobody knows what the other one did with it.
+//! in one shard's hands at each moment, and it is not lost with a shard that dies or is held up: if that shard has not claimed
+//! it, it comes back. If it died after that, the connection is shut down, because nobody knows what it did with it.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use corewire_client::address::Peer;
 use corewire_proto::IdleServerConnection;
 
 use super::context::ShardContext;
 use super::mesh::{Lost, Parcel, Ticket};
+use super::sleep::sleep_until;
+
+/// How long the other shard may take to claim a connection. One that does not turn must not hold it up.
+const CLAIM_WITHIN: Duration = Duration::from_millis(20);
 
 /// A connection that is being given.
 #[derive(Debug)]
@@ -138,17 +144,30 @@ pub(crate) fn has_room(shard: &ShardContext, to: usize) -> bool {
 pub(crate) fn give(shard: &Rc<ShardContext>, to: usize, given: Given) {
     let given = Arc::new(given);
     let parcel = Arc::downgrade(&given);
-    let ticket = shard.mesh().send_away(to, |ticket| {
-        Box::new(Handover { given: parcel, ticket, answer: None })
-    });
+    let ticket = shard
+        .mesh()
+        .send_away(to, |ticket| Box::new(Handover { given: parcel, ticket, answer: None }));
     let here = Rc::clone(shard);
     let wait = async move {
+        let mut late = pin!(sleep_until(here.now() + CLAIM_WITHIN));
+        let mut is_late = false;
         let back = poll_fn(|context| {
             here.note_known_wait();
-            here.mesh().waiting.poll(ticket, context)
+            if !is_late && late.as_mut().poll(context).is_ready() {
+                is_late = true;
+                if given.claim() {
+                    here.mesh().waiting.forget(ticket);
+                    return Poll::Ready(None);
+                }
+            }
+            here.mesh().waiting.poll(ticket, context).map(Some)
         })
         .await;
-        here.handovers.ended.borrow_mut().push(outcome(given, back.err()));
+        let outcome = match back {
+            Some(back) => outcome(given, back.err()),
+            None => back_from(given),
+        };
+        here.handovers.ended.borrow_mut().push(outcome);
         here.handovers.news.set(true);
         here.wakes.note_news();
     };
@@ -158,18 +177,23 @@ pub(crate) fn give(shard: &Rc<ShardContext>, to: usize, given: Given) {
 /// The parcel came back with an answer, or its shard is gone. Who has the connection is known by who claimed it.
 fn outcome(given: Arc<Given>, lost: Option<Lost>) -> Outcome {
     if given.claim() {
-        return match Arc::try_unwrap(given) {
-            Ok(Given { socket, peer, state, .. }) => Outcome::Back(Taken { socket, peer, state }),
-            // The other shard looks at it at this moment, and finds it claimed.
-            Err(given) => match given.socket.try_clone() {
-                Ok(socket) => {
-                    Outcome::Back(Taken { socket, peer: given.peer, state: given.state.clone() })
-                }
-                Err(_) => shut_down(&given),
-            },
-        };
+        return back_from(given);
     }
     if lost.is_some() { shut_down(&given) } else { Outcome::Gone }
+}
+
+/// It was claimed here.
+fn back_from(given: Arc<Given>) -> Outcome {
+    match Arc::try_unwrap(given) {
+        Ok(Given { socket, peer, state, .. }) => Outcome::Back(Taken { socket, peer, state }),
+        // The other shard looks at it at this moment, and finds it claimed.
+        Err(given) => match given.socket.try_clone() {
+            Ok(socket) => {
+                Outcome::Back(Taken { socket, peer: given.peer, state: given.state.clone() })
+            }
+            Err(_) => shut_down(&given),
+        },
+    }
 }
 
 fn shut_down(given: &Given) -> Outcome {
@@ -177,3 +201,6 @@ fn shut_down(given: &Given) -> Outcome {
     let _ = rustix::net::shutdown(&given.socket, rustix::net::Shutdown::Both);
     Outcome::Lost
 }
+
+#[cfg(test)]
+mod tests;

@@ -530,4 +530,4 @@ impl Mesh {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod simulation;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -168,13 +168,7 @@ impl StreamTable {
     /// The shared credit of a table without streams.
     pub(crate) fn without_slots(&self) -> Self {
         let Self { credit, window, reopened, .. } = self;
-        Self {
-            slots: Vec::new(),
-            count: 0,
-            credit: *credit,
-            window: *window,
-            reopened: *reopened,
-        }
+        Self { slots: Vec::new(), count: 0, credit: *credit, window: *window, reopened: *reopened }
     }
 
     pub(crate) fn is_slot_taken(&self, call: u32) -> bool {

@@ -13,7 +13,7 @@ struct Pair {
 }
 
 /// The shards of a server.
-pub(super) fn group(count: usize) -> Vec<Rc<ShardContext>> {
+pub(in crate::shard) fn group(count: usize) -> Vec<Rc<ShardContext>> {
     let count = u16::try_from(count).expect("a few");
     let members: Vec<_> = (0..count)
         .map(|id| {
