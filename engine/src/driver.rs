@@ -20,6 +20,7 @@
 
 mod connecting;
 mod ending;
+mod even;
 mod evening;
 pub(crate) mod executor;
 pub(crate) mod hosting;

@@ -33,8 +33,9 @@
 //!
 //! - **epoll and not `io_uring` for sockets.** On the virtual machines at hand `io_uring` gained nothing; hardware may
 //!   differ. The seam is `Io` (`net/io.rs`).
-//! - **The kernel spreads connections, not load.** `SO_REUSEPORT` hashes addresses: few connections may land unevenly,
-//!   and one busy connection cannot use two cores. The hello names the shard, so that a client can open another one.
+//! - **The kernel spreads connections, not load.** `SO_REUSEPORT` hashes addresses. Shards with more than their share hand new
+//!   connections on, and with [`Balance::Move`] idle ones, too; but one busy connection cannot use two cores, and one
+//!   that always has a call in flight stays. The hello names the shard, so that a client can open another one.
 //! - **Handlers are not preempted.** One that computes for 5 ms holds its shard for 5 ms: give such work to threads of
 //!   its own.
 //! - **`speedy` has no depth limit**, and believes lengths of lists whose elements take little on the wire; see

@@ -15,6 +15,7 @@ pub(crate) mod counters;
 pub(crate) mod drain_sign;
 pub(crate) mod errand;
 pub(crate) mod handover;
+pub(crate) mod handovers;
 pub(crate) mod mesh;
 pub(crate) mod on;
 pub(crate) mod phase;

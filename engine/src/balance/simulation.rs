@@ -1,5 +1,5 @@
 //! Many shards and connections, each shard deciding for itself by numbers that are noisy and not of the same moment.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 use super::decide::{BUSY_MIN, Balancer, ShardLoad, Step, max_over_mean, mean};
 use proptest::prelude::*;

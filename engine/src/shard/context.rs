@@ -13,7 +13,7 @@ use crate::net::doorbell::Doorbell;
 use crate::net::io::Token;
 use crate::shard::account::{StreamAccount, Totals};
 use crate::shard::clock::clock;
-use crate::shard::handover::Handovers;
+use crate::shard::handovers::Handovers;
 use crate::shard::mesh::{self, Mesh, MeshEnd};
 use crate::shard::phase::PhaseSign;
 use crate::shard::sharded::ShardValues;

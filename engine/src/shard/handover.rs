@@ -5,92 +5,21 @@
 //! in one shard's hands at each moment, and it is not lost with a shard that dies or is held up: if that shard has not claimed
 //! it, it comes back. If it died after that, the connection is shut down, because nobody knows what it did with it.
 
-use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use corewire_client::address::Peer;
-use corewire_proto::IdleServerConnection;
-
 use super::context::ShardContext;
+use super::handovers::{Given, Outcome, Taken};
 use super::mesh::{Lost, Parcel, Ticket};
 use super::sleep::sleep_until;
 
 /// How long the other shard may take to claim a connection. One that does not turn must not hold it up.
 const CLAIM_WITHIN: Duration = Duration::from_millis(20);
-
-/// A connection that is being given.
-#[derive(Debug)]
-pub(crate) struct Given {
-    pub(crate) socket: OwnedFd,
-    pub(crate) peer: Peer,
-    /// `None` if nothing was read or written yet.
-    pub(crate) state: Option<IdleServerConnection>,
-    claimed: AtomicBool,
-}
-
-impl Given {
-    pub(crate) fn new(socket: OwnedFd, peer: Peer, state: Option<IdleServerConnection>) -> Self {
-        Self { socket, peer, state, claimed: AtomicBool::new(false) }
-    }
-
-    /// Whoever gets true has the connection; true once.
-    pub(crate) fn claim(&self) -> bool {
-        !self.claimed.swap(true, Ordering::AcqRel)
-    }
-}
-
-/// A connection that this shard was given.
-#[derive(Debug)]
-pub(crate) struct Taken {
-    pub(crate) socket: OwnedFd,
-    pub(crate) peer: Peer,
-    pub(crate) state: Option<IdleServerConnection>,
-}
-
-/// What became of a connection that was given.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// The other shard has it.
-    Gone,
-    /// It is still here.
-    Back(Taken),
-    /// The other shard has died with it; it is shut down.
-    Lost,
-}
-
-/// What a driver is left of connections that come and go.
-#[derive(Debug, Default)]
-pub(crate) struct Handovers {
-    taken: RefCell<Vec<Taken>>,
-    ended: RefCell<Vec<Outcome>>,
-    /// Whether there is anything.
-    news: Cell<bool>,
-}
-
-impl Handovers {
-    #[inline]
-    pub(crate) fn take_news(&self) -> bool {
-        self.news.replace(false)
-    }
-
-    /// Connections that came.
-    pub(crate) fn taken(&self) -> Vec<Taken> {
-        self.taken.take()
-    }
-
-    /// What became of those that were given.
-    pub(crate) fn ended(&self) -> Vec<Outcome> {
-        self.ended.take()
-    }
-}
 
 /// What travels: to the other shard, and back with its answer.
 #[derive(Debug)]
@@ -109,8 +38,7 @@ impl Parcel for Handover {
         }
         let taken = self.take();
         self.answer = Some(taken.map(|taken| {
-            shard.handovers.taken.borrow_mut().push(taken);
-            shard.handovers.news.set(true);
+            shard.handovers.push_taken(taken);
             shard.wakes.note_news();
         }));
         shard.mesh().send(from, self);
@@ -167,8 +95,7 @@ pub(crate) fn give(shard: &Rc<ShardContext>, to: usize, given: Given) {
             Some(back) => outcome(given, back.err()),
             None => back_from(given),
         };
-        here.handovers.ended.borrow_mut().push(outcome);
-        here.handovers.news.set(true);
+        here.handovers.push_ended(outcome);
         here.wakes.note_news();
     };
     shard.spawn(wait).detach();
@@ -184,16 +111,15 @@ fn outcome(given: Arc<Given>, lost: Option<Lost>) -> Outcome {
 
 /// It was claimed here.
 fn back_from(given: Arc<Given>) -> Outcome {
-    match Arc::try_unwrap(given) {
-        Ok(Given { socket, peer, state, .. }) => Outcome::Back(Taken { socket, peer, state }),
+    let taken = match Arc::try_unwrap(given) {
+        Ok(Given { socket, peer, state, .. }) => Taken { socket, peer, state },
         // The other shard looks at it at this moment, and finds it claimed.
         Err(given) => match given.socket.try_clone() {
-            Ok(socket) => {
-                Outcome::Back(Taken { socket, peer: given.peer, state: given.state.clone() })
-            }
-            Err(_) => shut_down(&given),
+            Ok(socket) => Taken { socket, peer: given.peer, state: given.state.clone() },
+            Err(_) => return shut_down(&given),
         },
-    }
+    };
+    Outcome::Back(Box::new(taken))
 }
 
 fn shut_down(given: &Given) -> Outcome {

@@ -24,6 +24,7 @@ fn move_server(pair: &mut Pair, config: ServerConfig) -> bool {
 #[test]
 fn calls_go_on_after_a_move() {
     let mut pair = Pair::ready();
+    pair.server.serve = Serve::Echo;
     for number in 0..20 {
         pair.call(number);
         pair.settle();

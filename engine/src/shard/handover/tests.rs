@@ -3,7 +3,9 @@
 
 use super::*;
 use crate::shard::mesh::tests::group;
+use corewire_client::address::Peer;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
