@@ -1,11 +1,11 @@
 //! Connections that change shards: the load evens out, and nobody notices.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod support;
 
 use corewire::{
-    Balance, ChannelConfig, Context, Placement, Running, Server, ServerBuilder, Status, Streaming,
-    blocking, sleep,
+    Balance, ChannelConfig, Context, Placement, Running, Server, ServerBuilder, Spin, Status,
+    Streaming, blocking, sleep,
 };
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -326,4 +326,49 @@ fn new_connections_are_handed_off() {
     assert_eq!(here, server.shards()[0].counters.connections_handed_off.value());
     server.stop();
     assert_eq!(server.wait().unwrap().shards_lost, 0);
+}
+
+/// One connection is all of a shard's load: it stays, and the shard says that it is stuck.
+#[test]
+fn one_busy_connection_stays() {
+    let server = builder(2, Balance::Move, &Notes::default()).start().unwrap();
+    let to = address(&server);
+    let over = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&over);
+    let busy = thread::spawn(move || {
+        let client = connect_to(to, 0);
+        while !stop.load(Ordering::Relaxed) {
+            assert_eq!(client.burn(2000).wait().unwrap(), 0);
+            thread::sleep(Duration::from_millis(2));
+        }
+    });
+    support::until("the shard says so", || server.shards()[0].counters.uneven.value() == 1);
+    assert_eq!(moved(&server), 0);
+    support::until("the gauge shows it", || server.load_max_over_mean() > 1.5);
+    over.store(true, Ordering::Relaxed);
+    busy.join().unwrap();
+    support::until("it is over", || {
+        server.shards()[0].counters.uneven.value() == 0 || {
+            // A shard that sleeps does not look.
+            drop(connect_to(to, 0));
+            false
+        }
+    });
+    support::end(server);
+}
+
+/// A shard that spins has its core, and no load.
+#[test]
+fn spinning_is_no_load() {
+    let server =
+        builder(1, Balance::default(), &Notes::default()).spin(Spin::Always).start().unwrap();
+    let counters = &server.shards()[0].counters;
+    let (turns, worked) = (counters.turns.value(), counters.busy_us.value());
+    let began = Instant::now();
+    support::until("it has looked for a while", || {
+        began.elapsed() > Duration::from_secs(1) && counters.turns.value() > turns + 10_000
+    });
+    let worked = u128::from(counters.busy_us.value() - worked);
+    assert!(worked < began.elapsed().as_micros() / 5, "{worked} µs of {:?}", began.elapsed());
+    support::end(server);
 }
