@@ -37,6 +37,8 @@ may_not corewire-testing corewire corewire-macros corewire-sim tokio
 may_not corewire-sim corewire corewire-macros tokio
 may_not corewire corewire-testing tokio
 may_not corewire-macros corewire-codec corewire-proto corewire-client corewire-engine corewire glommio-ng
+may_not corewire-placement corewire-codec corewire-proto corewire-client corewire-engine corewire corewire-macros \
+    glommio-ng glommio rustix nix tokio flume tracing
 may_not corewire-tune corewire-codec corewire-proto corewire-client corewire-engine corewire glommio-ng
 
 # Nobody knows the simulator. It, and what users test with, open the engine's door for simulations; nobody else does.
@@ -62,7 +64,7 @@ for features in blocking tokio blocking,tokio; do
 done
 
 # Whoever can do without `unsafe` says so where nobody can overrule it.
-for root in codec/src/lib.rs engine/proto/src/lib.rs engine/client/src/lib.rs engine/testing/src/lib.rs engine/sim/src/lib.rs services/src/lib.rs services/macros/src/lib.rs \
+for root in codec/src/lib.rs engine/proto/src/lib.rs engine/client/src/lib.rs engine/placement/src/lib.rs engine/testing/src/lib.rs engine/sim/src/lib.rs services/src/lib.rs services/macros/src/lib.rs \
     services/cli/src/main.rs examples/shared/lib.rs tuning/src/lib.rs; do
     grep -q '^#!\[forbid(unsafe_code)\]' "$root" || fail "$root lacks #![forbid(unsafe_code)]"
 done
@@ -100,7 +102,7 @@ for folder in codec engine/proto; do
 done
 
 # Inside the crates: no files import one another, but for those that are listed.
-python3 .ci/arrows.py codec/src engine/proto/src engine/client/src engine/src engine/testing/src engine/sim/src services/src services/cli/src services/macros/src \
+python3 .ci/arrows.py codec/src engine/placement/src engine/proto/src engine/client/src engine/src engine/testing/src engine/sim/src services/src services/cli/src services/macros/src \
     benches/src tuning/src || failed=1
 
 [ "$failed" -eq 0 ] || exit 1

@@ -74,6 +74,7 @@ refuses() {
 
 # A CPU that this process may use.
 cpu=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*\([0-9]*\).*/\1/p' /proc/self/status)
+cpus=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status)
 
 say "build"
 # All packages at once, here and below: a smaller selection turns on fewer features of what they share,
@@ -101,7 +102,7 @@ timeout 60 "$bin/examples/quickstart" --secs 1 >"$work/quickstart.out" 2>"$work/
     fail "quickstart failed"
 cat "$work/quickstart.out"
 shards=$(sed -n 's/^serving on .* with \([0-9]*\) shards.*/\1/p' "$work/quickstart.out")
-grep -q '^shard  cpu  connections       calls    calls/s   p50 µs   p99 µs$' "$work/quickstart.out" ||
+grep -q '^shard  cpu  keys       calls    calls/s   p50 µs   p99 µs$' "$work/quickstart.out" ||
     fail "quickstart prints no table"
 rows=$(grep -cE '^ +[0-9]+ ' "$work/quickstart.out" || true)
 [ "$rows" -eq "${shards:-0}" ] && [ "$rows" -gt 0 ] || fail "quickstart has $shards shards and prints $rows rows"
@@ -141,11 +142,15 @@ timeout 60 "$bin/corewire" bench "$addr" --secs 0.3 --json >"$work/bench.out" 2>
 stop echo_server
 
 say "kv_server and kv_client"
-serve kv_server "$bin/examples/kv_server" --addr 127.0.0.1:0 --cores "$cpu"
+serve kv_server "$bin/examples/kv_server" --addr 127.0.0.1:0 --cores "$cpus"
 kv() { timeout 30 "$bin/examples/kv_client" --addr "$addr" "$@" 2>"$work/kv_client.err"; }
 kv put colour green || fail "put failed"
 [ "$(kv get colour)" = green ] || fail "get does not give back what was put"
-kv size | grep -qx 'shard 0 holds 1 keys' || fail "size does not count one key"
+for key in a b c d e f g h; do kv put "letter-$key" "$key" || fail "put failed"; done
+# Each run is another connection, which lands on any shard: there is one store.
+for key in a b c d e f g h; do [ "$(kv get "letter-$key")" = "$key" ] || fail "a key is not seen by the next connection"; done
+[ "$(kv keys letter- | wc -l)" -eq 8 ] || fail "keys does not list the keys of all shards"
+kv sizes | awk '{ sum += $4 } END { exit sum != 9 }' || fail "sizes does not count nine keys"
 kv remove colour || fail "remove failed"
 [ "$(kv get colour)" = '(no value)' ] || fail "a removed key has a value"
 code=0
@@ -165,14 +170,19 @@ done
 stop kv_server
 [ ! -e "$work/kv.sock" ] || fail "kv_server leaves its socket's file behind"
 
-say "the examples that stream, and layers"
-for name in chat tail upload layers; do
+say "the examples that stream, sharded, and layers"
+for name in chat tail upload sharded layers; do
     timeout 60 "$bin/examples/$name" </dev/null >"$work/$name.out" 2>"$work/$name.err" || fail "$name failed"
     [ -s "$work/$name.out" ] || fail "$name prints nothing"
 done
 grep -qE '^[0-9]+ calls served: p50 [1-9][0-9]* ns, p99 [1-9][0-9]* ns$' "$work/layers.out" || fail "layers does not say how long calls took"
 grep -q 'line 19 of 20' "$work/tail.out" || fail "tail does not follow to the last line"
 grep -q '67108864 bytes' "$work/upload.out" || fail "upload does not say how much arrived"
+
+say "offload"
+timeout 60 "$bin/examples/offload" >"$work/offload.out" 2>"$work/offload.err" || fail "offload failed"
+grep -q '^[1-9][0-9]* hashes were offloaded, on 1 threads$' "$work/offload.out" || fail "offload does not say what it offloaded"
+grep -q 'held its shard.*Archive/hash_inline' "$work/offload.err" || fail "offload: nobody names the handler that holds the shard"
 
 say "simulated"
 timeout 120 "$bin/examples/simulated" >"$work/simulated.out" 2>"$work/simulated.err" || fail "simulated failed"
@@ -219,7 +229,7 @@ refuses 2 1 "$bin/corewire" bench 127.0.0.1:1 --server-pid 2147483647
 
 # What the benches package offers, with the programs that were built above; each has --quick: once,
 # briefly, measuring nothing. floor takes about 13 s, compare 50 s, slow_reader 10 s, each other 5 s.
-for words in "floor --no-build" "compare --no-build" "overload --no-build" kinds mixed slow_reader deadlines; do
+for words in "floor --no-build" "compare --no-build" "overload --no-build" kinds mixed slow_reader deadlines mesh; do
     name=${words%% *}
     if [ "$(nproc)" -lt 2 ]; then
         echo "SKIPPED: $name wants two CPUs"

@@ -5,8 +5,8 @@
 //! cargo run --release --example kv_client -- --addr 127.0.0.1:7001 get colour
 //! ```
 //!
-//! Keys live on the shard that a connection lands on. With more than one shard, a second run of this
-//! program may land on another; start the server with `--cores 0` to see one set of keys.
+//! It makes one call, on one connection: the server has it run on the shard that owns the key. A program that makes many
+//! uses a `ShardedChannel`, as `quickstart` does, so that calls arrive at the owner at once.
 
 use clap::{Parser, Subcommand};
 use corewire::{ClientShard, block_on_shard};
@@ -34,8 +34,10 @@ enum Action {
     Put { key: String, value: String },
     /// Remove a key
     Remove { key: String },
-    /// Print how many keys the answering shard holds
-    Size,
+    /// Print the keys that begin with this
+    Keys { prefix: Option<String> },
+    /// Print how many keys each shard holds
+    Sizes,
 }
 
 #[allow(clippy::print_stdout, reason = "a client prints what it got")]
@@ -50,9 +52,16 @@ async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
             client.put(key, value.into_bytes()).await?;
         }
         Action::Remove { key } => client.remove(key).await?,
-        Action::Size => {
-            let (shard, keys) = client.size().await?;
-            println!("shard {shard} holds {keys} keys");
+        Action::Keys { prefix } => {
+            let mut keys = client.keys(prefix.unwrap_or_default()).await?;
+            while let Some(key) = keys.next().await {
+                println!("{}", key?);
+            }
+        }
+        Action::Sizes => {
+            for (shard, keys) in client.sizes().await?.into_iter().enumerate() {
+                println!("shard {shard} holds {keys} keys");
+            }
         }
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! A key-value server. Its state belongs to shards: plain maps behind a `RefCell`, no lock anywhere.
+//! A key-value server: one store over all shards. Each shard has the keys that it owns in a plain map behind a `RefCell`; no
+//! lock is anywhere. The service is in `shared/kv.rs`.
 //!
 //! ```text
 //! cargo run --release --example kv_server -- --addr 127.0.0.1:7001 --cores 0,1
@@ -19,5 +20,7 @@ struct Flags {
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    serve(flags.server.builder().service(|_shard| KeyValueServer::new(Store::default())))
+    let parts = Store::parts();
+    let builder = flags.server.builder().sharded(&parts);
+    serve(builder.service(move |_shard| KeyValueServer::new(Store::new(&parts))))
 }

@@ -51,6 +51,7 @@ fn timing() -> CallTimer<impl Fn(&CallTime) + 'static> {
 }
 
 fn server() -> ServerBuilder {
+    let parts = Store::parts();
     Server::builder()
         .address("127.0.0.1:0")
         .placement(Placement::Unpinned(1))
@@ -59,7 +60,7 @@ fn server() -> ServerBuilder {
             let time = TimeLimit::at_most(Duration::from_secs(5));
             (Log::new(), timing(), Authorize::new(may_call), limit, time)
         })
-        .service(|_shard| KeyValueServer::new(Store::default()))
+        .service(move |_shard| KeyValueServer::new(Store::new(&parts)))
 }
 
 #[allow(clippy::print_stdout, reason = "this is what the program says to people")]

@@ -1,5 +1,5 @@
-//! A whole Corewire deployment in one program: a key-value service on every allowed core, a client
-//! that makes real calls to it over TCP, and a table of what each shard did.
+//! A whole Corewire deployment in one program: a key-value store over all allowed cores, a client that
+//! makes real calls to it over TCP, each to the core that owns its key, and a table of what each shard did.
 //!
 //! ```text
 //! cargo run --release --example quickstart
@@ -10,7 +10,8 @@
 
 use clap::Parser;
 use corewire::{
-    Address, CallError, ClientShard, Placement, Running, Server, block_on_shard, spawn,
+    Address, CallError, Channel, ClientShard, Placement, Running, Server, ShardedChannel,
+    block_on_shard, owner_of_key, spawn,
 };
 use corewire_examples::kv::{KeyValueClient, KeyValueServer, Store};
 use hdrhistogram::Histogram;
@@ -26,24 +27,24 @@ struct Flags {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
     secs: u64,
 
-    /// Connections per shard of the server
+    /// Channels, each with a connection to every shard of the server
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
     conns: u32,
 
-    /// Calls in flight on each connection
+    /// Calls in flight on each channel
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
     inflight: u32,
 }
 
 /// What was measured of the calls to one shard.
 struct Measured {
-    connections: u64,
+    keys: u64,
     latency_ns: Histogram<u64>,
 }
 
 /// Calls in a closed loop: put a value, read it back, compare.
 async fn call_until(
-    client: KeyValueClient,
+    client: KeyValueClient<ShardedChannel<Channel>>,
     name: String,
     until: Instant,
 ) -> Result<Histogram<u64>, Box<dyn Error>> {
@@ -67,34 +68,32 @@ async fn call_until(
     Ok(latency_ns)
 }
 
-/// Opens connections, makes calls on all of them at once, and sorts what it measured by shard.
+/// Opens channels, makes calls on all of them at once, and sorts what it measured by shard.
 async fn client(
     server: Address,
-    shards: usize,
+    shards: u16,
     flags: Flags,
 ) -> Result<Vec<Measured>, Box<dyn Error>> {
     let until = Instant::now() + Duration::from_secs(flags.secs);
     let mut measured = Vec::new();
     for _ in 0..shards {
         let latency_ns = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
-        measured.push(Measured { connections: 0, latency_ns });
+        measured.push(Measured { keys: 0, latency_ns });
     }
     let mut tasks = Vec::new();
-    for conn in 0..flags.conns as usize * shards {
-        // The kernel chose the shard; the hello says which one it is.
-        let client = KeyValueClient::connect(&server).await?;
-        let (shard, _) = client.channel().server_shard().ok_or("the server names no shard")?;
-        let shard = usize::from(shard);
-        measured.get_mut(shard).ok_or("the server names a shard it does not have")?.connections +=
-            1;
+    for conn in 0..flags.conns {
+        // It connects until it has reached each shard; the hello says which one took the connection.
+        let client = KeyValueClient::new(ShardedChannel::connect(&server).await?);
         for caller in 0..flags.inflight {
             let name = format!("key-{conn}-{caller}");
-            tasks.push((shard, spawn(call_until(client.clone(), name, until))));
+            let owner = usize::from(owner_of_key(&name, shards).0);
+            tasks.push((owner, spawn(call_until(client.clone(), name, until))));
         }
     }
-    for (shard, task) in tasks {
+    for (owner, task) in tasks {
         let latency_ns = task.await?;
-        if let Some(measured) = measured.get_mut(shard) {
+        if let Some(measured) = measured.get_mut(owner) {
+            measured.keys += 1;
             measured.latency_ns.add(&latency_ns)?;
         }
     }
@@ -109,7 +108,7 @@ async fn client(
 
 #[allow(clippy::print_stdout, reason = "the table is what the program is for")]
 fn print_table(server: &Running, measured: &[Measured], secs: u64) {
-    println!("shard  cpu  connections       calls    calls/s   p50 µs   p99 µs");
+    println!("shard  cpu  keys       calls    calls/s   p50 µs   p99 µs");
     for (shard, measured) in server.shards().iter().zip(measured) {
         let cpu = shard.info.cpu.map_or_else(|| "-".to_owned(), |cpu| cpu.to_string());
         let latency_us = |quantile| {
@@ -117,10 +116,10 @@ fn print_table(server: &Running, measured: &[Measured], secs: u64) {
             f64::from(nanos.unwrap_or(u32::MAX)) / 1000.0
         };
         println!(
-            "{:>5}  {:>3}  {:>11}  {:>10}  {:>9}  {:>7.1}  {:>7.1}",
+            "{:>5}  {:>3}  {:>4}  {:>10}  {:>9}  {:>7.1}  {:>7.1}",
             shard.info.id.0,
             cpu,
-            measured.connections,
+            measured.keys,
             measured.latency_ns.len(),
             measured.latency_ns.len() / secs,
             latency_us(0.50),
@@ -131,13 +130,15 @@ fn print_table(server: &Running, measured: &[Measured], secs: u64) {
 
 #[allow(clippy::print_stdout, reason = "the program tells what it does")]
 fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
+    let parts = Store::parts();
     let server = Server::builder()
         .address("127.0.0.1:0")
         .placement(Placement::AllCpus)
-        .service(|_shard| KeyValueServer::new(Store::default()))
+        .sharded(&parts)
+        .service(move |_shard| KeyValueServer::new(Store::new(&parts)))
         .start()?;
     let address = server.addresses().first().cloned().ok_or("the server has no address")?;
-    let (secs, shards) = (flags.secs, server.shards().len());
+    let (secs, shards) = (flags.secs, u16::try_from(server.shards().len())?);
     println!("serving on {address} with {shards} shards; calling for {secs} s");
     let measured = block_on_shard(ClientShard::default(), move || client(address, shards, flags))?;
     let measured = Rc::new(measured?);

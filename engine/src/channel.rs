@@ -41,6 +41,7 @@ use self::driven::{Connects, DrivenChannel};
 use crate::shard::chance;
 use crate::shard::clock::clock;
 use crate::shard::context::{self, ShardContext};
+use crate::shard::mesh::{self, Mesh, MeshEnd};
 use crate::stream::StreamArrivals;
 use corewire_client::address::{Address, IntoAddress};
 use corewire_client::config::ChannelConfig;
@@ -58,6 +59,8 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct ChannelContext {
     pub(crate) shard: Rc<ShardContext>,
+    /// The way to the other shards of the server. A shard that has none is alone in its mesh.
+    pub(crate) mesh: Rc<Mesh>,
     pub(crate) streams: Rc<StreamArrivals>,
     /// Channels that want a connection.
     pub(crate) local: Rc<Connects<Caller>>,
@@ -66,11 +69,19 @@ pub(crate) struct ChannelContext {
 }
 
 impl ChannelContext {
+    /// That of a shard that has no others.
     pub(crate) fn new(shard: Rc<ShardContext>) -> Rc<Self> {
+        let end = mesh::alone(&shard.wakes.doorbell);
+        Self::in_mesh(shard, end)
+    }
+
+    /// That of one of the shards of a server.
+    pub(crate) fn in_mesh(shard: Rc<ShardContext>, end: MeshEnd) -> Rc<Self> {
+        let mesh = Mesh::new(end, Rc::clone(&shard));
         let streams = StreamArrivals::new(Rc::clone(&shard));
         let local = Connects::new(Rc::clone(&shard));
         let remote = Connects::new(Rc::clone(&shard));
-        Rc::new(Self { shard, streams, local, remote })
+        Rc::new(Self { shard, mesh, streams, local, remote })
     }
 
     /// Makes this the thread's, and its shard with it, until the guard is dropped, which restores the previous one.
@@ -87,6 +98,7 @@ impl ChannelContext {
     }
 
     fn replace_current(context: Option<Rc<Self>>) -> Option<Rc<Self>> {
+        Mesh::replace_current(context.as_ref().map(|context| Rc::clone(&context.mesh)));
         CURRENT.try_with(|current| current.replace(context)).ok().flatten()
     }
 

@@ -154,6 +154,7 @@ impl<I: Io> Driver<I> {
         }
         let now = io.now();
         let local = Rc::clone(&channels.shard);
+        local.holds.set_limit(config.warn_held_after);
         let budgets = &config.budgets;
         let listen = |listener| Listening { listener, acceptable: true };
         Ok(Self {
@@ -162,6 +163,7 @@ impl<I: Io> Driver<I> {
                 now,
                 token: Token::DOORBELL,
                 failure: io::ErrorKind::Other.into(),
+                ran: (0, 0),
                 clock_in: 1,
                 turn: TurnBudget::new(budgets, 0),
                 memory: MemoryAccount::new(budgets, local.totals.clone()),
@@ -208,13 +210,14 @@ impl<I: Io> Driver<I> {
         // Longer sleeps than a doze are a plain host's, and the supervisor must not take them for a stall.
         let sleeps = wait > runtime::REACTOR_EVERY;
         if sleeps {
+            self.shared.look_before_sleep();
             self.shared.counters.parked.set(1);
         }
         self.shared.io.poll(&mut self.news, wait)?;
         if sleeps {
             self.shared.counters.parked.set(0);
         }
-        self.shared.read_clock();
+        self.shared.read_clock(if sleeps { Duration::MAX } else { wait });
         if let Some(delay) = &mut self.shared.delay {
             delay.begin_turn(self.shared.now);
         }
@@ -228,6 +231,9 @@ impl<I: Io> Driver<I> {
             self.look_at_load();
         }
         let rounds = self.run_queue();
+        if self.local.holds.has_news() {
+            self.tell_holds();
+        }
         if is_planted(Bug::ForgottenAccept) {
             return Ok(rounds > 0);
         }
@@ -279,7 +285,7 @@ impl<I: Io> Driver<I> {
             return None;
         };
         entry.socket.readable = true;
-        self.shared.read_clock();
+        self.shared.read_clock(Duration::ZERO);
         self.begin_budget(1);
         Some(self.run_connection(token, self.shared.now))
     }
@@ -345,7 +351,7 @@ impl<I: Io> Driver<I> {
                 Order::LameDuck => self.local.phase.enter(Phase::LameDuck),
                 Order::Notify => {}
                 Order::Listen => self.set_acceptable(),
-                Order::Stalled(stalled) => self.tell_whose(&stalled),
+                Order::Stalled(stalled) => self.name_holder(&stalled),
             }
         }
     }
@@ -511,12 +517,26 @@ impl<I: Io> Driver<I> {
         }
         let id = self.next_connection_id();
         self.shared.counters.connections_accepted.add(1);
+        self.note_arrival(&socket);
         self.server_conns += 1;
         self.shared.counters.connections_open.set(self.server_conns as u64);
         let config = Rc::clone(&self.server);
         let conn = ServerConn::new(socket, peer, config, id, self.shared.now);
         tracing::debug!(shard = %self.shared.config.info.id, %peer, connection = id, "connection opened");
         self.insert(token, Conn::Server(Box::new(conn)));
+    }
+
+    /// Notes whether the connection's packets arrive on this shard's CPU.
+    fn note_arrival(&self, socket: &I::Socket) {
+        let Some(own) = self.shared.config.info.cpu else { return };
+        let Some(cpu) = self.shared.io.packets_cpu(socket) else { return };
+        let counters = &self.shared.counters;
+        if cpu == own {
+            counters.connections_local.add(1);
+        }
+        if let Some(arrivals) = &counters.arrivals {
+            arrivals.note(cpu);
+        }
     }
 
     /// Gives a connection its turn; returns whether it received something.

@@ -35,6 +35,13 @@ pub enum StartError {
         /// The CPUs it may use.
         allowed: Vec<usize>,
     },
+    /// The CPU does not run, or does not exist.
+    CpuOffline {
+        /// The CPU.
+        cpu: usize,
+        /// The CPUs that run.
+        online: Vec<usize>,
+    },
     /// The CPU is named twice.
     CpuTwice {
         /// The CPU.
@@ -116,6 +123,10 @@ impl fmt::Display for StartError {
             Self::CpuNotAllowed { cpu, allowed } => write!(
                 f,
                 "CPU {cpu} is not among the CPUs this process may use, which are {allowed:?}; choose from these, or widen the process's affinity or cpuset"
+            ),
+            Self::CpuOffline { cpu, online } => write!(
+                f,
+                "CPU {cpu} is not online; choose from {online:?}, or bring it online"
             ),
             Self::CpuTwice { cpu } => {
                 write!(f, "CPU {cpu} is named twice; name each CPU once, for a shard owns its CPU")

@@ -84,6 +84,8 @@ pub(crate) struct DriverConfig {
     pub(crate) budgets: Budgets,
     /// The first connection id of this shard, and the step to the next one.
     pub(crate) connection_ids: (u64, u64),
+    /// How long a handler or a task may hold the shard before a warning names it.
+    pub(crate) warn_held_after: Duration,
 }
 
 #[cfg(test)]

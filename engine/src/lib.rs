@@ -33,11 +33,13 @@
 //!
 //! - **epoll and not `io_uring` for sockets.** On the virtual machines at hand `io_uring` gained nothing; hardware may
 //!   differ. The seam is `Io` (`net/io.rs`).
-//! - **The kernel spreads connections, not load.** `SO_REUSEPORT` hashes addresses. Shards with more than their share hand new
+//! - **The kernel spreads connections, not load.** `SO_REUSEPORT` hashes addresses, and [`Steering`] follows
+//!   packets. Shards with more than their share hand new
 //!   connections on, and with [`Balance::Move`] idle ones, too; but one busy connection cannot use two cores, and one
 //!   that always has a call in flight stays. The hello names the shard, so that a client can open another one.
-//! - **Handlers are not preempted.** One that computes for 5 ms holds its shard for 5 ms: give such work to threads of
-//!   its own.
+//! - **Handlers are not preempted.** One that computes for 5 ms holds its shard for 5 ms. [`offload`] runs such work on
+//!   threads beside the shards; a warning names a handler that holds its shard for long
+//!   ([`EngineConfig::warn_held_after`]).
 //! - **`speedy` has no depth limit**, and believes lengths of lists whose elements take little on the wire; see
 //!   `Speedy` in `corewire-codec` for what to keep out of a service that strangers can reach.
 //! - **Raw bodies keep receive buffers alive**; see `conn.rs`.
@@ -64,6 +66,7 @@ mod snapshot;
 mod stream;
 #[doc(hidden)]
 pub mod testing;
+mod workers;
 
 pub use balance::Balance;
 pub use budgets::{Budgets, QueueDelay};
@@ -80,14 +83,19 @@ pub use host::running::{Ending, Readiness, Running, RunningShard, WouldBlock};
 pub use host::server::{ClientShard, EngineConfig, MakeDispatch, run_on_shard, start};
 pub use identity::Spin;
 pub use net::doorbell::Doorbell;
+pub use net::steering::Steering;
 pub use shard::affinity::with_all_cpus;
 pub use shard::chance::random_seed;
 pub use shard::clock::now;
 pub use shard::counters::{Counter, CounterKind, ShardCounters};
 pub use shard::drain_sign::{DrainBegun, drain_begun, is_draining, is_ready};
+pub use shard::due::{YieldIfDue, yield_if_due};
 pub use shard::errand::OnShardError;
+pub use shard::offload::{Offload, offload};
 pub use shard::on::On;
 pub use shard::sharded::Sharded;
 pub use shard::sleep::{Sleep, sleep};
 pub use shard::tasks::{Task, spawn};
 pub use stream::{StreamCall, StreamEnds, StreamReader, StreamWriter};
+pub use workers::error::OffloadError;
+pub use workers::pool::OffloadCounts;

@@ -10,3 +10,4 @@ pub(crate) mod holder;
 pub(crate) mod io;
 pub(crate) mod listener;
 pub(crate) mod recv_pool;
+pub(crate) mod steering;

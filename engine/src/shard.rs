@@ -2,21 +2,28 @@
 //!
 //! `context.rs` is where handlers, channels and the driver meet; `wakes.rs` has what was woken, and `tasks.rs` the
 //! shard's own tasks. `sleep.rs`, `sleepers.rs` and `timers.rs` are its timers, `clock.rs` its clock, `chance.rs` its
-//! seeds, `counters.rs` what others may read, `account.rs` what the shard holds, and `affinity.rs` which CPUs threads inherit.
+//! seeds, `counters.rs` what others may read, `account.rs` what the shard holds, `affinity.rs` which CPUs threads inherit,
+//! `helpers.rs` where threads that are no shards run, and `arrivals.rs` on which CPUs connections arrive.
+//! `holds.rs` knows who keeps the shard from turning, `due.rs` lets long loops yield, and `offload.rs` is the way to the threads of `workers/`.
 //!
 //! Everything here belongs to one thread. Other threads reach it only through the doorbell (`net/doorbell.rs`).
 
 pub(crate) mod account;
 pub(crate) mod affinity;
+pub(crate) mod arrivals;
 pub(crate) mod chance;
 pub(crate) mod clock;
 pub(crate) mod context;
 pub(crate) mod counters;
 pub(crate) mod drain_sign;
+pub(crate) mod due;
 pub(crate) mod errand;
 pub(crate) mod handover;
 pub(crate) mod handovers;
+pub(crate) mod helpers;
+pub(crate) mod holds;
 pub(crate) mod mesh;
+pub(crate) mod offload;
 pub(crate) mod on;
 pub(crate) mod phase;
 pub(crate) mod sharded;
@@ -25,4 +32,5 @@ mod sleepers;
 mod task_table;
 pub(crate) mod tasks;
 pub(crate) mod timers;
+pub(crate) mod values;
 pub(crate) mod wakes;

@@ -4,7 +4,8 @@
 
 use clap::Args;
 use corewire::{
-    Address, Ended, Placement, Running, Server, ServerBuilder, Service, ShardInfo, Spin, StartError,
+    Address, Ended, Placement, Running, Server, ServerBuilder, Service, ShardInfo, Spin,
+    StartError, Steering,
 };
 use std::process::ExitCode;
 
@@ -18,9 +19,13 @@ pub struct ServerFlags {
     #[arg(long, default_value = "127.0.0.1:7000")]
     pub addr: String,
 
-    /// The CPUs to run a shard on, such as 0,2-5; all allowed ones if not given
-    #[arg(long, value_parser = parse_cores)]
-    pub cores: Option<Cores>,
+    /// Where the shards run: CPUs such as 0,2-5, all, cores, split:2, node-of:eth0, unpinned:4, or file:placement.toml
+    #[arg(long, default_value = "all")]
+    pub cores: Placement,
+
+    /// Which shard a connection goes to: auto, incoming-cpu, cbpf or hash
+    #[arg(long, default_value = "auto")]
+    pub steering: Steering,
 
     /// Whether an idle shard looks for work before it sleeps: off, always, or for up to this many
     /// microseconds while that pays
@@ -28,20 +33,15 @@ pub struct ServerFlags {
     pub spin: Spin,
 }
 
-/// A list of CPUs as one value of a flag.
-#[derive(Clone, Debug)]
-pub struct Cores(Vec<usize>);
-
-fn parse_cores(text: &str) -> Result<Cores, String> {
-    corewire::parse_cpus(text).map(Cores)
-}
-
 impl ServerFlags {
     /// A builder with the flags applied.
     #[must_use]
     pub fn builder(self) -> ServerBuilder {
-        let placement = self.cores.map_or(Placement::AllCpus, |cores| Placement::Cpus(cores.0));
-        Server::builder().address(self.addr).placement(placement).spin(self.spin)
+        Server::builder()
+            .address(self.addr)
+            .placement(self.cores)
+            .steering(self.steering)
+            .spin(self.spin)
     }
 }
 
@@ -61,7 +61,8 @@ pub struct Kept {
 ///
 /// What keeps the server from starting, and how to fix it.
 pub fn keep_server(address: Option<Address>) -> Result<Kept, StartError> {
-    keep(address, |_shard| kv::KeyValueServer::new(kv::Store::default()))
+    let parts = kv::Store::parts();
+    keep(address, move |_shard| kv::KeyValueServer::new(kv::Store::new(&parts)))
 }
 
 /// Starts a server of any service with one shard on a port of the system's choice, unless there is an

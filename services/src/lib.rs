@@ -400,6 +400,9 @@ pub use corewire_engine::ClientThread;
 #[cfg(feature = "shard")]
 pub use corewire_engine::Running;
 
+#[doc(alias("runtime", "bridge"))]
+#[cfg(feature = "tokio")]
+pub use corewire_client::{OnTokio, OnTokioError, on_tokio};
 #[doc(alias("rebalance", "migration", "load balancing"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::Balance;
@@ -459,6 +462,9 @@ pub use corewire_engine::Spin;
 #[doc(alias("bind", "listen"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::StartError;
+#[doc(alias("SO_INCOMING_CPU", "reuseport", "locality"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::Steering;
 #[doc(alias("JoinHandle", "cancel", "abort"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::Task;
@@ -486,6 +492,11 @@ pub use corewire_engine::spawn;
 #[doc(alias("affinity", "thread pool", "spawn_blocking"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::with_all_cpus;
+#[doc(alias("spawn_blocking", "thread pool", "yield_now"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::{
+    Offload, OffloadCounts, OffloadError, YieldIfDue, offload, yield_if_due,
+};
 #[doc(alias("shutdown", "graceful", "SIGTERM"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::{drain_begun, is_draining};

@@ -1,9 +1,11 @@
 //! The server as its author builds it.
 //!
 //! A call's way: `router.rs` finds the method, `slot.rs` has room for its future, the generated code reads the
-//! arguments (`incoming.rs`), and the outcome becomes a reply (`answer.rs`).
+//! arguments (`incoming.rs`), and the outcome becomes a reply (`answer.rs`). A blocking method's handler runs on
+//! another thread in between (`blocking.rs`).
 
 pub(crate) mod answer;
+pub(crate) mod blocking;
 pub(crate) mod incoming;
 pub(crate) mod key;
 pub(crate) mod router;
@@ -14,7 +16,7 @@ use corewire_client::IntoAddress;
 use corewire_codec::Limits;
 use corewire_engine::{
     Balance, Budgets, Dispatch, Ended, EngineConfig, Host, MakeDispatch, Placement, Running,
-    ShardLost, ShardLostHook, Sharded, Spin, StartError,
+    ShardLost, ShardLostHook, Sharded, Spin, StartError, Steering,
 };
 use corewire_proto::ShardInfo;
 use std::error::Error;
@@ -135,11 +137,19 @@ impl ServerBuilder {
         self
     }
 
-    /// Where the shards run. Default [`Placement::AllCpus`].
+    /// Where the shards run. Default [`Placement::AllCpus`]. A `placement.toml` is given as [`Placement::File`].
     #[doc(alias("affinity", "pinning", "workers", "threads"))]
     #[must_use]
     pub fn placement(mut self, placement: Placement) -> Self {
         self.config.placement = placement;
+        self
+    }
+
+    /// How the kernel spreads connections over the shards. Default [`Steering::Auto`].
+    #[doc(alias("SO_INCOMING_CPU", "reuseport"))]
+    #[must_use]
+    pub fn steering(mut self, steering: Steering) -> Self {
+        self.config.steering = steering;
         self
     }
 
@@ -361,6 +371,38 @@ impl ServerBuilder {
     #[must_use]
     pub fn stall_after(mut self, stall_after: Duration) -> Self {
         self.config.stall_after = stall_after;
+        self
+    }
+
+    /// How long a handler or a task may hold its shard before a warning names it: method, shard, time, and when it happens
+    /// again the call and its peer. Default 25 ms, 1 ms to 24 h, or [`Duration::MAX`] for never. `ShardCounters::holds`
+    /// counts them, `longest_hold_us` is the longest.
+    ///
+    /// Time is that of the clock: a shard that loses its CPU to another thread looks the same. So the default is well
+    /// above what a scheduler gives to one thread at a time, and low enough for what people notice.
+    #[doc(alias("stall", "slow", "blocked", "watchdog"))]
+    #[must_use]
+    pub fn warn_held_after(mut self, warn_held_after: Duration) -> Self {
+        self.config.warn_held_after = warn_held_after;
+        self
+    }
+
+    /// The most threads for blocking methods and [`offload`](crate::offload), for all shards together. Default: as many as
+    /// the CPUs that the shards leave free, and at least 2. 1 to 1,024. Work that waits, for files or a database, wants
+    /// more of them than work that computes. Where they run: [`offload`](crate::offload).
+    #[doc(alias("blocking", "thread pool", "workers"))]
+    #[must_use]
+    pub fn offload_threads(mut self, threads: u16) -> Self {
+        self.config.offload_threads = Some(threads);
+        self
+    }
+
+    /// How much work may wait for these threads; more is refused at once with `ResourceExhausted`. Default 1,024, 1 to
+    /// 65,536. What waits holds its arguments.
+    #[doc(alias("blocking", "backpressure"))]
+    #[must_use]
+    pub fn offload_queue(mut self, queue: u32) -> Self {
+        self.config.offload_queue = queue;
         self
     }
 

@@ -363,7 +363,7 @@ fn callers_are_told_nothing_internal_and_the_log_says_it_with_method_call_and_pe
         assert_eq!(failure.unwrap_err().code(), StatusCode::Internal);
     }
     until("it turns again", || lines.count("WARN", "turns again").0 > 0);
-    let line = lines.await_line("WARN", &["this call kept the shard from turning", "Front/keep"]);
+    let line = lines.await_line("WARN", &["a handler held its shard", "Front/keep"]);
     assert!(line.contains(" call=") && line.contains(" peer=127.0.0.1:"), "{line}");
     end(server);
 }

@@ -148,6 +148,7 @@ fn req_98_old_clients_are_answered_without_new_flags() {
         assert_eq!((head.code, head.flags, head.forwarded), (StatusCode::Ok, 0, None));
         assert!(u16::from_le_bytes(body[..].try_into().unwrap()) < 3);
     }
+    drop(old);
     end(server);
 }
 
@@ -188,6 +189,7 @@ fn req_99_100_a_request_that_names_another_key_does_not_run() {
         };
         peer.send(&request_with(&broken, &[0; 5]));
         assert_eq!(peer.failure().0.code, StatusCode::InvalidArgument);
+        drop(peer);
         end(server);
     }
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use corewire::{
-    Address, Budgets, ChannelConfig, ClientShard, Host, Limits, Placement, Spin, Timeouts,
+    Address, Budgets, ChannelConfig, ClientShard, Host, Limits, Placement, Spin, Steering, Timeouts,
 };
 use serde_json::{from_str, to_string};
 use std::time::Duration;
@@ -24,6 +24,8 @@ fn settings_are_read_as_they_are_written() {
         assert_eq!(from_str::<Spin>(&to_string(&spin).unwrap()).unwrap(), spin);
     }
     assert_eq!(from_str::<Placement>(r#""0,2-3""#).unwrap(), Placement::Cpus(vec![0, 2, 3]));
+    assert_eq!(from_str::<Placement>(r#""split:2""#).unwrap(), Placement::Split(2));
+    assert_eq!(from_str::<Steering>(r#""incoming-cpu""#).unwrap(), Steering::IncomingCpu);
     assert_eq!(to_string(&Placement::Unpinned(2)).unwrap(), r#""unpinned:2""#);
     assert_eq!(from_str::<Host>(&to_string(&Host::Plain).unwrap()).unwrap(), Host::Plain);
     for address in ["127.0.0.1:7000", "[::1]:7000", "db.example:7000", "unix:/run/db"] {

@@ -31,7 +31,10 @@ fn each_start_error_is_a_sentence_with_its_remedy() {
     let taken = address(&running);
     let shown = taken.to_string();
     assert_refused(builder(1).address(taken), &[&shown, "in use", "another port"]);
-    assert_refused(builder(1).placement(Placement::Cpus(vec![1000])), &["CPU 1000", "may use"]);
+    assert_refused(
+        builder(1).placement(Placement::Cpus(vec![1000])),
+        &["CPU 1000 is not online", "choose from"],
+    );
     assert_refused(builder(0), &["0 shards", "between 1 and 65535"]);
     assert_refused(builder(1).address("nowhere"), &["'nowhere'", "host:port"]);
     assert_refused(builder(1).backlog(0), &["backlog", "between 1 and 65535"]);

@@ -16,9 +16,9 @@ pub use text::{card_line, report_text};
 
 use serde::Serialize;
 
-use crate::placement::Placement;
 use crate::snapshot::Snapshot;
 use case::Case;
+use corewire_placement::Placement;
 
 /// What the doctor found.
 #[derive(Debug, Clone, Serialize)]
@@ -71,10 +71,10 @@ pub fn report_json(snapshot: &Snapshot, report: &Report) -> serde_json::Value {
 /// Judges a snapshot against the placement that the operator gave, or the one derived from the snapshot.
 #[must_use]
 pub fn diagnose(snapshot: &Snapshot, given: Option<&Placement>) -> Report {
-    let derived = crate::placement::derive(
+    let derived = corewire_placement::derive(
         &snapshot.topology(),
         &snapshot.queue_limits(),
-        &crate::placement::Options::default(),
+        &corewire_placement::Options::default(),
     );
     let derived = derived.ok();
     let mut case = Case {

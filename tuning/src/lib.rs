@@ -24,7 +24,8 @@ pub mod host;
 pub mod journal;
 pub mod lock;
 pub mod parse;
-pub mod placement;
 pub mod plan;
 pub mod snapshot;
 pub mod verify;
+
+pub use corewire_placement as placement;

@@ -14,8 +14,8 @@ pub use text::plan_text;
 pub use wishes::{Goal, PlanOptions, Topic};
 
 use crate::doctor;
-use crate::placement;
 use crate::snapshot::Snapshot;
+use corewire_placement as placement;
 
 /// Makes the plan.
 ///

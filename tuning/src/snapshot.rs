@@ -27,7 +27,7 @@ pub use sampler::Sampler;
 pub(crate) use vectors::action;
 
 use crate::host::{Fault, Host};
-use crate::placement::{CpuSet, Placement, QueueLimits, Topology};
+use corewire_placement::{CpuSet, Placement, QueueLimits, Topology};
 use reader::Reader;
 
 /// What to read, and for how long to watch.

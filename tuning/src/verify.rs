@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::host::{Fault, Host};
-use crate::placement::CpuSet;
 use crate::snapshot::{Counters, Sampler};
+use corewire_placement::CpuSet;
 
 /// What to watch, for how long, and what to demand.
 #[derive(Debug, Clone)]

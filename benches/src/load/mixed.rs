@@ -1,7 +1,7 @@
 //! Mixed load: an echo service in which some calls burn CPU in their handler, and the load generator for it.
 //!
-//! A handler that computes for 5 ms keeps its shard from every other call for that long. The command `mixed` measures
-//! what that does to the cheap calls.
+//! A handler that computes for 5 ms keeps its shard from every other call for that long, unless it is a blocking method.
+//! The command `mixed` measures what either does to the cheap calls.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,7 +12,9 @@ use corewire::{Bytes, Channel, ClientShard, Running, ServerBuilder, Spin, Status
 use corewire_cli::open_loop::{OpenLoop, Outcome, Plan, Start};
 use corewire_cli::pace::{Arrivals, noise};
 use corewire_cli::shard::drive;
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::time::ClockId;
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::load::calls;
@@ -30,6 +32,9 @@ pub trait Mixed {
     async fn echo(&self, body: Bytes) -> Result<Bytes, Status>;
     /// The same after `us` microseconds of CPU time.
     async fn burn(&self, us: u32, body: Vec<u8>) -> Result<Vec<u8>, Status>;
+    /// The same on a thread beside the shard.
+    #[blocking]
+    fn burn_beside(us: u32, body: Vec<u8>) -> Result<Vec<u8>, Status>;
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +46,10 @@ impl Mixed for Burner {
     }
 
     async fn burn(&self, us: u32, body: Vec<u8>) -> Result<Vec<u8>, Status> {
+        Self::burn_beside(us, body)
+    }
+
+    fn burn_beside(us: u32, body: Vec<u8>) -> Result<Vec<u8>, Status> {
         // The thread's own clock: if the core is taken away for a while, the work does not get shorter.
         let used = || {
             let now = ClockId::CLOCK_THREAD_CPUTIME_ID.now().map(Duration::from);
@@ -61,6 +70,18 @@ pub fn serve(builder: ServerBuilder) -> Result<Running> {
     Ok(builder.service(|_shard| MixedServer::new(Burner)).start()?)
 }
 
+/// Keeps this thread, and all that it starts, to one core: what the server offloads shares the core with its shard, and
+/// not with the load generator.
+///
+/// # Errors
+///
+/// When the system refuses it.
+pub fn keep_to(core: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
+}
+
 /// What the load generator is asked to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Load {
@@ -75,6 +96,8 @@ pub struct Load {
     pub burn_percent: u8,
     /// For how many microseconds of CPU time.
     pub burn_us: u32,
+    /// Whether they do it beside the shard.
+    pub beside: bool,
     /// What the arrivals and the burning calls are drawn from.
     pub seed: u64,
     /// Measured seconds.
@@ -124,10 +147,14 @@ async fn run(target: Target, load: Load) -> Result<Sample> {
     let call = |start: Start| {
         let (client, body) = (clients[start.conn].clone(), body.clone());
         let us = load.burns(start.number).then_some(load.burn_us);
+        let beside = load.beside;
         async move {
             let (reply, answered) = match us {
                 Some(us) => {
-                    let reply = client.burn(us, body.to_vec()).await;
+                    let reply = match beside {
+                        false => client.burn(us, body.to_vec()).await,
+                        true => client.burn_beside(us, body.to_vec()).await,
+                    };
                     (reply.map(Bytes::from), Outcome::AnsweredAside)
                 }
                 None => (client.echo(body.clone()).await, Outcome::Answered),
@@ -151,7 +178,8 @@ mod tests {
     use super::*;
 
     fn load_of(burn_percent: u8) -> Load {
-        Load { rate: 1.0, conns: 1, inflight: 1, burn_percent, burn_us: 5000, seed: 3, secs: 1.0 }
+        let (burn_us, beside) = (5000, false);
+        Load { rate: 1.0, conns: 1, inflight: 1, burn_percent, burn_us, beside, seed: 3, secs: 1.0 }
     }
 
     #[test]

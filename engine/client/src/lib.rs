@@ -91,5 +91,7 @@ pub use resolver::Resolver;
 pub use streams::{
     Closed, Message, Opened, Opening, ReadMessages, StreamFailure, StreamHandle, WriteMessages,
 };
+#[cfg(feature = "tokio")]
+pub use tokio::bridge::{OnTokio, OnTokioError, on_tokio};
 pub use transport::{MethodName, Outcome, Pending, Transport};
 pub use wait::{block_on, is_driver};

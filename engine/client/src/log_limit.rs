@@ -43,6 +43,14 @@ impl Topic {
     pub const LOG_DETAIL: Self = Self::warning("a call failed", 0);
     /// A task that nobody waits for panicked.
     pub const TASK_PANIC: Self = Self::warning("a detached task panicked", 0);
+    /// Work that was offloaded panicked.
+    pub const WORK_PANIC: Self = Self::warning("offloaded work panicked", 0);
+    /// A handler held its shard.
+    pub const HELD: Self = Self::warning("a handler held its shard", 0);
+    /// A task held its shard.
+    pub const HELD_BY_TASK: Self = Self::warning("a task held its shard", 0);
+    /// One of several handlers and tasks held its shard.
+    pub const HELD_BY_ANY: Self = Self::warning("something held the shard", 0);
     /// A caller's callback panicked.
     pub const CALLBACK_PANIC: Self = Self::warning("a callback of a call panicked", 0);
 

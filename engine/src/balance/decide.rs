@@ -160,10 +160,13 @@ impl Balancer {
         self.all_takers = takers;
     }
 
-    /// Which of these connections go where. `weights` are their parts of the shard's load, those first that may move;
-    /// what may not is not among them.
-    pub(crate) fn choose(&mut self, weights: &[f64]) -> Vec<Move> {
-        let mut left: Vec<(usize, f64)> = weights.iter().copied().enumerate().collect();
+    /// Which of these connections go where. `shares` are their parts of the shard's load, of those that may move; all of its
+    /// connections together have 1.
+    pub(crate) fn choose(&mut self, shares: &[f64]) -> Vec<Move> {
+        // Of the smoothed load: otherwise one connection that is all of it might seem to be less.
+        let own = self.loads.get(self.me).copied().unwrap_or_default();
+        let mut left: Vec<(usize, f64)> =
+            shares.iter().map(|share| share * own).enumerate().collect();
         let mut moves = Vec::new();
         while moves.len() < MOVES_MAX {
             // What fits nowhere among its own is worth a collision with another giver.

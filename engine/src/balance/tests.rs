@@ -13,6 +13,25 @@ fn until_choice(balancer: &mut Balancer, shards: &[ShardLoad]) -> Option<u32> {
     (0..20).find(|_| balancer.look(shards) == Step::Choose)
 }
 
+/// Connections of these weights on a shard of this load.
+fn choose(balancer: &mut Balancer, own: f64, weights: &[f64]) -> Vec<Move> {
+    balancer.choose(&weights.iter().map(|weight| weight / own).collect::<Vec<_>>())
+}
+
+/// One connection is all that a shard does, and the load falls while it is weighed.
+#[test]
+fn a_load_that_varies_moves_no_single_connection() {
+    let mut balancer = Balancer::new(0);
+    for load in [0.6, 0.6, 0.5, 0.5, 0.4, 0.4, 0.3, 0.3] {
+        if balancer.look(&shards(&[load, 0.0])) == Step::Choose {
+            assert_eq!(balancer.choose(&[1.0]), []);
+            assert!(balancer.is_stuck());
+            return;
+        }
+    }
+    panic!("it was over all the time");
+}
+
 #[test]
 fn texts_are_read_as_they_are_written() {
     for setting in [Balance::Off, Balance::Accept, Balance::Move] {
@@ -44,7 +63,7 @@ fn a_shard_acts_only_when_it_is_over_for_long() {
 fn what_goes_brings_the_two_nearest_to_each_other() {
     let mut balancer = Balancer::new(0);
     until_choice(&mut balancer, &shards(&[0.9, 0.1])).unwrap();
-    let moves = balancer.choose(&[0.05, 0.38, 0.47]);
+    let moves = choose(&mut balancer, 0.9, &[0.05, 0.38, 0.47]);
     assert_eq!(moves.first(), Some(&Move { place: 1, to: 1 }));
     assert!(moves.len() == 1, "more would make the other one the busier: {moves:?}");
 }
@@ -53,10 +72,10 @@ fn what_goes_brings_the_two_nearest_to_each_other() {
 fn one_large_connection_stays_and_the_shard_is_stuck() {
     let mut balancer = Balancer::new(0);
     until_choice(&mut balancer, &shards(&[0.9, 0.1])).unwrap();
-    assert_eq!(balancer.choose(&[0.9]), []);
+    assert_eq!(choose(&mut balancer, 0.9, &[0.9]), []);
     assert!(balancer.is_stuck());
     until_choice(&mut balancer, &shards(&[0.9, 0.1])).unwrap();
-    assert_eq!(balancer.choose(&[0.7, 0.2]), [Move { place: 1, to: 1 }]);
+    assert_eq!(choose(&mut balancer, 0.9, &[0.7, 0.2]), [Move { place: 1, to: 1 }]);
     assert!(!balancer.is_stuck());
 }
 
@@ -66,7 +85,7 @@ fn a_shard_that_takes_nothing_gets_nothing() {
     loads[1].takes = false;
     let mut balancer = Balancer::new(0);
     until_choice(&mut balancer, &loads).unwrap();
-    let moves = balancer.choose(&[0.1; 9]);
+    let moves = choose(&mut balancer, 0.9, &[0.1; 9]);
     assert!(!moves.is_empty() && moves.iter().all(|it| it.to == 2), "{moves:?}");
     loads[2].takes = false;
     assert_eq!(until_choice(&mut Balancer::new(0), &loads), None, "nobody takes anything");
@@ -79,7 +98,7 @@ fn givers_choose_different_takers() {
         .map(|me| {
             let mut balancer = Balancer::new(me);
             until_choice(&mut balancer, &loads).unwrap();
-            balancer.choose(&[0.1])[0].to
+            choose(&mut balancer, loads[me].busy, &[0.1])[0].to
         })
         .collect();
     assert_eq!(targets, [2, 3]);

@@ -19,15 +19,16 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use super::dispatch::{Dispatch, Dispatched, Incoming, Note, PendingCall, ReplySlot};
 use super::extensions::Extensions;
 use super::forward_streams::{CallerStreams, OwnerStreams};
-use crate::shard::context::ShardContext;
+use crate::shard::counters::ShardCounters;
 use crate::shard::errand::Cancel;
-use crate::shard::mesh::{Lost, Parcel, Ticket};
+use crate::shard::mesh::{Lost, Mesh, Parcel, Ticket};
 use crate::shard::sleep::sleep_until;
 use crate::stream::Relay;
 use corewire_client::address::Peer;
@@ -35,6 +36,12 @@ use corewire_client::address::Peer;
 /// What a shard serves, for calls that come from other shards.
 pub(crate) struct Served {
     pub(crate) dispatch: Rc<dyn Dispatch>,
+    pub(crate) counters: Arc<ShardCounters>,
+}
+
+/// What this shard serves, once it does.
+fn served(mesh: &Mesh) -> Option<Rc<Served>> {
+    mesh.served().and_then(|served| served.downcast().ok())
 }
 
 impl Incoming<'_> {
@@ -63,7 +70,11 @@ impl Incoming<'_> {
                 hears_forwards: self.hears_forwards,
             }),
         });
-        let shards = ShardContext::current().map_or(0, |shard| shard.mesh().info().count);
+        let Some(mesh) = Mesh::current() else { return Dispatched::Replied };
+        let shards = mesh.info().count;
+        if let Some(served) = served(&mesh) {
+            served.counters.calls_forwarded.add(1);
+        }
         let forwarded = self.hears_forwards.then_some(Forwarded { owner: owner.0, shards });
         let owner = usize::from(owner.0);
         let ends = self.streams.as_deref_mut().map(core::mem::take);
@@ -100,8 +111,7 @@ impl PendingCall for Forwarding {
     ) -> Poll<()> {
         let this = self.get_mut();
         // Calls are polled on shards.
-        let Some(shard) = ShardContext::current() else { return Poll::Pending };
-        let mesh = shard.mesh();
+        let Some(mesh) = Mesh::current() else { return Poll::Pending };
         if let Stage::Packed(_) = this.stage {
             match mesh.poll_room(this.owner, &mut this.number, context) {
                 Poll::Pending => {}
@@ -120,7 +130,7 @@ impl PendingCall for Forwarding {
                         });
                         this.stage = Stage::Away(ticket);
                         if let Some(streams) = &mut this.streams {
-                            streams.begin(&shard, this.owner, ticket);
+                            streams.begin(&mesh, this.owner, ticket);
                         }
                     }
                     if let Some(number) = this.number.take() {
@@ -129,9 +139,9 @@ impl PendingCall for Forwarding {
                 }
             }
         }
-        shard.note_known_wait();
+        mesh.shard().note_known_wait();
         if let Some(streams) = &mut this.streams {
-            streams.poll(&shard, context);
+            streams.poll(&mesh, context);
         }
         let Stage::Away(ticket) = this.stage else { return Poll::Pending };
         let Poll::Ready(parcel) = mesh.waiting.poll(ticket, context) else { return Poll::Pending };
@@ -158,8 +168,7 @@ fn lost() -> Status {
 
 impl Drop for Forwarding {
     fn drop(&mut self) {
-        let Some(shard) = ShardContext::current() else { return };
-        let mesh = shard.mesh();
+        let Some(mesh) = Mesh::current() else { return };
         if let Some(number) = self.number.take() {
             mesh.leave_queue(self.owner, number);
         }
@@ -198,41 +207,42 @@ struct Call {
 }
 
 impl Parcel for ForwardedCall {
-    fn arrive(mut self: Box<Self>, shard: &Rc<ShardContext>, from: Option<usize>) {
-        let (Some(ticket), Some(from)) = (self.ticket, from) else { return };
+    fn arrive(mut self: Box<Self>, from: Option<usize>) {
+        let (Some(mesh), Some(ticket), Some(from)) = (Mesh::current(), self.ticket, from) else {
+            return;
+        };
         match core::mem::replace(&mut self.state, State::Empty) {
-            State::Going(call) => self.run(call, shard, from, ticket),
+            State::Going(call) => self.run(call, &mesh, from, ticket),
             back => {
                 self.state = back;
-                shard.mesh().give_back(Some(from), ticket, self);
+                mesh.give_back(Some(from), ticket, self);
             }
         }
     }
 }
 
 impl ForwardedCall {
-    fn run(
-        mut self: Box<Self>,
-        mut call: Call,
-        shard: &Rc<ShardContext>,
-        from: usize,
-        ticket: Ticket,
-    ) {
-        let served = shard.served().and_then(|served| served.downcast::<Served>().ok());
+    fn run(mut self: Box<Self>, mut call: Call, mesh: &Rc<Mesh>, from: usize, ticket: Ticket) {
+        let shard = mesh.shard();
+        let served = served(mesh);
         let mut out = SendBuffer::new();
-        let replies = Replies::to(&call, shard.mesh().info());
+        let replies = Replies::to(&call, mesh.info());
         let mut reply = replies.slot(&mut out);
         let Some(served) = served else {
             reply.refuse(&Status::unavailable("the shard that owns the call's key is starting"));
             self.state = State::Back(out, None);
-            return shard.mesh().send(from, self);
+            return mesh.send(from, self);
         };
         let mut extensions = Extensions::default();
         let kind = StreamKind::from_request_flags(call.request.flags);
         let (relay, mut ends) = kind.map(|kind| Relay::new(shard, kind)).unzip();
-        let mut streams = relay.map(|relay| OwnerStreams::new(relay, shard, from, ticket));
-        let mut incoming = call.incoming(shard.mesh().info().id, &mut extensions);
+        let mut streams = relay.map(|relay| OwnerStreams::new(relay, mesh, from, ticket));
+        let mut incoming = call.incoming(mesh.info().id, &mut extensions);
         incoming.streams = ends.as_mut();
+        served.counters.calls_taken.add(1);
+        served.counters.current.enter(incoming.connection_id);
+        served.counters.current.begin(incoming.request.call, incoming.request.method);
+        shard.holds.note_poll();
         // A handler that pends is polled again as a task, with a waker of its own.
         let mut context = Context::from_waker(Waker::noop());
         let begun = catch_unwind(AssertUnwindSafe(|| {
@@ -250,19 +260,19 @@ impl ForwardedCall {
         let Some(work) = work else {
             let note = reply.into_note();
             self.state = State::Back(out, note);
-            return shard.mesh().send(from, self);
+            return mesh.send(from, self);
         };
-        let here = Rc::clone(shard);
+        let here = Rc::clone(mesh);
         let task = shard.spawn(async move {
             let note = finish(work, deadline, &mut out, replies, &mut streams).await;
             self.state = match note {
                 Finished::Replied(note) => State::Back(out, note),
                 Finished::Streamed => State::Streamed,
             };
-            here.mesh().end(from, ticket);
-            here.mesh().send(from, self);
+            here.end(from, ticket);
+            here.send(from, self);
         });
-        shard.mesh().run(from, ticket, task);
+        mesh.run(from, ticket, task);
     }
 }
 
@@ -343,8 +353,8 @@ async fn finish(
             }
         }
         if let Some(streams) = streams
-            && let Some(shard) = ShardContext::current()
-            && streams.poll_outgoing(&shard, context).is_ready()
+            && let Some(mesh) = Mesh::current()
+            && streams.poll_outgoing(&mesh, context).is_ready()
         {
             return Poll::Ready((true, Finished::Streamed));
         }

@@ -13,11 +13,9 @@
 use corewire_client::{Message, StreamFailure, WriteMessages as _};
 use corewire_codec::{EncodedBody, Encoding, Forwarded, Status};
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::shard::context::ShardContext;
-use crate::shard::mesh::{Parcel, Slot, SlotName, Ticket};
+use crate::shard::mesh::{Mesh, Parcel, Slot, SlotName, Ticket};
 use crate::stream::{Relay, Relayed, StreamEnds, StreamReader, StreamWriter};
 
 /// Bytes of a client's messages that may be on their way to the owner, or wait there for the handler.
@@ -42,11 +40,11 @@ struct Sent {
 }
 
 impl Parcel for Sent {
-    fn arrive(self: Box<Self>, shard: &Rc<ShardContext>, from: Option<usize>) {
-        let Some(from) = from else { return };
+    fn arrive(self: Box<Self>, from: Option<usize>) {
+        let (Some(mesh), Some(from)) = (Mesh::current(), from) else { return };
         let Self { ticket, to_owner, part } = *self;
         let name = if to_owner { SlotName::Theirs(from, ticket) } else { SlotName::Own(ticket) };
-        shard.mesh().slots.put(name, part);
+        mesh.slots.put(name, part);
     }
 }
 
@@ -81,18 +79,18 @@ impl CallerStreams {
     }
 
     /// The call goes to its owner under this ticket.
-    pub(super) fn begin(&mut self, shard: &ShardContext, owner: usize, ticket: Ticket) {
-        let slot = shard.mesh().slots.open(SlotName::Own(ticket));
+    pub(super) fn begin(&mut self, mesh: &Mesh, owner: usize, ticket: Ticket) {
+        let slot = mesh.slots.open(SlotName::Own(ticket));
         self.way = Some((slot, owner, ticket));
     }
 
     /// Moves what can be moved in both directions.
-    pub(super) fn poll(&mut self, shard: &ShardContext, context: &mut Context<'_>) {
+    pub(super) fn poll(&mut self, mesh: &Mesh, context: &mut Context<'_>) {
         let Some((slot, owner, ticket)) = &self.way else { return };
         let send = |part| {
             let part = Box::new(part);
             let sent = Sent { ticket: *ticket, to_owner: true, part };
-            shard.mesh().send(*owner, Box::new(sent));
+            mesh.send(*owner, Box::new(sent));
         };
         while let Poll::Ready(part) = slot.poll::<Part>(context) {
             let Part::Relayed(relayed) = *part else { continue };
@@ -174,8 +172,8 @@ pub(super) struct OwnerStreams {
 }
 
 impl OwnerStreams {
-    pub(super) fn new(relay: Relay, shard: &ShardContext, from: usize, ticket: Ticket) -> Self {
-        let slot = shard.mesh().slots.open(SlotName::Theirs(from, ticket));
+    pub(super) fn new(relay: Relay, mesh: &Mesh, from: usize, ticket: Ticket) -> Self {
+        let slot = mesh.slots.open(SlotName::Theirs(from, ticket));
         Self { relay, slot, from, ticket }
     }
 
@@ -192,16 +190,12 @@ impl OwnerStreams {
     }
 
     /// Sends what the handler wants sent; ready when its stream has ended.
-    pub(super) fn poll_outgoing(
-        &mut self,
-        shard: &ShardContext,
-        context: &Context<'_>,
-    ) -> Poll<()> {
+    pub(super) fn poll_outgoing(&mut self, mesh: &Mesh, context: &Context<'_>) -> Poll<()> {
         while let Poll::Ready(relayed) = self.relay.poll(context) {
             let is_end = matches!(relayed, Relayed::End(_));
             let part = Box::new(Part::Relayed(relayed));
             let sent = Sent { ticket: self.ticket, to_owner: false, part };
-            shard.mesh().send(self.from, Box::new(sent));
+            mesh.send(self.from, Box::new(sent));
             if is_end {
                 return Poll::Ready(());
             }

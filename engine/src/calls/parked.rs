@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use corewire_client::address::Peer;
 use corewire_codec::{MethodId, Status};
@@ -15,6 +16,7 @@ use crate::net::io::Token;
 use crate::shard::clock::clock;
 use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
+use crate::shard::holds::Holder;
 use crate::shard::wakes::ShardWaker;
 use crate::stream::StreamCell;
 use corewire_client::log_limit::{LogLimit, Topic};
@@ -122,9 +124,14 @@ impl ParkedCalls {
         entry.source.rearm();
         let mut context = Context::from_waker(&entry.waker);
         let waits = self.local.known_waits();
-        counters.current.begin(call, incoming.request.method);
+        let method = incoming.request.method;
+        counters.current.begin(call, method);
+        let begun = self.local.holds.begin();
         let outcome =
             catch_unwind(AssertUnwindSafe(|| dispatch.dispatch(incoming, &mut context, reply)));
+        if let Some(begun) = begun {
+            end_timed(&self.local, begun, counters, (call, method));
+        }
         counters.calls.add(1);
         match outcome {
             Ok(Dispatched::Replied) => {
@@ -136,7 +143,6 @@ impl ParkedCalls {
                 self.stock = None;
                 note_wait(&self.local, waits, &entry.source);
                 counters.calls_parked.add(1);
-                let method = incoming.request.method;
                 Polled::Parked(Parked { work, key, method, held: 0, stream: None })
             }
             Err(panic) => {
@@ -164,7 +170,13 @@ impl ParkedCalls {
         let work = parked.work.as_mut();
         let waits = self.local.known_waits();
         counters.current.begin(call, parked.method);
-        match catch_unwind(AssertUnwindSafe(|| work.poll(&mut context, reply))) {
+        self.local.holds.note_poll();
+        let begun = self.local.holds.begin();
+        let outcome = catch_unwind(AssertUnwindSafe(|| work.poll(&mut context, reply)));
+        if let Some(begun) = begun {
+            end_timed(&self.local, begun, counters, (call, parked.method));
+        }
+        match outcome {
             Ok(Poll::Pending) => {
                 note_wait(&self.local, waits, &entry.source);
                 Poll::Pending
@@ -215,6 +227,18 @@ impl ParkedCalls {
             (call, Box::new(Note::Panicked(text)))
         })
     }
+}
+
+/// The poll of a handler was timed.
+#[cold]
+fn end_timed(
+    local: &ShardContext,
+    begun: Instant,
+    counters: &ShardCounters,
+    (call, method): (u32, MethodId),
+) {
+    let connection = counters.current.connection();
+    local.holds.end(begun, || Holder::Call { connection, call, method });
 }
 
 /// A handler pends. If it did not say what for, and was not woken meanwhile, it waits for something

@@ -41,6 +41,8 @@ pub(crate) struct TurnContext<I: Io> {
     pub(crate) token: Token,
     /// The error of the transport that failed last.
     pub(crate) failure: TransportError,
+    /// Calls begun, and other polls, when the clock was read.
+    pub(crate) ran: (u64, u64),
     /// Frames until the clock is read again within a turn.
     pub(crate) clock_in: u32,
     /// What this turn of the shard may still do.
@@ -83,11 +85,37 @@ pub(crate) struct Written {
 const FRAMES_PER_CLOCK: u32 = 16;
 
 impl<I: Io> TurnContext<I> {
-    /// Reads the clock, for what follows in this turn.
-    pub(crate) fn read_clock(&mut self) {
+    /// Reads the clock, for what follows in this turn. Everything since the last time was work, but for `slept`.
+    pub(crate) fn read_clock(&mut self, slept: Duration) {
         self.clock_in = FRAMES_PER_CLOCK;
-        self.now = self.io.now();
-        self.calls.local().set_now(Some(self.now));
+        let now = self.io.now();
+        let before = core::mem::replace(&mut self.now, now);
+        let ran = (self.counters.calls.value(), self.calls.local().holds.polls());
+        let ran_before = core::mem::replace(&mut self.ran, ran);
+        let time = now.saturating_duration_since(before);
+        if time > self.config.warn_held_after {
+            self.note_gap(time.saturating_sub(slept), ran_before);
+        }
+        self.calls.local().set_now(Some(now));
+    }
+
+    /// A sleep follows whose length nobody will know: whatever held the shard is found before.
+    pub(crate) fn look_before_sleep(&mut self) {
+        let ran = (self.counters.calls.value(), self.calls.local().holds.polls());
+        if ran != self.ran {
+            self.read_clock(Duration::ZERO);
+        }
+    }
+
+    /// The shard went without a look for `time`, in which handlers or tasks may have run.
+    #[cold]
+    fn note_gap(&self, time: Duration, (calls, polls): (u64, u64)) {
+        if time <= self.config.warn_held_after {
+            return;
+        }
+        let ran = (self.ran.0.wrapping_sub(calls), self.ran.1.wrapping_sub(polls));
+        let last = self.counters.current.last_method();
+        self.calls.local().holds.note_gap(self.now, time, ran, last);
     }
 
     /// A frame was handled; after some of them, reads the clock again.
@@ -96,7 +124,7 @@ impl<I: Io> TurnContext<I> {
         self.clock_in -= 1;
         if self.clock_in == 0 {
             self.turn.take_frames(FRAMES_PER_CLOCK as usize);
-            self.read_clock();
+            self.read_clock(Duration::ZERO);
         }
     }
 

@@ -84,7 +84,7 @@ impl<I: Io> Driver<I> {
         }
         self.leave_late();
         self.evening.staying.retain(|(_, until)| *until > now);
-        let mesh = self.local.mesh();
+        let mesh = &self.channels.mesh;
         let loads = self.evening.loads(|shard| mesh.is_gone(shard));
         let step = self.evening.balancer.look(&loads);
         let weighs = self.evening.setting == Balance::Move && step == Step::Weigh;
@@ -114,7 +114,6 @@ impl<I: Io> Driver<I> {
     fn choose(&mut self) {
         let weights = core::mem::take(&mut self.evening.weights);
         let all: Duration = weights.iter().flatten().map(|(_, took)| *took).sum();
-        let busy = u32::try_from(self.shared.counters.busy_permille.value()).unwrap_or(1000);
         let (mut tokens, mut shares) = (Vec::new(), Vec::new());
         for (token, took) in weights.into_iter().flatten() {
             let entry = self.conns.get(token.index()).filter(|entry| entry.token == token);
@@ -124,7 +123,7 @@ impl<I: Io> Driver<I> {
                 // A part of the load, whatever else the thread does: that goes along.
                 let share = took.as_secs_f64() / all.as_secs_f64();
                 tokens.push(token);
-                shares.push(share * f64::from(busy) / 1000.0);
+                shares.push(share);
             }
         }
         let moves = self.evening.balancer.choose(&shares);
@@ -208,7 +207,7 @@ impl<I: Io> Driver<I> {
         };
         let Some(Conn::Server(conn)) = &entry.conn else { return false };
         let Some(state) = conn.to_idle() else { return false };
-        if self.shared.drain_by.is_some() || !handover::has_room(&self.local, to) {
+        if self.shared.drain_by.is_some() || !handover::has_room(&self.channels.mesh, to) {
             return false;
         }
         let Some(Conn::Server(conn)) = entry.conn.take() else { return false };
@@ -233,7 +232,7 @@ impl<I: Io> Driver<I> {
 
     fn give(&mut self, to: usize, given: Given) {
         self.evening.away += 1;
-        handover::give(&self.local, to, given);
+        handover::give(&self.channels.mesh, to, given);
     }
 
     fn count_gone(&mut self) {
@@ -250,7 +249,7 @@ impl<I: Io> Driver<I> {
         let Some(to) = self.evening.balancer.hand_off(self.server_conns) else {
             return Some(socket);
         };
-        if self.shared.drain_by.is_some() || !handover::has_room(&self.local, to) {
+        if self.shared.drain_by.is_some() || !handover::has_room(&self.channels.mesh, to) {
             return Some(socket);
         }
         let socket = match self.shared.io.release(socket) {

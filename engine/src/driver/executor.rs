@@ -27,8 +27,9 @@ use crate::net::epoll::Epoll;
 use crate::shard::affinity::Unpinned;
 use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
-use crate::shard::mesh::MeshEnd;
+use crate::shard::mesh::{Mesh, MeshEnd};
 use crate::shard::tasks::Task;
+use crate::workers::pool::Pool;
 use corewire_client::MethodName;
 use corewire_client::panics::panic_text;
 use corewire_codec::{MethodId, Status};
@@ -72,6 +73,8 @@ pub(crate) struct ShardParts {
     pub(crate) listeners: Vec<Arc<rustix::fd::OwnedFd>>,
     /// How it evens its load with that of the others, whose counters these are, in order. No shard of a server has none.
     pub(crate) even: Option<(Balance, Arc<[Arc<ShardCounters>]>)>,
+    /// The server's threads for offloaded work; a shard without a server makes its own.
+    pub(crate) workers: Option<Arc<Pool>>,
 }
 
 /// The driver with what it needs to sleep.
@@ -80,6 +83,7 @@ pub(crate) struct ShardTask {
     /// `None` on a plain host.
     reactor: Option<Reactor>,
     local: Rc<ShardContext>,
+    mesh: Rc<Mesh>,
     counters: Arc<ShardCounters>,
     idle: IdlePolicy,
     /// `None` once it serves.
@@ -94,7 +98,7 @@ impl ShardTask {
         channels: Rc<ChannelContext>,
         dispatch: Rc<dyn Dispatch>,
     ) -> io::Result<Self> {
-        let local = Rc::clone(&channels.shard);
+        let (local, mesh) = (Rc::clone(&channels.shard), Rc::clone(&channels.mesh));
         let io = Epoll::new(&parts.doorbell)?;
         let reactor = match host {
             Got::Glommio => {
@@ -109,15 +113,14 @@ impl ShardTask {
             driver.even(setting, members);
         }
         let idle = IdlePolicy::new(parts.spin);
-        Ok(Self { driver, reactor, local, counters, idle, starting: None })
+        Ok(Self { driver, reactor, local, mesh, counters, idle, starting: None })
     }
 
     /// Turns until the shard is drained or `until` returns true, and then drops its tasks.
     pub(crate) async fn run(mut self, until: impl Fn() -> bool) -> io::Result<()> {
         let outcome = self.turns(until).await;
-        self.local.mesh().leave();
+        self.mesh.leave();
         self.local.drop_tasks();
-        self.local.values.clear();
         // Dropping them may have left frames to send to the server, such as cancels.
         self.driver.settle_last();
         self.driver.end_channels();
@@ -140,15 +143,15 @@ impl ShardTask {
             let now = self.driver.now();
             self.local.sleepers.wake_due(now);
             self.counters.current.leave();
-            let took = self.local.take_parcels();
+            let took = self.mesh.has_news() && self.mesh.take();
             let ran = self.local.run_tasks() || took;
             // Before the sockets: another core works while this one writes.
-            self.local.mesh().settle();
+            self.mesh.settle();
             if self.starting.as_ref().is_some_and(|starting| starting.dispatch.is_finished()) {
                 self.begin_serving()?;
             }
             self.driver.settle();
-            self.local.mesh().settle();
+            self.mesh.settle();
             if self.is_over() || until() {
                 return Ok(());
             }
@@ -157,7 +160,7 @@ impl ShardTask {
             }
             wait = Duration::ZERO;
             // Tasks and sleeps that have just run may have left work, too.
-            let news = self.local.wakes.has_news() || self.local.mesh().has_news();
+            let news = self.local.wakes.has_news() || self.mesh.has_news();
             if worked || ran || news || self.driver.has_queue() {
                 // The next turn may as well wait for readiness as poll for it: one system call
                 // instead of two.
@@ -175,7 +178,7 @@ impl ShardTask {
             spinning = rest == Rest::Spin;
             looked = spinning.then_some(now);
             match rest {
-                Rest::Spin => self.local.mesh().look(),
+                Rest::Spin => self.mesh.look(),
                 Rest::Doze => wait = self.doze(now),
                 Rest::Park => wait = self.park(now).await?,
             }
@@ -187,16 +190,16 @@ impl ShardTask {
         if wait.is_zero() {
             return self.driver.turn(wait);
         }
-        let wait = self.local.mesh().sleep_for(wait);
+        let wait = self.mesh.sleep_for(wait);
         let worked = self.driver.turn(wait);
-        self.local.mesh().awake();
+        self.mesh.awake();
         worked
     }
 
     /// For a shard that spins: what other shards left comes first, without a look at the sockets, unless that was so for
     /// some turns; then the busy connection. Returns `None` if it is time for a whole turn.
     fn look_closely(&mut self, parcels: &mut u32) -> Option<bool> {
-        if *parcels < PARCEL_TURNS && self.local.mesh().has_news() {
+        if *parcels < PARCEL_TURNS && self.mesh.has_news() {
             *parcels += 1;
             return Some(false);
         }
@@ -207,7 +210,7 @@ impl ShardTask {
     /// Whether the shard may end: it is drained, and no other shard of the server needs it any more.
     fn is_over(&self) -> bool {
         self.driver.is_drained()
-            && (self.local.mesh().is_drained() || self.driver.is_past_drain(DRAIN_GRACE))
+            && (self.mesh.is_drained() || self.driver.is_past_drain(DRAIN_GRACE))
     }
 
     /// The dispatcher is made: the shard listens, or ends with the reason why it cannot.
@@ -247,9 +250,10 @@ impl ShardTask {
     /// Sleeps in glommio; on a plain host the next turn does that. Returns how long it may wait.
     async fn park(&mut self, now: Instant) -> io::Result<Duration> {
         self.counters.parks.add(1);
+        self.driver.look_before_sleep();
         let next = self.driver.next_timer();
         let Some(reactor) = &mut self.reactor else { return Ok(self.doze(now)) };
-        let most = self.local.mesh().sleep_for(Duration::MAX);
+        let most = self.mesh.sleep_for(Duration::MAX);
         if most.is_zero() {
             return Ok(Duration::ZERO);
         }
@@ -257,7 +261,7 @@ impl ShardTask {
         self.counters.parked.set(1);
         self.local.set_now(None);
         let outcome = reactor.park(next).await;
-        self.local.mesh().awake();
+        self.mesh.awake();
         self.counters.parked.set(0);
         self.idle.parked();
         outcome.map(|()| Duration::ZERO)
@@ -278,11 +282,11 @@ const SLEEP_MAX: Duration = Duration::from_secs(3600);
 const PROMPT_FOR: Duration = Duration::from_millis(5);
 
 /// Tells the other shards that this one is gone, also if its thread panics.
-struct LeavesMesh(Rc<ShardContext>);
+struct LeavesMesh(Rc<Mesh>);
 
 impl Drop for LeavesMesh {
     fn drop(&mut self) {
-        self.0.mesh().leave();
+        self.0.leave();
     }
 }
 
@@ -295,9 +299,12 @@ pub(crate) fn run_server(
     ready: impl FnOnce(KnownMethods) + 'static,
 ) -> io::Result<()> {
     let cpu = parts.config.info.cpu;
-    let context = ChannelContext::new(ShardContext::in_mesh(Arc::clone(&parts.doorbell), mesh));
+    let context = ChannelContext::in_mesh(ShardContext::new(Arc::clone(&parts.doorbell)), mesh);
     let entered = context.enter();
-    let _member = LeavesMesh(Rc::clone(&context.shard));
+    let _member = LeavesMesh(Rc::clone(&context.mesh));
+    if let Some(workers) = parts.workers.take() {
+        context.shard.set_workers(workers);
+    }
     // Before the host pins the thread.
     let unpinned = Unpinned::remember();
     let outcome = hosting::run(parts.hosting, cpu, async move |host| {

@@ -76,3 +76,35 @@ pub(crate) fn warn(why: &dyn fmt::Display) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+    /// As on a host with `isolcpus`: the mask that a thread starts with is no bound, the control group's cpuset is.
+    #[test]
+    fn a_shard_is_pinned_to_a_cpu_outside_of_the_mask_it_was_started_with() {
+        let all = sched_getaffinity(None).unwrap();
+        let mut cpus = (0..CpuSet::MAX_CPU).filter(|&cpu| all.is_set(cpu));
+        let (Some(first), Some(last)) = (cpus.next(), cpus.next_back()) else {
+            eprintln!("SKIPPED: one CPU alone leaves none outside");
+            return;
+        };
+        let only = |cpu| {
+            let mut mask = CpuSet::new();
+            mask.set(cpu);
+            mask
+        };
+        for hosting in [Hosting::Plain, Hosting::Glommio { or_plain: true }] {
+            let on_thread = move || {
+                sched_setaffinity(None, &only(first)).unwrap();
+                let mask = async { Ok(sched_getaffinity(None)?) };
+                run(hosting, Some(last), |_| mask).unwrap()
+            };
+            assert_eq!(std::thread::spawn(on_thread).join().unwrap(), only(last), "{hosting:?}");
+        }
+    }
+}

@@ -58,6 +58,11 @@ impl<I: Io> Driver<I> {
         self.shared.turn = TurnBudget::new(&self.shared.config.budgets, waiting);
     }
 
+    /// A sleep follows: whatever held the shard is found before.
+    pub(crate) fn look_before_sleep(&mut self) {
+        self.shared.look_before_sleep();
+    }
+
     /// Takes what tasks and handlers have just left, and nothing else: their requests are sent
     /// without another look at the sockets.
     pub(crate) fn settle(&mut self) {

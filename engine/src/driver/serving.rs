@@ -2,6 +2,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::{Driver, Listening};
 use crate::calls::dispatch::Dispatch;
@@ -19,7 +20,8 @@ impl<I: Io> Driver<I> {
         listeners: Vec<I::Listener>,
         dispatch: Rc<dyn Dispatch>,
     ) -> io::Result<()> {
-        self.local.set_served(Rc::new(Served { dispatch: Rc::clone(&dispatch) }));
+        let counters = Arc::clone(&self.shared.counters);
+        self.channels.mesh.set_served(Rc::new(Served { dispatch: Rc::clone(&dispatch), counters }));
         self.shared.dispatch = dispatch;
         if self.shared.drain_by.is_some() {
             return Ok(());

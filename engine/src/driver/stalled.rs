@@ -1,22 +1,76 @@
-//! Whose call kept the shard from turning. Its supervisor says which call that is while the shard stands still. It does
-//! not know the peer: telling it of each connection would cost every connection something, and this is rare.
+//! Whose handler, or which task, kept the shard from turning: one warning for each, which names it.
+//!
+//! `shard/holds.rs` finds them. While a shard stands still for long, its supervisor sees which call runs, and tells the
+//! shard, which alone knows the call's peer.
 
 use super::{Conn, Driver};
 use crate::net::doorbell::StalledCall;
 use crate::net::io::Io;
+use crate::shard::holds::{Hold, Holder};
+use corewire_client::log_limit::Topic;
+use corewire_codec::MethodId;
 
 impl<I: Io> Driver<I> {
-    /// Logs the call with its peer, if the connection is still there.
+    /// The supervisor saw which call ran while the shard stood still.
     #[cold]
-    pub(super) fn tell_whose(&self, stalled: &StalledCall) {
-        let peer = self.conns.iter().find_map(|(_, entry)| match &entry.conn {
-            Some(Conn::Server(conn)) if conn.id() == stalled.connection => Some(conn.peer()),
-            _ => None,
-        });
-        let StalledCall { method, call, .. } = stalled;
-        if let Some(peer) = peer {
-            let shard = self.shared.config.info.id;
-            tracing::warn!(%shard, method, call, %peer, "this call kept the shard from turning");
+    pub(super) fn name_holder(&self, stalled: &StalledCall) {
+        let StalledCall { connection, call, method, silent } = *stalled;
+        self.local.holds.name(Holder::Call { connection, call, method }, silent);
+    }
+
+    /// Counts what held the shard, and logs it as far as the limit on such lines allows.
+    #[cold]
+    pub(super) fn tell_holds(&self) {
+        let counters = &self.shared.counters;
+        for Hold { holder, time } in self.local.holds.take(self.shared.now) {
+            let held_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+            counters.holds.add(1);
+            counters.longest_hold_us.set(counters.longest_hold_us.value().max(held_us));
+            let topic = match holder {
+                Holder::Call { .. } | Holder::Method(_) => Topic::HELD,
+                Holder::Task(_) => Topic::HELD_BY_TASK,
+                Holder::AnyOf(_) => Topic::HELD_BY_ANY,
+            };
+            if self.local.log.admit(topic, self.shared.now) {
+                self.tell_hold(&holder, held_us / 1000);
+            }
         }
     }
+
+    fn tell_hold(&self, holder: &Holder, held_ms: u64) {
+        let shard = self.shared.config.info.id;
+        match holder {
+            Holder::Call { connection, call, method } => {
+                let (method, call) = (self.name_of(*method), format!("{connection:x}-{call:x}"));
+                let peer = self.peer_of(*connection).unwrap_or_else(|| "gone".to_owned());
+                tracing::warn!(%shard, held_ms, %method, %call, %peer, "{HELD}");
+            }
+            Holder::Method(method) => {
+                let method = self.name_of(*method);
+                tracing::warn!(%shard, held_ms, %method, "{HELD}");
+            }
+            Holder::Task(spawned_at) => {
+                tracing::warn!(%shard, held_ms, task = %spawned_at, "a task held its shard, and everything else there waited: use offload or yield_if_due");
+            }
+            Holder::AnyOf(polls) => {
+                tracing::warn!(%shard, held_ms, polls, "one of several handlers and tasks held the shard; each is timed for the next 10 s, so that the next warning names it");
+            }
+        }
+    }
+
+    fn name_of(&self, method: MethodId) -> String {
+        let known = self.shared.dispatch.methods().into_iter().find(|(id, _)| *id == method);
+        known.map_or_else(|| method.to_string(), |(_, name)| name.to_string())
+    }
+
+    /// The peer of a connection that is still there.
+    fn peer_of(&self, connection: u64) -> Option<String> {
+        self.conns.iter().find_map(|(_, entry)| match &entry.conn {
+            Some(Conn::Server(conn)) if conn.id() == connection => Some(conn.peer().to_string()),
+            _ => None,
+        })
+    }
 }
+
+/// The text of a warning about a handler.
+const HELD: &str = "a handler held its shard, and everything else there waited: use #[blocking], offload or yield_if_due";

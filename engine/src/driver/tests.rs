@@ -226,6 +226,7 @@ impl Bench {
             },
             budgets,
             connection_ids: (0, 1),
+            warn_held_after: Duration::MAX,
         };
         let local = ChannelContext::new(ShardContext::new(Arc::new(
             crate::net::doorbell::Doorbell::new().unwrap(),

@@ -14,6 +14,7 @@ use crate::channel::ChannelContext;
 use crate::channel::driven::DrivenChannel;
 use crate::error::StartError;
 use crate::host::server::{ClientShard, run_on_shard};
+use crate::shard::helpers::{helper_cpus, keep_to};
 use corewire_client::address::{Address, IntoAddress};
 use corewire_client::config::ChannelConfig;
 use corewire_client::failure::ConnectError;
@@ -44,7 +45,10 @@ impl ClientThread {
     pub fn start(shard: ClientShard) -> Result<Self, StartError> {
         let (ready, started) = flume::bounded(1);
         let failed = ready.clone();
+        // One that is to be pinned may go to any CPU.
+        let cpus = if shard.cpu.is_none() { helper_cpus() } else { None };
         let body = move || {
+            keep_to(cpus.as_ref());
             if let Err(error) = run_on_shard(shard, move || Pump::run(ready, |waker| waker)) {
                 tracing::error!(%error, "a client thread has ended");
                 // The caller of `start` waits for a single message.

@@ -1,22 +1,45 @@
 //! Which CPUs the shards run on.
 
-use rustix::thread::{CpuSet, sched_getaffinity};
-use std::path::Path;
+use corewire_placement::{Choice, ChooseError, CpuSet, Facts, Policy, Root};
+use rustix::thread::sched_getaffinity;
+use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
-use std::{fmt, fs};
 
 use crate::error::StartError;
 
+/// As many CPUs as a mask of the kernel's interface has here.
+const CPUS_MAX: usize = rustix::thread::CpuSet::MAX_CPU;
+
 /// Where a server's shards run.
 ///
-/// As text, for flags and settings: `all`, a list of CPUs as [`parse_cpus`] reads it, or `unpinned:` and a number
-/// of shards.
+/// As text, for flags and settings:
+///
+/// | text | shards |
+/// |---|---|
+/// | `all` | one on each CPU that the process may use |
+/// | `cores` | one on each physical core |
+/// | `0,2-5` | one on each CPU of the list, in its order |
+/// | `split:2` | as `cores`, but 2 cores are left to interrupts and everything else |
+/// | `node-of:eth0` | as `cores`, on the NUMA node of this network card |
+/// | `unpinned:4` | 4, not pinned |
+/// | `file:/etc/placement.toml` | where this file puts them |
+///
+/// `corewire placement split:2` prints what a text means on a host, CPU by CPU, and why.
+///
+/// The default is `all`: the affinity mask and the quota are what the operator gave to the process, and it uses that without
+/// guessing. Whether the second thread of a core gains or costs depends on the service: where latency counts, measure
+/// `cores` and `split`.
+///
+/// Threads that are no shards (the supervisor, the one for signals, client threads) keep to CPUs without a shard, if the
+/// placement leaves any; on cores of their own, if it leaves those.
 ///
 /// ```
 /// # use corewire_engine as corewire;
 /// use corewire::Placement;
 ///
 /// assert_eq!("2,4-5".parse(), Ok(Placement::Cpus(vec![2, 4, 5])));
+/// assert_eq!("split:2".parse(), Ok(Placement::Split(2)));
 /// assert_eq!("unpinned:3".parse(), Ok(Placement::Unpinned(3)));
 /// assert_eq!(Placement::default().to_string(), "all");
 /// ```
@@ -27,58 +50,77 @@ pub enum Placement {
     /// its cgroup's CPU quota allows.
     #[default]
     AllCpus,
-    /// One shard on each CPU of this list.
+    /// One shard on each CPU of this list. CPUs that are isolated from the scheduler (`isolcpus`) can be named although
+    /// the process started without them, if its cgroup's cpuset has them.
     Cpus(Vec<usize>),
     /// This many shards, not pinned; for tests and for machines shared with others.
     Unpinned(u16),
+    /// One shard on each physical core that the process may use, and no more than the quota allows. SMT siblings stay
+    /// free, CPUs of a slower kind and those without a tick (`nohz_full`) as well unless there are no others.
+    PhysicalCores,
+    /// As [`PhysicalCores`](Self::PhysicalCores), but this many cores, the first ones, get no shard: they are for
+    /// interrupts and everything else. 1 or more.
+    Split(u16),
+    /// As [`PhysicalCores`](Self::PhysicalCores), on the NUMA node of this network card alone.
+    NodeOf(String),
+    /// Where this `placement.toml` puts them; `corewire-tune plan --emit-placement` writes one. A file of another machine,
+    /// or with a CPU that the process may not use, starts nothing.
+    File(PathBuf),
 }
 
 impl Placement {
-    /// The CPU of each shard; `None` where it is not pinned.
+    /// The CPU of each shard, and what is left to others.
     ///
     /// # Errors
     ///
-    /// A CPU that is not allowed or named twice, an empty list, or more than 65,535 shards.
-    pub(crate) fn cpus(&self) -> Result<Vec<Option<usize>>, StartError> {
-        let allowed = allowed_cpus()?;
-        let cpus: Vec<Option<usize>> = match self {
-            Self::AllCpus => {
-                let quota = cgroup_cpus().unwrap_or(usize::MAX).max(1);
-                allowed.iter().take(quota).copied().map(Some).collect()
-            }
-            Self::Cpus(cpus) => {
-                for (index, &cpu) in cpus.iter().enumerate() {
-                    if !allowed.contains(&cpu) {
-                        return Err(StartError::CpuNotAllowed { cpu, allowed });
-                    }
-                    if cpus.iter().take(index).any(|&other| other == cpu) {
-                        return Err(StartError::CpuTwice { cpu });
-                    }
-                }
-                cpus.iter().copied().map(Some).collect()
-            }
-            Self::Unpinned(count) => vec![None; usize::from(*count)],
-        };
-        if cpus.is_empty() || cpus.len() > usize::from(u16::MAX) {
-            return Err(StartError::ShardCount { count: cpus.len() });
+    /// What the policy says cannot be done on this host, or is not allowed; no shards, or more than 65,535.
+    pub(crate) fn choose(&self) -> Result<Choice, StartError> {
+        let affinity = allowed_cpus()?.into_iter().filter_map(|cpu| u32::try_from(cpu).ok());
+        let mut host = Root::system();
+        let facts = Facts::read(&mut host, Some(&affinity.collect()))
+            .map_err(|error| StartError::Config(error.to_string()))?;
+        let choice = self.policy().choose(&mut host, &facts).map_err(start_error)?;
+        match choice.shards.len() {
+            1..=65_535 => Ok(choice),
+            count => Err(StartError::ShardCount { count }),
         }
-        Ok(cpus)
+    }
+
+    fn policy(&self) -> Policy {
+        match self {
+            Self::AllCpus => Policy::All,
+            // A number that is none is none that is online.
+            Self::Cpus(cpus) => Policy::Cpus(
+                cpus.iter().map(|&cpu| u32::try_from(cpu).unwrap_or(u32::MAX)).collect(),
+            ),
+            Self::Unpinned(count) => Policy::Unpinned(*count),
+            Self::PhysicalCores => Policy::Cores,
+            Self::Split(count) => Policy::Split(*count),
+            Self::NodeOf(card) => Policy::NodeOf(card.clone()),
+            Self::File(path) => Policy::File(path.clone()),
+        }
+    }
+}
+
+fn start_error(error: ChooseError) -> StartError {
+    let numbers = |cpus: CpuSet| cpus.iter().map(|cpu| cpu as usize).collect();
+    match error {
+        ChooseError::NoShard => StartError::ShardCount { count: 0 },
+        ChooseError::CpuTwice { cpu } => StartError::CpuTwice { cpu: cpu as usize },
+        ChooseError::CpuNotAllowed { cpu, allowed } => {
+            StartError::CpuNotAllowed { cpu: cpu as usize, allowed: numbers(allowed) }
+        }
+        ChooseError::CpuOffline { cpu, online } => {
+            StartError::CpuOffline { cpu: cpu as usize, online: numbers(online) }
+        }
+        error => StartError::Config(error.to_string()),
     }
 }
 
 /// As it is parsed.
 impl fmt::Display for Placement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AllCpus => f.write_str("all"),
-            Self::Unpinned(shards) => write!(f, "unpinned:{shards}"),
-            Self::Cpus(cpus) => {
-                for (index, cpu) in cpus.iter().enumerate() {
-                    write!(f, "{}{cpu}", if index == 0 { "" } else { "," })?;
-                }
-                Ok(())
-            }
-        }
+        self.policy().fmt(f)
     }
 }
 
@@ -86,20 +128,16 @@ impl FromStr for Placement {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match (text, text.strip_prefix("unpinned:")) {
-            ("all", _) => Ok(Self::AllCpus),
-            (_, Some(shards)) => match shards.parse() {
-                Ok(shards) if shards > 0 => Ok(Self::Unpinned(shards)),
-                _ => Err(format!(
-                    "'{shards}' is no number of shards; give 1 to 65535, as in unpinned:4"
-                )),
-            },
-            _ => parse_cpus(text).map(Self::Cpus).map_err(|_| {
-                format!(
-                    "'{text}' is no placement; give all, CPUs as in 0,2-5, or unpinned:4 for 4 shards"
-                )
-            }),
-        }
+        Ok(match text.parse()? {
+            Policy::All => Self::AllCpus,
+            Policy::Cores => Self::PhysicalCores,
+            Policy::Cpus(cpus) => Self::Cpus(cpus.into_iter().map(|cpu| cpu as usize).collect()),
+            Policy::Split(count) => Self::Split(count),
+            Policy::NodeOf(card) => Self::NodeOf(card),
+            Policy::Unpinned(count) => Self::Unpinned(count),
+            Policy::File(path) => Self::File(path),
+            other => return Err(format!("'{other}' is no placement for a server")),
+        })
     }
 }
 
@@ -121,35 +159,7 @@ pub fn allowed_cpus() -> Result<Vec<usize>, StartError> {
         what: "read the process's CPU affinity",
         error: error.into(),
     })?;
-    Ok((0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
-}
-
-/// How many CPUs the cgroup's quota is worth, rounded up; `None` without one.
-fn cgroup_cpus() -> Option<usize> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let mut least: Option<usize> = None;
-    // A quota of any ancestor applies as well.
-    let mut group = Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
-    while group.starts_with("/sys/fs/cgroup") {
-        if let Some(cpus) =
-            fs::read_to_string(group.join("cpu.max")).ok().and_then(|text| quota(&text))
-        {
-            least = Some(least.map_or(cpus, |least| least.min(cpus)));
-        }
-        if !group.pop() {
-            break;
-        }
-    }
-    least
-}
-
-/// Reads `cpu.max`: "quota period" in µs, or "max period".
-fn quota(text: &str) -> Option<usize> {
-    let mut words = text.split_whitespace();
-    let quota: usize = words.next()?.parse().ok()?;
-    let period: usize = words.next()?.parse().ok()?;
-    (period > 0).then(|| quota.div_ceil(period))
+    Ok((0..CPUS_MAX).filter(|&cpu| set.is_set(cpu)).collect())
 }
 
 /// Reads a list of CPUs such as `0,2-5`, as in `/sys/devices/system/cpu/online`.
@@ -169,13 +179,13 @@ pub fn parse_cpus(text: &str) -> Result<Vec<usize>, String> {
         let bounds = part.split_once('-').unwrap_or((part, part));
         let parse = |number: &str| number.trim().parse::<usize>().ok();
         match (parse(bounds.0), parse(bounds.1)) {
-            (Some(first), Some(last)) if first <= last && last < CpuSet::MAX_CPU => {
+            (Some(first), Some(last)) if first <= last && last < CPUS_MAX => {
                 cpus.extend(first..=last);
             }
             _ => {
                 return Err(format!(
                     "'{part}' is not a CPU; give numbers and ranges below {}, as in 0,2-5",
-                    CpuSet::MAX_CPU
+                    CPUS_MAX
                 ));
             }
         }
@@ -198,8 +208,15 @@ mod tests {
 
     #[test]
     fn a_placement_is_shown_as_it_is_parsed() {
-        let placements =
-            [Placement::AllCpus, Placement::Cpus(vec![0, 2, 3]), Placement::Unpinned(4)];
+        let placements = [
+            Placement::AllCpus,
+            Placement::Cpus(vec![0, 2, 3]),
+            Placement::Unpinned(4),
+            Placement::PhysicalCores,
+            Placement::Split(2),
+            Placement::NodeOf("eth0".to_owned()),
+            Placement::File("a/placement.toml".into()),
+        ];
         for placement in placements {
             assert_eq!(placement.to_string().parse(), Ok(placement));
         }
@@ -210,25 +227,20 @@ mod tests {
     }
 
     #[test]
-    fn quotas_are_rounded_up() {
-        assert_eq!(quota("max 100000\n"), None);
-        assert_eq!(quota("100000 100000\n"), Some(1));
-        assert_eq!(quota("150000 100000\n"), Some(2));
-        assert_eq!(quota("1 0"), None);
-    }
-
-    #[test]
     fn forbidden_and_repeated_cpus_are_refused() {
         let first = allowed_cpus().expect("Linux tells")[0];
         assert!(matches!(
-            Placement::Cpus(vec![first, 1023]).cpus(),
-            Err(StartError::CpuNotAllowed { cpu: 1023, .. })
+            Placement::Cpus(vec![first, 1023]).choose(),
+            Err(StartError::CpuOffline { cpu: 1023, .. })
         ));
         assert!(matches!(
-            Placement::Cpus(vec![first, first]).cpus(),
+            Placement::Cpus(vec![first, first]).choose(),
             Err(StartError::CpuTwice { .. })
         ));
-        assert!(matches!(Placement::Cpus(vec![]).cpus(), Err(StartError::ShardCount { count: 0 })));
-        assert_eq!(Placement::Unpinned(3).cpus().expect("allowed"), vec![None; 3]);
+        assert!(matches!(
+            Placement::Cpus(vec![]).choose(),
+            Err(StartError::ShardCount { count: 0 })
+        ));
+        assert_eq!(Placement::Unpinned(3).choose().expect("allowed").shards, vec![None; 3]);
     }
 }

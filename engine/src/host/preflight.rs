@@ -60,6 +60,11 @@ fn may_lock() -> bool {
     has_capability && limit.is_none_or(|limit| limit >= runtime::LOCKED_BYTES)
 }
 
+/// The version of the running kernel, if its name begins with one.
+pub(crate) fn kernel() -> Option<(u32, u32)> {
+    version(&rustix::system::uname().release().to_string_lossy())
+}
+
 /// The first two numbers of a kernel release.
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty());

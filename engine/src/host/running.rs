@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::host::events::{Ended, Event};
 use crate::host::signals;
 use crate::shard::counters::ShardCounters;
+use crate::workers::pool::{Counts, OffloadCounts};
 use corewire_client::address::Address;
 use corewire_client::wait::{block_on, is_driver};
 use corewire_proto::ShardInfo;
@@ -34,6 +35,7 @@ pub struct Running {
     pub(crate) readiness: Readiness,
     pub(crate) evenness: Evenness,
     pub(crate) drain_within: Duration,
+    pub(crate) offload: Arc<Counts>,
 }
 
 /// The supervisor's thread, and what it sends at its end.
@@ -119,6 +121,12 @@ impl Running {
     #[must_use]
     pub fn shards(&self) -> &[RunningShard] {
         &self.shards
+    }
+
+    /// What the server's threads for offloaded work have done, and do now.
+    #[must_use]
+    pub fn offload_counts(&self) -> OffloadCounts {
+        self.offload.read()
     }
 
     /// Whether the server should get new clients, for a health endpoint of another server or thread. Handlers

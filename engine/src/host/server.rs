@@ -24,18 +24,25 @@ use crate::driver::hosting::Hosting;
 use crate::error::StartError;
 use crate::host::choice::{self, Host};
 use crate::host::events::{Event, ShardLostHook};
-use crate::host::placement::Placement;
+use crate::host::placement::{Placement, allowed_cpus};
+use crate::host::preflight;
 use crate::host::running::{Running, RunningShard, Supervising};
 use crate::host::signals;
+use crate::host::steering::Steerer;
 use crate::host::supervisor::{Supervision, Supervisor, Watched};
 use crate::identity::{DriverConfig, Spin};
 use crate::net::doorbell::Doorbell;
-use crate::net::listener::{self, SharedListener};
+use crate::net::listener::{self, SharedListener, SocketFile};
+use crate::net::steering::Steering;
+use crate::shard::affinity::{THREADS_MIN, offload_cpus};
 use crate::shard::counters::ShardCounters;
+use crate::shard::helpers::{Noted, helper_cpus, keep_to};
 use crate::shard::mesh::{self, MeshEnd};
+use crate::workers::pool::{Pool, PoolPlan};
 use corewire_client::address::Address;
 use corewire_client::dial;
 use corewire_client::resolver::Resolver;
+use corewire_placement::{Choice, CpuSet};
 use sync_wrapper::SyncWrapper;
 
 /// Makes a shard's dispatcher, on that shard's thread, before it takes connections.
@@ -44,6 +51,7 @@ pub type MakeDispatch = Arc<dyn Fn(ShardInfo) -> MadeDispatch + Send + Sync>;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const DRAIN_WITHIN: Range<Duration> = Range::new(Duration::ZERO, DAY);
 const LAME_DUCK: Range<Duration> = Range::new(Duration::ZERO, Duration::from_secs(3600));
+const WARN_HELD_AFTER: Range<Duration> = Range::new(Duration::from_millis(1), DAY).or_never();
 const STALL_AFTER: Range<Duration> = Range::new(Duration::from_millis(100), DAY).or_never();
 
 /// The settings of a server.
@@ -53,6 +61,8 @@ pub struct EngineConfig {
     pub addresses: Vec<Address>,
     /// Where the shards run.
     pub placement: Placement,
+    /// How the kernel spreads connections over the shards. Default [`Steering::Auto`].
+    pub steering: Steering,
     /// Whether an idle shard looks for work before it sleeps.
     pub spin: Spin,
     /// What owns the shards' threads. Default [`Host::Auto`].
@@ -74,6 +84,14 @@ pub struct EngineConfig {
     /// How long a shard that is awake may go without a turn before its listener is taken out of
     /// service. Default 5 s, 100 ms to 24 h, or [`Duration::MAX`] for never.
     pub stall_after: Duration,
+    /// How long a handler or a task may hold its shard before a warning names it, and `ShardCounters::holds` counts it.
+    /// Default 25 ms, 1 ms to 24 h, or [`Duration::MAX`] for never.
+    pub warn_held_after: Duration,
+    /// The most threads for offloaded work, for all shards together. Default `None`: as many as the CPUs that the
+    /// shards leave free, and at least 2. 1 to 1,024.
+    pub offload_threads: Option<u16>,
+    /// How much offloaded work may wait for a thread; more is refused. Default 1,024, 1 to 65,536.
+    pub offload_queue: u32,
     /// How long a drain may take. Default 25 s, 0 to 24 h. Kubernetes and others kill a process 30 s after
     /// they asked it to end: a drain that takes as long would be cut off, and nothing logged.
     pub drain_within: Duration,
@@ -95,6 +113,7 @@ impl EngineConfig {
         Self {
             addresses,
             placement: Placement::default(),
+            steering: Steering::default(),
             spin: Spin::default(),
             host: Host::default(),
             balance: Balance::default(),
@@ -104,6 +123,9 @@ impl EngineConfig {
             budgets: Budgets::default(),
             one_way_pending_max: 1024,
             stall_after: Duration::from_secs(5),
+            warn_held_after: Duration::from_millis(25),
+            offload_threads: None,
+            offload_queue: 1024,
             drain_within: Duration::from_secs(25),
             lame_duck: Duration::ZERO,
             on_shard_lost: None,
@@ -131,6 +153,11 @@ impl EngineConfig {
         Range::new(0, 32_768).check("one_way_pending_max", pending)?;
         DRAIN_WITHIN.check("drain_within", self.drain_within)?;
         LAME_DUCK.check("lame_duck", self.lame_duck)?;
+        WARN_HELD_AFTER.check("warn_held_after", self.warn_held_after)?;
+        if let Some(threads) = self.offload_threads {
+            Range::new(1, 1024).check("offload_threads", threads.into())?;
+        }
+        Range::new(1, 65_536).check("offload_queue", self.offload_queue as usize)?;
         STALL_AFTER.check("stall_after", self.stall_after)
     }
 }
@@ -143,40 +170,11 @@ impl EngineConfig {
 /// What is wrong, with how to fix it. Nothing is left running.
 pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, StartError> {
     config.check()?;
-    let cpus = config.placement.cpus()?;
+    let placed = config.placement.choose()?;
+    let as_cpu = |cpu: u32| usize::try_from(cpu).ok();
+    let cpus: Vec<Option<usize>> = placed.shards.iter().map(|cpu| cpu.and_then(as_cpu)).collect();
     let hosting = choice::choose(config.host, cpus.len())?;
-    let mut addresses = Vec::with_capacity(config.addresses.len());
-    let mut listeners = vec![Listeners::default(); cpus.len()];
-    let mut files = Vec::new();
-    for address in &config.addresses {
-        let backlog = i32::from(config.backlog);
-        match address {
-            Address::Tcp(address) => {
-                let (address, group) = listener::listen(*address, cpus.len(), backlog)?;
-                addresses.push(Address::Tcp(address));
-                listeners.iter_mut().zip(group).for_each(|(shard, it)| shard.own.push(it));
-            }
-            Address::Name { host, port } => {
-                let found = dial::look_up(&Resolver::system(), host, *port);
-                let cannot = |error| StartError::Listen { address: address.clone(), error };
-                let first = found.map_err(cannot)?.into_iter().next();
-                let Some(found) = first else { continue };
-                let (bound, group) = listener::listen(found, cpus.len(), backlog)?;
-                addresses.push(Address::Tcp(bound));
-                listeners.iter_mut().zip(group).for_each(|(shard, it)| shard.own.push(it));
-            }
-            Address::Unix(path) => {
-                let (listener, file) = listener::listen_unix(path, backlog)?;
-                addresses.push(address.clone());
-                files.push(file);
-                listeners.iter_mut().for_each(|shard| shard.shared.push(Arc::clone(&listener)));
-            }
-            _ => {
-                let error = std::io::ErrorKind::Unsupported.into();
-                return Err(StartError::Listen { address: address.clone(), error });
-            }
-        }
-    }
+    let Opened { addresses, listeners, files } = open(config, cpus.len())?;
     // Caught before anybody is served, so that no call is lost to a signal that came too early. Most
     // things that keep a server from starting have been checked by now.
     let caught = config.drain_on_signal.then(signals::Caught::new).transpose();
@@ -191,7 +189,14 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
         lame_duck: config.lame_duck,
         on_shard_lost: config.on_shard_lost.clone(),
     };
-    let mut supervisor = Supervisor::new(inbox, settings, files);
+    let groups = listeners.iter().map(|shard| shard.own.clone()).collect();
+    let kernel = preflight::kernel();
+    let steerer = Steerer::start(config.steering, kernel, &cpus, placed.is_aligned, groups);
+    let arrivals = steerer.arrivals();
+    let noted = note_shards(&placed)?;
+    let workers = Pool::new(pool_plan(config, &cpus));
+    let mut supervisor =
+        Supervisor::new(inbox, settings, files, Arc::clone(&workers), steerer, noted);
     let mut shards = Vec::with_capacity(cpus.len());
     let salt = process_salt();
     let infos = (0..count).zip(cpus);
@@ -201,11 +206,17 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
         .collect::<std::io::Result<_>>()
         .map_err(|error| StartError::Io { what: "make the shards' eventfds", error })?;
     let ends = mesh::make(&members);
-    let counters: Arc<[Arc<ShardCounters>]> = members.iter().map(|_| Arc::default()).collect();
+    let counters: Arc<[Arc<ShardCounters>]> = members
+        .iter()
+        .map(|_| {
+            let arrivals = arrivals.clone();
+            Arc::new(ShardCounters { arrivals, ..ShardCounters::default() })
+        })
+        .collect();
     for (((info, doorbell), end), listeners) in members.into_iter().zip(ends).zip(listeners) {
         let counters = Arc::clone(&counters);
         let place = Place { info, doorbell, mesh: end, listeners, counters };
-        let watched = start_shard(config, hosting, place, salt, make, &events);
+        let watched = start_shard(config, hosting, place, (salt, &workers), make, &events);
         match watched {
             Ok(watched) => {
                 shards.push(RunningShard { info, counters: watched.counters() });
@@ -234,7 +245,9 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
     tracing::info!(addresses = shown, shards = count, "serving");
     let (sender, ended) = oneshot::async_channel();
     let (readiness, evenness) = (supervisor.readiness(), supervisor.evenness());
+    let cpus = helper_cpus();
     let run = move || {
+        keep_to(cpus.as_ref());
         // Nobody may wait for it.
         let _ = sender.send(supervisor.run());
     };
@@ -244,7 +257,90 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
         .map_err(|error| StartError::Io { what: "start the supervisor's thread", error })?;
     let ended = SyncWrapper::new(ended);
     let supervisor = Some(Supervising { thread, ended, signals });
-    Ok(Running { addresses, shards, events, supervisor, readiness, evenness, drain_within })
+    let offload = workers.counts();
+    Ok(Running {
+        addresses,
+        shards,
+        events,
+        supervisor,
+        readiness,
+        evenness,
+        drain_within,
+        offload,
+    })
+}
+
+/// The threads for offloaded work beside shards on these CPUs.
+fn pool_plan(config: &EngineConfig, cpus: &[Option<usize>]) -> PoolPlan {
+    let taken = cpus.iter().copied().flatten().collect::<Vec<_>>();
+    let (beside, left) = offload_cpus(&taken);
+    // Shards that are not pinned are somewhere, too.
+    let left = left.saturating_sub(cpus.len() - taken.len());
+    let threads = config.offload_threads.map_or_else(|| left.max(THREADS_MIN), usize::from);
+    let plan = PoolPlan::new(threads, config.offload_queue as usize, beside);
+    // Beside a shard that never sleeps it would never run.
+    PoolPlan { gives_way: left == 0 && config.spin != Spin::Always, ..plan }
+}
+
+/// What a server listens on.
+struct Opened {
+    /// With the ports that the system chose.
+    addresses: Vec<Address>,
+    /// By shard.
+    listeners: Vec<Listeners>,
+    files: Vec<SocketFile>,
+}
+
+/// Listens on every address, for each shard.
+fn open(config: &EngineConfig, shards: usize) -> Result<Opened, StartError> {
+    let mut addresses = Vec::with_capacity(config.addresses.len());
+    let mut listeners = vec![Listeners::default(); shards];
+    let mut files = Vec::new();
+    for address in &config.addresses {
+        let backlog = i32::from(config.backlog);
+        match address {
+            Address::Tcp(address) => {
+                let (address, group) = listener::listen(*address, shards, backlog)?;
+                addresses.push(Address::Tcp(address));
+                listeners.iter_mut().zip(group).for_each(|(shard, it)| shard.own.push(it));
+            }
+            Address::Name { host, port } => {
+                let found = dial::look_up(&Resolver::system(), host, *port);
+                let cannot = |error| StartError::Listen { address: address.clone(), error };
+                let first = found.map_err(cannot)?.into_iter().next();
+                let Some(found) = first else { continue };
+                let (bound, group) = listener::listen(found, shards, backlog)?;
+                addresses.push(Address::Tcp(bound));
+                listeners.iter_mut().zip(group).for_each(|(shard, it)| shard.own.push(it));
+            }
+            Address::Unix(path) => {
+                let (listener, file) = listener::listen_unix(path, backlog)?;
+                addresses.push(address.clone());
+                files.push(file);
+                listeners.iter_mut().for_each(|shard| shard.shared.push(Arc::clone(&listener)));
+            }
+            _ => {
+                let error = std::io::ErrorKind::Unsupported.into();
+                return Err(StartError::Listen { address: address.clone(), error });
+            }
+        }
+    }
+    Ok(Opened { addresses, listeners, files })
+}
+
+/// Lets helper threads know where the shards are.
+fn note_shards(placed: &Choice) -> Result<Noted, StartError> {
+    let numbers = |cpus: &CpuSet| cpus.iter().filter_map(|cpu| usize::try_from(cpu).ok()).collect();
+    let shards: Vec<usize> = numbers(&placed.shard_cpus());
+    let avoided = if placed.helpers.is_empty() {
+        shards.clone()
+    } else {
+        allowed_cpus()?
+            .into_iter()
+            .filter(|&cpu| u32::try_from(cpu).is_ok_and(|cpu| !placed.helpers.contains(cpu)))
+            .collect()
+    };
+    Ok(Noted::new(shards, avoided))
 }
 
 /// Where one shard accepts.
@@ -271,7 +367,7 @@ fn start_shard(
     config: &EngineConfig,
     hosting: Hosting,
     place: Place,
-    salt: u64,
+    (salt, workers): (u64, &Arc<Pool>),
     make: &MakeDispatch,
     events: &flume::Sender<Event>,
 ) -> Result<Watched, StartError> {
@@ -288,13 +384,20 @@ fn start_shard(
     };
     let connection_ids = (salt.wrapping_add(u64::from(info.id.0)), u64::from(info.count));
     let parts = ShardParts {
-        config: DriverConfig { info, server, budgets: config.budgets, connection_ids },
+        config: DriverConfig {
+            info,
+            server,
+            budgets: config.budgets,
+            connection_ids,
+            warn_held_after: config.warn_held_after,
+        },
         spin: config.spin,
         hosting,
         doorbell: Arc::clone(&doorbell),
         counters: Arc::clone(&counters),
         listeners: listeners.own.iter().chain(&listeners.shared).cloned().collect(),
         even: Some((config.balance, members)),
+        workers: Some(Arc::clone(workers)),
     };
     let thread = spawn_shard(parts, mesh, Arc::clone(make), events.clone())?;
     Ok(Watched::new(info, doorbell, counters, listeners.own, thread))
@@ -415,7 +518,7 @@ where
     }
     shard.spin.check().map_err(|error| StartError::Config(error.to_string()))?;
     if let Some(cpu) = shard.cpu {
-        Placement::Cpus(vec![cpu]).cpus()?;
+        Placement::Cpus(vec![cpu]).choose()?;
     }
     let hosting = choice::choose(shard.host, 1)?;
     let failed = |error| StartError::Io { what: "run a shard", error };
@@ -426,6 +529,7 @@ where
             server: ServerConfig::default(),
             budgets: Budgets::default(),
             connection_ids: (0, 1),
+            warn_held_after: Duration::from_millis(25),
         },
         spin: shard.spin,
         hosting,
@@ -433,6 +537,7 @@ where
         counters: Arc::new(ShardCounters::default()),
         listeners: Vec::new(),
         even: None,
+        workers: None,
     };
     run_with_driver(parts, || Rc::new(NoService), main).map_err(failed)
 }
@@ -480,7 +585,10 @@ mod tests {
             on_shard_lost: Some(hook),
         };
         let (events, inbox) = flume::unbounded();
-        let mut supervisor = Supervisor::new(inbox, settings, Vec::new());
+        let workers = Pool::new(PoolPlan::new(1, 1, Vec::new()));
+        let steerer = Steerer::start(Steering::Auto, None, &[None], false, vec![Vec::new()]);
+        let noted = Noted::new(Vec::new(), Vec::new());
+        let mut supervisor = Supervisor::new(inbox, settings, Vec::new(), workers, steerer, noted);
         let info = ShardInfo { id: ShardId(0), count: 1, cpu: None };
         let thread = thread::spawn(move || {
             let _exit = ExitGuard { shard: info.id, events, outcome: None };

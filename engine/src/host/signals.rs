@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::host::events::Event;
+use crate::shard::helpers::{helper_cpus, keep_to};
 
 /// Both signals are caught: one that comes now waits instead of ending the process.
 #[derive(Debug)]
@@ -26,7 +27,9 @@ impl Caught {
     ) -> io::Result<Watching> {
         let Self(mut signals) = self;
         let handle = signals.handle();
+        let cpus = helper_cpus();
         let watch = move || {
+            keep_to(cpus.as_ref());
             for (count, signal) in signals.forever().enumerate() {
                 if count > 0 {
                     tracing::warn!(signal, "second signal: ending at once");

@@ -11,10 +11,13 @@ use crate::balance::decide::max_over_mean;
 use crate::error::StartError;
 use crate::host::events::{Ended, Event, ShardLost, ShardLostHook};
 use crate::host::running::{Evenness, Readiness};
+use crate::host::steering::Steerer;
 use crate::host::trim::{self, Trim};
 use crate::net::doorbell::{Doorbell, Order, StalledCall};
 use crate::net::listener::{self, SharedListener, SocketFile};
 use crate::shard::counters::ShardCounters;
+use crate::shard::helpers::Noted;
+use crate::workers::pool::Pool;
 use corewire_client::MethodName;
 use corewire_codec::MethodId;
 use corewire_proto::{ShardId, ShardInfo};
@@ -77,7 +80,7 @@ impl Watched {
     }
 
     /// Checks the shard's heartbeat. A shard may be asleep; then it is asked for a turn in time.
-    fn look(&mut self, stall_after: Duration, backlog: i32, now: Instant) {
+    fn look(&mut self, stall_after: Duration, backlog: i32, now: Instant) -> Option<Moved> {
         let turns = self.counters.turns.value();
         if turns != self.turn.0 {
             self.turn = (turns, now);
@@ -91,8 +94,9 @@ impl Watched {
                     }
                 }
                 self.doorbell.ring(Order::Listen);
+                return Some(Moved::In);
             }
-            return;
+            return None;
         }
         let silent = now.duration_since(self.turn.1);
         if silent >= stall_after / 2 && !self.knocked {
@@ -102,30 +106,42 @@ impl Watched {
         if silent >= stall_after && !self.stalled {
             self.stalled = true;
             self.stop_listening();
-            let stalled = self.current_call();
+            let stalled = self.current_call(silent);
             tracing::error!(
                 shard = %self.info.id,
                 cpu = self.info.cpu,
                 silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
-                method = stalled.as_ref().map(|it| it.method.as_str()),
-                call = stalled.as_ref().map(|it| it.call.as_str()),
+                method = stalled.map(|it| self.name_of(it.method)),
+                call = stalled.map(|it| format!("{:x}-{:x}", it.connection, it.call)),
                 "the shard does not turn: a handler or a task blocks its thread; its listener is out of service until it does"
             );
             // Only the shard knows its peers. It says whose call it was when it turns again.
             if let Some(stalled) = stalled {
                 self.doorbell.ring(Order::Stalled(Box::new(stalled)));
             }
+            return Some(Moved::Out);
         }
+        None
     }
 }
 
+/// What became of a shard's listeners.
+#[derive(Clone, Copy, Debug)]
+enum Moved {
+    Out,
+    In,
+}
+
 impl Watched {
-    /// The method and the id of the call whose handler was polled last, unless a task runs.
-    fn current_call(&self) -> Option<StalledCall> {
+    /// The call whose handler was polled last, unless a task runs.
+    fn current_call(&self, silent: Duration) -> Option<StalledCall> {
         let (connection, call, method) = self.counters.current.get()?;
+        Some(StalledCall { connection, call, method, silent })
+    }
+
+    fn name_of(&self, method: MethodId) -> String {
         let known = self.methods.iter().find(|(id, _)| *id == method);
-        let name = known.map_or_else(|| method.to_string(), |(_, name)| name.to_string());
-        Some(StalledCall { connection, method: name, call: format!("{connection:x}-{call:x}") })
+        known.map_or_else(|| method.to_string(), |(_, name)| name.to_string())
     }
 }
 
@@ -156,6 +172,11 @@ pub(crate) struct Supervisor {
     /// What the shards had worked at the last look, and the gauge that follows from it.
     worked: Vec<u64>,
     evenness: Evenness,
+    /// The threads for offloaded work.
+    workers: Option<Arc<Pool>>,
+    steerer: Steerer,
+    /// Which CPUs have shards, for threads that have none.
+    _noted: Noted,
 }
 
 impl Supervisor {
@@ -164,6 +185,9 @@ impl Supervisor {
         inbox: flume::Receiver<Event>,
         settings: Supervision,
         files: Vec<SocketFile>,
+        workers: Arc<Pool>,
+        steerer: Steerer,
+        noted: Noted,
     ) -> Self {
         Self {
             shards: Vec::new(),
@@ -178,6 +202,9 @@ impl Supervisor {
             looked: None,
             worked: Vec::new(),
             evenness: Evenness::default(),
+            workers: Some(workers),
+            steerer,
+            _noted: noted,
         }
     }
 
@@ -263,8 +290,22 @@ impl Supervisor {
             }
         }
         self.files.clear();
+        self.end_workers();
         tracing::info!(shards_lost = self.lost, "the server has ended");
         Ended { shards_lost: self.lost }
+    }
+
+    /// Work that nobody waits for any more may still run. It has as long as a shard would.
+    fn end_workers(&mut self) {
+        let within = self.give_up.map(|by| by.saturating_duration_since(Instant::now()));
+        let Some(workers) = self.workers.take() else { return };
+        let left = workers.end(within.unwrap_or(GRACE));
+        if left > 0 {
+            tracing::error!(
+                threads = left,
+                "offloaded work did not end within the drain deadline; its threads are given up"
+            );
+        }
     }
 
     fn look(&mut self) {
@@ -272,13 +313,18 @@ impl Supervisor {
             return;
         }
         let now = Instant::now();
-        for shard in self.shards.iter_mut().filter(|shard| !shard.ended) {
-            shard.look(self.settings.stall_after, self.settings.backlog, now);
+        for (index, shard) in self.shards.iter_mut().enumerate().filter(|(_, it)| !it.ended) {
+            match shard.look(self.settings.stall_after, self.settings.backlog, now) {
+                Some(Moved::Out) => self.steerer.left(index),
+                Some(Moved::In) => self.steerer.joined(index),
+                None => {}
+            }
         }
         // With a short `stall_after` it looks more often.
         if self.looked.is_none_or(|at| now.duration_since(at) >= LOOK_EVERY) {
             self.looked = Some(now);
             self.compare_loads();
+            self.steerer.look();
             let held = self.shards.iter().map(|shard| shard.counters.held_bytes.value()).sum();
             if self.trim.note(held) {
                 trim::give_back();
@@ -297,11 +343,13 @@ impl Supervisor {
         let info = shard.info;
         if let Some(error) = reason {
             shard.stop_listening();
+            self.steerer.left(usize::from(id.0));
             self.lost += 1;
             self.tell_lost(info, error.to_string());
             tracing::error!(shard = %id, %error, "the shard died; its listener is closed");
         } else if !stopping {
             shard.stop_listening();
+            self.steerer.left(usize::from(id.0));
             tracing::warn!(shard = %id, "the shard ended without being asked; its listener is closed");
         }
     }

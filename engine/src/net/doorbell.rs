@@ -2,6 +2,7 @@
 //!
 //! This is not on any call's path: a call that stays on its shard never comes here.
 
+use corewire_codec::MethodId;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::io;
@@ -21,16 +22,18 @@ pub(crate) enum Order {
     Notify,
     /// The listener is back in service: look for waiting clients.
     Listen,
-    /// This call kept you from turning: say whose it was.
+    /// This call keeps you from turning: say whose it was.
     Stalled(Box<StalledCall>),
 }
 
-/// The call whose handler ran when a shard stalled, as logs name it.
-#[derive(Clone, Debug)]
+/// The call whose handler ran when a shard stalled.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct StalledCall {
     pub(crate) connection: u64,
-    pub(crate) method: String,
-    pub(crate) call: String,
+    pub(crate) call: u32,
+    pub(crate) method: MethodId,
+    /// For how long the shard had not turned.
+    pub(crate) silent: Duration,
 }
 
 /// One shard's doorbell. Rung by any thread, answered by the shard.

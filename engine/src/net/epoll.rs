@@ -139,6 +139,12 @@ impl Io for Epoll {
         Ok((socket, Peer::Tcp(address)))
     }
 
+    fn packets_cpu(&self, socket: &Self::Socket) -> Option<usize> {
+        // A Unix socket has none, which the kernel tells as -1.
+        let cpu = sockopt::socket_incoming_cpu(socket).ok()?;
+        usize::try_from(cpu.cast_signed()).ok()
+    }
+
     fn connect(&mut self, address: &Address) -> io::Result<Self::Socket> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let stream = |family, protocol| {

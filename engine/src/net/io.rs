@@ -101,6 +101,11 @@ pub trait Io: 'static {
     /// `WouldBlock` when none waits; otherwise what the operating system says.
     fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Socket, Peer)>;
 
+    /// The CPU on which packets of an accepted connection arrive; `None` where that has no meaning.
+    fn packets_cpu(&self, _socket: &Self::Socket) -> Option<usize> {
+        None
+    }
+
     /// Begins to connect; the socket becomes writable when the connect has succeeded or failed.
     ///
     /// # Errors

@@ -2,8 +2,8 @@
 //! address, which all shards watch, because those sockets have no groups.
 //!
 //! The main thread makes them in the order of the shards, before any shard runs, and keeps them for
-//! the server's life: the kernel picks a socket by its place in the group, so the places must not
-//! change.
+//! the server's life: the kernel picks a socket by its place in the group. A stalled shard's listener leaves the group and comes
+//! back at its end; what depends on places then follows (`host/steering.rs`).
 //!
 //! A Unix listener is watched with `EPOLLEXCLUSIVE`: a shard that is awake takes the next client, and no balance is
 //! promised. A shard that stalls takes none, and the listener stays. The socket's file is removed when the server

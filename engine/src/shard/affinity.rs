@@ -3,6 +3,8 @@
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::cell::Cell;
 
+use crate::workers::pool::PoolPlan;
+
 thread_local! {
     /// What this thread might use before its shard pinned it.
     static BEFORE: Cell<Option<CpuSet>> = const { Cell::new(None) };
@@ -34,7 +36,48 @@ impl Drop for Unpinned {
     }
 }
 
-fn set(cpus: &CpuSet) {
+/// The CPUs that this thread might use before its shard pinned it, or may use now.
+pub(crate) fn unpinned() -> Option<CpuSet> {
+    BEFORE.try_with(Cell::get).ok().flatten().or_else(|| sched_getaffinity(None).ok())
+}
+
+/// How much offloaded work may wait, unless somebody says otherwise.
+pub(crate) const QUEUE: usize = 1024;
+
+/// The threads for offloaded work on a shard without a server.
+pub(crate) fn default_plan() -> PoolPlan {
+    let before = BEFORE.try_with(Cell::get).ok().flatten();
+    // The CPU that this shard was pinned to, if it was.
+    let taken = match (before, sched_getaffinity(None)) {
+        (Some(before), Ok(now)) if now != before => list(&now),
+        _ => Vec::new(),
+    };
+    let (cpus, left) = offload_cpus(&taken);
+    let plan = PoolPlan::new(left.max(THREADS_MIN), QUEUE, cpus);
+    PoolPlan { gives_way: left == 0, ..plan }
+}
+
+/// By default there are at least this many threads for offloaded work: one that blocks must not keep all others waiting.
+pub(crate) const THREADS_MIN: usize = 2;
+
+/// The CPUs for offloaded work beside shards that are pinned to `taken`, and how many of them no shard has: those that
+/// are left, or if there are none, all that the process may use.
+pub(crate) fn offload_cpus(taken: &[usize]) -> (Vec<usize>, usize) {
+    let before = BEFORE.try_with(Cell::get).ok().flatten();
+    let allowed = before.or_else(|| sched_getaffinity(None).ok());
+    let allowed = allowed.map_or_else(Vec::new, |set| list(&set));
+    let left = allowed.iter().copied().filter(|cpu| !taken.contains(cpu)).collect::<Vec<_>>();
+    match left.len() {
+        0 => (allowed, 0),
+        count => (left, count),
+    }
+}
+
+fn list(set: &CpuSet) -> Vec<usize> {
+    (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect()
+}
+
+pub(crate) fn set(cpus: &CpuSet) {
     // It fails if a cpuset has taken the CPUs away meanwhile; the thread stays where it is then.
     let _ = sched_setaffinity(None, cpus);
 }

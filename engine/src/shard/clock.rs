@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-pub(crate) use here::{clock, set_clock};
+pub(crate) use here::{clock, is_simulated, set_clock};
 
 /// The time: [`Instant::now`], but virtual in a simulation (`corewire::testing`). Code that compares times, and is to be
 /// tested there, asks this.
@@ -27,6 +27,12 @@ mod here {
         Instant::now()
     }
 
+    /// Whether this thread runs a simulation.
+    #[inline]
+    pub(crate) fn is_simulated() -> bool {
+        false
+    }
+
     /// Only a build for simulations can set it.
     pub(crate) fn set_clock(_: Option<Instant>) -> Option<Instant> {
         None
@@ -46,6 +52,12 @@ mod here {
     #[inline]
     pub(crate) fn clock() -> Instant {
         VIRTUAL.get().unwrap_or_else(Instant::now)
+    }
+
+    /// Whether this thread runs a simulation.
+    #[inline]
+    pub(crate) fn is_simulated() -> bool {
+        VIRTUAL.get().is_some()
     }
 
     /// Sets this thread's simulated time, or with `None` goes back to the real one. Returns what was set before.

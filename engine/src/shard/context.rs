@@ -3,7 +3,6 @@
 //! A handler's waker, a client's channel and the driver all run on one thread, but never at the same
 //! time. They meet here, in cells that are borrowed for single statements.
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,14 +11,15 @@ use std::time::{Duration, Instant};
 use crate::net::doorbell::Doorbell;
 use crate::net::io::Token;
 use crate::shard::account::{StreamAccount, Totals};
+use crate::shard::affinity::default_plan;
 use crate::shard::clock::clock;
 use crate::shard::handovers::Handovers;
-use crate::shard::mesh::{self, Mesh, MeshEnd};
+use crate::shard::holds::Holds;
 use crate::shard::phase::PhaseSign;
-use crate::shard::sharded::ShardValues;
 use crate::shard::sleepers::Sleepers;
 use crate::shard::task_table::Tasks;
 use crate::shard::wakes::Wakes;
+use crate::workers::pool::Pool;
 use corewire_client::log_limit::LogLimit;
 use corewire_client::wait::set_shard;
 
@@ -50,27 +50,18 @@ pub(crate) struct ShardContext {
     pub(crate) log: LogLimit,
     /// Whether the server goes on, for handlers and tasks that ask.
     pub(crate) phase: PhaseSign,
+    /// Who keeps the shard from turning.
+    pub(crate) holds: Holds,
     /// Whether the shard has ended; channels may outlive it.
     over: Cell<bool>,
-    /// The way to the other shards of the server.
-    mesh: Mesh,
     /// Connections that come from other shards, and what became of those that went.
     pub(crate) handovers: Handovers,
-    /// What the shard serves, for calls that come from other shards.
-    served: RefCell<Option<Rc<dyn Any>>>,
-    /// The shard's values of every [`Sharded`](crate::Sharded).
-    pub(crate) values: ShardValues,
+    /// The threads for offloaded work: its server's, or from the first work on its own.
+    workers: RefCell<Option<Arc<Pool>>>,
 }
 
 impl ShardContext {
-    /// A shard that has no others.
     pub(crate) fn new(doorbell: Arc<Doorbell>) -> Rc<Self> {
-        let mesh = mesh::alone(&doorbell);
-        Self::in_mesh(doorbell, mesh)
-    }
-
-    /// One of the shards of a server.
-    pub(crate) fn in_mesh(doorbell: Arc<Doorbell>, end: MeshEnd) -> Rc<Self> {
         let totals = Totals::default();
         Rc::new(Self {
             wakes: Wakes::new(doorbell),
@@ -84,18 +75,11 @@ impl ShardContext {
             foreign_wait: Cell::new(None),
             log: LogLimit::new(),
             phase: PhaseSign::default(),
+            holds: Holds::default(),
             over: Cell::new(false),
-            mesh: Mesh::new(end),
             handovers: Handovers::default(),
-            served: RefCell::default(),
-            values: ShardValues::default(),
+            workers: RefCell::default(),
         })
-    }
-
-    /// The way to the other shards of the server. A shard that has none is alone in its mesh.
-    #[inline]
-    pub(crate) fn mesh(&self) -> &Mesh {
-        &self.mesh
     }
 
     /// Makes this the thread's context until the guard is dropped, which restores the previous one.
@@ -121,22 +105,6 @@ impl ShardContext {
         Self::replace_current(local)
     }
 
-    /// Runs what other shards have sent here; returns whether there was anything.
-    #[inline]
-    pub(crate) fn take_parcels(self: &Rc<Self>) -> bool {
-        self.mesh.has_news() && self.mesh.take(self)
-    }
-
-    /// The shard serves this from now on.
-    pub(crate) fn set_served(&self, served: Rc<dyn Any>) {
-        *self.served.borrow_mut() = Some(served);
-    }
-
-    /// What the shard serves; `None` before its services are made.
-    pub(crate) fn served(&self) -> Option<Rc<dyn Any>> {
-        self.served.borrow().clone()
-    }
-
     pub(crate) fn mark_dirty(&self, token: Token) {
         self.dirty.borrow_mut().push(token);
         self.wakes.note_news();
@@ -145,10 +113,19 @@ impl ShardContext {
     /// Nobody drives connections here any more.
     pub(crate) fn end(&self) {
         self.over.set(true);
-        // It may hold what holds this.
-        let served = self.served.take();
-        drop(served);
         self.now.set(None);
+        drop(self.workers.take());
+    }
+
+    /// The threads for offloaded work are those of the shard's server.
+    pub(crate) fn set_workers(&self, workers: Arc<Pool>) {
+        drop(self.workers.replace(Some(workers)));
+    }
+
+    /// The threads for offloaded work.
+    pub(crate) fn workers(&self) -> Arc<Pool> {
+        let mut workers = self.workers.borrow_mut();
+        Arc::clone(workers.get_or_insert_with(|| Pool::new(default_plan())))
     }
 
     /// Whether the shard has ended.

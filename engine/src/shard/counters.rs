@@ -4,7 +4,10 @@
 //! no instruction locks the bus. Each shard's counters have their own cache lines.
 
 use corewire_codec::MethodId;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::shard::arrivals::Arrivals;
 
 /// What the number of a [`Counter`] is, for a system of metrics that treats the two differently.
 ///
@@ -63,6 +66,8 @@ pub(crate) struct CurrentCall {
     call: AtomicU32,
     /// 0 while tasks run.
     method: AtomicU32,
+    /// What it was before the tasks.
+    left: AtomicU32,
 }
 
 impl CurrentCall {
@@ -70,6 +75,11 @@ impl CurrentCall {
     #[inline]
     pub(crate) fn enter(&self, connection_id: u64) {
         self.connection.store(connection_id, Ordering::Relaxed);
+    }
+
+    /// The connection that has its turn.
+    pub(crate) fn connection(&self) -> u64 {
+        self.connection.load(Ordering::Relaxed)
     }
 
     /// A handler of that connection is polled.
@@ -82,7 +92,15 @@ impl CurrentCall {
     /// No call's handler runs from now on, but tasks.
     #[inline]
     pub(crate) fn leave(&self) {
+        self.left.store(self.method.load(Ordering::Relaxed), Ordering::Relaxed);
         self.method.store(0, Ordering::Relaxed);
+    }
+
+    /// The method whose handler was polled last since tasks last ran, or before that; for the shard itself.
+    pub(crate) fn last_method(&self) -> Option<MethodId> {
+        let method = self.method.load(Ordering::Relaxed);
+        let method = if method == 0 { self.left.load(Ordering::Relaxed) } else { method };
+        (method != 0).then_some(MethodId(method))
     }
 
     /// The connection's id, the call's, and the method's; `None` while tasks run. They belong together when the shard
@@ -106,6 +124,8 @@ macro_rules! counters {
             pub(crate) current: CurrentCall,
             /// 1 while it takes connections from other shards.
             pub(crate) takes: Counter,
+            /// Where all shards of a server count its connections, if it is wanted.
+            pub(crate) arrivals: Option<Arc<Arrivals>>,
         }
 
         impl ShardCounters {
@@ -134,6 +154,9 @@ macro_rules! counters {
 counters! {
     /// Connections accepted.
     Counter connections_accepted,
+    /// Those of them whose packets arrive on the shard's own CPU, as of when they were accepted; on shards that are pinned. See
+    /// [`Steering`](crate::Steering).
+    Counter connections_local,
     /// Connections open now.
     Gauge connections_open,
     /// Connections that were accepted here and handed to a shard with less load before anything was read from them; see
@@ -156,6 +179,10 @@ counters! {
     Counter connections_cut_off,
     /// Requests given to a handler or refused by the dispatcher.
     Counter calls,
+    /// Those of them that were handed to the shard that owns their key.
+    Counter calls_forwarded,
+    /// Calls of other shards' connections that were run here, because this shard owns their key.
+    Counter calls_taken,
     /// Handlers that pended at their first poll.
     Counter calls_parked,
     /// Calls that were refused because their connection or shard held too much; see
@@ -176,6 +203,10 @@ counters! {
     Counter one_way_dropped,
     /// Handlers that panicked.
     Counter panics,
+    /// Times that a handler or a task held the shard for longer than `warn_held_after`.
+    Counter holds,
+    /// The longest of these, in µs.
+    Gauge longest_hold_us,
     /// Bytes received.
     Counter bytes_received,
     /// Bytes sent.
@@ -215,6 +246,7 @@ mod tests {
                 "uneven",
                 "calls_pending",
                 "held_bytes",
+                "longest_hold_us",
                 "parked"
             ]
         );

@@ -6,15 +6,15 @@
 use std::any::Any;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
 use crate::shard::clock::clock;
-use crate::shard::context::ShardContext;
-use crate::shard::mesh::{Parcel, Ticket};
+use crate::shard::holds::Holder;
+use crate::shard::mesh::{Mesh, Parcel, Ticket};
 use crate::shard::sleep::sleep_until;
 use corewire_client::log_limit::{Topic, admit_here};
 use corewire_client::panics::panic_text;
@@ -72,6 +72,8 @@ pub(crate) type Outcome<R> = Result<R, OnShardError>;
 pub(crate) enum Work<R> {
     Done(R),
     Later(Pin<Box<dyn Future<Output = R>>>),
+    /// What it was for is not there any more.
+    Lost,
 }
 
 enum State<W, R> {
@@ -93,15 +95,18 @@ struct Errand<W, R> {
     state: State<W, R>,
     way_back: WayBack<R>,
     deadline: Option<Instant>,
+    /// The line that sent it.
+    sent_at: &'static Location<'static>,
 }
 
-/// Packs up a closure.
-pub(crate) fn pack<W, R>(work: W) -> Box<dyn Trip<R>>
+/// Packs up a closure, which the line `sent_at` sends.
+pub(crate) fn pack<W, R>(work: W, sent_at: &'static Location<'static>) -> Box<dyn Trip<R>>
 where
-    W: FnOnce(&Rc<ShardContext>) -> Work<R> + Send + 'static,
+    W: FnOnce(&Rc<Mesh>) -> Work<R> + Send + 'static,
     R: Send + 'static,
 {
-    Box::new(Errand { state: State::Going(work), way_back: WayBack::Unknown, deadline: None })
+    let (state, way_back) = (State::Going(work), WayBack::Unknown);
+    Box::new(Errand { state, way_back, deadline: None, sent_at })
 }
 
 /// An errand whose closure's type is hidden from its caller.
@@ -118,7 +123,7 @@ pub(crate) trait Trip<R>: Parcel {
 
 impl<W, R> Trip<R> for Errand<W, R>
 where
-    W: FnOnce(&Rc<ShardContext>) -> Work<R> + Send + 'static,
+    W: FnOnce(&Rc<Mesh>) -> Work<R> + Send + 'static,
     R: Send + 'static,
 {
     fn address(&mut self, ticket: Ticket, deadline: Option<Instant>) {
@@ -147,16 +152,17 @@ where
 
 impl<W, R> Parcel for Errand<W, R>
 where
-    W: FnOnce(&Rc<ShardContext>) -> Work<R> + Send + 'static,
+    W: FnOnce(&Rc<Mesh>) -> Work<R> + Send + 'static,
     R: Send + 'static,
 {
-    fn arrive(mut self: Box<Self>, shard: &Rc<ShardContext>, from: Option<usize>) {
+    fn arrive(mut self: Box<Self>, from: Option<usize>) {
+        let Some(mesh) = Mesh::current() else { return };
         match core::mem::replace(&mut self.state, State::Empty) {
-            State::Going(work) => self.run(work, shard, from),
+            State::Going(work) => self.run(work, &mesh, from),
             back => {
                 self.state = back;
                 if let WayBack::Shard(ticket) = self.way_back {
-                    shard.mesh().give_back(from, ticket, self);
+                    mesh.give_back(from, ticket, self);
                 }
             }
         }
@@ -165,55 +171,62 @@ where
 
 impl<W, R> Errand<W, R>
 where
-    W: FnOnce(&Rc<ShardContext>) -> Work<R> + Send + 'static,
+    W: FnOnce(&Rc<Mesh>) -> Work<R> + Send + 'static,
     R: Send + 'static,
 {
-    fn run(mut self: Box<Self>, work: W, shard: &Rc<ShardContext>, from: Option<usize>) {
+    fn run(mut self: Box<Self>, work: W, mesh: &Rc<Mesh>, from: Option<usize>) {
+        let shard = mesh.shard();
+        shard.holds.note_task(self.sent_at);
+        let timed = shard.holds.begin();
         let outcome = if self.deadline.is_some_and(|deadline| deadline <= clock()) {
             Err(OnShardError::Expired)
         } else {
-            match catch_unwind(AssertUnwindSafe(|| work(shard))) {
+            match catch_unwind(AssertUnwindSafe(|| work(mesh))) {
                 Ok(Work::Done(value)) => Ok(value),
-                Ok(Work::Later(future)) => return self.run_later(future, shard, from),
+                Ok(Work::Lost) => Err(OnShardError::Lost),
+                Ok(Work::Later(future)) => return self.run_later(future, mesh, from),
                 Err(panic) => Err(panicked(&*panic)),
             }
         };
+        if let Some(begun) = timed {
+            shard.holds.end(begun, || Holder::Task(self.sent_at));
+        }
         self.state = State::Back(outcome);
-        self.go_back(shard, from);
+        self.go_back(mesh, from);
     }
 
     /// What it began is a task of this shard, which its caller can cancel.
     fn run_later(
         mut self: Box<Self>,
         future: Pin<Box<dyn Future<Output = R>>>,
-        shard: &Rc<ShardContext>,
+        mesh: &Rc<Mesh>,
         from: Option<usize>,
     ) {
         let key = match (&self.way_back, from) {
             (WayBack::Shard(ticket), Some(from)) => Some((from, *ticket)),
             _ => None,
         };
-        let here = Rc::clone(shard);
-        let task = shard.spawn(async move {
+        let here = Rc::clone(mesh);
+        let task = mesh.shard().spawn(async move {
             self.state = State::Back(within(self.deadline, future).await);
             if let Some((from, ticket)) = key {
-                here.mesh().end(from, ticket);
+                here.end(from, ticket);
             }
             self.go_back(&here, from);
         });
         match key {
-            Some((from, ticket)) => shard.mesh().run(from, ticket, task),
+            Some((from, ticket)) => mesh.run(from, ticket, task),
             None => task.detach(),
         }
     }
 
-    fn go_back(mut self: Box<Self>, shard: &Rc<ShardContext>, from: Option<usize>) {
+    fn go_back(mut self: Box<Self>, mesh: &Mesh, from: Option<usize>) {
         match (&self.way_back, from) {
-            (WayBack::Shard(ticket), Some(from)) if from == shard.mesh().me() => {
+            (WayBack::Shard(ticket), Some(from)) if from == mesh.me() => {
                 let ticket = *ticket;
-                shard.mesh().give_back(None, ticket, self);
+                mesh.give_back(None, ticket, self);
             }
-            (WayBack::Shard(_), Some(from)) => shard.mesh().send(from, self),
+            (WayBack::Shard(_), Some(from)) => mesh.send(from, self),
             (WayBack::Shard(_) | WayBack::Unknown, _) => {}
             (WayBack::Thread(_), _) => {
                 let way_back = core::mem::replace(&mut self.way_back, WayBack::Unknown);
@@ -260,17 +273,17 @@ async fn within<R>(
 pub(crate) struct Cancel(pub(crate) Ticket);
 
 impl Parcel for Cancel {
-    fn arrive(self: Box<Self>, shard: &Rc<ShardContext>, from: Option<usize>) {
-        let Some(from) = from else { return };
+    fn arrive(self: Box<Self>, from: Option<usize>) {
+        let (Some(mesh), Some(from)) = (Mesh::current(), from) else { return };
         // What is dropped is the user's.
-        let ended = catch_unwind(AssertUnwindSafe(|| shard.mesh().end(from, self.0)));
+        let ended = catch_unwind(AssertUnwindSafe(|| mesh.end(from, self.0)));
         let was_running = ended.unwrap_or_else(|panic| {
             panicked(&*panic);
             true
         });
         // What has ended already is on its way back.
         if was_running {
-            shard.mesh().send(from, Box::new(Cancelled));
+            mesh.send(from, Box::new(Cancelled));
         }
     }
 }
@@ -279,7 +292,9 @@ impl Parcel for Cancel {
 struct Cancelled;
 
 impl Parcel for Cancelled {
-    fn arrive(self: Box<Self>, shard: &Rc<ShardContext>, from: Option<usize>) {
-        shard.mesh().note_back(from);
+    fn arrive(self: Box<Self>, from: Option<usize>) {
+        if let Some(mesh) = Mesh::current() {
+            mesh.note_back(from);
+        }
     }
 }

@@ -13,9 +13,8 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::context::ShardContext;
 use super::handovers::{Given, Outcome, Taken};
-use super::mesh::{Lost, Parcel, Ticket};
+use super::mesh::{Lost, Mesh, Parcel, Ticket};
 use super::sleep::sleep_until;
 
 /// How long the other shard may take to claim a connection. One that does not turn must not hold it up.
@@ -30,18 +29,19 @@ struct Handover {
 }
 
 impl Parcel for Handover {
-    fn arrive(mut self: Box<Self>, shard: &Rc<ShardContext>, from: Option<usize>) {
-        let Some(from) = from else { return };
+    fn arrive(mut self: Box<Self>, from: Option<usize>) {
+        let (Some(mesh), Some(from)) = (Mesh::current(), from) else { return };
+        let shard = mesh.shard();
         if self.answer.is_some() {
             let ticket = self.ticket;
-            return shard.mesh().give_back(Some(from), ticket, self);
+            return mesh.give_back(Some(from), ticket, self);
         }
         let taken = self.take();
         self.answer = Some(taken.map(|taken| {
             shard.handovers.push_taken(taken);
             shard.wakes.note_news();
         }));
-        shard.mesh().send(from, self);
+        mesh.send(from, self);
     }
 }
 
@@ -58,47 +58,46 @@ impl Handover {
 }
 
 /// Whether one more connection can be given to shard `to` now.
-pub(crate) fn has_room(shard: &ShardContext, to: usize) -> bool {
+pub(crate) fn has_room(mesh: &Mesh, to: usize) -> bool {
     let mut number = None;
     let context = Context::from_waker(Waker::noop());
-    let room = shard.mesh().poll_room(to, &mut number, &context);
+    let room = mesh.poll_room(to, &mut number, &context);
     if let Some(number) = number {
-        shard.mesh().leave_queue(to, number);
+        mesh.leave_queue(to, number);
     }
     matches!(room, Poll::Ready(Ok(())))
 }
 
 /// Gives a connection to shard `to`, which [has room](has_room). The driver learns of the outcome by [`Handovers::ended`].
-pub(crate) fn give(shard: &Rc<ShardContext>, to: usize, given: Given) {
+pub(crate) fn give(mesh: &Rc<Mesh>, to: usize, given: Given) {
     let given = Arc::new(given);
     let parcel = Arc::downgrade(&given);
-    let ticket = shard
-        .mesh()
-        .send_away(to, |ticket| Box::new(Handover { given: parcel, ticket, answer: None }));
-    let here = Rc::clone(shard);
+    let ticket =
+        mesh.send_away(to, |ticket| Box::new(Handover { given: parcel, ticket, answer: None }));
+    let (here, shard) = (Rc::clone(mesh), Rc::clone(mesh.shard()));
     let wait = async move {
-        let mut late = pin!(sleep_until(here.now() + CLAIM_WITHIN));
+        let mut late = pin!(sleep_until(shard.now() + CLAIM_WITHIN));
         let mut is_late = false;
         let back = poll_fn(|context| {
-            here.note_known_wait();
+            shard.note_known_wait();
             if !is_late && late.as_mut().poll(context).is_ready() {
                 is_late = true;
                 if given.claim() {
-                    here.mesh().waiting.forget(ticket);
+                    here.waiting.forget(ticket);
                     return Poll::Ready(None);
                 }
             }
-            here.mesh().waiting.poll(ticket, context).map(Some)
+            here.waiting.poll(ticket, context).map(Some)
         })
         .await;
         let outcome = match back {
             Some(back) => outcome(given, back.err()),
             None => back_from(given),
         };
-        here.handovers.push_ended(outcome);
-        here.wakes.note_news();
+        shard.handovers.push_ended(outcome);
+        shard.wakes.note_news();
     };
-    shard.spawn(wait).detach();
+    mesh.shard().spawn(wait).detach();
 }
 
 /// The parcel came back with an answer, or its shard is gone. Who has the connection is known by who claimed it.

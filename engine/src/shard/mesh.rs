@@ -11,7 +11,7 @@
 //!  settle: one bit for the whole batch ─▶ Bell of 1 ─▶ (an eventfd, if it sleeps)
 //! ```
 //!
-//! Bounds: at most [`AWAY_MAX`] parcels of a lane are away and to come back; one more waits in its sender. Everything else
+//! Bounds: at most 1,024 parcels of a lane are away and to come back; one more waits in its sender. Everything else
 //! that travels (what comes back, cancels) follows from one of those. What finds the ring full waits in a backlog of its sender,
 //! which tries again at its next turn, and at least every millisecond.
 //!
@@ -20,7 +20,9 @@
 
 mod bell;
 mod lane;
+mod parcel;
 mod slots;
+mod sync;
 mod waiting;
 
 use std::any::Any;
@@ -28,6 +30,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -35,20 +38,15 @@ use corewire_proto::{ShardId, ShardInfo};
 
 use self::bell::{Bell, Presence, Sender};
 use self::lane::{Lane, lanes};
+use self::parcel::Boxed;
 use crate::net::doorbell::Doorbell;
 use crate::shard::context::ShardContext;
 use crate::shard::tasks::Task;
+use crate::shard::values::Values;
 
+pub(crate) use self::parcel::Parcel;
 pub(crate) use self::slots::{Slot, SlotName, Slots};
 pub(crate) use self::waiting::{Lost, Ticket, Waiting};
-
-/// What `bell` is made of; a test under loom has others.
-mod sync {
-    pub(super) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-}
-
-/// How many parcels of one lane may be away at once and are to come back.
-pub(crate) const AWAY_MAX: usize = 1024;
 
 /// How many parcels of each lane a shard takes in one turn: others have their turn, too.
 const TAKEN_AT_ONCE: usize = 512;
@@ -62,20 +60,12 @@ const RETRY_EVERY: Duration = Duration::from_millis(1);
 /// How many parcels from threads that are no shards of the server may wait for one shard.
 const FROM_OUTSIDE_MAX: usize = 1024;
 
-/// Something that goes to another shard and does something there.
-pub(crate) trait Parcel: Any + Send {
-    /// It has arrived from shard `from`, or from a thread outside the server.
-    fn arrive(self: Box<Self>, shard: &Rc<ShardContext>, from: Option<usize>);
-}
-
 /// What all shards of one server know of each other.
 #[derive(Debug)]
 pub(crate) struct Hub {
     members: Box<[Member]>,
-    engaged: sync::AtomicBool,
+    engaged: AtomicBool,
 }
-
-type Boxed = Box<dyn Parcel>;
 
 #[derive(Debug)]
 struct Member {
@@ -104,24 +94,20 @@ impl Hub {
     /// The mesh is used from now on: every shard says when it sleeps.
     #[inline]
     fn engage(&self) {
-        if !self.engaged.load(sync::Ordering::Relaxed) {
+        if !self.engaged.load(Ordering::Relaxed) {
             self.engage_now();
         }
     }
 
     #[cold]
     fn engage_now(&self) {
-        self.engaged.store(true, sync::Ordering::SeqCst);
+        self.engaged.store(true, Ordering::SeqCst);
         // A shard that sleeps without having said so is woken once.
         self.members.iter().for_each(|member| member.doorbell.wake());
     }
 
     /// Sends from a thread that is no shard of this server; waits while as many as allowed are queued.
-    pub(crate) async fn send_from_outside(
-        &self,
-        to: usize,
-        parcel: Box<dyn Parcel>,
-    ) -> Result<(), Lost> {
+    pub(crate) async fn send_from_outside(&self, to: usize, parcel: Boxed) -> Result<(), Lost> {
         let Some(member) = self.members.get(to) else { return Err(Lost) };
         if member.bell.presence() == Presence::Gone {
             return Err(Lost);
@@ -196,7 +182,7 @@ pub(crate) fn make(shards: &[(ShardInfo, Arc<Doorbell>)]) -> Vec<MeshEnd> {
         });
         outsides.push(receiver);
     }
-    let engaged = sync::AtomicBool::new(false);
+    let engaged = AtomicBool::new(false);
     let hub = Arc::new(Hub { members: members.into(), engaged });
     let ends = shards.iter().zip(lanes(shards.len())).zip(outsides);
     ends.map(|(((info, _), lanes), outside)| {
@@ -215,16 +201,21 @@ pub(crate) fn alone(doorbell: &Arc<Doorbell>) -> MeshEnd {
         doorbell: Arc::clone(doorbell),
         outside: (sender, outside.clone()),
     };
-    let engaged = sync::AtomicBool::new(false);
+    let engaged = AtomicBool::new(false);
     let hub = Arc::new(Hub { members: Box::new([member]), engaged });
     let lanes = lanes(1).into_iter().flatten().collect();
     MeshEnd { member: Membership { hub, me: 0 }, info, lanes, outside }
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Mesh>>> = const { RefCell::new(None) };
 }
 
 /// One shard's part of the mesh.
 #[derive(Debug)]
 pub(crate) struct Mesh {
     member: Membership,
+    shard: Rc<ShardContext>,
     info: ShardInfo,
     lanes: Box<[Lane]>,
     outside: flume::Receiver<Boxed>,
@@ -241,13 +232,19 @@ pub(crate) struct Mesh {
     /// What the others know of this shard.
     is_drained: Cell<bool>,
     has_left: Cell<bool>,
+    /// What the shard serves, for calls that come from other shards.
+    served: RefCell<Option<Rc<dyn Any>>>,
+    /// The shard's values of every `Sharded`.
+    pub(crate) values: Values,
 }
 
 impl Mesh {
-    pub(crate) fn new(end: MeshEnd) -> Self {
+    /// The part of the shard with this context.
+    pub(crate) fn new(end: MeshEnd, shard: Rc<ShardContext>) -> Rc<Self> {
         let MeshEnd { member, info, lanes, outside } = end;
-        Self {
+        Rc::new(Self {
             member,
+            shard,
             info,
             lanes,
             outside,
@@ -258,7 +255,33 @@ impl Mesh {
             running: RefCell::default(),
             is_drained: Cell::new(false),
             has_left: Cell::new(false),
-        }
+            served: RefCell::default(),
+            values: Values::default(),
+        })
+    }
+
+    /// That of the shard whose code runs on this thread, if it is a shard's.
+    pub(crate) fn current() -> Option<Rc<Self>> {
+        CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
+    }
+
+    /// Makes another one the thread's, or none; returns the previous one.
+    pub(crate) fn replace_current(mesh: Option<Rc<Self>>) -> Option<Rc<Self>> {
+        CURRENT.try_with(|current| current.replace(mesh)).ok().flatten()
+    }
+
+    pub(crate) fn shard(&self) -> &Rc<ShardContext> {
+        &self.shard
+    }
+
+    /// The shard serves this from now on.
+    pub(crate) fn set_served(&self, served: Rc<dyn Any>) {
+        *self.served.borrow_mut() = Some(served);
+    }
+
+    /// What the shard serves; `None` before its services are made.
+    pub(crate) fn served(&self) -> Option<Rc<dyn Any>> {
+        self.served.borrow().clone()
     }
 
     pub(crate) fn hub(&self) -> &Arc<Hub> {
@@ -307,11 +330,7 @@ impl Mesh {
 
     /// Sends something that is to come back; [`poll_room`](Self::poll_room) said that there is room. It leaves with the
     /// others of this turn.
-    pub(crate) fn send_away(
-        &self,
-        to: usize,
-        make: impl FnOnce(Ticket) -> Box<dyn Parcel>,
-    ) -> Ticket {
+    pub(crate) fn send_away(&self, to: usize, make: impl FnOnce(Ticket) -> Boxed) -> Ticket {
         let ticket = self.waiting.issue(to);
         if let Some(lane) = self.lanes.get(to) {
             lane.note_away();
@@ -322,7 +341,7 @@ impl Mesh {
 
     /// Sends something that needs no room of its own, because it follows from something that is away: what comes back,
     /// a cancel. To the shard itself it goes by its own lane, as to any other.
-    pub(crate) fn send(&self, to: usize, parcel: Box<dyn Parcel>) {
+    pub(crate) fn send(&self, to: usize, parcel: Boxed) {
         self.member.hub.engage();
         let Some(lane) = self.lanes.get(to) else { return };
         if lane.push(parcel) {
@@ -336,7 +355,7 @@ impl Mesh {
     }
 
     /// A parcel that was away is back.
-    pub(crate) fn give_back(&self, from: Option<usize>, ticket: Ticket, parcel: Box<dyn Parcel>) {
+    pub(crate) fn give_back(&self, from: Option<usize>, ticket: Ticket, parcel: Boxed) {
         self.waiting.give(ticket, parcel);
         self.note_back(from);
     }
@@ -404,15 +423,15 @@ impl Mesh {
     /// Whether any shard has sent anything yet.
     #[inline]
     fn is_used(&self) -> bool {
-        self.member.hub.engaged.load(sync::Ordering::Relaxed)
+        self.member.hub.engaged.load(Ordering::Relaxed)
     }
 
     /// Runs what others have left, within the bound of a turn. Returns whether there was anything.
-    pub(crate) fn take(&self, shard: &Rc<ShardContext>) -> bool {
-        let Some(bell) = self.bell() else { return false };
+    pub(crate) fn take(&self) -> bool {
+        let Some(bell) = self.bell().filter(|bell| bell.has_news()) else { return false };
         let news = bell.take();
         if news.has(Sender::Outside) {
-            self.take_from_outside(shard, bell);
+            self.take_from_outside(bell);
         }
         for (from, lane) in
             self.lanes.iter().enumerate().filter(|(from, _)| news.has(Sender::Shard(*from)))
@@ -421,7 +440,7 @@ impl Mesh {
             while left > 0
                 && let Some(parcel) = lane.pop()
             {
-                parcel.arrive(shard, Some(from));
+                parcel.arrive(Some(from));
                 left -= 1;
             }
             if left == 0 {
@@ -434,10 +453,10 @@ impl Mesh {
         true
     }
 
-    fn take_from_outside(&self, shard: &Rc<ShardContext>, bell: &Bell) {
+    fn take_from_outside(&self, bell: &Bell) {
         for _ in 0..TAKEN_AT_ONCE {
             let Ok(parcel) = self.outside.try_recv() else { return };
-            parcel.arrive(shard, None);
+            parcel.arrive(None);
         }
         let _ = bell.post(Sender::Outside);
     }
@@ -519,6 +538,9 @@ impl Mesh {
     pub(crate) fn leave(&self) {
         let running = core::mem::take(&mut *self.running.borrow_mut());
         drop(running);
+        let served = self.served.take();
+        drop(served);
+        self.values.clear();
         self.settle();
         if !self.has_left.replace(true) {
             self.member.set_presence(Presence::Gone);
@@ -526,8 +548,5 @@ impl Mesh {
     }
 }
 
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod simulation;
 #[cfg(test)]
 pub(super) mod tests;

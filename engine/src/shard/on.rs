@@ -3,7 +3,6 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -11,7 +10,6 @@ use std::time::{Duration, Instant};
 use corewire_proto::ShardId;
 
 use crate::shard::clock::clock;
-use crate::shard::context::ShardContext;
 use crate::shard::errand::{Cancel, OnShardError, Outcome, Trip};
 use crate::shard::mesh::{Hub, Lost, Mesh, Parcel, Ticket};
 
@@ -19,7 +17,7 @@ use crate::shard::mesh::{Hub, Lost, Mesh, Parcel, Ticket};
 /// [`Sharded::on_async`](crate::Sharded::on_async).
 ///
 /// Nothing is sent until it is first polled. Dropping it afterwards cancels what [`on_async`](crate::Sharded::on_async) began; a
-/// closure that was sent runs nevertheless. It is to be polled and dropped on the thread where it was polled first.
+/// closure that was sent runs nevertheless. It is to be polled and dropped on the thread where it was made.
 ///
 /// ```
 /// # use corewire_engine as corewire;
@@ -37,14 +35,23 @@ use crate::shard::mesh::{Hub, Lost, Mesh, Parcel, Ticket};
 #[must_use = "nothing is sent until it is awaited"]
 pub struct On<R> {
     owner: usize,
-    /// The shards of the server that it is for; `None` if no server has started.
-    hub: Option<Arc<Hub>>,
+    home: Home,
     stage: Stage<R>,
     deadline: Option<Instant>,
     /// Its place among the sleeps of the shard.
     sleep: Option<usize>,
     /// Its place in the queue for room.
     number: Option<u64>,
+}
+
+/// The server that it is for.
+enum Home {
+    /// That of the shard which polls it.
+    Any,
+    /// That of the shard on which it was made; its hub's address. No shard counts the owners of the hub.
+    Same(usize),
+    /// It was made outside of it.
+    Outside(Arc<Hub>),
 }
 
 /// Where the code is.
@@ -64,9 +71,17 @@ impl<R> fmt::Debug for On<R> {
 }
 
 impl<R: Send + 'static> On<R> {
-    pub(crate) fn new(owner: ShardId, hub: Option<Arc<Hub>>, trip: Box<dyn Trip<R>>) -> Self {
+    /// For a shard of the server with this hub; without one, of the server whose shard polls it.
+    pub(crate) fn new(owner: ShardId, hub: Option<&Arc<Hub>>, trip: Box<dyn Trip<R>>) -> Self {
+        let home = match (hub, Mesh::current()) {
+            (None, _) => Home::Any,
+            (Some(hub), Some(mesh)) if Arc::ptr_eq(hub, mesh.hub()) => {
+                Home::Same(Arc::as_ptr(hub).addr())
+            }
+            (Some(hub), _) => Home::Outside(Arc::clone(hub)),
+        };
         let (owner, stage) = (usize::from(owner.0), Stage::Packed(trip));
-        Self { owner, hub, stage, deadline: None, sleep: None, number: None }
+        Self { owner, home, stage, deadline: None, sleep: None, number: None }
     }
 
     /// Waits until this time at most, here and on the other shard. `None` sets no deadline, as a call's
@@ -88,17 +103,16 @@ impl<R: Send + 'static> On<R> {
         if self.deadline.is_some_and(|deadline| deadline <= clock()) {
             return Some(failed(OnShardError::Expired));
         }
-        let Some(shard) = ShardContext::current().filter(|shard| self.belongs(shard.mesh())) else {
+        let Some(mesh) = Mesh::current().filter(|mesh| self.belongs(mesh)) else {
             return Some(self.begin_outside(trip));
         };
-        let mesh = shard.mesh();
         let me = mesh.me();
         if self.owner == me {
-            return Some(self.begin_here(trip, &shard));
+            return Some(self.begin_here(trip, &mesh));
         }
         match mesh.poll_room(self.owner, &mut self.number, context) {
             Poll::Pending => {
-                shard.note_known_wait();
+                mesh.shard().note_known_wait();
                 self.stage = Stage::Packed(trip);
                 None
             }
@@ -118,22 +132,27 @@ impl<R: Send + 'static> On<R> {
     }
 
     fn belongs(&self, mesh: &Mesh) -> bool {
-        self.hub.as_ref().is_none_or(|hub| Arc::ptr_eq(hub, mesh.hub()))
+        match &self.home {
+            Home::Any => true,
+            Home::Same(hub) => *hub == Arc::as_ptr(mesh.hub()).addr(),
+            Home::Outside(hub) => Arc::ptr_eq(hub, mesh.hub()),
+        }
     }
 
     /// The caller's own shard is the one: it runs now.
-    fn begin_here(&self, mut trip: Box<dyn Trip<R>>, shard: &Rc<ShardContext>) -> Stage<R> {
-        let (mesh, unpack) = (shard.mesh(), trip.outcome());
+    fn begin_here(&self, mut trip: Box<dyn Trip<R>>, mesh: &Mesh) -> Stage<R> {
+        let unpack = trip.outcome();
         let me = mesh.me();
         let ticket = mesh.waiting.issue(me);
         trip.address(ticket, self.deadline);
-        (trip as Box<dyn Parcel>).arrive(shard, Some(me));
+        (trip as Box<dyn Parcel>).arrive(Some(me));
         Stage::Away { me, ticket, unpack }
     }
 
     #[cold]
     fn begin_outside(&self, mut trip: Box<dyn Trip<R>>) -> Stage<R> {
-        let Some(hub) = self.hub.clone() else { return failed(OnShardError::Lost) };
+        let Home::Outside(hub) = &self.home else { return failed(OnShardError::Lost) };
+        let hub = Arc::clone(hub);
         let receiver = trip.receiver(self.deadline);
         let owner = self.owner;
         Stage::Outside(Box::pin(async move {
@@ -182,13 +201,13 @@ fn poll_away<R>(
     unpack: fn(Box<dyn Parcel>) -> Outcome<R>,
     context: &Context<'_>,
 ) -> Poll<Outcome<R>> {
-    let shard = ShardContext::current().filter(|shard| shard.mesh().me() == me);
-    let Some(shard) = shard else { return Poll::Ready(Err(OnShardError::Lost)) };
-    match shard.mesh().waiting.poll(ticket, context) {
+    let mesh = Mesh::current().filter(|mesh| mesh.me() == me);
+    let Some(mesh) = mesh else { return Poll::Ready(Err(OnShardError::Lost)) };
+    match mesh.waiting.poll(ticket, context) {
         Poll::Ready(Ok(parcel)) => Poll::Ready(unpack(parcel)),
         Poll::Ready(Err(Lost)) => Poll::Ready(Err(OnShardError::Lost)),
         Poll::Pending => {
-            shard.note_known_wait();
+            mesh.shard().note_known_wait();
             Poll::Pending
         }
     }
@@ -202,7 +221,8 @@ impl<R> On<R> {
         if deadline <= clock() {
             return true;
         }
-        if let Some(shard) = ShardContext::current() {
+        if let Some(mesh) = Mesh::current() {
+            let shard = mesh.shard();
             match self.sleep {
                 Some(place) => shard.sleepers.set_waker(place, context.waker()),
                 None => {
@@ -225,11 +245,10 @@ impl<R> On<R> {
         if sleep.is_none() && number.is_none() && away.is_none() {
             return;
         }
-        let Some(shard) = ShardContext::current() else { return };
+        let Some(mesh) = Mesh::current() else { return };
         if let Some(place) = sleep {
-            shard.sleepers.remove(place);
+            mesh.shard().sleepers.remove(place);
         }
-        let mesh = shard.mesh();
         if let Some(number) = number {
             mesh.leave_queue(self.owner, number);
         }
@@ -239,7 +258,7 @@ impl<R> On<R> {
         {
             let cancel = Box::new(Cancel(ticket));
             if self.owner == me {
-                cancel.arrive(&shard, Some(me));
+                cancel.arrive(Some(me));
             } else {
                 mesh.send(self.owner, cancel);
             }

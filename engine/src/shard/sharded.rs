@@ -1,19 +1,20 @@
 //! State that lies on all shards of a server, a part on each.
 
 use std::any::Any;
-use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
+use arc_swap::ArcSwapOption;
 use corewire_proto::{ShardId, ShardInfo, ShardKey, owner_of_key};
 
-use crate::shard::context::ShardContext;
 use crate::shard::errand::{OnShardError, Work, pack};
-use crate::shard::mesh::Hub;
+use crate::shard::mesh::{Hub, Mesh};
 use crate::shard::on::On;
 
 /// A value on each shard of a server, made there, and reached from everywhere by sending code to it.
@@ -33,8 +34,7 @@ use crate::shard::on::On;
 /// ```
 /// # use corewire_engine as corewire;
 /// use corewire::{ClientShard, Sharded, run_on_shard};
-/// use std::cell::RefCell;
-/// use std::collections::HashMap;
+/// /// use std::collections::HashMap;
 ///
 /// let words: Sharded<RefCell<HashMap<String, u64>>> = Sharded::new(|_shard| RefCell::default());
 ///
@@ -58,8 +58,27 @@ pub struct Sharded<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
     make: Box<dyn Fn(ShardInfo) -> T + Send + Sync>,
-    /// The shards of the server, for threads outside it.
-    hub: OnceLock<Arc<Hub>>,
+    /// The server that the handle belongs to, once it belongs to one.
+    home: ArcSwapOption<Home>,
+}
+
+/// The server that a handle belongs to.
+struct Home {
+    hub: Arc<Hub>,
+    /// Which shards have made their value. Code for those need not take the handle along: all shards would count its
+    /// owners in one cache line.
+    made: Box<[AtomicBool]>,
+}
+
+impl Home {
+    fn of(hub: &Arc<Hub>) -> Self {
+        let made = (0..hub.count()).map(|_| AtomicBool::new(false)).collect();
+        Self { hub: Arc::clone(hub), made }
+    }
+
+    fn is(&self, mesh: &Mesh) -> bool {
+        Arc::ptr_eq(&self.hub, mesh.hub())
+    }
 }
 
 impl<T> Clone for Sharded<T> {
@@ -78,7 +97,7 @@ impl<T: 'static> Sharded<T> {
     /// A value for each shard, which `make` makes on the shard's own thread.
     #[must_use]
     pub fn new(make: impl Fn(ShardInfo) -> T + Send + Sync + 'static) -> Self {
-        Self(Arc::new(Inner { make: Box::new(make), hub: OnceLock::new() }))
+        Self(Arc::new(Inner { make: Box::new(make), home: ArcSwapOption::empty() }))
     }
 
     /// The shard that owns a key: the same for every `Sharded` and for calls by key (`docs/PROTOCOL.md`), as long as the number of shards
@@ -95,8 +114,8 @@ impl<T: 'static> Sharded<T> {
     /// When the thread is not a shard's: use [`on`](Self::on) there.
     #[must_use]
     pub fn here(&self) -> Rc<T> {
-        match ShardContext::current() {
-            Some(shard) => self.at(&shard),
+        match Mesh::current() {
+            Some(mesh) => self.at(&mesh),
             #[allow(clippy::panic, reason = "a mistake in the program, documented")]
             None => panic!("Sharded::here works on shards; use Sharded::on from other threads"),
         }
@@ -112,13 +131,13 @@ impl<T: 'static> Sharded<T> {
     ///
     /// When the shard is gone or there is no such shard, when `work` panicked, or past the deadline that was
     /// [set](On::deadline). From a thread outside the server also when the handle was not given to `ServerBuilder::sharded`.
+    #[track_caller]
     pub fn on<R: Send + 'static>(
         &self,
         owner: ShardId,
         work: impl FnOnce(&T) -> R + Send + 'static,
     ) -> On<R> {
-        let sharded = self.clone();
-        self.send(owner, move |shard| Work::Done(work(&sharded.at(shard))))
+        self.send(owner, move |value| Work::Done(work(&value)))
     }
 
     /// Runs a future on shard `owner`, made there by `work` from the shard's value, and returns what it gives. Dropping what this
@@ -147,13 +166,13 @@ impl<T: 'static> Sharded<T> {
     /// # Errors
     ///
     /// As [`on`](Self::on).
+    #[track_caller]
     pub fn on_async<R: Send + 'static, F: Future<Output = R> + 'static>(
         &self,
         owner: ShardId,
         work: impl FnOnce(Rc<T>) -> F + Send + 'static,
     ) -> On<R> {
-        let sharded = self.clone();
-        self.send(owner, move |shard| Work::Later(Box::pin(work(sharded.at(shard)))))
+        self.send(owner, move |value| Work::Later(Box::pin(work(value))))
     }
 
     /// Runs a copy of `work` with the value of each shard, side by side, and returns what each gives, in the order of the shards.
@@ -196,25 +215,47 @@ impl<T: 'static> Sharded<T> {
         self.map_all(work).await.into_iter().collect()
     }
 
+    #[track_caller]
     fn send<R: Send + 'static>(
         &self,
         owner: ShardId,
-        work: impl FnOnce(&Rc<ShardContext>) -> Work<R> + Send + 'static,
+        work: impl FnOnce(Rc<T>) -> Work<R> + Send + 'static,
     ) -> On<R> {
-        On::new(owner, self.0.hub.get().cloned(), pack(work))
+        let home = self.0.home.load();
+        let home = home.as_deref();
+        let made = home.and_then(|home| home.made.get(usize::from(owner.0)));
+        let is_made = made.is_some_and(|made| made.load(Ordering::Acquire));
+        let (name, handle) = (self.name(), (!is_made).then(|| self.clone()));
+        let trip = move |mesh: &Rc<Mesh>| match handle {
+            Some(handle) => work(handle.at(mesh)),
+            None => {
+                mesh.values.get(name).and_then(|it| it.downcast().ok()).map_or(Work::Lost, work)
+            }
+        };
+        On::new(owner, home.map(|home| &home.hub), pack(trip, Location::caller()))
+    }
+
+    /// What the value of each shard is kept under. No other handle has it as long as this one exists, and each shard keeps the handle
+    /// together with the value.
+    fn name(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
     }
 
     /// The value of this shard.
-    pub(crate) fn at(&self, shard: &Rc<ShardContext>) -> Rc<T> {
-        let name = Arc::as_ptr(&self.0) as usize;
-        if let Some(value) = shard.values.get(name).and_then(|value| value.downcast().ok()) {
+    fn at(&self, mesh: &Rc<Mesh>) -> Rc<T> {
+        if let Some(value) = mesh.values.get(self.name()).and_then(|value| value.downcast().ok()) {
             return value;
         }
-        self.0.hub.get_or_init(|| Arc::clone(shard.mesh().hub()));
-        let value = Rc::new((self.0.make)(shard.mesh().info()));
-        // The handle is kept with the value, so that its address names nothing else meanwhile.
+        self.0.home.rcu(|home| home.clone().or_else(|| Some(Arc::new(Home::of(mesh.hub())))));
+        let value = Rc::new((self.0.make)(mesh.info()));
         let kept = (Rc::clone(&value) as Rc<dyn Any>, Box::new(self.clone()) as Box<dyn Any>);
-        shard.values.keep(name, kept);
+        mesh.values.keep(self.name(), kept);
+        let home = self.0.home.load();
+        if let Some(made) =
+            home.as_deref().filter(|home| home.is(mesh)).and_then(|home| home.made.get(mesh.me()))
+        {
+            made.store(true, Ordering::Release);
+        }
         value
     }
 }
@@ -224,38 +265,9 @@ impl<T> Sharded<T> {
     /// server whose shard runs this code, and 0 elsewhere.
     #[must_use]
     pub fn shard_count(&self) -> u16 {
-        match self.0.hub.get() {
-            Some(hub) => hub.count(),
-            None => ShardContext::current().map_or(0, |shard| shard.mesh().info().count),
+        match self.0.home.load().as_deref() {
+            Some(home) => home.hub.count(),
+            None => Mesh::current().map_or(0, |mesh| mesh.info().count),
         }
-    }
-}
-
-/// The values of all [`Sharded`] of one shard, by the address of the handle's inside.
-#[derive(Default)]
-pub(crate) struct ShardValues(RefCell<Vec<(usize, KeptValue)>>);
-
-type KeptValue = (Rc<dyn Any>, Box<dyn Any>);
-
-impl fmt::Debug for ShardValues {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ShardValues").field("values", &self.0.borrow().len()).finish()
-    }
-}
-
-impl ShardValues {
-    fn get(&self, name: usize) -> Option<Rc<dyn Any>> {
-        let values = self.0.borrow();
-        values.iter().find(|(of, _)| *of == name).map(|(_, (value, _))| Rc::clone(value))
-    }
-
-    fn keep(&self, name: usize, value: KeptValue) {
-        self.0.borrow_mut().push((name, value));
-    }
-
-    /// Drops all; for a shard that ends.
-    pub(crate) fn clear(&self) {
-        let values = core::mem::take(&mut *self.0.borrow_mut());
-        drop(values);
     }
 }

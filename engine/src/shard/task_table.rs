@@ -4,6 +4,7 @@ use slab::Slab;
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Waker;
@@ -29,6 +30,8 @@ pub(super) struct Work {
     pub(super) future: Pin<Box<dyn Future<Output = ()>>>,
     pub(super) waker: Waker,
     pub(super) source: Arc<ShardWaker>,
+    /// For the warning about one that holds its shard.
+    pub(super) spawned_at: &'static Location<'static>,
 }
 
 impl fmt::Debug for Work {

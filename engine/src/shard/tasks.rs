@@ -9,7 +9,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::shard::clock::clock;
 use crate::shard::context::ShardContext;
+use crate::shard::holds::Holder;
 use crate::shard::task_table::{Place, Work};
 use crate::shard::wakes::{ShardWaker, TASK};
 use corewire_client::log_limit::{Topic, admit_here};
@@ -28,6 +29,7 @@ const POLLS_PER_LOOK: usize = 32;
 
 impl ShardContext {
     /// Makes a future a task of this shard; it is polled after the driver's next turn.
+    #[track_caller]
     pub(crate) fn spawn<F>(self: &Rc<Self>, future: F) -> Task<F::Output>
     where
         F: Future + 'static,
@@ -41,7 +43,9 @@ impl ShardContext {
         let key = u32::try_from(entry.key()).unwrap_or(u32::MAX) & !TASK;
         let source = ShardWaker::new(key | TASK, Arc::clone(&self.wakes.doorbell));
         let waker = Waker::from(Arc::clone(&source));
-        entry.insert(Place::Idle(Work { future: Box::pin(spawned), waker: waker.clone(), source }));
+        let spawned_at = Location::caller();
+        let future = Box::pin(spawned);
+        entry.insert(Place::Idle(Work { future, waker: waker.clone(), source, spawned_at }));
         drop(table);
         waker.wake();
         Task { join, local: Rc::clone(self), key }
@@ -65,7 +69,13 @@ impl ShardContext {
         let Some(mut work) = self.take_work(key, Place::Running) else { return };
         work.source.rearm();
         let waits = self.known_waits();
+        let spawned_at = work.spawned_at;
+        self.holds.note_task(spawned_at);
+        let begun = self.holds.begin();
         let poll = work.future.as_mut().poll(&mut Context::from_waker(&work.waker));
+        if let Some(begun) = begun {
+            self.holds.end(begun, || Holder::Task(spawned_at));
+        }
         if poll.is_pending() && waits == self.known_waits() && !work.source.is_queued() {
             self.note_foreign_wait();
         }
@@ -264,6 +274,7 @@ impl<T> Drop for Task<T> {
 /// # Panics
 ///
 /// When the thread is not a shard's: run the code with `block_on_shard`, or in a handler.
+#[track_caller]
 pub fn spawn<F>(future: F) -> Task<F::Output>
 where
     F: Future + 'static,

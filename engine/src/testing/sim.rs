@@ -168,6 +168,8 @@ impl<I: Io> SimShard<I> {
             server,
             budgets: config.budgets,
             connection_ids: config.connection_ids,
+            // Time passes between turns only, in which nothing runs.
+            warn_held_after: Duration::MAX,
         };
         let (mailbox, counted) = (Rc::clone(&channels), Arc::clone(&counters));
         let driver = Driver::new(io, config, mailbox, listeners, dispatch, counted)?;
@@ -230,9 +232,9 @@ impl<I: Io> SimShard<I> {
             None => self.driver.turn(Duration::ZERO)?,
         };
         self.local.sleepers.wake_due(now);
-        let ran = self.local.take_parcels() | self.local.run_tasks();
+        let ran = self.channels.mesh.take() | self.local.run_tasks();
         self.driver.settle();
-        self.local.mesh().settle();
+        self.channels.mesh.settle();
         Ok(worked || ran || self.driver.has_queue())
     }
 
@@ -244,7 +246,7 @@ impl<I: Io> SimShard<I> {
     #[must_use]
     pub fn has_news(&self) -> bool {
         let wakes = &self.local.wakes;
-        wakes.has_news() || wakes.ready_tasks() > 0 || self.local.mesh().has_news()
+        wakes.has_news() || wakes.ready_tasks() > 0 || self.channels.mesh.has_news()
     }
 
     /// When it must turn even if nothing happens.
@@ -296,9 +298,8 @@ impl<I: Io> SimShard<I> {
 
 impl<I: Io> Drop for SimShard<I> {
     fn drop(&mut self) {
-        self.local.mesh().leave();
+        self.channels.mesh.leave();
         self.local.drop_tasks();
-        self.local.values.clear();
         // Channels that still wait to be connected hold the context, and it holds them.
         drop(self.channels.local.take());
     }

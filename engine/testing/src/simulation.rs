@@ -204,7 +204,8 @@ impl Simulation {
 
     /// A new host with a server: of a `ServerBuilder`, as it would be started in production. Clients reach it at
     /// `name:port`, with the ports of its addresses; at every port if it has none, or port 0. It has the shards that
-    /// its `Placement` names, and one if that is `AllCpus`. Spinning, hosts of threads and signals have no meaning here.
+    /// its `Placement` names, and one if that would depend on the machine. Spinning, hosts of threads and signals have no
+    /// meaning here.
     ///
     /// # Panics
     ///

@@ -1,11 +1,13 @@
 //! The `corewire` command: Corewire's tools for operators.
 //!
-//! `corewire bench` loads an echo service and measures it. Wrong flags end in one sentence and exit
+//! `corewire bench` loads an echo service and measures it; `corewire placement` prints which CPU would get which shard, and
+//! why. Wrong flags end in one sentence and exit
 //! code 2; a run in which a call failed ends with exit code 1.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod open;
+mod placement;
 mod process;
 mod report;
 mod run;
@@ -25,6 +27,8 @@ struct Flags {
 enum Command {
     /// Load an echo service and measure it
     Bench(bench::BenchFlags),
+    /// Print which CPU would get which shard, and why
+    Placement(placement::PlacementFlags),
 }
 
 #[allow(clippy::print_stderr, reason = "errors go to people")]
@@ -36,8 +40,11 @@ fn main() -> ExitCode {
     let colours = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
     log.with_writer(std::io::stderr).init();
-    let Command::Bench(flags) = Flags::parse().command;
-    match run::run(flags) {
+    let outcome = match Flags::parse().command {
+        Command::Bench(flags) => run::run(flags),
+        Command::Placement(flags) => placement::run(&flags).map(|()| true),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

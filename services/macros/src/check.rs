@@ -41,6 +41,11 @@ pub(crate) struct Method<'a> {
 }
 
 impl<'a> Method<'a> {
+    /// Whether it runs on a thread beside the shards.
+    pub(crate) fn is_blocking(&self) -> bool {
+        self.declaration.is_blocking()
+    }
+
     /// The arguments that travel in the request.
     pub(crate) fn values(&self) -> impl Iterator<Item = &Argument<'a>> {
         self.arguments.iter().filter(|it| it.item.is_none())
@@ -171,7 +176,7 @@ fn method<'a>(declaration: &'a MethodDeclaration, errors: &mut Errors) -> Option
             );
         }
     }
-    signature_head(&item.sig, errors);
+    signature_head(&item.sig, declaration.blocking.is_some(), errors);
     if let Some(body) = &item.default {
         errors.at(
             body.brace_token.span.open(),
@@ -188,6 +193,9 @@ fn method<'a>(declaration: &'a MethodDeclaration, errors: &mut Errors) -> Option
         }
         None => returned(&item.sig, errors),
     };
+    if let Some(attribute) = &declaration.blocking {
+        blocking(attribute, context, &arguments, returned.as_ref(), errors);
+    }
     if errors.count() > before {
         return None;
     }
@@ -263,8 +271,37 @@ fn one_way(
     }
 }
 
+/// Checks what a method marked `#[blocking]` must not have: what stays on its shard.
+fn blocking(
+    attribute: &Attribute,
+    context: Option<&Type>,
+    arguments: &[Argument<'_>],
+    returned: Option<&Returned<'_>>,
+    errors: &mut Errors,
+) {
+    const INSTEAD: &str =
+        "write `async fn` without `#[blocking]`, and give `corewire::offload` what the work needs";
+    if !matches!(attribute.meta, Meta::Path(_)) {
+        errors.on(attribute, "write `#[blocking]`; it takes no options");
+    }
+    if let Some(context) = context {
+        errors.on(
+            context,
+            format!("a blocking method runs on another thread, and the context of a call stays on its shard: {INSTEAD}"),
+        );
+    }
+    let streams = arguments.iter().filter(|it| it.item.is_some()).map(|it| it.ty);
+    let streams = streams.chain(returned.filter(|it| it.item.is_some()).map(|it| it.reply));
+    for stream in streams {
+        errors.on(
+            stream,
+            format!("a blocking method runs on another thread, and a stream stays on its shard: {INSTEAD}"),
+        );
+    }
+}
+
 /// Checks the keywords before the parameters, the name and the receiver.
-fn signature_head(signature: &Signature, errors: &mut Errors) {
+fn signature_head(signature: &Signature, blocking: bool, errors: &mut Errors) {
     let name = &signature.ident;
     if let Some(token) = &signature.constness {
         errors.on(token, "a service's methods cannot be `const`");
@@ -278,11 +315,19 @@ fn signature_head(signature: &Signature, errors: &mut Errors) {
     if let Some(abi) = &signature.abi {
         errors.on(abi, "a service's methods cannot be `extern`");
     }
-    if signature.asyncness.is_none() {
-        errors.on(
+    match &signature.asyncness {
+        None if !blocking => errors.on(
             signature.fn_token,
-            format!("a service's methods are asynchronous; write `async fn {name}`"),
-        );
+            format!(
+                "a service's methods are asynchronous; write `async fn {name}`, or `#[blocking]` before one that runs on a \
+                 thread beside the shards"
+            ),
+        ),
+        Some(token) if blocking => errors.on(
+            token,
+            format!("a blocking method has a thread for itself and awaits nothing; write `fn {name}`"),
+        ),
+        _ => {}
     }
     if CLIENT_METHODS.contains(&names::plain(name).as_str()) {
         errors.on(
@@ -296,6 +341,7 @@ fn signature_head(signature: &Signature, errors: &mut Errors) {
     generics(&signature.generics, "a service's method", errors);
     match signature.receiver() {
         Some(receiver) => self_by_reference(receiver, errors),
+        None if blocking => {}
         None => errors.on(name, format!("`{name}` must take `&self` as its first parameter")),
     }
 }

@@ -13,7 +13,7 @@ use crate::parse::{Declaration, MethodDeclaration};
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident};
 use syn::spanned::Spanned;
-use syn::{FnArg, Pat, TypeParamBound, parse_quote};
+use syn::{FnArg, Pat, TypeParamBound, parse_quote, parse_quote_spanned};
 
 /// Everything the macro makes of a trait that can be a service.
 pub(crate) fn service(declaration: &Declaration, service: &Service<'_>) -> TokenStream {
@@ -47,11 +47,23 @@ pub(crate) fn service_trait(declaration: &Declaration) -> TokenStream {
             reason = "calls stay on their shard, so futures need not be Send; a program may use one side only"
         )]
     });
+    if declaration.methods.iter().any(MethodDeclaration::is_blocking) {
+        item.attrs.push(parse_quote! {
+            #[allow(clippy::missing_errors_doc, reason = "any call can fail on its way; async methods need not say so either")]
+        });
+    }
     let is_static = |bound: &TypeParamBound| matches!(bound, TypeParamBound::Lifetime(it) if it.ident == "static");
     if !item.supertraits.iter().any(is_static) {
         // A call's future holds its service for as long as the call takes.
         item.colon_token.get_or_insert_default();
         item.supertraits.push(parse_quote!('static));
+    }
+    if let Some(attribute) = declaration.shares_service() {
+        // Where rustc says why an implementation cannot be shared.
+        let site = parts::site_of(attribute);
+        item.colon_token.get_or_insert_default();
+        item.supertraits.push(parse_quote_spanned!(site=> ::core::marker::Send));
+        item.supertraits.push(parse_quote_spanned!(site=> ::core::marker::Sync));
     }
     item.items.extend(declaration.others.iter().cloned());
     item.items.extend(declaration.methods.iter().map(plain_method));

@@ -88,6 +88,15 @@ use quote::ToTokens;
 /// that streams may have a key among its other arguments. Where the key stands first, the server reads nothing else to find
 /// it. Adding or removing it leaves the wire as it is.
 ///
+/// # Blocking methods
+///
+/// `#[blocking] fn hash(&self, data: Bytes) -> Result<Vec<u8>, Status>;`, without `async`, runs on a thread beside the shards, for work
+/// that computes for long or blocks; `corewire::offload` says which threads, and what bounds them. Arguments are decoded and
+/// the reply is encoded on the shard. To callers it is a method like others, and fails with `ResourceExhausted` while too
+/// much work waits. With `&self` the trait has `Send + Sync` as further supertraits, because the implementation is shared
+/// with that thread, and the server has `from_arc` in place of `from_rc`. Without any `self` it needs nothing of the service. It
+/// takes no `&Context` and no streams; such a method is an `async fn` that offloads the part that is slow. It may be `#[one_way]`.
+///
 /// # Names and ids
 ///
 /// A service and a method are known on the wire by their identifiers, or by `name = "…"` where one is given:
@@ -104,7 +113,7 @@ use quote::ToTokens;
 /// # What is refused
 ///
 /// Each with an error at the token at fault, and all of one trait at once: anything but a trait; generics, `unsafe`,
-/// `extern` and `const`; associated types and constants; conditional methods; a method that is not `async`, has no
+/// `extern` and `const`; associated types and constants; conditional methods; a method that is neither `async` nor `#[blocking]`, has no
 /// `&self`, has a default body, or does not return `Result<T, Status>`; references, `impl Trait` and `Self` in what
 /// travels; patterns in place of argument names; methods called `new`, `connect`, `with_timeout`, `without_timeout`, `with`, `in_context`,
 /// `channel` or `clone`, which a client has already; a stream inside of another type, or two in one direction; a one-way

@@ -34,6 +34,27 @@ pub(crate) struct MethodDeclaration {
     pub(crate) key: Option<LitStr>,
     /// `#[one_way]`, if it is there.
     pub(crate) one_way: Option<Attribute>,
+    /// `#[blocking]`, if it is there.
+    pub(crate) blocking: Option<Attribute>,
+}
+
+impl MethodDeclaration {
+    /// Whether it is marked `#[blocking]`.
+    pub(crate) fn is_blocking(&self) -> bool {
+        self.blocking.is_some()
+    }
+
+    /// The attribute because of which another thread needs the service: a blocking method takes `&self`.
+    pub(crate) fn shares_service(&self) -> Option<&Attribute> {
+        self.blocking.as_ref().filter(|_| self.item.sig.receiver().is_some())
+    }
+}
+
+impl Declaration {
+    /// The first attribute because of which threads beside the shards need the service.
+    pub(crate) fn shares_service(&self) -> Option<&Attribute> {
+        self.methods.iter().find_map(MethodDeclaration::shares_service)
+    }
 }
 
 /// Reads both inputs of the macro. `None` when the item is not a trait, which has then been reported.
@@ -77,10 +98,15 @@ pub(crate) fn declaration(
 
 fn method_declaration(mut item: TraitItemFn, errors: &mut Errors) -> MethodDeclaration {
     let (mut name, mut key) = (None, None);
-    let mut one_way = None;
-    for attribute in item.attrs.extract_if(.., |it| is_ours(it) || it.path().is_ident("one_way")) {
+    let (mut one_way, mut blocking) = (None, None);
+    let is_kind = |it: &Attribute| it.path().is_ident("one_way") || it.path().is_ident("blocking");
+    for attribute in item.attrs.extract_if(.., |it| is_ours(it) || is_kind(it)) {
         if attribute.path().is_ident("one_way") {
             one_way = Some(attribute);
+            continue;
+        }
+        if attribute.path().is_ident("blocking") {
+            blocking = Some(attribute);
             continue;
         }
         let Meta::List(list) = &attribute.meta else {
@@ -95,7 +121,7 @@ fn method_declaration(mut item: TraitItemFn, errors: &mut Errors) -> MethodDecla
         once(&mut name, given.name, "name", errors);
         once(&mut key, given.key, "key", errors);
     }
-    MethodDeclaration { item, name, key, one_way }
+    MethodDeclaration { item, name, key, one_way, blocking }
 }
 
 /// Keeps what an option says; reports one that is given twice.

@@ -44,6 +44,15 @@ impl IncomingCall<'_, '_> {
         body
     }
 
+    /// The body for a handler on another thread, where it may wait: a small one is copied, so that it does not keep a
+    /// receive buffer alive.
+    pub fn body_to_keep(&mut self) -> Bytes {
+        /// Copying this much takes about as long as an allocation.
+        const COPIED_BYTES_MAX: usize = 16 * 1024;
+        let body = self.raw_body();
+        if body.len() > COPIED_BYTES_MAX { body } else { Bytes::copy_from_slice(&body) }
+    }
+
     /// The body as it came: a slice of what was received, not copied. It keeps one of the
     /// shard's receive buffers (132 KiB unless configured otherwise) alive: copy what is to be kept for long.
     #[inline]

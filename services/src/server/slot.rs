@@ -6,7 +6,7 @@
 
 use corewire_client::MethodName;
 use corewire_codec::{Encode, Status};
-use corewire_engine::{Dispatched, Incoming, PendingCall, ReplySlot};
+use corewire_engine::{Dispatched, Incoming, PendingCall, ReplySlot, offload};
 use pin_project_lite::pin_project;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -21,6 +21,7 @@ use crate::client::one_way::NoReply;
 use crate::clock;
 use crate::description::{MethodDescription, ServiceDescription};
 use crate::server::answer::Answer;
+use crate::server::blocking::Offloaded;
 use crate::server::incoming::{IncomingCall, KeyOf};
 
 /// Finished slots that a method keeps for its next calls. More calls than this may be pending at
@@ -156,6 +157,30 @@ impl<S: 'static> Room<'_, S> {
         B: Fn(&Rc<S>, &mut IncomingCall<'_, '_>) -> Result<F, Status> + 'static,
     {
         self.unary(PhantomData::<NoReply>, begin)
+    }
+
+    /// Room for a method whose handler is a closure for a thread beside the shards.
+    ///
+    /// `begin` reads the arguments and returns the closure, or the status that the caller gets instead.
+    pub fn blocking<C, R, W, B>(self, _: PhantomData<C>, begin: B) -> Handler
+    where
+        C: Encode<R> + 'static,
+        R: Send + 'static,
+        W: FnOnce() -> Result<R, Status> + Send + 'static,
+        B: Fn(&Rc<S>, &mut IncomingCall<'_, '_>) -> Result<W, Status> + 'static,
+    {
+        self.unary(PhantomData::<C>, move |service, call| {
+            begin(service, call).map(|work| Offloaded(offload(work)))
+        })
+    }
+
+    /// Room for one that never gets a reply.
+    pub fn blocking_one_way<W, B>(self, begin: B) -> Handler
+    where
+        W: FnOnce() -> Result<(), Status> + Send + 'static,
+        B: Fn(&Rc<S>, &mut IncomingCall<'_, '_>) -> Result<W, Status> + 'static,
+    {
+        self.blocking(PhantomData::<NoReply>, begin)
     }
 
     pub(crate) fn keep(self) -> (Rc<S>, Weak<Method>) {

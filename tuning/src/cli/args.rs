@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::host::{Host, RealHost, TreeHost};
-use crate::placement::{CpuOrder, CpuSet, Layout};
 use crate::plan::{Goal, Topic};
+use corewire_placement::{CpuOrder, CpuSet, Layout};
 
 /// Exit codes, shown at the end of the help.
 const EXIT_CODES: &str = "Exit codes:

@@ -11,10 +11,10 @@ use crate::doctor::{self as diagnosis, catalogue, entry};
 use crate::host::{Archive, ArchiveHost, Host};
 use crate::journal::{Applied, FileJournal, Journal as _, Record};
 use crate::lock::HostLock;
-use crate::placement::{self, Placement};
 use crate::plan::{self as planning, Plan, PlanError, PlanOptions, Setting, plan_text, script};
 use crate::snapshot::{Scope, Snapshot};
 use crate::verify::{self as proof, Judgement, VerifyOptions, VerifyReport, compare, heat_strip};
+use corewire_placement::{self as placement, Placement};
 
 use super::answer::{Exit, Failure, Out};
 use super::args::{self, Format};

@@ -1,7 +1,7 @@
 //! What the checks share.
 
-use crate::placement::Placement;
 use crate::snapshot::{Rate, Snapshot};
+use corewire_placement::Placement;
 
 use super::finding::{Finding, Severity};
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::host::Knob;
-use crate::placement::Layout;
 use crate::snapshot::{Nic, Rate, total};
 use crate::verify::{Spread, noise_threshold};
+use corewire_placement::Layout;
 
 use super::case::Case;
 use super::finding::{Finding, Severity};

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::parse::VectorRole;
-use crate::placement::CpuSet;
 use crate::snapshot::{BUSY_PER_SECOND, Nic, Vector, total};
+use corewire_placement::CpuSet;
 
 use super::case::Case;
 use super::finding::{Finding, Severity};
@@ -231,7 +231,8 @@ fn smt_peer(case: &mut Case<'_>, nic: &Nic) {
 /// Interrupts on CPUs that are kept quiet, unless the given placement puts shards there.
 fn on_isolated(case: &mut Case<'_>, nic: &Nic) {
     let cpus = &case.snapshot.cpus;
-    let given = case.placement.filter(|_| case.is_given).map(crate::placement::Placement::all_cpus);
+    let given =
+        case.placement.filter(|_| case.is_given).map(corewire_placement::Placement::all_cpus);
     let quiet = cpus.isolated.or(&cpus.nohz_full).minus(&given.unwrap_or_default());
     let on: Vec<&Vector> = nic
         .vectors

@@ -1,7 +1,7 @@
 //! How many queues there are, and how packets are steered to and from them.
 
-use crate::placement::CpuSet;
 use crate::snapshot::Nic;
+use corewire_placement::CpuSet;
 
 use super::case::Case;
 use super::finding::{Finding, Severity};

@@ -1,8 +1,8 @@
 //! The rest of the host: power, clocks, memory, filters, limits, and the engine's process.
 
 use crate::host::NFTABLES_RULES;
-use crate::placement::CpuSet;
 use crate::snapshot::Engine;
+use corewire_placement::CpuSet;
 
 use super::case::Case;
 use super::finding::{Finding, Severity};

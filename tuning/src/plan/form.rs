@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::placement::{DeriveError, Placement};
+use corewire_placement::{DeriveError, Placement};
 
 use super::setting::Setting;
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Knob;
 use crate::parse;
-use crate::placement::CpuSet;
+use corewire_placement::CpuSet;
 
 /// A setting of the machine. Interrupts are named by their vector, never by their number, which does not survive a change of
 /// channels or a reboot.

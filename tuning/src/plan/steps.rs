@@ -4,8 +4,8 @@
 use crate::doctor::Report;
 use crate::host::Knob;
 use crate::parse::{VectorName, VectorRole};
-use crate::placement::{CpuSet, Layout, Placement, Shard};
 use crate::snapshot::{Config, Nic, Snapshot, Vector, modules_to_ban, words};
+use corewire_placement::{CpuSet, Layout, Placement, Shard};
 
 use super::form::{Kept, Step};
 use super::setting::Setting;

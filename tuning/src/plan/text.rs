@@ -1,6 +1,6 @@
 //! The plan for people to read.
 
-use crate::placement::CpuSet;
+use corewire_placement::CpuSet;
 
 use super::form::Plan;
 use super::setting::Setting;

@@ -2,7 +2,7 @@
 
 use crate::host::{Fault, FaultKind, Knob, NicFacts};
 use crate::parse::{self, VectorRole};
-use crate::placement::{CpuSet, QueueLimits};
+use corewire_placement::{CpuSet, QueueLimits};
 
 use super::reader::Reader;
 

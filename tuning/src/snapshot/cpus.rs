@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::host::Fault;
-use crate::placement::{CpuPlace, CpuSet, Topology};
+use corewire_placement::{CpuSet, Facts, Topology};
 
 use super::reader::Reader;
 
@@ -33,43 +33,30 @@ pub struct Cpus {
 
 impl Cpus {
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
-        let base = "/sys/devices/system/cpu";
+        let path = "/sys/devices/system/cpu/online";
         let set = |text: &str| text.parse::<CpuSet>().map_err(|error| error.to_string());
-        let online = reader.needed(&format!("{base}/online"), set)?;
-        if online.is_empty() {
-            return Err(Fault::format(&format!("{base}/online"), "no CPU is online"));
+        if reader.needed(path, set)?.is_empty() {
+            return Err(Fault::format(path, "no CPU is online"));
         }
-        let possible =
-            reader.parsed(&format!("{base}/possible"), set).unwrap_or_else(|| online.clone());
-        let isolated = reader.parsed(&format!("{base}/isolated"), set).unwrap_or_default();
-        let nohz_full = reader.parsed(&format!("{base}/nohz_full"), set).unwrap_or_default();
-        let allowed = read_allowed(reader, &online, &isolated);
-        let slow = read_slow(reader, &online);
-        let nodes = read_nodes(reader);
-        let quiet = isolated.or(&nohz_full);
-        let mut topology = Topology { cpus: Vec::new(), quiet, slow: slow.clone() };
+        let facts =
+            Facts::read_machine(reader).map_err(|error| Fault::format(path, error.to_string()))?;
         let mut governors = BTreeMap::new();
-        for cpu in online.and(&allowed).iter() {
-            let dir = format!("{base}/cpu{cpu}");
-            let siblings = reader
-                .parsed(&format!("{dir}/topology/core_cpus_list"), set)
-                .or_else(|| reader.parsed(&format!("{dir}/topology/thread_siblings_list"), set));
-            let core = siblings.and_then(|set| set.first()).unwrap_or(cpu);
-            topology.cpus.push(CpuPlace { cpu, core, node: nodes.get(&cpu).copied() });
-            if let Some(governor) = reader.optional(&format!("{dir}/cpufreq/scaling_governor")) {
+        for cpu in facts.online.and(&facts.allowed).iter() {
+            let path = format!("/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor");
+            if let Some(governor) = reader.optional(&path) {
                 governors.insert(cpu, governor.trim().to_owned());
             }
         }
         let idle_states =
-            online.first().map(|cpu| read_idle_states(reader, cpu)).unwrap_or_default();
+            facts.online.first().map(|cpu| read_idle_states(reader, cpu)).unwrap_or_default();
         Ok(Self {
-            possible,
-            online,
-            isolated,
-            nohz_full,
-            allowed,
-            slow,
-            topology,
+            possible: facts.possible,
+            online: facts.online,
+            isolated: facts.isolated,
+            nohz_full: facts.nohz_full,
+            allowed: facts.allowed,
+            slow: facts.slow,
+            topology: facts.topology,
             governors,
             idle_states,
         })
@@ -107,86 +94,6 @@ impl Cpus {
     pub fn node(&self, cpu: u32) -> Option<u32> {
         self.topology.place(cpu).and_then(|place| place.node)
     }
-}
-
-/// The CPUs of the control group's cpuset, of either version. If no file says it, the affinity of the first process of
-/// the host or container; isolated CPUs are missing there because nothing is scheduled to them, not because they are
-/// forbidden.
-fn read_allowed(reader: &Reader<'_>, online: &CpuSet, isolated: &CpuSet) -> CpuSet {
-    let groups = reader.optional_quiet("/proc/self/cgroup").unwrap_or_default();
-    let mut places = Vec::new();
-    for line in groups.lines() {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (Some(kinds), Some(path)) = (parts.next(), parts.next()) else { continue };
-        let (root, name) = match kinds {
-            "" => ("/sys/fs/cgroup", "cpuset.cpus.effective"),
-            kinds if kinds.split(',').any(|kind| kind == "cpuset") => {
-                ("/sys/fs/cgroup/cpuset", "cpuset.effective_cpus")
-            }
-            _ => continue,
-        };
-        // A group without the file has the limits of the next group above it. Seen from within a container the path may
-        // lead nowhere.
-        let mut path = path.trim_end_matches('/');
-        loop {
-            places.push(format!("{root}{path}/{name}"));
-            match path.rsplit_once('/') {
-                Some((above, _)) => path = above,
-                None => break,
-            }
-        }
-        let found =
-            places.drain(..).find_map(|file| reader.optional_quiet(&file)?.parse::<CpuSet>().ok());
-        if let Some(cpus) = found.map(|cpus| cpus.and(online)).filter(|cpus| !cpus.is_empty()) {
-            return cpus;
-        }
-    }
-    let affinity = |reader: &Reader<'_>, path: &str| {
-        let text = reader.optional_quiet(path)?;
-        text.lines()
-            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?
-            .parse::<CpuSet>()
-            .ok()
-    };
-    affinity(reader, "/proc/1/status")
-        .or_else(|| affinity(reader, "/proc/self/status"))
-        .map_or_else(|| online.clone(), |cpus| cpus.or(isolated))
-}
-
-/// The CPUs of the slower kind, if a machine has two: by the names of the processor's counters (x86), or by capacity
-/// (arm64).
-fn read_slow(reader: &Reader<'_>, online: &CpuSet) -> CpuSet {
-    if let Some(cpus) =
-        reader.optional_quiet("/sys/devices/cpu_atom/cpus").and_then(|text| text.parse().ok())
-    {
-        return online.and(&cpus);
-    }
-    let capacity = |cpu: u32| {
-        let text =
-            reader.optional_quiet(&format!("/sys/devices/system/cpu/cpu{cpu}/cpu_capacity"))?;
-        text.trim().parse::<u32>().ok()
-    };
-    let Some(first) = online.first().and_then(capacity) else { return CpuSet::new() };
-    let all: Vec<(u32, u32)> =
-        online.iter().map(|cpu| (cpu, capacity(cpu).unwrap_or(first))).collect();
-    let most = all.iter().map(|(_, capacity)| *capacity).max().unwrap_or(first);
-    all.into_iter().filter(|(_, capacity)| *capacity < most).map(|(cpu, _)| cpu).collect()
-}
-
-/// The node of every CPU.
-fn read_nodes(reader: &mut Reader<'_>) -> BTreeMap<u32, u32> {
-    let base = "/sys/devices/system/node";
-    let mut nodes = BTreeMap::new();
-    for name in reader.list(base) {
-        let Some(Ok(node)) = name.strip_prefix("node").map(str::parse::<u32>) else {
-            continue;
-        };
-        let cpus = reader
-            .parsed(&format!("{base}/{name}/cpulist"), str::parse::<CpuSet>)
-            .unwrap_or_default();
-        nodes.extend(cpus.iter().map(|cpu| (cpu, node)));
-    }
-    nodes
 }
 
 fn read_idle_states(reader: &mut Reader<'_>, cpu: u32) -> Vec<(String, u64, bool)> {

@@ -2,7 +2,7 @@
 
 use crate::host::{Fault, FaultKind};
 use crate::parse;
-use crate::placement::CpuSet;
+use corewire_placement::CpuSet;
 
 use super::reader::Reader;
 

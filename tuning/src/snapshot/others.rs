@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::parse::IrqLine;
-use crate::placement::CpuSet;
+use corewire_placement::CpuSet;
 
 use super::card::Nic;
 use super::counters::Rate;

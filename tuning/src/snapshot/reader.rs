@@ -1,5 +1,7 @@
 //! Reads files of a host and remembers what could not be read.
 
+use corewire_placement::Files;
+
 use crate::host::{Fault, FaultKind, Host, NicFacts};
 use crate::parse::{self, IrqLine};
 
@@ -128,5 +130,24 @@ impl<'h> Reader<'h> {
 
     pub(super) fn note(&mut self, fault: Fault) {
         self.unread.push(fault);
+    }
+}
+
+/// The facts about CPUs are read by the crate that the engine reads them with.
+impl Files for Reader<'_> {
+    fn read(&mut self, path: &str) -> Option<String> {
+        self.optional(path)
+    }
+
+    fn read_quietly(&mut self, path: &str) -> Option<String> {
+        self.optional_quiet(path)
+    }
+
+    fn list(&mut self, path: &str) -> Vec<String> {
+        Self::list(self, path)
+    }
+
+    fn note(&mut self, path: &str, why: &str) {
+        Self::note(self, Fault::format(path, why));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::host::{Fault, Host};
-use crate::placement::CpuSet;
+use corewire_placement::CpuSet;
 
 use super::reader::Reader;
 use super::{Counters, Cpus};

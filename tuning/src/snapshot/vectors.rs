@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::parse::{self, IrqLine, QueueName, VectorName, VectorRole};
-use crate::placement::CpuSet;
+use corewire_placement::CpuSet;
 
 use super::card::{Nic, Vector, read_node};
 use super::reader::Reader;

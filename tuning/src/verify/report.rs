@@ -6,8 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::doctor::counts_full_ring;
-use crate::placement::CpuSet;
 use crate::snapshot::{Counters, Rate};
+use corewire_placement::CpuSet;
 
 use super::{Spread, VerifyOptions, noise_threshold};
 

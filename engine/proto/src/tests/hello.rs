@@ -37,6 +37,31 @@ fn both_sides_learn_the_other() {
     assert!(!pair.server.conn.peer_has_codec(CodecId::PROTOBUF));
 }
 
+/// REQ-98, REQ-99: neither side takes the other to know anything of keys before its hello, and one shard needs none.
+#[test]
+fn keys_and_forwards_wait_for_the_hello() {
+    for (shards, takes_keys) in [(1, false), (2, true)] {
+        let config = ServerConfig { shards, ..in_flight(100) };
+        let mut pair = Pair::with(config, ClientConfig::default());
+        assert!(!pair.client.conn.takes_keys() && !pair.server.conn.peer_hears_forwards());
+        pair.settle();
+        assert_eq!(pair.client.conn.takes_keys(), takes_keys, "{shards} shards");
+        assert!(pair.server.conn.peer_hears_forwards());
+    }
+}
+
+/// REQ-98: a client that says nothing of keys, or names a hash that is not known, is not told of forwards.
+#[test]
+fn clients_that_do_not_hash_are_told_of_no_forward() {
+    for (key_routing, hears) in [(0, false), (1, true), (2, false), (u16::MAX, false)] {
+        let mut pair = Pair::with(in_flight(100), ClientConfig::default());
+        let records = HelloRecords { key_routing, ..HelloRecords::default() };
+        let hello = Hello { version: VERSION, role: Role::Client, records };
+        pair.server.feed(&bytes(|out| out.hello(&hello)), pair.now);
+        assert_eq!(pair.server.conn.peer_hears_forwards(), hears, "{key_routing}");
+    }
+}
+
 /// REQ-7: calls go out behind the hello, without a round trip, within the least limits.
 #[test]
 fn early_calls_need_no_round_trip() {

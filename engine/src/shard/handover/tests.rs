@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
+use crate::channel::ChannelContext;
 use crate::shard::mesh::tests::group;
 use corewire_client::address::Peer;
 use std::io::{Read, Write};
@@ -9,21 +10,21 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-fn turn(shard: &Rc<ShardContext>) {
-    let _entered = shard.enter();
-    shard.take_parcels();
-    shard.sleepers.wake_due(Instant::now());
-    shard.run_tasks();
-    shard.mesh().settle();
+fn turn(context: &Rc<ChannelContext>) {
+    let _entered = context.enter();
+    context.mesh.take();
+    context.shard.sleepers.wake_due(Instant::now());
+    context.shard.run_tasks();
+    context.mesh.settle();
 }
 
 /// Gives one end of a connection from shard 0 to shard 1; the other end is its client.
-fn give_one(shards: &[Rc<ShardContext>]) -> UnixStream {
+fn give_one(shards: &[Rc<ChannelContext>]) -> UnixStream {
     let (client, socket) = UnixStream::pair().unwrap();
     client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let _entered = shards[0].enter();
-    assert!(has_room(&shards[0], 1));
-    give(&shards[0], 1, Given::new(socket.into(), Peer::Unix, None));
+    assert!(has_room(&shards[0].mesh, 1));
+    give(&shards[0].mesh, 1, Given::new(socket.into(), Peer::Unix, None));
     turn(&shards[0]);
     client
 }
@@ -40,11 +41,11 @@ fn a_connection_goes_to_the_other_shard() {
     let shards = group(2);
     let mut client = give_one(&shards);
     turn(&shards[1]);
-    assert!(shards[1].handovers.take_news());
-    let [taken] = shards[1].handovers.taken().try_into().unwrap();
+    assert!(shards[1].shard.handovers.take_news());
+    let [taken] = shards[1].shard.handovers.taken().try_into().unwrap();
     turn(&shards[0]);
-    assert!(shards[0].handovers.take_news());
-    assert!(matches!(shards[0].handovers.ended()[..], [Outcome::Gone]));
+    assert!(shards[0].shard.handovers.take_news());
+    assert!(matches!(shards[0].shard.handovers.ended()[..], [Outcome::Gone]));
     assert!(is_of(taken.socket, &mut client));
     // Nobody has it any more.
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
@@ -55,9 +56,9 @@ fn a_connection_goes_to_the_other_shard() {
 fn a_connection_comes_back_from_a_shard_that_dies() {
     let shards = group(2);
     let mut client = give_one(&shards);
-    shards[1].mesh().leave();
+    shards[1].mesh.leave();
     turn(&shards[0]);
-    let Some(Outcome::Back(taken)) = shards[0].handovers.ended().pop() else {
+    let Some(Outcome::Back(taken)) = shards[0].shard.handovers.ended().pop() else {
         panic!("it was not claimed");
     };
     assert!(is_of(taken.socket, &mut client));
@@ -67,7 +68,7 @@ fn a_connection_comes_back_from_a_shard_that_dies() {
         "the parcel that stays in the ring holds nothing"
     );
     let _entered = shards[0].enter();
-    assert!(!has_room(&shards[0], 1));
+    assert!(!has_room(&shards[0].mesh, 1));
 }
 
 /// The other shard dies with it: its client is told at once, although the dead shard's descriptor may live on.
@@ -77,16 +78,16 @@ fn a_connection_that_dies_with_its_shard_is_shut_down() {
     let mut client = give_one(&shards);
     {
         let _entered = shards[1].enter();
-        shards[1].take_parcels();
+        shards[1].mesh.take();
     }
-    let kept = shards[1].handovers.taken();
+    let kept = shards[1].shard.handovers.taken();
     // Its answer is not sent: it panics before the end of its turn.
     {
         let _entered = shards[0].enter();
-        shards[0].mesh().waiting.lose(1);
+        shards[0].mesh.waiting.lose(1);
     }
     turn(&shards[0]);
-    assert!(matches!(shards[0].handovers.ended()[..], [Outcome::Lost]));
+    assert!(matches!(shards[0].shard.handovers.ended()[..], [Outcome::Lost]));
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
     drop(kept);
 }
@@ -99,7 +100,7 @@ fn a_connection_comes_back_from_a_shard_that_is_held_up() {
     let began = Instant::now();
     let ended = loop {
         turn(&shards[0]);
-        let ended = shards[0].handovers.ended();
+        let ended = shards[0].shard.handovers.ended();
         if !ended.is_empty() {
             break ended;
         }
@@ -112,8 +113,8 @@ fn a_connection_comes_back_from_a_shard_that_is_held_up() {
     };
     // Then it turns, and finds that it came too late.
     turn(&shards[1]);
-    assert!(shards[1].handovers.taken().is_empty());
+    assert!(shards[1].shard.handovers.taken().is_empty());
     turn(&shards[0]);
-    assert!(shards[0].handovers.ended().is_empty());
+    assert!(shards[0].shard.handovers.ended().is_empty());
     assert!(is_of(taken.socket, &mut client));
 }

@@ -5,7 +5,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::task::{Context, Poll, Waker};
 
-use super::{AWAY_MAX, Boxed};
+use super::parcel::Boxed;
+
+/// How many parcels of one lane may be away at once and are to come back.
+pub(super) const AWAY_MAX: usize = 1024;
 
 /// A ring's size: all rings of a shard together have about this many places, and each at least [`RING_MIN`].
 const RINGS: usize = 8192;

@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use super::Ticket;
+use super::waiting::Ticket;
 
 /// Whose ticket it is, and which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,19 +1,25 @@
 //! Two shards on one thread, which turn when the test says so.
 
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::Waker;
 
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod simulation;
+
+use super::lane::AWAY_MAX;
 use super::*;
+use crate::channel::ChannelContext;
 use crate::shard::errand::{OnShardError, Work, pack};
 use crate::shard::on::On;
 
 struct Pair {
-    shards: [Rc<ShardContext>; 2],
+    shards: [Rc<ChannelContext>; 2],
 }
 
 /// The shards of a server.
-pub(in crate::shard) fn group(count: usize) -> Vec<Rc<ShardContext>> {
+pub(in crate::shard) fn group(count: usize) -> Vec<Rc<ChannelContext>> {
     let count = u16::try_from(count).expect("a few");
     let members: Vec<_> = (0..count)
         .map(|id| {
@@ -22,7 +28,8 @@ pub(in crate::shard) fn group(count: usize) -> Vec<Rc<ShardContext>> {
         })
         .collect();
     let ends = make(&members).into_iter().zip(members);
-    ends.map(|(end, (_, doorbell))| ShardContext::in_mesh(doorbell, end)).collect()
+    ends.map(|(end, (_, doorbell))| ChannelContext::in_mesh(ShardContext::new(doorbell), end))
+        .collect()
 }
 
 impl Pair {
@@ -34,9 +41,9 @@ impl Pair {
     fn turn(&self, at: usize) -> bool {
         let shard = &self.shards[at];
         let _entered = shard.enter();
-        let took = shard.take_parcels();
-        let ran = shard.run_tasks();
-        shard.mesh().settle();
+        let took = shard.mesh.take();
+        let ran = shard.shard.run_tasks();
+        shard.mesh.settle();
         took || ran
     }
 
@@ -47,7 +54,7 @@ impl Pair {
     fn within<R>(&self, at: usize, body: impl FnOnce() -> R) -> R {
         let _entered = self.shards[at].enter();
         let outcome = body();
-        self.shards[at].mesh().settle();
+        self.shards[at].mesh.settle();
         outcome
     }
 
@@ -59,7 +66,7 @@ impl Pair {
 
 /// A call of a closure on shard 1.
 fn on<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> On<R> {
-    On::new(ShardId(1), None, pack(move |_: &Rc<ShardContext>| Work::Done(work())))
+    On::new(ShardId(1), None, pack(move |_: &Rc<Mesh>| Work::Done(work()), Location::caller()))
 }
 
 #[test]
@@ -81,7 +88,7 @@ fn a_batch_costs_one_wake() {
     let pair = Pair::new();
     let _ = pair.poll(&mut on(|| ()));
     pair.turn_until_quiet();
-    let bell = &pair.shards[1].wakes.doorbell;
+    let bell = &pair.shards[1].shard.wakes.doorbell;
     bell.silence();
     while bell.take().is_some() {}
     let mut calls: Vec<_> = (0..10).map(|_| on(|| ())).collect();
@@ -91,9 +98,9 @@ fn a_batch_costs_one_wake() {
         }
     });
     assert!(!bell.has_orders(), "it is awake");
-    assert_eq!(pair.shards[1].mesh().sleep_for(Duration::MAX), Duration::ZERO, "there is news");
+    assert_eq!(pair.shards[1].mesh.sleep_for(Duration::MAX), Duration::ZERO, "there is news");
     pair.turn_until_quiet();
-    assert_eq!(pair.shards[1].mesh().sleep_for(Duration::MAX), Duration::MAX);
+    assert_eq!(pair.shards[1].mesh.sleep_for(Duration::MAX), Duration::MAX);
     assert!(pair.poll(&mut on(|| ())).is_pending());
     assert!(bell.has_orders(), "it sleeps");
 }
@@ -110,7 +117,7 @@ fn too_many_calls_wait_for_room_in_order() {
     for call in [&mut first, &mut second, &mut third] {
         assert!(pair.poll(call).is_pending());
     }
-    let lane = &pair.shards[0].mesh().lanes[1];
+    let lane = &pair.shards[0].mesh.lanes[1];
     assert_eq!(lane.waiting(), 3);
     pair.turn_until_quiet();
     assert_eq!(lane.waiting(), 0, "all were woken, because all came back");
@@ -132,7 +139,7 @@ fn who_is_woken_for_room_and_goes_away_wakes_the_next() {
     let (mut first, mut second) = (on(|| 1), on(|| 2));
     assert!(pair.poll(&mut first).is_pending());
     assert!(pair.poll(&mut second).is_pending());
-    let lane = &pair.shards[0].mesh().lanes[1];
+    let lane = &pair.shards[0].mesh.lanes[1];
     lane.note_back();
     assert_eq!(lane.waiting(), 1, "the first one was woken");
     pair.within(0, || drop(first));
@@ -143,23 +150,23 @@ fn who_is_woken_for_room_and_goes_away_wakes_the_next() {
 #[test]
 fn what_finds_the_ring_full_goes_later() {
     let pair = Pair::new();
-    static ARRIVED: sync::AtomicU64 = sync::AtomicU64::new(0);
+    static ARRIVED: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     struct Note;
     impl Parcel for Note {
-        fn arrive(self: Box<Self>, _: &Rc<ShardContext>, _: Option<usize>) {
-            ARRIVED.fetch_add(1, sync::Ordering::Relaxed);
+        fn arrive(self: Box<Self>, _: Option<usize>) {
+            ARRIVED.fetch_add(1, Ordering::Relaxed);
         }
     }
     let sent = 10_000;
-    pair.within(0, || (0..sent).for_each(|_| pair.shards[0].mesh().send(1, Box::new(Note))));
-    assert!(pair.shards[0].mesh().backlog.get());
-    assert_eq!(pair.shards[0].mesh().sleep_for(Duration::MAX), RETRY_EVERY, "it looks again soon");
+    pair.within(0, || (0..sent).for_each(|_| pair.shards[0].mesh.send(1, Box::new(Note))));
+    assert!(pair.shards[0].mesh.backlog.get());
+    assert_eq!(pair.shards[0].mesh.sleep_for(Duration::MAX), RETRY_EVERY, "it looks again soon");
     for _ in 0..100 {
         pair.turn(1);
         pair.turn(0);
     }
-    assert_eq!(ARRIVED.load(sync::Ordering::Relaxed), sent);
-    assert!(!pair.shards[0].mesh().backlog.get());
+    assert_eq!(ARRIVED.load(Ordering::Relaxed), sent);
+    assert!(!pair.shards[0].mesh.backlog.get());
 }
 
 /// A shard that is gone: what it had is lost, at once and for all that comes later.
@@ -172,7 +179,7 @@ fn a_shard_that_dies_fails_what_it_had() {
         assert!(pair.poll(call).is_pending());
     }
     assert!(pair.poll(&mut call).is_pending(), "it waits for room");
-    pair.shards[1].mesh().leave();
+    pair.shards[1].mesh.leave();
     assert!(pair.turn(0), "the others are told");
     assert_eq!(pair.poll(&mut call), Poll::Ready(Err(OnShardError::Lost)));
     for call in &mut away {
@@ -189,17 +196,20 @@ fn what_runs_for_a_shard_that_dies_is_cancelled() {
     let mut call: On<()> = On::new(
         ShardId(1),
         None,
-        pack(move |_: &Rc<ShardContext>| {
-            Work::Later(Box::pin(async move {
-                std::future::pending::<()>().await;
-                drop(sender);
-            }))
-        }),
+        pack(
+            move |_: &Rc<Mesh>| {
+                Work::Later(Box::pin(async move {
+                    std::future::pending::<()>().await;
+                    drop(sender);
+                }))
+            },
+            Location::caller(),
+        ),
     );
     assert!(pair.poll(&mut call).is_pending());
     pair.turn_until_quiet();
     assert!(!receiver.is_disconnected(), "it runs");
-    pair.shards[0].mesh().leave();
+    pair.shards[0].mesh.leave();
     pair.turn(1);
     assert!(receiver.is_disconnected());
 }
@@ -208,7 +218,7 @@ fn what_runs_for_a_shard_that_dies_is_cancelled() {
 #[test]
 fn a_shard_is_over_when_all_are_drained() {
     let pair = Pair::new();
-    assert!(!pair.shards[0].mesh().is_drained());
-    assert!(pair.shards[1].mesh().is_drained());
-    assert!(pair.shards[0].mesh().is_drained());
+    assert!(!pair.shards[0].mesh.is_drained());
+    assert!(pair.shards[1].mesh.is_drained());
+    assert!(pair.shards[0].mesh.is_drained());
 }

@@ -4,7 +4,7 @@ use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::task::{Context, Poll, Waker};
 
-use super::Parcel;
+use super::parcel::Parcel;
 
 /// The name of something that was sent and is to come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -161,6 +161,36 @@ fn a_one_way_method_has_no_outcome() {
 }
 
 #[test]
+fn a_blocking_method_has_nothing_of_its_shard() {
+    assert_refused(
+        quote! {
+            #[blocking]
+            fn fine(&self, key: Bytes) -> Result<(), Status>;
+            #[blocking]
+            fn alone(key: u8) -> Result<(), Status>;
+            #[blocking]
+            #[one_way]
+            fn note(&self, key: u8);
+            #[blocking]
+            async fn a(&self) -> Result<(), Status>;
+            #[blocking]
+            fn b(&self, context: &Context, parts: Streaming<u8>) -> Result<Streaming<u8>, Status>;
+            #[blocking(4)]
+            fn c(&mut self) -> u8;
+        },
+        &[
+            "write `fn a`",
+            "context",
+            "stream",
+            "stream",
+            "take `&self`",
+            "spelled out",
+            "no options",
+        ],
+    );
+}
+
+#[test]
 fn only_owned_types_travel() {
     assert_refused(
         quote! {

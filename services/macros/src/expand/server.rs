@@ -19,6 +19,24 @@ fn definition(expansion: &Expansion<'_>) -> TokenStream {
     let (server, parameter) = (&expansion.server, &expansion.parameter);
     let conditions = &expansion.conditions;
     let server_text = server.to_string();
+    let held = held(expansion);
+    let (constructor, handle) = match expansion.declaration.shares_service() {
+        None => ("from_rc", quote_spanned!(Span::mixed_site()=> service)),
+        Some(_) => ("from_arc", quote_spanned!(Span::mixed_site()=> ::std::rc::Rc::new(service))),
+    };
+    let constructor = Ident::new(constructor, Span::mixed_site());
+    let (made, pointer, others) = match expansion.declaration.shares_service() {
+        None => {
+            let pointer = quote_spanned!(Span::mixed_site()=> ::std::rc::Rc);
+            (quote_spanned!(Span::mixed_site()=> service), pointer, "parts of the shard")
+        }
+        Some(_) => {
+            let pointer = quote_spanned!(Span::mixed_site()=> ::std::sync::Arc);
+            let made = quote_spanned!(Span::mixed_site()=> #pointer::new(service));
+            (made, pointer, "threads or shards")
+        }
+    };
+    let shared_docs = format!(" Serves with an implementation that other {others} hold, too.");
     let docs = format!(
         " Serves the service `{}` with an implementation of [`{service}`].",
         expansion.service.wire_name
@@ -29,7 +47,7 @@ fn definition(expansion: &Expansion<'_>) -> TokenStream {
         #[doc = ""]
         #[doc = " A clone serves with the same implementation."]
         #[allow(dead_code, unreachable_pub, reason = "a program may use one side of a service only")]
-        #visibility struct #server<#parameter>(::std::rc::Rc<#parameter>);
+        #visibility struct #server<#parameter>(::std::rc::Rc<#held>);
 
         #(#conditions)*
         #[allow(dead_code, unreachable_pub, reason = "a program may use one side of a service only")]
@@ -37,13 +55,13 @@ fn definition(expansion: &Expansion<'_>) -> TokenStream {
             /// Serves with `service`.
             #[must_use]
             #visibility fn new(service: #parameter) -> Self {
-                Self(::std::rc::Rc::new(service))
+                Self(::std::rc::Rc::new(#made))
             }
 
-            /// Serves with an implementation that other parts of the shard hold, too.
+            #[doc = #shared_docs]
             #[must_use]
-            #visibility fn from_rc(service: ::std::rc::Rc<#parameter>) -> Self {
-                Self(service)
+            #visibility fn #constructor(service: #pointer<#parameter>) -> Self {
+                Self(#handle)
             }
         }
 
@@ -60,6 +78,16 @@ fn definition(expansion: &Expansion<'_>) -> TokenStream {
                 formatter.debug_struct(#server_text).finish_non_exhaustive()
             }
         }
+    }
+}
+
+/// What calls share on their shard: the implementation, or, if threads beside the shards need it, a handle that may go
+/// there.
+fn held(expansion: &Expansion<'_>) -> TokenStream {
+    let parameter = &expansion.parameter;
+    match expansion.declaration.shares_service() {
+        None => quote_spanned!(Span::mixed_site()=> #parameter),
+        Some(_) => quote_spanned!(Span::mixed_site()=> ::std::sync::Arc<#parameter>),
     }
 }
 
@@ -104,6 +132,7 @@ fn make_slot(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -> (I
         let hash = key_hash(key);
         quote_spanned!(Span::mixed_site()=> call.check_key(|| #hash)?;)
     });
+    let held = held(expansion);
     let take_stream = method.stream().map(|(argument, item)| {
         let (ident, ty) = (argument.ident, argument.ty);
         let codec = carried(Codec::of(item), item);
@@ -114,14 +143,23 @@ fn make_slot(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -> (I
         |_| quote_spanned!(Span::mixed_site()=> let context: ::corewire::Context = call.context();),
     );
     let pass_context = method.context.map(|ty| quote_spanned!(site_of(ty)=> &context,));
+    let of_self = match (method.is_blocking(), expansion.declaration.shares_service()) {
+        (true, _) if method.declaration.shares_service().is_none() => None,
+        (false, Some(_)) => Some(quote_spanned!(Span::mixed_site()=> &**service,)),
+        _ => Some(quote_spanned!(Span::mixed_site()=> &*service,)),
+    };
+    let awaited = (!method.is_blocking()).then(|| quote_spanned!(Span::mixed_site()=> .await));
     let run = quote_spanned! {Span::mixed_site()=>
-        <#parameter as #service>::#name(&*service, #pass_context #(#arguments),*).await
+        <#parameter as #service>::#name(#of_self #pass_context #(#arguments),*) #awaited
     };
     // What calls `Room` stands at the type that is sent, where rustc reports one without an encoding.
     let (site, kind, codec, reply) = match &method.returned {
         None => (
             Span::mixed_site(),
-            quote_spanned!(Span::mixed_site()=> one_way),
+            Ident::new(
+                if method.is_blocking() { "blocking_one_way" } else { "one_way" },
+                Span::mixed_site(),
+            ),
             None,
             quote_spanned!(Span::mixed_site()=> #run; ::core::result::Result::Ok(())),
         ),
@@ -129,9 +167,11 @@ fn make_slot(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -> (I
             let sent = returned.item.unwrap_or(returned.reply);
             let (codec, site) = (carried(method.reply_codec(), sent), site_of(sent));
             let kind = match returned.item {
-                None => quote_spanned!(site=> unary),
-                Some(_) => quote_spanned!(site=> streaming),
+                None if method.is_blocking() => "blocking",
+                None => "unary",
+                Some(_) => "streaming",
             };
+            let kind = Ident::new(kind, site);
             // States the error's type, so that another type of that name is reported where the author wrote it.
             let reply = quote_spanned! {site_of(returned.status)=>
                 let reply: ::core::result::Result<_, ::corewire::Status> = #run;
@@ -145,23 +185,35 @@ fn make_slot(expansion: &Expansion<'_>, index: usize, method: &Method<'_>) -> (I
             (site, kind, Some(quote_spanned!(site=> #codec,)), reply)
         }
     };
+    let (take_service, handler) = match (method.is_blocking(), method.declaration.shares_service())
+    {
+        (false, _) => (
+            quote_spanned!(Span::mixed_site()=> let service = ::core::clone::Clone::clone(service);),
+            quote_spanned!(Span::mixed_site()=> async move { #reply }),
+        ),
+        (true, Some(_)) => (
+            quote_spanned!(Span::mixed_site()=> let service = ::std::sync::Arc::clone(&**service);),
+            quote_spanned!(Span::mixed_site()=> move || { #reply }),
+        ),
+        (true, None) => {
+            (TokenStream::new(), quote_spanned!(Span::mixed_site()=> move || { #reply }))
+        }
+    };
     // The closure captures nothing, so that all methods share the code that holds the service.
     let begin = quote_spanned! {Span::mixed_site()=>
-        |service: &::std::rc::Rc<#parameter>, call: &mut ::corewire::generated::IncomingCall<'_, '_>| {
+        |service: &::std::rc::Rc<#held>, call: &mut ::corewire::generated::IncomingCall<'_, '_>| {
             #decode
             #check_key
             #take_stream
             #take_context
-            let service = ::core::clone::Clone::clone(service);
-            ::core::result::Result::Ok(async move {
-                #reply
-            })
+            #take_service
+            ::core::result::Result::Ok(#handler)
         }
     };
     let call = quote_spanned!(site=> room.#kind(#codec #begin));
     let function = quote_spanned! {Span::mixed_site()=>
         fn #make<#parameter: #service>(
-            room: ::corewire::generated::Room<'_, #parameter>,
+            room: ::corewire::generated::Room<'_, #held>,
         ) -> ::corewire::generated::Handler {
             #call
         }
@@ -218,7 +270,10 @@ fn read(argument: &Argument<'_>) -> TokenStream {
 fn decode(method: &Method<'_>) -> TokenStream {
     if let (Codec::Raw, [body]) = (method.request_codec, &method.values().collect::<Vec<_>>()[..]) {
         let (ident, ty) = (body.ident, body.ty);
-        return quote_spanned!(site_of(ty)=> let #ident: #ty = call.raw_body(););
+        return match method.is_blocking() {
+            false => quote_spanned!(site_of(ty)=> let #ident: #ty = call.raw_body();),
+            true => quote_spanned!(site_of(ty)=> let #ident: #ty = call.body_to_keep();),
+        };
     }
     if method.values().next().is_none() {
         return quote_spanned!(Span::mixed_site()=> call.arguments().finish()?;);

@@ -50,6 +50,38 @@ fn expansion_is_the_committed_one() {
     );
 }
 
+/// Only a blocking method that takes `&self` needs the service on another thread.
+#[test]
+fn a_service_is_shared_with_threads_only_if_they_need_it() {
+    let alone = laid_out(
+        quote!(),
+        quote! {
+            trait Store {
+                #[blocking]
+                fn double(number: u8) -> Result<u8, Status>;
+                async fn get(&self) -> Result<u8, Status>;
+            }
+        },
+    );
+    assert!(alone.contains("trait Store: 'static {"), "{alone}");
+    assert!(alone.contains("fn from_rc(") && !alone.contains("Arc"), "{alone}");
+    assert!(alone.contains("move || {") && alone.contains("async move {"), "{alone}");
+    let shared = laid_out(
+        quote!(),
+        quote! {
+            trait Store {
+                #[blocking]
+                fn compact(&self, body: Bytes) -> Result<u8, Status>;
+                async fn get(&self) -> Result<u8, Status>;
+            }
+        },
+    );
+    assert!(shared.contains("'static + ::core::marker::Send + ::core::marker::Sync"), "{shared}");
+    assert!(shared.contains("fn from_arc(") && !shared.contains("fn from_rc("), "{shared}");
+    assert!(shared.contains("call.body_to_keep()"), "{shared}");
+    assert!(shared.contains("&**service)"), "{shared}");
+}
+
 #[test]
 fn the_type_parameter_yields_to_the_authors_types() {
     let expansion = laid_out(

@@ -3,12 +3,14 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Mutex;
 use std::task::{Wake, Waker};
 
-use super::tests::group;
-use super::*;
+use super::super::*;
+use super::group;
+use crate::channel::ChannelContext;
 use crate::shard::errand::{OnShardError, Work, pack};
 use crate::shard::on::On;
 
@@ -50,11 +52,11 @@ impl Drop for Lives {
 }
 
 /// A caller's waker that only notes that it was used.
-struct Woken(std::sync::atomic::AtomicBool);
+struct Woken(AtomicBool);
 
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
-        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -84,7 +86,7 @@ impl Dice {
 
 struct World {
     dice: Dice,
-    shards: Vec<Rc<ShardContext>>,
+    shards: Vec<Rc<ChannelContext>>,
     gone: Vec<bool>,
     calls: Vec<Call>,
     ledger: Ledger,
@@ -104,16 +106,16 @@ impl World {
     fn within<R>(&self, at: usize, body: impl FnOnce() -> R) -> R {
         let _entered = self.shards[at].enter();
         let outcome = body();
-        self.shards[at].mesh().settle();
+        self.shards[at].mesh.settle();
         outcome
     }
 
     fn turn(&self, at: usize) {
         if !self.gone[at] {
             self.within(at, || {
-                self.shards[at].take_parcels();
-                self.shards[at].mesh().settle();
-                self.shards[at].run_tasks();
+                self.shards[at].mesh.take();
+                self.shards[at].mesh.settle();
+                self.shards[at].shard.run_tasks();
             });
         }
     }
@@ -135,14 +137,14 @@ impl World {
         };
         let on =
             On::new(ShardId(u16::try_from(to).unwrap()), None, errand(&self.ledger, number, kind));
-        let woken = Arc::new(Woken(std::sync::atomic::AtomicBool::new(true)));
+        let woken = Arc::new(Woken(AtomicBool::new(true)));
         self.calls.push(Call { number, from, to, kind, on, woken, begun: false });
     }
 
     /// Polls a call if it was woken.
     fn poll(&mut self, place: usize) {
         let call = &mut self.calls[place];
-        if !call.woken.0.swap(false, std::sync::atomic::Ordering::Relaxed) || self.gone[call.from] {
+        if !call.woken.0.swap(false, Ordering::Relaxed) || self.gone[call.from] {
             return;
         }
         call.begun = true;
@@ -150,7 +152,7 @@ impl World {
         let shard = Rc::clone(&self.shards[call.from]);
         let entered = shard.enter();
         let polled = Pin::new(&mut call.on).poll(&mut Context::from_waker(&waker));
-        shard.mesh().settle();
+        shard.mesh.settle();
         drop(entered);
         if let Poll::Ready(outcome) = polled {
             let call = self.calls.swap_remove(place);
@@ -182,7 +184,7 @@ impl World {
         let shard = Rc::clone(&self.shards[call.from]);
         let _entered = shard.enter();
         drop(call);
-        shard.mesh().settle();
+        shard.mesh.settle();
     }
 
     fn kill(&mut self, at: usize) {
@@ -191,8 +193,8 @@ impl World {
             self.drop_call(place);
         }
         self.within(at, || {
-            self.shards[at].mesh().leave();
-            self.shards[at].drop_tasks();
+            self.shards[at].mesh.leave();
+            self.shards[at].shard.drop_tasks();
         });
         self.gone[at] = true;
     }
@@ -242,7 +244,7 @@ impl World {
             (0..self.shards.len()).for_each(|at| self.turn(at));
         }
         for (at, shard) in self.shards.iter().enumerate().filter(|(at, _)| !self.gone[*at]) {
-            assert!(shard.mesh().is_empty(), "shard {at} has something left: {:?}", shard.mesh());
+            assert!(shard.mesh.is_empty(), "shard {at} has something left: {:?}", shard.mesh);
         }
         let ledger = self.ledger.lock().unwrap();
         let lives = ledger.iter().position(|seen| seen.lives);
@@ -257,7 +259,7 @@ fn errand(
     kind: Kind,
 ) -> Box<dyn crate::shard::errand::Trip<usize>> {
     let ledger = Arc::clone(ledger);
-    pack(move |_: &Rc<ShardContext>| {
+    let work = move |_: &Rc<Mesh>| {
         ledger.lock().unwrap()[number].runs += 1;
         let lives = || Lives::new(&ledger, number);
         let blow_up = || std::panic::resume_unwind(Box::new("planned"));
@@ -288,7 +290,8 @@ fn errand(
                 }))
             }
         }
-    })
+    };
+    pack(work, Location::caller())
 }
 
 /// Pending for so many polls.

@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::cpu_set::{CPU_NUMBER_MAX, CpuSet};
-use super::layout::Layout;
+use crate::cpu_set::{CPU_NUMBER_MAX, CpuSet};
+use crate::layout::Layout;
 
 /// The version of the file's form. A reader refuses any other.
 const SCHEMA: u32 = 1;
@@ -101,7 +101,7 @@ impl Placement {
     ///
     /// # Errors
     ///
-    /// Never for a placement made by [`derive()`](super::derive()); otherwise the serializer's error.
+    /// Never for a placement made by [`derive()`](crate::derive()); otherwise the serializer's error.
     pub fn to_toml(&self) -> Result<String, PlacementError> {
         toml::to_string(self).map_err(|error| PlacementError::Form(error.to_string()))
     }

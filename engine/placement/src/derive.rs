@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::cpu_set::{CpuOrder, CpuSet};
-use super::file::{Placement, QueueMap, Shard};
-use super::layout::Layout;
+use crate::cpu_set::{CpuOrder, CpuSet};
+use crate::file::{Placement, QueueMap, Shard};
+use crate::layout::Layout;
 
 /// What a placement needs to know about a host's CPUs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Topology {
     /// The CPUs that may be used: online, and in the control group's cpuset.
     pub cpus: Vec<CpuPlace>,
+    /// Every CPU that is online, also those that may not be used: what [`digest`](Self::digest) is of, so that a tool and a
+    /// server in different control groups agree. If empty, `cpus` are all.
+    pub machine: Vec<CpuPlace>,
     /// Those of these CPUs that are kept quiet (`isolcpus`, `nohz_full`): no shard goes there unless they are named.
     pub quiet: CpuSet,
     /// Those of these CPUs that are slower than the others: used after the others.
@@ -37,11 +40,12 @@ impl Topology {
         Self { cpus, ..Self::default() }
     }
 
-    /// A short digest of everything in the topology (FNV-1a, 64 bit): equal on equal machines, and stable between versions.
+    /// A short digest of the machine's CPUs, cores and nodes (FNV-1a, 64 bit): equal on equal machines, and stable between versions.
     #[must_use]
     pub fn digest(&self) -> String {
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        for place in &self.cpus {
+        let machine = if self.machine.is_empty() { &self.cpus } else { &self.machine };
+        for place in machine {
             for part in [place.cpu, place.core, place.node.map_or(u32::MAX, |node| node)] {
                 for byte in part.to_le_bytes() {
                     hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
