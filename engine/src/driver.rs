@@ -20,6 +20,8 @@
 
 mod connecting;
 mod ending;
+mod even;
+mod evening;
 pub(crate) mod executor;
 pub(crate) mod hosting;
 pub(crate) mod idle;
@@ -41,6 +43,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::evening::Evening;
 use self::relief::Relief;
 use crate::calls::dispatch::Dispatch;
 use crate::calls::extensions::Extensions;
@@ -129,6 +132,7 @@ pub(crate) struct Driver<I: Io> {
     hot: Option<Token>,
     hot_tries: u32,
     relief: Relief,
+    evening: Evening,
     news: Vec<Readiness>,
     keys: Vec<u32>,
     tokens: Vec<Token>,
@@ -189,6 +193,7 @@ impl<I: Io> Driver<I> {
             hot: None,
             hot_tries: 0,
             relief: Relief::default(),
+            evening: Evening::new(now),
             news: Vec::new(),
             keys: Vec::new(),
             tokens: Vec::new(),
@@ -222,6 +227,9 @@ impl<I: Io> Driver<I> {
         }
         self.take_due();
         self.accept();
+        if self.evening.is_due(self.shared.now) {
+            self.look_at_load();
+        }
         let rounds = self.run_queue();
         if self.local.holds.has_news() {
             self.tell_holds();
@@ -289,7 +297,7 @@ impl<I: Io> Driver<I> {
 
     /// Whether everything is over: the shard has drained, and no connection of its server is left.
     pub(crate) fn is_drained(&self) -> bool {
-        self.shared.drain_by.is_some() && self.server_conns == 0
+        self.shared.drain_by.is_some() && self.server_conns == 0 && !self.evening.awaits_answers()
     }
 
     /// Whether the deadline of the drain was over `grace` ago.
@@ -383,6 +391,9 @@ impl<I: Io> Driver<I> {
             }
         }
         self.streams = streams;
+        if self.local.handovers.take_news() {
+            self.take_handovers();
+        }
         self.begin_connects();
     }
 
@@ -487,7 +498,15 @@ impl<I: Io> Driver<I> {
         self.enqueue(token);
     }
 
+    fn next_connection_id(&mut self) -> u64 {
+        let (first, step) = self.shared.config.connection_ids;
+        let id = first.wrapping_add(step.wrapping_mul(self.connections_made));
+        self.connections_made += 1;
+        id
+    }
+
     fn add_server_conn(&mut self, socket: I::Socket, peer: Peer) {
+        let Some(socket) = self.hand_off(socket, peer) else { return };
         let token = self.next_token();
         if let Err(error) = self.shared.io.watch(&socket, token) {
             self.shared.counters.accept_failures.add(1);
@@ -496,9 +515,7 @@ impl<I: Io> Driver<I> {
             }
             return;
         }
-        let (first, step) = self.shared.config.connection_ids;
-        let id = first.wrapping_add(step.wrapping_mul(self.connections_made));
-        self.connections_made += 1;
+        let id = self.next_connection_id();
         self.shared.counters.connections_accepted.add(1);
         self.note_arrival(&socket);
         self.server_conns += 1;
@@ -523,7 +540,15 @@ impl<I: Io> Driver<I> {
     }
 
     /// Gives a connection its turn; returns whether it received something.
+    #[inline]
     fn run_connection(&mut self, token: Token, since: Instant) -> bool {
+        if self.evening.watches() {
+            return self.run_watched(token, since);
+        }
+        self.run_unwatched(token, since)
+    }
+
+    fn run_unwatched(&mut self, token: Token, since: Instant) -> bool {
         let Some(entry) = self.conns.get_mut(token.index()).filter(|entry| entry.token == token)
         else {
             return false;
@@ -585,6 +610,7 @@ impl<I: Io> Driver<I> {
             return;
         }
         self.local.phase.enter(Phase::Draining);
+        self.shared.counters.takes.set(0);
         self.accept_after = None;
         self.set_acceptable();
         // Bounded, because clients may come as fast as they are accepted.

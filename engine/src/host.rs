@@ -16,6 +16,8 @@
 //! Clients have short threads for names and connects (`corewire-names`, `corewire-dial`, `corewire-connect`), and
 //! tokio channels one per process for deadlines (`corewire-late`).
 //!
+//! Connections go from shard to shard through the mesh (`shard/handover.rs`), never while a call is in flight.
+//!
 //! Other threads reach a shard only through the doorbell: an eventfd in the epoll set, and a queue. A server's
 //! calls never pass there; those that a client thread makes for others do.
 //!

@@ -33,8 +33,10 @@
 //!
 //! - **epoll and not `io_uring` for sockets.** On the virtual machines at hand `io_uring` gained nothing; hardware may
 //!   differ. The seam is `Io` (`net/io.rs`).
-//! - **The kernel spreads connections, not load.** `SO_REUSEPORT` hashes addresses, and [`Steering`] follows packets: few connections may land unevenly,
-//!   and one busy connection cannot use two cores. The hello names the shard, so that a client can open another one.
+//! - **The kernel spreads connections, not load.** `SO_REUSEPORT` hashes addresses, and [`Steering`] follows
+//!   packets. Shards with more than their share hand new
+//!   connections on, and with [`Balance::Move`] idle ones, too; but one busy connection cannot use two cores, and one
+//!   that always has a call in flight stays. The hello names the shard, so that a client can open another one.
 //! - **Handlers are not preempted.** One that computes for 5 ms holds its shard for 5 ms. [`offload`] runs such work on
 //!   threads beside the shards; a warning names a handler that holds its shard for long
 //!   ([`EngineConfig::warn_held_after`]).
@@ -49,6 +51,7 @@
 #![deny(unsafe_code)]
 
 // Each module has one purpose; docs/ARCHITECTURE.md lists them.
+mod balance;
 mod budgets;
 mod calls;
 mod channel;
@@ -65,6 +68,7 @@ mod stream;
 pub mod testing;
 mod workers;
 
+pub use balance::Balance;
 pub use budgets::{Budgets, QueueDelay};
 pub use calls::dispatch::{Dispatch, Dispatched, Incoming, OwnedCall, PendingCall, ReplySlot};
 pub use calls::extensions::Extensions;

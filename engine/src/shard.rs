@@ -18,6 +18,8 @@ pub(crate) mod counters;
 pub(crate) mod drain_sign;
 pub(crate) mod due;
 pub(crate) mod errand;
+pub(crate) mod handover;
+pub(crate) mod handovers;
 pub(crate) mod helpers;
 pub(crate) mod holds;
 pub(crate) mod mesh;

@@ -403,6 +403,9 @@ pub use corewire_engine::Running;
 #[doc(alias("runtime", "bridge"))]
 #[cfg(feature = "tokio")]
 pub use corewire_client::{OnTokio, OnTokioError, on_tokio};
+#[doc(alias("rebalance", "migration", "load balancing"))]
+#[cfg(feature = "shard")]
+pub use corewire_engine::Balance;
 #[doc(alias("backpressure", "memory limit", "flow control"))]
 #[cfg(feature = "shard")]
 pub use corewire_engine::Budgets;

@@ -15,8 +15,8 @@ pub(crate) mod slot;
 use corewire_client::IntoAddress;
 use corewire_codec::Limits;
 use corewire_engine::{
-    Budgets, Dispatch, Ended, EngineConfig, Host, MakeDispatch, Placement, Running, ShardLost,
-    ShardLostHook, Sharded, Spin, StartError, Steering,
+    Balance, Budgets, Dispatch, Ended, EngineConfig, Host, MakeDispatch, Placement, Running,
+    ShardLost, ShardLostHook, Sharded, Spin, StartError, Steering,
 };
 use corewire_proto::ShardInfo;
 use std::error::Error;
@@ -160,6 +160,15 @@ impl ServerBuilder {
     #[must_use]
     pub fn spin(mut self, spin: Spin) -> Self {
         self.config.spin = spin;
+        self
+    }
+
+    /// Whether connections change shards so that all have about the same load. Default [`Balance::Accept`]: only new ones
+    /// do, before anything is read from them. [`Balance::Move`] moves idle connections as well.
+    #[doc(alias("rebalance", "migration", "load balancing"))]
+    #[must_use]
+    pub fn balance(mut self, balance: Balance) -> Self {
+        self.config.balance = balance;
         self
     }
 

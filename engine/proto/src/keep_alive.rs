@@ -40,7 +40,7 @@ const GLANCE_MIN: Duration = Duration::from_millis(1);
 /// The clocks that run against the peer (`whole_by`, `ping`, `blocked`) are looked at every
 /// [`glance`] while one of them runs, so that an absence of this side shows, however long the
 /// timeouts are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct KeepAlive {
     /// When the clocks were looked at last, or the first of those that run began.
     looked: Instant,

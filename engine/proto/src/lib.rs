@@ -53,7 +53,9 @@ pub use client::{CallsFailed, ClientConnection, ClientInput, Expired, NoSlot};
 pub use close::CloseReason;
 pub use config::{ClientConfig, ServerConfig, ServerIdentity, Timeouts};
 pub use identity::{ShardId, ShardInfo};
-pub use server::{OneWayDropped, ServerConnection, ServerInput, is_one_way_id};
+pub use server::{
+    IdleServerConnection, OneWayDropped, ServerConnection, ServerInput, is_one_way_id,
+};
 pub use shard_key::{ShardKey, key_hash, owner_of, owner_of_key};
 pub use streams::schedule::{STREAM_QUANTUM, StreamPlace, StreamSchedule};
 pub use streams::table::{MessageWriter, NotSent, StreamAccounts, StreamKind};

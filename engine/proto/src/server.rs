@@ -2,6 +2,7 @@
 
 mod finish;
 mod hello;
+mod idle;
 mod one_way;
 mod one_way_calls;
 mod streams;
@@ -24,6 +25,7 @@ use crate::keep_alive::{Due, KeepAlive};
 use crate::streams::table::StreamTable;
 use crate::transport_error::TransportError;
 
+pub use self::idle::IdleServerConnection;
 pub use self::one_way::{OneWayDropped, is_one_way_id};
 
 /// The flags of requests that ask for a stream.

@@ -10,6 +10,7 @@ mod drain;
 mod finish;
 mod flow;
 mod hello;
+mod idle;
 mod misbehaviour;
 mod model;
 mod one_way;

@@ -4,6 +4,7 @@ mod admission;
 mod admission_state;
 mod begin;
 mod finish;
+mod handover;
 mod log;
 mod snapshot;
 
@@ -73,6 +74,8 @@ pub(crate) struct ServerConn<S> {
     paused: bool,
     /// Whether the last turn ended with nothing awaited, and its timer armed.
     steady: bool,
+    /// Whether a call came with the hash of its key: the client chose this shard.
+    keyed: bool,
 }
 
 /// An idle connection must hold at most 512 bytes: this with the allocator's word, 48 in the driver's table, and
@@ -88,10 +91,15 @@ impl<S: 'static> ServerConn<S> {
         connection_id: u64,
         now: Instant,
     ) -> Self {
+        let proto = ServerConnection::new(config, ServerIdentity { connection_id }, now);
+        Self::with_proto(socket, peer, proto)
+    }
+
+    fn with_proto(socket: S, peer: Peer, proto: ServerConnection<Parked>) -> Self {
         Self {
             socket,
             peer,
-            proto: ServerConnection::new(config, ServerIdentity { connection_id }, now),
+            proto,
             recv: None,
             send: SendBuffer::new(),
             woken: Vec::new(),
@@ -102,6 +110,7 @@ impl<S: 'static> ServerConn<S> {
             admission_state: None,
             paused: false,
             steady: false,
+            keyed: false,
         }
     }
 

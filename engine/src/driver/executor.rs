@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::balance::Balance;
 use crate::calls::dispatch::{Dispatch, Dispatched, Incoming, ReplySlot};
 use crate::channel::ChannelContext;
 use crate::driver::Driver;
@@ -70,6 +71,8 @@ pub(crate) struct ShardParts {
     pub(crate) doorbell: Arc<Doorbell>,
     pub(crate) counters: Arc<ShardCounters>,
     pub(crate) listeners: Vec<Arc<rustix::fd::OwnedFd>>,
+    /// How it evens its load with that of the others, whose counters these are, in order. No shard of a server has none.
+    pub(crate) even: Option<(Balance, Arc<[Arc<ShardCounters>]>)>,
     /// The server's threads for offloaded work; a shard without a server makes its own.
     pub(crate) workers: Option<Arc<Pool>>,
 }
@@ -104,8 +107,11 @@ impl ShardTask {
             Got::Plain => None,
         };
         let counters = Arc::clone(&parts.counters);
-        let driver =
+        let mut driver =
             Driver::new(io, parts.config, channels, parts.listeners, dispatch, parts.counters)?;
+        if let Some((setting, members)) = parts.even {
+            driver.even(setting, members);
+        }
         let idle = IdlePolicy::new(parts.spin);
         Ok(Self { driver, reactor, local, mesh, counters, idle, starting: None })
     }
@@ -125,6 +131,8 @@ impl ShardTask {
         let mut wait = Duration::ZERO;
         let mut spinning = false;
         let mut parcels = 0;
+        // When a look began after which the shard looked again at once, having found nothing.
+        let mut looked: Option<Instant> = None;
         loop {
             let hot = if spinning { self.look_closely(&mut parcels) } else { None };
             let worked = match hot {
@@ -160,10 +168,15 @@ impl ShardTask {
                     wait = self.doze(now);
                 }
                 spinning = self.idle.spins();
+                looked = None;
                 continue;
+            }
+            if let Some(looked) = looked {
+                self.driver.note_spun(now.saturating_duration_since(looked));
             }
             let rest = self.idle.idle(now, self.may_doze(now));
             spinning = rest == Rest::Spin;
+            looked = spinning.then_some(now);
             match rest {
                 Rest::Spin => self.mesh.look(),
                 Rest::Doze => wait = self.doze(now),

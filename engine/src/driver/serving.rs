@@ -31,6 +31,7 @@ impl<I: Io> Driver<I> {
         }
         let listen = |listener| Listening { listener, acceptable: true };
         self.listeners = listeners.into_iter().map(listen).collect();
+        self.shared.counters.takes.set(1);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::thread;
 use std::time::Duration;
@@ -33,6 +33,7 @@ pub struct Running {
     pub(crate) events: flume::Sender<Event>,
     pub(crate) supervisor: Option<Supervising>,
     pub(crate) readiness: Readiness,
+    pub(crate) evenness: Evenness,
     pub(crate) drain_within: Duration,
     pub(crate) offload: Arc<Counts>,
 }
@@ -66,6 +67,22 @@ impl Readiness {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The greatest load over the mean, as the bits of an `f64`.
+#[derive(Clone, Debug)]
+pub(crate) struct Evenness(Arc<AtomicU64>);
+
+impl Default for Evenness {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU64::new(1.0_f64.to_bits())))
+    }
+}
+
+impl Evenness {
+    pub(crate) fn set(&self, max_over_mean: f64) {
+        self.0.store(max_over_mean.to_bits(), Ordering::Relaxed);
     }
 }
 
@@ -117,6 +134,21 @@ impl Running {
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         self.readiness.clone()
+    }
+
+    /// How evenly the shards worked in the last second: the greatest load of a shard over the mean of all that run. 1 is
+    /// even, and the number of shards means that one of them did everything. A gauge that changes once a second; 1 while
+    /// nobody works. For other intervals compare the shards' counters `busy_us`.
+    ///
+    /// ```no_run
+    /// # fn show(server: &corewire_engine::Running) {
+    /// println!("corewire_load_max_over_mean {:.2}", server.load_max_over_mean());
+    /// # }
+    /// ```
+    #[doc(alias("imbalance", "skew", "metrics"))]
+    #[must_use]
+    pub fn load_max_over_mean(&self) -> f64 {
+        f64::from_bits(self.evenness.0.load(Ordering::Relaxed))
     }
 
     /// Asks for the end: the time of the lame duck, and then a drain within the configured time. Returns at

@@ -16,6 +16,7 @@ use std::time::Duration;
 use corewire_codec::{Limits, OutOfRange, Range};
 use corewire_proto::{ServerConfig, ShardId, ShardInfo, Timeouts};
 
+use crate::balance::Balance;
 use crate::budgets::Budgets;
 use crate::calls::dispatch::Dispatch;
 use crate::driver::executor::{MadeDispatch, ShardParts, run_with_driver};
@@ -66,6 +67,8 @@ pub struct EngineConfig {
     pub spin: Spin,
     /// What owns the shards' threads. Default [`Host::Auto`].
     pub host: Host,
+    /// Whether connections change shards so that all have about the same load. Default [`Balance::Accept`].
+    pub balance: Balance,
     /// Connections that may wait to be accepted, per shard; the kernel caps it at
     /// `net.core.somaxconn`. Default 4,096; 1 to 65,535.
     pub backlog: u16,
@@ -113,6 +116,7 @@ impl EngineConfig {
             steering: Steering::default(),
             spin: Spin::default(),
             host: Host::default(),
+            balance: Balance::default(),
             backlog: 4096,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
@@ -202,9 +206,15 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
         .collect::<std::io::Result<_>>()
         .map_err(|error| StartError::Io { what: "make the shards' eventfds", error })?;
     let ends = mesh::make(&members);
+    let counters: Arc<[Arc<ShardCounters>]> = members
+        .iter()
+        .map(|_| {
+            let arrivals = arrivals.clone();
+            Arc::new(ShardCounters { arrivals, ..ShardCounters::default() })
+        })
+        .collect();
     for (((info, doorbell), end), listeners) in members.into_iter().zip(ends).zip(listeners) {
-        let arrivals = arrivals.clone();
-        let counters = Arc::new(ShardCounters { arrivals, ..ShardCounters::default() });
+        let counters = Arc::clone(&counters);
         let place = Place { info, doorbell, mesh: end, listeners, counters };
         let watched = start_shard(config, hosting, place, (salt, &workers), make, &events);
         match watched {
@@ -234,7 +244,7 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
     let shown = addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(", ");
     tracing::info!(addresses = shown, shards = count, "serving");
     let (sender, ended) = oneshot::async_channel();
-    let readiness = supervisor.readiness();
+    let (readiness, evenness) = (supervisor.readiness(), supervisor.evenness());
     let cpus = helper_cpus();
     let run = move || {
         keep_to(cpus.as_ref());
@@ -248,7 +258,16 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
     let ended = SyncWrapper::new(ended);
     let supervisor = Some(Supervising { thread, ended, signals });
     let offload = workers.counts();
-    Ok(Running { addresses, shards, events, supervisor, readiness, drain_within, offload })
+    Ok(Running {
+        addresses,
+        shards,
+        events,
+        supervisor,
+        readiness,
+        evenness,
+        drain_within,
+        offload,
+    })
 }
 
 /// The threads for offloaded work beside shards on these CPUs.
@@ -339,7 +358,8 @@ struct Place {
     doorbell: Arc<Doorbell>,
     mesh: MeshEnd,
     listeners: Listeners,
-    counters: Arc<ShardCounters>,
+    /// Those of all shards, in order.
+    counters: Arc<[Arc<ShardCounters>]>,
 }
 
 /// Starts the thread of one shard.
@@ -351,7 +371,8 @@ fn start_shard(
     make: &MakeDispatch,
     events: &flume::Sender<Event>,
 ) -> Result<Watched, StartError> {
-    let Place { info, doorbell, mesh, listeners, counters } = place;
+    let Place { info, doorbell, mesh, listeners, counters: members } = place;
+    let counters = members.get(usize::from(info.id.0)).map(Arc::clone).unwrap_or_default();
     let server = ServerConfig {
         limits: config.limits,
         timeouts: config.timeouts,
@@ -375,6 +396,7 @@ fn start_shard(
         doorbell: Arc::clone(&doorbell),
         counters: Arc::clone(&counters),
         listeners: listeners.own.iter().chain(&listeners.shared).cloned().collect(),
+        even: Some((config.balance, members)),
         workers: Some(Arc::clone(workers)),
     };
     let thread = spawn_shard(parts, mesh, Arc::clone(make), events.clone())?;
@@ -514,6 +536,7 @@ where
         doorbell: Arc::new(Doorbell::new().map_err(failed)?),
         counters: Arc::new(ShardCounters::default()),
         listeners: Vec::new(),
+        even: None,
         workers: None,
     };
     run_with_driver(parts, || Rc::new(NoService), main).map_err(failed)

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::balance::decide::max_over_mean;
 use crate::error::StartError;
 use crate::host::events::{Ended, Event, ShardLost, ShardLostHook};
-use crate::host::running::Readiness;
+use crate::host::running::{Evenness, Readiness};
 use crate::host::steering::Steerer;
 use crate::host::trim::{self, Trim};
 use crate::net::doorbell::{Doorbell, Order, StalledCall};
@@ -168,6 +169,9 @@ pub(crate) struct Supervisor {
     files: Vec<SocketFile>,
     trim: Trim,
     looked: Option<Instant>,
+    /// What the shards had worked at the last look, and the gauge that follows from it.
+    worked: Vec<u64>,
+    evenness: Evenness,
     /// The threads for offloaded work.
     workers: Option<Arc<Pool>>,
     steerer: Steerer,
@@ -196,6 +200,8 @@ impl Supervisor {
             files,
             trim: Trim::default(),
             looked: None,
+            worked: Vec::new(),
+            evenness: Evenness::default(),
             workers: Some(workers),
             steerer,
             _noted: noted,
@@ -209,6 +215,24 @@ impl Supervisor {
 
     pub(crate) fn readiness(&self) -> Readiness {
         Readiness(Arc::clone(&self.ready))
+    }
+
+    pub(crate) fn evenness(&self) -> Evenness {
+        self.evenness.clone()
+    }
+
+    /// How evenly the shards that run have worked since the last look.
+    fn compare_loads(&mut self) {
+        self.worked.resize(self.shards.len(), 0);
+        let mut loads = Vec::with_capacity(self.shards.len());
+        for (shard, before) in self.shards.iter().zip(&mut self.worked) {
+            let worked = shard.counters.busy_us.value();
+            let since = worked.saturating_sub(core::mem::replace(before, worked));
+            if !shard.ended {
+                loads.push(f64::from(u32::try_from(since).unwrap_or(u32::MAX)));
+            }
+        }
+        self.evenness.set(max_over_mean(loads.iter().copied()));
     }
 
     /// Ends every shard at once; for a start that failed.
@@ -299,6 +323,7 @@ impl Supervisor {
         // With a short `stall_after` it looks more often.
         if self.looked.is_none_or(|at| now.duration_since(at) >= LOOK_EVERY) {
             self.looked = Some(now);
+            self.compare_loads();
             self.steerer.look();
             let held = self.shards.iter().map(|shard| shard.counters.held_bytes.value()).sum();
             if self.trim.note(held) {

@@ -180,6 +180,23 @@ impl Io for Epoll {
         Ok(stream.into())
     }
 
+    fn release(&mut self, socket: Self::Socket) -> Result<OwnedFd, Self::Socket> {
+        match epoll::delete(&self.set, &socket) {
+            // One that was just accepted is not watched yet.
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(socket),
+            Err(_) => Err(socket),
+        }
+    }
+
+    fn take(&mut self, socket: OwnedFd) -> io::Result<Self::Socket> {
+        Ok(socket)
+    }
+
+    fn thread_time(&self) -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::try_from(time).unwrap_or_default()
+    }
+
     fn connected(&mut self, socket: &Self::Socket) -> io::Result<()> {
         sockopt::socket_error(socket)??;
         // Unix sockets have no address of this kind, and cannot connect to themselves.

@@ -9,6 +9,7 @@ use corewire_codec::SendBuffer;
 use corewire_proto::CloseReason;
 use std::io;
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use corewire_client::address::{Address, Peer};
@@ -160,6 +161,30 @@ pub trait Io: 'static {
 
     /// Tells the peer that nothing more will be sent.
     fn shutdown_write(&mut self, socket: &Self::Socket);
+
+    /// Stops watching a socket and gives its descriptor, for another shard to [`take`](Self::take). Only real sockets support
+    /// this.
+    ///
+    /// # Errors
+    ///
+    /// The socket, unchanged, if that is not possible.
+    fn release(&mut self, socket: Self::Socket) -> Result<OwnedFd, Self::Socket> {
+        Err(socket)
+    }
+
+    /// Takes over a socket that another shard [released](Self::release). It is not watched yet.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` where there are no real sockets.
+    fn take(&mut self, _socket: OwnedFd) -> io::Result<Self::Socket> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The CPU time that this thread has used; 0 where that is not known.
+    fn thread_time(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// A connection ends, and why: for a simulation, which checks the reason.
     fn ending(&self, _socket: &Self::Socket, _reason: CloseReason) {}

@@ -13,6 +13,7 @@ use crate::net::io::Token;
 use crate::shard::account::{StreamAccount, Totals};
 use crate::shard::affinity::default_plan;
 use crate::shard::clock::clock;
+use crate::shard::handovers::Handovers;
 use crate::shard::holds::Holds;
 use crate::shard::phase::PhaseSign;
 use crate::shard::sleepers::Sleepers;
@@ -53,6 +54,8 @@ pub(crate) struct ShardContext {
     pub(crate) holds: Holds,
     /// Whether the shard has ended; channels may outlive it.
     over: Cell<bool>,
+    /// Connections that come from other shards, and what became of those that went.
+    pub(crate) handovers: Handovers,
     /// The threads for offloaded work: its server's, or from the first work on its own.
     workers: RefCell<Option<Arc<Pool>>>,
 }
@@ -74,6 +77,7 @@ impl ShardContext {
             phase: PhaseSign::default(),
             holds: Holds::default(),
             over: Cell::new(false),
+            handovers: Handovers::default(),
             workers: RefCell::default(),
         })
     }

@@ -122,6 +122,8 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: Counter,)*
             /// What runs now; for the warning about a shard that stalls.
             pub(crate) current: CurrentCall,
+            /// 1 while it takes connections from other shards.
+            pub(crate) takes: Counter,
             /// Where all shards of a server count its connections, if it is wanted.
             pub(crate) arrivals: Option<Arc<Arrivals>>,
         }
@@ -157,6 +159,19 @@ counters! {
     Counter connections_local,
     /// Connections open now.
     Gauge connections_open,
+    /// Connections that were accepted here and handed to a shard with less load before anything was read from them; see
+    /// [`Balance`](crate::Balance).
+    Counter connections_handed_off,
+    /// Connections that went to another shard, those handed off included.
+    Counter connections_moved_away,
+    /// Connections that came from other shards.
+    Counter connections_moved_here,
+    /// Microseconds that the shard was at work: CPU time of its thread, without fruitless spinning.
+    Counter busy_us,
+    /// The share of its time that it was at work, in thousandths, over the last quarter of a second in which it was awake.
+    Gauge busy_permille,
+    /// 1 while the shard has more than its share of the load, and no connection whose move would even it out.
+    Gauge uneven,
     /// Connections that ended with a fault.
     Counter connections_faulted,
     /// Connections cut off because memory was short and they gave nothing back; see
@@ -223,8 +238,17 @@ mod tests {
         assert_eq!(names.collect::<Vec<_>>(), kinds.collect::<Vec<_>>());
         let gauges = ShardCounters::KINDS.iter().filter(|(_, kind)| *kind == CounterKind::Gauge);
         let gauges: Vec<_> = gauges.map(|(name, _)| *name).collect();
-        let expected =
-            ["connections_open", "calls_pending", "held_bytes", "longest_hold_us", "parked"];
-        assert_eq!(gauges, expected);
+        assert_eq!(
+            gauges,
+            [
+                "connections_open",
+                "busy_permille",
+                "uneven",
+                "calls_pending",
+                "held_bytes",
+                "longest_hold_us",
+                "parked"
+            ]
+        );
     }
 }

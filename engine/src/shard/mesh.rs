@@ -292,6 +292,11 @@ impl Mesh {
         self.info
     }
 
+    /// Whether a shard has ended, or there is none of this number.
+    pub(crate) fn is_gone(&self, shard: usize) -> bool {
+        self.member.hub.is_gone(shard)
+    }
+
     /// The number of this shard.
     pub(crate) fn me(&self) -> usize {
         self.member.me
@@ -544,4 +549,4 @@ impl Mesh {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -63,6 +63,15 @@ impl StreamQueue {
         self.account.as_ref().map_or((0, 0), |account| (account.bytes(), account.released()))
     }
 
+    /// Whether no stream wants anything, and nothing is held for any.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.arrived.is_empty()
+            && !self.schedule.has_ready()
+            && self.starved.is_empty()
+            && self.ended.is_empty()
+            && self.account.as_ref().is_none_or(|account| account.bytes() == 0)
+    }
+
     /// Whether its streams hold all that they may.
     pub(crate) fn is_over_share(&self) -> bool {
         self.account.as_ref().is_some_and(|account| account.is_over_share())

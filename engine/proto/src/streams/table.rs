@@ -105,7 +105,7 @@ pub struct StreamAccounts {
 }
 
 /// Both halves of one stream, as one side sees them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Stream {
     call: u32,
     credit: SendCredit,
@@ -143,7 +143,7 @@ impl Stream {
 }
 
 /// The streams of one connection and the credit that they share.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct StreamTable {
     slots: Vec<Option<Stream>>,
     count: usize,
@@ -163,6 +163,12 @@ impl StreamTable {
             window: RecvWindow::default(),
             reopened: false,
         }
+    }
+
+    /// The shared credit of a table without streams.
+    pub(crate) fn without_slots(&self) -> Self {
+        let Self { credit, window, reopened, .. } = self;
+        Self { slots: Vec::new(), count: 0, credit: *credit, window: *window, reopened: *reopened }
     }
 
     pub(crate) fn is_slot_taken(&self, call: u32) -> bool {

@@ -36,6 +36,7 @@ impl<S: 'static> ServerConn<S> {
             self.refuse(shared, request, &status);
             return false;
         }
+        self.keyed |= request.flags & request_flags::KEY != 0;
         let payload_bytes = payload.len();
         let mut stream = match request.flags & STREAM {
             0 => None,

@@ -19,7 +19,7 @@ struct Pair {
 }
 
 /// The shards of a server.
-pub(super) fn group(count: usize) -> Vec<Rc<ChannelContext>> {
+pub(in crate::shard) fn group(count: usize) -> Vec<Rc<ChannelContext>> {
     let count = u16::try_from(count).expect("a few");
     let members: Vec<_> = (0..count)
         .map(|id| {
