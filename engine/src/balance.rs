@@ -28,16 +28,16 @@ mod tests;
 /// # use corewire_engine as corewire;
 /// use corewire::Balance;
 ///
-/// assert_eq!(Balance::default(), Balance::Accept);
+/// assert_eq!(Balance::default(), Balance::Off);
 /// assert_eq!("move".parse(), Ok(Balance::Move));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Balance {
     /// A connection stays where the kernel put it.
+    #[default]
     Off,
     /// A shard that has more than its share hands new connections to the one with the least, before it reads from them.
-    #[default]
     Accept,
     /// It does that, and also moves connections that it has, so that long-lived ones even out. Only idle ones: those
     /// with a call in flight, an open stream or unsent bytes wait. Those on which calls came with their key's hash stay,

@@ -163,8 +163,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Whether connections change shards so that all have about the same load. Default [`Balance::Accept`]: only new ones
-    /// do, before anything is read from them. [`Balance::Move`] moves idle connections as well.
+    /// Whether connections change shards so that all have about the same load. Default [`Balance::Off`]. With
+    /// [`Balance::Accept`] only new ones do, before anything is read from them; [`Balance::Move`] moves idle connections as well.
     #[doc(alias("rebalance", "migration", "load balancing"))]
     #[must_use]
     pub fn balance(mut self, balance: Balance) -> Self {

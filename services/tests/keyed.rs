@@ -4,8 +4,8 @@
 
 use corewire::layer::TimeLimit;
 use corewire::{
-    CallError, CallOptions, Channel, ClientShard, Context, Placement, Running, Server, ShardId,
-    Status, StatusCode, Streaming, block_on_shard, owner_of_key, sleep,
+    CallError, CallOptions, Channel, ClientShard, Context, Limits, Placement, Running, Server,
+    ShardId, Status, StatusCode, Streaming, block_on_shard, owner_of_key, sleep,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -162,11 +162,16 @@ struct Served {
 }
 
 fn serve() -> Served {
+    serve_with(Limits::default())
+}
+
+fn serve_with(limits: Limits) -> Served {
     let dropped = Arc::new(AtomicUsize::new(0));
     let counts = Arc::clone(&dropped);
     let server = Server::builder()
         .address("127.0.0.1:0")
         .placement(Placement::Unpinned(SHARDS))
+        .limits(limits)
         .service(move |shard| {
             let (sums, dropped) = (RefCell::default(), Arc::clone(&counts));
             StoreServer::new(Part { shard: shard.id, sums, dropped })
@@ -317,6 +322,23 @@ fn streams_of_all_kinds_pass_through() {
             }
             let Err(error) = store.refuse_stream(key.to_owned()).await else { panic!("{key}") };
             assert_eq!(code(&error), StatusCode::FailedPrecondition);
+        }
+    });
+    end(served);
+}
+
+/// What a forwarded stream has used of the connection's credit comes back, also after its end: with the least credit there is, many
+/// streams pass, one after the other.
+#[test]
+fn the_credit_of_forwarded_streams_comes_back() {
+    let limits = Limits { connection_credit: Limits::EARLY.connection_credit, ..Limits::default() };
+    let served = serve_with(limits);
+    with_client(&served, |store| async move {
+        for _ in 0..20 {
+            for key in KEYS {
+                let summed = store.sum(key.to_owned(), numbers(500)).await;
+                assert_eq!(summed, Ok(((0..500).sum(), owner(key))), "{key}");
+            }
         }
     });
     end(served);

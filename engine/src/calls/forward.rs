@@ -26,8 +26,9 @@ use std::time::Instant;
 use super::dispatch::{Dispatch, Dispatched, Incoming, Note, PendingCall, ReplySlot};
 use super::extensions::Extensions;
 use super::forward_streams::{CallerStreams, OwnerStreams};
+use super::parked::finish as finish_reply;
 use crate::shard::counters::ShardCounters;
-use crate::shard::errand::Cancel;
+use crate::shard::errand::{Begun, Cancel};
 use crate::shard::mesh::{Lost, Mesh, Parcel, Ticket};
 use crate::shard::sleep::sleep_until;
 use crate::stream::Relay;
@@ -59,6 +60,7 @@ impl Incoming<'_> {
         };
         let call = Box::new(ForwardedCall {
             ticket: None,
+            has_waited: false,
             state: State::Going(Call {
                 request: *self.request,
                 payload: payload.to_owned(),
@@ -183,6 +185,8 @@ impl Drop for Forwarding {
 /// A call on its way to its owner, or its reply on the way back.
 struct ForwardedCall {
     ticket: Option<Ticket>,
+    /// Whether it waited at its owner, so that its place on the way is free already.
+    has_waited: bool,
     state: State,
 }
 
@@ -215,7 +219,7 @@ impl Parcel for ForwardedCall {
             State::Going(call) => self.run(call, &mesh, from, ticket),
             back => {
                 self.state = back;
-                mesh.give_back(Some(from), ticket, self);
+                mesh.give_back(Some(from).filter(|_| !self.has_waited), ticket, self);
             }
         }
     }
@@ -250,7 +254,10 @@ impl ForwardedCall {
         }));
         let deadline = incoming.deadline;
         let work = match begun {
-            Ok(Dispatched::Replied) => None,
+            Ok(Dispatched::Replied) => {
+                finish_reply(&mut reply);
+                None
+            }
             Ok(Dispatched::Pending(work)) => Some(work),
             Err(panic) => {
                 reply.panicked(&*panic);
@@ -262,6 +269,7 @@ impl ForwardedCall {
             self.state = State::Back(out, note);
             return mesh.send(from, self);
         };
+        self.has_waited = true;
         let here = Rc::clone(mesh);
         let task = shard.spawn(async move {
             let note = finish(work, deadline, &mut out, replies, &mut streams).await;
@@ -273,6 +281,8 @@ impl ForwardedCall {
             here.send(from, self);
         });
         mesh.run(from, ticket, task);
+        // It waits: its place on the way is free for others.
+        mesh.send(from, Box::new(Begun));
     }
 }
 
@@ -344,6 +354,7 @@ async fn finish(
         let mut reply = replies.slot(out);
         match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context, &mut reply))) {
             Ok(Poll::Ready(())) => {
+                finish_reply(&mut reply);
                 return Poll::Ready((true, Finished::Replied(reply.into_note())));
             }
             Ok(Poll::Pending) => {}
@@ -365,8 +376,7 @@ async fn finish(
         })
     })
     .await;
-    if well {
-        work.recycle();
-    }
+    // What is dropped is the user's, and its caller is to hear whatever happens there.
+    let _ = catch_unwind(AssertUnwindSafe(|| if well { work.recycle() } else { drop(work) }));
     finished
 }

@@ -56,6 +56,8 @@ pub(super) struct CallerStreams {
     forwarded: Option<Forwarded>,
     /// Open once the call is on its way.
     way: Option<(Slot, usize, Ticket)>,
+    /// The client's stream has ended. The reader stays until the owner has consumed what it got.
+    has_ended: bool,
     /// The cost of messages that the owner has not consumed.
     unread: u32,
     /// What the handler sent and the connection's outbox has not taken.
@@ -72,6 +74,7 @@ impl CallerStreams {
             writer,
             forwarded,
             way: None,
+            has_ended: false,
             unread: 0,
             waiting: VecDeque::new(),
             end: None,
@@ -96,13 +99,13 @@ impl CallerStreams {
             let Part::Relayed(relayed) = *part else { continue };
             match relayed {
                 Relayed::Consumed(cost) => {
-                    self.unread = self.unread.saturating_sub(cost);
+                    let cost = cost.min(self.unread);
+                    self.unread -= cost;
                     if let Some(reader) = &self.reader {
                         reader.consume(cost);
                     }
                 }
-                // Its drop tells the client.
-                Relayed::Stopped => drop(self.reader.take()),
+                Relayed::Stopped => stop_reading(&mut self.reader, &mut self.unread),
                 Relayed::Accepted(metadata) => {
                     if let Some(writer) = &mut self.writer {
                         writer.accept_elsewhere(metadata.map(|it| *it), self.forwarded);
@@ -134,7 +137,8 @@ impl CallerStreams {
         if moved > 0 {
             send(Part::Sent(moved));
         }
-        while self.unread < WINDOW_BYTES
+        while !self.has_ended
+            && self.unread < WINDOW_BYTES
             && let Some(reader) = &self.reader
             && let Poll::Ready(item) = reader.poll_unconsumed(context)
         {
@@ -145,14 +149,31 @@ impl CallerStreams {
                 }
                 Some(Err(failure)) => {
                     send(Part::End(Some(status_of(failure))));
-                    self.reader = None;
+                    self.has_ended = true;
                 }
                 None => {
                     send(Part::End(None));
-                    self.reader = None;
+                    self.has_ended = true;
                 }
             }
         }
+    }
+}
+
+/// Nobody reads any more: what was on its way counts as read, so that the connection's credit comes back. The drop of the
+/// reader tells the client.
+fn stop_reading(reader: &mut Option<StreamReader>, unread: &mut u32) {
+    let unread = core::mem::take(unread);
+    if let Some(reader) = reader.take()
+        && unread > 0
+    {
+        reader.consume(unread);
+    }
+}
+
+impl Drop for CallerStreams {
+    fn drop(&mut self) {
+        stop_reading(&mut self.reader, &mut self.unread);
     }
 }
 

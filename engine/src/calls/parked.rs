@@ -257,7 +257,7 @@ pub(crate) enum Ended {
 
 /// Every call gets a reply, even if its dispatcher gave none.
 #[inline]
-fn finish(reply: &mut ReplySlot<'_>) {
+pub(super) fn finish(reply: &mut ReplySlot<'_>) {
     if !reply.is_done() {
         forgotten(reply);
     }

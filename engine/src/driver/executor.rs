@@ -144,6 +144,10 @@ impl ShardTask {
             self.local.sleepers.wake_due(now);
             self.counters.current.leave();
             let took = self.mesh.has_news() && self.mesh.take();
+            if took {
+                // Calls that came that way are not the tasks that follow.
+                self.counters.current.leave();
+            }
             let ran = self.local.run_tasks() || took;
             // Before the sockets: another core works while this one writes.
             self.mesh.settle();
@@ -160,7 +164,8 @@ impl ShardTask {
             }
             wait = Duration::ZERO;
             // Tasks and sleeps that have just run may have left work, too.
-            let news = self.local.wakes.has_news() || self.mesh.has_news();
+            let news =
+                self.local.wakes.has_news() || self.mesh.has_news() || self.mesh.has_unsent();
             if worked || ran || news || self.driver.has_queue() {
                 // The next turn may as well wait for readiness as poll for it: one system call
                 // instead of two.
@@ -244,6 +249,7 @@ impl ShardTask {
     fn doze(&self, now: Instant) -> Duration {
         let most = if self.reactor.is_some() { runtime::REACTOR_EVERY } else { SLEEP_MAX };
         let timer = self.driver.next_timer().map(|at| at.saturating_duration_since(now));
+        let most = if self.driver.is_drained() { most.min(DRAIN_GRACE) } else { most };
         timer.map_or(most, |timer| timer.min(most))
     }
 
@@ -253,7 +259,8 @@ impl ShardTask {
         self.driver.look_before_sleep();
         let next = self.driver.next_timer();
         let Some(reactor) = &mut self.reactor else { return Ok(self.doze(now)) };
-        let most = self.mesh.sleep_for(Duration::MAX);
+        let most = if self.driver.is_drained() { DRAIN_GRACE } else { Duration::MAX };
+        let most = self.mesh.sleep_for(most);
         if most.is_zero() {
             return Ok(Duration::ZERO);
         }
@@ -286,7 +293,7 @@ struct LeavesMesh(Rc<Mesh>);
 
 impl Drop for LeavesMesh {
     fn drop(&mut self) {
-        self.0.leave();
+        self.0.say_gone();
     }
 }
 
@@ -300,7 +307,7 @@ pub(crate) fn run_server(
 ) -> io::Result<()> {
     let cpu = parts.config.info.cpu;
     let context = ChannelContext::in_mesh(ShardContext::new(Arc::clone(&parts.doorbell)), mesh);
-    let entered = context.enter();
+    let (entered, leaving) = (context.enter(), Rc::clone(&context.mesh));
     let _member = LeavesMesh(Rc::clone(&context.mesh));
     if let Some(workers) = parts.workers.take() {
         context.shard.set_workers(workers);
@@ -314,6 +321,7 @@ pub(crate) fn run_server(
         task.starting = Some(Starting { dispatch, listeners, ready: Box::new(ready) });
         host.run_driver(task.run(|| false)).await
     });
+    leaving.values.clear();
     drop((entered, unpinned));
     outcome
 }
@@ -330,7 +338,7 @@ where
 {
     let cpu = parts.config.info.cpu;
     let context = ChannelContext::new(ShardContext::new(Arc::clone(&parts.doorbell)));
-    let entered = context.enter();
+    let (entered, leaving) = (context.enter(), Rc::clone(&context.mesh));
     // Before the host pins the thread.
     let unpinned = Unpinned::remember();
     let outcome = hosting::run(parts.hosting, cpu, async move |host| {
@@ -342,6 +350,7 @@ where
         })
         .await
     });
+    leaving.values.clear();
     drop((entered, unpinned));
     outcome
 }

@@ -67,7 +67,7 @@ pub struct EngineConfig {
     pub spin: Spin,
     /// What owns the shards' threads. Default [`Host::Auto`].
     pub host: Host,
-    /// Whether connections change shards so that all have about the same load. Default [`Balance::Accept`].
+    /// Whether connections change shards so that all have about the same load. Default [`Balance::Off`].
     pub balance: Balance,
     /// Connections that may wait to be accepted, per shard; the kernel caps it at
     /// `net.core.somaxconn`. Default 4,096; 1 to 65,535.
@@ -213,7 +213,8 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
             Arc::new(ShardCounters { arrivals, ..ShardCounters::default() })
         })
         .collect();
-    for (((info, doorbell), end), listeners) in members.into_iter().zip(ends).zip(listeners) {
+    let mut places = members.into_iter().zip(ends).zip(listeners);
+    while let Some((((info, doorbell), end), listeners)) = places.next() {
         let counters = Arc::clone(&counters);
         let place = Place { info, doorbell, mesh: end, listeners, counters };
         let watched = start_shard(config, hosting, place, (salt, &workers), make, &events);
@@ -223,6 +224,8 @@ pub fn start(config: &EngineConfig, make: &MakeDispatch) -> Result<Running, Star
                 supervisor.watch(watched);
             }
             Err(error) => {
+                // Those that have started wait for nobody who never will.
+                drop(places);
                 supervisor.end_all();
                 return Err(error);
             }

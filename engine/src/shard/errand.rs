@@ -95,6 +95,8 @@ struct Errand<W, R> {
     state: State<W, R>,
     way_back: WayBack<R>,
     deadline: Option<Instant>,
+    /// Whether it waited at its owner, so that its place on the way is free already.
+    has_waited: bool,
     /// The line that sent it.
     sent_at: &'static Location<'static>,
 }
@@ -106,7 +108,7 @@ where
     R: Send + 'static,
 {
     let (state, way_back) = (State::Going(work), WayBack::Unknown);
-    Box::new(Errand { state, way_back, deadline: None, sent_at })
+    Box::new(Errand { state, way_back, deadline: None, has_waited: false, sent_at })
 }
 
 /// An errand whose closure's type is hidden from its caller.
@@ -162,7 +164,8 @@ where
             back => {
                 self.state = back;
                 if let WayBack::Shard(ticket) = self.way_back {
-                    mesh.give_back(from, ticket, self);
+                    let place = from.filter(|_| !self.has_waited);
+                    mesh.give_back(place, ticket, self);
                 }
             }
         }
@@ -206,6 +209,7 @@ where
             (WayBack::Shard(ticket), Some(from)) => Some((from, *ticket)),
             _ => None,
         };
+        self.has_waited = true;
         let here = Rc::clone(mesh);
         let task = mesh.shard().spawn(async move {
             self.state = State::Back(within(self.deadline, future).await);
@@ -215,7 +219,12 @@ where
             self.go_back(&here, from);
         });
         match key {
-            Some((from, ticket)) => mesh.run(from, ticket, task),
+            Some((from, ticket)) => {
+                mesh.run(from, ticket, task);
+                if from != mesh.me() {
+                    mesh.send(from, Box::new(Begun));
+                }
+            }
             None => task.detach(),
         }
     }
@@ -277,21 +286,16 @@ impl Parcel for Cancel {
         let (Some(mesh), Some(from)) = (Mesh::current(), from) else { return };
         // What is dropped is the user's.
         let ended = catch_unwind(AssertUnwindSafe(|| mesh.end(from, self.0)));
-        let was_running = ended.unwrap_or_else(|panic| {
+        if let Err(panic) = ended {
             panicked(&*panic);
-            true
-        });
-        // What has ended already is on its way back.
-        if was_running {
-            mesh.send(from, Box::new(Cancelled));
         }
     }
 }
 
-/// What comes back in place of something that was cancelled while it ran.
-struct Cancelled;
+/// What was sent waits at its owner and does not take a place on the way any more.
+pub(crate) struct Begun;
 
-impl Parcel for Cancelled {
+impl Parcel for Begun {
     fn arrive(self: Box<Self>, from: Option<usize>) {
         if let Some(mesh) = Mesh::current() {
             mesh.note_back(from);

@@ -28,18 +28,22 @@ mod waiting;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use corewire_client::log_limit::{Topic, admit_here};
+use corewire_client::panics::panic_text;
 use corewire_proto::{ShardId, ShardInfo};
 
 use self::bell::{Bell, Presence, Sender};
 use self::lane::{Lane, lanes};
 use self::parcel::Boxed;
 use crate::net::doorbell::Doorbell;
+use crate::shard::clock::clock;
 use crate::shard::context::ShardContext;
 use crate::shard::tasks::Task;
 use crate::shard::values::Values;
@@ -190,6 +194,20 @@ pub(crate) fn make(shards: &[(ShardInfo, Arc<Doorbell>)]) -> Vec<MeshEnd> {
         MeshEnd { member, info: *info, lanes: lanes.into_boxed_slice(), outside }
     })
     .collect()
+}
+
+/// A parcel arrives. What it drops may be the user's, and may panic: the shard goes on.
+fn open(parcel: Boxed, from: Option<usize>) {
+    contain(|| parcel.arrive(from));
+}
+
+fn contain(work: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(work))
+        && admit_here(Topic::TASK_PANIC, clock())
+    {
+        let panic = panic_text(&*panic);
+        tracing::error!(panic, "what another shard had sent panicked; this shard goes on");
+    }
 }
 
 /// The end of a shard that has no others.
@@ -348,6 +366,8 @@ impl Mesh {
             let touched = &mut *self.touched.borrow_mut();
             if !touched.contains(&to) {
                 touched.push(to);
+                // Code that glommio polls may run while the driver sleeps.
+                self.shard.wakes.note_if_asleep();
             }
         } else {
             self.backlog.set(true);
@@ -367,17 +387,17 @@ impl Mesh {
         }
     }
 
-    /// What a parcel runs here until it is done or cancelled.
+    /// What runs here for shard `from` until it is done or cancelled.
     pub(crate) fn run(&self, from: usize, ticket: Ticket, task: Task<()>) {
         if !task.is_finished() {
             self.running.borrow_mut().insert((from, ticket), task);
         }
     }
 
-    /// It is done, or its sender does not want it any more, which cancels it. Returns whether it was running.
-    pub(crate) fn end(&self, from: usize, ticket: Ticket) -> bool {
+    /// It is done, or its sender does not want it any more, which cancels it.
+    pub(crate) fn end(&self, from: usize, ticket: Ticket) {
         let task = self.running.borrow_mut().remove(&(from, ticket));
-        task.is_some()
+        drop(task);
     }
 
     /// Tells the others what this shard left for them: one wake for each, however much it is.
@@ -399,6 +419,12 @@ impl Mesh {
                 member.doorbell.wake();
             }
         }
+    }
+
+    /// Whether something was sent that nobody was told of yet.
+    #[inline]
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.touched.borrow().is_empty()
     }
 
     /// Whether others may have left something.
@@ -436,17 +462,19 @@ impl Mesh {
         for (from, lane) in
             self.lanes.iter().enumerate().filter(|(from, _)| news.has(Sender::Shard(*from)))
         {
+            // Before the last parcel is taken: what comes behind is not lost.
+            let is_gone = self.member.hub.is_gone(from);
             let mut left = TAKEN_AT_ONCE;
             while left > 0
                 && let Some(parcel) = lane.pop()
             {
-                parcel.arrive(Some(from));
+                open(parcel, Some(from));
                 left -= 1;
             }
             if left == 0 {
                 // The next turn goes on with it; nobody sleeps while there is news.
                 let _ = bell.post(Sender::Shard(from));
-            } else if self.member.hub.is_gone(from) {
+            } else if is_gone {
                 self.lose(from);
             }
         }
@@ -456,7 +484,7 @@ impl Mesh {
     fn take_from_outside(&self, bell: &Bell) {
         for _ in 0..TAKEN_AT_ONCE {
             let Ok(parcel) = self.outside.try_recv() else { return };
-            parcel.arrive(None);
+            open(parcel, None);
         }
         let _ = bell.post(Sender::Outside);
     }
@@ -466,15 +494,15 @@ impl Mesh {
     fn lose(&self, from: usize) {
         self.waiting.lose(from);
         if let Some(lane) = self.lanes.get(from) {
-            lane.lose();
+            contain(|| lane.lose());
         }
         let ended: Vec<Task<()>> = self
             .running
             .borrow_mut()
-            .extract_if(|(of, _), _| *of == from)
+            .extract_if(.., |(of, _), _| *of == from)
             .map(|(_, it)| it)
             .collect();
-        drop(ended);
+        ended.into_iter().for_each(|task| contain(move || drop(task)));
     }
 
     #[cold]
@@ -540,8 +568,12 @@ impl Mesh {
         drop(running);
         let served = self.served.take();
         drop(served);
-        self.values.clear();
         self.settle();
+        self.say_gone();
+    }
+
+    /// The others learn that nothing comes from this shard any more.
+    pub(crate) fn say_gone(&self) {
         if !self.has_left.replace(true) {
             self.member.set_presence(Presence::Gone);
         }

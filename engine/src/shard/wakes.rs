@@ -78,6 +78,13 @@ impl Wakes {
         self.wake_driver();
     }
 
+    /// Something was left for the driver, which need not be told unless it sleeps.
+    pub(crate) fn note_if_asleep(&self) {
+        if self.driver.borrow().is_some() {
+            self.note_news();
+        }
+    }
+
     #[inline]
     fn wake_driver(&self) {
         let driver = self.driver.borrow_mut().take();

@@ -300,6 +300,7 @@ impl<I: Io> Drop for SimShard<I> {
     fn drop(&mut self) {
         self.channels.mesh.leave();
         self.local.drop_tasks();
+        self.channels.mesh.values.clear();
         // Channels that still wait to be connected hold the context, and it holds them.
         drop(self.channels.local.take());
     }

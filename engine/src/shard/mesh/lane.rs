@@ -155,8 +155,14 @@ impl Lane {
 
     /// One is back: a task that waited may go on.
     pub(super) fn note_back(&self) {
-        self.away.set(self.away.get().saturating_sub(1));
+        let away = self.away.get().saturating_sub(1);
+        self.away.set(away);
         self.wake_next();
+        if away == AWAY_MAX / 2 {
+            // Some of those that were woken may not be polled; nobody waits for them.
+            let queue = core::mem::take(&mut *self.queue.borrow_mut());
+            queue.into_values().for_each(Waker::wake);
+        }
     }
 
     /// The other shard is gone: nothing comes back, and nothing more is sent.
