@@ -1,6 +1,7 @@
 //! The atomics of the mesh under loom, which runs every interleaving of the threads and every value that a load may see.
 //!
 //! What lies in a lane stands for the ring, which has its own checks: here a loom mutex with a list.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 #[allow(dead_code, reason = "it is the engine's own file, of which this uses a part")]
 #[path = "../src/shard/mesh/bell.rs"]

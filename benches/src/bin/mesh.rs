@@ -188,9 +188,9 @@ fn eventfds(cores: [usize; 2], time: Duration) -> Result<Times> {
             let mut counter = [0; 8];
             loop {
                 rustix::io::read(there, &mut counter)?;
-                rustix::io::write(back, &1_u64.to_ne_bytes())?;
+                rustix::io::write(back, &1_u64.to_le_bytes())?;
                 // Adding two is the end.
-                if u64::from_ne_bytes(counter) > 1 {
+                if u64::from_le_bytes(counter) > 1 {
                     return Ok(());
                 }
             }
@@ -200,13 +200,13 @@ fn eventfds(cores: [usize; 2], time: Duration) -> Result<Times> {
             let mut counter = [0; 8];
             loop {
                 let begun = Instant::now();
-                rustix::io::write(there, &1_u64.to_ne_bytes())?;
+                rustix::io::write(there, &1_u64.to_le_bytes())?;
                 rustix::io::read(back, &mut counter)?;
                 if !clock.note(begun) {
                     break;
                 }
             }
-            rustix::io::write(there, &2_u64.to_ne_bytes())?;
+            rustix::io::write(there, &2_u64.to_le_bytes())?;
             Ok(clock.times())
         });
         let times = asking.join().map_err(|_| anyhow!("the asking thread panicked"))??;

@@ -249,7 +249,7 @@ impl Conversation {
             head.flags = reply_flags::STREAM;
         }
         let bytes = dice.size(1, 2_000);
-        if bytes % 8 == 0 {
+        if bytes.is_multiple_of(8) {
             head.forwarded = Some(Forwarded { owner: 0, shards: 2 });
         }
         let mut frame = self.out.reply(&head, None);
