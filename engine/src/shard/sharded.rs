@@ -131,7 +131,7 @@ impl<T: 'static> Sharded<T> {
     /// # Errors
     ///
     /// When the shard is gone or there is no such shard, when `work` panicked, or past the deadline that was
-    /// [set](On::deadline). From a thread outside the server also when the handle was not given to `ServerBuilder::sharded`.
+    /// [set](On::until). From a thread outside the server also when the handle was not given to `ServerBuilder::sharded`.
     #[track_caller]
     pub fn on<R: Send + 'static>(
         &self,
@@ -142,7 +142,7 @@ impl<T: 'static> Sharded<T> {
     }
 
     /// Runs a future on shard `owner`, made there by `work` from the shard's value, and returns what it gives. Dropping what this
-    /// returns drops the future there, too.
+    /// returns drops the future there, too, but for one that was made outside the server: that runs to its end or its deadline.
     ///
     /// ```
     /// # use corewire_engine as corewire;
