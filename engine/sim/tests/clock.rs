@@ -20,6 +20,7 @@ const MAY: &[(&str, usize)] = &[
     ("sim/src/main.rs", 1),
     // Clients that no shard drives. Their core is given the time, and asks for none.
     ("client/src/blocking/system.rs", usize::MAX),
+    ("client/src/tokio/bridge.rs", usize::MAX),
     ("client/src/dial.rs", usize::MAX),
     ("client/src/remote/channel.rs", 2),
     ("client/src/remote/command.rs", 1),

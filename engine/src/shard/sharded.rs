@@ -35,14 +35,14 @@ use crate::shard::on::On;
 /// # use corewire_engine as corewire;
 /// use corewire::{ClientShard, Sharded, run_on_shard};
 /// use std::cell::RefCell;
-/// use std::collections::HashMap;
+/// use std::collections::BTreeMap;
 ///
-/// let words: Sharded<RefCell<HashMap<String, u64>>> = Sharded::new(|_shard| RefCell::default());
+/// let words: Sharded<RefCell<BTreeMap<String, u64>>> = Sharded::new(|_shard| RefCell::default());
 ///
 /// // In a handler of a server there are as many shards as the server has. Here is one.
 /// let count = run_on_shard(ClientShard::default(), || async move {
 ///     let owner = words.of("apple");
-///     let count = |words: &RefCell<HashMap<String, u64>>| {
+///     let count = |words: &RefCell<BTreeMap<String, u64>>| {
 ///         let mut words = words.borrow_mut();
 ///         let count = words.entry("apple".to_owned()).or_default();
 ///         *count += 1;
