@@ -1,6 +1,6 @@
 //! A channel that knows the shards of its server: one connection for each, and calls with a key go to the key's owner.
 //!
-//! [`Table`](table::Table) says which connection reaches which shard and what is to be opened or dropped; it has no I/O.
+//! [`Table`] says which connection reaches which shard and what is to be opened or dropped; it has no I/O.
 //! It is replaced as a whole when something was learnt, so calls read it without waiting for anybody. It is looked at
 //! again when a call finds that a connection does not lead to the shard that was noted for it, or that the key's owner has
 //! none: so a channel that is used needs no task of its own, and one that is idle costs nothing.

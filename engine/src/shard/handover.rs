@@ -68,7 +68,7 @@ pub(crate) fn has_room(mesh: &Mesh, to: usize) -> bool {
     matches!(room, Poll::Ready(Ok(())))
 }
 
-/// Gives a connection to shard `to`, which [has room](has_room). The driver learns of the outcome by [`Handovers::ended`].
+/// Gives a connection to shard `to`, which [has room](has_room). The driver learns of the outcome by `Handovers::ended`.
 pub(crate) fn give(mesh: &Rc<Mesh>, to: usize, given: Given) {
     let given = Arc::new(given);
     let parcel = Arc::downgrade(&given);
