@@ -117,7 +117,7 @@ async fn measure(address: corewire::Address, hashing: Hashing) -> Outcome<Histog
 
 #[allow(clippy::print_stdout, reason = "the latencies are what the program is for")]
 fn main() -> Outcome<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    corewire_examples::log();
     let bytes: Arc<[u8]> = (0..BYTES).map(|at| at.to_le_bytes()[1]).collect();
     let server = Server::builder()
         .address("127.0.0.1:0")
