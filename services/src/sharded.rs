@@ -33,7 +33,7 @@ const CONNECT_AGAIN: u32 = 64;
 ///
 /// The kernel of the server chooses the shard of each connection. So this connects again and again until it has one of
 /// each, at most eight times for each shard, four at once, and closes what it does not need. Until then, and for a shard
-/// that it did not reach, calls go over any other connection: the server hands them over, and they cost a few µs more.
+/// that it did not reach, calls go over any other connection: the server hands them over.
 /// After a connection was lost, and when the server comes back with another number of shards, it begins anew.
 ///
 /// All connections must reach the same server process: an address behind which several servers stand, each with keys of

@@ -10,7 +10,8 @@
 //!  ReplySlot::append ◀──── the frame of the reply ─────┘
 //! ```
 //!
-//! The connection's shard keeps the call's deadline and its account of memory; a call that ends there is cancelled at the owner.
+//! The connection's shard keeps the call's deadline, and counts its request against its budgets until the reply has come; a call that
+//! ends there is cancelled at the owner. A reply on its way back is not counted yet.
 
 use corewire_codec::{Forwarded, OwnedPayload, RequestHead, SendBuffer, Status};
 use corewire_proto::{ShardId, ShardInfo, StreamKind};

@@ -8,7 +8,8 @@
 //!
 //! Each direction has a window. A message of the client is granted again to its connection when the handler has taken it, and at most
 //! [`WINDOW_BYTES`] are on their way; of the handler's messages, one outbox is on its way until the connection's outbox has taken it. So a
-//! client that does not read, or a handler that does not, holds as much as if the call had not been forwarded, and that much more.
+//! client that does not read, or a handler that does not, holds as much as if the call had not been forwarded, and that much more, which
+//! no budget counts.
 
 use corewire_client::{Message, StreamFailure, WriteMessages as _};
 use corewire_codec::{EncodedBody, Encoding, Forwarded, Status};

@@ -2,8 +2,7 @@
 //!
 //! Between each two shards lies a *lane* in each direction: a ring of bounded size with one writer and one reader, so
 //! that neither ever waits for the other, and no lock is there. What travels is a [`Parcel`]. It runs on the shard where it
-//! arrives; what is to come back travels back in the same box, so that each shard frees the memory that it
-//! allocated.
+//! arrives; what is to come back travels back in the same box, so that its memory is freed on the shard that allocated it.
 //!
 //! ```text
 //!  shard 0                                              shard 1
@@ -11,9 +10,9 @@
 //!  settle: one bit for the whole batch ─▶ Bell of 1 ─▶ (an eventfd, if it sleeps)
 //! ```
 //!
-//! Bounds: at most 1,024 parcels of a lane are away and to come back; one more waits in its sender. Everything else
-//! that travels (what comes back, cancels) follows from one of those. What finds the ring full waits in a backlog of its sender,
-//! which tries again at its next turn, and at least every millisecond.
+//! Bounds: at most 1,024 parcels of a lane are away, have not begun to wait at their owner, and are to come back; one more waits
+//! in its sender. What comes back and cancels follow from one of those, and parts of streams have windows of their own. What finds the
+//! ring full waits in a backlog of its sender, which tries again at its next turn, and at least every millisecond.
 //!
 //! A server that never uses its mesh pays a load and a branch for each turn: shards say that they sleep only from the first
 //! parcel on ([`Hub::engage`]).
@@ -52,7 +51,7 @@ pub(crate) use self::parcel::Parcel;
 pub(crate) use self::slots::{Slot, SlotName, Slots};
 pub(crate) use self::waiting::{Lost, Ticket, Waiting};
 
-/// How many parcels of each lane a shard takes in one turn: others have their turn, too.
+/// How many parcels of all lanes a shard takes in one turn: its connections have their turn, too.
 const TAKEN_AT_ONCE: usize = 512;
 
 /// How many times a spinning shard looks for parcels between two looks at its sockets.
@@ -123,6 +122,11 @@ impl Hub {
             member.doorbell.wake();
         }
         Ok(())
+    }
+
+    /// Whether no shard is left.
+    pub(crate) fn is_over(&self) -> bool {
+        self.members.iter().all(|member| member.bell.presence() == Presence::Gone)
     }
 
     fn is_gone(&self, shard: usize) -> bool {
@@ -239,6 +243,8 @@ pub(crate) struct Mesh {
     outside: flume::Receiver<Boxed>,
     /// Lanes that something was sent on since the last [`settle`](Self::settle).
     touched: RefCell<Vec<usize>>,
+    /// The lane with which the next turn begins.
+    first_lane: Cell<usize>,
     /// Whether something waits because a ring is full.
     backlog: Cell<bool>,
     /// What was sent and is to come back.
@@ -267,6 +273,7 @@ impl Mesh {
             lanes,
             outside,
             touched: RefCell::default(),
+            first_lane: Cell::new(0),
             backlog: Cell::new(false),
             waiting: Waiting::default(),
             slots: Slots::default(),
@@ -459,12 +466,15 @@ impl Mesh {
         if news.has(Sender::Outside) {
             self.take_from_outside(bell);
         }
-        for (from, lane) in
-            self.lanes.iter().enumerate().filter(|(from, _)| news.has(Sender::Shard(*from)))
-        {
+        let mut left = TAKEN_AT_ONCE;
+        // Each turn begins with another lane, so that none waits behind a busy one.
+        let first = self.first_lane.get() % self.lanes.len();
+        self.first_lane.set(first + 1);
+        let (behind, ahead) = self.lanes.split_at(first);
+        let lanes = (first..).zip(ahead).chain((0..).zip(behind));
+        for (from, lane) in lanes.filter(|(from, _)| news.has(Sender::Shard(*from))) {
             // Before the last parcel is taken: what comes behind is not lost.
             let is_gone = self.member.hub.is_gone(from);
-            let mut left = TAKEN_AT_ONCE;
             while left > 0
                 && let Some(parcel) = lane.pop()
             {

@@ -23,7 +23,8 @@ use crate::shard::on::On;
 /// and what comes back must be `Send`. Clones are handles to the same values.
 ///
 /// A handle belongs to one server: the one that it is given to by `ServerBuilder::sharded`, which makes all values before the
-/// server listens and lets threads outside reach them, or else the one whose shard first needs a value. Then each value is made when it is first needed.
+/// server listens and lets threads outside reach them, or else the one whose shard first needs a value. Then each value is made when it is first needed. When that server has ended, the handle may
+/// belong to another one.
 ///
 /// What a shard sends to another one arrives in the order in which it was sent; what had to wait for room may be overtaken. A
 /// shard runs it between the turns of its connections, so the same rules hold as for handlers: return soon.
@@ -247,7 +248,10 @@ impl<T: 'static> Sharded<T> {
         if let Some(value) = mesh.values.get(self.name()).and_then(|value| value.downcast().ok()) {
             return value;
         }
-        self.0.home.rcu(|home| home.clone().or_else(|| Some(Arc::new(Home::of(mesh.hub())))));
+        self.0.home.rcu(|home| {
+            let lasts = home.as_ref().filter(|home| !home.hub.is_over()).map(Arc::clone);
+            lasts.or_else(|| Some(Arc::new(Home::of(mesh.hub()))))
+        });
         let value = Rc::new((self.0.make)(mesh.info()));
         let kept = (Rc::clone(&value) as Rc<dyn Any>, Box::new(self.clone()) as Box<dyn Any>);
         mesh.values.keep(self.name(), kept);

@@ -33,6 +33,7 @@ use crate::shard::chance::set_chance;
 use crate::shard::clock::set_clock;
 use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
+use crate::shard::mesh::{self, MeshEnd};
 use corewire_client::config::ChannelConfig;
 use corewire_client::failure::NotSent;
 use corewire_proto::ShardInfo;
@@ -63,6 +64,17 @@ pub struct SimConfig {
 /// The system has no eventfd left.
 pub fn doorbell() -> io::Result<Arc<Doorbell>> {
     Doorbell::new().map(Arc::new)
+}
+
+/// What reaches the other shards of one server, for a shard that has not started.
+#[derive(Debug)]
+pub struct SimMesh(MeshEnd);
+
+/// What each of these shards, which are one server's, reaches the others by. What one sends is at the other at once, and
+/// done when that one turns.
+#[must_use]
+pub fn mesh(shards: &[(ShardInfo, Arc<Doorbell>)]) -> Vec<SimMesh> {
+    mesh::make(shards).into_iter().map(SimMesh).collect()
 }
 
 /// Whether orders wait at a doorbell.
@@ -151,8 +163,18 @@ impl<I: Io> SimShard<I> {
         listeners: Vec<I::Listener>,
         dispatch: Rc<dyn Dispatch>,
     ) -> io::Result<Self> {
-        let local = ShardContext::new(doorbell);
-        let channels = ChannelContext::new(Rc::clone(&local));
+        let channels = ChannelContext::new(ShardContext::new(doorbell));
+        Self::on(channels, io, config, listeners, dispatch)
+    }
+
+    fn on(
+        channels: Rc<ChannelContext>,
+        io: I,
+        config: SimConfig,
+        listeners: Vec<I::Listener>,
+        dispatch: Rc<dyn Dispatch>,
+    ) -> io::Result<Self> {
+        let local = Rc::clone(&channels.shard);
         let counters = Arc::new(ShardCounters::default());
         let server = ServerConfig {
             limits: config.limits,
@@ -176,13 +198,20 @@ impl<I: Io> SimShard<I> {
         Ok(Self { driver, local, channels, counters, chance: Cell::new(None) })
     }
 
-    /// A shard without listeners that is to [serve](Self::serve) when its services are made.
+    /// A shard without listeners that is to [serve](Self::serve) when its services are made, and reaches the others of its
+    /// server.
     ///
     /// # Errors
     ///
     /// The error of the [`Io`].
-    pub fn starting(io: I, config: SimConfig, doorbell: Arc<Doorbell>) -> io::Result<Self> {
-        Self::new(io, config, doorbell, Vec::new(), Rc::new(NotYet))
+    pub fn starting(
+        io: I,
+        config: SimConfig,
+        doorbell: Arc<Doorbell>,
+        mesh: SimMesh,
+    ) -> io::Result<Self> {
+        let channels = ChannelContext::in_mesh(ShardContext::new(doorbell), mesh.0);
+        Self::on(channels, io, config, Vec::new(), Rc::new(NotYet))
     }
 
     /// Has all that its code draws follow from this seed from now on, such as the back-off of its channels.

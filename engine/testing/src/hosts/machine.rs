@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use corewire_engine::testing::sim::{self, SimConfig, SimShard};
+use corewire_engine::testing::sim::{self, SimConfig, SimMesh, SimShard};
 use corewire_engine::{Budgets, Doorbell, MadeDispatch, Task, spawn};
 use corewire_proto::{ServerConfig, ShardId, ShardInfo};
 
@@ -98,13 +98,11 @@ impl Machine {
         state.note_host(self.number, Change::Started);
         let role = self.role.clone();
         let count = if let Role::Server(server) = &role { server.shards() } else { 1 };
-        for index in 0..count {
-            let running = self.start_shard(
-                state,
-                net,
-                &role,
-                ShardInfo { id: ShardId(index), count, cpu: None },
-            )?;
+        let infos = (0..count).map(|id| ShardInfo { id: ShardId(id), count, cpu: None });
+        let members = infos.map(|info| Ok((info, sim::doorbell()?)));
+        let members = members.collect::<io::Result<Vec<_>>>()?;
+        for (mesh, member) in sim::mesh(&members).into_iter().zip(members) {
+            let running = self.start_shard(state, net, &role, member, mesh)?;
             self.shards.push(running);
         }
         self.show(state);
@@ -116,9 +114,9 @@ impl Machine {
         state: &Rc<SimState>,
         net: &Net<SimState>,
         role: &Role,
-        info: ShardInfo,
+        (info, doorbell): (ShardInfo, Arc<Doorbell>),
+        mesh: SimMesh,
     ) -> io::Result<Running> {
-        let doorbell = sim::doorbell()?;
         let set = net.add_set();
         // Ids of connections are never used twice.
         let first = (self.number as u64) << 32 | self.lives << 16 | u64::from(info.id.0);
@@ -136,7 +134,7 @@ impl Machine {
             scratch: Vec::new(),
         };
         let config = sim_config(role, info, connection_ids);
-        let shard = SimShard::starting(io, config, Arc::clone(&doorbell))?;
+        let shard = SimShard::starting(io, config, Arc::clone(&doorbell), mesh)?;
         shard.set_chance(state.dice.word());
         let now = state.clock.instant();
         let making = match role {

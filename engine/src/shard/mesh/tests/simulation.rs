@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
-use std::sync::Mutex;
+use std::sync::atomic::AtomicU32;
 use std::task::{Wake, Waker};
 
 use super::super::*;
@@ -29,25 +29,23 @@ enum Kind {
 /// What was seen of one call at its owner.
 #[derive(Debug, Default)]
 struct Seen {
-    runs: u32,
+    runs: AtomicU32,
     /// Its future exists.
-    lives: bool,
+    lives: AtomicBool,
 }
 
-type Ledger = Arc<Mutex<Vec<Seen>>>;
-
-struct Lives(Ledger, usize);
+struct Lives(Arc<Seen>);
 
 impl Lives {
-    fn new(ledger: &Ledger, number: usize) -> Self {
-        ledger.lock().unwrap()[number].lives = true;
-        Self(Arc::clone(ledger), number)
+    fn new(seen: &Arc<Seen>) -> Self {
+        seen.lives.store(true, Ordering::Relaxed);
+        Self(Arc::clone(seen))
     }
 }
 
 impl Drop for Lives {
     fn drop(&mut self) {
-        self.0.lock().unwrap()[self.1].lives = false;
+        self.0.lives.store(false, Ordering::Relaxed);
     }
 }
 
@@ -89,8 +87,8 @@ struct World {
     shards: Vec<Rc<ChannelContext>>,
     gone: Vec<bool>,
     calls: Vec<Call>,
-    ledger: Ledger,
-    made: usize,
+    /// What was seen of each call that was made.
+    seen: Vec<Arc<Seen>>,
     ended: Vec<Result<usize, OnShardError>>,
 }
 
@@ -99,8 +97,7 @@ impl World {
         let mut dice = Dice(seed);
         let shards = group(2 + dice.below(3));
         let gone = vec![false; shards.len()];
-        let ledger = Ledger::default();
-        Self { dice, shards, gone, calls: Vec::new(), ledger, made: 0, ended: Vec::new() }
+        Self { dice, shards, gone, calls: Vec::new(), seen: Vec::new(), ended: Vec::new() }
     }
 
     fn within<R>(&self, at: usize, body: impl FnOnce() -> R) -> R {
@@ -121,13 +118,13 @@ impl World {
     }
 
     fn make(&mut self) {
-        let (count, number) = (self.shards.len(), self.made);
+        let (count, number) = (self.shards.len(), self.seen.len());
         let (from, to) = (self.dice.below(count), self.dice.below(count));
         if self.gone[from] {
             return;
         }
-        self.made += 1;
-        self.ledger.lock().unwrap().push(Seen::default());
+        let seen = Arc::new(Seen::default());
+        self.seen.push(Arc::clone(&seen));
         let kind = match self.dice.below(8) {
             0 => Kind::Panics,
             1 => Kind::WaitsAndPanics,
@@ -135,8 +132,7 @@ impl World {
             3 | 4 => Kind::Waits(u32::try_from(self.dice.below(4)).unwrap()),
             _ => Kind::Answers,
         };
-        let on =
-            On::new(ShardId(u16::try_from(to).unwrap()), None, errand(&self.ledger, number, kind));
+        let on = On::new(ShardId(u16::try_from(to).unwrap()), None, errand(seen, number, kind));
         let woken = Arc::new(Woken(AtomicBool::new(true)));
         self.calls.push(Call { number, from, to, kind, on, woken, begun: false });
     }
@@ -162,13 +158,12 @@ impl World {
     }
 
     fn judge(&self, call: &Call, outcome: Result<usize, OnShardError>) {
-        let ledger = self.ledger.lock().unwrap();
-        let seen = &ledger[call.number];
+        let runs = self.seen[call.number].runs.load(Ordering::Relaxed);
         let what = format!("call {} of {:?} to {}", call.number, call.kind, call.to);
-        assert!(seen.runs <= 1, "{what} ran {} times", seen.runs);
+        assert!(runs <= 1, "{what} ran {runs} times");
         match outcome {
             Ok(value) => {
-                assert_eq!((value, seen.runs), (call.number, 1), "{what}");
+                assert_eq!((value, runs), (call.number, 1), "{what}");
                 assert!(matches!(call.kind, Kind::Answers | Kind::Waits(_)), "{what}");
             }
             Err(OnShardError::Panicked) => {
@@ -246,22 +241,20 @@ impl World {
         for (at, shard) in self.shards.iter().enumerate().filter(|(at, _)| !self.gone[*at]) {
             assert!(shard.mesh.is_empty(), "shard {at} has something left: {:?}", shard.mesh);
         }
-        let ledger = self.ledger.lock().unwrap();
-        let lives = ledger.iter().position(|seen| seen.lives);
+        let lives = self.seen.iter().position(|seen| seen.lives.load(Ordering::Relaxed));
         assert_eq!(lives, None, "its future lives, and nobody waits for it");
     }
 }
 
 /// What runs at the owner.
 fn errand(
-    ledger: &Ledger,
+    seen: Arc<Seen>,
     number: usize,
     kind: Kind,
 ) -> Box<dyn crate::shard::errand::Trip<usize>> {
-    let ledger = Arc::clone(ledger);
     let work = move |_: &Rc<Mesh>| {
-        ledger.lock().unwrap()[number].runs += 1;
-        let lives = || Lives::new(&ledger, number);
+        seen.runs.fetch_add(1, Ordering::Relaxed);
+        let lives = || Lives::new(&seen);
         let blow_up = || std::panic::resume_unwind(Box::new("planned"));
         match kind {
             Kind::Answers => Work::Done(number),
