@@ -164,13 +164,13 @@ impl<I: Io> SimShard<I> {
         dispatch: Rc<dyn Dispatch>,
     ) -> io::Result<Self> {
         let channels = ChannelContext::new(ShardContext::new(doorbell));
-        Self::on(channels, io, config, listeners, dispatch)
+        Self::on(channels, io, &config, listeners, dispatch)
     }
 
     fn on(
         channels: Rc<ChannelContext>,
         io: I,
-        config: SimConfig,
+        config: &SimConfig,
         listeners: Vec<I::Listener>,
         dispatch: Rc<dyn Dispatch>,
     ) -> io::Result<Self> {
@@ -211,7 +211,7 @@ impl<I: Io> SimShard<I> {
         mesh: SimMesh,
     ) -> io::Result<Self> {
         let channels = ChannelContext::in_mesh(ShardContext::new(doorbell), mesh.0);
-        Self::on(channels, io, config, Vec::new(), Rc::new(NotYet))
+        Self::on(channels, io, &config, Vec::new(), Rc::new(NotYet))
     }
 
     /// Has all that its code draws follow from this seed from now on, such as the back-off of its channels.
