@@ -231,7 +231,7 @@ fn replies() -> Vec<Vector> {
     let refused_head = ReplyHead {
         code: StatusCode::Unavailable,
         flags: reply_flags::REFUSED | reply_flags::RETRY_AFTER,
-        retry_after_ms: Some(750),
+        retry_after_ms: 750,
         ..ReplyHead::ok(call)
     };
     vec![
@@ -296,15 +296,15 @@ fn replies() -> Vec<Vector> {
 fn keys() -> Vec<Vector> {
     let keyed = RequestHead {
         flags: request_flags::KEY,
-        key: Some(0x9fc1_e605_fa71_74aa),
+        key_hash: 0x9fc1_e605_fa71_74aa,
         ..RequestHead::new(0x0001_0009, MethodId::of("KeyValue", "get"))
     };
     let full = full_request();
-    let full_keyed = RequestHead { flags: full.flags | request_flags::KEY, key: keyed.key, ..full };
+    let full_keyed = RequestHead { flags: full.flags | request_flags::KEY, key_hash: keyed.key_hash, ..full };
     let forwarded = ReplyHead {
         flags: reply_flags::FORWARDED,
         handler_us: 250,
-        forwarded: Some(Forwarded { owner: 2, shards: 4 }),
+        forwarded: Forwarded::new(2, 4),
         ..ReplyHead::ok(0x0001_0007)
     };
     let refused =
@@ -312,7 +312,7 @@ fn keys() -> Vec<Vector> {
     let all_forwarded = ReplyHead {
         code: StatusCode::Unavailable,
         flags: reply_flags::REFUSED | reply_flags::RETRY_AFTER | reply_flags::FORWARDED,
-        retry_after_ms: Some(750),
+        retry_after_ms: 750,
         handler_us: 0,
         ..forwarded
     };
@@ -354,7 +354,7 @@ fn keys() -> Vec<Vector> {
             "reply_refused_forwarded",
             "a refusal with leave to come back after 750 ms, for shard 2 of 4",
             bytes(|out| {
-                let head = ReplyHead { retry_after_ms: None, ..all_forwarded };
+                let head = ReplyHead { retry_after_ms: 0, ..all_forwarded };
                 out.status(&head, &refused, 1 << 16);
             }),
             Head::Reply(all_forwarded),

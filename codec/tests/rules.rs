@@ -357,7 +357,7 @@ fn reply_layout() {
         let bytes = raw(2, flags, 0, code, 7, 250, b"\x05\0\0\0\x02\0\0\0bodyAT");
         let Head::Reply(reply) = good(&bytes) else { panic!() };
         assert_eq!((reply.code as u8, reply.call, reply.handler_us), (code, 7, 250));
-        assert_eq!((reply.retry_after_ms, reply.attachment_bytes), (Some(5), Some(2)));
+        assert_eq!((reply.retry_after_ms, reply.attachment_bytes), (5, Some(2)));
         assert_eq!(reply.flags, flags);
     }
 }

@@ -229,7 +229,7 @@ fn one_store_whatever_the_connection() {
             for key in KEYS {
                 let reply = store.add(round, key.to_owned()).with_response().await.unwrap();
                 assert_eq!(reply.value, ((1..=round).sum(), owner(key)), "{key}");
-                let told = reply.forwarded().map(|it| (it.owner, it.shards));
+                let told = reply.forwarded().map(|it| (it.owner(), it.shards()));
                 let expected = (landed != owner(key)).then(|| (owner(key), SHARDS));
                 assert_eq!(told, expected, "{key} from shard {landed}");
             }

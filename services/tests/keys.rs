@@ -123,11 +123,9 @@ fn keyed_hello(role: Role, shard: Option<(u16, u16)>, key_routing: u16) -> Vec<u
 
 /// A call of `at` for this key, with this hash in its head.
 fn at_request(call: u32, key: &str, hash: Option<u64>) -> Vec<u8> {
-    let head = RequestHead {
-        encoding: Encoding::plain(CodecId::SPEEDY),
-        key: hash,
-        ..RequestHead::new(call, MethodId::of("Where", "at"))
-    };
+    let mut head = RequestHead::new(call, MethodId::of("Where", "at"));
+    head.encoding = Encoding::plain(CodecId::SPEEDY);
+    head.set_key(hash);
     let length = u32::try_from(key.len()).unwrap();
     let body = [&7u32.to_le_bytes()[..], &length.to_le_bytes(), key.as_bytes()].concat();
     request_with(&head, &body)
@@ -177,7 +175,8 @@ fn req_99_100_a_request_that_names_another_key_does_not_run() {
         // On a method without a key it means nothing.
         let plain = RequestHead {
             encoding: Encoding::plain(CodecId::SPEEDY),
-            key: Some(1),
+            flags: request_flags::KEY,
+            key_hash: 1,
             ..RequestHead::new(10, MethodId::of("Where", "anywhere"))
         };
         peer.send(&request_with(&plain, b""));
@@ -261,15 +260,13 @@ fn req_98_99_the_key_is_stated_to_those_who_use_it() {
                 fake(keyed_hello(Role::Server, shard, key_routing), kind == "shard", 4, well);
             call_four(kind, to);
             let heads = heads.join().unwrap();
-            let keys: Vec<Option<u64>> = heads.iter().map(|head| head.key).collect();
+            let keys: Vec<Option<u64>> = heads.iter().map(|head| head.key()).collect();
             let stated = |number: u32| is_stated.then(|| key_hash(&format!("key {number}")));
             let case = format!("{kind}: {shard:?}, {key_routing}");
             assert_eq!(keys[1..], [stated(1), stated(2), stated(3)], "{case}");
             // A shard's channel does not wait for the hello with its first call; others may.
             let first = if kind == "shard" { None } else { keys[0].and_then(|_| stated(0)) };
             assert_eq!(keys[0], first, "{case}");
-            let flag = |head: &RequestHead| head.flags & request_flags::KEY != 0;
-            assert!(heads.iter().all(|head| flag(head) == head.key.is_some()));
         }
     }
 }
@@ -303,7 +300,7 @@ fn call_four(kind: &str, to: SocketAddr) {
 /// REQ-101: what a reply says of a forward is told, and a channel that thought of another number of shards learns it.
 #[test]
 fn req_101_a_forward_is_told_and_another_number_of_shards_is_learnt() {
-    let forwarded = Some(Forwarded { owner: 2, shards: 5 });
+    let forwarded = Forwarded::new(2, 5);
     let answer = move |head: &RequestHead| ReplyHead { forwarded, ..well(head) };
     let (to, heads) = fake(keyed_hello(Role::Server, Some((0, 4)), 1), true, 2, answer);
     client(move || async move {

@@ -138,9 +138,23 @@ impl RecvBuffer {
     ///
     /// The rule that its payload breaks.
     pub fn front(&mut self, header: Header, metadata_bytes_max: u32) -> Result<Frame<'_>, Rule> {
-        let read = decode_payload(header, self.front_payload(), metadata_bytes_max);
-        let (head, layout) = read.inspect_err(|_| self.keep_front())?;
-        Ok(Frame { head, payload: Payload::new(self, layout) })
+        // The heads of requests and replies are large: they are not moved through one more result.
+        match header.kind {
+            FrameKind::Request => {
+                let mut head = RequestHead::default();
+                let payload = self.front_request(header, metadata_bytes_max, &mut head)?;
+                Ok(Frame { head: Head::Request(head), payload })
+            }
+            FrameKind::Reply => {
+                let (head, payload) = self.front_reply(header, metadata_bytes_max)?;
+                Ok(Frame { head: Head::Reply(head), payload })
+            }
+            _ => {
+                let read = decode_payload(header, self.front_payload(), metadata_bytes_max);
+                let (head, layout) = read.inspect_err(|_| self.keep_front())?;
+                Ok(Frame { head, payload: Payload::new(self, layout) })
+            }
+        }
     }
 
     /// The request whose header was just returned. Its fields are written to `head`; after an error they

@@ -17,6 +17,7 @@ mod tests;
 
 use bytes::Bytes;
 use core::fmt;
+use core::time::Duration;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
@@ -292,7 +293,6 @@ impl SendBuffer {
     ) -> FrameWriter<'_> {
         let mut flags = head.flags;
         set(&mut flags, request_flags::TIMEOUT, head.timeout_us.is_some());
-        set(&mut flags, request_flags::KEY, head.key.is_some());
         set(&mut flags, request_flags::TRACE, head.trace.is_some());
         let written_by_caller = head.metadata_bytes != 0;
         set(&mut flags, request_flags::METADATA, metadata.is_some() || written_by_caller);
@@ -310,8 +310,8 @@ impl SendBuffer {
         if let Some(timeout_us) = head.timeout_us {
             out.extend_from_slice(&timeout_us.to_le_bytes());
         }
-        if let Some(key) = head.key {
-            out.extend_from_slice(&key.to_le_bytes());
+        if flags & request_flags::KEY != 0 {
+            out.extend_from_slice(&head.key_hash.to_le_bytes());
         }
         if let Some(trace) = head.trace {
             out.extend_from_slice(&trace.trace_id);
@@ -336,7 +336,6 @@ impl SendBuffer {
         metadata: Option<&MetadataBuilder>,
     ) -> FrameWriter<'_> {
         let mut flags = head.flags;
-        set(&mut flags, reply_flags::RETRY_AFTER, head.retry_after_ms.is_some());
         set(&mut flags, reply_flags::FORWARDED, head.forwarded.is_some());
         set(&mut flags, reply_flags::METADATA, metadata.is_some());
         set(&mut flags, reply_flags::ATTACHMENT, head.attachment_bytes.is_some());
@@ -350,12 +349,12 @@ impl SendBuffer {
             aux: head.handler_us,
         });
         let out = &mut writer.buffer.inline;
-        if let Some(wait_ms) = head.retry_after_ms {
-            out.extend_from_slice(&wait_ms.to_le_bytes());
+        if flags & reply_flags::RETRY_AFTER != 0 {
+            out.extend_from_slice(&head.retry_after_ms.to_le_bytes());
         }
         if let Some(forwarded) = head.forwarded {
-            out.extend_from_slice(&forwarded.owner.to_le_bytes());
-            out.extend_from_slice(&forwarded.shards.to_le_bytes());
+            out.extend_from_slice(&forwarded.owner().to_le_bytes());
+            out.extend_from_slice(&forwarded.shards().to_le_bytes());
         }
         if let Some(bytes) = head.attachment_bytes {
             out.extend_from_slice(&bytes.to_le_bytes());
@@ -369,12 +368,14 @@ impl SendBuffer {
     ///
     /// Details that do not fit into the receiver's `frame_bytes_max` are left out.
     pub fn status(&mut self, head: &ReplyHead, status: &Status, frame_bytes_max: u32) {
-        let wait =
-            status.retry_after().map(|wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX));
+        let wait = status.retry_after();
+        let mut flags = head.flags & !reply_flags::RETRY_AFTER;
+        set(&mut flags, reply_flags::RETRY_AFTER, wait.is_some());
         let head = ReplyHead {
             code: status.code(),
             encoding: Encoding::RAW,
-            retry_after_ms: wait,
+            flags,
+            retry_after_ms: wait.map_or(0, whole_ms),
             attachment_bytes: None,
             ..*head
         };
@@ -492,6 +493,10 @@ impl SendBuffer {
             buffer: self,
         }
     }
+}
+
+fn whole_ms(wait: Duration) -> u32 {
+    u32::try_from(wait.as_millis()).unwrap_or(u32::MAX)
 }
 
 fn set(flags: &mut u8, flag: u8, on: bool) {

@@ -148,10 +148,10 @@ fn put_request(source: &mut Source<'_>, out: &mut SendBuffer, call: u32) -> Sent
         flags: source.u8() & 0x07,
         priority: source.u8() % 8,
         timeout_us: source.flag().then(|| source.u64()),
-        key: source.flag().then(|| source.u64()),
         attachment_bytes: attachment.as_ref().map(|bytes| u32::try_from(bytes.len()).unwrap()),
         ..RequestHead::new(call, MethodId(source.u32()))
     };
+    head.set_key(source.flag().then(|| source.u64()));
     head.trace = source.flag().then(|| TraceContext {
         trace_id: (u128::from(source.u64()) << 64 | u128::from(source.u64())).to_le_bytes(),
         span_id: source.u64().to_le_bytes(),
@@ -165,7 +165,6 @@ fn put_request(source: &mut Source<'_>, out: &mut SendBuffer, call: u32) -> Sent
     writer.finish(FrameBytes::MIN.get()).unwrap();
     let bits = [
         (request_flags::TIMEOUT, head.timeout_us.is_some()),
-        (request_flags::KEY, head.key.is_some()),
         (request_flags::TRACE, head.trace.is_some()),
         (request_flags::METADATA, metadata.is_some()),
         (request_flags::ATTACHMENT, attachment.is_some()),
@@ -181,11 +180,15 @@ fn put_reply(source: &mut Source<'_>, out: &mut SendBuffer, call: u32) -> Sent {
         encoding: Encoding::from_byte(source.u8()),
         flags: source.u8() & 0x03,
         handler_us: source.u32(),
-        retry_after_ms: source.flag().then(|| source.u32()),
-        forwarded: source.flag().then(|| forwarded(source)),
+        retry_after_ms: 0,
+        forwarded: source.flag().then(|| forwarded(source)).flatten(),
         attachment_bytes: attachment.as_ref().map(|bytes| u32::try_from(bytes.len()).unwrap()),
         ..ReplyHead::ok(call)
     };
+    if source.flag() {
+        head.flags |= reply_flags::RETRY_AFTER;
+        head.retry_after_ms = source.u32();
+    }
     let metadata = metadata(source);
     let body = source.body();
     let mut writer = out.reply(&head, metadata.as_ref());
@@ -193,7 +196,6 @@ fn put_reply(source: &mut Source<'_>, out: &mut SendBuffer, call: u32) -> Sent {
     writer.put_bytes(Bytes::copy_from_slice(attachment.as_deref().unwrap_or(&[])));
     writer.finish(FrameBytes::MIN.get()).unwrap();
     let bits = [
-        (reply_flags::RETRY_AFTER, head.retry_after_ms.is_some()),
         (reply_flags::FORWARDED, head.forwarded.is_some()),
         (reply_flags::METADATA, metadata.is_some()),
         (reply_flags::ATTACHMENT, attachment.is_some()),
@@ -202,10 +204,10 @@ fn put_reply(source: &mut Source<'_>, out: &mut SendBuffer, call: u32) -> Sent {
     sent(Head::Reply(head), metadata.as_ref(), body, attachment)
 }
 
-fn forwarded(source: &mut Source<'_>) -> Forwarded {
+fn forwarded(source: &mut Source<'_>) -> Option<Forwarded> {
     let owner = source.u16() % u16::MAX;
     let more = source.u16() % (u16::MAX - owner);
-    Forwarded { owner, shards: owner + more + 1 }
+    Forwarded::new(owner, owner + more + 1)
 }
 
 /// The bits that the encoder must have set by itself.

@@ -2,6 +2,7 @@
 
 pub(crate) mod hello;
 
+use core::num::NonZeroU16;
 use core::ops::Range;
 
 use crate::wire::cursor::Reader;
@@ -95,9 +96,9 @@ pub struct RequestHead {
     pub priority: u8,
     /// What is left of the caller's time, in µs; zero means that it is over.
     pub timeout_us: Option<u64>,
-    /// The hash of the key that the call belongs to (REQ-96). A client leaves it out on the wire where the server
-    /// has no use for it.
-    pub key: Option<u64>,
+    /// The hash of the key that the call belongs to (REQ-96). It is said only if the flags have
+    /// [`KEY`](request_flags::KEY): see [`key`](Self::key).
+    pub key_hash: u64,
     /// The trace that the call belongs to.
     pub trace: Option<TraceContext>,
     /// How many bytes at the end of the payload are the attachment.
@@ -130,10 +131,26 @@ impl RequestHead {
             flags: 0,
             priority: Self::PRIORITY_USUAL,
             timeout_us: None,
-            key: None,
+            key_hash: 0,
             trace: None,
             attachment_bytes: None,
             metadata_bytes: 0,
+        }
+    }
+
+    /// The hash of the key that the call belongs to, if it is said.
+    #[must_use]
+    #[inline]
+    pub const fn key(&self) -> Option<u64> {
+        if self.flags & request_flags::KEY != 0 { Some(self.key_hash) } else { None }
+    }
+
+    /// Says the hash of the call's key, or leaves it out: a client does where the server has no use for it.
+    #[inline]
+    pub const fn set_key(&mut self, hash: Option<u64>) {
+        match hash {
+            Some(hash) => (self.flags, self.key_hash) = (self.flags | request_flags::KEY, hash),
+            None => self.flags &= !request_flags::KEY,
         }
     }
 
@@ -151,15 +168,38 @@ impl RequestHead {
 /// # mod corewire { pub use corewire_codec::*; }
 /// use corewire::Forwarded;
 ///
-/// let forwarded = Forwarded { owner: 2, shards: 4 };
-/// assert!(forwarded.owner < forwarded.shards);
+/// let forwarded = Forwarded::new(2, 4).unwrap();
+/// assert_eq!((forwarded.owner(), forwarded.shards()), (2, 4));
+/// assert_eq!(Forwarded::new(4, 4), None);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forwarded {
+    owner: u16,
+    /// More than `owner`; that it is not 0 keeps the heads of replies small.
+    shards: NonZeroU16,
+}
+
+impl Forwarded {
+    /// Run by `owner`, one of `shards` shards. `None` if there is no such shard.
+    #[must_use]
+    pub const fn new(owner: u16, shards: u16) -> Option<Self> {
+        match NonZeroU16::new(shards) {
+            Some(shards) if owner < shards.get() => Some(Self { owner, shards }),
+            _ => None,
+        }
+    }
+
     /// The shard that owns the call's key.
-    pub owner: u16,
-    /// How many shards the server has; more than `owner`.
-    pub shards: u16,
+    #[must_use]
+    pub const fn owner(self) -> u16 {
+        self.owner
+    }
+
+    /// How many shards the server has.
+    #[must_use]
+    pub const fn shards(self) -> u16 {
+        self.shards.get()
+    }
 }
 
 /// A reply's fields.
@@ -175,8 +215,9 @@ pub struct ReplyHead {
     pub flags: u8,
     /// How long the handler took, in µs; zero when it was not measured.
     pub handler_us: u32,
-    /// How long the caller should wait before it tries again, in ms.
-    pub retry_after_ms: Option<u32>,
+    /// How long the caller should wait before it tries again, in ms. It is said only if the flags have
+    /// [`RETRY_AFTER`](reply_flags::RETRY_AFTER), which is to be set with it.
+    pub retry_after_ms: u32,
     /// The shard that the call was handed to, if it was not the connection's.
     pub forwarded: Option<Forwarded>,
     /// How many bytes at the end of the payload are the attachment.
@@ -193,7 +234,7 @@ impl ReplyHead {
             encoding: Encoding::RAW,
             flags: 0,
             handler_us: 0,
-            retry_after_ms: None,
+            retry_after_ms: 0,
             forwarded: None,
             attachment_bytes: None,
         }
@@ -406,7 +447,7 @@ fn control(header: Header, payload: &[u8]) -> Result<Head, Rule> {
 }
 
 /// A request's fields, written to `head`: it is large, and passing it by value copies it each time. The
-/// usual ones, with nothing but a timeout and a key in front of the body, are read right here; the rest is kept
+/// usual ones, with nothing but a timeout in front of the body, are read right here; the rest is kept
 /// out of the way of the callers that inline this.
 #[inline]
 pub(crate) fn request(
@@ -415,7 +456,10 @@ pub(crate) fn request(
     metadata_bytes_max: u32,
     head: &mut RequestHead,
 ) -> Result<PayloadLayout, Rule> {
-    const RARE: u8 = request_flags::TRACE | request_flags::METADATA | request_flags::ATTACHMENT;
+    const RARE: u8 = request_flags::KEY
+        | request_flags::TRACE
+        | request_flags::METADATA
+        | request_flags::ATTACHMENT;
     if header.detail > RequestHead::PRIORITY_MAX {
         return Err(Rule::BadField);
     }
@@ -426,7 +470,7 @@ pub(crate) fn request(
         flags: header.flags,
         priority: header.detail,
         timeout_us: None,
-        key: None,
+        key_hash: 0,
         trace: None,
         attachment_bytes: None,
         metadata_bytes: 0,
@@ -437,22 +481,10 @@ pub(crate) fn request(
         head.timeout_us = Some(u64::from_le_bytes(*timeout));
         start = 8;
     }
-    if header.flags & request_flags::KEY != 0 {
-        start = key(head, payload, start)?;
-    }
     if header.flags & RARE != 0 {
         return request_with_fields(head, payload, metadata_bytes_max);
     }
     Ok(PayloadLayout::of_body(start, header.payload_bytes))
-}
-
-/// Reads the hash of a key at `start`; returns where the next field begins. Out of line, so that requests without a key pay for
-/// one check.
-#[inline(never)]
-fn key(head: &mut RequestHead, payload: &[u8], start: u32) -> Result<u32, Rule> {
-    let field = payload.get(start as usize..).and_then(|rest| rest.first_chunk::<8>());
-    head.key = Some(u64::from_le_bytes(*field.ok_or(Rule::TruncatedPayload)?));
-    Ok(start.wrapping_add(8))
 }
 
 #[cold]
@@ -464,10 +496,11 @@ fn request_with_fields(
     let mut fields = Fields { reader: Reader::new(payload), total: payload.len() };
     let flags = head.flags;
     let has = |flag: u8| flags & flag != 0;
-    for read_before in [request_flags::TIMEOUT, request_flags::KEY] {
-        if has(read_before) {
-            fields.reader.u64().ok_or(Rule::TruncatedPayload)?;
-        }
+    if has(request_flags::TIMEOUT) {
+        fields.reader.u64().ok_or(Rule::TruncatedPayload)?;
+    }
+    if has(request_flags::KEY) {
+        head.key_hash = fields.reader.u64().ok_or(Rule::TruncatedPayload)?;
     }
     head.trace = match has(request_flags::TRACE) {
         true => Some(fields.trace()?),
@@ -496,7 +529,7 @@ pub(crate) fn reply(
         encoding: header.encoding,
         flags: header.flags,
         handler_us: header.aux,
-        retry_after_ms: None,
+        retry_after_ms: 0,
         forwarded: None,
         attachment_bytes: None,
     };
@@ -515,8 +548,8 @@ fn reply_with_fields(
     let mut fields = Fields { reader: Reader::new(payload), total: payload.len() };
     let has = |flag: u8| head.flags & flag != 0;
     head.retry_after_ms = match has(reply_flags::RETRY_AFTER) {
-        true => Some(fields.reader.u32().ok_or(Rule::TruncatedPayload)?),
-        false => None,
+        true => fields.reader.u32().ok_or(Rule::TruncatedPayload)?,
+        false => 0,
     };
     head.forwarded = match has(reply_flags::FORWARDED) {
         true => Some(fields.forwarded()?),
@@ -554,10 +587,7 @@ impl Fields<'_> {
     fn forwarded(&mut self) -> Result<Forwarded, Rule> {
         let owner = self.reader.u16().ok_or(Rule::TruncatedPayload)?;
         let shards = self.reader.u16().ok_or(Rule::TruncatedPayload)?;
-        if owner >= shards {
-            return Err(Rule::BadField);
-        }
-        Ok(Forwarded { owner, shards })
+        Forwarded::new(owner, shards).ok_or(Rule::BadField)
     }
 
     fn attachment_bytes(&mut self, present: bool) -> Result<Option<u32>, Rule> {

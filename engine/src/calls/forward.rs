@@ -78,7 +78,7 @@ impl Incoming<'_> {
         if let Some(served) = served(&mesh) {
             served.counters.calls_forwarded.add(1);
         }
-        let forwarded = self.hears_forwards.then_some(Forwarded { owner: owner.0, shards });
+        let forwarded = Forwarded::new(owner.0, shards).filter(|_| self.hears_forwards);
         let owner = usize::from(owner.0);
         let ends = self.streams.as_deref_mut().map(core::mem::take);
         let streams = ends.map(|ends| CallerStreams::new(ends, forwarded));
@@ -297,11 +297,10 @@ struct Replies {
 
 impl Replies {
     fn to(call: &Call, here: ShardInfo) -> Self {
-        let forwarded = Forwarded { owner: here.id.0, shards: here.count };
         Self {
             call: call.request.call,
             frame_bytes_max: call.frame_bytes_max,
-            forwarded: call.hears_forwards.then_some(forwarded),
+            forwarded: Forwarded::new(here.id.0, here.count).filter(|_| call.hears_forwards),
         }
     }
 

@@ -159,7 +159,9 @@ impl<C: Transport> Prepare<'_, C> {
     {
         let mut head = RequestHead::new(0, method.id);
         head.encoding = Encoding::plain(method.request_codec);
-        head.key = self.key;
+        if self.key.is_some() {
+            head.set_key(self.key);
+        }
         let mut extras = None;
         if let Some(options) = &self.caller.options {
             timeout = options.apply(&mut head, timeout);

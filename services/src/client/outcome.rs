@@ -41,8 +41,8 @@ pub(crate) fn read_outcome<D: Decode<R>, R>(outcome: Outcome) -> Result<R, CallE
                 Status::new(head.code, format!("what the server says cannot be read: {error}"))
             }
         };
-        if let Some(ms) = head.retry_after_ms {
-            status = status.with_retry_after(Duration::from_millis(ms.into()));
+        if head.flags & reply_flags::RETRY_AFTER != 0 {
+            status = status.with_retry_after(Duration::from_millis(head.retry_after_ms.into()));
         }
         return Err(match head.flags & reply_flags::REFUSED {
             0 => CallError::Status(status),

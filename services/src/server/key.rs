@@ -40,7 +40,7 @@ impl ServeCall for Routed {
         reply: &mut ReplySlot<'_>,
     ) -> Dispatched {
         // A body without a readable key is refused by the method itself, wherever it runs (REQ-100).
-        let key = incoming.request.key.or_else(|| (self.key_of)(Arguments::of(incoming)));
+        let key = incoming.request.key().or_else(|| (self.key_of)(Arguments::of(incoming)));
         if let Some(hash) = key {
             let owner = owner_of(hash, self.shards);
             if owner != incoming.shard {
@@ -59,7 +59,7 @@ impl IncomingCall<'_, '_> {
     /// `InvalidArgument` when it named another one.
     #[inline]
     pub fn check_key(&self, hash: impl FnOnce() -> u64) -> Result<(), Status> {
-        let Some(named) = self.incoming.request.key else { return Ok(()) };
+        let Some(named) = self.incoming.request.key() else { return Ok(()) };
         match hash() {
             found if found == named => Ok(()),
             found => Err(wrong_key(named, found)),

@@ -38,9 +38,9 @@ impl InFlight {
     fn learn(&self, outcome: &Outcome) {
         if let Ok(reply) = outcome
             && let Some(forwarded) = reply.head.forwarded
-            && forwarded.shards != self.shards
+            && forwarded.shards() != self.shards
         {
-            self.load.told.store(forwarded.shards, Ordering::Relaxed);
+            self.load.told.store(forwarded.shards(), Ordering::Relaxed);
         }
     }
 }
@@ -66,7 +66,7 @@ impl<C: ShardMember> Transport for ShardedChannel<C> {
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
-        self.inner.with_lane(head.key, |lane, shards| LaneCall {
+        self.inner.with_lane(head.key(), |lane, shards| LaneCall {
             call: lane.channel.call(head, timeout, encode),
             in_flight: InFlight::on(lane, shards),
         })
@@ -144,7 +144,7 @@ where
     where
         E: FnOnce(&mut FrameWriter<'_>) -> Result<(), Status> + 'static,
     {
-        let (begun, in_flight) = self.inner.with_lane(head.key, |lane, shards| {
+        let (begun, in_flight) = self.inner.with_lane(head.key(), |lane, shards| {
             let begun = lane.channel.stream(name, kind, head, timeout, encode);
             (begun, InFlight::on(lane, shards))
         });

@@ -202,8 +202,8 @@ impl<T> Session<T> {
     /// Leaves the key out of a request whose server has no use for it, or has not said yet whether it has.
     #[inline]
     fn state_key(&self, head: &mut RequestHead) {
-        if head.key.is_some() && !self.proto.takes_keys() {
-            head.key = None;
+        if head.key().is_some() && !self.proto.takes_keys() {
+            head.set_key(None);
         }
     }
 

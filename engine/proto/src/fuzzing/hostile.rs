@@ -9,6 +9,7 @@ pub use server::server;
 use std::time::{Duration, Instant};
 
 use corewire_codec::fuzzing::Source;
+use corewire_codec::reply_flags;
 use corewire_codec::{
     CancelReason, CompressionId, Credit, Encoding, Forwarded, FrameBytes, GoAway, Head, Hello,
     HelloRecords, Limits, MetadataBuilder, MetadataBytes, MethodId, Payload, RecvBuffer, ReplyHead,
@@ -75,8 +76,9 @@ fn frame(source: &mut Source<'_>, out: &mut SendBuffer) {
         8 | 9 => {
             let code = StatusCode::from_number(source.u8() % 18).unwrap_or(StatusCode::Ok);
             let bits = source.u8();
-            let (flags, retry_after_ms) = (bits & 0x03, source.flag().then_some(amount));
-            let forwarded = (bits & 0x0c == 0x0c).then_some(Forwarded { owner: 1, shards: 2 });
+            let flags = bits & 0x03 | if source.flag() { reply_flags::RETRY_AFTER } else { 0 };
+            let retry_after_ms = amount;
+            let forwarded = Forwarded::new(1, 2).filter(|_| bits & 0x0c == 0x0c);
             let metadata = metadata(source);
             let head = ReplyHead { flags, code, retry_after_ms, forwarded, ..ReplyHead::ok(call) };
             let mut frame = out.reply(&head, metadata.as_ref());
@@ -102,7 +104,7 @@ fn request(source: &mut Source<'_>, out: &mut SendBuffer, mut head: RequestHead,
         head.attachment_bytes = Some(u32::from(more >> 4).min(u32::try_from(body.len()).unwrap()));
     }
     if more & 0x30 == 0x10 {
-        head.key = Some(u64::from(more));
+        head.set_key(Some(u64::from(more)));
     }
     if more & 0x0c == 0x0c {
         head.encoding = Encoding::new(head.encoding.codec(), CompressionId::LZ4);

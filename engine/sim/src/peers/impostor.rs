@@ -250,7 +250,7 @@ impl Conversation {
         }
         let bytes = dice.size(1, 2_000);
         if bytes.is_multiple_of(8) {
-            head.forwarded = Some(Forwarded { owner: 0, shards: 2 });
+            head.forwarded = Forwarded::new(0, 2);
         }
         let mut frame = self.out.reply(&head, None);
         frame.put_slice(&vec![7; bytes]);

@@ -27,7 +27,9 @@ impl Bench {
             code if head.flags & reply_flags::REFUSED != 0 => {
                 let status = Status::from_body(code, &frame.payload.into_body());
                 assert!(status.message().len() > 20, "it says what is wrong: {status:?}");
-                Answer::Refused(code, head.retry_after_ms.map(u64::from).map(Duration::from_millis))
+                let wait = Some(head.retry_after_ms)
+                    .filter(|_| head.flags & reply_flags::RETRY_AFTER != 0);
+                Answer::Refused(code, wait.map(u64::from).map(Duration::from_millis))
             }
             code => Answer::Failed(code),
         };
