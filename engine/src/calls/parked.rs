@@ -123,13 +123,12 @@ impl ParkedCalls {
         entry.source.rearm();
         let mut context = Context::from_waker(&entry.waker);
         let waits = self.local.known_waits();
-        let method = incoming.request.method;
-        counters.current.begin(call, method);
+        counters.current.begin(call, incoming.request.method);
         self.local.holds.begin();
         let outcome =
             catch_unwind(AssertUnwindSafe(|| dispatch.dispatch(incoming, &mut context, reply)));
         if self.local.holds.is_watching() {
-            end_timed(&self.local, counters, (call, method));
+            end_timed(&self.local, counters);
         }
         counters.calls.add(1);
         match outcome {
@@ -142,6 +141,7 @@ impl ParkedCalls {
                 self.stock = None;
                 note_wait(&self.local, waits, &entry.source);
                 counters.calls_parked.add(1);
+                let method = incoming.request.method;
                 Polled::Parked(Parked { work, key, method, held: 0, stream: None })
             }
             Err(panic) => {
@@ -173,7 +173,7 @@ impl ParkedCalls {
         self.local.holds.begin();
         let outcome = catch_unwind(AssertUnwindSafe(|| work.poll(&mut context, reply)));
         if self.local.holds.is_watching() {
-            end_timed(&self.local, counters, (call, parked.method));
+            end_timed(&self.local, counters);
         }
         match outcome {
             Ok(Poll::Pending) => {
@@ -228,11 +228,14 @@ impl ParkedCalls {
     }
 }
 
-/// The poll of a handler was timed.
+/// The poll of a handler was timed: that of the call which began last.
 #[cold]
-fn end_timed(local: &ShardContext, counters: &ShardCounters, (call, method): (u32, MethodId)) {
-    let connection = counters.current.connection();
-    local.holds.end(|| Holder::Call { connection, call, method });
+fn end_timed(local: &ShardContext, counters: &ShardCounters) {
+    local.holds.end(|| {
+        let current = counters.current.get();
+        let named = |(connection, call, method)| Holder::Call { connection, call, method };
+        current.map_or(Holder::AnyOf(1), named)
+    });
 }
 
 /// A handler pends. If it did not say what for, and was not woken meanwhile, it waits for something

@@ -90,7 +90,8 @@ impl Calls {
     }
 
     /// The call has ended.
-    #[inline]
+    #[allow(clippy::inline_always, reason = "an outcome is large, and would be copied")]
+    #[inline(always)]
     fn complete(&self, key: usize, outcome: Outcome) {
         let mut places = self.places.borrow_mut();
         let Some(place) = places.get_mut(key) else { return };

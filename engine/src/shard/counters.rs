@@ -77,11 +77,6 @@ impl CurrentCall {
         self.connection.store(connection_id, Ordering::Relaxed);
     }
 
-    /// The connection that has its turn.
-    pub(crate) fn connection(&self) -> u64 {
-        self.connection.load(Ordering::Relaxed)
-    }
-
     /// A handler of that connection is polled.
     #[inline]
     pub(crate) fn begin(&self, call: u32, method: MethodId) {

@@ -36,11 +36,10 @@ impl<S: 'static> ServerConn<S> {
             self.refuse(shared, request, &status);
             return false;
         }
-        self.keyed |= request.flags & request_flags::KEY != 0;
         let payload_bytes = payload.len();
-        let mut stream = match request.flags & STREAM {
+        let mut stream = match request.flags & (STREAM | request_flags::KEY) {
             0 => None,
-            _ => self.open_stream(shared, request),
+            _ => self.begin_special(shared, request),
         };
         let mut incoming = Incoming {
             request,
@@ -95,13 +94,14 @@ impl<S: 'static> ServerConn<S> {
         }
     }
 
-    /// The ends of a call's streams.
+    /// What a call with streams or a key needs more than others: returns the ends of its streams.
     #[cold]
-    fn open_stream<I: Io<Socket = S>>(
+    fn begin_special<I: Io<Socket = S>>(
         &mut self,
         shared: &TurnContext<I>,
         request: &RequestHead,
     ) -> Option<Box<OpenedStream>> {
+        self.keyed |= request.flags & request_flags::KEY != 0;
         let kind = StreamKind::from_request_flags(request.flags)?;
         let account = self.streams.get_or_insert_default().account(shared.memory.totals());
         let halves = (kind.client_sends(), kind.server_sends());
