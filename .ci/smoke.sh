@@ -229,7 +229,7 @@ refuses 2 1 "$bin/corewire" bench 127.0.0.1:1 --server-pid 2147483647
 
 # What the benches package offers, with the programs that were built above; each has --quick: once,
 # briefly, measuring nothing. floor takes about 13 s, compare 50 s, slow_reader 10 s, each other 5 s.
-for words in "floor --no-build" "compare --no-build" "overload --no-build" kinds mixed slow_reader deadlines mesh; do
+for words in "floor --no-build" "compare --no-build" "overload --no-build" kinds mixed slow_reader deadlines mesh "scaling --no-build"; do
     name=${words%% *}
     if [ "$(nproc)" -lt 2 ]; then
         echo "SKIPPED: $name wants two CPUs"

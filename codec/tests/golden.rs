@@ -300,7 +300,8 @@ fn keys() -> Vec<Vector> {
         ..RequestHead::new(0x0001_0009, MethodId::of("KeyValue", "get"))
     };
     let full = full_request();
-    let full_keyed = RequestHead { flags: full.flags | request_flags::KEY, key_hash: keyed.key_hash, ..full };
+    let full_keyed =
+        RequestHead { flags: full.flags | request_flags::KEY, key_hash: keyed.key_hash, ..full };
     let forwarded = ReplyHead {
         flags: reply_flags::FORWARDED,
         handler_us: 250,
