@@ -8,6 +8,9 @@
 //! *Parked*: both sleep when they have nothing to do. *Spinning*: neither ever sleeps. *Batched*: 512 calls are in
 //! flight, so that both are busy. The two threads with eventfds have the same cores in the same round. A message is
 //! one way: a call is two of them.
+//!
+//! Last, a thread outside sends closures to shard 0, which is idle, or busy with a task that works for 5 µs between two looks. What is
+//! measured there is the way to the shard: from the send until the closure runs.
 
 #![expect(clippy::print_stdout, reason = "this is a command, and its tables are its output")]
 
@@ -25,6 +28,7 @@ use corewire_benches::load::flags::{self, Cores, whole, within};
 use corewire_benches::load::host::Host;
 use corewire_benches::measure::stats::{Summary, paired_ratios};
 use corewire_benches::report::{self, spread, table};
+use futures_lite::future::{block_on, yield_now};
 use hdrhistogram::Histogram;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -66,10 +70,19 @@ enum Kind {
     Parked,
     Spinning,
     Batched,
+    OutsideIdle,
+    OutsideBusy,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Eventfd, Self::Parked, Self::Spinning, Self::Batched];
+    const ALL: [Self; 6] = [
+        Self::Eventfd,
+        Self::Parked,
+        Self::Spinning,
+        Self::Batched,
+        Self::OutsideIdle,
+        Self::OutsideBusy,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -77,6 +90,8 @@ impl Kind {
             Self::Parked => "shards, parked",
             Self::Spinning => "shards, spinning",
             Self::Batched => "shards, 512 in flight",
+            Self::OutsideIdle => "from a thread, to an idle shard, one way",
+            Self::OutsideBusy => "from a thread, to a busy shard, one way",
         }
     }
 }
@@ -111,6 +126,8 @@ fn measure(arguments: &Arguments) -> Result<ExitCode> {
                 Kind::Parked => shards(cores, Spin::Off, 1, time)?,
                 Kind::Spinning => shards(cores, Spin::Always, 1, time)?,
                 Kind::Batched => shards(cores, Spin::Off, BATCH, time)?,
+                Kind::OutsideIdle => from_outside(cores, false, time)?,
+                Kind::OutsideBusy => from_outside(cores, true, time)?,
             };
             runs.push(times.run(round, kind));
         }
@@ -164,9 +181,14 @@ impl Clock {
 
     /// Notes a call that began at `begun` and has ended; returns whether to go on.
     fn note(&mut self, begun: Instant) -> bool {
-        let now = Instant::now();
+        self.note_until(begun, Instant::now())
+    }
+
+    /// The same for one that ended at `now`.
+    fn note_until(&mut self, begun: Instant, now: Instant) -> bool {
         if begun >= self.from && now <= self.until {
-            let ns = u64::try_from((now - begun).as_nanos()).unwrap_or(u64::MAX);
+            let ns =
+                u64::try_from(now.saturating_duration_since(begun).as_nanos()).unwrap_or(u64::MAX);
             self.calls.saturating_record(ns);
         }
         now < self.until
@@ -275,6 +297,47 @@ async fn call(numbers: &Sharded<()>, in_flight: usize, time: Duration) -> Result
     })
     .await?;
     Ok(clock.times())
+}
+
+/// A server of one shard, and a thread outside that sends it closures, one after the other.
+fn from_outside([shard, outside]: [usize; 2], busy: bool, time: Duration) -> Result<Times> {
+    let numbers = Sharded::new(|_shard| ());
+    let server = Server::builder()
+        .address("127.0.0.1:0")
+        .placement(Placement::Cpus(vec![shard]))
+        .sharded(&numbers)
+        .service(move |_shard| {
+            if busy {
+                spawn(work_on()).detach();
+            }
+            echo::EchoServer::new(echo::Echoer)
+        })
+        .start()?;
+    let sending = thread::spawn(move || -> Result<Times> {
+        pin(outside)?;
+        let mut clock = Clock::new(time)?;
+        loop {
+            let begun = Instant::now();
+            let ran = numbers.on(ShardId(0), |()| Instant::now());
+            if !clock.note_until(begun, block_on(ran)?) {
+                return Ok(clock.times());
+            }
+        }
+    });
+    let times = sending.join().map_err(|_| anyhow!("the sending thread panicked"))?;
+    drop(server);
+    times
+}
+
+/// Works for 5 µs at a time, and lets others in after each.
+async fn work_on() {
+    loop {
+        let until = Instant::now() + Duration::from_micros(5);
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        yield_now().await;
+    }
 }
 
 fn write_out(runs: &[Run]) {
