@@ -53,15 +53,18 @@ impl Store for Kept {
     }
 }
 
-fn serve(parts: &Sharded<Part>) -> Running {
+/// A server of so many shards, and its store.
+fn serve(shards: u16) -> (Running, Sharded<Part>) {
+    let parts = Sharded::new(|_| Part::default());
     let inner = parts.clone();
-    Server::builder()
+    let server = Server::builder()
         .address("127.0.0.1:0")
-        .placement(Placement::Unpinned(2))
-        .sharded(parts)
+        .placement(Placement::Unpinned(shards))
+        .sharded(&parts)
         .service(move |_| StoreServer::new(Kept(inner.here())))
         .start()
-        .unwrap()
+        .unwrap();
+    (server, parts)
 }
 
 /// What one caller has done.
@@ -123,18 +126,22 @@ fn ops() -> u64 {
 }
 
 /// Runs all callers, and returns what they did and how long it took. Checks the sum of the shared keys.
-fn run<C, F>(connect: impl Fn(Address) -> F + 'static) -> (Done, Duration)
+///
+/// The callers share the servers out among themselves.
+fn run<C, F>(
+    servers: Vec<(Running, Sharded<Part>)>,
+    connect: impl Fn(Address) -> F + 'static,
+) -> (Done, Duration)
 where
     C: Transport + Clone + 'static,
     F: Future<Output = StoreClient<C>> + 'static,
     StoreClient<C>: 'static,
 {
-    let parts = Sharded::new(|_| Part::default());
-    let server = serve(&parts);
-    let address = server.addresses()[0].clone();
+    let addresses: Vec<Address> =
+        servers.iter().map(|(server, _)| server.addresses()[0].clone()).collect();
     let outcome = block_on_shard(ClientShard::default(), move || async move {
         let mut clients = Vec::new();
-        for _ in 0..CONNECTIONS {
+        for address in addresses.iter().cycle().take(usize::try_from(CONNECTIONS).unwrap()) {
             clients.push(connect(address.clone()).await);
         }
         let begun = Instant::now();
@@ -158,11 +165,14 @@ where
         let part = part.borrow();
         part.iter().filter(|(key, _)| key.starts_with("all/")).map(|(_, sum)| sum).sum()
     };
-    let sums = futures_lite::future::block_on(parts.map_all(shared));
-    let sum: u64 = sums.into_iter().map(Result::unwrap).sum();
+    let mut sum = 0;
+    for (server, parts) in servers {
+        let sums = futures_lite::future::block_on(parts.map_all(shared));
+        sum += sums.into_iter().map(Result::unwrap).sum::<u64>();
+        server.stop();
+        assert_eq!(server.wait().unwrap().shards_lost, 0);
+    }
     assert_eq!(sum, outcome.0.added, "each addition counts once");
-    server.stop();
-    assert_eq!(server.wait().unwrap().shards_lost, 0);
     outcome
 }
 
@@ -178,7 +188,8 @@ fn tell(what: &str, done: &Done, took: Duration) {
 
 #[test]
 fn plain_connections_agree_with_a_model() {
-    let (done, took) = run(|address| async move { StoreClient::connect(address).await.unwrap() });
+    let (done, took) =
+        run(vec![serve(2)], |address| async move { StoreClient::connect(address).await.unwrap() });
     tell("plain connections", &done, took);
     // 16 connections all land on the same shard once in 32,768 runs; then as many calls are forwarded.
     assert!(done.forwarded > done.ops / 4, "{} of {} were forwarded", done.forwarded, done.ops);
@@ -186,10 +197,20 @@ fn plain_connections_agree_with_a_model() {
 
 #[test]
 fn calls_of_a_core_aware_channel_land_on_the_owner() {
-    let (done, took) = run(|address| async move {
+    let (done, took) = run(vec![serve(2)], |address| async move {
         let channel: ShardedChannel<Channel> = ShardedChannel::connect(address).await.unwrap();
         StoreClient::new(channel)
     });
     tell("core-aware channels", &done, took);
     assert!(done.forwarded * 100 <= done.ops, "{} of {} were forwarded", done.forwarded, done.ops);
+}
+
+/// What is to be compared with: nothing is shared, so nothing is forwarded.
+#[test]
+fn separate_stores_agree_with_a_model() {
+    let (done, took) = run(vec![serve(1), serve(1)], |address| async move {
+        StoreClient::connect(address).await.unwrap()
+    });
+    tell("two separate stores", &done, took);
+    assert_eq!(done.forwarded, 0);
 }
