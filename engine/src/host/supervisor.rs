@@ -326,8 +326,9 @@ impl Supervisor {
             self.compare_loads();
             self.steerer.look();
             let held = self.shards.iter().map(|shard| shard.counters.held_bytes.value()).sum();
-            if self.trim.note(held) {
+            if self.trim.note(held, trim::resident()) {
                 trim::give_back();
+                self.trim.trimmed(held, trim::resident());
             }
         }
     }
