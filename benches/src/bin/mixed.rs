@@ -4,7 +4,7 @@
 //! cargo run --release -p corewire-benches --bin mixed
 //! ```
 //!
-//! One call in a hundred burns 5 ms of CPU. Each round measures how much of that mix one shard can answer, then the
+//! One call in a hundred burns 5 ms of CPU, unless other figures are given. Each round measures how much of that mix one shard can answer, then the
 //! latency of the cheap calls at 70 % of it: with the burning calls inline, with them on threads beside the shard
 //! (`#[blocking]`), and the same rate of cheap calls without them. The whole server has one core: what is offloaded shares it with
 //! the shard, which is the hard case.
@@ -32,8 +32,6 @@ const CONNECTIONS: usize = 32;
 /// Calls in flight on each connection when the capacity is measured, as in workload C.
 const CLOSED_IN_FLIGHT: u32 = 8;
 const OPEN_IN_FLIGHT: u32 = 256;
-const BURN_PERCENT: u8 = 1;
-const BURN_US: u32 = 5000;
 /// The load, as a part of the capacity.
 const LOAD: f64 = 0.7;
 /// For the ratio of the p99 with burning calls to that without: inline, and beside the shard.
@@ -58,6 +56,18 @@ struct Arguments {
     /// One round of 0.5 seconds: shows that everything works, and measures nothing
     #[arg(long, conflicts_with_all = ["rounds", "secs"])]
     quick: bool,
+
+    /// Of as many calls one burns
+    #[arg(long, default_value_t = 100, value_parser = whole(2..=1_000_000_u32))]
+    burn_one_in: u32,
+
+    /// For how many microseconds of CPU time
+    #[arg(long, default_value_t = 5000, value_parser = whole(1..=1_000_000_u32))]
+    burn_us: u32,
+
+    /// Calls per second, in place of a part of the capacity
+    #[arg(long, value_parser = within("calls per second", 1.0..=10_000_000.0))]
+    rate: Option<f64>,
 
     /// The server spins instead of sleeping
     #[arg(long)]
@@ -107,10 +117,10 @@ fn run_once(
     arguments: &Arguments,
     secs: f64,
     seed: u64,
-    (rate, inflight, burn_percent, beside): (f64, u32, u8, bool),
+    (rate, inflight, burn_one_in, beside): (f64, u32, u32, bool),
 ) -> Result<Sample> {
-    let (conns, burn_us) = (CONNECTIONS, BURN_US);
-    let load = Load { rate, conns, inflight, burn_percent, burn_us, beside, seed, secs };
+    let (conns, burn_us) = (CONNECTIONS, arguments.burn_us);
+    let load = Load { rate, conns, inflight, burn_one_in, burn_us, beside, seed, secs };
     let limit = Duration::from_secs_f64(secs) + Duration::from_secs(20);
     pair::run::<Sample>(arguments.cores, arguments.spin, &load, limit)?.checked()
 }
@@ -132,13 +142,14 @@ fn measure(arguments: &Arguments) -> Result<ExitCode> {
             run_once(arguments, secs, u64::from(round) + 1, load)
                 .with_context(|| format!("round {}, {what}", round + 1))
         };
-        let closed = (MORE_THAN_ANYONE, CLOSED_IN_FLIGHT, BURN_PERCENT, false);
+        let one_in = arguments.burn_one_in;
+        let closed = (MORE_THAN_ANYONE, CLOSED_IN_FLIGHT, one_in, false);
         let capacity = run("capacity of the mix", closed)?;
-        let rate = capacity.rps * LOAD;
-        let mixed = |beside| (rate, OPEN_IN_FLIGHT, BURN_PERCENT, beside);
+        let rate = arguments.rate.unwrap_or(capacity.rps * LOAD);
+        let mixed = |beside| (rate, OPEN_IN_FLIGHT, one_in, beside);
         let with = run("cheap calls with burning ones", mixed(false))?;
         let beside = run("cheap calls with burning ones beside the shard", mixed(true))?;
-        let cheap = rate * f64::from(100 - BURN_PERCENT) / 100.0;
+        let cheap = rate * (1.0 - 1.0 / f64::from(one_in));
         let without = run("cheap calls alone", (cheap, OPEN_IN_FLIGHT, 0, false))?;
         rounds.push(Round { capacity, with, beside, without });
     }
@@ -147,7 +158,7 @@ fn measure(arguments: &Arguments) -> Result<ExitCode> {
         if arguments.spin { "spinning" } else { "parked" },
         begin.elapsed().as_secs_f64()
     );
-    let ratio = write_out(&rounds);
+    let ratio = write_out(arguments, &rounds);
     if let Some(path) = &arguments.json {
         let spin = arguments.spin;
         let document = serde_json::json!({ "host": host, "spin": spin, "rounds": rounds });
@@ -158,7 +169,7 @@ fn measure(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 /// Prints the tables; returns the ratio of the p99 with offloaded burning calls to that without.
-fn write_out(rounds: &[Round]) -> Option<Summary> {
+fn write_out(arguments: &Arguments, rounds: &[Round]) -> Option<Summary> {
     const FIGURES: [Figure; 9] = [
         Figure::Offered,
         Figure::CallsPerSecond,
@@ -182,10 +193,15 @@ fn write_out(rounds: &[Round]) -> Option<Summary> {
         Summary::of(&paired_ratios(&with, &without))
     };
     let capacity = summary(values(Figure::CallsPerSecond, |round| &round.capacity));
+    let load = match arguments.rate {
+        Some(rate) => format!("{} calls per second", short(rate)),
+        None => format!("{:.0} % of it", LOAD * 100.0),
+    };
     println!(
-        "Capacity of the mix, where {BURN_PERCENT} % of the calls burn {BURN_US} µs: {} calls per second. The load is {:.0} % of it.\n",
+        "Capacity of the mix, where one in {} calls burns {} µs: {} calls per second. The load is {load}.\n",
+        arguments.burn_one_in,
+        arguments.burn_us,
         spread(capacity),
-        LOAD * 100.0
     );
     let mut header = vec!["cheap calls".to_owned()];
     header.extend(FIGURES.iter().map(|figure| format!("{figure}, {}", figure.unit())));

@@ -92,8 +92,8 @@ pub struct Load {
     pub conns: usize,
     /// The most calls in flight on each of them.
     pub inflight: u32,
-    /// How many calls in a hundred burn, drawn at random.
-    pub burn_percent: u8,
+    /// Of as many calls one burns, drawn at random; of 0 none does.
+    pub burn_one_in: u32,
     /// For how many microseconds of CPU time.
     pub burn_us: u32,
     /// Whether they do it beside the shard.
@@ -108,7 +108,7 @@ impl Load {
     /// Whether that call burns.
     fn burns(&self, number: u64) -> bool {
         let mut state = self.seed ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d);
-        noise(&mut state) % 100 < u64::from(self.burn_percent)
+        self.burn_one_in > 0 && noise(&mut state).is_multiple_of(u64::from(self.burn_one_in))
     }
 }
 
@@ -177,19 +177,19 @@ async fn run(target: Target, load: Load) -> Result<Sample> {
 mod tests {
     use super::*;
 
-    fn load_of(burn_percent: u8) -> Load {
+    fn load_of(burn_one_in: u32) -> Load {
         let (burn_us, beside) = (5000, false);
-        Load { rate: 1.0, conns: 1, inflight: 1, burn_percent, burn_us, beside, seed: 3, secs: 1.0 }
+        Load { rate: 1.0, conns: 1, inflight: 1, burn_one_in, burn_us, beside, seed: 3, secs: 1.0 }
     }
 
     #[test]
     fn one_call_in_a_hundred_burns() {
-        let burning = |percent| {
-            let load = load_of(percent);
+        let burning = |one_in| {
+            let load = load_of(one_in);
             (0..100_000).filter(|number| load.burns(*number)).count()
         };
         assert_eq!(burning(0), 0);
-        assert_eq!(burning(100), 100_000);
-        assert!((900..1100).contains(&burning(1)), "{}", burning(1));
+        assert_eq!(burning(1), 100_000);
+        assert!((900..1100).contains(&burning(100)), "{}", burning(100));
     }
 }
