@@ -159,3 +159,167 @@ impl ClassQueues {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ServiceClass::{Batch, Latency, Normal};
+    use proptest::prelude::*;
+
+    const SHARES: ClassShares = ClassShares { latency: 1000, normal: 500, batch: 100 };
+
+    fn queues() -> ClassQueues {
+        let queues = ClassQueues::default();
+        queues.start(SHARES);
+        queues
+    }
+
+    /// A shard in virtual time: calls by key, each with its class and the length of its polls.
+    struct Shard {
+        queues: ClassQueues,
+        calls: Vec<(ServiceClass, u64)>,
+        now_ns: u64,
+        ran: [u64; CLASSES],
+        polls: Vec<u64>,
+    }
+
+    impl Shard {
+        fn new(calls: Vec<(ServiceClass, u64)>) -> Self {
+            let polls = vec![0; calls.len()];
+            Self { queues: queues(), calls, now_ns: 0, ran: [0; CLASSES], polls }
+        }
+
+        /// A turn; `inline` is what calls take that run as they come. Every call that is polled is woken again at once. Returns
+        /// what polls took in it, by class.
+        fn turn(&mut self, inline: Option<(ServiceClass, u64)>) -> [u64; CLASSES] {
+            let before = self.ran;
+            self.queues.begin_turn();
+            if let Some((class, ns)) = inline {
+                self.queues.charge(class, ns, false);
+                self.run(class, ns);
+            }
+            let mut keys = Vec::new();
+            self.queues.release(&mut keys);
+            for key in keys {
+                let (class, ns) = self.calls[key as usize];
+                self.queues.charge(class, ns, true);
+                self.run(class, ns);
+                self.polls[key as usize] += 1;
+                self.queues.push(class, key);
+            }
+            std::array::from_fn(|class| self.ran[class] - before[class])
+        }
+
+        fn run(&mut self, class: ServiceClass, ns: u64) {
+            self.ran[class.index()] += ns;
+            self.now_ns += ns;
+        }
+
+        fn wake_all(&self) {
+            for (key, (class, _)) in (0..).zip(&self.calls) {
+                self.queues.push(*class, key);
+            }
+        }
+    }
+
+    /// Whether its calls are woken or run as they come: latency with 1,000 shares gets ten times what batch gets with 100.
+    #[test]
+    fn a_busy_class_gets_its_shares() {
+        let batch = [(Batch, 500_000); 16];
+        let mut woken = Shard::new(batch.into_iter().chain([(Latency, 20_000); 8]).collect());
+        woken.wake_all();
+        let mut inline = Shard::new(batch.to_vec());
+        inline.wake_all();
+        while woken.now_ns < 5_000_000_000 {
+            woken.turn(None);
+        }
+        while inline.now_ns < 5_000_000_000 {
+            inline.turn(Some((Latency, 100_000)));
+        }
+        for shard in [&woken, &inline] {
+            let ratio = shard.ran[0] as f64 / shard.ran[2] as f64;
+            assert!((9.5..10.5).contains(&ratio), "{ratio}");
+        }
+        // Within a class all have the same number of turns.
+        for of_class in [&woken.polls[..16], &woken.polls[16..], &inline.polls[..]] {
+            let (least, most) = (of_class.iter().min(), of_class.iter().max());
+            assert!(most.zip(least).is_some_and(|(most, least)| most - least <= 1), "{of_class:?}");
+        }
+    }
+
+    /// What a class does not want, the others get, at once.
+    #[test]
+    fn a_class_alone_gets_everything() {
+        let mut shard = Shard::new(vec![(Batch, 500_000); 4]);
+        shard.wake_all();
+        shard.turn(Some((Latency, 1_000)));
+        for turn in 0..100 {
+            assert_eq!(shard.turn(None)[2], 500_000, "nothing ran in turn {turn}");
+        }
+    }
+
+    #[test]
+    fn a_call_stands_in_a_queue_once() {
+        let queues = queues();
+        (0..1000).for_each(|_| queues.push(Batch, 7));
+        // Its key became that of another call, which was woken, too.
+        queues.push(Latency, 7);
+        let mut keys = Vec::new();
+        for _ in 0..10 {
+            queues.begin_turn();
+            queues.release(&mut keys);
+        }
+        assert_eq!(keys, [7, 7]);
+        assert!(!queues.has_waiting());
+    }
+
+    /// Polls that turn out long end the round.
+    #[test]
+    fn a_round_ends_when_its_time_is_over() {
+        let queues = queues();
+        queues.charge(Normal, 100, true);
+        (0..200).for_each(|_| queues.charge(Normal, 100, true));
+        queues.begin_turn();
+        (0..100).for_each(|key| queues.push(Normal, key));
+        let mut keys = Vec::new();
+        queues.release(&mut keys);
+        assert_eq!(keys.len(), 100, "short ones go together");
+        queues.charge(Normal, ROUND_NS, true);
+        assert!(queues.is_spent());
+        (0..100).for_each(|key| queues.push(Normal, key));
+        queues.begin_turn();
+        let mut keys = Vec::new();
+        queues.release(&mut keys);
+        assert_eq!(keys.len(), 1, "after a long one they go one by one");
+    }
+
+    proptest! {
+        /// However long polls are, a turn polls for about a round: no longer than a round and the longest poll of each class
+        /// that was not known to be that long.
+        #[test]
+        fn a_turn_is_bounded(lengths in prop::collection::vec((0usize..3, 1_000u64..2_000_000), 1..40)) {
+            let calls: Vec<_> =
+                lengths.iter().map(|(class, ns)| (ServiceClass::ALL[*class], *ns)).collect();
+            let longest = calls.iter().map(|(_, ns)| *ns).max().unwrap_or(0);
+            let mut shard = Shard::new(calls);
+            shard.wake_all();
+            for _ in 0..300 {
+                shard.queues.begin_turn();
+                let mut keys = Vec::new();
+                shard.queues.release(&mut keys);
+                prop_assert!(!keys.is_empty(), "something waits, and nothing is released");
+                let mut polled = 0;
+                // As connections do: what is left when the time is over comes first in the next turn.
+                for key in keys {
+                    let (class, ns) = shard.calls[key as usize];
+                    if !shard.queues.is_spent() {
+                        shard.queues.charge(class, ns, true);
+                        polled += ns;
+                    }
+                    shard.queues.push(class, key);
+                }
+                prop_assert!(polled < ROUND_NS + longest, "{polled} ns");
+            }
+        }
+    }
+}
