@@ -301,7 +301,7 @@ mod tests {
             let calls: Vec<_> =
                 lengths.iter().map(|(class, ns)| (ServiceClass::ALL[*class], *ns)).collect();
             let longest = calls.iter().map(|(_, ns)| *ns).max().unwrap_or(0);
-            let mut shard = Shard::new(calls);
+            let shard = Shard::new(calls);
             shard.wake_all();
             for _ in 0..300 {
                 shard.queues.begin_turn();

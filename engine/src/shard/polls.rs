@@ -48,9 +48,8 @@ impl ShardContext {
         if watching {
             self.polls.times.set(self.thread_time.read());
         }
-        if watching || self.classes.in_use() {
-            self.polls.begun.set(Some(clock()));
-        }
+        let timed = watching || self.classes.in_use();
+        self.polls.begun.set(timed.then(clock));
         // Last, so that the CPU time of what is above is not the method's.
         if let Some(method) = method {
             self.costs.begin(method, again);
