@@ -18,6 +18,7 @@
 //!
 //! When descriptors run out, accepting pauses for 100 ms at a time, with a warning.
 
+mod classes;
 mod connecting;
 mod ending;
 mod even;
@@ -155,9 +156,10 @@ impl<I: Io> Driver<I> {
         let now = io.now();
         let local = Rc::clone(&channels.shard);
         local.holds.set_limit(config.warn_held_after);
+        local.thread_time.refresh();
         let budgets = &config.budgets;
         let listen = |listener| Listening { listener, acceptable: true };
-        Ok(Self {
+        let this = Self {
             server: Rc::new(config.server),
             shared: TurnContext {
                 now,
@@ -198,13 +200,17 @@ impl<I: Io> Driver<I> {
             keys: Vec::new(),
             tokens: Vec::new(),
             streams: Vec::new(),
-        })
+        };
+        this.know_methods();
+        Ok(this)
     }
 
     /// Does everything there is to do now, each connection within its bounds; waits for readiness for
     /// at most `wait` when there is nothing else to do. Returns whether it did anything.
     pub(crate) fn turn(&mut self, wait: Duration) -> io::Result<bool> {
-        let busy = self.local.wakes.has_news() || self.local.wakes.ready_tasks() > 0;
+        let busy = self.local.wakes.has_news()
+            || self.local.wakes.ready_tasks() > 0
+            || self.local.classes.has_waiting();
         let ready = !self.run.is_empty() || self.is_acceptable() || busy;
         let wait = if ready { Duration::ZERO } else { wait };
         // Longer sleeps than a doze are a plain host's, and the supervisor must not take them for a stall.
@@ -230,7 +236,11 @@ impl<I: Io> Driver<I> {
         if self.evening.is_due(self.shared.now) {
             self.look_at_load();
         }
-        let rounds = self.run_queue();
+        self.local.classes.begin_turn();
+        let mut rounds = self.run_queue();
+        if self.local.classes.has_waiting() {
+            rounds += self.run_classes();
+        }
         if self.local.holds.has_news() {
             self.tell_holds();
         }
@@ -261,7 +271,7 @@ impl<I: Io> Driver<I> {
 
     /// Whether connections have work left, so that the shard must not sleep.
     pub(crate) fn has_queue(&self) -> bool {
-        !self.run.is_empty()
+        !self.run.is_empty() || self.local.classes.has_waiting()
     }
 
     /// For a shard that spins: tries to receive only on the connection that was busy, without polling
@@ -271,7 +281,8 @@ impl<I: Io> Driver<I> {
         self.hot_tries = (self.hot_tries + 1) % HOT_TRIES;
         let busy = !self.run.is_empty()
             || self.local.wakes.has_news()
-            || self.local.wakes.ready_tasks() > 0;
+            || self.local.wakes.ready_tasks() > 0
+            || self.local.classes.has_waiting();
         // The kernel reports waiting clients only once, and a shard that finds nothing here may go to sleep.
         let is_acceptable = self.is_acceptable();
         let is_acceptable = is_acceptable && !is_planted(Bug::ForgottenAccept);
@@ -367,6 +378,9 @@ impl<I: Io> Driver<I> {
     fn take_local(&mut self) {
         let mut keys = core::mem::take(&mut self.keys);
         self.local.wakes.swap_calls(&mut keys);
+        if self.local.classes.in_use() {
+            self.queue_calls(&mut keys);
+        }
         for key in keys.drain(..) {
             self.wake_call(key);
         }

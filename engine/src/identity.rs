@@ -1,6 +1,7 @@
 //! What a shard is told when it starts.
 
 use crate::budgets::Budgets;
+use crate::classes::ClassShares;
 use corewire_codec::{OutOfRange, Range};
 use corewire_proto::{ServerConfig, ShardInfo};
 use std::fmt;
@@ -86,6 +87,10 @@ pub(crate) struct DriverConfig {
     pub(crate) connection_ids: (u64, u64),
     /// How long a handler or a task may hold the shard before a warning names it.
     pub(crate) warn_held_after: Duration,
+    /// How the classes of its methods share its time.
+    pub(crate) class_shares: ClassShares,
+    /// One of how many polls is measured for the costs of methods; 0 is none.
+    pub(crate) method_costs: u16,
 }
 
 #[cfg(test)]

@@ -619,8 +619,11 @@ pub use corewire_engine::WouldBlock;
 
 #[cfg(feature = "shard")]
 pub use {
-    corewire_engine::{ClientShard, CounterKind, DrainBegun, On, OnShardError, Sharded, Sleep},
-    server::service::Service,
+    corewire_engine::{
+        ClassShares, ClientShard, CounterKind, DrainBegun, MethodCost, On, OnShardError,
+        ServiceClass, Sharded, Sleep,
+    },
+    server::service::{InClass, Service},
     server::{Server, ServerBuilder},
 };
 

@@ -2,10 +2,12 @@
 //!
 //! A call's way: `router.rs` finds the method, `slot.rs` has room for its future, the generated code reads the
 //! arguments (`incoming.rs`), and the outcome becomes a reply (`answer.rs`). A blocking method's handler runs on
-//! another thread in between (`blocking.rs`).
+//! another thread in between (`blocking.rs`). `class.rs` is for methods that are of another class than the usual one, `key.rs` for
+//! those with a key.
 
 pub(crate) mod answer;
 pub(crate) mod blocking;
+pub(crate) mod class;
 pub(crate) mod incoming;
 pub(crate) mod key;
 pub(crate) mod router;
@@ -15,8 +17,8 @@ pub(crate) mod slot;
 use corewire_client::IntoAddress;
 use corewire_codec::Limits;
 use corewire_engine::{
-    Balance, Budgets, Dispatch, Ended, EngineConfig, Host, MakeDispatch, Placement, Running,
-    ShardLost, ShardLostHook, Sharded, Spin, StartError, Steering,
+    Balance, Budgets, ClassShares, Dispatch, Ended, EngineConfig, Host, MakeDispatch, Placement,
+    Running, ShardLost, ShardLostHook, Sharded, Spin, StartError, Steering,
 };
 use corewire_proto::ShardInfo;
 use std::error::Error;
@@ -378,12 +380,41 @@ impl ServerBuilder {
     /// again the call and its peer. Default 25 ms, 1 ms to 24 h, or [`Duration::MAX`] for never. `ShardCounters::holds`
     /// counts them, `longest_hold_us` is the longest.
     ///
-    /// Time is that of the clock: a shard that loses its CPU to another thread looks the same. So the default is well
-    /// above what a scheduler gives to one thread at a time, and low enough for what people notice.
+    /// A handler holds its shard by computing and by blocking. Time in which the shard's thread waited for a CPU is not held
+    /// against it: another thread ran there, or the quota of a container was used up. The kernel counts such waits
+    /// (`/proc/thread-self/schedstat`), and a stall that they can explain is counted in `ShardCounters::cpu_waits` instead, with a
+    /// warning of its own. The warnings say how much was CPU time and how much was such a wait: at the first hold
+    /// in a while the most that it can have been since the last look, at most a quarter of a second ago on a busy shard; then, for
+    /// 10 s, exactly. Where the kernel does not count waits all time counts as held. Time that a hypervisor takes
+    /// away looks like CPU time.
     #[doc(alias("stall", "slow", "blocked", "watchdog"))]
     #[must_use]
     pub fn warn_held_after(mut self, warn_held_after: Duration) -> Self {
         self.config.warn_held_after = warn_held_after;
+        self
+    }
+
+    /// How methods of several [classes](crate::ServiceClass) share the time of each shard, while more than one of them has
+    /// something to run. Default 1,000 for latency, 500 for normal and 100 for batch; each 1 to 1,000. Without methods of
+    /// several classes it does nothing.
+    #[doc(alias("scheduling group", "task queue", "qos"))]
+    #[must_use]
+    pub fn class_shares(mut self, shares: ClassShares) -> Self {
+        self.config.class_shares = shares;
+        self
+    }
+
+    /// Measures what each method costs: `ShardCounters::method_costs`. Calls and polls are all counted, and one of `one_in`
+    /// polls is measured with the clock of the thread's CPU time; what it took counts for all. Default 0: nothing is measured.
+    /// At most 1,024.
+    ///
+    /// With 1 each poll is measured, and the figures are exact but for some ten nanoseconds a poll; that costs some
+    /// 400 ns for each poll, two system calls. With 32 it costs some 20 ns, and the CPU time of a method that has had *n* polls
+    /// of about equal length is right within 6/√*n* or so: 2 % after 100,000.
+    #[doc(alias("profiling", "cpu time", "accounting"))]
+    #[must_use]
+    pub fn method_costs(mut self, one_in: u16) -> Self {
+        self.config.method_costs = one_in;
         self
     }
 
@@ -442,7 +473,8 @@ impl ServerBuilder {
                 for wrap in layers.iter().rev() {
                     wrap(shard, &mut methods);
                 }
-                // Around the layers: they see a call where it runs.
+                // Around the layers: they see a call when and where it runs.
+                methods.serve_classes();
                 methods.route_keys(shard.count);
                 Ok(Rc::new(Router::new(methods)?) as Rc<dyn Dispatch>)
             })

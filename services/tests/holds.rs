@@ -4,6 +4,7 @@
 mod support;
 
 use corewire::{Placement, Server, Status, spawn, yield_if_due};
+use rustix::time::{ClockId, clock_gettime};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -17,17 +18,19 @@ pub trait Mill {
     async fn grind(&self, ms: u64) -> Result<(), Status>;
     /// The same in a task, and after a yield that makes it a parked call.
     async fn later(&self, ms: u64, in_task: bool) -> Result<(), Status>;
+    /// Sleeps, and keeps its shard from doing anything else.
+    async fn nap(&self, ms: u64) -> Result<(), Status>;
     /// The same, and lets others run.
     async fn politely(&self, ms: u64) -> Result<(), Status>;
 }
 
 struct Miller;
 
+/// Uses so much CPU time, however long that takes: what the thread waits for a CPU is not held against its handler.
 fn burn(ms: u64) {
-    let end = Instant::now() + Duration::from_millis(ms);
-    while Instant::now() < end {
-        std::hint::spin_loop();
-    }
+    let cpu = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
+    let begun = cpu();
+    while cpu() - begun < Duration::from_millis(ms) {}
 }
 
 impl Mill for Miller {
@@ -47,6 +50,11 @@ impl Mill for Miller {
             futures_lite::future::yield_now().await;
             burn(ms);
         }
+        Ok(())
+    }
+
+    async fn nap(&self, ms: u64) -> Result<(), Status> {
+        std::thread::sleep(Duration::from_millis(ms));
         Ok(())
     }
 
@@ -73,11 +81,18 @@ fn who_holds_a_shard_is_named() {
     let to = address(&server);
     let holds = || count(&server, |it| it.holds.value());
 
-    // Alone, it is known at once.
-    client(move || async move {
-        let mill = MillClient::connect(to).await.unwrap();
-        mill.echo(1).await.unwrap();
-        mill.grind(50).await.unwrap();
+    // Alone, it is known at once; unless the shard's thread waited for a CPU so long, meanwhile or shortly before, that
+    // this may have been it.
+    client({
+        let lines = lines.clone();
+        move || async move {
+            let mill = MillClient::connect(to).await.unwrap();
+            mill.echo(1).await.unwrap();
+            while lines.count("WARN", "a handler held its shard").0 == 0 {
+                mill.grind(50).await.unwrap();
+                corewire::sleep(Duration::from_millis(1)).await;
+            }
+        }
     });
     let held = "a handler held its shard";
     let line = lines.await_line("WARN", &[held, "method=Mill/grind", "shard=0"]);
@@ -129,6 +144,17 @@ fn who_holds_a_shard_is_named() {
     });
     lines.await_line("WARN", &[held, "method=Mill/later", " peer="]);
     lines.await_line("WARN", &["a task held its shard", "task=services/tests/holds.rs:"]);
+
+    // One that sleeps holds its shard, too, without CPU time.
+    client(move || async move {
+        let mill = MillClient::connect(to).await.unwrap();
+        mill.nap(60).await.unwrap();
+    });
+    let line = lines.await_line("WARN", &[held, "method=Mill/nap"]);
+    let ms = |name: &str| -> u64 {
+        line.split(name).nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
+    };
+    assert!(ms("held_ms=") >= 59 && ms(" cpu_ms=") < 30, "{line}");
 
     // One that yields holds nothing, and others run meanwhile.
     let echoed = client(move || async move {

@@ -6,9 +6,9 @@ mod support;
 
 use corewire::layer::{ConcurrencyLimit, LayeredChannel, TimeLimit};
 use corewire::{
-    Budgets, CallError, ChannelConfig, ClientShard, ClientThread, ConnectError, QueueDelay,
-    Running, ServerBuilder, SharedChannel, Spin, StartError, StatusCode, Timeouts, Transport,
-    blocking,
+    Budgets, CallError, ChannelConfig, ClassShares, ClientShard, ClientThread, ConnectError,
+    QueueDelay, Running, ServerBuilder, SharedChannel, Spin, StartError, StatusCode, Timeouts,
+    Transport, blocking,
 };
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -237,6 +237,11 @@ fn every_setting_of_a_server_has_a_range() {
         let hour = Duration::from_secs(3600);
         assert_stops_later(builder(1).lame_duck(value), "lame_duck", value <= hour);
         assert_server(builder(1).spin(Spin::For(value)), "spin", value <= 1000 * MS);
+        let value = u16::try_from(random.next() >> 48 >> random.below(16)).unwrap();
+        let allowed = (1..=1000).contains(&value);
+        let shares = ClassShares { normal: value, ..ClassShares::default() };
+        assert_server(builder(1).class_shares(shares), "class_shares.normal", allowed);
+        assert_server(builder(1).method_costs(value), "method_costs", value <= 1024);
     }
     assert_server(builder(1).backlog(0), "backlog", false);
     assert_server(builder(1).one_way_pending_max(32_769), "one_way_pending_max", false);

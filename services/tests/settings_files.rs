@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use corewire::{
-    Address, Budgets, ChannelConfig, ClientShard, Host, Limits, Placement, Spin, Steering, Timeouts,
+    Address, Budgets, ChannelConfig, ClassShares, ClientShard, Host, Limits, Placement, Spin,
+    Steering, Timeouts,
 };
 use serde_json::{from_str, to_string};
 use std::time::Duration;
@@ -18,6 +19,9 @@ fn settings_are_read_as_they_are_written() {
     assert_eq!(from_str::<Budgets>("{}").unwrap(), Budgets::default());
     let budgets = from_str::<Budgets>(r#"{"queue_delay": {"target": "2 ms"}}"#).unwrap();
     assert_eq!(budgets.queue_delay.unwrap().target, Duration::from_millis(2));
+    let shares = from_str::<ClassShares>(r#"{"batch": 7}"#).unwrap();
+    assert_eq!(shares, ClassShares { batch: 7, ..ClassShares::default() });
+    assert_eq!(from_str::<ClassShares>(&to_string(&shares).unwrap()).unwrap(), shares);
     let limits = from_str::<Limits>(r#"{"in_flight": 64}"#).unwrap();
     assert_eq!(limits.in_flight.get(), 64);
     for spin in [Spin::Off, Spin::Always, Spin::For(Duration::from_micros(50))] {
@@ -57,6 +61,10 @@ fn what_is_out_of_range_names_the_field_and_the_range() {
             from_str::<ChannelConfig>(r#"{"connection": {"timeouts": {"hello": "0 s"}}}"#)
                 .map(drop),
             "timeouts.hello is 0 ns",
+        ),
+        (
+            from_str::<ClassShares>(r#"{"latency": 1001}"#).map(drop),
+            "class_shares.latency is 1001; it must be between 1 and 1000",
         ),
         (from_str::<Spin>(r#""sometimes""#).map(drop), "spin: give off, always"),
         (from_str::<Placement>(r#""some""#).map(drop), "placement: 'some' is no placement"),

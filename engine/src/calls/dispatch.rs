@@ -122,6 +122,12 @@ pub trait Dispatch {
     fn methods(&self) -> Vec<(MethodId, MethodName)> {
         Vec::new()
     }
+
+    /// Whether it has methods of another class than [`ServiceClass::Normal`](crate::ServiceClass), for whose calls it
+    /// calls [`enter_class`](crate::enter_class). Asked once, when the shard starts.
+    fn has_classes(&self) -> bool {
+        false
+    }
 }
 
 /// A handler that was polled and pends. Dropping it cancels it.

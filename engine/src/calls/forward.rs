@@ -13,7 +13,7 @@
 //! The connection's shard keeps the call's deadline, and counts its request against its budgets until the reply has come; a call that
 //! ends there is cancelled at the owner. A reply on its way back is not counted yet.
 
-use corewire_codec::{Forwarded, OwnedPayload, RequestHead, SendBuffer, Status};
+use corewire_codec::{Forwarded, MethodId, OwnedPayload, RequestHead, SendBuffer, Status};
 use corewire_proto::{ShardId, ShardInfo, StreamKind};
 use std::any::Any;
 use std::future::poll_fn;
@@ -28,8 +28,10 @@ use super::dispatch::{Dispatch, Dispatched, Incoming, Note, PendingCall, ReplySl
 use super::extensions::Extensions;
 use super::forward_streams::{CallerStreams, OwnerStreams};
 use super::parked::finish as finish_reply;
+use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
 use crate::shard::errand::{Begun, Cancel};
+use crate::shard::holds::Holder;
 use crate::shard::mesh::{Lost, Mesh, Parcel, Ticket};
 use crate::shard::sleep::sleep_until;
 use crate::stream::Relay;
@@ -248,11 +250,20 @@ impl ForwardedCall {
         served.counters.current.enter(incoming.connection_id);
         served.counters.current.begin(incoming.request.call, incoming.request.method);
         shard.holds.note_poll();
+        let (connection, call) = (incoming.connection_id, incoming.request.call);
+        let method = incoming.request.method;
+        if shard.observes_polls() {
+            shard.start_poll(Some(method), false);
+        }
         // A handler that pends is polled again as a task, with a waker of its own.
         let mut context = Context::from_waker(Waker::noop());
         let begun = catch_unwind(AssertUnwindSafe(|| {
             served.dispatch.dispatch(&mut incoming, &mut context, &mut reply)
         }));
+        if shard.observes_polls() {
+            let class = shard.classes.current();
+            shard.end_call_poll(class, false, || Holder::Call { connection, call, method });
+        }
         let deadline = incoming.deadline;
         let work = match begun {
             Ok(Dispatched::Replied) => {
@@ -273,6 +284,7 @@ impl ForwardedCall {
         self.has_waited = true;
         let here = Rc::clone(mesh);
         let task = shard.spawn(async move {
+            let work = Going { work, method, shard: Rc::clone(here.shard()) };
             let note = finish(work, deadline, &mut out, replies, &mut streams).await;
             self.state = match note {
                 Finished::Replied(note) => State::Back(out, note),
@@ -338,9 +350,25 @@ enum Finished {
     Streamed,
 }
 
+/// A handler that is polled as a task, and pays as a call.
+struct Going {
+    work: Pin<Box<dyn PendingCall>>,
+    method: MethodId,
+    shard: Rc<ShardContext>,
+}
+
+impl Going {
+    fn poll(&mut self, context: &mut Context<'_>, reply: &mut ReplySlot<'_>) -> Poll<()> {
+        self.shard.costs.begin(self.method, true);
+        let polled = self.work.as_mut().poll(context, reply);
+        self.shard.costs.end();
+        polled
+    }
+}
+
 /// Polls a handler to its end or to the deadline, which a layer may have made shorter, and writes its reply.
 async fn finish(
-    mut work: Pin<Box<dyn PendingCall>>,
+    mut work: Going,
     deadline: Option<Instant>,
     out: &mut SendBuffer,
     replies: Replies,
@@ -352,7 +380,7 @@ async fn finish(
             streams.poll_incoming(context);
         }
         let mut reply = replies.slot(out);
-        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context, &mut reply))) {
+        match catch_unwind(AssertUnwindSafe(|| work.poll(context, &mut reply))) {
             Ok(Poll::Ready(())) => {
                 finish_reply(&mut reply);
                 return Poll::Ready((true, Finished::Replied(reply.into_note())));
@@ -377,6 +405,6 @@ async fn finish(
     })
     .await;
     // What is dropped is the user's, and its caller is to hear whatever happens there.
-    let _ = catch_unwind(AssertUnwindSafe(|| if well { work.recycle() } else { drop(work) }));
+    let _ = catch_unwind(AssertUnwindSafe(|| if well { work.work.recycle() } else { drop(work) }));
     finished
 }

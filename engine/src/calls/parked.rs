@@ -11,6 +11,7 @@ use corewire_client::address::Peer;
 use corewire_codec::{MethodId, Status};
 
 use crate::calls::dispatch::{Dispatch, Dispatched, Incoming, Note, PendingCall, ReplySlot};
+use crate::classes::ServiceClass;
 use crate::net::io::Token;
 use crate::shard::clock::clock;
 use crate::shard::context::ShardContext;
@@ -40,6 +41,8 @@ pub(crate) struct Parked {
 struct WakeEntry {
     /// The connection and call, once the handler pends.
     owner: Option<(Token, u32)>,
+    /// The class of its method, on a shard that has several.
+    class: ServiceClass,
     source: Arc<ShardWaker>,
     waker: Waker,
 }
@@ -82,6 +85,11 @@ impl ParkedCalls {
         self.entries.get(key as usize)?.owner
     }
 
+    /// The class of the call with this key.
+    pub(crate) fn class(&self, key: u32) -> ServiceClass {
+        self.entries.get(key as usize).map_or_else(ServiceClass::default, |entry| entry.class)
+    }
+
     #[inline]
     fn stocked(&mut self) -> u32 {
         match self.stock {
@@ -101,7 +109,7 @@ impl ParkedCalls {
         let key = u32::try_from(entry.key()).unwrap_or(u32::MAX);
         let source = ShardWaker::new(key, Arc::clone(&self.local.wakes.doorbell));
         let waker = Waker::from(Arc::clone(&source));
-        entry.insert(WakeEntry { owner: None, source, waker });
+        entry.insert(WakeEntry { owner: None, class: ServiceClass::default(), source, waker });
         self.stock = Some(key);
         key
     }
@@ -124,11 +132,13 @@ impl ParkedCalls {
         let mut context = Context::from_waker(&entry.waker);
         let waits = self.local.known_waits();
         counters.current.begin(call, incoming.request.method);
-        self.local.holds.begin();
+        if self.local.observes_polls() {
+            self.local.start_poll(Some(incoming.request.method), false);
+        }
         let outcome =
             catch_unwind(AssertUnwindSafe(|| dispatch.dispatch(incoming, &mut context, reply)));
-        if self.local.holds.is_watching() {
-            end_timed(&self.local, counters);
+        if self.local.observes_polls() {
+            entry.class = end_begun(&self.local, counters);
         }
         counters.calls.add(1);
         match outcome {
@@ -170,10 +180,12 @@ impl ParkedCalls {
         let waits = self.local.known_waits();
         counters.current.begin(call, parked.method);
         self.local.holds.note_poll();
-        self.local.holds.begin();
+        if self.local.observes_polls() {
+            self.local.start_poll(Some(parked.method), true);
+        }
         let outcome = catch_unwind(AssertUnwindSafe(|| work.poll(&mut context, reply)));
-        if self.local.holds.is_watching() {
-            end_timed(&self.local, counters);
+        if self.local.observes_polls() {
+            end_observed(&self.local, counters, (entry.class, true));
         }
         match outcome {
             Ok(Poll::Pending) => {
@@ -228,10 +240,22 @@ impl ParkedCalls {
     }
 }
 
-/// The poll of a handler was timed: that of the call which began last.
+/// The first poll of a handler was measured. Returns its class.
 #[cold]
-fn end_timed(local: &ShardContext, counters: &ShardCounters) {
-    local.holds.end(|| {
+fn end_begun(local: &ShardContext, counters: &ShardCounters) -> ServiceClass {
+    let class = local.classes.current();
+    end_observed(local, counters, (class, false));
+    class
+}
+
+/// The poll of a handler was measured: that of the call which began last.
+#[cold]
+fn end_observed(
+    local: &ShardContext,
+    counters: &ShardCounters,
+    (class, again): (ServiceClass, bool),
+) {
+    local.end_call_poll(class, again, || {
         let current = counters.current.get();
         let named = |(connection, call, method)| Holder::Call { connection, call, method };
         current.map_or(Holder::AnyOf(1), named)

@@ -258,7 +258,9 @@ impl<S: 'static> ServerConn<S> {
     fn poll_woken<I: Io<Socket = S>>(&mut self, shared: &mut TurnContext<I>) {
         // Handlers that could reply wait, too, while too much is unsent: otherwise a client that
         // reads nothing could have a reply held for each of its calls in flight.
-        while !self.is_over_budget(shared)
+        // A shard with several classes stops, too, when its handlers have had their time in this turn.
+        while !shared.calls.local().classes.is_spent()
+            && !self.is_over_budget(shared)
             && let Some(call) = self.woken.pop()
         {
             let frame_bytes_max = self.proto.peer_frame_bytes_max();

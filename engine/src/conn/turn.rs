@@ -115,7 +115,9 @@ impl<I: Io> TurnContext<I> {
         }
         let ran = (self.ran.0.wrapping_sub(calls), self.ran.1.wrapping_sub(polls));
         let last = self.counters.current.last_method();
-        self.calls.local().holds.note_gap(self.now, time, ran, last);
+        let local = self.calls.local();
+        local.holds.note_gap(self.now, local.thread_time.span(time), ran, last);
+        local.observe_polls();
     }
 
     /// A frame was handled; after some of them, reads the clock again.

@@ -23,6 +23,7 @@ impl<I: Io> Driver<I> {
         let counters = Arc::clone(&self.shared.counters);
         self.channels.mesh.set_served(Rc::new(Served { dispatch: Rc::clone(&dispatch), counters }));
         self.shared.dispatch = dispatch;
+        self.know_methods();
         if self.shared.drain_by.is_some() {
             return Ok(());
         }

@@ -7,8 +7,11 @@ use super::{Conn, Driver};
 use crate::net::doorbell::StalledCall;
 use crate::net::io::Io;
 use crate::shard::holds::{Hold, Holder};
+use crate::shard::thread_time::Span;
 use corewire_client::log_limit::Topic;
 use corewire_codec::MethodId;
+use std::fmt;
+use std::time::Duration;
 
 impl<I: Io> Driver<I> {
     /// The supervisor saw which call ran while the shard stood still.
@@ -22,8 +25,17 @@ impl<I: Io> Driver<I> {
     #[cold]
     pub(super) fn tell_holds(&self) {
         let counters = &self.shared.counters;
-        for Hold { holder, time } in self.local.holds.take(self.shared.now) {
-            let held_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let found = self.local.holds.take(self.shared.now);
+        self.local.observe_polls();
+        for Hold { holder, span } in found {
+            if span.held() <= self.local.holds.limit() {
+                counters.cpu_waits.add(1);
+                if self.local.log.admit(Topic::CPU_WAIT, self.shared.now) {
+                    self.tell_wait(&span);
+                }
+                continue;
+            }
+            let held_us = u64::try_from(span.time.as_micros()).unwrap_or(u64::MAX);
             counters.holds.add(1);
             counters.longest_hold_us.set(counters.longest_hold_us.value().max(held_us));
             let topic = match holder {
@@ -32,28 +44,37 @@ impl<I: Io> Driver<I> {
                 Holder::AnyOf(_) => Topic::HELD_BY_ANY,
             };
             if self.local.log.admit(topic, self.shared.now) {
-                self.tell_hold(&holder, held_us / 1000);
+                self.tell_hold(&holder, &span);
             }
         }
     }
 
-    fn tell_hold(&self, holder: &Holder, held_ms: u64) {
+    /// The shard stood still, and nothing that ran there need have caused it.
+    fn tell_wait(&self, span: &Span) {
         let shard = self.shared.config.info.id;
+        let (stood_ms, waited_ms) = (span.time.as_millis(), Millis(span.waited));
+        tracing::warn!(%shard, stood_ms, %waited_ms, "the shard stood still because its thread waited for a CPU: other threads run there, or the container's CPU quota is used up");
+    }
+
+    fn tell_hold(&self, holder: &Holder, span: &Span) {
+        let shard = self.shared.config.info.id;
+        let held_ms = span.time.as_millis();
+        let (cpu_ms, waited_ms) = (Millis(span.cpu), Millis(span.waited));
         match holder {
             Holder::Call { connection, call, method } => {
                 let (method, call) = (self.name_of(*method), format!("{connection:x}-{call:x}"));
                 let peer = self.peer_of(*connection).unwrap_or_else(|| "gone".to_owned());
-                tracing::warn!(%shard, held_ms, %method, %call, %peer, "{HELD}");
+                tracing::warn!(%shard, held_ms, %cpu_ms, %waited_ms, %method, %call, %peer, "{HELD}");
             }
             Holder::Method(method) => {
                 let method = self.name_of(*method);
-                tracing::warn!(%shard, held_ms, %method, "{HELD}");
+                tracing::warn!(%shard, held_ms, %cpu_ms, %waited_ms, %method, "{HELD}");
             }
             Holder::Task(spawned_at) => {
-                tracing::warn!(%shard, held_ms, task = %spawned_at, "a task held its shard, and everything else there waited: use offload or yield_if_due");
+                tracing::warn!(%shard, held_ms, %cpu_ms, %waited_ms, task = %spawned_at, "a task held its shard, and everything else there waited: use offload or yield_if_due");
             }
             Holder::AnyOf(polls) => {
-                tracing::warn!(%shard, held_ms, polls, "one of several handlers and tasks held the shard; each is timed for the next 10 s, so that the next warning names it");
+                tracing::warn!(%shard, held_ms, %cpu_ms, %waited_ms, polls, "one of several handlers and tasks held the shard; each is timed for the next 10 s, so that the next warning names it");
             }
         }
     }
@@ -69,6 +90,18 @@ impl<I: Io> Driver<I> {
             Some(Conn::Server(conn)) if conn.id() == connection => Some(conn.peer().to_string()),
             _ => None,
         })
+    }
+}
+
+/// A time in a warning: the most that it can have been.
+struct Millis(Option<Duration>);
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(time) => write!(f, "{}", time.as_millis()),
+            None => f.write_str("unknown"),
+        }
     }
 }
 

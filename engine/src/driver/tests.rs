@@ -13,6 +13,7 @@ mod turns;
 use super::*;
 use crate::budgets::Budgets;
 use crate::calls::dispatch::{Dispatched, Incoming, PendingCall, ReplySlot};
+use crate::classes::ClassShares;
 use bytes::{Bytes, BytesMut};
 use corewire_client::address::{Address, Peer};
 use corewire_codec::{
@@ -227,6 +228,8 @@ impl Bench {
             budgets,
             connection_ids: (0, 1),
             warn_held_after: Duration::MAX,
+            class_shares: ClassShares::default(),
+            method_costs: 0,
         };
         let local = ChannelContext::new(ShardContext::new(Arc::new(
             crate::net::doorbell::Doorbell::new().unwrap(),

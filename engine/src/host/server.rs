@@ -19,6 +19,7 @@ use corewire_proto::{ServerConfig, ShardId, ShardInfo, Timeouts};
 use crate::balance::Balance;
 use crate::budgets::Budgets;
 use crate::calls::dispatch::Dispatch;
+use crate::classes::ClassShares;
 use crate::driver::executor::{MadeDispatch, ShardParts, run_with_driver};
 use crate::driver::hosting::Hosting;
 use crate::error::StartError;
@@ -87,6 +88,10 @@ pub struct EngineConfig {
     /// How long a handler or a task may hold its shard before a warning names it, and `ShardCounters::holds` counts it.
     /// Default 25 ms, 1 ms to 24 h, or [`Duration::MAX`] for never.
     pub warn_held_after: Duration,
+    /// How the classes of its methods share the time of each shard.
+    pub class_shares: ClassShares,
+    /// One of how many polls of handlers is measured, to tell what each method costs; 0 is none. Default 0, at most 1,024.
+    pub method_costs: u16,
     /// The most threads for offloaded work, for all shards together. Default `None`: as many as the CPUs that the
     /// shards leave free, and at least 2. 1 to 1,024.
     pub offload_threads: Option<u16>,
@@ -124,6 +129,8 @@ impl EngineConfig {
             one_way_pending_max: 1024,
             stall_after: Duration::from_secs(5),
             warn_held_after: Duration::from_millis(25),
+            class_shares: ClassShares::default(),
+            method_costs: 0,
             offload_threads: None,
             offload_queue: 1024,
             drain_within: Duration::from_secs(25),
@@ -154,6 +161,8 @@ impl EngineConfig {
         DRAIN_WITHIN.check("drain_within", self.drain_within)?;
         LAME_DUCK.check("lame_duck", self.lame_duck)?;
         WARN_HELD_AFTER.check("warn_held_after", self.warn_held_after)?;
+        self.class_shares.check()?;
+        Range::new(0, 1024).check("method_costs", self.method_costs.into())?;
         if let Some(threads) = self.offload_threads {
             Range::new(1, 1024).check("offload_threads", threads.into())?;
         }
@@ -393,6 +402,8 @@ fn start_shard(
             budgets: config.budgets,
             connection_ids,
             warn_held_after: config.warn_held_after,
+            class_shares: config.class_shares,
+            method_costs: config.method_costs,
         },
         spin: config.spin,
         hosting,
@@ -533,6 +544,8 @@ where
             budgets: Budgets::default(),
             connection_ids: (0, 1),
             warn_held_after: Duration::from_millis(25),
+            class_shares: ClassShares::default(),
+            method_costs: 0,
         },
         spin: shard.spin,
         hosting,

@@ -8,16 +8,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::classes::ServiceClass;
 use crate::net::doorbell::Doorbell;
 use crate::net::io::Token;
 use crate::shard::account::{StreamAccount, Totals};
 use crate::shard::affinity::default_plan;
+use crate::shard::class_queues::ClassQueues;
 use crate::shard::clock::clock;
+use crate::shard::costs::Costs;
 use crate::shard::handovers::Handovers;
 use crate::shard::holds::Holds;
 use crate::shard::phase::PhaseSign;
+use crate::shard::polls::Polls;
 use crate::shard::sleepers::Sleepers;
 use crate::shard::task_table::Tasks;
+use crate::shard::thread_time::ThreadTime;
 use crate::shard::wakes::Wakes;
 use crate::workers::pool::Pool;
 use corewire_client::log_limit::LogLimit;
@@ -52,6 +57,14 @@ pub(crate) struct ShardContext {
     pub(crate) phase: PhaseSign,
     /// Who keeps the shard from turning.
     pub(crate) holds: Holds,
+    /// What is measured of polls, if anything is.
+    pub(crate) polls: Polls,
+    /// Woken calls that wait for their class's turn.
+    pub(crate) classes: ClassQueues,
+    /// What methods cost.
+    pub(crate) costs: Costs,
+    /// What the thread's time is spent on.
+    pub(crate) thread_time: ThreadTime,
     /// Whether the shard has ended; channels may outlive it.
     over: Cell<bool>,
     /// Connections that come from other shards, and what became of those that went.
@@ -76,6 +89,10 @@ impl ShardContext {
             log: LogLimit::new(),
             phase: PhaseSign::default(),
             holds: Holds::default(),
+            polls: Polls::default(),
+            classes: ClassQueues::default(),
+            costs: Costs::default(),
+            thread_time: ThreadTime::default(),
             over: Cell::new(false),
             handovers: Handovers::default(),
             workers: RefCell::default(),
@@ -191,5 +208,18 @@ impl Drop for Entered {
     fn drop(&mut self) {
         let former = self.former.take();
         drop(ShardContext::replace_current(former));
+    }
+}
+
+/// The call that this thread's shard begins is of a method of this class; for a [`Dispatch`](crate::Dispatch) that
+/// [has classes](crate::Dispatch::has_classes), while it is given the call. Elsewhere it does nothing.
+///
+/// ```
+/// # use corewire_engine as corewire;
+/// corewire::enter_class(corewire::ServiceClass::Batch); // this thread is no shard's
+/// ```
+pub fn enter_class(class: ServiceClass) {
+    if let Some(local) = ShardContext::current() {
+        local.classes.set_current(class);
     }
 }

@@ -3,11 +3,14 @@
 //! A counter is a relaxed load and a relaxed store: with a single writer no increment is lost, and
 //! no instruction locks the bus. Each shard's counters have their own cache lines.
 
+use arc_swap::ArcSwapOption;
 use corewire_codec::MethodId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::shard::arrivals::Arrivals;
+use crate::shard::costs::{CostTable, MethodCost};
+use crate::shard::counter::Counter;
 
 /// What the number of a [`Counter`] is, for a system of metrics that treats the two differently.
 ///
@@ -26,36 +29,6 @@ pub enum CounterKind {
     Counter,
     /// It is a state now, and goes up and down.
     Gauge,
-}
-
-/// A number that only its shard changes; [`ShardCounters::KINDS`] says for each whether it only grows.
-///
-/// ```
-/// # use corewire_engine as corewire;
-/// let counters = corewire::ShardCounters::default(); // a running server's: server.shards()[0].counters
-/// assert_eq!(counters.calls.value(), 0);
-/// ```
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds, as the owner.
-    #[inline]
-    pub(crate) fn add(&self, amount: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
-    }
-
-    /// Sets, as the owner.
-    #[inline]
-    pub(crate) fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    /// The value, as of a moment ago.
-    #[must_use]
-    pub fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 /// The call whose handler a shard polled last. A store for each turn of a connection and one for each poll; the
@@ -119,6 +92,8 @@ macro_rules! counters {
             pub(crate) current: CurrentCall,
             /// 1 while it takes connections from other shards.
             pub(crate) takes: Counter,
+            /// What its methods cost, if that is measured.
+            pub(crate) costs: ArcSwapOption<CostTable>,
             /// Where all shards of a server count its connections, if it is wanted.
             pub(crate) arrivals: Option<Arc<Arrivals>>,
         }
@@ -127,6 +102,14 @@ macro_rules! counters {
             /// What each counter is, in the order of [`snapshot`](Self::snapshot).
             pub const KINDS: &'static [(&'static str, CounterKind)] =
                 &[$((stringify!($name), CounterKind::$kind),)*];
+
+            /// What each method has cost, by `ServerBuilder::method_costs`; empty unless that was asked for. A method is here
+            /// as soon as its shard serves it.
+            #[doc(alias("profiling", "cpu time", "accounting"))]
+            #[must_use]
+            pub fn method_costs(&self) -> Vec<MethodCost> {
+                self.costs.load().as_ref().map_or_else(Vec::new, |table| table.read())
+            }
 
             /// All counters at one moment, by name.
             ///
@@ -198,10 +181,15 @@ counters! {
     Counter one_way_dropped,
     /// Handlers that panicked.
     Counter panics,
-    /// Times that a handler or a task held the shard for longer than `warn_held_after`.
+    /// Times that a handler or a task held the shard for longer than `warn_held_after`, by its CPU time or because it blocked.
     Counter holds,
     /// The longest of these, in µs.
     Gauge longest_hold_us,
+    /// Times that the shard stood still for longer than `warn_held_after`, and that its thread waited for a CPU explains it.
+    Counter cpu_waits,
+    /// Microseconds in which the shard's thread was ready to run and had no CPU: another thread ran there, or the quota of the
+    /// control group was used up. 0 where the kernel does not count it. Read four times a second while the shard is awake.
+    Counter cpu_wait_us,
     /// Bytes received.
     Counter bytes_received,
     /// Bytes sent.

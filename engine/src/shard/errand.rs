@@ -180,7 +180,9 @@ where
     fn run(mut self: Box<Self>, work: W, mesh: &Rc<Mesh>, from: Option<usize>) {
         let shard = mesh.shard();
         shard.holds.note_task(self.sent_at);
-        shard.holds.begin();
+        if shard.observes_polls() {
+            shard.start_poll(None, true);
+        }
         let outcome = if self.deadline.is_some_and(|deadline| deadline <= clock()) {
             Err(OnShardError::Expired)
         } else {
@@ -191,8 +193,8 @@ where
                 Err(panic) => Err(panicked(&*panic)),
             }
         };
-        if shard.holds.is_watching() {
-            shard.holds.end(|| Holder::Task(self.sent_at));
+        if shard.observes_polls() {
+            shard.end_task_poll(|| Holder::Task(self.sent_at));
         }
         self.state = State::Back(outcome);
         self.go_back(mesh, from);

@@ -3,16 +3,17 @@
 //! The driver reads the clock when a turn begins and after every 16 frames, so it knows at no further cost how long
 //! the shard went without a look. If that is longer than the limit, something held it. If one handler or one task ran
 //! meanwhile, that was it. If several did, nobody knows which; then for some seconds ([`WATCH_FOR`]) each of them is
-//! timed, which costs two clock reads for each poll, so that the next time the warning says who it was. Otherwise a poll
-//! pays for one look at a flag.
+//! timed, which costs some microseconds for each poll, so that the next time the warning says who it was. Otherwise a poll
+//! pays for one look at a flag (`polls.rs`).
 //!
-//! Time is that of the clock: a shard whose CPU was given to somebody else looks the same.
+//! A shard whose CPU was given to somebody else looks the same at first. So each hold comes with what the thread's time was
+//! spent on (`thread_time.rs`), and what it waited for a CPU is not held against anybody.
 
 use std::cell::{Cell, RefCell};
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
-use crate::shard::clock::clock;
+use crate::shard::thread_time::Span;
 use corewire_codec::MethodId;
 
 /// How long each poll is timed after something held the shard.
@@ -38,7 +39,7 @@ pub(crate) enum Holder {
 #[derive(Clone, Debug)]
 pub(crate) struct Hold {
     pub(crate) holder: Holder,
-    pub(crate) time: Duration,
+    pub(crate) span: Span,
 }
 
 /// What a shard knows of who holds it.
@@ -47,8 +48,6 @@ pub(crate) struct Holds {
     limit: Cell<Duration>,
     /// Whether each poll is timed.
     watching: Cell<bool>,
-    /// When the poll began that is timed now.
-    begun: Cell<Option<Instant>>,
     watch_until: Cell<Option<Instant>>,
     /// Polls of tasks and of parked calls.
     polls: Cell<u64>,
@@ -66,7 +65,6 @@ impl Default for Holds {
         Self {
             limit: Cell::new(Duration::MAX),
             watching: Cell::new(false),
-            begun: Cell::new(None),
             watch_until: Cell::new(None),
             polls: Cell::new(0),
             task: Cell::new(None),
@@ -82,17 +80,9 @@ impl Holds {
         self.limit.set(limit);
     }
 
-    /// A poll begins; it is timed if that is wanted.
-    #[inline]
-    pub(crate) fn begin(&self) {
-        if self.watching.get() {
-            self.start();
-        }
-    }
-
-    #[cold]
-    fn start(&self) {
-        self.begun.set(Some(clock()));
+    /// The longest that nobody is named for.
+    pub(crate) fn limit(&self) -> Duration {
+        self.limit.get()
     }
 
     /// Whether polls are timed, so that [`end`](Self::end) is to be called.
@@ -101,14 +91,16 @@ impl Holds {
         self.watching.get()
     }
 
-    /// A poll ends.
-    #[cold]
-    pub(crate) fn end(&self, holder: impl FnOnce() -> Holder) {
-        let Some(begun) = self.begun.take() else { return };
-        let time = clock().saturating_duration_since(begun);
+    /// A poll that was timed has ended. What it was spent on is asked only if it was long.
+    pub(crate) fn end(
+        &self,
+        time: Duration,
+        span: impl FnOnce() -> Span,
+        holder: impl FnOnce() -> Holder,
+    ) {
         if time > self.limit.get() {
             self.timed.set(true);
-            self.push(Hold { holder: holder(), time });
+            self.push(Hold { holder: holder(), span: span() });
         }
     }
 
@@ -131,19 +123,19 @@ impl Holds {
         self.polls.get()
     }
 
-    /// The driver looked at the clock after `time`, in which `calls` calls began and `polls` others were polled; the last
+    /// The driver looked at the clock after a span in which `calls` calls began and `polls` others were polled; the last
     /// handler was of the method `last`.
     #[cold]
     pub(crate) fn note_gap(
         &self,
         now: Instant,
-        time: Duration,
+        span: Span,
         (calls, polls): (u64, u64),
         last: Option<MethodId>,
     ) {
         let known = self.timed.replace(false);
-        // Nothing ran: the thread did not get its CPU.
-        if calls + polls == 0 {
+        // Nothing ran: the thread did not get its CPU, as far as the kernel tells.
+        if calls + polls == 0 && span.held() > self.limit.get() {
             return;
         }
         self.watching.set(true);
@@ -157,7 +149,7 @@ impl Holds {
             (1, None, Some(task)) => Holder::Task(task),
             (count, ..) => Holder::AnyOf(count),
         };
-        self.push(Hold { holder, time });
+        self.push(Hold { holder, span });
     }
 
     fn push(&self, hold: Hold) {
@@ -171,9 +163,9 @@ impl Holds {
     /// The supervisor saw whose call ran while the shard stood still for `time`.
     pub(crate) fn name(&self, holder: Holder, time: Duration) {
         let mut found = self.found.borrow_mut();
-        match found.iter_mut().max_by_key(|hold| hold.time) {
+        match found.iter_mut().max_by_key(|hold| hold.span.time) {
             Some(hold) => hold.holder = holder,
-            None => found.push(Hold { holder, time }),
+            None => found.push(Hold { holder, span: Span::of(time) }),
         }
         self.news.set(true);
     }

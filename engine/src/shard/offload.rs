@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use crate::shard::clock::{clock, is_simulated};
 use crate::shard::context::ShardContext;
 use crate::workers::error::OffloadError;
-use crate::workers::pool::{Ticket, Work};
+use crate::workers::pool::{Counts, Ticket, Work};
 use corewire_client::log_limit::{Topic, admit_here};
 use corewire_client::panics::panic_text;
 
@@ -137,6 +137,11 @@ impl<T> Future for Offload<T> {
                 panic!(
                     "corewire::offload works on shards; run this code with corewire::block_on_shard"
                 )
+            };
+            let payer = if is_simulated() { None } else { local.costs.payer() };
+            let work = match payer {
+                Some(payer) => Box::new(move |counts: &Counts| payer.measure(|| work(counts))),
+                None => work,
             };
             if is_simulated() {
                 let counts = local.workers().counts();

@@ -71,10 +71,12 @@ impl ShardContext {
         let waits = self.known_waits();
         let spawned_at = work.spawned_at;
         self.holds.note_task(spawned_at);
-        self.holds.begin();
+        if self.observes_polls() {
+            self.start_poll(None, true);
+        }
         let poll = work.future.as_mut().poll(&mut Context::from_waker(&work.waker));
-        if self.holds.is_watching() {
-            self.holds.end(|| Holder::Task(spawned_at));
+        if self.observes_polls() {
+            self.end_task_poll(|| Holder::Task(spawned_at));
         }
         if poll.is_pending() && waits == self.known_waits() && !work.source.is_queued() {
             self.note_foreign_wait();

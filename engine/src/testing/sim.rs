@@ -25,6 +25,7 @@ use corewire_client::address::Address;
 use crate::budgets::Budgets;
 use crate::calls::dispatch::Dispatch;
 use crate::channel::{Channel, ChannelContext};
+use crate::classes::ClassShares;
 use crate::driver::Driver;
 use crate::driver::executor::NotYet;
 use crate::identity::DriverConfig;
@@ -55,6 +56,8 @@ pub struct SimConfig {
     pub streams: bool,
     /// How many one-way calls of a connection may pend at its server.
     pub one_way_pending_max: u16,
+    /// How the classes of its methods share its time.
+    pub class_shares: ClassShares,
 }
 
 /// A new doorbell.
@@ -192,6 +195,8 @@ impl<I: Io> SimShard<I> {
             connection_ids: config.connection_ids,
             // Time passes between turns only, in which nothing runs.
             warn_held_after: Duration::MAX,
+            class_shares: config.class_shares,
+            method_costs: 0,
         };
         let (mailbox, counted) = (Rc::clone(&channels), Arc::clone(&counters));
         let driver = Driver::new(io, config, mailbox, listeners, dispatch, counted)?;

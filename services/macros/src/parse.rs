@@ -14,6 +14,8 @@ use syn::{
 pub(crate) struct Declaration {
     /// The wire name given in the attribute.
     pub(crate) name: Option<LitStr>,
+    /// The class of all its methods that give none of their own.
+    pub(crate) class: Option<LitStr>,
     /// What `corewire` is called here, given by `crate = …`.
     pub(crate) corewire: Option<Path>,
     /// The trait without its items.
@@ -32,6 +34,8 @@ pub(crate) struct MethodDeclaration {
     pub(crate) name: Option<LitStr>,
     /// The name of the argument that is the key, given by `#[corewire(key = "…")]`.
     pub(crate) key: Option<LitStr>,
+    /// The class given by `#[corewire(class = "…")]`.
+    pub(crate) class: Option<LitStr>,
     /// `#[one_way]`, if it is there.
     pub(crate) one_way: Option<Attribute>,
     /// `#[blocking]`, if it is there.
@@ -89,15 +93,15 @@ pub(crate) fn declaration(
             other => others.push(other),
         }
     }
-    let Options { name, corewire, key } = options;
+    let Options { name, corewire, key, class } = options;
     if let Some(key) = key {
         errors.on(&key, "`key = \"…\"` goes to a method, into `#[corewire(…)]`");
     }
-    Some(Declaration { name, corewire, item, methods, others })
+    Some(Declaration { name, class, corewire, item, methods, others })
 }
 
 fn method_declaration(mut item: TraitItemFn, errors: &mut Errors) -> MethodDeclaration {
-    let (mut name, mut key) = (None, None);
+    let (mut name, mut key, mut class) = (None, None, None);
     let (mut one_way, mut blocking) = (None, None);
     let is_kind = |it: &Attribute| it.path().is_ident("one_way") || it.path().is_ident("blocking");
     for attribute in item.attrs.extract_if(.., |it| is_ours(it) || is_kind(it)) {
@@ -111,7 +115,7 @@ fn method_declaration(mut item: TraitItemFn, errors: &mut Errors) -> MethodDecla
         }
         let Meta::List(list) = &attribute.meta else {
             errors
-                .on(&attribute, "write `#[corewire(name = \"…\")]` or `#[corewire(key = \"…\")]`");
+                .on(&attribute, "write `#[corewire(name = \"…\")]`, `#[corewire(key = \"…\")]` or `#[corewire(class = \"…\")]`");
             continue;
         };
         let given = options(list.tokens.clone(), errors);
@@ -120,8 +124,9 @@ fn method_declaration(mut item: TraitItemFn, errors: &mut Errors) -> MethodDecla
         }
         once(&mut name, given.name, "name", errors);
         once(&mut key, given.key, "key", errors);
+        once(&mut class, given.class, "class", errors);
     }
-    MethodDeclaration { item, name, key, one_way, blocking }
+    MethodDeclaration { item, name, key, class, one_way, blocking }
 }
 
 /// Keeps what an option says; reports one that is given twice.
@@ -138,15 +143,19 @@ fn is_ours(attribute: &Attribute) -> bool {
     attribute.path().is_ident("corewire")
 }
 
+/// The classes of methods.
+const CLASSES: [&str; 3] = ["latency", "normal", "batch"];
+
 /// The options that a service and a method share.
 #[derive(Default)]
 struct Options {
     name: Option<LitStr>,
     key: Option<LitStr>,
+    class: Option<LitStr>,
     corewire: Option<Path>,
 }
 
-/// Reads `name = "…"` and `key = "…"`; reports what it does not know, and a name that the wire cannot carry.
+/// Reads `name = "…"`, `key = "…"` and `class = "…"`; reports what it does not know, and a name that the wire cannot carry.
 fn options(tokens: TokenStream, errors: &mut Errors) -> Options {
     let mut options = Options::default();
     if let Some(TokenTree::Literal(literal)) = tokens.clone().into_iter().next() {
@@ -168,21 +177,33 @@ fn options(tokens: TokenStream, errors: &mut Errors) -> Options {
             }
             continue;
         }
-        let is_key = option.path().is_ident("key");
-        if !is_key && !option.path().is_ident("name") {
+        let is = |name| option.path().is_ident(name);
+        let (is_key, is_class) = (is("key"), is("class"));
+        if !is_key && !is_class && !is("name") {
             errors.on(
                 option.path(),
-                "unknown option; there are `name = \"…\"`, for a service `crate = …`, and for a method `key = \"…\"`",
+                "unknown option; there are `name = \"…\"` and `class = \"…\"`, for a service `crate = …`, and for a method `key = \"…\"`",
             );
             continue;
         }
-        let which = if is_key { "key" } else { "name" };
+        let which = match (is_key, is_class) {
+            (true, _) => "key",
+            (_, true) => "class",
+            _ => "name",
+        };
         let Some(value) = string_value(&option) else {
             errors.on(&option, format!("`{which}` takes a string: `{which} = \"…\"`"));
             continue;
         };
         if is_key {
             once(&mut options.key, Some(value), which, errors);
+            continue;
+        }
+        if is_class {
+            if !CLASSES.contains(&value.value().as_str()) {
+                errors.on(&value, "there are the classes \"latency\", \"normal\" and \"batch\"");
+            }
+            once(&mut options.class, Some(value), which, errors);
             continue;
         }
         if let Some(fault) = crate::names::wire_name_fault(&value.value()) {

@@ -36,12 +36,22 @@ impl<S: Service, L: AsyncLayer> Service for AsyncLayeredService<S, L> {
 impl Methods {
     /// Puts a layer that waits around the methods from `from` on.
     pub(crate) fn wrap_async<L: AsyncLayer>(&mut self, from: usize, layer: L) {
+        self.wrap_some_async(from, layer, |_| true);
+    }
+
+    /// The same for those of them that are `chosen`.
+    pub(crate) fn wrap_some_async<L: AsyncLayer>(
+        &mut self,
+        from: usize,
+        layer: L,
+        chosen: impl Fn(&Method) -> bool,
+    ) {
         let layer = Rc::new(layer);
         let spare = Rc::new(Spare::default());
-        self.replace(from, |inner| {
+        self.replace_some(from, |inner| {
             let (layer, spare) = (Rc::clone(&layer), Rc::clone(&spare));
-            let name = inner.name();
-            Box::new(AsyncMethod { inner, layer, name, spare })
+            let (inner, name) = (Rc::clone(inner), inner.name());
+            chosen(&inner).then(|| Box::new(AsyncMethod { inner, layer, name, spare }) as _)
         });
     }
 }

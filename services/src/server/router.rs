@@ -2,7 +2,7 @@
 
 use corewire_client::MethodName;
 use corewire_codec::{MethodId, Status, UnexpectedEncoding, request_flags};
-use corewire_engine::{Dispatch, Dispatched, Incoming, ReplySlot};
+use corewire_engine::{Dispatch, Dispatched, Incoming, ReplySlot, ServiceClass};
 use std::rc::Rc;
 use std::task::Context;
 
@@ -202,6 +202,11 @@ impl Dispatch for Router {
 
     fn methods(&self) -> Vec<(MethodId, MethodName)> {
         self.places.iter().flatten().map(|(id, method)| (*id, method.name())).collect()
+    }
+
+    fn has_classes(&self) -> bool {
+        let mut methods = self.places.iter().flatten();
+        methods.any(|(_, method)| method.class() != ServiceClass::Normal)
     }
 }
 

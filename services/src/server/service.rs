@@ -1,5 +1,6 @@
 //! Something that serves calls on one shard.
 
+use corewire_engine::ServiceClass;
 use std::fmt;
 
 use crate::description::ServiceDescription;
@@ -36,6 +37,23 @@ pub trait Service: 'static {
         Self: Sized,
     {
         LayeredService::new(self, layer)
+    }
+
+    /// The same service with all its methods in this class, but for those that say another one by
+    /// `#[corewire(class = "…")]`. See [`ServiceClass`].
+    ///
+    /// ```
+    /// use corewire::{Service, ServiceClass, echo};
+    ///
+    /// let service = echo::EchoServer::new(echo::Echoer).in_class(ServiceClass::Batch);
+    /// assert_eq!(service.description().name, "corewire.Echo");
+    /// ```
+    #[doc(alias("scheduling group", "priority", "qos"))]
+    fn in_class(self, class: ServiceClass) -> InClass<Self>
+    where
+        Self: Sized,
+    {
+        InClass { service: self, class }
     }
 
     /// The same service with a layer that its calls wait for around all its methods, inside those of the server. See
@@ -97,5 +115,26 @@ impl<S, L> LayeredService<S, L> {
 impl<S, L> fmt::Debug for LayeredService<S, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LayeredService").finish_non_exhaustive()
+    }
+}
+
+/// A service whose methods are of one class; made by [`Service::in_class`].
+///
+/// ```
+/// use corewire::{InClass, Service, ServiceClass, echo};
+///
+/// fn bulk() -> InClass<echo::EchoServer<echo::Echoer>> {
+///     echo::EchoServer::new(echo::Echoer).in_class(ServiceClass::Batch)
+/// }
+/// assert_eq!(bulk().description().name, "corewire.Echo");
+/// ```
+pub struct InClass<S> {
+    pub(crate) service: S,
+    pub(crate) class: ServiceClass,
+}
+
+impl<S> fmt::Debug for InClass<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InClass").field("class", &self.class).finish_non_exhaustive()
     }
 }

@@ -6,7 +6,7 @@
 
 use corewire_client::MethodName;
 use corewire_codec::{Encode, Status};
-use corewire_engine::{Dispatched, Incoming, PendingCall, ReplySlot, offload};
+use corewire_engine::{Dispatched, Incoming, PendingCall, ReplySlot, ServiceClass, offload};
 use pin_project_lite::pin_project;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -99,6 +99,7 @@ impl Methods {
         self.list.push(Rc::new_cyclic(|this| Method {
             description,
             key_of,
+            class: Cell::default(),
             serve: Serve::Handler(Handlers {
                 make,
                 this: Weak::clone(this),
@@ -125,8 +126,9 @@ impl Methods {
     ) {
         for place in self.list.iter_mut().skip(from) {
             if let Some(serve) = serve(place) {
-                let Method { description, key_of, .. } = **place;
-                *place = Rc::new(Method { description, key_of, serve: Serve::Other(serve) });
+                let Method { description, key_of, ref class, .. } = **place;
+                let (class, serve) = (class.clone(), Serve::Other(serve));
+                *place = Rc::new(Method { description, key_of, class, serve });
             }
         }
     }
@@ -215,6 +217,8 @@ pub(crate) struct Method {
     pub(crate) description: &'static MethodDescription,
     /// How its calls give their key, if it has one.
     pub(crate) key_of: Option<KeyOf>,
+    /// Its class, if anybody said.
+    pub(crate) class: Cell<Option<ServiceClass>>,
     serve: Serve,
 }
 
@@ -237,6 +241,11 @@ impl Method {
     /// Its name and that of its service.
     pub(crate) fn name(&self) -> MethodName {
         MethodName { service: self.description.service, method: self.description.name }
+    }
+
+    /// Its class.
+    pub(crate) fn class(&self) -> ServiceClass {
+        self.class.get().unwrap_or_default()
     }
 
     #[inline]

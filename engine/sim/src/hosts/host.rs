@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use corewire_engine::testing::sim::{self, SimClientThread, SimConfig, SimShard};
-use corewire_engine::{Dispatch, Doorbell, Task};
+use corewire_engine::{ClassShares, Dispatch, Doorbell, Task};
 use corewire_proto::{ShardId, ShardInfo};
 
 use crate::core::Core;
@@ -147,6 +147,7 @@ impl Host {
             connection_ids: (first, 3),
             streams: plan.streams,
             one_way_pending_max: plan.one_way_pending_max,
+            class_shares: ClassShares::default(),
         };
         let service = Service {
             core: Rc::clone(core),

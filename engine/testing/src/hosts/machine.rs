@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use corewire_engine::testing::sim::{self, SimConfig, SimMesh, SimShard};
-use corewire_engine::{Budgets, Doorbell, MadeDispatch, Task, spawn};
+use corewire_engine::{Budgets, ClassShares, Doorbell, MadeDispatch, Task, spawn};
 use corewire_proto::{ServerConfig, ShardId, ShardInfo};
 
 use crate::ground::MS;
@@ -363,6 +363,7 @@ fn sim_config(role: &Role, info: ShardInfo, connection_ids: (u64, u64)) -> SimCo
             connection_ids,
             streams: true,
             one_way_pending_max: server.config.one_way_pending_max,
+            class_shares: server.config.class_shares,
         },
         Role::Client(_) | Role::Test => SimConfig {
             info,
@@ -372,6 +373,7 @@ fn sim_config(role: &Role, info: ShardInfo, connection_ids: (u64, u64)) -> SimCo
             connection_ids,
             streams: plain.streams,
             one_way_pending_max: plain.one_way_pending_max,
+            class_shares: ClassShares::default(),
         },
     }
 }

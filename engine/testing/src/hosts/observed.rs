@@ -79,6 +79,10 @@ impl Dispatch for Observed {
     fn methods(&self) -> Vec<(MethodId, MethodName)> {
         self.inner.methods()
     }
+
+    fn has_classes(&self) -> bool {
+        self.inner.has_classes()
+    }
 }
 
 /// A handler that pends.

@@ -102,6 +102,7 @@ fn service_impl(expansion: &Expansion<'_>) -> TokenStream {
     let keyed = expansion.service.methods.iter().enumerate().filter(|(_, it)| it.key().is_some());
     let (keys, key_functions): (Vec<_>, Vec<_>) =
         keyed.map(|(index, method)| key_of(index, method)).unzip();
+    let classify = classify(expansion);
     quote_spanned! {Span::mixed_site()=>
         #(#conditions)*
         #[allow(deprecated, unused_variables, reason = "old methods are still served; a service may have none")]
@@ -114,9 +115,38 @@ fn service_impl(expansion: &Expansion<'_>) -> TokenStream {
                 #(#functions)*
                 #(#key_functions)*
                 methods.serve(#client::DESCRIPTION, &self.0, &[#(#names),*], &[#(#keys),*]);
+                #classify
             }
         }
     }
+}
+
+/// Says the classes of methods, if any has one.
+fn classify(expansion: &Expansion<'_>) -> Option<TokenStream> {
+    let client = &expansion.client;
+    let classes: Vec<_> = expansion
+        .service
+        .methods
+        .iter()
+        .enumerate()
+        .filter_map(|(index, method)| {
+            let given =
+                method.declaration.class.as_ref().or(expansion.declaration.class.as_ref())?;
+            let class = match given.value().as_str() {
+                "latency" => "Latency",
+                "batch" => "Batch",
+                _ => "Normal",
+            };
+            let (number, class) =
+                (Literal::usize_unsuffixed(index), Ident::new(class, Span::mixed_site()));
+            Some(quote_spanned! {Span::mixed_site()=>
+                (#number, ::corewire::ServiceClass::#class)
+            })
+        })
+        .collect();
+    (!classes.is_empty()).then(|| {
+        quote_spanned!(Span::mixed_site()=> methods.classify(#client::DESCRIPTION, &[#(#classes),*]);)
+    })
 }
 
 /// The function that makes room for the calls of one method, and its name: such a call decodes the arguments at once, then
