@@ -9,6 +9,8 @@
 //!  timers    ┘                handlers ─▶ one gathered send ─▶ arm its timer
 //! ```
 //!
+//! With methods of several classes, woken calls wait for the turn of their class (`classes.rs`).
+//!
 //! Fairness: each connection is bounded in frames, receives and bytes per turn, and so is the whole turn
 //! (`run_queue.rs`; the bounds are in `budgets.rs`). Connections with work left over wait behind those with little to
 //! do, for the next turn.
