@@ -4,25 +4,14 @@
 //! (`costs.rs`), and who shares the shard out among classes (`class_queues.rs`). When none of them does, which is usual,
 //! a poll pays for one look at a flag before it and one after it.
 
-use std::cell::Cell;
 use std::time::Instant;
 
 use crate::classes::ServiceClass;
 use crate::shard::clock::clock;
 use crate::shard::context::ShardContext;
 use crate::shard::holds::Holder;
-use crate::shard::thread_time::{Reading, Span};
+use crate::shard::thread_time::Span;
 use corewire_codec::MethodId;
-
-/// The poll that is measured now.
-#[derive(Debug, Default)]
-pub(crate) struct Polls {
-    /// Whether anybody wants to know.
-    observed: Cell<bool>,
-    begun: Cell<Option<Instant>>,
-    /// The thread's times when it began, while something that holds the shard is looked for.
-    times: Cell<Option<Reading>>,
-}
 
 impl ShardContext {
     /// Somebody wants to know of polls, or does not any more.
