@@ -158,7 +158,7 @@ impl<I: Io> Driver<I> {
         let now = io.now();
         let local = Rc::clone(&channels.shard);
         local.holds.set_limit(config.warn_held_after);
-        local.thread_time.refresh();
+        local.thread_time.untold_wait();
         let budgets = &config.budgets;
         let listen = |listener| Listening { listener, acceptable: true };
         let this = Self {

@@ -3,14 +3,10 @@
 use std::cell::Cell;
 use std::time::Instant;
 
-use crate::shard::thread_time::Reading;
-
 /// The poll that is measured now.
 #[derive(Debug, Default)]
 pub(crate) struct TimedPoll {
     /// Whether anybody wants to know.
     pub(super) observed: Cell<bool>,
     pub(super) begun: Cell<Option<Instant>>,
-    /// The thread's times when it began, while something that holds the shard is looked for.
-    pub(super) times: Cell<Option<Reading>>,
 }
