@@ -9,6 +9,8 @@
 //!  timers    ┘                handlers ─▶ one gathered send ─▶ arm its timer
 //! ```
 //!
+//! With methods of several classes, woken calls wait for the turn of their class (`classes.rs`).
+//!
 //! Fairness: each connection is bounded in frames, receives and bytes per turn, and so is the whole turn
 //! (`run_queue.rs`; the bounds are in `budgets.rs`). Connections with work left over wait behind those with little to
 //! do, for the next turn.
@@ -156,7 +158,7 @@ impl<I: Io> Driver<I> {
         let now = io.now();
         let local = Rc::clone(&channels.shard);
         local.holds.set_limit(config.warn_held_after);
-        local.thread_time.refresh();
+        local.thread_time.untold_wait();
         let budgets = &config.budgets;
         let listen = |listener| Listening { listener, acceptable: true };
         let this = Self {

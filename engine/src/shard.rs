@@ -37,6 +37,7 @@ mod sleepers;
 mod task_table;
 pub(crate) mod tasks;
 pub(crate) mod thread_time;
+mod timed_poll;
 pub(crate) mod timers;
 pub(crate) mod values;
 pub(crate) mod wakes;

@@ -385,7 +385,7 @@ impl ServerBuilder {
     /// (`/proc/thread-self/schedstat`), and a stall that they can explain is counted in `ShardCounters::cpu_waits` instead, with a
     /// warning of its own. The warnings say how much was CPU time and how much was such a wait: at the first hold
     /// in a while the most that it can have been since the last look, at most a quarter of a second ago on a busy shard; then, for
-    /// 10 s, exactly. Where the kernel does not count waits all time counts as held. Time that a hypervisor takes
+    /// 10 s, right within a millisecond. Where the kernel does not count waits all time counts as held. Time that a hypervisor takes
     /// away looks like CPU time.
     #[doc(alias("stall", "slow", "blocked", "watchdog"))]
     #[must_use]

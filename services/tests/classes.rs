@@ -171,7 +171,6 @@ fn calls_wait_for_few_pieces_of_batch_work() {
             // Three pieces fit into a round of 500 µs, and a call may come at the beginning of one.
             let [p50, p95] = [50, 95].map(|percent| waits[CALLS * percent / 100]);
             let found = format!("{host:?} classed {classed}: p50 {p50}, p95 {p95} pieces");
-            println!("{found}");
             match classed {
                 true => assert!(p50 <= 3 && p95 <= 5, "{found}"),
                 false => assert!(p95 >= BULK as u64 / 2, "{found}"),

@@ -3,7 +3,7 @@
 
 mod support;
 
-use corewire::{MethodCost, Placement, Running, Server, Status, offload};
+use corewire::{MethodCost, Placement, Running, Server, Status, offload, owner_of_key};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 use support::{address, client, end, until};
@@ -138,6 +138,51 @@ fn a_sample_tells_about_as_much() {
     // 100 ms; some 250 of the 2,000 are measured, so the deviation is 6 %.
     assert!((70 * MS..140 * MS).contains(&grind.cpu), "{grind:?}");
     assert!(echo.cpu < 40 * MS, "{echo:?}");
+    end(server);
+}
+
+#[corewire::service]
+pub trait Store {
+    #[corewire(key = "key")]
+    async fn chew(&self, key: u32, us: u64) -> Result<(), Status>;
+}
+
+struct Keeper;
+
+impl Store for Keeper {
+    async fn chew(&self, _: u32, us: u64) -> Result<(), Status> {
+        burn(us);
+        corewire::sleep(MS).await;
+        burn(us);
+        Ok(())
+    }
+}
+
+/// A call by key is counted on the shard where it runs, whatever connection it came over.
+#[test]
+fn handed_over_calls_cost_their_owner() {
+    let server = Server::builder()
+        .address("127.0.0.1:0")
+        .placement(Placement::Unpinned(2))
+        .service(|_| StoreServer::new(Keeper))
+        .method_costs(1)
+        .start()
+        .unwrap();
+    let to = address(&server);
+    client(move || async move {
+        let store = StoreClient::connect(to).await.unwrap();
+        for key in 0..20 {
+            store.chew(key, 1000).await.unwrap();
+        }
+    });
+    let costs: Vec<MethodCost> =
+        server.shards().iter().map(|shard| shard.counters.method_costs()[0]).collect();
+    let owned = |shard: u16| (0..20u32).filter(|key| owner_of_key(key, 2).0 == shard).count();
+    for (shard, cost) in (0..).zip(&costs) {
+        // The shard of the connection counts the calls that it handed over as well, and next to no time for them.
+        assert!(cost.calls >= owned(shard) as u64, "{costs:?}");
+        assert_about(cost.cpu, 2 * MS * u32::try_from(owned(shard)).unwrap());
+    }
     end(server);
 }
 

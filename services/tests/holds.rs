@@ -67,6 +67,11 @@ impl Mill for Miller {
     }
 }
 
+/// The number of this name in a line.
+fn ms(line: &str, name: &str) -> u64 {
+    line.split(name).nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
+}
+
 /// All in one test, because the subscriber is that of the whole process.
 #[test]
 fn who_holds_a_shard_is_named() {
@@ -96,9 +101,7 @@ fn who_holds_a_shard_is_named() {
     });
     let held = "a handler held its shard";
     let line = lines.await_line("WARN", &[held, "method=Mill/grind", "shard=0"]);
-    let held_ms: u64 =
-        line.split("held_ms=").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
-    assert!((49..2000).contains(&held_ms), "{line}");
+    assert!((49..2000).contains(&ms(&line, "held_ms=")), "{line}");
     until("it is counted", || holds() >= 1);
     assert!(count(&server, |it| it.longest_hold_us.value()) >= 49_000);
 
@@ -151,10 +154,7 @@ fn who_holds_a_shard_is_named() {
         mill.nap(60).await.unwrap();
     });
     let line = lines.await_line("WARN", &[held, "method=Mill/nap"]);
-    let ms = |name: &str| -> u64 {
-        line.split(name).nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
-    };
-    assert!(ms("held_ms=") >= 59 && ms(" cpu_ms=") < 30, "{line}");
+    assert!(ms(&line, "held_ms=") >= 59 && ms(&line, " cpu_ms=") < 30, "{line}");
 
     // One that yields holds nothing, and others run meanwhile.
     let echoed = client(move || async move {

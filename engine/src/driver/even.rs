@@ -77,7 +77,7 @@ impl<I: Io> Driver<I> {
             return self.choose_all();
         }
         self.evening.look_at = now.checked_add(LOOK_EVERY);
-        let waited = self.local.thread_time.refresh();
+        let waited = self.local.thread_time.untold_wait();
         self.shared.counters.cpu_wait_us.add(u64::try_from(waited.as_micros()).unwrap_or(0));
         let cpu = self.shared.io.thread_time();
         self.evening.measure(cpu, now, &self.shared.counters);

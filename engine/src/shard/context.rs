@@ -19,10 +19,10 @@ use crate::shard::costs::Costs;
 use crate::shard::handovers::Handovers;
 use crate::shard::holds::Holds;
 use crate::shard::phase::PhaseSign;
-use crate::shard::polls::Polls;
 use crate::shard::sleepers::Sleepers;
 use crate::shard::task_table::Tasks;
 use crate::shard::thread_time::ThreadTime;
+use crate::shard::timed_poll::TimedPoll;
 use crate::shard::wakes::Wakes;
 use crate::workers::pool::Pool;
 use corewire_client::log_limit::LogLimit;
@@ -58,7 +58,7 @@ pub(crate) struct ShardContext {
     /// Who keeps the shard from turning.
     pub(crate) holds: Holds,
     /// What is measured of polls, if anything is.
-    pub(crate) polls: Polls,
+    pub(crate) polls: TimedPoll,
     /// Woken calls that wait for their class's turn.
     pub(crate) classes: ClassQueues,
     /// What methods cost.
@@ -89,7 +89,7 @@ impl ShardContext {
             log: LogLimit::new(),
             phase: PhaseSign::default(),
             holds: Holds::default(),
-            polls: Polls::default(),
+            polls: TimedPoll::default(),
             classes: ClassQueues::default(),
             costs: Costs::default(),
             thread_time: ThreadTime::default(),

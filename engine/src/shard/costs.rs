@@ -277,6 +277,7 @@ mod tests {
     /// What counting and measuring add to a call: `cargo test --release -p corewire-engine --lib costs -- --ignored --nocapture`.
     #[test]
     #[ignore = "a measurement, which asserts nothing"]
+    #[allow(clippy::print_stdout, reason = "what it is for")]
     fn what_it_costs() {
         for one_in in [1, 8, 32, 64, 1024] {
             let (costs, _) = costs(one_in);

@@ -3,7 +3,7 @@
 //! The driver reads the clock when a turn begins and after every 16 frames, so it knows at no further cost how long
 //! the shard went without a look. If that is longer than the limit, something held it. If one handler or one task ran
 //! meanwhile, that was it. If several did, nobody knows which; then for some seconds ([`WATCH_FOR`]) each of them is
-//! timed, which costs some microseconds for each poll, so that the next time the warning says who it was. Otherwise a poll
+//! timed, which costs two clock reads for each poll, so that the next time the warning says who it was. Otherwise a poll
 //! pays for one look at a flag (`polls.rs`).
 //!
 //! A shard whose CPU was given to somebody else looks the same at first. So each hold comes with what the thread's time was

@@ -4,25 +4,13 @@
 //! (`costs.rs`), and who shares the shard out among classes (`class_queues.rs`). When none of them does, which is usual,
 //! a poll pays for one look at a flag before it and one after it.
 
-use std::cell::Cell;
 use std::time::Instant;
 
 use crate::classes::ServiceClass;
 use crate::shard::clock::clock;
 use crate::shard::context::ShardContext;
 use crate::shard::holds::Holder;
-use crate::shard::thread_time::{Reading, Span};
 use corewire_codec::MethodId;
-
-/// The poll that is measured now.
-#[derive(Debug, Default)]
-pub(crate) struct Polls {
-    /// Whether anybody wants to know.
-    observed: Cell<bool>,
-    begun: Cell<Option<Instant>>,
-    /// The thread's times when it began, while something that holds the shard is looked for.
-    times: Cell<Option<Reading>>,
-}
 
 impl ShardContext {
     /// Somebody wants to know of polls, or does not any more.
@@ -45,11 +33,11 @@ impl ShardContext {
             self.classes.set_current(ServiceClass::Normal);
         }
         let watching = self.holds.is_watching();
-        if watching {
-            self.polls.times.set(self.thread_time.read());
+        let begun = (watching || self.classes.in_use()).then(clock);
+        if watching && let Some(now) = begun {
+            self.thread_time.keep_fine(now);
         }
-        let timed = watching || self.classes.in_use();
-        self.polls.begun.set(timed.then(clock));
+        self.polls.begun.set(begun);
         // Last, so that the CPU time of what is above is not the method's.
         if let Some(method) = method {
             self.costs.begin(method, again);
@@ -83,14 +71,9 @@ impl ShardContext {
     }
 
     fn end_held(&self, begun: Instant, ended: Instant, holder: impl FnOnce() -> Holder) {
-        let times = self.polls.times.take();
         if self.holds.is_watching() {
             let time = ended.saturating_duration_since(begun);
-            let span = || match times.zip(self.thread_time.read()) {
-                Some((before, after)) => Span::between(before, after, time),
-                None => Span::of(time),
-            };
-            self.holds.end(time, span, holder);
+            self.holds.end(time, || self.thread_time.span(time), holder);
         }
     }
 }

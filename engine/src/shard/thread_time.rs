@@ -4,17 +4,21 @@
 //! number): another thread had the CPU, or the control group's quota was used up. What is left of a span, neither CPU time nor such a wait,
 //! the thread slept by its own doing: it blocked.
 //!
-//! Reading both costs about two microseconds, so it is done four times a second, and when something has held the shard. A span
-//! lies somewhere between two readings, and what was waited in between is the most that can have been waited in it.
+//! Reading both costs about a microsecond, so it is done four times a second, and when something has held the shard; for some
+//! seconds after that each millisecond ([`FINELY`]). A span lies somewhere between two readings, and what was waited in
+//! between is the most that can have been waited in it.
 //! Time that a hypervisor takes away is not known to the kernel of a guest in this way; there it looks like CPU time.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::shard::clock::is_simulated;
 use rustix::time::{ClockId, clock_gettime};
+
+/// How old a reading may be when a poll begins that is watched.
+const FINELY: Duration = Duration::from_millis(1);
 
 /// The thread's times at one moment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,11 +67,15 @@ pub(crate) struct ThreadTime {
     /// `Some(None)` where there is none.
     schedstat: RefCell<Option<Option<File>>>,
     last: Cell<Option<Reading>>,
+    /// When that was, if it was for a poll that is watched.
+    read_at: Cell<Option<Instant>>,
+    /// The waits that were told by [`untold_wait`](Self::untold_wait).
+    told: Cell<Option<Duration>>,
 }
 
 impl ThreadTime {
     /// The times now; `None` in a simulation. To be called on the shard's thread.
-    pub(crate) fn read(&self) -> Option<Reading> {
+    fn read(&self) -> Option<Reading> {
         if is_simulated() {
             return None;
         }
@@ -91,9 +99,21 @@ impl ThreadTime {
         }
     }
 
-    /// Reads, and returns how long the thread waited since the last reading.
-    pub(crate) fn refresh(&self) -> Duration {
-        self.span(Duration::MAX).waited.unwrap_or_default()
+    /// Reads again, if the last reading is old.
+    pub(crate) fn keep_fine(&self, now: Instant) {
+        let old = |at: Instant| now.saturating_duration_since(at) >= FINELY;
+        if self.read_at.get().is_none_or(old) {
+            self.read_at.set(Some(now));
+            self.last.set(self.read());
+        }
+    }
+
+    /// Reads, and returns how long the thread waited since this was last asked.
+    pub(crate) fn untold_wait(&self) -> Duration {
+        let Some(now) = self.read() else { return Duration::ZERO };
+        self.last.set(Some(now));
+        let before = self.told.replace(now.waited);
+        before.zip(now.waited).map_or(Duration::ZERO, |(before, now)| now.saturating_sub(before))
     }
 }
 
@@ -146,7 +166,7 @@ mod tests {
     #[test]
     fn this_threads_times_are_told_apart() {
         let times = ThreadTime::default();
-        times.refresh();
+        times.untold_wait();
         let begun = thread_cpu();
         while thread_cpu() - begun < 20 * MS {}
         let burnt = times.span(Duration::from_secs(60));

@@ -88,6 +88,12 @@ use quote::ToTokens;
 /// that streams may have a key among its other arguments. Where the key stands first, the server reads nothing else to find
 /// it. Adding or removing it leaves the wire as it is.
 ///
+/// # Classes
+///
+/// `#[corewire(class = "batch")]` at a method, or `#[corewire::service(class = "batch")]` for all that say nothing, puts calls into
+/// one of the classes `latency`, `normal` and `batch`, among which a busy shard's time is shared out: `corewire::ServiceClass`.
+/// It is a matter of the server, and leaves the wire as it is.
+///
 /// # Blocking methods
 ///
 /// `#[blocking] fn hash(&self, data: Bytes) -> Result<Vec<u8>, Status>;`, without `async`, runs on a thread beside the shards, for work
