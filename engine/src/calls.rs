@@ -22,5 +22,6 @@ pub(crate) mod dispatch;
 pub(crate) mod extensions;
 pub(crate) mod forward;
 mod forward_streams;
+pub(crate) mod observed;
 pub(crate) mod parked;
 pub(crate) mod queue_delay;

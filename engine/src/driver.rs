@@ -161,7 +161,7 @@ impl<I: Io> Driver<I> {
         local.thread_time.untold_wait();
         let budgets = &config.budgets;
         let listen = |listener| Listening { listener, acceptable: true };
-        let this = Self {
+        let mut this = Self {
             server: Rc::new(config.server),
             shared: TurnContext {
                 now,
@@ -174,6 +174,7 @@ impl<I: Io> Driver<I> {
                 delay: budgets.queue_delay.map(|delay| DelayWatch::new(delay, now)),
                 io,
                 counters,
+                served: Rc::clone(&dispatch),
                 dispatch,
                 streams: Rc::clone(&channels.streams),
                 calls: ParkedCalls::new(Rc::clone(&local)),

@@ -11,12 +11,12 @@ use corewire_client::address::Peer;
 use corewire_codec::{MethodId, Status};
 
 use crate::calls::dispatch::{Dispatch, Dispatched, Incoming, Note, PendingCall, ReplySlot};
+use crate::calls::observed::end_poll;
 use crate::classes::ServiceClass;
 use crate::net::io::Token;
 use crate::shard::clock::clock;
 use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
-use crate::shard::holds::Holder;
 use crate::shard::wakes::ShardWaker;
 use crate::stream::StreamCell;
 use corewire_client::log_limit::{LogLimit, Topic};
@@ -132,14 +132,8 @@ impl ParkedCalls {
         let mut context = Context::from_waker(&entry.waker);
         let waits = self.local.known_waits();
         counters.current.begin(call, incoming.request.method);
-        if self.local.observes_polls() {
-            self.local.start_poll(Some(incoming.request.method), false);
-        }
         let outcome =
             catch_unwind(AssertUnwindSafe(|| dispatch.dispatch(incoming, &mut context, reply)));
-        if self.local.observes_polls() {
-            entry.class = end_begun(&self.local, counters);
-        }
         counters.calls.add(1);
         match outcome {
             Ok(Dispatched::Replied) => {
@@ -148,6 +142,7 @@ impl ParkedCalls {
             }
             Ok(Dispatched::Pending(work)) => {
                 entry.owner = Some((token, call));
+                entry.class = self.local.classes.current();
                 self.stock = None;
                 note_wait(&self.local, waits, &entry.source);
                 counters.calls_parked.add(1);
@@ -185,7 +180,7 @@ impl ParkedCalls {
         }
         let outcome = catch_unwind(AssertUnwindSafe(|| work.poll(&mut context, reply)));
         if self.local.observes_polls() {
-            end_observed(&self.local, counters, (entry.class, true));
+            end_poll(&self.local, counters, entry.class, true);
         }
         match outcome {
             Ok(Poll::Pending) => {
@@ -238,28 +233,6 @@ impl ParkedCalls {
             (call, Box::new(Note::Panicked(text)))
         })
     }
-}
-
-/// The first poll of a handler was measured. Returns its class.
-#[cold]
-fn end_begun(local: &ShardContext, counters: &ShardCounters) -> ServiceClass {
-    let class = local.classes.current();
-    end_observed(local, counters, (class, false));
-    class
-}
-
-/// The poll of a handler was measured: that of the call which began last.
-#[cold]
-fn end_observed(
-    local: &ShardContext,
-    counters: &ShardCounters,
-    (class, again): (ServiceClass, bool),
-) {
-    local.end_call_poll(class, again, || {
-        let current = counters.current.get();
-        let named = |(connection, call, method)| Holder::Call { connection, call, method };
-        current.map_or(Holder::AnyOf(1), named)
-    });
 }
 
 /// A handler pends. If it did not say what for, and was not woken meanwhile, it waits for something

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::calls::dispatch::Dispatch;
 use crate::calls::extensions::Extensions;
+use crate::calls::observed::ObservedDispatch;
 use crate::calls::parked::ParkedCalls;
 use crate::calls::queue_delay::DelayWatch;
 use crate::conn::run_queue::TurnBudget;
@@ -27,7 +28,10 @@ pub(crate) struct TurnContext<I: Io> {
     pub(crate) io: I,
     pub(crate) config: DriverConfig,
     pub(crate) counters: Arc<ShardCounters>,
+    /// Who makes calls: [`served`](Self::served), with a measurement around it while anybody wants one.
     pub(crate) dispatch: Rc<dyn Dispatch>,
+    /// Who makes calls without any.
+    pub(crate) served: Rc<dyn Dispatch>,
     pub(crate) calls: ParkedCalls,
     /// What the layers of the call that begins hand to its handler; empty between calls. It is kept here because
     /// dropping an empty one for each call costs more than looking whether it is.
@@ -109,7 +113,7 @@ impl<I: Io> TurnContext<I> {
 
     /// The shard went without a look for `time`, in which handlers or tasks may have run.
     #[cold]
-    fn note_gap(&self, time: Duration, (calls, polls): (u64, u64)) {
+    fn note_gap(&mut self, time: Duration, (calls, polls): (u64, u64)) {
         if time <= self.config.warn_held_after {
             return;
         }
@@ -117,7 +121,21 @@ impl<I: Io> TurnContext<I> {
         let last = self.counters.current.last_method();
         let local = self.calls.local();
         local.holds.note_gap(self.now, local.thread_time.span(time), ran, last);
+        self.observe_polls();
+    }
+
+    /// Somebody wants to know of polls, or does not any more.
+    #[cold]
+    pub(crate) fn observe_polls(&mut self) {
+        let (inner, local) = (Rc::clone(&self.served), Rc::clone(self.calls.local()));
         local.observe_polls();
+        self.dispatch = match local.observes_polls() {
+            true => {
+                let counters = Arc::clone(&self.counters);
+                Rc::new(ObservedDispatch { inner, local, counters })
+            }
+            false => inner,
+        };
     }
 
     /// A frame was handled; after some of them, reads the clock again.

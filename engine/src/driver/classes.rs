@@ -11,8 +11,8 @@ use crate::shard::costs::CostTable;
 
 impl<I: Io> Driver<I> {
     /// The dispatcher is known: whether it has classes, and whose costs are measured.
-    pub(super) fn know_methods(&self) {
-        let (config, dispatch) = (&self.shared.config, &self.shared.dispatch);
+    pub(super) fn know_methods(&mut self) {
+        let (config, dispatch) = (&self.shared.config, &self.shared.served);
         if dispatch.has_classes() {
             self.local.classes.start(config.class_shares);
         }
@@ -22,7 +22,7 @@ impl<I: Io> Driver<I> {
             self.shared.counters.costs.store(Some(Arc::clone(&table)));
             self.local.costs.start(config.method_costs, table);
         }
-        self.local.observe_polls();
+        self.shared.observe_polls();
     }
 
     /// These calls were woken: they wait for the turn of their class.

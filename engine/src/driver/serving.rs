@@ -22,7 +22,7 @@ impl<I: Io> Driver<I> {
     ) -> io::Result<()> {
         let counters = Arc::clone(&self.shared.counters);
         self.channels.mesh.set_served(Rc::new(Served { dispatch: Rc::clone(&dispatch), counters }));
-        self.shared.dispatch = dispatch;
+        self.shared.served = dispatch;
         self.know_methods();
         if self.shared.drain_by.is_some() {
             return Ok(());

@@ -23,10 +23,10 @@ impl<I: Io> Driver<I> {
 
     /// Counts what held the shard, and logs it as far as the limit on such lines allows.
     #[cold]
-    pub(super) fn tell_holds(&self) {
-        let counters = &self.shared.counters;
+    pub(super) fn tell_holds(&mut self) {
         let found = self.local.holds.take(self.shared.now);
-        self.local.observe_polls();
+        self.shared.observe_polls();
+        let counters = &self.shared.counters;
         for Hold { holder, span } in found {
             if span.held() <= self.local.holds.limit() {
                 counters.cpu_waits.add(1);

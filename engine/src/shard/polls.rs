@@ -1,8 +1,9 @@
 //! What is measured of each poll of a handler or a task, if anything is.
 //!
 //! Three want to know how long polls take: who looks for whatever holds the shard (`holds.rs`), who counts what methods cost
-//! (`costs.rs`), and who shares the shard out among classes (`class_queues.rs`). When none of them does, which is usual,
-//! a poll pays for one look at a flag before it and one after it.
+//! (`costs.rs`), and who shares the shard out among classes (`class_queues.rs`). When none of them does, which is usual, a call
+//! that begins pays nothing (`calls/observed.rs`), and any other
+//! poll pays for one look at a flag before it and one after it.
 
 use std::time::Instant;
 
