@@ -1,6 +1,6 @@
 //! A few seeds keep the rules, and the same seed gives the same run.
 
-use corewire_sim::Shells;
+use corewire_sim::{Shards, Shells};
 
 /// Enough for a debug build; `.ci/smoke.sh` runs more in a release build.
 const SEEDS: u64 = 40;
@@ -9,7 +9,7 @@ const SEEDS: u64 = 40;
 fn a_few_seeds_hold_to_the_rules() {
     for shells in Shells::ALL {
         for seed in 0..SEEDS {
-            let report = corewire_sim::run(seed, shells, None);
+            let report = corewire_sim::run(seed, shells, Shards::Apart, None);
             assert_eq!(report.violation, None, "{shells:?} seed {seed}, last: {:#?}", report.last);
         }
     }
@@ -19,7 +19,7 @@ fn a_few_seeds_hold_to_the_rules() {
 #[test]
 fn the_plan_of_a_seed_is_the_same_for_every_kind_of_channel() {
     for seed in 0..10 {
-        let report = |shells| corewire_sim::run(seed, shells, None);
+        let report = |shells| corewire_sim::run(seed, shells, Shards::Apart, None);
         let shard = report(Shells::Shard);
         for other in [Shells::Tokio, Shells::Thread, Shells::Blocking].map(report) {
             assert_eq!(shard.plan(), other.plan(), "seed {seed}");
@@ -57,7 +57,7 @@ const ONCE_BROKEN: [(u64, &str); 16] = [
 #[test]
 fn seeds_that_were_broken_hold() {
     for (seed, what) in ONCE_BROKEN {
-        let report = corewire_sim::run(seed, Shells::Shard, None);
+        let report = corewire_sim::run(seed, Shells::Shard, Shards::Apart, None);
         assert_eq!(report.violation, None, "seed {seed} ({what}), last: {:#?}", report.last);
     }
 }
@@ -67,9 +67,9 @@ fn the_same_seed_is_the_same_run() {
     let mut hashes = std::collections::BTreeSet::new();
     for seed in 1_000..1_012 {
         let shells = Shells::ALL[usize::try_from(seed).unwrap_or(0) % Shells::ALL.len()];
-        let first = corewire_sim::run(seed, shells, None);
+        let first = corewire_sim::run(seed, shells, Shards::Apart, None);
         // Printing must not change what happens, nor what ran on this thread before.
-        let second = corewire_sim::run(seed, shells, Some(|_| {}));
+        let second = corewire_sim::run(seed, shells, Shards::Apart, Some(|_| {}));
         assert_eq!((first.hash, first.notes), (second.hash, second.notes), "seed {seed}");
         assert_eq!((first.ns, first.ends), (second.ns, second.ends), "seed {seed}");
         hashes.insert(first.hash);
@@ -80,9 +80,9 @@ fn the_same_seed_is_the_same_run() {
 /// A seed gives the same run in the tests' process and thread as in the command.
 #[test]
 fn another_thread_gives_the_same_run() {
-    let here = corewire_sim::run(77, Shells::Mixed, None).hash;
+    let here = corewire_sim::run(77, Shells::Mixed, Shards::Apart, None).hash;
     let there = std::thread::scope(|scope| {
-        scope.spawn(|| corewire_sim::run(77, Shells::Mixed, None).hash).join()
+        scope.spawn(|| corewire_sim::run(77, Shells::Mixed, Shards::Apart, None).hash).join()
     });
     assert_eq!(there.ok(), Some(here));
 }

@@ -57,6 +57,10 @@ pub(crate) struct Call {
     pub(crate) kind: CallKind,
     pub(crate) host: usize,
     pub(crate) behaviour: Behaviour,
+    /// The hash of its key.
+    pub(crate) key: Option<u64>,
+    /// Its handler runs code on other shards first.
+    pub(crate) has_errand: bool,
     pub(crate) state: State,
     /// Set by the first poll, in ns.
     pub(crate) deadline: Option<u64>,
@@ -119,6 +123,8 @@ impl Call {
             kind,
             host,
             behaviour: ask.behaviour,
+            key: ask.key_hash(),
+            has_errand: ask.errand > 0,
             state: State::Open,
             deadline: None,
             encoded: false,

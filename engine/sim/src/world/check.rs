@@ -11,7 +11,7 @@ use crate::core::Core;
 use crate::core::trace::{Note, Violated};
 use crate::hosts::host::Host;
 use crate::hosts::runtime::Held;
-use crate::judge::ledger::{Call, End, Ledger, State};
+use crate::judge::ledger::{Call, End, Ledger, State, Work};
 use crate::net::Net;
 use crate::plan::MS;
 use crate::plan::message::{CallKind, TOO_MUCH};
@@ -337,7 +337,10 @@ pub(crate) fn drained(host: &Host, core: &Core, net: &Net, ledger: &Ledger) {
     // Its handlers' channels keep their connections until it ends.
     let own = snapshot.connections - snapshot.server_connections;
     let ends = net.open_ends(host.set).saturating_sub(own);
-    let works = ledger.works.borrow().values().filter(|work| work.host == host.number).count();
+    // What it runs for another shard, whose cancel may be on its way, ends with the shard.
+    let is_own = |work: &Work| work.connection >> 32 == host.number as u64;
+    let works = ledger.works.borrow();
+    let works = works.values().filter(|work| work.host == host.number && is_own(work)).count();
     let left = snapshot.server_connections + snapshot.in_flight + ends + works + snapshot.held.1;
     if left > 0 || open > 0 || snapshot.parked {
         core.violated(Violated::Leftover, || {
@@ -345,6 +348,16 @@ pub(crate) fn drained(host: &Host, core: &Core, net: &Net, ledger: &Ledger) {
                 "host {} is drained, with {works} handlers, {ends} sockets, {open} connections by its counter: {snapshot:?}",
                 host.number
             )
+        });
+    }
+}
+
+/// A shard with a mesh has ended, in order or not: none of its handlers live on.
+pub(crate) fn ended(host: &Host, core: &Core, ledger: &Ledger) {
+    let works = ledger.works.borrow();
+    if let Some((number, work)) = works.iter().find(|(_, work)| work.host == host.number) {
+        core.violated(Violated::Orphan, || {
+            format!("handler {number} outlives its shard, host {}: {work:?}", host.number)
         });
     }
 }

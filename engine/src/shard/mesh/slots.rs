@@ -36,9 +36,9 @@ impl std::fmt::Debug for Slots {
 }
 
 impl Slots {
-    #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
+    /// How many are open.
+    pub(super) fn len(&self) -> usize {
+        self.0.borrow().len()
     }
 
     /// Opens a slot; it is closed when what this returns is dropped.

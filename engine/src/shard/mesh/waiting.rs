@@ -49,9 +49,9 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries.borrow().is_empty()
+    /// How many it waits for.
+    pub(super) fn len(&self) -> usize {
+        self.entries.borrow().len()
     }
 
     /// A ticket for a parcel that goes to shard `to`.
