@@ -95,6 +95,8 @@ pub(crate) struct Core {
     pub(crate) jumped: Cell<u64>,
     /// Whether a shard of a server with a mesh has ended: what was on its way to it is lost.
     pub(crate) has_lost_shard: Cell<bool>,
+    /// The host whose shard dies at this moment.
+    pub(crate) dying: Cell<Option<usize>>,
     /// What handlers run code on other shards with, by server.
     pub(crate) errands: RefCell<Vec<Errands>>,
     /// All code that was sent to other shards has a share of it.
@@ -147,6 +149,7 @@ impl Core {
             drained_since: Cell::new(None),
             jumped: Cell::new(0),
             has_lost_shard: Cell::new(false),
+            dying: Cell::new(None),
             errands: RefCell::default(),
             errand_token: Arc::default(),
             absences: RefCell::default(),

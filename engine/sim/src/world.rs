@@ -219,7 +219,9 @@ impl World {
         core.note(Note::Died { host: number });
         core.has_lost_shard.set(true);
         *self.ledger.one_way_dropped.borrow_mut() += shard.counters().one_way_dropped.value();
+        core.dying.set(Some(number));
         host.end(&core, &self.net);
+        core.dying.set(None);
         check::ended(host, &core, &self.ledger);
         core.after(core.mesh.spread(MS, 3 * SECOND), Event::Drain { host: number });
         self.restart_if_ended(number);

@@ -28,6 +28,7 @@ use super::dispatch::{Dispatch, Dispatched, Incoming, Note, PendingCall, ReplySl
 use super::extensions::Extensions;
 use super::forward_streams::{CallerStreams, OwnerStreams};
 use super::parked::finish as finish_reply;
+use crate::shard::clock::clock;
 use crate::shard::counters::ShardCounters;
 use crate::shard::errand::{Begun, Cancel};
 use crate::shard::mesh::{Lost, Mesh, Parcel, Ticket};
@@ -238,6 +239,11 @@ impl ForwardedCall {
             self.state = State::Back(out, None);
             return mesh.send(from, self);
         };
+        if call.deadline.is_some_and(|deadline| deadline <= clock()) {
+            reply.status(&Status::deadline_exceeded("the deadline passed on the way to the owner"));
+            self.state = State::Back(out, None);
+            return mesh.send(from, self);
+        }
         let mut extensions = Extensions::default();
         let kind = StreamKind::from_request_flags(call.request.flags);
         let (relay, mut ends) = kind.map(|kind| Relay::new(shard, kind)).unzip();
@@ -353,6 +359,13 @@ async fn finish(
             streams.poll_incoming(context);
         }
         let mut reply = replies.slot(out);
+        // As on a connection: a call whose time is over is not polled any more.
+        if let Some(end) = end.as_mut().as_pin_mut()
+            && end.poll(context).is_ready()
+        {
+            reply.status(&Status::deadline_exceeded("the deadline passed while the call ran"));
+            return Poll::Ready((false, Finished::Replied(reply.into_note())));
+        }
         match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context, &mut reply))) {
             Ok(Poll::Ready(())) => {
                 finish_reply(&mut reply);
@@ -370,11 +383,7 @@ async fn finish(
         {
             return Poll::Ready((true, Finished::Streamed));
         }
-        let Some(end) = end.as_mut().as_pin_mut() else { return Poll::Pending };
-        end.poll(context).map(|()| {
-            reply.status(&Status::deadline_exceeded("the deadline passed while the call ran"));
-            (false, Finished::Replied(reply.into_note()))
-        })
+        Poll::Pending
     })
     .await;
     // What is dropped is the user's, and its caller is to hear whatever happens there.

@@ -624,8 +624,9 @@ impl Mesh {
 
     /// The shard ends: what runs here for others is dropped, and they learn that nothing comes back.
     pub(crate) fn leave(&self) {
+        // What is dropped is the user's, and must not keep the shard from ending in order.
         let running = core::mem::take(&mut *self.running.borrow_mut());
-        drop(running);
+        running.into_values().for_each(|task| contain(move || drop(task)));
         let served = self.served.take();
         drop(served);
         self.settle();

@@ -131,6 +131,7 @@ impl Dispatch for Service {
                     core: Rc::clone(&self.core),
                     ledger: Rc::clone(&self.ledger),
                     number,
+                    is_own: connection >> 32 == self.host as u64,
                     ask,
                     polls: 0,
                     sleep: None,
@@ -279,6 +280,8 @@ struct Handler {
     core: Rc<Core>,
     ledger: Rc<Ledger>,
     number: u64,
+    /// Its connection is its shard's.
+    is_own: bool,
     ask: Ask,
     polls: u32,
     /// The engine's own timer, if that is what it waits for.
@@ -373,7 +376,9 @@ impl PendingCall for Handler {
 
 impl Drop for Handler {
     fn drop(&mut self) {
-        if self.ask.behaviour == Behaviour::PanicOnDrop && !self.core.over.get() {
+        // A shard dies of a panic: another one would end the process.
+        let dies = self.core.dying.get() == Some(self.record.host) && self.is_own;
+        if self.ask.behaviour == Behaviour::PanicOnDrop && !self.core.over.get() && !dies {
             planned_panic();
         }
     }

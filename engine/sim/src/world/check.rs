@@ -63,7 +63,9 @@ pub(crate) fn after_turn(world: &World, number: usize, snapshot: &Snapshot) {
     }
     for id in std::mem::take(&mut host.accepted.borrow_mut().closed) {
         let works = world.ledger.works.borrow();
-        if let Some((work, _)) = works.iter().find(|(_, work)| work.connection == id) {
+        // What another shard runs ends when it hears of it.
+        let is_of = |work: &Work| work.connection == id && work.host == host.number;
+        if let Some((work, _)) = works.iter().find(|(_, work)| is_of(work)) {
             core.violated(Violated::Orphan, || {
                 format!("handler {work} lives, and its connection {id} is closed")
             });
