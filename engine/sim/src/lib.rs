@@ -122,6 +122,14 @@ fn run_core(seed: u64, core: Rc<Core>) -> Report {
         for call in calls.values() {
             *ends.entry(kind(&call.state)).or_insert(0) += 1;
         }
+        for (what, count) in [
+            ("handed to the owners of their keys", &world.ledger.forwarded),
+            ("whose handlers had other shards do something", &world.ledger.errands),
+        ] {
+            if count.get() > 0 {
+                ends.insert(what.to_owned(), count.get());
+            }
+        }
         ends
     }));
     core.over.set(false);

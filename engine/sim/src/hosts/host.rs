@@ -371,6 +371,8 @@ pub(crate) fn start_meshed(hosts: &mut [Host], core: &Rc<Core>, net: &Net, ledge
         let (host, life) = (host.number, host.lives);
         core.after(after, Event::Serve { host, life });
     }
+    let first = hosts.first().and_then(|host| host.shard.as_ref());
+    ledger.meshes.borrow_mut().extend(first.map(|shard| shard.mesh_watch()));
 }
 
 fn new_doorbell(core: &Core) -> Arc<Doorbell> {

@@ -56,6 +56,7 @@ impl Dispatch for Service {
             if let Some(hash) = call.request.key.or_else(|| ask.key_hash()) {
                 let owner = owner_of(hash, here.count);
                 if owner != here.id {
+                    self.ledger.forwarded.set(self.ledger.forwarded.get() + 1);
                     let (call_id, host) = (ask.id, self.host);
                     self.core.note(Note::Forwarded { call: call_id, host, owner: owner.0 });
                     return call.forward(owner, context, reply);
@@ -196,6 +197,7 @@ impl Service {
     }
 
     fn errand(&self, record: Record, ask: &Ask, until: Option<Instant>) -> Option<Errander> {
+        self.ledger.errands.set(self.ledger.errands.get() + 1);
         let takes = Duration::from_micros(ask.delay_us.into());
         let sent = Sent::new(
             &self.errands()?,

@@ -1,10 +1,11 @@
 //! The rules about the whole: after each turn, whenever everything is quiet, and at the end.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 
 use corewire_codec::StatusCode;
-use corewire_engine::testing::sim::{Snapshot, StreamSnapshot};
+use corewire_engine::testing::sim::{MeshSnapshot, Snapshot, StreamSnapshot};
 use corewire_proto::StreamAccounts;
 
 use crate::core::Core;
@@ -264,7 +265,33 @@ pub(crate) fn amiss(world: &World) -> Option<(Violated, String)> {
         return Some((Violated::LostWake, "a channel does not hear its bell".to_owned()));
     }
     let credit = credit(world).map(|what| (Violated::Credit, what));
-    credit.or_else(|| one_way(world).map(|what| (Violated::Once, what)))
+    let credit = credit.or_else(|| one_way(world).map(|what| (Violated::Once, what)));
+    credit.or_else(|| mesh(world).map(|what| (Violated::Leftover, what)))
+}
+
+/// Whether the meshes of servers hold nothing, and shards nothing for calls that are over. Returns what is wrong, which may still
+/// be on its way.
+fn mesh(world: &World) -> Option<String> {
+    let core = &world.core;
+    core.plan.mesh.as_ref()?;
+    // Calls of peers that follow no protocol have no end.
+    let all_end = core.plan.hostile + core.plan.impostors == 0 && !core.plan.mutating;
+    for host in world.hosts.iter().filter(|host| host.is_server() && all_end) {
+        let Some(shard) = &host.shard else { continue };
+        let held = shard.tally().held;
+        let on_its_way = shard.mesh_snapshot();
+        if on_its_way != MeshSnapshot::default() || held != (0, 0) {
+            return Some(format!("host {} holds {held:?}, its mesh {on_its_way:?}", host.number));
+        }
+        if let Some(errands) = core.errands.borrow().get(host.number / core.plan.shards) {
+            let now = core.clock.instant();
+            let living = shard.enter(now, || errands.shelves.here().living());
+            if living > 0 {
+                return Some(format!("{living} futures of errands are on host {}", host.number));
+            }
+        }
+    }
+    None
 }
 
 /// Whether all credit is where it belongs: with nobody, when nothing is on its way. Returns what is wrong,
@@ -381,6 +408,16 @@ pub(crate) fn nothing_is_left(world: &World) {
                 )
             });
         }
+    }
+    // Handles keep the mesh of the last server that they belonged to.
+    core.errands.borrow_mut().clear();
+    let watches = world.ledger.meshes.borrow();
+    let meshes = watches.iter().filter(|mesh| !mesh.is_gone()).count();
+    let shares = Arc::strong_count(&core.errand_token) - 1;
+    if meshes + shares > 0 {
+        core.violated(Violated::Leftover, || {
+            format!("{meshes} meshes and {shares} pieces of code in them are left at the end")
+        });
     }
     let open = world.ledger.open.borrow().len();
     if open > 0 {
