@@ -98,7 +98,8 @@ fn judge_reply(core: &Core, ledger: &Ledger, call: &Call, id: u64, reply: &Reply
     let explained = match code {
         StatusCode::DeadlineExceeded => is_over(core, call),
         StatusCode::Unavailable if refused || passed_on => true,
-        StatusCode::Unavailable if call.begun && core.may_stop_handlers() => true,
+        // The shard of the connection does not know whether one that was handed on has begun.
+        StatusCode::Unavailable if call.begun || call.key.is_some() => core.may_stop_handlers(),
         StatusCode::Unavailable if lost_with_shard => true,
         // For lack of room, or because it waited for too long.
         StatusCode::ResourceExhausted if refused => !call.begun,

@@ -30,6 +30,9 @@ const STEPS_AT_ONCE_MAX: u32 = 20_000;
 /// The most turns in a row that report work while nothing moved.
 const IDLE_TURNS_MAX: u32 = 64;
 
+/// The same where few parcels of a mesh are taken in each turn, and a stream may be many.
+const MESHED_TURNS_MAX: u32 = 8192;
+
 /// Within this time, in ns, calls must make some progress, or end.
 const PROGRESS_WITHIN: u64 = 30 * SECOND;
 
@@ -602,7 +605,8 @@ impl World {
         let moved = (moved + if host.blocks() { core.now() } else { 0 }, tally.unread);
         host.idle_turns = if worked && moved == host.moved { host.idle_turns + 1 } else { 0 };
         host.moved = moved;
-        if host.idle_turns > IDLE_TURNS_MAX {
+        let takes_few = mesh.is_some_and(|mesh| mesh.sizes.taken_at_once < 64);
+        if host.idle_turns > if takes_few { MESHED_TURNS_MAX } else { IDLE_TURNS_MAX } {
             core.violated(Violated::Livelock, || format!("host {number} turns without end"));
         }
         check::after_turn(self, number, &tally);

@@ -180,6 +180,11 @@ impl Sent {
         Self { errand, parts, patience }
     }
 
+    /// How many of its parts run.
+    pub(crate) fn running(&self) -> usize {
+        self.parts.iter().filter(|part| part.running.is_some()).count()
+    }
+
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
         let mut outcome = Outcome::Well;
         let mut pends = false;

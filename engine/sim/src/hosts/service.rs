@@ -398,8 +398,12 @@ struct Errander {
 
 impl Errander {
     fn go_on(&mut self, context: &mut Context<'_>, reply: &mut ReplySlot<'_>) -> Poll<()> {
-        let Poll::Ready(outcome) = self.sent.poll(context) else { return Poll::Pending };
-        self.ledger.step();
+        let running = self.sent.running();
+        let polled = self.sent.poll(context);
+        if polled.is_ready() || self.sent.running() != running {
+            self.ledger.step();
+        }
+        let Poll::Ready(outcome) = polled else { return Poll::Pending };
         let id = self.ask.id;
         let is_explained = match &outcome {
             Outcome::Well => true,

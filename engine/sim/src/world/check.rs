@@ -329,6 +329,10 @@ fn one_way(world: &World) -> Option<String> {
     if core.plan.hostile + core.plan.impostors > 0 || core.plan.mutating {
         return None;
     }
+    // What the owner of a key refuses because it is starting is not counted there.
+    if core.plan.mesh.as_ref().is_some_and(|mesh| mesh.starts_within > 0) {
+        return None;
+    }
     let (written, begun) = world.ledger.one_way();
     // A call whose deadline passes before any of its bytes has left is taken back.
     let lapsed = world.ledger.one_way_lapsed(core.now());
