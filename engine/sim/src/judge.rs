@@ -95,11 +95,12 @@ fn judge_reply(core: &Core, ledger: &Ledger, call: &Call, id: u64, reply: &Reply
             .contains(&code);
     // What was on its way to a shard that has ended is lost, or refused if it was not sent.
     let lost_with_shard = (call.key.is_some() || call.has_errand) && core.has_lost_shard.get();
+    // The shard of the connection does not know whether a call that was handed on has begun.
+    let may_have_begun = call.begun || call.key.is_some();
     let explained = match code {
         StatusCode::DeadlineExceeded => is_over(core, call),
         StatusCode::Unavailable if refused || passed_on => true,
-        // The shard of the connection does not know whether one that was handed on has begun.
-        StatusCode::Unavailable if call.begun || call.key.is_some() => core.may_stop_handlers(),
+        StatusCode::Unavailable if may_have_begun && core.may_stop_handlers() => true,
         StatusCode::Unavailable if lost_with_shard => true,
         // For lack of room, or because it waited for too long.
         StatusCode::ResourceExhausted if refused => !call.begun,

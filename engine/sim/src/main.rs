@@ -209,6 +209,8 @@ fn canary(options: &Options) -> ExitCode {
         if options.at_clients && !options.shell.has(bug) {
             continue;
         }
+        // What passes between shards is planted where there are some.
+        let shards = if bug.is_of_mesh() { Shards::Meshed } else { options.shards.alone() };
         plant(Some(bug).filter(|_| !options.at_clients));
         let last = options.first.saturating_add(options.seeds);
         let found = (options.first..last).find_map(|seed| {

@@ -14,6 +14,7 @@
 //! ends there is cancelled at the owner. A reply on its way back is not counted yet.
 
 use corewire_codec::{Forwarded, OwnedPayload, RequestHead, SendBuffer, Status};
+use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{ShardId, ShardInfo, StreamKind};
 use std::any::Any;
 use std::future::poll_fn;
@@ -80,7 +81,10 @@ impl Incoming<'_> {
             served.counters.calls_forwarded.add(1);
         }
         let forwarded = self.hears_forwards.then_some(Forwarded { owner: owner.0, shards });
-        let owner = usize::from(owner.0);
+        let mut owner = usize::from(owner.0);
+        if is_planted(Bug::WrongOwner) {
+            owner = (owner + 1) % usize::from(shards);
+        }
         let ends = self.streams.as_deref_mut().map(core::mem::take);
         let streams = ends.map(|ends| CallerStreams::new(ends, forwarded));
         let mut forwarding =
@@ -178,6 +182,7 @@ impl Drop for Forwarding {
         }
         if let Stage::Away(ticket) = self.stage
             && mesh.waiting.forget(ticket)
+            && !is_planted(Bug::LostForwardedCancel)
         {
             mesh.send(self.owner, Box::new(Cancel(ticket)));
         }
@@ -239,7 +244,8 @@ impl ForwardedCall {
             self.state = State::Back(out, None);
             return mesh.send(from, self);
         };
-        if call.deadline.is_some_and(|deadline| deadline <= clock()) {
+        let is_late = call.deadline.is_some_and(|deadline| deadline <= clock());
+        if is_late && !is_planted(Bug::LateForward) {
             reply.status(&Status::deadline_exceeded("the deadline passed on the way to the owner"));
             self.state = State::Back(out, None);
             return mesh.send(from, self);
@@ -248,7 +254,11 @@ impl ForwardedCall {
         let kind = StreamKind::from_request_flags(call.request.flags);
         let (relay, mut ends) = kind.map(|kind| Relay::new(shard, kind)).unzip();
         let mut streams = relay.map(|relay| OwnerStreams::new(relay, mesh, from, ticket));
-        let mut incoming = call.incoming(mesh.info().id, &mut extensions);
+        let mut here = mesh.info().id;
+        if is_planted(Bug::WrongOwner) {
+            here = ShardId((here.0 + mesh.info().count - 1) % mesh.info().count);
+        }
+        let mut incoming = call.incoming(here, &mut extensions);
         incoming.streams = ends.as_mut();
         served.counters.calls_taken.add(1);
         served.counters.current.enter(incoming.connection_id);

@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use corewire_client::log_limit::{Topic, admit_here};
 use corewire_client::panics::panic_text;
+use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{ShardId, ShardInfo};
 
 use self::bell::{Bell, Presence, Sender};
@@ -400,7 +401,9 @@ impl Mesh {
 
     /// One parcel less is away to shard `from`.
     pub(crate) fn note_back(&self, from: Option<usize>) {
-        if let Some(lane) = from.and_then(|from| self.lanes.get(from)) {
+        if let Some(lane) = from.and_then(|from| self.lanes.get(from))
+            && !is_planted(Bug::LostPlace)
+        {
             lane.note_back();
         }
     }
@@ -433,6 +436,7 @@ impl Mesh {
         for to in self.touched.borrow_mut().drain(..) {
             if let Some(member) = self.member.hub.members.get(to)
                 && member.bell.post(Sender::Shard(self.member.me))
+                && !is_planted(Bug::UnwokenShard)
             {
                 member.doorbell.wake();
             }
@@ -505,7 +509,7 @@ impl Mesh {
             if left == 0 {
                 // The next turn goes on with it; nobody sleeps while there is news.
                 let _ = bell.post(Sender::Shard(from));
-            } else if is_gone {
+            } else if is_gone && !is_planted(Bug::UnheardDeath) {
                 self.lose(from);
             }
         }

@@ -55,7 +55,7 @@ impl Dispatch for Service {
             // As the router of a server does it: the key in the head is believed, and judged where the call runs.
             if let Some(hash) = call.request.key.or_else(|| ask.key_hash()) {
                 let owner = owner_of(hash, here.count);
-                if owner != here.id {
+                if owner != call.shard {
                     self.ledger.forwarded.set(self.ledger.forwarded.get() + 1);
                     let (call_id, host) = (ask.id, self.host);
                     self.core.note(Note::Forwarded { call: call_id, host, owner: owner.0 });
@@ -183,9 +183,9 @@ impl Service {
     /// Whether a call by key has come to its owner.
     fn judge_owner(&self, ask: &Ask, shard: ShardId, here: ShardInfo) {
         let owner = ask.key_hash().map(|hash| owner_of(hash, here.count));
-        if shard != here.id || owner.is_some_and(|owner| owner != here.id) {
+        if owner.is_some_and(|owner| owner != here.id) {
             self.core.violated(Violated::Owner, || {
-                format!("call {} of shard {owner:?} runs on {here:?} as {shard}", ask.id)
+                format!("call {} of shard {owner:?} runs on {here:?}, which thinks it is {shard}", ask.id)
             });
         }
     }
