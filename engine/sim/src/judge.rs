@@ -105,7 +105,7 @@ fn judge_reply(core: &Core, ledger: &Ledger, call: &Call, id: u64, reply: &Reply
         // For lack of room, or because it waited for too long.
         StatusCode::ResourceExhausted if refused => !call.begun,
         // A stream brought more than there was room for.
-        StatusCode::ResourceExhausted if streams && call.begun => true,
+        StatusCode::ResourceExhausted if streams && may_have_begun => true,
         StatusCode::Unimplemented => refused && streams && !core.plan.streams,
         _ if !call.begun || refused => false,
         _ if streams && call.behaviour == Behaviour::Echo => of_script(),

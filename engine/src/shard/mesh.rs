@@ -612,6 +612,13 @@ impl Mesh {
         }
     }
 
+    /// What is to come back from a shard, and what runs here for it.
+    pub(crate) fn ties(&self, shard: usize) -> usize {
+        let running = self.running.borrow();
+        let running = running.keys().filter(|(from, _)| *from == shard).count();
+        self.waiting.away_to(shard) + running
+    }
+
     /// The hub, for who wants to know when it is gone.
     pub(crate) fn watch(&self) -> Weak<Hub> {
         Arc::downgrade(&self.member.hub)

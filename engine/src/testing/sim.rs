@@ -397,6 +397,12 @@ impl<I: Io> SimShard<I> {
         self.channels.mesh.snapshot()
     }
 
+    /// How much it still has to do with another shard of its server: what it waits to get back from it, and what it runs for it.
+    #[must_use]
+    pub fn mesh_ties(&self, shard: usize) -> usize {
+        self.channels.mesh.ties(shard)
+    }
+
     /// What tells when its mesh is gone.
     #[must_use]
     pub fn mesh_watch(&self) -> MeshWatch {

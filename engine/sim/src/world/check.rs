@@ -184,6 +184,9 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
             }
         }
     }
+    if core.plan.mesh.is_some() && core.has_lost_shard.get() {
+        ties(world);
+    }
     for host in &world.hosts {
         let takes = host.shard.as_ref().is_some_and(|shard| shard.is_accepting());
         if takes && world.net.is_waited_for(host.set) {
@@ -219,6 +222,27 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
     {
         world.nudges_left -= 1;
         nudge(world);
+    }
+}
+
+/// Nobody waits for a shard that has ended, nor works for one.
+fn ties(world: &World) {
+    let shards = world.core.plan.shards;
+    let servers = world.hosts.chunks(shards).take(world.core.plan.servers);
+    for (gone, hosts) in servers.flat_map(|hosts| hosts.iter().map(move |host| (host, hosts))) {
+        // Some may not see it yet.
+        let hosts = hosts.iter().filter(|host| gone.shard.is_none() && host.sees_all_at == 0);
+        for (host, shard) in hosts.filter_map(|host| Some((host, host.shard.as_ref()?))) {
+            let ties = shard.mesh_ties(gone.number % shards);
+            if ties > 0 {
+                world.core.violated(Violated::LostWake, || {
+                    format!(
+                        "host {} has {ties} ties to host {}, which is gone",
+                        host.number, gone.number
+                    )
+                });
+            }
+        }
     }
 }
 

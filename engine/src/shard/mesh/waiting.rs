@@ -50,6 +50,13 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
+    /// How many are to come back from shard `to`.
+    pub(super) fn away_to(&self, to: usize) -> usize {
+        let entries = self.entries.borrow();
+        let is_away = |entry: &Entry| entry.to == to && matches!(entry.state, State::Away(_));
+        entries.iter().filter(|(_, entry)| is_away(entry)).count()
+    }
+
     /// How many it waits for.
     pub(super) fn len(&self) -> usize {
         self.entries.borrow().len()
