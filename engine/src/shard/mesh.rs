@@ -29,8 +29,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -39,10 +39,10 @@ use corewire_client::panics::panic_text;
 use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{ShardId, ShardInfo};
 
-use self::bell::{Bell, Presence, Sender};
 pub(crate) use self::bell::News;
-use self::lane::{Lane, lanes};
+use self::bell::{Bell, Presence, Sender};
 pub(crate) use self::lane::Sizes;
+use self::lane::{Lane, lanes};
 use self::parcel::Boxed;
 use crate::net::doorbell::Doorbell;
 use crate::shard::clock::clock;

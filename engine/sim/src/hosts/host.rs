@@ -9,8 +9,8 @@ use corewire_engine::testing::sim::{self, SimClientThread, SimConfig, SimMesh, S
 use corewire_engine::{Dispatch, Doorbell, Task};
 use corewire_proto::{ShardId, ShardInfo};
 
-use crate::core::{Core, Event};
 use crate::core::trace::{Note, Violated};
+use crate::core::{Core, Event};
 use crate::hosts::chain::Channels;
 use crate::hosts::runtime::{AnyChannel, Held, Runtime};
 use crate::hosts::service::Service;
@@ -129,13 +129,7 @@ impl Host {
         self.begin(core, net, ledger, None);
     }
 
-    fn begin(
-        &mut self,
-        core: &Rc<Core>,
-        net: &Net,
-        ledger: &Rc<Ledger>,
-        mesh: Option<SimMesh>,
-    ) {
+    fn begin(&mut self, core: &Rc<Core>, net: &Net, ledger: &Rc<Ledger>, mesh: Option<SimMesh>) {
         self.lives += 1;
         self.set = net.add_set();
         // Ids of connections are never reused, so that a handler can be traced to its host.

@@ -185,7 +185,10 @@ impl Service {
         let owner = ask.key_hash().map(|hash| owner_of(hash, here.count));
         if owner.is_some_and(|owner| owner != here.id) {
             self.core.violated(Violated::Owner, || {
-                format!("call {} of shard {owner:?} runs on {here:?}, which thinks it is {shard}", ask.id)
+                format!(
+                    "call {} of shard {owner:?} runs on {here:?}, which thinks it is {shard}",
+                    ask.id
+                )
             });
         }
     }
@@ -199,13 +202,8 @@ impl Service {
     fn errand(&self, record: Record, ask: &Ask, until: Option<Instant>) -> Option<Errander> {
         self.ledger.errands.set(self.ledger.errands.get() + 1);
         let takes = Duration::from_micros(ask.delay_us.into());
-        let sent = Sent::new(
-            &self.errands()?,
-            Errand::from_number(ask.errand)?,
-            ask.id,
-            until,
-            takes,
-        );
+        let sent =
+            Sent::new(&self.errands()?, Errand::from_number(ask.errand)?, ask.id, until, takes);
         let (core, ledger) = (Rc::clone(&self.core), Rc::clone(&self.ledger));
         Some(Errander { record, core, ledger, ask: *ask, sent, until })
     }

@@ -54,8 +54,7 @@ impl MeshPlan {
         let chance = |most: u64| u32::try_from(dice.spread(most / 100, most)).unwrap_or(SURE);
         let small = dice.chance(400_000);
         let size = |most| if small { dice.size(1, 8) } else { most };
-        let sizes =
-            MeshSizes { ring: size(2048), away_max: size(1024), taken_at_once: size(512) };
+        let sizes = MeshSizes { ring: size(2048), away_max: size(1024), taken_at_once: size(512) };
         let is_slow = dice.chance(600_000);
         Self {
             shards: 2 + dice.below(3),
