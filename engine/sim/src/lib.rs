@@ -13,6 +13,9 @@
 //!                     └───────────── ledger.rs, check.rs ─────────┘
 //! ```
 //!
+//! The shards of a server are apart, or have a mesh ([`Shards`]): then calls have keys and are handed to the shards that own
+//! them, and handlers run code on other shards.
+//!
 //! A run has these parts: trouble; then no new faults, until every call has ended; a calm call on each
 //! channel, which must succeed; the clients leave; the servers drain; nothing may be left. The rules
 //! that it must keep all the while are [`Violated`].

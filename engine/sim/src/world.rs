@@ -231,7 +231,7 @@ impl World {
     }
 
     /// Plans the next life of a server when all of its shards have ended.
-    fn restart_if_ended(&mut self, number: usize) {
+    fn restart_if_ended(&self, number: usize) {
         let group = self.group(number);
         if self.restarts && self.hosts[group].iter().all(|host| host.shard.is_none()) {
             let after = self.core.dice.spread(MS, SECOND);

@@ -104,6 +104,9 @@ struct Ran {
     is_first: bool,
 }
 
+/// What waits for it.
+type Running = Pin<Box<dyn Future<Output = Result<Ran, OnShardError>>>>;
+
 /// How an errand went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -142,7 +145,7 @@ pub(crate) struct Sent {
 struct Part {
     /// Where it runs, and which part of the call's it is.
     expects: (u16, u64, u8),
-    running: Option<Pin<Box<dyn Future<Output = Result<Ran, OnShardError>>>>>,
+    running: Option<Running>,
 }
 
 impl Sent {
