@@ -81,7 +81,7 @@ say "build"
 # and so compiles it again.
 cargo build --release --workspace --bins --examples
 
-say "10,000 seeds of the simulation over all kinds of channels, and the bugs that it must find"
+say "10,000 seeds of the simulation over all kinds of channels, one in eight with a mesh as well, and the bugs that it must find"
 # As many seeds of each kind as take about the same time. What a blocking channel does crosses between two threads.
 for share in shard=3000 tokio=2500 thread=2500 blocking=1500 mixed=500; do
     shell=${share%=*}

@@ -52,6 +52,25 @@ pub struct StreamSnapshot {
     pub accounts: Option<StreamAccounts>,
 }
 
+/// What one shard's part of a mesh holds at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MeshSnapshot {
+    /// What was sent and takes a place on its way, or waits at its owner without having said so.
+    pub away: usize,
+    /// What waits here because a ring is full.
+    pub unsent: usize,
+    /// What has arrived here and was not taken.
+    pub arrived: usize,
+    /// Who waits here for a place on the way.
+    pub queued: usize,
+    /// What was sent and is to come back.
+    pub awaited: usize,
+    /// What runs here for other shards.
+    pub running: usize,
+    /// Where parts of streams are waited for.
+    pub slots: usize,
+}
+
 /// What a channel holds at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChannelSnapshot {

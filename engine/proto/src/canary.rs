@@ -37,11 +37,31 @@ pub enum Bug {
     BlindClocks,
     /// The time during which a shard was away counts against its peers.
     CountedAbsence,
+    /// What the handler of a call that was handed to another shard has read of a stream is not granted again.
+    LostRelayedCredit,
+    /// What comes back from another shard is given to whoever has its place now.
+    CrossedReply,
+    /// The owner of a call's key is not told that its caller has gone.
+    LostForwardedCancel,
+    /// A shard that sleeps is not woken for what another one has left.
+    UnwokenShard,
+    /// A call by key is run by the shard next to its owner.
+    WrongOwner,
+    /// What was away and is back keeps its place on the way.
+    LostPlace,
+    /// A shard that has ended is not noticed by those who wait for it.
+    UnheardDeath,
+    /// What is sent to a shard overtakes what waits because the ring was full.
+    OvertakenParcel,
+    /// A part of a stream that comes from another shard wakes nobody.
+    UnwokenPart,
+    /// A call that comes to its key's owner too late is run.
+    LateForward,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 25] = [
         Self::GoAwayByOne,
         Self::EarlySlot,
         Self::LateDeadline,
@@ -57,7 +77,23 @@ impl Bug {
         Self::ForgottenAccept,
         Self::BlindClocks,
         Self::CountedAbsence,
+        Self::LostRelayedCredit,
+        Self::CrossedReply,
+        Self::LostForwardedCancel,
+        Self::UnwokenShard,
+        Self::WrongOwner,
+        Self::LostPlace,
+        Self::UnheardDeath,
+        Self::OvertakenParcel,
+        Self::UnwokenPart,
+        Self::LateForward,
     ];
+
+    /// Whether it is one of what passes between the shards of a server.
+    #[must_use]
+    pub fn is_of_mesh(self) -> bool {
+        self as usize >= Self::LostRelayedCredit as usize
+    }
 }
 
 #[cfg(feature = "canary")]

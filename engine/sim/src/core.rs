@@ -6,15 +6,21 @@ pub(crate) mod trace;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use corewire_testing::ground::{Agenda, Clock};
 
 use crate::core::trace::{Note, Trace, Violated};
 use crate::hosts::client::Wish;
+use crate::hosts::errand::Errands;
 use crate::hosts::runtime::Shells;
 use crate::judge::patience::Absences;
+use crate::plan::mesh::Shards;
 use crate::plan::{Plan, SECOND};
+
+/// Tells the dice of the mesh apart from the others.
+const MESH: u64 = 0x6d65_7368_2064_6963;
 
 pub(crate) use corewire_testing::ground::{Dice, SURE};
 use corewire_testing::net::NetEvent;
@@ -51,6 +57,10 @@ pub(crate) enum Event {
     Renew { host: usize, channel: usize },
     /// No new faults from here on.
     Heal,
+    /// A shard of a server has made its services and listens, if it still lives this life.
+    Serve { host: usize, life: u64 },
+    /// A shard of a server dies.
+    Die { host: usize },
 }
 
 /// The shared parts, together.
@@ -60,6 +70,9 @@ pub(crate) struct Core {
     pub(crate) dice: Dice,
     /// The dice for what concerns channels that no shard has, so that the rest of a seed does not depend on them.
     pub(crate) side: Dice,
+    /// The dice for what concerns the mesh of a server's shards.
+    pub(crate) mesh: Dice,
+    pub(crate) shards: Shards,
     pub(crate) shells: Shells,
     pub(crate) agenda: Agenda<Event>,
     pub(crate) trace: Trace,
@@ -80,6 +93,14 @@ pub(crate) struct Core {
     pub(crate) drained_since: Cell<Option<u64>>,
     /// By how much the clock has jumped, in ns.
     pub(crate) jumped: Cell<u64>,
+    /// Whether a shard of a server with a mesh has ended: what was on its way to it is lost.
+    pub(crate) has_lost_shard: Cell<bool>,
+    /// The host whose shard dies at this moment.
+    pub(crate) dying: Cell<Option<usize>>,
+    /// What handlers run code on other shards with, by server.
+    pub(crate) errands: RefCell<Vec<Errands>>,
+    /// All code that was sent to other shards has a share of it.
+    pub(crate) errand_token: Arc<()>,
     /// When hosts did not run although they would have.
     pub(crate) absences: RefCell<Absences>,
     /// A bug that is planted while client hosts run, and only then.
@@ -90,16 +111,21 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(seed: u64, shells: Shells, trace: Trace) -> Rc<Self> {
+    pub(crate) fn new(seed: u64, shells: Shells, shards: Shards, trace: Trace) -> Rc<Self> {
         let dice = Dice::new(seed);
         let plan = Plan::draw(&dice);
-        Self::with(dice, Dice::new(!seed), plan, shells, trace)
+        let mesh = Dice::new(seed.rotate_left(32) ^ MESH);
+        let plan = match shards {
+            Shards::Apart => plan,
+            Shards::Meshed => plan.meshed(&mesh),
+        };
+        Self::with(dice, (Dice::new(!seed), mesh), plan, shells, trace)
     }
 
     /// The same with a plan that is given, not drawn.
     pub(crate) fn with(
         dice: Dice,
-        side: Dice,
+        (side, mesh): (Dice, Dice),
         plan: Plan,
         shells: Shells,
         trace: Trace,
@@ -108,6 +134,8 @@ impl Core {
             clock: Clock::new(),
             dice,
             side,
+            mesh,
+            shards: if plan.mesh.is_some() { Shards::Meshed } else { Shards::Apart },
             shells,
             agenda: Agenda::default(),
             trace,
@@ -120,6 +148,10 @@ impl Core {
             over: Cell::new(false),
             drained_since: Cell::new(None),
             jumped: Cell::new(0),
+            has_lost_shard: Cell::new(false),
+            dying: Cell::new(None),
+            errands: RefCell::default(),
+            errand_token: Arc::default(),
             absences: RefCell::default(),
             #[cfg(feature = "canary")]
             bug_at_clients: Cell::new(None),

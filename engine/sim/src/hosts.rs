@@ -3,6 +3,7 @@
 pub(crate) mod blocking;
 pub(crate) mod chain;
 pub(crate) mod client;
+pub(crate) mod errand;
 pub(crate) mod host;
 pub(crate) mod lane;
 pub(crate) mod runtime;

@@ -5,7 +5,7 @@ pub(crate) mod patience;
 
 use corewire_client::{CallFailure, NotSent, Outcome, Reply};
 use corewire_codec::{Rule, StatusCode, reply_flags};
-use corewire_proto::CloseReason;
+use corewire_proto::{CloseReason, owner_of};
 
 use crate::core::Core;
 use crate::core::trace::{Note, Violated};
@@ -83,6 +83,7 @@ fn judge_reply(core: &Core, ledger: &Ledger, call: &Call, id: u64, reply: &Reply
             core.violated(Violated::Echo, || format!("call {id} got another one's answer"));
         }
     }
+    judge_forwarded(core, call, id, reply);
     let streams = matches!(call.kind, CallKind::Stream(_));
     let of_script = || {
         let asks = ledger.asks.borrow();
@@ -92,13 +93,19 @@ fn judge_reply(core: &Core, ledger: &Ledger, call: &Call, id: u64, reply: &Reply
     let passed_on = call.hops > 0
         && [StatusCode::Aborted, StatusCode::Unavailable, StatusCode::ResourceExhausted]
             .contains(&code);
+    // What was on its way to a shard that has ended is lost, or refused if it was not sent.
+    let lost_with_shard = (call.key.is_some() || call.has_errand) && core.has_lost_shard.get();
+    // The shard of the connection does not know whether a call that was handed on has begun.
+    let may_have_begun = call.begun || call.key.is_some();
     let explained = match code {
         StatusCode::DeadlineExceeded => is_over(core, call),
-        StatusCode::Unavailable => refused || passed_on || call.begun && core.may_stop_handlers(),
+        StatusCode::Unavailable if refused || passed_on => true,
+        StatusCode::Unavailable if may_have_begun && core.may_stop_handlers() => true,
+        StatusCode::Unavailable if lost_with_shard => true,
         // For lack of room, or because it waited for too long.
         StatusCode::ResourceExhausted if refused => !call.begun,
         // A stream brought more than there was room for.
-        StatusCode::ResourceExhausted if streams && call.begun => true,
+        StatusCode::ResourceExhausted if streams && may_have_begun => true,
         StatusCode::Unimplemented => refused && streams && !core.plan.streams,
         _ if !call.begun || refused => false,
         _ if streams && call.behaviour == Behaviour::Echo => of_script(),
@@ -107,6 +114,18 @@ fn judge_reply(core: &Core, ledger: &Ledger, call: &Call, id: u64, reply: &Reply
     if !explained {
         core.violated(Violated::Status, || {
             format!("call {id} to {:?} got {code:?}", call.behaviour)
+        });
+    }
+}
+
+/// Whether a reply says rightly which shard its call was handed to.
+fn judge_forwarded(core: &Core, call: &Call, id: u64, reply: &Reply) {
+    let Some(forwarded) = reply.head.forwarded else { return };
+    let shards = u16::try_from(core.plan.shards).unwrap_or(1);
+    let owner = call.key.map(|hash| owner_of(hash, shards).0);
+    if owner != Some(forwarded.owner) || forwarded.shards != shards {
+        core.violated(Violated::Owner, || {
+            format!("the reply to call {id} of shard {owner:?} says {forwarded:?}")
         });
     }
 }

@@ -13,6 +13,9 @@
 //!                     └───────────── ledger.rs, check.rs ─────────┘
 //! ```
 //!
+//! The shards of a server are apart, or have a mesh ([`Shards`]): then calls have keys and are handed to the shards that own
+//! them, and handlers run code on other shards.
+//!
 //! A run has these parts: trouble; then no new faults, until every call has ended; a calm call on each
 //! channel, which must succeed; the clients leave; the servers drain; nothing may be left. The rules
 //! that it must keep all the while are [`Violated`].
@@ -41,6 +44,7 @@ use crate::world::World;
 
 pub use crate::core::trace::{Violated, Violation};
 pub use crate::hosts::runtime::Shells;
+pub use crate::plan::mesh::Shards;
 pub use crate::world::cases::Case;
 
 /// The result of one seed's run.
@@ -62,6 +66,8 @@ pub struct Report {
     pub ends: BTreeMap<String, u64>,
     /// The kind of the clients' channels.
     pub shells: Shells,
+    /// How the shards of its servers know each other.
+    pub shards: Shards,
     plan: Plan,
 }
 
@@ -75,8 +81,8 @@ impl Report {
 
 /// Runs one seed; `print` gets each line of its trace.
 #[must_use]
-pub fn run(seed: u64, shells: Shells, print: Option<fn(&str)>) -> Report {
-    run_core(seed, Core::new(seed, shells, Trace::new(print)))
+pub fn run(seed: u64, shells: Shells, shards: Shards, print: Option<fn(&str)>) -> Report {
+    run_core(seed, Core::new(seed, shells, shards, Trace::new(print)))
 }
 
 /// Runs one seed with a bug that is planted while client hosts run: what is found is a bug of the clients' side.
@@ -87,7 +93,7 @@ pub fn run_with_bug_at_clients(
     shells: Shells,
     bug: corewire_proto::canary::Bug,
 ) -> Report {
-    let core = Core::new(seed, shells, Trace::new(None));
+    let core = Core::new(seed, shells, Shards::Apart, Trace::new(None));
     core.bug_at_clients.set(Some(bug));
     let report = run_core(seed, core);
     corewire_proto::canary::plant(None);
@@ -119,6 +125,14 @@ fn run_core(seed: u64, core: Rc<Core>) -> Report {
         for call in calls.values() {
             *ends.entry(kind(&call.state)).or_insert(0) += 1;
         }
+        for (what, count) in [
+            ("handed to the owners of their keys", &world.ledger.forwarded),
+            ("whose handlers had other shards do something", &world.ledger.errands),
+        ] {
+            if count.get() > 0 {
+                ends.insert(what.to_owned(), count.get());
+            }
+        }
         ends
     }));
     core.over.set(false);
@@ -138,6 +152,7 @@ fn run_core(seed: u64, core: Rc<Core>) -> Report {
         ns: core.now(),
         ends,
         shells: core.shells,
+        shards: core.shards,
         plan: core.plan.clone(),
     }
 }

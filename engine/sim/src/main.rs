@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use clap::Parser;
-use corewire_sim::{Case, Report, Shells, Violation};
+use corewire_sim::{Case, Report, Shards, Shells, Violation};
 
 /// Simulates Corewire's clients and servers over a faulty network, by seed.
 #[derive(Debug, Parser)]
@@ -32,6 +32,10 @@ struct Options {
     /// The kind of the clients' channels. The plan of a seed does not depend on it.
     #[arg(long, value_enum, default_value_t = Shell::Shard)]
     shell: Shell,
+    /// How the shards of a server know each other. Neither the plan of a seed nor what it draws depends on it, but for the
+    /// number of shards.
+    #[arg(long, value_enum, default_value_t = Mesh::Both)]
+    shards: Mesh,
     /// With --seed or --case: print everything that happens.
     #[arg(long)]
     trace: bool,
@@ -62,6 +66,37 @@ enum Shell {
     Blocking,
     /// Each client of a kind of its own.
     Mixed,
+}
+
+/// Which servers there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Mesh {
+    /// Each shard is a server of its own, although they share an address.
+    Apart,
+    /// Servers have two to four shards, with a mesh.
+    Meshed,
+    /// All seeds apart, and those that eight divides meshed as well. With --seed: apart.
+    Both,
+}
+
+/// One seed in so many is run with a mesh, too.
+const MESHED_EVERY: u64 = 8;
+
+impl Mesh {
+    /// How a seed among many is run.
+    fn of(self, seed: u64) -> &'static [Shards] {
+        match self {
+            Self::Apart => &[Shards::Apart],
+            Self::Meshed => &[Shards::Meshed],
+            Self::Both if seed.is_multiple_of(MESHED_EVERY) => &Shards::ALL,
+            Self::Both => &[Shards::Apart],
+        }
+    }
+
+    /// How a seed is run alone.
+    fn alone(self) -> Shards {
+        if self == Self::Meshed { Shards::Meshed } else { Shards::Apart }
+    }
 }
 
 #[cfg(feature = "canary")]
@@ -115,7 +150,10 @@ fn main() -> ExitCode {
         return tell(&corewire_sim::run_case(case, options.shell.into(), print));
     }
     match options.seed {
-        Some(seed) => tell(&corewire_sim::run(seed, options.shell.into(), print)),
+        Some(seed) => {
+            let shards = options.shards.alone();
+            tell(&corewire_sim::run(seed, options.shell.into(), shards, print))
+        }
         None => many(&options),
     }
 }
@@ -171,6 +209,8 @@ fn canary(options: &Options) -> ExitCode {
         if options.at_clients && !options.shell.has(bug) {
             continue;
         }
+        // What passes between shards is planted where there are some.
+        let shards = if bug.is_of_mesh() { Shards::Meshed } else { options.shards.alone() };
         plant(Some(bug).filter(|_| !options.at_clients));
         let last = options.first.saturating_add(options.seeds);
         let found = (options.first..last).find_map(|seed| {
@@ -178,7 +218,7 @@ fn canary(options: &Options) -> ExitCode {
             let report = if options.at_clients {
                 corewire_sim::run_with_bug_at_clients(seed, shells, bug)
             } else {
-                corewire_sim::run(seed, shells, None)
+                corewire_sim::run(seed, shells, shards, None)
             };
             report.violation.map(|violation| (seed, violation))
         });
@@ -218,9 +258,10 @@ fn tell_violation(report: &Report) -> ExitCode {
     say(&format!("  rule   {}", violation.rule));
     say(&format!("  how    {}", violation.what));
     let shell = format!("{:?}", report.shells).to_lowercase();
+    let shards = format!("{:?}", report.shards).to_lowercase();
     let seed = report.seed;
     say(&format!(
-        "  replay cargo run --release -p corewire-sim -- --seed {seed} --shell {shell} --trace"
+        "  replay cargo run --release -p corewire-sim -- --seed {seed} --shell {shell} --shards {shards} --trace"
     ));
     ExitCode::FAILURE
 }
@@ -234,7 +275,8 @@ fn tell_ends(ends: &BTreeMap<String, u64>) {
 /// The results of many seeds.
 #[derive(Debug, Default)]
 struct Sum {
-    seeds: u64,
+    /// How often a seed was run.
+    runs: u64,
     notes: u64,
     /// All hashes together, in any order.
     hash: u64,
@@ -242,19 +284,20 @@ struct Sum {
     /// The first seed that broke a rule.
     failed: Option<Report>,
     /// All that broke a rule, with the rule and how it was broken.
-    broken: BTreeMap<u64, Violation>,
+    broken: BTreeMap<(u64, bool), Violation>,
 }
 
 impl Sum {
     fn add(&mut self, report: Report) {
-        self.seeds += 1;
+        self.runs += 1;
         self.notes += report.notes;
         self.hash = self.hash.wrapping_add(report.hash);
         for (end, count) in &report.ends {
             *self.ends.entry(end.clone()).or_insert(0) += count;
         }
         let Some(violation) = &report.violation else { return };
-        self.broken.insert(report.seed, violation.clone());
+        let is_meshed = report.shards == Shards::Meshed;
+        self.broken.insert((report.seed, is_meshed), violation.clone());
         self.keep_first(report);
     }
 
@@ -266,7 +309,7 @@ impl Sum {
 
     /// Adds what another thread has.
     fn merge(&mut self, other: Self) {
-        self.seeds += other.seeds;
+        self.runs += other.runs;
         self.notes += other.notes;
         self.hash = self.hash.wrapping_add(other.hash);
         for (end, count) in other.ends {
@@ -281,8 +324,9 @@ impl Sum {
     /// Prints which seeds broke which rule, and how many seeds broke each.
     fn tell_broken(&self) {
         let mut rules = BTreeMap::new();
-        for (seed, violation) in &self.broken {
-            say(&format!("seed {seed} broke {}\n  how {}", violation.rule, violation.what));
+        for ((seed, is_meshed), violation) in &self.broken {
+            let how = if *is_meshed { ", meshed," } else { "" };
+            say(&format!("seed {seed}{how} broke {}\n  how {}", violation.rule, violation.what));
             *rules.entry(violation.rule).or_insert(0u64) += 1;
         }
         for (rule, count) in rules {
@@ -309,10 +353,12 @@ fn many(options: &Options) -> ExitCode {
                     if seed >= end || failed.load(Ordering::Relaxed) {
                         break;
                     }
-                    let report = corewire_sim::run(seed, options.shell.into(), None);
-                    let stops = report.violation.is_some() && !options.keep_going;
-                    failed.fetch_or(stops, Ordering::Relaxed);
-                    sum.add(report);
+                    for &shards in options.shards.of(seed) {
+                        let report = corewire_sim::run(seed, options.shell.into(), shards, None);
+                        let stops = report.violation.is_some() && !options.keep_going;
+                        failed.fetch_or(stops, Ordering::Relaxed);
+                        sum.add(report);
+                    }
                 }
                 // The receiver outlives the threads.
                 let _ = sums.send(sum);
@@ -328,12 +374,12 @@ fn many(options: &Options) -> ExitCode {
         all.tell_broken();
     }
     say(&format!(
-        "{} seeds from {}: {} events ({} a seed), {took:.1} s, {:.0} seeds a second, hashes sum to {:016x}",
-        all.seeds,
+        "{} runs of seeds from {}: {} events ({} a run), {took:.1} s, {:.0} runs a second, hashes sum to {:016x}",
+        all.runs,
         options.first,
         all.notes,
-        all.notes / all.seeds.max(1),
-        f64::from(u32::try_from(all.seeds).unwrap_or(u32::MAX)) / took,
+        all.notes / all.runs.max(1),
+        f64::from(u32::try_from(all.runs).unwrap_or(u32::MAX)) / took,
         all.hash
     ));
     all.failed.as_ref().map_or(ExitCode::SUCCESS, tell_violation)

@@ -3,6 +3,7 @@
 //! Each seed draws its own rates, and leaves most kinds of trouble out: a run in which everything goes wrong at
 //! once seldom reaches the point where a single fault would have shown something.
 
+pub(crate) mod mesh;
 pub(crate) mod message;
 pub(crate) mod script;
 
@@ -15,6 +16,7 @@ use corewire_proto::{ClientConfig, Timeouts};
 use corewire_testing::net::Rates;
 
 use crate::core::{Dice, SURE};
+use crate::plan::mesh::MeshPlan;
 
 pub(crate) use corewire_testing::ground::{MS, SECOND};
 
@@ -83,6 +85,8 @@ pub(crate) struct Plan {
     pub(crate) one_way_pending_max: u16,
     /// Servers that follow no protocol.
     pub(crate) impostors: usize,
+    /// Set if the shards of a server have a mesh.
+    pub(crate) mesh: Option<MeshPlan>,
 }
 
 /// A rate for this kind of trouble in this seed: mostly none.
@@ -154,7 +158,14 @@ impl Plan {
             streams: !dice.chance(50_000),
             one_way_pending_max: u16::try_from(dice.spread(1, 16) - 1).unwrap_or(0),
             impostors: usize::try_from(count(dice, trouble / 3, 2)).unwrap_or(0),
+            mesh: None,
         }
+    }
+
+    /// The same for servers whose shards have a mesh.
+    pub(crate) fn meshed(self, dice: &Dice) -> Self {
+        let mesh = MeshPlan::draw(dice);
+        Self { shards: mesh.shards, mesh: Some(mesh), ..self }
     }
 
     /// A small world in which nothing goes wrong, for the written cases.
@@ -195,6 +206,7 @@ impl Plan {
             streams: true,
             one_way_pending_max: 4,
             impostors: 0,
+            mesh: None,
         }
     }
 

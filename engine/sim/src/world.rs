@@ -3,18 +3,25 @@
 pub(crate) mod cases;
 pub(crate) mod check;
 
+use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
+
+use corewire_engine::testing::sim::SimShard;
 
 use crate::core::trace::{Note, Violated};
 use crate::core::{Core, Event};
 use crate::hosts::client;
-use crate::hosts::host::{Action, Host, Kind};
+use crate::hosts::errand::Errands;
+use crate::hosts::host::{self, Action, Host, Kind};
 use crate::hosts::runtime::{Runtime, Seat, Shells};
 use crate::judge::ledger::{Ledger, State};
 use crate::net::Net;
+use crate::net::endpoint::SimIo;
 use crate::peers::hostile::Hostile;
 use crate::peers::impostor::Impostor;
+use crate::plan::mesh::MeshPlan;
 use crate::plan::{MS, SECOND};
 
 /// With more steps than this without time passing, it never will.
@@ -22,6 +29,9 @@ const STEPS_AT_ONCE_MAX: u32 = 20_000;
 
 /// The most turns in a row that report work while nothing moved.
 const IDLE_TURNS_MAX: u32 = 64;
+
+/// The same where few parcels of a mesh are taken in each turn, and a stream may be many.
+const MESHED_TURNS_MAX: u32 = 8192;
 
 /// Within this time, in ns, calls must make some progress, or end.
 const PROGRESS_WITHIN: u64 = 30 * SECOND;
@@ -101,7 +111,9 @@ impl World {
         let mut threads: Vec<Host> = Vec::new();
         for (number, kind) in kinds.into_iter().enumerate() {
             let mut host = Host::new(number, kind, &core);
-            host.start(&core, &self.net, &self.ledger);
+            if plan.mesh.is_none() || !host.is_server() {
+                host.start(&core, &self.net, &self.ledger);
+            }
             if let Kind::Client { mutating } = kind {
                 let seat = match kind_of_next(&core) {
                     Shells::Shard | Shells::Mixed => None,
@@ -128,6 +140,9 @@ impl World {
                 host.note_timer(&core);
             }
             self.hosts.push(host);
+        }
+        if let Some(mesh) = &plan.mesh {
+            self.populate_mesh(mesh);
         }
         let planned = self.hosts.len();
         self.hosts.append(&mut threads);
@@ -161,6 +176,67 @@ impl World {
             core.agenda.plan(0, Event::Impostor { peer });
         }
         core.agenda.plan(plan.span, Event::Heal);
+    }
+
+    /// Starts the servers whose shards have a mesh, and plans what happens to these.
+    fn populate_mesh(&mut self, mesh: &MeshPlan) {
+        let core = Rc::clone(&self.core);
+        for address in 0..core.plan.servers {
+            core.errands.borrow_mut().push(Errands::new(Arc::clone(&core.errand_token)));
+            self.start_meshed(address);
+        }
+        for _ in 0..mesh.deaths {
+            let host = core.mesh.below(core.plan.servers * core.plan.shards);
+            core.agenda.plan(core.mesh.between(0, core.plan.span), Event::Die { host });
+        }
+    }
+
+    /// Begins a life of the server at this address.
+    fn start_meshed(&mut self, address: usize) {
+        let group = self.group(address * self.core.plan.shards);
+        let hosts = &mut self.hosts[group];
+        host::start_meshed(hosts, &self.core, &self.net, &self.ledger);
+    }
+
+    /// The hosts of the server that this host is of.
+    fn group(&self, host: usize) -> Range<usize> {
+        let shards = if self.core.plan.mesh.is_some() { self.core.plan.shards } else { 1 };
+        let first = host - host % shards;
+        first..first + shards
+    }
+
+    /// Drains the server that this host is of, if it is there.
+    fn drain(&mut self, host: usize) {
+        let group = self.group(host);
+        self.hosts[group].iter_mut().for_each(|host| drain(host, &self.core));
+    }
+
+    /// A shard of a server dies. Those who watch over the others have it end soon.
+    fn die(&mut self, number: usize) {
+        let core = Rc::clone(&self.core);
+        let host = &mut self.hosts[number];
+        let Some(shard) = &host.shard else { return };
+        if !core.faulty.get() {
+            return;
+        }
+        core.note(Note::Died { host: number });
+        core.has_lost_shard.set(true);
+        *self.ledger.one_way_dropped.borrow_mut() += shard.counters().one_way_dropped.value();
+        core.dying.set(Some(number));
+        host.end(&core, &self.net);
+        core.dying.set(None);
+        check::ended(host, &core, &self.ledger);
+        core.after(core.mesh.spread(MS, 3 * SECOND), Event::Drain { host: number });
+        self.restart_if_ended(number);
+    }
+
+    /// Plans the next life of a server when all of its shards have ended.
+    fn restart_if_ended(&self, number: usize) {
+        let group = self.group(number);
+        if self.restarts && self.hosts[group].iter().all(|host| host.shard.is_none()) {
+            let after = self.core.dice.spread(MS, SECOND);
+            self.core.after(after, Event::Restart { host: number });
+        }
     }
 
     /// The whole run.
@@ -199,7 +275,9 @@ impl World {
 
     /// Every call has ended, every server host is alive, no trouble is left.
     fn is_settled(&mut self) -> bool {
-        let up = |host: &Host| host.shard.is_some() && !host.draining && host.actions.is_empty();
+        let up = |host: &Host| {
+            host.shard.is_some() && !host.draining && host.serves && host.actions.is_empty()
+        };
         // A burst of calls may begin a little after the end of the trouble.
         let all_begun = self.core.now() > self.core.plan.span + 2 * MS;
         all_begun && !self.ledger.is_open(false) && self.hosts.iter().all(up)
@@ -357,7 +435,11 @@ impl World {
         let core = Rc::clone(&self.core);
         let harmful = matches!(
             event,
-            Event::Drain { .. } | Event::Trouble | Event::Freeze { .. } | Event::Jump { .. }
+            Event::Drain { .. }
+                | Event::Die { .. }
+                | Event::Trouble
+                | Event::Freeze { .. }
+                | Event::Jump { .. }
         );
         core.disturbed.set(core.disturbed.get() || harmful);
         match event {
@@ -374,8 +456,13 @@ impl World {
                     self.hosts[host].actions.push_back(Action::GiveUp(call));
                 }
             }
-            Event::Drain { host } => drain(&mut self.hosts[host], &core),
+            Event::Drain { host } => self.drain(host),
+            Event::Restart { host } if core.plan.mesh.is_some() => {
+                self.start_meshed(host / core.plan.shards);
+            }
             Event::Restart { host } => self.hosts[host].start(&core, &self.net, &self.ledger),
+            Event::Serve { host, life } => self.hosts[host].serve(&core, &self.net, life),
+            Event::Die { host } => self.die(host),
             Event::Trouble => self.net.trouble(),
             Event::Tamper { wire, to, how } => self.net.tamper(wire, to, how),
             Event::Freeze { host, ns } => {
@@ -473,6 +560,15 @@ impl World {
             // It was made to run before its time.
             core.absences.borrow_mut().end(number, core.now());
         }
+        let mesh = core.plan.mesh.as_ref().filter(|_| matches!(host.kind, Kind::Server { .. }));
+        if let Some(mesh) = mesh
+            && host.sees_all_at <= core.now()
+        {
+            let unseen = mesh.unseen(&core.mesh);
+            shard.delay(unseen);
+            let until = core.now() + core.mesh.spread(1_000, mesh.unseen_for);
+            host.sees_all_at = if unseen > 0 { until } else { 0 };
+        }
         let spins = core.dice.chance(core.plan.spin);
         let worked = match shard.step(core.clock.instant(), spins) {
             Ok(worked) => worked,
@@ -483,6 +579,12 @@ impl World {
         };
         core.note(Note::Turn { host: number, worked });
         host.again = worked;
+        if let Some(mesh) = mesh
+            && !worked
+            && core.mesh.chance(mesh.sleeps)
+        {
+            shard.sleep();
+        }
         // Callers that were woken have their turn first.
         let has_ready = host.shard.as_ref().is_some_and(|shard| shard.has_news());
         if host.blocks() && !has_ready {
@@ -503,7 +605,8 @@ impl World {
         let moved = (moved + if host.blocks() { core.now() } else { 0 }, tally.unread);
         host.idle_turns = if worked && moved == host.moved { host.idle_turns + 1 } else { 0 };
         host.moved = moved;
-        if host.idle_turns > IDLE_TURNS_MAX {
+        let takes_few = mesh.is_some_and(|mesh| mesh.sizes.taken_at_once < 64);
+        if host.idle_turns > if takes_few { MESHED_TURNS_MAX } else { IDLE_TURNS_MAX } {
             core.violated(Violated::Livelock, || format!("host {number} turns without end"));
         }
         check::after_turn(self, number, &tally);
@@ -513,11 +616,25 @@ impl World {
     fn end_if_drained(&mut self, number: usize) {
         let core = Rc::clone(&self.core);
         let host = &mut self.hosts[number];
-        if !host.draining || !host.shard.as_ref().is_some_and(|shard| shard.is_drained()) {
+        let is_meshed = core.plan.mesh.is_some();
+        let is_over = |shard: &SimShard<SimIo>| {
+            if is_meshed { shard.is_over() } else { shard.is_drained() }
+        };
+        if !host.draining || !host.shard.as_ref().is_some_and(|shard| is_over(shard)) {
             return;
         }
         core.note(Note::Drained { host: number });
         check::drained(host, &core, &self.net, &self.ledger);
+        if is_meshed {
+            core.has_lost_shard.set(true);
+            if let Some(shard) = &host.shard {
+                *self.ledger.one_way_dropped.borrow_mut() +=
+                    shard.counters().one_way_dropped.value();
+            }
+            host.end(&core, &self.net);
+            check::ended(host, &core, &self.ledger);
+            return self.restart_if_ended(number);
+        }
         if let Some(shard) = host.shard.take() {
             host.timer = None;
             *self.ledger.one_way_dropped.borrow_mut() += shard.counters().one_way_dropped.value();

@@ -14,6 +14,7 @@
 //! ends there is cancelled at the owner. A reply on its way back is not counted yet.
 
 use corewire_codec::{Forwarded, MethodId, OwnedPayload, RequestHead, SendBuffer, Status};
+use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{ShardId, ShardInfo, StreamKind};
 use std::any::Any;
 use std::future::poll_fn;
@@ -28,6 +29,7 @@ use super::dispatch::{Dispatch, Dispatched, Incoming, Note, PendingCall, ReplySl
 use super::extensions::Extensions;
 use super::forward_streams::{CallerStreams, OwnerStreams};
 use super::parked::finish as finish_reply;
+use crate::shard::clock::clock;
 use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
 use crate::shard::errand::{Begun, Cancel};
@@ -81,7 +83,10 @@ impl Incoming<'_> {
             served.counters.calls_forwarded.add(1);
         }
         let forwarded = Forwarded::new(owner.0, shards).filter(|_| self.hears_forwards);
-        let owner = usize::from(owner.0);
+        let mut owner = usize::from(owner.0);
+        if is_planted(Bug::WrongOwner) {
+            owner = (owner + 1) % usize::from(shards);
+        }
         let ends = self.streams.as_deref_mut().map(core::mem::take);
         let streams = ends.map(|ends| CallerStreams::new(ends, forwarded));
         let mut forwarding =
@@ -179,6 +184,7 @@ impl Drop for Forwarding {
         }
         if let Stage::Away(ticket) = self.stage
             && mesh.waiting.forget(ticket)
+            && !is_planted(Bug::LostForwardedCancel)
         {
             mesh.send(self.owner, Box::new(Cancel(ticket)));
         }
@@ -240,11 +246,21 @@ impl ForwardedCall {
             self.state = State::Back(out, None);
             return mesh.send(from, self);
         };
+        let is_late = call.deadline.is_some_and(|deadline| deadline <= clock());
+        if is_late && !is_planted(Bug::LateForward) {
+            reply.status(&Status::deadline_exceeded("the deadline passed on the way to the owner"));
+            self.state = State::Back(out, None);
+            return mesh.send(from, self);
+        }
         let mut extensions = Extensions::default();
         let kind = StreamKind::from_request_flags(call.request.flags);
         let (relay, mut ends) = kind.map(|kind| Relay::new(shard, kind)).unzip();
         let mut streams = relay.map(|relay| OwnerStreams::new(relay, mesh, from, ticket));
-        let mut incoming = call.incoming(mesh.info().id, &mut extensions);
+        let mut here = mesh.info().id;
+        if is_planted(Bug::WrongOwner) {
+            here = ShardId((here.0 + mesh.info().count - 1) % mesh.info().count);
+        }
+        let mut incoming = call.incoming(here, &mut extensions);
         incoming.streams = ends.as_mut();
         served.counters.calls_taken.add(1);
         served.counters.current.enter(incoming.connection_id);
@@ -380,6 +396,13 @@ async fn finish(
             streams.poll_incoming(context);
         }
         let mut reply = replies.slot(out);
+        // As on a connection: a call whose time is over is not polled any more.
+        if let Some(end) = end.as_mut().as_pin_mut()
+            && end.poll(context).is_ready()
+        {
+            reply.status(&Status::deadline_exceeded("the deadline passed while the call ran"));
+            return Poll::Ready((false, Finished::Replied(reply.into_note())));
+        }
         match catch_unwind(AssertUnwindSafe(|| work.poll(context, &mut reply))) {
             Ok(Poll::Ready(())) => {
                 finish_reply(&mut reply);
@@ -397,11 +420,7 @@ async fn finish(
         {
             return Poll::Ready((true, Finished::Streamed));
         }
-        let Some(end) = end.as_mut().as_pin_mut() else { return Poll::Pending };
-        end.poll(context).map(|()| {
-            reply.status(&Status::deadline_exceeded("the deadline passed while the call ran"));
-            (false, Finished::Replied(reply.into_note()))
-        })
+        Poll::Pending
     })
     .await;
     // What is dropped is the user's, and its caller is to hear whatever happens there.

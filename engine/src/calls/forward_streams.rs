@@ -13,6 +13,7 @@
 
 use corewire_client::{Message, StreamFailure, WriteMessages as _};
 use corewire_codec::{EncodedBody, Encoding, Forwarded, Status};
+use corewire_proto::canary::{Bug, is_planted};
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
@@ -102,7 +103,9 @@ impl CallerStreams {
                 Relayed::Consumed(cost) => {
                     let cost = cost.min(self.unread);
                     self.unread -= cost;
-                    if let Some(reader) = &self.reader {
+                    if let Some(reader) = &self.reader
+                        && !is_planted(Bug::LostRelayedCredit)
+                    {
                         reader.consume(cost);
                     }
                 }

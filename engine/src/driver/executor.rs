@@ -279,7 +279,7 @@ impl ShardTask {
 const PARCEL_TURNS: u32 = 4;
 
 /// A shard that is drained waits for the others for this long after the deadline of the drain.
-const DRAIN_GRACE: Duration = Duration::from_millis(500);
+pub(crate) const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
 /// The longest sleep of a plain host, which its timers usually end much sooner.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);

@@ -29,16 +29,19 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use corewire_client::log_limit::{Topic, admit_here};
 use corewire_client::panics::panic_text;
+use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{ShardId, ShardInfo};
 
+pub(crate) use self::bell::News;
 use self::bell::{Bell, Presence, Sender};
+pub(crate) use self::lane::Sizes;
 use self::lane::{Lane, lanes};
 use self::parcel::Boxed;
 use crate::net::doorbell::Doorbell;
@@ -46,19 +49,17 @@ use crate::shard::clock::clock;
 use crate::shard::context::ShardContext;
 use crate::shard::tasks::Task;
 use crate::shard::values::Values;
+use crate::snapshot::MeshSnapshot;
 
 pub(crate) use self::parcel::Parcel;
 pub(crate) use self::slots::{Slot, SlotName, Slots};
 pub(crate) use self::waiting::{Lost, Ticket, Waiting};
 
-/// How many parcels of all lanes a shard takes in one turn: its connections have their turn, too.
-const TAKEN_AT_ONCE: usize = 512;
-
 /// How many times a spinning shard looks for parcels between two looks at its sockets.
 const LOOKS: usize = 16;
 
 /// A shard with a backlog looks this often whether there is room again.
-const RETRY_EVERY: Duration = Duration::from_millis(1);
+pub(crate) const RETRY_EVERY: Duration = Duration::from_millis(1);
 
 /// How many parcels from threads that are no shards of the server may wait for one shard.
 const FROM_OUTSIDE_MAX: usize = 1024;
@@ -140,6 +141,7 @@ pub(crate) struct MeshEnd {
     member: Membership,
     info: ShardInfo,
     lanes: Box<[Lane]>,
+    taken_at_once: usize,
     outside: flume::Receiver<Boxed>,
 }
 
@@ -180,6 +182,11 @@ impl Drop for Membership {
 
 /// The mesh between the shards of one server, an end for each.
 pub(crate) fn make(shards: &[(ShardInfo, Arc<Doorbell>)]) -> Vec<MeshEnd> {
+    make_of(shards, Sizes::of(shards.len()))
+}
+
+/// The same with lanes of these sizes.
+pub(crate) fn make_of(shards: &[(ShardInfo, Arc<Doorbell>)], sizes: Sizes) -> Vec<MeshEnd> {
     let (mut members, mut outsides) = (Vec::new(), Vec::new());
     for (_, doorbell) in shards {
         let (sender, receiver) = flume::bounded(FROM_OUTSIDE_MAX);
@@ -192,10 +199,11 @@ pub(crate) fn make(shards: &[(ShardInfo, Arc<Doorbell>)]) -> Vec<MeshEnd> {
     }
     let engaged = AtomicBool::new(false);
     let hub = Arc::new(Hub { members: members.into(), engaged });
-    let ends = shards.iter().zip(lanes(shards.len())).zip(outsides);
+    let ends = shards.iter().zip(lanes(shards.len(), sizes)).zip(outsides);
     ends.map(|(((info, _), lanes), outside)| {
         let member = Membership { hub: Arc::clone(&hub), me: usize::from(info.id.0) };
-        MeshEnd { member, info: *info, lanes: lanes.into_boxed_slice(), outside }
+        let lanes = lanes.into_boxed_slice();
+        MeshEnd { member, info: *info, lanes, taken_at_once: sizes.taken_at_once, outside }
     })
     .collect()
 }
@@ -225,8 +233,10 @@ pub(crate) fn alone(doorbell: &Arc<Doorbell>) -> MeshEnd {
     };
     let engaged = AtomicBool::new(false);
     let hub = Arc::new(Hub { members: Box::new([member]), engaged });
-    let lanes = lanes(1).into_iter().flatten().collect();
-    MeshEnd { member: Membership { hub, me: 0 }, info, lanes, outside }
+    let sizes = Sizes::of(1);
+    let lanes = lanes(1, sizes).into_iter().flatten().collect();
+    let member = Membership { hub, me: 0 };
+    MeshEnd { member, info, lanes, taken_at_once: sizes.taken_at_once, outside }
 }
 
 thread_local! {
@@ -240,6 +250,7 @@ pub(crate) struct Mesh {
     shard: Rc<ShardContext>,
     info: ShardInfo,
     lanes: Box<[Lane]>,
+    taken_at_once: usize,
     outside: flume::Receiver<Boxed>,
     /// Lanes that something was sent on since the last [`settle`](Self::settle).
     touched: RefCell<Vec<usize>>,
@@ -265,12 +276,13 @@ pub(crate) struct Mesh {
 impl Mesh {
     /// The part of the shard with this context.
     pub(crate) fn new(end: MeshEnd, shard: Rc<ShardContext>) -> Rc<Self> {
-        let MeshEnd { member, info, lanes, outside } = end;
+        let MeshEnd { member, info, lanes, taken_at_once, outside } = end;
         Rc::new(Self {
             member,
             shard,
             info,
             lanes,
+            taken_at_once,
             outside,
             touched: RefCell::default(),
             first_lane: Cell::new(0),
@@ -389,7 +401,9 @@ impl Mesh {
 
     /// One parcel less is away to shard `from`.
     pub(crate) fn note_back(&self, from: Option<usize>) {
-        if let Some(lane) = from.and_then(|from| self.lanes.get(from)) {
+        if let Some(lane) = from.and_then(|from| self.lanes.get(from))
+            && !is_planted(Bug::LostPlace)
+        {
             lane.note_back();
         }
     }
@@ -422,6 +436,7 @@ impl Mesh {
         for to in self.touched.borrow_mut().drain(..) {
             if let Some(member) = self.member.hub.members.get(to)
                 && member.bell.post(Sender::Shard(self.member.me))
+                && !is_planted(Bug::UnwokenShard)
             {
                 member.doorbell.wake();
             }
@@ -462,11 +477,21 @@ impl Mesh {
     /// Runs what others have left, within the bound of a turn. Returns whether there was anything.
     pub(crate) fn take(&self) -> bool {
         let Some(bell) = self.bell().filter(|bell| bell.has_news()) else { return false };
-        let news = bell.take();
+        self.take_news(bell, bell.take())
+    }
+
+    /// The same, as if nothing could be seen yet of what those left.
+    pub(crate) fn take_but(&self, unseen: News) -> bool {
+        let bell = self.bell().filter(|bell| bell.has_news_but(unseen));
+        bell.is_some_and(|bell| self.take_news(bell, bell.take_but(unseen)))
+    }
+
+    #[inline]
+    fn take_news(&self, bell: &Bell, news: News) -> bool {
         if news.has(Sender::Outside) {
             self.take_from_outside(bell);
         }
-        let mut left = TAKEN_AT_ONCE;
+        let mut left = self.taken_at_once;
         // Each turn begins with another lane, so that none waits behind a busy one.
         let first = self.first_lane.get() % self.lanes.len();
         self.first_lane.set(first + 1);
@@ -484,7 +509,7 @@ impl Mesh {
             if left == 0 {
                 // The next turn goes on with it; nobody sleeps while there is news.
                 let _ = bell.post(Sender::Shard(from));
-            } else if is_gone {
+            } else if is_gone && !is_planted(Bug::UnheardDeath) {
                 self.lose(from);
             }
         }
@@ -492,7 +517,7 @@ impl Mesh {
     }
 
     fn take_from_outside(&self, bell: &Bell) {
-        for _ in 0..TAKEN_AT_ONCE {
+        for _ in 0..self.taken_at_once {
             let Ok(parcel) = self.outside.try_recv() else { return };
             open(parcel, None);
         }
@@ -563,19 +588,56 @@ impl Mesh {
         members.iter().all(|member| member.bell.presence() != Presence::Here)
     }
 
+    /// Whether others may have left something, those excepted.
+    pub(crate) fn has_news_but(&self, unseen: News) -> bool {
+        self.bell().is_some_and(|bell| bell.has_news_but(unseen))
+    }
+
+    /// Whether a lane has a backlog, which it tries again at the next turn.
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.backlog.get()
+    }
+
+    /// What is on its way, waits, or runs here for others.
+    pub(crate) fn snapshot(&self) -> MeshSnapshot {
+        let sum = |of: fn(&Lane) -> usize| self.lanes.iter().map(of).sum();
+        MeshSnapshot {
+            away: sum(Lane::away),
+            unsent: sum(Lane::unsent),
+            arrived: sum(Lane::arrived),
+            queued: sum(Lane::waiting),
+            awaited: self.waiting.len(),
+            running: self.running.borrow().len(),
+            slots: self.slots.len(),
+        }
+    }
+
+    /// What is to come back from a shard, and what runs here for it.
+    pub(crate) fn ties(&self, shard: usize) -> usize {
+        let running = self.running.borrow();
+        let running = running.keys().filter(|(from, _)| *from == shard).count();
+        self.waiting.away_to(shard) + running
+    }
+
+    /// The hub, for who wants to know when it is gone.
+    pub(crate) fn watch(&self) -> Weak<Hub> {
+        Arc::downgrade(&self.member.hub)
+    }
+
     /// Whether nothing is on its way, or waits, or runs here for others.
     #[cfg(test)]
     fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.len() == 0
             && self.running.borrow().is_empty()
-            && self.slots.is_empty()
+            && self.slots.len() == 0
             && self.lanes.iter().all(Lane::is_idle)
     }
 
     /// The shard ends: what runs here for others is dropped, and they learn that nothing comes back.
     pub(crate) fn leave(&self) {
+        // What is dropped is the user's, and must not keep the shard from ending in order.
         let running = core::mem::take(&mut *self.running.borrow_mut());
-        drop(running);
+        running.into_values().for_each(|task| contain(move || drop(task)));
         let served = self.served.take();
         drop(served);
         self.settle();

@@ -81,6 +81,12 @@ impl Home {
     fn is(&self, mesh: &Mesh) -> bool {
         Arc::ptr_eq(&self.hub, mesh.hub())
     }
+
+    /// Whether the handle still belongs to it: not when it has ended.
+    fn lasts(&self) -> bool {
+        // On its own shards this is known without a look at what others write.
+        Mesh::current().is_some_and(|mesh| self.is(&mesh)) || !self.hub.is_over()
+    }
 }
 
 impl<T> Clone for Sharded<T> {
@@ -224,7 +230,7 @@ impl<T: 'static> Sharded<T> {
         work: impl FnOnce(Rc<T>) -> Work<R> + Send + 'static,
     ) -> On<R> {
         let home = self.0.home.load();
-        let home = home.as_deref();
+        let home = home.as_deref().filter(|home| home.lasts());
         let made = home.and_then(|home| home.made.get(usize::from(owner.0)));
         let is_made = made.is_some_and(|made| made.load(Ordering::Acquire));
         let (name, handle) = (self.name(), (!is_made).then(|| self.clone()));
@@ -270,7 +276,7 @@ impl<T> Sharded<T> {
     /// server whose shard runs this code, and 0 elsewhere.
     #[must_use]
     pub fn shard_count(&self) -> u16 {
-        match self.0.home.load().as_deref() {
+        match self.0.home.load().as_deref().filter(|home| home.lasts()) {
             Some(home) => home.hub.count(),
             None => Mesh::current().map_or(0, |mesh| mesh.info().count),
         }

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use corewire_codec::Limits;
@@ -19,7 +19,7 @@ mod thread;
 #[cfg(feature = "sim")]
 pub use self::thread::{SimClientThread, ThreadChannel};
 pub use crate::net::io::{Io, Readiness, Token};
-pub use crate::snapshot::{ChannelSnapshot, Snapshot, StreamSnapshot};
+pub use crate::snapshot::{ChannelSnapshot, MeshSnapshot, Snapshot, StreamSnapshot};
 use corewire_client::address::Address;
 
 use crate::budgets::Budgets;
@@ -27,14 +27,14 @@ use crate::calls::dispatch::Dispatch;
 use crate::channel::{Channel, ChannelContext};
 use crate::classes::ClassShares;
 use crate::driver::Driver;
-use crate::driver::executor::NotYet;
+use crate::driver::executor::{DRAIN_GRACE, NotYet};
 use crate::identity::DriverConfig;
 use crate::net::doorbell::{Doorbell, Order};
 use crate::shard::chance::set_chance;
 use crate::shard::clock::set_clock;
 use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
-use crate::shard::mesh::{self, MeshEnd};
+use crate::shard::mesh::{self, Hub, MeshEnd, News, Sizes};
 use corewire_client::config::ChannelConfig;
 use corewire_client::failure::NotSent;
 use corewire_proto::ShardInfo;
@@ -80,6 +80,40 @@ pub fn mesh(shards: &[(ShardInfo, Arc<Doorbell>)]) -> Vec<SimMesh> {
     mesh::make(shards).into_iter().map(SimMesh).collect()
 }
 
+/// How much the lanes of a [mesh](mesh_of) take. Production has fixed sizes; small ones show what happens when they are full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MeshSizes {
+    /// Parcels that one ring takes, at least 1.
+    pub ring: usize,
+    /// Parcels from one shard to another that may be away at once, at least 1.
+    pub away_max: usize,
+    /// Parcels that a shard takes in one turn, at least 1.
+    pub taken_at_once: usize,
+}
+
+/// [`mesh`] with lanes of these sizes.
+#[must_use]
+pub fn mesh_of(shards: &[(ShardInfo, Arc<Doorbell>)], sizes: MeshSizes) -> Vec<SimMesh> {
+    let sizes = Sizes {
+        ring: sizes.ring.max(1),
+        away_max: sizes.away_max.max(1),
+        taken_at_once: sizes.taken_at_once.max(1),
+    };
+    mesh::make_of(shards, sizes).into_iter().map(SimMesh).collect()
+}
+
+/// Tells whether a mesh is gone, with all that was in its rings.
+#[derive(Clone, Debug)]
+pub struct MeshWatch(Weak<Hub>);
+
+impl MeshWatch {
+    /// Whether all shards, and all who could send to them, have let go of it.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
 /// Whether orders wait at a doorbell.
 #[must_use]
 pub fn is_rung(doorbell: &Doorbell) -> bool {
@@ -115,6 +149,12 @@ pub struct SimShard<I: Io> {
     counters: Arc<ShardCounters>,
     /// What its channels draw from, in place of a seed of the system's.
     chance: Cell<Option<u64>>,
+    /// Shards of which nothing can be seen yet, a bit each.
+    unseen: Cell<u64>,
+    /// It has said that it sleeps: only its doorbell tells it of other shards.
+    asleep: Cell<bool>,
+    /// When it turns at the latest, because a ring was full or it waits for others to be drained.
+    look_again: Cell<Option<Instant>>,
 }
 
 impl<I: Io> std::fmt::Debug for SimShard<I> {
@@ -200,7 +240,16 @@ impl<I: Io> SimShard<I> {
         };
         let (mailbox, counted) = (Rc::clone(&channels), Arc::clone(&counters));
         let driver = Driver::new(io, config, mailbox, listeners, dispatch, counted)?;
-        Ok(Self { driver, local, channels, counters, chance: Cell::new(None) })
+        Ok(Self {
+            driver,
+            local,
+            channels,
+            counters,
+            chance: Cell::new(None),
+            unseen: Cell::new(0),
+            asleep: Cell::new(false),
+            look_again: Cell::new(None),
+        })
     }
 
     /// A shard without listeners that is to [serve](Self::serve) when its services are made, and reaches the others of its
@@ -260,15 +309,21 @@ impl<I: Io> SimShard<I> {
     /// The error of the [`Io`]; the shard cannot go on.
     pub fn step(&mut self, now: Instant, spins: bool) -> io::Result<bool> {
         let _within = within(&self.channels, &self.chance, now);
+        if self.asleep.replace(false) {
+            self.channels.mesh.awake();
+        }
         let hot = if spins { self.driver.try_hot() } else { None };
         let worked = match hot {
             Some(received) => received,
             None => self.driver.turn(Duration::ZERO)?,
         };
         self.local.sleepers.wake_due(now);
-        let ran = self.channels.mesh.take() | self.local.run_tasks();
+        let mesh = &self.channels.mesh;
+        let ran = mesh.take_but(News::of_shards(self.unseen.get())) | self.local.run_tasks();
+        mesh.settle();
         self.driver.settle();
-        self.channels.mesh.settle();
+        mesh.settle();
+        self.note_look_again(now);
         Ok(worked || ran || self.driver.has_queue())
     }
 
@@ -280,13 +335,42 @@ impl<I: Io> SimShard<I> {
     #[must_use]
     pub fn has_news(&self) -> bool {
         let wakes = &self.local.wakes;
-        wakes.has_news() || wakes.ready_tasks() > 0 || self.channels.mesh.has_news()
+        wakes.has_news() || wakes.ready_tasks() > 0 || self.has_parcels()
+    }
+
+    /// Whether it sees that other shards have left something.
+    fn has_parcels(&self) -> bool {
+        let unseen = News::of_shards(self.unseen.get());
+        !self.asleep.get() && self.channels.mesh.has_news_but(unseen)
+    }
+
+    /// Nothing is seen, from now on, of what these shards have left and leave: bit `n` is shard `n`'s. So what goes from shard
+    /// to shard can be made to take any time.
+    pub fn delay(&self, shards: u64) {
+        self.unseen.set(shards);
+    }
+
+    /// It has nothing to do and sleeps, as its thread would: until its next turn only its doorbell tells it of other shards. It
+    /// does not while there is news.
+    pub fn sleep(&self) {
+        let most = self.channels.mesh.sleep_for(Duration::MAX);
+        self.asleep.set(!most.is_zero());
+    }
+
+    fn note_look_again(&self, now: Instant) {
+        let mesh = &self.channels.mesh;
+        let within = if mesh.has_backlog() {
+            Some(mesh::RETRY_EVERY)
+        } else {
+            (self.driver.is_drained() && mesh.info().count > 1).then_some(DRAIN_GRACE)
+        };
+        self.look_again.set(within.and_then(|within| now.checked_add(within)));
     }
 
     /// When it must turn even if nothing happens.
     #[must_use]
     pub fn next_timer(&self) -> Option<Instant> {
-        self.driver.next_timer()
+        self.driver.next_timer().into_iter().chain(self.look_again.get()).min()
     }
 
     /// Orders a drain, as the supervisor does.
@@ -303,6 +387,31 @@ impl<I: Io> SimShard<I> {
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.driver.is_drained()
+    }
+
+    /// Whether it may end, as its thread would: it is drained, and no other shard of its server needs it any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        let (driver, mesh) = (&self.driver, &self.channels.mesh);
+        driver.is_drained() && (mesh.is_drained() || driver.is_past_drain(DRAIN_GRACE))
+    }
+
+    /// What is on its way to or from its mesh.
+    #[must_use]
+    pub fn mesh_snapshot(&self) -> MeshSnapshot {
+        self.channels.mesh.snapshot()
+    }
+
+    /// How much it still has to do with another shard of its server: what it waits to get back from it, and what it runs for it.
+    #[must_use]
+    pub fn mesh_ties(&self, shard: usize) -> usize {
+        self.channels.mesh.ties(shard)
+    }
+
+    /// What tells when its mesh is gone.
+    #[must_use]
+    pub fn mesh_watch(&self) -> MeshWatch {
+        MeshWatch(self.channels.mesh.watch())
     }
 
     /// Its counters.

@@ -55,6 +55,10 @@ pub(crate) enum Note {
     Nudged,
     /// A part of the run begins.
     Phase(&'static str),
+    /// A shard hands a call on to the owner of its key.
+    Forwarded { call: u64, host: usize, owner: u16 },
+    /// A server's shard died.
+    Died { host: usize },
 }
 
 /// The rules that a run must keep.
@@ -74,6 +78,10 @@ pub enum Violated {
     Credit,
     /// When a caller goes away, the work done for it ends, however many servers away.
     Cascade,
+    /// A call by key runs on the shard that owns the key, and its reply says so.
+    Owner,
+    /// What handlers run on other shards runs there once, as it should, and ends with who waits for it.
+    Errand,
     /// A call ends with a status that its handler, its deadline or the drain explains.
     Status,
     /// A deadline ends a call at its time, not earlier and not later, at the caller and at the server.
@@ -112,6 +120,8 @@ impl fmt::Display for Violated {
             }
             Self::Credit => "credit: it must neither be lost nor made",
             Self::Cascade => "cascade: what is done for a caller that is gone must end",
+            Self::Owner => "owner: a call by key runs on the shard that owns the key",
+            Self::Errand => "errand: what a handler sends to another shard runs there, and once",
             Self::Status => "status: a call's status must have a reason",
             Self::Deadline => "deadline: it must be kept, on both sides",
             Self::Orphan => "orphan: a connection's handlers must go with it",

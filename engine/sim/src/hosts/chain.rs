@@ -110,7 +110,9 @@ impl Hop {
                 Ok::<(), Status>(())
             }
         };
-        let inner = channel.call(RequestHead::new(0, MethodId(1)), left, encode);
+        let mut head = RequestHead::new(0, MethodId(1));
+        head.key = child.named_key();
+        let inner = channel.call(head, left, encode);
         Some(Self {
             record,
             core: Rc::clone(core),

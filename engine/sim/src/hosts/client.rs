@@ -128,6 +128,7 @@ fn wish(core: &Core, id: u64, unreliable: bool) -> Wish {
             delay_us: u32::try_from(dice.spread(1, 200_000)).unwrap_or(1),
             reply_bytes: u32::try_from(reply_bytes).unwrap_or(0),
             script,
+            ..Ask::plain(id)
         },
         more: if unsendable == Some(Unsendable::TooLarge) {
             70_000
@@ -172,7 +173,7 @@ pub(crate) fn begin(
     // Peers that follow no protocol are not held to any rule, nor are wires that change bytes.
     let tainted = host.kind == Kind::Client { mutating: true } || place >= core.plan.channels;
     let written = core.wishes.borrow_mut().remove(&id);
-    let wish = match written {
+    let mut wish = match written {
         Some(wish) => wish,
         // A frame whose length was changed may have taken the reply for its own bytes.
         None if probe.is_some() && tainted => {
@@ -181,6 +182,11 @@ pub(crate) fn begin(
         None if probe.is_some() => calm_wish(id),
         None => wish(core, id, tainted),
     };
+    if let Some(mesh) = &core.plan.mesh {
+        let dice = &core.mesh;
+        (wish.ask.key, wish.ask.errand) = (mesh.key(dice), mesh.errand(dice));
+        wish.ask.named = dice.chance(mesh.named);
+    }
     let call = Call::new(wish.kind, host.number, &wish.ask);
     let apart = host.runtime.as_ref().is_some_and(|runtime| runtime.is_apart());
     ledger.begin(id, Call { tainted, held: wish.held, apart, ..call });
@@ -237,6 +243,7 @@ impl Caller {
             ledger.note_deadline(call.deadline);
         }
         let mut head = RequestHead::new(0, MethodId(1));
+        head.key = wish.ask.named_key();
         let encode = {
             let (core, ledger, channel) = (Rc::clone(&core), Rc::clone(&ledger), channel.clone());
             move |body: &mut FrameWriter<'_>| encode(&core, &ledger, &channel, &wish, body)

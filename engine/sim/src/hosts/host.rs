@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use corewire_engine::testing::sim::{self, SimClientThread, SimConfig, SimShard};
+use corewire_engine::testing::sim::{self, SimClientThread, SimConfig, SimMesh, SimShard};
 use corewire_engine::{ClassShares, Dispatch, Doorbell, Task};
 use corewire_proto::{ShardId, ShardInfo};
 
-use crate::core::Core;
 use crate::core::trace::{Note, Violated};
+use crate::core::{Core, Event};
 use crate::hosts::chain::Channels;
 use crate::hosts::runtime::{AnyChannel, Held, Runtime};
 use crate::hosts::service::Service;
@@ -70,6 +70,13 @@ pub(crate) struct Host {
     /// What had moved everywhere by then, and what it had still to handle.
     pub(crate) moved: (u64, usize),
     pub(crate) draining: bool,
+    /// It listens: a shard with a mesh begins to when its services are made.
+    pub(crate) serves: bool,
+    listeners: Vec<usize>,
+    /// The services of a shard that does not serve yet.
+    service: Option<Rc<dyn Dispatch>>,
+    /// Until when it sees nothing of some other shards.
+    pub(crate) sees_all_at: u64,
     pub(crate) lives: u64,
     pub(crate) actions: VecDeque<Action>,
     /// The tasks of calls that are not over.
@@ -104,6 +111,10 @@ impl Host {
             idle_turns: 0,
             moved: (0, 0),
             draining: false,
+            serves: false,
+            listeners: Vec::new(),
+            service: None,
+            sees_all_at: 0,
             lives: 0,
             actions: VecDeque::new(),
             tasks: BTreeMap::new(),
@@ -114,14 +125,19 @@ impl Host {
 
     /// Begins a life of the host: a new shard, and for a server a new listener.
     pub(crate) fn start(&mut self, core: &Rc<Core>, net: &Net, ledger: &Rc<Ledger>) {
-        self.lives += 1;
         self.doorbell = new_doorbell(core);
+        self.begin(core, net, ledger, None);
+    }
+
+    fn begin(&mut self, core: &Rc<Core>, net: &Net, ledger: &Rc<Ledger>, mesh: Option<SimMesh>) {
+        self.lives += 1;
         self.set = net.add_set();
         // Ids of connections are never reused, so that a handler can be traced to its host.
         let first = (self.number as u64) << 32 | self.lives << 24;
         self.accepted =
             Rc::new(RefCell::new(Accepted { next: first, step: 3, closed: Vec::new() }));
         let (id, mutating, listeners) = match self.kind {
+            Kind::Server { index, .. } if mesh.is_some() => (index, false, Vec::new()),
             Kind::Server { address, index } => (index, false, vec![net.listen(address, self.set)]),
             Kind::Client { mutating } | Kind::Thread { mutating, .. } => (0, mutating, Vec::new()),
         };
@@ -153,10 +169,20 @@ impl Host {
             core: Rc::clone(core),
             ledger: Rc::clone(ledger),
             host: self.number,
+            owners: mesh.as_ref().map(|_| config.info),
             channels: Channels::default(),
         };
         let service: Rc<dyn Dispatch> = Rc::new(service);
-        match SimShard::new(io, config, Arc::clone(&self.doorbell), listeners, service) {
+        (self.serves, self.listeners, self.sees_all_at) = (mesh.is_none(), Vec::new(), 0);
+        let doorbell = Arc::clone(&self.doorbell);
+        let made = match mesh {
+            Some(mesh) => {
+                self.service = Some(service);
+                SimShard::starting(io, config, doorbell, mesh)
+            }
+            None => SimShard::new(io, config, doorbell, listeners, service),
+        };
+        match made {
             Ok(shard) => self.shard = Some(Box::new(shard)),
             Err(error) => core.violated(Violated::Panic, || format!("no shard: {error}")),
         }
@@ -164,6 +190,32 @@ impl Host {
         self.again = true;
         self.note_timer(core);
         core.note(Note::Started { host: self.number, life: self.lives });
+    }
+
+    /// Its services are made: it listens, unless it has begun another life or drains.
+    pub(crate) fn serve(&mut self, core: &Core, net: &Net, life: u64) {
+        let Kind::Server { address, .. } = self.kind else { return };
+        let (Some(shard), Some(service)) = (&mut self.shard, &self.service) else { return };
+        if self.lives != life || self.draining || self.serves {
+            return;
+        }
+        self.listeners = vec![net.listen(address, self.set)];
+        if let Err(error) = shard.serve(self.listeners.clone(), Rc::clone(service)) {
+            core.violated(Violated::Panic, || format!("no listener: {error}"));
+        }
+        (self.serves, self.again) = (true, true);
+        self.service = None;
+        self.note_timer(core);
+    }
+
+    /// Its life is over: the shard is dropped, as code of its own.
+    pub(crate) fn end(&mut self, core: &Core, net: &Net) {
+        self.listeners.drain(..).for_each(|listener| net.retire(listener));
+        self.service = None;
+        (self.timer, self.draining, self.serves) = (None, false, false);
+        if let Some(shard) = self.shard.take() {
+            shard.end(core.clock.instant());
+        }
     }
 
     /// The same for a client thread's host: what its callers reach it by.
@@ -220,7 +272,11 @@ impl Host {
     }
 
     fn asked_timer(&self, core: &Core) -> Option<u64> {
-        let of_shard = self.shard.as_ref()?.next_timer().map(|timer| core.clock.of(timer));
+        let shard = self.shard.as_ref()?;
+        let of_shard = shard.next_timer().map(|timer| core.clock.of(timer));
+        if self.sees_all_at > 0 {
+            return of_shard.into_iter().chain([self.sees_all_at]).min();
+        }
         let of_runtime = self.runtime.as_ref().and_then(|runtime| runtime.next_timer());
         [of_shard, of_runtime].into_iter().flatten().min()
     }
@@ -292,6 +348,26 @@ impl Host {
             || net.has_news(self.set)
             || self.timer.is_some_and(|at| at <= core.now())
     }
+}
+
+/// Begins a life of a server whose shards, which are these hosts, have a mesh.
+pub(crate) fn start_meshed(hosts: &mut [Host], core: &Rc<Core>, net: &Net, ledger: &Rc<Ledger>) {
+    let Some(mesh) = &core.plan.mesh else { return };
+    let count = u16::try_from(hosts.len()).unwrap_or(1);
+    let infos = (0..count).map(|id| ShardInfo { id: ShardId(id), count, cpu: None });
+    let mut members = Vec::new();
+    for (host, info) in hosts.iter_mut().zip(infos) {
+        host.doorbell = new_doorbell(core);
+        members.push((info, Arc::clone(&host.doorbell)));
+    }
+    for (host, end) in hosts.iter_mut().zip(sim::mesh_of(&members, mesh.sizes)) {
+        host.begin(core, net, ledger, Some(end));
+        let after = core.mesh.between(0, mesh.starts_within);
+        let (host, life) = (host.number, host.lives);
+        core.after(after, Event::Serve { host, life });
+    }
+    let first = hosts.first().and_then(|host| host.shard.as_ref());
+    ledger.meshes.borrow_mut().extend(first.map(|shard| shard.mesh_watch()));
 }
 
 fn new_doorbell(core: &Core) -> Arc<Doorbell> {

@@ -4,15 +4,17 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use corewire_codec::{Raw, Status, StatusCode};
 use corewire_engine::{Dispatch, Dispatched, Incoming, PendingCall, ReplySlot};
+use corewire_proto::{ShardId, ShardInfo, owner_of};
 
 use crate::core::trace::{Note, Violated};
 use crate::core::{Core, Event};
 use crate::hosts::chain::{Channels, Hop};
+use crate::hosts::errand::{Errand, Errands, Outcome, Sent};
 use crate::hosts::serve::StreamHandler;
 use crate::judge::ledger::{Ledger, State, Work};
 use crate::plan::MS;
@@ -28,6 +30,8 @@ pub(crate) struct Service {
     pub(crate) core: Rc<Core>,
     pub(crate) ledger: Rc<Ledger>,
     pub(crate) host: usize,
+    /// Who it is among the shards that own keys, if its server has a mesh.
+    pub(crate) owners: Option<ShardInfo>,
     pub(crate) channels: Channels,
 }
 
@@ -47,6 +51,23 @@ impl Dispatch for Service {
             reply.status(&Status::invalid_argument("the body is not one of the simulation's"));
             return Dispatched::Replied;
         };
+        if let Some(here) = self.owners {
+            // As the router of a server does it: the key in the head is believed, and judged where the call runs.
+            if let Some(hash) = call.request.key.or_else(|| ask.key_hash()) {
+                let owner = owner_of(hash, here.count);
+                if owner != call.shard {
+                    self.ledger.forwarded.set(self.ledger.forwarded.get() + 1);
+                    let (call_id, host) = (ask.id, self.host);
+                    self.core.note(Note::Forwarded { call: call_id, host, owner: owner.0 });
+                    return call.forward(owner, context, reply);
+                }
+            }
+            if call.request.key.is_some_and(|named| Some(named) != ask.key_hash()) {
+                reply.status(&Status::invalid_argument("the request names another key"));
+                return Dispatched::Replied;
+            }
+            self.judge_owner(&ask, call.shard, here);
+        }
         let deadline = call.deadline.map(|deadline| self.core.clock.of(deadline));
         let own = self.begin(&ask, deadline);
         let number = self.ledger.next_work();
@@ -87,6 +108,16 @@ impl Dispatch for Service {
                     return Dispatched::Pending(Box::pin(hop));
                 }
             }
+            Behaviour::Echo if ask.errand > 0 && self.errands().is_some() => {
+                let until = call.deadline;
+                let Some(mut work) = self.errand(record(), &ask, until) else {
+                    self.answer(&ask, reply);
+                    return Dispatched::Replied;
+                };
+                if work.go_on(context, reply).is_pending() {
+                    return Dispatched::Pending(Box::pin(work));
+                }
+            }
             Behaviour::Echo => self.answer(&ask, reply),
             Behaviour::TooMuch => reply.send::<Raw, _>(Bytes::from(ask.answer())),
             Behaviour::WakeLate => {
@@ -101,6 +132,7 @@ impl Dispatch for Service {
                     core: Rc::clone(&self.core),
                     ledger: Rc::clone(&self.ledger),
                     number,
+                    is_own: connection >> 32 == self.host as u64,
                     ask,
                     polls: 0,
                     sleep: None,
@@ -146,6 +178,34 @@ impl Service {
         }
         check::cascade(core, ask.id, call);
         true
+    }
+
+    /// Whether a call by key has come to its owner.
+    fn judge_owner(&self, ask: &Ask, shard: ShardId, here: ShardInfo) {
+        let owner = ask.key_hash().map(|hash| owner_of(hash, here.count));
+        if owner.is_some_and(|owner| owner != here.id) {
+            self.core.violated(Violated::Owner, || {
+                format!(
+                    "call {} of shard {owner:?} runs on {here:?}, which thinks it is {shard}",
+                    ask.id
+                )
+            });
+        }
+    }
+
+    /// What its server sends errands with.
+    fn errands(&self) -> Option<Errands> {
+        let server = self.host / self.core.plan.shards;
+        self.core.errands.borrow().get(server).cloned()
+    }
+
+    fn errand(&self, record: Record, ask: &Ask, until: Option<Instant>) -> Option<Errander> {
+        self.ledger.errands.set(self.ledger.errands.get() + 1);
+        let takes = Duration::from_micros(ask.delay_us.into());
+        let sent =
+            Sent::new(&self.errands()?, Errand::from_number(ask.errand)?, ask.id, until, takes);
+        let (core, ledger) = (Rc::clone(&self.core), Rc::clone(&self.ledger));
+        Some(Errander { record, core, ledger, ask: *ask, sent, until })
     }
 
     fn answer(&self, ask: &Ask, reply: &mut ReplySlot<'_>) {
@@ -220,6 +280,8 @@ struct Handler {
     core: Rc<Core>,
     ledger: Rc<Ledger>,
     number: u64,
+    /// Its connection is its shard's.
+    is_own: bool,
     ask: Ask,
     polls: u32,
     /// The engine's own timer, if that is what it waits for.
@@ -314,10 +376,64 @@ impl PendingCall for Handler {
 
 impl Drop for Handler {
     fn drop(&mut self) {
-        if self.ask.behaviour == Behaviour::PanicOnDrop && !self.core.over.get() {
+        // A shard dies of a panic: another one would end the process.
+        let dies = self.core.dying.get() == Some(self.record.host) && self.is_own;
+        if self.ask.behaviour == Behaviour::PanicOnDrop && !self.core.over.get() && !dies {
             planned_panic();
         }
     }
+}
+
+/// A handler that runs code on other shards, and then answers.
+struct Errander {
+    record: Record,
+    core: Rc<Core>,
+    ledger: Rc<Ledger>,
+    ask: Ask,
+    sent: Sent,
+    until: Option<Instant>,
+}
+
+impl Errander {
+    fn go_on(&mut self, context: &mut Context<'_>, reply: &mut ReplySlot<'_>) -> Poll<()> {
+        let running = self.sent.running();
+        let polled = self.sent.poll(context);
+        if polled.is_ready() || self.sent.running() != running {
+            self.ledger.step();
+        }
+        let Poll::Ready(outcome) = polled else { return Poll::Pending };
+        let id = self.ask.id;
+        let is_explained = match &outcome {
+            Outcome::Well => true,
+            Outcome::Lost => self.core.has_lost_shard.get(),
+            Outcome::Expired => self.until.is_some_and(|at| at <= self.core.clock.instant()),
+            Outcome::Wrong(_) => false,
+        };
+        if !is_explained {
+            self.core.violated(Violated::Errand, || format!("that of call {id}: {outcome:?}"));
+        }
+        match outcome {
+            Outcome::Well => answer(&self.ledger, &self.ask, reply),
+            Outcome::Expired => reply.status(&Status::deadline_exceeded("the errand took long")),
+            Outcome::Lost | Outcome::Wrong(_) => {
+                reply.status(&Status::unavailable("another shard is gone"));
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl PendingCall for Errander {
+    fn poll(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        reply: &mut ReplySlot<'_>,
+    ) -> Poll<()> {
+        self.record.look(context);
+        self.go_on(context, reply)
+    }
+
+    fn recycle(self: Pin<Box<Self>>) {}
 }
 
 /// Whether this status is one that only this behaviour's handler gives.

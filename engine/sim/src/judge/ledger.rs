@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use corewire_codec::StatusCode;
+use corewire_engine::testing::sim::MeshWatch;
 
 use crate::core::Core;
 use crate::plan::message::{Ask, Behaviour, CallKind};
@@ -57,6 +58,10 @@ pub(crate) struct Call {
     pub(crate) kind: CallKind,
     pub(crate) host: usize,
     pub(crate) behaviour: Behaviour,
+    /// The hash of its key.
+    pub(crate) key: Option<u64>,
+    /// Its handler runs code on other shards first.
+    pub(crate) has_errand: bool,
     pub(crate) state: State,
     /// Set by the first poll, in ns.
     pub(crate) deadline: Option<u64>,
@@ -119,6 +124,8 @@ impl Call {
             kind,
             host,
             behaviour: ask.behaviour,
+            key: ask.key_hash(),
+            has_errand: ask.errand > 0,
             state: State::Open,
             deadline: None,
             encoded: false,
@@ -199,6 +206,12 @@ pub(crate) struct Ledger {
     pub(crate) tired: RefCell<BTreeSet<u64>>,
     /// How many channels are being closed.
     pub(crate) closings: Cell<u64>,
+    /// The meshes of all lives of all servers.
+    pub(crate) meshes: RefCell<Vec<MeshWatch>>,
+    /// How many calls were handed to the owners of their keys.
+    pub(crate) forwarded: Cell<u64>,
+    /// How many pieces of work handlers had other shards do.
+    pub(crate) errands: Cell<u64>,
     /// Counts progress: used to see whether there was any.
     pub(crate) steps: RefCell<u64>,
 }

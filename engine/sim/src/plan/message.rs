@@ -1,6 +1,6 @@
 //! What clients send and servers answer: bodies that tell whose they are, and what is to be done.
 
-use corewire_proto::StreamKind;
+use corewire_proto::{StreamKind, key_hash};
 
 use crate::plan::script::{SCRIPT_BYTES, Script};
 
@@ -83,6 +83,12 @@ pub(crate) struct Ask {
     pub(crate) reply_bytes: u32,
     /// What the two ends of a stream do.
     pub(crate) script: Script,
+    /// The key that it belongs to; 0 for none.
+    pub(crate) key: u8,
+    /// Whether the request names the key.
+    pub(crate) named: bool,
+    /// What its handler does on other shards before it answers; 0 for nothing.
+    pub(crate) errand: u8,
 }
 
 const HEAD_BYTES: usize = 18;
@@ -99,7 +105,20 @@ impl Ask {
             delay_us: 1,
             reply_bytes: 8,
             script: Script::default(),
+            key: 0,
+            named: false,
+            errand: 0,
         }
+    }
+
+    /// The hash of its key.
+    pub(crate) fn key_hash(&self) -> Option<u64> {
+        (self.key > 0).then(|| key_hash(&self.key))
+    }
+
+    /// What the head of the request says of its key.
+    pub(crate) fn named_key(&self) -> Option<u64> {
+        self.key_hash().filter(|_| self.named)
     }
 
     /// The body, with `more` bytes after the fixed part.
@@ -107,8 +126,9 @@ impl Ask {
         let mut body = Vec::with_capacity(ASK_BYTES + more);
         body.extend_from_slice(&self.id.to_le_bytes());
         let number = BEHAVIOURS.iter().position(|other| *other == self.behaviour).unwrap_or(0);
-        body.push(u8::try_from(number).unwrap_or(0));
-        body.push(self.hops);
+        // What a mesh is needed for shares bytes with the rest, so that a request without it is as it always was.
+        body.push(u8::try_from(number).unwrap_or(0) | self.errand << 4);
+        body.push(self.hops | u8::from(self.named) << 2 | self.key << 3);
         body.extend_from_slice(&self.delay_us.to_le_bytes());
         body.extend_from_slice(&self.reply_bytes.to_le_bytes());
         body.extend_from_slice(&self.script.bytes());
@@ -126,12 +146,24 @@ impl Ask {
             return None;
         }
         let id = u64::from_le_bytes(*head.first_chunk()?);
-        let behaviour = *BEHAVIOURS.get(usize::from(*head.get(8)?))?;
-        let hops = *head.get(9)?;
+        let (first, second) = (*head.get(8)?, *head.get(9)?);
+        let behaviour = *BEHAVIOURS.get(usize::from(first & 15))?;
+        let (errand, hops) = (first >> 4, second & 3);
+        let (key, named) = (second >> 3, second & 4 != 0);
         let delay_us = u32::from_le_bytes(*head.get(10..)?.first_chunk()?);
         let reply_bytes = u32::from_le_bytes(*head.get(14..)?.first_chunk()?);
         let script = Script::read(head.get(HEAD_BYTES..)?.first_chunk()?)?;
-        is_filled(more, id).then_some(Self { id, behaviour, hops, delay_us, reply_bytes, script })
+        is_filled(more, id).then_some(Self {
+            id,
+            behaviour,
+            hops,
+            delay_us,
+            reply_bytes,
+            script,
+            key,
+            named,
+            errand,
+        })
     }
 
     /// How many bytes an answer has in addition to the id.
@@ -211,6 +243,9 @@ mod tests {
             delay_us: 12,
             reply_bytes: 9,
             hops: 2,
+            key: 31,
+            named: true,
+            errand: 7,
             ..Ask::plain(77)
         };
         let body = ask.body(40);

@@ -98,7 +98,7 @@ pub(crate) fn core(case: Case, shells: Shells, trace: Trace) -> Rc<Core> {
         Case::CascadeOfCancels => cascade(None, Some(300 * MS)),
         Case::CascadeOfDeadlines => cascade(Some(Duration::from_millis(300)), None),
     };
-    let core = Core::with(Dice::new(1), Dice::new(2), written.plan, shells, trace);
+    let core = Core::with(Dice::new(1), (Dice::new(2), Dice::new(3)), written.plan, shells, trace);
     for (at, event) in written.events {
         core.agenda.plan(at, event);
     }

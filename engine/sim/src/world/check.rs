@@ -1,17 +1,18 @@
 //! The rules about the whole: after each turn, whenever everything is quiet, and at the end.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 
 use corewire_codec::StatusCode;
-use corewire_engine::testing::sim::{Snapshot, StreamSnapshot};
+use corewire_engine::testing::sim::{MeshSnapshot, Snapshot, StreamSnapshot};
 use corewire_proto::StreamAccounts;
 
 use crate::core::Core;
 use crate::core::trace::{Note, Violated};
 use crate::hosts::host::Host;
 use crate::hosts::runtime::Held;
-use crate::judge::ledger::{Call, End, Ledger, State};
+use crate::judge::ledger::{Call, End, Ledger, State, Work};
 use crate::net::Net;
 use crate::plan::MS;
 use crate::plan::message::{CallKind, TOO_MUCH};
@@ -63,7 +64,9 @@ pub(crate) fn after_turn(world: &World, number: usize, snapshot: &Snapshot) {
     }
     for id in std::mem::take(&mut host.accepted.borrow_mut().closed) {
         let works = world.ledger.works.borrow();
-        if let Some((work, _)) = works.iter().find(|(_, work)| work.connection == id) {
+        // What another shard runs ends when it hears of it.
+        let is_of = |work: &Work| work.connection == id && work.host == host.number;
+        if let Some((work, _)) = works.iter().find(|(_, work)| is_of(work)) {
             core.violated(Violated::Orphan, || {
                 format!("handler {work} lives, and its connection {id} is closed")
             });
@@ -181,6 +184,9 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
             }
         }
     }
+    if core.plan.mesh.is_some() && core.has_lost_shard.get() {
+        ties(world);
+    }
     for host in &world.hosts {
         let takes = host.shard.as_ref().is_some_and(|shard| shard.is_accepting());
         if takes && world.net.is_waited_for(host.set) {
@@ -216,6 +222,27 @@ pub(crate) fn quiet(world: &mut World, next: u64) {
     {
         world.nudges_left -= 1;
         nudge(world);
+    }
+}
+
+/// Nobody waits for a shard that has ended, nor works for one.
+fn ties(world: &World) {
+    let shards = world.core.plan.shards;
+    let servers = world.hosts.chunks(shards).take(world.core.plan.servers);
+    for (gone, hosts) in servers.flat_map(|hosts| hosts.iter().map(move |host| (host, hosts))) {
+        // Some may not see it yet.
+        let hosts = hosts.iter().filter(|host| gone.shard.is_none() && host.sees_all_at == 0);
+        for (host, shard) in hosts.filter_map(|host| Some((host, host.shard.as_ref()?))) {
+            let ties = shard.mesh_ties(gone.number % shards);
+            if ties > 0 {
+                world.core.violated(Violated::LostWake, || {
+                    format!(
+                        "host {} has {ties} ties to host {}, which is gone",
+                        host.number, gone.number
+                    )
+                });
+            }
+        }
     }
 }
 
@@ -262,7 +289,33 @@ pub(crate) fn amiss(world: &World) -> Option<(Violated, String)> {
         return Some((Violated::LostWake, "a channel does not hear its bell".to_owned()));
     }
     let credit = credit(world).map(|what| (Violated::Credit, what));
-    credit.or_else(|| one_way(world).map(|what| (Violated::Once, what)))
+    let credit = credit.or_else(|| one_way(world).map(|what| (Violated::Once, what)));
+    credit.or_else(|| mesh(world).map(|what| (Violated::Leftover, what)))
+}
+
+/// Whether the meshes of servers hold nothing, and shards nothing for calls that are over. Returns what is wrong, which may still
+/// be on its way.
+fn mesh(world: &World) -> Option<String> {
+    let core = &world.core;
+    core.plan.mesh.as_ref()?;
+    // Calls of peers that follow no protocol have no end.
+    let all_end = core.plan.hostile + core.plan.impostors == 0 && !core.plan.mutating;
+    for host in world.hosts.iter().filter(|host| host.is_server() && all_end) {
+        let Some(shard) = &host.shard else { continue };
+        let held = shard.tally().held;
+        let on_its_way = shard.mesh_snapshot();
+        if on_its_way != MeshSnapshot::default() || held != (0, 0) {
+            return Some(format!("host {} holds {held:?}, its mesh {on_its_way:?}", host.number));
+        }
+        if let Some(errands) = core.errands.borrow().get(host.number / core.plan.shards) {
+            let now = core.clock.instant();
+            let living = shard.enter(now, || errands.shelves.here().living());
+            if living > 0 {
+                return Some(format!("{living} futures of errands are on host {}", host.number));
+            }
+        }
+    }
+    None
 }
 
 /// Whether all credit is where it belongs: with nobody, when nothing is on its way. Returns what is wrong,
@@ -298,6 +351,10 @@ fn credit(world: &World) -> Option<String> {
 fn one_way(world: &World) -> Option<String> {
     let core = &world.core;
     if core.plan.hostile + core.plan.impostors > 0 || core.plan.mutating {
+        return None;
+    }
+    // What the owner of a key refuses because it is starting is not counted there.
+    if core.plan.mesh.as_ref().is_some_and(|mesh| mesh.starts_within > 0) {
         return None;
     }
     let (written, begun) = world.ledger.one_way();
@@ -337,7 +394,10 @@ pub(crate) fn drained(host: &Host, core: &Core, net: &Net, ledger: &Ledger) {
     // Its handlers' channels keep their connections until it ends.
     let own = snapshot.connections - snapshot.server_connections;
     let ends = net.open_ends(host.set).saturating_sub(own);
-    let works = ledger.works.borrow().values().filter(|work| work.host == host.number).count();
+    // What it runs for another shard, whose cancel may be on its way, ends with the shard.
+    let is_own = |work: &Work| work.connection >> 32 == host.number as u64;
+    let works = ledger.works.borrow();
+    let works = works.values().filter(|work| work.host == host.number && is_own(work)).count();
     let left = snapshot.server_connections + snapshot.in_flight + ends + works + snapshot.held.1;
     if left > 0 || open > 0 || snapshot.parked {
         core.violated(Violated::Leftover, || {
@@ -345,6 +405,16 @@ pub(crate) fn drained(host: &Host, core: &Core, net: &Net, ledger: &Ledger) {
                 "host {} is drained, with {works} handlers, {ends} sockets, {open} connections by its counter: {snapshot:?}",
                 host.number
             )
+        });
+    }
+}
+
+/// A shard with a mesh has ended, in order or not: none of its handlers live on.
+pub(crate) fn ended(host: &Host, core: &Core, ledger: &Ledger) {
+    let works = ledger.works.borrow();
+    if let Some((number, work)) = works.iter().find(|(_, work)| work.host == host.number) {
+        core.violated(Violated::Orphan, || {
+            format!("handler {number} outlives its shard, host {}: {work:?}", host.number)
         });
     }
 }
@@ -366,6 +436,16 @@ pub(crate) fn nothing_is_left(world: &World) {
                 )
             });
         }
+    }
+    // Handles keep the mesh of the last server that they belonged to.
+    core.errands.borrow_mut().clear();
+    let watches = world.ledger.meshes.borrow();
+    let meshes = watches.iter().filter(|mesh| !mesh.is_gone()).count();
+    let shares = Arc::strong_count(&core.errand_token) - 1;
+    if meshes + shares > 0 {
+        core.violated(Violated::Leftover, || {
+            format!("{meshes} meshes and {shares} pieces of code in them are left at the end")
+        });
     }
     let open = world.ledger.open.borrow().len();
     if open > 0 {

@@ -81,6 +81,16 @@ impl Bell {
         News(self.word.swap(0, Ordering::AcqRel))
     }
 
+    /// Whether others than those may have left anything.
+    pub(crate) fn has_news_but(&self, those: News) -> bool {
+        self.word.load(Ordering::Relaxed) & !(ASLEEP | those.0) != 0
+    }
+
+    /// Who has left something since the last time, but for those, whose news stays.
+    pub(crate) fn take_but(&self, those: News) -> News {
+        News(self.word.fetch_and(those.0, Ordering::AcqRel) & !(ASLEEP | those.0))
+    }
+
     /// The shard is about to sleep: says so, and returns whether it may. Until [`awake`](Self::awake) it is asleep for others.
     #[must_use]
     pub(crate) fn may_sleep(&self) -> bool {
@@ -106,10 +116,15 @@ impl Bell {
 }
 
 /// Those who may have left something.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct News(u64);
 
 impl News {
+    /// Those shards whose number modulo 62 is that of a bit here.
+    pub(crate) const fn of_shards(bits: u64) -> Self {
+        Self(bits & !(ASLEEP | OUTSIDE))
+    }
+
     #[inline]
     pub(crate) fn has(self, from: Sender) -> bool {
         self.0 & from.bit() != 0

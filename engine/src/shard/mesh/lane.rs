@@ -1,5 +1,6 @@
 //! One shard's two rings to and from another one.
 
+use corewire_proto::canary::{Bug, is_planted};
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -10,10 +11,32 @@ use super::parcel::Boxed;
 /// How many parcels of one lane may be away at once and are to come back.
 pub(super) const AWAY_MAX: usize = 1024;
 
+/// How many parcels of all lanes a shard takes in one turn: its connections have their turn, too.
+pub(super) const TAKEN_AT_ONCE: usize = 512;
+
 /// A ring's size: all rings of a shard together have about this many places, and each at least [`RING_MIN`].
 const RINGS: usize = 8192;
 const RING_MIN: usize = 64;
 const RING_MAX: usize = 2048;
+
+/// How much lanes take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// Places of each ring.
+    pub(crate) ring: usize,
+    /// Parcels of one lane that may be away at once and are to come back.
+    pub(crate) away_max: usize,
+    /// Parcels of all lanes that a shard takes in one turn.
+    pub(crate) taken_at_once: usize,
+}
+
+impl Sizes {
+    /// Those of a server with this many shards.
+    pub(super) fn of(shards: usize) -> Self {
+        let ring = (RINGS / shards.max(1)).clamp(RING_MIN, RING_MAX);
+        Self { ring, away_max: AWAY_MAX, taken_at_once: TAKEN_AT_ONCE }
+    }
+}
 
 /// The way to one other shard and back.
 pub(super) struct Lane {
@@ -23,6 +46,7 @@ pub(super) struct Lane {
     backlog: RefCell<VecDeque<Boxed>>,
     /// Parcels that are there and are to come back.
     away: Cell<usize>,
+    away_max: usize,
     /// Tasks that wait until fewer are away, in the order in which they came.
     queue: RefCell<BTreeMap<u64, Waker>>,
     /// The next number in the queue.
@@ -36,15 +60,14 @@ impl std::fmt::Debug for Lane {
 }
 
 /// The lanes of each of `count` shards: `[me][other]`. A shard has one to itself as well, so that numbers are places.
-pub(super) fn lanes(count: usize) -> Vec<Vec<Lane>> {
-    let size = (RINGS / count.max(1)).clamp(RING_MIN, RING_MAX);
+pub(super) fn lanes(count: usize, sizes: Sizes) -> Vec<Vec<Lane>> {
     let mut outs: Vec<Vec<Option<Producer<Boxed>>>> = Vec::new();
     // inboxes[to] has one from each shard, in order, because the outer loop goes over senders.
     let mut inboxes: Vec<Vec<Consumer<Boxed>>> = (0..count).map(|_| Vec::new()).collect();
     for from in 0..count {
         let mut row = Vec::with_capacity(count);
         for (to, inbox) in inboxes.iter_mut().enumerate() {
-            let (out, taken) = RingBuffer::new(if from == to { 1 } else { size });
+            let (out, taken) = RingBuffer::new(if from == to { 1 } else { sizes.ring });
             row.push(Some(out));
             inbox.push(taken);
         }
@@ -52,18 +75,19 @@ pub(super) fn lanes(count: usize) -> Vec<Vec<Lane>> {
     }
     let pair = |(row, inbox): (Vec<Option<Producer<Boxed>>>, Vec<Consumer<Boxed>>)| {
         let lanes = row.into_iter().flatten().zip(inbox);
-        lanes.map(|(out, inbox)| Lane::new(out, inbox)).collect()
+        lanes.map(|(out, inbox)| Lane::new(out, inbox, sizes.away_max)).collect()
     };
     outs.into_iter().zip(inboxes).map(pair).collect()
 }
 
 impl Lane {
-    fn new(out: Producer<Boxed>, inbox: Consumer<Boxed>) -> Self {
+    fn new(out: Producer<Boxed>, inbox: Consumer<Boxed>, away_max: usize) -> Self {
         Self {
             out: RefCell::new(out),
             inbox: RefCell::new(inbox),
             backlog: RefCell::default(),
             away: Cell::new(0),
+            away_max,
             queue: RefCell::default(),
             next_number: Cell::new(0),
         }
@@ -72,7 +96,7 @@ impl Lane {
     /// Puts a parcel into the ring, or behind others into the backlog if that is full. Returns whether it is in the ring.
     pub(super) fn push(&self, parcel: Boxed) -> bool {
         let backlog = &mut *self.backlog.borrow_mut();
-        if !backlog.is_empty() {
+        if !backlog.is_empty() && !is_planted(Bug::OvertakenParcel) {
             backlog.push_back(parcel);
             return false;
         }
@@ -113,7 +137,7 @@ impl Lane {
     /// nobody. `number` is the place in the queue of who waits, to be kept from poll to poll
     /// and given to [`leave_queue`](Self::leave_queue) in the end.
     pub(super) fn poll_room(&self, number: &mut Option<u64>, context: &Context<'_>) -> Poll<()> {
-        if self.away.get() < AWAY_MAX {
+        if self.away.get() < self.away_max {
             return Poll::Ready(());
         }
         let number =
@@ -125,7 +149,7 @@ impl Lane {
     /// Who had this number waits no more. If it was woken and makes no use of the room, the next one may.
     pub(super) fn leave_queue(&self, number: u64) {
         let was_woken = self.queue.borrow_mut().remove(&number).is_none();
-        if was_woken && self.away.get() < AWAY_MAX {
+        if was_woken && self.away.get() < self.away_max {
             self.wake_next();
         }
     }
@@ -137,8 +161,22 @@ impl Lane {
         }
     }
 
+    /// How many are away and are to come back.
+    pub(super) fn away(&self) -> usize {
+        self.away.get()
+    }
+
+    /// How many wait because the ring is full.
+    pub(super) fn unsent(&self) -> usize {
+        self.backlog.borrow().len()
+    }
+
+    /// How many have arrived and were not taken.
+    pub(super) fn arrived(&self) -> usize {
+        self.inbox.borrow().slots()
+    }
+
     /// How many wait for room.
-    #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.queue.borrow().len()
     }
@@ -158,7 +196,7 @@ impl Lane {
         let away = self.away.get().saturating_sub(1);
         self.away.set(away);
         self.wake_next();
-        if away == AWAY_MAX / 2 {
+        if away == self.away_max / 2 {
             // Some of those that were woken may not be polled; nobody waits for them.
             let queue = core::mem::take(&mut *self.queue.borrow_mut());
             queue.into_values().for_each(Waker::wake);

@@ -13,6 +13,7 @@ use super::*;
 use crate::channel::ChannelContext;
 use crate::shard::errand::{OnShardError, Work, pack};
 use crate::shard::on::On;
+use crate::shard::sharded::Sharded;
 
 struct Pair {
     shards: [Rc<ChannelContext>; 2],
@@ -221,4 +222,50 @@ fn a_shard_is_over_when_all_are_drained() {
     assert!(!pair.shards[0].mesh.is_drained());
     assert!(pair.shards[1].mesh.is_drained());
     assert!(pair.shards[0].mesh.is_drained());
+}
+
+/// Futures that run for others are the user's: what their drops do keeps no shard from saying that it is gone.
+#[test]
+fn a_shard_leaves_although_what_it_drops_panics() {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            std::panic::resume_unwind(Box::new("planned"));
+        }
+    }
+    let pair = Pair::new();
+    let hang = || async {
+        let _panics = Panics;
+        std::future::pending::<()>().await;
+    };
+    let work =
+        move |_: &Rc<Mesh>| Work::Later(Box::pin(hang()) as Pin<Box<dyn Future<Output = ()>>>);
+    let mut calls: Vec<On<()>> =
+        (0..2).map(|_| On::new(ShardId(1), None, pack(work, Location::caller()))).collect();
+    calls.iter_mut().for_each(|call| assert!(pair.poll(call).is_pending()));
+    pair.turn_until_quiet();
+    pair.within(1, || pair.shards[1].mesh.leave());
+    pair.turn_until_quiet();
+    for call in &mut calls {
+        assert_eq!(pair.poll(call), Poll::Ready(Err(OnShardError::Lost)));
+    }
+}
+
+/// A handle whose server has ended belongs to the next server that needs a value of it, whoever asks first and for whichever
+/// shard.
+#[test]
+fn a_handle_goes_on_to_the_next_server() {
+    let handle = Sharded::new(|info: ShardInfo| info.id);
+    for _ in 0..2 {
+        let pair = Pair::new();
+        let mut call = handle.on(ShardId(1), |id| *id);
+        assert!(pair.poll(&mut call).is_pending());
+        pair.turn_until_quiet();
+        assert_eq!(pair.poll(&mut call), Poll::Ready(Ok(ShardId(1))));
+        pair.shards.iter().for_each(|shard| shard.mesh.leave());
+        pair.shards.iter().for_each(|shard| shard.mesh.values.clear());
+    }
+    let trio = group(3);
+    let _entered = trio[0].enter();
+    assert_eq!(handle.shard_count(), 3, "and it has as many shards as that one");
 }
