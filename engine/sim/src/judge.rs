@@ -123,7 +123,7 @@ fn judge_forwarded(core: &Core, call: &Call, id: u64, reply: &Reply) {
     let Some(forwarded) = reply.head.forwarded else { return };
     let shards = u16::try_from(core.plan.shards).unwrap_or(1);
     let owner = call.key.map(|hash| owner_of(hash, shards).0);
-    if owner != Some(forwarded.owner) || forwarded.shards != shards {
+    if owner != Some(forwarded.owner()) || forwarded.shards() != shards {
         core.violated(Violated::Owner, || {
             format!("the reply to call {id} of shard {owner:?} says {forwarded:?}")
         });

@@ -111,7 +111,7 @@ impl Hop {
             }
         };
         let mut head = RequestHead::new(0, MethodId(1));
-        head.key = child.named_key();
+        head.set_key(child.named_key());
         let inner = channel.call(head, left, encode);
         Some(Self {
             record,

@@ -243,7 +243,7 @@ impl Caller {
             ledger.note_deadline(call.deadline);
         }
         let mut head = RequestHead::new(0, MethodId(1));
-        head.key = wish.ask.named_key();
+        head.set_key(wish.ask.named_key());
         let encode = {
             let (core, ledger, channel) = (Rc::clone(&core), Rc::clone(&ledger), channel.clone());
             move |body: &mut FrameWriter<'_>| encode(&core, &ledger, &channel, &wish, body)

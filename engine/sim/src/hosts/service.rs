@@ -53,7 +53,7 @@ impl Dispatch for Service {
         };
         if let Some(here) = self.owners {
             // As the router of a server does it: the key in the head is believed, and judged where the call runs.
-            if let Some(hash) = call.request.key.or_else(|| ask.key_hash()) {
+            if let Some(hash) = call.request.key().or_else(|| ask.key_hash()) {
                 let owner = owner_of(hash, here.count);
                 if owner != call.shard {
                     self.ledger.forwarded.set(self.ledger.forwarded.get() + 1);
@@ -62,7 +62,7 @@ impl Dispatch for Service {
                     return call.forward(owner, context, reply);
                 }
             }
-            if call.request.key.is_some_and(|named| Some(named) != ask.key_hash()) {
+            if call.request.key().is_some_and(|named| Some(named) != ask.key_hash()) {
                 reply.status(&Status::invalid_argument("the request names another key"));
                 return Dispatched::Replied;
             }
