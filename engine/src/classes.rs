@@ -32,6 +32,7 @@ pub(crate) const CLASSES: usize = 3;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[doc(alias("scheduling group", "task queue", "qos", "priority"))]
+#[non_exhaustive]
 pub enum ServiceClass {
     /// Calls that somebody waits for. They begin when they arrive, and go first among equals.
     Latency,

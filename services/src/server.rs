@@ -382,8 +382,8 @@ impl ServerBuilder {
     ///
     /// A handler holds its shard by computing and by blocking. Time in which the shard's thread waited for a CPU is not held
     /// against it: another thread ran there, or the quota of a container was used up. The kernel counts such waits
-    /// (`/proc/thread-self/schedstat`), and a stall that they can explain is counted in `ShardCounters::cpu_waits` instead, with a
-    /// warning of its own. The warnings say how much was CPU time and how much was such a wait: at the first hold
+    /// (`/proc/thread-self/schedstat`), and a stall that they can explain is counted in `ShardCounters::cpu_waits` instead, and not
+    /// warned of. The warnings say how much was CPU time and how much was such a wait: at the first hold
     /// in a while the most that it can have been since the last look, at most a quarter of a second ago on a busy shard; then, for
     /// 10 s, right within a millisecond. Where the kernel does not count waits all time counts as held. Time that a hypervisor takes
     /// away looks like CPU time.

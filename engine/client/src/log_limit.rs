@@ -51,8 +51,6 @@ impl Topic {
     pub const HELD_BY_TASK: Self = Self::warning("a task held its shard", 0);
     /// One of several handlers and tasks held its shard.
     pub const HELD_BY_ANY: Self = Self::warning("something held the shard", 0);
-    /// A shard's thread waited for a CPU.
-    pub const CPU_WAIT: Self = Self::warning("the shard's thread waited for a CPU", 0);
     /// A caller's callback panicked.
     pub const CALLBACK_PANIC: Self = Self::warning("a callback of a call panicked", 0);
 

@@ -30,9 +30,7 @@ impl<I: Io> Driver<I> {
         for Hold { holder, span } in found {
             if span.held() <= self.local.holds.limit() {
                 counters.cpu_waits.add(1);
-                if self.local.log.admit(Topic::CPU_WAIT, self.shared.now) {
-                    self.tell_wait(&span);
-                }
+                self.tell_wait(&span);
                 continue;
             }
             let held_us = u64::try_from(span.time.as_micros()).unwrap_or(u64::MAX);
@@ -49,11 +47,12 @@ impl<I: Io> Driver<I> {
         }
     }
 
-    /// The shard stood still, and nothing that ran there need have caused it.
+    /// The shard stood still, and nothing that ran there need have caused it. On a host that is shared this is usual: the
+    /// counters tell of it, and no warning does.
     fn tell_wait(&self, span: &Span) {
         let shard = self.shared.config.info.id;
         let (stood_ms, waited_ms) = (span.time.as_millis(), Millis(span.waited));
-        tracing::warn!(%shard, stood_ms, %waited_ms, "the shard stood still because its thread waited for a CPU: other threads run there, or the container's CPU quota is used up");
+        tracing::debug!(%shard, stood_ms, %waited_ms, "the shard stood still because its thread waited for a CPU: other threads run there, or the container's CPU quota is used up");
     }
 
     fn tell_hold(&self, holder: &Holder, span: &Span) {
