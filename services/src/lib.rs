@@ -149,6 +149,7 @@ pub mod generated;
 #[cfg(doctest)]
 mod guide;
 pub mod layer;
+pub mod message;
 #[cfg(feature = "shard")]
 mod server;
 #[cfg(any(feature = "shard", feature = "tokio"))]
@@ -295,6 +296,8 @@ pub use corewire_codec::{
     CodecId, Forwarded, LimitOutOfRange, MetadataEntry, MetadataError, MethodId, OutOfRange,
     TraceParentError,
 };
+#[doc(alias("protobuf", "schema", "serialization"))]
+pub use corewire_macros::message;
 pub use corewire_macros::service;
 #[doc(alias("async main", "entry point", "runtime"))]
 #[cfg(feature = "shard")]
