@@ -126,52 +126,6 @@ pub fn service(options: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes a struct or an enum a message: its fields have numbers, so that one definition serves every codec.
 ///
-/// ```ignore
-/// use std::collections::HashMap;
-/// use std::time::SystemTime;
-///
-/// #[corewire::message(name = "notes.v1.Note", reserved(3))]
-/// #[derive(Clone, Debug, PartialEq)]
-/// pub struct Note {
-///     #[id(1)]
-///     pub title: String,
-///     #[id(2)]
-///     pub tags: Vec<String>,
-///     #[id(4)]
-///     pub due: Option<SystemTime>,
-///     #[id(5)]
-///     pub content: Content,
-///     #[id(6)]
-///     pub color: Color,
-///     #[id(7)]
-///     pub counts: HashMap<String, u64>,
-/// }
-///
-/// /// Exactly one of these: a `oneof`.
-/// #[corewire::message(name = "notes.v1.Content")]
-/// #[derive(Clone, Debug, PartialEq)]
-/// pub enum Content {
-///     #[id(1)]
-///     Nothing,
-///     #[id(2)]
-///     Text(String),
-///     #[id(3)]
-///     Copy(Box<Note>),
-/// }
-///
-/// #[corewire::message(name = "notes.v1.Color")]
-/// #[derive(Clone, Copy, Debug, PartialEq)]
-/// pub enum Color {
-///     #[id(0)]
-///     White,
-///     #[id(1)]
-///     Yellow,
-///     /// What a later version sends.
-///     #[unknown]
-///     Other(i32),
-/// }
-/// ```
-///
 /// # Types
 ///
 /// `bool`, `u8` to `u64`, `i8` to `i64`, `f32`, `f64`, `String`, `Bytes`, `Vec<u8>`, `Duration`, `SystemTime`, messages, and a `Box` of any of

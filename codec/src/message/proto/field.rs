@@ -95,7 +95,7 @@ pub fn write_list<T: ProtoValue>(number: u32, values: &[T], out: &mut Writer<'_>
         }
     } else if !values.is_empty() {
         out.tag(number, Wire::Length);
-        out.nested(|out| values.iter().for_each(|value| value.write(out)));
+        out.packed(|out| values.iter().for_each(|value| value.write(out)));
     }
 }
 
@@ -183,7 +183,7 @@ pub fn read_list<T: ProtoValue>(
     let read = if tag.wire == T::WIRE {
         push(list, input)
     } else if tag.wire == Wire::Length {
-        input.nested(|input| {
+        input.packed(|input| {
             while !input.is_empty() {
                 push(list, input)?;
             }

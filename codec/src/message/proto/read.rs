@@ -174,14 +174,28 @@ impl<'a> Reader<'a> {
         &mut self,
         body: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
-        let inner = self.bytes()?;
         if self.depth >= DEPTH_MAX {
             return Err(DecodeError::new(Exceeded::Depth));
         }
-        let outer = core::mem::replace(&mut self.rest, inner);
         self.depth = self.depth.saturating_add(1);
-        let value = body(self)?;
+        let value = self.packed(body)?;
         self.depth = self.depth.saturating_sub(1);
+        Ok(value)
+    }
+
+    /// As [`Reader::nested`], for what is no message and cannot nest.
+    ///
+    /// # Errors
+    ///
+    /// Those of `body`; bytes are left.
+    #[inline]
+    pub fn packed<T>(
+        &mut self,
+        body: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        let inner = self.bytes()?;
+        let outer = core::mem::replace(&mut self.rest, inner);
+        let value = body(self)?;
         match self.rest.len() {
             0 => {
                 self.rest = outer;

@@ -70,10 +70,16 @@ impl<'a> Writer<'a> {
             return self.fail(Exceeded::Depth);
         }
         self.depth = self.depth.saturating_add(1);
+        self.packed(body);
+        self.depth = self.depth.saturating_sub(1);
+    }
+
+    /// As [`Writer::nested`], for what is no message and cannot nest.
+    #[inline]
+    pub fn packed(&mut self, body: impl FnOnce(&mut Self)) {
         let at = self.out.len();
         self.out.push(0);
         body(self);
-        self.depth = self.depth.saturating_sub(1);
         let length = self.out.len().saturating_sub(at).saturating_sub(1);
         match u8::try_from(length) {
             Ok(short) if short < 0x80 => {
