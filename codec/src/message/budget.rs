@@ -114,7 +114,7 @@ impl Drop for Body {
 pub(crate) fn begin(bytes: usize) -> Body {
     READING.with(|it| {
         let reading = it.get();
-        it.set(Reading { memory: reading.memory.or(Some(memory_of(bytes))), ..reading });
+        it.set(Reading { memory: reading.memory.or_else(|| Some(memory_of(bytes))), ..reading });
     });
     Body(())
 }

@@ -149,5 +149,15 @@ fn schema_name(message: &Message) -> TokenStream {
     }
 }
 
+/// Says in the schema which numbers no field may have.
+fn reserve(message: &Message) -> Option<TokenStream> {
+    if message.reserved.is_empty() {
+        return None;
+    }
+    let pairs =
+        message.reserved.iter().map(|(from, to)| quote_spanned!(Span::mixed_site()=> (#from, #to)));
+    Some(quote_spanned!(Span::mixed_site()=> fields.reserve(&[#(#pairs),*]);))
+}
+
 #[cfg(test)]
 mod tests;

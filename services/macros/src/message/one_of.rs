@@ -1,7 +1,7 @@
 //! The code of an enum with data: a message of which exactly one field is there.
 
 use super::parse::{Message, Variant};
-use super::{bounded, json_bound, names, proto_value, schema_name, speedy};
+use super::{bounded, json_bound, names, proto_value, reserve, schema_name, speedy};
 use crate::expand::site_of;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote_spanned;
@@ -47,14 +47,7 @@ fn value(message: &Message, parts: &[Part<'_>]) -> TokenStream {
         Some(ty) => quote_spanned!(site_of(ty)=> fields.single::<#ty>(#number, [#name, #json]);),
         None => quote_spanned!(Span::mixed_site()=> fields.unit(#number, [#name, #json]);),
     });
-    let reserved = match message.reserved.as_slice() {
-        [] => None,
-        reserved => {
-            let pairs =
-                reserved.iter().map(|(from, to)| quote_spanned!(Span::mixed_site()=> (#from, #to)));
-            Some(quote_spanned!(Span::mixed_site()=> fields.reserve(&[#(#pairs),*]);))
-        }
-    };
+    let reserved = reserve(message);
     let writes = parts.iter().map(|Part { ident, ty, number, .. }| match ty {
         Some(_) => quote_spanned! {Span::mixed_site()=>
             Self::#ident(value) => {

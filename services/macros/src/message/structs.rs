@@ -2,7 +2,7 @@
 
 use super::parse::{Field, Message};
 use super::shape::Shape;
-use super::{bounded, json_bound, names, proto_value, schema_name, speedy};
+use super::{bounded, json_bound, names, proto_value, reserve, schema_name, speedy};
 use crate::expand::site_of;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote_spanned};
@@ -45,6 +45,20 @@ pub(super) fn expand(message: &Message, fields: &[Field]) -> TokenStream {
     tokens
 }
 
+/// Adds a field to the schema.
+fn describe(part: &Part<'_>) -> TokenStream {
+    let (number, name, json) = (part.number, &part.name, &part.json);
+    let span = site_of(&part.field.ty);
+    let (method, ty) = match part.shape {
+        Shape::Single(ty) => ("single", ty),
+        Shape::Optional(ty) => ("optional", ty),
+        Shape::List(ty) => ("list", ty),
+        Shape::Map(ty, _) => ("map", ty),
+    };
+    let method = Ident::new(method, span);
+    quote_spanned!(span=> fields.#method::<#ty>(#number, [#name, #json]);)
+}
+
 fn value(message: &Message, parts: &[Part<'_>]) -> TokenStream {
     let ident = message.ident();
     let bound = quote_spanned!(Span::mixed_site()=> ::corewire::generated::message::value::Value);
@@ -52,26 +66,8 @@ fn value(message: &Message, parts: &[Part<'_>]) -> TokenStream {
     let (impl_generics, type_generics, conditions) = generics.split_for_impl();
     let least = parts.len().max(1);
     let name = schema_name(message);
-    let described = parts.iter().map(|part| {
-        let (number, name, json) = (part.number, &part.name, &part.json);
-        let span = site_of(&part.field.ty);
-        let (method, ty) = match part.shape {
-            Shape::Single(ty) => ("single", ty),
-            Shape::Optional(ty) => ("optional", ty),
-            Shape::List(ty) => ("list", ty),
-            Shape::Map(ty, _) => ("map", ty),
-        };
-        let method = Ident::new(method, span);
-        quote_spanned!(span=> fields.#method::<#ty>(#number, [#name, #json]);)
-    });
-    let reserved = match message.reserved.as_slice() {
-        [] => None,
-        reserved => {
-            let pairs =
-                reserved.iter().map(|(from, to)| quote_spanned!(Span::mixed_site()=> (#from, #to)));
-            Some(quote_spanned!(Span::mixed_site()=> fields.reserve(&[#(#pairs),*]);))
-        }
-    };
+    let described = parts.iter().map(describe);
+    let reserved = reserve(message);
     let absent = parts.iter().map(|part| {
         let ident = part.ident;
         match part.shape {
