@@ -15,6 +15,7 @@
 //! body plus [`MEMORY_FLOOR`]. No element takes no bytes, so no length can promise more elements than bytes follow.
 
 pub mod budget;
+pub mod describe;
 #[cfg(feature = "json")]
 pub mod json;
 #[cfg(feature = "protobuf")]

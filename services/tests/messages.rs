@@ -196,7 +196,8 @@ fn speedy_s_bytes_are_those_of_its_own_derive() {
     }
     let derived = Derived { value: 7, children: vec![1, 2], name: Some("x".into()) };
     let message = Message { value: 7, children: vec![1, 2], name: Some("x".into()) };
-    assert_eq!(derived.write_to_vec().unwrap(), message.write_to_vec().unwrap());
-    let read = Message::read_from_buffer(&derived.write_to_vec().unwrap()).expect("the same");
+    assert_eq!(derived.write_to_vec().expect("speedy"), message.write_to_vec().expect("speedy"));
+    let read =
+        Message::read_from_buffer(&derived.write_to_vec().expect("speedy")).expect("the same");
     assert_eq!((read.value, read.children, read.name), (7, vec![1, 2], Some("x".into())));
 }

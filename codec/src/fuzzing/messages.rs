@@ -180,10 +180,9 @@ impl JsonMessage for Node {
             ["next"; 2],
             ["counts"; 2],
         ];
-        let (mut value, mut text, mut blob) = (Slot::default(), Slot::default(), Slot::default());
-        let (mut small, mut numbers, mut children) =
-            (Slot::default(), Slot::default(), Slot::default());
-        let (mut next, mut counts) = (Slot::default(), Slot::default());
+        let (mut value, mut text, mut blob) = (Slot::empty(), Slot::empty(), Slot::empty());
+        let (mut small, mut numbers, mut children) = (Slot::empty(), Slot::empty(), Slot::empty());
+        let (mut next, mut counts) = (Slot::empty(), Slot::empty());
         while let Some(at) = json::next(&mut fields, &NAMES)? {
             match at {
                 0 => json::read_one(&mut value, "value", &mut fields)?,

@@ -3,8 +3,6 @@
 use core::any::TypeId;
 use std::collections::HashMap;
 
-use super::value::{Key, Map, Value};
-
 /// The type of a field's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
@@ -101,26 +99,13 @@ pub struct EnumSchema {
 /// A type with all that it is made of.
 #[derive(Clone, Debug)]
 pub struct Schema {
-    root: Type,
-    messages: Vec<MessageSchema>,
-    enums: Vec<EnumSchema>,
-    known: HashMap<TypeId, Type>,
+    pub(super) root: Type,
+    pub(super) messages: Vec<MessageSchema>,
+    pub(super) enums: Vec<EnumSchema>,
+    pub(super) known: HashMap<TypeId, Type>,
 }
 
 impl Schema {
-    /// The schema of a `T`. It is made anew by each call.
-    #[must_use]
-    pub fn of<T: Value>() -> Self {
-        let mut schema = Self {
-            root: Type::Empty,
-            messages: Vec::new(),
-            enums: Vec::new(),
-            known: HashMap::new(),
-        };
-        schema.root = T::describe(&mut schema);
-        schema
-    }
-
     /// The type that it is the schema of.
     #[must_use]
     pub const fn root(&self) -> Type {
@@ -169,40 +154,6 @@ impl Schema {
             whole.push_str(&self.name_of(argument).replace('.', "_"));
         }
         whole
-    }
-
-    /// Adds the message `T`, unless it is there. `name` gives its name, `fields` adds its fields.
-    pub fn message<T: 'static>(
-        &mut self,
-        name: impl FnOnce(&mut Self) -> String,
-        fields: impl FnOnce(&mut Fields<'_>),
-    ) -> Type {
-        if let Some(&known) = self.known.get(&TypeId::of::<T>()) {
-            return known;
-        }
-        let at = self.messages.len();
-        // It is known before its fields are, so that a message may hold itself.
-        self.known.insert(TypeId::of::<T>(), Type::Message(at));
-        self.messages.push(MessageSchema::default());
-        let name = name(self);
-        let mut described = Fields { schema: self, message: MessageSchema::default() };
-        fields(&mut described);
-        let message = MessageSchema { name, ..described.message };
-        if let Some(place) = self.messages.get_mut(at) {
-            *place = message;
-        }
-        Type::Message(at)
-    }
-
-    /// Adds the enum `T`, unless it is there.
-    pub fn enumeration<T: 'static>(&mut self, described: EnumSchema) -> Type {
-        if let Some(&known) = self.known.get(&TypeId::of::<T>()) {
-            return known;
-        }
-        let ty = Type::Enum(self.enums.len());
-        self.known.insert(TypeId::of::<T>(), ty);
-        self.enums.push(described);
-        ty
     }
 
     /// A number for all that decides what the bytes of the type mean: the order of fields, their numbers, shapes and types, down
@@ -281,70 +232,4 @@ impl Hash {
         self.word(number);
         self.word(u64::try_from(place).unwrap_or(u64::MAX));
     }
-}
-
-/// The fields of a message that is being described.
-#[derive(Debug)]
-pub struct Fields<'a> {
-    schema: &'a mut Schema,
-    message: MessageSchema,
-}
-
-impl Fields<'_> {
-    fn add(
-        &mut self,
-        number: u32,
-        [name, json_name]: [&'static str; 2],
-        shape: Shape,
-        ty: Type,
-    ) -> &mut Self {
-        self.message.fields.push(Field { number, name, json_name, shape, ty });
-        self
-    }
-
-    /// Adds a field with one value.
-    pub fn single<T: Value>(&mut self, number: u32, names: [&'static str; 2]) -> &mut Self {
-        let ty = T::describe(self.schema);
-        self.add(number, names, Shape::Single, ty)
-    }
-
-    /// Adds a field with one value or none.
-    pub fn optional<T: Value>(&mut self, number: u32, names: [&'static str; 2]) -> &mut Self {
-        let ty = T::describe(self.schema);
-        self.add(number, names, Shape::Optional, ty)
-    }
-
-    /// Adds a field with a list.
-    pub fn list<T: Value>(&mut self, number: u32, names: [&'static str; 2]) -> &mut Self {
-        let ty = T::describe(self.schema);
-        self.add(number, names, Shape::List, ty)
-    }
-
-    /// Adds a field with a map.
-    pub fn map<M: Map>(&mut self, number: u32, names: [&'static str; 2]) -> &mut Self {
-        let key = key_type::<M::Key>(self.schema);
-        let ty = <M::Value as Value>::describe(self.schema);
-        self.add(number, names, Shape::Map(key), ty)
-    }
-
-    /// Adds a variant without data.
-    pub fn unit(&mut self, number: u32, names: [&'static str; 2]) -> &mut Self {
-        self.add(number, names, Shape::Single, Type::Empty)
-    }
-
-    /// Says which numbers no field may have.
-    pub fn reserve(&mut self, numbers: &'static [(u32, u32)]) -> &mut Self {
-        self.message.reserved = numbers;
-        self
-    }
-
-    /// Says that exactly one of the fields is there.
-    pub fn one_of(&mut self) -> &mut Self {
-        self.message.is_one_of = true;
-        self
-    }
-}
-
-fn key_type<K: Key>(schema: &mut Schema) -> Type {
-    K::describe(schema)
 }

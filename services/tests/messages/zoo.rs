@@ -1,5 +1,11 @@
 //! Messages of every shape, and random ones.
 #![allow(dead_code, reason = "each test uses a part")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    reason = "any bits do as random numbers"
+)]
 
 use corewire::Bytes;
 use std::collections::{BTreeMap, HashMap};
@@ -103,9 +109,9 @@ pub(crate) struct Tree {
     #[id(1)]
     pub(crate) value: i32,
     #[id(2)]
-    pub(crate) children: Vec<Tree>,
+    pub(crate) children: Vec<Self>,
     #[id(3)]
-    pub(crate) best: Option<Box<Tree>>,
+    pub(crate) best: Option<Box<Self>>,
 }
 
 /// A part of a list of anything.

@@ -140,13 +140,13 @@ pub struct Slot<T> {
     value: Option<T>,
 }
 
-impl<T> Default for Slot<T> {
-    fn default() -> Self {
+impl<T> Slot<T> {
+    /// Nothing was read yet.
+    #[must_use]
+    pub const fn empty() -> Self {
         Self { seen: false, value: None }
     }
-}
 
-impl<T> Slot<T> {
     fn fill<E: Error>(&mut self, name: &str, read: Result<Option<T>, E>) -> Result<(), E> {
         match read {
             Ok(_) if self.seen => Err(E::custom(format_args!("the field `{name}` comes twice"))),

@@ -1,7 +1,8 @@
 //! The code of an enum without data.
 
+use super::common::speedy;
+use super::names;
 use super::parse::{Message, Variant};
-use super::{names, speedy};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote_spanned;
 
@@ -51,9 +52,9 @@ fn value(ident: &Ident, plain: &Plain<'_>) -> TokenStream {
             ::core::result::Result::Ok(Self::#it(number.cast_signed()))
         },
         None => quote_spanned! {Span::mixed_site()=>
-            ::core::result::Result::Err(
-                ::corewire::generated::message::value::unknown_number(number, #name).into(),
-            )
+            ::core::result::Result::Err(::core::convert::Into::into(
+                ::corewire::generated::message::value::unknown_number(number, #name),
+            ))
         },
     };
     quote_spanned! {Span::mixed_site()=>
@@ -65,7 +66,7 @@ fn value(ident: &Ident, plain: &Plain<'_>) -> TokenStream {
                 schema: &mut ::corewire::generated::message::schema::Schema,
             ) -> ::corewire::generated::message::schema::Type {
                 schema.enumeration::<Self>(::corewire::generated::message::schema::EnumSchema {
-                    name: ::std::string::String::from(#name),
+                    name: ::std::borrow::ToOwned::to_owned(#name),
                     values: &[#((#numbers, #texts)),*],
                     keeps_unknown: #keeps_unknown,
                 })
@@ -115,7 +116,7 @@ fn proto(ident: &Ident, plain: &Plain<'_>) -> TokenStream {
         }
         None => quote_spanned! {Span::mixed_site()=>
             ::core::result::Result::Err(
-                ::corewire::generated::message::proto::field::unknown_number(number.into(), #name),
+                ::corewire::generated::message::proto::field::unknown_number(::core::convert::Into::into(number), #name),
             )
         },
     };

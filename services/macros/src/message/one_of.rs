@@ -1,7 +1,8 @@
 //! The code of an enum with data: a message of which exactly one field is there.
 
+use super::common::{bounded, json_bound, proto_value, reserve, schema_name, speedy};
+use super::names;
 use super::parse::{Message, Variant};
-use super::{bounded, json_bound, names, proto_value, reserve, schema_name, speedy};
 use crate::expand::site_of;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote_spanned;
@@ -103,9 +104,9 @@ fn value(message: &Message, parts: &[Part<'_>]) -> TokenStream {
                 let _nested = ::corewire::generated::message::value::enter::<C>()?;
                 match input.read_u32()? {
                     #(#reads)*
-                    number => ::core::result::Result::Err(
-                        ::corewire::generated::message::value::unknown_number(number, #text).into(),
-                    ),
+                    number => ::core::result::Result::Err(::core::convert::Into::into(
+                        ::corewire::generated::message::value::unknown_number(number, #text),
+                    )),
                 }
             }
         }
@@ -200,7 +201,7 @@ fn json(message: &Message, parts: &[Part<'_>]) -> TokenStream {
         };
         quote_spanned! {Span::mixed_site()=>
             #at => {
-                let mut slot = ::corewire::generated::message::json::field::Slot::default();
+                let mut slot = ::corewire::generated::message::json::field::Slot::empty();
                 ::corewire::generated::message::json::field::#read(&mut slot, #name, &mut fields)?;
                 if let ::core::option::Option::Some(value) = slot.into_value() {
                     ::corewire::generated::message::json::field::set_variant(&mut read, #variant, #text)?;

@@ -1,8 +1,9 @@
 //! The code of a struct.
 
+use super::common::{bounded, json_bound, proto_value, reserve, schema_name, speedy};
+use super::names;
 use super::parse::{Field, Message};
 use super::shape::Shape;
-use super::{bounded, json_bound, names, proto_value, reserve, schema_name, speedy};
 use crate::expand::site_of;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote_spanned};
@@ -296,7 +297,7 @@ fn json(message: &Message, parts: &[Part<'_>]) -> TokenStream {
             fn read_fields<'de, M: ::corewire::generated::serde::de::MapAccess<'de>>(
                 mut fields: M,
             ) -> ::core::result::Result<Self, M::Error> {
-                #(let mut #slots = ::corewire::generated::message::json::field::Slot::default();)*
+                #(let mut #slots = ::corewire::generated::message::json::field::Slot::empty();)*
                 while let ::core::option::Option::Some(at) =
                     ::corewire::generated::message::json::field::next(&mut fields, &[#(#names),*])?
                 {
