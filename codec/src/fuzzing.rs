@@ -12,11 +12,13 @@
 )]
 
 mod frames;
+mod messages;
 mod replay;
 mod send;
 mod source;
 
 pub use frames::cut;
+pub use messages::{message_json, message_protobuf, message_speedy};
 pub use replay::{assert_same_set, replay};
 pub use send::send_buffer;
 pub use source::Source;
@@ -35,7 +37,7 @@ use bytes::Bytes;
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its file in `fuzz/fuzz_targets` and its folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("any_input", any_input),
     ("growth", growth),
     ("cut", cut),
@@ -44,6 +46,9 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("header", header),
     ("hello", hello),
     ("status", status),
+    ("message_protobuf", message_protobuf),
+    ("message_json", message_json),
+    ("message_speedy", message_speedy),
 ];
 
 /// The most memory that a receive buffer may own while `unread` bytes wait in it: it asks for as

@@ -47,6 +47,8 @@ mod foreign;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+#[doc(hidden)]
+pub mod message;
 mod payload;
 mod range;
 #[cfg(feature = "serde")]

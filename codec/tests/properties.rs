@@ -68,6 +68,82 @@ fn hello_like() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
+/// Bytes that look like a protobuf message more often than random ones do, as deep as the bytes last.
+fn message_like() -> impl Strategy<Value = Vec<u8>> {
+    let scalar = (0u8..10, 0u8..6, vec(any::<u8>(), 0..4))
+        .prop_map(|(number, wire, rest)| [vec![number << 3 | wire], rest].concat());
+    let leaf = vec(scalar, 0..4).prop_map(|fields| fields.concat());
+    leaf.prop_recursive(6, 40, 4, |inner| {
+        vec((0u8..10, inner), 0..4).prop_map(|fields| {
+            let fields = fields.into_iter().map(|(number, body)| {
+                let length = u8::try_from(body.len() & 0x7f).unwrap();
+                [vec![number << 3 | 2, length], body].concat()
+            });
+            fields.collect::<Vec<_>>().concat()
+        })
+    })
+}
+
+/// Text that looks like a JSON message more often than random text does.
+fn json_like() -> impl Strategy<Value = Vec<u8>> {
+    let name = prop::sample::select(vec![
+        "value", "text", "blob", "small", "numbers", "children", "next", "counts", "other",
+    ]);
+    let leaf = prop::sample::select(vec![
+        "1",
+        "-1",
+        "1.5",
+        "1e3",
+        "\"7\"",
+        "\"YWJj\"",
+        "\"\\u0000\"",
+        "null",
+        "true",
+        "[]",
+        "{}",
+        "[1,2]",
+        "x",
+    ])
+    .prop_map(str::to_owned);
+    let json = leaf.prop_recursive(5, 30, 4, move |inner| {
+        prop_oneof![
+            vec((name.clone(), inner.clone()), 0..4).prop_map(|fields| {
+                let fields = fields.into_iter().map(|(name, value)| format!("\"{name}\":{value}"));
+                format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+            }),
+            vec(inner, 0..3).prop_map(|elements| format!("[{}]", elements.join(","))),
+        ]
+    });
+    json.prop_map(String::into_bytes)
+}
+
+proptest! {
+    #![proptest_config(config(2048))]
+
+    #[test]
+    fn any_bytes_are_a_message_or_an_error(data in vec(any::<u8>(), 0..120)) {
+        fuzzing::message_protobuf(&data);
+        fuzzing::message_json(&data);
+        fuzzing::message_speedy(&data);
+    }
+
+    #[test]
+    fn almost_good_messages_come_back(data in message_like()) {
+        fuzzing::message_protobuf(&data);
+    }
+
+    #[test]
+    fn almost_good_json_comes_back(data in json_like()) {
+        fuzzing::message_json(&data);
+    }
+
+    /// Mostly zeros, which are the numbers, lengths and marks of speedy that go on.
+    #[test]
+    fn almost_good_positional_bytes_come_back(data in vec(prop_oneof![6 => Just(0u8), 2 => 0u8..4, 1 => any::<u8>()], 0..200)) {
+        fuzzing::message_speedy(&data);
+    }
+}
+
 proptest! {
     #![proptest_config(config(192))]
 

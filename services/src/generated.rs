@@ -1,5 +1,10 @@
 //! What the code that [`macro@crate::service`] generates names, and nobody else. It may change with each release.
 
+pub use corewire_codec::message;
+#[cfg(feature = "json")]
+pub use serde;
+pub use speedy;
+
 #[cfg(feature = "shard")]
 pub use crate::server::{
     answer::{Answer, Answered},

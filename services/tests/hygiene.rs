@@ -21,6 +21,57 @@ pub mod without_prelude {
     }
 }
 
+/// Messages without a prelude.
+#[no_implicit_prelude]
+pub mod messages_without_prelude {
+    /// A message of every shape.
+    #[::corewire::message]
+    #[derive(::core::fmt::Debug)]
+    pub struct Bare<T> {
+        /// One.
+        #[id(1)]
+        pub one: ::std::string::String,
+        /// One or none.
+        #[id(2)]
+        pub optional: ::std::option::Option<T>,
+        /// A list.
+        #[id(3)]
+        pub list: ::std::vec::Vec<Either>,
+        /// A map.
+        #[id(4)]
+        pub map: ::std::collections::BTreeMap<u32, Plain>,
+    }
+
+    /// A `oneof`.
+    #[::corewire::message]
+    #[derive(::core::fmt::Debug)]
+    pub enum Either {
+        /// With data.
+        #[id(1)]
+        Data(u32),
+        /// Without.
+        #[id(2)]
+        Nothing,
+    }
+
+    /// An enum without data.
+    #[::corewire::message]
+    #[derive(::core::fmt::Debug)]
+    pub enum Plain {
+        /// The first.
+        #[id(0)]
+        Zero,
+        /// What is not known.
+        #[unknown]
+        Other(i32),
+    }
+
+    /// No fields.
+    #[::corewire::message]
+    #[derive(::core::fmt::Debug)]
+    pub struct Empty;
+}
+
 /// Names of the prelude, of the crates and of our own types mean something else here.
 #[expect(dead_code, non_camel_case_types, reason = "they are here to be stumbled over")]
 mod shadowed {

@@ -268,6 +268,15 @@ impl fmt::Display for EncodeError {
     }
 }
 
+impl EncodeError {
+    /// The error with this reason.
+    #[cold]
+    #[cfg(any(feature = "protobuf", feature = "json"))]
+    pub(crate) fn new(reason: impl fmt::Display) -> Self {
+        Self { reason: reason.to_string() }
+    }
+}
+
 crate::debug_is_display!(EncodeError, DecodeError);
 
 impl core::error::Error for EncodeError {}
@@ -292,6 +301,20 @@ pub struct DecodeError {
 }
 
 impl DecodeError {
+    /// The error with this reason.
+    #[cold]
+    #[cfg(any(feature = "protobuf", feature = "json"))]
+    pub(crate) fn new(reason: impl fmt::Display) -> Self {
+        Self { reason: reason.to_string() }
+    }
+
+    /// The error, with the field of a message in which it is.
+    #[cold]
+    #[cfg(feature = "protobuf")]
+    pub(crate) fn in_field(self, name: &str) -> Self {
+        Self { reason: format!("field `{name}`: {}", self.reason) }
+    }
+
     /// The error for bytes behind the last value.
     #[must_use]
     pub fn left_over(bytes: usize) -> Self {

@@ -7,6 +7,8 @@ mod client;
 mod parts;
 mod server;
 
+pub(crate) use self::parts::site_of;
+
 use self::parts::Expansion;
 use crate::check::Service;
 use crate::parse::{Declaration, MethodDeclaration};
@@ -60,7 +62,7 @@ pub(crate) fn service_trait(declaration: &Declaration) -> TokenStream {
     }
     if let Some(attribute) = declaration.shares_service() {
         // Where rustc says why an implementation cannot be shared.
-        let site = parts::site_of(attribute);
+        let site = site_of(attribute);
         item.colon_token.get_or_insert_default();
         item.supertraits.push(parse_quote_spanned!(site=> ::core::marker::Send));
         item.supertraits.push(parse_quote_spanned!(site=> ::core::marker::Sync));

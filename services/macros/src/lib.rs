@@ -1,4 +1,4 @@
-//! The macros behind `corewire::service`, `corewire::main` and `corewire::test`. Use them through the `corewire` crate, whose types its expansion names.
+//! The macros behind `corewire::service`, `corewire::message`, `corewire::main` and `corewire::test`. Use them through the `corewire` crate, whose types its expansion names.
 //!
 //! `parse` reads the trait into plain structs, `check` holds the rules and reports every broken one at its token,
 //! `expand` writes what follows from a trait that keeps them.
@@ -8,6 +8,7 @@ mod check;
 mod entry;
 mod errors;
 mod expand;
+mod message;
 mod names;
 mod parse;
 mod renamed;
@@ -127,6 +128,37 @@ use quote::ToTokens;
 #[proc_macro_attribute]
 pub fn service(options: TokenStream, item: TokenStream) -> TokenStream {
     expand_service(options.into(), item.into()).into()
+}
+
+/// Makes a struct or an enum a message: its fields have numbers, so that one definition serves every codec.
+///
+/// # Types
+///
+/// `bool`, `u8` to `u64`, `i8` to `i64`, `f32`, `f64`, `String`, `Bytes`, `Vec<u8>`, `Duration`, `SystemTime`, messages, and a `Box` of any of
+/// these; once around them an `Option`, a `Vec`, or a `HashMap` or `BTreeMap` with integers, `bool` or `String` as keys. The
+/// spelling decides: an alias for a `Vec` is not recognised. A generic parameter stands for one such value.
+///
+/// # Numbers
+///
+/// `#[id(n)]`, 1 to 536,870,911 without 19,000 to 19,999, each once. The values of an enum without data begin with 0, which stands
+/// for one that was not sent. Never change a number, and put that of a removed field into `reserved(…)`. A name after it,
+/// `#[id(1, name = "…")]`, is that in protobuf and JSON.
+///
+/// # Codecs
+///
+/// - **speedy** (`speedy::Readable`, `speedy::Writable`): fields one after the other, in the order of their declaration. Both sides need the same
+///   definition; `corewire::message::Schema` has its fingerprint.
+/// - **protobuf**, with the feature `protobuf`: by number. A reader skips fields that it does not know, and puts zero, nothing or `None` for
+///   those that were not sent.
+/// - **JSON**, with the feature `json`: proto3's mapping, by name.
+///
+/// An enum without data refuses a number that it does not know, unless a variant `#[unknown] Name(i32)` keeps it. An enum with
+/// data refuses a message without any variant that it knows. A message nests others 100 deep at most, to be written and to be read.
+///
+/// Put other attributes, such as `#[derive(…)]`, below this one: those above it would see `#[id]`.
+#[proc_macro_attribute]
+pub fn message(options: TokenStream, item: TokenStream) -> TokenStream {
+    message::expand(options.into(), item.into()).into()
 }
 
 /// Makes an async function one that runs on a shard of the calling thread, as `block_on_shard` does: for `main`.

@@ -118,6 +118,6 @@ pub(super) fn key_hash(key: &Argument<'_>) -> TokenStream {
 }
 
 /// Our hygiene at the place of the author's tokens, so that rustc's errors point there.
-pub(super) fn site_of(tokens: &impl Spanned) -> Span {
+pub(crate) fn site_of(tokens: &impl Spanned) -> Span {
     Span::mixed_site().located_at(tokens.span())
 }

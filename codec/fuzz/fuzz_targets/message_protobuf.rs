@@ -1,0 +1,2 @@
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| corewire_codec::fuzzing::message_protobuf(data));
