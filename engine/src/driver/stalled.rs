@@ -33,7 +33,7 @@ impl<I: Io> Driver<I> {
                 self.tell_wait(&span);
                 continue;
             }
-            let held_us = u64::try_from(span.time.as_micros()).unwrap_or(u64::MAX);
+            let held_us = u64::try_from(span.held().as_micros()).unwrap_or(u64::MAX);
             counters.holds.add(1);
             counters.longest_hold_us.set(counters.longest_hold_us.value().max(held_us));
             let topic = match holder {

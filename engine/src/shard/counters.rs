@@ -183,7 +183,7 @@ counters! {
     Counter panics,
     /// Times that a handler or a task held the shard for longer than `warn_held_after`, by its CPU time or because it blocked.
     Counter holds,
-    /// The longest of these, in µs.
+    /// The longest of these, in µs, without the time in which the thread waited for a CPU.
     Gauge longest_hold_us,
     /// Times that the shard stood still for longer than `warn_held_after`, and that its thread waited for a CPU explains it.
     Counter cpu_waits,
