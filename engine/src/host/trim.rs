@@ -126,8 +126,8 @@ mod tests {
 
     #[test]
     fn never_for_little() {
-        assert_eq!(trims((0..100).map(|at| (at % 10 / 9 * 31, None))), []);
-        assert_eq!(trims((0..100).map(|at| (0, Some(5 + at % 10 / 9 * 31)))), []);
+        assert!(trims((0..100).map(|at| (at % 10 / 9 * 31, None))).is_empty());
+        assert!(trims((0..100).map(|at| (0, Some(5 + at % 10 / 9 * 31)))).is_empty());
     }
 
     #[test]
