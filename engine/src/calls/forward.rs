@@ -176,7 +176,7 @@ impl PendingCall for Forwarding {
                 }
             }
         }
-        if matches!(this.stage, Stage::Over) {
+        if this.one_way.is_some() && matches!(this.stage, Stage::Over) {
             return Poll::Ready(());
         }
         mesh.shard().note_known_wait();
