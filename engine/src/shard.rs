@@ -33,4 +33,5 @@ mod task_table;
 pub(crate) mod tasks;
 pub(crate) mod timers;
 pub(crate) mod values;
+pub(crate) mod waker_place;
 pub(crate) mod wakes;

@@ -133,6 +133,13 @@ macro_rules! counters {
             pub const KINDS: &'static [(&'static str, CounterKind)] =
                 &[$((stringify!($name), CounterKind::$kind),)*];
 
+            /// A call with this id was refused: only one-way calls are counted here, since nobody else hears of it.
+            pub(crate) fn note_one_way_dropped(&self, call: u32) {
+                if corewire_proto::is_one_way_id(call) {
+                    self.one_way_dropped.add(1);
+                }
+            }
+
             /// All counters at one moment, by name.
             ///
             /// ```
