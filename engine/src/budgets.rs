@@ -30,9 +30,11 @@
 //! | held of a shard by all | 256 MiB, an eighth of it in reserve | over three quarters, cutting off: rule 33 |
 //! | calls that pend on a shard | 65,536, shared out in the same way | the same, if the reserve is in use |
 //! | connections of a shard | by descriptors | accepting pauses |
+//! | held of a key's owner by calls of other shards' connections | each connection as one of its own | refused there, at once |
 //!
 //! What counts as held, and why in this order: `docs/decisions/0009-budgets-and-shedding.md`. Shares are computed
 //! in `shard/account.rs`, waiting for room is in `conn/server/admission.rs`, cutting off in `driver/relieve.rs`.
+//! Calls by key that other shards hand over are admitted in `calls/guests.rs`; what comes back is charged to their connection.
 //! With a `queue_delay`, requests that waited too long are shed (`calls/queue_delay.rs`). With or without it, a
 //! call whose time passed in the receive buffer is not run.
 //!
@@ -52,7 +54,9 @@ use std::time::Duration;
 /// - a request of more than [`receive_bytes`](Self::receive_bytes): all its bytes, from when its length is
 ///   known until it is handled;
 /// - messages of streams that have arrived and that nobody has taken out;
-/// - what is written and not sent.
+/// - what is written and not sent;
+/// - replies and messages of calls by key that another shard has run, from their arrival at the connection's shard, and a client's
+///   messages until that shard has taken them;
 ///
 /// - a partial frame from an eighth of [`receive_bytes`](Self::receive_bytes) up: the whole buffer.
 ///

@@ -22,6 +22,7 @@ pub(crate) mod dispatch;
 pub(crate) mod extensions;
 pub(crate) mod forward;
 mod forward_streams;
+pub(crate) mod guests;
 pub(crate) mod observed;
 pub(crate) mod parked;
 pub(crate) mod queue_delay;

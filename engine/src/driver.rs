@@ -171,7 +171,7 @@ impl<I: Io> Driver<I> {
                 clock_in: 1,
                 turn: TurnBudget::new(budgets, 0),
                 memory: MemoryAccount::new(budgets, local.totals.clone()),
-                delay: budgets.queue_delay.map(|delay| DelayWatch::new(delay, now)),
+                delay: budgets.queue_delay.map(|delay| Rc::new(DelayWatch::new(delay, now))),
                 io,
                 counters,
                 served: Rc::clone(&dispatch),
@@ -227,7 +227,7 @@ impl<I: Io> Driver<I> {
             self.shared.counters.parked.set(0);
         }
         self.shared.read_clock(if sleeps { Duration::MAX } else { wait });
-        if let Some(delay) = &mut self.shared.delay {
+        if let Some(delay) = &self.shared.delay {
             delay.begin_turn(self.shared.now);
         }
         self.take_readiness();

@@ -40,4 +40,5 @@ pub(crate) mod thread_time;
 mod timed_poll;
 pub(crate) mod timers;
 pub(crate) mod values;
+pub(crate) mod waker_place;
 pub(crate) mod wakes;

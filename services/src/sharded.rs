@@ -36,7 +36,7 @@ const CONNECT_AGAIN: u32 = 64;
 /// that it did not reach, calls go over any other connection: the server hands them over.
 /// After a connection was lost, and when the server comes back with another number of shards, it begins anew.
 ///
-/// All connections must reach the same server process: an address behind which several servers stand, each with keys of
+/// All connections must reach the same server process (where servers with different numbers of shards answer, it soon stops trying): an address behind which several servers stand, each with keys of
 /// its own, needs one channel for each server.
 ///
 /// ```
@@ -149,10 +149,11 @@ impl<C: ShardMember> Inner<C> {
 
     /// Learns what the connections have heard, opens those that are missing, and drops those that are not needed.
     fn tend(&self) {
+        let Some(_tending) = Tending::begin(&self.is_tended) else { return };
+        // Not before: it may be closed in between, and what is opened then would stay.
         if self.is_closed.load(Ordering::Relaxed) {
             return;
         }
-        let Some(_tending) = Tending::begin(&self.is_tended) else { return };
         let open = || {
             // Why there is none is told by the calls over those that there are.
             let channel = C::open(&self.opener).ok()?;
@@ -180,6 +181,13 @@ impl<C: ShardMember> Inner<C> {
     /// No call begins any more; all channels.
     fn close(&self) -> Vec<C> {
         self.is_closed.store(true, Ordering::Relaxed);
+        // Whoever replaces the table at this moment may open connections, which are to be closed as well; it waits for nobody.
+        let _tending = loop {
+            match Tending::begin(&self.is_tended) {
+                Some(tending) => break tending,
+                None => std::thread::yield_now(),
+            }
+        };
         self.table.load().channels().cloned().collect()
     }
 }

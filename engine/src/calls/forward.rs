@@ -10,10 +10,15 @@
 //!  ReplySlot::append ◀──── the frame of the reply ─────┘
 //! ```
 //!
-//! The connection's shard keeps the call's deadline, and counts its request against its budgets until the reply has come; a call that
-//! ends there is cancelled at the owner. A reply on its way back is not counted yet.
+//! The connection's shard keeps the call's deadline, and counts its request against its budgets until the reply has come, and the
+//! reply from its arrival until it is written behind the connection's other replies; a call that ends there is cancelled at the owner.
+//! The owner admits the call as it does those of its own connections (`guests.rs`), and counts it while it pends.
+//!
+//! A one-way call is over for its connection when it has been sent. Its request counts until the owner is done with it.
 
-use corewire_codec::{Forwarded, MethodId, OwnedPayload, RequestHead, SendBuffer, Status};
+use corewire_codec::{
+    Forwarded, MethodId, OwnedPayload, RequestHead, SendBuffer, Status, request_flags,
+};
 use corewire_proto::canary::{Bug, is_planted};
 use corewire_proto::{ShardId, ShardInfo, StreamKind};
 use std::any::Any;
@@ -28,8 +33,9 @@ use std::time::Instant;
 use super::dispatch::{Dispatch, Dispatched, Incoming, Note, PendingCall, ReplySlot};
 use super::extensions::Extensions;
 use super::forward_streams::{CallerStreams, OwnerStreams};
+use super::guests::Guests;
 use super::parked::finish as finish_reply;
-use crate::shard::clock::clock;
+use crate::shard::account::ReturnAccount;
 use crate::shard::context::ShardContext;
 use crate::shard::counters::ShardCounters;
 use crate::shard::errand::{Begun, Cancel};
@@ -43,7 +49,11 @@ use corewire_client::address::Peer;
 pub(crate) struct Served {
     pub(crate) dispatch: Rc<dyn Dispatch>,
     pub(crate) counters: Arc<ShardCounters>,
+    pub(crate) guests: Rc<Guests>,
 }
+
+/// What a reply counts for in addition to its bytes.
+const REPLY_BYTES: usize = 64;
 
 /// What this shard serves, once it does.
 fn served(mesh: &Mesh) -> Option<Rc<Served>> {
@@ -63,12 +73,17 @@ impl Incoming<'_> {
             reply.status(&Status::internal("the call was taken before it was forwarded"));
             return Dispatched::Replied;
         };
+        let Some(mesh) = Mesh::current() else { return Dispatched::Replied };
+        let bytes = payload.len();
+        let payload = payload.to_owned();
+        let one_way = self.request.flags & request_flags::ONE_WAY != 0;
         let call = Box::new(ForwardedCall {
             ticket: None,
             has_waited: false,
             state: State::Going(Call {
                 request: *self.request,
-                payload: payload.to_owned(),
+                payload,
+                sent: mesh.shard().now(),
                 deadline: self.deadline,
                 peer: self.peer,
                 connection_id: self.connection_id,
@@ -77,7 +92,6 @@ impl Incoming<'_> {
                 hears_forwards: self.hears_forwards,
             }),
         });
-        let Some(mesh) = Mesh::current() else { return Dispatched::Replied };
         let shards = mesh.info().count;
         if let Some(served) = served(&mesh) {
             served.counters.calls_forwarded.add(1);
@@ -89,11 +103,21 @@ impl Incoming<'_> {
         }
         let ends = self.streams.as_deref_mut().map(core::mem::take);
         let streams = ends.map(|ends| CallerStreams::new(ends, forwarded));
-        let mut forwarding =
-            Forwarding { owner, stage: Stage::Packed(call), streams, number: None };
+        let account = ReturnAccount::default();
+        let mut forwarding = Forwarding {
+            owner,
+            stage: Stage::Packed(call),
+            streams,
+            number: None,
+            account: Rc::clone(&account),
+            one_way: one_way.then_some(bytes),
+        };
         match Pin::new(&mut forwarding).poll(context, reply) {
             Poll::Ready(()) => Dispatched::Replied,
-            Poll::Pending => Dispatched::Pending(Box::pin(forwarding)),
+            Poll::Pending => {
+                mesh.shard().want_account(account);
+                Dispatched::Pending(Box::pin(forwarding))
+            }
         }
     }
 }
@@ -105,6 +129,10 @@ struct Forwarding {
     streams: Option<CallerStreams>,
     /// Its place in the queue for room.
     number: Option<u64>,
+    /// What its reply is charged to.
+    account: ReturnAccount,
+    /// The bytes of a one-way call.
+    one_way: Option<usize>,
 }
 
 enum Stage {
@@ -139,6 +167,13 @@ impl PendingCall for Forwarding {
                             call
                         });
                         this.stage = Stage::Away(ticket);
+                        if let Some(bytes) = this.one_way {
+                            let held = mesh.shard().client_streams.hold_incoming(bytes);
+                            mesh.waiting.leave_unattended(ticket, Some(held));
+                            this.stage = Stage::Over;
+                        } else {
+                            mesh.waiting.charge(ticket, Rc::clone(&this.account));
+                        }
                         if let Some(streams) = &mut this.streams {
                             streams.begin(&mesh, this.owner, ticket);
                         }
@@ -148,6 +183,9 @@ impl PendingCall for Forwarding {
                     }
                 }
             }
+        }
+        if this.one_way.is_some() && matches!(this.stage, Stage::Over) {
+            return Poll::Ready(());
         }
         mesh.shard().note_known_wait();
         if let Some(streams) = &mut this.streams {
@@ -211,6 +249,8 @@ enum State {
 struct Call {
     request: RequestHead,
     payload: OwnedPayload,
+    /// When it was sent to its owner, or began to wait for that.
+    sent: Instant,
     deadline: Option<Instant>,
     peer: Peer,
     connection_id: u64,
@@ -232,6 +272,13 @@ impl Parcel for ForwardedCall {
             }
         }
     }
+
+    fn bytes(&self) -> usize {
+        match &self.state {
+            State::Back(frame, _) => frame.len().saturating_add(REPLY_BYTES),
+            State::Going(_) | State::Empty | State::Streamed => 0,
+        }
+    }
 }
 
 impl ForwardedCall {
@@ -246,9 +293,13 @@ impl ForwardedCall {
             self.state = State::Back(out, None);
             return mesh.send(from, self);
         };
-        let is_late = call.deadline.is_some_and(|deadline| deadline <= clock());
-        if is_late && !is_planted(Bug::LateForward) {
-            reply.status(&Status::deadline_exceeded("the deadline passed on the way to the owner"));
+        let request = call.request;
+        let (connection, payload_bytes) = (call.connection_id, call.payload.view().len());
+        let refusal =
+            served.guests.turn_away(shard, &request, connection, call.sent, call.deadline);
+        if let Some(status) = refusal {
+            served.counters.note_one_way_dropped(request.call);
+            reply.refuse(&status);
             self.state = State::Back(out, None);
             return mesh.send(from, self);
         }
@@ -288,20 +339,28 @@ impl ForwardedCall {
             }
             Ok(Dispatched::Pending(work)) => Some(work),
             Err(panic) => {
+                served.counters.panics.add(1);
                 reply.panicked(&*panic);
                 None
             }
         };
+        if reply.is_refused() {
+            served.counters.note_one_way_dropped(request.call);
+        }
         let Some(work) = work else {
             let note = reply.into_note();
             self.state = State::Back(out, note);
             return mesh.send(from, self);
         };
         self.has_waited = true;
+        let parked = served.guests.park(&request, connection, payload_bytes);
+        served.counters.calls_parked.add(1);
         let here = Rc::clone(mesh);
         let task = shard.spawn(async move {
             let work = Going { work, method, shard: Rc::clone(here.shard()) };
-            let note = finish(work, deadline, &mut out, replies, &mut streams).await;
+            let counters = &served.counters;
+            let note = finish(work, deadline, &mut out, replies, &mut streams, counters).await;
+            drop(parked);
             self.state = match note {
                 Finished::Replied(note) => State::Back(out, note),
                 Finished::Streamed => State::Streamed,
@@ -389,6 +448,7 @@ async fn finish(
     out: &mut SendBuffer,
     replies: Replies,
     streams: &mut Option<OwnerStreams>,
+    counters: &ShardCounters,
 ) -> Finished {
     let mut end = pin!(deadline.map(sleep_until));
     let (well, finished) = poll_fn(|context| {
@@ -406,10 +466,14 @@ async fn finish(
         match catch_unwind(AssertUnwindSafe(|| work.poll(context, &mut reply))) {
             Ok(Poll::Ready(())) => {
                 finish_reply(&mut reply);
+                if reply.is_refused() {
+                    counters.note_one_way_dropped(replies.call);
+                }
                 return Poll::Ready((true, Finished::Replied(reply.into_note())));
             }
             Ok(Poll::Pending) => {}
             Err(panic) => {
+                counters.panics.add(1);
                 reply.panicked(&*panic);
                 return Poll::Ready((false, Finished::Replied(reply.into_note())));
             }
@@ -424,6 +488,10 @@ async fn finish(
     })
     .await;
     // What is dropped is the user's, and its caller is to hear whatever happens there.
-    let _ = catch_unwind(AssertUnwindSafe(|| if well { work.work.recycle() } else { drop(work) }));
+    let dropped =
+        catch_unwind(AssertUnwindSafe(|| if well { work.work.recycle() } else { drop(work) }));
+    if dropped.is_err() {
+        counters.panics.add(1);
+    }
     finished
 }

@@ -8,15 +8,17 @@
 //!
 //! Each direction has a window. A message of the client is granted again to its connection when the handler has taken it, and at most
 //! [`WINDOW_BYTES`] are on their way; of the handler's messages, one outbox is on its way until the connection's outbox has taken it. So a
-//! client that does not read, or a handler that does not, holds as much as if the call had not been forwarded, and that much more, which
-//! no budget counts.
+//! client that does not read, or a handler that does not, holds as much as if the call had not been forwarded, and that much more. All of
+//! it is charged to the account of the client's connection: what waits at its shard, and what is at the owner and was not consumed.
 
 use corewire_client::{Message, StreamFailure, WriteMessages as _};
 use corewire_codec::{EncodedBody, Encoding, Forwarded, Status};
 use corewire_proto::canary::{Bug, is_planted};
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use crate::shard::account::{Held, StreamAccount};
 use crate::shard::mesh::{Mesh, Parcel, Slot, SlotName, Ticket};
 use crate::stream::{Relay, Relayed, StreamEnds, StreamReader, StreamWriter};
 
@@ -35,6 +37,21 @@ enum Part {
     Relayed(Relayed),
 }
 
+impl Part {
+    /// What it counts for while it waits where it arrived.
+    fn bytes(&self) -> usize {
+        PART_BYTES
+            + match self {
+                Self::Message(_, cost) => *cost as usize,
+                Self::Relayed(Relayed::Message(_, body)) => body.len(),
+                Self::End(_) | Self::Sent(_) | Self::Relayed(_) => 0,
+            }
+    }
+}
+
+/// What a part counts for in addition to its bytes.
+const PART_BYTES: usize = 64;
+
 struct Sent {
     ticket: Ticket,
     to_owner: bool,
@@ -46,7 +63,8 @@ impl Parcel for Sent {
         let (Some(mesh), Some(from)) = (Mesh::current(), from) else { return };
         let Self { ticket, to_owner, part } = *self;
         let name = if to_owner { SlotName::Theirs(from, ticket) } else { SlotName::Own(ticket) };
-        mesh.slots.put(name, part);
+        let bytes = part.bytes();
+        mesh.slots.put(name, part, bytes);
     }
 }
 
@@ -62,8 +80,10 @@ pub(super) struct CallerStreams {
     has_ended: bool,
     /// The cost of messages that the owner has not consumed.
     unread: u32,
+    /// The charge for these.
+    unread_held: Option<Held>,
     /// What the handler sent and the connection's outbox has not taken.
-    waiting: VecDeque<(Encoding, EncodedBody)>,
+    waiting: VecDeque<(Encoding, EncodedBody, Held)>,
     /// The handler's stream has ended; its end follows what waits.
     end: Option<Option<Status>>,
 }
@@ -78,14 +98,23 @@ impl CallerStreams {
             way: None,
             has_ended: false,
             unread: 0,
+            unread_held: None,
             waiting: VecDeque::new(),
             end: None,
         }
     }
 
+    /// That of the connection.
+    fn account(&self) -> Option<Rc<StreamAccount>> {
+        let reader = self.reader.as_ref().map(StreamReader::account);
+        reader.or_else(|| self.writer.as_ref().map(StreamWriter::account))
+    }
+
     /// The call goes to its owner under this ticket.
     pub(super) fn begin(&mut self, mesh: &Mesh, owner: usize, ticket: Ticket) {
-        let slot = mesh.slots.open(SlotName::Own(ticket));
+        let account = self.account().unwrap_or_else(|| Rc::clone(&mesh.shard().client_streams));
+        self.unread_held = Some(account.hold_incoming(0));
+        let slot = mesh.slots.open(SlotName::Own(ticket), account);
         self.way = Some((slot, owner, ticket));
     }
 
@@ -97,7 +126,7 @@ impl CallerStreams {
             let sent = Sent { ticket: *ticket, to_owner: true, part };
             mesh.send(*owner, Box::new(sent));
         };
-        while let Poll::Ready(part) = slot.poll::<Part>(context) {
+        while let Poll::Ready((part, held)) = slot.poll::<Part>(context) {
             let Part::Relayed(relayed) = *part else { continue };
             match relayed {
                 Relayed::Consumed(cost) => {
@@ -115,7 +144,7 @@ impl CallerStreams {
                         writer.accept_elsewhere(metadata.map(|it| *it), self.forwarded);
                     }
                 }
-                Relayed::Message(encoding, body) => self.waiting.push_back((encoding, body)),
+                Relayed::Message(encoding, body) => self.waiting.push_back((encoding, body, held)),
                 Relayed::End(failure) => self.end = Some(failure),
             }
         }
@@ -127,7 +156,7 @@ impl CallerStreams {
                     Poll::Ready(Err(_)) => self.waiting.clear(),
                     Poll::Pending => break,
                 }
-                if let Some((encoding, body)) = self.waiting.pop_front() {
+                if let Some((encoding, body, _)) = self.waiting.pop_front() {
                     moved += body.len() + 16;
                     writer.send(encoding, body);
                 }
@@ -160,6 +189,9 @@ impl CallerStreams {
                     self.has_ended = true;
                 }
             }
+        }
+        if let Some(held) = &mut self.unread_held {
+            held.set(self.unread as usize);
         }
     }
 }
@@ -198,13 +230,14 @@ pub(super) struct OwnerStreams {
 
 impl OwnerStreams {
     pub(super) fn new(relay: Relay, mesh: &Mesh, from: usize, ticket: Ticket) -> Self {
-        let slot = mesh.slots.open(SlotName::Theirs(from, ticket));
+        let account = Rc::clone(&mesh.shard().client_streams);
+        let slot = mesh.slots.open(SlotName::Theirs(from, ticket), account);
         Self { relay, slot, from, ticket }
     }
 
     /// Takes what the client sent.
     pub(super) fn poll_incoming(&mut self, context: &Context<'_>) {
-        while let Poll::Ready(part) = self.slot.poll::<Part>(context) {
+        while let Poll::Ready((part, _)) = self.slot.poll::<Part>(context) {
             match *part {
                 Part::Message(message, cost) => self.relay.receive(message, cost),
                 Part::End(failure) => self.relay.end_incoming(failure),

@@ -5,9 +5,10 @@
 //! Targets double from one priority to the next, so the longest wait in a turn tells for each of them
 //! whether it was kept.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use corewire_codec::RequestHead;
+use corewire_codec::{RequestHead, Status};
 
 use crate::budgets::QueueDelay;
 
@@ -23,15 +24,15 @@ struct Level {
     shed: Option<Instant>,
 }
 
-/// The queue delay of one shard.
+/// The queue delay of one shard. The driver and calls that come from other shards share it: they wait for the same thread.
 #[derive(Debug)]
 pub(crate) struct DelayWatch {
     interval: Duration,
-    levels: [Level; PRIORITIES],
+    levels: [Cell<Level>; PRIORITIES],
     /// When a turn last kept all targets.
-    calm: Instant,
+    calm: Cell<Instant>,
     /// The longest wait of the current turn.
-    longest: Duration,
+    longest: Cell<Duration>,
 }
 
 impl DelayWatch {
@@ -40,9 +41,14 @@ impl DelayWatch {
         let levels = [(); PRIORITIES].map(|()| {
             let target = target(config.target, priority);
             priority += 1;
-            Level { target, kept: now, shed: None }
+            Cell::new(Level { target, kept: now, shed: None })
         });
-        Self { interval: config.interval, levels, calm: now, longest: Duration::ZERO }
+        Self {
+            interval: config.interval,
+            levels,
+            calm: Cell::new(now),
+            longest: Cell::new(Duration::ZERO),
+        }
     }
 
     /// When a caller whose call was shed should come back: when the queue may be a different one.
@@ -52,42 +58,57 @@ impl DelayWatch {
 
     /// A turn begins: records the last one.
     #[inline]
-    pub(crate) fn begin_turn(&mut self, now: Instant) {
-        let longest = core::mem::take(&mut self.longest);
-        if longest <= self.levels[0].target {
-            self.calm = now;
+    pub(crate) fn begin_turn(&self, now: Instant) {
+        let longest = self.longest.take();
+        if longest <= self.levels[0].get().target {
+            self.calm.set(now);
             return;
         }
-        for level in self.levels.iter_mut().rev().take_while(|level| longest <= level.target) {
-            level.kept = now;
+        let kept = |level: &&Cell<Level>| longest <= level.get().target;
+        for level in self.levels.iter().rev().take_while(kept) {
+            level.set(Level { kept: now, ..level.get() });
         }
     }
 
     /// Whether to turn away a request that waited for `waited`.
     #[inline]
-    pub(crate) fn sheds(&mut self, priority: u8, waited: Duration, now: Instant) -> bool {
-        self.longest = self.longest.max(waited);
+    pub(crate) fn sheds(&self, priority: u8, waited: Duration, now: Instant) -> bool {
+        self.longest.set(self.longest.get().max(waited));
         // Most requests have not waited; those are not even looked at by priority.
-        waited > self.levels[0].target && self.sheds_late(priority, waited, now)
+        waited > self.levels[0].get().target && self.sheds_late(priority, waited, now)
     }
 
     #[cold]
-    fn sheds_late(&mut self, priority: u8, waited: Duration, now: Instant) -> bool {
+    fn sheds_late(&self, priority: u8, waited: Duration, now: Instant) -> bool {
         let interval = self.interval;
-        let Some(level) = self.levels.get_mut(usize::from(priority)) else { return false };
+        let Some(place) = self.levels.get(usize::from(priority)) else { return false };
+        let level = place.get();
         if waited <= level.target {
             return false;
         }
-        let stands = now.saturating_duration_since(level.kept.max(self.calm)) > interval;
+        let stands = now.saturating_duration_since(level.kept.max(self.calm.get())) > interval;
         // Shedding itself makes turns that keep the target; it must not stop at each of them, or the
         // queue would have another interval to grow in.
         let goes_on = |shed: Instant| now.saturating_duration_since(shed) < interval;
         let sheds = stands || level.shed.is_some_and(goes_on);
         if sheds {
-            level.shed = Some(now);
+            place.set(Level { shed: Some(now), ..level });
         }
         sheds
     }
+}
+
+/// The status of a call that was shed.
+#[cold]
+pub(crate) fn shed_status(waited: Duration, retry_after: Duration) -> Status {
+    let text = format!("the server is overloaded: this call waited {waited:?} for its turn");
+    Status::resource_exhausted(text).with_retry_after(retry_after)
+}
+
+/// The status of a call whose time passed while it waited.
+#[cold]
+pub(crate) fn expired_status() -> Status {
+    Status::deadline_exceeded("the call's time was over when its turn came")
 }
 
 /// The target of a priority: the usual one's, halved for each step below it, doubled for each above.
@@ -110,13 +131,7 @@ mod tests {
     }
 
     /// Turns of 10 ms from `from` to `to`, both in ms, each with a request that waited for `waited` at its end.
-    fn turns(
-        watch: &mut DelayWatch,
-        start: Instant,
-        from: u32,
-        to: u32,
-        waited: Duration,
-    ) -> usize {
+    fn turns(watch: &DelayWatch, start: Instant, from: u32, to: u32, waited: Duration) -> usize {
         let mut shed = 0;
         for at in (from..to).step_by(10) {
             watch.begin_turn(start + at * MS);
@@ -127,36 +142,32 @@ mod tests {
 
     #[test]
     fn a_burst_is_served_and_a_queue_that_stands_is_cut() {
-        let (mut watch, start) = watch();
-        assert_eq!(turns(&mut watch, start, 0, 100, 9 * MS), 0, "within the interval");
-        assert_eq!(turns(&mut watch, start, 100, 110, MS / 2), 0, "a calm turn");
-        assert_eq!(turns(&mut watch, start, 110, 210, 9 * MS), 0, "the interval begins again");
-        assert!(turns(&mut watch, start, 210, 260, 9 * MS) > 3, "now it stands");
-        assert_eq!(turns(&mut watch, start, 260, 270, 8 * MS), 0, "none that kept the target");
-        assert_eq!(turns(&mut watch, start, 270, 280, MS / 2), 0);
-        assert_eq!(turns(&mut watch, start, 280, 290, 9 * MS), 1, "one calm turn does not end it");
-        assert_eq!(turns(&mut watch, start, 290, 400, MS / 2), 0);
-        assert_eq!(
-            turns(&mut watch, start, 400, 410, 9 * MS),
-            0,
-            "an interval without shedding does"
-        );
+        let (watch, start) = watch();
+        assert_eq!(turns(&watch, start, 0, 100, 9 * MS), 0, "within the interval");
+        assert_eq!(turns(&watch, start, 100, 110, MS / 2), 0, "a calm turn");
+        assert_eq!(turns(&watch, start, 110, 210, 9 * MS), 0, "the interval begins again");
+        assert!(turns(&watch, start, 210, 260, 9 * MS) > 3, "now it stands");
+        assert_eq!(turns(&watch, start, 260, 270, 8 * MS), 0, "none that kept the target");
+        assert_eq!(turns(&watch, start, 270, 280, MS / 2), 0);
+        assert_eq!(turns(&watch, start, 280, 290, 9 * MS), 1, "one calm turn does not end it");
+        assert_eq!(turns(&watch, start, 290, 400, MS / 2), 0);
+        assert_eq!(turns(&watch, start, 400, 410, 9 * MS), 0, "an interval without shedding does");
     }
 
     #[test]
     fn the_lowest_priority_goes_first() {
-        let (mut watch, start) = watch();
-        turns(&mut watch, start, 0, 300, 9 * MS);
+        let (watch, start) = watch();
+        turns(&watch, start, 0, 300, 9 * MS);
         let at = start + 300 * MS;
         watch.begin_turn(at);
-        let shed = |watch: &mut DelayWatch, waited| {
+        let shed = |watch: &DelayWatch, waited| {
             (0..8).map(|priority| watch.sheds(priority, waited, at)).collect::<Vec<_>>()
         };
         let first = |count| (0..8).map(|priority| priority < count).collect::<Vec<_>>();
-        assert_eq!(shed(&mut watch, MS), first(0), "the lowest target is 1 ms");
-        assert_eq!(shed(&mut watch, 3 * MS), first(2));
-        assert_eq!(shed(&mut watch, 9 * MS), first(4), "the usual one among them");
-        assert_eq!(shed(&mut watch, 127 * MS), first(4), "the others' targets were kept so far");
+        assert_eq!(shed(&watch, MS), first(0), "the lowest target is 1 ms");
+        assert_eq!(shed(&watch, 3 * MS), first(2));
+        assert_eq!(shed(&watch, 9 * MS), first(4), "the usual one among them");
+        assert_eq!(shed(&watch, 127 * MS), first(4), "the others' targets were kept so far");
     }
 
     #[test]

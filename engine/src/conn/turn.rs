@@ -13,7 +13,7 @@ use crate::calls::dispatch::Dispatch;
 use crate::calls::extensions::Extensions;
 use crate::calls::observed::ObservedDispatch;
 use crate::calls::parked::ParkedCalls;
-use crate::calls::queue_delay::DelayWatch;
+use crate::calls::queue_delay::{DelayWatch, expired_status, shed_status};
 use crate::conn::run_queue::TurnBudget;
 use crate::identity::DriverConfig;
 use crate::net::io::{Io, Token};
@@ -56,7 +56,7 @@ pub(crate) struct TurnContext<I: Io> {
     /// What all connections of the server hold.
     pub(crate) memory: MemoryAccount,
     /// How long requests wait, if some are to be shed because of it.
-    pub(crate) delay: Option<DelayWatch>,
+    pub(crate) delay: Option<Rc<DelayWatch>>,
     /// While the shard drains: by when all calls must have ended.
     pub(crate) drain_by: Option<Instant>,
 }
@@ -160,7 +160,7 @@ impl<I: Io> TurnContext<I> {
             return Some(self.expired());
         }
         let now = self.now;
-        let delay = self.delay.as_mut()?;
+        let delay = self.delay.as_ref()?;
         let waited = now.saturating_duration_since(came);
         let sheds = delay.sheds(priority, waited, now);
         sheds.then(|| self.shed(waited))
@@ -169,15 +169,14 @@ impl<I: Io> TurnContext<I> {
     #[cold]
     fn expired(&self) -> Status {
         self.counters.calls_expired.add(1);
-        Status::deadline_exceeded("the call's time was over when its turn came")
+        expired_status()
     }
 
     #[cold]
     fn shed(&self, waited: Duration) -> Status {
         self.counters.calls_shed.add(1);
-        let retry_after = self.delay.as_ref().map_or(Duration::ZERO, DelayWatch::retry_after);
-        let text = format!("the server is overloaded: this call waited {waited:?} for its turn");
-        Status::resource_exhausted(text).with_retry_after(retry_after)
+        let retry_after = self.delay.as_ref().map_or(Duration::ZERO, |delay| delay.retry_after());
+        shed_status(waited, retry_after)
     }
 
     /// A request of more bytes than this needs room of its own before it is received: as many as a

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{Driver, Listening};
 use crate::calls::dispatch::Dispatch;
 use crate::calls::forward::Served;
+use crate::calls::guests::Guests;
 use crate::net::io::{Io, Token};
 
 impl<I: Io> Driver<I> {
@@ -21,7 +22,15 @@ impl<I: Io> Driver<I> {
         dispatch: Rc<dyn Dispatch>,
     ) -> io::Result<()> {
         let counters = Arc::clone(&self.shared.counters);
-        self.channels.mesh.set_served(Rc::new(Served { dispatch: Rc::clone(&dispatch), counters }));
+        let guests = Guests::new(
+            &self.shared.config.budgets,
+            self.server.one_way_pending_max,
+            self.shared.memory.totals().clone(),
+            Arc::clone(&counters),
+            self.shared.delay.clone(),
+        );
+        let served = Served { dispatch: Rc::clone(&dispatch), counters, guests };
+        self.channels.mesh.set_served(Rc::new(served));
         self.shared.served = dispatch;
         self.know_methods();
         if self.shared.drain_by.is_some() {

@@ -111,6 +111,37 @@ impl Totals {
     pub(crate) fn is_tight(&self) -> bool {
         self.0.bytes.is_tight()
     }
+
+    /// Whether a connection of another shard, which holds this much here, has its share or more.
+    pub(crate) fn lacks_room(&self, bytes: usize, calls: usize) -> bool {
+        let pools = &*self.0;
+        (pools.bytes.is_tight() && bytes >= pools.bytes.share(0))
+            || (pools.calls.is_tight() && calls >= pools.calls.share(0))
+    }
+
+    /// Bytes and calls held now.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.0.bytes.held.get(), self.0.calls.held.get())
+    }
+
+    /// A call that holds `bytes` pends.
+    #[inline]
+    pub(crate) fn begin_call(&self, bytes: usize) {
+        let pools = &*self.0;
+        pools.calls.held.set(pools.calls.held.get() + 1);
+        pools.bytes.held.set(pools.bytes.held.get() + bytes);
+    }
+
+    /// A call that pended is over.
+    #[inline]
+    pub(crate) fn end_call(&self, bytes: usize) {
+        let pools = &*self.0;
+        let (calls, held) = (pools.calls.held.get(), pools.bytes.held.get());
+        debug_assert!(calls > 0 && held >= bytes, "more ends than began");
+        pools.calls.held.set(calls.saturating_sub(1));
+        pools.bytes.held.set(held.saturating_sub(bytes));
+        pools.note_given_back();
+    }
 }
 
 /// What the streams of one connection hold, as part of what their shard holds.
@@ -212,12 +243,30 @@ impl StreamAccount {
     }
 }
 
-/// The charge for the bytes of a stream's message, wherever it lies.
+/// The account that something on its way back is to be charged to, once its connection has told which.
+pub(crate) type ReturnAccount = Rc<std::cell::OnceCell<Rc<StreamAccount>>>;
+
+/// The charge for the bytes of a stream's message, or of a reply that came from another shard, wherever it lies.
 #[derive(Debug)]
 pub(crate) struct Held {
     account: Rc<StreamAccount>,
     bytes: usize,
     is_outgoing: bool,
+}
+
+impl Held {
+    /// It holds so many bytes from now on.
+    pub(crate) fn set(&mut self, bytes: usize) {
+        let account = &*self.account;
+        let before = core::mem::replace(&mut self.bytes, bytes);
+        let change = |cell: &Cell<usize>| cell.set(cell.get().saturating_sub(before) + bytes);
+        change(&account.bytes);
+        change(&account.totals.0.bytes.held);
+        if bytes < before {
+            account.released.set(account.released.get().wrapping_add(before - bytes));
+            account.totals.0.note_given_back();
+        }
+    }
 }
 
 impl Drop for Held {
@@ -339,20 +388,13 @@ impl MemoryAccount {
     /// A call that holds `bytes` pends.
     #[inline]
     pub(crate) fn begin_call(&self, bytes: usize) {
-        let pools = self.pools();
-        pools.calls.held.set(pools.calls.held.get() + 1);
-        pools.bytes.held.set(pools.bytes.held.get() + bytes);
+        self.totals.begin_call(bytes);
     }
 
     /// A call that pended is over.
     #[inline]
     pub(crate) fn end_call(&self, bytes: usize) {
-        let pools = self.pools();
-        let (calls, held) = (pools.calls.held.get(), pools.bytes.held.get());
-        debug_assert!(calls > 0 && held >= bytes, "more ends than began");
-        pools.calls.held.set(calls.saturating_sub(1));
-        pools.bytes.held.set(held.saturating_sub(bytes));
-        pools.note_given_back();
+        self.totals.end_call(bytes);
     }
 
     /// What a connection holds in addition to its calls has changed.

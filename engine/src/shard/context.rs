@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::classes::ServiceClass;
 use crate::net::doorbell::Doorbell;
 use crate::net::io::Token;
-use crate::shard::account::{StreamAccount, Totals};
+use crate::shard::account::{ReturnAccount, StreamAccount, Totals};
 use crate::shard::affinity::default_plan;
 use crate::shard::class_queues::ClassQueues;
 use crate::shard::clock::clock;
@@ -47,6 +47,8 @@ pub(crate) struct ShardContext {
     pub(crate) totals: Totals,
     /// What the streams of its clients hold of that.
     pub(crate) client_streams: Rc<StreamAccount>,
+    /// A call that was just sent to another shard: its connection fills this in.
+    wants_account: RefCell<Option<ReturnAccount>>,
     /// How often somebody began to wait for something that the driver brings.
     known_waits: Cell<u64>,
     /// When somebody last began to wait for anything else.
@@ -84,6 +86,7 @@ impl ShardContext {
             now: Cell::new(None),
             tasks: Tasks::default(),
             sleepers: Sleepers::default(),
+            wants_account: RefCell::default(),
             known_waits: Cell::new(0),
             foreign_wait: Cell::new(None),
             log: LogLimit::new(),
@@ -120,6 +123,17 @@ impl ShardContext {
     /// shards of many threads on one.
     pub(crate) fn swap_current(local: Option<Rc<Self>>) -> Option<Rc<Self>> {
         Self::replace_current(local)
+    }
+
+    /// The call that is being dispatched has gone to another shard; what comes back is charged to its connection.
+    pub(crate) fn want_account(&self, account: ReturnAccount) {
+        drop(self.wants_account.replace(Some(account)));
+    }
+
+    /// The account that the call which was just dispatched wants to be told.
+    #[inline]
+    pub(crate) fn take_wanted_account(&self) -> Option<ReturnAccount> {
+        self.wants_account.take()
     }
 
     pub(crate) fn mark_dirty(&self, token: Token) {

@@ -111,6 +111,13 @@ macro_rules! counters {
                 self.costs.load().as_ref().map_or_else(Vec::new, |table| table.read())
             }
 
+            /// A call with this id was refused: only one-way calls are counted here, since nobody else hears of it.
+            pub(crate) fn note_one_way_dropped(&self, call: u32) {
+                if corewire_proto::is_one_way_id(call) {
+                    self.one_way_dropped.add(1);
+                }
+            }
+
             /// All counters at one moment, by name.
             ///
             /// ```

@@ -581,6 +581,10 @@ impl Mesh {
 
     /// The shard has no connections any more. Returns whether it may end: when no other shard may need it.
     pub(crate) fn is_drained(&self) -> bool {
+        // What nobody waits for must not be lost with the shard that runs it.
+        if self.waiting.unattended() > 0 {
+            return false;
+        }
         let members = &self.member.hub.members;
         if !self.is_drained.replace(true) {
             self.member.set_presence(Presence::Drained);

@@ -198,6 +198,11 @@ impl StreamCell {
         })
     }
 
+    /// What its messages are charged to.
+    pub(super) fn account(&self) -> Rc<StreamAccount> {
+        Rc::clone(&self.account)
+    }
+
     /// The connection that carries it, if its request was written.
     pub(crate) fn token(&self) -> Option<Token> {
         match &self.side {

@@ -10,6 +10,7 @@ use corewire_client::{
 };
 
 use super::StreamCell;
+use crate::shard::account::StreamAccount;
 
 /// The end of a stream that messages are read from.
 ///
@@ -41,6 +42,11 @@ impl StreamReader {
         context: &Context<'_>,
     ) -> Poll<Option<Result<(Message, u32), StreamFailure>>> {
         self.0.poll_next(context)
+    }
+
+    /// What its messages are charged to.
+    pub(crate) fn account(&self) -> Rc<StreamAccount> {
+        self.0.account()
     }
 
     /// Messages of this cost were read.
@@ -90,6 +96,11 @@ impl StreamWriter {
     /// instead.
     pub fn accept(&mut self, metadata: Option<MetadataBuilder>) {
         self.0.accept(metadata, None);
+    }
+
+    /// What its messages are charged to.
+    pub(crate) fn account(&self) -> Rc<StreamAccount> {
+        self.0.account()
     }
 
     /// As [`accept`](Self::accept), by the handler of another shard; the client is told which if it understands that.

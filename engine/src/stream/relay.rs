@@ -10,13 +10,14 @@ use corewire_codec::{EncodedBody, Encoding, MetadataBuilder, Status};
 use corewire_proto::StreamKind;
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use super::cell::{Side, StreamArrivals, StreamCell};
 use super::client::CoreEnd;
 use super::ends::StreamEnds;
 use crate::shard::account::StreamAccount;
 use crate::shard::context::ShardContext;
+use crate::shard::waker_place::set_waker;
 
 /// What a handler's stream wants from its connection.
 #[derive(Debug)]
@@ -69,7 +70,7 @@ impl Relay {
     /// What the stream wants next. Messages wait while an outbox's worth of them is not known to be sent.
     pub(crate) fn poll(&mut self, context: &Context<'_>) -> Poll<Relayed> {
         if let Side::Relay(waker) = &self.cell.side {
-            set_waker(&mut waker.borrow_mut(), context.waker());
+            set_waker(waker, context.waker());
         }
         if let Some(next) = self.take_notice() {
             return Poll::Ready(next);
@@ -96,13 +97,6 @@ impl Relay {
             return Some(Relayed::Stopped);
         }
         core::mem::take(&mut state.accept).then(|| Relayed::Accepted(state.accept_with.take()))
-    }
-}
-
-fn set_waker(place: &mut Option<Waker>, waker: &Waker) {
-    match place {
-        Some(place) => place.clone_from(waker),
-        None => *place = Some(waker.clone()),
     }
 }
 

@@ -54,6 +54,9 @@ pub(super) struct Table<C> {
     /// The place of each shard's lane.
     owners: Vec<Option<usize>>,
     tries_left: u32,
+    /// How often another number of shards was heard of without a connection having been lost. Each time brings half as many tries: behind
+    /// one address may stand servers that differ for good.
+    surprises: u32,
     /// Where the search for the least busy begins, so that equal ones have turns.
     turn: AtomicUsize,
 }
@@ -65,6 +68,7 @@ impl<C: ShardMember> Table<C> {
             lanes: vec![Lane::new(first)],
             owners: Vec::new(),
             tries_left: 0,
+            surprises: 0,
             turn: AtomicUsize::new(0),
         }
     }
@@ -115,7 +119,14 @@ impl<C: ShardMember> Table<C> {
     pub(super) fn with_full_tries(&self) -> Self {
         let tries_left = TRIES_PER_SHARD * u32::from(self.shards);
         let (lanes, owners) = (self.lanes.clone(), self.owners.clone());
-        Self { shards: self.shards, lanes, owners, tries_left, turn: AtomicUsize::new(0) }
+        Self {
+            shards: self.shards,
+            lanes,
+            owners,
+            tries_left,
+            surprises: 0,
+            turn: AtomicUsize::new(0),
+        }
     }
 
     /// Whether a connection has heard something that is not in the table.
@@ -138,6 +149,7 @@ impl<C: ShardMember> Table<C> {
             return None;
         }
         let (mut shards, mut changed, mut begins_anew) = (self.shards, false, false);
+        let mut is_surprised = false;
         let mut lanes = self.lanes.clone();
         for lane in &mut lanes {
             let told = lane.load.told.swap(0, Ordering::Relaxed);
@@ -153,7 +165,7 @@ impl<C: ShardMember> Table<C> {
             }
             if count != 0 && count != shards {
                 shards = count;
-                (changed, begins_anew) = (true, true);
+                (changed, is_surprised) = (true, true);
             }
         }
         let mut next = Self {
@@ -161,10 +173,16 @@ impl<C: ShardMember> Table<C> {
             lanes,
             owners: Vec::new(),
             tries_left: self.tries_left,
+            surprises: self.surprises,
             turn: AtomicUsize::new(self.turn.load(Ordering::Relaxed)),
         };
+        let full = TRIES_PER_SHARD * u32::from(shards);
         if begins_anew {
-            next.tries_left = TRIES_PER_SHARD * u32::from(shards);
+            next.tries_left = full;
+        } else if is_surprised {
+            // What is left may be more, of a server with more shards.
+            next.tries_left = full.checked_shr(self.surprises).unwrap_or(0);
+            next.surprises = self.surprises.saturating_add(1);
         }
         next.assign();
         changed |= next.open_missing(&mut open);

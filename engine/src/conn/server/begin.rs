@@ -11,6 +11,7 @@ use crate::calls::dispatch::{Incoming, ReplySlot};
 use crate::calls::parked::Polled;
 use crate::conn::turn::TurnContext;
 use crate::net::io::Io;
+use crate::shard::account::ReturnAccount;
 use crate::stream::{Side, StreamCell, StreamEnds};
 
 /// The streams of a call that begins.
@@ -78,6 +79,9 @@ impl<S: 'static> ServerConn<S> {
             Polled::Parked(mut parked) => {
                 let held = shared.config.budgets.call_bytes.saturating_add(payload_bytes);
                 parked.stream = stream;
+                if let Some(wanted) = shared.calls.local().take_wanted_account() {
+                    self.tell_account(shared, &wanted);
+                }
                 parked.held = held;
                 self.held = self.held.saturating_add(held);
                 shared.memory.begin_call(held);
@@ -92,6 +96,13 @@ impl<S: 'static> ServerConn<S> {
                 false
             }
         }
+    }
+
+    /// A call has gone to another shard: its reply will be charged to this connection.
+    #[cold]
+    fn tell_account<I: Io<Socket = S>>(&mut self, shared: &TurnContext<I>, wanted: &ReturnAccount) {
+        let account = self.streams.get_or_insert_default().account(shared.memory.totals());
+        let _ = wanted.set(account);
     }
 
     /// What a call with streams or a key needs more than others: returns the ends of its streams.

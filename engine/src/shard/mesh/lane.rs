@@ -142,13 +142,18 @@ impl Lane {
         }
         let number =
             *number.get_or_insert_with(|| self.next_number.replace(self.next_number.get() + 1));
-        self.queue.borrow_mut().insert(number, context.waker().clone());
+        // Cloning a waker and dropping one may run code that comes back here: not while the queue is borrowed.
+        let waker = context.waker().clone();
+        let former = self.queue.borrow_mut().insert(number, waker);
+        drop(former);
         Poll::Pending
     }
 
     /// Who had this number waits no more. If it was woken and makes no use of the room, the next one may.
     pub(super) fn leave_queue(&self, number: u64) {
-        let was_woken = self.queue.borrow_mut().remove(&number).is_none();
+        let waker = self.queue.borrow_mut().remove(&number);
+        let was_woken = waker.is_none();
+        drop(waker);
         if was_woken && self.away.get() < self.away_max {
             self.wake_next();
         }

@@ -7,6 +7,11 @@ pub(crate) trait Parcel: Any + Send {
     /// It has arrived from shard `from`, or from a thread outside the server; the mesh of this shard is
     /// [`Mesh::current`](super::Mesh::current).
     fn arrive(self: Box<Self>, from: Option<usize>);
+
+    /// Bytes that it brings to whoever waits for it, and that are counted until they are taken.
+    fn bytes(&self) -> usize {
+        0
+    }
 }
 
 pub(crate) type Boxed = Box<dyn Parcel>;

@@ -7,6 +7,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::waiting::Ticket;
+use crate::shard::account::{Held, StreamAccount};
+use crate::shard::waker_place::set_waker;
 use corewire_proto::canary::{Bug, is_planted};
 
 /// Whose ticket it is, and which.
@@ -18,12 +20,15 @@ pub(crate) enum SlotName {
     Theirs(usize, Ticket),
 }
 
-type Parts = Rc<RefCell<Waits>>;
+type Parts = Rc<Waits>;
 
-#[derive(Default)]
+/// A part with what it is charged for.
+type Charged = (Box<dyn Any>, Held);
+
 struct Waits {
-    parts: VecDeque<Box<dyn Any>>,
-    waker: Option<Waker>,
+    account: Rc<StreamAccount>,
+    parts: RefCell<VecDeque<Charged>>,
+    waker: RefCell<Option<Waker>>,
 }
 
 /// The slots of one shard.
@@ -42,22 +47,21 @@ impl Slots {
         self.0.borrow().len()
     }
 
-    /// Opens a slot; it is closed when what this returns is dropped.
-    pub(crate) fn open(&self, name: SlotName) -> Slot {
-        let parts = Parts::default();
+    /// Opens a slot, whose parts are charged to this account; it is closed when what this returns is dropped.
+    pub(crate) fn open(&self, name: SlotName, account: Rc<StreamAccount>) -> Slot {
+        let parts =
+            Rc::new(Waits { account, parts: RefCell::default(), waker: RefCell::default() });
         self.0.borrow_mut().insert(name, Rc::clone(&parts));
         Slot { name, parts, slots: Rc::clone(&self.0) }
     }
 
-    /// A part has come. It is dropped if its slot is closed.
-    pub(crate) fn put(&self, name: SlotName, part: Box<dyn Any>) {
+    /// A part of so many bytes has come. It is dropped if its slot is closed.
+    pub(crate) fn put(&self, name: SlotName, part: Box<dyn Any>, bytes: usize) {
         let parts = self.0.borrow().get(&name).cloned();
         let Some(parts) = parts else { return };
-        let waker = {
-            let waits = &mut *parts.borrow_mut();
-            waits.parts.push_back(part);
-            waits.waker.take()
-        };
+        let held = parts.account.hold_incoming(bytes);
+        parts.parts.borrow_mut().push_back((part, held));
+        let waker = parts.waker.borrow_mut().take();
         if let Some(waker) = waker
             && !is_planted(Bug::UnwokenPart)
         {
@@ -74,18 +78,16 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// The part that came first.
-    pub(crate) fn poll<T: 'static>(&self, context: &Context<'_>) -> Poll<Box<T>> {
-        let waits = &mut *self.parts.borrow_mut();
-        while let Some(part) = waits.parts.pop_front() {
+    /// The part that came first, and the charge for it.
+    pub(crate) fn poll<T: 'static>(&self, context: &Context<'_>) -> Poll<(Box<T>, Held)> {
+        loop {
+            let part = self.parts.parts.borrow_mut().pop_front();
+            let Some((part, held)) = part else { break };
             if let Ok(part) = part.downcast() {
-                return Poll::Ready(part);
+                return Poll::Ready((part, held));
             }
         }
-        match &mut waits.waker {
-            Some(waker) => waker.clone_from(context.waker()),
-            None => waits.waker = Some(context.waker().clone()),
-        }
+        set_waker(&self.parts.waker, context.waker());
         Poll::Pending
     }
 }

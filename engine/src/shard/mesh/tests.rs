@@ -269,3 +269,116 @@ fn a_handle_goes_on_to_the_next_server() {
     let _entered = trio[0].enter();
     assert_eq!(handle.shard_count(), 3, "and it has as many shards as that one");
 }
+
+/// A waker whose drop comes back to the mesh, as that of a user's may.
+struct ComesBack;
+
+impl std::task::Wake for ComesBack {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for ComesBack {
+    fn drop(&mut self) {
+        let Some(mesh) = Mesh::current() else { return };
+        let (mut number, context) = (None, Context::from_waker(Waker::noop()));
+        let _ = mesh.poll_room(1, &mut number, &context);
+        if let Some(number) = number {
+            mesh.leave_queue(1, number);
+        }
+        let ticket = mesh.waiting.issue(1);
+        assert!(mesh.waiting.poll(ticket, &context).is_pending());
+        assert!(mesh.waiting.forget(ticket));
+        let account = Rc::clone(&mesh.shard().client_streams);
+        let slot = mesh.slots.open(SlotName::Own(ticket), account);
+        assert!(slot.poll::<u8>(&context).is_pending());
+    }
+}
+
+fn comes_back() -> Waker {
+    Waker::from(Arc::new(ComesBack))
+}
+
+#[test]
+fn wakers_that_come_back_when_they_are_dropped_find_nothing_borrowed() {
+    let pair = Pair::new();
+    let mesh = &pair.shards[0].mesh;
+    pair.within(0, || {
+        // A place for what comes back.
+        let ticket = mesh.waiting.issue(1);
+        for _ in 0..3 {
+            let waker = comes_back();
+            assert!(mesh.waiting.poll(ticket, &Context::from_waker(&waker)).is_pending());
+        }
+        assert!(mesh.waiting.forget(ticket));
+        // The queue for room.
+        for _ in 0..AWAY_MAX {
+            mesh.lanes[1].note_away();
+        }
+        let mut number = None;
+        for _ in 0..3 {
+            let waker = comes_back();
+            let room = mesh.poll_room(1, &mut number, &Context::from_waker(&waker));
+            assert!(room.is_pending());
+        }
+        mesh.leave_queue(1, number.expect("it waits"));
+        // A slot.
+        let ticket = mesh.waiting.issue(1);
+        let account = Rc::clone(&mesh.shard().client_streams);
+        let slot = mesh.slots.open(SlotName::Own(ticket), account);
+        for _ in 0..3 {
+            let waker = comes_back();
+            assert!(slot.poll::<u8>(&Context::from_waker(&waker)).is_pending());
+        }
+        drop(slot);
+        mesh.waiting.forget(ticket);
+    });
+}
+
+/// What comes back is charged to the account of who waits for it, until it is taken or nobody waits any more.
+#[test]
+fn what_comes_back_is_charged_until_it_is_taken() {
+    struct Large;
+    impl Parcel for Large {
+        fn arrive(self: Box<Self>, _: Option<usize>) {}
+
+        fn bytes(&self) -> usize {
+            1000
+        }
+    }
+    let pair = Pair::new();
+    let mesh = &pair.shards[0].mesh;
+    let account =
+        crate::shard::account::StreamAccount::of_server(pair.shards[0].shard.totals.clone());
+    let place = crate::shard::account::ReturnAccount::default();
+    let _ = place.set(Rc::clone(&account));
+    pair.within(0, || {
+        let tickets = [mesh.waiting.issue(1), mesh.waiting.issue(1)];
+        for ticket in tickets {
+            mesh.waiting.charge(ticket, Rc::clone(&place));
+        }
+        assert_eq!(account.bytes(), 0);
+        for ticket in tickets {
+            mesh.waiting.give(ticket, Box::new(Large));
+        }
+        assert_eq!(account.bytes(), 2000);
+        assert_eq!(pair.shards[0].shard.totals.held().0, 2000);
+        let [taken, given_up] = tickets;
+        let context = Context::from_waker(Waker::noop());
+        assert!(matches!(mesh.waiting.poll(taken, &context), Poll::Ready(Ok(_))));
+        assert_eq!(account.bytes(), 1000);
+        assert!(!mesh.waiting.forget(given_up));
+        assert_eq!(account.bytes(), 0);
+        // Nobody waits: its charge ends when it is back.
+        let ticket = mesh.waiting.issue(1);
+        mesh.waiting.leave_unattended(ticket, Some(account.hold_incoming(7)));
+        assert_eq!((mesh.waiting.unattended(), account.bytes()), (1, 7));
+        mesh.waiting.give(ticket, Box::new(Large));
+        assert_eq!((mesh.waiting.unattended(), account.bytes()), (0, 0));
+        // Nor does it stay when its shard is gone.
+        let ticket = mesh.waiting.issue(1);
+        mesh.waiting.leave_unattended(ticket, Some(account.hold_incoming(7)));
+        mesh.waiting.lose(1);
+        assert_eq!((mesh.waiting.unattended(), account.bytes()), (0, 0));
+        assert_eq!(mesh.waiting.len(), 0);
+    });
+}

@@ -188,3 +188,24 @@ fn a_server_that_does_not_say_its_shard_gets_one_connection() {
     assert_eq!(world.table.any_lane().channel.number, 0);
     assert!(world.table.right_lane(Some(7)).is_none());
 }
+
+/// Two servers with different numbers of shards behind one address: each connection, and each reply, says another number. That must
+/// end, or the channel would connect for ever.
+#[test]
+fn servers_that_differ_use_up_the_tries() {
+    let mut world = World::new();
+    let said = |number: usize| if number % 2 == 0 { (0, 2) } else { (1, 4) };
+    for round in 0..1000_u16 {
+        world.hello(said);
+        let told = 2 + 2 * (round % 2);
+        world.table.lanes[0].load.told.store(told, Ordering::Relaxed);
+        world.tend();
+    }
+    let opened = world.opened.len();
+    assert!(opened < 100, "{opened} connections were opened");
+    // A connection that was lost brings all tries again.
+    let lane = world.table.lanes[0].channel.clone();
+    lane.said.set(Some((1, 2)));
+    world.tend();
+    assert!(world.opened.len() > opened, "a server that came back is not looked for");
+}
