@@ -151,7 +151,7 @@ impl<I: Io> TurnContext<I> {
     /// Why a call that waited for its turn since `came` is not run; `None` if it is.
     #[inline]
     pub(crate) fn judge_wait(
-        &mut self,
+        &self,
         priority: u8,
         came: Instant,
         deadline: Option<Instant>,

@@ -126,7 +126,7 @@ impl<S: 'static> ServerConn<S> {
     #[inline]
     fn turn_away<I: Io<Socket = S>>(
         &self,
-        shared: &mut TurnContext<I>,
+        shared: &TurnContext<I>,
         request: &RequestHead,
         came: Instant,
         deadline: Option<Instant>,
