@@ -1,7 +1,7 @@
 //! Messages: values with numbered fields, which one definition carries over every codec.
 //!
 //! `#[corewire::message]` writes what a type needs to be one; this module holds what the written code calls. A
-//! [`Value`] stands in a field: a scalar, a text, bytes, a time, or another message. A field holds one value, an
+//! [`Value`](value::Value) stands in a field: a scalar, a text, bytes, a time, or another message. A field holds one value, an
 //! optional one, a list or a map of them; each codec has a file with a function for each of these shapes.
 //!
 //! - `value.rs`: speedy, positional: fields one after the other, in the order of their declaration.
@@ -11,8 +11,8 @@
 //!
 //! # Hostile bytes
 //!
-//! A decoder nests [`DEPTH_MAX`] messages at most, and what it decodes takes at most [`AMPLIFICATION`] times the bytes of the
-//! body plus [`MEMORY_FLOOR`]. No element takes no bytes, so no length can promise more elements than bytes follow.
+//! A decoder nests [`DEPTH_MAX`](budget::DEPTH_MAX) messages at most, and what it decodes takes at most [`AMPLIFICATION`](budget::AMPLIFICATION) times the bytes of the
+//! body plus [`MEMORY_FLOOR`](budget::MEMORY_FLOOR). No element takes no bytes, so no length can promise more elements than bytes follow.
 
 pub mod budget;
 pub mod describe;

@@ -1,5 +1,6 @@
 //! What the code that [`macro@crate::service`] generates names, and nobody else. It may change with each release.
 
+#[doc(no_inline)]
 pub use corewire_codec::message;
 #[cfg(feature = "json")]
 pub use serde;

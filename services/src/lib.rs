@@ -296,35 +296,6 @@ pub use corewire_codec::{
     CodecId, Forwarded, LimitOutOfRange, MetadataEntry, MetadataError, MethodId, OutOfRange,
     TraceParentError,
 };
-/// ```
-/// #[corewire::message(name = "notes.v1.Note", reserved(3))]
-/// #[derive(Debug, PartialEq)]
-/// pub struct Note {
-///     #[id(1)]
-///     pub title: String,
-///     #[id(2)]
-///     pub tags: Vec<String>,
-///     #[id(4)]
-///     pub due: Option<std::time::SystemTime>,
-///     #[id(5)]
-///     pub content: Content,
-/// }
-///
-/// /// Exactly one of these: a `oneof`.
-/// #[corewire::message(name = "notes.v1.Content")]
-/// #[derive(Debug, PartialEq)]
-/// pub enum Content {
-///     #[id(1)]
-///     Nothing,
-///     #[id(2)]
-///     Text(String),
-///     #[id(3)]
-///     Copy(Box<Note>),
-/// }
-/// # use speedy::{Readable, Writable};
-/// # let note = Note { title: "a".into(), tags: vec![], due: None, content: Content::Nothing };
-/// # assert_eq!(Note::read_from_buffer(&note.write_to_vec().unwrap()).unwrap(), note);
-/// ```
 #[doc(alias("protobuf", "schema", "serialization"))]
 pub use corewire_macros::message;
 pub use corewire_macros::service;

@@ -1,6 +1,17 @@
 //! Messages outside of calls: as bytes, as JSON, and what they are made of.
 //!
 //! [`#[corewire::message]`](macro@crate::message) makes a struct or an enum a message.
+//!
+//! ```
+//! #[corewire::message]
+//! struct Order {
+//!     #[id(1)]
+//!     order_id: u64,
+//! }
+//!
+//! let schema = corewire::message::Schema::of::<Order>();
+//! assert_eq!(schema.messages()[0].fields[0].json_name, "orderId");
+//! ```
 
 /// Decoded values take at most this many times the bytes of their body, plus [`MEMORY_FLOOR`].
 ///

@@ -1,4 +1,8 @@
 //! Bytes that are meant to harm: no abort, no panic, and no more memory than the bound says.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "any bits do as random bytes, and lengths are small"
+)]
 
 #[path = "messages/zoo.rs"]
 mod zoo;
@@ -172,7 +176,8 @@ fn a_million_levels_are_a_clean_error_and_a_hundred_are_read() {
     type ReadTree = fn(&Bytes) -> Result<Tree, DecodeError>;
     let speedy: ReadTree =
         |bytes| <corewire::codec::Speedy as corewire::codec::Decode<Tree>>::decode(bytes.clone());
-    let codecs: [(fn(usize) -> Bytes, ReadTree); 3] = [
+    type Nested = fn(usize) -> Bytes;
+    let codecs: [(Nested, ReadTree); 3] = [
         (nested_speedy, speedy),
         (nested_protobuf, from_protobuf),
         (nested_json, |bytes| from_json(bytes)),

@@ -44,13 +44,18 @@ impl Schema {
     }
 
     /// Adds the enum `T`, unless it is there.
-    pub fn enumeration<T: 'static>(&mut self, described: EnumSchema) -> Type {
+    pub fn enumeration<T: 'static>(
+        &mut self,
+        name: &str,
+        values: &'static [(u32, &'static str)],
+        keeps_unknown: bool,
+    ) -> Type {
         if let Some(&known) = self.known.get(&TypeId::of::<T>()) {
             return known;
         }
         let ty = Type::Enum(self.enums.len());
         self.known.insert(TypeId::of::<T>(), ty);
-        self.enums.push(described);
+        self.enums.push(EnumSchema { name: name.to_owned(), values, keeps_unknown });
         ty
     }
 }

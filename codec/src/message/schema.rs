@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 /// The type of a field's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Type {
     /// `bool`.
     Bool,
@@ -46,6 +47,7 @@ pub enum Type {
 
 /// How many values a field holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Shape {
     /// One.
     Single,
@@ -59,6 +61,7 @@ pub enum Shape {
 
 /// A field of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Field {
     /// Its number.
     pub number: u32,
@@ -74,6 +77,7 @@ pub struct Field {
 
 /// A message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MessageSchema {
     /// Its name with its package: `notes.v1.Note`.
     pub name: String,
@@ -87,6 +91,7 @@ pub struct MessageSchema {
 
 /// An enum without data.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EnumSchema {
     /// Its name with its package.
     pub name: String,

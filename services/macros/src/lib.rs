@@ -132,6 +132,33 @@ pub fn service(options: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes a struct or an enum a message: its fields have numbers, so that one definition serves every codec.
 ///
+/// ```ignore
+/// #[corewire::message(name = "notes.v1.Note", reserved(3))]
+/// #[derive(Debug, PartialEq)]
+/// pub struct Note {
+///     #[id(1)]
+///     pub title: String,
+///     #[id(2)]
+///     pub tags: Vec<String>,
+///     #[id(4)]
+///     pub due: Option<std::time::SystemTime>,
+///     #[id(5)]
+///     pub content: Content,
+/// }
+///
+/// /// Exactly one of these: a `oneof`.
+/// #[corewire::message(name = "notes.v1.Content")]
+/// #[derive(Debug, PartialEq)]
+/// pub enum Content {
+///     #[id(1)]
+///     Nothing,
+///     #[id(2)]
+///     Text(String),
+///     #[id(3)]
+///     Copy(Box<Note>),
+/// }
+/// ```
+///
 /// # Types
 ///
 /// `bool`, `u8` to `u64`, `i8` to `i64`, `f32`, `f64`, `String`, `Bytes`, `Vec<u8>`, `Duration`, `SystemTime`, messages, and a `Box` of any of

@@ -65,11 +65,7 @@ fn value(ident: &Ident, plain: &Plain<'_>) -> TokenStream {
             fn describe(
                 schema: &mut ::corewire::generated::message::schema::Schema,
             ) -> ::corewire::generated::message::schema::Type {
-                schema.enumeration::<Self>(::corewire::generated::message::schema::EnumSchema {
-                    name: ::std::borrow::ToOwned::to_owned(#name),
-                    values: &[#((#numbers, #texts)),*],
-                    keeps_unknown: #keeps_unknown,
-                })
+                schema.enumeration::<Self>(#name, &[#((#numbers, #texts)),*], #keeps_unknown)
             }
 
             fn absent(_: u32) -> ::core::option::Option<Self> {
