@@ -80,6 +80,7 @@ impl Incoming<'_> {
         let call = Box::new(ForwardedCall {
             ticket: None,
             has_waited: false,
+            dropped: None,
             state: State::Going(Call {
                 request: *self.request,
                 payload,
@@ -234,6 +235,8 @@ struct ForwardedCall {
     ticket: Option<Ticket>,
     /// Whether it waited at its owner, so that its place on the way is free already.
     has_waited: bool,
+    /// The call's id, if its owner had no counters yet to say that it dropped the call. The caller's shard counts it.
+    dropped: Option<u32>,
     state: State,
 }
 
@@ -267,6 +270,9 @@ impl Parcel for ForwardedCall {
         match core::mem::replace(&mut self.state, State::Empty) {
             State::Going(call) => self.run(call, &mesh, from, ticket),
             back => {
+                if let (Some(call), Some(served)) = (self.dropped, served(&mesh)) {
+                    served.counters.note_one_way_dropped(call);
+                }
                 self.state = back;
                 mesh.give_back(Some(from).filter(|_| !self.has_waited), ticket, self);
             }
@@ -290,6 +296,7 @@ impl ForwardedCall {
         let mut reply = replies.slot(&mut out);
         let Some(served) = served else {
             reply.refuse(&Status::unavailable("the shard that owns the call's key is starting"));
+            self.dropped = Some(call.request.call);
             self.state = State::Back(out, None);
             return mesh.send(from, self);
         };

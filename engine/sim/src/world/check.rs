@@ -353,10 +353,6 @@ fn one_way(world: &World) -> Option<String> {
     if core.plan.hostile + core.plan.impostors > 0 || core.plan.mutating {
         return None;
     }
-    // What the owner of a key refuses because it is starting is not counted there.
-    if core.plan.mesh.as_ref().is_some_and(|mesh| mesh.starts_within > 0) {
-        return None;
-    }
     let (written, begun) = world.ledger.one_way();
     // A call whose deadline passes before any of its bytes has left is taken back.
     let lapsed = world.ledger.one_way_lapsed(core.now());
@@ -397,8 +393,10 @@ pub(crate) fn drained(host: &Host, core: &Core, net: &Net, ledger: &Ledger) {
     // What it runs for another shard, whose cancel may be on its way, ends with the shard.
     let is_own = |work: &Work| work.connection >> 32 == host.number as u64;
     let works = ledger.works.borrow();
-    let works = works.values().filter(|work| work.host == host.number && is_own(work)).count();
-    let left = snapshot.server_connections + snapshot.in_flight + ends + works + snapshot.held.1;
+    let here = works.values().filter(|work| work.host == host.number);
+    let (works, guests): (Vec<&Work>, Vec<&Work>) = here.partition(|work| is_own(work));
+    let (works, calls) = (works.len(), snapshot.held.1.saturating_sub(guests.len()));
+    let left = snapshot.server_connections + snapshot.in_flight + ends + works + calls;
     if left > 0 || open > 0 || snapshot.parked {
         core.violated(Violated::Leftover, || {
             format!(
