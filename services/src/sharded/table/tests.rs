@@ -194,7 +194,7 @@ fn a_server_that_does_not_say_its_shard_gets_one_connection() {
 #[test]
 fn servers_that_differ_use_up_the_tries() {
     let mut world = World::new();
-    let said = |number: usize| if number % 2 == 0 { (0, 2) } else { (1, 4) };
+    let said = |number: usize| if number.is_multiple_of(2) { (0, 2) } else { (1, 4) };
     for round in 0..1000_u16 {
         world.hello(said);
         let told = 2 + 2 * (round % 2);
