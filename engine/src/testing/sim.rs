@@ -91,7 +91,7 @@ pub struct MeshSizes {
     pub taken_at_once: usize,
 }
 
-/// [`mesh`] with lanes of these sizes.
+/// A mesh with lanes of these sizes.
 #[must_use]
 pub fn mesh_of(shards: &[(ShardInfo, Arc<Doorbell>)], sizes: MeshSizes) -> Vec<SimMesh> {
     let sizes = Sizes {
