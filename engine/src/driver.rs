@@ -285,7 +285,9 @@ impl<I: Io> Driver<I> {
         let busy = !self.run.is_empty()
             || self.local.wakes.has_news()
             || self.local.wakes.ready_tasks() > 0
-            || self.local.classes.has_waiting();
+            || self.local.classes.has_waiting()
+            // A call of another shard, or a task, gave back what a connection waits for.
+            || self.shared.memory.may_let_in();
         // The kernel reports waiting clients only once, and a shard that finds nothing here may go to sleep.
         let is_acceptable = self.is_acceptable();
         let is_acceptable = is_acceptable && !is_planted(Bug::ForgottenAccept);

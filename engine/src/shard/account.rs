@@ -427,14 +427,21 @@ impl MemoryAccount {
     /// Those that wait, if something was given back since; each waits again if it still finds no room.
     #[inline]
     pub(crate) fn take_waiting(&mut self) -> Option<Vec<Token>> {
-        if self.waiting.is_empty() {
-            return None;
-        }
+        self.may_let_in().then(|| core::mem::take(&mut self.waiting))
+    }
+
+    /// Whether some wait, and something was given back since.
+    #[inline]
+    pub(crate) fn may_let_in(&self) -> bool {
+        !self.waiting.is_empty() && self.is_given_back()
+    }
+
+    #[cold]
+    fn is_given_back(&self) -> bool {
         let (bytes, calls) = self.tried_at;
-        let given_back = self.bytes() < bytes
+        self.bytes() < bytes
             || self.calls() < calls
-            || self.pools().given_back.get() != self.given_back;
-        given_back.then(|| core::mem::take(&mut self.waiting))
+            || self.pools().given_back.get() != self.given_back
     }
 }
 
