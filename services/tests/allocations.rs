@@ -183,8 +183,8 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// Asserts how many allocations 10,000 calls make at most, in addition to those of glommio's reactor: the
 /// driver lets it look at its rings once in a millisecond, whatever is called meanwhile, and three to six
-/// allocations a millisecond were seen. One allocation per call would be 10,000 more, which the allowance
-/// must stay below; on a machine that is busy otherwise it may not, and the calls are made again.
+/// allocations a millisecond were seen. One allocation per call would be 10,000 more than those three, which the
+/// allowance must stay below; on a machine that is busy otherwise it may not, and the calls are made again.
 #[track_caller]
 #[allow(clippy::print_stderr, reason = "the figures are what is asked for")]
 fn assert_frugal(kind: Kind, connections: usize, in_flight: u32, server_max: u64, client_max: u64) {
@@ -195,7 +195,7 @@ fn assert_frugal(kind: Kind, connections: usize, in_flight: u32, server_max: u64
             "{kind:?}, {connections} connections × {in_flight} in flight, 10,000 calls in {ms} ms: server {server}, client {client} allocations"
         );
         let reactor = 8 * ms + 100;
-        if reactor < 9_000 {
+        if reactor - 3 * ms < 9_000 {
             assert!(
                 server <= server_max + reactor,
                 "the server allocates {server} times in {ms} ms"
