@@ -89,9 +89,98 @@ pub(super) fn proto_value(message: &Message) -> TokenStream {
     }
 }
 
-/// The trait of JSON values.
-pub(super) fn json_bound() -> TokenStream {
-    quote_spanned!(Span::mixed_site()=> ::corewire::generated::message::json::field::JsonValue)
+/// How a message is written and read field by field, in either of the codecs that do so.
+pub(super) struct Bodies {
+    /// Writes `self` to `out`.
+    pub(super) write: TokenStream,
+    /// Before the first field is read.
+    pub(super) begin: TokenStream,
+    /// For each field that is known, what reads it.
+    pub(super) arms: TokenStream,
+    /// What was read.
+    pub(super) end: TokenStream,
+}
+
+/// `ProtoMessage`: arms match the numbers of fields.
+pub(super) fn proto_message(message: &Message, bodies: &Bodies) -> TokenStream {
+    let Bodies { write, begin, arms, end } = bodies;
+    let ident = message.ident();
+    let bound = quote_spanned! {Span::mixed_site()=>
+        ::corewire::generated::message::proto::field::ProtoValue
+    };
+    let generics = bounded(message, &bound);
+    let (impl_generics, type_generics, conditions) = generics.split_for_impl();
+    quote_spanned! {Span::mixed_site()=>
+        #[automatically_derived]
+        impl #impl_generics ::corewire::generated::message::proto::field::ProtoMessage for #ident #type_generics #conditions {
+            fn write_fields(&self, out: &mut ::corewire::generated::message::proto::write::Writer<'_>) {
+                #write
+            }
+
+            fn read_fields(
+                before: ::core::option::Option<Self>,
+                input: &mut ::corewire::generated::message::proto::read::Reader<'_>,
+            ) -> ::core::result::Result<Self, ::corewire::codec::DecodeError> {
+                #begin
+                while let ::core::option::Option::Some(tag) = input.tag()? {
+                    match tag.number {
+                        #arms
+                        _ => input.skip(tag)?,
+                    }
+                }
+                #end
+            }
+        }
+    }
+}
+
+/// `JsonValue` and `JsonMessage`: arms match the places of `names`.
+pub(super) fn json_message(
+    message: &Message,
+    names: &[TokenStream],
+    bodies: &Bodies,
+) -> TokenStream {
+    let Bodies { write, begin, arms, end } = bodies;
+    let (ident, name) = (message.ident(), message.name());
+    let bound = quote_spanned! {Span::mixed_site()=>
+        ::corewire::generated::message::json::field::JsonValue
+    };
+    let generics = bounded(message, &bound);
+    let (impl_generics, type_generics, conditions) = generics.split_for_impl();
+    quote_spanned! {Span::mixed_site()=>
+        #[automatically_derived]
+        impl #impl_generics ::corewire::generated::message::json::field::JsonValue for #ident #type_generics #conditions {
+            fn write(&self, out: &mut ::corewire::generated::message::json::write::Writer<'_>) {
+                out.object(|out| { #write });
+            }
+
+            fn read<'de, D: ::corewire::generated::serde::Deserializer<'de>>(
+                input: D,
+            ) -> ::core::result::Result<Self, D::Error> {
+                ::corewire::generated::message::json::field::read_message(input)
+            }
+        }
+
+        #[automatically_derived]
+        impl #impl_generics ::corewire::generated::message::json::field::JsonMessage for #ident #type_generics #conditions {
+            const NAME: &'static str = #name;
+
+            fn read_fields<'de, M: ::corewire::generated::serde::de::MapAccess<'de>>(
+                mut fields: M,
+            ) -> ::core::result::Result<Self, M::Error> {
+                #begin
+                while let ::core::option::Option::Some(at) =
+                    ::corewire::generated::message::json::field::next(&mut fields, &[#(#names),*])?
+                {
+                    match at {
+                        #arms
+                        _ => ::corewire::generated::message::json::field::skip(&mut fields)?,
+                    }
+                }
+                #end
+            }
+        }
+    }
 }
 
 /// The name in the schema: as given, with the names of generic arguments.

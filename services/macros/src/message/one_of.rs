@@ -1,6 +1,8 @@
 //! The code of an enum with data: a message of which exactly one field is there.
 
-use super::common::{bounded, json_bound, proto_value, reserve, schema_name, speedy};
+use super::common::{
+    Bodies, bounded, json_message, proto_message, proto_value, reserve, schema_name, speedy,
+};
 use super::names;
 use super::parse::{Message, Variant};
 use crate::expand::site_of;
@@ -114,12 +116,6 @@ fn value(message: &Message, parts: &[Part<'_>]) -> TokenStream {
 }
 
 fn proto(message: &Message, parts: &[Part<'_>]) -> TokenStream {
-    let ident = message.ident();
-    let bound = quote_spanned! {Span::mixed_site()=>
-        ::corewire::generated::message::proto::field::ProtoValue
-    };
-    let generics = bounded(message, &bound);
-    let (impl_generics, type_generics, conditions) = generics.split_for_impl();
     let text = message.name();
     let writes = parts.iter().map(|Part { ident, ty, number, .. }| match ty {
         Some(_) => quote_spanned! {Span::mixed_site()=>
@@ -148,34 +144,16 @@ fn proto(message: &Message, parts: &[Part<'_>]) -> TokenStream {
             }
         },
     });
-    quote_spanned! {Span::mixed_site()=>
-        #[automatically_derived]
-        impl #impl_generics ::corewire::generated::message::proto::field::ProtoMessage for #ident #type_generics #conditions {
-            fn write_fields(&self, out: &mut ::corewire::generated::message::proto::write::Writer<'_>) {
-                match self { #(#writes)* }
-            }
-
-            fn read_fields(
-                before: ::core::option::Option<Self>,
-                input: &mut ::corewire::generated::message::proto::read::Reader<'_>,
-            ) -> ::core::result::Result<Self, ::corewire::codec::DecodeError> {
-                let mut read = before;
-                while let ::core::option::Option::Some(tag) = input.tag()? {
-                    match tag.number {
-                        #(#reads)*
-                        _ => input.skip(tag)?,
-                    }
-                }
-                read.ok_or_else(|| ::corewire::generated::message::proto::field::no_variant(#text))
-            }
-        }
-    }
+    let bodies = Bodies {
+        write: quote_spanned!(Span::mixed_site()=> match self { #(#writes)* }),
+        begin: quote_spanned!(Span::mixed_site()=> let mut read = before;),
+        arms: quote_spanned!(Span::mixed_site()=> #(#reads)*),
+        end: quote_spanned!(Span::mixed_site()=> read.ok_or_else(|| ::corewire::generated::message::proto::field::no_variant(#text))),
+    };
+    proto_message(message, &bodies)
 }
 
 fn json(message: &Message, parts: &[Part<'_>]) -> TokenStream {
-    let ident = message.ident();
-    let generics = bounded(message, &json_bound());
-    let (impl_generics, type_generics, conditions) = generics.split_for_impl();
     let text = message.name();
     let writes = parts.iter().map(|Part { ident, ty, json, .. }| match ty {
         Some(_) => quote_spanned! {Span::mixed_site()=>
@@ -185,9 +163,10 @@ fn json(message: &Message, parts: &[Part<'_>]) -> TokenStream {
             Self::#ident => ::corewire::generated::message::json::field::write_unit(#json, out),
         },
     });
-    let names = parts
+    let names: Vec<_> = parts
         .iter()
-        .map(|Part { name, json, .. }| quote_spanned!(Span::mixed_site()=> [#json, #name]));
+        .map(|Part { name, json, .. }| quote_spanned!(Span::mixed_site()=> [#json, #name]))
+        .collect();
     let reads = parts.iter().enumerate().map(|(at, Part { ident, ty, name, .. })| {
         let (read, variant) = match ty {
             Some(_) => (
@@ -209,38 +188,11 @@ fn json(message: &Message, parts: &[Part<'_>]) -> TokenStream {
             }
         }
     });
-    quote_spanned! {Span::mixed_site()=>
-        #[automatically_derived]
-        impl #impl_generics ::corewire::generated::message::json::field::JsonValue for #ident #type_generics #conditions {
-            fn write(&self, out: &mut ::corewire::generated::message::json::write::Writer<'_>) {
-                out.object(|out| match self { #(#writes)* });
-            }
-
-            fn read<'de, D: ::corewire::generated::serde::Deserializer<'de>>(
-                input: D,
-            ) -> ::core::result::Result<Self, D::Error> {
-                ::corewire::generated::message::json::field::read_message(input)
-            }
-        }
-
-        #[automatically_derived]
-        impl #impl_generics ::corewire::generated::message::json::field::JsonMessage for #ident #type_generics #conditions {
-            const NAME: &'static str = #text;
-
-            fn read_fields<'de, M: ::corewire::generated::serde::de::MapAccess<'de>>(
-                mut fields: M,
-            ) -> ::core::result::Result<Self, M::Error> {
-                let mut read = ::core::option::Option::None;
-                while let ::core::option::Option::Some(at) =
-                    ::corewire::generated::message::json::field::next(&mut fields, &[#(#names),*])?
-                {
-                    match at {
-                        #(#reads)*
-                        _ => ::corewire::generated::message::json::field::skip(&mut fields)?,
-                    }
-                }
-                read.ok_or_else(|| ::corewire::generated::message::json::field::no_variant(#text))
-            }
-        }
-    }
+    let bodies = Bodies {
+        write: quote_spanned!(Span::mixed_site()=> match self { #(#writes)* }),
+        begin: quote_spanned!(Span::mixed_site()=> let mut read = ::core::option::Option::None;),
+        arms: quote_spanned!(Span::mixed_site()=> #(#reads)*),
+        end: quote_spanned!(Span::mixed_site()=> read.ok_or_else(|| ::corewire::generated::message::json::field::no_variant(#text))),
+    };
+    json_message(message, &names, &bodies)
 }

@@ -1,6 +1,8 @@
 //! The code of a struct.
 
-use super::common::{bounded, json_bound, proto_value, reserve, schema_name, speedy};
+use super::common::{
+    Bodies, bounded, json_message, proto_message, proto_value, reserve, schema_name, speedy,
+};
 use super::names;
 use super::parse::{Field, Message};
 use super::shape::Shape;
@@ -174,12 +176,6 @@ fn function(verb: &str, part: &Part<'_>) -> Ident {
 }
 
 fn proto(message: &Message, parts: &[Part<'_>]) -> TokenStream {
-    let ident = message.ident();
-    let bound = quote_spanned! {Span::mixed_site()=>
-        ::corewire::generated::message::proto::field::ProtoValue
-    };
-    let generics = bounded(message, &bound);
-    let (impl_generics, type_generics, conditions) = generics.split_for_impl();
     let writes = parts.iter().map(|part| {
         let (ident, number, write) = (part.ident, part.number, function("write", part));
         quote_spanned!(Span::mixed_site()=> ::corewire::generated::message::proto::field::#write(#number, &self.#ident, out);)
@@ -212,48 +208,33 @@ fn proto(message: &Message, parts: &[Part<'_>]) -> TokenStream {
             _ => quote_spanned!(Span::mixed_site()=> #ident: #slot),
         }
     });
-    quote_spanned! {Span::mixed_site()=>
-        #[automatically_derived]
-        impl #impl_generics ::corewire::generated::message::proto::field::ProtoMessage for #ident #type_generics #conditions {
-            fn write_fields(&self, out: &mut ::corewire::generated::message::proto::write::Writer<'_>) {
-                let _ = &out;
-                #(#writes)*
-            }
-
-            fn read_fields(
-                before: ::core::option::Option<Self>,
-                input: &mut ::corewire::generated::message::proto::read::Reader<'_>,
-            ) -> ::core::result::Result<Self, ::corewire::codec::DecodeError> {
-                #[allow(unused_mut, unused_variables, reason = "a message without fields")]
-                let (#(mut #slots,)*) = match before {
-                    ::core::option::Option::Some(before) => (#(#taken,)*),
-                    ::core::option::Option::None => (#(#empty,)*),
-                };
-                while let ::core::option::Option::Some(tag) = input.tag()? {
-                    match tag.number {
-                        #(#arms,)*
-                        _ => input.skip(tag)?,
-                    }
-                }
-                ::core::result::Result::Ok(Self { #(#finished),* })
-            }
-        }
-    }
+    let bodies = Bodies {
+        write: quote_spanned!(Span::mixed_site()=> let _ = &out; #(#writes)*),
+        begin: quote_spanned! {Span::mixed_site()=>
+            #[allow(unused_mut, unused_variables, reason = "a message without fields")]
+            let (#(mut #slots,)*) = match before {
+                ::core::option::Option::Some(before) => (#(#taken,)*),
+                ::core::option::Option::None => (#(#empty,)*),
+            };
+        },
+        arms: quote_spanned!(Span::mixed_site()=> #(#arms,)*),
+        end: quote_spanned!(Span::mixed_site()=> ::core::result::Result::Ok(Self { #(#finished),* })),
+    };
+    proto_message(message, &bodies)
 }
 
 fn json(message: &Message, parts: &[Part<'_>]) -> TokenStream {
-    let ident = message.ident();
-    let generics = bounded(message, &json_bound());
-    let (impl_generics, type_generics, conditions) = generics.split_for_impl();
-    let name = message.name();
     let writes = parts.iter().map(|part| {
         let (ident, json, write) = (part.ident, &part.json, function("write", part));
         quote_spanned!(Span::mixed_site()=> ::corewire::generated::message::json::field::#write(#json, &self.#ident, out);)
     });
-    let names = parts.iter().map(|part| {
-        let (json, name) = (&part.json, &part.name);
-        quote_spanned!(Span::mixed_site()=> [#json, #name])
-    });
+    let names: Vec<_> = parts
+        .iter()
+        .map(|part| {
+            let (json, name) = (&part.json, &part.name);
+            quote_spanned!(Span::mixed_site()=> [#json, #name])
+        })
+        .collect();
     let slots: Vec<_> = parts.iter().map(|part| &part.slot).collect();
     let arms = parts.iter().enumerate().map(|(at, part)| {
         let (name, slot, read) = (&part.name, &part.slot, function("read", part));
@@ -273,41 +254,13 @@ fn json(message: &Message, parts: &[Part<'_>]) -> TokenStream {
             }
         }
     });
-    quote_spanned! {Span::mixed_site()=>
-        #[automatically_derived]
-        impl #impl_generics ::corewire::generated::message::json::field::JsonValue for #ident #type_generics #conditions {
-            fn write(&self, out: &mut ::corewire::generated::message::json::write::Writer<'_>) {
-                out.object(|out| {
-                    let _ = &out;
-                    #(#writes)*
-                });
-            }
-
-            fn read<'de, D: ::corewire::generated::serde::Deserializer<'de>>(
-                input: D,
-            ) -> ::core::result::Result<Self, D::Error> {
-                ::corewire::generated::message::json::field::read_message(input)
-            }
-        }
-
-        #[automatically_derived]
-        impl #impl_generics ::corewire::generated::message::json::field::JsonMessage for #ident #type_generics #conditions {
-            const NAME: &'static str = #name;
-
-            fn read_fields<'de, M: ::corewire::generated::serde::de::MapAccess<'de>>(
-                mut fields: M,
-            ) -> ::core::result::Result<Self, M::Error> {
-                #(let mut #slots = ::corewire::generated::message::json::field::Slot::empty();)*
-                while let ::core::option::Option::Some(at) =
-                    ::corewire::generated::message::json::field::next(&mut fields, &[#(#names),*])?
-                {
-                    match at {
-                        #(#arms,)*
-                        _ => ::corewire::generated::message::json::field::skip(&mut fields)?,
-                    }
-                }
-                ::core::result::Result::Ok(Self { #(#finished),* })
-            }
-        }
-    }
+    let bodies = Bodies {
+        write: quote_spanned!(Span::mixed_site()=> let _ = &out; #(#writes)*),
+        begin: quote_spanned! {Span::mixed_site()=>
+            #(let mut #slots = ::corewire::generated::message::json::field::Slot::empty();)*
+        },
+        arms: quote_spanned!(Span::mixed_site()=> #(#arms,)*),
+        end: quote_spanned!(Span::mixed_site()=> ::core::result::Result::Ok(Self { #(#finished),* })),
+    };
+    json_message(message, &names, &bodies)
 }
