@@ -211,10 +211,7 @@ impl<I: Io> Driver<I> {
     /// Does everything there is to do now, each connection within its bounds; waits for readiness for
     /// at most `wait` when there is nothing else to do. Returns whether it did anything.
     pub(crate) fn turn(&mut self, wait: Duration) -> io::Result<bool> {
-        let busy = self.local.wakes.has_news()
-            || self.local.wakes.ready_tasks() > 0
-            || self.local.classes.has_waiting();
-        let ready = !self.run.is_empty() || self.is_acceptable() || busy;
+        let ready = self.has_work() || self.is_acceptable();
         let wait = if ready { Duration::ZERO } else { wait };
         // Longer sleeps than a doze are a plain host's, and the supervisor must not take them for a stall.
         let sleeps = wait > runtime::REACTOR_EVERY;
@@ -272,9 +269,15 @@ impl<I: Io> Driver<I> {
         counters.held_bytes.set(memory.bytes() as u64);
     }
 
-    /// Whether connections have work left, so that the shard must not sleep.
+    /// Whether connections have work left, so that the shard must not sleep. What they wait for may also have been given back
+    /// since they last looked, by a task or by a call of another shard.
     pub(crate) fn has_queue(&self) -> bool {
-        !self.run.is_empty() || self.local.classes.has_waiting()
+        !self.run.is_empty() || self.local.classes.has_waiting() || self.shared.memory.may_let_in()
+    }
+
+    /// Whether there is something to do for connections or tasks.
+    fn has_work(&self) -> bool {
+        self.has_queue() || self.local.wakes.has_news() || self.local.wakes.ready_tasks() > 0
     }
 
     /// For a shard that spins: tries to receive only on the connection that was busy, without polling
@@ -282,12 +285,7 @@ impl<I: Io> Driver<I> {
     /// so that the others are served. Returns whether something came, or `None` if it declined.
     pub(crate) fn try_hot(&mut self) -> Option<bool> {
         self.hot_tries = (self.hot_tries + 1) % HOT_TRIES;
-        let busy = !self.run.is_empty()
-            || self.local.wakes.has_news()
-            || self.local.wakes.ready_tasks() > 0
-            || self.local.classes.has_waiting()
-            // A call of another shard, or a task, gave back what a connection waits for.
-            || self.shared.memory.may_let_in();
+        let busy = self.has_work();
         // The kernel reports waiting clients only once, and a shard that finds nothing here may go to sleep.
         let is_acceptable = self.is_acceptable();
         let is_acceptable = is_acceptable && !is_planted(Bug::ForgottenAccept);
