@@ -49,6 +49,8 @@ struct Net {
     now: Instant,
     waiting: VecDeque<usize>,
     ends: Vec<Fake>,
+    /// For how long the last poll would have slept.
+    slept: Duration,
 }
 
 /// The number of a client that is gone by the time it is accepted.
@@ -65,8 +67,10 @@ impl Io for FakeIo {
         self.0.borrow().now
     }
 
-    fn poll(&mut self, news: &mut Vec<Readiness>, _: Duration) -> io::Result<()> {
-        for end in &mut self.0.borrow_mut().ends {
+    fn poll(&mut self, news: &mut Vec<Readiness>, wait: Duration) -> io::Result<()> {
+        let mut net = self.0.borrow_mut();
+        net.slept = wait;
+        for end in &mut net.ends {
             if let Some(token) = end.token.filter(|_| std::mem::take(&mut end.news)) {
                 let writable = end.takes != Some(0);
                 news.push(Readiness {
@@ -214,7 +218,12 @@ impl Bench {
     }
 
     fn timed(conns: usize, budgets: Budgets, timeouts: Timeouts) -> Self {
-        let net = Net { now: Instant::now(), waiting: VecDeque::new(), ends: Vec::new() };
+        let net = Net {
+            now: Instant::now(),
+            waiting: VecDeque::new(),
+            ends: Vec::new(),
+            slept: Duration::ZERO,
+        };
         let net = Rc::new(RefCell::new(net));
         let config = DriverConfig {
             info: ShardInfo { id: ShardId(0), count: 1, cpu: None },

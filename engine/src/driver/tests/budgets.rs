@@ -149,6 +149,31 @@ fn a_full_shard_stops_all_its_connections_and_lets_them_go_on() {
     assert_eq!(bench.driver.shared.memory.calls(), bench.pending.borrow().len());
 }
 
+/// What calls of other shards and tasks give back between two turns is seen before the shard sleeps, in whichever way it does.
+#[test]
+fn a_shard_does_not_sleep_on_room_that_was_made_between_its_turns() {
+    for spins in [false, true] {
+        let mut bench = Bench::with(1, Budgets { shard_calls_max: 2, ..Budgets::default() });
+        let totals = bench.driver.shared.memory.totals().clone();
+        (0..2).for_each(|_| totals.begin_call(64));
+        bench.call(0, 7, 64);
+        bench.turns(2);
+        assert_eq!(bench.answers(0), [], "there is no room");
+        assert!(!bench.driver.has_queue());
+        bench.driver.turn(Duration::from_millis(1)).unwrap();
+        assert!(bench.net.borrow().slept > Duration::ZERO, "there is nothing to do");
+        (0..2).for_each(|_| totals.end_call(64));
+        assert!(bench.driver.has_queue());
+        if spins {
+            assert_eq!(bench.driver.try_hot(), None, "it is time for a whole turn");
+        }
+        bench.driver.turn(Duration::from_millis(1)).unwrap();
+        assert_eq!(bench.net.borrow().slept, Duration::ZERO);
+        bench.turn();
+        assert_eq!(bench.answers(0), [(7, Answer::Ok)]);
+    }
+}
+
 #[test]
 fn what_a_connection_held_is_given_back_when_it_goes() {
     let mut bench = Bench::new(2);
