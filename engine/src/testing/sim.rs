@@ -28,6 +28,7 @@ use crate::channel::{Channel, ChannelContext};
 use crate::classes::ClassShares;
 use crate::driver::Driver;
 use crate::driver::executor::{DRAIN_GRACE, NotYet};
+use crate::driver::runtime::REACTOR_EVERY;
 use crate::identity::DriverConfig;
 use crate::net::doorbell::{Doorbell, Order};
 use crate::shard::chance::set_chance;
@@ -153,6 +154,8 @@ pub struct SimShard<I: Io> {
     unseen: Cell<u64>,
     /// It has said that it sleeps: only its doorbell tells it of other shards.
     asleep: Cell<bool>,
+    /// It has done something, so that its next turn waits for readiness, as far as it finds nothing else to do.
+    dozes: Cell<bool>,
     /// When it turns at the latest, because a ring was full or it waits for others to be drained.
     look_again: Cell<Option<Instant>>,
 }
@@ -248,6 +251,7 @@ impl<I: Io> SimShard<I> {
             chance: Cell::new(None),
             unseen: Cell::new(0),
             asleep: Cell::new(false),
+            dozes: Cell::new(false),
             look_again: Cell::new(None),
         })
     }
@@ -302,7 +306,8 @@ impl<I: Io> SimShard<I> {
     }
 
     /// What a shard does between two sleeps, in the order of its executor: a look at the busy
-    /// connection or a turn, then the tasks, then what they left. Returns whether it did anything.
+    /// connection or a turn, then the tasks, then what they left. Returns whether it did anything. After it did, it waits in the
+    /// poll of its next turn, so that whatever it does not look at before that is found.
     ///
     /// # Errors
     ///
@@ -315,7 +320,13 @@ impl<I: Io> SimShard<I> {
         let hot = if spins { self.driver.try_hot() } else { None };
         let worked = match hot {
             Some(received) => received,
-            None => self.driver.turn(Duration::ZERO)?,
+            None => match self.driver.turn(self.doze(now)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.dozes.set(false);
+                    return Ok(false);
+                }
+                worked => worked?,
+            },
         };
         self.local.sleepers.wake_due(now);
         let mesh = &self.channels.mesh;
@@ -324,7 +335,19 @@ impl<I: Io> SimShard<I> {
         self.driver.settle();
         mesh.settle();
         self.note_look_again(now);
-        Ok(worked || ran || self.driver.has_queue())
+        let worked = worked || ran || self.driver.has_queue();
+        self.dozes.set(worked);
+        Ok(worked)
+    }
+
+    /// How long its next turn may wait for readiness.
+    fn doze(&self, now: Instant) -> Duration {
+        let mesh = &self.channels.mesh;
+        if !self.dozes.get() || mesh.has_news() || mesh.has_unsent() {
+            return Duration::ZERO;
+        }
+        let timer = self.driver.next_timer().map(|at| at.saturating_duration_since(now));
+        timer.unwrap_or(REACTOR_EVERY).min(REACTOR_EVERY)
     }
 
     fn within(&self, now: Instant) -> Within<'_> {

@@ -98,7 +98,8 @@ impl<C: Surroundings> Io for SimIo<C> {
         self.core.clock().instant()
     }
 
-    fn poll(&mut self, news: &mut Vec<Readiness>, _: Duration) -> io::Result<()> {
+    /// A wait that nothing ends at once is `WouldBlock`: the shard sleeps, and its turn has not begun.
+    fn poll(&mut self, news: &mut Vec<Readiness>, wait: Duration) -> io::Result<()> {
         if is_rung(&self.doorbell) {
             let token = Token::DOORBELL;
             news.push(Readiness {
@@ -110,7 +111,10 @@ impl<C: Surroundings> Io for SimIo<C> {
             });
         }
         self.net.poll(self.set, news);
-        Ok(())
+        match news.is_empty() && !wait.is_zero() {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => Ok(()),
+        }
     }
 
     fn watch_listener(&mut self, listener: &usize, token: Token) -> io::Result<()> {
